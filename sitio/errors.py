@@ -1,0 +1,191 @@
+"""
+Failures: what went wrong, on whose side, and how far the request had got.
+
+A retry needs no more than that, and neither does the reply: L{asReply} is the
+one place that turns an error into a L{Response}.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+from sitio.message import Response
+
+
+class Side(Enum):
+    """Whose fault it is."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    SITIO = "sitio"
+
+
+class Reached(IntEnum):
+    """How far the request had got towards the upstream; higher is further."""
+
+    #: No byte of it was written: any request may be sent again.
+    NOTHING = 0
+    #: Some of it may have arrived: only an idempotent one may.
+    SENT = 1
+    #: Bytes of a reply have come: none may.
+    ANSWERED = 2
+
+
+class SitioError(Exception):
+    """
+    Anything that keeps an exchange from its plain course.
+
+    C{str()} is one sentence for the operator, the cause included; C{status}
+    and C{summary} are what the client is told, which names no address.
+
+    @ivar reached: see L{Reached}.
+    @ivar cause: the exception behind this one, or L{None}.
+    """
+
+    side = Side.SITIO
+    status = 500
+    summary = "sitio could not carry this request."
+
+    def __init__(
+        self,
+        detail: str = "",
+        reached: Reached = Reached.NOTHING,
+        cause: BaseException | None = None,
+    ) -> None:
+        Exception.__init__(self, detail)
+        self.detail = detail or self.summary
+        self.reached = reached
+        self.cause = cause
+
+    def __str__(self) -> str:
+        because = f": {self.cause}" if self.cause is not None and str(self.cause) else ""
+        return f"{self.detail}{because}"
+
+
+class BadMessage(SitioError):
+    """Bytes that are no message, or an ambiguous one.  C{wire} raises it for both sides."""
+
+    side = Side.CLIENT
+    status = 400
+    summary = "The request is malformed."
+
+
+class HeadTooLong(BadMessage):
+    """A head with more octets or fields than the limit (RFC 6585, section 5)."""
+
+    status = 431
+    summary = "The head of the request is too long."
+
+
+class BodyTooLong(BadMessage):
+    """A request body beyond the operator's limit (RFC 9110, section 15.5.14)."""
+
+    status = 413
+    summary = "The body of the request is too long."
+
+
+class BadVersion(BadMessage):
+    """A version of HTTP that is neither 1.0 nor 1.1 (RFC 9110, section 15.6.6)."""
+
+    status = 505
+    summary = "Only HTTP/1.0 and HTTP/1.1 are spoken here."
+
+
+class MethodRefused(BadMessage):
+    """CONNECT: sitio stands before one service and opens no tunnels to others."""
+
+    status = 405
+    summary = "CONNECT is not served here."
+
+
+class RequestTimeout(SitioError):
+    """The client took too long over its request (RFC 9110, section 15.5.9)."""
+
+    side = Side.CLIENT
+    status = 408
+    summary = "The request took too long to arrive."
+
+
+class ClientGone(SitioError):
+    """The client closed before it had its reply.  499 is a figure, never sent."""
+
+    side = Side.CLIENT
+    status = 499
+    summary = "The client went away."
+
+
+class ConnectFailed(SitioError):
+    """The upstream could not be connected to."""
+
+    side = Side.UPSTREAM
+    status = 502
+    summary = "The service behind this proxy could not be reached."
+
+
+class ConnectTimeout(ConnectFailed):
+    """The upstream did not accept a connection in time."""
+
+    status = 504
+    summary = "The service behind this proxy did not accept a connection in time."
+
+
+class UpstreamLost(SitioError):
+    """The upstream closed or reset before its reply was whole."""
+
+    side = Side.UPSTREAM
+    status = 502
+    summary = "The service behind this proxy broke off."
+
+
+class BadReply(SitioError):
+    """The upstream sent what is no reply, or an ambiguous one."""
+
+    side = Side.UPSTREAM
+    status = 502
+    summary = "The service behind this proxy sent a malformed reply."
+
+
+class UpstreamTimeout(SitioError):
+    """The upstream took too long over its reply."""
+
+    side = Side.UPSTREAM
+    status = 504
+    summary = "The service behind this proxy took too long."
+
+
+class PoolExhausted(SitioError):
+    """Every upstream connection was busy for longer than a request may wait."""
+
+    side = Side.SITIO
+    status = 503
+    summary = "The service behind this proxy is busy."
+
+
+class Stalled(SitioError):
+    """No octet of a body moved for too long, whoever held it up."""
+
+    side = Side.SITIO
+    status = 504
+    summary = "The transfer stalled."
+
+
+class PolicyFailed(SitioError):
+    """A request policy raised: the request is not let in."""
+
+    status = 500
+    summary = "sitio could not decide about this request."
+
+
+def asReply(error: SitioError) -> Response:
+    """
+    The reply that stands for an error: its status and one sentence.
+
+    L{Response.failure} is set, so that response policies can tell a failed
+    attempt from a reply of the upstream with the same status.
+    """
+    response = Response(error.status, text=f"{error.status} {error.summary}\n")
+    if not response.reason:
+        response.reason = "Client Closed Request" if error.status == 499 else "Error"
+    response.headers.add("Server", "sitio")
+    response.failure = error
+    return response

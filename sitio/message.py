@@ -1,0 +1,331 @@
+"""
+Messages: L{Request}, L{Response}, L{Headers} and L{Retry}.
+
+What a message says, and nothing of how it travels: no I/O, no framing, no
+connection.  Policies see these objects, the halves send and receive them.
+
+Contract: text is C{str} here, for people; L{Headers.fields} and bodies are
+C{bytes}, as on the wire.  Field values are decoded as latin-1, which loses no
+byte (RFC 9110, section 5.5).
+"""
+
+from __future__ import annotations
+
+import json as _json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from attrs import define, field
+
+#: Fields that speak of one connection or of the framing of one message.
+#: sitio sets them itself on each side; a policy neither sees nor sets them
+#: (RFC 9110, section 7.6.1; RFC 9112, section 6).
+FRAMING = frozenset(
+    (
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+_FRAMING = frozenset(name.encode() for name in FRAMING)
+
+_REASONS = {int(status): status.phrase for status in HTTPStatus}
+
+_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+
+#: What a body filter is: it gets each piece as it passes, and C{b""} once at
+#: the end; it returns what goes on in the piece's place.
+BodyFilter = Callable[[bytes], bytes]
+
+_Fields = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+def reasonFor(status: int) -> str:
+    """The registered reason phrase of a status, or C{""} (RFC 9110, section 15)."""
+    return _REASONS.get(status, "")
+
+
+def _name(name: str) -> bytes:
+    if not _token(name):
+        raise ValueError(f"{name!r} is no field name: a token of RFC 9110, section 5.6.2, is")
+    if name.lower() in FRAMING:
+        raise ValueError(f"the field {name} is set by sitio alone: it belongs to one connection")
+    return name.encode("ascii")
+
+
+def _text(name: str, value: str) -> bytes:
+    if not _value(value):
+        raise ValueError(
+            f"{value!r} is no value for the field {name}:"
+            " line ends, control characters and characters beyond latin-1 can't be sent"
+        )
+    return value.strip(" \t").encode("latin-1")
+
+
+class Headers:
+    """
+    The fields of a message: ordered, repeats kept, names compared without case.
+
+    C{headers["Name"]} is the value as C{str}, repeated lines joined with
+    C{", "} (RFC 9110, section 5.3); assigning replaces all lines of the name
+    where the first stood, C{del} removes them, L{add} appends one more line.
+    Those of L{FRAMING} are not shown; setting one raises C{ValueError}, as does
+    a name or value that can't be sent.
+
+    @ivar fields: name and value of each line as they came or will go, as
+        C{bytes}; the halves of sitio read and write this directly.
+    """
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: _Fields = ()) -> None:
+        self.fields: list[tuple[bytes, bytes]] = []
+        for name, value in fields.items() if isinstance(fields, Mapping) else fields:
+            self.add(name, value)
+
+    @classmethod
+    def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Headers:
+        """Headers around fields that a reader has checked; the list is kept, not copied."""
+        headers = cls.__new__(cls)
+        headers.fields = fields
+        return headers
+
+    def getAll(self, name: str) -> list[str]:
+        """The values of every line of this name, in order; an empty list if there is none."""
+        key = name.lower().encode("latin-1", "replace")
+        if key in _FRAMING:
+            return []
+        return [
+            value.decode("latin-1").strip(" \t")
+            for each, value in self.fields
+            if each.lower() == key
+        ]
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The value of this name, repeated lines joined with C{", "}, or the default."""
+        values = self.getAll(name)
+        return ", ".join(values) if values else default
+
+    def add(self, name: str, value: str) -> None:
+        """Append one line, whatever stands there already.  Raises C{ValueError}."""
+        self.fields.append((_name(name), _text(name, value)))
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        line = (_name(name), _text(name, value))
+        key = line[0].lower()
+        kept: list[tuple[bytes, bytes]] = []
+        placed = False
+        for each in self.fields:
+            if each[0].lower() != key:
+                kept.append(each)
+            elif not placed:
+                kept.append(line)
+                placed = True
+        if not placed:
+            kept.append(line)
+        self.fields[:] = kept
+
+    def __delitem__(self, name: str) -> None:
+        """Remove every line of this name; none is no error."""
+        key = _name(name).lower()
+        self.fields[:] = [each for each in self.fields if each[0].lower() != key]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self.getAll(name))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for name, value in self.fields:
+            if name.lower() not in _FRAMING:
+                yield name.decode("latin-1"), value.decode("latin-1").strip(" \t")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal when the same lines are in the same order, case of names aside."""
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return [(name.lower(), value) for name, value in self] == [
+            (name.lower(), value) for name, value in other
+        ]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Headers {', '.join(name for name, _ in self)}>"
+
+    def copy(self) -> Headers:
+        """Headers of their own with the same lines."""
+        return Headers.fromWire(list(self.fields))
+
+
+@define(slots=True, eq=False, repr=False)
+class Request:
+    """
+    What a client asks for.
+
+    @ivar method: as sent, case kept (RFC 9110, section 9.1).
+    @ivar target: path and query as sent, percent-encoding kept, or C{"*"}; a
+        policy may replace it.
+    @ivar headers: the end-to-end fields.
+    @ivar version: C{"1.1"} or C{"1.0"}, the client's.
+    @ivar body: the whole body where it has come whole with the head (C{b""}
+        for none), else L{None}: then it streams past.
+    @ivar length: octets of the body as announced; L{None} when there was no
+        announcement: no body, or one in chunks.
+    @ivar upgrade: the protocol that the client asks to switch to, if it does.
+    """
+
+    method: str
+    target: str
+    headers: Headers = field(factory=Headers)
+    version: str = "1.1"
+    body: bytes | None = b""
+    length: int | None = None
+    upgrade: bytes | None = None
+
+    @property
+    def path(self) -> str:
+        """The target up to its query, percent-encoding kept."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark of the target, or C{""}."""
+        return self.target.partition("?")[2]
+
+    def __repr__(self) -> str:
+        # Neither query nor fields: they may hold secrets and reprs end in logs.
+        return f"<Request {self.method} {self.path}>"
+
+
+@define(slots=True, eq=False, repr=False, init=False)
+class Response:
+    """
+    What a client is answered: by the upstream, by a policy or by sitio.
+
+    C{Response(404, html="<h1>no</h1>")} makes one; of C{body} (bytes),
+    C{text}, C{html} and C{json} at most one is given, and the last three set
+    Content-Type (UTF-8) unless C{headers} does.  C{ValueError} for a status
+    outside 200 to 999: an interim reply is no answer.
+
+    @ivar status: three digits (RFC 9110, section 15).
+    @ivar reason: the phrase beside it; of no meaning.
+    @ivar headers: the end-to-end fields.
+    @ivar body: the whole body, or L{None} while it streams: a policy that
+        needs it asks for it with C{buffered}.
+    @ivar length: octets of the body as the upstream announced them, if it did.
+    @ivar upgrade: the protocol switched to, in a reply of status 101.
+    @ivar failure: where this reply stands for an attempt that failed, the
+        L{SitioError<sitio.errors.SitioError>} that says how; else L{None}.
+    @ivar filters: what L{addFilter} was given.
+    """
+
+    status: int
+    reason: str
+    headers: Headers
+    body: bytes | None
+    length: int | None
+    upgrade: bytes | None
+    failure: Exception | None
+    filters: list[tuple[BodyFilter, bool]] | None
+
+    def __init__(
+        self,
+        status: int = 200,
+        *,
+        body: bytes | None = None,
+        text: str | None = None,
+        html: str | None = None,
+        json: Any = None,
+        headers: Headers | _Fields = (),
+        reason: str | None = None,
+    ) -> None:
+        if not 200 <= status <= 999:
+            raise ValueError(f"{status} is no status for a response: 200 to 999 are")
+        given = [each for each in (body, text, html, json) if each is not None]
+        if len(given) > 1:
+            raise ValueError("give a response one of body, text, html and json")
+        self.status = status
+        self.reason = reasonFor(status) if reason is None else reason
+        if not _value(self.reason):
+            raise ValueError(f"{reason!r} is no reason phrase: it can't be sent")
+        self.headers = headers.copy() if isinstance(headers, Headers) else Headers(headers)
+        self.length = self.upgrade = self.failure = self.filters = None
+        kind = None
+        if text is not None:
+            body, kind = text.encode(), "text/plain; charset=utf-8"
+        elif html is not None:
+            body, kind = html.encode(), "text/html; charset=utf-8"
+        elif json is not None:
+            body, kind = _json.dumps(json).encode(), "application/json"
+        if kind is not None and "content-type" not in self.headers:
+            self.headers.add("Content-Type", kind)
+        self.body = body if body is not None else b""
+
+    @classmethod
+    def fromWire(
+        cls,
+        status: int,
+        reason: str,
+        fields: list[tuple[bytes, bytes]],
+        length: int | None = None,
+        upgrade: bytes | None = None,
+    ) -> Response:
+        """A response of which a reader has seen the head; its body streams."""
+        response = cls.__new__(cls)
+        response.status = status
+        response.reason = reason
+        response.headers = Headers.fromWire(fields)
+        response.length = length
+        response.upgrade = upgrade
+        response.body = response.failure = response.filters = None
+        return response
+
+    def addFilter(self, bodyFilter: BodyFilter, *, keepsLength: bool = False) -> None:
+        """
+        See, or change, the body as it passes, without holding it.
+
+        @param bodyFilter: called with each piece, then once with C{b""} at the
+            end; what it returns is sent in the piece's place.  When it raises,
+            a filter that keeps the length is left out from there on; for any
+            other the reply is broken off, as half a change would look whole.
+        @param keepsLength: promise that as many octets go as came, so that an
+            announced length stays true.  Without it the client gets chunks.
+        """
+        if self.filters is None:
+            self.filters = []
+        self.filters.append((bodyFilter, keepsLength))
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}{' failure' if self.failure else ''}>"
+
+
+@define(frozen=True)
+class Retry:
+    """
+    A response policy's wish: ask the upstream again after so many seconds.
+
+    sitio alone decides whether the request can be sent again; where it can't,
+    the reply at hand goes on to the next policy.
+    """
+
+    after: float = field(default=0.0)
+
+    @after.validator
+    def _isWait(self, attribute: object, value: float) -> None:
+        if not 0 <= value <= 60:
+            raise ValueError(f"Retry(after={value!r}): 0 to 60 seconds")
