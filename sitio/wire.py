@@ -71,9 +71,7 @@ class Limits:
 
 # Section 3: method, one space, target, one space, version; nothing else.  A
 # target is visible ASCII without a fragment.
-_requestLine = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\x22$-~]+) HTTP/1\.([01])\r\n"
-).match
+_requestLine = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\x22$-~]+) HTTP/1\.([01])\r\n").match
 _otherVersion = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP/[0-9]\.[0-9]\r\n").match
 # Section 4; the reason may be missing together with its space, as some send it.
 _statusLine = re.compile(
@@ -82,14 +80,12 @@ _statusLine = re.compile(
 _bareLineFeed = re.compile(rb"(?<!\r)\n").search
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 # Section 7.1; 15 digits hold any size, and more would be an overflow elsewhere.
-_chunkLine = re.compile(
-    rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n"
-).match
-_chunkStart = re.compile(rb"[0-9A-Fa-f]{1,15}(?:\r?|[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*\r?)?)").fullmatch
-# RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
-_host = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?"
+_chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n").match
+_chunkStart = re.compile(
+    rb"[0-9A-Fa-f]{1,15}(?:\r?|[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*\r?)?)"
 ).fullmatch
+# RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
+_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?").fullmatch
 _absolute = re.compile(rb"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
 
 #: Methods that httptools knows by name; for any other it is told POST.
@@ -128,14 +124,24 @@ class _Collector:
     __slots__ = ("fields", "on_header")
 
     def __init__(self) -> None:
-        self.fields: Fields = fields = []
+        fields: Fields = []
+        self.fields = fields
         self.on_header = lambda name, value: fields.append((name, value))
 
 
 class _Reader:
     """What readers of requests and of replies have in common: storage, fields, bodies."""
 
-    __slots__ = ("_held", "_left", "_limits", "_passed", "_searched", "keepAlive", "state", "trailers")
+    __slots__ = (
+        "_held",
+        "_left",
+        "_limits",
+        "_passed",
+        "_searched",
+        "keepAlive",
+        "state",
+        "trailers",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -379,7 +385,11 @@ class RequestReader(_Reader):
         while held.startswith(b"\r\n", start):
             start += 2
         rest = held[start : start + 1]
-        if start > 2 * MAX_EMPTY_LINES or rest == b"\n" or (rest == b"\r" and len(held) > start + 1):
+        if (
+            start > 2 * MAX_EMPTY_LINES
+            or rest == b"\n"
+            or (rest == b"\r" and len(held) > start + 1)
+        ):
             raise BadMessage("an empty line in place of a request")
         return start
 
