@@ -137,3 +137,17 @@ class IPolicyMaker(Interface):
         @raise ValueError: in one sentence, what is wrong with the description;
             it ends the start before any port is open.
         """
+
+
+class ISelectivePolicy(IResponsePolicy):
+    """
+    A response policy that can tell from the head alone that a reply is none of
+    its business.  Worth it for a buffered one: what it does not want streams.
+    """
+
+    def wants(exchange, response):
+        """
+        Called with the head of each reply of its C{statuses}, body not yet there.
+
+        @return: C{False} to be passed over for this reply.
+        """

@@ -1,0 +1,52 @@
+"""
+sitio, the sidecar you program in Python.
+
+The rooms, in the order in which a request meets them:
+
+  - C{server}: a client's connection; reads requests, writes replies.
+  - C{exchange}: one request's whole life; the only room that knows both halves.
+  - C{policy}: finds, orders and runs policies; contains their failures.
+  - C{pool}, C{client}: connections to the upstream, one request in flight on each.
+  - C{stats}: figures, and the line every two seconds.
+
+and what they stand on:
+
+  - C{interfaces}: what authors of policies implement and are given.
+  - C{message}, C{errors}: requests, responses, failures.
+  - C{wire}: bytes to messages and back.
+  - C{sweep}, C{settings}: deadlines, limits and timeouts.
+  - C{service}: options and wiring for C{twistd sitio}.
+  - C{testing}: runs a policy without a socket.
+  - C{policies}, C{demo}: the policies that come with sitio, the photo site.
+
+What a policy needs is importable from here.
+"""
+
+from sitio.interfaces import (
+    IExchange,
+    IExchangeObserver,
+    IPolicyMaker,
+    IRequestPolicy,
+    IResponsePolicy,
+    ISelectivePolicy,
+)
+from sitio.message import Headers, Request, Response, Retry
+from sitio.policy import onFinish, onReply, onRequest
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Headers",
+    "IExchange",
+    "IExchangeObserver",
+    "IPolicyMaker",
+    "IRequestPolicy",
+    "IResponsePolicy",
+    "ISelectivePolicy",
+    "Request",
+    "Response",
+    "Retry",
+    "onFinish",
+    "onReply",
+    "onRequest",
+]

@@ -1,0 +1,463 @@
+"""
+The client half: L{ProxyClient}, one connection to the upstream.
+
+It owns steps 5 and 6 of a request's life (docs/request.md): it sends a request,
+reads the reply, and buffers the reply to its end for an exchange that asks for
+it whole.  One request is in flight at a time.  It knows its pool, which it
+tells when it is free or gone, and the exchange it works for, which it tells
+what came; it knows nothing of clients or policies.
+
+States, and what moves one to another, stand in L{_MOVES}; anything else is a
+mistake in sitio and raises, naming both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol as Typing
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sitio import wire
+from sitio.errors import BadReply, Reached, SitioError, UpstreamLost
+from sitio.message import Request, Response
+from sitio.sweep import NEVER
+
+IDLE = "idle"  # in the pool, nothing in flight
+ASKED = "asked"  # a request goes out or has gone, no head of a reply yet
+REPLYING = "replying"  # the head of the reply has come, its body comes
+DISCARDING = "discarding"  # the rest of a reply that nobody wants comes in
+TUNNEL = "tunnel"  # bytes of another protocol, both ways
+CLOSED = "closed"  # let go of
+
+_MOVES = {
+    (IDLE, "ask"): ASKED,
+    (ASKED, "head"): REPLYING,
+    (ASKED, "switch"): TUNNEL,
+    (REPLYING, "whole"): IDLE,
+    (REPLYING, "discard"): DISCARDING,
+    (DISCARDING, "whole"): IDLE,
+    **{(each, "close"): CLOSED for each in (IDLE, ASKED, REPLYING, DISCARDING, TUNNEL)},
+}
+
+#: Interim replies to one request; a handful is used, an unbounded number would
+#: hold a request for ever.
+MAX_INTERIM = 32
+
+#: Octets of an unwanted reply that are read so as to keep its connection; reading
+#: more costs more than a new one.
+MAX_DISCARD = 64 * 1024
+
+
+class Asker(Typing):
+    """What a client tells the exchange that it works for."""
+
+    def informed(self, response: Response) -> None:
+        """An interim reply has come (RFC 9110, section 15.2)."""
+
+    def replyReceived(self, response: Response, body: bytes, ended: bool) -> None:
+        """The head of the reply has come, and this much of its body with it."""
+
+    def replyBody(self, data: bytes) -> None:
+        """More of the body has come."""
+
+    def replyEnded(self, trailers: wire.Fields) -> None:
+        """The body has come to its end."""
+
+    def bufferGrew(self) -> None:
+        """More of a body that is being buffered has come."""
+
+    def bufferEnded(self, body: bytes | None) -> None:
+        """The buffered body is whole; or L{None}: it is longer than the limit."""
+
+    def switched(self, response: Response, data: bytes) -> None:
+        """The upstream has switched protocols; from here on C{tunnelReceived}."""
+
+    def tunnelReceived(self, data: bytes) -> None:
+        """Bytes have come from the upstream."""
+
+    def tunnelEnded(self) -> None:
+        """No more bytes come from the upstream; it may still read."""
+
+    def tunnelLost(self) -> None:
+        """The connection to the upstream has gone altogether."""
+
+    def upstreamFailed(self, error: SitioError) -> None:
+        """No reply, or no more of it, will come."""
+
+    def pauseUpload(self) -> None:
+        """The upstream does not keep up with what it is sent."""
+
+    def resumeUpload(self) -> None:
+        """The upstream has caught up."""
+
+
+class Keeper(Typing):
+    """What a client tells its pool."""
+
+    def released(self, client: ProxyClient) -> None:
+        """It is idle and may be used again."""
+
+    def discarding(self, client: ProxyClient) -> None:
+        """It reads a rest that nobody wants, and will be released or lost."""
+
+    def lost(self, client: ProxyClient) -> None:
+        """It will not be used again; told once."""
+
+    def gone(self, client: ProxyClient) -> None:
+        """Its transport is closed; told once, after C{lost}."""
+
+
+class IllegalMove(Exception):
+    """An event in a state that does not know it: a mistake in sitio."""
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class ProxyClient(Protocol):
+    """
+    One connection to the upstream.
+
+    @ivar asked: how many requests it has carried; above one it is a reused
+        connection, which may have been closed while the request went out.
+    @ivar deadline: until when it may be idle; the sweep's.
+    """
+
+    transport: ITCPTransport
+
+    def __init__(self, keeper: Keeper, limits: wire.Limits) -> None:
+        self.state = IDLE
+        self.asked = 0
+        self.deadline = NEVER
+        self._keeper = keeper
+        self._reader = wire.ResponseReader(limits)
+        self._asker: Asker | None = None
+        self._chunked = False
+        self._requestEnded = True
+        self._upgrading = False
+        self._paused = False
+        self._interim = 0
+        # The reply being buffered, piece by piece; None while it streams.
+        self._buffer: list[bytes] | None = None
+        self._bufferLeft = 0
+        self._discardLeft = 0
+
+    def _move(self, event: str) -> None:
+        try:
+            self.state = _MOVES[self.state, event]
+        except KeyError:
+            raise IllegalMove(f"{event} while {self.state}") from None
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+        setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
+        if setNoDelay is not None:
+            setNoDelay(True)
+
+    # --- The request, step 5
+
+    def ask(
+        self, asker: Asker, request: Request, body: bytes, ended: bool, extra: bytes = b""
+    ) -> None:
+        """
+        Send a request, or its head and what has come of its body.
+
+        @param ended: whether C{body} is all of it; else C{sendBody} and
+            C{endRequest} follow.
+        @param extra: lines to be added to the head.
+        """
+        self._move("ask")
+        self.asked += 1
+        self.deadline = NEVER
+        self._asker = asker
+        self._interim = 0
+        self._requestEnded = ended
+        self._upgrading = request.upgrade is not None
+        self._reader.method = request.method
+        length = request.length
+        if ended and (body or length is not None):
+            length = len(body)
+        self._chunked = not ended and length is None
+        head = wire.requestHead(request, length, chunked=self._chunked, extra=extra)
+        if body and self._chunked:
+            body = wire.chunk(body)
+        self.transport.write(head + body if body else head)
+
+    def sendBody(self, data: bytes) -> None:
+        """Send more of the body; dropped where the upstream has replied already."""
+        if self.state in (ASKED, REPLYING):
+            self.transport.write(wire.chunk(data) if self._chunked else data)
+
+    def endRequest(self, trailers: wire.Fields) -> None:
+        """The body was all."""
+        if self._requestEnded:
+            return
+        self._requestEnded = True
+        if self._chunked and self.state in (ASKED, REPLYING):
+            self.transport.write(wire.lastChunk(trailers))
+
+    # --- The reply, step 6
+
+    def dataReceived(self, data: bytes) -> None:
+        asker = self._asker
+        if self.state is TUNNEL and asker is not None:
+            asker.tunnelReceived(data)
+        elif self.state in (ASKED, REPLYING, DISCARDING):
+            self._reader.receive(data)
+            try:
+                self._read()
+            except SitioError as error:
+                self._fail(error)
+        elif self.state is IDLE:
+            # Nobody asked; it would be taken for the reply to the next request.
+            self.close()
+
+    def _read(self) -> None:
+        reader = self._reader
+        if self.state is ASKED:
+            asker = self._asker
+            response = reader.nextHead()
+            while response is not None and reader.state is wire.HEAD:
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    raise BadReply(f"more than {MAX_INTERIM} interim replies", Reached.ANSWERED)
+                if asker is not None:
+                    asker.informed(response)
+                if self.state is not ASKED:
+                    return
+                response = reader.nextHead()
+            if response is None or asker is None:
+                return
+            if reader.state is wire.TUNNEL:
+                self._switch(response, asker)
+                return
+            self._move("head")
+            body = reader.nextBody()
+            ended = reader.state is wire.ENDED
+            if ended and not reader.trailers:
+                self._whole()
+                asker.replyReceived(response, body, True)
+                return
+            asker.replyReceived(response, body, False)
+            if ended and self.state is REPLYING:
+                self._ended(asker)
+        else:
+            data = reader.nextBody()
+            ended = reader.state is wire.ENDED
+            if self.state is DISCARDING:
+                self._discard(len(data), ended)
+                return
+            asker = self._asker
+            if asker is None:
+                return
+            if data:
+                self._deliver(asker, data)
+            if ended and self.state is REPLYING:
+                self._ended(asker)
+
+    def _switch(self, response: Response, asker: Asker) -> None:
+        # RFC 9110, section 15.2.2: only a client that asked for it can follow.
+        if not (self._upgrading and self._requestEnded and response.upgrade):
+            raise BadReply("the upstream switched protocols unasked", Reached.ANSWERED)
+        self._move("switch")
+        asker.switched(response, self._reader.takeRest())
+
+    def _deliver(self, asker: Asker, data: bytes) -> None:
+        if self._buffer is None:
+            asker.replyBody(data)
+            return
+        self._buffer.append(data)
+        self._bufferLeft -= len(data)
+        if self._bufferLeft >= 0:
+            asker.bufferGrew()
+        else:
+            held, self._buffer = self._buffer, None
+            asker.bufferEnded(None)
+            for piece in held:
+                asker.replyBody(piece)
+
+    def _ended(self, asker: Asker) -> None:
+        """The reply is whole, by its framing or by the connection's end."""
+        trailers = self._reader.trailers
+        held, self._buffer = self._buffer, None
+        self._whole()
+        if held is not None:
+            asker.bufferEnded(b"".join(held))
+        else:
+            asker.replyEnded(trailers)
+
+    def _whole(self) -> None:
+        """Free for the next request, if both messages of this one are whole."""
+        self._asker = None
+        if not self._requestEnded:
+            # What is left of the request would be read as the next one.
+            self.close()
+        elif not self._reader.keepAlive or self._reader.held:
+            self.close(orderly=True)
+        else:
+            self._move("whole")
+            # A client that was slow may have had it paused.
+            self.resume()
+            self._keeper.released(self)
+
+    def buffer(self, body: bytes, limit: int) -> None:
+        """
+        Hold the rest of the reply instead of passing it on; C{bufferEnded} follows.
+
+        @param body: what has been handed out already and is to be held as well.
+        @param limit: octets; beyond them what was held passes on, and the rest.
+        """
+        self._buffer = [body]
+        self._bufferLeft = limit - len(body)
+
+    def pause(self) -> None:
+        """Read no more, until C{resume}: the client does not keep up."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    def _discard(self, size: int, ended: bool) -> None:
+        self._discardLeft -= size
+        if ended:
+            self._whole()
+        elif self._discardLeft < 0:
+            self.close()
+
+    # --- The end
+
+    def leave(self) -> None:
+        """
+        The exchange wants no more of this reply.
+
+        A short rest is read and dropped, so that the connection can be used
+        again; otherwise it is closed.
+        """
+        self._asker = None
+        self._buffer = None
+        left = self._reader.left
+        if (
+            self.state is REPLYING
+            and self._requestEnded
+            and self._reader.keepAlive
+            and (left is None or left <= MAX_DISCARD)
+        ):
+            self._discardLeft = MAX_DISCARD
+            self._move("discard")
+            self._keeper.discarding(self)
+            self.resume()
+        else:
+            self.close()
+
+    def close(self, orderly: bool = False) -> None:
+        """
+        Let go of the connection; nothing more is told to anybody but the pool.
+
+        @param orderly: what was written still leaves; else the upstream sees a
+            reset at once, and stops working for nobody.
+        """
+        if self.state is CLOSED:
+            return
+        self._asker = None
+        self._move("close")
+        self.transport.unregisterProducer()
+        if orderly:
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()
+        self._keeper.lost(self)
+
+    def tunnel(self, data: bytes) -> None:
+        """Send bytes of the other protocol."""
+        if self.state is TUNNEL:
+            self.transport.write(data)
+
+    def endTunnel(self) -> None:
+        """The client sends no more; the upstream may."""
+        if self.state is TUNNEL:
+            self.transport.loseWriteConnection()
+
+    def deadlinePassed(self) -> None:
+        """Idle, discarding or closing for too long."""
+        if self.state is CLOSED:
+            self.transport.abortConnection()
+        else:
+            self.close(orderly=self.state is IDLE)
+
+    def _fail(self, error: SitioError) -> None:
+        asker = self._asker
+        self.close()
+        if asker is not None:
+            asker.upstreamFailed(error)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.state is TUNNEL:
+            asker = self._asker
+            self.close()
+            if asker is not None:
+                asker.tunnelLost()
+        elif self.state is not CLOSED:
+            self._upstreamClosed(reason.value)
+        self._keeper.gone(self)
+
+    def _upstreamClosed(self, cause: BaseException | None) -> None:
+        """No more bytes will come: that ends the reply, or breaks it."""
+        asker = self._asker
+        reader = self._reader
+        if self.state in (ASKED, REPLYING):
+            try:
+                reader.connectionLost()
+            except UpstreamLost as error:
+                error.cause = cause
+                self._fail(error)
+                return
+            if asker is not None and self.state is REPLYING:
+                self._ended(asker)
+        self.close()
+
+    # IHalfCloseableProtocol: a tunnel ends one direction at a time.
+
+    def readConnectionLost(self) -> None:
+        if self.state is TUNNEL and self._asker is not None:
+            self._asker.tunnelEnded()
+        else:
+            self._upstreamClosed(None)
+
+    def writeConnectionLost(self) -> None:
+        """Our own half has been closed: nothing is left to do."""
+
+    # IPushProducer: the transport tells us when what we write piles up.
+
+    def pauseProducing(self) -> None:
+        if self._asker is not None:
+            self._asker.pauseUpload()
+
+    def resumeProducing(self) -> None:
+        if self._asker is not None:
+            self._asker.resumeUpload()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, which C{connectionLost} deals with."""
+
+
+class ProxyClientFactory(Factory):
+    """Makes the clients of one pool."""
+
+    noisy = False
+
+    def __init__(self, keeper: Keeper, limits: wire.Limits) -> None:
+        self._keeper = keeper
+        self._limits = limits
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return ProxyClient(self._keeper, self._limits)

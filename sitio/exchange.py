@@ -1,0 +1,757 @@
+"""
+One request's whole life: L{Exchange}.
+
+The only room that knows both halves, and the one that reads downwards as a
+request travels (docs/request.md has the numbers):
+
+  3. L{Exchange.begin}: the request policies; one of them may answer.
+  4. a connection to the upstream.
+  5. the request goes out, its body streams.
+  6. the reply comes, or a failure that stands for one.
+  7. the response policies that are interested; perhaps another attempt.
+  8. the reply goes to the client.
+  9. L{Exchange._end}, whatever came of it.
+
+It knows messages, not bytes: how they are framed is each half's own affair.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol as Typing
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sitio.errors import (
+    ClientGone,
+    Reached,
+    RequestTimeout,
+    SitioError,
+    Stalled,
+    UpstreamTimeout,
+    asReply,
+)
+from sitio.interfaces import IExchange
+from sitio.message import BodyFilter, Request, Response, Retry
+from sitio.policy import Chain
+from sitio.settings import Settings
+from sitio.sweep import NEVER
+
+DECIDING = "deciding whether to let the request in"  # step 3
+CONNECTING = "waiting for a connection"  # step 4
+ASKED = "waiting for the reply"  # steps 5 and 6
+JUDGING = "showing the reply to policies"  # step 7
+RESTING = "waiting before another attempt"  # step 7, a Retry
+RELAYING = "relaying the reply"  # step 8
+TUNNELLING = "relaying another protocol"
+ENDED = "ended"  # step 9
+
+#: Methods that may be sent twice (RFC 9110, section 9.2.2).
+IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
+
+#: Fields that a TRACE must not echo (RFC 9110, section 9.3.8).
+_SECRET = ("authorization", "cookie", "proxy-authorization")
+
+#: Seconds between two log lines on failing exchanges.
+FAILURE_INTERVAL = 10.0
+
+
+@define(eq=False)
+class Sidecar:
+    """
+    What all exchanges of one sidecar share.
+
+    @ivar chain: the policies; put another here to swap them while traffic flows.
+    @ivar pool: the L{UpstreamPool<sitio.pool.UpstreamPool>}.
+    @ivar host: what an upstream is told as Host when an HTTP/1.0 client names none.
+    @ivar via: the pseudonym in the Via fields that are added, or L{None} for none.
+    """
+
+    clock: IReactorTime
+    pool: Any
+    chain: Chain
+    settings: Settings = field(factory=Settings)
+    host: bytes = b"localhost"
+    via: bytes | None = None
+    log: Logger = field(factory=lambda: Logger(namespace="sitio"))
+    _loggedAt: float = field(default=float("-inf"), init=False)
+    _unlogged: int = field(default=0, init=False)
+
+    def failed(self, error: SitioError) -> None:
+        """Say that exchanges fail: at once, then not more than every ten seconds."""
+        now = self.clock.seconds()
+        if now - self._loggedAt < FAILURE_INTERVAL:
+            self._unlogged += 1
+            return
+        self.log.warn(
+            "An exchange failed: {error} ({unlogged} more failures since the last report)",
+            error=error,
+            side=error.side.value,
+            status=error.status,
+            unlogged=self._unlogged,
+        )
+        self._loggedAt = now
+        self._unlogged = 0
+
+
+class Front(Typing):
+    """What an exchange needs of the server half."""
+
+    deadline: float
+    secure: bool
+    clientAddress: str
+
+    def forwarded(self, request: Request) -> bytes:
+        """The X-Forwarded lines to add to this request."""
+
+    def inform(self, response: Response) -> None:
+        """Send an interim reply."""
+
+    def reply(self, response: Response, body: bytes, ended: bool) -> int:
+        """Send the head of the reply, and all or the first of its body; how much of that."""
+
+    def replyBody(self, data: bytes) -> None:
+        """Send more of the body."""
+
+    def endReply(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """The body was all."""
+
+    def switch(self, response: Response, data: bytes) -> None:
+        """Send the head of a 101 and the first bytes of the tunnel."""
+
+    def tunnel(self, data: bytes) -> None:
+        """Send bytes of the other protocol."""
+
+    def endTunnel(self) -> None:
+        """The upstream sends no more; the client still may."""
+
+    def leave(self) -> None:
+        """Close, once what was written has left."""
+
+    def pauseUpload(self) -> None:
+        """Read no more of the request."""
+
+    def resumeUpload(self) -> None:
+        """Read on."""
+
+    def abort(self) -> None:
+        """Break the connection: the client must not take for whole what isn't."""
+
+    def exchangeEnded(self) -> None:
+        """The exchange is over, told once."""
+
+
+@implementer(IExchange)
+class Exchange:
+    """One request, the attempts to have it answered, and the answer."""
+
+    __slots__ = (
+        "_askedAt",
+        "_body",
+        "_bodyEnded",
+        "_chain",
+        "_client",
+        "_extra",
+        "_filters",
+        "_front",
+        "_held",
+        "_heldEnd",
+        "_heldFailure",
+        "_notes",
+        "_replay",
+        "_sidecar",
+        "_reached",
+        "_uploadPaused",
+        "_waiting",
+        "_whole",
+        "acted",
+        "attempts",
+        "began",
+        "bytesIn",
+        "bytesOut",
+        "duration",
+        "failure",
+        "request",
+        "response",
+        "state",
+        "status",
+        "upstreamStatus",
+        "upstreamTime",
+    )
+
+    def __init__(self, front: Front, request: Request, sidecar: Sidecar) -> None:
+        self.request = request
+        self.response: Response | None = None
+        self.state = DECIDING
+        self.upstreamStatus: int | None = None
+        self.status: int | None = None
+        self.failure: SitioError | None = None
+        self.attempts = 0
+        self.began = sidecar.clock.seconds()
+        self.duration: float | None = None
+        self.upstreamTime = 0.0
+        self.bytesIn = 0
+        self.bytesOut = 0
+        self.acted: tuple[str, ...] = ()
+        self._notes: dict[Any, Any] | None = None
+        self._front = front
+        self._sidecar = sidecar
+        self._chain = sidecar.chain
+        self._client: Any = None
+        # What is waited for, to be cancelled should the client go away.
+        self._waiting: Deferred[Any] | None = None
+        self._askedAt = 0.0
+        self._extra: bytes | None = None
+        # The request's body as far as it has come before it could be sent, and
+        # whether that is all; what may be needed to send it again.
+        self._body = request.body or b""
+        self._bodyEnded = request.body is not None
+        self._uploadPaused = False
+        # How far this attempt has got.
+        self._reached = Reached.NOTHING
+        self._replay: bytes | None = self._body if request.method in IDEMPOTENT else None
+        # The reply's body as far as it has come before it could be sent.
+        self._held: list[bytes] = []
+        self._heldEnd: list[tuple[bytes, bytes]] | None = None
+        self._heldFailure: SitioError | None = None
+        self._whole: Deferred[bool] | None = None
+        self._filters: list[tuple[BodyFilter, bool]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request!r} {self.state}>"
+
+    @property
+    def notes(self) -> dict[Any, Any]:
+        """What policies remember about this exchange; made when first asked for."""
+        if self._notes is None:
+            self._notes = {}
+        return self._notes
+
+    @property
+    def clientAddress(self) -> str:
+        """See L{IExchange}."""
+        return self._front.clientAddress
+
+    @property
+    def secure(self) -> bool:
+        """See L{IExchange}."""
+        return self._front.secure
+
+    # --- Step 3: may it come in?
+
+    def begin(self) -> None:
+        """The head of the request has come."""
+        self.bytesIn = len(self._body)
+        if not self._chain.asks:
+            self._admitted(None)
+            return
+        self._wait(self._chain.requestReceived(self), self._admitted)
+
+    def refuse(self, error: SitioError) -> None:
+        """The request is malformed: it is answered, and reaches nobody."""
+        self.failure = error
+        self._send(asReply(error), b"", True)
+
+    def _wait(self, result: Any, go: Any) -> None:
+        """Go on with a result, now or when its Deferred has it."""
+        if not isinstance(result, Deferred):
+            go(result)
+            return
+        self._front.deadline = NEVER
+        self._waiting = result
+
+        def settled(value: Any) -> None:
+            self._waiting = None
+            if self.state is not ENDED:
+                go(value)
+
+        result.addBoth(settled)
+        result.addErrback(self._broken)
+
+    def _broken(self, failure: Failure) -> None:
+        # A mistake of sitio's own must not leave a client hanging.
+        self._sidecar.log.failure("An exchange broke: {exchange!r}", failure, exchange=self)
+        if self.state is not ENDED:
+            self._abort(SitioError(cause=failure.value))
+
+    def _admitted(self, answer: Response | None) -> None:
+        if answer is None and self.request.method in ("TRACE", "OPTIONS"):
+            answer = self._lastForward()
+        if answer is not None:
+            self._send(answer, answer.body or b"", True)
+            return
+        body = self.request.body
+        if body is not None and body is not self._body:
+            # A policy has put another in its place.
+            self._body = body
+            self._replay = body if self._replay is not None else None
+        self._connect()
+
+    def _lastForward(self) -> Response | None:
+        """Max-Forwards (RFC 9110, section 7.6.2): one hop less, or an answer of ours."""
+        left = self.request.headers.get("Max-Forwards")
+        if left is None or not left.isdecimal():
+            return None
+        if int(left) > 0:
+            self.request.headers["Max-Forwards"] = str(int(left) - 1)
+            return None
+        if self.request.method == "OPTIONS":
+            return Response(204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
+        lines = [f"TRACE {self.request.target} HTTP/{self.request.version}"]
+        lines += [f"{n}: {v}" for n, v in self.request.headers if n.lower() not in _SECRET]
+        text = "\r\n".join([*lines, "", ""])
+        return Response(body=text.encode("latin-1"), headers={"Content-Type": "message/http"})
+
+    # --- Step 4: a connection
+
+    def _connect(self, fresh: bool = False) -> None:
+        self.state = CONNECTING
+        self._reached = Reached.NOTHING
+        client = None if fresh else self._sidecar.pool.take()
+        if client is not None:
+            self._ask(client)
+            return
+        if not self._bodyEnded:
+            self._front.pauseUpload()
+        self._wait(self._sidecar.pool.acquire(fresh), self._connected)
+
+    def _connected(self, result: Any) -> None:
+        if not isinstance(result, Failure):
+            self._ask(result)
+        elif isinstance(result.value, SitioError):
+            self._fail(result.value)
+        else:
+            self._fail(SitioError("no connection to the upstream", cause=result.value))
+
+    # --- Step 5: the request goes out
+
+    def _ask(self, client: Any) -> None:
+        if self._extra is None:
+            self._extra = self._ownLines()
+        self.state = ASKED
+        self.attempts += 1
+        self._client = client
+        self._askedAt = self._sidecar.clock.seconds()
+        self._reached = Reached.SENT
+        body, self._body = self._body, b""
+        self._expect()
+        if not self._bodyEnded:
+            # Before it is written, which may pause it again.
+            self._front.resumeUpload()
+        client.ask(self, self.request, body, self._bodyEnded, self._extra)
+
+    def _ownLines(self) -> bytes:
+        lines = self._front.forwarded(self.request)
+        if "host" not in self.request.headers:
+            lines += b"Host: " + self._sidecar.host + b"\r\n"
+        if self._sidecar.via is not None:
+            version = self.request.version.encode()
+            lines += b"Via: " + version + b" " + self._sidecar.via + b"\r\n"
+        return lines
+
+    def _expect(self) -> None:
+        """Set the time in which the next thing has to happen."""
+        settings = self._sidecar.settings
+        timeout = settings.replyTimeout if self._bodyEnded else settings.stallTimeout
+        self._front.deadline = self._sidecar.clock.seconds() + timeout
+
+    def requestBody(self, data: bytes) -> None:
+        """More of the request's body has come."""
+        self.bytesIn += len(data)
+        if self._replay is not None:
+            kept = len(self._replay) + len(data) <= self._sidecar.settings.replayLimit
+            self._replay = self._replay + data if kept else None
+        if self._client is not None:
+            self._client.sendBody(data)
+            if self.state is ASKED:
+                self._expect()
+        elif self.state in (DECIDING, CONNECTING, RESTING):
+            self._body += data
+            self._front.pauseUpload()
+
+    def requestEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """The request's body has come to its end."""
+        self._bodyEnded = True
+        if self._client is not None:
+            self._client.endRequest(trailers)
+            if self.state is ASKED:
+                self._expect()
+
+    def pauseUpload(self) -> None:
+        """The upstream does not keep up with the request's body, or the tunnel."""
+        if not self._bodyEnded or self.state is TUNNELLING:
+            self._uploadPaused = True
+            self._front.pauseUpload()
+
+    def resumeUpload(self) -> None:
+        """It has caught up."""
+        if not self._bodyEnded or self.state is TUNNELLING:
+            self._uploadPaused = False
+            self._front.resumeUpload()
+
+    # --- Step 6: the reply comes, or a failure that stands for one
+
+    def informed(self, response: Response) -> None:
+        """An interim reply: passed on, unless the client would not know it."""
+        if self.request.version != "1.0":
+            self._front.inform(response)
+        self._expect()
+
+    def replyReceived(self, response: Response, body: bytes, ended: bool) -> None:
+        """The head of the reply has come, and this much of its body with it."""
+        self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
+        self.upstreamStatus = response.status
+        self._reached = Reached.ANSWERED
+        if ended:
+            self._client = None
+            response.body = body
+        if self._chain.interestedIn(response.status):
+            self._judge(response, body, ended)
+        else:
+            self._send(response, body, ended)
+
+    def upstreamFailed(self, error: SitioError) -> None:
+        """No reply, or no more of it, will come from this connection."""
+        client, self._client = self._client, None
+        if self.state is ASKED:
+            self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
+            if error.reached <= Reached.SENT and client.asked > 1 and self._repeatable():
+                # The upstream closed an idle connection just as it was used.
+                self._prepare()
+                self._connect(fresh=True)
+            else:
+                self._fail(error)
+        elif self.state is RELAYING:
+            self._note(error)
+            self._abort(error)
+        elif self.state is JUDGING:
+            if self._whole is not None:
+                whole, self._whole = self._whole, None
+                whole.errback(error)
+            else:
+                self._heldFailure = error
+
+    def _note(self, error: SitioError) -> None:
+        self.failure = error
+        self._sidecar.failed(error)
+
+    def _fail(self, error: SitioError) -> None:
+        """An attempt failed: that is a reply too, so policies see one thing."""
+        self._note(error)
+        response = asReply(error)
+        self.upstreamStatus = response.status
+        body = response.body or b""
+        if self._chain.interestedIn(response.status):
+            self._judge(response, body, True)
+        else:
+            self._send(response, body, True)
+
+    # --- Step 7: what policies make of it
+
+    def _judge(self, response: Response, body: bytes, ended: bool) -> None:
+        self.state = JUDGING
+        self._held = [body] if body else []
+        self._heldEnd = [] if ended else None
+        result = self._chain.responseReceived(self, response)
+        if isinstance(result, Deferred):
+            if self._client is not None and self._whole is None:
+                self._client.pause()
+            self._wait(result, lambda judged: self._judged(judged, response))
+            if self._whole is not None:
+                self._moved()
+        else:
+            self._judged(result, response)
+
+    def wholeBody(self, response: Response) -> Deferred[bool]:
+        """
+        For L{Chain}: hold the reply to its end and put its body into C{response}.
+
+        @return: fires with whether it was within the buffer limit; fails with
+            L{UpstreamLost} and the like when it breaks off.
+        """
+        self._whole = whole = Deferred()
+        if self._heldFailure is not None:
+            self._whole = None
+            whole.errback(self._heldFailure)
+        elif self._heldEnd is not None:
+            self._whole = None
+            response.body = b"".join(self._held)
+            whole.callback(True)
+        else:
+            self._client.resume()
+            held, self._held = b"".join(self._held), []
+            limit = self._sidecar.settings.bufferLimit
+            if (response.length or 0) > limit:
+                self._whole = None
+                self._held = [held]
+                whole.callback(False)
+            else:
+                self._client.buffer(held, limit)
+
+                def filled(body: bytes | None) -> bool:
+                    response.body = body
+                    return body is not None
+
+                whole.addCallback(filled)
+        return whole
+
+    def bufferGrew(self) -> None:
+        """More of the body that was asked for has come."""
+        self._moved()
+
+    def bufferEnded(self, body: bytes | None) -> None:
+        """The body that was asked for is whole, or (L{None}) too long to be held."""
+        # From here on policies have their own timeout.
+        self._front.deadline = NEVER
+        whole, self._whole = self._whole, None
+        if body is not None:
+            self._client = None
+            self._held = [body]
+            self._heldEnd = []
+        if whole is not None:
+            whole.callback(body)  # type: ignore[arg-type]
+
+    def _judged(self, judged: Any, original: Response) -> None:
+        if isinstance(judged, Failure):
+            # The reply broke off while it was being buffered: a failed attempt.
+            self._leaveUpstream()
+            if not judged.check(SitioError):
+                judged = Failure(SitioError("the policies could not be run", cause=judged.value))
+            self._fail(judged.value)
+        elif isinstance(judged, Retry):
+            self._leaveUpstream()
+            self._rest(judged.after)
+        elif judged is not original:
+            self._leaveUpstream()
+            self._send(judged, judged.body or b"", True)
+        elif self._heldFailure is not None:
+            self._note(self._heldFailure)
+            self._send(asReply(self._heldFailure), b"", True)
+        elif original.body is not None:
+            # Whole; a policy may have changed it in place.
+            self._send(original, original.body, True)
+        else:
+            held, ended = b"".join(self._held), self._heldEnd
+            self._held = []
+            self._send(original, held, ended is not None)
+
+    def _leaveUpstream(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.leave()
+
+    def mayRetry(self) -> bool:
+        """
+        Whether the request can be sent again: this attempt never reached the
+        upstream, or the request is idempotent and still held whole.
+        """
+        return self._reached is Reached.NOTHING or self._repeatable()
+
+    def _repeatable(self) -> bool:
+        return self._bodyEnded and self._replay is not None and self.request.upgrade is None
+
+    def _prepare(self) -> None:
+        """Put the request's body back in place, if any of it was sent."""
+        if self._reached is not Reached.NOTHING and self._replay is not None:
+            self._body = self._replay
+
+    def _rest(self, seconds: float) -> None:
+        self.state = RESTING
+        self._prepare()
+        rest: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self._sidecar.clock.callLater(seconds, rest.callback, None)
+        self._wait(rest, lambda _: self._connect())
+
+    # --- Step 8: the reply goes to the client
+
+    def _send(self, response: Response, body: bytes, ended: bool) -> None:
+        self.state = RELAYING
+        self.response = response
+        self.status = response.status
+        if self._sidecar.via is not None:
+            response.headers.add("Via", f"1.1 {self._sidecar.via.decode()}")
+        if response.filters:
+            self._filters = response.filters
+            if body:
+                body = self._filter(body)
+            if ended:
+                body += self._filter(b"")
+            if self.state is not RELAYING:
+                return
+        if not ended:
+            self._moved()
+            # Before it is written, which may pause it again.
+            self._client.resume()
+        self.bytesOut += self._front.reply(response, body, ended)
+        if ended:
+            self._end()
+
+    def _filter(self, data: bytes) -> bytes:
+        filters = self._filters or []
+        for each in list(filters):
+            bodyFilter, keepsLength = each
+            try:
+                filtered = bodyFilter(data)
+                if keepsLength and len(filtered) != len(data):
+                    raise ValueError("it did not keep the length as it promised")
+            except Exception as cause:
+                error = SitioError("a body filter failed", cause=cause)
+                self._sidecar.failed(error)
+                if not keepsLength:
+                    self._abort(error)
+                    return b""
+                filters.remove(each)
+            else:
+                data = filtered
+        return data
+
+    def _moved(self) -> None:
+        self._front.deadline = self._sidecar.clock.seconds() + self._sidecar.settings.stallTimeout
+
+    def replyBody(self, data: bytes) -> None:
+        """More of the reply's body has come."""
+        if self.state is JUDGING:
+            self._held.append(data)
+        elif self.state is RELAYING:
+            if self._filters:
+                data = self._filter(data)
+                if self.state is not RELAYING:
+                    return
+            if data:
+                self.bytesOut += len(data)
+                self._front.replyBody(data)
+            self._moved()
+
+    def replyEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """The reply's body has come to its end, and its connection is let go of."""
+        self._client = None
+        if self.state is JUDGING:
+            self._heldEnd = trailers
+        elif self.state is RELAYING:
+            if self._filters:
+                last = self._filter(b"")
+                if self.state is not RELAYING:
+                    return
+                if last:
+                    self.bytesOut += len(last)
+                    self._front.replyBody(last)
+            self._front.endReply(trailers)
+            self._end()
+
+    def pauseReply(self) -> None:
+        """The client does not keep up with the reply, or the tunnel."""
+        if self._client is not None and self.state in (RELAYING, TUNNELLING):
+            self._client.pause()
+
+    def resumeReply(self) -> None:
+        """It has caught up."""
+        if self._client is not None and self.state in (RELAYING, TUNNELLING):
+            self._client.resume()
+            self._moved()
+
+    # --- A tunnel instead of a reply (RFC 9110, section 7.8)
+
+    def switched(self, response: Response, data: bytes) -> None:
+        """The upstream has switched protocols; so does the client."""
+        self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
+        self.upstreamStatus = self.status = response.status
+        self.response = response
+        self.state = TUNNELLING
+        self._tunnelMoved()
+        self.bytesOut += len(data)
+        self._front.switch(response, data)
+
+    def _tunnelMoved(self) -> None:
+        self._front.deadline = self._sidecar.clock.seconds() + self._sidecar.settings.tunnelTimeout
+
+    def tunnelSent(self, data: bytes) -> None:
+        """Bytes have come from the client."""
+        if self._client is not None:
+            self.bytesIn += len(data)
+            self._tunnelMoved()
+            self._client.tunnel(data)
+
+    def tunnelReceived(self, data: bytes) -> None:
+        """Bytes have come from the upstream."""
+        self.bytesOut += len(data)
+        self._tunnelMoved()
+        self._front.tunnel(data)
+
+    def clientEndedTunnel(self) -> None:
+        """The client sends no more; the upstream still may."""
+        if self._client is not None:
+            self._client.endTunnel()
+
+    def tunnelEnded(self) -> None:
+        """The upstream sends no more; the client still may."""
+        self._front.endTunnel()
+
+    def tunnelLost(self) -> None:
+        """The connection to the upstream has gone altogether."""
+        self._client = None
+        self._front.leave()
+        self._end()
+
+    # --- Step 9: the end
+
+    def clientGone(self) -> None:
+        """The client has closed: nobody waits for this any more."""
+        if self.state is TUNNELLING:
+            self._end()
+        elif self.state is not ENDED:
+            self.failure = ClientGone("the client closed before its reply was whole")
+            self.status = 499
+            self._end()
+
+    def timedOut(self) -> None:
+        """What had to happen in time has not."""
+        settings = self._sidecar.settings
+        if self.state is ASKED and not self._bodyEnded and not self._uploadPaused:
+            self._leaveUpstream()
+            self.failure = RequestTimeout(
+                f"no octet of the request's body in {settings.stallTimeout:g} seconds"
+            )
+            self._send(asReply(self.failure), b"", True)
+        elif self.state is ASKED:
+            self._leaveUpstream()
+            self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
+            timeout = settings.replyTimeout if self._bodyEnded else settings.stallTimeout
+            self._fail(UpstreamTimeout(f"no reply in {timeout:g} seconds", Reached.SENT))
+        elif self.state is JUDGING and self._whole is not None:
+            self._leaveUpstream()
+            self.upstreamFailed(
+                UpstreamTimeout(
+                    f"no octet of the reply's body in {settings.stallTimeout:g} seconds",
+                    Reached.ANSWERED,
+                )
+            )
+        elif self.state is TUNNELLING:
+            self._abort(None)
+        elif self.state is not ENDED:
+            self._abort(Stalled(f"no octet moved in {settings.stallTimeout:g} seconds"))
+
+    def _abort(self, error: SitioError | None) -> None:
+        if error is not None:
+            self.failure = error
+        self._front.abort()
+        self._end()
+
+    def _end(self) -> None:
+        if self.state is ENDED:
+            return
+        self.state = ENDED
+        self.duration = self._sidecar.clock.seconds() - self.began
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+        client, self._client = self._client, None
+        if client is not None:
+            # What a tunnel was sent still leaves; a request nobody waits for ends.
+            client.close(orderly=self.status == 101)
+        self._held = []
+        self._chain.exchangeFinished(self)
+        self._front.exchangeEnded()

@@ -1,0 +1,192 @@
+"""
+The connections to the upstream: L{UpstreamPool}.
+
+It hands out L{ProxyClient}s, idle ones first, the most recently used of them,
+so that the surplus expires; opens new ones up to a ceiling; beyond it, requests
+wait in a bounded queue, each for a bounded time.  It knows neither messages nor
+exchanges.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NoReturn
+
+from twisted.internet import error
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
+
+from sitio.client import ProxyClient, ProxyClientFactory
+from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted
+from sitio.settings import Settings
+from sitio.sweep import Sweep
+
+#: Seconds for the rest of a reply that nobody wants, and for what was written to
+#: leave before a connection is closed.
+REST_TIMEOUT = 5.0
+
+
+class UpstreamPool:
+    """
+    Connections to one upstream.
+
+    @ivar size: connections open or being opened, idle ones included; at most
+        C{settings.poolSize}.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        settings: Settings,
+        sweep: Sweep,
+    ) -> None:
+        self.size = 0
+        self._clock = clock
+        self._endpoint = endpoint
+        self._settings = settings
+        self._sweep = sweep
+        self._factory = ProxyClientFactory(self, settings.replyLimits())
+        self._idle: list[ProxyClient] = []
+        self._opening: set[Deferred[ProxyClient]] = set()
+        self._waiting: deque[Deferred[ProxyClient]] = deque()
+        self._stopped: Deferred[None] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<UpstreamPool {self.size} open, {len(self._idle)} idle, {len(self._waiting)} waiting>"
+        )
+
+    def snapshot(self) -> dict[str, int]:
+        """How many connections are open and idle, how many requests wait, as plain data."""
+        return {"open": self.size, "idle": len(self._idle), "waiting": len(self._waiting)}
+
+    def take(self) -> ProxyClient | None:
+        """An idle connection, at once, or L{None}.  The caller asks it or closes it."""
+        return self._idle.pop() if self._idle else None
+
+    def acquire(self, fresh: bool = False) -> Deferred[ProxyClient]:
+        """
+        A connection as soon as there is one; cancel it to want it no more.
+
+        @param fresh: one that has carried no request.
+
+        @return: fires with a L{ProxyClient}, or fails with L{PoolExhausted},
+            L{ConnectTimeout} or L{ConnectFailed}.
+        """
+        if not fresh and self._idle:
+            return succeed(self._idle.pop())
+        if self.size >= self._settings.poolSize and self._idle:
+            self._idle[0].close(orderly=True)
+        if self.size < self._settings.poolSize:
+            return self._open()
+        if len(self._waiting) >= self._settings.poolQueue:
+            return fail(PoolExhausted(f"{self._settings.poolQueue} requests wait already"))
+        waiter: Deferred[ProxyClient] = Deferred(self._waiting.remove)
+        self._waiting.append(waiter)
+        waiter.addTimeout(self._settings.poolTimeout, self._clock, self._waitedTooLong)
+        if fresh:
+            waiter.addCallback(self._freshen)
+        return waiter
+
+    def _freshen(self, client: ProxyClient) -> ProxyClient | Deferred[ProxyClient]:
+        if not client.asked:
+            return client
+        client.close(orderly=True)
+        return self.acquire(fresh=True)
+
+    def _waitedTooLong(self, result: object, timeout: float) -> NoReturn:
+        raise PoolExhausted(f"no upstream connection was free for {timeout:g} seconds")
+
+    def _open(self) -> Deferred[ProxyClient]:
+        self.size += 1
+        opening: Deferred[ProxyClient] = self._endpoint.connect(self._factory)
+        self._opening.add(opening)
+
+        def settled(result: ProxyClient | Failure) -> ProxyClient | Failure:
+            self._opening.discard(opening)
+            return result
+
+        opening.addTimeout(self._settings.connectTimeout, self._clock, self._openedTooLate)
+        opening.addBoth(settled)
+        opening.addCallbacks(self._opened, self._notOpened)
+        return opening
+
+    def _openedTooLate(self, result: object, timeout: float) -> NoReturn:
+        raise ConnectTimeout(f"no connection to the upstream within {timeout:g} seconds")
+
+    def _opened(self, client: ProxyClient) -> ProxyClient:
+        self._sweep.watch(client)
+        return client
+
+    def _notOpened(self, failure: Failure) -> NoReturn:
+        self._freed()
+        cause = failure.value
+        if isinstance(cause, ConnectFailed):
+            raise cause
+        kind = ConnectTimeout if isinstance(cause, error.TimeoutError) else ConnectFailed
+        raise kind("no connection to the upstream", cause=cause)
+
+    def _freed(self) -> None:
+        """There is room below the ceiling: whoever waits longest opens a connection."""
+        self.size -= 1
+        if self._stopped is not None:
+            self._checkStopped()
+        elif self._waiting:
+            self._open().addCallbacks(self.released, self._refuse)
+
+    def _refuse(self, failure: Failure) -> None:
+        # Opened for nobody in particular, so told to whoever waits longest.
+        if self._waiting:
+            self._waiting.popleft().errback(failure)
+
+    # --- What clients tell
+
+    def released(self, client: ProxyClient) -> None:
+        """It is idle: whoever waits longest gets it, or it is kept for a while."""
+        if self._stopped is not None:
+            client.close(orderly=True)
+        elif self._waiting:
+            self._waiting.popleft().callback(client)
+        else:
+            client.deadline = self._clock.seconds() + self._settings.upstreamIdleTimeout
+            self._idle.append(client)
+
+    def discarding(self, client: ProxyClient) -> None:
+        """It reads a rest that nobody wants: not for long."""
+        client.deadline = self._clock.seconds() + REST_TIMEOUT
+
+    def lost(self, client: ProxyClient) -> None:
+        """It will not be used again: it does not count any more, but must still close."""
+        client.deadline = self._clock.seconds() + REST_TIMEOUT
+        if client in self._idle:
+            self._idle.remove(client)
+        self._freed()
+
+    def gone(self, client: ProxyClient) -> None:
+        """Its transport is closed."""
+        self._sweep.forget(client)
+
+    # --- The end
+
+    def stop(self) -> Deferred[None]:
+        """
+        Close what is idle, refuse what waits; fires once every connection has gone.
+
+        Those in use are let go of by their exchanges.
+        """
+        if self._stopped is None:
+            self._stopped = Deferred()
+            while self._idle:
+                self._idle[-1].close(orderly=True)
+            for each in [*self._waiting, *self._opening]:
+                each.cancel()
+            self._checkStopped()
+        done: Deferred[None] = Deferred()
+        self._stopped.chainDeferred(done)
+        return done
+
+    def _checkStopped(self) -> None:
+        if self._stopped is not None and not self.size and not self._stopped.called:
+            self._stopped.callback(None)

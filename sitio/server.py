@@ -1,0 +1,528 @@
+"""
+The server half: L{ProxyServer}, one connection of a client.
+
+It owns steps 1, 2 and 8 of a request's life (docs/request.md): it reads
+requests, makes an L{Exchange} of each, one at a time, and frames the replies
+for this client.  It knows nothing of upstreams and policies.
+
+A client that does not read its replies is not read from either: the next
+request is not begun while the last reply piles up, and what is pipelined
+meanwhile is held up to one head before the transport is paused.  Otherwise a
+client that only sends would fill the memory.
+
+States, and what moves one to another, stand in L{_MOVES}; anything else is a
+mistake in sitio and raises, naming both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sitio import wire
+from sitio.errors import BadMessage, RequestTimeout, SitioError
+from sitio.exchange import Exchange, Sidecar
+from sitio.message import Headers, Request, Response
+from sitio.settings import DRAIN_IDLE, LINGER
+from sitio.sweep import NEVER, Sweep
+
+IDLE = "idle"  # nothing has come of a next request
+HEAD = "head"  # some of its head has come
+EXCHANGE = "exchange"  # an exchange is under way; requests behind it wait
+TUNNEL = "tunnel"  # bytes of another protocol, both ways
+LINGERING = "lingering"  # the last reply is out, the rest of its request is dropped
+CLOSING = "closing"  # what was written leaves, then the connection closes
+CLOSED = "closed"  # it has
+
+_MOVES = {
+    (IDLE, "data"): HEAD,
+    (IDLE, "request"): EXCHANGE,
+    (HEAD, "request"): EXCHANGE,
+    (EXCHANGE, "next"): IDLE,
+    (EXCHANGE, "switch"): TUNNEL,
+    (EXCHANGE, "linger"): LINGERING,
+    **{(each, "close"): CLOSING for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING)},
+    **{(each, "lost"): CLOSED for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING, CLOSING)},
+}
+
+#: What a request that can't be read is counted as.
+_UNREADABLE = "-"
+
+
+class IllegalMove(Exception):
+    """An event in a state that does not know it: a mistake in sitio."""
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class ProxyServer(Protocol):
+    """
+    One connection of a client.
+
+    @ivar deadline: until when the next thing must have happened; the sweep's.
+    @ivar clientAddress: the client's address without its port.
+    @ivar secure: whether it came by TLS.
+    """
+
+    transport: ITCPTransport
+
+    def __init__(self, factory: ProxyServerFactory) -> None:
+        self.state = IDLE
+        self.deadline = NEVER
+        self.clientAddress = ""
+        self.secure = False
+        self._factory = factory
+        self._sidecar = factory.sidecar
+        self._settings = factory.sidecar.settings
+        self._reader = wire.RequestReader(self._settings.limits())
+        self._exchange: Exchange | None = None
+        self._ownLines = b""
+        # How the reply at hand is framed, and whether it is the last one.
+        self._chunked = False
+        self._bodiless = False
+        self._last = False
+        # Whether the transport has asked for a pause in writing.
+        self._backlogged = False
+        self._reading = True
+        # Whether requests are being begun, further down the stack.
+        self._beginning = False
+
+    def _move(self, event: str) -> None:
+        try:
+            self.state = _MOVES[self.state, event]
+        except KeyError:
+            raise IllegalMove(f"{event} while {self.state}") from None
+
+    def _within(self, seconds: float) -> None:
+        self.deadline = self._sidecar.clock.seconds() + seconds
+
+    # --- Steps 1 and 2: bytes become a request, a request becomes an exchange
+
+    def connectionMade(self) -> None:
+        if not self._factory.opened(self):
+            self._move("close")
+            self.transport.abortConnection()
+            return
+        self.transport.registerProducer(self, True)
+        setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
+        if setNoDelay is not None:
+            setNoDelay(True)
+        # A client that connects and says nothing is as one slow to begin.
+        self._within(self._settings.headTimeout)
+
+    def dataReceived(self, data: bytes) -> None:
+        state = self.state
+        exchange = self._exchange
+        if state is TUNNEL and exchange is not None:
+            exchange.tunnelSent(data)
+            return
+        if state is CLOSING or state is CLOSED:
+            return
+        self._reader.receive(data)
+        if state is EXCHANGE or state is LINGERING:
+            self._body()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin what has come whole, one request after the other."""
+        if self._beginning:
+            return
+        self._beginning = True
+        try:
+            while self.state in (IDLE, HEAD) and not self._backlogged:
+                if not self._beginNext():
+                    break
+        finally:
+            self._beginning = False
+
+    def _beginNext(self) -> bool:
+        try:
+            request = self._reader.nextHead()
+        except BadMessage as error:
+            self._refuse(error)
+            return False
+        if request is None:
+            if self.state is IDLE and self._reader.held:
+                self._move("data")
+                self._within(self._settings.headTimeout)
+            return False
+        self._move("request")
+        self.deadline = NEVER
+        if not self._ownLines:
+            self._lookAtPeer()
+        self._last = not self._reader.keepAlive or self._factory.draining
+        error: BadMessage | None = None
+        if request.body is None:
+            try:
+                body = self._reader.nextBody()
+            except BadMessage as bad:
+                error = bad
+            else:
+                if self._reader.state is wire.ENDED:
+                    request.body = body
+        self._exchange = exchange = Exchange(self, request, self._sidecar)
+        if error is not None:
+            self._last = True
+            exchange.refuse(error)
+            return False
+        exchange.begin()
+        if request.body is None and self._exchange is exchange:
+            if body:
+                exchange.requestBody(body)
+        return True
+
+    def _lookAtPeer(self) -> None:
+        # Not before the first request: behind a haproxy: endpoint the address
+        # is known only then.
+        host = getattr(self.transport.getPeer(), "host", None)
+        self.clientAddress = host or "unknown"
+        self.secure = ISSLTransport.providedBy(self.transport)
+        self._ownLines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (
+            self.clientAddress.encode("ascii", "replace"),
+            b"https" if self.secure else b"http",
+        )
+
+    def forwarded(self, request: Request) -> bytes:
+        """
+        Who asked, for the upstream: lines to add to the head.
+
+        Where the client claims something itself, its lines are amended instead:
+        what it claims is kept, in front.
+        """
+        host = self._reader.host or b""
+        if not self._reader.forwarded:
+            return self._ownLines + b"X-Forwarded-Host: " + host + b"\r\n"
+        headers = request.headers
+        for name, value in (
+            ("X-Forwarded-For", self.clientAddress),
+            ("X-Forwarded-Proto", "https" if self.secure else "http"),
+            ("X-Forwarded-Host", host.decode("ascii")),
+        ):
+            claimed = headers.get(name)
+            headers[name] = value if claimed is None else f"{claimed}, {value}"
+        return b""
+
+    def _refuse(self, error: BadMessage) -> None:
+        """A head that can't be read: answered, reaching nobody, and the last."""
+        self._move("request")
+        if not self._ownLines:
+            self._lookAtPeer()
+        self._last = True
+        request = Request(_UNREADABLE, _UNREADABLE, Headers())
+        self._exchange = exchange = Exchange(self, request, self._sidecar)
+        exchange.refuse(error)
+
+    def _body(self) -> None:
+        """More has come while an exchange is under way."""
+        reader = self._reader
+        exchange = self._exchange
+        if reader.state is wire.ENDED:
+            if reader.held > self._settings.maxHead:
+                self._pause()
+            return
+        try:
+            data = reader.nextBody()
+        except BadMessage as error:
+            self._bodyBroke(error)
+            return
+        if self.state is LINGERING:
+            if reader.state is wire.ENDED:
+                self.leave()
+        elif exchange is not None:
+            if data:
+                exchange.requestBody(data)
+            if reader.state is wire.ENDED and exchange is self._exchange:
+                exchange.requestEnded(reader.trailers)
+
+    def _bodyBroke(self, error: BadMessage) -> None:
+        """What follows the head is no body: nothing after it can be read."""
+        self._last = True
+        exchange = self._exchange
+        if exchange is None:
+            self.leave()
+        else:
+            exchange.requestBroke(error)
+
+    # --- Step 8: the reply
+
+    def inform(self, response: Response) -> None:
+        """Send an interim reply (RFC 9110, section 15.2)."""
+        self.transport.write(wire.responseHead(response, None))
+
+    def reply(self, response: Response, body: bytes, ended: bool) -> int:
+        """
+        Send the head of the reply, framed for this client, and all or the first
+        of its body.
+
+        @return: how many octets of the body that was.
+        """
+        reader = self._reader
+        exchange = self._exchange
+        if reader.state is not wire.ENDED or self._factory.draining:
+            self._last = True
+        modern = exchange is None or exchange.request.version == "1.1"
+        self._bodiless = response.status in (204, 304) or (
+            exchange is not None and exchange.request.method == "HEAD"
+        )
+        length = response.length
+        self._chunked = False
+        if self._bodiless:
+            # Section 8.6 of RFC 9110: the length is that of the body left out.
+            if body and ended:
+                length = len(body)
+            body = b""
+        elif ended:
+            length = len(body)
+        else:
+            if response.filters and not all(keeps for _, keeps in response.filters):
+                length = None
+            if length is None:
+                self._chunked = modern
+                self._last = self._last or not modern
+        if self._last:
+            extra = b"Connection: close\r\n"
+        else:
+            extra = b"" if modern else b"Connection: keep-alive\r\n"
+        head = wire.responseHead(response, length, chunked=self._chunked, extra=extra)
+        if body:
+            self.transport.write(head + (wire.chunk(body) if self._chunked else body))
+        else:
+            self.transport.write(head)
+        return len(body)
+
+    def replyBody(self, data: bytes) -> None:
+        """Send more of the body."""
+        if not self._bodiless:
+            self.transport.write(wire.chunk(data) if self._chunked else data)
+
+    def endReply(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
+        """The body was all."""
+        if self._chunked and not self._bodiless:
+            self.transport.write(wire.lastChunk(trailers))
+
+    def exchangeEnded(self) -> None:
+        """The exchange is over: on to the next, or to the end."""
+        self._exchange = None
+        if self.state is not EXCHANGE:
+            if self.state is TUNNEL:
+                self.leave()
+        elif not self._last:
+            self._move("next")
+            self._within(self._settings.idleTimeout)
+            self._resume()
+            if self._reader.held and not self._beginning:
+                self._begin()
+        elif self._reader.state is wire.ENDED:
+            self.leave()
+        else:
+            # RFC 9112, section 9.6: closing while the client still sends would
+            # reset the connection, and the reply might be lost.
+            self._move("linger")
+            self._within(LINGER)
+            self._resume()
+
+    # --- A tunnel
+
+    def switch(self, response: Response, data: bytes) -> None:
+        """Send the head of a 101 and the first bytes of the tunnel, both ways."""
+        self._move("switch")
+        self.transport.write(wire.responseHead(response, None) + data)
+        self._resume()
+        rest = self._reader.takeRest()
+        if rest and self._exchange is not None:
+            self._exchange.tunnelSent(rest)
+
+    def tunnel(self, data: bytes) -> None:
+        """Send bytes of the other protocol."""
+        self.transport.write(data)
+
+    def endTunnel(self) -> None:
+        """The upstream sends no more; the client still may."""
+        self.transport.loseWriteConnection()
+
+    # --- Flow control
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.transport.pauseProducing()
+
+    def _resume(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self.transport.resumeProducing()
+
+    def pauseUpload(self) -> None:
+        """Read no more of the request: nobody can take it."""
+        self._pause()
+
+    def resumeUpload(self) -> None:
+        """Read on."""
+        self._resume()
+
+    # IPushProducer: the transport tells us when what we write piles up.
+
+    def pauseProducing(self) -> None:
+        self._backlogged = True
+        if self._exchange is not None:
+            self._exchange.pauseReply()
+
+    def resumeProducing(self) -> None:
+        self._backlogged = False
+        if self._exchange is not None:
+            self._exchange.resumeReply()
+        elif self._reader.held:
+            self._begin()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, which C{connectionLost} deals with."""
+
+    # --- The end
+
+    def deadlinePassed(self) -> None:
+        """What had to happen in time has not."""
+        if self.state is CLOSING or self.state is CLOSED:
+            self.transport.abortConnection()
+        elif self.state is HEAD:
+            self._refuseSlow()
+        elif self._exchange is not None:
+            self._exchange.timedOut()
+        else:
+            self.leave()
+
+    def _refuseSlow(self) -> None:
+        timeout = self._settings.headTimeout
+        self._move("request")
+        if not self._ownLines:
+            self._lookAtPeer()
+        self._last = True
+        request = Request(_UNREADABLE, _UNREADABLE, Headers())
+        self._exchange = exchange = Exchange(self, request, self._sidecar)
+        exchange.refuse(RequestTimeout(f"no whole head in {timeout:g} seconds"))
+
+    def leave(self) -> None:
+        """Close, once what was written has left, which must not take for ever."""
+        if self.state in (CLOSING, CLOSED):
+            return
+        self._move("close")
+        self._within(self._settings.stallTimeout)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Break the connection: the client must not take for whole what isn't."""
+        if self.state in (CLOSING, CLOSED):
+            return
+        self._move("close")
+        self.transport.unregisterProducer()
+        self.transport.abortConnection()
+
+    def drain(self) -> None:
+        """End soon: after the exchange under way, or a moment for one on its way."""
+        if self.state is IDLE:
+            self._within(DRAIN_IDLE)
+        elif self.state is TUNNEL and self._exchange is not None:
+            self._exchange.clientGone()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._move("lost")
+        self.deadline = NEVER
+        if self._exchange is not None:
+            self._exchange.clientGone()
+        self._factory.closed(self)
+
+    # IHalfCloseableProtocol: a tunnel ends one direction at a time; elsewhere a
+    # client that sends no more cannot be told from one that has gone.
+
+    def readConnectionLost(self) -> None:
+        if self.state is TUNNEL:
+            if self._exchange is not None:
+                self._exchange.clientEndedTunnel()
+        elif self.state is CLOSING:
+            # It has heard enough: what it was sent still leaves.
+            self.transport.loseConnection()
+        else:
+            self.abort()
+
+    def writeConnectionLost(self) -> None:
+        """Our own half has been closed: nothing is left to do."""
+
+
+class ProxyServerFactory(Factory):
+    """
+    The client connections of one sidecar.
+
+    @ivar draining: whether sitio has been told to stop.
+    """
+
+    noisy = False
+
+    def __init__(self, sidecar: Sidecar, sweep: Sweep) -> None:
+        self.sidecar = sidecar
+        self.draining = False
+        self._sweep = sweep
+        self._open: set[ProxyServer] = set()
+        self._drained: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> ProxyServer:
+        return ProxyServer(self)
+
+    @property
+    def connections(self) -> int:
+        """How many client connections are open."""
+        return len(self._open)
+
+    def opened(self, server: ProxyServer) -> bool:
+        """A client has come; whether there is room for it."""
+        if len(self._open) >= self.sidecar.settings.maxClients:
+            self.sidecar.failed(
+                SitioError(f"{len(self._open)} clients are connected already; one more is let go")
+            )
+            return False
+        self._open.add(server)
+        self._sweep.watch(server)
+        if self.draining:
+            server.drain()
+        return True
+
+    def closed(self, server: ProxyServer) -> None:
+        """It has gone."""
+        self._open.discard(server)
+        self._sweep.forget(server)
+        self._checkDrained()
+
+    def drain(self) -> Deferred[None]:
+        """
+        Finish what is in flight; fires once every client has gone.
+
+        Whoever calls this has stopped to accept, and bounds the wait by L{abort}.
+        """
+        self.draining = True
+        for server in list(self._open):
+            server.drain()
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        self._checkDrained()
+        return drained
+
+    def abort(self) -> None:
+        """Break what is left."""
+        for server in list(self._open):
+            server.abort()
+
+    def _checkDrained(self) -> None:
+        if not self._open:
+            drained, self._drained = self._drained, []
+            for each in drained:
+                each.callback(None)
