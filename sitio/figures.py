@@ -1,0 +1,216 @@
+"""
+Figures as plain data: what they say, and what can be made of them.
+
+L{sitio.stats} makes a L{Snapshot}; pages, logs and other processes read it.
+L{merge} adds two up, L{quantile} reads a histogram, L{asLine} is the line of
+the log.
+
+Contract: pure; dicts, lists and numbers in, the same or text out.  Seconds are
+C{float}, octets C{int}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from typing import Any, TypedDict
+
+#: Upper bounds in seconds, each inclusive: those of OpenTelemetry's HTTP
+#: conventions, and three below, as a neighbour on the same host answers faster
+#: than 5 ms.
+LATENCY_BOUNDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1),
+    *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+
+#: The same for the time that sitio adds, which is a fraction of a millisecond.
+OWN_BOUNDS = (
+    *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+)
+
+#: Columns of the line: what fits a terminal.
+LINE_WIDTH = 100
+
+#: Columns of a route in the line, and of the first where that is too much.  What
+#: is longer loses its middle.
+ROUTE_WIDTH = 40
+SHORT_ROUTE_WIDTH = 12
+
+
+class Figures(TypedDict):
+    """
+    What is known of one endpoint, or of all together.
+
+    Statuses are text: C{"404"}, C{"4xx"} for a status beyond those told apart,
+    C{"none"} where none was sent.  C{sent} is what clients got, with C{"499"}
+    for those who left; C{true} is what the upstream had said, or the status
+    sent where it was not asked.  Both add up to C{hits}.  C{masked} has the
+    true statuses of the failures that were sent as something better.
+
+    C{latency} counts the exchanges in each bucket of C{latencyBounds}, the last
+    being those beyond; C{seconds} is their sum.  For a tunnel it is the time to
+    the upstream's 101, as its life is no latency.
+    """
+
+    hits: int
+    sent: dict[str, int]
+    true: dict[str, int]
+    masked: dict[str, int]
+    bytesIn: int
+    bytesOut: int
+    latency: list[int]
+    seconds: float
+
+
+class EndpointFigures(Figures):
+    """
+    The figures of one endpoint.  C{method} is empty for the three endpoints in
+    round brackets, which stand for many.
+    """
+
+    method: str
+    route: str
+
+
+class Snapshot(TypedDict):
+    """
+    All figures at one moment, safe to keep, to change and to make JSON of.
+
+    C{endpoints} are in order of falling hits and C{total} is their sum.  C{own}
+    counts by C{ownBounds}, and C{ownSeconds} sums up, what sitio added to the
+    exchanges that the upstream answered and that went well: all but the wait
+    for the upstream's head.  The body's way to the client is in it, so a large
+    download ends up in the last buckets: read its median.  C{displaced} is how
+    many endpoints have lost their row.  C{uptime} is in seconds.
+    """
+
+    uptime: float
+    total: Figures
+    endpoints: list[EndpointFigures]
+    displaced: int
+    own: list[int]
+    ownSeconds: float
+    latencyBounds: list[float]
+    ownBounds: list[float]
+
+
+def inOrder(endpoints: Iterable[EndpointFigures]) -> list[EndpointFigures]:
+    """The busiest first; equals always in the same order."""
+    return sorted(endpoints, key=lambda each: (-each["hits"], each["route"], each["method"]))
+
+
+def merge(one: Snapshot, two: Snapshot) -> Snapshot:
+    """
+    The figures of two processes as if one had done it all; neither is changed.
+
+    The order in which several are merged makes no difference beyond the
+    rounding of sums of seconds.  The result has at most as many endpoints as
+    both together.  C{uptime} is the longer.  C{ValueError} when they were
+    counted in different buckets, as by different versions.
+    """
+    for bounds in ("latencyBounds", "ownBounds"):
+        if one[bounds] != two[bounds]:
+            raise ValueError(f"these snapshots differ in {bounds}: merge those of one version")
+    sums: dict[tuple[str, str], EndpointFigures] = {}
+    for endpoint in (*one["endpoints"], *two["endpoints"]):
+        key = (endpoint["method"], endpoint["route"])
+        sums[key] = _sum(sums[key], endpoint) if key in sums else deepcopy(endpoint)
+    return {
+        "uptime": max(one["uptime"], two["uptime"]),
+        "total": _sum(one["total"], two["total"]),
+        "endpoints": inOrder(sums.values()),
+        "displaced": one["displaced"] + two["displaced"],
+        "own": _sum(one["own"], two["own"]),
+        "ownSeconds": one["ownSeconds"] + two["ownSeconds"],
+        "latencyBounds": list(one["latencyBounds"]),
+        "ownBounds": list(one["ownBounds"]),
+    }
+
+
+def _sum(one: Any, two: Any) -> Any:
+    """The sum of two of the same shape; what has a name in one alone is taken as it is."""
+    if isinstance(one, dict):
+        return {key: _sum(one.get(key, 0), two.get(key, 0)) for key in one | two}
+    if isinstance(one, list):
+        return [a + b for a, b in zip(one, two)]
+    return one if isinstance(one, str) else one + two
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
+    """
+    Estimate below which value a share of a histogram's values lie.
+
+    It lies in the same bucket as the true quantile, on the line between that
+    bucket's bounds; for the last bucket, which has no end, it is its lower
+    bound.
+
+    @param share: C{0.5} for the median; more than 0, at most 1.
+
+    @return: in the unit of the bounds, or L{None} where nothing was counted.
+    """
+    rank = share * sum(counts)
+    below = 0
+    for index, count in enumerate(counts[:-1]):
+        if count and below + count >= rank:
+            low = bounds[index - 1] if index else 0.0
+            return low + (bounds[index] - low) * (rank - below) / count
+        below += count
+    return bounds[-1] if counts[-1] else None
+
+
+def asLine(hits: int, new: int, endpoints: Sequence[EndpointFigures], more: int = 0) -> str:
+    """
+    One line of at most L{LINE_WIDTH} columns: as many endpoints as fit, in the
+    order given, each with its hits, its failures and its mean latency.
+
+    @param more: endpoints that there are beside these.
+    """
+    line = f"stats: {hits} hit{'s' * (hits != 1)} (+{new})"
+    left = len(endpoints) + more
+    for endpoint in endpoints:
+        room = LINE_WIDTH - len(line) - len(" | ")
+        room -= len(f" | and {left - 1} more") * (left > 1)
+        text = _asText(endpoint, ROUTE_WIDTH)
+        if len(text) > room and endpoint is endpoints[0]:
+            text = _asText(endpoint, max(SHORT_ROUTE_WIDTH, ROUTE_WIDTH - len(text) + room))
+        if len(text) > room:
+            break
+        line = f"{line} | {text}"
+        left -= 1
+    return f"{line} | and {left} more" if left else line
+
+
+def _asText(endpoint: EndpointFigures, width: int) -> str:
+    """C{GET /photos/a.png 30 (2 x 404), 1.0 ms}, the route cut to a width."""
+    # What a client wrote must not move the cursor of who reads the log.
+    route = endpoint["route"].encode("unicode_escape").decode("ascii")
+    if len(route) > width:
+        # The end of a path says more than its middle.
+        route = f"{route[: width // 3]}...{route[len(route) - width + width // 3 + 3 :]}"
+    mean = _asTime(endpoint["seconds"] / endpoint["hits"])
+    text = f"{endpoint['method']} {route} {endpoint['hits']}{_failuresOf(endpoint)}, {mean}"
+    return text.lstrip()
+
+
+def _failuresOf(endpoint: Figures) -> str:
+    """The true statuses from 400 on, in brackets, the most frequent two by name."""
+    masked = endpoint["masked"]
+    failures = {name: times for name, times in endpoint["true"].items() if name[0] in "456789"}
+    if "499" in endpoint["sent"]:
+        failures["499"] = endpoint["sent"]["499"]
+    texts = []
+    for name, times in sorted(failures.items(), key=lambda item: (-item[1], item[0])):
+        texts.append(f"{times} x {name}")
+        if name in masked:
+            some = "" if masked[name] == times else f", {masked[name]}"
+            texts[-1] += f"{some} masked"
+    if len(texts) > 2:
+        texts[2:] = ["..."]
+    return f" ({', '.join(texts)})" if texts else ""
+
+
+def _asTime(seconds: float) -> str:
+    if seconds < 0.0095:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e3:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
