@@ -42,6 +42,7 @@ from sitio.message import Headers, Request, Response, reasonFor
 Fields = list[tuple[bytes, bytes]]
 
 # States of a reader: what it expects next.
+FIRST = "the first octet of a reply"
 HEAD = "head"
 LENGTH = "the rest of a body of known length"
 CHUNK_SIZE = "the size of a chunk"
@@ -51,6 +52,8 @@ TRAILERS = "trailers"
 UNTIL_CLOSE = "a body that ends with the connection"
 ENDED = "nothing: the message is whole"
 TUNNEL = "bytes of another protocol"
+
+_CHUNKED = (CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS)
 
 #: Octets in the line with a chunk's size and extensions; extensions are used by
 #: nobody, and an unbounded number of them is an attack (RFC 9112, section 7.1.1).
@@ -72,18 +75,17 @@ class Limits:
 # Section 3: method, one space, target, one space, version; nothing else.  A
 # target is visible ASCII without a fragment.
 _requestLine = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\x22$-~]+) HTTP/1\.([01])\r\n").match
-_otherVersion = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP/[0-9]\.[0-9]\r\n").match
+_otherVersion = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n").match
 # Section 4; the reason may be missing together with its space, as some send it.
 _statusLine = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n"
 ).match
+_reason = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _bareLineFeed = re.compile(rb"(?<!\r)\n").search
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 # Section 7.1; 15 digits hold any size, and more would be an overflow elsewhere.
 _chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n").match
-_chunkStart = re.compile(
-    rb"[0-9A-Fa-f]{1,15}(?:\r?|[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*\r?)?)"
-).fullmatch
+_chunkStart = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?").fullmatch
 # RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
 _host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?").fullmatch
 _absolute = re.compile(rb"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
@@ -161,6 +163,11 @@ class _Reader:
         """Octets received that no message has been made of."""
         return len(self._held)
 
+    @property
+    def left(self) -> int | None:
+        """Octets of the body that are still to come, if that is known."""
+        return self._left if self.state is LENGTH else None
+
     def receive(self, data: bytes) -> None:
         """Store what came from the wire."""
         if not self._held:
@@ -177,12 +184,14 @@ class _Reader:
 
     def _takeHead(self, start: int = 0) -> bytes | None:
         held = self._held
-        # Three octets back: the blank line may have been cut by a read.
-        end = held.find(b"\r\n\r\n", max(start, self._searched - 3))
+        # Nothing is searched twice, or a head that comes octet by octet would
+        # cost seconds; three octets back, as a read may have cut the blank line.
+        at = max(start, self._searched - 3)
+        end = held.find(b"\r\n\r\n", at)
         if end < 0:
             if len(held) > self._limits.head:
                 raise HeadTooLong(f"a head of more than {self._limits.head} octets")
-            if _bareLineFeed(held, start):
+            if _bareLineFeed(held, at):
                 raise BadMessage("a line that ends with LF alone")
             self._searched = len(held)
             return None
@@ -265,7 +274,9 @@ class _Reader:
         if state is UNTIL_CLOSE:
             self._held = b""
             return bytes(held)
-        return self._nextChunks(bytes(held))
+        if state in _CHUNKED:
+            return self._nextChunks(bytes(held))
+        return b""
 
     def _nextChunks(self, held: bytes) -> bytes:
         """Section 7.1: sizes, data and line ends, as far as they have come."""
@@ -313,21 +324,24 @@ class _Reader:
         if held.startswith(b"\r\n", at):
             self.state = ENDED
             return at + 2
-        end = held.find(b"\r\n\r\n", at)
-        if (end < 0 and len(held) - at > self._limits.head) or end - at > self._limits.head:
+        # As in _takeHead; what is held begins at the trailers once they were searched.
+        start = max(at, self._searched - 3)
+        end = held.find(b"\r\n\r\n", start) + 4
+        whole = end >= 4
+        if (end if whole else len(held)) - at > self._limits.head:
             raise HeadTooLong(f"trailers of more than {self._limits.head} octets")
-        if end < 0:
-            if _bareLineFeed(held, at):
+        if not whole:
+            if _bareLineFeed(held, start):
                 raise BadMessage("a line that ends with LF alone")
+            self._searched = len(held) - at
             return at
+        self._searched = 0
         # Trailers are fields like any other: httptools reads them below a head of ours.
-        fields = self._parse(
-            httptools.HttpRequestParser, b"GET / HTTP/1.1\r\n" + held[at : end + 4]
-        )
+        fields = self._parse(httptools.HttpRequestParser, b"GET / HTTP/1.1\r\n" + held[at:end])
         # Framing and routing can't come late (RFC 9110, section 6.5.1).
         self.trailers = [each for each in fields if each[0].lower() not in _SPECIAL]
         self.state = ENDED
-        return end + 4
+        return end
 
 
 class RequestReader(_Reader):
@@ -484,15 +498,24 @@ class ResponseReader(_Reader):
 
     Raises L{BadReply}, and L{UpstreamLost} for a reply cut short: the
     upstream's fault.
-
-    @ivar method: of the request that the next reply answers; set it before.
     """
 
-    __slots__ = ("method",)
+    __slots__ = ("_method",)
 
     def __init__(self, limits: Limits) -> None:
         _Reader.__init__(self, limits)
         self.method = "GET"
+
+    @property
+    def method(self) -> str:
+        """Of the request that the next reply answers; set it before each, as it begins one."""
+        return self._method
+
+    @method.setter
+    def method(self, method: str) -> None:
+        self._method = method
+        # A connection lost from here on is lost before its reply, not after the last one.
+        self.state = FIRST
 
     def nextHead(self) -> Response | None:
         """
@@ -549,7 +572,7 @@ class ResponseReader(_Reader):
         announced = self._frame(coding, length, minor)
         if status < 200:
             self.state = TUNNEL if status == 101 else HEAD
-        elif self.method == "HEAD" or status in (204, 304):
+        elif self._method == "HEAD" or status in (204, 304):
             # Section 6.3, rule 1: these end with their heads, whatever they announce.
             self.state = ENDED
         if status < 200 or status == 204:
@@ -581,7 +604,7 @@ class ResponseReader(_Reader):
         if self.state is UNTIL_CLOSE:
             self.state = ENDED
         elif self.state is not ENDED:
-            begun = self.state is not HEAD or self.held
+            begun = self.state is not FIRST or self.held
             raise UpstreamLost(
                 "the upstream closed within its reply"
                 if begun
@@ -606,15 +629,22 @@ _STATUS_LINES = {
 }
 
 
-def _head(line: bytes, fields: Fields, declared: int | None, length: int | None) -> list[bytes]:
-    """A first line and its fields; Content-Length stays where it stood if it is still true."""
+def _head(line: bytes, fields: Fields, length: int | None) -> list[bytes]:
+    """
+    A first line and its fields, with exactly the length that is given.
+
+    Content-Length stays where it stood, but what stood there is not believed: a
+    policy may have brought the fields from another message, or lost the line.
+    """
     parts = [line]
-    if declared is not None and declared != length:
-        fields = [each for each in fields if each[0].lower() != b"content-length"]
-        declared = None
     for name, value in fields:
+        # By size first, as this is asked of every field of every message.
+        if len(name) == 14 and name.lower() == b"content-length":
+            if length is None:
+                continue
+            value, length = b"%d" % length, None
         parts += (name, b": ", value, b"\r\n")
-    if length is not None and declared is None:
+    if length is not None:
         parts.append(b"Content-Length: %d\r\n" % length)
     return parts
 
@@ -630,7 +660,7 @@ def requestHead(
     @param extra: whole lines to be added.
     """
     line = f"{request.method} {request.target} HTTP/1.1\r\n".encode("ascii")
-    parts = _head(line, request.headers.fields, request.length, length)
+    parts = _head(line, request.headers.fields, length)
     if chunked:
         parts.append(b"Transfer-Encoding: chunked\r\n")
     if request.upgrade is not None:
@@ -645,8 +675,10 @@ def responseHead(
     """The head of a reply as sent to the client; parameters as L{requestHead}'s."""
     line = _STATUS_LINES.get((response.status, response.reason))
     if line is None:
-        line = f"HTTP/1.1 {response.status} {response.reason}\r\n".encode("latin-1")
-    parts = _head(line, response.headers.fields, response.length, length)
+        reason = response.reason.encode("latin-1", "replace")
+        # A policy may have set one that can't be sent; it has no meaning (section 4).
+        line = b"HTTP/1.1 %d %b\r\n" % (response.status, reason if _reason(reason) else b"")
+    parts = _head(line, response.headers.fields, length)
     if chunked:
         parts.append(b"Transfer-Encoding: chunked\r\n")
     if response.status == 101 and response.upgrade is not None:
