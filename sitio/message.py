@@ -39,6 +39,7 @@ _REASONS = {int(status): status.phrase for status in HTTPStatus}
 
 _token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+_target = re.compile(r"/[!\x22$-~]*|\*").fullmatch
 
 #: What a body filter is: it gets each piece as it passes, and C{b""} once at
 #: the end; it returns what goes on in the piece's place.
@@ -179,7 +180,8 @@ class Request:
 
     @ivar method: as sent, case kept (RFC 9110, section 9.1).
     @ivar target: path and query as sent, percent-encoding kept, or C{"*"}; a
-        policy may replace it.
+        policy may replace it.  C{ValueError} for a target, or a method, that
+        can't be sent, as it might be read as two requests.
     @ivar headers: the end-to-end fields.
     @ivar version: C{"1.1"} or C{"1.0"}, the client's.
     @ivar body: the whole body where it has come whole with the head (C{b""}
@@ -189,8 +191,8 @@ class Request:
     @ivar upgrade: the protocol that the client asks to switch to, if it does.
     """
 
-    method: str
-    target: str
+    _method: str
+    _target: str
     headers: Headers = field(factory=Headers)
     version: str = "1.1"
     body: bytes | None = b""
@@ -198,14 +200,38 @@ class Request:
     upgrade: bytes | None = None
 
     @property
+    def method(self) -> str:
+        return self._method
+
+    @method.setter
+    def method(self, method: str) -> None:
+        if not _token(method):
+            raise ValueError(f"{method!r} is no method: a token of RFC 9110, section 5.6.2, is")
+        self._method = method
+
+    @property
+    def target(self) -> str:
+        return self._target
+
+    @target.setter
+    def target(self, target: str) -> None:
+        if not _target(target):
+            # Its query may hold secrets, and this text ends in logs.
+            raise ValueError(
+                f"{target.partition('?')[0]!r} is no target: a path and query,"
+                " percent-encoded so that they are visible ASCII without #, or * is"
+            )
+        self._target = target
+
+    @property
     def path(self) -> str:
         """The target up to its query, percent-encoding kept."""
-        return self.target.partition("?")[0]
+        return self._target.partition("?")[0]
 
     @property
     def query(self) -> str:
         """What follows the question mark of the target, or C{""}."""
-        return self.target.partition("?")[2]
+        return self._target.partition("?")[2]
 
     def __repr__(self) -> str:
         # Neither query nor fields: they may hold secrets and reprs end in logs.
