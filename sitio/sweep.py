@@ -64,5 +64,6 @@ class Sweep:
         self._call = self._clock.callLater(self._period, self._sweep)
         now = self._clock.seconds()
         for thing in [each for each in self._watched if each.deadline <= now]:
-            if thing in self._watched:
+            # What another late thing did may have ended this wait.
+            if thing in self._watched and thing.deadline <= now:
                 thing.deadlinePassed()
