@@ -1,0 +1,62 @@
+# The verbs of this project.  `make` lists them.
+
+# The interpreter that .venv is made with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format dist dist-check clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: $(VENV)/installed ## start sitio on http://localhost:8080, in front of a small photo site
+	$(BIN)/twistd -n --pidfile= sitio --policy error-page:404 --policy last-good:max-age=60
+
+test: $(VENV)/installed-dev ## run the whole test suite and show its coverage
+	@$(BIN)/coverage erase
+	@status=0; $(BIN)/coverage run -m twisted.trial sitio || status=$$?; \
+	echo; $(BIN)/coverage report || status=1; exit $$status
+
+lint: $(VENV)/installed-dev ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev ## lay the source out as lint wants it
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+dist: $(VENV)/installed-dev ## build the source archive and the wheel into dist/
+	rm -rf build dist
+	$(BIN)/python -m build
+
+dist-check: dist ## prove that each way of installing makes `twistd sitio` known
+	PYTHON="$(PYTHON)" bash .ci/dist-check
+
+clean: ## remove what the other verbs made
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov _trial_temp* \
+	    .mypy_cache .ruff_cache .hypothesis twisted/plugins/dropin.cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed once, and again when what is to be installed has changed.
+$(VENV)/installed: setup.py pyproject.toml | $(BIN)/pip
+	@echo "installing sitio into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: setup.py pyproject.toml | $(BIN)/pip
+	@echo "installing sitio and the tools of its developers into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "sitio needs Python 3.11 or newer: name one with \`make PYTHON=python3.11\`." >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) can't make a virtual environment: install its venv module" \
+	    "(on Debian: apt install python3-venv)." >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)

@@ -1,0 +1,48 @@
+"""What sitio is, needs and ships.  The tools around it are set up in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# Read and not imported: what sitio imports may not be there yet.
+source = (Path(__file__).parent / "sitio/__init__.py").read_text("utf-8")
+version = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)[0]
+
+setup(
+    name="sitio",
+    version=version,
+    description="The sidecar you program in Python: a small HTTP proxy on Twisted",
+    author="the sitio authors",
+    license="MIT",
+    python_requires=">=3.11",
+    # A reason for each stands in docs/decisions/0001-dependencies.md.
+    install_requires=[
+        "twisted[tls]>=24.7",
+        "treq>=24.9",
+        "zope.interface>=6",
+        "attrs>=23.2",
+        "httptools>=0.7",
+    ],
+    extras_require={
+        "uv": ['uvloop>=0.21; platform_system != "Windows"'],
+        "dev": [
+            "build",
+            "coverage[toml]>=7.6",
+            "hypothesis>=6.100",
+            "mypy>=1.11",
+            "mypy-zope>=1.0.8",
+            "ruff>=0.8",
+            "websockets>=13",
+        ],
+    },
+    packages=find_packages(include=["sitio", "sitio.*"]),
+    # A module and not the package twisted.plugins, which is Twisted's own: sitio
+    # adds one file to it, and never an __init__.py.
+    py_modules=["twisted.plugins.sitio_plugin"],
+    package_data={"sitio": ["py.typed", "demo/*", "demo/**/*", "**/*.html"]},
+    # Says what holds anyway, so that an editable install puts this directory on
+    # sys.path: Twisted looks for plugins there and can't see an import hook.
+    package_dir={"": "."},
+    zip_safe=False,
+)

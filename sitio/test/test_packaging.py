@@ -1,0 +1,221 @@
+"""
+What is shipped, and what Twisted finds of it: the plugin file, L{PolicyMaker},
+the version, the data files.
+
+C{make dist-check} proves the slow part, that each way of installing works.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from attrs.exceptions import FrozenInstanceError
+from twisted.application.service import IServiceMaker
+from twisted.plugin import IPlugin, getPlugins
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+import sitio
+from sitio.interfaces import IPolicyMaker
+from sitio.policies import PolicyMaker
+
+ROOT = Path(sitio.__file__).parent.parent
+
+#: The policies that come with sitio.
+BUILT_IN = ["deny", "error-page", "headers", "last-good", "retry"]
+
+
+def needsCheckout() -> None:
+    """Skip a test of files that an installed sitio does not have."""
+    if not (ROOT / "setup.py").exists():
+        raise SkipTest("this is no checkout")
+
+
+def setupArguments() -> dict[str, ast.expr]:
+    """What setup.py gives to C{setup}, as syntax."""
+    tree = ast.parse((ROOT / "setup.py").read_text("utf-8"))
+    call = next(
+        each
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Call) and ast.unparse(each.func) == "setup"
+    )
+    return {each.arg: each.value for each in call.keywords if each.arg}
+
+
+def module(name: str, **contents: Any) -> ModuleType:
+    """A module made on the spot."""
+    made = ModuleType(name)
+    vars(made).update(contents)
+    return made
+
+
+class PluginTests(SynchronousTestCase):
+    """What C{twistd} finds."""
+
+    def test_service(self) -> None:
+        """C{twistd sitio} is known, once."""
+        found: list[Any] = [each for each in getPlugins(IServiceMaker) if each.tapname == "sitio"]
+        self.assertEqual([each.module for each in found], ["sitio.service"])
+
+    def test_policies(self) -> None:
+        """Each built-in policy has one maker that provides what a maker promises."""
+        makers = [
+            each
+            for each in getPlugins(IPolicyMaker)
+            if isinstance(each, PolicyMaker) and each.module.startswith("sitio.policies.")
+        ]
+        self.assertEqual(sorted(each.name for each in makers), BUILT_IN)
+        for each in makers:
+            verifyObject(IPolicyMaker, each)
+            verifyObject(IPlugin, each)
+            self.assertTrue(callable(import_module(each.module).makePolicy), each.name)
+            self.assertRegex(each.usage, rf"^{each.name}\S*  \S.*[^.]$")
+            self.assertNotIn("\n", each.usage)
+
+    def test_everyPolicyAnnounced(self) -> None:
+        """No module in C{sitio/policies} that makes policies lacks a maker."""
+        folder = ROOT / "sitio/policies"
+        present = {
+            f"sitio.policies.{each.stem}"
+            for each in folder.glob("*.py")
+            if "\ndef makePolicy(" in each.read_text("utf-8")
+        }
+        named = {each.module for each in getPlugins(IPolicyMaker) if isinstance(each, PolicyMaker)}
+        self.assertEqual(present - named, set())
+
+    def test_light(self) -> None:
+        """
+        Loading the plugin file loads no data path, no parser and no client: every
+        C{twistd} on the host loads it, whatever it is going to run.
+        """
+        script = (
+            "import sys, twisted.plugins.sitio_plugin\n"
+            "heavy = {'httptools', 'treq', 'twisted.web', 'twisted.internet.reactor'}\n"
+            "light = {'', '.policies', '.interfaces', '.message', '.errors', '.policy'}\n"
+            "ours = {each[5:] for each in sys.modules if each.split('.')[0] == 'sitio'}\n"
+            "print(sorted(heavy & set(sys.modules)), sorted(ours - light))"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+        )
+        self.assertEqual((result.stdout, result.stderr), ("[] []\n", ""))
+
+    def test_noInit(self) -> None:
+        """Nothing beside the plugin file makes a package that hides Twisted's own."""
+        needsCheckout()
+        found = [str(each.relative_to(ROOT)) for each in (ROOT / "twisted").rglob("*.py")]
+        self.assertEqual(found, ["twisted/plugins/sitio_plugin.py"])
+
+
+class PolicyMakerTests(SynchronousTestCase):
+    """L{PolicyMaker} makes policies with a module that it imports when it must."""
+
+    def maker(self, **contents: Any) -> PolicyMaker:
+        self.patch(sys, "modules", {**sys.modules, "made_up": module("made_up", **contents)})
+        return PolicyMaker("made-up", "made_up", "made-up:WORD  say a word")
+
+    def test_passesOn(self) -> None:
+        """Arguments and options reach the module's function, and its policy comes back."""
+        maker = self.maker(makePolicy=lambda *arguments, **options: (arguments, options))
+        self.assertEqual(maker.makePolicy("404", maxAge="60"), (("404",), {"maxAge": "60"}))
+
+    def test_importsLate(self) -> None:
+        """Making a maker imports nothing; using it does."""
+        maker = PolicyMaker("late", "sitio.test.no_such_module", "late  come too late")
+        error = self.assertRaises(ValueError, maker.makePolicy)
+        self.assertEqual(
+            str(error),
+            "sitio.test.no_such_module can't be imported:"
+            " No module named 'sitio.test.no_such_module'",
+        )
+
+    def test_wrongArguments(self) -> None:
+        """Arguments that the function does not take are one sentence, not a TypeError."""
+        maker = self.maker(makePolicy=lambda status, *, file=None: None)
+        for arguments, options, sentence in (
+            ((), {}, "missing a required argument: 'status'"),
+            (("404", "500"), {}, "too many positional arguments"),
+            (("404",), {"fiel": "x"}, "got an unexpected keyword argument 'fiel'"),
+        ):
+            error = self.assertRaises(ValueError, maker.makePolicy, *arguments, **options)
+            self.assertEqual(str(error), sentence)
+
+    def test_ownErrors(self) -> None:
+        """A TypeError from within the function is a fault of its own and stays one."""
+
+        def broken() -> None:
+            raise TypeError("a fault of its own")
+
+        error = self.assertRaises(TypeError, self.maker(makePolicy=broken).makePolicy)
+        self.assertEqual(str(error), "a fault of its own")
+
+    def test_frozen(self) -> None:
+        """A maker is a constant: plugins are shared by all who look for them."""
+        maker = PolicyMaker("a", "b", "c")
+        with self.assertRaises(FrozenInstanceError):
+            maker.name = "d"  # type: ignore[misc]
+
+
+class ShippingTests(SynchronousTestCase):
+    """setup.py and its neighbours agree with the tree."""
+
+    def setUp(self) -> None:
+        needsCheckout()
+
+    def test_version(self) -> None:
+        """The version stands in C{sitio/__init__.py} and setup.py reads it from there."""
+        self.assertRegex(sitio.__version__, r"^\d+\.\d+\.\d+(\.dev\d+|rc\d+)?$")
+        self.assertIsInstance(setupArguments()["version"], ast.Name)
+        elsewhere = [
+            str(each.relative_to(ROOT))
+            for each in [ROOT / "setup.py", ROOT / "pyproject.toml", *ROOT.glob("sitio/**/*.py")]
+            if sitio.__version__ in each.read_text("utf-8")
+        ]
+        self.assertEqual(elsewhere, ["sitio/__init__.py"])
+
+    def test_dataFiles(self) -> None:
+        """Each file that is no Python matches a pattern of setup.py, and so gets shipped."""
+        patterns = ast.literal_eval(setupArguments()["package_data"])["sitio"]
+        package = ROOT / "sitio"
+        files = [
+            str(each.relative_to(package))
+            for each in package.rglob("*")
+            if each.is_file() and each.suffix not in {".py", ".pyc"}
+        ]
+        self.assertIn("py.typed", files)
+        forgotten = [
+            each for each in files if not any(fnmatch(each, pattern) for pattern in patterns)
+        ]
+        self.assertEqual(forgotten, [])
+
+    def test_dependencies(self) -> None:
+        """Each package that sitio needs at run time has its reason written down."""
+        names = [
+            re.split(r"[\[><=;]", each)[0]
+            for each in ast.literal_eval(setupArguments()["install_requires"])
+        ]
+        reasons = (ROOT / "docs/decisions/0001-dependencies.md").read_text("utf-8")
+        self.assertEqual([each for each in names if f"**{each}**" not in reasons], [])
+
+    def test_editable(self) -> None:
+        """
+        The root of the package is said in full, as it is this that makes an
+        editable install put the checkout on C{sys.path}, where Twisted looks.
+        """
+        self.assertEqual(ast.literal_eval(setupArguments()["package_dir"]), {"": "."})
+
+    def test_newsfragments(self) -> None:
+        """Each news fragment is named for its issue and kind and is one line."""
+        folder = ROOT / "newsfragments"
+        for each in folder.iterdir():
+            if each.name != "README.md":
+                self.assertRegex(each.name, r"^\d+(-\w+)?\.(feature|fix|doc|removal|misc)\.md$")
+                self.assertRegex(each.read_text("utf-8"), r"^[^\n]+[.!]\n$")

@@ -1,0 +1,47 @@
+"""
+What sitio tells Twisted of: the service C{twistd sitio} and the built-in policies.
+
+C{twistd} loads this file whenever it starts, whatever it was asked for, so only
+what is light is imported here; the rest comes in when it is named.
+"""
+
+from twisted.application.service import ServiceMaker
+
+from sitio.policies import PolicyMaker
+
+sitio = ServiceMaker(
+    "sitio",
+    "sitio.service",
+    "An HTTP proxy beside a service, with policies in Python.",
+    "sitio",
+)
+
+errorPage = PolicyMaker(
+    "error-page",
+    "sitio.policies.errorpage",
+    "error-page:STATUS[,STATUS...][:file=PATH]  replace replies of a status by a page",
+)
+
+lastGood = PolicyMaker(
+    "last-good",
+    "sitio.policies.lastgood",
+    "last-good[:max-age=SECONDS]  mask a failure with the last good reply",
+)
+
+retry = PolicyMaker(
+    "retry",
+    "sitio.policies.retry",
+    "retry[:times=N]  ask again after a failure, where that is safe",
+)
+
+headers = PolicyMaker(
+    "headers",
+    "sitio.policies.headers",
+    "headers:...  add, set and remove fields of requests and replies",
+)
+
+deny = PolicyMaker(
+    "deny",
+    "sitio.policies.deny",
+    "deny:...  refuse requests by method and path",
+)
