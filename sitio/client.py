@@ -19,7 +19,6 @@ from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
     IPushProducer,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -129,7 +128,8 @@ class ProxyClient(Protocol):
     @ivar deadline: until when it may be idle; the sweep's.
     """
 
-    transport: ITCPTransport
+    # An ITCPTransport that can be paused, or what TLS makes of one.
+    transport: Any
 
     def __init__(self, keeper: Keeper, limits: wire.Limits) -> None:
         self.state = IDLE

@@ -68,6 +68,8 @@ class Sidecar:
     @ivar chain: the policies; put another here to swap them while traffic flows.
     @ivar pool: the L{UpstreamPool<sitio.pool.UpstreamPool>}.
     @ivar host: what an upstream is told as Host when an HTTP/1.0 client names none.
+    @ivar tooLong: how many replies a policy wanted whole that were longer than
+        the buffer limit, and passed unchanged.
     @ivar via: the pseudonym in the Via fields that are added, or L{None} for none.
     """
 
@@ -78,6 +80,7 @@ class Sidecar:
     host: bytes = b"localhost"
     via: bytes | None = None
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
+    tooLong: int = field(default=0, init=False)
     _loggedAt: float = field(default=float("-inf"), init=False)
     _unlogged: int = field(default=0, init=False)
 
@@ -162,9 +165,10 @@ class Exchange:
         "_heldEnd",
         "_heldFailure",
         "_notes",
+        "_reached",
         "_replay",
         "_sidecar",
-        "_reached",
+        "_trailers",
         "_uploadPaused",
         "_waiting",
         "_whole",
@@ -210,6 +214,7 @@ class Exchange:
         # whether that is all; what may be needed to send it again.
         self._body = request.body or b""
         self._bodyEnded = request.body is not None
+        self._trailers: list[tuple[bytes, bytes]] = []
         self._uploadPaused = False
         # How far this attempt has got.
         self._reached = Reached.NOTHING
@@ -218,7 +223,7 @@ class Exchange:
         self._held: list[bytes] = []
         self._heldEnd: list[tuple[bytes, bytes]] | None = None
         self._heldFailure: SitioError | None = None
-        self._whole: Deferred[bool] | None = None
+        self._whole: Deferred[Any] | None = None
         self._filters: list[tuple[BodyFilter, bool]] | None = None
 
     def __repr__(self) -> str:
@@ -243,8 +248,11 @@ class Exchange:
 
     # --- Step 3: may it come in?
 
-    def begin(self) -> None:
-        """The head of the request has come."""
+    def begin(self, first: bytes = b"") -> None:
+        """The head of the request has come, and this much of a body that streams."""
+        if first and not self._bodyEnded:
+            self._body = first
+            self._replay = first if self._replay is not None else None
         self.bytesIn = len(self._body)
         if not self._chain.asks:
             self._admitted(None)
@@ -252,9 +260,24 @@ class Exchange:
         self._wait(self._chain.requestReceived(self), self._admitted)
 
     def refuse(self, error: SitioError) -> None:
-        """The request is malformed: it is answered, and reaches nobody."""
+        """The client is at fault: it is told so, without asking anybody."""
         self.failure = error
-        self._send(asReply(error), b"", True)
+        response = asReply(error)
+        self._send(response, response.body or b"", True)
+
+    def requestBroke(self, error: SitioError) -> None:
+        """What follows the head is no body, or too long a one."""
+        if self.state in (JUDGING, RELAYING):
+            self._abort(error)
+        else:
+            self._cancel()
+            self._leaveUpstream()
+            self.refuse(error)
+
+    def _cancel(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
 
     def _wait(self, result: Any, go: Any) -> None:
         """Go on with a result, now or when its Deferred has it."""
@@ -265,8 +288,9 @@ class Exchange:
         self._waiting = result
 
         def settled(value: Any) -> None:
-            self._waiting = None
-            if self.state is not ENDED:
+            # Else it was cancelled: nobody waits for it any more.
+            if self._waiting is result:
+                self._waiting = None
                 go(value)
 
         result.addBoth(settled)
@@ -342,7 +366,10 @@ class Exchange:
         if not self._bodyEnded:
             # Before it is written, which may pause it again.
             self._front.resumeUpload()
-        client.ask(self, self.request, body, self._bodyEnded, self._extra)
+        ended = self._bodyEnded and not self._trailers
+        client.ask(self, self.request, body, ended, self._extra)
+        if self._bodyEnded and not ended:
+            client.endRequest(self._trailers)
 
     def _ownLines(self) -> bytes:
         lines = self._front.forwarded(self.request)
@@ -376,6 +403,7 @@ class Exchange:
     def requestEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The request's body has come to its end."""
         self._bodyEnded = True
+        self._trailers = trailers
         if self._client is not None:
             self._client.endRequest(trailers)
             if self.state is ASKED:
@@ -473,7 +501,8 @@ class Exchange:
         @return: fires with whether it was within the buffer limit; fails with
             L{UpstreamLost} and the like when it breaks off.
         """
-        self._whole = whole = Deferred()
+        whole: Deferred[Any] = Deferred()
+        self._whole = whole
         if self._heldFailure is not None:
             self._whole = None
             whole.errback(self._heldFailure)
@@ -488,12 +517,14 @@ class Exchange:
             if (response.length or 0) > limit:
                 self._whole = None
                 self._held = [held]
+                self._sidecar.tooLong += 1
                 whole.callback(False)
             else:
                 self._client.buffer(held, limit)
 
                 def filled(body: bytes | None) -> bool:
                     response.body = body
+                    self._sidecar.tooLong += body is None
                     return body is not None
 
                 whole.addCallback(filled)
@@ -513,7 +544,7 @@ class Exchange:
             self._held = [body]
             self._heldEnd = []
         if whole is not None:
-            whole.callback(body)  # type: ignore[arg-type]
+            whole.callback(body)
 
     def _judged(self, judged: Any, original: Response) -> None:
         if isinstance(judged, Failure):
@@ -529,8 +560,10 @@ class Exchange:
             self._leaveUpstream()
             self._send(judged, judged.body or b"", True)
         elif self._heldFailure is not None:
+            # The head has not gone out: this can still be said.
             self._note(self._heldFailure)
-            self._send(asReply(self._heldFailure), b"", True)
+            response = asReply(self._heldFailure)
+            self._send(response, response.body or b"", True)
         elif original.body is not None:
             # Whole; a policy may have changed it in place.
             self._send(original, original.body, True)
@@ -616,6 +649,8 @@ class Exchange:
         """More of the reply's body has come."""
         if self.state is JUDGING:
             self._held.append(data)
+            if self._client is not None:
+                self._client.pause()
         elif self.state is RELAYING:
             if self._filters:
                 data = self._filter(data)
@@ -712,10 +747,11 @@ class Exchange:
         settings = self._sidecar.settings
         if self.state is ASKED and not self._bodyEnded and not self._uploadPaused:
             self._leaveUpstream()
-            self.failure = RequestTimeout(
-                f"no octet of the request's body in {settings.stallTimeout:g} seconds"
+            self.refuse(
+                RequestTimeout(
+                    f"no octet of the request's body in {settings.stallTimeout:g} seconds"
+                )
             )
-            self._send(asReply(self.failure), b"", True)
         elif self.state is ASKED:
             self._leaveUpstream()
             self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
@@ -745,9 +781,7 @@ class Exchange:
             return
         self.state = ENDED
         self.duration = self._sidecar.clock.seconds() - self.began
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.cancel()
+        self._cancel()
         client, self._client = self._client, None
         if client is not None:
             # What a tunnel was sent still leaves; a request nobody waits for ends.

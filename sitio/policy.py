@@ -258,7 +258,7 @@ class Chain:
             member.unlogged += 1
             return
         self.log.failure(
-            "The policy {name} failed and {outcome} ({unlogged} more failures since the last report)",
+            "The policy {name} failed and {outcome} ({unlogged} more failures since then)",
             failure=Failure(),
             name=member.name,
             outcome=outcome,

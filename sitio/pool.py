@@ -10,7 +10,7 @@ exchanges.
 from __future__ import annotations
 
 from collections import deque
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, succeed
@@ -101,7 +101,7 @@ class UpstreamPool:
 
     def _open(self) -> Deferred[ProxyClient]:
         self.size += 1
-        opening: Deferred[ProxyClient] = self._endpoint.connect(self._factory)
+        opening: Deferred[Any] = self._endpoint.connect(self._factory)
         self._opening.add(opening)
 
         def settled(result: ProxyClient | Failure) -> ProxyClient | Failure:

@@ -17,6 +17,7 @@ mistake in sitio and raises, naming both.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -24,7 +25,6 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IPushProducer,
     ISSLTransport,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -74,7 +74,8 @@ class ProxyServer(Protocol):
     @ivar secure: whether it came by TLS.
     """
 
-    transport: ITCPTransport
+    # An ITCPTransport that can be paused, or what TLS makes of one.
+    transport: Any
 
     def __init__(self, factory: ProxyServerFactory) -> None:
         self.state = IDLE
@@ -126,13 +127,15 @@ class ProxyServer(Protocol):
         if state is TUNNEL and exchange is not None:
             exchange.tunnelSent(data)
             return
-        if state is CLOSING or state is CLOSED:
+        if state in (LINGERING, CLOSING, CLOSED):
             return
         self._reader.receive(data)
-        if state is EXCHANGE or state is LINGERING:
+        if state is EXCHANGE:
             self._body()
         else:
             self._begin()
+            if self._backlogged:
+                self._boundHeld()
 
     def _begin(self) -> None:
         """Begin what has come whole, one request after the other."""
@@ -161,26 +164,34 @@ class ProxyServer(Protocol):
         self.deadline = NEVER
         if not self._ownLines:
             self._lookAtPeer()
-        self._last = not self._reader.keepAlive or self._factory.draining
-        error: BadMessage | None = None
-        if request.body is None:
-            try:
+        self._last = not self._reader.keepAlive
+        body = b""
+        try:
+            if request.body is None:
                 body = self._reader.nextBody()
-            except BadMessage as bad:
-                error = bad
-            else:
-                if self._reader.state is wire.ENDED:
-                    request.body = body
-        self._exchange = exchange = Exchange(self, request, self._sidecar)
-        if error is not None:
-            self._last = True
-            exchange.refuse(error)
+        except BadMessage as error:
+            self._open(request).refuse(error)
             return False
-        exchange.begin()
-        if request.body is None and self._exchange is exchange:
-            if body:
-                exchange.requestBody(body)
+        ended = self._reader.state is wire.ENDED
+        if ended and request.body is None and not self._reader.trailers:
+            request.body = body
+        exchange = self._open(request)
+        exchange.begin(body)
+        if ended and request.body is None and exchange is self._exchange:
+            exchange.requestEnded(self._reader.trailers)
         return True
+
+    def _open(self, request: Request) -> Exchange:
+        self._exchange = Exchange(self, request, self._sidecar)
+        return self._exchange
+
+    def _refuse(self, error: SitioError) -> None:
+        """A head that can't be read: answered, reaching nobody, and the last."""
+        self._move("request")
+        if not self._ownLines:
+            self._lookAtPeer()
+        self._last = True
+        self._open(Request(_UNREADABLE, _UNREADABLE, Headers())).refuse(error)
 
     def _lookAtPeer(self) -> None:
         # Not before the first request: behind a haproxy: endpoint the address
@@ -213,46 +224,29 @@ class ProxyServer(Protocol):
             headers[name] = value if claimed is None else f"{claimed}, {value}"
         return b""
 
-    def _refuse(self, error: BadMessage) -> None:
-        """A head that can't be read: answered, reaching nobody, and the last."""
-        self._move("request")
-        if not self._ownLines:
-            self._lookAtPeer()
-        self._last = True
-        request = Request(_UNREADABLE, _UNREADABLE, Headers())
-        self._exchange = exchange = Exchange(self, request, self._sidecar)
-        exchange.refuse(error)
-
     def _body(self) -> None:
         """More has come while an exchange is under way."""
         reader = self._reader
         exchange = self._exchange
-        if reader.state is wire.ENDED:
-            if reader.held > self._settings.maxHead:
-                self._pause()
+        if reader.state is wire.ENDED or exchange is None:
+            self._boundHeld()
             return
         try:
             data = reader.nextBody()
         except BadMessage as error:
-            self._bodyBroke(error)
-            return
-        if self.state is LINGERING:
-            if reader.state is wire.ENDED:
-                self.leave()
-        elif exchange is not None:
-            if data:
-                exchange.requestBody(data)
-            if reader.state is wire.ENDED and exchange is self._exchange:
-                exchange.requestEnded(reader.trailers)
-
-    def _bodyBroke(self, error: BadMessage) -> None:
-        """What follows the head is no body: nothing after it can be read."""
-        self._last = True
-        exchange = self._exchange
-        if exchange is None:
-            self.leave()
-        else:
+            # Nothing that follows can be read either.
+            self._last = True
             exchange.requestBroke(error)
+            return
+        if data:
+            exchange.requestBody(data)
+        if reader.state is wire.ENDED and exchange is self._exchange:
+            exchange.requestEnded(reader.trailers)
+
+    def _boundHeld(self) -> None:
+        """Requests behind the one under way wait here, as many as fit into one head."""
+        if self._reader.held > self._settings.maxHead:
+            self._pause()
 
     # --- Step 8: the reply
 
@@ -279,7 +273,9 @@ class ProxyServer(Protocol):
         self._chunked = False
         if self._bodiless:
             # Section 8.6 of RFC 9110: the length is that of the body left out.
-            if body and ended:
+            if response.status == 204:
+                length = None
+            elif body and ended:
                 length = len(body)
             body = b""
         elif ended:
@@ -319,7 +315,7 @@ class ProxyServer(Protocol):
                 self.leave()
         elif not self._last:
             self._move("next")
-            self._within(self._settings.idleTimeout)
+            self._within(DRAIN_IDLE if self._factory.draining else self._settings.idleTimeout)
             self._resume()
             if self._reader.held and not self._beginning:
                 self._begin()
@@ -348,8 +344,11 @@ class ProxyServer(Protocol):
         self.transport.write(data)
 
     def endTunnel(self) -> None:
-        """The upstream sends no more; the client still may."""
-        self.transport.loseWriteConnection()
+        """The upstream sends no more; the client still may, where its transport can."""
+        if self.secure:
+            self.leave()
+        else:
+            self.transport.loseWriteConnection()
 
     # --- Flow control
 
@@ -382,8 +381,10 @@ class ProxyServer(Protocol):
         self._backlogged = False
         if self._exchange is not None:
             self._exchange.resumeReply()
-        elif self._reader.held:
-            self._begin()
+        else:
+            self._resume()
+            if self._reader.held:
+                self._begin()
 
     def stopProducing(self) -> None:
         """The connection is lost, which C{connectionLost} deals with."""
@@ -395,21 +396,12 @@ class ProxyServer(Protocol):
         if self.state is CLOSING or self.state is CLOSED:
             self.transport.abortConnection()
         elif self.state is HEAD:
-            self._refuseSlow()
+            timeout = self._settings.headTimeout
+            self._refuse(RequestTimeout(f"no whole head in {timeout:g} seconds"))
         elif self._exchange is not None:
             self._exchange.timedOut()
         else:
             self.leave()
-
-    def _refuseSlow(self) -> None:
-        timeout = self._settings.headTimeout
-        self._move("request")
-        if not self._ownLines:
-            self._lookAtPeer()
-        self._last = True
-        request = Request(_UNREADABLE, _UNREADABLE, Headers())
-        self._exchange = exchange = Exchange(self, request, self._sidecar)
-        exchange.refuse(RequestTimeout(f"no whole head in {timeout:g} seconds"))
 
     def leave(self) -> None:
         """Close, once what was written has left, which must not take for ever."""
@@ -432,8 +424,6 @@ class ProxyServer(Protocol):
         """End soon: after the exchange under way, or a moment for one on its way."""
         if self.state is IDLE:
             self._within(DRAIN_IDLE)
-        elif self.state is TUNNEL and self._exchange is not None:
-            self._exchange.clientGone()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._move("lost")
@@ -449,11 +439,10 @@ class ProxyServer(Protocol):
         if self.state is TUNNEL:
             if self._exchange is not None:
                 self._exchange.clientEndedTunnel()
-        elif self.state is CLOSING:
-            # It has heard enough: what it was sent still leaves.
-            self.transport.loseConnection()
-        else:
+        elif self.state is EXCHANGE:
             self.abort()
+        else:
+            self.leave()
 
     def writeConnectionLost(self) -> None:
         """Our own half has been closed: nothing is left to do."""

@@ -1,0 +1,340 @@
+"""
+C{twistd sitio}: reads options, wires objects, decides nothing.
+
+L{makeService} is what the plugin calls; L{SidecarService} is the same as a
+part of another application's service tree (examples/embedded.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import attrs
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from sitio.exchange import Sidecar
+from sitio.policy import Chain, loadPolicies, makers
+from sitio.pool import UpstreamPool
+from sitio.server import ProxyServerFactory
+from sitio.settings import Settings
+from sitio.stats import Stats
+from sitio.sweep import Sweep
+
+DEFAULT_PORT = "8080"
+DEMO_PORT = 8087
+
+
+class CannotStart(SystemExit, Exception):
+    """
+    sitio can't start, for a reason that the operator can mend.
+
+    As a C{SystemExit} it ends the process with its one sentence and no
+    traceback; as an C{Exception} it is told to the parent of a daemon by
+    C{twistd}, which prints a hundred octets of it: sentences are short.
+    """
+
+
+def _fail(sentence: str) -> NoReturn:
+    raise CannotStart(f"sitio: {sentence}")
+
+
+def _optionName(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda match: "-" + match[0].lower(), name)
+
+
+def _parameters() -> Iterable[list[Any]]:
+    for each in attrs.fields(Settings):
+        help = f"{each.metadata['help']}, in {each.metadata['unit']}"
+        yield [_optionName(each.name), None, f"{each.default}".removesuffix(".0"), help]
+
+
+class Options(usage.Options):
+    """
+    What C{twistd sitio} is told.
+
+    A bad value ends the start with one sentence and status 1.
+    """
+
+    synopsis = "[--port PORT] [--upstream ENDPOINT] [--policy DESCRIPTION ...] [options]"
+    longdesc = (
+        "An HTTP sidecar: takes requests on --port, hands them to --upstream, and lets"
+        " each --policy act on requests and replies, in the order in which they are given."
+    )
+
+    optParameters = [
+        [
+            "port",
+            "p",
+            None,
+            "where clients come: a number, or an endpoint description such as"
+            " tcp:8080:interface=127.0.0.1; default $PORT, else 8080",
+        ],
+        [
+            "upstream",
+            "u",
+            None,
+            "the service behind: an endpoint description such as tcp:localhost:8087; default"
+            " $TARGET_PORT on localhost, else a photo site that comes with sitio",
+        ],
+        ["stats-interval", None, "2", "between two lines of figures, in seconds; 0 for none"],
+        *_parameters(),
+    ]
+
+    optFlags = [
+        ["via", None, "add Via to requests and replies; it makes some services stop compressing"],
+    ]
+
+    def __init__(self, environ: dict[str, str] | None = None) -> None:
+        usage.Options.__init__(self)
+        self._environ = dict(os.environ) if environ is None else environ
+        self["policies"] = []
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As in C{usage.Options}, but what is wrong is said without the whole usage."""
+        try:
+            usage.Options.parseOptions(self, options)
+        except usage.UsageError as error:
+            _fail(f"{error}; twistd sitio --help lists the options")
+
+    def opt_policy(self, description: str) -> None:
+        """a policy, such as error-page:404 or file:mine.py; repeatable, order matters"""
+        try:
+            self["policies"] += loadPolicies(description)
+        except ValueError as error:
+            _fail(f"--policy {error}")
+
+    def opt_help_policies(self) -> None:
+        """list the policies that are installed, and exit"""
+        print("file:PATH  the policies that a file of Python makes with @onRequest, @onReply")
+        for _, maker in sorted(makers().items()):
+            print(maker.usage)
+        raise SystemExit(0)
+
+    def opt_version(self) -> None:
+        """print the version of sitio, and exit"""
+        from sitio import __version__
+
+        print(f"sitio {__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        """Turn texts into values, and take the rest from the environment."""
+        environ = self._environ
+        port = self["port"] or environ.get("PORT") or DEFAULT_PORT
+        self["port"] = f"tcp:{port}" if port.isdecimal() else port
+        target = environ.get("TARGET_PORT")
+        if not self["upstream"] and target:
+            if not target.isdecimal():
+                raise usage.UsageError(f"TARGET_PORT is {target!r}; a port number is wanted")
+            self["upstream"] = f"tcp:localhost:{target}"
+        self["stats-interval"] = self._number("stats-interval", float)
+        self["settings"] = Settings(
+            **{
+                each.name: self._number(_optionName(each.name), type(each.default))
+                for each in attrs.fields(Settings)
+            }
+        )
+
+    def _number(self, name: str, kind: type) -> Any:
+        text = self[name]
+        try:
+            value = kind(text)
+        except ValueError:
+            value = -1
+        if not 0 <= value < float("inf"):
+            what = "a whole number" if kind is int else "a number of seconds"
+            raise usage.UsageError(f"--{name} is {text!r}; {what}, 0 or more, is wanted")
+        return value
+
+
+class SidecarService(MultiService):
+    """
+    A sidecar as a service: it listens while it runs, and drains when it stops.
+
+    @ivar sidecar: what its exchanges share; C{sidecar.chain} may be replaced.
+    @ivar stats: the figures.
+    @ivar port: the L{IListeningPort}, while it listens.
+    """
+
+    log = Logger(namespace="sitio")
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        listen: IStreamServerEndpoint,
+        upstream: IStreamClientEndpoint,
+        policies: Iterable[tuple[str, Any] | Any] = (),
+        *,
+        settings: Settings | None = None,
+        statsInterval: float = 2.0,
+        host: bytes = b"localhost",
+        via: bytes | None = None,
+    ) -> None:
+        """
+        @param reactor: the clock.
+        @param listen: where clients come.
+        @param upstream: the service behind.
+        @param policies: policies, or pairs of a name and a policy, in order.
+        @param settings: limits and timeouts.
+        @param statsInterval: seconds between two lines of figures, 0 for none.
+        @param host: Host for requests of HTTP/1.0 that come without.
+        @param via: the pseudonym in Via fields; L{None} adds none.
+        """
+        MultiService.__init__(self)
+        settings = settings or Settings()
+        named = [each if isinstance(each, tuple) else (_nameOf(each), each) for each in policies]
+        self.stats = Stats(reactor, statsInterval)
+        self.port: IListeningPort | None = None
+        self._clock = reactor
+        self._endpoint = listen
+        sweep = Sweep(reactor)
+        self.sidecar = Sidecar(
+            clock=reactor,
+            pool=UpstreamPool(reactor, upstream, settings, sweep),
+            chain=Chain(
+                [*named, ("stats", self.stats)], clock=reactor, timeout=settings.policyTimeout
+            ),
+            settings=settings,
+            host=host,
+            via=via,
+        )
+        self.factory = ProxyServerFactory(self.sidecar, sweep)
+        for policy in self.sidecar.chain.policies:
+            if IService.providedBy(policy):
+                IService(policy).setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, while the process may still use ports below 1024.
+
+        @raise CannotStart: the port can't be listened on.
+        """
+        MultiService.privilegedStartService(self)
+        if self.port is not None:
+            return
+        listening: Deferred[IListeningPort] = maybeDeferred(
+            self._endpoint.listen,  # type: ignore[arg-type]
+            self.factory,
+        )
+        failures: list[Failure] = []
+        listening.addCallbacks(self._listening, failures.append)
+        if failures:
+            why = failures[0].value
+            self.log.critical("sitio can't listen: {why}", why=str(why))
+            _fail(_whyNot(why))
+
+    def _listening(self, port: IListeningPort) -> None:
+        self.port = port
+        self.log.info("sitio takes requests on {address}", address=_readable(port.getHost()))
+
+    def startService(self) -> None:
+        """Start the policies and the figures; listen, if nobody has before."""
+        self.privilegedStartService()
+        MultiService.startService(self)
+
+    def stopService(self) -> Deferred[Any]:
+        """
+        Stop to accept, finish what is in flight, for C{settings.grace} at most.
+
+        Policies and figures are stopped last, when nothing uses them any more.
+        """
+        port, self.port = self.port, None
+        closed = maybeDeferred(port.stopListening) if port is not None else maybeDeferred(list)
+        drained = self.factory.drain()
+        grace = self.sidecar.settings.grace
+        late = self._clock.callLater(grace, self._abort)
+
+        def disconnected(result: object) -> Deferred[Any]:
+            if late.active():
+                late.cancel()
+            return self.sidecar.pool.stop()
+
+        drained.addCallback(disconnected)
+        ended: Deferred[Any] = gatherResults([closed, drained])
+        ended.addBoth(lambda _: MultiService.stopService(self))
+        return ended
+
+    def _abort(self) -> None:
+        self.log.warn(
+            "{connections} connections did not end within the grace, and are broken off",
+            connections=self.factory.connections,
+        )
+        self.factory.abort()
+
+
+def _nameOf(policy: Any) -> str:
+    function = getattr(policy, "function", policy)
+    return getattr(function, "__name__", None) or type(policy).__name__
+
+
+def _readable(address: Any) -> str:
+    name = getattr(address, "name", None)
+    if name is not None:
+        return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    host = getattr(address, "host", "")
+    return f"{f'[{host}]' if ':' in host else host}:{getattr(address, 'port', '?')}"
+
+
+def _whyNot(error: BaseException) -> str:
+    cause = getattr(error, "socketError", error)
+    where = f"port {error.port}" if getattr(error, "port", None) else "the address"  # type: ignore[attr-defined]
+    reason = getattr(cause, "strerror", None) or str(cause)
+    return f"can't listen on {where}: {reason}"
+
+
+def _hostOf(description: str) -> bytes:
+    """Host for requests that have none: what the endpoint description says."""
+    match = re.match(r"(?:tcp|tls|ssl):(?:host=)?([^:=\\]+):(?:port=)?([0-9]+)", description)
+    return f"{match[1]}:{match[2]}".encode() if match else b"localhost"
+
+
+def makeService(options: Options) -> MultiService:
+    """
+    The service that C{twistd sitio} runs.
+
+    @raise CannotStart: a description is no endpoint's.
+    """
+    from twisted.internet import reactor
+
+    clock: Any = reactor
+    try:
+        listen = serverFromString(reactor, options["port"])
+    except Exception as error:
+        _fail(f"--port {options['port']!r} can't be used ({error}); 8080 or tcp:8080 could")
+    service = MultiService()
+    description = options["upstream"]
+    if description is None:
+        from sitio.demo import demoService
+
+        demoService(clock, DEMO_PORT).setServiceParent(service)
+        description = f"tcp:127.0.0.1:{DEMO_PORT}"
+    try:
+        upstream = clientFromString(reactor, description)
+    except Exception as error:
+        _fail(f"--upstream {description!r} can't be used ({error}); tcp:localhost:8087 could")
+    sidecar = SidecarService(
+        clock,
+        listen,
+        upstream,
+        options["policies"],
+        settings=options["settings"],
+        statsInterval=options["stats-interval"],
+        host=_hostOf(description),
+        via=b"sitio" if options["via"] else None,
+    )
+    sidecar.setServiceParent(service)
+    return service
