@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import attrs
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -56,10 +56,32 @@ def _optionName(name: str) -> str:
     return re.sub(r"[A-Z]", lambda match: "-" + match[0].lower(), name)
 
 
-def _parameters() -> Iterable[list[Any]]:
-    for each in attrs.fields(Settings):
-        help = f"{each.metadata['help']}, in {each.metadata['unit']}"
-        yield [_optionName(each.name), None, f"{each.default}".removesuffix(".0"), help]
+_PORT_HELP = (
+    "where clients come: a number, or an endpoint description such as"
+    " tcp:8080:interface=127.0.0.1; default $PORT, else 8080"
+)
+_UPSTREAM_HELP = (
+    "the service behind: an endpoint description such as tcp:localhost:8087; default"
+    " $TARGET_PORT on localhost, else a photo site that comes with sitio"
+)
+_STATS_HELP = "seconds between two lines of figures; 0 for none"
+_VIA_HELP = "add Via to requests and replies; it makes some services stop compressing"
+
+
+def _limit(each: attrs.Attribute) -> list[Any]:
+    """The option of one of the L{Settings}."""
+    default = str(each.default).removesuffix(".0")
+    help = f"{each.metadata['unit']} {each.metadata['help']}"
+    return [_optionName(each.name), None, default, help]
+
+
+_PARAMETERS = [
+    ["port", "p", None, _PORT_HELP],
+    ["upstream", "u", None, _UPSTREAM_HELP],
+    ["stats-interval", None, "2", _STATS_HELP],
+    *(_limit(each) for each in attrs.fields(Settings)),
+]
+_FLAGS = [["via", None, _VIA_HELP]]
 
 
 class Options(usage.Options):
@@ -75,28 +97,8 @@ class Options(usage.Options):
         " each --policy act on requests and replies, in the order in which they are given."
     )
 
-    optParameters = [
-        [
-            "port",
-            "p",
-            None,
-            "where clients come: a number, or an endpoint description such as"
-            " tcp:8080:interface=127.0.0.1; default $PORT, else 8080",
-        ],
-        [
-            "upstream",
-            "u",
-            None,
-            "the service behind: an endpoint description such as tcp:localhost:8087; default"
-            " $TARGET_PORT on localhost, else a photo site that comes with sitio",
-        ],
-        ["stats-interval", None, "2", "between two lines of figures, in seconds; 0 for none"],
-        *_parameters(),
-    ]
-
-    optFlags = [
-        ["via", None, "add Via to requests and replies; it makes some services stop compressing"],
-    ]
+    optParameters: ClassVar = _PARAMETERS
+    optFlags: ClassVar = _FLAGS
 
     def __init__(self, environ: dict[str, str] | None = None) -> None:
         usage.Options.__init__(self)
@@ -226,10 +228,7 @@ class SidecarService(MultiService):
         MultiService.privilegedStartService(self)
         if self.port is not None:
             return
-        listening: Deferred[IListeningPort] = maybeDeferred(
-            self._endpoint.listen,  # type: ignore[arg-type]
-            self.factory,
-        )
+        listening: Deferred[Any] = self._endpoint.listen(self.factory)
         failures: list[Failure] = []
         listening.addCallbacks(self._listening, failures.append)
         if failures:
@@ -253,7 +252,9 @@ class SidecarService(MultiService):
         Policies and figures are stopped last, when nothing uses them any more.
         """
         port, self.port = self.port, None
-        closed = maybeDeferred(port.stopListening) if port is not None else maybeDeferred(list)
+        closed: Deferred[Any] = succeed(None)
+        if port is not None:
+            closed = maybeDeferred(port.stopListening)
         drained = self.factory.drain()
         grace = self.sidecar.settings.grace
         late = self._clock.callLater(grace, self._abort)
@@ -289,9 +290,10 @@ def _readable(address: Any) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{getattr(address, 'port', '?')}"
 
 
-def _whyNot(error: BaseException) -> str:
+def _whyNot(error: BaseException | None) -> str:
     cause = getattr(error, "socketError", error)
-    where = f"port {error.port}" if getattr(error, "port", None) else "the address"  # type: ignore[attr-defined]
+    port = getattr(error, "port", None)
+    where = f"port {port}" if port else "the address"
     reason = getattr(cause, "strerror", None) or str(cause)
     return f"can't listen on {where}: {reason}"
 

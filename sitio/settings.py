@@ -15,7 +15,7 @@ from sitio.wire import Limits
 
 SECONDS = "seconds"
 OCTETS = "octets"
-COUNT = "a number"
+COUNT = "number"
 
 
 def _setting(default: Any, unit: str, help: str) -> Any:
