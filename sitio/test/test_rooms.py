@@ -32,8 +32,9 @@ ROWS: dict[str, set[str]] = {
     "pool": {"client", "errors", "sweep", "settings"},
     "exchange": {"interfaces", "policy", "message", "errors", "sweep", "settings"},
     "server": {"wire", "exchange", "message", "errors", "sweep", "settings"},
-    "stats": {"interfaces"},
-    "admin": {"stats"},
+    "figures": set(),
+    "stats": {"figures", "interfaces"},
+    "admin": {"figures", "stats"},
     "policies": {"interfaces"},
     "policies.*": {"interfaces", "message"},
     "uvreactor": set(),
@@ -95,7 +96,10 @@ def mayImport(room: str, other: str) -> bool:
 
 
 def _isTypeChecking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    return isinstance(node, ast.If) and ast.unparse(node.test) in {
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    }
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
@@ -111,31 +115,28 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
             yield from _running(child)
 
 
-def imported(room: str, source: str, isPackage: bool) -> Iterator[tuple[str, str]]:
+def imported(source: str) -> Iterator[tuple[str, str]]:
     """
     Module and name of each import that runs, wherever in the file it stands:
     C{("sitio.wire", "feed")}, with C{""} for a module as a whole.
     """
-    package = ["sitio", *room.split(".")] if room else ["sitio"]
-    package = package if isPackage else package[:-1]
     for node in _running(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((each.name, "") for each in node.names)
         elif isinstance(node, ast.ImportFrom):
-            start = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*start, *([node.module] if node.module else [])])
+            # Taken as relative to the house: right in its rooms, and what a
+            # policy imports from beside itself is no room, so it is refused.
+            module = f"sitio.{node.module or ''}".rstrip(".") if node.level else node.module or ""
             yield from ((module, each.name) for each in node.names)
 
 
 def roomsImported(room: str, rooms: dict[str, str]) -> set[str]:
     """The rooms that a room imports."""
     found = set()
-    isPackage = room in {"", "policies"}
-    for module, name in imported(room, rooms[room], isPackage):
+    for module, name in imported(rooms[room]):
         if module.split(".")[0] == "sitio":
             whole = f"{module}.{name}".removeprefix("sitio").strip(".")
-            part = module.removeprefix("sitio").strip(".")
-            found.add(whole if whole in rooms else part)
+            found.add(whole if whole in rooms else module.removeprefix("sitio").strip("."))
     return found - {room}
 
 
@@ -168,7 +169,7 @@ def seesGlobalReactor(source: str) -> bool:
     """Whether a source imports the one reactor of the process, in any spelling."""
     return any(
         f"{module}.{name}".rstrip(".") == "twisted.internet.reactor"
-        for module, name in imported("", source, True)
+        for module, name in imported(source)
     ) or any(
         isinstance(node, ast.Attribute) and ast.unparse(node) == "twisted.internet.reactor"
         for node in ast.walk(ast.parse(source))
@@ -177,7 +178,7 @@ def seesGlobalReactor(source: str) -> bool:
 
 def sleeps(source: str) -> bool:
     """Whether a source mentions C{time.sleep}, in any spelling."""
-    return ("time", "sleep") in imported("", source, True) or any(
+    return ("time", "sleep") in imported(source) or any(
         isinstance(node, ast.Attribute) and ast.unparse(node) == "time.sleep"
         for node in ast.walk(ast.parse(source))
     )
@@ -266,6 +267,7 @@ class RuleTests(SynchronousTestCase):
             "from .server import ProxyServer",
             "def later():\n    from sitio import server",
             "if TYPE_CHECKING:\n    pass\nelse:\n    import sitio.server",
+            "if not TYPE_CHECKING:\n    import sitio.server",
         ):
             self.assertEqual(
                 badImports({"wire": source, "server": ""}),
