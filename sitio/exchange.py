@@ -161,6 +161,7 @@ class Exchange:
         "_extra",
         "_filters",
         "_front",
+        "_halfEnded",
         "_held",
         "_heldEnd",
         "_heldFailure",
@@ -225,6 +226,8 @@ class Exchange:
         self._heldFailure: SitioError | None = None
         self._whole: Deferred[Any] | None = None
         self._filters: list[tuple[BodyFilter, bool]] | None = None
+        # Whether one side of a tunnel sends no more.
+        self._halfEnded = False
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} {self.state}>"
@@ -720,10 +723,19 @@ class Exchange:
         """The client sends no more; the upstream still may."""
         if self._client is not None:
             self._client.endTunnel()
+            self._tunnelHalfEnded()
 
     def tunnelEnded(self) -> None:
         """The upstream sends no more; the client still may."""
         self._front.endTunnel()
+        self._tunnelHalfEnded()
+
+    def _tunnelHalfEnded(self) -> None:
+        # Transports whose halves have both ended close only when they are told to.
+        if self._halfEnded:
+            self._front.leave()
+            self._end()
+        self._halfEnded = True
 
     def tunnelLost(self) -> None:
         """The connection to the upstream has gone altogether."""
