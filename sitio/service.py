@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn
 
 import attrs
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -52,6 +52,12 @@ def _fail(sentence: str) -> NoReturn:
     raise CannotStart(f"sitio: {sentence}")
 
 
+def _portNumber(name: str, text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise usage.UsageError(f"{name} is {text!r}; a port, 0 to 65535, is wanted")
+    return int(text)
+
+
 def _optionName(name: str) -> str:
     return re.sub(r"[A-Z]", lambda match: "-" + match[0].lower(), name)
 
@@ -74,6 +80,11 @@ def _limit(each: attrs.Attribute) -> list[Any]:
     help = f"{each.metadata['unit']} {each.metadata['help']}"
     return [_optionName(each.name), None, default, help]
 
+
+#: Those of which none at all makes sense; any other would stop all traffic at 0.
+_MAY_BE_NONE = frozenset(
+    ("bufferLimit", "grace", "maxBody", "poolQueue", "replayLimit", "upstreamIdleTimeout")
+)
 
 _PARAMETERS = [
     ["port", "p", None, _PORT_HELP],
@@ -133,33 +144,41 @@ class Options(usage.Options):
         print(f"sitio {__version__}")
         raise SystemExit(0)
 
+    def parseArgs(self, *rest: str) -> None:
+        """There is nothing but options."""
+        if rest:
+            raise usage.UsageError(f"{rest[0]!r} is no option")
+
     def postOptions(self) -> None:
         """Turn texts into values, and take the rest from the environment."""
         environ = self._environ
         port = self["port"] or environ.get("PORT") or DEFAULT_PORT
-        self["port"] = f"tcp:{port}" if port.isdecimal() else port
+        if port.isdecimal():
+            port = f"tcp:{_portNumber('PORT' if self['port'] is None else '--port', port)}"
+        self["port"] = port
         target = environ.get("TARGET_PORT")
-        if not self["upstream"] and target:
-            if not target.isdecimal():
-                raise usage.UsageError(f"TARGET_PORT is {target!r}; a port number is wanted")
-            self["upstream"] = f"tcp:localhost:{target}"
+        if self["upstream"] is None and target:
+            self["upstream"] = f"tcp:localhost:{_portNumber('TARGET_PORT', target)}"
         self["stats-interval"] = self._number("stats-interval", float)
         self["settings"] = Settings(
             **{
-                each.name: self._number(_optionName(each.name), type(each.default))
+                each.name: self._number(
+                    _optionName(each.name), type(each.default), each.name in _MAY_BE_NONE
+                )
                 for each in attrs.fields(Settings)
             }
         )
 
-    def _number(self, name: str, kind: type) -> Any:
+    def _number(self, name: str, kind: type, none: bool = True) -> Any:
         text = self[name]
         try:
             value = kind(text)
         except ValueError:
             value = -1
-        if not 0 <= value < float("inf"):
+        if not 0 <= value < float("inf") or not (value or none):
             what = "a whole number" if kind is int else "a number of seconds"
-            raise usage.UsageError(f"--{name} is {text!r}; {what}, 0 or more, is wanted")
+            least = "0 or more" if none else "more than 0"
+            raise usage.UsageError(f"--{name} is {text!r}; {what}, {least}, is wanted")
         return value
 
 
@@ -201,6 +220,7 @@ class SidecarService(MultiService):
         named = [each if isinstance(each, tuple) else (_nameOf(each), each) for each in policies]
         self.stats = Stats(reactor, statsInterval)
         self.port: IListeningPort | None = None
+        self._listening: Deferred[None] | None = None
         self._clock = reactor
         self._endpoint = listen
         sweep = Sweep(reactor)
@@ -226,19 +246,26 @@ class SidecarService(MultiService):
         @raise CannotStart: the port can't be listened on.
         """
         MultiService.privilegedStartService(self)
-        if self.port is not None:
+        if self._listening is not None:
             return
-        listening: Deferred[Any] = self._endpoint.listen(self.factory)
+        if self.factory.draining:
+            _fail("a sidecar that was stopped can't start again; make another")
         failures: list[Failure] = []
-        listening.addCallbacks(self._listening, failures.append)
+        listening: Deferred[Any] = self._endpoint.listen(self.factory)
+        self._listening = listening.addCallbacks(self._listens, failures.append)
         if failures:
-            why = failures[0].value
-            self.log.critical("sitio can't listen: {why}", why=str(why))
-            _fail(_whyNot(why))
+            _fail(_whyNot(failures[0].value))
+        self._listening.addCallback(lambda _: self._failedLate(failures))
 
-    def _listening(self, port: IListeningPort) -> None:
+    def _listens(self, port: IListeningPort) -> None:
         self.port = port
         self.log.info("sitio takes requests on {address}", address=_readable(port.getHost()))
+
+    def _failedLate(self, failures: list[Failure]) -> None:
+        """An endpoint that takes its time over it has nobody left to raise to."""
+        for each in failures:
+            if not each.check(CancelledError):
+                self.log.critical("sitio takes no requests: {why}", why=_whyNot(each.value))
 
     def startService(self) -> None:
         """Start the policies and the figures; listen, if nobody has before."""
@@ -251,10 +278,11 @@ class SidecarService(MultiService):
 
         Policies and figures are stopped last, when nothing uses them any more.
         """
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.cancel()
         port, self.port = self.port, None
-        closed: Deferred[Any] = succeed(None)
-        if port is not None:
-            closed = maybeDeferred(port.stopListening)
+        closed = maybeDeferred(port.stopListening) if port is not None else succeed(None)
         drained = self.factory.drain()
         grace = self.sidecar.settings.grace
         late = self._clock.callLater(grace, self._abort)
@@ -301,7 +329,11 @@ def _whyNot(error: BaseException | None) -> str:
 def _hostOf(description: str) -> bytes:
     """Host for requests that have none: what the endpoint description says."""
     match = re.match(r"(?:tcp|tls|ssl):(?:host=)?([^:=\\]+):(?:port=)?([0-9]+)", description)
-    return f"{match[1]}:{match[2]}".encode() if match else b"localhost"
+    if match is None:
+        return b"localhost"
+    if int(match[2]) > 65535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return f"{match[1]}:{match[2]}".encode()
 
 
 def makeService(options: Options) -> MultiService:
@@ -312,7 +344,11 @@ def makeService(options: Options) -> MultiService:
     """
     from twisted.internet import reactor
 
-    clock: Any = reactor
+    return assemble(reactor, options)
+
+
+def assemble(reactor: Any, options: Options) -> MultiService:
+    """L{makeService} on a given reactor."""
     try:
         listen = serverFromString(reactor, options["port"])
     except Exception as error:
@@ -322,20 +358,21 @@ def makeService(options: Options) -> MultiService:
     if description is None:
         from sitio.demo import demoService
 
-        demoService(clock, DEMO_PORT).setServiceParent(service)
+        demoService(reactor, DEMO_PORT).setServiceParent(service)
         description = f"tcp:127.0.0.1:{DEMO_PORT}"
     try:
         upstream = clientFromString(reactor, description)
+        host = _hostOf(description)
     except Exception as error:
         _fail(f"--upstream {description!r} can't be used ({error}); tcp:localhost:8087 could")
     sidecar = SidecarService(
-        clock,
+        reactor,
         listen,
         upstream,
         options["policies"],
         settings=options["settings"],
         statsInterval=options["stats-interval"],
-        host=_hostOf(description),
+        host=host,
         via=b"sitio" if options["via"] else None,
     )
     sidecar.setServiceParent(service)
