@@ -56,6 +56,10 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 #: Fields that a TRACE must not echo (RFC 9110, section 9.3.8).
 _SECRET = ("authorization", "cookie", "proxy-authorization")
 
+#: Attempts to have one request answered: a policy that wishes for another each
+#: time would hold its client, and an ailing upstream, for ever.
+MAX_ATTEMPTS = 10
+
 #: Seconds between two log lines on failing exchanges.
 FAILURE_INTERVAL = 10.0
 
@@ -337,6 +341,7 @@ class Exchange:
 
     def _connect(self, fresh: bool = False) -> None:
         self.state = CONNECTING
+        self.attempts += 1
         self._reached = Reached.NOTHING
         client = None if fresh else self._sidecar.pool.take()
         if client is not None:
@@ -360,7 +365,6 @@ class Exchange:
         if self._extra is None:
             self._extra = self._ownLines()
         self.state = ASKED
-        self.attempts += 1
         self._client = client
         self._askedAt = self._sidecar.clock.seconds()
         self._reached = Reached.SENT
@@ -583,8 +587,11 @@ class Exchange:
     def mayRetry(self) -> bool:
         """
         Whether the request can be sent again: this attempt never reached the
-        upstream, or the request is idempotent and still held whole.
+        upstream, or the request is idempotent and still held whole; and there
+        were not too many already.
         """
+        if self.attempts >= MAX_ATTEMPTS:
+            return False
         return self._reached is Reached.NOTHING or self._repeatable()
 
     def _repeatable(self) -> bool:

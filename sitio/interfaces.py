@@ -36,7 +36,9 @@ class IExchange(Interface):
         "The last L{SitioError<sitio.errors.SitioError>} of this exchange, be it masked"
         " or not, or L{None}."
     )
-    attempts = Attribute("How many times the upstream was asked, as C{int}.")
+    attempts = Attribute(
+        "How many times the upstream was asked, those counted that found no connection, as C{int}."
+    )
     clientAddress = Attribute("The client's address as C{str}, without its port.")
     secure = Attribute("Whether the client came by TLS, as C{bool}.")
     began = Attribute("When the head of the request was read: seconds on sitio's clock.")
