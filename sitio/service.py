@@ -35,7 +35,6 @@ from sitio.stats import Stats
 from sitio.sweep import Sweep
 
 DEFAULT_PORT = "8080"
-DEMO_PORT = 8087
 
 
 class CannotStart(SystemExit, Exception):
@@ -336,7 +335,7 @@ def _hostOf(description: str) -> bytes:
     return f"{match[1]}:{match[2]}".encode()
 
 
-def makeService(options: Options) -> MultiService:
+def makeService(options: Options) -> SidecarService:
     """
     The service that C{twistd sitio} runs.
 
@@ -347,24 +346,23 @@ def makeService(options: Options) -> MultiService:
     return assemble(reactor, options)
 
 
-def assemble(reactor: Any, options: Options) -> MultiService:
+def assemble(reactor: Any, options: Options) -> SidecarService:
     """L{makeService} on a given reactor."""
     try:
         listen = serverFromString(reactor, options["port"])
     except Exception as error:
         _fail(f"--port {options['port']!r} can't be used ({error}); 8080 or tcp:8080 could")
-    service = MultiService()
     description = options["upstream"]
+    demo = None
     if description is None:
         from sitio.demo import demoService
 
-        demoService(reactor, DEMO_PORT).setServiceParent(service)
-        description = f"tcp:127.0.0.1:{DEMO_PORT}"
-    try:
-        upstream = clientFromString(reactor, description)
-        host = _hostOf(description)
-    except Exception as error:
-        _fail(f"--upstream {description!r} can't be used ({error}); tcp:localhost:8087 could")
+        upstream, host = (demo := demoService(reactor)), b"localhost"
+    else:
+        try:
+            upstream, host = clientFromString(reactor, description), _hostOf(description)
+        except Exception as error:
+            _fail(f"--upstream {description!r} can't be used ({error}); tcp:localhost:8087 could")
     sidecar = SidecarService(
         reactor,
         listen,
@@ -375,5 +373,7 @@ def assemble(reactor: Any, options: Options) -> MultiService:
         host=host,
         via=b"sitio" if options["via"] else None,
     )
-    sidecar.setServiceParent(service)
-    return service
+    if demo is not None:
+        # As a part of it, the site is there until the last exchange has ended.
+        demo.setServiceParent(sidecar)
+    return sidecar

@@ -266,16 +266,24 @@ class AssembleTests(SynchronousTestCase):
         service = assemble(
             reactor, parsed("--port=1", "--upstream=tcp:there:8087", "--via", "--grace=7")
         )
-        [sidecar] = [each.sidecar for each in service if isinstance(each, SidecarService)]
-        self.assertEqual(sidecar.settings.grace, 7)
-        self.assertEqual(sidecar.host, b"there:8087")
-        self.assertEqual(sidecar.via, b"sitio")
+        self.assertEqual(service.sidecar.settings.grace, 7)
+        self.assertEqual(service.sidecar.host, b"there:8087")
+        self.assertEqual(service.sidecar.via, b"sitio")
+
+    def test_demo(self) -> None:
+        """Without an upstream there is a site of its own, on loopback, while it runs."""
+        reactor = MemoryReactorClock()
+        service = assemble(reactor, parsed("--port=8123", "--stats-interval=0"))
+        service.startService()
+        self.assertEqual(
+            [(port, interface) for port, _, _, interface in reactor.tcpServers],
+            [(8123, ""), (8087, "127.0.0.1")],
+        )
 
     def test_hostless(self) -> None:
         """For an upstream without a name, requests without Host say localhost."""
         service = assemble(MemoryReactorClock(), parsed("--upstream=unix:/run/there.sock"))
-        [sidecar] = [each.sidecar for each in service if isinstance(each, SidecarService)]
-        self.assertEqual(sidecar.host, b"localhost")
+        self.assertEqual(service.sidecar.host, b"localhost")
 
 
 class Wire(StringTransport):
