@@ -22,7 +22,7 @@ setup(
         "treq>=24.9",
         "zope.interface>=6",
         "attrs>=23.2",
-        "httptools>=0.7",
+        "httptools>=0.8",
     ],
     extras_require={
         "uv": ['uvloop>=0.21; platform_system != "Windows"'],
