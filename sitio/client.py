@@ -245,7 +245,7 @@ class ProxyClient(Protocol):
                 asker.replyReceived(response, body, True)
                 return
             asker.replyReceived(response, body, False)
-            if ended and self.state is REPLYING:
+            if ended:
                 self._ended(asker)
         else:
             data = reader.nextBody()
@@ -258,7 +258,7 @@ class ProxyClient(Protocol):
                 return
             if data:
                 self._deliver(asker, data)
-            if ended and self.state is REPLYING:
+            if ended:
                 self._ended(asker)
 
     def _switch(self, response: Response, asker: Asker) -> None:
@@ -284,6 +284,11 @@ class ProxyClient(Protocol):
 
     def _ended(self, asker: Asker) -> None:
         """The reply is whole, by its framing or by the connection's end."""
+        if self.state is DISCARDING:
+            # The exchange left as it was told of the last piece.
+            self._whole()
+        if self.state is not REPLYING:
+            return
         trailers = self._reader.trailers
         held, self._buffer = self._buffer, None
         self._whole()
