@@ -1,616 +1,404 @@
 """
 The test kit: policies, and sitio itself, without a socket or a reactor.
 
-L{Conversation} is the real core in memory, and tests of sitio speak to it in
-bytes.  Time is a L{Clock}, and moves only when it is advanced.
+For authors of policies, L{runPolicy} shows a request to a policy, with the
+upstream's replies given as arguments, and returns what came of it::
+
+    outcome = runPolicy(friendly, request("/x"), reply(404))
+    self.assertEqual((outcome.status, outcome.attempts), (404, 1))
+
+L{Runner} does so with one sidecar that is kept, for policies that remember::
+
+    with Runner("last-good:max-age=60") as runner:
+        runner.run(request("/"), reply(200, text="good"))
+        self.assertEqual(runner.run(request("/"), refused()).text, "good")
+
+Both stand on the real core.  L{Conversation} is that core in memory, and tests
+of sitio speak to it in bytes.
+
+Time is a L{Clock}, C{runner.clock}.  It moves when it is advanced, and as far as
+L{Runner.run} needs it: through the wait of a Retry, a timeout.  A policy tells
+time by C{exchange.began}, which is read from that clock; or by an attribute
+C{seconds}, a function such as C{time.monotonic}, that a L{Runner} sets to the
+clock's.
 """
 
 from __future__ import annotations
 
-import sys
+import json as _json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from attrs import define, field
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
-from twisted.internet.error import (
-    ConnectionAborted,
-    ConnectionDone,
-    ConnectionLost,
-    ConnectionRefusedError,
-)
-from twisted.internet.interfaces import (
-    IAddress,
-    IProtocol,
-    IProtocolFactory,
-    ISSLTransport,
-    IStreamClientEndpoint,
-    ITCPTransport,
-)
+from attrs import frozen
+from twisted.application.service import IService
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
-from zope.interface import alsoProvides, implementer
+from twisted.logger import LogEvent, Logger
 
 from sitio import wire
-from sitio.errors import SitioError
-from sitio.exchange import Exchange, Sidecar
-from sitio.message import Request, Response
-from sitio.policy import Chain, loadPolicies
-from sitio.pool import UpstreamPool
-from sitio.server import ProxyServerFactory
+from sitio.conversation import Conversation, nextCall
+from sitio.errors import Side
+from sitio.exchange import Exchange
+from sitio.memory import (
+    CLIENT_ADDRESS,
+    CLOSED,
+    HALF_CLOSED,
+    OPEN,
+    RESET,
+    MemoryEndpoint,
+    Peer,
+    readReplies,
+    readRequests,
+)
+from sitio.message import Headers, Request, Response
 from sitio.settings import Settings
-from sitio.sweep import Sweep
 
-#: Where the client of a conversation comes from (RFC 5737 keeps it for documents).
-CLIENT_ADDRESS = "192.0.2.1"
+__all__ = [
+    "CLIENT_ADDRESS",
+    "CLOSED",
+    "HALF_CLOSED",
+    "OPEN",
+    "RESET",
+    "Conversation",
+    "Outcome",
+    "Peer",
+    "Runner",
+    "brokenOff",
+    "readReplies",
+    "readRequests",
+    "refused",
+    "reply",
+    "request",
+    "reset",
+    "runPolicy",
+    "silence",
+]
 
-#: Octets that wait in a transport before it asks its producer to pause, and the
-#: most that it delivers at a time: those of Twisted's TCP transports.
-TRANSPORT_BUFFER = 64 * 1024
-
-# How a connection of sitio's looks to its peer.
-OPEN = "open"
-HALF_CLOSED = "half-closed"  # sitio sends no more
-CLOSED = "closed"
-RESET = "reset"  # sitio broke it, or closed it with bytes unread
+#: Seconds of the clock after which L{Runner.run} gives up: longer than any wait
+#: of sitio's own, so that it is only met when something hangs.
+PATIENCE = 3600.0
 
 
-# --- Connections in memory
-
-
-@implementer(ITCPTransport)
-class MemoryTransport(StringTransport):
+def request(
+    target: str = "/",
+    method: str = "GET",
+    headers: Any = (),
+    *,
+    body: bytes | None = None,
+    json: Any = None,
+    version: str = "1.1",
+) -> Request:
     """
-    sitio's end of a connection to a L{Peer}.
+    A request as a client makes it, with C{Host: localhost} unless the headers have one.
 
-    It behaves as Twisted's TCP transports do: what happens to the connection is
-    told in a later turn, writes pile up while the peer does not read, nothing
-    is delivered while paused.  It is stricter where they are silent: a write
-    after the end, a second producer, or C{loseConnection} with a producer
-    registered (which, over TLS, never comes to an end) raises.
+    @param json: something to be sent as JSON, with its Content-Type.
     """
-
-    protocol: IProtocol
-
-    def __init__(self, clock: Clock, peer: Peer, address: str, secure: bool) -> None:
-        StringTransport.__init__(
-            self, IPv4Address("TCP", "192.0.2.80", 8080), IPv4Address("TCP", address, 40000)
-        )
-        if secure:
-            alsoProvides(self, ISSLTransport)
-        self._clock = clock
-        self._peer = peer
-        self._secure = secure
-        self._producerPaused = False
-        self._writeEnding = False
-        self._writeEnded = False
-        self._aborted = False
-        self.outgoing: list[bytes] = []
-        # Pieces of data, b"" for their end, a Failure for a reset.
-        self.incoming: deque[bytes | Failure] = deque()
-
-    def getTcpNoDelay(self) -> bool:
-        return True
-
-    def setTcpNoDelay(self, enabled: object) -> None:
-        """Of no meaning here."""
-
-    def getTcpKeepAlive(self) -> bool:
-        return False
-
-    def setTcpKeepAlive(self, enabled: object) -> None:
-        """Of no meaning here."""
-
-    # What sitio does
-
-    def write(self, data: bytes) -> None:
-        if self.disconnecting or self._writeEnding:
-            raise AssertionError(f"written after the connection was ended: {data!r}")
-        if not isinstance(data, bytes):
-            raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
-        if data:
-            self.outgoing.append(data)
-            waiting = sum(map(len, self.outgoing))
-            if self.producer is not None and waiting > self._peer.room:
-                self._producerPaused = True
-                self.producer.pauseProducing()
-            self.soon(self.flush)
-
-    def writeSequence(self, data: Iterable[bytes]) -> None:
-        self.write(b"".join(data))
-
-    def loseConnection(self) -> None:
-        if self.producer is not None:
-            raise AssertionError("loseConnection with a producer registered: it may never end")
-        if self.disconnecting:
-            return
-        if self._writeEnded:
-            # As TCP transports have it, at once.
-            self._lost(Failure(ConnectionDone()))
-            return
-        self.disconnecting = True
-        self.soon(self.flush)
-
-    def loseWriteConnection(self) -> None:
-        if self._secure:
-            raise AssertionError("TLS has no half-close")
-        self._writeEnding = True
-        self.soon(self.flush)
-
-    def abortConnection(self) -> None:
-        if self.connected and not self._aborted:
-            self._aborted = self.disconnecting = True
-            self.outgoing.clear()
-            self.soon(self._lost, Failure(ConnectionAborted()))
-
-    def unregisterProducer(self) -> None:
-        # A lost connection has let go of it already.
-        if self.connected:
-            StringTransport.unregisterProducer(self)
-
-    def resumeProducing(self) -> None:
-        StringTransport.resumeProducing(self)
-        self.soon(self.deliver)
-
-    # What the network does
-
-    def soon(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """In the next turn, as a reactor would have it."""
-        self._clock.callLater(0, function, *arguments)
-
-    def deliver(self) -> None:
-        """Give the protocol what its peer has sent, unless it has paused."""
-        while self.incoming and not self.disconnecting and self.producerState == "producing":
-            what = self.incoming.popleft()
-            if isinstance(what, Failure):
-                self._lost(what)
-            elif what:
-                self.protocol.dataReceived(what)
-            elif self._secure:
-                self._lost(Failure(ConnectionDone()))
-            else:
-                self.protocol.readConnectionLost()  # type: ignore[attr-defined]
-
-    def flush(self) -> None:
-        """Give the peer what was written, if it reads, and then what is to follow."""
-        if not self.connected or self._aborted:
-            return
-        if self.outgoing and self._peer.gone:
-            self._lost(Failure(ConnectionLost()))
-            return
-        if not self._peer.room:
-            if self.outgoing:
-                return
-        self._peer.pieces += self.outgoing
-        self.outgoing.clear()
-        if self._producerPaused and self.producer is not None:
-            self._producerPaused = False
-            self.producer.resumeProducing()
-        elif self.disconnecting:
-            self._lost(Failure(ConnectionDone()))
-        elif self._writeEnding and not self._writeEnded:
-            self._writeEnded = True
-            self._peer.state = HALF_CLOSED
-            self.protocol.writeConnectionLost()  # type: ignore[attr-defined]
-
-    def _lost(self, reason: Failure) -> None:
-        if not self.connected:
-            return
-        self.connected = False
-        self.disconnecting = True
-        # A close with bytes unread is a reset (RFC 1122, section 4.2.2.13).
-        unread = any(isinstance(each, bytes) and each for each in self.incoming)
-        broken = reason.check(ConnectionAborted) is not None or unread
-        self._peer.state = RESET if broken else CLOSED
-        producer, self.producer = self.producer, None
-        if producer is not None:
-            producer.stopProducing()
-        self.protocol.connectionLost(reason)
+    fields = Headers(headers)
+    if "host" not in fields and version == "1.1":
+        fields.fields.insert(0, (b"Host", b"localhost"))
+    if json is not None:
+        body = _json.dumps(json).encode()
+        if "content-type" not in fields:
+            fields.add("Content-Type", "application/json")
+    made = Request(method, target, fields, version, body or b"")
+    # Checked as they are set.
+    made.method, made.target = method, target
+    if body is not None:
+        made.length = len(body)
+    return made
 
 
-class Peer:
+@frozen
+class Mishap:
+    """What happens to an attempt instead of a reply; C{response} is begun and not ended."""
+
+    name: str
+    response: Response | None = None
+
+
+def reply(status: int = 200, **contents: Any) -> Response:
+    """What the upstream answers; further arguments as L{Response} takes them."""
+    return Response(status, **contents)
+
+
+def refused() -> Mishap:
+    """The upstream refuses the connection."""
+    return Mishap("refused")
+
+
+def reset() -> Mishap:
+    """The upstream takes the request and breaks the connection."""
+    return Mishap("reset")
+
+
+def silence() -> Mishap:
+    """The upstream takes the request and never answers."""
+    return Mishap("silence")
+
+
+def brokenOff(response: Response) -> Mishap:
+    """The upstream breaks the connection in the middle of this reply's body."""
+    if not response.body:
+        raise ValueError("a reply that is to be broken off needs a body")
+    return Mishap("brokenOff", response)
+
+
+@frozen
+class Outcome:
     """
-    The other end of a connection of sitio's: a client, or the upstream.
+    What came of a request.
 
-    @ivar state: how the connection looks from here: L{OPEN}, L{HALF_CLOSED},
-        L{CLOSED} or L{RESET}.
-    @ivar pieces: what sitio has written, write by write, since the last L{got}.
-    @ivar room: octets that sitio's transport takes before it asks for a pause.
-    @ivar gone: whether this end is closed altogether.
+    @ivar status: what the client got; L{None} if the connection broke before a reply.
+    @ivar whole: whether the reply came to its end.
+    @ivar attempts: how often the upstream was asked, refused connections included.
+    @ivar requests: the requests that reached it, as it got them.
+    @ivar exchange: the L{IExchange<sitio.interfaces.IExchange>}, ended.
+    @ivar errors: what policies raised, see L{Runner.run}.
     """
 
-    def __init__(self, clock: Clock, address: str = CLIENT_ADDRESS, secure: bool = False) -> None:
-        self.state = OPEN
-        self.pieces: list[bytes] = []
-        self.room = TRANSPORT_BUFFER
-        self.gone = False
-        self.transport = MemoryTransport(clock, self, address, secure)
-        self._clock = clock
-        self._ended = False
-
-    def __repr__(self) -> str:
-        return f"<Peer {self.state}, {sum(map(len, self.pieces))} octets not looked at>"
-
-    def connect(self, protocol: IProtocol) -> None:
-        """Make the connection to a protocol of sitio's."""
-        self.transport.protocol = protocol
-        protocol.makeConnection(self.transport)
+    status: int | None
+    reason: str
+    headers: Headers
+    body: bytes
+    whole: bool
+    attempts: int
+    requests: list[Request]
+    exchange: Exchange
+    errors: list[BaseException]
 
     @property
-    def closed(self) -> bool:
-        """Whether sitio has closed the connection in good order."""
-        return self.state is CLOSED
+    def text(self) -> str:
+        """The body as UTF-8."""
+        return self.body.decode()
 
-    @property
-    def reset(self) -> bool:
-        """Whether sitio has broken the connection."""
-        return self.state is RESET
-
-    @property
-    def paused(self) -> bool:
-        """Whether sitio reads nothing from here for now."""
-        return self.transport.producerState == "paused"
-
-    @property
-    def backlog(self) -> int:
-        """Octets that sitio has written and this end has not read."""
-        return sum(map(len, self.transport.outgoing))
-
-    def got(self) -> bytes:
-        """What has come from sitio since the last call."""
-        self._settle()
-        pieces, self.pieces = self.pieces, []
-        return b"".join(pieces)
-
-    def gotReply(self, method: str = "GET") -> Response:
-        """
-        The one reply that has come since the last L{got}, its body complete.
-
-        @param method: of the request: a reply to HEAD has no body.
-
-        @raise AssertionError: there is none, more than one, or an incomplete one.
-        """
-        found = list(readReplies(self.got(), method, closed=self.state is CLOSED))
-        if len(found) != 1:
-            raise AssertionError(f"one reply was wanted, these have come: {found}")
-        return found[0]
-
-    def gotRequest(self) -> Request:
-        """The one request that has come since the last L{got}; raises as L{gotReply}."""
-        found = list(readRequests(self.got()))
-        if len(found) != 1:
-            raise AssertionError(f"one request was wanted, these have come: {found}")
-        return found[0]
-
-    def sends(self, *pieces: bytes) -> None:
-        """Send these octets, each piece arriving on its own."""
-        if self._ended:
-            raise AssertionError("this end has said that it sends no more")
-        for piece in pieces:
-            if not self.transport.connected:
-                self.state = RESET
-                return
-            for start in range(0, len(piece), TRANSPORT_BUFFER):
-                self.transport.incoming.append(piece[start : start + TRANSPORT_BUFFER])
-            self._arrived()
-
-    def halfCloses(self) -> None:
-        """Send no more, and still read."""
-        if not self._ended:
-            self._ended = True
-            self.transport.incoming.append(b"")
-            self._arrived()
-
-    def closes(self) -> None:
-        """
-        Close.  To sitio that looks like L{halfCloses}, until it writes: what it
-        writes then is answered by a reset.
-        """
-        self.gone = True
-        self.halfCloses()
-        self.readsOn()
-
-    def resets(self) -> None:
-        """Break the connection: what was sent and not yet read is lost as well."""
-        self.gone = self._ended = True
-        self.transport.incoming.clear()
-        self.transport.incoming.append(Failure(ConnectionLost()))
-        self._arrived()
-
-    def stopsReading(self) -> None:
-        """Read nothing: what sitio writes piles up, and its transport asks for a pause."""
-        self.room = 0
-
-    def readsOn(self) -> None:
-        """Read what has piled up, and all that comes."""
-        self.room = TRANSPORT_BUFFER
-        self.transport.soon(self.transport.flush)
-        self._settle()
-
-    def _arrived(self) -> None:
-        self.transport.soon(self.transport.deliver)
-        self._settle()
-
-    def _settle(self) -> None:
-        self._clock.advance(0)
+    def json(self) -> Any:
+        """What the body says in JSON."""
+        return _json.loads(self.body)
 
 
-@implementer(IStreamClientEndpoint)
-class MemoryEndpoint:
+class Runner:
     """
-    Where the pool connects to.  Each connection is made in a later turn.
+    A sidecar that is kept from one request to the next.
 
-    @ivar peers: the upstream's ends, in the order in which they were accepted.
-    @ivar verdict: what becomes of a new connection: C{accept}, C{refuse}, or
-        L{None} to leave it pending.
-    """
+    As a context manager it starts those policies that are services, and stops
+    them at the end.
 
-    def __init__(self, clock: Clock) -> None:
-        self.peers: list[Peer] = []
-        self.verdict: Callable[[], None] | None = self.accept
-        self._clock = clock
-        self._pending: deque[tuple[IProtocolFactory, Deferred[IProtocol]]] = deque()
-
-    @property
-    def pending(self) -> int:
-        """How many connections are neither accepted nor refused."""
-        return len(self._pending)
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        attempt: tuple[IProtocolFactory, Deferred[IProtocol]]
-        attempt = factory, Deferred(lambda _: self._pending.remove(attempt))
-        self._pending.append(attempt)
-        self._clock.callLater(0, self.decide)
-        return attempt[1]
-
-    def decide(self) -> None:
-        """Accept or refuse what is pending, as C{verdict} says."""
-        while self._pending and self.verdict is not None:
-            self.verdict()
-
-    def accept(self) -> None:
-        """Accept the connection that has waited longest."""
-        factory, connected = self._pending.popleft()
-        peer = Peer(self._clock, "192.0.2.87")
-        address: IAddress = peer.transport.getPeer()
-        protocol = factory.buildProtocol(address)
-        assert protocol is not None
-        self.peers.append(peer)
-        peer.connect(protocol)
-        connected.callback(protocol)
-
-    def refuse(self) -> None:
-        """Refuse the connection that has waited longest."""
-        _, connected = self._pending.popleft()
-        connected.errback(Failure(ConnectionRefusedError()))
-
-
-# --- A sidecar in memory
-
-
-class _Chain(Chain):
-    """A chain that keeps what policies raised, and the exchanges that have ended."""
-
-    def __init__(self, policies: Iterable[tuple[str, Any]], clock: Clock, timeout: float) -> None:
-        Chain.__init__(self, policies, clock=clock, timeout=timeout)
-        self.errors: list[BaseException] = []
-        self.ended: list[Exchange] = []
-
-    def exchangeFinished(self, exchange: Any) -> None:
-        Chain.exchangeFinished(self, exchange)
-        self.ended.append(exchange)
-
-    def _failed(self, member: Any, outcome: str) -> None:
-        error = sys.exc_info()[1]
-        assert error is not None
-        self.errors.append(error)
-        Chain._failed(self, member, outcome)
-
-
-@define(eq=False)
-class _Sidecar(Sidecar):
-    """A sidecar that keeps every failure of an exchange."""
-
-    failures: list[SitioError] = field(factory=list, init=False)
-
-    def failed(self, error: SitioError) -> None:
-        self.failures.append(error)
-        Sidecar.failed(self, error)
-
-
-class Conversation:
-    """
-    A whole sidecar in memory, between clients and an upstream that a test plays.
-
-    @ivar clock: its time; see also L{advance}.
-    @ivar sidecar: what its exchanges share.
-    @ivar factory: the L{ProxyServerFactory}.
-    @ivar pool: the L{UpstreamPool}.
-    @ivar exchanges: those that have ended, in that order.
-    @ivar errors: what policies raised.
-    @ivar failures: each L{SitioError} that an exchange met.
+    @ivar conversation: the L{Conversation} underneath.
+    @ivar clock: its L{Clock}.
     """
 
     def __init__(
-        self,
-        policies: Any = (),
-        *,
-        settings: Settings | None = None,
-        host: bytes = b"localhost",
-        via: bytes | None = None,
-        clock: Clock | None = None,
+        self, policy: Any, *, settings: Settings | None = None, clock: Clock | None = None
     ) -> None:
-        """@param policies: as L{named} takes them."""
-        self.clock = clock or Clock()
-        settings = settings or Settings()
-        sweep = Sweep(self.clock)
-        chain = _Chain(named(policies), self.clock, settings.policyTimeout)
-        self.endpoint = MemoryEndpoint(self.clock)
-        self.pool = UpstreamPool(self.clock, self.endpoint, settings, sweep)
-        self.sidecar = _Sidecar(self.clock, self.pool, chain, settings, host, via)
-        self.factory = ProxyServerFactory(self.sidecar, sweep)
-        self.exchanges = chain.ended
-        self.errors = chain.errors
-        self.failures = self.sidecar.failures
-        self.clients: list[Peer] = []
-
-    def connect(self, address: str = CLIENT_ADDRESS, secure: bool = False) -> Peer:
         """
-        A client connects.
-
-        @param secure: whether by TLS, which has no half-close.
+        @param policy: a policy, a description such as C{error-page:404}, a pair
+            of a name and a policy, or a list of these.
+        @param clock: for policies that were made with one.
         """
-        client = Peer(self.clock, address, secure)
-        self.clients.append(client)
-        protocol = self.factory.buildProtocol(client.transport.getPeer())
-        client.connect(protocol)
-        self.settle()
-        return client
+        self.conversation = Conversation(policy, settings=settings, clock=clock)
+        self.clock = self.conversation.clock
+        self.policies = self.conversation.sidecar.chain.policies
+        self._broken: list[BaseException] = []
+        # What is raised is raised again or listed, and need not be logged as well.
+        logged: Any = self._logged
+        self.conversation.sidecar.log = Logger(observer=logged)
+        self.conversation.sidecar.chain.log = Logger(observer=lambda event: None)  # type: ignore[arg-type]
+        for each in self.policies:
+            if callable(getattr(each, "seconds", None)):
+                each.seconds = self.clock.seconds
 
-    @property
-    def upstreams(self) -> list[Peer]:
-        """The upstream's ends of all connections that sitio has opened, in that order."""
-        self.settle()
-        return self.endpoint.peers
+    def __enter__(self) -> Runner:
+        for each in self._services():
+            each.privilegedStartService()
+            each.startService()
+        return self
 
-    def upstream(self, number: int = 0) -> Peer:
-        """The upstream's end of the connection that sitio opened after so many others."""
-        peers = self.upstreams
-        if number >= len(peers):
-            raise AssertionError(f"sitio has opened {len(peers)} connections so far")
-        return peers[number]
+    def __exit__(self, *details: object) -> None:
+        for each in self._services():
+            each.stopService()
 
-    def acceptConnections(self) -> None:
-        """The upstream accepts connections, those that are pending and those to come."""
-        self._decide(self.endpoint.accept)
+    def _logged(self, event: LogEvent) -> None:
+        if "log_failure" in event:
+            self._broken.append(event["log_failure"].value)
 
-    def refuseConnections(self) -> None:
-        """The upstream refuses connections, those that are pending and those to come."""
-        self._decide(self.endpoint.refuse)
-
-    def holdConnections(self) -> None:
-        """The upstream leaves new connections pending; L{accept} accepts one."""
-        self._decide(None)
-
-    def accept(self) -> Peer:
-        """The upstream accepts the connection that is pending longest."""
-        if not self.endpoint.pending:
-            raise AssertionError("no connection is pending")
-        self.endpoint.accept()
-        self.settle()
-        return self.endpoint.peers[-1]
-
-    def _decide(self, verdict: Callable[[], None] | None) -> None:
-        self.settle()
-        self.endpoint.verdict = verdict
-        self.endpoint.decide()
-        self.settle()
-
-    def settle(self) -> None:
-        """Let everything happen that needs no time."""
-        self.clock.advance(0)
+    def _services(self) -> list[IService]:
+        return [IService(each) for each in self.policies if IService.providedBy(each)]
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, calling what is due at the moment when it is due."""
-        self.settle()
-        until = self.clock.seconds() + seconds
+        """Let time pass."""
+        self.conversation.advance(seconds)
+
+    def run(
+        self,
+        request: Request,
+        *replies: Response | Mishap,
+        clientAddress: str = CLIENT_ADDRESS,
+        secure: bool = False,
+        pieces: int | None = None,
+        contained: bool = False,
+    ) -> Outcome:
+        """
+        Send a request, and let the upstream answer each attempt in turn.
+
+        @param replies: one for each attempt, the last one for all that follow;
+            a plain 200 if there is none.
+        @param secure: whether the client comes by TLS.
+        @param pieces: octets in which bodies arrive, one after the other; L{None}
+            for all at once, together with their heads.
+        @param contained: contain what policies raise, as C{twistd sitio} does,
+            and list it in L{Outcome.errors}.  Otherwise it is raised here.
+
+        @raise AssertionError: the exchange has not ended after an hour of the clock.
+        """
+        conversation = self.conversation
+        for each in (conversation.errors, conversation.failures, conversation.exchanges):
+            del each[:]
+        upstream = _Upstream(conversation.endpoint, replies or (reply(),), pieces)
+        client = conversation.connect(clientAddress, secure)
+        client.sends(*_cut(*_wireRequest(request), pieces))
+        self._untilEnded(upstream)
+        conversation.settle()
+        exchange = conversation.exchanges[0]
+        status, reason, headers, body, whole = _readOutcome(client, request.method)
+        outcome = Outcome(
+            status,
+            reason,
+            headers,
+            body,
+            whole,
+            upstream.attempts,
+            upstream.requests,
+            exchange,
+            self._errors(),
+        )
+        conversation.closeAll()
+        del conversation.clients[:], conversation.endpoint.peers[:]
+        if outcome.errors and not contained:
+            raise outcome.errors[0]
+        return outcome
+
+    def _untilEnded(self, upstream: _Upstream) -> None:
+        conversation = self.conversation
+        givesUp = self.clock.seconds() + PATIENCE
         while True:
-            due = nextCall(self.clock)
-            if due is None or due > until:
-                break
-            self.clock.advance(max(0.0, due - self.clock.seconds()))
-        self.clock.advance(max(0.0, until - self.clock.seconds()))
+            conversation.settle()
+            if conversation.exchanges:
+                return
+            if not upstream.answer():
+                due = nextCall(self.clock)
+                if due is None or due > givesUp:
+                    raise AssertionError("the exchange does not end: what does a policy wait for?")
+                self.clock.advance(max(0.0, due - self.clock.seconds()))
 
-    def closeAll(self) -> None:
-        """Every peer closes, and what is pending is refused."""
-        self.refuseConnections()
-        for each in [*self.endpoint.peers, *self.clients]:
-            each.closes()
-        self.settle()
-
-    def assertQuiet(self) -> None:
-        """
-        Close everything, and then nothing is left: no connection, no delayed call.
-
-        @raise AssertionError: something is.
-        """
-        self.closeAll()
-        left = {
-            "clients": [each for each in self.clients if each.transport.connected],
-            "upstreams": [each for each in self.endpoint.peers if each.transport.connected],
-            "connections of the server": self.factory.connections,
-            "connections of the pool": self.pool.snapshot(),
-            "delayed calls": [str(each) for each in self.clock.getDelayedCalls()],
-        }
-        nothing = {"open": 0, "idle": 0, "waiting": 0}
-        found = [f"{name}: {what}" for name, what in left.items() if what and what != nothing]
-        if found:
-            raise AssertionError("this is left: " + "; ".join(found))
+    def _errors(self) -> list[BaseException]:
+        """What policies raised, and their body filters, and what the core could not bear."""
+        conversation = self.conversation
+        filters = [
+            each.cause
+            for each in conversation.failures
+            if each.side is Side.SITIO and each.cause is not None
+        ]
+        broken, self._broken = self._broken, []
+        return [*conversation.errors, *filters, *broken]
 
 
-def nextCall(clock: Clock) -> float | None:
-    """When the next delayed call of a clock is due, or L{None} for never."""
-    return min((each.getTime() for each in clock.getDelayedCalls()), default=None)
+class _Upstream:
+    """Answers each attempt with what it was told to."""
+
+    def __init__(
+        self, endpoint: MemoryEndpoint, replies: tuple[Response | Mishap, ...], pieces: int | None
+    ) -> None:
+        self.attempts = 0
+        self.requests: list[Request] = []
+        self._endpoint = endpoint
+        self._endpoint.verdict = None
+        self._replies = deque(replies)
+        self._pieces = pieces
+        self._open: list[tuple[Peer, Response | Mishap]] = []
+        self._data: dict[Peer, bytes] = {}
+
+    def answer(self) -> bool:
+        """Do what can be done; whether that was anything."""
+        if self._endpoint.pending:
+            self._decide()
+            return True
+        for each in self._open:
+            if self._read(each[0]):
+                self._open.remove(each)
+                self._reply(*each)
+                return True
+        return False
+
+    def _decide(self) -> None:
+        self.attempts += 1
+        answer = self._replies.popleft() if len(self._replies) > 1 else self._replies[0]
+        if isinstance(answer, Mishap) and answer.name == "refused":
+            self._endpoint.refuse()
+        else:
+            self._endpoint.accept()
+            self._open.append((self._endpoint.peers[-1], answer))
+
+    def _read(self, peer: Peer) -> bool:
+        """Whether the whole request has come."""
+        data = self._data[peer] = self._data.get(peer, b"") + peer.got()
+        try:
+            self.requests += readRequests(data)
+        except AssertionError:
+            return False
+        return bool(data)
+
+    def _reply(self, peer: Peer, answer: Response | Mishap) -> None:
+        if isinstance(answer, Response):
+            peer.sends(*_cut(*_wireReply(answer, self.requests[-1].method), self._pieces))
+            peer.closes()
+        elif answer.name != "silence":
+            if answer.response is not None:
+                head, body = _wireReply(answer.response, self.requests[-1].method)
+                peer.sends(*_cut(head, body[: len(body) // 2], self._pieces))
+            peer.resets()
 
 
-def named(policies: Any) -> list[tuple[str, Any]]:
-    """
-    Names and policies of what is given: a policy, a description such as
-    C{error-page:404}, a pair of a name and a policy, or a list of these.
-    """
-    if isinstance(policies, str):
-        return loadPolicies(policies)
-    if isinstance(policies, tuple) and len(policies) == 2 and isinstance(policies[0], str):
-        return [policies]
-    if isinstance(policies, list | tuple):
-        return [each for some in policies for each in named(some)]
-    function = getattr(policies, "function", policies)
-    return [(getattr(function, "__name__", None) or type(policies).__name__, policies)]
+def _wireRequest(request: Request) -> tuple[bytes, bytes]:
+    body = request.body or b""
+    length = len(body) if body or request.length is not None else None
+    head = wire.requestHead(request, length)
+    return head.replace(b" HTTP/1.1\r\n", f" HTTP/{request.version}\r\n".encode(), 1), body
 
 
-def readReplies(data: bytes, *methods: str, closed: bool = False) -> Iterator[Response]:
-    """
-    The replies that these octets hold, interim ones included, bodies complete.
+def _wireReply(response: Response, method: str) -> tuple[bytes, bytes]:
+    body = response.body or b""
+    length = None if response.status in (204, 304) else len(body)
+    head = wire.responseHead(response, length, extra=b"Connection: close\r\n")
+    return head, b"" if method == "HEAD" or length is None else body
 
-    @param methods: of the requests that they answer, the last one for all that follow.
-    @param closed: whether the connection was closed after them.
 
-    @raise AssertionError: the last one is not whole.
-    @raise SitioError: they are malformed.
-    """
-    reader = wire.ResponseReader(wire.Limits())
-    waiting = list(methods) or ["GET"]
-    reader.receive(data)
-    while reader.held:
-        reader.method = waiting[0]
+def _cut(head: bytes, body: bytes, size: int | None) -> list[bytes]:
+    if size is None:
+        return [head + body]
+    return [head, *(body[start : start + size] for start in range(0, len(body), size))]
+
+
+def _readOutcome(client: Peer, method: str) -> tuple[int | None, str, Headers, bytes, bool]:
+    """Status, reason, fields and body of what a client got, and whether that is whole."""
+    reader = wire.ResponseReader(wire.Limits(head=1024 * 1024, fields=10_000))
+    reader.method = method
+    reader.receive(client.got())
+    response = reader.nextHead()
+    while response is not None and reader.state is wire.HEAD:
         response = reader.nextHead()
-        while response is not None and reader.state is wire.HEAD:
-            response.body = b""
-            yield response
-            response = reader.nextHead()
-        if response is None:
-            raise AssertionError(f"no whole reply: {data!r}")
-        response.body = reader.takeRest() if reader.state is wire.TUNNEL else reader.nextBody()
-        if closed and reader.state is wire.UNTIL_CLOSE:
-            reader.connectionLost()
-        if reader.state not in (wire.ENDED, wire.TUNNEL):
-            raise AssertionError(f"a reply that is not whole: {data!r}")
-        yield response
-        waiting = waiting[1:] or waiting
+    if response is None:
+        return None, "", Headers(), b"", False
+    body = reader.nextBody()
+    whole = reader.state in (wire.ENDED, wire.TUNNEL)
+    whole = whole or (reader.state is wire.UNTIL_CLOSE and client.closed)
+    return response.status, response.reason, response.headers, body, whole
 
 
-def readRequests(data: bytes) -> Iterator[Request]:
-    """The requests that these octets hold, bodies complete; raises as L{readReplies}."""
-    reader = wire.RequestReader(wire.Limits())
-    reader.receive(data)
-    while reader.held:
-        request = reader.nextHead()
-        if request is None:
-            raise AssertionError(f"no whole request: {data!r}")
-        request.body = reader.nextBody()
-        if reader.state is not wire.ENDED:
-            raise AssertionError(f"a request that is not whole: {data!r}")
-        yield request
+def runPolicy(policy: Any, request: Request, *replies: Response | Mishap, **how: Any) -> Outcome:
+    """
+    Show one request to a policy, in a sidecar of its own.
+
+    The parameters are those of L{Runner} and L{Runner.run}.
+    """
+    settings, clock = how.pop("settings", None), how.pop("clock", None)
+    with Runner(policy, settings=settings, clock=clock) as runner:
+        return runner.run(request, *replies, **how)

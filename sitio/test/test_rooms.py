@@ -35,6 +35,17 @@ ROWS: dict[str, set[str]] = {
     "figures": set(),
     "stats": {"figures", "interfaces"},
     "admin": {"figures", "stats"},
+    "memory": {"wire", "message"},
+    "conversation": {
+        "memory",
+        "exchange",
+        "policy",
+        "pool",
+        "server",
+        "errors",
+        "settings",
+        "sweep",
+    },
     "policies": {"interfaces"},
     "policies.*": {"interfaces", "message"},
     "uvreactor": set(),
@@ -58,6 +69,8 @@ GLOBAL_REACTOR = {"service", "uvreactor"}
 #: test, and why.
 TESTED_BY: dict[str, str] = {
     "": "test_packaging",  # names and the version
+    "memory": "test_testing",  # the network of the test kit
+    "conversation": "test_testing",  # the sidecar of the test kit
     "policies": "test_packaging",  # the makers that the plugin file lists
 }
 UNTESTED: dict[str, str] = {
