@@ -207,7 +207,11 @@ class DemoService(Service):
             self.port = self._listen(self._wanted)
         except CannotListenError as error:
             self.port = self._listen(0)
-            self._log.warn("{error}: the demo upstream takes another port", error=error)
+            self._log.warn(
+                "The demo upstream takes another port than {wanted}: {reason}",
+                wanted=self._wanted,
+                reason=error.socketError,
+            )
         self._log.info(
             "The demo upstream is on http://{host}:{port}/", host=HOST, port=self._portOf(self.port)
         )

@@ -293,7 +293,8 @@ class ServiceTests(SynchronousTestCase):
         with capturedLogs() as events:
             service = self.started(reactor)
         self.assertEqual([event.get("port") for event in events], [None, 40000])
-        self.assertIn("8087", str(events[0]["error"]))
+        self.assertEqual(events[0]["wanted"], 8087)
+        self.assertIn("already in use", str(events[0]["reason"]))
         service.connect(Factory.forProtocol(Protocol))
         ((host, port, *_),) = reactor.tcpClients
         self.assertEqual((host, port), ("127.0.0.1", 40000))
