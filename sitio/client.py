@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol as Typing
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
@@ -412,7 +413,7 @@ class ProxyClient(Protocol):
             if asker is not None:
                 asker.tunnelLost()
         elif self.state is not CLOSED:
-            self._upstreamClosed(reason.value)
+            self._upstreamClosed(None if reason.check(ConnectionDone) else reason.value)
         self._keeper.gone(self)
 
     def _upstreamClosed(self, cause: BaseException | None) -> None:
@@ -421,6 +422,9 @@ class ProxyClient(Protocol):
         reader = self._reader
         if self.state in (ASKED, REPLYING):
             try:
+                if cause is not None and reader.state is wire.UNTIL_CLOSE:
+                    # A reset, or TLS without its farewell, is no end (RFC 9112, section 9.8).
+                    raise UpstreamLost("the upstream broke off its reply", Reached.ANSWERED)
                 reader.connectionLost()
             except UpstreamLost as error:
                 error.cause = cause

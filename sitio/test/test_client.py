@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import client as states, wire
 from sitio.client import ProxyClient, ProxyClientFactory
-from sitio.errors import SitioError
+from sitio.errors import Reached, SitioError, UpstreamLost
 from sitio.message import Headers, Request, Response
 from sitio.testing import Peer
 
@@ -132,3 +132,22 @@ class EndOfBodies(ClientCase):
         )
         self.assertEqual(self.kept.said, ["discarding", "released"])
         self.assertIs(self.client.state, states.IDLE)
+
+    def test_untilClose(self) -> None:
+        """A reply without framing ends where the upstream closes in order."""
+        self.ask()
+        self.upstream.sends(b"HTTP/1.1 200 OK\r\n\r\n", b"all of it")
+        self.upstream.closes()
+        self.assertEqual(
+            self.heard.said,
+            [("reply", 200, b"", False), ("body", b"all of it"), ("ended", [])],
+        )
+
+    def test_untilReset(self) -> None:
+        """A reply without framing is broken, and not ended, by a reset."""
+        self.ask()
+        self.upstream.sends(b"HTTP/1.1 200 OK\r\n\r\n", b"some of it")
+        self.upstream.resets()
+        self.assertEqual(self.heard.said[-1], ("failed", UpstreamLost, Reached.ANSWERED))
+        self.assertNotIn(("ended", []), self.heard.said)
+        self.assertEqual(self.kept.said, ["lost", "gone"])
