@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
     IPushProducer,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -35,6 +36,7 @@ ASKED = "asked"  # a request goes out or has gone, no head of a reply yet
 REPLYING = "replying"  # the head of the reply has come, its body comes
 DISCARDING = "discarding"  # the rest of a reply that nobody wants comes in
 TUNNEL = "tunnel"  # bytes of another protocol, both ways
+HALF_TUNNEL = "half a tunnel"  # the upstream is sent no more, and may send
 CLOSED = "closed"  # let go of
 
 _MOVES = {
@@ -44,8 +46,13 @@ _MOVES = {
     (REPLYING, "whole"): IDLE,
     (REPLYING, "discard"): DISCARDING,
     (DISCARDING, "whole"): IDLE,
-    **{(each, "close"): CLOSED for each in (IDLE, ASKED, REPLYING, DISCARDING, TUNNEL)},
+    (TUNNEL, "end"): HALF_TUNNEL,
+    **{
+        (each, "close"): CLOSED for each in (IDLE, ASKED, REPLYING, DISCARDING, TUNNEL, HALF_TUNNEL)
+    },
 }
+
+_TUNNELS = (TUNNEL, HALF_TUNNEL)
 
 #: Interim replies to one request; a handful is used, an unbounded number would
 #: hold a request for ever.
@@ -207,7 +214,7 @@ class ProxyClient(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         asker = self._asker
-        if self.state is TUNNEL and asker is not None:
+        if self.state in _TUNNELS and asker is not None:
             asker.tunnelReceived(data)
         elif self.state in (ASKED, REPLYING, DISCARDING):
             self._reader.receive(data)
@@ -375,8 +382,9 @@ class ProxyClient(Protocol):
         if self.state is CLOSED:
             return
         self._asker = None
+        if self.state is not HALF_TUNNEL:
+            self.transport.unregisterProducer()
         self._move("close")
-        self.transport.unregisterProducer()
         if orderly:
             self.transport.loseConnection()
         else:
@@ -389,9 +397,18 @@ class ProxyClient(Protocol):
             self.transport.write(data)
 
     def endTunnel(self) -> None:
-        """The client sends no more; the upstream may."""
-        if self.state is TUNNEL:
-            self.transport.loseWriteConnection()
+        """The client sends no more; the upstream may, where its transport can."""
+        asker = self._asker
+        if self.state is not TUNNEL or asker is None:
+            return
+        if ISSLTransport.providedBy(self.transport):
+            self.close(orderly=True)
+            asker.tunnelLost()
+            return
+        self._move("end")
+        # First, or a transport that has paused us never comes to its half-close.
+        self.transport.unregisterProducer()
+        self.transport.loseWriteConnection()
 
     def deadlinePassed(self) -> None:
         """Idle, discarding or closing for too long."""
@@ -407,7 +424,7 @@ class ProxyClient(Protocol):
             asker.upstreamFailed(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.state is TUNNEL:
+        if self.state in _TUNNELS:
             asker = self._asker
             self.close()
             if asker is not None:
@@ -437,7 +454,7 @@ class ProxyClient(Protocol):
     # IHalfCloseableProtocol: a tunnel ends one direction at a time.
 
     def readConnectionLost(self) -> None:
-        if self.state is TUNNEL and self._asker is not None:
+        if self.state in _TUNNELS and self._asker is not None:
             self._asker.tunnelEnded()
         else:
             self._upstreamClosed(None)

@@ -14,7 +14,7 @@ from sitio import client as states, wire
 from sitio.client import ProxyClient, ProxyClientFactory
 from sitio.errors import Reached, SitioError, UpstreamLost
 from sitio.message import Headers, Request, Response
-from sitio.testing import Peer
+from sitio.testing import HALF_CLOSED, Peer
 
 
 @define
@@ -151,3 +151,41 @@ class EndOfBodies(ClientCase):
         self.assertEqual(self.heard.said[-1], ("failed", UpstreamLost, Reached.ANSWERED))
         self.assertNotIn(("ended", []), self.heard.said)
         self.assertEqual(self.kept.said, ["lost", "gone"])
+
+
+class Tunnels(ClientCase):
+    """After a 101 the connection carries another protocol."""
+
+    def switch(self) -> None:
+        """Ask for, and get, another protocol."""
+        self.ask(get(upgrade=b"echo"))
+        self.upstream.sends(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+        )
+        self.assertIs(self.client.state, states.TUNNEL)
+        self.upstream.got()
+
+    def test_endBehindABacklog(self) -> None:
+        """The end of the client's half reaches an upstream that was slow to read."""
+        self.switch()
+        self.upstream.stopsReading()
+        self.client.tunnel(b"last words")
+        self.client.endTunnel()
+        self.settle()
+        self.upstream.readsOn()
+        self.assertEqual(self.upstream.got(), b"last words")
+        self.assertIs(self.upstream.state, HALF_CLOSED)
+
+    def test_endOverTLS(self) -> None:
+        """
+        TLS has no half-close: the connection ends, after what was written, and
+        the exchange is told.
+        """
+        self.open(secure=True)
+        self.switch()
+        self.client.tunnel(b"last words")
+        self.client.endTunnel()
+        self.settle()
+        self.assertEqual(self.upstream.got(), b"last words")
+        self.assertTrue(self.upstream.closed)
+        self.assertEqual(self.heard.said[-1], ("tunnelLost",))
