@@ -36,7 +36,6 @@ ASKED = "asked"  # a request goes out or has gone, no head of a reply yet
 REPLYING = "replying"  # the head of the reply has come, its body comes
 DISCARDING = "discarding"  # the rest of a reply that nobody wants comes in
 TUNNEL = "tunnel"  # bytes of another protocol, both ways
-HALF_TUNNEL = "half a tunnel"  # the upstream is sent no more, and may send
 CLOSED = "closed"  # let go of
 
 _MOVES = {
@@ -46,13 +45,8 @@ _MOVES = {
     (REPLYING, "whole"): IDLE,
     (REPLYING, "discard"): DISCARDING,
     (DISCARDING, "whole"): IDLE,
-    (TUNNEL, "end"): HALF_TUNNEL,
-    **{
-        (each, "close"): CLOSED for each in (IDLE, ASKED, REPLYING, DISCARDING, TUNNEL, HALF_TUNNEL)
-    },
+    **{(each, "close"): CLOSED for each in (IDLE, ASKED, REPLYING, DISCARDING, TUNNEL)},
 }
-
-_TUNNELS = (TUNNEL, HALF_TUNNEL)
 
 #: Interim replies to one request; a handful is used, an unbounded number would
 #: hold a request for ever.
@@ -214,7 +208,7 @@ class ProxyClient(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         asker = self._asker
-        if self.state in _TUNNELS and asker is not None:
+        if self.state is TUNNEL and asker is not None:
             asker.tunnelReceived(data)
         elif self.state in (ASKED, REPLYING, DISCARDING):
             self._reader.receive(data)
@@ -382,9 +376,8 @@ class ProxyClient(Protocol):
         if self.state is CLOSED:
             return
         self._asker = None
-        if self.state is not HALF_TUNNEL:
-            self.transport.unregisterProducer()
         self._move("close")
+        self.transport.unregisterProducer()
         if orderly:
             self.transport.loseConnection()
         else:
@@ -404,11 +397,8 @@ class ProxyClient(Protocol):
         if ISSLTransport.providedBy(self.transport):
             self.close(orderly=True)
             asker.tunnelLost()
-            return
-        self._move("end")
-        # First, or a transport that has paused us never comes to its half-close.
-        self.transport.unregisterProducer()
-        self.transport.loseWriteConnection()
+        else:
+            self.transport.loseWriteConnection()
 
     def deadlinePassed(self) -> None:
         """Idle, discarding or closing for too long."""
@@ -424,7 +414,7 @@ class ProxyClient(Protocol):
             asker.upstreamFailed(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.state in _TUNNELS:
+        if self.state is TUNNEL:
             asker = self._asker
             self.close()
             if asker is not None:
@@ -454,7 +444,7 @@ class ProxyClient(Protocol):
     # IHalfCloseableProtocol: a tunnel ends one direction at a time.
 
     def readConnectionLost(self) -> None:
-        if self.state in _TUNNELS and self._asker is not None:
+        if self.state is TUNNEL and self._asker is not None:
             self._asker.tunnelEnded()
         else:
             self._upstreamClosed(None)
