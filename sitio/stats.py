@@ -15,9 +15,10 @@ The table of endpoints is bounded, whatever clients ask for:
     when it lost its row to another.
 
 A full table gives up an eighth of its rows: those with the fewest hits, where
-hits of long ago weigh little.  So a flood of paths that are asked for once
-pushes out its own, a busy endpoint stays, and one that shows up after a flood,
-or after others fell silent, gets its place.  The sums stay right throughout.
+hits weigh less the longer nothing more has come.  So a flood of paths that are
+asked for once pushes out its own, a busy endpoint stays, and one that shows up
+amid a flood, or after others fell silent, gets its place.  The sums stay right
+throughout.
 
 Contract: clock and log are passed in; no I/O but the log.
 """
@@ -56,9 +57,10 @@ MAX_ROUTE = 256
 #: counted by class.  An endpoint has a handful, unless it makes statuses up.
 MAX_STATUSES = 32
 
-#: Seconds after which a hit weighs half when a full table chooses what to give
-#: up: long against a scan, short against a deployment that renames everything.
-HALF_LIFE = 600.0
+#: Seconds of silence after which an endpoint's hits weigh half when a full table
+#: chooses what to give up.  Ten hits outlast a quarter of an hour of scanning, a
+#: million hits before a deployment that renames all less than two hours.
+HALF_LIFE = 300.0
 
 #: Methods shown by name: RFC 9110, section 9.3, RFC 5789 and WebDAV.  Any other
 #: is C{_OTHER}, OpenTelemetry's word, as clients can make up any number.
@@ -88,7 +90,7 @@ class _Row:
     One endpoint's figures as they are kept.
 
     @ivar statuses: how often each pair of a sent and an upstream status came.
-    @ivar weight: hits up to C{weighed}, those of long ago worth less.
+    @ivar last: when its last exchange began.
     """
 
     hits: int = 0
@@ -97,8 +99,7 @@ class _Row:
     seconds: float = 0.0
     latency: list[int] = field(factory=_noLatency)
     statuses: dict[tuple[int | None, int | None], int] = field(factory=dict)
-    weight: float = 0.0
-    weighed: int = 0
+    last: float = 0.0
     maxStatuses: int = MAX_STATUSES
 
     def countStatuses(self, sent: int | None, upstream: int | None, times: int = 1) -> None:
@@ -189,7 +190,7 @@ class Stats(Service):
             raise ValueError(f"{maxEndpoints!r} endpoints can't be counted: 1 or more can")
         self.maxEndpoints = maxEndpoints
         self._clock = clock
-        self._began = self._swept = clock.seconds()
+        self._began = clock.seconds()
         self._interval = interval
         self._log = Logger(namespace="sitio.stats") if log is None else log
         self._loop: LoopingCall | None = None
@@ -216,6 +217,7 @@ class Stats(Service):
             row = self._rowFor(request.method, request.path, true)
         self._hits += 1
         row.hits += 1
+        row.last = exchange.began
         row.bytesIn += exchange.bytesIn
         row.bytesOut += exchange.bytesOut
         try:
@@ -250,12 +252,12 @@ class Stats(Service):
     def _displace(self) -> None:
         """Make room: the rows of least weight go to (other), the oldest of equals first."""
         now = self._clock.seconds()
-        fade = 0.5 ** (max(0.0, now - self._swept) / HALF_LIFE)
-        self._swept = now
-        for row in self._rows.values():
-            row.weight = row.weight * fade + (row.hits - row.weighed)
-            row.weighed = row.hits
-        lightest = sorted(self._rows, key=lambda key: self._rows[key].weight)
+
+        def weight(key: tuple[str, str]) -> float:
+            row = self._rows[key]
+            return row.hits * float(0.5 ** (max(0.0, now - row.last) / HALF_LIFE))
+
+        lightest = sorted(self._rows, key=weight)
         for key in lightest[: max(1, self.maxEndpoints // 8)]:
             self._shared[_OTHER].add(self._rows.pop(key))
             self._displaced += 1

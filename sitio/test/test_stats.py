@@ -287,29 +287,46 @@ class BoundTests(SynchronousTestCase):
                 counting.exchangeFinished(ended("/new"))
         self.assertEqual(byName(counting.snapshot())["GET /new"]["hits"], 200)
 
-    def test_newEndpointAfterAFullTable(self) -> None:
+    def test_newEndpointsAfterAFullTable(self) -> None:
         """A table full of endpoints that fell silent makes room: nobody is locked out for ever."""
         clock = Clock()
         counting = Stats(clock, maxEndpoints=64)
         for number in range(64):
             for _ in range(1_000):
                 counting.exchangeFinished(ended(f"/old/{number}"))
-        for day in range(16):
-            clock.advance(86_400)
-            for number in range(8):
-                for _ in range(2):
-                    counting.exchangeFinished(ended(f"/day{day}/{number}"))
+        clock.advance(2 * 3600)
+        for _ in range(3):
+            for number in range(48):
+                counting.exchangeFinished(ended(f"/new/{number}", began=clock.seconds()))
         rows = byName(counting.snapshot())
-        for number in range(8):
-            self.assertEqual(rows[f"GET /day15/{number}"]["hits"], 2)
-        self.assertEqual(counting.snapshot()["total"]["hits"], 64_000 + 256)
+        for number in range(48):
+            self.assertEqual(rows[f"GET /new/{number}"]["hits"], 3)
+        self.assertEqual(counting.snapshot()["total"]["hits"], 64_000 + 144)
+
+    def test_shortSilence(self) -> None:
+        """An endpoint with ten hits outlasts a quarter of an hour of scanning without one."""
+        clock = Clock()
+        counting = Stats(clock, maxEndpoints=64)
+        for _ in range(10):
+            counting.exchangeFinished(ended("/real"))
+        for number in range(900):
+            clock.advance(1)
+            counting.exchangeFinished(ended(f"/scan/{number}", began=clock.seconds()))
+        self.assertEqual(byName(counting.snapshot())["GET /real"]["hits"], 10)
+
+    def test_eighth(self) -> None:
+        """A full table gives up several rows at once, so that a flood rarely pays for it."""
+        counting = Stats(Clock(), maxEndpoints=64)
+        for number in range(65):
+            counting.exchangeFinished(ended(f"/{number}"))
+        self.assertEqual((len(counting._rows), counting.snapshot()["displaced"]), (57, 8))
 
     def test_clockSetBack(self) -> None:
         """A clock that is set back by a month makes no trouble."""
         clock = Clock()
         clock.advance(1e9)
         counting = Stats(clock, maxEndpoints=1)
-        counting.exchangeFinished(ended("/a"))
+        counting.exchangeFinished(ended("/a", began=clock.seconds()))
         clock.rightNow -= 30 * 86_400
         counting.exchangeFinished(ended("/b"))
         self.assertEqual(counting.snapshot()["total"]["hits"], 2)
@@ -485,6 +502,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.lines(), [])
         self.assertEqual(self.stats.snapshot()["total"]["hits"], 2)
         self.stats.startService()
+        self.assertEqual(self.lines(), [])
         self.clock.advance(2.0)
         self.assertEqual(self.lines(), ["stats: 2 hits (+1) | GET / 2, 2.0 ms"])
 
