@@ -134,8 +134,7 @@ class ProxyServer(Protocol):
             self._body()
         else:
             self._begin()
-            if self._backlogged:
-                self._boundHeld()
+            self._boundHeld()
 
     def _begin(self) -> None:
         """Begin what has come whole, one request after the other."""
@@ -149,6 +148,13 @@ class ProxyServer(Protocol):
         finally:
             self._beginning = False
 
+    def _goOn(self) -> None:
+        """Begin what is held, or read on: not both, or what is held would grow."""
+        if self._reader.held:
+            self._begin()
+        else:
+            self._resume()
+
     def _beginNext(self) -> bool:
         try:
             request = self._reader.nextHead()
@@ -159,6 +165,7 @@ class ProxyServer(Protocol):
             if self.state is IDLE and self._reader.held:
                 self._move("data")
                 self._within(self._settings.headTimeout)
+            self._resume()
             return False
         self._move("request")
         self.deadline = NEVER
@@ -175,6 +182,9 @@ class ProxyServer(Protocol):
         ended = self._reader.state is wire.ENDED
         if ended and request.body is None and not self._reader.trailers:
             request.body = body
+        if self._reader.held <= self._settings.maxHead:
+            # Before the exchange begins, which may pause it again.
+            self._resume()
         exchange = self._open(request)
         exchange.begin(body)
         if ended and request.body is None and exchange is self._exchange:
@@ -245,7 +255,7 @@ class ProxyServer(Protocol):
 
     def _boundHeld(self) -> None:
         """Requests behind the one under way wait here, as many as fit into one head."""
-        if self._reader.held > self._settings.maxHead:
+        if self._reader.held > self._settings.maxHead and self.state in (IDLE, HEAD, EXCHANGE):
             self._pause()
 
     # --- Step 8: the reply
@@ -316,9 +326,7 @@ class ProxyServer(Protocol):
         elif not self._last:
             self._move("next")
             self._within(DRAIN_IDLE if self._factory.draining else self._settings.idleTimeout)
-            self._resume()
-            if self._reader.held and not self._beginning:
-                self._begin()
+            self._goOn()
         elif self._reader.state is wire.ENDED:
             self.leave()
         else:
@@ -382,9 +390,7 @@ class ProxyServer(Protocol):
         if self._exchange is not None:
             self._exchange.resumeReply()
         else:
-            self._resume()
-            if self._reader.held:
-                self._begin()
+            self._goOn()
 
     def stopProducing(self) -> None:
         """The connection is lost, which C{connectionLost} deals with."""

@@ -1,0 +1,87 @@
+"""
+Promises of L{sitio.server}: one connection of a client, in exact octets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.memory import TRANSPORT_BUFFER
+from sitio.settings import Settings
+from sitio.testing import HALF_CLOSED, Conversation, Peer
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+
+
+class ServerCase(SynchronousTestCase):
+    """A sidecar in memory, and one client."""
+
+    def open(self, *policies: Any, secure: bool = False, **settings: Any) -> Peer:
+        """The client of a new sidecar with these policies and settings."""
+        self.sidecar = Conversation(policies, settings=Settings(**settings))
+        self.client = self.sidecar.connect(secure=secure)
+        return self.client
+
+    def answer(self, data: bytes = OK, number: int = 0) -> bytes:
+        """What the upstream got; it sends this."""
+        upstream = self.sidecar.upstream(number)
+        got = upstream.got()
+        upstream.sends(data)
+        return got
+
+
+class Tunnels(ServerCase):
+    """After a 101 the connection carries another protocol."""
+
+    def switch(self, **more: Any) -> None:
+        """Ask for, and get, another protocol."""
+        self.open(**more)
+        self.client.sends(UPGRADE)
+        self.answer(SWITCH)
+        self.assertEqual(self.client.got(), SWITCH)
+
+    def test_endBehindABacklog(self) -> None:
+        """The end of the upstream's half reaches a client that was slow to read."""
+        self.switch()
+        self.client.stopsReading()
+        self.sidecar.upstream().sends(b"last words")
+        self.sidecar.upstream().halfCloses()
+        self.client.readsOn()
+        self.assertEqual(self.client.got(), b"last words")
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.sends(b"thanks")
+        self.assertEqual(self.sidecar.upstream().got(), b"thanks")
+        self.sidecar.assertQuiet()
+
+
+class Pipelining(ServerCase):
+    """Requests that come before the reply to the one before."""
+
+    def test_heldRequestsAreBounded(self) -> None:
+        """
+        However many requests a client sends ahead, not more of them are held than
+        fit into one head and one read, and all are answered in order.
+        """
+        self.open()
+        count = 400
+        padding = b"p" * 1000
+        self.client.sends(
+            b"".join(
+                b"GET /%d HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (number, padding)
+                for number in range(count)
+            )
+        )
+        server: Any = self.client.transport.protocol
+        bound = Settings().maxHead + TRANSPORT_BUFFER
+        for number in range(count):
+            self.assertIn(b"GET /%d HTTP" % number, self.answer())
+            self.assertEqual(self.client.got(), OK)
+            self.assertLessEqual(server._reader.held, bound)
+        self.assertFalse(self.client.paused)
+        self.sidecar.assertQuiet()
