@@ -31,8 +31,10 @@ from typing import Any
 
 from attrs import frozen
 from twisted.application.service import IService
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
+from twisted.python.failure import Failure
 
 from sitio import wire
 from sitio.conversation import Conversation, nextCall
@@ -213,8 +215,12 @@ class Runner:
         return self
 
     def __exit__(self, *details: object) -> None:
+        failures: list[Failure] = []
         for each in self._services():
-            each.stopService()
+            maybeDeferred(each.stopService).addErrback(failures.append)
+        self.conversation.settle()
+        for failure in failures:
+            failure.raiseException()
 
     def _logged(self, event: LogEvent) -> None:
         if "log_failure" in event:
@@ -258,17 +264,17 @@ class Runner:
         self._untilEnded(upstream)
         conversation.settle()
         exchange = conversation.exchanges[0]
-        status, reason, headers, body, whole = _readOutcome(client, request.method)
+        got, whole = _readReply(client, request.method)
         outcome = Outcome(
-            status,
-            reason,
-            headers,
-            body,
-            whole,
-            upstream.attempts,
-            upstream.requests,
-            exchange,
-            self._errors(),
+            status=got.status if got else None,
+            reason=got.reason if got else "",
+            headers=got.headers if got else Headers(),
+            body=(got and got.body) or b"",
+            whole=whole,
+            attempts=upstream.attempts,
+            requests=upstream.requests,
+            exchange=exchange,
+            errors=self._errors(),
         )
         conversation.closeAll()
         del conversation.clients[:], conversation.endpoint.peers[:]
@@ -377,20 +383,18 @@ def _cut(head: bytes, body: bytes, size: int | None) -> list[bytes]:
     return [head, *(body[start : start + size] for start in range(0, len(body), size))]
 
 
-def _readOutcome(client: Peer, method: str) -> tuple[int | None, str, Headers, bytes, bool]:
-    """Status, reason, fields and body of what a client got, and whether that is whole."""
+def _readReply(client: Peer, method: str) -> tuple[Response | None, bool]:
+    """The last reply that a client got, if any, and whether it is whole."""
     reader = wire.ResponseReader(wire.Limits(head=1024 * 1024, fields=10_000))
     reader.method = method
     reader.receive(client.got())
     response = reader.nextHead()
     while response is not None and reader.state is wire.HEAD:
         response = reader.nextHead()
-    if response is None:
-        return None, "", Headers(), b"", False
-    body = reader.nextBody()
-    whole = reader.state in (wire.ENDED, wire.TUNNEL)
-    whole = whole or (reader.state is wire.UNTIL_CLOSE and client.closed)
-    return response.status, response.reason, response.headers, body, whole
+    if response is not None:
+        response.body = reader.nextBody()
+    untilClose = reader.state is wire.UNTIL_CLOSE and client.closed
+    return response, untilClose or reader.state in (wire.ENDED, wire.TUNNEL)
 
 
 def runPolicy(policy: Any, request: Request, *replies: Response | Mishap, **how: Any) -> Outcome:
