@@ -300,10 +300,8 @@ class ReadingTests(SynchronousTestCase):
 
     def test_replies(self) -> None:
         """Several replies, interim ones and those without a body are told apart."""
-        data = (
-            b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
-        )
-        found = [(each.status, each.body) for each in readReplies(data + OK, "GET", "HEAD", "GET")]
+        data = INTERIM + OK + TO_HEAD + OK
+        found = [(each.status, each.body) for each in readReplies(data, "GET", "HEAD", "GET")]
         self.assertEqual(found, [(100, b""), (200, b"ok"), (200, b""), (200, b"ok")])
 
     def test_tunnel(self) -> None:
