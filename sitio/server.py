@@ -201,6 +201,8 @@ class ProxyServer(Protocol):
         if not self._ownLines:
             self._lookAtPeer()
         self._last = True
+        # Whatever was read of it: nobody can tell where it ends.
+        self._reader.state = wire.HEAD
         self._open(Request(_UNREADABLE, _UNREADABLE, Headers())).refuse(error)
 
     def _lookAtPeer(self) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.memory import TRANSPORT_BUFFER
-from sitio.settings import Settings
-from sitio.testing import HALF_CLOSED, Conversation, Peer
+from sitio.settings import LINGER, Settings
+from sitio.testing import HALF_CLOSED, OPEN, Conversation, Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -85,3 +85,37 @@ class Pipelining(ServerCase):
             self.assertLessEqual(server._reader.held, bound)
         self.assertFalse(self.client.paused)
         self.sidecar.assertQuiet()
+
+
+class Refusals(ServerCase):
+    """Requests that are answered by sitio itself, and reach nobody."""
+
+    def test_lingersBehindAnUnreadableHead(self) -> None:
+        """
+        Where it can't be told where a refused request ends, what follows is read
+        and dropped for a while: closing at once would reset the connection, and
+        the reply might be lost.
+        """
+        for version, field in (
+            (b"1.1", b"Transfer-Encoding: gzip"),
+            (b"1.1", b"Content-Length: 5, 5"),
+            (b"1.1", b"Content-Length: +5"),
+            (b"1.1", b"Content-Length: 5\r\nTransfer-Encoding: chunked"),
+            (b"1.1", b"Content-Length: 9999999999999999999"),
+            (b"1.0", b"Transfer-Encoding: chunked"),
+        ):
+            self.open()
+            head = b"POST / HTTP/%b\r\nHost: h\r\n%b\r\n\r\n" % (version, field)
+            self.client.sends(head)
+            self.client.sends(b"a body, ", b"the rest of it")
+            self.assertEqual(
+                self.client.got(),
+                b"HTTP/1.1 400 Bad Request\r\n"
+                b"Content-Type: text/plain; charset=utf-8\r\nServer: sitio\r\n"
+                b"Content-Length: 30\r\nConnection: close\r\n\r\n"
+                b"400 The request is malformed.\n",
+            )
+            self.assertIs(self.client.state, OPEN)
+            self.sidecar.advance(LINGER + 0.5)
+            self.assertTrue(self.client.closed)
+            self.assertEqual(self.sidecar.upstreams, [])
