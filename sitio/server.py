@@ -422,10 +422,11 @@ class ProxyServer(Protocol):
 
     def abort(self) -> None:
         """Break the connection: the client must not take for whole what isn't."""
-        if self.state in (CLOSING, CLOSED):
+        if self.state is CLOSED:
             return
-        self._move("close")
-        self.transport.unregisterProducer()
+        if self.state is not CLOSING:
+            self._move("close")
+            self.transport.unregisterProducer()
         self.transport.abortConnection()
 
     def drain(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.memory import TRANSPORT_BUFFER
-from sitio.settings import LINGER, Settings
+from sitio.settings import DRAIN_IDLE, LINGER, Settings
 from sitio.testing import HALF_CLOSED, OPEN, Conversation, Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -119,3 +119,28 @@ class Refusals(ServerCase):
             self.sidecar.advance(LINGER + 0.5)
             self.assertTrue(self.client.closed)
             self.assertEqual(self.sidecar.upstreams, [])
+
+
+class Draining(ServerCase):
+    """sitio has been told to stop."""
+
+    def test_newConnectionWhileDraining(self) -> None:
+        """A client that was accepted just as sitio stops gets a moment, and no more."""
+        self.open()
+        self.sidecar.factory.drain()
+        late = self.sidecar.connect()
+        self.sidecar.advance(DRAIN_IDLE + 0.5)
+        self.assertTrue(late.closed)
+
+    def test_graceEndsWhatCloses(self) -> None:
+        """A client that does not read its last reply does not outlive the grace."""
+        self.open()
+        self.client.stopsReading()
+        self.client.sends(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        self.answer()
+        self.assertEqual(self.client.backlog, len(OK) + len(b"Connection: close\r\n"))
+        drained = self.sidecar.factory.drain()
+        self.sidecar.factory.abort()
+        self.sidecar.settle()
+        self.successResultOf(drained)
+        self.assertTrue(self.client.reset)
