@@ -110,6 +110,8 @@ class ProxyServer(Protocol):
     # --- Steps 1 and 2: bytes become a request, a request becomes an exchange
 
     def connectionMade(self) -> None:
+        # A client that connects and says nothing is as one slow to begin.
+        self._within(self._settings.headTimeout)
         if not self._factory.opened(self):
             self._move("close")
             self.transport.abortConnection()
@@ -118,8 +120,6 @@ class ProxyServer(Protocol):
         setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
         if setNoDelay is not None:
             setNoDelay(True)
-        # A client that connects and says nothing is as one slow to begin.
-        self._within(self._settings.headTimeout)
 
     def dataReceived(self, data: bytes) -> None:
         state = self.state
