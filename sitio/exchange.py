@@ -653,7 +653,9 @@ class Exchange:
         return data
 
     def _moved(self) -> None:
-        self._front.deadline = self._sidecar.clock.seconds() + self._sidecar.settings.stallTimeout
+        settings = self._sidecar.settings
+        timeout = settings.tunnelTimeout if self.state is TUNNELLING else settings.stallTimeout
+        self._front.deadline = self._sidecar.clock.seconds() + timeout
 
     def replyBody(self, data: bytes) -> None:
         """More of the reply's body has come."""
@@ -706,24 +708,21 @@ class Exchange:
         self.upstreamStatus = self.status = response.status
         self.response = response
         self.state = TUNNELLING
-        self._tunnelMoved()
+        self._moved()
         self.bytesOut += len(data)
         self._front.switch(response, data)
-
-    def _tunnelMoved(self) -> None:
-        self._front.deadline = self._sidecar.clock.seconds() + self._sidecar.settings.tunnelTimeout
 
     def tunnelSent(self, data: bytes) -> None:
         """Bytes have come from the client."""
         if self._client is not None:
             self.bytesIn += len(data)
-            self._tunnelMoved()
+            self._moved()
             self._client.tunnel(data)
 
     def tunnelReceived(self, data: bytes) -> None:
         """Bytes have come from the upstream."""
         self.bytesOut += len(data)
-        self._tunnelMoved()
+        self._moved()
         self._front.tunnel(data)
 
     def clientEndedTunnel(self) -> None:

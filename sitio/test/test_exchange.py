@@ -1,0 +1,71 @@
+"""
+Promises of L{sitio.exchange}: one request's whole life, seen from both ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.exchange import Exchange
+from sitio.message import Request, Response, Retry
+from sitio.policy import onReply, onRequest
+from sitio.settings import Settings
+from sitio.testing import Conversation, Peer
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+
+
+def sent(head: bytes, body: bytes = b"") -> bytes:
+    """A request as the upstream gets it, from the head that the client sent."""
+    own = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n\r\n"
+    return head.removesuffix(b"\r\n") + own + body
+
+
+class ExchangeCase(SynchronousTestCase):
+    """A sidecar in memory, and one client."""
+
+    def open(self, *policies: Any, via: bytes | None = None, **settings: Any) -> Peer:
+        """The client of a new sidecar with these policies and settings."""
+        self.sidecar = Conversation(policies, settings=Settings(**settings), via=via)
+        self.client = self.sidecar.connect()
+        return self.client
+
+    def answer(self, *data: bytes, number: int = 0) -> bytes:
+        """What the upstream got on this connection; it sends this."""
+        upstream = self.sidecar.upstream(number)
+        got = upstream.got()
+        upstream.sends(*data or (OK,))
+        return got
+
+    @property
+    def last(self) -> Exchange:
+        """The exchange that ended last."""
+        return self.sidecar.exchanges[-1]
+
+
+class Tunnels(ExchangeCase):
+    """A 101 makes a tunnel of the two connections."""
+
+    def test_silentAfterABacklog(self) -> None:
+        """
+        A tunnel in which no octet moves is kept for its own timeout, also when a
+        side was slow to read before.
+        """
+        self.open()
+        self.client.sends(UPGRADE)
+        self.answer(SWITCH)
+        self.client.stopsReading()
+        self.sidecar.upstream().sends(b"x" * 10)
+        self.client.readsOn()
+        self.sidecar.advance(Settings().tunnelTimeout - 1)
+        self.assertEqual(self.client.got(), SWITCH + b"x" * 10)
+        self.client.sends(b"still here")
+        self.assertTrue(self.sidecar.upstream().got().endswith(b"still here"))
