@@ -491,6 +491,7 @@ class Exchange:
         self.state = JUDGING
         self._held = [body] if body else []
         self._heldEnd = [] if ended else None
+        self._heldFailure = None
         result = self._chain.responseReceived(self, response)
         if isinstance(result, Deferred):
             if self._client is not None and self._whole is None:

@@ -29,6 +29,14 @@ def sent(head: bytes, body: bytes = b"") -> bytes:
     return head.removesuffix(b"\r\n") + own + body
 
 
+def arrivesAfterThePause(peer: Peer, data: bytes) -> None:
+    """What a TLS transport has read already is not kept back by a pause."""
+    assert peer.paused
+    protocol: Any = peer.transport.protocol
+    protocol.dataReceived(data)
+    peer.got()
+
+
 class ExchangeCase(SynchronousTestCase):
     """A sidecar in memory, and one client."""
 
@@ -69,3 +77,27 @@ class Tunnels(ExchangeCase):
         self.assertEqual(self.client.got(), SWITCH + b"x" * 10)
         self.client.sends(b"still here")
         self.assertTrue(self.sidecar.upstream().got().endswith(b"still here"))
+
+
+class Judging(ExchangeCase):
+    """Policies look at a reply."""
+
+    def test_retryAfterABreak(self) -> None:
+        """
+        A reply that broke off while a policy thought about its head, and wished
+        for another attempt, leaves nothing behind: the next reply is judged on
+        its own.
+        """
+        verdicts = [Deferred(), Deferred()]
+        waiting = list(verdicts)
+        self.open(onReply(200, 503)(lambda exchange, response: waiting.pop(0)))
+        self.client.sends(GET)
+        self.answer(b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n")
+        arrivesAfterThePause(self.sidecar.upstream(), b"no chunk\r\n")
+        verdicts[0].callback(Retry())
+        self.sidecar.settle()
+        self.answer(number=1)
+        verdicts[1].callback(None)
+        self.assertEqual(self.client.got(), OK)
+        self.assertEqual((self.last.status, self.last.attempts), (200, 2))
+        self.sidecar.assertQuiet()
