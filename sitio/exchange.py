@@ -569,9 +569,7 @@ class Exchange:
             self._send(judged, judged.body or b"", True)
         elif self._heldFailure is not None:
             # The head has not gone out: this can still be said.
-            self._note(self._heldFailure)
-            response = asReply(self._heldFailure)
-            self._send(response, response.body or b"", True)
+            self._fail(self._heldFailure)
         elif original.body is not None:
             # Whole; a policy may have changed it in place.
             self._send(original, original.body, True)

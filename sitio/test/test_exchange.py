@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.errors import BadReply
 from sitio.exchange import Exchange
 from sitio.message import Request, Response, Retry
 from sitio.policy import onReply, onRequest
@@ -100,4 +101,29 @@ class Judging(ExchangeCase):
         verdicts[1].callback(None)
         self.assertEqual(self.client.got(), OK)
         self.assertEqual((self.last.status, self.last.attempts), (200, 2))
+        self.sidecar.assertQuiet()
+
+    def test_breakWhileJudging(self) -> None:
+        """
+        A reply that breaks off while a policy thinks about its head is a failed
+        attempt, and shown to the policies as one.
+        """
+        verdict: Deferred[None] = Deferred()
+        seen = []
+
+        def think(exchange: Any, response: Response) -> Any:
+            seen.append((response.status, type(response.failure)))
+            if response.status == 200:
+                return verdict
+            response.headers["X-Seen"] = "yes"
+            return None
+
+        self.open(onReply(200, 502)(think))
+        self.client.sends(GET)
+        self.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        arrivesAfterThePause(self.sidecar.upstream(), b"no chunk\r\n")
+        verdict.callback(None)
+        self.assertEqual(seen, [(200, type(None)), (502, BadReply)])
+        self.assertEqual(self.client.gotReply().headers["X-Seen"], "yes")
+        self.assertEqual((self.last.status, self.last.upstreamStatus), (502, 502))
         self.sidecar.assertQuiet()
