@@ -529,6 +529,7 @@ class Exchange:
                 whole.callback(False)
             else:
                 self._client.buffer(held, limit)
+                self._moved()
 
                 def filled(body: bytes | None) -> bool:
                     response.body = body

@@ -127,3 +127,29 @@ class Judging(ExchangeCase):
         self.assertEqual(self.client.gotReply().headers["X-Seen"], "yes")
         self.assertEqual((self.last.status, self.last.upstreamStatus), (502, 502))
         self.sidecar.assertQuiet()
+
+    def test_stallBehindAThoughtfulPolicy(self) -> None:
+        """
+        A reply that a second policy wants whole, and that stalls, is given up in
+        time, though the first policy took its own time over the head.
+        """
+        verdict: Deferred[None] = Deferred()
+        seen = []
+
+        def whole(exchange: Any, response: Response) -> None:
+            seen.append(response.status)
+
+        self.open(
+            onReply(200)(lambda exchange, response: verdict),
+            onReply(200, 504, buffered=True)(whole),
+            stallTimeout=7.0,
+        )
+        self.client.sends(GET)
+        self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        verdict.callback(None)
+        self.sidecar.advance(6.5)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(1.0)
+        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(seen, [504])
+        self.sidecar.assertQuiet()
