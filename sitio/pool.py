@@ -48,6 +48,8 @@ class UpstreamPool:
         self._settings = settings
         self._sweep = sweep
         self._factory = ProxyClientFactory(self, settings.replyLimits())
+        # All whose transports are not closed yet, those that do not count included.
+        self._alive: set[ProxyClient] = set()
         self._idle: list[ProxyClient] = []
         self._opening: set[Deferred[ProxyClient]] = set()
         self._waiting: deque[Deferred[ProxyClient]] = deque()
@@ -117,6 +119,7 @@ class UpstreamPool:
         raise ConnectTimeout(f"no connection to the upstream within {timeout:g} seconds")
 
     def _opened(self, client: ProxyClient) -> ProxyClient:
+        self._alive.add(client)
         self._sweep.watch(client)
         return client
 
@@ -166,7 +169,9 @@ class UpstreamPool:
 
     def gone(self, client: ProxyClient) -> None:
         """Its transport is closed."""
+        self._alive.discard(client)
         self._sweep.forget(client)
+        self._checkStopped()
 
     # --- The end
 
@@ -188,5 +193,7 @@ class UpstreamPool:
         return done
 
     def _checkStopped(self) -> None:
-        if self._stopped is not None and not self.size and not self._stopped.called:
+        if self._stopped is None or self._stopped.called:
+            return
+        if not self.size and not self._alive:
             self._stopped.callback(None)

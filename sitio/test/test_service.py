@@ -495,6 +495,7 @@ class StartTests(SidecarTestCase):
         client.close()
         assert self.port.closing is not None
         self.port.closing.callback(None)
+        self.clock.advance(0)
         self.successResultOf(stopped)
         self.assertEqual((watcher.started, watcher.stopped), (1, 1))
 
@@ -622,6 +623,22 @@ class StopTests(SidecarTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual([each["connections"] for each in events if "connections" in each], [1])
+
+    def test_upstreamLast(self) -> None:
+        """It has not stopped before the last connection to the upstream is closed."""
+        service = self.started()
+        client = self.client()
+        client.receive(REQUEST)
+        [wire] = self.upstream.wires
+        wire.receive(REPLY)
+        client.close()
+        wire.loseConnection = lambda: None  # type: ignore[method-assign]
+        stopped = self.stopped(service)
+        self.clock.pump([0.25] * 4)
+        self.assertNoResult(stopped)
+        wire.close()
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_policiesLast(self) -> None:
         """Policies and figures run on until the last exchange has ended."""
