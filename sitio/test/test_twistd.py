@@ -171,8 +171,7 @@ class EndTests(LoopbackTestCase):
         process.signal(signal.SIGTERM)
         await process.out.saw(b"Received SIGTERM")
         await process.out.saw(b"Port %d Closed" % port)
-        with self.assertRaises(ConnectionRefusedError):
-            await self.connect(port)
+        await self.refused(port)
         asked.send(HEAD + b"01234")
         await client.got.saw(b"\r\n\r\n01234$")
         asked.send(b"56789")
@@ -217,6 +216,12 @@ class EndTests(LoopbackTestCase):
         await client.got.over()
         self.assertFalse(client.clean)
         self.assertIn("1 connections did not end within the grace", process.said())
+
+    async def refused(self, port: int) -> None:
+        """Wait until nobody listens on this port; it is told just before it is so."""
+        with self.assertRaises(ConnectionRefusedError):
+            while True:
+                await self.connect(port)
 
 
 def answerAll(script: Script) -> None:
