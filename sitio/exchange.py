@@ -173,6 +173,7 @@ class Exchange:
         "_reached",
         "_replay",
         "_sidecar",
+        "_tooLong",
         "_trailers",
         "_uploadPaused",
         "_waiting",
@@ -229,6 +230,7 @@ class Exchange:
         self._heldEnd: list[tuple[bytes, bytes]] | None = None
         self._heldFailure: SitioError | None = None
         self._whole: Deferred[Any] | None = None
+        self._tooLong: Response | None = None
         self._filters: list[tuple[BodyFilter, bool]] | None = None
         # Whether one side of a tunnel sends no more.
         self._halfEnded = False
@@ -443,7 +445,6 @@ class Exchange:
         self._reached = Reached.ANSWERED
         if ended:
             self._client = None
-            response.body = body
         if self._chain.interestedIn(response.status):
             self._judge(response, body, ended)
         else:
@@ -489,6 +490,8 @@ class Exchange:
 
     def _judge(self, response: Response, body: bytes, ended: bool) -> None:
         self.state = JUDGING
+        if ended and len(body) <= self._sidecar.settings.bufferLimit:
+            response.body = body
         self._held = [body] if body else []
         self._heldEnd = [] if ended else None
         self._heldFailure = None
@@ -510,34 +513,37 @@ class Exchange:
             L{UpstreamLost} and the like when it breaks off.
         """
         whole: Deferred[Any] = Deferred()
-        self._whole = whole
+        limit = self._sidecar.settings.bufferLimit
         if self._heldFailure is not None:
-            self._whole = None
             whole.errback(self._heldFailure)
+        elif response is self._tooLong:
+            whole.callback(False)
+        elif max(response.length or 0, sum(map(len, self._held))) > limit:
+            self._passes(response)
+            whole.callback(False)
         elif self._heldEnd is not None:
-            self._whole = None
             response.body = b"".join(self._held)
             whole.callback(True)
         else:
-            self._client.resume()
             held, self._held = b"".join(self._held), []
-            limit = self._sidecar.settings.bufferLimit
-            if (response.length or 0) > limit:
-                self._whole = None
-                self._held = [held]
-                self._sidecar.tooLong += 1
-                whole.callback(False)
-            else:
-                self._client.buffer(held, limit)
-                self._moved()
+            self._whole = whole
+            self._client.resume()
+            self._client.buffer(held, limit)
+            self._moved()
 
-                def filled(body: bytes | None) -> bool:
-                    response.body = body
-                    self._sidecar.tooLong += body is None
-                    return body is not None
+            def filled(body: bytes | None) -> bool:
+                response.body = body
+                if body is None:
+                    self._passes(response)
+                return body is not None
 
-                whole.addCallback(filled)
+            whole.addCallback(filled)
         return whole
+
+    def _passes(self, response: Response) -> None:
+        """This reply is longer than the buffer: no policy gets it whole."""
+        self._tooLong = response
+        self._sidecar.tooLong += 1
 
     def bufferGrew(self) -> None:
         """More of the body that was asked for has come."""

@@ -153,3 +153,67 @@ class Judging(ExchangeCase):
         self.assertEqual(self.client.gotReply().status, 504)
         self.assertEqual(seen, [504])
         self.sidecar.assertQuiet()
+
+
+class Buffering(ExchangeCase):
+    """Policies that want replies whole."""
+
+    def test_twoPoliciesAndTooLong(self) -> None:
+        """
+        A reply that is too long for the buffer passes unchanged, is counted once,
+        and is shown to none of the policies that wanted it whole.
+        """
+        seen: list[int] = []
+
+        def whole(exchange: Any, response: Response) -> None:
+            seen.append(response.status)
+
+        wants = onReply(200, buffered=True)(whole)
+        self.open(("a", wants), ("b", wants), bufferLimit=10)
+        self.client.sends(GET)
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.answer(head, b"8\r\nto begin\r\n", b"9\r\n with, to\r\n", b"4\r\n end\r\n0\r\n\r\n")
+        self.assertEqual(self.client.gotReply().body, b"to begin with, to end")
+        self.assertEqual((seen, self.sidecar.sidecar.tooLong), ([], 1))
+        self.sidecar.assertQuiet()
+
+    def test_twoPoliciesAndTooLongByItsLength(self) -> None:
+        """The same for a reply that announces how long it is."""
+        wants = onReply(200, buffered=True)(lambda exchange, response: Response(500))
+        self.open(("a", wants), ("b", wants), bufferLimit=10)
+        self.client.sends(GET)
+        self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nall of it..")
+        self.assertEqual(self.client.gotReply().body, b"all of it..")
+        self.assertEqual(self.sidecar.sidecar.tooLong, 1)
+
+    def test_limit(self) -> None:
+        """
+        A body of exactly the limit is held, one octet more passes unchanged, and
+        that depends neither on framing nor on the pieces in which it comes.
+        """
+        shout = onReply(200, buffered=True)(
+            lambda exchange, response: Response(body=response.body.upper())
+        )
+        for size in (19, 20, 21):
+            body = b"abcdefghijklmnopqrstu"[:size]
+            framings = {
+                "length": (b"Content-Length: %d\r\n\r\n" % size, body),
+                "chunked": (
+                    b"Transfer-Encoding: chunked\r\n\r\n",
+                    b"5\r\n" + body[:5] + b"\r\n" + b"%x\r\n" % (size - 5) + body[5:],
+                    b"\r\n0\r\n\r\n",
+                ),
+                "close": (b"Connection: close\r\n\r\n", body[:3], body[3:]),
+            }
+            for name, (fields, *pieces) in framings.items():
+                head = b"HTTP/1.1 200 OK\r\n" + fields
+                for cut in ([head, *pieces], [b"".join([head, *pieces])]):
+                    self.open(shout, bufferLimit=20)
+                    self.client.sends(GET)
+                    self.answer(*cut)
+                    if name == "close":
+                        self.sidecar.upstream().closes()
+                    got = self.client.gotReply().body
+                    self.assertEqual(got, body if size > 20 else body.upper(), (size, cut))
+                    self.assertEqual(self.sidecar.sidecar.tooLong, int(size > 20))
+                    self.sidecar.assertQuiet()
