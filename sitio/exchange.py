@@ -433,9 +433,8 @@ class Exchange:
     # --- Step 6: the reply comes, or a failure that stands for one
 
     def informed(self, response: Response) -> None:
-        """An interim reply: passed on, unless the client would not know it."""
-        if self.request.version != "1.0":
-            self._front.inform(response)
+        """An interim reply: passed on."""
+        self._front.inform(response)
         self._expect()
 
     def replyReceived(self, response: Response, body: bytes, ended: bool) -> None:
@@ -601,7 +600,13 @@ class Exchange:
         return self._reached is Reached.NOTHING or self._repeatable()
 
     def _repeatable(self) -> bool:
-        return self._bodyEnded and self._replay is not None and self.request.upgrade is None
+        return (
+            self._bodyEnded
+            and self._replay is not None
+            and self.request.upgrade is None
+            # Again, as a policy may have made it another.
+            and self.request.method in IDEMPOTENT
+        )
 
     def _prepare(self) -> None:
         """Put the request's body back in place, if any of it was sent."""

@@ -88,6 +88,9 @@ class ProxyServer(Protocol):
         self._reader = wire.RequestReader(self._settings.limits())
         self._exchange: Exchange | None = None
         self._ownLines = b""
+        # What the client has asked by, and whether in HTTP/1.1.
+        self._method = ""
+        self._modern = True
         # How the reply at hand is framed, and whether it is the last one.
         self._chunked = False
         self._bodiless = False
@@ -192,6 +195,9 @@ class ProxyServer(Protocol):
         return True
 
     def _open(self, request: Request) -> Exchange:
+        # Kept here, as a policy may make it another request for the upstream.
+        self._method = request.method
+        self._modern = request.version == "1.1"
         self._exchange = Exchange(self, request, self._sidecar)
         return self._exchange
 
@@ -263,8 +269,9 @@ class ProxyServer(Protocol):
     # --- Step 8: the reply
 
     def inform(self, response: Response) -> None:
-        """Send an interim reply (RFC 9110, section 15.2)."""
-        self.transport.write(wire.responseHead(response, None))
+        """Send an interim reply, which HTTP/1.0 does not know (RFC 9110, section 15.2)."""
+        if self._modern:
+            self.transport.write(wire.responseHead(response, None))
 
     def reply(self, response: Response, body: bytes, ended: bool) -> int:
         """
@@ -274,13 +281,9 @@ class ProxyServer(Protocol):
         @return: how many octets of the body that was.
         """
         reader = self._reader
-        exchange = self._exchange
         if reader.state is not wire.ENDED or self._factory.draining:
             self._last = True
-        modern = exchange is None or exchange.request.version == "1.1"
-        self._bodiless = response.status in (204, 304) or (
-            exchange is not None and exchange.request.method == "HEAD"
-        )
+        self._bodiless = self._method == "HEAD" or response.status in (204, 304)
         length = response.length
         self._chunked = False
         if self._bodiless:
@@ -296,12 +299,12 @@ class ProxyServer(Protocol):
             if response.filters and not all(keeps for _, keeps in response.filters):
                 length = None
             if length is None:
-                self._chunked = modern
-                self._last = self._last or not modern
+                self._chunked = self._modern
+                self._last = self._last or not self._modern
         if self._last:
             extra = b"Connection: close\r\n"
         else:
-            extra = b"" if modern else b"Connection: keep-alive\r\n"
+            extra = b"" if self._modern else b"Connection: keep-alive\r\n"
         head = wire.responseHead(response, length, chunked=self._chunked, extra=extra)
         if body:
             self.transport.write(head + (wire.chunk(body) if self._chunked else body))

@@ -217,3 +217,57 @@ class Buffering(ExchangeCase):
                     self.assertEqual(got, body if size > 20 else body.upper(), (size, cut))
                     self.assertEqual(self.sidecar.sidecar.tooLong, int(size > 20))
                     self.sidecar.assertQuiet()
+
+
+class Requests(ExchangeCase):
+    """What policies may make of a request."""
+
+    def test_methodMadeUnsafe(self) -> None:
+        """A request that a policy made a POST is never sent twice."""
+
+        def post(exchange: Any) -> None:
+            exchange.request.method = "POST"
+
+        self.open(onRequest(post))
+        self.client.sends(GET)
+        self.answer()
+        self.client.sends(GET)
+        self.sidecar.upstream().got()
+        self.sidecar.upstream().closes()
+        self.assertEqual(self.client.got().partition(b"okHTTP/1.1 ")[2][:3], b"502")
+        self.assertEqual(self.last.attempts, 1)
+        self.sidecar.assertQuiet()
+
+    def test_methodMadeGet(self) -> None:
+        """
+        A client that asked by HEAD gets no body, though a policy has asked the
+        upstream by GET: it would take it for the next reply.
+        """
+
+        def get(exchange: Any) -> None:
+            exchange.request.method = "GET"
+
+        self.open(onRequest(get))
+        self.client.sends(GET.replace(b"GET", b"HEAD") * 2)
+        self.assertEqual(self.answer()[:4], b"GET ")
+        self.assertEqual(self.client.got(), OK.removesuffix(b"ok"))
+        self.assertEqual(self.answer(OK.replace(b"Content-Length: 2", b"X: 1"))[:4], b"GET ")
+        self.sidecar.upstream().closes()
+        self.assertEqual(self.client.got(), b"HTTP/1.1 200 OK\r\nX: 1\r\n\r\n")
+        self.sidecar.assertQuiet()
+
+    def test_bodyReplaced(self) -> None:
+        """A policy's body goes out in place of the client's, which is read and dropped."""
+
+        def replace(exchange: Any) -> None:
+            exchange.request.body = b"mine"
+
+        head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n"
+        body = b"0123456789"
+        for pieces in ([head + body], [head, body[:4], body[4:]], [head + body[:1], body[1:]]):
+            self.open(onRequest(replace))
+            self.client.sends(*pieces)
+            self.assertEqual(self.answer(), sent(head.replace(b"10", b"4"), b"mine"))
+            self.assertEqual(self.client.gotReply().body, b"ok")
+            self.assertEqual(self.last.bytesIn, 10)
+            self.sidecar.assertQuiet()
