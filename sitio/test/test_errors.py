@@ -1,0 +1,134 @@
+"""
+Tests of L{sitio.errors}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio import errors
+from sitio.errors import Reached, Side, SitioError, asReply
+
+#: Each kind of error: the client is told this status, and whose fault it was counts.
+KINDS: dict[type[SitioError], tuple[Side, int]] = {
+    errors.SitioError: (Side.SITIO, 500),
+    errors.BadMessage: (Side.CLIENT, 400),
+    errors.HeadTooLong: (Side.CLIENT, 431),
+    errors.BodyTooLong: (Side.CLIENT, 413),
+    errors.BadVersion: (Side.CLIENT, 505),
+    errors.MethodRefused: (Side.CLIENT, 405),
+    errors.RequestTimeout: (Side.CLIENT, 408),
+    errors.ClientGone: (Side.CLIENT, 499),
+    errors.ConnectFailed: (Side.UPSTREAM, 502),
+    errors.ConnectTimeout: (Side.UPSTREAM, 504),
+    errors.UpstreamLost: (Side.UPSTREAM, 502),
+    errors.BadReply: (Side.UPSTREAM, 502),
+    errors.UpstreamTimeout: (Side.UPSTREAM, 504),
+    errors.PoolExhausted: (Side.SITIO, 503),
+    errors.Stalled: (Side.SITIO, 504),
+    errors.PolicyFailed: (Side.SITIO, 500),
+}
+
+
+def kinds() -> set[type[SitioError]]:
+    """Every kind of error that the module has."""
+    return {
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, SitioError)
+    }
+
+
+class KindTests(SynchronousTestCase):
+    """What each kind of error says."""
+
+    def test_all(self) -> None:
+        """The table of this test knows every kind; a new one is to be added to it."""
+        self.assertEqual(kinds(), set(KINDS))
+
+    def test_sidesAndStatuses(self) -> None:
+        """Each kind has its side and its status."""
+        for kind, expected in KINDS.items():
+            error = kind("detail")
+            self.assertEqual((kind, error.side, error.status), (kind, *expected))
+
+    def test_defaults(self) -> None:
+        """Where nothing is said nothing was reached, and the operator reads the summary."""
+        for kind in KINDS:
+            error = kind()
+            self.assertEqual((error.reached, error.cause), (Reached.NOTHING, None))
+            self.assertEqual((error.detail, str(error)), (kind.summary, kind.summary))
+
+    def test_badMessages(self) -> None:
+        """What is wrong with a request is caught as one kind; a reply is not a request."""
+        requests = {each for each in KINDS if issubclass(each, errors.BadMessage)}
+        self.assertEqual(
+            requests,
+            {
+                errors.BadMessage,
+                errors.HeadTooLong,
+                errors.BodyTooLong,
+                errors.BadVersion,
+                errors.MethodRefused,
+            },
+        )
+
+    def test_reachedIsOrdered(self) -> None:
+        """Further is more."""
+        self.assertTrue(Reached.NOTHING < Reached.SENT < Reached.ANSWERED)
+
+    def test_operatorReadsCause(self) -> None:
+        """The operator reads what happened and why, in one sentence."""
+        error = errors.ConnectFailed("no connection", cause=OSError("refused by 10.0.0.1"))
+        self.assertEqual(str(error), "no connection: refused by 10.0.0.1")
+
+    def test_causeWithoutWords(self) -> None:
+        """A cause that says nothing adds nothing."""
+        self.assertEqual(str(errors.UpstreamLost("lost", cause=OSError())), "lost")
+
+
+class AsReplyTests(SynchronousTestCase):
+    """An error becomes a reply in one place."""
+
+    def test_every(self) -> None:
+        """Each kind gives its status with its sentence, and stands as the failure."""
+        for kind, (_, status) in KINDS.items():
+            error = kind("detail", Reached.SENT)
+            reply = asReply(error)
+            self.assertEqual(
+                (reply.status, reply.body, list(reply.headers)),
+                (
+                    status,
+                    f"{status} {kind.summary}\n".encode(),
+                    [("Content-Type", "text/plain; charset=utf-8"), ("Server", "sitio")],
+                ),
+            )
+            self.assertTrue(reply.reason)
+            self.assertIdentical(reply.failure, error)
+
+    def test_clientLearnsNoAddress(self) -> None:
+        """Neither detail nor cause reach the client: they name hosts, files and policies."""
+        for kind in KINDS:
+            reply = asReply(kind("at 10.0.0.1:8087", cause=OSError("/run/secret.sock")))
+            told = repr((reply.status, reply.reason, list(reply.headers), reply.body))
+            for word in ("10.0.0.1", "8087", "secret"):
+                self.assertNotIn(word, told)
+
+    def test_reason(self) -> None:
+        """The reason is the registered one, where there is one."""
+        self.assertEqual(asReply(errors.UpstreamTimeout()).reason, "Gateway Timeout")
+        self.assertEqual(asReply(errors.ClientGone()).reason, "Client Closed Request")
+
+    def test_unregisteredStatus(self) -> None:
+        """A kind with a status that nobody has registered has a reason nevertheless."""
+
+        class Odd(SitioError):
+            status = 599
+
+        self.assertEqual(asReply(Odd()).reason, "Error")
+
+    def test_ownReply(self) -> None:
+        """Two replies to one kind share nothing that a policy could change for the other."""
+        first, second = asReply(errors.BadReply()), asReply(errors.BadReply())
+        first.headers["Server"] = "b"
+        self.assertEqual(second.headers["Server"], "sitio")

@@ -1,0 +1,82 @@
+"""
+Tests of L{sitio.settings}.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, exceptions, fields
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.settings import COUNT, OCTETS, SECONDS, Settings
+from sitio.wire import Limits
+
+
+class SettingsTests(SynchronousTestCase):
+    """Each limit has one name, one default and one explanation."""
+
+    def test_explained(self) -> None:
+        """Each field has a unit, and a line of help that reads on from it."""
+        for each in fields(Settings):
+            self.assertIn(each.metadata["unit"], (SECONDS, OCTETS, COUNT), each.name)
+            help = each.metadata["help"]
+            self.assertTrue(help and "\n" not in help and not help.endswith("."), each.name)
+            self.assertEqual(help, help.strip(), each.name)
+
+    def test_defaults(self) -> None:
+        """Each default is of its unit's type, and bounds something; only a body has no limit."""
+        for each in fields(Settings):
+            kind = float if each.metadata["unit"] == SECONDS else int
+            self.assertIs(type(each.default), kind, each.name)
+            if each.name != "maxBody":
+                assert each.default is not None
+                self.assertTrue(0 < each.default < float("inf"), each.name)
+
+    def test_waitsOfTheIssue(self) -> None:
+        """The defaults that are promised to users are these."""
+        settings = Settings()
+        self.assertEqual(
+            (
+                settings.connectTimeout,
+                settings.headTimeout,
+                settings.replyTimeout,
+                settings.stallTimeout,
+                settings.idleTimeout,
+                settings.poolTimeout,
+                settings.grace,
+                settings.bufferLimit,
+            ),
+            (5, 10, 60, 60, 75, 5, 30, 1024 * 1024),
+        )
+
+    def test_timeoutNames(self) -> None:
+        """What is named a timeout is in seconds; what is a limit of size is in octets."""
+        for each in fields(Settings):
+            if each.name.endswith("Timeout"):
+                self.assertEqual(each.metadata["unit"], SECONDS, each.name)
+            elif each.name.endswith("Limit"):
+                self.assertEqual(each.metadata["unit"], OCTETS, each.name)
+
+    def test_limits(self) -> None:
+        """The reader of requests gets the limits of head, fields and body."""
+        settings = Settings(maxHead=1000, maxFields=10, maxBody=5)
+        self.assertEqual(settings.limits(), Limits(head=1000, fields=10, body=5))
+
+    def test_noLimitOfBody(self) -> None:
+        """0 is no limit of a body, not one of no octets."""
+        self.assertEqual(Settings().maxBody, 0)
+        self.assertIs(Settings().limits().body, None)
+
+    def test_replyLimits(self) -> None:
+        """The reader of replies gets the same for heads, and none for bodies: they stream."""
+        settings = Settings(maxHead=1000, maxFields=10, maxBody=5)
+        self.assertEqual(settings.replyLimits(), Limits(head=1000, fields=10, body=None))
+
+    def test_readersDefaults(self) -> None:
+        """The defaults here are those of the readers."""
+        self.assertEqual((Settings().limits(), Settings().replyLimits()), (Limits(), Limits()))
+
+    def test_frozen(self) -> None:
+        """Settings don't change under those that were given them."""
+        settings = Settings()
+        self.assertRaises(exceptions.FrozenInstanceError, setattr, settings, "grace", 1.0)
+        self.assertEqual(evolve(settings, grace=1.0).grace, 1.0)
