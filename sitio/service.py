@@ -36,6 +36,10 @@ from sitio.sweep import Sweep
 
 DEFAULT_PORT = "8080"
 
+#: Clients that may wait to be accepted.  Twisted's own 50 are soon full when many
+#: come at a time, and whoever finds no place tries again after a whole second.
+BACKLOG = 1024
+
 
 class CannotStart(SystemExit, Exception):
     """
@@ -153,7 +157,8 @@ class Options(usage.Options):
         environ = self._environ
         port = self["port"] or environ.get("PORT") or DEFAULT_PORT
         if port.isdecimal():
-            port = f"tcp:{_portNumber('PORT' if self['port'] is None else '--port', port)}"
+            number = _portNumber("PORT" if self["port"] is None else "--port", port)
+            port = f"tcp:{number}:backlog={BACKLOG}"
         self["port"] = port
         target = environ.get("TARGET_PORT")
         if self["upstream"] is None and target:

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import sitio
+from sitio.service import BACKLOG
 
 #: What these tests run on: all interfaces of it are used.
 reactor: Any = _reactor
@@ -298,7 +299,7 @@ class LoopbackTestCase(TestCase):
 
     async def listen(self, factory: Any, port: int = 0) -> int:
         """Serve this on loopback until the end of the test; the port."""
-        endpoint = TCP4ServerEndpoint(reactor, port, interface=LOCALHOST)
+        endpoint = TCP4ServerEndpoint(reactor, port, BACKLOG, LOCALHOST)
         listening: IListeningPort = await endpoint.listen(factory)
         self.addCleanup(listening.stopListening)
         address = listening.getHost()

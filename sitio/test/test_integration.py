@@ -16,6 +16,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -49,7 +50,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from twisted.web.static import Data, File
 from zope.interface import implementer
 
-from sitio.service import SidecarService
+from sitio.service import BACKLOG, SidecarService
 from sitio.settings import Settings
 from sitio.test.loopback import (
     LOCALHOST,
@@ -165,7 +166,10 @@ class IntegrationTestCase(LoopbackTestCase):
         return Path(path)
 
     def sidecar(
-        self, upstream: str, *policies: Any, port: str = f"tcp:0:interface={LOCALHOST}"
+        self,
+        upstream: str,
+        *policies: Any,
+        port: str = f"tcp:0:interface={LOCALHOST}:backlog={BACKLOG}",
     ) -> SidecarService:
         """sitio in front of this endpoint, running."""
         service = SidecarService(
@@ -270,13 +274,13 @@ class HTTPServerTests(IntegrationTestCase):
         return statuses
 
     async def test_concurrent(self) -> None:
-        """Many at a time each get what they asked for."""
+        """Several at a time each get what they asked for."""
         client = self.client()
 
         async def one(name: str) -> bytes:
             return await (await client.get(f"{self.url}/{name}")).content()
 
-        wanted = [("octets", OCTETS), ("empty", b"")] * 20
+        wanted = [("octets", OCTETS), ("empty", b"")] * 5
         found = await gatherResults([Deferred.fromCoroutine(one(name)) for name, _ in wanted])
         self.assertEqual([hash(each) for each in found], [hash(each) for _, each in wanted])
 
@@ -652,7 +656,7 @@ class WebSocketTests(IntegrationTestCase):
                     connection.close(4001, "as you wish")
                     return
                 if message == "break":
-                    connection.socket.close()
+                    connection.socket.shutdown(socket.SHUT_RDWR)
                     return
                 connection.send(message)
             self.closed.append(connection.close_code)
@@ -737,6 +741,32 @@ class WebSocketTests(IntegrationTestCase):
         await deferToThread(lambda: self.connection().close(4002, "enough"))
         await self.until(lambda: self.closed)
         self.assertEqual(self.closed, [4002])
+
+    async def test_serverBreaks(self) -> None:
+        """A service that just goes away is gone for the client too, without a close."""
+
+        def talk() -> int | None:
+            with self.connection() as connection:
+                connection.send("break")
+                with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+                    connection.recv(timeout=self.timeout)
+                code: int | None = connection.close_code
+                return code
+
+        self.assertEqual(await deferToThread(talk), 1006)
+
+    async def test_clientBreaks(self) -> None:
+        """So is a client for the service."""
+
+        def talk() -> None:
+            connection = self.connection()
+            connection.send("hello")
+            connection.recv(timeout=self.timeout)
+            connection.socket.shutdown(socket.SHUT_RDWR)
+
+        await deferToThread(talk)
+        await self.until(lambda: self.closed)
+        self.assertEqual(self.closed, [1006])
 
     async def test_refused(self) -> None:
         """An upgrade that the service refuses is a plain reply."""

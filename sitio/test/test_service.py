@@ -47,9 +47,9 @@ class OptionsTests(SynchronousTestCase):
     """What C{twistd sitio} understands."""
 
     def test_barePort(self) -> None:
-        """A number is enough for a port: any address of the machine."""
-        self.assertEqual(parsed("--port", "8080")["port"], "tcp:8080")
-        self.assertEqual(parsed("-p", "0")["port"], "tcp:0")
+        """A number is enough for a port: any address, and room for many to wait there."""
+        self.assertEqual(parsed("--port", "8080")["port"], "tcp:8080:backlog=1024")
+        self.assertEqual(parsed("-p", "0")["port"], "tcp:0:backlog=1024")
 
     def test_portDescription(self) -> None:
         """Any endpoint description is taken for the port as it stands."""
@@ -63,7 +63,7 @@ class OptionsTests(SynchronousTestCase):
     def test_defaults(self) -> None:
         """Told nothing, sitio listens on 8080 and brings its own site along."""
         options = parsed()
-        self.assertEqual(options["port"], "tcp:8080")
+        self.assertEqual(options["port"], "tcp:8080:backlog=1024")
         self.assertIsNone(options["upstream"])
         self.assertEqual(options["policies"], [])
         self.assertEqual(options["stats-interval"], 2)
@@ -73,13 +73,13 @@ class OptionsTests(SynchronousTestCase):
     def test_environment(self) -> None:
         """PORT and TARGET_PORT stand in for what was not given."""
         options = parsed(PORT="81", TARGET_PORT="82")
-        self.assertEqual(options["port"], "tcp:81")
+        self.assertEqual(options["port"], "tcp:81:backlog=1024")
         self.assertEqual(options["upstream"], "tcp:localhost:82")
 
     def test_environmentEmpty(self) -> None:
         """A variable that is set to nothing is as good as none."""
         options = parsed(PORT="", TARGET_PORT="")
-        self.assertEqual(options["port"], "tcp:8080")
+        self.assertEqual(options["port"], "tcp:8080:backlog=1024")
         self.assertIsNone(options["upstream"])
 
     def test_optionsWin(self) -> None:
@@ -87,7 +87,7 @@ class OptionsTests(SynchronousTestCase):
         options = parsed(
             "--port", "1", "--upstream", "tcp:there:2", PORT="81", TARGET_PORT="not looked at"
         )
-        self.assertEqual(options["port"], "tcp:1")
+        self.assertEqual(options["port"], "tcp:1:backlog=1024")
         self.assertEqual(options["upstream"], "tcp:there:2")
 
     def test_limits(self) -> None:
