@@ -318,10 +318,14 @@ class Exchange:
             self._send(answer, answer.body or b"", True)
             return
         body = self.request.body
-        if body is not None and body is not self._body:
-            # A policy has put another in its place.
+        if body is not None and (body is not self._body or not self._bodyEnded):
+            # A policy has put another in its place; what still comes is dropped.
             self._body = body
             self._replay = body if self._replay is not None else None
+            self._trailers = []
+            if not self._bodyEnded:
+                self._bodyEnded = True
+                self._front.resumeUpload()
         self._connect()
 
     def _lastForward(self) -> Response | None:
@@ -398,6 +402,8 @@ class Exchange:
     def requestBody(self, data: bytes) -> None:
         """More of the request's body has come."""
         self.bytesIn += len(data)
+        if self._bodyEnded:
+            return
         if self._replay is not None:
             kept = len(self._replay) + len(data) <= self._sidecar.settings.replayLimit
             self._replay = self._replay + data if kept else None
@@ -411,6 +417,8 @@ class Exchange:
 
     def requestEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The request's body has come to its end."""
+        if self._bodyEnded:
+            return
         self._bodyEnded = True
         self._trailers = trailers
         if self._client is not None:

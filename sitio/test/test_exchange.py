@@ -258,16 +258,36 @@ class Requests(ExchangeCase):
 
     def test_bodyReplaced(self) -> None:
         """A policy's body goes out in place of the client's, which is read and dropped."""
-
-        def replace(exchange: Any) -> None:
-            exchange.request.body = b"mine"
-
         head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n"
         body = b"0123456789"
-        for pieces in ([head + body], [head, body[:4], body[4:]], [head + body[:1], body[1:]]):
-            self.open(onRequest(replace))
-            self.client.sends(*pieces)
-            self.assertEqual(self.answer(), sent(head.replace(b"10", b"4"), b"mine"))
-            self.assertEqual(self.client.gotReply().body, b"ok")
-            self.assertEqual(self.last.bytesIn, 10)
-            self.sidecar.assertQuiet()
+        for own in (b"mine", b"mine, and a longer one", b""):
+
+            def replace(exchange: Any, own: bytes = own) -> None:
+                exchange.request.body = own
+
+            length = b"%d" % len(own)
+            for pieces in ([head + body], [head, body[:4], body[4:]], [head + body[:1], body[1:]]):
+                self.open(onRequest(replace))
+                self.client.sends(*pieces)
+                self.assertEqual(self.answer(), sent(head.replace(b"10", length), own))
+                self.assertEqual(self.client.got(), OK)
+                self.assertEqual(self.last.bytesIn, 10)
+                self.sidecar.assertQuiet()
+
+    def test_bodyReplacedLate(self) -> None:
+        """The same where the policy takes its time, and the client sends in chunks."""
+        decision: Deferred[None] = Deferred()
+
+        def replace(exchange: Any) -> Any:
+            return decision.addCallback(lambda _: setattr(exchange.request, "body", b"mine"))
+
+        head = b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.open(onRequest(replace))
+        self.client.sends(head + b"5\r\nfirst\r\n", b"6\r\nsecond\r\n")
+        self.assertTrue(self.client.paused)
+        decision.callback(None)
+        self.client.sends(b"0\r\nTrailer: of another body\r\n\r\n")
+        sized = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
+        self.assertEqual(self.answer(), sent(sized, b"mine"))
+        self.assertEqual(self.client.got(), OK)
+        self.sidecar.assertQuiet()
