@@ -53,6 +53,9 @@ ENDED = "ended"  # step 9
 #: Methods that may be sent twice (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 
+#: What a longer Max-Forwards is cut to; Python refuses to read thousands of digits.
+MAX_FORWARDS = 999_999_999
+
 #: Fields that a TRACE must not echo (RFC 9110, section 9.3.8).
 _SECRET = ("authorization", "cookie", "proxy-authorization")
 
@@ -330,11 +333,13 @@ class Exchange:
 
     def _lastForward(self) -> Response | None:
         """Max-Forwards (RFC 9110, section 7.6.2): one hop less, or an answer of ours."""
-        left = self.request.headers.get("Max-Forwards")
-        if left is None or not left.isdecimal():
+        said = self.request.headers.get("Max-Forwards")
+        if said is None or not said.isdecimal():
             return None
-        if int(left) > 0:
-            self.request.headers["Max-Forwards"] = str(int(left) - 1)
+        digits = said.lstrip("0")
+        if digits:
+            left = int(digits) - 1 if len(digits) < 10 else MAX_FORWARDS
+            self.request.headers["Max-Forwards"] = str(left)
             return None
         if self.request.method == "OPTIONS":
             return Response(204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})

@@ -291,3 +291,22 @@ class Requests(ExchangeCase):
         self.assertEqual(self.answer(), sent(sized, b"mine"))
         self.assertEqual(self.client.got(), OK)
         self.sidecar.assertQuiet()
+
+    def test_maxForwardsOfManyDigits(self) -> None:
+        """A Max-Forwards beyond all measure is cut to what sitio knows (section 7.6.2)."""
+        self.open()
+        for digits in (b"1" + b"0" * 9, b"9" * 5000):
+            head = b"OPTIONS / HTTP/1.1\r\nHost: h\r\nMax-Forwards: %b\r\n\r\n"
+            self.client.sends(head % digits)
+            self.assertEqual(self.answer(), sent(head % b"999999999"))
+            self.assertEqual(self.client.got(), OK)
+        self.sidecar.assertQuiet()
+
+    def test_noHostToForward(self) -> None:
+        """Of an HTTP/1.0 request without Host nothing is told as X-Forwarded-Host."""
+        self.open()
+        own = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nHost: localhost\r\n\r\n"
+        self.client.sends(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        self.assertEqual(self.answer(), b"GET / HTTP/1.1\r\n" + own)
+        self.client.sends(b"GET / HTTP/1.0\r\nX-Forwarded-Host: a\r\n\r\n")
+        self.assertEqual(self.answer(), b"GET / HTTP/1.1\r\nX-Forwarded-Host: a\r\n" + own)
