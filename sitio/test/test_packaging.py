@@ -13,6 +13,7 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -76,9 +77,19 @@ class PluginTests(SynchronousTestCase):
         for each in makers:
             verifyObject(IPolicyMaker, each)
             verifyObject(IPlugin, each)
-            self.assertTrue(callable(import_module(each.module).makePolicy), each.name)
             self.assertRegex(each.usage, rf"^{each.name}\S*  \S.*[^.]$")
             self.assertNotIn("\n", each.usage)
+
+    def test_usage(self) -> None:
+        """The usage of a built-in policy shows each option that its module takes."""
+        makers: list[Any] = list(getPlugins(IPolicyMaker))
+        for maker in makers:
+            if maker.name in BUILT_IN:
+                taken = signature(import_module(maker.module).makePolicy).parameters
+                for each in taken.values():
+                    if each.kind is Parameter.KEYWORD_ONLY:
+                        option = re.sub("[A-Z]", lambda letter: f"-{letter[0].lower()}", each.name)
+                        self.assertIn(f":{option}=", maker.usage)
 
     def test_everyPolicyAnnounced(self) -> None:
         """No module in C{sitio/policies} that makes policies lacks a maker."""

@@ -77,11 +77,20 @@ UNTESTED: dict[str, str] = {
     "interfaces": "declarations only; whoever provides one is verified where it is tested",
 }
 
-#: Lines of a module and of a function that ask for a second thought; those that
-#: got one, and why they stay.
+#: Lines of a module and of a function that ask for a second thought.
 MAX_MODULE = 450
 MAX_FUNCTION = 60
-LONG: dict[str, str] = {}
+
+#: Those that got one: how long they may be instead, and why they stay whole.
+LONG: dict[str, tuple[int, str]] = {
+    "sitio.client": (500, "a table of states and its moves, and two protocols to describe"),
+    "sitio.server": (550, "a table of states and its moves, flow control on both sides of it"),
+    "sitio.wire": (700, "two readers and the writers share each rule of framing; apart they drift"),
+    "sitio.wire.RequestReader._request": (65, "the checks of a head in order, a branch for each"),
+    "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),
+    "sitio.policy": (550, "half of it turns descriptions and functions into policies"),
+    "sitio.policies.lastgood": (700, "what may be kept and used, rule by rule of RFC 9111"),
+}
 
 
 def roomsBelow(house: Path) -> dict[str, str]:
@@ -197,24 +206,30 @@ def sleeps(source: str) -> bool:
     )
 
 
-def tooLong(room: str, source: str) -> list[str]:
-    """What of a room is longer than the limits, with how long it is."""
-    name = f"sitio.{room}".rstrip(".")
-    lines = len(source.splitlines())
-    found = [f"{name}: {lines} lines"] if lines > MAX_MODULE else []
+def lengths(room: str, source: str) -> Iterator[tuple[str, int, int]]:
+    """Name, lines and limit of a room and of each function in it."""
 
-    def walk(node: ast.AST, path: str) -> None:
+    def walk(node: ast.AST, path: str) -> Iterator[tuple[str, int, int]]:
         for child in ast.iter_child_nodes(node):
             inner = path
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 inner = f"{path}.{child.name}"
-                lines = (child.end_lineno or 0) - child.lineno + 1
-                if not isinstance(child, ast.ClassDef) and lines > MAX_FUNCTION:
-                    found.append(f"{inner}: {lines} lines")
-            walk(child, inner)
+                if not isinstance(child, ast.ClassDef):
+                    yield inner, (child.end_lineno or 0) - child.lineno + 1, MAX_FUNCTION
+            yield from walk(child, inner)
 
-    walk(ast.parse(source), name)
-    return found
+    name = f"sitio.{room}".rstrip(".")
+    yield name, len(source.splitlines()), MAX_MODULE
+    yield from walk(ast.parse(source), name)
+
+
+def tooLong(room: str, source: str) -> list[str]:
+    """What of a room is longer than the limit, or than what it was granted."""
+    return [
+        f"{name}: {lines} lines"
+        for name, lines, limit in lengths(room, source)
+        if lines > LONG.get(name, (limit, ""))[0]
+    ]
 
 
 class RoomTests(SynchronousTestCase):
@@ -256,8 +271,17 @@ class RoomTests(SynchronousTestCase):
     def test_length(self) -> None:
         """No module and no function is overlong, unless it is listed with a reason."""
         found = [line for room, source in self.rooms.items() for line in tooLong(room, source)]
-        self.assertEqual([each for each in found if each.partition(":")[0] not in LONG], [])
-        self.assertEqual(set(LONG) - {each.partition(":")[0] for each in found}, set())
+        self.assertEqual(found, [])
+
+    def test_lengthStillNeeded(self) -> None:
+        """Nothing is listed as long that is not, or not any more."""
+        long = {
+            name
+            for room, source in self.rooms.items()
+            for name, lines, limit in lengths(room, source)
+            if lines > limit
+        }
+        self.assertEqual(set(LONG) - long, set())
 
     def test_noSleep(self) -> None:
         """Nothing waits by holding up the process, tests included."""

@@ -19,13 +19,14 @@ sitio = ServiceMaker(
 errorPage = PolicyMaker(
     "error-page",
     "sitio.policies.errorpage",
-    "error-page:STATUS[,STATUS...][:file=PATH]  replace replies of a status by a page",
+    "error-page:STATUSES[:file=PATH]  send a page in place of errors such as 404,410 or 5xx",
 )
 
 lastGood = PolicyMaker(
     "last-good",
     "sitio.policies.lastgood",
-    "last-good[:max-age=SECONDS]  mask a failure with the last good reply",
+    "last-good[:max-age=SECONDS][:budget=SECONDS][:statuses=STATUSES][:max-bytes=N]"
+    "[:max-reply=N][:personal=NAMES][:despite=WORDS]  mask a failure with the last good reply",
 )
 
 retry = PolicyMaker(
