@@ -231,7 +231,7 @@ class ProxyServer(Protocol):
         """
         host = self._reader.host or b""
         if not self._reader.forwarded:
-            return self._ownLines + b"X-Forwarded-Host: " + host + b"\r\n"
+            return self._ownLines + (b"X-Forwarded-Host: %b\r\n" % host if host else b"")
         headers = request.headers
         for name, value in (
             ("X-Forwarded-For", self.clientAddress),
@@ -239,7 +239,8 @@ class ProxyServer(Protocol):
             ("X-Forwarded-Host", host.decode("ascii")),
         ):
             claimed = headers.get(name)
-            headers[name] = value if claimed is None else f"{claimed}, {value}"
+            if value:
+                headers[name] = f"{claimed}, {value}" if claimed else value
         return b""
 
     def _body(self) -> None:
