@@ -279,11 +279,9 @@ class Exchange:
 
     def requestBroke(self, error: SitioError) -> None:
         """What follows the head is no body, or too long a one."""
-        if self.state in (JUDGING, RELAYING):
+        if self.state is RELAYING:
             self._abort(error)
         else:
-            self._cancel()
-            self._leaveUpstream()
             self.refuse(error)
 
     def _cancel(self) -> None:

@@ -310,3 +310,56 @@ class Requests(ExchangeCase):
         self.assertEqual(self.answer(), b"GET / HTTP/1.1\r\n" + own)
         self.client.sends(b"GET / HTTP/1.0\r\nX-Forwarded-Host: a\r\n\r\n")
         self.assertEqual(self.answer(), b"GET / HTTP/1.1\r\nX-Forwarded-Host: a\r\n" + own)
+
+    def test_claimsKept(self) -> None:
+        """What a client claims of itself is kept, in front, its repeats in one line."""
+        self.open()
+        both = b"X-Forwarded-For: a\r\nVia: x\r\nx-forwarded-for: b\r\n"
+        self.client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n" + both + b"\r\n")
+        self.assertEqual(
+            self.answer(),
+            b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: a, b, 192.0.2.1\r\nVia: x\r\n"
+            b"X-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n\r\n",
+        )
+        odd = b"X-Forwarded-Host: \r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: \xe9\r\n"
+        self.client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n" + odd + b"\r\n")
+        self.assertEqual(
+            self.answer(),
+            b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Host: h\r\n"
+            b"X-Forwarded-Proto: https, http\r\nX-Forwarded-For: \xe9, 192.0.2.1\r\n\r\n",
+        )
+        for code in [*range(32), 127]:
+            peer = self.sidecar.connect()
+            claim = b"X-Forwarded-For: a%cb\r\n" % code
+            peer.sends(b"GET / HTTP/1.1\r\nHost: h\r\n" + claim + b"\r\n")
+            if peer.got()[9:12] != b"400":
+                self.answer()
+                self.assertEqual(peer.got(), OK, code)
+
+    def test_breaksWhileAPolicyThinks(self) -> None:
+        """
+        A body that turns out malformed while a policy decides is answered at
+        once; the policy is cancelled, and that is no failure of its own.
+        """
+        cancelled: list[Any] = []
+        self.open(onRequest(lambda exchange: Deferred(cancelled.append)))
+        self.client.sends(
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", b"no chunk\r\n"
+        )
+        self.assertEqual(self.client.gotReply().status, 400)
+        self.assertEqual(len(cancelled), 1)
+        self.assertEqual(self.sidecar.errors, [])
+        self.assertEqual(self.last.status, 400)
+        self.sidecar.assertQuiet()
+
+    def test_breaksWhileAReplyIsJudged(self) -> None:
+        """The same while a policy looks at a reply that came early."""
+        cancelled: list[Any] = []
+        self.open(onReply(200)(lambda exchange, response: Deferred(cancelled.append)))
+        self.client.sends(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.answer()
+        self.client.sends(b"no chunk\r\n")
+        self.assertEqual(self.client.gotReply().status, 400)
+        self.assertEqual(len(cancelled), 1)
+        self.assertEqual(self.sidecar.errors, [])
+        self.sidecar.assertQuiet()
