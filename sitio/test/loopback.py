@@ -154,22 +154,22 @@ class Process(ProcessProtocol):
         """What it has said."""
         return self.out.data.decode("utf-8", "replace")
 
-    @property
-    def memory(self) -> int:
-        """Octets of memory that it has at the moment, and that are its own."""
-        return memoryOf(self.pid)
-
     def descriptors(self) -> list[str]:
         """What its open file descriptors lead to."""
         return descriptorsOf(self.pid)
 
 
-def memoryOf(pid: int | str) -> int:
-    """Octets of anonymous memory of a process."""
+def peakOf(pid: int) -> int:
+    """Octets of memory that a process has had at most, since L{resetPeak}."""
     status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"^RssAnon:\s+([0-9]+) kB$", status, re.MULTILINE)
+    found = re.search(r"^VmHWM:\s+([0-9]+) kB$", status, re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024
+
+
+def resetPeak(pid: int) -> None:
+    """From here on only what comes counts."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def descriptorsOf(pid: int | str) -> list[str]:
@@ -241,6 +241,7 @@ class Upstream(Factory):
     Serves connections that a test answers by hand.
 
     @ivar connections: all that were made, in order.
+    @ivar begin: called with each new one.
     """
 
     noisy = False
@@ -248,10 +249,10 @@ class Upstream(Factory):
     def __init__(self, begin: Callable[[Script], None] | None = None) -> None:
         self.connections: list[Script] = []
         self.arrivals = Waiter()
-        self._begin = begin
+        self.begin = begin
 
     def buildProtocol(self, addr: Any) -> Script:
-        script = Script(self._begin)
+        script = Script(self.begin)
         self.connections.append(script)
         reactor.callLater(0, self.arrivals.add, b"+")
         return script

@@ -241,8 +241,8 @@ class BadOptionsTests(SynchronousTestCase):
             self.assertIn(mistake, self.refused("--policy", f"file:{path.path}"))
 
     def test_noPolicyFile(self) -> None:
-        """A policy file that isn't there is said not to be."""
-        self.assertIn("No such file", self.refused("--policy", "file:/nonexistent.py"))
+        """A policy file that isn't there is named, and so is how to write one."""
+        self.assertIn("/nonexistent.py", self.refused("--policy", "file:/nonexistent.py"))
         self.assertIn("write file:PATH", self.refused("--policy", "file"))
 
 

@@ -11,7 +11,7 @@ import re
 import signal
 from pathlib import Path
 
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectError
 
 from sitio.test.loopback import (
     LISTENS,
@@ -218,8 +218,8 @@ class EndTests(LoopbackTestCase):
         self.assertIn("1 connections did not end within the grace", process.said())
 
     async def refused(self, port: int) -> None:
-        """Wait until nobody listens on this port; it is told just before it is so."""
-        with self.assertRaises(ConnectionRefusedError):
+        """Wait until nobody listens on this port: it is said just before it is so."""
+        with self.assertRaises(ConnectError):
             while True:
                 await self.connect(port)
 
