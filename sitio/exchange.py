@@ -272,7 +272,7 @@ class Exchange:
         self._wait(self._chain.requestReceived(self), self._admitted)
 
     def refuse(self, error: SitioError) -> None:
-        """The client is at fault: it is told so, without asking anybody."""
+        """The client is told what keeps its request from an answer; nobody is asked."""
         self.failure = error
         response = asReply(error)
         self._send(response, response.body or b"", True)
@@ -309,8 +309,11 @@ class Exchange:
     def _broken(self, failure: Failure) -> None:
         # A mistake of sitio's own must not leave a client hanging.
         self._sidecar.log.failure("An exchange broke: {exchange!r}", failure, exchange=self)
-        if self.state is not ENDED:
-            self._abort(SitioError(cause=failure.value))
+        error = SitioError(cause=failure.value)
+        if self.state in (RELAYING, TUNNELLING):
+            self._abort(error)
+        elif self.state is not ENDED:
+            self.refuse(error)
 
     def _admitted(self, answer: Response | None) -> None:
         if answer is None and self.request.method in ("TRACE", "OPTIONS"):
@@ -573,10 +576,10 @@ class Exchange:
 
     def _judged(self, judged: Any, original: Response) -> None:
         if isinstance(judged, Failure):
+            if not judged.check(SitioError):
+                judged.raiseException()
             # The reply broke off while it was being buffered: a failed attempt.
             self._leaveUpstream()
-            if not judged.check(SitioError):
-                judged = Failure(SitioError("the policies could not be run", cause=judged.value))
             self._fail(judged.value)
         elif isinstance(judged, Retry):
             self._leaveUpstream()

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.errors import BadReply
+from sitio.errors import BadReply, SitioError
 from sitio.exchange import Exchange
 from sitio.message import Request, Response, Retry
 from sitio.policy import onReply, onRequest
@@ -362,4 +362,37 @@ class Requests(ExchangeCase):
         self.assertEqual(self.client.gotReply().status, 400)
         self.assertEqual(len(cancelled), 1)
         self.assertEqual(self.sidecar.errors, [])
+        self.sidecar.assertQuiet()
+
+
+class Mistakes(ExchangeCase):
+    """Mistakes of sitio's own: logged, and no client is left hanging."""
+
+    def test_chainBreaks(self) -> None:
+        """Policies that can't be run at all: the client is told 500, once."""
+        self.open(onReply()(lambda exchange, response: None))
+        calls = []
+
+        def broken(exchange: Any, response: Response) -> Any:
+            calls.append(response.status)
+            return fail(ZeroDivisionError())
+
+        self.sidecar.sidecar.chain.responseReceived = broken  # type: ignore[method-assign]
+        self.client.sends(GET)
+        self.answer()
+        self.assertEqual(self.client.gotReply().status, 500)
+        self.assertEqual((calls, self.last.status), ([200], 500))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.sidecar.assertQuiet()
+
+    def test_goingOnBreaks(self) -> None:
+        """The same for what raises behind a Deferred."""
+        decision: Deferred[None] = Deferred()
+        self.open(onRequest(lambda exchange: decision))
+        self.client.sends(GET)
+        self.sidecar.sidecar.pool.take = lambda: 1 / 0
+        decision.callback(None)
+        self.assertEqual(self.client.gotReply().status, 500)
+        self.assertEqual((self.last.status, type(self.last.failure)), (500, SitioError))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.sidecar.assertQuiet()
