@@ -86,7 +86,7 @@ class IResponsePolicy(Interface):
     )
     buffered = Attribute(
         "C{bool}: whether C{response.body} is to be complete.  A body beyond the buffer"
-        " limit passes unchanged, and this policy is not called."
+        " limit passes unchanged, and this policy is not called.  Asked once."
     )
 
     def responseReceived(exchange, response):

@@ -16,10 +16,12 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Container, Coroutine, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
+from zlib import crc32
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,7 +29,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Invalid, implementer
+from zope.interface.verify import verifyObject
 
 from sitio.errors import PolicyFailed, asReply
 from sitio.interfaces import (
@@ -37,7 +40,7 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.message import Response, Retry
+from sitio.message import Headers, Response, Retry
 
 #: Seconds between two tracebacks of the same policy.
 TRACEBACK_INTERVAL = 60.0
@@ -55,6 +58,7 @@ class _Member:
     name: str
     policy: Any
     selective: bool = field(init=False)
+    buffered: bool = field(init=False)
     called: int = 0
     acted: int = 0
     failed: int = 0
@@ -63,6 +67,7 @@ class _Member:
 
     def __attrs_post_init__(self) -> None:
         self.selective = ISelectivePolicy.providedBy(self.policy)
+        self.buffered = bool(getattr(self.policy, "buffered", False))
 
 
 def _settle(run: Coroutine[Any, Any, Any]) -> Any:
@@ -77,6 +82,63 @@ def _settle(run: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as stop:
         return stop.value
     return Deferred.fromCoroutine(run)
+
+
+def _verified(name: str, policy: Any) -> Any:
+    """The policy; raises C{ValueError} if it lacks what its interfaces promise."""
+    provided = [each for each in (*_POLICIES, ISelectivePolicy) if each.providedBy(policy)]
+    if not provided:
+        raise ValueError(
+            f"{name} is no policy: {policy!r} provides none of "
+            + ", ".join(each.__name__ for each in _POLICIES)
+        )
+    for each in provided:
+        try:
+            verifyObject(each, policy)
+        except Invalid as error:
+            # Without the repr that it begins with.
+            lack = str(error).partition(" has failed to implement interface ")[2]
+            raise ValueError(f"{name} is no whole policy: {lack}") from error
+    return policy
+
+
+def _sendable(response: Response, streams: bool = False) -> Response:
+    """
+    The response; raises if it can't be sent as a policy made or left it.
+
+    @param streams: whether its body may be yet to come.
+    """
+    if not isinstance(response.headers, Headers):
+        raise TypeError(f"its headers are no Headers: {response.headers!r}")
+    if not isinstance(response.body, bytes) and not (streams and response.body is None):
+        raise TypeError(f"its body is no bytes: {type(response.body).__name__}")
+    if not (isinstance(response.status, int) and 200 <= response.status <= 999):
+        raise ValueError(f"its status is {response.status!r}: 200 to 999 can be sent")
+    return response
+
+
+def _copied(response: Response) -> Response:
+    """The same once more: a policy may give one response to many exchanges."""
+    twin = Response.fromWire(
+        response.status,
+        response.reason,
+        list(response.headers.fields),
+        response.length,
+        response.upgrade,
+    )
+    twin.body = response.body
+    twin.failure = response.failure
+    twin.filters = response.filters and list(response.filters)
+    return twin
+
+
+def _restore(response: Response, before: Response) -> None:
+    """Undo what a policy did to a response until it failed."""
+    response.status = before.status
+    response.reason = before.reason
+    response.headers = before.headers
+    response.body = before.body
+    response.filters = before.filters
 
 
 class Chain:
@@ -105,13 +167,7 @@ class Chain:
         """
         self._clock = clock
         self._timeout = timeout
-        self._members = [_Member(name, policy) for name, policy in policies]
-        for member in self._members:
-            if not any(each.providedBy(member.policy) for each in _POLICIES):
-                raise ValueError(
-                    f"{member.name} is no policy: {member.policy!r} provides none of "
-                    + ", ".join(each.__name__ for each in _POLICIES)
-                )
+        self._members = [_Member(name, _verified(name, policy)) for name, policy in policies]
         self._request = self._providing(IRequestPolicy)
         self._response = self._providing(IResponsePolicy)
         self._observers = self._providing(IExchangeObserver)
@@ -145,9 +201,12 @@ class Chain:
     async def _runRequest(self, exchange: Any) -> Response | None:
         for member in self._request:
             try:
+                member.called += 1
                 answer = await self._answer(
                     member, member.policy.requestReceived(exchange), (Response,)
                 )
+                if answer is not None:
+                    answer = _copied(_sendable(answer))
             except Exception as error:
                 self._reraiseIfCancelled(exchange, error)
                 self._failed(member, "decided nothing, so the request is answered 500")
@@ -189,22 +248,28 @@ class Chain:
             self.interestedIn(response.status)
             if member not in self._interested[response.status]:
                 continue
-            policy = member.policy
             if member.selective and not self._wanted(member, exchange, response):
                 continue
-            if response.body is None and policy.buffered and not await exchange.wholeBody(response):
+            if response.body is None and member.buffered and not await exchange.wholeBody(response):
                 continue
-            before = response.headers.copy(), response.body
+            before = _copied(response)
             try:
+                member.called += 1
                 answer = await self._answer(
-                    member, policy.responseReceived(exchange, response), (Response, Retry)
+                    member, member.policy.responseReceived(exchange, response), (Response, Retry)
                 )
+                if answer is response:
+                    answer = None
+                if isinstance(answer, Response):
+                    answer = _copied(_sendable(answer))
+                else:
+                    _sendable(response, streams=True)
             except Exception as error:
                 self._reraiseIfCancelled(exchange, error)
                 self._failed(member, "is passed over")
-                response.headers, response.body = before
+                _restore(response, before)
                 continue
-            if answer is None or answer is response:
+            if answer is None:
                 continue
             if isinstance(answer, Response):
                 self._acted(member, exchange)
@@ -223,15 +288,13 @@ class Chain:
             return False
 
     async def _answer(self, member: _Member, answer: Any, kinds: tuple[type, ...]) -> Any:
-        member.called += 1
+        """What a policy answers, once it does."""
         if inspect.iscoroutine(answer):
             answer = _settle(answer)
         if isinstance(answer, Deferred):
             answer = await answer.addTimeout(self._timeout, self._clock)
         if answer is not None and not isinstance(answer, kinds):
             raise TypeError(f"{member.name} gave {answer!r}, which is no answer")
-        if isinstance(answer, Response) and answer.body is None:
-            raise TypeError(f"{member.name} gave a response without a body")
         return answer
 
     def _reraiseIfCancelled(self, exchange: Any, error: Exception) -> None:
@@ -242,6 +305,7 @@ class Chain:
     def exchangeFinished(self, exchange: Any) -> None:
         """Step 9: tell the observers."""
         for member in self._observers:
+            member.called += 1
             try:
                 member.policy.exchangeFinished(exchange)
             except Exception:
@@ -314,6 +378,8 @@ class FinishFunction:
 
 def onRequest(function: Callable[..., Any]) -> RequestFunction:
     """Make a request policy of C{function(exchange)}; see L{IRequestPolicy}."""
+    if not callable(function):
+        raise TypeError("write @onRequest, with nothing in parentheses")
     return RequestFunction(function)
 
 
@@ -331,11 +397,17 @@ def onReply(
         if not isinstance(each, int | range):
             raise TypeError("write @onReply(404) or @onReply(): statuses come before the function")
         wanted |= {each} if isinstance(each, int) else set(each)
+    if not wanted <= set(range(100, 1000)):
+        raise ValueError("a status has three digits: 100 to 999")
     return lambda function: ReplyFunction(function, frozenset(wanted), buffered)
 
 
 def onFinish(function: Callable[..., Any]) -> FinishFunction:
     """Make an observer of C{function(exchange)}; see L{IExchangeObserver}."""
+    if not callable(function):
+        raise TypeError("write @onFinish, with nothing in parentheses")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError("an observer is not waited for: write def and not async def")
     return FinishFunction(function)
 
 
@@ -363,10 +435,11 @@ def loadPolicies(description: str) -> list[tuple[str, Any]]:
             + (f" (plugins that failed to load: {why})" if why else "")
         )
     try:
-        policy = maker.makePolicy(*arguments, **options)
-    except (TypeError, ValueError) as error:
+        return [(name, _verified(name, maker.makePolicy(*arguments, **options)))]
+    except ValueError as error:
         raise ValueError(f"{description!r}: {error}; usage: {maker.usage}") from error
-    return [(name, policy)]
+    except Exception as error:
+        raise ValueError(f"{description!r}: {_said(error)}; usage: {maker.usage}") from error
 
 
 def makers() -> dict[str, Any]:
@@ -385,7 +458,7 @@ def _brokenPlugins() -> str:
                 try:
                     importlib.import_module(f"twisted.plugins.{path.stem}")
                 except Exception as error:
-                    broken.append(f"{path}: {error!r}")
+                    broken.append(f"{path}: {_said(error)}")
     return "; ".join(broken)
 
 
@@ -411,48 +484,55 @@ def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:
 
 
 def _loadFile(path: Path) -> list[tuple[str, Any]]:
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(f"{path} is no file of Python: there is none, or its name ends otherwise")
     try:
-        module = _import(path)
-    except Exception as error:
-        where = _lineIn(path, error)
-        raise ValueError(
-            f"{path}{where} can't be loaded: {type(error).__name__}: {error}"
-        ) from error
-    found = [
-        (name, each)
-        for name, each in vars(module).items()
-        if not inspect.isclass(each) and any(which.providedBy(each) for which in _POLICIES)
-    ]
+        module = _import(path.resolve())
+    # A file that calls sys.exit is no reason to end without a word.
+    except (Exception, SystemExit) as error:
+        where = _lineIn(path.resolve(), error)
+        raise ValueError(f"{path}{where} can't be loaded: {_said(error)}") from error
+    found: dict[int, tuple[str, Any]] = {}
+    for name, each in vars(module).items():
+        if not inspect.isclass(each) and any(which.providedBy(each) for which in _POLICIES):
+            # By identity: a policy with two names is one.
+            found.setdefault(id(each), (name, each))
     if not found:
         raise ValueError(
-            f"{path} makes no policy: decorate a function with @onReply, @onRequest or @onFinish"
+            f"{path} makes no policy: decorate a function with @onReply, @onRequest or"
+            " @onFinish, or make an instance of a class of policies"
         )
-    return found
+    return [(name, _verified(f"{path}: {name}", each)) for name, each in found.values()]
 
 
 def _import(path: Path) -> ModuleType:
-    name = re.sub(r"\W", "_", path.stem)
-    spec = importlib.util.spec_from_file_location(f"sitio_policy_{name}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError("it is no file of Python; its name ends in .py")
+    # Files of the same name in two folders are two modules.
+    name = f"sitio_policy_{path.stem}_{crc32(bytes(path)):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # attrs and dataclasses look their module up there.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _lineIn(path: Path, error: BaseException) -> str:
     """The last line of this file that the traceback names, as C{:12}."""
-    lines = (
-        [
-            each.lineno
-            for each in inspect.getinnerframes(error.__traceback__)
-            if each.filename == str(path)
-        ]
-        if error.__traceback__ is not None
-        else []
-    )
-    if isinstance(error, SyntaxError) and error.lineno:
+    lines = [
+        each.lineno
+        for each in traceback.extract_tb(error.__traceback__)
+        if each.filename == str(path)
+    ]
+    if isinstance(error, SyntaxError) and error.filename == str(path):
         lines.append(error.lineno)
     return f":{lines[-1]}" if lines else ""

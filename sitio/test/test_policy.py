@@ -1,0 +1,1076 @@
+"""
+Promises of L{sitio.policy}: who is called, in what order, what comes of their
+answers and of their failures; and that each description gives policies or one
+sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import twisted.plugins
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import Logger
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from sitio import Response, Retry, onFinish, onReply, onRequest
+from sitio.interfaces import (
+    IExchangeObserver,
+    IPolicyMaker,
+    IRequestPolicy,
+    IResponsePolicy,
+    ISelectivePolicy,
+)
+from sitio.policy import TRACEBACK_INTERVAL, Chain, loadPolicies, makers
+from sitio.settings import Settings
+from sitio.testing import (
+    Conversation,
+    Runner,
+    brokenOff,
+    refused,
+    reply,
+    request,
+    reset,
+    runPolicy,
+    silence,
+)
+
+GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Trouble(Exception):
+    """What policies raise in these tests."""
+
+
+def trouble(*given: Any) -> Any:
+    """A policy that fails at once."""
+    raise Trouble("on purpose")
+
+
+async def troubleLater(*given: Any) -> Any:
+    """A policy that fails as a coroutine does."""
+    raise Trouble("on purpose")
+
+
+def troubleFired(*given: Any) -> Any:
+    """A policy whose Deferred has failed."""
+    return fail(Trouble("on purpose"))
+
+
+def never(*given: Any) -> Any:
+    """A policy that does not come to an end."""
+    return Deferred()
+
+
+def wrong(*given: Any) -> Any:
+    """A policy that answers what is no answer."""
+    return "<h1>404</h1>"
+
+
+def fakeBody(*given: Any) -> Any:
+    """A policy whose response has text as its body."""
+    return Response(200, body="text")  # type: ignore[arg-type]
+
+
+def noBody(*given: Any) -> Any:
+    """A policy whose response has no body at all."""
+    return Response.fromWire(200, "OK", [])
+
+
+def impossible(*given: Any) -> Any:
+    """A policy whose response has a status that can't be sent."""
+    response = Response(200)
+    response.status = 42
+    return response
+
+
+FAILING: tuple[Callable[..., Any], ...] = (
+    trouble,
+    troubleLater,
+    troubleFired,
+    never,
+    wrong,
+    fakeBody,
+    noBody,
+    impossible,
+)
+
+
+def noted(calls: list[str], name: str, answer: Any = None) -> Callable[..., Any]:
+    """A policy that notes down its name, and what status it was shown."""
+
+    def policy(exchange: Any, response: Any = None) -> Any:
+        calls.append(name if response is None else f"{name} {response.status}")
+        return answer() if callable(answer) else answer
+
+    return policy
+
+
+class OrderTests(SynchronousTestCase):
+    """The operator's order holds for requests and replies alike."""
+
+    def setUp(self) -> None:
+        self.calls: list[str] = []
+
+    def asks(self, name: str, answer: Any = None) -> tuple[str, Any]:
+        """A request policy."""
+        return name, onRequest(noted(self.calls, name, answer))
+
+    def judges(self, name: str, *statuses: int, answer: Any = None) -> tuple[str, Any]:
+        """A response policy."""
+        return name, onReply(*statuses)(noted(self.calls, name, answer))
+
+    def test_order(self) -> None:
+        """All are called in the order in which they were given, on the way in and back."""
+        policies = [self.asks("a"), self.judges("b"), self.asks("c"), self.judges("d")]
+        outcome = runPolicy(policies, request(), reply(200))
+        self.assertEqual(self.calls, ["a", "c", "b 200", "d 200"])
+        self.assertEqual((outcome.status, outcome.exchange.acted), (200, ()))
+
+    def test_answered(self) -> None:
+        """A request that is answered reaches neither later policies nor the upstream."""
+        policies = [
+            self.asks("a"),
+            self.asks("b", lambda: Response(403, text="no")),
+            self.asks("c"),
+            self.judges("d"),
+        ]
+        outcome = runPolicy(policies, request())
+        self.assertEqual(self.calls, ["a", "b"])
+        self.assertEqual((outcome.status, outcome.text, outcome.attempts), (403, "no", 0))
+        self.assertEqual(outcome.exchange.acted, ("b",))
+        self.assertIs(outcome.exchange.upstreamStatus, None)
+
+    def test_replaced(self) -> None:
+        """A replaced reply is shown to the policies after it, never again to those before."""
+        policies = [
+            self.judges("a"),
+            self.judges("b", 404, answer=lambda: Response(200, text="b")),
+            self.judges("c"),
+        ]
+        outcome = runPolicy(policies, request(), reply(404))
+        self.assertEqual(self.calls, ["a 404", "b 404", "c 200"])
+        self.assertEqual((outcome.status, outcome.text), (200, "b"))
+        self.assertEqual(outcome.exchange.upstreamStatus, 404)
+
+    def test_changedStatus(self) -> None:
+        """A status that one policy puts in place interests those who want it, and only those."""
+        policies = [
+            self.judges("a", 404, answer=lambda: Response(503)),
+            self.judges("b", 404),
+            self.judges("c", 503, answer=lambda: Response(418)),
+            self.judges("d", 418),
+        ]
+        runPolicy(policies, request(), reply(404))
+        self.assertEqual(self.calls, ["a 404", "c 503", "d 418"])
+
+    def test_changedInPlace(self) -> None:
+        """So does a status, a field or a body that it changes in the reply it was given."""
+
+        def change(exchange: Any, response: Any) -> None:
+            response.status = 503
+            response.headers["X-A"] = "1"
+            response.body += b" more"
+
+        policies = [
+            onReply(404, buffered=True)(change),
+            self.judges("b", 404),
+            self.judges("c", 503),
+        ]
+        outcome = runPolicy(policies, request(), reply(404, text="text"), pieces=1)
+        self.assertEqual(self.calls, ["c 503"])
+        self.assertEqual((outcome.status, outcome.text), (503, "text more"))
+        self.assertEqual(outcome.headers["X-A"], "1")
+
+    def test_sameReturned(self) -> None:
+        """To return the reply it was given is to leave it, be it whole or streaming."""
+        policy = ("same", onReply()(lambda exchange, response: response))
+        for pieces in (None, 2):
+            outcome = runPolicy(policy, request(), reply(200, text="12345"), pieces=pieces)
+            self.assertEqual((outcome.status, outcome.text), (200, "12345"))
+            self.assertEqual(outcome.exchange.acted, ())
+
+    def test_failureToo(self) -> None:
+        """A failed attempt is a reply: it is shown, can be replaced, and stays a failure."""
+        failures: list[Any] = []
+
+        def mask(exchange: Any, response: Any) -> Response:
+            failures.append(response.failure)
+            return Response(200, text="masked")
+
+        policies = [
+            onReply(502, 504)(mask),
+            onReply(200)(lambda exchange, response: failures.append(response.failure)),
+        ]
+        for mishap in (refused(), reset(), silence()):
+            outcome = runPolicy(policies, request(), mishap)
+            self.assertEqual((outcome.status, outcome.text), (200, "masked"))
+            self.assertIn(outcome.exchange.upstreamStatus, (502, 504))
+            self.assertIsNotNone(outcome.exchange.failure)
+        self.assertEqual(failures[0::2], failures[1::2])
+        self.assertNotIn(None, failures)
+
+    def test_uninterested(self) -> None:
+        """A reply that nobody wants is not shown, and costs no list of its own twice."""
+        outcome = runPolicy(self.judges("a", 404), request(), reply(200))
+        self.assertEqual((self.calls, outcome.status), ([], 200))
+
+    def test_sharedResponse(self) -> None:
+        """One response can be given to many exchanges: what becomes of it in each stays there."""
+        constant = Response(403, text="no", headers={"X-A": "1"})
+
+        def mark(exchange: Any, response: Any) -> None:
+            response.headers.add("X-B", "2")
+            response.addFilter(lambda data: data.upper(), keepsLength=True)
+
+        for policies in (
+            [onRequest(lambda exchange: constant)],
+            [onReply(500)(lambda exchange, response: constant), onReply(403)(mark)],
+            [onReply(502)(lambda exchange, response: constant)],
+        ):
+            with Runner(policies) as runner:
+                first = runner.run(request(), reply(500))
+                second = runner.run(request(), refused())
+                third = runner.run(request(), reply(500))
+            self.assertEqual(list(first.headers), list(third.headers))
+            self.assertEqual(first.body, third.body)
+            self.assertIsNot(second.status, None)
+        self.assertEqual(list(constant.headers), [("X-A", "1"), ("Content-Type", TEXT)])
+        self.assertEqual((constant.failure, constant.filters), (None, None))
+
+
+TEXT = "text/plain; charset=utf-8"
+
+
+class WaitingTests(SynchronousTestCase):
+    """A policy answers at once, by a Deferred, or by a coroutine."""
+
+    def answers(self) -> dict[str, Callable[..., Any]]:
+        """Each way to answer a 403."""
+        clock = self.clock = Clock()
+
+        async def coroutine(*given: Any) -> Response:
+            return Response(403)
+
+        async def waiting(*given: Any) -> Response:
+            await deferLater(clock, 1)
+            await succeed(None)
+            await deferLater(clock, 1)
+            return Response(403)
+
+        return {
+            "plain": lambda *given: Response(403),
+            "fired": lambda *given: succeed(Response(403)),
+            "unfired": lambda *given: deferLater(clock, 2, Response, 403),
+            "coroutine": coroutine,
+            "waiting": waiting,
+        }
+
+    def test_request(self) -> None:
+        """Each answers a request, after as long as it took and no longer."""
+        for name, function in self.answers().items():
+            outcome = runPolicy(onRequest(function), request(), clock=self.clock)
+            self.assertEqual((outcome.status, outcome.attempts), (403, 0), name)
+            took = 2 if name in ("unfired", "waiting") else 0
+            self.assertEqual(outcome.exchange.duration, took, name)
+
+    def test_response(self) -> None:
+        """Each replaces a reply, whether it is whole by then or still streams."""
+        for name, function in self.answers().items():
+            for pieces in (None, 1):
+                outcome = runPolicy(
+                    onReply()(function),
+                    request(),
+                    reply(200, text="abc"),
+                    clock=self.clock,
+                    pieces=pieces,
+                )
+                self.assertEqual((outcome.status, outcome.body), (403, b""), name)
+
+    def test_nothing(self) -> None:
+        """Each can also answer nothing, and the next is asked."""
+
+        async def coroutine(*given: Any) -> None:
+            await deferLater(clock, 1)
+
+        clock = Clock()
+        policies = [
+            onRequest(lambda exchange: deferLater(clock, 1)),
+            onRequest(coroutine),
+            onReply()(coroutine),
+            onReply()(lambda exchange, response: succeed(None)),
+        ]
+        outcome = runPolicy(policies, request(), reply(200, text="abc"), clock=clock)
+        self.assertEqual((outcome.text, outcome.exchange.duration), ("abc", 3))
+
+    def test_clientLeaves(self) -> None:
+        """
+        When the client goes away, what a policy waits for is cancelled; that is
+        no failure of the policy's, and nothing is logged.
+        """
+        cancelled: list[str] = []
+
+        def wait(name: str) -> Any:
+            return Deferred(lambda _: cancelled.append(name))
+
+        async def coroutine(*given: Any) -> None:
+            await wait("coroutine")
+
+        for policy, name in (
+            (onRequest(lambda exchange: wait("request")), "request"),
+            (onRequest(coroutine), "coroutine"),
+            (onReply()(lambda exchange, response: wait("reply")), "reply"),
+            (onReply()(coroutine), "coroutine"),
+        ):
+            conversation = Conversation(policy)
+            client = conversation.connect()
+            client.sends(GET)
+            for upstream in conversation.upstreams:
+                upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+            client.resets()
+            self.assertEqual(cancelled, [name])
+            cancelled.clear()
+            [figures] = conversation.sidecar.chain.snapshot()
+            self.assertEqual((figures["called"], figures["failed"]), (1, 0))
+            self.assertEqual([each.status for each in conversation.exchanges], [499])
+            self.assertEqual(conversation.errors, [])
+            conversation.assertQuiet()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_bodyBreaks(self) -> None:
+        """Nor is it one when the rest of the request proves to be malformed meanwhile."""
+        conversation = Conversation(onRequest(never))
+        client = conversation.connect()
+        client.sends(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sends(b"nonsense\r\n")
+        self.assertEqual(client.gotReply().status, 400)
+        self.assertEqual(conversation.errors, [])
+        conversation.assertQuiet()
+
+    def test_ownCancellation(self) -> None:
+        """A Deferred that the policy itself has cancelled is its failure."""
+        self.assertRaises(
+            CancelledError,
+            runPolicy,
+            onRequest(lambda exchange: fail(CancelledError())),
+            request(),
+        )
+
+
+class FailureTests(SynchronousTestCase):
+    """
+    A request policy that fails answers 500, a response policy or an observer
+    that fails is passed over; each is counted by name.
+    """
+
+    def test_request(self) -> None:
+        """However a request policy fails, nobody is let in, and no detail gets out."""
+        for function in FAILING:
+            with Runner([("rule", onRequest(function)), ("next", onRequest(trouble))]) as runner:
+                outcome = runner.run(request(), contained=True)
+                figures = runner.conversation.sidecar.chain.snapshot()
+            self.assertEqual((outcome.status, outcome.attempts), (500, 0), function.__name__)
+            self.assertEqual(outcome.text, "500 sitio could not decide about this request.\n")
+            self.assertEqual(len(outcome.errors), 1)
+            self.assertEqual(
+                figures,
+                [
+                    {"name": "rule", "called": 1, "acted": 1, "failed": 1},
+                    {"name": "next", "called": 0, "acted": 0, "failed": 0},
+                ],
+            )
+
+    def test_retryIsNoAnswer(self) -> None:
+        """A request policy can't ask for another attempt: there was none."""
+        self.assertRaises(TypeError, runPolicy, onRequest(lambda exchange: Retry()), request())
+
+    def test_response(self) -> None:
+        """However a response policy fails, the reply passes and the next policy is asked."""
+        for function in FAILING:
+            calls: list[str] = []
+            policies = [
+                ("decoration", onReply()(function)),
+                ("next", onReply()(noted(calls, "next"))),
+            ]
+            for pieces in (None, 2):
+                with Runner(policies) as runner:
+                    outcome = runner.run(
+                        request(), reply(200, text="abcde"), contained=True, pieces=pieces
+                    )
+                    figures = runner.conversation.sidecar.chain.snapshot()
+                self.assertEqual((outcome.status, outcome.text), (200, "abcde"), function.__name__)
+                self.assertTrue(outcome.whole)
+                self.assertEqual(calls.pop(), "next 200")
+                self.assertEqual(outcome.exchange.acted, ())
+                self.assertEqual(
+                    figures[0], {"name": "decoration", "called": 1, "acted": 0, "failed": 1}
+                )
+
+    def test_undone(self) -> None:
+        """What a response policy had done to the reply before it failed is undone."""
+
+        def meddle(exchange: Any, response: Any) -> None:
+            response.status = 299
+            response.reason = "Meddled"
+            response.headers["Content-Type"] = "text/meddled"
+            response.headers.add("X-A", "1")
+            response.body = b"meddled"
+            response.addFilter(lambda data: b"filtered")
+            raise Trouble
+
+        for buffered, pieces in ((True, None), (True, 1), (False, None), (False, 1)):
+            outcome = runPolicy(
+                [onReply(buffered=buffered)(meddle)],
+                request(),
+                reply(200, text="as it was"),
+                pieces=pieces,
+                contained=True,
+            )
+            self.assertEqual((outcome.status, outcome.reason), (200, "OK"))
+            self.assertEqual(outcome.text, "as it was")
+            self.assertEqual(list(outcome.headers), [("Content-Type", TEXT)])
+
+    def test_spoiled(self) -> None:
+        """A reply that it leaves in a state that can't be sent is undone as well."""
+
+        def spoil(attribute: str, value: Any) -> Any:
+            return onReply(buffered=True)(
+                lambda exchange, response: setattr(response, attribute, value)
+            )
+
+        for attribute, value in (
+            ("status", 42),
+            ("status", "200"),
+            ("status", 200.5),
+            ("headers", {"X-A": "1"}),
+            ("body", "text"),
+        ):
+            outcome = runPolicy(
+                spoil(attribute, value), request(), reply(200, text="as it was"), contained=True
+            )
+            self.assertEqual((outcome.status, outcome.text), (200, "as it was"), attribute)
+            self.assertEqual(len(outcome.errors), 1)
+
+    def test_observer(self) -> None:
+        """An observer that fails keeps neither the client nor the next observer from anything."""
+        calls: list[str] = []
+        policies = [
+            ("broken", onFinish(trouble)),
+            ("next", onFinish(lambda exchange: calls.append(exchange.status))),
+        ]
+        with Runner(policies) as runner:
+            outcome = runner.run(request(), reply(204), contained=True)
+            figures = runner.conversation.sidecar.chain.snapshot()
+        self.assertEqual((outcome.status, calls), (204, [204]))
+        self.assertEqual(
+            figures,
+            [
+                {"name": "broken", "called": 1, "acted": 0, "failed": 1},
+                {"name": "next", "called": 1, "acted": 0, "failed": 0},
+            ],
+        )
+
+    def test_timeout(self) -> None:
+        """A policy has so many seconds for its answer, and what it waits for is cancelled."""
+        for policy, status in ((onRequest(never), 500), (onReply()(never), 200)):
+            outcome = runPolicy(
+                policy, request(), settings=Settings(policyTimeout=7), contained=True
+            )
+            self.assertEqual((outcome.status, outcome.exchange.duration), (status, 7))
+
+    def test_eachItsOwnTime(self) -> None:
+        """The seconds are each policy's own: two slow ones may take twice as long."""
+        clock = Clock()
+        slow = onRequest(lambda exchange: deferLater(clock, 6))
+        outcome = runPolicy(
+            [slow, slow], request(), settings=Settings(policyTimeout=7), clock=clock
+        )
+        self.assertEqual((outcome.status, outcome.exchange.duration), (200, 12))
+
+    def test_logged(self) -> None:
+        """
+        The first failure is logged with the policy's name and its traceback, the
+        others not more than once a minute, with how many there were.
+        """
+        clock = Clock()
+        chain = Chain([("rule", onRequest(trouble))], clock=clock)
+        exchange = Exchange()
+
+        def fails(times: int) -> None:
+            for _ in range(times):
+                chain.requestReceived(exchange)
+
+        events: list[Any] = []
+        observer: Any = events.append
+        self.patch(chain, "log", Logger(observer=observer))
+        fails(3)
+        clock.advance(TRACEBACK_INTERVAL - 1)
+        fails(2)
+        clock.advance(1)
+        fails(2)
+        self.assertEqual([each["name"] for each in events], ["rule", "rule"])
+        self.assertEqual([each["unlogged"] for each in events], [0, 4])
+        self.assertEqual(events[0]["log_failure"].type, Trouble)
+        self.assertEqual(chain.snapshot()[0]["failed"], 7)
+
+    def test_loggedByName(self) -> None:
+        """A policy that fails all the time does not keep another one's failure from the log."""
+        clock = Clock()
+        chain = Chain([("a", onFinish(trouble)), ("b", onFinish(trouble))], clock=clock)
+        chain.exchangeFinished(Exchange())
+        chain.exchangeFinished(Exchange())
+        self.assertEqual(len(self.flushLoggedErrors(Trouble)), 2)
+
+
+@define
+class Exchange:
+    """As much of an exchange as a chain looks at."""
+
+    acted: tuple[str, ...] = ()
+    duration: float | None = None
+    again: bool = False
+    body: bytes | None = None
+
+    def mayRetry(self) -> bool:
+        """Whether there may be another attempt."""
+        return self.again
+
+    def wholeBody(self, response: Response) -> Deferred[bool]:
+        """Give the body, if there is one to give."""
+        response.body = self.body
+        return succeed(self.body is not None)
+
+
+@implementer(IResponsePolicy)
+@define
+class Counting:
+    """A response policy that counts how often it is asked for its statuses, and for what."""
+
+    buffered: bool = False
+    asked: list[int] = field(factory=list)
+    shown: list[Any] = field(factory=list)
+
+    @property
+    def statuses(self) -> Any:
+        """A container that notes down what it is asked."""
+        return self
+
+    def __contains__(self, status: int) -> bool:
+        self.asked.append(status)
+        return status == 404
+
+    def responseReceived(self, exchange: Any, response: Any) -> None:
+        """Note it down."""
+        self.shown.append(response.body)
+
+
+@implementer(ISelectivePolicy)
+@define
+class Choosy(Counting):
+    """A response policy that wants what its function says."""
+
+    wanted: Callable[[], bool] = bool
+
+    def wants(self, exchange: Any, response: Any) -> bool:
+        """See L{ISelectivePolicy}."""
+        self.shown.append("asked")
+        return self.wanted()
+
+
+class ChainTests(SynchronousTestCase):
+    """What a chain promises to the exchange that asks it."""
+
+    def chain(self, *policies: Any) -> Chain:
+        """A chain of policies named by their place."""
+        return Chain([(f"policy{at}", each) for at, each in enumerate(policies)], clock=Clock())
+
+    def test_asks(self) -> None:
+        """It says whether there is a request policy at all, so that none costs nothing."""
+        self.assertFalse(self.chain(onReply(404)(trouble)).asks)
+        self.assertTrue(self.chain(onRequest(trouble)).asks)
+
+    def test_statusesAskedOnce(self) -> None:
+        """A policy is asked once for each status that occurs, and never again."""
+        policy = Counting()
+        chain = self.chain(policy)
+        for _ in range(3):
+            self.assertTrue(chain.interestedIn(404))
+            self.assertFalse(chain.interestedIn(200))
+        self.assertEqual(policy.asked, [404, 200])
+
+    def test_statusesBroken(self) -> None:
+        """A policy that can't tell its statuses is passed over; others are not."""
+        policy = Counting()
+        chain = self.chain(onReply()(noted([], "a")), policy)
+        self.patch(Counting, "__contains__", trouble)
+        self.assertTrue(chain.interestedIn(404))
+        chain.responseReceived(Exchange(), Response(404))
+        self.assertEqual(policy.shown, [])
+        self.assertEqual(len(self.flushLoggedErrors(Trouble)), 1)
+
+    def test_atOnce(self) -> None:
+        """What no policy had to wait for is told at once, with no Deferred."""
+
+        async def coroutine(*given: Any) -> None:
+            await succeed(None)
+
+        chain = self.chain(onRequest(coroutine), onReply()(coroutine), onReply()(succeedWithNone))
+        response = Response(200)
+        self.assertIs(chain.requestReceived(Exchange()), None)
+        self.assertIs(chain.responseReceived(Exchange(), response), response)
+
+    def test_retry(self) -> None:
+        """A Retry goes to the exchange where that may follow it."""
+        chain = self.chain(onReply()(lambda exchange, response: Retry(2)))
+        exchange = Exchange(again=True)
+        self.assertEqual(chain.responseReceived(exchange, Response(503)), Retry(2))
+        self.assertEqual((exchange.acted, chain.snapshot()[0]["acted"]), (("policy0",), 1))
+
+    def test_noRetry(self) -> None:
+        """Where it may not, the reply at hand goes on to the next policy."""
+        calls: list[str] = []
+        chain = self.chain(
+            onReply()(lambda exchange, response: Retry(2)), onReply()(noted(calls, "next"))
+        )
+        exchange = Exchange(again=False)
+        response = Response(503)
+        self.assertIs(chain.responseReceived(exchange, response), response)
+        self.assertEqual((calls, exchange.acted), (["next 503"], ()))
+
+    def test_wholeBody(self) -> None:
+        """A policy that wants bodies whole sees one; those before it see none yet."""
+        early, late = Counting(), Counting(buffered=True)
+        chain = self.chain(early, late, early)
+        chain.responseReceived(Exchange(body=b"all"), Response.fromWire(404, "", []))
+        self.assertEqual((early.shown, late.shown), ([None, b"all"], [b"all"]))
+
+    def test_tooLong(self) -> None:
+        """A body that can't be had whole passes that policy by."""
+        late = Counting(buffered=True)
+        chain = self.chain(late, onReply()(noted([], "next")))
+        response = Response.fromWire(404, "", [])
+        self.assertIs(chain.responseReceived(Exchange(body=None), response), response)
+        self.assertEqual((late.shown, chain.snapshot()[0]["called"]), ([], 0))
+
+    def test_selective(self) -> None:
+        """One that doesn't want a reply is passed over before any of its body is held."""
+        verifyObject(ISelectivePolicy, Choosy())
+        for wanted, shown in (
+            (lambda: True, ["asked", b"all"]),
+            (lambda: False, ["asked"]),
+            (trouble, ["asked"]),
+        ):
+            policy = Choosy(buffered=True, wanted=wanted)
+            response = Response.fromWire(404, "", [])
+            self.chain(policy).responseReceived(Exchange(body=b"all"), response)
+            self.assertEqual(policy.shown, shown)
+        self.assertEqual(len(self.flushLoggedErrors(Trouble)), 1)
+
+    def test_policies(self) -> None:
+        """The policies and their names can be listed, in order."""
+        first, second = onRequest(trouble), onFinish(trouble)
+        chain = self.chain(first, second)
+        self.assertEqual(chain.policies, [first, second])
+        self.assertEqual([each["name"] for each in chain.snapshot()], ["policy0", "policy1"])
+
+    def test_noPolicy(self) -> None:
+        """What is no policy is refused, with its name and what it might be."""
+        error = self.assertRaises(ValueError, self.chain, trouble)
+        self.assertIn("policy0 is no policy", str(error))
+        self.assertIn("IRequestPolicy, IResponsePolicy, IExchangeObserver", str(error))
+
+    def test_noWholePolicy(self) -> None:
+        """A policy that lacks part of what its interface asks for is refused at once."""
+
+        @implementer(IResponsePolicy)
+        class Careless:  # type: ignore[misc]
+            statuses = (404,)
+
+            def responseReceived(self, exchange: Any, response: Any) -> None:
+                """Nothing."""
+
+        error = self.assertRaises(ValueError, self.chain, Careless())
+        self.assertIn("policy0 is no whole policy", str(error))
+        self.assertIn("buffered", str(error))
+
+
+def succeedWithNone(*given: Any) -> Any:
+    """A policy that answers nothing by a Deferred."""
+    return succeed(None)
+
+
+class RetryTests(SynchronousTestCase):
+    """A Retry is a wish; the core alone decides."""
+
+    def setUp(self) -> None:
+        self.policy = onReply(502, 503)(lambda exchange, response: Retry(3))
+
+    def test_honoured(self) -> None:
+        """A GET is sent again after the wait, and what comes then is shown again."""
+        outcome = runPolicy(self.policy, request(), reply(503), reset(), reply(200, text="good"))
+        self.assertEqual((outcome.text, outcome.attempts), ("good", 3))
+        self.assertEqual(outcome.exchange.duration, 6)
+        self.assertEqual(len(outcome.exchange.acted), 2)
+
+    def test_sameAgain(self) -> None:
+        """Each attempt sends the request as it was, its body included."""
+        outcome = runPolicy(self.policy, request("/x", "PUT", body=b"abc"), reply(503), reply(200))
+        first, second = outcome.requests
+        self.assertEqual((first.body, second.body), (b"abc", b"abc"))
+        self.assertEqual(list(first.headers), list(second.headers))
+
+    def test_notRepeatable(self) -> None:
+        """A POST that may have arrived is not sent again: the reply at hand goes out."""
+        for answer, status in ((reply(503), 503), (reset(), 502)):
+            outcome = runPolicy(self.policy, request("/", "POST", body=b"abc"), answer)
+            self.assertEqual((outcome.status, outcome.attempts), (status, 1))
+
+    def test_neverArrived(self) -> None:
+        """One that never left may be."""
+        outcome = runPolicy(self.policy, request("/", "POST", body=b"abc"), refused(), reply(201))
+        self.assertEqual((outcome.status, outcome.attempts), (201, 2))
+        self.assertEqual(outcome.requests[0].body, b"abc")
+
+    def test_brokenOff(self) -> None:
+        """A reply that breaks off while it is held is a failed attempt, and may be retried."""
+        again = onReply(200, 502, buffered=True)(
+            lambda exchange, response: Retry() if response.failure else None
+        )
+        outcome = runPolicy(again, request(), brokenOff(reply(text="abcd")), reply(text="whole"))
+        self.assertEqual((outcome.text, outcome.attempts), ("whole", 2))
+
+    def test_bounded(self) -> None:
+        """A policy that wishes for ever is not followed for ever."""
+        outcome = runPolicy(self.policy, request(), reply(503))
+        self.assertEqual((outcome.status, outcome.attempts), (503, 10))
+
+
+class FunctionTests(SynchronousTestCase):
+    """A policy can be a function."""
+
+    def test_interfaces(self) -> None:
+        """Each decorator makes what its interface asks for."""
+        verifyObject(IRequestPolicy, onRequest(trouble))
+        verifyObject(IResponsePolicy, onReply()(trouble))
+        verifyObject(IExchangeObserver, onFinish(trouble))
+
+    def test_callable(self) -> None:
+        """The function can still be called, as its test may want to."""
+        self.assertEqual(onRequest(lambda exchange: [exchange])(1), [1])
+        policy: Any = onReply(404)(lambda exchange, response: [exchange, response])
+        self.assertEqual(policy(1, 2), [1, 2])
+        seen: list[int] = []
+        onFinish(seen.append)(1)
+        self.assertEqual(seen, [1])
+
+    def test_statuses(self) -> None:
+        """Numbers and ranges say which replies; none means all."""
+        policy = onReply(404, range(500, 502))(trouble)
+        self.assertEqual(policy.statuses, {404, 500, 501})
+        self.assertFalse(policy.buffered)
+        everything = onReply(buffered=True)(trouble)
+        self.assertEqual(everything.statuses, set(range(100, 1000)))
+        self.assertTrue(everything.buffered)
+
+    def test_wrongUse(self) -> None:
+        """What is written wrongly says at once how it is written."""
+        for attempt, hint in (
+            (lambda: onReply(trouble), "write @onReply(404)"),  # type: ignore[arg-type]
+            (lambda: onReply("404"), "write @onReply(404)"),  # type: ignore[arg-type]
+            (lambda: onRequest(404), "write @onRequest"),  # type: ignore[arg-type]
+            (lambda: onFinish(404), "write @onFinish"),  # type: ignore[arg-type]
+            (lambda: onFinish(troubleLater), "def and not async def"),
+        ):
+            self.assertIn(hint, str(self.assertRaises(TypeError, attempt)))
+        self.assertIn("100 to 999", str(self.assertRaises(ValueError, onReply, 4040)))
+
+
+class DescriptionTests(SynchronousTestCase):
+    """A description gives policies, or one sentence that says what is wrong with it."""
+
+    def setUp(self) -> None:
+        self.made: list[Any] = []
+        self.makes: Callable[..., Any] = lambda *arguments, **options: onRequest(trouble)
+        test = self
+
+        class Maker:
+            name = "made-up"
+            usage = "made-up:WORD  say a word"
+
+            def makePolicy(self, *arguments: str, **options: str) -> Any:
+                test.made.append((arguments, options))
+                return test.makes(*arguments, **options)
+
+        self.patch(sys.modules["sitio.policy"], "getPlugins", lambda interface: [Maker()])
+
+    def sentence(self, description: str) -> str:
+        """What is said of a bad description, which must be one line."""
+        said = str(self.assertRaises(ValueError, loadPolicies, description))
+        self.assertNotIn("\n", said)
+        return said
+
+    def test_made(self) -> None:
+        """The policy comes back under the name of its maker."""
+        [(name, policy)] = loadPolicies("made-up")
+        self.assertEqual((name, policy), ("made-up", onRequest(trouble)))
+        self.assertEqual(self.made, [((), {})])
+
+    def test_parsed(self) -> None:
+        """Colons separate arguments and options, whose names become those of Python."""
+        for description, arguments, options in (
+            ("made-up:404", ("404",), {}),
+            ("made-up:404:410:file=a b.html", ("404", "410"), {"file": "a b.html"}),
+            ("made-up:max-age=60:stale-if-error=1", (), {"maxAge": "60", "staleIfError": "1"}),
+            ("made-up:a=b=c", (), {"a": "b=c"}),
+            ("made-up:a=", (), {"a": ""}),
+            ("made-up:", ("",), {}),
+            (r"made-up:C\:\\x:a=http\://b", ("C:\\x",), {"a": "http://b"}),
+            ("made-up:/a=b", ("/a=b",), {}),
+            ("made-up:X=b", ("X=b",), {}),
+            ("made-up:a\nb", ("a\nb",), {}),
+            ("made-up:a\\", ("a\\",), {}),
+        ):
+            loadPolicies(description)
+            self.assertEqual(self.made.pop(), (arguments, options), description)
+
+    def test_twice(self) -> None:
+        """An option that is given twice is told, as one of them would be lost."""
+        self.assertEqual(self.sentence("made-up:a=1:a=2"), "'made-up:a=1:a=2': a is given twice")
+
+    def test_unknown(self) -> None:
+        """An unknown name lists the known ones."""
+        self.assertEqual(
+            self.sentence("zork"), "there is no policy 'zork'; there are file, made-up"
+        )
+        self.assertIn("there is no policy ''", self.sentence(""))
+
+    def test_brokenPlugin(self) -> None:
+        """Where a plugin file can't be imported it is shown: the name may have been its."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        broken = folder / f"broken_{os.getpid()}.py"
+        broken.write_text("import no_such_module_at_all\n")
+        self.patch(twisted.plugins, "__path__", [str(folder), *twisted.plugins.__path__])
+        said = self.sentence("zork")
+        self.assertIn(f"plugins that failed to load: {broken}: ModuleNotFoundError: ", said)
+        self.assertIn("no_such_module_at_all", said)
+
+    def test_refused(self) -> None:
+        """What the maker says is told with the usage, whatever kind of exception it is."""
+
+        def refuse(error: Exception) -> Any:
+            def makes(*arguments: str, **options: str) -> Any:
+                raise error
+
+            return makes
+
+        for error, said in (
+            (ValueError("no word"), "no word"),
+            (TypeError("no word"), "TypeError: no word"),
+            (KeyError("word"), "KeyError: 'word'"),
+            (OSError("two\nlines"), "OSError: two lines"),
+        ):
+            self.makes = refuse(error)
+            self.assertEqual(
+                self.sentence("made-up:x"),
+                f"'made-up:x': {said}; usage: made-up:WORD  say a word",
+            )
+
+    def test_notMade(self) -> None:
+        """A maker that makes no policy is found out before anything starts."""
+        self.makes = lambda *arguments, **options: None
+        self.assertIn("made-up is no policy", self.sentence("made-up"))
+
+    def test_makers(self) -> None:
+        """Makers are known by their names."""
+        self.assertEqual(list(makers()), ["made-up"])
+
+
+class FileTests(SynchronousTestCase):
+    """A file of Python gives the policies that it makes, or one sentence."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        before = set(sys.modules)
+        self.addCleanup(lambda: [sys.modules.pop(each) for each in set(sys.modules) - before])
+
+    def write(self, text: str, name: str = "mine.py") -> Path:
+        """A file with this text."""
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path
+
+    def sentence(self, text: str) -> str:
+        """What is said of a bad file, after its path: one line, wherever it is loaded from."""
+        path = self.write(text)
+        said = str(self.assertRaises(ValueError, loadPolicies, f"file:{path}"))
+        relative = os.path.relpath(path)
+        again = str(self.assertRaises(ValueError, loadPolicies, f"file:{relative}"))
+        self.assertEqual(said.removeprefix(str(path)), again.removeprefix(relative))
+        self.assertNotIn("\n", said)
+        self.assertTrue(said.startswith(str(path)), said)
+        return said.removeprefix(str(path))
+
+    def test_policies(self) -> None:
+        """All policies at its top level are found, in the order of the file, once each."""
+        path = self.write(
+            "from attrs import define\n"
+            "from zope.interface import implementer\n"
+            "from sitio import IRequestPolicy, Response, onFinish, onReply, onRequest\n"
+            "@onReply(404)\n"
+            "def second(exchange, response): return Response(404, text='mine')\n"
+            "@onRequest\n"
+            "def first(exchange): pass\n"
+            "@implementer(IRequestPolicy)\n"
+            "@define\n"
+            "class Third:\n"
+            "    a: int\n"
+            "    def requestReceived(self, exchange): pass\n"
+            "third = Third(1)\n"
+            "again = second\n"
+            "def other(): pass\n"
+        )
+        found = loadPolicies(f"file:{path}")
+        self.assertEqual([name for name, _ in found], ["second", "first", "third"])
+        self.assertEqual(runPolicy(found, request(), reply(404)).text, "mine")
+
+    def test_sameName(self) -> None:
+        """Files of one name in two folders are two modules, and both go on to work."""
+        text = (
+            "from __future__ import annotations\n"
+            "import sys\n"
+            "from sitio import onRequest, Response\n"
+            "WORD = {!r}\n"
+            "class Here: pass\n"
+            "@onRequest\n"
+            "def say(exchange):\n"
+            "    return Response(text=sys.modules[Here.__module__].WORD)\n"
+        )
+        policies = [
+            loadPolicies(f"file:{self.write(text.format(folder), f'{folder}/say.py')}")
+            for folder in ("a-b", "a_b")
+        ]
+        self.assertEqual([runPolicy(each, request()).text for each in policies], ["a-b", "a_b"])
+
+    def test_escapedPath(self) -> None:
+        """A colon in a path is escaped as in any description."""
+        path = self.write("from sitio import *\na = onRequest(print)\n", "a:b.py")
+        escaped = str(path).replace(":", r"\:")
+        self.assertEqual([name for name, _ in loadPolicies(f"file:{escaped}")], ["a"])
+
+    def test_syntaxError(self) -> None:
+        """A file that is no Python says where."""
+        self.assertEqual(
+            self.sentence("a = 1\nb = = 2\n"),
+            ":2 can't be loaded: SyntaxError: invalid syntax (mine.py, line 2)",
+        )
+
+    def test_exception(self) -> None:
+        """What a file raises is told with the line, the innermost of that file."""
+        self.assertEqual(
+            self.sentence("def f():\n    {}['key']\n\nf()\n"),
+            ":2 can't be loaded: KeyError: 'key'",
+        )
+
+    def test_exceptionElsewhere(self) -> None:
+        """What is raised further down is told with the line that called it."""
+        self.assertRegex(
+            self.sentence("import json\n\njson.loads('{')\n"),
+            "^:3 can't be loaded: JSONDecodeError: ",
+        )
+
+    def test_importError(self) -> None:
+        """What is missing is named."""
+        self.assertEqual(
+            self.sentence("\nimport no_such_module_at_all\n"),
+            ":2 can't be loaded: ModuleNotFoundError: No module named 'no_such_module_at_all'",
+        )
+
+    def test_manyLines(self) -> None:
+        """What is said in many lines is told in one."""
+        self.assertEqual(
+            self.sentence("raise Exception('a\\n  b')"), ":1 can't be loaded: Exception: a b"
+        )
+
+    def test_exits(self) -> None:
+        """A file that would end the process says so."""
+        self.assertEqual(
+            self.sentence("import sys\nsys.exit(3)\n"), ":2 can't be loaded: SystemExit: 3"
+        )
+
+    def test_noPolicy(self) -> None:
+        """A file without a policy, or with a class only, says what is to be done."""
+        onlyClass = (
+            "from zope.interface import implementer\n"
+            "from sitio import IRequestPolicy\n"
+            "@implementer(IRequestPolicy)\n"
+            "class Rule:\n"
+            "    def requestReceived(self, exchange): pass\n"
+        )
+        for text in ("", "def friendly(exchange, response): pass\n", onlyClass):
+            self.assertEqual(
+                self.sentence(text),
+                " makes no policy: decorate a function with @onReply, @onRequest or @onFinish,"
+                " or make an instance of a class of policies",
+            )
+
+    def test_incomplete(self) -> None:
+        """A policy that lacks something is named with its file."""
+        said = self.sentence(
+            "from zope.interface import implementer\n"
+            "from sitio import IRequestPolicy\n"
+            "@implementer(IRequestPolicy)\n"
+            "class Rule: pass\n"
+            "rule = Rule()\n"
+        )
+        self.assertRegex(said, r"^: rule is no whole policy: sitio\S+: .*requestReceived")
+
+    def test_wrongUse(self) -> None:
+        """A decorator used wrongly is told with its line."""
+        self.assertRegex(
+            self.sentence("from sitio import onReply\n@onReply\ndef f(e, r): pass\n"),
+            r"^:2 can't be loaded: TypeError: write @onReply\(404\)",
+        )
+
+    def test_noFile(self) -> None:
+        """What is no file of Python is said to be none."""
+        (self.folder / "folder.py").mkdir()
+        self.write("", "mine.txt")
+        for name in ("missing.py", "folder.py", "mine.txt", ""):
+            path = self.folder / name
+            said = str(self.assertRaises(ValueError, loadPolicies, f"file:{path}"))
+            self.assertIn(f"{path} is no file of Python", said)
+
+    def test_noPath(self) -> None:
+        """C{file:} takes one path and no options."""
+        for description in ("file", "file:a.py:b.py", "file:a.py:b=c"):
+            said = str(self.assertRaises(ValueError, loadPolicies, description))
+            self.assertEqual(
+                said, f"{description!r}: write file:PATH, where PATH is a file of Python"
+            )
+
+    def test_failedLeavesNothing(self) -> None:
+        """A file that failed to load leaves no half-made module behind."""
+        before = set(sys.modules)
+        self.sentence("1 / 0\n")
+        self.assertEqual(set(sys.modules) - before, set())
+
+
+class PluginTests(SynchronousTestCase):
+    """The makers that are installed."""
+
+    def test_installed(self) -> None:
+        """Each plugin that makes policies is known by its name."""
+        self.assertEqual(set(makers()), {each.name for each in getPlugins(IPolicyMaker)})
+        self.assertIn("error-page", makers())
