@@ -417,6 +417,8 @@ class Exchange:
             self._client.sendBody(data)
             if self.state is ASKED:
                 self._expect()
+            elif self.state is RELAYING or self._whole is not None:
+                self._moved()
         elif self.state in (DECIDING, CONNECTING, RESTING):
             self._body += data
             self._front.pauseUpload()
