@@ -285,23 +285,22 @@ class ProxyServer(Protocol):
         if reader.state is not wire.ENDED or self._factory.draining:
             self._last = True
         self._bodiless = self._method == "HEAD" or response.status in (204, 304)
-        length = response.length
+        filters = response.filters
+        filtered = filters is not None and not all(keepsLength for _, keepsLength in filters)
+        length = None if filtered else response.length
         self._chunked = False
         if self._bodiless:
             # Section 8.6 of RFC 9110: the length is that of the body left out.
             if response.status == 204:
                 length = None
-            elif body and ended:
+            elif body and ended and not filtered:
                 length = len(body)
             body = b""
         elif ended:
             length = len(body)
-        else:
-            if response.filters and not all(keeps for _, keeps in response.filters):
-                length = None
-            if length is None:
-                self._chunked = self._modern
-                self._last = self._last or not self._modern
+        elif length is None:
+            self._chunked = self._modern
+            self._last = self._last or not self._modern
         if self._last:
             extra = b"Connection: close\r\n"
         else:

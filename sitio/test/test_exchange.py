@@ -396,3 +396,79 @@ class Mistakes(ExchangeCase):
         self.assertEqual((self.last.status, type(self.last.failure)), (500, SitioError))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.sidecar.assertQuiet()
+
+
+class BothWays(ExchangeCase):
+    """A reply that comes while the request's body is still on its way."""
+
+    POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"
+
+    def test_uploadKeepsItAlive(self) -> None:
+        """Octets of the request's body that move are no stall, though the reply rests."""
+        self.open(stallTimeout=5.0)
+        self.client.sends(self.POST)
+        self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+        for _ in range(4):
+            self.sidecar.advance(4.0)
+            self.client.sends(b"x" * 250)
+        self.sidecar.upstream().sends(b"k")
+        self.assertEqual(
+            self.client.got(),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        )
+        self.assertTrue(self.client.closed)
+        self.assertEqual(self.last.bytesIn, 1000)
+        self.sidecar.assertQuiet()
+
+
+class Replies(ExchangeCase):
+    """What goes to the client."""
+
+    def test_viaOfAResponseThatIsKept(self) -> None:
+        """A policy may answer with the same response each time: nothing is added to it."""
+        mine = Response(text="no")
+        self.open(onRequest(lambda exchange: mine), via=b"s")
+        for _ in range(3):
+            self.client.sends(GET)
+            self.assertEqual(
+                self.client.got(),
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                b"Via: 1.1 s\r\nContent-Length: 2\r\n\r\nno",
+            )
+        self.assertEqual(len(mine.headers), 1)
+
+    def test_filtersOfAResponseThatIsKept(self) -> None:
+        """Nor is anything taken from it: a filter that failed once is tried again."""
+        calls = []
+
+        def fails(data: bytes) -> bytes:
+            calls.append(data)
+            raise ValueError("no")
+
+        mine = Response(text="text")
+        mine.addFilter(fails, keepsLength=True)
+        self.open(onRequest(lambda exchange: mine))
+        for _ in range(2):
+            self.client.sends(GET)
+            self.assertEqual(self.client.gotReply().body, b"text")
+        self.assertEqual(calls, [b"text", b"text"])
+
+    def test_headOfAFilteredReply(self) -> None:
+        """
+        The length of a body that is filtered is not known, so HEAD is told none:
+        GET would be told none either (RFC 9110, section 8.6).
+        """
+
+        def append(exchange: Any, response: Response) -> None:
+            response.addFilter(lambda data: data or b"<!-- end -->")
+
+        self.open(onReply(200)(append))
+        self.client.sends(GET)
+        self.answer()
+        self.assertEqual(
+            self.client.got(),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nok<!-- end -->",
+        )
+        self.client.sends(GET.replace(b"GET", b"HEAD"))
+        self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        self.assertEqual(self.client.got(), b"HTTP/1.1 200 OK\r\n\r\n")
