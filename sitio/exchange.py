@@ -619,7 +619,6 @@ class Exchange:
         return (
             self._bodyEnded
             and self._replay is not None
-            and self.request.upgrade is None
             # Again, as a policy may have made it another.
             and self.request.method in IDEMPOTENT
         )

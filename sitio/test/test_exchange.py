@@ -472,3 +472,28 @@ class Replies(ExchangeCase):
         self.client.sends(GET.replace(b"GET", b"HEAD"))
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
         self.assertEqual(self.client.got(), b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+class Reuse(ExchangeCase):
+    """Upstream connections carry one request after another."""
+
+    def breakReused(self, request: bytes) -> bytes:
+        """What reaches a fresh connection when a reused one breaks before its reply."""
+        self.open()
+        self.client.sends(GET)
+        self.answer()
+        self.client.got()
+        self.client.sends(request)
+        self.sidecar.upstream().got()
+        self.sidecar.upstream().closes()
+        return self.sidecar.upstream(1).got()
+
+    def test_upgradeSentAgain(self) -> None:
+        """A WebSocket's GET finds a fresh connection as any other GET does."""
+        again = self.breakReused(UPGRADE)
+        self.assertIn(b"\r\nConnection: upgrade\r\nUpgrade: echo\r\n", again)
+        self.client.sends(b"early")
+        self.sidecar.upstream(1).sends(SWITCH + b"hello")
+        self.assertEqual(self.client.got(), SWITCH + b"hello")
+        self.assertEqual(self.sidecar.upstream(1).got(), b"early")
+        self.sidecar.assertQuiet()
