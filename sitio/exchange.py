@@ -596,9 +596,11 @@ class Exchange:
             # Whole; a policy may have changed it in place.
             self._send(original, original.body, True)
         else:
-            held, ended = b"".join(self._held), self._heldEnd
+            held, trailers = b"".join(self._held), self._heldEnd
             self._held = []
-            self._send(original, held, ended is not None)
+            self._send(original, held, trailers == [])
+            if trailers:
+                self.replyEnded(trailers)
 
     def _leaveUpstream(self) -> None:
         client, self._client = self._client, None
@@ -653,8 +655,9 @@ class Exchange:
                 return
         if not ended:
             self._moved()
-            # Before it is written, which may pause it again.
-            self._client.resume()
+            if self._client is not None:
+                # Before it is written, which may pause it again.
+                self._client.resume()
         self.bytesOut += self._front.reply(response, body, ended)
         if ended:
             self._end()

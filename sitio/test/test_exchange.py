@@ -497,3 +497,37 @@ class Reuse(ExchangeCase):
         self.assertEqual(self.client.got(), SWITCH + b"hello")
         self.assertEqual(self.sidecar.upstream(1).got(), b"early")
         self.sidecar.assertQuiet()
+
+
+class Trailers(ExchangeCase):
+    """Fields behind a body in chunks."""
+
+    REPLY = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2;ext=1\r\nok\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n"
+    )
+    PASSED = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nok\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n"
+    )
+
+    def test_behindAPolicy(self) -> None:
+        """Trailers pass behind a policy that leaves the reply alone, whenever it does."""
+        for cut in ([self.REPLY], [self.REPLY[:-40], self.REPLY[-40:]]):
+            verdict: Deferred[None] = Deferred()
+            self.open(onReply(200)(lambda exchange, response, v=verdict: v))
+            self.client.sends(GET)
+            self.answer(*cut)
+            verdict.callback(None)
+            self.assertEqual(self.client.got(), self.PASSED)
+            self.sidecar.assertQuiet()
+
+    def test_behindABuffer(self) -> None:
+        """
+        A reply that a policy got whole goes out by its length, without trailers:
+        they may speak of a body that is another by now (RFC 9110, section 6.5.1).
+        """
+        self.open(onReply(200, buffered=True)(lambda exchange, response: None))
+        self.client.sends(GET)
+        self.answer(self.REPLY)
+        self.assertEqual(self.client.got(), OK)
