@@ -310,7 +310,14 @@ class ProxyServer(Protocol):
             self.transport.write(head + (wire.chunk(body) if self._chunked else body))
         else:
             self.transport.write(head)
+        if not ended:
+            self._holdUp()
         return len(body)
+
+    def _holdUp(self) -> None:
+        """Pause what begins behind a backlog: some transports ask for it only once."""
+        if self._backlogged and self._exchange is not None:
+            self._exchange.pauseReply()
 
     def replyBody(self, data: bytes) -> None:
         """Send more of the body."""
@@ -347,6 +354,7 @@ class ProxyServer(Protocol):
         """Send the head of a 101 and the first bytes of the tunnel, both ways."""
         self._move("switch")
         self.transport.write(wire.responseHead(response, None) + data)
+        self._holdUp()
         self._resume()
         rest = self._reader.takeRest()
         if rest and self._exchange is not None:

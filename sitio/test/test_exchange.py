@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import define
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -531,3 +532,51 @@ class Trailers(ExchangeCase):
         self.client.sends(GET)
         self.answer(self.REPLY)
         self.assertEqual(self.client.got(), OK)
+
+
+@define
+class Once:
+    """A producer that is asked to pause once, as uvloop's transports ask."""
+
+    producer: Any
+    paused: bool = False
+
+    def pauseProducing(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self.producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.producer.stopProducing()
+
+
+def asksOnce(peer: Peer) -> None:
+    """Let the transport to this peer ask for a pause once, and not at each write."""
+    peer.transport.producer = Once(peer.transport.producer)
+
+
+class FlowControl(ExchangeCase):
+    """Whoever does not read is not written to for long."""
+
+    def test_backlogOfInterimReplies(self) -> None:
+        """
+        A client that did not read what came before the reply holds up the reply
+        from its first octet.
+        """
+        for final in (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n", SWITCH):
+            self.open()
+            asksOnce(self.client)
+            self.client.stopsReading()
+            self.client.sends(UPGRADE)
+            self.answer(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+            upstream = self.sidecar.upstream()
+            self.assertFalse(upstream.paused)
+            upstream.sends(final)
+            self.assertTrue(upstream.paused)
+            self.client.readsOn()
+            self.assertFalse(upstream.paused)
+            self.sidecar.assertQuiet()
