@@ -144,6 +144,7 @@ class ProxyClient(Protocol):
         self._requestEnded = True
         self._upgrading = False
         self._paused = False
+        self._backlogged = False
         self._interim = 0
         # The reply being buffered, piece by piece; None while it streams.
         self._buffer: list[bytes] | None = None
@@ -305,7 +306,9 @@ class ProxyClient(Protocol):
         if not self._requestEnded:
             # What is left of the request would be read as the next one.
             self.close()
-        elif not self._reader.keepAlive or self._reader.held:
+        elif not self._reader.keepAlive or self._reader.held or self._backlogged:
+            # Behind a backlog the next request would pile up, and nobody be paused:
+            # some transports ask for it only once.
             self.close(orderly=True)
         else:
             self._move("whole")
@@ -455,10 +458,12 @@ class ProxyClient(Protocol):
     # IPushProducer: the transport tells us when what we write piles up.
 
     def pauseProducing(self) -> None:
+        self._backlogged = True
         if self._asker is not None:
             self._asker.pauseUpload()
 
     def resumeProducing(self) -> None:
+        self._backlogged = False
         if self._asker is not None:
             self._asker.resumeUpload()
 

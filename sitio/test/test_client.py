@@ -188,3 +188,22 @@ class Tunnels(ClientCase):
         self.assertEqual(self.upstream.got(), b"last words")
         self.assertTrue(self.upstream.closed)
         self.assertEqual(self.heard.said[-1], ("tunnelLost",))
+
+
+class FlowControl(ClientCase):
+    """An upstream that does not read."""
+
+    def test_repliesWithoutReading(self) -> None:
+        """
+        A connection whose upstream has replied without reading the request is not
+        used again: what it does not read would pile up behind the next one.
+        """
+        self.upstream.stopsReading()
+        self.ask(get(method="PUT", length=3), b"abc")
+        self.assertEqual(self.heard.said, [("pause",)])
+        self.upstream.sends(OK)
+        self.assertEqual(self.heard.said[1:], [("reply", 200, b"ok", True)])
+        self.assertEqual(self.kept.said, ["lost"])
+        self.upstream.readsOn()
+        self.assertTrue(self.upstream.got().endswith(b"abc"))
+        self.assertEqual(self.kept.said, ["lost", "gone"])
