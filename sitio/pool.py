@@ -9,7 +9,7 @@ exchanges.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from typing import Any, NoReturn
 
 from twisted.internet import error
@@ -52,7 +52,10 @@ class UpstreamPool:
         self._alive: set[ProxyClient] = set()
         self._idle: list[ProxyClient] = []
         self._opening: set[Deferred[ProxyClient]] = set()
-        self._waiting: deque[Deferred[ProxyClient]] = deque()
+        # Whoever waits longest first, and whether it must be a fresh one.
+        self._waiting: OrderedDict[Deferred[ProxyClient], bool] = OrderedDict()
+        # Whether connections are being opened for those, further down the stack.
+        self._serving = False
         self._stopped: Deferred[None] | None = None
 
     def __repr__(self) -> str:
@@ -82,21 +85,12 @@ class UpstreamPool:
         if self.size >= self._settings.poolSize and self._idle:
             self._idle[0].close(orderly=True)
         if self.size < self._settings.poolSize:
-            return self._open()
+            return self._open().addErrback(self._notOpened)
         if len(self._waiting) >= self._settings.poolQueue:
             return fail(PoolExhausted(f"{self._settings.poolQueue} requests wait already"))
-        waiter: Deferred[ProxyClient] = Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
-        waiter.addTimeout(self._settings.poolTimeout, self._clock, self._waitedTooLong)
-        if fresh:
-            waiter.addCallback(self._freshen)
-        return waiter
-
-    def _freshen(self, client: ProxyClient) -> ProxyClient | Deferred[ProxyClient]:
-        if not client.asked:
-            return client
-        client.close(orderly=True)
-        return self.acquire(fresh=True)
+        waiter: Deferred[ProxyClient] = Deferred(self._waiting.__delitem__)
+        self._waiting[waiter] = fresh
+        return waiter.addTimeout(self._settings.poolTimeout, self._clock, self._waitedTooLong)
 
     def _waitedTooLong(self, result: object, timeout: float) -> NoReturn:
         raise PoolExhausted(f"no upstream connection was free for {timeout:g} seconds")
@@ -112,8 +106,7 @@ class UpstreamPool:
 
         opening.addTimeout(self._settings.connectTimeout, self._clock, self._openedTooLate)
         opening.addBoth(settled)
-        opening.addCallbacks(self._opened, self._notOpened)
-        return opening
+        return opening.addCallbacks(self._opened, self._failed)
 
     def _openedTooLate(self, result: object, timeout: float) -> NoReturn:
         raise ConnectTimeout(f"no connection to the upstream within {timeout:g} seconds")
@@ -123,26 +116,34 @@ class UpstreamPool:
         self._sweep.watch(client)
         return client
 
-    def _notOpened(self, failure: Failure) -> NoReturn:
-        self._freed()
+    def _failed(self, failure: Failure) -> NoReturn:
+        self.size -= 1
         cause = failure.value
         if isinstance(cause, ConnectFailed):
             raise cause
         kind = ConnectTimeout if isinstance(cause, error.TimeoutError) else ConnectFailed
         raise kind("no connection to the upstream", cause=cause)
 
-    def _freed(self) -> None:
-        """There is room below the ceiling: whoever waits longest opens a connection."""
-        self.size -= 1
+    def _notOpened(self, failure: Failure) -> Failure:
+        self._serve()
+        return failure
+
+    def _serve(self) -> None:
+        """Where there is room below the ceiling, open connections for those who wait."""
         if self._stopped is not None:
             self._checkStopped()
-        elif self._waiting:
-            self._open().addCallbacks(self.released, self._refuse)
+        elif not self._serving:
+            self._serving = True
+            # In a loop, as connections may fail at once.
+            while self._waiting and self.size < self._settings.poolSize:
+                self._open().addCallbacks(self.released, self._refuse)
+            self._serving = False
 
     def _refuse(self, failure: Failure) -> None:
         # Opened for nobody in particular, so told to whoever waits longest.
         if self._waiting:
-            self._waiting.popleft().errback(failure)
+            self._waiting.popitem(last=False)[0].errback(failure)
+        self._serve()
 
     # --- What clients tell
 
@@ -151,7 +152,13 @@ class UpstreamPool:
         if self._stopped is not None:
             client.close(orderly=True)
         elif self._waiting:
-            self._waiting.popleft().callback(client)
+            waiter, fresh = next(iter(self._waiting.items()))
+            if fresh and client.asked:
+                # That makes room for another, which is opened at once.
+                client.close(orderly=True)
+            else:
+                del self._waiting[waiter]
+                waiter.callback(client)
         else:
             client.deadline = self._clock.seconds() + self._settings.upstreamIdleTimeout
             self._idle.append(client)
@@ -165,7 +172,8 @@ class UpstreamPool:
         client.deadline = self._clock.seconds() + REST_TIMEOUT
         if client in self._idle:
             self._idle.remove(client)
-        self._freed()
+        self.size -= 1
+        self._serve()
 
     def gone(self, client: ProxyClient) -> None:
         """Its transport is closed."""
