@@ -578,11 +578,12 @@ class Exchange:
 
     def _judged(self, judged: Any, original: Response) -> None:
         if isinstance(judged, Failure):
-            if not judged.check(SitioError):
+            error = judged.value
+            if not isinstance(error, SitioError):
                 judged.raiseException()
             # The reply broke off while it was being buffered: a failed attempt.
             self._leaveUpstream()
-            self._fail(judged.value)
+            self._fail(error)
         elif isinstance(judged, Retry):
             self._leaveUpstream()
             self._rest(judged.after)
