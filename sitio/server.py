@@ -339,7 +339,7 @@ class ProxyServer(Protocol):
             self._move("next")
             self._within(DRAIN_IDLE if self._factory.draining else self._settings.idleTimeout)
             self._goOn()
-        elif self._reader.state is wire.ENDED:
+        elif self._reader.state is wire.ENDED and not self._reader.held:
             self.leave()
         else:
             # RFC 9112, section 9.6: closing while the client still sends would

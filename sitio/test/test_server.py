@@ -144,3 +144,27 @@ class Draining(ServerCase):
         self.sidecar.settle()
         self.successResultOf(drained)
         self.assertTrue(self.client.reset)
+
+
+class Closing(ServerCase):
+    """The last reply of a connection."""
+
+    def test_requestsBehindTheLast(self) -> None:
+        """
+        A client that sends on behind its last request gets its reply, and not a
+        reset: what it sends is read and dropped for a while.
+        """
+        self.open()
+        last = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        self.client.sends(last + GET)
+        self.answer()
+        self.client.sends(GET)
+        self.assertEqual(
+            self.client.got(),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        )
+        self.assertIs(self.client.state, OPEN)
+        self.client.closes()
+        self.assertTrue(self.client.closed)
+        self.assertEqual(len(self.sidecar.exchanges), 1)
+        self.sidecar.assertQuiet()
