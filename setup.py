@@ -33,6 +33,8 @@ setup(
             "mypy>=1.11",
             "mypy-zope>=1.0.8",
             "ruff>=0.8",
+            # The first that builds wheels by itself: a test builds one, offline.
+            "setuptools>=70.1",
             "websockets>=13",
         ],
     },

@@ -1,0 +1,37 @@
+"""A sidecar inside an application of yours: `twistd -ny examples/embedded.py`."""
+
+import os
+from typing import Any
+
+from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import Application, MultiService
+from twisted.internet import reactor
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+from twisted.web.static import Data
+
+from sitio import IExchange, Response, onReply
+from sitio.service import SidecarService
+
+
+@onReply(404)
+def friendly(exchange: IExchange, response: Response) -> Response:
+    return Response(404, text="Not here. Try /hello\n")
+
+
+def makeService(reactor: Any, port: str, inside: str) -> MultiService:
+    """A service of twisted.web that listens inside, and on the port its sidecar."""
+    both = MultiService()
+    root = Resource()
+    root.putChild(b"hello", Data(b"hello\n", "text/plain"))
+    site = StreamServerEndpointService(serverFromString(reactor, f"unix:{inside}"), Site(root))
+    site.setServiceParent(both)
+    listen = serverFromString(reactor, port)
+    upstream = clientFromString(reactor, f"unix:{inside}")
+    SidecarService(reactor, listen, upstream, [friendly]).setServiceParent(both)
+    return both
+
+
+application = Application("hello")
+makeService(reactor, os.environ.get("PORT", "tcp:8080"), "hello.sock").setServiceParent(application)

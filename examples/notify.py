@@ -1,0 +1,58 @@
+"""Tell a webhook what fails, in one message at a time: `WEBHOOK=URL`, `file:examples/notify.py`."""
+
+import os
+from collections import deque
+from typing import Any
+
+import treq
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from sitio import IExchange, IExchangeObserver
+
+#: Seconds between two messages, and how many failures fit into one: of more the last.
+INTERVAL, MOST = 10.0, 20
+
+
+@implementer(IExchangeObserver)
+class Notify(Service):
+    log = Logger()
+
+    def __init__(self, url: str, client: Any = treq, clock: Any = None) -> None:
+        self.url, self.client, self.clock = url, client, clock
+        self.failures: deque[str] = deque(maxlen=MOST)
+        self.count = 0
+
+    def exchangeFinished(self, exchange: IExchange) -> None:
+        # The true status: a failure that was masked is one as well.
+        status = exchange.upstreamStatus or exchange.status or 0
+        if status >= 500:
+            self.count += 1
+            self.failures.append(f"{status} {exchange.request.method} {exchange.request.path}")
+
+    def startService(self) -> None:
+        super().startService()
+        self.loop = LoopingCall(self.post)
+        self.loop.clock = self.clock or self.loop.clock
+        self.loop.start(INTERVAL, now=False)
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()
+        self.loop.stop()
+        return self.post()
+
+    def post(self) -> Deferred[None] | None:
+        if not self.count:
+            return None
+        text = "\n".join([f"{self.count} requests failed, the last of them:", *self.failures])
+        self.count = 0
+        self.failures.clear()
+        posted = self.client.post(self.url, json={"text": text}, timeout=5)
+        posted.addCallback(self.client.collect, lambda data: None)
+        return posted.addErrback(lambda failure: self.log.failure("The webhook failed", failure))
+
+
+notify = Notify(os.environ.get("WEBHOOK", "http://localhost:8089/"))

@@ -1,0 +1,9 @@
+"""What makes `--policy maintenance:file=PATH` known, without importing it before it is named."""
+
+from sitio.policies import PolicyMaker
+
+maintenance = PolicyMaker(
+    "maintenance",
+    "sitio_maintenance",
+    "maintenance:file=PATH[:retry-after=SECONDS]  answer 503 while the file exists",
+)

@@ -1,0 +1,340 @@
+"""
+What stands in C{examples/} does what it says: each is loaded as an operator
+would load it, the packaged one from an environment that it is installed into.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+import sitio
+from sitio import Response, onReply
+from sitio.policy import loadPolicies
+from sitio.test.loopback import LISTENS, LOCALHOST, TWISTD, LoopbackTestCase, reactor
+from sitio.testing import Runner, refused, reply, request, runPolicy
+
+ROOT = Path(sitio.__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+
+#: Lines of an example: more would be no example of something small.
+MAX_LINES = 60
+
+if not EXAMPLES.exists():
+    skip = "this is no checkout, and only a checkout has examples"
+
+
+def example(name: str) -> Any:
+    """The policy that an example makes."""
+    [(_, policy)] = loadPolicies(f"file:{EXAMPLES / name}")
+    return policy
+
+
+class Service(Resource):
+    """
+    A service that policies call, answering what it is told to.
+
+    @ivar asked: the requests that it got: method, path, the Authorization field, body.
+    @ivar status: what it answers; L{None} for nothing.
+    """
+
+    isLeaf = True
+
+    def __init__(self, status: int | None = 200) -> None:
+        Resource.__init__(self)
+        self.status = status
+        self.asked: list[tuple[str, str, str | None, str]] = []
+
+    def render(self, asked: Any) -> Any:
+        """Note the request down, and answer."""
+        self.asked.append(
+            (
+                asked.method.decode(),
+                asked.uri.decode(),
+                asked.getHeader("Authorization"),
+                asked.content.read().decode(),
+            )
+        )
+        if self.status is None:
+            return NOT_DONE_YET
+        asked.setResponseCode(self.status)
+        asked.setHeader("Location", "/login")
+        return b"whatever"
+
+
+class EachTests(SynchronousTestCase):
+    """All examples keep to the form of an example."""
+
+    def test_small(self) -> None:
+        """Each is short, and begins with a line that says what it does."""
+        for path in EXAMPLES.rglob("*.py"):
+            text = path.read_text("utf-8")
+            self.assertRegex(text, r'^""".+[.`]"""\n', str(path))
+            self.assertLessEqual(len(text.splitlines()), MAX_LINES, str(path))
+
+
+class FriendlyTests(SynchronousTestCase):
+    """C{friendly.py}: an error page of one's own, as a function."""
+
+    def test_notFound(self) -> None:
+        """A 404 shows what was asked for, and stays a 404."""
+        outcome = runPolicy(example("friendly.py"), request("/x?secret=1"), reply(404))
+        self.assertEqual((outcome.status, outcome.attempts), (404, 1))
+        self.assertIn("<h1>/x is not here</h1>", outcome.text)
+
+    def test_escaped(self) -> None:
+        """What a client wrote into the path becomes no tag of the page."""
+        outcome = runPolicy(example("friendly.py"), request("/'<script>&"), reply(404))
+        self.assertIn("<h1>/&#x27;&lt;script&gt;&amp; is not here</h1>", outcome.text)
+
+    def test_others(self) -> None:
+        """All else passes."""
+        outcome = runPolicy(example("friendly.py"), request(), reply(200, text="a"))
+        self.assertEqual((outcome.status, outcome.text), (200, "a"))
+
+
+class CheckTokenTests(SynchronousTestCase):
+    """C{checktoken.py}: a request policy that asks another service first."""
+
+    def setUp(self) -> None:
+        self.accounts = Service()
+        self.policy = example("checktoken.py")
+        self.policy.client = StubTreq(self.accounts)
+        self.asks = request("/", headers={"Authorization": "Bearer abc"})
+
+    def test_good(self) -> None:
+        """Who is known gets in; the other service was shown what the client sent."""
+        outcome = runPolicy(self.policy, self.asks)
+        self.assertEqual((outcome.status, outcome.attempts), (200, 1))
+        self.assertEqual(self.accounts.asked, [("GET", "/check", "Bearer abc", "")])
+
+    def test_none(self) -> None:
+        """Who shows nothing is asked to, and nobody is bothered."""
+        outcome = runPolicy(self.policy, request())
+        self.assertEqual((outcome.status, outcome.attempts), (401, 0))
+        self.assertEqual(outcome.headers["WWW-Authenticate"], "Bearer")
+        self.assertEqual(self.accounts.asked, [])
+
+    def test_bad(self) -> None:
+        """Who is not known stays out, as does whom it sends to a page to log in."""
+        for status in (401, 403, 404, 302):
+            self.accounts.status = status
+            outcome = runPolicy(self.policy, self.asks)
+            self.assertEqual((outcome.status, outcome.attempts), (401, 0))
+
+    def test_noAnswer(self) -> None:
+        """When the other service fails, refuses or is silent, nobody is let in for now."""
+        for status in (500, 503, None):
+            self.accounts.status = status
+            outcome = runPolicy(self.policy, self.asks)
+            self.assertEqual((outcome.status, outcome.attempts), (503, 0))
+        self.policy.client.get = lambda *arguments, **options: fail(ConnectionError())
+        self.assertEqual(runPolicy(self.policy, self.asks).headers["Retry-After"], "5")
+
+    def test_remembered(self) -> None:
+        """A token that was good is asked for once a minute; a bad one each time."""
+        with Runner(self.policy) as runner:
+            for seconds, status, asked in ((0, 200, 1), (59, 200, 1), (2, 200, 2)):
+                runner.advance(seconds)
+                self.assertEqual(runner.run(self.asks).status, status)
+                self.assertEqual(len(self.accounts.asked), asked)
+            self.accounts.status = 401
+            runner.advance(61)
+            for asked in (3, 4):
+                self.assertEqual(runner.run(self.asks).status, 401)
+                self.assertEqual(len(self.accounts.asked), asked)
+
+    def test_bounded(self) -> None:
+        """However many tokens there are, a thousand are remembered, the oldest not."""
+        with Runner(self.policy) as runner:
+            for each in range(1002):
+                runner.run(request(headers={"Authorization": f"Bearer {each}"}))
+            asked = len(self.accounts.asked)
+            runner.run(request(headers={"Authorization": "Bearer 2"}))
+            self.assertEqual(len(self.accounts.asked), asked)
+            runner.run(request(headers={"Authorization": "Bearer 0"}))
+            self.assertEqual(len(self.accounts.asked), asked + 1)
+
+
+class NotifyTests(SynchronousTestCase):
+    """C{notify.py}: an observer that is a service, and posts what it has seen."""
+
+    def setUp(self) -> None:
+        self.webhook = Service()
+        self.policy = example("notify.py")
+        self.clock = self.policy.clock = Clock()
+        self.policy.client = StubTreq(self.webhook)
+
+    def test_batched(self) -> None:
+        """Failures are told in one message, ten seconds later, their queries cut."""
+        with Runner(self.policy, clock=self.clock) as runner:
+            runner.run(request("/a?secret=1"), reply(500))
+            runner.run(request("/b", "POST"), refused())
+            runner.run(request("/c"), reply(404))
+            self.assertEqual(self.webhook.asked, [])
+            runner.advance(10)
+            [(method, _, _, body)] = self.webhook.asked
+            self.assertEqual(method, "POST")
+            text = r'{"text":"2 requests failed, the last of them:\n500 GET /a\n502 POST /b"}'
+            self.assertEqual(body.replace('": "', '":"'), text)
+
+    def test_silent(self) -> None:
+        """While nothing fails nothing is told."""
+        with Runner(self.policy, clock=self.clock) as runner:
+            runner.run(request(), reply(404))
+            runner.advance(60)
+        self.assertEqual(self.webhook.asked, [])
+
+    def test_masked(self) -> None:
+        """A failure that another policy has masked is told all the same."""
+        mask = onReply(500)(lambda exchange, response: Response(200))
+        with Runner([mask, self.policy], clock=self.clock) as runner:
+            self.assertEqual(runner.run(request("/a"), reply(500)).status, 200)
+        self.assertIn("500 GET /a", self.webhook.asked[0][3])
+
+    def test_bounded(self) -> None:
+        """Of many failures the number is told, and the last of them."""
+        with Runner(self.policy, clock=self.clock) as runner:
+            for each in range(50):
+                runner.run(request(f"/{each}"), reply(500))
+        text = self.webhook.asked[0][3]
+        self.assertIn("50 requests failed", text)
+        self.assertEqual(text.count("GET"), 20)
+        self.assertIn("/49", text)
+
+    def test_atTheEnd(self) -> None:
+        """What was not told yet is told when sitio stops, which leaves no call behind."""
+        with Runner(self.policy, clock=self.clock) as runner:
+            runner.run(request(), reply(500))
+        self.assertEqual(len(self.webhook.asked), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_slowWebhook(self) -> None:
+        """A webhook that does not answer gets no second message meanwhile."""
+        slow: list[Deferred[Any]] = []
+
+        def post(*arguments: Any, **options: Any) -> Deferred[Any]:
+            slow.append(Deferred())
+            return slow[-1]
+
+        self.policy.client.post = post
+        with Runner(self.policy, clock=self.clock) as runner:
+            for _ in range(3):
+                runner.run(request(), reply(500))
+                runner.advance(10)
+            self.assertEqual(len(slow), 1)
+            slow[0].errback(ConnectionError())
+            runner.advance(10)
+            self.assertEqual(len(slow), 2)
+            slow[1].errback(ConnectionError())
+        # It was told what failed, and went on.
+        self.assertEqual(len(self.flushLoggedErrors(ConnectionError)), 2)
+
+
+class EmbeddedTests(LoopbackTestCase):
+    """C{embedded.py}: a sidecar in another application's service tree."""
+
+    async def ask(self, port: int) -> None:
+        """It serves what the application does, with its policy in front."""
+        client = await self.connect(port, b"GET /hello HTTP/1.1\r\nHost: here\r\n\r\n")
+        await client.got.saw(rb"^HTTP/1\.1 200 OK\r\n(?s:.*)\r\n\r\nhello\n$")
+        client = await self.connect(port, b"GET /x HTTP/1.1\r\nHost: here\r\n\r\n")
+        await client.got.saw(
+            rb"^HTTP/1\.1 404 Not Found\r\n(?s:.*)\r\n\r\nNot here\. Try /hello\n$"
+        )
+
+    async def test_inside(self) -> None:
+        """Its services start and stop as parts of any tree."""
+        makeService = runpy.run_path(str(EXAMPLES / "embedded.py"))["makeService"]
+        service = makeService(reactor, f"tcp:0:interface={LOCALHOST}", self.mktemp())
+        service.startService()
+        self.addCleanup(service.stopService)
+        [sidecar] = [each for each in service if hasattr(each, "sidecar")]
+        await self.ask(sidecar.port.getHost().port)
+
+    async def test_twistd(self) -> None:
+        """C{twistd -ny} runs it, and SIGTERM ends it."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        process = self.spawn(
+            *(*TWISTD, "--pidfile=", "-ny", str(EXAMPLES / "embedded.py")),
+            cwd=str(folder),
+            PORT=f"tcp:0:interface={LOCALHOST}",
+        )
+        await self.ask(int((await process.out.saw(LISTENS))[1]))
+        process.signal(15)
+        # twistd ends by the signal that has ended it.
+        self.assertEqual(await process.finish(), -15, process.said())
+        self.assertNotIn("Traceback", process.said())
+        self.assertEqual(os.listdir(folder), [])
+
+
+class PackagedTests(SynchronousTestCase):
+    """C{packaged}: policies as a distribution of its own, found once it is installed."""
+
+    def python(self, *arguments: str) -> str:
+        """Run the environment's Python; what it says, which must be all that it has to say."""
+        command = [str(self.environment / "bin/python"), *arguments]
+        folder = self.environment.parent
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        self.assertEqual((result.returncode, result.stderr), (0, ""), result.stdout)
+        return result.stdout
+
+    def install(self) -> None:
+        """Install it into an environment that sees the packages of this one, and sitio."""
+        self.environment = Path(self.mktemp()).absolute() / "environment"
+        try:
+            venv.create(self.environment, symlinks=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SkipTest(f"no virtual environment can be made here: {error}") from error
+        [packages] = self.environment.glob("lib/python*/site-packages")
+        paths = [*site.getsitepackages(), str(ROOT)]
+        (packages / "this.pth").write_text("".join(f"{each}\n" for each in paths), "utf-8")
+        # A copy, as a build leaves its own files beside what it builds.
+        source = self.environment.parent / "packaged"
+        shutil.copytree(EXAMPLES / "packaged", source)
+        offline = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet")
+        self.python(*("-m", "pip", "--disable-pip-version-check", "install", *offline, str(source)))
+
+    def test_installed(self) -> None:
+        """C{twistd sitio} lists it then, makes it from a description, and it works."""
+        self.install()
+        twistd = "from twisted.scripts.twistd import run; run()"
+        known = self.python("-c", twistd, "sitio", "--help-policies")
+        self.assertIn("maintenance:file=PATH[:retry-after=SECONDS]  answer 503", known)
+        self.assertIn("error-page:", known)
+        stop = self.environment.parent / "stop"
+        script = (
+            "from pathlib import Path\n"
+            "from sitio.testing import *\n"
+            f"stop = Path({str(stop)!r})\n"
+            "with Runner(f'maintenance:file={stop}:retry-after=9') as runner:\n"
+            "    print(runner.run(request()).status)\n"
+            "    stop.touch()\n"
+            "    outcome = runner.run(request())\n"
+            "    print(outcome.status, outcome.attempts, outcome.headers['Retry-After'])\n"
+            "    stop.unlink()\n"
+            "    print(runner.run(request()).status)\n"
+        )
+        self.assertEqual(self.python("-c", script), "200\n503 0 9\n200\n")
+        wrong = (
+            "from sitio.policy import loadPolicies\n"
+            "try: loadPolicies('maintenance:file=stop:retry-after=soon')\n"
+            "except ValueError as error: print(error)\n"
+        )
+        self.assertIn("a whole number of seconds is wanted", self.python("-c", wrong))
+        self.assertNotIn(str(self.environment), sys.path)
