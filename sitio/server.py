@@ -347,6 +347,10 @@ class ProxyServer(Protocol):
             self._move("linger")
             self._within(LINGER)
             self._resume()
+            # First, or a transport that has paused us never comes to its half-close.
+            self.transport.unregisterProducer()
+            if not self.secure:
+                self.transport.loseWriteConnection()
 
     # --- A tunnel
 
@@ -426,18 +430,20 @@ class ProxyServer(Protocol):
         """Close, once what was written has left, which must not take for ever."""
         if self.state in (CLOSING, CLOSED):
             return
+        if self.state is not LINGERING:
+            self.transport.unregisterProducer()
         self._move("close")
         self._within(self._settings.stallTimeout)
-        self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def abort(self) -> None:
         """Break the connection: the client must not take for whole what isn't."""
         if self.state is CLOSED:
             return
+        if self.state not in (LINGERING, CLOSING):
+            self.transport.unregisterProducer()
         if self.state is not CLOSING:
             self._move("close")
-            self.transport.unregisterProducer()
         self.transport.abortConnection()
 
     def drain(self) -> None:

@@ -115,7 +115,7 @@ class Refusals(ServerCase):
                 b"Content-Length: 30\r\nConnection: close\r\n\r\n"
                 b"400 The request is malformed.\n",
             )
-            self.assertIs(self.client.state, OPEN)
+            self.assertIs(self.client.state, HALF_CLOSED)
             self.sidecar.advance(LINGER + 0.5)
             self.assertTrue(self.client.closed)
             self.assertEqual(self.sidecar.upstreams, [])
@@ -163,8 +163,38 @@ class Closing(ServerCase):
             self.client.got(),
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
         )
-        self.assertIs(self.client.state, OPEN)
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.sends(GET)
         self.client.closes()
         self.assertTrue(self.client.closed)
         self.assertEqual(len(self.sidecar.exchanges), 1)
+        self.sidecar.assertQuiet()
+
+    def test_endIsSaidAtOnce(self) -> None:
+        """
+        A client that waits for the end of the connection sees it behind the reply,
+        not after the lingering, and however slowly it reads.
+        """
+        self.open()
+        self.client.stopsReading()
+        self.client.sends(b"POST / HTTP/1.0\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        self.answer(b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n")
+        self.sidecar.upstream().sends(b"0\r\n\r\n")
+        self.assertEqual(self.client.got(), b"")
+        self.client.readsOn()
+        self.assertEqual(self.client.got(), b"HTTP/1.1 401 No\r\nConnection: close\r\n\r\nno")
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.sidecar.advance(LINGER + 0.5)
+        self.assertTrue(self.client.closed)
+        self.sidecar.assertQuiet()
+
+    def test_lingersOverTLS(self) -> None:
+        """Where there is no half-close, the lingering ends in an orderly close."""
+        self.open(secure=True)
+        self.client.sends(GET.replace(b"1.1", b"0.9"))
+        self.assertEqual(self.client.gotReply().status, 505)
+        self.assertIs(self.client.state, OPEN)
+        self.client.sends(b"more")
+        self.sidecar.advance(LINGER + 0.5)
+        self.assertTrue(self.client.closed)
         self.sidecar.assertQuiet()
