@@ -1,0 +1,162 @@
+"""
+The documents are true where a program can tell: their Python runs, their
+policies and options exist, their links lead somewhere.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from collections.abc import Iterator
+from inspect import isclass
+from pathlib import Path
+from unittest import TestResult, TestSuite
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from sitio.interfaces import IPolicyMaker
+from sitio.policy import loadPolicies, makers
+from sitio.service import Options
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+#: Files in blocks of Python that make no policy at their top level, and why.
+NO_POLICY = {
+    "loud.py": "a module with makePolicy",
+    "setup.py": "how that module is installed",
+    "swap.py": "a function for programs that embed sitio",
+}
+
+#: What stands for a policy in the documents and is none that comes with sitio, and why.
+NOT_BUILT_IN = {
+    "eror-page": "a slip, to show what is said of it",
+    "file": "its file is a block, which test_python loads",
+    "loud": "the distribution of docs/policies.md",
+}
+
+_block = re.compile(r"^```python\n(?:# (\S+\.py)\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Not in what sitio says of a wrong one.
+_described = re.compile(r"(?<!sitio: )--policy (?:'([^']+)'|([a-z-]+(?::[^\s`\"']+)?))")
+_link = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_heading = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each block of Python; the name is empty where there is none."""
+    for found in _block.finditer(text):
+        yield found[1] or "", found[0].removeprefix("```python\n").removesuffix("```")
+
+
+def anchors(text: str) -> set[str]:
+    """What a link to a heading may end in, as code hosts make it of the heading."""
+    return {
+        re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in _heading.findall(text)
+    }
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The rows of all tables, by their first cell without code marks."""
+    cells = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {each[0].strip(" `"): [cell.strip() for cell in each[1:]] for each in cells}
+
+
+class DocumentTests(SynchronousTestCase):
+    """What stands in the documents holds."""
+
+    if not all(each.is_file() for each in DOCUMENTS[:1]):
+        skip = "sitio is installed without its documents"
+
+    def setUp(self) -> None:
+        self.texts = {each: each.read_text("utf-8") for each in DOCUMENTS}
+        self.patch(sys, "dont_write_bytecode", True)
+
+    def written(self, document: Path) -> tuple[Path, list[Path]]:
+        """A folder, and the files in it that the blocks of a document are."""
+        folder = Path(self.mktemp()).resolve()
+        found = []
+        for name, text in blocks(self.texts[document]):
+            self.assertNotEqual(name, "", f"a block in {document.name} names no file: {text}")
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+            found.append(path)
+        return folder, found
+
+    def check(self, path: Path) -> None:
+        """Run a file as its reader would."""
+        names = runpy.run_path(str(path))
+        if path.name.startswith("test_"):
+            self.checkTests(path, names)
+        elif path.parent.name == "plugins":
+            for each in names.values():
+                if IPolicyMaker.providedBy(each):
+                    verifyObject(IPolicyMaker, each)
+        elif path.name not in NO_POLICY:
+            loadPolicies(f"file:{path}")
+
+    def checkTests(self, path: Path, names: dict[str, object]) -> None:
+        """Run the test cases of a file, if it has any; its assertions have been run."""
+        suite = TestSuite()
+        for case in names.values():
+            if isclass(case) and issubclass(case, SynchronousTestCase):
+                suite.addTests(case(each) for each in dir(case) if each.startswith("test_"))
+        result = TestResult()
+        suite.run(result)
+        self.assertEqual(result.errors + result.failures, [], path.name)
+
+    def test_python(self) -> None:
+        """Each block of Python runs: policies load, assertions and test cases pass."""
+        for document in self.texts:
+            folder, files = self.written(document)
+            sys.path.insert(0, str(folder))
+            try:
+                for path in files:
+                    if path.name != "setup.py":
+                        self.check(path)
+            finally:
+                sys.path.remove(str(folder))
+                # Another document may have a file of the same name.
+                for path in files:
+                    sys.modules.pop(path.stem, None)
+
+    def test_policiesNamed(self) -> None:
+        """Each built-in policy that a document starts is there, and takes these arguments."""
+        for document, text in self.texts.items():
+            for quoted, plain in _described.findall(text):
+                description = quoted or plain
+                # One with a file needs that file.
+                if description.partition(":")[0] not in NOT_BUILT_IN and "file=" not in description:
+                    self.assertTrue(loadPolicies(description), document.name)
+
+    def test_options(self) -> None:
+        """The README lists each option, with its default."""
+        listed = rows(self.texts[DOCUMENTS[0]])
+        for name, _, default, _ in Options.optParameters:
+            self.assertIn(f"--{name}", listed)
+            if default is not None:
+                self.assertEqual(listed[f"--{name}"][0], default, name)
+        for name, _, _ in Options.optFlags:
+            self.assertIn(f"--{name}", listed)
+
+    def test_policiesListed(self) -> None:
+        """The README lists each built-in policy, with a description that makes one."""
+        listed = rows(self.texts[DOCUMENTS[0]])
+        for name, maker in makers().items():
+            if maker.module.startswith("sitio."):
+                description = listed[name][0].strip("`")
+                self.assertEqual(loadPolicies(description)[0][0], name)
+
+    def test_links(self) -> None:
+        """Each link within the project leads to a file, and to a heading in it."""
+        for document, text in self.texts.items():
+            for link in _link.findall(text):
+                if "://" in link:
+                    continue
+                name, _, anchor = link.partition("#")
+                target = (document.parent / name).resolve() if name else document
+                self.assertTrue(target.exists(), f"{document.name}: {link}")
+                if anchor:
+                    self.assertIn(anchor, anchors(target.read_text("utf-8")), document.name)
