@@ -375,11 +375,11 @@ class RuleTests(SynchronousTestCase):
         """A module and a method beyond their limits are named, those within are not."""
         body = "        pass\n" * (MAX_FUNCTION - 1)
         source = f"class A:\n    def b(self):\n{body}"
-        self.assertEqual(tooLong("wire", source), [])
+        self.assertEqual(tooLong("hall", source), [])
         self.assertEqual(
-            tooLong("wire", f"{source}        pass\n"),
-            [f"sitio.wire.A.b: {MAX_FUNCTION + 1} lines"],
+            tooLong("hall", f"{source}        pass\n"),
+            [f"sitio.hall.A.b: {MAX_FUNCTION + 1} lines"],
         )
         self.assertEqual(
-            tooLong("wire", "\n" * (MAX_MODULE + 1)), [f"sitio.wire: {MAX_MODULE + 1} lines"]
+            tooLong("hall", "\n" * (MAX_MODULE + 1)), [f"sitio.hall: {MAX_MODULE + 1} lines"]
         )
