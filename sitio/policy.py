@@ -40,7 +40,7 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.message import Headers, Response, Retry
+from sitio.message import Headers, Request, Response, Retry
 
 #: Seconds between two tracebacks of the same policy.
 TRACEBACK_INTERVAL = 60.0
@@ -115,6 +115,14 @@ def _sendable(response: Response, streams: bool = False) -> Response:
     if not (isinstance(response.status, int) and 200 <= response.status <= 999):
         raise ValueError(f"its status is {response.status!r}: 200 to 999 can be sent")
     return response
+
+
+def _checkRequest(request: Request) -> None:
+    """Raise if it can't be sent as a policy left it; method and target see to themselves."""
+    if not isinstance(request.headers, Headers):
+        raise TypeError(f"the request's headers are no Headers: {request.headers!r}")
+    if not (request.body is None or isinstance(request.body, bytes)):
+        raise TypeError(f"the request's body is no bytes: {type(request.body).__name__}")
 
 
 def _copied(response: Response) -> Response:
@@ -207,6 +215,7 @@ class Chain:
                 )
                 if answer is not None:
                     answer = _copied(_sendable(answer))
+                _checkRequest(exchange.request)
             except Exception as error:
                 self._reraiseIfCancelled(exchange, error)
                 self._failed(member, "decided nothing, so the request is answered 500")

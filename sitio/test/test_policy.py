@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio import Response, Retry, onFinish, onReply, onRequest
+from sitio import Request, Response, Retry, onFinish, onReply, onRequest
 from sitio.interfaces import (
     IExchangeObserver,
     IPolicyMaker,
@@ -389,6 +389,43 @@ class FailureTests(SynchronousTestCase):
                 ],
             )
 
+    def test_spoiledRequest(self) -> None:
+        """A request that a policy leaves in a state that can't be sent is not let in either."""
+
+        def spoil(attribute: str, value: Any) -> Any:
+            return onRequest(lambda exchange: setattr(exchange.request, attribute, value))
+
+        for attribute, value in (
+            ("headers", {"X-A": "1"}),
+            ("body", "text"),
+            ("target", "/a b"),
+            ("method", "GET /"),
+        ):
+            outcome = runPolicy(spoil(attribute, value), request(), contained=True)
+            self.assertEqual((outcome.status, outcome.attempts), (500, 0), attribute)
+            self.assertEqual(len(outcome.errors), 1)
+
+    def test_changedRequest(self) -> None:
+        """What a request policy changes is what the next one and the upstream see."""
+
+        def change(exchange: Any) -> None:
+            exchange.request.method = "PUT"
+            exchange.request.target = "/y"
+            exchange.request.body = b"other"
+            exchange.request.headers["X-A"] = "1"
+
+        seen: list[str] = []
+        policies = [
+            onRequest(change),
+            onRequest(lambda exchange: seen.append(exchange.request.target)),
+        ]
+        for pieces in (None, 1):
+            sent = request("/x", "PUT", body=b"mine")
+            [got] = runPolicy(policies, sent, pieces=pieces).requests
+            self.assertEqual((got.method, got.target, got.body), ("PUT", "/y", b"other"))
+            self.assertEqual(got.headers["X-A"], "1")
+        self.assertEqual(seen, ["/y", "/y"])
+
     def test_retryIsNoAnswer(self) -> None:
         """A request policy can't ask for another attempt: there was none."""
         self.assertRaises(TypeError, runPolicy, onRequest(lambda exchange: Retry()), request())
@@ -535,6 +572,7 @@ class FailureTests(SynchronousTestCase):
 class Exchange:
     """As much of an exchange as a chain looks at."""
 
+    request: Request = field(factory=lambda: request("/"))
     acted: tuple[str, ...] = ()
     duration: float | None = None
     again: bool = False

@@ -586,6 +586,19 @@ class RunPolicyTests(SynchronousTestCase):
             self.assertEqual(outcome.status, 200 if keepsLength else None)
             self.assertEqual(outcome.whole, keepsLength)
 
+    def test_coreRaised(self) -> None:
+        """A mistake of sitio's own, logged for the operator, does not stay unseen either."""
+        with Runner(onRequest(lambda exchange: deferLater(runner.clock, 1))) as runner:
+            self.patch(runner.conversation.pool, "take", lambda: NOTHING["key"])
+            self.assertRaises(KeyError, runner.run, request())
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_earlyAnswer(self) -> None:
+        """An answer that comes before the body has, from a policy, is no mishap."""
+        policy = onRequest(lambda exchange: Response(413, text="too long"))
+        outcome = runPolicy(policy, request("/", "PUT", body=b"abc"), pieces=1)
+        self.assertEqual((outcome.status, outcome.text), (413, "too long"))
+
     def test_coroutine(self) -> None:
         """Policies that wait on the kit's clock are waited for."""
         clock = Clock()
