@@ -6,13 +6,16 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 # Read and not imported: what sitio imports may not be there yet.
-source = (Path(__file__).parent / "sitio/__init__.py").read_text("utf-8")
+root = Path(__file__).parent
+source = (root / "sitio/__init__.py").read_text("utf-8")
 version = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)[0]
 
 setup(
     name="sitio",
     version=version,
     description="The sidecar you program in Python: a small HTTP proxy on Twisted",
+    long_description=(root / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
     author="the sitio authors",
     license="MIT",
     python_requires=">=3.11",

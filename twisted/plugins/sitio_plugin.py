@@ -32,17 +32,20 @@ lastGood = PolicyMaker(
 retry = PolicyMaker(
     "retry",
     "sitio.policies.retry",
-    "retry[:times=N]  ask again after a failure, where that is safe",
+    "retry[:times=N][:statuses=STATUSES][:after=SECONDS]"
+    "  ask again after a failure, where that is safe",
 )
 
 headers = PolicyMaker(
     "headers",
     "sitio.policies.headers",
-    "headers:...  add, set and remove fields of requests and replies",
+    "headers:CHANGE[:CHANGE...]"
+    "  change fields, as in headers:set X-Team blue:remove Server:request add X-By sitio",
 )
 
 deny = PolicyMaker(
     "deny",
     "sitio.policies.deny",
-    "deny:...  refuse requests by method and path",
+    "deny:METHODS:PATTERN[:PATTERN...][:status=STATUS]"
+    "  refuse requests by method and path, as in deny:PUT,DELETE:/admin/*",
 )
