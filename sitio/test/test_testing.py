@@ -50,6 +50,10 @@ from sitio.testing import (
 )
 
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SWITCH = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhello",
+)
 NOTHING: dict[str, Any] = {}
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 TO_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
@@ -382,6 +386,25 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(client.gotReply().status, 502)
         self.assertEqual([each.status for each in conversation.failures], [502])
         conversation.assertQuiet()
+
+    def test_tunnel(self) -> None:
+        """A tunnel ends one half at a time, in either order, and with both it is closed."""
+        for clientFirst in (True, False):
+            conversation = Conversation()
+            client = conversation.connect()
+            client.sends(SWITCH[0])
+            upstream = conversation.upstream()
+            upstream.sends(SWITCH[1])
+            self.assertTrue(client.got().endswith(b"\r\n\r\nhello"))
+            first, second = (client, upstream) if clientFirst else (upstream, client)
+            first.halfCloses()
+            self.assertEqual((first.state, second.state), (OPEN, HALF_CLOSED))
+            second.sends(b"still")
+            self.assertEqual(first.got(), b"still")
+            second.halfCloses()
+            self.assertEqual((first.state, second.state), (CLOSED, CLOSED))
+            self.assertEqual(conversation.clock.getDelayedCalls(), [])
+            self.assertEqual([each.status for each in conversation.exchanges], [101])
 
     def test_advance(self) -> None:
         """Time passes in the steps in which something is due, and by no more than asked."""
