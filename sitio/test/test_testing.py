@@ -394,6 +394,7 @@ class ConversationTests(SynchronousTestCase):
             client = conversation.connect()
             client.sends(SWITCH[0])
             upstream = conversation.upstream()
+            self.assertIn(b"\r\nUpgrade: x\r\n", upstream.got())
             upstream.sends(SWITCH[1])
             self.assertTrue(client.got().endswith(b"\r\n\r\nhello"))
             first, second = (client, upstream) if clientFirst else (upstream, client)
