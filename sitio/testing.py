@@ -61,6 +61,7 @@ __all__ = [
     "OPEN",
     "RESET",
     "Conversation",
+    "MemoryEndpoint",
     "Outcome",
     "Peer",
     "Runner",
