@@ -26,7 +26,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sitio import wire
+from sitio import framing, wire
 from sitio.errors import BadReply, Reached, SitioError, UpstreamLost
 from sitio.message import Request, Response
 from sitio.sweep import NEVER
@@ -69,7 +69,7 @@ class Asker(Typing):
     def replyBody(self, data: bytes) -> None:
         """More of the body has come."""
 
-    def replyEnded(self, trailers: wire.Fields) -> None:
+    def replyEnded(self, trailers: framing.Fields) -> None:
         """The body has come to its end."""
 
     def bufferGrew(self) -> None:
@@ -133,7 +133,7 @@ class ProxyClient(Protocol):
     # An ITCPTransport that can be paused, or what TLS makes of one.
     transport: Any
 
-    def __init__(self, keeper: Keeper, limits: wire.Limits) -> None:
+    def __init__(self, keeper: Keeper, limits: framing.Limits) -> None:
         self.state = IDLE
         self.asked = 0
         self.deadline = NEVER
@@ -197,7 +197,7 @@ class ProxyClient(Protocol):
         if self.state in (ASKED, REPLYING):
             self.transport.write(wire.chunk(data) if self._chunked else data)
 
-    def endRequest(self, trailers: wire.Fields) -> None:
+    def endRequest(self, trailers: framing.Fields) -> None:
         """The body was all."""
         if self._requestEnded:
             return
@@ -226,7 +226,7 @@ class ProxyClient(Protocol):
         if self.state is ASKED:
             asker = self._asker
             response = reader.nextHead()
-            while response is not None and reader.state is wire.HEAD:
+            while response is not None and reader.state is framing.HEAD:
                 self._interim += 1
                 if self._interim > MAX_INTERIM:
                     raise BadReply(f"more than {MAX_INTERIM} interim replies", Reached.ANSWERED)
@@ -237,12 +237,12 @@ class ProxyClient(Protocol):
                 response = reader.nextHead()
             if response is None or asker is None:
                 return
-            if reader.state is wire.TUNNEL:
+            if reader.state is framing.TUNNEL:
                 self._switch(response, asker)
                 return
             self._move("head")
             body = reader.nextBody()
-            ended = reader.state is wire.ENDED
+            ended = reader.state is framing.ENDED
             if ended and not reader.trailers:
                 self._whole()
                 asker.replyReceived(response, body, True)
@@ -252,7 +252,7 @@ class ProxyClient(Protocol):
                 self._ended(asker)
         else:
             data = reader.nextBody()
-            ended = reader.state is wire.ENDED
+            ended = reader.state is framing.ENDED
             if self.state is DISCARDING:
                 self._discard(len(data), ended)
                 return
@@ -432,7 +432,7 @@ class ProxyClient(Protocol):
         reader = self._reader
         if self.state in (ASKED, REPLYING):
             try:
-                if cause is not None and reader.state is wire.UNTIL_CLOSE:
+                if cause is not None and reader.state is framing.UNTIL_CLOSE:
                     # A reset, or TLS without its farewell, is no end (RFC 9112, section 9.8).
                     raise UpstreamLost("the upstream broke off its reply", Reached.ANSWERED)
                 reader.connectionLost()
@@ -476,7 +476,7 @@ class ProxyClientFactory(Factory):
 
     noisy = False
 
-    def __init__(self, keeper: Keeper, limits: wire.Limits) -> None:
+    def __init__(self, keeper: Keeper, limits: framing.Limits) -> None:
         self._keeper = keeper
         self._limits = limits
 

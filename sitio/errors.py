@@ -92,9 +92,12 @@ class BadVersion(BadMessage):
 
 
 class MethodRefused(BadMessage):
-    """CONNECT: sitio stands before one service and opens no tunnels to others."""
+    """
+    CONNECT: sitio stands before one service and opens no tunnels to others
+    (RFC 9110, section 15.6.2).
+    """
 
-    status = 405
+    status = 501
     summary = "CONNECT is not served here."
 
 

@@ -33,7 +33,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
-from sitio import wire
+from sitio import framing, wire
 from sitio.message import Request, Response
 
 #: Where clients come from unless a test says otherwise (RFC 5737 keeps it for this).
@@ -387,22 +387,22 @@ def readReplies(data: bytes, *methods: str, closed: bool = False) -> Iterator[Re
     @raise AssertionError: the last one is not whole.
     @raise SitioError: they are malformed.
     """
-    reader = wire.ResponseReader(wire.Limits())
+    reader = wire.ResponseReader(framing.Limits())
     waiting = list(methods) or ["GET"]
     reader.receive(data)
     while reader.held:
         reader.method = waiting[0]
         response = reader.nextHead()
-        while response is not None and reader.state is wire.HEAD:
+        while response is not None and reader.state is framing.HEAD:
             response.body = b""
             yield response
             response = reader.nextHead()
         if response is None:
             raise AssertionError(f"no whole reply: {data!r}")
-        response.body = reader.takeRest() if reader.state is wire.TUNNEL else reader.nextBody()
-        if closed and reader.state is wire.UNTIL_CLOSE:
+        response.body = reader.takeRest() if reader.state is framing.TUNNEL else reader.nextBody()
+        if closed and reader.state is framing.UNTIL_CLOSE:
             reader.connectionLost()
-        if reader.state not in (wire.ENDED, wire.TUNNEL):
+        if reader.state not in (framing.ENDED, framing.TUNNEL):
             raise AssertionError(f"a reply that is not whole: {data!r}")
         yield response
         waiting = waiting[1:] or waiting
@@ -410,13 +410,13 @@ def readReplies(data: bytes, *methods: str, closed: bool = False) -> Iterator[Re
 
 def readRequests(data: bytes) -> Iterator[Request]:
     """The requests that these octets hold, bodies complete; raises as L{readReplies}."""
-    reader = wire.RequestReader(wire.Limits())
+    reader = wire.RequestReader(framing.Limits())
     reader.receive(data)
     while reader.held:
         request = reader.nextHead()
         if request is None:
             raise AssertionError(f"no whole request: {data!r}")
         request.body = reader.nextBody()
-        if reader.state is not wire.ENDED:
+        if reader.state is not framing.ENDED:
             raise AssertionError(f"a request that is not whole: {data!r}")
         yield request

@@ -30,7 +30,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sitio import wire
+from sitio import framing, wire
 from sitio.errors import BadMessage, RequestTimeout, SitioError
 from sitio.exchange import Exchange, Sidecar
 from sitio.message import Headers, Request, Response
@@ -182,7 +182,7 @@ class ProxyServer(Protocol):
         except BadMessage as error:
             self._open(request).refuse(error)
             return False
-        ended = self._reader.state is wire.ENDED
+        ended = self._reader.state is framing.ENDED
         if ended and request.body is None and not self._reader.trailers:
             request.body = body
         if self._reader.held <= self._settings.maxHead:
@@ -208,7 +208,7 @@ class ProxyServer(Protocol):
             self._lookAtPeer()
         self._last = True
         # Whatever was read of it: nobody can tell where it ends.
-        self._reader.state = wire.HEAD
+        self._reader.state = framing.HEAD
         self._open(Request(_UNREADABLE, _UNREADABLE, Headers())).refuse(error)
 
     def _lookAtPeer(self) -> None:
@@ -247,7 +247,7 @@ class ProxyServer(Protocol):
         """More has come while an exchange is under way."""
         reader = self._reader
         exchange = self._exchange
-        if reader.state is wire.ENDED or exchange is None:
+        if reader.state is framing.ENDED or exchange is None:
             self._boundHeld()
             return
         try:
@@ -259,7 +259,7 @@ class ProxyServer(Protocol):
             return
         if data:
             exchange.requestBody(data)
-        if reader.state is wire.ENDED and exchange is self._exchange:
+        if reader.state is framing.ENDED and exchange is self._exchange:
             exchange.requestEnded(reader.trailers)
 
     def _boundHeld(self) -> None:
@@ -282,7 +282,7 @@ class ProxyServer(Protocol):
         @return: how many octets of the body that was.
         """
         reader = self._reader
-        if reader.state is not wire.ENDED or self._factory.draining:
+        if reader.state is not framing.ENDED or self._factory.draining:
             self._last = True
         self._bodiless = self._method == "HEAD" or response.status in (204, 304)
         filters = response.filters
@@ -339,7 +339,7 @@ class ProxyServer(Protocol):
             self._move("next")
             self._within(DRAIN_IDLE if self._factory.draining else self._settings.idleTimeout)
             self._goOn()
-        elif self._reader.state is wire.ENDED and not self._reader.held:
+        elif self._reader.state is framing.ENDED and not self._reader.held:
             self.leave()
         else:
             # RFC 9112, section 9.6: closing while the client still sends would

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from sitio.wire import Limits
+from sitio.framing import Limits
 
 SECONDS = "seconds"
 OCTETS = "octets"

@@ -36,7 +36,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
 
-from sitio import wire
+from sitio import framing, wire
 from sitio.conversation import Conversation, nextCall
 from sitio.errors import Side
 from sitio.exchange import Exchange
@@ -386,16 +386,16 @@ def _cut(head: bytes, body: bytes, size: int | None) -> list[bytes]:
 
 def _readReply(client: Peer, method: str) -> tuple[Response | None, bool]:
     """The last reply that a client got, if any, and whether it is whole."""
-    reader = wire.ResponseReader(wire.Limits(head=1024 * 1024, fields=10_000))
+    reader = wire.ResponseReader(framing.Limits(head=1024 * 1024, fields=10_000))
     reader.method = method
     reader.receive(client.got())
     response = reader.nextHead()
-    while response is not None and reader.state is wire.HEAD:
+    while response is not None and reader.state is framing.HEAD:
         response = reader.nextHead()
     if response is not None:
         response.body = reader.nextBody()
-    untilClose = reader.state is wire.UNTIL_CLOSE and client.closed
-    return response, untilClose or reader.state in (wire.ENDED, wire.TUNNEL)
+    untilClose = reader.state is framing.UNTIL_CLOSE and client.closed
+    return response, untilClose or reader.state in (framing.ENDED, framing.TUNNEL)
 
 
 def runPolicy(policy: Any, request: Request, *replies: Response | Mishap, **how: Any) -> Outcome:

@@ -1,20 +1,10 @@
 """
-Bytes to messages and back: readers, writers and the rules of framing.
+Bytes to messages and back: the heads of requests and replies, read and written.
 
 Pure: nothing here knows a transport, a clock or another message than the one
-at hand.  The contract of a reader: L{receive<RequestReader.receive>} only
-stores; C{nextHead} gives a head or L{None} for "more bytes, please";
-C{nextBody} gives what has come of the body; once C{state} is L{ENDED} nothing
-of the next message is looked at until C{nextHead} is called again.  What is
-malformed or ambiguous raises, and the reader is of no more use.
-
-httptools parses fields.  The request line, the status line and the framing of
-bodies are read here, so that
-
-  - a message can be taken out without the next one being parsed,
-  - a head is bounded in octets and fields before anything is made of it,
-  - a body is passed on as it came, without a copy,
-  - methods unknown to llhttp pass.
+at hand.  L{framing<sitio.framing>} states the contract of a reader, and reads
+fields and bodies.  The request line and the status line are read here, so that
+methods unknown to llhttp pass.
 
 RFC 9112 is meant where a section stands without a name.
 """
@@ -25,52 +15,31 @@ import re
 from collections.abc import Iterable
 
 import httptools
-from attrs import frozen
 
 from sitio.errors import (
     BadMessage,
     BadReply,
     BadVersion,
     BodyTooLong,
-    HeadTooLong,
     MethodRefused,
     Reached,
     UpstreamLost,
 )
+from sitio.framing import (
+    ENDED,
+    FIRST,
+    HEAD,
+    SPECIAL,
+    TUNNEL,
+    UNTIL_CLOSE,
+    Fields,
+    Limits,
+    Reader,
+)
 from sitio.message import Headers, Request, Response, reasonFor
-
-Fields = list[tuple[bytes, bytes]]
-
-# States of a reader: what it expects next.
-FIRST = "the first octet of a reply"
-HEAD = "head"
-LENGTH = "the rest of a body of known length"
-CHUNK_SIZE = "the size of a chunk"
-CHUNK_DATA = "the rest of a chunk"
-CHUNK_END = "the line end after a chunk"
-TRAILERS = "trailers"
-UNTIL_CLOSE = "a body that ends with the connection"
-ENDED = "nothing: the message is whole"
-TUNNEL = "bytes of another protocol"
-
-_CHUNKED = (CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS)
-
-#: Octets in the line with a chunk's size and extensions; extensions are used by
-#: nobody, and an unbounded number of them is an attack (RFC 9112, section 7.1.1).
-MAX_CHUNK_LINE = 256
 
 #: Empty lines tolerated before a request line; one is asked for (section 2.2).
 MAX_EMPTY_LINES = 4
-
-
-@frozen
-class Limits:
-    """Octets and fields of a head (or of trailers), octets of a body or L{None}."""
-
-    head: int = 32 * 1024
-    fields: int = 100
-    body: int | None = None
-
 
 # Section 3: method, one space, target, one space, version; nothing else.  A
 # target is visible ASCII without a fragment.
@@ -81,11 +50,6 @@ _statusLine = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n"
 ).match
 _reason = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
-_bareLineFeed = re.compile(rb"(?<!\r)\n").search
-_length = re.compile(rb"[0-9]{1,18}").fullmatch
-# Section 7.1; 15 digits hold any size, and more would be an overflow elsewhere.
-_chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n").match
-_chunkStart = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?").fullmatch
 # RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
 _host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?").fullmatch
 _absolute = re.compile(rb"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
@@ -93,23 +57,6 @@ _absolute = re.compile(rb"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
 #: Methods that httptools knows by name; for any other it is told POST.
 _PARSED = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
 
-# Fields that a reader acts upon; all others pass unseen.
-_SPECIAL = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-    )
-)
 _FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
 #: Connection options that name no field to be cut, and fields without which the
 #: message would be another one: naming those in Connection cuts nothing.
@@ -120,231 +67,7 @@ def _tokens(value: bytes) -> list[bytes]:
     return [each.strip(b" \t") for each in value.lower().split(b",")]
 
 
-class _Collector:
-    """What httptools calls back: it only notes fields down."""
-
-    __slots__ = ("fields", "on_header")
-
-    def __init__(self) -> None:
-        fields: Fields = []
-        self.fields = fields
-        self.on_header = lambda name, value: fields.append((name, value))
-
-
-class _Reader:
-    """What readers of requests and of replies have in common: storage, fields, bodies."""
-
-    __slots__ = (
-        "_held",
-        "_left",
-        "_limits",
-        "_passed",
-        "_searched",
-        "keepAlive",
-        "state",
-        "trailers",
-    )
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._held: bytes | bytearray = b""
-        self._searched = 0
-        self._left = 0
-        self._passed = 0
-        #: See the states above.
-        self.state = HEAD
-        #: Whether the connection may go on after this message (section 9.3).
-        self.keepAlive = False
-        #: The trailers of the message, once it has L{ENDED}.
-        self.trailers: Fields = []
-
-    @property
-    def held(self) -> int:
-        """Octets received that no message has been made of."""
-        return len(self._held)
-
-    @property
-    def left(self) -> int | None:
-        """Octets of the body that are still to come, if that is known."""
-        return self._left if self.state is LENGTH else None
-
-    def receive(self, data: bytes) -> None:
-        """Store what came from the wire."""
-        if not self._held:
-            self._held = data
-        else:
-            if isinstance(self._held, bytes):
-                self._held = bytearray(self._held)
-            self._held += data
-
-    def takeRest(self) -> bytes:
-        """Everything that is held: the first bytes of a tunnel."""
-        rest, self._held = bytes(self._held), b""
-        return rest
-
-    def _takeHead(self, start: int = 0) -> bytes | None:
-        held = self._held
-        # Nothing is searched twice, or a head that comes octet by octet would
-        # cost seconds; three octets back, as a read may have cut the blank line.
-        at = max(start, self._searched - 3)
-        end = held.find(b"\r\n\r\n", at)
-        if end < 0:
-            if len(held) > self._limits.head:
-                raise HeadTooLong(f"a head of more than {self._limits.head} octets")
-            if _bareLineFeed(held, at):
-                raise BadMessage("a line that ends with LF alone")
-            self._searched = len(held)
-            return None
-        end += 4
-        if end > self._limits.head:
-            raise HeadTooLong(f"a head of more than {self._limits.head} octets")
-        self._searched = 0
-        if end == len(held) and start == 0:
-            self._held = b""
-            return bytes(held)
-        head = bytes(held[start:end])
-        self._held = held[end:]
-        return head
-
-    def _parse(self, parser: type, head: bytes) -> Fields:
-        collector = _Collector()
-        try:
-            parser(collector).feed_data(head)
-        except httptools.HttpParserUpgrade:
-            pass  # The head was whole; what follows it was not fed.
-        except httptools.HttpParserError as error:
-            raise BadMessage(str(error)) from error
-        if len(collector.fields) > self._limits.fields:
-            raise HeadTooLong(f"more than {self._limits.fields} fields")
-        return collector.fields
-
-    def _frame(self, coding: bytes | None, length: bytes | None, version: bytes) -> int | None:
-        """
-        The state for the body that these fields announce (section 6.3), and
-        the length if one is announced; L{None} when they say nothing.
-        """
-        if coding is not None:
-            # Anything else has been read differently by somebody (section 6.1).
-            if coding.strip(b" \t").lower() != b"chunked":
-                raise BadMessage("a Transfer-Encoding other than chunked")
-            if length is not None:
-                raise BadMessage("Content-Length beside Transfer-Encoding")
-            if version != b"1":
-                raise BadMessage("Transfer-Encoding in HTTP/1.0")
-            self.state = CHUNK_SIZE
-            return None
-        if length is not None:
-            text = length.strip(b" \t")
-            if not _length(text):
-                raise BadMessage("a Content-Length that is no number")
-            self._left = int(text)
-            self.state = LENGTH if self._left else ENDED
-            return self._left
-        return None
-
-    def _pass(self, size: int) -> None:
-        self._passed += size
-        if self._limits.body is not None and self._passed > self._limits.body:
-            raise BodyTooLong(f"a body of more than {self._limits.body} octets")
-
-    def nextBody(self) -> bytes:
-        """
-        What has come of the body and wasn't handed out; C{b""} if nothing has.
-
-        @raise BadMessage: bad chunks.
-        @raise BodyTooLong: more octets than the limit.
-        """
-        state = self.state
-        held = self._held
-        if state is ENDED or not held:
-            return b""
-        if state is LENGTH:
-            size = len(held)
-            if size <= self._left:
-                self._left -= size
-                self._held = b""
-                if not self._left:
-                    self.state = ENDED
-                return bytes(held)
-            piece = bytes(held[: self._left])
-            self._held = held[self._left :]
-            self._left = 0
-            self.state = ENDED
-            return piece
-        if state is UNTIL_CLOSE:
-            self._held = b""
-            return bytes(held)
-        if state in _CHUNKED:
-            return self._nextChunks(bytes(held))
-        return b""
-
-    def _nextChunks(self, held: bytes) -> bytes:
-        """Section 7.1: sizes, data and line ends, as far as they have come."""
-        pieces: list[bytes] = []
-        at = 0
-        while True:
-            if self.state is CHUNK_SIZE:
-                line = _chunkLine(held, at, at + MAX_CHUNK_LINE)
-                if line is None:
-                    rest = held[at : at + MAX_CHUNK_LINE]
-                    if len(rest) == MAX_CHUNK_LINE or (rest and not _chunkStart(rest)):
-                        raise BadMessage("a malformed chunk size")
-                    break
-                at = line.end()
-                self._left = int(line[1], 16)
-                self.state = CHUNK_DATA if self._left else TRAILERS
-                if self._left:
-                    self._pass(self._left)
-            elif self.state is CHUNK_DATA:
-                piece = held[at : at + self._left]
-                if not piece:
-                    break
-                pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
-                if self._left:
-                    break
-                self.state = CHUNK_END
-            elif self.state is CHUNK_END:
-                end = held[at : at + 2]
-                if not b"\r\n".startswith(end):
-                    raise BadMessage("a chunk that is longer than its size")
-                if len(end) < 2:
-                    break
-                at += 2
-                self.state = CHUNK_SIZE
-            else:
-                at = self._nextTrailers(held, at)
-                break
-        self._held = held[at:]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _nextTrailers(self, held: bytes, at: int) -> int:
-        """Section 7.1.2: fields up to an empty line; returns where they end."""
-        if held.startswith(b"\r\n", at):
-            self.state = ENDED
-            return at + 2
-        # As in _takeHead; what is held begins at the trailers once they were searched.
-        start = max(at, self._searched - 3)
-        end = held.find(b"\r\n\r\n", start) + 4
-        whole = end >= 4
-        if (end if whole else len(held)) - at > self._limits.head:
-            raise HeadTooLong(f"trailers of more than {self._limits.head} octets")
-        if not whole:
-            if _bareLineFeed(held, start):
-                raise BadMessage("a line that ends with LF alone")
-            self._searched = len(held) - at
-            return at
-        self._searched = 0
-        # Trailers are fields like any other: httptools reads them below a head of ours.
-        fields = self._parse(httptools.HttpRequestParser, b"GET / HTTP/1.1\r\n" + held[at:end])
-        # Framing and routing can't come late (RFC 9110, section 6.5.1).
-        self.trailers = [each for each in fields if each[0].lower() not in _SPECIAL]
-        self.state = ENDED
-        return end
-
-
-class RequestReader(_Reader):
+class RequestReader(Reader):
     """
     Reads what a client sends.
 
@@ -357,7 +80,7 @@ class RequestReader(_Reader):
     __slots__ = ("forwarded", "host")
 
     def __init__(self, limits: Limits) -> None:
-        _Reader.__init__(self, limits)
+        Reader.__init__(self, limits)
         self.forwarded = False
         self.host: bytes | None = None
 
@@ -414,7 +137,7 @@ class RequestReader(_Reader):
         self.forwarded = False
         for each in fields:
             name = each[0].lower()
-            if name not in _SPECIAL:
+            if name not in SPECIAL:
                 kept.append(each)
             elif name == b"host":
                 if host is not None:
@@ -492,7 +215,7 @@ class RequestReader(_Reader):
         return rest if rest[:1] == b"/" else b"/" + rest
 
 
-class ResponseReader(_Reader):
+class ResponseReader(Reader):
     """
     Reads what an upstream sends.
 
@@ -503,7 +226,7 @@ class ResponseReader(_Reader):
     __slots__ = ("_method",)
 
     def __init__(self, limits: Limits) -> None:
-        _Reader.__init__(self, limits)
+        Reader.__init__(self, limits)
         self.method = "GET"
 
     @property
@@ -549,7 +272,7 @@ class ResponseReader(_Reader):
         options: list[bytes] = []
         for each in fields:
             name = each[0].lower()
-            if name not in _SPECIAL:
+            if name not in SPECIAL:
                 kept.append(each)
             elif name == b"content-length":
                 if length is not None:
@@ -589,9 +312,9 @@ class ResponseReader(_Reader):
         return Response.fromWire(status, reason, kept, announced, upgrade)
 
     def nextBody(self) -> bytes:
-        """As L{_Reader.nextBody}; raises L{BadReply}."""
+        """As L{Reader.nextBody}; raises L{BadReply}."""
         try:
-            return _Reader.nextBody(self)
+            return Reader.nextBody(self)
         except BadMessage as error:
             raise BadReply(f"the reply has {error.detail}", Reached.ANSWERED) from error
 
@@ -681,7 +404,8 @@ def responseHead(
     parts = _head(line, response.headers.fields, length)
     if chunked:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-    if response.status == 101 and response.upgrade is not None:
+    # 426 names what to upgrade to (RFC 9110, section 15.5.22).
+    if response.status in (101, 426) and response.upgrade is not None:
         parts += (b"Connection: upgrade\r\nUpgrade: ", response.upgrade, b"\r\n")
     parts += (extra, b"\r\n")
     return b"".join(parts)

@@ -10,7 +10,7 @@ from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio import client as states, wire
+from sitio import client as states, framing
 from sitio.client import ProxyClient, ProxyClientFactory
 from sitio.errors import Reached, SitioError, UpstreamLost
 from sitio.message import Headers, Request, Response
@@ -35,7 +35,7 @@ class Heard:
     def replyBody(self, data: bytes) -> None:
         self.said.append(("body", data))
 
-    def replyEnded(self, trailers: wire.Fields) -> None:
+    def replyEnded(self, trailers: framing.Fields) -> None:
         self.said.append(("ended", trailers))
 
     def bufferGrew(self) -> None:
@@ -106,7 +106,7 @@ class ClientCase(SynchronousTestCase):
     def open(self, secure: bool = False) -> None:
         """A connection to the upstream is made."""
         self.upstream = Peer(self.clock, "192.0.2.87", secure)
-        factory = ProxyClientFactory(self.kept, wire.Limits())
+        factory = ProxyClientFactory(self.kept, framing.Limits())
         self.client = factory.buildProtocol(None)
         self.upstream.connect(self.client)
 

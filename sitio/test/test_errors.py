@@ -16,7 +16,7 @@ KINDS: dict[type[SitioError], tuple[Side, int]] = {
     errors.HeadTooLong: (Side.CLIENT, 431),
     errors.BodyTooLong: (Side.CLIENT, 413),
     errors.BadVersion: (Side.CLIENT, 505),
-    errors.MethodRefused: (Side.CLIENT, 405),
+    errors.MethodRefused: (Side.CLIENT, 501),
     errors.RequestTimeout: (Side.CLIENT, 408),
     errors.ClientGone: (Side.CLIENT, 499),
     errors.ConnectFailed: (Side.UPSTREAM, 502),

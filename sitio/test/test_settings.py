@@ -7,8 +7,8 @@ from __future__ import annotations
 from attrs import evolve, exceptions, fields
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.framing import Limits
 from sitio.settings import COUNT, OCTETS, SECONDS, Settings
-from sitio.wire import Limits
 
 
 class SettingsTests(SynchronousTestCase):

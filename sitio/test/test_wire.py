@@ -21,7 +21,7 @@ from attrs import evolve, field, frozen
 from hypothesis import HealthCheck, given, settings, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio import wire
+from sitio import framing as frames, wire
 from sitio.errors import (
     BadMessage,
     BadReply,
@@ -33,8 +33,7 @@ from sitio.errors import (
     SitioError,
     UpstreamLost,
 )
-from sitio.message import Headers, Request, Response
-from sitio.wire import (
+from sitio.framing import (
     ENDED,
     FIRST,
     HEAD,
@@ -42,13 +41,11 @@ from sitio.wire import (
     TUNNEL,
     UNTIL_CLOSE,
     Limits,
-    RequestReader,
-    ResponseReader,
 )
+from sitio.message import Headers, Request, Response
+from sitio.wire import RequestReader, ResponseReader
 
-# Nothing is kept between runs, as a failure that was found becomes a row of a table;
-# what hypothesis writes nevertheless goes to where trial runs the tests.
-os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis")
+# Nothing is kept between runs, as a failure that was found becomes a row of a table.
 _profile: dict[str, Any] = {
     "deadline": None,
     "database": None,
@@ -811,21 +808,21 @@ CUT_SHORT: list[Row] = [
      five(b"", state=LENGTH, lost=Reached.ANSWERED)),
     ("A reply without its last chunk is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n"),
-     Replied(body=b"hello", state=wire.CHUNK_SIZE, lost=Reached.ANSWERED)),
+     Replied(body=b"hello", state=frames.CHUNK_SIZE, lost=Reached.ANSWERED)),
     ("A reply without its first chunk is broken", "GET", ok(b"Transfer-Encoding: chunked"),
-     Replied(state=wire.CHUNK_SIZE, lost=Reached.ANSWERED)),
+     Replied(state=frames.CHUNK_SIZE, lost=Reached.ANSWERED)),
     ("A reply within a chunk is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"5\r\nhell"),
-     Replied(body=b"hell", state=wire.CHUNK_DATA, lost=Reached.ANSWERED)),
+     Replied(body=b"hell", state=frames.CHUNK_DATA, lost=Reached.ANSWERED)),
     ("A reply at the end of a chunk is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello"),
-     Replied(body=b"hello", state=wire.CHUNK_END, lost=Reached.ANSWERED)),
+     Replied(body=b"hello", state=frames.CHUNK_END, lost=Reached.ANSWERED)),
     ("A reply within its last line is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n"),
-     Replied(body=b"hello", state=wire.TRAILERS, lost=Reached.ANSWERED)),
+     Replied(body=b"hello", state=frames.TRAILERS, lost=Reached.ANSWERED)),
     ("A reply within its trailers is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"0\r\nA: b\r\n"),
-     Replied(state=wire.TRAILERS, lost=Reached.ANSWERED, rest=b"A: b\r\n")),
+     Replied(state=frames.TRAILERS, lost=Reached.ANSWERED, rest=b"A: b\r\n")),
 ]  # fmt: skip
 
 CONTINUE = ok(start=b"HTTP/1.1 100 Continue")
@@ -982,14 +979,14 @@ class LimitTests(SynchronousTestCase):
     def searched(self, reader: wire.RequestReader | ResponseReader, raw: bytes) -> int:
         """How many octets are searched for a bare LF when this comes octet by octet."""
         total = 0
-        search = wire._bareLineFeed
+        search = frames._bareLineFeed
 
         def counting(held: bytes, at: int) -> object:
             nonlocal total
             total += len(held) - at
             return search(held, at)
 
-        self.patch(wire, "_bareLineFeed", counting)
+        self.patch(frames, "_bareLineFeed", counting)
         for piece in octets(raw):
             reader.receive(piece)
             if reader.state in (HEAD, FIRST):
@@ -1408,6 +1405,13 @@ class WriterTests(SynchronousTestCase):
         response.reason = "10 \N{EURO SIGN}"
         self.assertEqual(wire.responseHead(response, None), b"HTTP/1.1 200 10 ?\r\n\r\n")
 
+    def test_upgradeNamed(self) -> None:
+        """What was switched to, or must be, is named in 101 and 426, and in no other reply."""
+        upgrade = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
+        for status, expected in ((101, upgrade), (426, upgrade), (200, b"")):
+            head = wire.responseHead(Response.fromWire(status, "X", [], None, b"websocket"), None)
+            self.assertEqual(head, b"HTTP/1.1 %d X\r\n%b\r\n" % (status, expected))
+
     def test_lengthInItsPlace(self) -> None:
         """A length stays where it stood, in its spelling."""
         fields = [(b"A", b"b"), (b"content-length", b"5"), (b"C", b"d")]
@@ -1483,7 +1487,7 @@ methods = st.one_of(
 targets = _bytesOf(each for each in range(0x21, 0x7F) if each != ord("#")).map(
     lambda each: b"/" + each
 )
-names = tokens.filter(lambda each: each.lower() not in wire._SPECIAL)
+names = tokens.filter(lambda each: each.lower() not in frames.SPECIAL)
 values = _bytesOf([9, *range(0x20, 0x7F), *range(0x80, 0x100)]).map(
     lambda each: each.lstrip(b" \t")
 )
