@@ -321,24 +321,23 @@ class _Budget:
 
     log = Logger()
 
-    def __init__(self, budget: float, seconds: Callable[[], float]) -> None:
+    def __init__(self, budget: float) -> None:
         self._budget = budget
-        self._seconds = seconds
-        self._began = seconds()
+        self._began = float("-inf")
         #: Good replies less failures, since then.
         self._balance = 0
         #: When failures began to prevail, or L{None}.
         self._since: float | None = None
         self._warned = False
 
-    def good(self) -> None:
+    def good(self, now: float) -> None:
         """A reply came that could be kept."""
-        self._turn()
+        self._turn(now)
         self._balance += 1
 
-    def failed(self) -> bool:
+    def failed(self, now: float) -> bool:
         """There is a failure that could be masked; whether it may be."""
-        now = self._turn()
+        self._turn(now)
         self._balance -= 1
         if self._since is None:
             self._since = now
@@ -351,8 +350,7 @@ class _Budget:
             )
         return lasted < self._budget
 
-    def _turn(self) -> float:
-        now = self._seconds()
+    def _turn(self, now: float) -> None:
         if now - self._began >= WINDOW:
             # Where as many failed, or nothing came, nothing is known to be better.
             if self._balance > 0:
@@ -360,7 +358,6 @@ class _Budget:
                 self._warned = False
             self._began = now
             self._balance = 0
-        return now
 
 
 # --- The policy
@@ -373,6 +370,7 @@ class LastGood:
 
     @ivar statuses: those of replies that are kept, that confirm or remove what
         is kept, and those that are masked.
+    @ivar seconds: a clock that never goes back.
     """
 
     buffered = True
@@ -394,7 +392,6 @@ class LastGood:
         @param masked: the statuses of failures, 400 to 599.
         @param personal: names of fields, in lower case.
         @param despite: of C{personal} and L{FORBIDDING} what forbids nothing here.
-        @param seconds: a clock that never goes back.
         """
         lifted = frozenset(each.encode() for each in despite)
         self._maxAge = maxAge
@@ -406,9 +403,9 @@ class LastGood:
         self._notKept = _NOT_KEPT - lifted
         self._notStale = _NOT_STALE - lifted
         self._asking = self._personal | _TOLD | {b"host", b"cache-control"}
-        self._seconds = seconds
+        self.seconds = seconds
         self._store = _Store(maxBytes)
-        self._budget = _Budget(budget, seconds)
+        self._budget = _Budget(budget)
 
     @property
     def size(self) -> int:
@@ -512,11 +509,12 @@ class LastGood:
     # --- Keeping
 
     def _keep(self, asked: _Asked, response: Response, fields: _Lines, body: bytes) -> None:
-        self._budget.good()
+        now = self.seconds()
+        self._budget.good(now)
         kept = self._store.find(asked)
         if kept is not None and kept.body == body and kept.fields == fields:
             # Mostly it's the same once more.
-            kept.since = self._seconds()
+            kept.since = now
             self._store.used(asked.key)
         elif len(body) > self._maxReply:
             self._supersede(asked)
@@ -560,7 +558,7 @@ class LastGood:
             return
         public, names = said
         varies = [(each, _value(asked.request.headers.fields, each)) for each in names]
-        now = self._seconds()
+        now = self.seconds()
         # A list of its own, as the one of a message may be changed.
         kept = _Kept(asked.key, status, reason, list(fields), body, public, varies, now)
         self._store.put(asked.key, kept, instead)
@@ -575,7 +573,7 @@ class LastGood:
         kept = self._store.find(asked)
         if kept is None or not kept.confirmedBy(asked.request, fields):
             return
-        self._budget.good()
+        self._budget.good(self.seconds())
         newer = [each for each in fields if each[0].lower() not in _NOT_UPDATED]
         replaced = {name.lower() for name, _ in newer} | {b"age"}
         older = [each for each in kept.fields if each[0].lower() not in replaced]
@@ -589,7 +587,8 @@ class LastGood:
         lines = asked.request.headers.fields
         if kept is None or any(name.lower() in _FOR_THE_ORIGIN for name, _ in lines):
             return None
-        age = self._seconds() - kept.since
+        now = self.seconds()
+        age = now - kept.since
         says = _directives(_value(kept.fields, b"cache-control"))
         if age > self._maxAge:
             return None
@@ -600,7 +599,7 @@ class LastGood:
         for each in (says, _directives(_value(lines, b"cache-control"))):
             if b"stale-if-error" in each and staleness > _seconds(each[b"stale-if-error"]):
                 return None
-        if not self._budget.failed():
+        if not self._budget.failed(now):
             return None
         self._store.used(asked.key)
         why = b"stale" if staleness >= 0 else b"bypass"

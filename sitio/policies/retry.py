@@ -57,27 +57,23 @@ _SAFE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 
 @define(eq=False)
 class Budget:
-    """
-    How many retries there are; see the head of this module.
+    """How many retries there are; see the head of this module."""
 
-    @ivar seconds: a clock; where it goes back, nothing is lost or won.
-    """
-
-    seconds: Callable[[], float]
-    left: float = field(default=AT_FIRST, init=False)
-    _at: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._at = self.seconds()
+    left: float = AT_FIRST
+    _at: float | None = field(default=None, init=False)
 
     def earn(self) -> None:
         """An exchange has reached the upstream."""
         self.left = min(SAVED, self.left + EARNED)
 
-    def spend(self) -> bool:
-        """Take one retry, if there is one."""
-        now = self.seconds()
-        self.left = min(SAVED, self.left + max(0.0, now - self._at) * PER_SECOND)
+    def spend(self, now: float) -> bool:
+        """
+        Take one retry, if there is one.
+
+        @param now: seconds on a clock; where it goes back, nothing is lost or won.
+        """
+        if self._at is not None:
+            self.left = min(SAVED, self.left + max(0.0, now - self._at) * PER_SECOND)
         self._at = now
         if self.left < 1:
             return False
@@ -104,10 +100,7 @@ class Retries:
     seconds: Callable[[], float] = time.time
     chance: Callable[[], float] = random
     buffered: bool = field(default=False, init=False)
-    budget: Budget = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.budget = Budget(self.seconds)
+    budget: Budget = field(factory=Budget, init=False)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Retry | None:
         """A L{Retry}, or L{None} where it's not safe, not welcome or too much."""
@@ -116,7 +109,7 @@ class Retries:
             return None
         pause = min(PATIENCE, self.after * 2**done) * (1 - self.chance() / 2)
         asked = self._retryAfter(response)
-        if asked > PATIENCE or not self.budget.spend():
+        if asked > PATIENCE or not self.budget.spend(self.seconds()):
             return None
         exchange.notes[self] = done + 1
         return Retry(max(pause, asked))

@@ -17,6 +17,7 @@ from sitio.policies.deny import (
     readings,
 )
 from sitio.test.test_errorpage import asked
+from sitio.testing import request, runPolicy
 
 
 def denied(policy: Deny, target: str, method: str = "GET", **fields: str) -> bool:
@@ -283,3 +284,15 @@ class DescriptionTests(SynchronousTestCase):
         for status in ("200", "600", "forbidden", "401", "405", "407", "", "4030"):
             with self.assertRaisesRegex(ValueError, f"status={status}: 400 to 599 are refusals"):
                 makePolicy("*", "/a", status=status)
+
+
+class SidecarTests(SynchronousTestCase):
+    """The policy within a whole sidecar."""
+
+    def test_refused(self) -> None:
+        """A request that is refused never reaches the upstream, any other does."""
+        outcome = runPolicy("deny:*:/admin/*:status=404", request("/x/%2e%2e/admin"))
+        self.assertEqual((outcome.status, outcome.attempts), (404, 0))
+        self.assertEqual(outcome.text, "404 Not Found\n")
+        outcome = runPolicy("deny:*:/admin/*", request("/public"))
+        self.assertEqual((outcome.status, outcome.attempts), (200, 1))

@@ -31,6 +31,7 @@ from sitio.policies.errorpage import (
     parseStatuses,
     prefersJSON,
 )
+from sitio.testing import refused, reply, request, runPolicy
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -433,3 +434,28 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual(makePolicy("404", "500,502-503").statuses, {404, 500, 502, 503})
         with self.assertRaisesRegex(ValueError, "needs the statuses it replaces"):
             makePolicy()
+
+
+class SidecarTests(SynchronousTestCase):
+    """The policy within a whole sidecar."""
+
+    def test_replaced(self) -> None:
+        """The client gets the page, framed anew, in place of the service's own."""
+        theirs = reply(404, text="theirs" * 1000, headers={"ETag": '"x"'})
+        outcome = runPolicy("error-page:404", request("/no?a=b"), theirs)
+        self.assertEqual((outcome.status, outcome.reason, outcome.whole), (404, "Not Found", True))
+        self.assertEqual(outcome.headers["Server"], "Sitio")
+        self.assertEqual(_Outline(outcome.body).texts["code"], "/no")
+        self.assertEqual(outcome.exchange.acted, ("error-page",))
+
+    def test_failedAttempt(self) -> None:
+        """A service that can't be reached has a page as well."""
+        outcome = runPolicy(
+            "error-page:5xx", request("/", headers={"Accept": "application/json"}), refused()
+        )
+        self.assertEqual((outcome.status, outcome.json()["error"]), (502, "Bad Gateway"))
+
+    def test_others(self) -> None:
+        """What is not named passes."""
+        self.assertEqual(runPolicy("error-page:404", request("/"), reply(410)).body, b"")
+        self.assertEqual(runPolicy("error-page:404", request("/"), reply(text="a")).text, "a")

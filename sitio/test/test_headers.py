@@ -12,6 +12,7 @@ from sitio.interfaces import IRequestPolicy, IResponsePolicy
 from sitio.message import FRAMING, Headers
 from sitio.policies.headers import Changes, FieldPolicy, makePolicy
 from sitio.test.test_errorpage import asked, replied
+from sitio.testing import reply, request, runPolicy
 
 NAMES = ["A", "a", "B", "b", "C"]
 
@@ -183,3 +184,19 @@ class DescriptionTests(SynchronousTestCase):
         for change in ("request add HOST b", "request remove Host"):
             with self.assertRaisesRegex(ValueError, "one Host, which can only be set"):
                 makePolicy(change)
+
+
+class SidecarTests(SynchronousTestCase):
+    """The policy within a whole sidecar."""
+
+    def test_both(self) -> None:
+        """One description changes what the upstream gets and what the client gets."""
+        outcome = runPolicy(
+            "headers:set X-See https\\://a.example/?b=c:remove server:request set X-Team blue",
+            request("/", headers={"X-Team": "red"}),
+            reply(headers={"Server": "x"}),
+        )
+        self.assertEqual(outcome.requests[0].headers["X-Team"], "blue")
+        self.assertEqual(outcome.headers["X-See"], "https://a.example/?b=c")
+        self.assertNotIn("Server", outcome.headers)
+        self.assertEqual(outcome.exchange.acted, ())

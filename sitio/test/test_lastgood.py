@@ -24,7 +24,9 @@ from sitio.policies.lastgood import (
     LastGood,
     makePolicy,
 )
+from sitio.settings import Settings
 from sitio.test.test_errorpage import Asked, asked, replied
+from sitio.testing import Runner, brokenOff, refused, reply, request, reset, silence
 
 #: Seconds since 1970 of C{WAS}.
 WAS = "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -379,6 +381,14 @@ class SupersededTests(LastGoodTests):
             self.reply(asked(), replied(status))
             self.assertEqual(self.failed().status, 200 if masked else 503, status)
 
+    def test_variants(self) -> None:
+        """What says otherwise drops the variant it stands for, and no other."""
+        for value in "12":
+            self.keep(("Vary", "X"), x=value)
+        self.reply(asked(x="1"), replied(404))
+        self.assertNotMasked(self.failed(x="1"))
+        self.assertMasked(self.failed(x="2"))
+
     def test_unkeepable(self) -> None:
         """A newer 200 that is private or too long drops the older one."""
         self.made(maxReply=10)
@@ -700,7 +710,7 @@ class ConditionalTests(LastGoodTests):
         """A 304 that speaks of the kept reply begins its time anew."""
         tagged = (("ETag", '"a"'), ("Last-Modified", WAS))
         dated = (("Last-Modified", WAS),)
-        for lines, said, request, confirmed in (
+        for lines, said, fields, confirmed in (
             (tagged, (("ETag", '"a"'),), {}, True),
             (tagged, (("ETag", '"b"'),), {"if_none_match": '"a"'}, False),
             (tagged, (), {"if_none_match": '"a"'}, True),
@@ -714,7 +724,7 @@ class ConditionalTests(LastGoodTests):
             ((), (), {"if_modified_since": WAS}, False),
         ):
             self.keep(*lines)
-            self.assertEqual(self.confirm(*said, **request), confirmed, (lines, said, request))
+            self.assertEqual(self.confirm(*said, **fields), confirmed, (lines, said, fields))
 
     def test_confirmedFields(self) -> None:
         """The fields of a 304 replace those kept, but for those of the body and of framing."""
@@ -847,6 +857,15 @@ class BoundTests(LastGoodTests):
         self.assertNotMasked(self.failed(target="/c"))
         for target in "/a", "/b", "/d":
             self.assertMasked(self.failed(target=target), bytes(900))
+
+    def test_variantByVariant(self) -> None:
+        """Of a target with several variants no more go than have to, the oldest first."""
+        self.made(maxBytes=3 * (REPLY_COST + 3 * LINE_COST + 1000))
+        for n in range(4):
+            self.keep(("Vary", "X"), x=str(n), body=bytes(900))
+        self.assertNotMasked(self.failed(x="0"))
+        for n in range(1, 4):
+            self.assertMasked(self.failed(x=str(n)), bytes(900))
 
     def test_tooLargeForAll(self) -> None:
         """A reply larger than all that may be held is not held."""
@@ -1056,3 +1075,88 @@ class DescriptionTests(LastGoodTests):
         """Every word that forbids can be lifted."""
         for word in FORBIDDING | PERSONAL:
             makePolicy(despite=word)
+
+
+class SidecarTests(SynchronousTestCase):
+    """The policy within a whole sidecar."""
+
+    def setUp(self) -> None:
+        self.runner = Runner("last-good:max-age=100", settings=Settings(bufferLimit=1000))
+
+    def test_failures(self) -> None:
+        """Whatever goes wrong is masked, and the true status is known."""
+        good = reply(200, text="good" * 20)
+        for pieces in (None, 7):
+            self.runner.run(request("/"), good, pieces=pieces)
+            for mishap, status in (
+                (reply(503, text="bad"), 503),
+                (refused(), 502),
+                (reset(), 502),
+                (silence(), 504),
+                (brokenOff(good), 502),
+            ):
+                outcome = self.runner.run(request("/"), mishap, pieces=pieces)
+                self.assertEqual((outcome.status, outcome.text), (200, "good" * 20), mishap)
+                self.assertEqual(outcome.exchange.upstreamStatus, status)
+                self.assertEqual(outcome.exchange.acted, ("last-good",))
+                self.assertIn(f"fwd-status={status};", outcome.headers["Cache-Status"])
+
+    def test_head(self) -> None:
+        """The mask for HEAD has no body, and the length of the one left out."""
+        self.runner.run(request("/"), reply(200, text="good"))
+        outcome = self.runner.run(request("/", "HEAD"), refused())
+        self.assertEqual((outcome.status, outcome.body), (200, b""))
+        client = self.runner.conversation.connect()
+        self.runner.conversation.refuseConnections()
+        client.sends(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = client.got().lower()
+        self.assertEqual(head.count(b"\r\ncontent-length: 4\r\n"), 1, head)
+        self.assertTrue(head.endswith(b"\r\n\r\n"))
+
+    def test_conditional(self) -> None:
+        """A conditional request that is masked gets a 304 without a body or a length."""
+        self.runner.run(request("/"), reply(200, text="good", headers={"ETag": '"a"'}))
+        outcome = self.runner.run(request("/", headers={"If-None-Match": '"a"'}), refused())
+        self.assertEqual((outcome.status, outcome.body, outcome.whole), (304, b"", True))
+
+    def test_stream(self) -> None:
+        """What comes in chunks reaches the client as it comes, and is kept all the same."""
+        conversation = self.runner.conversation
+        client = conversation.connect()
+        client.sends(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        conversation.acceptConnections()
+        upstream = conversation.upstream()
+        upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ngo\r\n")
+        self.assertTrue(client.got().endswith(b"2\r\ngo\r\n"))
+        upstream.sends(b"2\r\nod\r\n0\r\n\r\n")
+        self.assertTrue(client.got().endswith(b"2\r\nod\r\n0\r\n\r\n"))
+        upstream.closes()
+        self.assertEqual(self.runner.run(request("/"), refused()).text, "good")
+
+    def test_brokenStream(self) -> None:
+        """What comes in chunks and breaks off is not kept."""
+        conversation = self.runner.conversation
+        client = conversation.connect()
+        client.sends(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        conversation.acceptConnections()
+        upstream = conversation.upstream()
+        upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ngo\r\n")
+        upstream.closes()
+        conversation.settle()
+        self.assertTrue(client.reset or client.closed)
+        self.assertEqual(self.runner.run(request("/"), refused()).status, 502)
+
+    def test_overTheBufferLimit(self) -> None:
+        """A reply too long to be buffered passes, whole, and is not kept."""
+        long = reply(200, body=bytes(2000))
+        outcome = self.runner.run(request("/"), long, pieces=100)
+        self.assertEqual((outcome.status, outcome.body), (200, bytes(2000)))
+        self.assertEqual(self.runner.run(request("/"), refused()).status, 502)
+
+    def test_time(self) -> None:
+        """The age is told by the clock of the sidecar."""
+        self.runner.run(request("/"), reply(200, text="good"))
+        self.runner.advance(100)
+        self.assertEqual(self.runner.run(request("/"), refused()).headers["Age"], "100")
+        self.runner.advance(1)
+        self.assertEqual(self.runner.run(request("/"), refused()).status, 502)

@@ -23,6 +23,7 @@ from sitio.policies.retry import (
     makePolicy,
 )
 from sitio.test.test_errorpage import Asked, asked, replied
+from sitio.testing import refused, reply, request, reset, runPolicy
 
 
 class RetryTests(SynchronousTestCase):
@@ -160,16 +161,16 @@ class BudgetTests(SynchronousTestCase):
 
     def test_floorIsSmall(self) -> None:
         """Time alone saves up no more than traffic does."""
+        self.repeated()
         self.clock.advance(1_000_000)
         self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), SAVED)
 
     def test_clockGoesBack(self) -> None:
         """A clock that is set back takes nothing away."""
-        now = [1000.0]
-        budget = Budget(lambda: now[0])
-        now[0] = 0.0
-        self.assertTrue(budget.spend())
-        self.assertEqual(budget.left, AT_FIRST - 1)
+        budget = Budget()
+        self.assertTrue(budget.spend(1000.0))
+        self.assertTrue(budget.spend(0.0))
+        self.assertEqual(budget.left, AT_FIRST - 2)
 
 
 class DescriptionTests(SynchronousTestCase):
@@ -203,3 +204,29 @@ class DescriptionTests(SynchronousTestCase):
         ):
             with self.assertRaisesRegex(ValueError, words):
                 makePolicy(**options)
+
+
+class SidecarTests(SynchronousTestCase):
+    """The policy within a whole sidecar."""
+
+    def test_repeated(self) -> None:
+        """A failure is followed by another attempt, and the client sees the good reply only."""
+        for mishap in (reply(503), refused(), reset()):
+            outcome = runPolicy("retry", request("/"), mishap, reply(200, text="good"))
+            self.assertEqual((outcome.status, outcome.text, outcome.attempts), (200, "good", 2))
+            self.assertEqual(outcome.exchange.acted, ("retry",))
+
+    def test_inVain(self) -> None:
+        """When every attempt fails, the client gets the last failure."""
+        outcome = runPolicy("retry:times=3:after=1", request("/"), reply(502), reply(503))
+        self.assertEqual((outcome.status, outcome.attempts), (503, 4))
+
+    def test_notRepeated(self) -> None:
+        """A POST reaches the upstream once, whatever comes of it."""
+        outcome = runPolicy("retry", request("/", "POST", body=b"x"), reset(), reply(200))
+        self.assertEqual((outcome.status, outcome.attempts), (502, 1))
+
+    def test_otherStatuses(self) -> None:
+        """A status that is not named is no failure."""
+        outcome = runPolicy("retry:statuses=503", request("/"), reply(500), reply(200))
+        self.assertEqual((outcome.status, outcome.attempts), (500, 1))
