@@ -157,31 +157,43 @@ class Served:
         self._wrong = wrong
         self._posts = posts
         self._parser = Parser(lambda line: False, False)
+        # What becomes of the request that comes; whether it is whole and waits.
         self._plan = ""
+        self._answering = False
 
     def begin(self) -> None:
         """Listen to what comes."""
         self._script.dataReceived = self.dataReceived  # type: ignore[method-assign]
 
     def dataReceived(self, data: bytes) -> None:
-        """Some of a request: one at a time, as sitio has one in flight."""
+        """Some of a request, or of the next where this one was answered early."""
         self._parser.held += data
-        head, end, _ = self._parser.held.partition(b"\r\n\r\n")
-        if end and not self._plan:
-            [self._plan] = self._dice.choices([*self.PLANS], [*self.PLANS.values()])
-            method, target, _ = head.split(b"\r\n")[0].split(b" ")
-            if method == b"POST":
-                self._posts[target] += 1
-                if self._posts[target] > 1:
-                    self._wrong(f"{target!r} was sent twice")
-            if self._plan == "answer early":
-                self.answer(method, target)
+        if self._answering:
+            self._wrong(f"more than a request has come: {data[:100]!r}")
+        while not self._answering:
+            self._plan = self._plan or self._planned()
+            request = self._parser.next()
+            if request is None:
                 return
-        request = self._parser.next()
-        if request is None:
-            return
-        if self._parser.held:
-            self._wrong(f"more than a request has come: {self._parser.held[:100]!r}")
+            self._check(request)
+
+    def _planned(self) -> str:
+        """What becomes of the request of which the head has come."""
+        head, end, _ = self._parser.held.partition(b"\r\n\r\n")
+        if not end:
+            return ""
+        method, target, _ = head.split(b"\r\n")[0].split(b" ")
+        if method == b"POST":
+            self._posts[target] += 1
+            if self._posts[target] > 1:
+                self._wrong(f"{target!r} was sent twice")
+        [plan] = self._dice.choices([*self.PLANS], [*self.PLANS.values()])
+        if plan == "answer early":
+            self._answer(plan, method, target)
+        return plan
+
+    def _check(self, request: tuple[bytes, dict[bytes, bytes], bytes]) -> None:
+        """A request has come whole, which must be that of one client."""
         line, fields, body = request
         method, target, _ = line.split(b" ")
         mark = markOf(target)
@@ -189,12 +201,16 @@ class Served:
             self._wrong(f"the body of {target!r} is another's")
         if fields[b"x-mark"] != mark:
             self._wrong(f"the fields of {target!r} are another's")
-        reactor.callLater(self._dice.choice((0, 0, 0.001, 0.003)), self.answer, method, target)
+        plan, self._plan = self._plan, ""
+        if plan != "answer early":
+            self._answering = True
+            delay = self._dice.choice((0, 0, 0.001, 0.003))
+            reactor.callLater(delay, self._answer, plan, method, target)
 
-    def answer(self, method: bytes, target: bytes) -> None:
+    def _answer(self, plan: str, method: bytes, target: bytes) -> None:
         """Do with this request as was planned."""
         script, dice = self._script, self._dice
-        plan, self._plan = self._plan, ""
+        self._answering = False
         if script.got.ended:
             return
         if plan == "close":
@@ -223,7 +239,7 @@ class Served:
             reactor.callLater(dice.choice((0, 0.002)), script.transport.abortConnection)
             return
         script.send(reply)
-        if plan in ("answer to the close", "answer and close", "answer early"):
+        if plan in ("answer to the close", "answer and close"):
             script.transport.loseConnection()
 
 
@@ -432,15 +448,13 @@ class SoakTests(LoopbackTestCase):
                 tally["connections"] += 1
                 await Asker(name, dice, self.wrong, tally).run(client, numbers[name])
 
-        await gatherResults(
-            [
-                Deferred.fromCoroutine(keepAsking(name))
-                for name in NAMES
-                for _ in range(CONNECTIONS)
-            ],
-            consumeErrors=True,
-        )
-        self.assertEqual(self.mistakes, [], f"SITIO_SOAK_SEED={SEED}")
+        asking = [
+            Deferred.fromCoroutine(keepAsking(name)) for name in NAMES for _ in range(CONNECTIONS)
+        ]
+        try:
+            await gatherResults(asking, consumeErrors=True)
+        finally:
+            self.assertEqual(self.mistakes, [], f"SITIO_SOAK_SEED={SEED}")
 
         await service.stopService()
         self.assertEqual(service.factory.connections, 0)
