@@ -467,6 +467,9 @@ class ProxyServer(Protocol):
                 self._exchange.clientEndedTunnel()
         elif self.state is EXCHANGE:
             self.abort()
+            # At once: what else comes in this turn must not be written any more.
+            if self._exchange is not None:
+                self._exchange.clientGone()
         else:
             self.leave()
 

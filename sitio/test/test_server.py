@@ -198,3 +198,25 @@ class Closing(ServerCase):
         self.sidecar.advance(LINGER + 0.5)
         self.assertTrue(self.client.closed)
         self.sidecar.assertQuiet()
+
+
+class Leaving(ServerCase):
+    """A client that goes away."""
+
+    def test_goneBeforeAFailure(self) -> None:
+        """
+        A client that has gone is counted so, and told nothing, though the upstream
+        fails in the same instant.
+        """
+        self.open()
+        self.sidecar.holdConnections()
+        self.client.sends(GET)
+        protocol: Any = self.client.transport.protocol
+        protocol.readConnectionLost()
+        if self.sidecar.endpoint.pending:
+            self.sidecar.endpoint.refuse()
+        self.sidecar.settle()
+        self.assertEqual([each.status for each in self.sidecar.exchanges], [499])
+        self.assertEqual(self.client.got(), b"")
+        self.assertTrue(self.client.reset)
+        self.sidecar.assertQuiet()
