@@ -50,12 +50,15 @@ from twisted.web.server import NOT_DONE_YET, Site
 from twisted.web.static import Data, File
 from zope.interface import implementer
 
+from sitio import onFinish
+from sitio.errors import Side
 from sitio.service import BACKLOG, SidecarService
 from sitio.settings import Settings
 from sitio.test.loopback import (
     LOCALHOST,
     LoopbackTestCase,
     Process,
+    Upstream,
     reactor,
 )
 
@@ -629,6 +632,68 @@ class TLSTests(IntegrationTestCase):
         response = await self.treq.get(f"http://{LOCALHOST}:{portOf(service)}/echo")
         self.assertEqual(response.code, 502)
         self.assertNotIn(b"localhost", await response.content())
+
+
+# --- Clients that go away
+
+
+class GoneTests(IntegrationTestCase):
+    """A client that goes away lets go of the service at once, and that is its own affair."""
+
+    #: Seconds in which the service must have noticed.
+    AT_ONCE = 0.1
+
+    async def gone(self, how: str, request: bytes, part: bytes = b"") -> tuple[float, int]:
+        """
+        Have a client go away in this manner, when the service has got its request
+        and replied this much.
+
+        @return: after how many seconds the service was let go of, and what the
+            exchange was counted as.
+        """
+        ended: list[Any] = []
+        upstream = Upstream()
+        port = self.inFront(await self.listen(upstream), onFinish(ended.append))
+        client = await self.connect(port, request)
+        asked = await upstream.connection()
+        await asked.got.saw(b"\r\n\r\n")
+        if part:
+            asked.send(part)
+            await client.got.saw(part[-5:] + b"$")
+        began = reactor.seconds()
+        getattr(client.transport, how)()
+        await asked.got.over()
+        took: float = reactor.seconds() - began
+        [exchange] = ended
+        self.assertEqual(exchange.failure.side, Side.CLIENT)
+        return took, exchange.status
+
+    async def assertGone(self, request: bytes, part: bytes = b"") -> None:
+        """However it goes away: at once, and as 499."""
+        for how in ("abortConnection", "loseConnection"):
+            # The best of some: the machine may have other things to do.
+            found = [await self.gone(how, request, part) for _ in range(3)]
+            self.assertLess(min(took for took, _ in found), self.AT_ONCE)
+            self.assertEqual({status for _, status in found}, {499})
+
+    async def test_beforeReply(self) -> None:
+        """While it waits for the reply."""
+        await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+
+    async def test_withinReply(self) -> None:
+        """While it gets the reply."""
+        await self.assertGone(
+            b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n01234",
+        )
+
+    async def test_withinRequest(self) -> None:
+        """While it sends its request."""
+        await self.assertGone(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\n\r\n01")
+
+    async def test_withRequestsBehind(self) -> None:
+        """While requests of its own wait behind the one that is under way."""
+        await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * 3)
 
 
 # --- WebSocket
