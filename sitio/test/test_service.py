@@ -527,7 +527,7 @@ class StartTests(SidecarTestCase):
 
     def test_noPolicy(self) -> None:
         """What is no policy is refused when the sidecar is made."""
-        why = self.assertRaises(ValueError, self.sidecar, "error-page:404")
+        why = self.assertRaises(ValueError, self.sidecar, object())
         self.assertIn("is no policy", str(why))
 
 
