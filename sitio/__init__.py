@@ -5,7 +5,7 @@ The rooms, in the order in which a request meets them:
 
   - C{server}: a client's connection; reads requests, writes replies.
   - C{exchange}: one request's whole life; the only room that knows both halves.
-  - C{policy}: finds, orders and runs policies; contains their failures.
+  - C{policy}: orders and runs policies; contains their failures.
   - C{pool}, C{client}: connections to the upstream, one request in flight on each.
   - C{stats}: figures, and the line every two seconds.
 
@@ -30,8 +30,8 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
+from sitio.making import onFinish, onReply, onRequest
 from sitio.message import Headers, Request, Response, Retry
-from sitio.policy import onFinish, onReply, onRequest
 
 __version__ = "0.1.0"
 

@@ -29,6 +29,7 @@ from zope.interface import implementer
 from sitio import framing, wire
 from sitio.errors import BadReply, Reached, SitioError, UpstreamLost
 from sitio.message import Request, Response
+from sitio.states import Stateful
 from sitio.sweep import NEVER
 
 IDLE = "idle"  # in the pool, nothing in flight
@@ -38,7 +39,7 @@ DISCARDING = "discarding"  # the rest of a reply that nobody wants comes in
 TUNNEL = "tunnel"  # bytes of another protocol, both ways
 CLOSED = "closed"  # let go of
 
-_MOVES = {
+_MOVES: dict[tuple[str, str], str] = {
     (IDLE, "ask"): ASKED,
     (ASKED, "head"): REPLYING,
     (ASKED, "switch"): TUNNEL,
@@ -116,12 +117,8 @@ class Keeper(Typing):
         """Its transport is closed; told once, after C{lost}."""
 
 
-class IllegalMove(Exception):
-    """An event in a state that does not know it: a mistake in sitio."""
-
-
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class ProxyClient(Protocol):
+class ProxyClient(Stateful, Protocol):
     """
     One connection to the upstream.
 
@@ -129,6 +126,8 @@ class ProxyClient(Protocol):
         connection, which may have been closed while the request went out.
     @ivar deadline: until when it may be idle; the sweep's.
     """
+
+    moves = _MOVES
 
     # An ITCPTransport that can be paused, or what TLS makes of one.
     transport: Any
@@ -150,12 +149,6 @@ class ProxyClient(Protocol):
         self._buffer: list[bytes] | None = None
         self._bufferLeft = 0
         self._discardLeft = 0
-
-    def _move(self, event: str) -> None:
-        try:
-            self.state = _MOVES[self.state, event]
-        except KeyError:
-            raise IllegalMove(f"{event} while {self.state}") from None
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
@@ -356,12 +349,7 @@ class ProxyClient(Protocol):
         self._asker = None
         self._buffer = None
         left = self._reader.left
-        if (
-            self.state is REPLYING
-            and self._requestEnded
-            and self._reader.keepAlive
-            and (left is None or left <= MAX_DISCARD)
-        ):
+        if self.state is REPLYING and self._requestEnded and (left is None or left <= MAX_DISCARD):
             self._discardLeft = MAX_DISCARD
             self._move("discard")
             self._keeper.discarding(self)

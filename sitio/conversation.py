@@ -16,8 +16,9 @@ from twisted.internet.task import Clock
 
 from sitio.errors import SitioError
 from sitio.exchange import Exchange, Sidecar
+from sitio.making import named
 from sitio.memory import CLIENT_ADDRESS, MemoryEndpoint, Peer
-from sitio.policy import Chain, loadPolicies
+from sitio.policy import Chain
 from sitio.pool import UpstreamPool
 from sitio.server import ProxyServerFactory
 from sitio.settings import Settings
@@ -187,18 +188,3 @@ class Conversation:
 def nextCall(clock: Clock) -> float | None:
     """When the next delayed call of a clock is due, or L{None} for never."""
     return min((each.getTime() for each in clock.getDelayedCalls()), default=None)
-
-
-def named(policies: Any) -> list[tuple[str, Any]]:
-    """
-    Names and policies of what is given: a policy, a description such as
-    C{error-page:404}, a pair of a name and a policy, or a list of these.
-    """
-    if isinstance(policies, str):
-        return loadPolicies(policies)
-    if isinstance(policies, tuple) and len(policies) == 2 and isinstance(policies[0], str):
-        return [policies]
-    if isinstance(policies, list | tuple):
-        return [each for some in policies for each in named(some)]
-    function = getattr(policies, "function", policies)
-    return [(getattr(function, "__name__", None) or type(policies).__name__, policies)]

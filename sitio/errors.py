@@ -172,6 +172,13 @@ class Stalled(SitioError):
     summary = "The transfer stalled."
 
 
+class Stopped(SitioError):
+    """sitio was told to stop, and the grace is over."""
+
+    status = 503
+    summary = "sitio stopped before this exchange had ended."
+
+
 class PolicyFailed(SitioError):
     """A request policy raised: the request is not let in."""
 
@@ -186,7 +193,11 @@ def asReply(error: SitioError) -> Response:
     L{Response.failure} is set, so that response policies can tell a failed
     attempt from a reply of the upstream with the same status.
     """
-    response = Response(error.status, text=f"{error.status} {error.summary}\n")
+    summary = error.summary
+    if isinstance(error, BadMessage) and error.detail != summary:
+        # A client is told what it did wrong; of the upstream it is told nothing.
+        summary = f"{summary[:-1]}: {error.detail}."
+    response = Response(error.status, text=f"{error.status} {summary}\n")
     if not response.reason:
         response.reason = "Client Closed Request" if error.status == 499 else "Error"
     response.headers.add("Server", "sitio")

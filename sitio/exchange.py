@@ -32,6 +32,7 @@ from sitio.errors import (
     RequestTimeout,
     SitioError,
     Stalled,
+    Stopped,
     UpstreamTimeout,
     asReply,
 )
@@ -789,6 +790,10 @@ class Exchange:
             self.failure = ClientGone("the client closed before its reply was whole")
             self.status = 499
             self._end()
+
+    def stopped(self) -> None:
+        """sitio does not wait for this any longer: not the client's doing."""
+        self._abort(Stopped("sitio stopped before this exchange had ended"))
 
     def timedOut(self) -> None:
         """What had to happen in time has not."""

@@ -174,7 +174,7 @@ class Reader:
         except httptools.HttpParserUpgrade:
             pass  # The head was whole; what follows it was not fed.
         except httptools.HttpParserError as error:
-            raise BadMessage(str(error)) from error
+            raise BadMessage(f"a field that can't be read ({error})") from error
         if len(collector.fields) > self._limits.fields:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
         return collector.fields

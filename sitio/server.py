@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IHalfCloseableProtocol,
+    IProtocolNegotiationFactory,
     IPushProducer,
     ISSLTransport,
 )
@@ -35,6 +36,7 @@ from sitio.errors import BadMessage, RequestTimeout, SitioError
 from sitio.exchange import Exchange, Sidecar
 from sitio.message import Headers, Request, Response
 from sitio.settings import DRAIN_IDLE, LINGER
+from sitio.states import Stateful
 from sitio.sweep import NEVER, Sweep
 
 IDLE = "idle"  # nothing has come of a next request
@@ -45,7 +47,7 @@ LINGERING = "lingering"  # the last reply is out, the rest of its request is dro
 CLOSING = "closing"  # what was written leaves, then the connection closes
 CLOSED = "closed"  # it has
 
-_MOVES = {
+_MOVES: dict[tuple[str, str], str] = {
     (IDLE, "data"): HEAD,
     (IDLE, "request"): EXCHANGE,
     (HEAD, "request"): EXCHANGE,
@@ -60,12 +62,8 @@ _MOVES = {
 _UNREADABLE = "-"
 
 
-class IllegalMove(Exception):
-    """An event in a state that does not know it: a mistake in sitio."""
-
-
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class ProxyServer(Protocol):
+class ProxyServer(Stateful, Protocol):
     """
     One connection of a client.
 
@@ -73,6 +71,8 @@ class ProxyServer(Protocol):
     @ivar clientAddress: the client's address without its port.
     @ivar secure: whether it came by TLS.
     """
+
+    moves = _MOVES
 
     # An ITCPTransport that can be paused, or what TLS makes of one.
     transport: Any
@@ -100,12 +100,6 @@ class ProxyServer(Protocol):
         self._reading = True
         # Whether requests are being begun, further down the stack.
         self._beginning = False
-
-    def _move(self, event: str) -> None:
-        try:
-            self.state = _MOVES[self.state, event]
-        except KeyError:
-            raise IllegalMove(f"{event} while {self.state}") from None
 
     def _within(self, seconds: float) -> None:
         self.deadline = self._sidecar.clock.seconds() + seconds
@@ -446,6 +440,12 @@ class ProxyServer(Protocol):
             self._move("close")
         self.transport.abortConnection()
 
+    def stop(self) -> None:
+        """End now."""
+        if self._exchange is not None:
+            self._exchange.stopped()
+        self.abort()
+
     def drain(self) -> None:
         """End soon: after the exchange under way, or a moment for one on its way."""
         if self.state is IDLE:
@@ -477,6 +477,7 @@ class ProxyServer(Protocol):
         """Our own half has been closed: nothing is left to do."""
 
 
+@implementer(IProtocolNegotiationFactory)
 class ProxyServerFactory(Factory):
     """
     The client connections of one sidecar.
@@ -495,6 +496,10 @@ class ProxyServerFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> ProxyServer:
         return ProxyServer(self)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What is spoken here, for clients that offer a choice with TLS (RFC 7301)."""
+        return [b"http/1.1"]
 
     @property
     def connections(self) -> int:
@@ -535,9 +540,9 @@ class ProxyServerFactory(Factory):
         return drained
 
     def abort(self) -> None:
-        """Break what is left."""
+        """Break what is left: the grace is over."""
         for server in list(self._open):
-            server.abort()
+            server.stop()
 
     def _checkDrained(self) -> None:
         if not self._open:

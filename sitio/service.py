@@ -27,7 +27,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from sitio.exchange import Sidecar
-from sitio.policy import Chain, loadPolicies, makers
+from sitio.making import loadPolicies, makers, named
+from sitio.policy import Chain
 from sitio.pool import UpstreamPool
 from sitio.server import ProxyServerFactory
 from sitio.settings import Settings
@@ -213,7 +214,7 @@ class SidecarService(MultiService):
         @param reactor: the clock.
         @param listen: where clients come.
         @param upstream: the service behind.
-        @param policies: policies, or pairs of a name and a policy, in order.
+        @param policies: in order, as L{named<sitio.making.named>} takes them.
         @param settings: limits and timeouts.
         @param statsInterval: seconds between two lines of figures, 0 for none.
         @param host: Host for requests of HTTP/1.0 that come without.
@@ -221,7 +222,6 @@ class SidecarService(MultiService):
         """
         MultiService.__init__(self)
         settings = settings or Settings()
-        named = [each if isinstance(each, tuple) else (_nameOf(each), each) for each in policies]
         self.stats = Stats(reactor, statsInterval)
         self.port: IListeningPort | None = None
         self._listening: Deferred[None] | None = None
@@ -232,7 +232,9 @@ class SidecarService(MultiService):
             clock=reactor,
             pool=UpstreamPool(reactor, upstream, settings, sweep),
             chain=Chain(
-                [*named, ("stats", self.stats)], clock=reactor, timeout=settings.policyTimeout
+                [*named(policies), ("stats", self.stats)],
+                clock=reactor,
+                timeout=settings.policyTimeout,
             ),
             settings=settings,
             host=host,
@@ -307,11 +309,6 @@ class SidecarService(MultiService):
             connections=self.factory.connections,
         )
         self.factory.abort()
-
-
-def _nameOf(policy: Any) -> str:
-    function = getattr(policy, "function", policy)
-    return getattr(function, "__name__", None) or type(policy).__name__
 
 
 def _readable(address: Any) -> str:

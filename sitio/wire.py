@@ -109,7 +109,7 @@ class RequestReader(Reader):
             raise BadMessage("a malformed request line")
         method, target, minor = line.groups()
         if method == b"CONNECT":
-            raise MethodRefused("CONNECT")
+            raise MethodRefused("the method CONNECT")
         toParse = head if method in _PARSED else b"POST" + head[len(method) :]
         fields = self._parse(httptools.HttpRequestParser, toParse)
         return self._request(method, target, minor, fields)

@@ -26,6 +26,7 @@ KINDS: dict[type[SitioError], tuple[Side, int]] = {
     errors.UpstreamTimeout: (Side.UPSTREAM, 504),
     errors.PoolExhausted: (Side.SITIO, 503),
     errors.Stalled: (Side.SITIO, 504),
+    errors.Stopped: (Side.SITIO, 503),
     errors.PolicyFailed: (Side.SITIO, 500),
 }
 
@@ -95,11 +96,14 @@ class AsReplyTests(SynchronousTestCase):
         for kind, (_, status) in KINDS.items():
             error = kind("detail", Reached.SENT)
             reply = asReply(error)
+            said = kind.summary
+            if issubclass(kind, errors.BadMessage):
+                said = f"{said[:-1]}: detail."
             self.assertEqual(
                 (reply.status, reply.body, list(reply.headers)),
                 (
                     status,
-                    f"{status} {kind.summary}\n".encode(),
+                    f"{status} {said}\n".encode(),
                     [("Content-Type", "text/plain; charset=utf-8"), ("Server", "sitio")],
                 ),
             )
@@ -107,9 +111,13 @@ class AsReplyTests(SynchronousTestCase):
             self.assertIdentical(reply.failure, error)
 
     def test_clientLearnsNoAddress(self) -> None:
-        """Neither detail nor cause reach the client: they name hosts, files and policies."""
+        """
+        No cause reaches the client, nor a detail, unless it is of its own request:
+        they name hosts, files and policies.
+        """
         for kind in KINDS:
-            reply = asReply(kind("at 10.0.0.1:8087", cause=OSError("/run/secret.sock")))
+            detail = "" if issubclass(kind, errors.BadMessage) else "at 10.0.0.1:8087"
+            reply = asReply(kind(detail, cause=OSError("/run/secret.sock")))
             told = repr((reply.status, reply.reason, list(reply.headers), reply.body))
             for word in ("10.0.0.1", "8087", "secret"):
                 self.assertNotIn(word, told)

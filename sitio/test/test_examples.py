@@ -24,7 +24,7 @@ from twisted.web.server import NOT_DONE_YET
 
 import sitio
 from sitio import Response, onReply
-from sitio.policy import loadPolicies
+from sitio.making import loadPolicies
 from sitio.test.loopback import LISTENS, LOCALHOST, TWISTD, LoopbackTestCase, reactor
 from sitio.testing import Runner, refused, reply, request, runPolicy
 
@@ -332,7 +332,7 @@ class PackagedTests(SynchronousTestCase):
         )
         self.assertEqual(self.python("-c", script), "200\n503 0 9\n200\n")
         wrong = (
-            "from sitio.policy import loadPolicies\n"
+            "from sitio.making import loadPolicies\n"
             "try: loadPolicies('maintenance:file=stop:retry-after=soon')\n"
             "except ValueError as error: print(error)\n"
         )

@@ -23,16 +23,18 @@ ROWS: dict[str, set[str]] = {
     "interfaces": set(),
     "message": set(),
     "sweep": set(),
+    "states": set(),
     "demo": set(),
     "errors": {"message"},
     "framing": {"errors"},
     "wire": {"framing", "message", "errors"},
     "settings": {"framing"},
-    "policy": {"interfaces", "message", "errors"},
-    "client": {"framing", "wire", "message", "errors", "sweep", "settings"},
+    "making": {"interfaces", "message"},
+    "policy": {"interfaces", "message", "errors", "making"},
+    "client": {"framing", "states", "wire", "message", "errors", "sweep", "settings"},
     "pool": {"client", "errors", "sweep", "settings"},
     "exchange": {"interfaces", "policy", "message", "errors", "sweep", "settings"},
-    "server": {"framing", "wire", "exchange", "message", "errors", "sweep", "settings"},
+    "server": {"framing", "states", "wire", "exchange", "message", "errors", "sweep", "settings"},
     "figures": set(),
     "stats": {"figures", "interfaces"},
     "admin": {"figures", "stats"},
@@ -40,6 +42,7 @@ ROWS: dict[str, set[str]] = {
     "conversation": {
         "memory",
         "exchange",
+        "making",
         "policy",
         "pool",
         "server",
@@ -50,7 +53,7 @@ ROWS: dict[str, set[str]] = {
     "policies": {"interfaces"},
     "policies.*": {"interfaces", "message"},
     "uvreactor": set(),
-    "": {"interfaces", "message", "policy"},
+    "": {"interfaces", "message", "making"},
 }
 
 #: Those that may import every other room but these.
@@ -89,7 +92,6 @@ LONG: dict[str, tuple[int, str]] = {
     "sitio.server": (550, "a table of states and its moves, flow control on both sides of it"),
     "sitio.wire.RequestReader._request": (65, "the checks of a head in order, a branch for each"),
     "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),
-    "sitio.policy": (550, "half of it turns descriptions and functions into policies"),
     "sitio.policies.lastgood": (700, "what may be kept and used, rule by rule of RFC 9111"),
 }
 
