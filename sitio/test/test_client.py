@@ -133,6 +133,21 @@ class EndOfBodies(ClientCase):
         self.assertEqual(self.kept.said, ["discarding", "released"])
         self.assertIs(self.client.state, states.IDLE)
 
+    def test_unwantedReplyOfAClosingUpstream(self) -> None:
+        """
+        A short rest that nobody wants is read from an upstream that closes behind
+        it as well: a reset would be an error in its log for each replaced reply.
+        """
+        self.ask()
+        self.upstream.sends(b"HTTP/1.0 404 Not Found\r\nContent-Length: 9\r\n\r\n")
+        self.client.leave()
+        self.assertFalse(self.upstream.reset)
+        self.upstream.sends(b"not here\n")
+        self.settle()
+        self.assertTrue(self.upstream.closed)
+        self.assertFalse(self.upstream.reset)
+        self.assertEqual(self.kept.said[:2], ["discarding", "lost"])
+
     def test_untilClose(self) -> None:
         """A reply without framing ends where the upstream closes in order."""
         self.ask()

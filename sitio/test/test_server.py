@@ -6,8 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
+from sitio import onFinish
+from sitio.errors import Stopped
 from sitio.memory import TRANSPORT_BUFFER
 from sitio.settings import DRAIN_IDLE, LINGER, Settings
 from sitio.testing import HALF_CLOSED, OPEN, Conversation, Peer
@@ -108,13 +112,14 @@ class Refusals(ServerCase):
             head = b"POST / HTTP/%b\r\nHost: h\r\n%b\r\n\r\n" % (version, field)
             self.client.sends(head)
             self.client.sends(b"a body, ", b"the rest of it")
+            reply, said = self.client.got().split(b"\r\n\r\n")
             self.assertEqual(
-                self.client.got(),
+                reply,
                 b"HTTP/1.1 400 Bad Request\r\n"
                 b"Content-Type: text/plain; charset=utf-8\r\nServer: sitio\r\n"
-                b"Content-Length: 30\r\nConnection: close\r\n\r\n"
-                b"400 The request is malformed.\n",
+                b"Content-Length: %d\r\nConnection: close" % len(said),
             )
+            self.assertRegex(said, rb"^400 The request is malformed: [^\n]+\.\n$")
             self.assertIs(self.client.state, HALF_CLOSED)
             self.sidecar.advance(LINGER + 0.5)
             self.assertTrue(self.client.closed)
@@ -144,6 +149,31 @@ class Draining(ServerCase):
         self.sidecar.settle()
         self.successResultOf(drained)
         self.assertTrue(self.client.reset)
+
+    def test_graceIsNotTheClientsDoing(self) -> None:
+        """What sitio breaks off is told as its own failure, not as a client that left."""
+        ended: list[Any] = []
+        self.open(onFinish(ended.append))
+        self.client.sends(GET)
+        self.answer(b"")
+        drained = self.sidecar.factory.drain()
+        self.sidecar.factory.abort()
+        self.sidecar.settle()
+        self.successResultOf(drained)
+        [exchange] = ended
+        self.assertIsInstance(exchange.failure, Stopped)
+        self.assertIs(exchange.status, None)
+
+
+class Negotiating(ServerCase):
+    """What is said to clients that offer a choice with TLS."""
+
+    def test_protocols(self) -> None:
+        """HTTP/1.1 is offered, or those that name it would be turned away (RFC 7301)."""
+        self.open()
+        factory = self.sidecar.factory
+        self.assertTrue(verifyObject(IProtocolNegotiationFactory, factory))
+        self.assertEqual(factory.acceptableProtocols(), [b"http/1.1"])
 
 
 class Closing(ServerCase):
