@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import client, server
@@ -11,7 +13,7 @@ from sitio.states import IllegalMove, Stateful
 class Door(Stateful):
     """Open or shut."""
 
-    moves = {("open", "push"): "shut"}
+    moves: ClassVar = {("open", "push"): "shut"}
 
     def __init__(self) -> None:
         self.state = "open"
