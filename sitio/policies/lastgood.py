@@ -57,7 +57,7 @@ import time
 from calendar import timegm
 from collections import OrderedDict
 from collections.abc import Callable, Container
-from email.utils import parsedate_tz
+from email.utils import parsedate
 from functools import lru_cache
 
 from attrs import define, field
@@ -178,10 +178,10 @@ def _seconds(value: bytes | None) -> int:
 
 
 def _date(value: bytes | None) -> int | None:
-    """The seconds since 1970 of an HTTP-date in any of its forms, else L{None}."""
-    parsed = parsedate_tz((value or b"").decode("latin-1"))
+    """The seconds since 1970 of an HTTP-date in any of its forms, which are GMT, else L{None}."""
+    parsed = parsedate((value or b"").decode("latin-1"))
     try:
-        return None if parsed is None else timegm((*parsed[:6], 0, 0, 0)) - (parsed[9] or 0)
+        return None if parsed is None else timegm(parsed)
     except (ValueError, OverflowError):
         return None
 

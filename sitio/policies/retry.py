@@ -29,7 +29,7 @@ import re
 import time
 from calendar import timegm
 from collections.abc import Callable, Container
-from email.utils import parsedate_tz
+from email.utils import parsedate
 from random import random
 
 from attrs import define, field
@@ -125,10 +125,9 @@ class Retries:
         if re.fullmatch("[0-9]+", text):
             return int(text[:9])
         try:
-            parsed = parsedate_tz(text)
-            if parsed is None:
-                return 0
-            return max(0, timegm((*parsed[:6], 0, 0, 0)) - (parsed[9] or 0) - self.seconds())
+            # All forms of an HTTP-date are GMT.
+            parsed = parsedate(text)
+            return 0 if parsed is None else max(0, timegm(parsed) - self.seconds())
         except (ValueError, OverflowError):
             return 0
 

@@ -162,6 +162,13 @@ class SpellingTests(SynchronousTestCase):
         self.assertTrue(denied(makePolicy("*", "/a/admin"), "/a//../admin"))
         self.assertTrue(denied(makePolicy("*", "/admin"), "/a//../admin"))
 
+    def test_folder(self) -> None:
+        """A detour that ends in a folder is that folder."""
+        policy = makePolicy("*", "/x/")
+        for target in ("/x/", "/x/.", "/x/y/..", "/x/y/%2e%2e"):
+            self.assertTrue(denied(policy, target), target)
+        self.assertFalse(denied(policy, "/x"))
+
     def test_others(self) -> None:
         """Odd paths that no rule speaks of pass."""
         for target in (

@@ -301,6 +301,7 @@ class AcceptTests(SynchronousTestCase):
             ("application/json;q=0, */*", False),
             ("text/html;q=0, */*", True),
             ("application/json;q=0, text/html;q=0", False),
+            ("application/json;q=0, */*;q=0", False),
             ("application/json;q=2, text/html;q=0.5", False),
             ("application/json;q=nan, text/html;q=0.1", False),
             ("image/png", False),

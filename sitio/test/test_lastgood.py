@@ -5,6 +5,7 @@ Promises of L{sitio.policies.lastgood}.
 from __future__ import annotations
 
 import tracemalloc
+from inspect import getclosurevars
 from typing import Any
 
 from hypothesis import given, strategies as st
@@ -383,9 +384,11 @@ class SupersededTests(LastGoodTests):
 
     def test_variants(self) -> None:
         """What says otherwise drops the variant it stands for, and no other."""
-        for value in "12":
-            self.keep(("Vary", "X"), x=value)
+        self.keep(("Vary", "X"), x="2")
+        size = self.policy.size
+        self.keep(("Vary", "X"), x="1")
         self.reply(asked(x="1"), replied(404))
+        self.assertEqual(self.policy.size, size)
         self.assertNotMasked(self.failed(x="1"))
         self.assertMasked(self.failed(x="2"))
 
@@ -493,6 +496,10 @@ class VaryTests(LastGoodTests):
         self.assertNotMasked(self.failed(x="0"))
         for n in range(1, MAX_VARIANTS + 1):
             self.assertMasked(self.failed(x=str(n)))
+        whole = self.policy.size
+        self.made()
+        self.keep(("Vary", "X"), x="0")
+        self.assertEqual(whole, MAX_VARIANTS * self.policy.size)
 
 
 class AgeTests(LastGoodTests):
@@ -820,6 +827,18 @@ class StreamTests(LastGoodTests):
         self.stream(b"123", b"45", b"")
         self.assertNotMasked(self.failed())
 
+    def test_tooLongIsLetGo(self) -> None:
+        """What turns out too long to be kept is not held while the rest of it passes."""
+        self.made(maxReply=4)
+        response = self.stream(b"1234")
+        assert response.filters is not None
+        collect = response.filters[0][0]
+        held = getclosurevars(collect).nonlocals["held"]
+        self.assertEqual(held, b"1234")
+        for piece in (b"5", b"678", b"9"):
+            collect(piece)
+            self.assertEqual(held, b"")
+
     def test_asItWas(self) -> None:
         """Fields that later policies add are not kept with it."""
         response = self.stream(b"good")
@@ -857,6 +876,10 @@ class BoundTests(LastGoodTests):
         self.assertNotMasked(self.failed(target="/c"))
         for target in "/a", "/b", "/d":
             self.assertMasked(self.failed(target=target), bytes(900))
+        self.keep(target="/a", body=b"other")
+        self.keep(target="/e", body=bytes(900))
+        self.assertNotMasked(self.failed(target="/b"))
+        self.assertMasked(self.failed(target="/a"), b"other")
 
     def test_variantByVariant(self) -> None:
         """Of a target with several variants no more go than have to, the oldest first."""
@@ -960,6 +983,13 @@ class BudgetTests(LastGoodTests):
         self.assertEqual(self.minutes(10, 1, 9), 60 * 9)
         self.assertEqual(self.minutes(10, 1, 9), 0)
 
+    def test_half(self) -> None:
+        """As many good replies as failures are no recovery."""
+        self.keep()
+        self.clock.advance(WINDOW)
+        self.minutes(11, 1, 1)
+        self.assertEqual(self.minutes(10, 1, 1), 0)
+
     def test_someFailures(self) -> None:
         """Failures that good replies outweigh are masked for ever."""
         self.assertEqual(self.minutes(60, 3, 2), 360 * 2)
@@ -1048,6 +1078,11 @@ class DescriptionTests(LastGoodTests):
         self.policy = makePolicy(personal="X-Team, x-b")
         self.keep(x_team="blue")
         self.assertNotMasked(self.failed(x_team="blue"))
+        policy = makePolicy(statuses="404,502-503")
+        known = {each for each in range(500, 600) if each in policy.statuses}
+        self.assertEqual(known, {502, 503})
+        for seconds in ("10", "604800"):
+            makePolicy(maxAge=seconds, budget=seconds)
         policy = makePolicy(maxAge="7", budget="11")
         self.assertEqual((policy._maxAge, policy._budget._budget), (7, 11))
 

@@ -184,6 +184,8 @@ class DescriptionTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """Each option arrives where it belongs."""
+        policy = makePolicy(times="1", after="5")
+        self.assertEqual((policy.times, policy.after), (1, 5.0))
         policy = makePolicy(times="10", statuses="5xx,429,502-503", after="0.25")
         self.assertEqual((policy.times, policy.after), (10, 0.25))
         self.assertEqual(policy.statuses, {429, *range(500, 600)})
