@@ -116,8 +116,8 @@ class Front(Typing):
     secure: bool
     clientAddress: str
 
-    def forwarded(self, request: Request) -> bytes:
-        """The X-Forwarded lines to add to this request."""
+    def forwarded(self, request: Request, shown: bool) -> bytes:
+        """The lines to add to this request, or (C{shown}) to its fields instead."""
 
     def inform(self, response: Response) -> None:
         """Send an interim reply."""
@@ -219,7 +219,8 @@ class Exchange:
         # What is waited for, to be cancelled should the client go away.
         self._waiting: Deferred[Any] | None = None
         self._askedAt = 0.0
-        self._extra: bytes | None = None
+        # Lines that sitio adds to the head of the request.
+        self._extra = b""
         # The request's body as far as it has come before it could be sent, and
         # whether that is all; what may be needed to send it again.
         self._body = request.body or b""
@@ -267,6 +268,10 @@ class Exchange:
             self._body = first
             self._replay = first if self._replay is not None else None
         self.bytesIn = len(self._body)
+        self._extra = self._front.forwarded(self.request, self._chain.asks)
+        if self._sidecar.via is not None:
+            version = self.request.version.encode()
+            self._extra += b"Via: %b %b\r\n" % (version, self._sidecar.via)
         if not self._chain.asks:
             self._admitted(None)
             return
@@ -375,8 +380,6 @@ class Exchange:
     # --- Step 5: the request goes out
 
     def _ask(self, client: Any) -> None:
-        if self._extra is None:
-            self._extra = self._ownLines()
         self.state = ASKED
         self._client = client
         self._askedAt = self._sidecar.clock.seconds()
@@ -390,15 +393,6 @@ class Exchange:
         client.ask(self, self.request, body, ended, self._extra)
         if self._bodyEnded and not ended:
             client.endRequest(self._trailers)
-
-    def _ownLines(self) -> bytes:
-        lines = self._front.forwarded(self.request)
-        if "host" not in self.request.headers:
-            lines += b"Host: " + self._sidecar.host + b"\r\n"
-        if self._sidecar.via is not None:
-            version = self.request.version.encode()
-            lines += b"Via: " + version + b" " + self._sidecar.via + b"\r\n"
-        return lines
 
     def _expect(self) -> None:
         """Set the time in which the next thing has to happen."""

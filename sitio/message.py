@@ -41,6 +41,8 @@ _token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _target = re.compile(r"/[!\x22$-~]*|\*").fullmatch
 
+_statuses = re.compile(r"([45])xx|([45]\d\d)(?:-([45]\d\d))?", re.ASCII).fullmatch
+
 #: What a body filter is: it gets each piece as it passes, and C{b""} once at
 #: the end; it returns what goes on in the piece's place.
 BodyFilter = Callable[[bytes], bytes]
@@ -51,6 +53,25 @@ _Fields = Mapping[str, str] | Iterable[tuple[str, str]]
 def reasonFor(status: int) -> str:
     """The registered reason phrase of a status, or C{""} (RFC 9110, section 15)."""
     return _REASONS.get(status, "")
+
+
+def parseStatuses(text: str) -> frozenset[int]:
+    """
+    The statuses that C{"404,500-504,5xx"} names.
+
+    @raise ValueError: something else than an error status, a range or a class.
+    """
+    statuses: set[int] = set()
+    for word in text.split(","):
+        found = _statuses(word.strip())
+        if not found:
+            raise ValueError(f"{word!r} is no error status: 404, 500-504 or 5xx are")
+        family, low, high = found.groups()
+        first, last = (f"{family}00", f"{family}99") if family else (low, high or low)
+        if first > last:
+            raise ValueError(f"{word!r} is no range of statuses: the lower one comes first")
+        statuses.update(range(int(first), int(last) + 1))
+    return frozenset(statuses)
 
 
 def _name(name: str) -> bytes:

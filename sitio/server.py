@@ -216,17 +216,23 @@ class ProxyServer(Stateful, Protocol):
             b"https" if self.secure else b"http",
         )
 
-    def forwarded(self, request: Request) -> bytes:
+    def forwarded(self, request: Request, shown: bool) -> bytes:
         """
-        Who asked, for the upstream: lines to add to the head.
+        Who asked, and for which Host, for the upstream: lines to add to the head.
 
-        Where the client claims something itself, its lines are amended instead:
+        Where the client claims something itself, its fields are amended instead:
         what it claims is kept, in front.
+
+        @param shown: amend in any case, so that request policies see the fields
+            as they will be, and have the last word.
         """
         host = self._reader.host or b""
-        if not self._reader.forwarded:
-            return self._ownLines + (b"X-Forwarded-Host: %b\r\n" % host if host else b"")
+        if not shown and not self._reader.forwarded:
+            own = b"X-Forwarded-Host" if host else b"Host"
+            return self._ownLines + b"%b: %b\r\n" % (own, host or self._sidecar.host)
         headers = request.headers
+        if not host:
+            headers["Host"] = self._sidecar.host.decode("ascii")
         for name, value in (
             ("X-Forwarded-For", self.clientAddress),
             ("X-Forwarded-Proto", "https" if self.secure else "http"),

@@ -29,7 +29,7 @@ from attrs import define, field
 from zope.interface import implementer
 
 from sitio.interfaces import IExchange, IResponsePolicy
-from sitio.message import Request, Response, reasonFor
+from sitio.message import Request, Response, parseStatuses, reasonFor
 
 #: Octets of a page read from a file.  It is held for as long as sitio runs and
 #: sent whole each time; an error page of more than this is a mistake.
@@ -90,26 +90,6 @@ _OURS = "Something went wrong on our side. Please try again in a moment."
 _YOURS = "This request could not be served."
 
 _weight = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?", re.ASCII).fullmatch
-_status = re.compile(r"([45])xx|([45]\d\d)(?:-([45]\d\d))?", re.ASCII).fullmatch
-
-
-def parseStatuses(text: str) -> frozenset[int]:
-    """
-    The statuses that C{"404,500-504,5xx"} names.
-
-    @raise ValueError: something else than an error status, a range or a class.
-    """
-    statuses: set[int] = set()
-    for word in text.split(","):
-        found = _status(word.strip())
-        if not found:
-            raise ValueError(f"{word!r} is no error status: 404, 500-504 or 5xx are")
-        family, low, high = found.groups()
-        first, last = (f"{family}00", f"{family}99") if family else (low, high or low)
-        if first > last:
-            raise ValueError(f"{word!r} is no range of statuses: the lower one comes first")
-        statuses.update(range(int(first), int(last) + 1))
-    return frozenset(statuses)
 
 
 def _weights(accept: str) -> dict[str, float]:

@@ -65,7 +65,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.interfaces import IExchange, ISelectivePolicy
-from sitio.message import FRAMING, Headers, Request, Response, reasonFor
+from sitio.message import FRAMING, Headers, Request, Response, parseStatuses, reasonFor
 
 
 def _names(text: str) -> frozenset[str]:
@@ -631,18 +631,6 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(each.strip().lower() for each in text.split(",") if each.strip())
 
 
-def _statuses(text: str) -> frozenset[int]:
-    statuses: set[int] = set()
-    for word in text.split(","):
-        low, _, high = re.sub("^([45])xx$", r"\g<1>00-\g<1>99", word.strip()).partition("-")
-        if not all(re.fullmatch(r"[45]\d\d", each, re.ASCII) for each in (low, high or low)):
-            raise ValueError(f"statuses={text}: {word!r} is none like 503, 502-504 or 5xx")
-        if (high or low) < low:
-            raise ValueError(f"statuses={text}: {word!r} is no range, the lower one comes first")
-        statuses.update(range(int(low), int(high or low) + 1))
-    return frozenset(statuses)
-
-
 def makePolicy(
     *,
     maxAge: str = "300",
@@ -668,7 +656,7 @@ def makePolicy(
         maxAge=_number("max-age", maxAge, 1, MAX_SECONDS),
         # Within one window a failure can't be told from an outage.
         budget=_number("budget", budget, WINDOW, MAX_SECONDS),
-        masked=_statuses(statuses),
+        masked=parseStatuses(statuses),
         maxBytes=_number("max-bytes", maxBytes, 1, MAX_BYTES),
         maxReply=_number("max-reply", maxReply, 1, MAX_BYTES),
         personal=named,

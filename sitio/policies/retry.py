@@ -36,7 +36,7 @@ from attrs import define, field
 from zope.interface import implementer
 
 from sitio.interfaces import IExchange, IExchangeObserver, IResponsePolicy
-from sitio.message import Response, Retry
+from sitio.message import Response, Retry, parseStatuses
 
 #: The most that C{times} may be: beyond it, trying again is what an outage is made of.
 MAX_TIMES = 10
@@ -132,18 +132,6 @@ class Retries:
             return 0
 
 
-def _statuses(text: str) -> frozenset[int]:
-    statuses: set[int] = set()
-    for word in text.split(","):
-        low, _, high = re.sub("^([45])xx$", r"\g<1>00-\g<1>99", word.strip()).partition("-")
-        if not all(re.fullmatch(r"[45]\d\d", each, re.ASCII) for each in (low, high or low)):
-            raise ValueError(f"statuses={text}: {word!r} is none like 503, 502-504 or 5xx")
-        if (high or low) < low:
-            raise ValueError(f"statuses={text}: {word!r} is no range, the lower one comes first")
-        statuses.update(range(int(low), int(high or low) + 1))
-    return frozenset(statuses)
-
-
 def makePolicy(*, times: str = "2", statuses: str = "502,503,504", after: str = "0.1") -> Retries:
     """
     C{retry[:times=N][:statuses=STATUSES][:after=SECONDS]}: see the head of this module.
@@ -154,4 +142,4 @@ def makePolicy(*, times: str = "2", statuses: str = "502,503,504", after: str = 
         raise ValueError(f"times={times}: a whole number from 1 to {MAX_TIMES} is expected")
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", after) or float(after) > PATIENCE:
         raise ValueError(f"after={after}: seconds from 0 to {PATIENCE:g} are expected")
-    return Retries(int(times), _statuses(statuses), float(after))
+    return Retries(int(times), parseStatuses(statuses), float(after))

@@ -21,14 +21,13 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio.interfaces import IExchange, IResponsePolicy
-from sitio.message import Request, Response
+from sitio.message import Request, Response, parseStatuses
 from sitio.policies.errorpage import (
     MAX_ACCEPT,
     MAX_FILE,
     MAX_SHOWN,
     ErrorPage,
     makePolicy,
-    parseStatuses,
     prefersJSON,
 )
 from sitio.testing import refused, reply, request, runPolicy

@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import BadReply, SitioError
 from sitio.exchange import Exchange
-from sitio.message import Request, Response, Retry
-from sitio.policy import onReply, onRequest
+from sitio.making import onReply, onRequest
+from sitio.message import Response, Retry
 from sitio.settings import Settings
 from sitio.testing import Conversation, Peer
 
@@ -288,10 +288,32 @@ class Requests(ExchangeCase):
         self.assertTrue(self.client.paused)
         decision.callback(None)
         self.client.sends(b"0\r\nTrailer: of another body\r\n\r\n")
-        sized = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
-        self.assertEqual(self.answer(), sent(sized, b"mine"))
+        self.assertEqual(
+            self.answer(),
+            b"PUT / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\n"
+            b"X-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n"
+            b"Content-Length: 4\r\n\r\nmine",
+        )
         self.assertEqual(self.client.got(), OK)
         self.sidecar.assertQuiet()
+
+    def test_lastWordOnForwarded(self) -> None:
+        """Request policies see who asked as the upstream will, and may say otherwise."""
+        seen: list[Any] = []
+
+        def correct(exchange: Any) -> None:
+            seen.append(list(exchange.request.headers)[1:])
+            exchange.request.headers["X-Forwarded-Proto"] = "https"
+
+        self.open(onRequest(correct))
+        self.client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual(
+            self.answer(),
+            b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\n"
+            b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: h\r\n\r\n",
+        )
+        who = ("X-Forwarded-For", "192.0.2.1")
+        self.assertEqual(seen, [[who, ("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "h")]])
 
     def test_maxForwardsOfManyDigits(self) -> None:
         """A Max-Forwards beyond all measure is cut to what sitio knows (section 7.6.2)."""
@@ -310,7 +332,11 @@ class Requests(ExchangeCase):
         self.client.sends(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         self.assertEqual(self.answer(), b"GET / HTTP/1.1\r\n" + own)
         self.client.sends(b"GET / HTTP/1.0\r\nX-Forwarded-Host: a\r\n\r\n")
-        self.assertEqual(self.answer(), b"GET / HTTP/1.1\r\nX-Forwarded-Host: a\r\n" + own)
+        self.assertEqual(
+            self.answer(),
+            b"GET / HTTP/1.1\r\nX-Forwarded-Host: a\r\nHost: localhost\r\n"
+            b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n\r\n",
+        )
 
     def test_claimsKept(self) -> None:
         """What a client claims of itself is kept, in front, its repeats in one line."""

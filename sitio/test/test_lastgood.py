@@ -1097,9 +1097,12 @@ class DescriptionTests(LastGoodTests):
             ({"budget": "9"}, "budget=9: a whole number from 10 to"),
             ({"maxBytes": "16M"}, "max-bytes=16M: a whole number"),
             ({"maxReply": "9" * 5000}, "max-reply=9+: a whole number"),
-            ({"statuses": "200"}, "statuses=200: '200' is none like 503, 502-504 or 5xx"),
-            ({"statuses": "503,"}, "statuses=503,: '' is none like"),
-            ({"statuses": "504-502"}, "'504-502' is no range, the lower one comes first"),
+            ({"statuses": "200"}, "'200' is no error status: 404, 500-504 or 5xx"),
+            ({"statuses": "503,"}, "'' is no error status"),
+            (
+                {"statuses": "504-502"},
+                "'504-502' is no range of statuses: the lower one comes first",
+            ),
             ({"personal": "a b"}, "'a b' is no field name"),
             ({"despite": "cokie"}, "despite=cokie: 'cokie' is none of .*cookie"),
         ):
