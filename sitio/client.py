@@ -460,13 +460,19 @@ class ProxyClient(Stateful, Protocol):
 
 
 class ProxyClientFactory(Factory):
-    """Makes the clients of one pool."""
+    """
+    Makes the client of one connection.
+
+    @ivar wanted: whether there is still somebody to have it; else it is closed
+        as it is made.
+    """
 
     noisy = False
 
     def __init__(self, keeper: Keeper, limits: framing.Limits) -> None:
+        self.wanted = True
         self._keeper = keeper
         self._limits = limits
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        return ProxyClient(self._keeper, self._limits)
+        return ProxyClient(self._keeper, self._limits) if self.wanted else None

@@ -13,12 +13,12 @@ from collections import OrderedDict
 from typing import Any, NoReturn
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from sitio.client import ProxyClient, ProxyClientFactory
-from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted
+from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Stopped
 from sitio.settings import Settings
 from sitio.sweep import Sweep
 
@@ -47,14 +47,16 @@ class UpstreamPool:
         self._endpoint = endpoint
         self._settings = settings
         self._sweep = sweep
-        self._factory = ProxyClientFactory(self, settings.replyLimits())
+        self._limits = settings.replyLimits()
         # All whose transports are not closed yet, those that do not count included.
         self._alive: set[ProxyClient] = set()
         self._idle: list[ProxyClient] = []
         self._opening: set[Deferred[ProxyClient]] = set()
         # Whoever waits longest first, and whether it must be a fresh one.
         self._waiting: OrderedDict[Deferred[ProxyClient], bool] = OrderedDict()
-        # Whether connections are being opened for those, further down the stack.
+        # How many connections are being opened for those, and whether that is
+        # done further down the stack.
+        self._coming = 0
         self._serving = False
         self._stopped: Deferred[None] | None = None
 
@@ -78,8 +80,10 @@ class UpstreamPool:
         @param fresh: one that has carried no request.
 
         @return: fires with a L{ProxyClient}, or fails with L{PoolExhausted},
-            L{ConnectTimeout} or L{ConnectFailed}.
+            L{ConnectTimeout} or L{ConnectFailed}; with L{Stopped} after L{stop}.
         """
+        if self._stopped is not None:
+            return fail(Stopped())
         if not fresh and self._idle:
             return succeed(self._idle.pop())
         if self.size >= self._settings.poolSize and self._idle:
@@ -97,11 +101,14 @@ class UpstreamPool:
 
     def _open(self) -> Deferred[ProxyClient]:
         self.size += 1
-        opening: Deferred[Any] = self._endpoint.connect(self._factory)
+        factory = ProxyClientFactory(self, self._limits)
+        opening: Deferred[Any] = maybeDeferred(self._endpoint.connect, factory)
         self._opening.add(opening)
 
         def settled(result: ProxyClient | Failure) -> ProxyClient | Failure:
             self._opening.discard(opening)
+            # Not every endpoint can be cancelled: one may still connect, for nobody.
+            factory.wanted = False
             return result
 
         opening.addTimeout(self._settings.connectTimeout, self._clock, self._openedTooLate)
@@ -135,11 +142,17 @@ class UpstreamPool:
         elif not self._serving:
             self._serving = True
             # In a loop, as connections may fail at once.
-            while self._waiting and self.size < self._settings.poolSize:
-                self._open().addCallbacks(self.released, self._refuse)
+            while self._coming < len(self._waiting) and self.size < self._settings.poolSize:
+                self._coming += 1
+                self._open().addCallbacks(self._came, self._refuse)
             self._serving = False
 
+    def _came(self, client: ProxyClient) -> None:
+        self._coming -= 1
+        self.released(client)
+
     def _refuse(self, failure: Failure) -> None:
+        self._coming -= 1
         # Opened for nobody in particular, so told to whoever waits longest.
         if self._waiting:
             self._waiting.popitem(last=False)[0].errback(failure)
@@ -193,7 +206,9 @@ class UpstreamPool:
             self._stopped = Deferred()
             while self._idle:
                 self._idle[-1].close(orderly=True)
-            for each in [*self._waiting, *self._opening]:
+            while self._waiting:
+                self._waiting.popitem(last=False)[0].errback(Stopped())
+            for each in list(self._opening):
                 each.cancel()
             self._checkStopped()
         done: Deferred[None] = Deferred()
