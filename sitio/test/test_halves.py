@@ -8,6 +8,7 @@ Most are rows of tables, each of them run whole and octet by octet.
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 from attrs import frozen
@@ -15,10 +16,22 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from sitio import Response, onRequest
+from sitio.errors import BadMessage
 from sitio.interfaces import IResponsePolicy
+from sitio.message import reasonFor
 from sitio.settings import LINGER, Settings
+from sitio.test import test_wire as wire
 from sitio.test.test_wire import eachRow, octets
-from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET, Conversation, Peer
+from sitio.testing import (
+    CLOSED,
+    HALF_CLOSED,
+    OPEN,
+    RESET,
+    Conversation,
+    Peer,
+    readReplies,
+    readRequests,
+)
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -28,6 +41,7 @@ OWN = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Hos
 GOT = b"GET / HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE = b"Connection: close\r\n"
 
 
 def chunks(*pieces: bytes) -> bytes:
@@ -179,7 +193,13 @@ class Bodies(HalvesCase):
     """Bodies of all framings come through, framed anew for whoever gets them."""
 
     def check(
-        self, version: bytes, option: bytes, told: bytes, goesOn: bool, asks: Asking, says: Answering
+        self,
+        version: bytes,
+        option: bytes,
+        told: bytes,
+        goesOn: bool,
+        asks: Asking,
+        says: Answering,
     ) -> None:
         """Both messages whole and octet by octet; then the next request."""
         for askedWhole, saidWhole in itertools.product((True, False), repeat=2):
@@ -351,3 +371,347 @@ class OfPolicies(HalvesCase):
             self.assertEqual(self.client.got(), said(b"404 Not Found", b"Content-Length: 0"))
             self.assertEqual(len(self.sidecar.upstreams), 1)
             self.sidecar.assertQuiet()
+
+
+# --- What is malformed or ambiguous
+
+IN_HEADS = [
+    *wire.REQUEST_LINES, *wire.HOSTS, *wire.FIELDS, *wire.LENGTHS, *wire.CODINGS, *wire.CONNECTIONS,
+]  # fmt: skip
+IN_BODIES = [*wire.CHUNKS, *wire.TRAILERS]
+
+#: Every request that C{test_wire} has refused: the octets, and the error.
+REFUSED = [
+    (promise, raw, error, where is IN_BODIES)
+    for where in (IN_HEADS, IN_BODIES)
+    for promise, raw, error in where
+    if isinstance(error, type)
+]
+
+
+@eachRow(REFUSED)
+class Refused(HalvesCase):
+    """What is ambiguous is answered at once, the connection ends, and it reaches no upstream."""
+
+    def assertRefused(self, got: bytes, error: type[BadMessage]) -> None:
+        """One short clear reply, and no more will come."""
+        found = re.fullmatch(
+            rb"HTTP/1\.1 %d [A-Za-z ]+\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            rb"Server: sitio\r\nContent-Length: ([0-9]+)\r\nConnection: close\r\n\r\n"
+            rb"(%d %b: [ -~]+\.\n)"
+            % (error.status, error.status, re.escape(error.summary[:-1].encode())),
+            got,
+        )
+        self.assertTrue(found, got)
+        assert found
+        self.assertEqual(int(found[1]), len(found[2]))
+        self.assertLingers()
+
+    def check(self, raw: bytes, error: type[BadMessage], inBody: bool) -> None:
+        """Alone, octet by octet, before another request, and behind one."""
+        for pieces in ([raw], [raw + GET], octets(raw), octets(raw + GET)):
+            self.open()
+            self.client.sends(*pieces)
+            self.assertRefused(self.client.got(), error)
+            if inBody and len(pieces) > 1:
+                # The head was well formed; the upstream never gets the end of it.
+                upstream = self.sidecar.upstream()
+                self.assertIs(upstream.state, RESET)
+                got = upstream.got()
+                self.assertRaises(AssertionError, list, readRequests(got))
+                self.assertNotIn(b"nasty", got)
+            else:
+                self.assertEqual(self.sidecar.upstreams, [])
+        for pieces in ([GET + raw], octets(GET + raw)):
+            self.open()
+            self.client.sends(*pieces)
+            self.assertEqual(self.answer(OK), GOT)
+            got = self.client.got()
+            self.assertTrue(got.startswith(OK), got)
+            self.assertRefused(got.removeprefix(OK), error)
+            self.assertEqual(self.sidecar.upstream().got(), b"")
+            self.assertEqual(len(self.sidecar.upstreams), 1)
+
+
+FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nnasty"
+MALFORMED = failure(b"502 Bad Gateway", b"The service behind this proxy sent a malformed reply.")
+BROKEN = failure(b"502 Bad Gateway", b"The service behind this proxy broke off.")
+
+#: Every reply that C{test_wire} has refused: the method, and the octets.
+BAD_REPLIES = [
+    (promise, method.encode(), raw, "bad chunk" in promise)
+    for table in (wire.STATUS_LINES, wire.REPLY_FIELDS, wire.REPLY_FRAMING, wire.INTERIM)
+    for promise, method, raw, error in table
+    if isinstance(error, type)
+]
+
+
+@eachRow(BAD_REPLIES)
+class BadReplies(HalvesCase):
+    """What is ambiguous in a reply reaches no client."""
+
+    def check(self, method: bytes, raw: bytes, inBody: bool) -> None:
+        """Whole, octet by octet, before another reply; with and without a policy that holds it."""
+        expected = MALFORMED
+        if method == b"HEAD":
+            expected = MALFORMED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        for policies, pieces in itertools.product(
+            ((), (Looks(),)), ([raw], octets(raw), [raw + FORGED], octets(raw + FORGED))
+        ):
+            self.open(*policies)
+            self.client.sends(method + GET[3:])
+            self.answer(*pieces)
+            self.assertIs(self.sidecar.upstream().state, RESET)
+            got = self.client.got()
+            if inBody and len(pieces) > 1 and not policies:
+                # Too late to be said: the client sees that it is not whole.
+                self.assertEqual(got, said(b"200 OK", IN_CHUNKS))
+                self.assertIs(self.client.state, RESET)
+                self.sidecar.assertQuiet()
+            else:
+                self.assertEqual(got, expected)
+                self.assertGoesOn(1)
+
+
+@eachRow([(promise, raw, expected) for promise, _, raw, expected in wire.CUT_SHORT])
+class CutShort(HalvesCase):
+    """A reply that the upstream breaks off is never taken for a whole one."""
+
+    def check(self, raw: bytes, expected: wire.Replied | None) -> None:
+        """Whole and octet by octet, closed and reset; with a policy that holds it and without."""
+        for policies, pieces, end in itertools.product(
+            ((), (Looks(),)), ([raw], octets(raw)), (Peer.closes, Peer.resets)
+        ):
+            self.open(*policies)
+            self.client.sends(GET)
+            self.answer(*pieces)
+            end(self.sidecar.upstream())
+            got = self.client.got()
+            if expected is None or policies:
+                self.assertEqual(got, BROKEN)
+                self.assertGoesOn(1)
+            else:
+                self.assertTrue(got.startswith(b"HTTP/1.1 200 OK\r\n"), got)
+                self.assertIs(self.client.state, RESET)
+                self.assertRaises(AssertionError, list, readReplies(got))
+                self.sidecar.assertQuiet()
+
+
+class Failures(HalvesCase):
+    """What sitio itself answers, to the octet."""
+
+    def test_noHost(self) -> None:
+        """400 says what is wrong."""
+        self.open().sends(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual(
+            self.client.got(),
+            b"HTTP/1.1 400 Bad Request\r\n"
+            b"Content-Type: text/plain; charset=utf-8\r\n"
+            b"Server: sitio\r\n"
+            b"Content-Length: 39\r\n"
+            b"Connection: close\r\n"
+            b"\r\n"
+            b"400 The request is malformed: no Host.\n",
+        )
+        self.assertLingers()
+
+    def test_slowHead(self) -> None:
+        """408 for a head that takes too long, however steadily it comes."""
+        self.open(headTimeout=10.0)
+        for each in octets(GET[:9]):
+            self.sidecar.advance(1)
+            self.client.sends(each)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(3)
+        self.assertEqual(
+            self.client.got(),
+            failure(b"408 Request Timeout", b"The request took too long to arrive.", CLOSE),
+        )
+        self.assertLingers()
+
+    def test_slowBody(self) -> None:
+        """408 for a body that stops coming; the upstream is not left with half a request."""
+        self.open(stallTimeout=60.0).sends(
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhello"
+        )
+        self.sidecar.advance(58)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(3)
+        self.assertEqual(
+            self.client.got(),
+            failure(b"408 Request Timeout", b"The request took too long to arrive.", CLOSE),
+        )
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertLingers()
+
+    def test_bodyTooLong(self) -> None:
+        """413 for a body beyond the limit, announced or not; nobody gets a whole one."""
+        expected = failure(
+            b"413 " + reasonFor(413).encode(),
+            b"The body of the request is too long: a body of more than 4 octets.",
+            CLOSE,
+        )
+        for framing in (LENGTH + b"\r\nhello", CHUNKED + b"\r\n" + chunks(b"hel", b"lo") + LAST):
+            raw = b"POST / HTTP/1.1\r\nHost: h\r\n" + framing
+            self.open(maxBody=4).sends(raw)
+            self.assertEqual(self.client.got(), expected)
+            self.assertEqual(self.sidecar.upstreams, [])
+            self.assertLingers()
+            self.open(maxBody=4).sends(*octets(raw))
+            self.assertEqual(self.client.got(), expected)
+            for each in self.sidecar.upstreams:
+                self.assertRaises(AssertionError, list, readRequests(each.got()))
+                self.assertIs(each.state, RESET)
+            self.assertLingers()
+            self.open(maxBody=5).sends(raw)
+            self.answer(OK)
+            self.assertEqual(self.client.got(), OK)
+            self.sidecar.assertQuiet()
+
+    def test_headTooLong(self) -> None:
+        """431 for too many octets, as soon as they have come, and for too many fields."""
+        start = b"GET / HTTP/1.1\r\nHost: h\r\n"
+        for raw, why in (
+            (start + b"A: %b" % (b"a" * 200), b"a head of more than 200 octets"),
+            (start + b"A: %b\r\n\r\n" % (b"a" * 200), b"a head of more than 200 octets"),
+            (start + b"A: b\r\n" * 7 + b"\r\n", b"more than 7 fields"),
+        ):
+            self.open(maxHead=200, maxFields=7).sends(raw)
+            self.assertEqual(
+                self.client.got(),
+                failure(
+                    b"431 Request Header Fields Too Large",
+                    b"The head of the request is too long: %b." % why,
+                    CLOSE,
+                ),
+            )
+            self.assertEqual(self.sidecar.upstreams, [])
+            self.assertLingers()
+
+    def test_brokenPolicy(self) -> None:
+        """500 for a request policy that raises; the connection goes on."""
+
+        @onRequest
+        def breaks(exchange: Any) -> None:
+            raise ZeroDivisionError
+
+        self.open(breaks).sends(GET, GET)
+        expected = failure(
+            b"500 Internal Server Error", b"sitio could not decide about this request."
+        )
+        self.assertEqual(self.client.got(), expected * 2)
+        self.assertEqual(self.sidecar.upstreams, [])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.sidecar.assertQuiet()
+
+    def test_connect(self) -> None:
+        """501 for CONNECT, in whatever form; nobody is asked."""
+        for target in (b"h:443", b"/", b"*", b"http://h/"):
+            self.open().sends(b"CONNECT %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
+            self.assertEqual(
+                self.client.got(),
+                failure(
+                    b"501 Not Implemented",
+                    b"CONNECT is not served here: the method CONNECT.",
+                    CLOSE,
+                ),
+            )
+            self.assertEqual(self.sidecar.upstreams, [])
+            self.assertLingers()
+
+    def test_version(self) -> None:
+        """505 for another version."""
+        self.open().sends(b"GET / HTTP/2.0\r\n\r\n")
+        self.assertEqual(
+            self.client.got(),
+            failure(
+                b"505 HTTP Version Not Supported",
+                b"Only HTTP/1.0 and HTTP/1.1 are spoken here:"
+                b" a version other than HTTP/1.0 and HTTP/1.1.",
+                CLOSE,
+            ),
+        )
+        self.assertLingers()
+
+    def test_refused(self) -> None:
+        """
+        502 for an upstream that refuses; the connection goes on as this client has
+        asked, and HEAD gets no body.
+        """
+        whole = failure(b"502 Bad Gateway", b"The service behind this proxy could not be reached.")
+        head, body = whole.split(b"\r\n\r\n")
+        for raw, expected, state in (
+            (GET, whole, OPEN),
+            (b"HEAD" + GET[3:], head + b"\r\n\r\n", OPEN),
+            (
+                b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+                head + b"\r\nConnection: close\r\n\r\n" + body,
+                CLOSED,
+            ),
+            (
+                b"GET / HTTP/1.0\r\n\r\n",
+                head + b"\r\nConnection: close\r\n\r\n" + body,
+                CLOSED,
+            ),
+            (
+                b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+                head + b"\r\nConnection: keep-alive\r\n\r\n" + body,
+                OPEN,
+            ),
+            (
+                b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n",
+                head + b"\r\nConnection: close\r\n\r\n" + body,
+                HALF_CLOSED,
+            ),
+        ):
+            self.open()
+            self.sidecar.refuseConnections()
+            self.client.sends(raw)
+            self.assertEqual(self.client.got(), expected)
+            self.assertIs(self.client.state, state)
+            self.sidecar.acceptConnections()
+            if state is OPEN:
+                self.assertGoesOn()
+            self.sidecar.assertQuiet()
+
+    def test_silence(self) -> None:
+        """504 for an upstream that does not accept, or does not reply, in time."""
+        self.open(connectTimeout=5.0)
+        self.sidecar.holdConnections()
+        self.client.sends(GET)
+        self.sidecar.advance(4.9)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(0.2)
+        self.assertEqual(
+            self.client.got(),
+            failure(
+                b"504 Gateway Timeout",
+                b"The service behind this proxy did not accept a connection in time.",
+            ),
+        )
+        self.sidecar.acceptConnections()
+        self.client.sends(GET)
+        upstream = self.sidecar.upstream()
+        self.sidecar.advance(58)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(4)
+        self.assertEqual(
+            self.client.got(),
+            failure(b"504 Gateway Timeout", b"The service behind this proxy took too long."),
+        )
+        self.assertIs(upstream.state, RESET)
+        self.assertGoesOn(1)
+
+    def test_busy(self) -> None:
+        """503 for a request that waits too long for a connection; the next may have one."""
+        self.open(poolSize=1, poolTimeout=5.0).sends(GET)
+        other = self.sidecar.connect()
+        other.sends(GET)
+        self.sidecar.advance(5)
+        self.assertEqual(
+            other.got(),
+            failure(b"503 Service Unavailable", b"The service behind this proxy is busy."),
+        )
+        self.answer(OK)
+        self.assertEqual(self.client.got(), OK)
+        self.assertGoesOn(client=other)
