@@ -84,12 +84,13 @@ class Limits:
 class _Collector:
     """What httptools calls back: it only notes fields down."""
 
-    __slots__ = ("fields", "on_header")
+    __slots__ = ("fields",)
 
     def __init__(self) -> None:
-        fields: Fields = []
-        self.fields = fields
-        self.on_header = lambda name, value: fields.append((name, value))
+        self.fields: Fields = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name, value))
 
 
 class Reader:
