@@ -168,6 +168,8 @@ class Slow(Resource):
 class DemoSite(Site):
     """The site, silent: sitio in front of it says what is asked for."""
 
+    noisy = False
+
     def log(self, request: Any) -> None:
         """Nothing, or these lines would bury the stats line."""
 

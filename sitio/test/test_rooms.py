@@ -89,7 +89,7 @@ MAX_FUNCTION = 60
 #: Those that got one: how long they may be instead, and why they stay whole.
 LONG: dict[str, tuple[int, str]] = {
     "sitio.client": (500, "a table of states and its moves, and two protocols to describe"),
-    "sitio.server": (560, "a table of states and its moves, flow control on both sides of it"),
+    "sitio.server": (600, "a table of states and its moves, flow control on both sides of it"),
     "sitio.wire.RequestReader._request": (65, "the checks of a head in order, a branch for each"),
     "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),
     "sitio.policies.lastgood": (700, "what may be kept and used, rule by rule of RFC 9111"),
