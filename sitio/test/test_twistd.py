@@ -119,7 +119,7 @@ class RunTests(LoopbackTestCase):
         lines = [line for line in process.said().splitlines() if "UnixAppLogger#info" not in line]
         # The first is Twisted's own.
         self.assertEqual(len(lines), 2, process.said())
-        self.assertIn(f"ProxyServerFactory starting on {port}", lines[0])
+        self.assertIn(f"sitio starting on {port}", lines[0])
         self.assertRegex(lines[1].encode(), LISTENS)
 
     async def test_inBackground(self) -> None:
