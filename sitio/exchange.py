@@ -365,8 +365,6 @@ class Exchange:
         if client is not None:
             self._ask(client)
             return
-        if not self._bodyEnded:
-            self._front.pauseUpload()
         self._wait(self._sidecar.pool.acquire(fresh), self._connected)
 
     def _connected(self, result: Any) -> None:
@@ -416,7 +414,9 @@ class Exchange:
                 self._moved()
         elif self.state in (DECIDING, CONNECTING, RESTING):
             self._body += data
-            self._front.pauseUpload()
+            # Not at once: of a client that is not read from, nobody knows that it left.
+            if len(self._body) > self._sidecar.settings.replayLimit:
+                self._front.pauseUpload()
 
     def requestEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The request's body has come to its end."""
@@ -424,6 +424,9 @@ class Exchange:
             return
         self._bodyEnded = True
         self._trailers = trailers
+        # A pause was for the sake of the body; what is behind it has its own bound.
+        self._uploadPaused = False
+        self._front.resumeUpload()
         if self._client is not None:
             self._client.endRequest(trailers)
             if self.state is ASKED:

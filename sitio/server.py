@@ -261,6 +261,7 @@ class ProxyServer(Stateful, Protocol):
             exchange.requestBody(data)
         if reader.state is framing.ENDED and exchange is self._exchange:
             exchange.requestEnded(reader.trailers)
+            self._boundHeld()
 
     def _boundHeld(self) -> None:
         """Requests behind the one under way wait here, as many as fit into one head."""

@@ -283,7 +283,7 @@ class Requests(ExchangeCase):
             return decision.addCallback(lambda _: setattr(exchange.request, "body", b"mine"))
 
         head = b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        self.open(onRequest(replace))
+        self.open(onRequest(replace), replayLimit=4)
         self.client.sends(head + b"5\r\nfirst\r\n", b"6\r\nsecond\r\n")
         self.assertTrue(self.client.paused)
         decision.callback(None)
