@@ -715,3 +715,316 @@ class Failures(HalvesCase):
         self.answer(OK)
         self.assertEqual(self.client.got(), OK)
         self.assertGoesOn(client=other)
+
+
+# --- Interim replies
+
+HINTS = said(b"103 Early Hints", b"Link: </a>; rel=preload", b"link: </\xe9>")
+
+#: What the upstream sends before its reply, and what a client of HTTP/1.1 gets.
+INFORMED: list[tuple[Any, ...]] = [
+    ("100", CONTINUE, CONTINUE),
+    ("103 with its fields", HINTS, HINTS),
+    ("Several of them", CONTINUE + HINTS + CONTINUE, CONTINUE + HINTS + CONTINUE),
+    ("One that announces a body", said(b"102 Processing", FIVE, b"A: b"),
+     said(b"102 Processing", b"A: b")),
+    ("One that announces chunks", said(b"102 Processing", IN_CHUNKS), said(b"102 Processing")),
+    ("Fields of the connection", said(b"103 Early Hints", b"Connection: close, a", b"A: b",
+     b"Keep-Alive: x", b"C: d"), said(b"103 Early Hints", b"C: d")),
+    ("One that nobody has registered", said(b"199 So it is"), said(b"199 So it is")),
+    ("One without a reason", b"HTTP/1.1 100\r\n\r\n", said(b"100 ")),
+    ("As many as are let through", CONTINUE * 32, CONTINUE * 32),
+]  # fmt: skip
+
+
+@eachRow(INFORMED)
+class Informed(HalvesCase):
+    """Interim replies pass at once, and never to HTTP/1.0 (RFC 9110, section 15.2)."""
+
+    def check(self, interim: bytes, expected: bytes) -> None:
+        """On their own and on the heels of the final one; for any client, and twice."""
+        for method, version, way in itertools.product(
+            (b"GET", b"HEAD"), (b"1.0", b"1.1"), ("alone", "octets", "behind")
+        ):
+            self.open()
+            raw = method + b" / HTTP/%b\r\nHost: h\r\nConnection: keep-alive\r\n\r\n" % version
+            final = OK if method == b"GET" else OK[:-2]
+            if version == b"1.1":
+                reply = final
+            else:
+                reply = final.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
+            passed = expected if version == b"1.1" else b""
+            self.client.sends(raw * 2)
+            for _ in range(2):
+                if way == "behind":
+                    self.answer(interim + final)
+                    self.assertEqual(self.client.got(), passed + reply)
+                    continue
+                self.answer(*(octets(interim) if way == "octets" else [interim]))
+                self.assertEqual(self.client.got(), passed)
+                self.answer(final)
+                self.assertEqual(self.client.got(), reply)
+            self.assertGoesOn()
+
+
+EXPECTS = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n"
+REFUSES = said(b"417 Expectation Failed", b"A: b", b"Content-Length: 2") + b"no"
+REFUSED_BY = said(b"417 Expectation Failed", b"A: b", b"Content-Length: 2", CLOSE[:-2]) + b"no"
+
+
+class Expectations(HalvesCase):
+    """100-continue is between the client and the upstream (RFC 9110, section 10.1.1)."""
+
+    def test_continue(self) -> None:
+        """The upstream is asked first, and gets the body once it has asked for it."""
+        self.open().sends(EXPECTS + b"\r\n")
+        self.assertEqual(self.answer(CONTINUE), EXPECTS + OWN + b"\r\n")
+        self.assertEqual(self.client.got(), CONTINUE)
+        self.client.sends(b"he", b"llo")
+        self.assertEqual(self.answer(OK), b"hello")
+        self.assertEqual(self.client.got(), OK)
+        self.assertGoesOn()
+
+    def test_chunks(self) -> None:
+        """So it is for a body of unknown length."""
+        head = EXPECTS.replace(LENGTH, CHUNKED)
+        self.open().sends(head + b"\r\n")
+        self.assertEqual(self.answer(CONTINUE), head + OWN + b"\r\n")
+        self.assertEqual(self.client.got(), CONTINUE)
+        self.client.sends(EXTENDED, b"\r\n")
+        self.assertEqual(self.answer(OK), chunks(b"hello") + LAST)
+        self.assertEqual(self.client.got(), OK)
+        self.assertGoesOn()
+
+    def test_bodyAnyway(self) -> None:
+        """A client need not wait; the 100 passes all the same."""
+        self.open().sends(EXPECTS + b"\r\nhello")
+        self.assertEqual(self.answer(CONTINUE + OK), EXPECTS + OWN + b"\r\nhello")
+        self.assertEqual(self.client.got(), CONTINUE + OK)
+        self.assertGoesOn()
+
+    def test_refused(self) -> None:
+        """
+        A final reply instead ends it: nobody can tell whether the body still comes,
+        so neither connection goes on.
+        """
+        self.open().sends(EXPECTS + b"\r\n")
+        self.assertEqual(self.answer(REFUSES), EXPECTS + OWN + b"\r\n")
+        self.assertEqual(self.client.got(), REFUSED_BY)
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.client.sends(b"hello")
+        self.assertEqual(self.sidecar.upstream().got(), b"")
+        self.assertLingers()
+
+    def test_refusedAfterContinue(self) -> None:
+        """So it is for a reply that comes after 100 and before the body."""
+        self.open().sends(EXPECTS + b"\r\n")
+        self.answer(CONTINUE)
+        self.client.sends(b"he")
+        self.answer(REFUSES)
+        self.assertEqual(self.client.got(), CONTINUE + REFUSED_BY)
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertLingers()
+
+    def test_answeredByAPolicy(self) -> None:
+        """A policy's reply spares the client its body."""
+        self.open(onRequest(lambda exchange: Response(403))).sends(EXPECTS + b"\r\n")
+        self.assertEqual(
+            self.client.got(), said(b"403 Forbidden", b"Content-Length: 0", CLOSE[:-2])
+        )
+        self.assertEqual(self.sidecar.upstreams, [])
+        self.assertLingers()
+
+    def test_old(self) -> None:
+        """An HTTP/1.0 client's Expect is no expectation, and it gets no 100."""
+        self.open().sends(EXPECTS.replace(b"1.1", b"1.0") + b"\r\nhello")
+        self.assertEqual(
+            self.answer(CONTINUE + OK),
+            b"POST / HTTP/1.1\r\nHost: h\r\n" + LENGTH + OWN + b"\r\nhello",
+        )
+        self.assertEqual(
+            self.client.got(), said(b"200 OK", b"Content-Length: 2", CLOSE[:-2]) + b"ok"
+        )
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_tooMany(self) -> None:
+        """Interim replies without end are no reply."""
+        self.open().sends(GET)
+        self.answer(CONTINUE * 33)
+        self.assertEqual(self.client.got(), CONTINUE * 32 + MALFORMED)
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertGoesOn(1)
+
+
+# --- Replies that come early
+
+#: What the client sends of its request; the fields of its framing; what the
+#: upstream gets; the rest of the body, and what the upstream gets of that.
+UPLOADS: list[tuple[Any, ...]] = [
+    ("a length", LENGTH + b"\r\nhel", LENGTH + OWN + b"\r\nhel", b"lo", b"lo"),
+    ("chunks", CHUNKED + b"\r\n" + chunks(b"hel"), CHUNKED + OWN + b"\r\n" + chunks(b"hel"),
+     chunks(b"lo") + b"0\r\nA: b\r\n\r\n", chunks(b"lo") + b"0\r\nA: b\r\n\r\n"),
+]  # fmt: skip
+
+POSTS = b"POST / HTTP/1.1\r\nHost: h\r\n"
+LARGE = b"x" * 300_000
+LARGE_HEAD = said(b"200 OK", b"Content-Length: 300000")
+LARGE_LAST = said(b"200 OK", b"Content-Length: 300000", CLOSE[:-2])
+
+
+@eachRow([(f"While a body of {name} comes", *row) for name, *row in UPLOADS])
+class Early(HalvesCase):
+    """
+    A reply that comes before the request's body has ended goes to the client at
+    once, whole, and says that the connection is done for.
+    """
+
+    def check(self, begins: bytes, gets: bytes, rest: bytes, getsRest: bytes) -> None:
+        """Small and large ones; the body ends before them, after them or never."""
+        for step in (self.small, self.bodyFirst, self.replyFirst, self.broken, self.held):
+            self.open().sends(POSTS + begins)
+            self.assertEqual(self.sidecar.upstream().got(), POSTS + gets)
+            step(rest, getsRest)
+
+    def small(self, rest: bytes, getsRest: bytes) -> None:
+        """A reply that is whole at once."""
+        self.answer(REFUSES)
+        self.assertEqual(self.client.got(), REFUSED_BY)
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.client.sends(rest + GET)
+        self.assertEqual(self.sidecar.upstream().got(), b"")
+        self.assertLingers()
+
+    def bodyFirst(self, rest: bytes, getsRest: bytes) -> None:
+        """The body ends while the reply streams: the upstream's connection goes on."""
+        self.answer(LARGE_HEAD, LARGE[:200_000])
+        self.assertEqual(self.client.got(), LARGE_LAST + LARGE[:200_000])
+        self.client.sends(rest + GET)
+        self.assertEqual(self.answer(LARGE[200_000:]), getsRest)
+        self.assertEqual(self.client.got(), LARGE[200_000:])
+        self.assertIs(self.sidecar.upstream().state, OPEN)
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.assertGoesOn(client=self.sidecar.connect())
+
+    def replyFirst(self, rest: bytes, getsRest: bytes) -> None:
+        """The reply ends first: nobody gets the rest."""
+        self.answer(LARGE_HEAD, LARGE[:200_000])
+        self.client.got()
+        self.answer(LARGE[200_000:])
+        self.assertEqual(self.client.got(), LARGE[200_000:])
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.client.sends(rest + GET)
+        self.assertEqual(self.sidecar.upstream().got(), b"")
+        self.assertLingers()
+
+    def broken(self, rest: bytes, getsRest: bytes) -> None:
+        """The upstream breaks within its reply: the client must see it."""
+        self.answer(LARGE_HEAD, LARGE[:200_000])
+        self.client.sends(rest)
+        self.sidecar.upstream().resets()
+        self.assertEqual(self.client.got(), LARGE_LAST + LARGE[:200_000])
+        self.assertIs(self.client.state, RESET)
+        self.sidecar.assertQuiet()
+
+    def held(self, rest: bytes, getsRest: bytes) -> None:
+        """A policy holds the reply until the body has come: both connections go on."""
+        self.sidecar.closeAll()
+        self.open(Looks()).sends(POSTS + LENGTH + b"\r\nhel")
+        self.answer(OK[:-1])
+        self.client.sends(b"lo")
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.upstream().got()
+        self.answer(OK[-1:])
+        self.assertEqual(self.client.got(), OK)
+        self.assertGoesOn()
+
+    def test_untilClose(self) -> None:
+        """An early reply that ends with the upstream's connection is whole all the same."""
+        self.open().sends(POSTS + LENGTH + b"\r\nhel")
+        self.answer(said(b"401 Unauthorized"), b"go", b" away")
+        self.client.sends(b"l")
+        self.sidecar.upstream().closes()
+        self.assertEqual(
+            self.client.got(),
+            said(b"401 Unauthorized", IN_CHUNKS, CLOSE[:-2]) + chunks(b"go", b" away") + LAST,
+        )
+        self.assertLingers()
+
+    def test_old(self) -> None:
+        """So it is for HTTP/1.0."""
+        self.open().sends(b"POST / HTTP/1.0\r\n" + LENGTH + b"\r\nhel")
+        self.answer(REFUSES)
+        self.assertEqual(self.client.got(), REFUSED_BY)
+        self.assertLingers()
+
+    def test_longLinger(self) -> None:
+        """What still comes of a long body is dropped, held by nobody, until the linger is over."""
+        self.open().sends(POSTS + b"Content-Length: 9999999999\r\n\r\n")
+        self.answer(REFUSES)
+        self.assertEqual(self.client.got(), REFUSED_BY)
+        server: Any = self.client.transport.protocol
+        for _ in range(20):
+            self.client.sends(LARGE)
+            self.assertFalse(self.client.paused)
+            self.assertEqual(server._reader.held, 0)
+        self.sidecar.advance(LINGER + 1)
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+
+# --- Targets and methods
+
+#: What the client sends; what the upstream gets, or else the client's reply.
+ROUTED: list[tuple[Any, ...]] = [
+    ("An unknown method", b"FOO /a HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"FOO /a HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("A method in lower case", b"get /a HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"get /a HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("An unknown method with a body", b"M-X! / HTTP/1.1\r\nHost: h\r\n" + LENGTH + b"\r\nhello",
+     b"M-X! / HTTP/1.1\r\nHost: h\r\n" + LENGTH + OWN + b"\r\nhello", None),
+    ("A target of odd characters", b"GET //a/../%2e;b?c=\"|d HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"GET //a/../%2e;b?c=\"|d HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("Absolute form", b"GET http://h/a?b HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"GET /a?b HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("Absolute form without a path", b"GET HTTP://H:80 HTTP/1.1\r\nHost: h\r\n\r\n", GOT, None),
+    ("OPTIONS for all", b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"OPTIONS * HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("OPTIONS in absolute form", b"OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"OPTIONS * HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("OPTIONS with hops left", b"OPTIONS /a HTTP/1.1\r\nmax-forwards: 3\r\nHost: h\r\n\r\n",
+     b"OPTIONS /a HTTP/1.1\r\nMax-Forwards: 2\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("TRACE with one hop left", b"TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 1\r\n\r\n",
+     b"TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n" + OWN + b"\r\n", None),
+    ("TRACE without hops", b"TRACE /a HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"TRACE /a HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("GET with no hop left", b"GET /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n",
+     b"GET /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n" + OWN + b"\r\n", None),
+    ("Hops that are no number", b"TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: x\r\n\r\n",
+     b"TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: x\r\n" + OWN + b"\r\n", None),
+    ("OPTIONS with no hop left", b"OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n",
+     None, said(b"204 No Content", b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")),
+    ("TRACE with no hop left",
+     b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nA: \xe9\r\nCookie: c\r\nauthorization: d\r\n"
+     b"Max-Forwards: 0\r\na: e\r\n\r\n", None,
+     said(b"200 OK", b"Content-Type: message/http", b"Content-Length: 61")
+     + b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nA: \xe9\r\nMax-Forwards: 0\r\na: e\r\n\r\n"),
+]  # fmt: skip
+
+
+@eachRow(ROUTED)
+class Routed(HalvesCase):
+    """Methods pass as they are; targets come as a service expects them."""
+
+    def check(self, raw: bytes, gets: bytes | None, reply: bytes | None) -> None:
+        """Alone, and pipelined behind another."""
+        self.open().sends(raw)
+        if gets is not None:
+            self.assertEqual(self.answer(OK), gets)
+        self.assertEqual(self.client.got(), reply or OK)
+        self.client.sends(GET + raw)
+        self.assertEqual(self.answer(OK), GOT)
+        if gets is not None:
+            self.assertEqual(self.answer(OK), gets)
+        self.assertEqual(self.client.got(), OK + (reply or OK))
+        self.assertGoesOn()
