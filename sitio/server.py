@@ -226,12 +226,15 @@ class ProxyServer(Stateful, Protocol):
         @param shown: amend in any case, so that request policies see the fields
             as they will be, and have the last word.
         """
-        host = self._reader.host or b""
+        # An empty Host is one as well: with another beside it, there would be two.
+        host = self._reader.host
         if not shown and not self._reader.forwarded:
-            own = b"X-Forwarded-Host" if host else b"Host"
-            return self._ownLines + b"%b: %b\r\n" % (own, host or self._sidecar.host)
+            if host is None:
+                return self._ownLines + b"Host: %b\r\n" % self._sidecar.host
+            return self._ownLines + (b"X-Forwarded-Host: %b\r\n" % host if host else b"")
         headers = request.headers
-        if not host:
+        if host is None:
+            host = b""
             headers["Host"] = self._sidecar.host.decode("ascii")
         for name, value in (
             ("X-Forwarded-For", self.clientAddress),

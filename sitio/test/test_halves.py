@@ -1028,3 +1028,481 @@ class Routed(HalvesCase):
             self.assertEqual(self.answer(OK), gets)
         self.assertEqual(self.client.got(), OK + (reply or OK))
         self.assertGoesOn()
+
+
+# --- Fields
+
+#: Lines behind the request line; what the upstream gets of them.
+SENT_FIELDS: list[tuple[Any, ...]] = [
+    ("Order, repeats, spelling and octets are kept", b"1.1",
+     b"b: 1\r\nHost: h\r\nA: \x80\xe9 \xff\r\nB:3\r\na: \r\nCookie: x\r\ncookie: y\r\n",
+     b"b: 1\r\nHost: h\r\nA: \x80\xe9 \xff\r\nB: 3\r\na: \r\nCookie: x\r\ncookie: y\r\n" + OWN),
+    ("What nobody acts upon is kept", b"1.1",
+     b"Host: h\r\nTrailer: a\r\nExpect: b\r\nDate: c\r\nForwarded: for=d\r\nX-Real-IP: e\r\n",
+     b"Host: h\r\nTrailer: a\r\nExpect: b\r\nDate: c\r\nForwarded: for=d\r\nX-Real-IP: e\r\n"
+     + OWN),
+    ("Host is kept as it is", b"1.1", b"hOsT: \t WWW.h.:080\r\n",
+     b"hOsT: WWW.h.:080\r\n" + OWN.replace(b": h\r", b": WWW.h.:080\r")),
+    ("Host is kept whatever Connection says", b"1.1", b"Connection: host\r\nHost: h\r\n",
+     b"Host: h\r\n" + OWN),
+    ("A Host is made up for HTTP/1.0 alone", b"1.0", b"A: b\r\nConnection: keep-alive\r\n",
+     b"A: b\r\n" + OWN.replace(b"X-Forwarded-Host: h", b"Host: localhost")),
+    ("An empty Host is no reason for another", b"1.1", b"Host:\r\n",
+     b"Host: \r\n" + OWN.removesuffix(b"X-Forwarded-Host: h\r\n")),
+    ("Fields of the connection are cut", b"1.1",
+     b"Keep-Alive: 5\r\nHost: h\r\nproxy-connection: x\r\nTE: trailers\r\nUpgrade: a\r\n"
+     b"Connection: keep-alive, TE\r\nA: b\r\n", b"Host: h\r\nA: b\r\n" + OWN),
+    ("Fields that Connection names are cut", b"1.1",
+     b"A: 1\r\nb: 2\r\nConnection: a ,, B\r\nHost: h\r\nC: 3\r\nconnection: Cookie\r\nB: 4\r\n"
+     b"Cookie: x\r\nAb: 5\r\n", b"Host: h\r\nC: 3\r\nAb: 5\r\n" + OWN),
+    ("What a client claims is kept in front", b"1.1",
+     b"Host: h\r\nx-forwarded-for: 1\r\nA: b\r\nX-FORWARDED-FOR: 2\r\nX-Forwarded-Proto: https\r\n",
+     b"Host: h\r\nX-Forwarded-For: 1, 2, 192.0.2.1\r\nA: b\r\nX-Forwarded-Proto: https, http\r\n"
+     b"X-Forwarded-Host: h\r\n"),
+    ("What sitio adds can't be cut by the client", b"1.1",
+     b"Host: h\r\nConnection: x-forwarded-for, X-Forwarded-Proto, x-forwarded-host, via\r\n"
+     b"X-Forwarded-For: 1\r\n", b"Host: h\r\n" + OWN),
+]  # fmt: skip
+
+
+@eachRow(SENT_FIELDS)
+class SentFields(HalvesCase):
+    """Fields of a request come to the upstream as they were, but for those of a connection."""
+
+    def check(self, version: bytes, fields: bytes, gets: bytes) -> None:
+        """With and without Via, and on a connection that goes on."""
+        line = b"GET /a HTTP/" + version + b"\r\n"
+        for via, more in ((None, b""), (b"sitio", b"Via: %b sitio\r\n" % version)):
+            self.open(via=via).sends(*octets(line + fields + b"\r\n"))
+            expected = b"GET /a HTTP/1.1\r\n" + gets + more + b"\r\n"
+            self.assertEqual(self.answer(OK), expected)
+            self.client.sends(line + fields + b"\r\n")
+            self.assertEqual(self.answer(OK), expected)
+            self.sidecar.assertQuiet()
+
+    def test_emptyHostBehindAPolicy(self) -> None:
+        """A policy that looks at requests is shown an empty Host, and it stays empty."""
+        hosts: list[list[str]] = []
+        looks = onRequest(lambda exchange: hosts.append(exchange.request.headers.getAll("host")))
+        self.open(looks).sends(b"GET / HTTP/1.1\r\nHost:\r\n\r\n")
+        own = OWN.removesuffix(b"X-Forwarded-Host: h\r\n")
+        self.assertEqual(self.answer(OK), b"GET / HTTP/1.1\r\nHost: \r\n" + own + b"\r\n")
+        self.assertEqual(hosts, [[""]])
+        self.sidecar.assertQuiet()
+
+
+#: The upstream's lines, from the status line on; what the client gets of them.
+GOT_FIELDS: list[tuple[Any, ...]] = [
+    ("Nothing is made up", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"),
+    ("Order, repeats, spelling and octets are kept",
+     b"HTTP/1.1 200 OK\r\nset-cookie: b\r\nA: \x80\xe9 \xff\r\ncontent-LENGTH: 02\r\na:\r\n"
+     b"Set-Cookie: a\r\nServer: x\r\nDate: y\r\nVia: 1.0 z\r\n",
+     b"HTTP/1.1 200 OK\r\nset-cookie: b\r\nA: \x80\xe9 \xff\r\ncontent-LENGTH: 2\r\na: \r\n"
+     b"Set-Cookie: a\r\nServer: x\r\nDate: y\r\nVia: 1.0 z\r\n"),
+    ("Any status and reason are kept", b"HTTP/1.1 799 \xe9ven\tso \r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 799 \xe9ven\tso \r\nContent-Length: 2\r\n"),
+    ("A reason that is missing stays so", b"HTTP/1.1 404\r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 404 \r\nContent-Length: 2\r\n"),
+    ("Fields of the connection are cut",
+     b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\nProxy-Connection: x\r\n"
+     b"TE: y\r\nConnection: Upgrade\r\nUpgrade: h2\r\nA: b\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: b\r\n"),
+    ("Fields that Connection names are cut",
+     b"HTTP/1.1 200 OK\r\nA: 1\r\nConnection: a, Set-Cookie, content-length\r\nSet-Cookie: b\r\n"
+     b"Content-Length: 2\r\nC: 3\r\nset-cookie: d\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nC: 3\r\n"),
+    ("The upstream's close is not the client's",
+     b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"),
+    ("426 says what to upgrade to",
+     b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: a/1, b\r\nConnection: upgrade\r\n"
+     b"Content-Length: 2\r\n",
+     b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\nConnection: upgrade\r\n"
+     b"Upgrade: a/1, b\r\n"),
+]  # fmt: skip
+
+
+@eachRow(GOT_FIELDS)
+class GotFields(HalvesCase):
+    """Fields of a reply come to the client as they were, but for those of a connection."""
+
+    def check(self, sends: bytes, gets: bytes) -> None:
+        """With and without Via, with a policy that looks, and whatever the client's version."""
+        for via, cut, policies in itertools.product(
+            (None, b"sitio"), (False, True), ((), (Looks(),))
+        ):
+            self.open(*policies, via=via).sends(GET)
+            raw = sends + b"\r\nok"
+            self.answer(*(octets(raw) if cut else [raw]))
+            expected = gets
+            if via:
+                before, mark, after = gets.partition(b"Connection: upgrade")
+                expected = before + b"Via: 1.1 sitio\r\n" + mark + after
+            self.assertEqual(self.client.got(), expected + b"\r\nok")
+            self.client.sends(b"GET / HTTP/1.0\r\n\r\n")
+            self.answer(raw, number=-1)
+            self.assertEqual(self.client.got(), expected + CLOSE + b"\r\nok")
+            self.assertIs(self.client.state, CLOSED)
+            self.sidecar.assertQuiet()
+
+
+# --- Pipelining
+
+
+def asked(number: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """A request of one of several kinds: octets, method, target and body."""
+    target = b"/%d" % number
+    body = b"body %d" % number
+    method, fields, sent = (
+        (b"GET", b"", b""),
+        (b"POST", b"Content-Length: %d\r\n" % len(body), body),
+        (b"PUT", CHUNKED, chunks(body[:3], body[3:]) + LAST),
+        (b"HEAD", b"A: b\r\n", b""),
+        (b"PATCH", CHUNKED,
+         b"2;a=b\r\n" + body[:2] + b"\r\n" + chunks(body[2:]) + b"0\r\nA: b\r\n\r\n"),
+        (b"FOO", b"Content-Length: 0\r\n", b""),
+        (b"GET", b"A: by a policy\r\n", b""),
+    )[number % 7]  # fmt: skip
+    head = method + b" " + target + b" HTTP/1.1\r\nHost: h\r\n" + fields + b"\r\n"
+    return head + sent, method, target, body if sent else b""
+
+
+def answered(number: int) -> tuple[bytes, bool, bytes]:
+    """
+    The upstream's reply to it, whole; whether the connection ends then; and what
+    the client gets.
+    """
+    _, method, target, body = asked(number)
+    content = b"reply to " + target + body
+    length = b"Content-Length: %d" % len(content)
+    if number % 7 == 6:
+        return b"", False, said(b"203 Non-Authoritative Information", length) + content
+    if number % 11 == 3:
+        return said(b"204 No Content", length), False, said(b"204 No Content")
+    if number % 5 == 1 and method != b"HEAD":
+        return said(b"200 OK") + content, True, (
+            said(b"200 OK", IN_CHUNKS) + chunks(content) + LAST
+        )  # fmt: skip
+    if number % 2:
+        reply = said(b"404 Not Found", IN_CHUNKS)
+        if method == b"HEAD":
+            return reply, False, said(b"404 Not Found")
+        return reply + chunks(content[:3], content[3:]) + LAST, False, (
+            said(b"404 Not Found", length) + content
+        )  # fmt: skip
+    reply = said(b"200 OK", length)
+    if method != b"HEAD":
+        reply += content
+    return reply, False, reply
+
+
+class Pipelined(HalvesCase):
+    """Requests that come before the reply to the one before are answered in order."""
+
+    COUNT = 50
+
+    def serve(self) -> None:
+        """The upstream answers whatever has come whole."""
+        while True:
+            for peer in self.sidecar.upstreams:
+                if peer.state is OPEN:
+                    self.seen[peer] = self.seen.get(peer, b"") + peer.got()
+                    if self.seen[peer] and self.replies(peer):
+                        break
+            else:
+                return
+
+    def replies(self, peer: Peer) -> bool:
+        """Whether there was a whole request to reply to."""
+        try:
+            [request] = readRequests(self.seen[peer])
+        except AssertionError:
+            return False
+        del self.seen[peer]
+        number = int(request.path[1:])
+        _, method, target, body = asked(number)
+        self.assertEqual(
+            (request.method, request.target, request.body),
+            (method.decode(), target.decode(), body),
+        )
+        self.reached.append(number)
+        reply, closes, _ = answered(number)
+        peer.sends(reply)
+        if closes:
+            peer.closes()
+        return True
+
+    def pipeline(self, raw: bytes, size: int, serves: bool) -> bytes:
+        """What the client gets for this, cut into pieces; answered between them, or after all."""
+
+        @onRequest
+        def answers(exchange: Any) -> Response | None:
+            if exchange.request.headers.get("A") != "by a policy":
+                return None
+            return Response(203, body=b"reply to " + exchange.request.target.encode())
+
+        self.seen: dict[Peer, bytes] = {}
+        self.reached: list[int] = []
+        self.open(answers)
+        got = b""
+        for start in range(0, len(raw), size):
+            self.client.sends(raw[start : start + size])
+            if serves:
+                self.serve()
+                got += self.client.got()
+        self.serve()
+        return got + self.client.got()
+
+    def run_(self, raw: bytes, expected: bytes, reached: list[int], state: str) -> None:
+        """Cut in several ways."""
+        for size, serves in itertools.product((len(raw), 1, 7, 100, 1021), (False, True)):
+            got = self.pipeline(raw, size, serves)
+            self.assertEqual((size, serves, got), (size, serves, expected))
+            self.assertEqual(self.reached, reached)
+            self.assertIs(self.client.state, state)
+            self.sidecar.assertQuiet()
+
+    def test_mixed(self) -> None:
+        """Methods, framings and policies in turn; cut anywhere, answered early or late."""
+        numbers = range(self.COUNT)
+        self.run_(
+            b"".join(asked(each)[0] for each in numbers),
+            b"".join(answered(each)[2] for each in numbers),
+            [each for each in numbers if each % 7 != 6],
+            OPEN,
+        )
+
+    def test_malformed(self) -> None:
+        """Those before a malformed one are answered, it is refused, those behind it are dropped."""
+        before = range(20)
+        self.run_(
+            b"".join(asked(each)[0] for each in before)
+            + b"GET / HTTP/1.1\r\n\r\n"
+            + b"".join(asked(each)[0] for each in range(20, 30)),
+            b"".join(answered(each)[2] for each in before)
+            + failure(b"400 Bad Request", b"The request is malformed: no Host.", CLOSE),
+            [each for each in before if each % 7 != 6],
+            HALF_CLOSED,
+        )
+
+    def test_close(self) -> None:
+        """Those behind Connection: close are not begun (RFC 9112, section 9.6)."""
+        before = range(20)
+        last = b"DELETE /20 HTTP/1.1\r\nHost: h\r\nConnection: close\r\nA: by a policy\r\n\r\n"
+        raw = b"".join(asked(each)[0] for each in before) + last
+        expected = b"".join(answered(each)[2] for each in before) + (
+            said(b"203 Non-Authoritative Information", b"Content-Length: 12", CLOSE[:-2])
+            + b"reply to /20"
+        )
+        reached = [each for each in before if each % 7 != 6]
+        self.run_(raw, expected, reached, CLOSED)
+        self.assertEqual(
+            self.pipeline(raw + b"".join(asked(each)[0] for each in range(21, 30)), 50, False),
+            expected,
+        )
+        self.assertEqual(self.reached, reached)
+        self.assertLingers()
+
+
+# --- Upgrades
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+UPGRADING = UPGRADE[:-2] + OWN + b"\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+
+
+class Upgrades(HalvesCase):
+    """Another protocol, where both ends want one (RFC 9110, section 7.8)."""
+
+    def switch(self) -> Peer:
+        """The upstream's end of a tunnel."""
+        self.open().sends(UPGRADE)
+        self.assertEqual(self.answer(SWITCH), UPGRADING)
+        self.assertEqual(self.client.got(), SWITCH)
+        return self.sidecar.upstream()
+
+    def test_heads(self) -> None:
+        """Both heads pass, with their own fields, whole and octet by octet."""
+        fields = b"Sec-WebSocket-Key: \xe9=\r\nsec-websocket-protocol: a\r\n"
+        asks = (
+            b"GET /a?b HTTP/1.1\r\nconnection: keep-alive, Upgrade\r\nHost: h\r\n"
+            + b"Upgrade: WebSocket\r\n"
+            + fields + b"\r\n"
+        )  # fmt: skip
+        says = (
+            b"HTTP/1.1 101 Go\r\nupgrade: websocket\r\nA: b\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: c\r\n\r\n"
+        )
+        for first, second in ((asks, says), (octets(asks), octets(says))):
+            self.open().sends(*(first if isinstance(first, list) else [first]))
+            self.assertEqual(
+                self.answer(*(second if isinstance(second, list) else [second])),
+                b"GET /a?b HTTP/1.1\r\nHost: h\r\n" + fields
+                + b"Connection: upgrade\r\nUpgrade: WebSocket\r\n" + OWN + b"\r\n",
+            )  # fmt: skip
+            self.assertEqual(
+                self.client.got(),
+                b"HTTP/1.1 101 Go\r\nA: b\r\nSec-WebSocket-Accept: c\r\n"
+                b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )
+            self.client.sends(GET, b"\0\n")
+            self.assertEqual(self.answer(OK, b"\0"), GET + b"\0\n")
+            self.assertEqual(self.client.got(), OK + b"\0")
+            self.sidecar.assertQuiet()
+
+    def test_bytesBehind(self) -> None:
+        """Bytes right behind either head are the tunnel's, and come after the 101."""
+        self.open().sends(UPGRADE + b"early", b" bird")
+        self.assertEqual(self.answer(CONTINUE + HINTS + SWITCH + b"hello", b" you"), UPGRADING)
+        self.assertEqual(self.client.got(), CONTINUE + HINTS + SWITCH + b"hello you")
+        self.assertEqual(self.sidecar.upstream().got(), b"early bird")
+        self.sidecar.assertQuiet()
+
+    def test_afterOthers(self) -> None:
+        """A connection that has carried requests may become a tunnel, and is not reused."""
+        self.open().sends(GET + UPGRADE + b"early")
+        self.assertEqual(self.answer(OK), GOT)
+        self.assertEqual(self.answer(SWITCH), UPGRADING)
+        self.assertEqual(self.client.got(), OK + SWITCH)
+        self.assertEqual(self.sidecar.upstream().got(), b"early")
+        other = self.sidecar.connect()
+        self.assertGoesOn(1, other)
+
+    def test_clientEndsFirst(self) -> None:
+        """The client's half ends, the upstream's goes on until it ends too."""
+        upstream = self.switch()
+        self.client.sends(b"last words")
+        self.client.halfCloses()
+        self.assertEqual(upstream.got(), b"last words")
+        self.assertIs(upstream.state, HALF_CLOSED)
+        self.assertIs(self.client.state, OPEN)
+        upstream.sends(b"and", b" mine")
+        self.assertEqual(self.client.got(), b"and mine")
+        upstream.halfCloses()
+        self.assertEqual((self.client.state, upstream.state), (CLOSED, CLOSED))
+        self.sidecar.assertQuiet()
+
+    def test_upstreamEndsFirst(self) -> None:
+        """The upstream's half ends, the client's goes on until it ends too."""
+        upstream = self.switch()
+        upstream.sends(b"last words")
+        upstream.halfCloses()
+        self.assertEqual(self.client.got(), b"last words")
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.assertIs(upstream.state, OPEN)
+        self.client.sends(b"and", b" mine")
+        self.assertEqual(upstream.got(), b"and mine")
+        self.client.halfCloses()
+        self.assertEqual((self.client.state, upstream.state), (CLOSED, CLOSED))
+        self.sidecar.assertQuiet()
+
+    def test_endBehindTheHeads(self) -> None:
+        """An end right behind the 101 and its bytes comes through behind them."""
+        self.open().sends(UPGRADE)
+        upstream = self.sidecar.upstream()
+        upstream.sends(SWITCH + b"bye")
+        upstream.halfCloses()
+        self.assertEqual(self.client.got(), SWITCH + b"bye")
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.sends(b"bye")
+        self.client.halfCloses()
+        self.assertEqual(upstream.got(), UPGRADING + b"bye")
+        self.assertEqual((self.client.state, upstream.state), (CLOSED, CLOSED))
+        self.sidecar.assertQuiet()
+
+    def test_resets(self) -> None:
+        """A reset of either ends both; what the other had been sent still comes."""
+        upstream = self.switch()
+        self.client.sends(b"last words")
+        self.client.resets()
+        self.assertEqual(upstream.got(), b"last words")
+        self.assertIs(upstream.state, CLOSED)
+        self.sidecar.assertQuiet()
+        upstream = self.switch()
+        upstream.sends(b"last words")
+        upstream.resets()
+        self.assertEqual(self.client.got(), b"last words")
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_refused(self) -> None:
+        """A plain reply refuses the upgrade; both connections go on, requests behind it too."""
+        for status in (b"200 OK", b"403 Forbidden"):
+            self.open().sends(UPGRADE + GET)
+            reply = said(status, b"Content-Length: 2") + b"no"
+            self.assertEqual(self.answer(reply), UPGRADING)
+            self.assertEqual(self.client.got(), reply)
+            self.assertEqual(self.answer(OK), GOT)
+            self.assertEqual(self.client.got(), OK)
+            self.assertGoesOn()
+
+    def test_required(self) -> None:
+        """426 says what to upgrade to, and the connection goes on (RFC 9110, section 15.5.22)."""
+        self.open().sends(GET)
+        reply = said(
+            b"426 Upgrade Required", b"Content-Length: 2", b"Connection: upgrade", b"Upgrade: a"
+        )
+        self.answer(reply + b"no")
+        self.assertEqual(self.client.got(), reply + b"no")
+        self.assertGoesOn()
+
+    def test_withABody(self) -> None:
+        """A request for an upgrade may have a body, of which the tunnel is no part."""
+        head = UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH
+        for pieces in ([head + b"\r\nhelloearly"], octets(head + b"\r\nhelloearly")):
+            self.open().sends(*pieces)
+            got = self.answer(SWITCH)
+            self.assertEqual(
+                got,
+                POSTS + LENGTH + b"Connection: upgrade\r\nUpgrade: echo\r\n" + OWN + b"\r\nhello",
+            )
+            self.assertEqual(self.client.got(), SWITCH)
+            self.assertEqual(self.sidecar.upstream().got(), b"early")
+            self.sidecar.assertQuiet()
+
+
+#: The client's request; what the upstream gets; its 101.
+UNASKED: list[tuple[Any, ...]] = [
+    ("Without an upgrade", GET, GOT, SWITCH),
+    ("Without a protocol in the 101", UPGRADE, UPGRADING, said(b"101 Switching Protocols")),
+    ("With the upgrade unnamed in Connection", GET[:-2] + b"Upgrade: echo\r\n\r\n", GOT, SWITCH),
+    ("With HTTP/2", GET[:-2] + b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+     b"Connection: Upgrade, HTTP2-Settings\r\n\r\n", GOT,
+     SWITCH.replace(b"echo", b"h2c")),
+    ("With HTTP/2 among others", UPGRADE.replace(b"echo", b"echo, H2C"), GOT, SWITCH),
+]  # fmt: skip
+
+
+@eachRow(UNASKED)
+class Unasked(HalvesCase):
+    """An upstream that switches unasked is not followed."""
+
+    def check(self, raw: bytes, gets: bytes, reply: bytes) -> None:
+        """502, and none of its bytes; the client's connection goes on."""
+        for pieces in ([reply + b"nasty"], octets(reply + b"nasty")):
+            self.open().sends(raw)
+            self.assertEqual(self.answer(*pieces), gets)
+            self.assertEqual(self.client.got(), MALFORMED)
+            self.assertIs(self.sidecar.upstream().state, RESET)
+            self.assertGoesOn(1)
+
+    def test_old(self) -> None:
+        """HTTP/1.0 knows no upgrade."""
+        self.open().sends(UPGRADE.replace(b"1.1", b"1.0"))
+        self.assertEqual(self.answer(SWITCH), GOT)
+        self.assertEqual(
+            self.client.got(), MALFORMED.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n")
+        )
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_withinTheBody(self) -> None:
+        """A switch within the request's body would lose the rest of it."""
+        self.open().sends(UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH + b"\r\nhel")
+        self.answer(SWITCH)
+        self.assertEqual(
+            self.client.got(), MALFORMED.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n")
+        )
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertLingers()
