@@ -325,6 +325,9 @@ class Exchange:
         if answer is None and self.request.method in ("TRACE", "OPTIONS"):
             answer = self._lastForward()
         if answer is not None:
+            if isinstance(answer.failure, SitioError):
+                # The policy that was to decide has failed.
+                self.failure = answer.failure
             self._send(answer, answer.body or b"", True)
             return
         body = self.request.body
