@@ -137,6 +137,7 @@ TRAILERS = b"B: c\r\nd: \xe9\r\n"
 
 CLIENTS = {
     "HTTP/1.1": (b"1.1", b"", b"", True),
+    "HTTP/1.1 with close": (b"1.1", b"connection: CLOSE\r\n", b"Connection: close\r\n", False),
     "HTTP/1.0": (b"1.0", b"", b"Connection: close\r\n", False),
     "HTTP/1.0 with keep-alive": (
         b"1.0", b"Connection: keep-alive\r\n", b"Connection: keep-alive\r\n", True,
@@ -184,7 +185,7 @@ BODIES = [
      ASKING[asks], ANSWERING[replies])
     for client, asks, replies in itertools.product(CLIENTS, ASKING, ANSWERING)
     # Chunks in HTTP/1.0 are refused.
-    if client == "HTTP/1.1" or asks in ("no body", "a length")
+    if "HTTP/1.1" in client or asks in ("no body", "a length")
 ]  # fmt: skip
 
 
@@ -228,7 +229,7 @@ class Bodies(HalvesCase):
             elif says.knownWhole and saidWhole:
                 head, body = b"C: d\r\n" + LENGTH + told, b"hello"
             elif version == b"1.1":
-                head = b"C: d\r\n" + CHUNKED
+                head = b"C: d\r\n" + CHUNKED + told
                 body = chunks(b"hello") if saidWhole else CUT
                 body += b"0\r\n" + says.trailers + b"\r\n"
             else:
@@ -971,6 +972,102 @@ class Early(HalvesCase):
         self.sidecar.advance(LINGER + 1)
         self.assertIs(self.client.state, CLOSED)
         self.sidecar.assertQuiet()
+
+
+# --- Connections that break just as they are used
+
+#: Method; the fields of its framing and its body; what of them comes the second
+#: time, if there is one.
+TWICE: list[tuple[Any, ...]] = [
+    ("GET", b"GET", b"\r\n", b"%b\r\n"),
+    ("HEAD", b"HEAD", b"\r\n", b"%b\r\n"),
+    ("GET with a body", b"GET", LENGTH + b"\r\nhello", LENGTH + b"%b\r\nhello"),
+    ("DELETE", b"DELETE", b"\r\n", b"%b\r\n"),
+    ("OPTIONS", b"OPTIONS", b"\r\n", b"%b\r\n"),
+    ("PUT with a length", b"PUT", LENGTH + b"\r\nhello", LENGTH + b"%b\r\nhello"),
+    ("PUT with a length of 0", b"PUT", b"Content-Length: 0\r\n\r\n",
+     b"Content-Length: 0\r\n%b\r\n"),
+    ("PUT in chunks", b"PUT", CHUNKED + b"\r\n" + chunks(b"he", b"llo") + LAST,
+     LENGTH + b"%b\r\nhello"),
+    ("PUT with trailers", b"PUT", CHUNKED + b"\r\n" + chunks(b"hello") + b"0\r\nA: b\r\n\r\n",
+     CHUNKED + b"%b\r\n" + chunks(b"hello") + b"0\r\nA: b\r\n\r\n"),
+    ("POST", b"POST", b"\r\n", None),
+    ("POST with a body", b"POST", LENGTH + b"\r\nhello", None),
+    ("PATCH", b"PATCH", LENGTH + b"\r\nhello", None),
+    ("A method that nobody knows", b"FOO", b"\r\n", None),
+    ("get in lower case", b"get", b"\r\n", None),
+]  # fmt: skip
+
+
+@eachRow(TWICE)
+class Again(HalvesCase):
+    """
+    When a connection that was used before breaks without a reply, a request that may
+    be repeated and is held whole is sent once more, by a fresh connection.
+    """
+
+    def begin(self, raw: bytes, cut: bool) -> Peer:
+        """The upstream's end of the connection that carries this as its second request."""
+        self.open(replayLimit=8).sends(GET)
+        self.assertEqual(self.answer(OK), GOT)
+        self.assertEqual(self.client.got(), OK)
+        self.client.sends(*(octets(raw) if cut else [raw]))
+        upstream = self.sidecar.upstream()
+        self.assertNotEqual(upstream.got(), b"")
+        return upstream
+
+    def check(self, method: bytes, rest: bytes, again: bytes | None) -> None:
+        """Closed and reset; once, twice, and after an interim reply."""
+        raw = method + b" / HTTP/1.1\r\nHost: h\r\n" + rest
+        broken = BROKEN
+        if method == b"HEAD":
+            broken = broken.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        reply = OK[:-2] if method == b"HEAD" else OK
+        for end, cut in itertools.product((Peer.closes, Peer.resets), (False, True)):
+            end(self.begin(raw, cut))
+            if again is not None:
+                fresh = self.sidecar.upstream(1)
+                got = fresh.got()
+                head = method + b" / HTTP/1.1\r\nHost: h\r\n"
+                self.assertEqual(got, head + again % OWN)
+                fresh.sends(reply)
+                self.assertEqual(self.client.got(), reply)
+                # Not more often than once, and not behind the first octet of a reply.
+                end(self.begin(raw, cut))
+                end(self.sidecar.upstream(1))
+                self.assertEqual(len(self.sidecar.upstreams), 2)
+                self.assertEqual(self.client.got(), broken)
+                upstream = self.begin(raw, cut)
+                upstream.sends(CONTINUE)
+                end(upstream)
+                self.assertEqual(self.client.got(), CONTINUE + broken)
+            else:
+                self.assertEqual(self.client.got(), broken)
+            self.assertLessEqual(len(self.sidecar.upstreams), 2 if again else 1)
+            self.sidecar.assertQuiet()
+
+    def test_notHeld(self) -> None:
+        """A body beyond the limit of what is held is not sent again."""
+        self.begin(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n123456789", True)
+        self.sidecar.upstream().closes()
+        self.assertEqual(self.client.got(), BROKEN)
+        self.assertGoesOn(1)
+
+    def test_stillToCome(self) -> None:
+        """Neither is a body of which some is still to come, and the connection ends."""
+        self.begin(b"PUT / HTTP/1.1\r\nHost: h\r\n" + LENGTH + b"\r\nhell", False)
+        self.sidecar.upstream().closes()
+        self.assertEqual(self.client.got(), BROKEN.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n"))
+        self.assertEqual(len(self.sidecar.upstreams), 1)
+        self.assertLingers()
+
+    def test_fresh(self) -> None:
+        """A connection that was not used before is not left by its upstream as if idle."""
+        self.open().sends(GET)
+        self.sidecar.upstream().closes()
+        self.assertEqual(self.client.got(), BROKEN)
+        self.assertEqual(len(self.sidecar.upstreams), 1)
+        self.assertGoesOn(1)
 
 
 # --- Targets and methods
