@@ -411,15 +411,18 @@ class Exchange:
             self._replay = self._replay + data if kept else None
         if self._client is not None:
             self._client.sendBody(data)
-            if self.state is ASKED:
-                self._expect()
-            elif self.state is RELAYING or self._whole is not None:
-                self._moved()
+            self._uploadMoved()
         elif self.state in (DECIDING, CONNECTING, RESTING):
             self._body += data
             # Not at once: of a client that is not read from, nobody knows that it left.
             if len(self._body) > self._sidecar.settings.replayLimit:
                 self._front.pauseUpload()
+
+    def _uploadMoved(self) -> None:
+        if self.state is ASKED:
+            self._expect()
+        elif self.state in (RELAYING, TUNNELLING) or self._whole is not None:
+            self._moved()
 
     def requestEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The request's body has come to its end."""
@@ -446,6 +449,8 @@ class Exchange:
         if not self._bodyEnded or self.state is TUNNELLING:
             self._uploadPaused = False
             self._front.resumeUpload()
+            # Octets have moved; and the client's time to send on begins now.
+            self._uploadMoved()
 
     # --- Step 6: the reply comes, or a failure that stands for one
 
