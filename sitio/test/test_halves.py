@@ -374,6 +374,46 @@ class OfPolicies(HalvesCase):
             self.sidecar.assertQuiet()
 
 
+#: The upstream's reply, and whether it closes; what a client gets if it comes whole, and
+#: octet by octet.
+EMPTY: list[tuple[Any, ...]] = [
+    ("A length of 0", said(b"200 OK", b"Content-Length: 0"), False,
+     said(b"200 OK", b"Content-Length: 0"), said(b"200 OK", b"Content-Length: 0")),
+    ("The last chunk alone", said(b"200 OK", IN_CHUNKS) + LAST, False,
+     said(b"200 OK", b"Content-Length: 0"), said(b"200 OK", IN_CHUNKS) + LAST),
+    ("Trailers alone", said(b"200 OK", IN_CHUNKS) + b"0\r\nA: b\r\n\r\n", False,
+     said(b"200 OK", IN_CHUNKS) + b"0\r\nA: b\r\n\r\n",
+     said(b"200 OK", IN_CHUNKS) + b"0\r\nA: b\r\n\r\n"),
+    ("A close alone", said(b"200 OK"), True,
+     said(b"200 OK", IN_CHUNKS) + LAST, said(b"200 OK", IN_CHUNKS) + LAST),
+]  # fmt: skip
+
+
+@eachRow(EMPTY)
+class Empty(HalvesCase):
+    """A body of no octets ends as any other."""
+
+    def check(self, reply: bytes, closes: bool, whole: bytes, cut: bytes) -> None:
+        """Whole and octet by octet; and what follows."""
+        for pieces, expected in (([reply], whole), (octets(reply), cut)):
+            self.open().sends(GET)
+            self.answer(*pieces)
+            if closes:
+                self.sidecar.upstream().closes()
+            self.assertEqual(self.client.got(), expected)
+            self.assertGoesOn(1 if closes else 0)
+
+    def test_heldForAPolicy(self) -> None:
+        """A policy that had the reply whole leaves its length known, and its trailers go."""
+        for reply, closes in [row[1:3] for row in EMPTY]:
+            self.open(Looks()).sends(GET)
+            self.answer(*octets(reply))
+            if closes:
+                self.sidecar.upstream().closes()
+            self.assertEqual(self.client.got(), said(b"200 OK", b"Content-Length: 0"))
+            self.assertGoesOn(1 if closes else 0)
+
+
 # --- What is malformed or ambiguous
 
 IN_HEADS = [
