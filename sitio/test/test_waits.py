@@ -371,6 +371,28 @@ class TheUpstream(WaitCase):
         self.assertTrue(self.upstream.reset)
         self.assertEnded(504, 504, UpstreamTimeout)
 
+    def test_bufferedReplyStopsAtOnce(self) -> None:
+        """So can one that stops right behind its head."""
+        self.open(onReply(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
+        self.client.sends(GET)
+        self.upstream.sends(LONG % 9)
+        self.assertWaits(7.0)
+        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEnded(504, 504, UpstreamTimeout)
+
+    def test_uploadBesideABufferedReply(self) -> None:
+        """Octets of an upload that move are no stall, though a buffered reply rests."""
+        self.open(onReply(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
+        self.client.sends(POST % 9)
+        self.upstream.sends(LONG % 9)
+        for _ in range(3):
+            self.assertStill(6.0)
+            self.client.sends(b"x")
+        self.assertWaits(7.0)
+        self.assertEqual(self.client.gotReply().status, 504)
+        self.sidecar.advance(LINGER + PERIOD)
+        self.assertEnded(504, 504, UpstreamTimeout)
+
     def test_idle(self) -> None:
         """An idle connection is closed in good order, the client's own goes on."""
         self.open(upstreamIdleTimeout=7.0)
