@@ -651,7 +651,7 @@ class Exchange:
         self.response = response
         self.status = response.status
         if self._sidecar.via is not None:
-            response.headers.add("Via", f"1.1 {self._sidecar.via.decode()}")
+            response.headers.add("Via", f"{response.version} {self._sidecar.via.decode()}")
         if response.filters:
             self._filters = response.filters
             if body:

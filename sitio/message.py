@@ -276,6 +276,7 @@ class Response:
         needs it asks for it with C{buffered}.
     @ivar length: octets of the body as the upstream announced them, if it did.
     @ivar upgrade: the protocol switched to, in a reply of status 101.
+    @ivar version: C{"1.1"} or C{"1.0"}, the upstream's.
     @ivar failure: where this reply stands for an attempt that failed, the
         L{SitioError<sitio.errors.SitioError>} that says how; else L{None}.
     @ivar filters: what L{addFilter} was given.
@@ -287,6 +288,7 @@ class Response:
     body: bytes | None
     length: int | None
     upgrade: bytes | None
+    version: str
     failure: Exception | None
     filters: list[tuple[BodyFilter, bool]] | None
 
@@ -311,6 +313,7 @@ class Response:
         if not _value(self.reason):
             raise ValueError(f"{reason!r} is no reason phrase: it can't be sent")
         self.headers = headers.copy() if isinstance(headers, Headers) else Headers(headers)
+        self.version = "1.1"
         self.length = self.upgrade = self.failure = self.filters = None
         kind = None
         if text is not None:
@@ -331,6 +334,7 @@ class Response:
         fields: list[tuple[bytes, bytes]],
         length: int | None = None,
         upgrade: bytes | None = None,
+        version: str = "1.1",
     ) -> Response:
         """A response of which a reader has seen the head; its body streams."""
         response = cls.__new__(cls)
@@ -339,6 +343,7 @@ class Response:
         response.headers = Headers.fromWire(fields)
         response.length = length
         response.upgrade = upgrade
+        response.version = version
         response.body = response.failure = response.filters = None
         return response
 

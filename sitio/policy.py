@@ -99,6 +99,7 @@ def _copied(response: Response) -> Response:
         list(response.headers.fields),
         response.length,
         response.upgrade,
+        response.version,
     )
     twin.body = response.body
     twin.failure = response.failure

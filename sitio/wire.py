@@ -309,7 +309,8 @@ class ResponseReader(Reader):
         if options:
             kept = _cutNamed(kept, options)
         reason = (line[3] or b"").decode("latin-1")
-        return Response.fromWire(status, reason, kept, announced, upgrade)
+        version = "1.1" if minor == b"1" else "1.0"
+        return Response.fromWire(status, reason, kept, announced, upgrade, version)
 
     def nextBody(self) -> bytes:
         """As L{Reader.nextBody}; raises L{BadReply}."""

@@ -90,7 +90,7 @@ class Judging(ExchangeCase):
         for another attempt, leaves nothing behind: the next reply is judged on
         its own.
         """
-        verdicts = [Deferred(), Deferred()]
+        verdicts: list[Deferred[Any]] = [Deferred(), Deferred()]
         waiting = list(verdicts)
         self.open(onReply(200, 503)(lambda exchange, response: waiting.pop(0)))
         self.client.sends(GET)
