@@ -52,7 +52,8 @@ ROWS: dict[str, set[str]] = {
     },
     "policies": {"interfaces"},
     "policies.*": {"interfaces", "message"},
-    "uvreactor": set(),
+    "uvtransport": set(),
+    "uvreactor": {"uvtransport"},
     "": {"interfaces", "message", "making"},
 }
 
@@ -63,7 +64,7 @@ ALL_BUT: dict[str, set[str]] = {
 }
 
 #: Rooms with a row and no module yet.
-COMING = {"admin", "uvreactor"}
+COMING = {"admin"}
 
 #: The only rooms that see the one reactor of the process; every other is passed
 #: its clock, its reactor, its endpoints.
@@ -77,6 +78,7 @@ TESTED_BY: dict[str, str] = {
     "conversation": "test_testing",  # the sidecar of the test kit
     "policies": "test_packaging",  # the makers that the plugin file lists
     "framing": "test_wire",  # seen through the readers that are made of it
+    "uvtransport": "test_uvreactor",  # a connection is seen through its reactor
 }
 UNTESTED: dict[str, str] = {
     "interfaces": "declarations only; whoever provides one is verified where it is tested",
@@ -92,6 +94,7 @@ LONG: dict[str, tuple[int, str]] = {
     "sitio.server": (600, "a table of states and its moves, flow control on both sides of it"),
     "sitio.wire.RequestReader._request": (65, "the checks of a head in order, a branch for each"),
     "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),
+    "sitio.uvtransport": (520, "one object is all that Twisted's and uvloop's interfaces ask for"),
     "sitio.policies.lastgood": (700, "what may be kept and used, rule by rule of RFC 9111"),
 }
 

@@ -5,6 +5,7 @@ C{twistd} loads this file whenever it starts, whatever it was asked for, so only
 what is light is imported here; the rest comes in when it is named.
 """
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 from sitio.policies import PolicyMaker
@@ -49,3 +50,5 @@ deny = PolicyMaker(
     "deny:METHODS:PATTERN[:PATTERN...][:status=STATUS]"
     "  refuse requests by method and path, as in deny:PUT,DELETE:/admin/*",
 )
+
+uv = Reactor("uv", "sitio.uvreactor", "Reactor on the TCP and UNIX transports of uvloop")

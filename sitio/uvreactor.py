@@ -1,0 +1,330 @@
+"""
+A Twisted reactor on the transports of uvloop.
+
+L{UVReactor} is Twisted's reactor for asyncio on a loop of uvloop, and its TCP and
+UNIX connections are accepted, read and written by uvloop itself, in C.  So every
+endpoint, treq and twisted.web get uvloop's speed.  L{sitio.uvtransport} tells how a
+connection works, and what differs from Twisted's own.
+
+Ports and connectors are Twisted's own up to the listening or connected socket; what
+is done with it is uvloop's.  TLS, datagrams, processes, threads and timers are Twisted's.
+
+C{twistd --reactor uv} and C{trial --reactor uv} take this reactor.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from asyncio import AbstractEventLoop, set_event_loop
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+from twisted.internet import tcp, unix
+from twisted.internet._signals import SignalHandling, _MultiSignalHandling
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import ReactorBase
+from twisted.internet.error import UnsupportedAddressFamily
+from twisted.internet.main import installReactor
+from twisted.internet.process import reapAllProcesses
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sitio.uvtransport import Connection, StayPaused, addressOf
+
+_log = Logger()
+
+
+def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine of uvloop's returns that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("uvloop waits where it had nothing to wait for")
+
+
+class Server(Connection):
+    """A connection that a port accepted, or that was adopted for a factory."""
+
+    def __init__(self, reactor: Any, isUNIX: bool, factory: Any, port: Any = None) -> None:
+        Connection.__init__(self, reactor, isUNIX)
+        self._factory = factory
+        self._port = port
+
+    def __repr__(self) -> str:
+        return f"<{self.logPrefix()} on {self._port}, from {self._peer}>"
+
+    def _buildProtocol(self) -> Any:
+        if self._port is not None and (self._port.disconnecting or not self._port.connected):
+            return None
+        name = self._uv.get_extra_info("peername")
+        if name is None and not self._isUNIX:
+            return None  # The peer reset the connection before anyone saw it.
+        self._peer = addressOf(name)
+        return self._factory.buildProtocol(self._peer)
+
+    def _passDescriptors(self, skt: socket.socket, protocol: Any) -> None:
+        own = unix.Server(skt, protocol, self._peer.name, self._port, 0, self.reactor)
+        protocol.makeConnection(own)
+
+
+class Client(Connection):
+    """A connection that was asked for, of which Twisted has made the socket."""
+
+    _tlsClientDefault = True
+
+    def __init__(self, pending: Any, isUNIX: bool) -> None:
+        Connection.__init__(self, pending.reactor, isUNIX)
+        self._pending = pending
+        self._peer = pending.getPeer()
+        self.addr = pending.addr
+        self.connector = pending.connector
+
+    def __repr__(self) -> str:
+        return f"<{type(self)} to {self.addr} at {id(self):x}>"
+
+    def connection_made(self, uv: Any) -> None:
+        # On the turn since the socket was connected somebody may have lost patience.
+        if hasattr(self._pending, "connector"):
+            Connection.connection_made(self, uv)
+        else:
+            uv.abort()
+
+    def _buildProtocol(self) -> Any:
+        self.connector.transport = self
+        return self.connector.buildProtocol(self._peer)
+
+    def _passDescriptors(self, skt: socket.socket, protocol: Any) -> None:
+        own = self.connector.transport = self._pending
+        own.socket, own.fileno = skt, skt.fileno
+        own.protocol, own.connected = protocol, 1
+        own.startReading()
+        protocol.makeConnection(own)
+
+    def _ended(self, protocol: Any, reason: Failure) -> None:
+        try:
+            protocol.connectionLost(reason)
+        finally:
+            self.connector.connectionLost(reason)
+
+
+class _PendingTCP(tcp.Client):
+    """A connection that Twisted is making; uvloop gets its socket."""
+
+    reactor: Any
+
+    def _connectDone(self) -> None:
+        self.reactor.adopt(Client(self, isUNIX=False), self.socket)
+
+
+class _PendingUNIX(unix.Client):
+    """As L{_PendingTCP}."""
+
+    reactor: Any
+
+    def _connectDone(self) -> None:
+        self.reactor.adopt(Client(self, isUNIX=True), self.socket)
+
+
+class TCPConnector(tcp.Connector):
+    """Twisted's, for connections of uvloop's."""
+
+    def _makeTransport(self) -> Any:
+        return _PendingTCP(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class UNIXConnector(unix.Connector):
+    """Twisted's, for connections of uvloop's."""
+
+    def _makeTransport(self) -> Any:
+        return _PendingUNIX(self.address, self, self.reactor, self.checkPID)
+
+
+class _Accepting:
+    """
+    What a port does while it reads: uvloop accepts, on a descriptor of its own for
+    the same socket, which it closes when reading stops.
+    """
+
+    reactor: Any
+    factory: Any
+    socket: socket.socket
+    backlog: Any
+    _isUNIX = False
+    _server: Any = None
+
+    def startReading(self) -> None:
+        if self._server is None:
+            self._server = _result(
+                self.reactor.loop.create_server(
+                    lambda: Server(self.reactor, self._isUNIX, self.factory, self),
+                    sock=self.socket.dup(),
+                    # A port that was adopted has none: as many as the kernel allows.
+                    backlog=self.backlog or socket.SOMAXCONN,
+                )
+            )
+            self.reactor.opened(self)
+
+    def stopReading(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            self.reactor.closed(self)
+            server.close()
+
+    def isReading(self) -> bool:
+        """Whether connections are accepted."""
+        return self._server is not None
+
+
+class TCPPort(_Accepting, tcp.Port):
+    """Twisted's, but uvloop accepts."""
+
+
+class UNIXPort(_Accepting, unix.Port):
+    """Twisted's, but uvloop accepts."""
+
+    _isUNIX = True
+
+
+class _ChildSignals:
+    """
+    Reaps children on SIGCHLD.  Twisted waits for the octet that Python writes into
+    its wake-up descriptor; while uvloop runs, that descriptor is uvloop's.
+    """
+
+    def __init__(self, reactor: UVReactor) -> None:
+        self._reactor = reactor
+
+    def install(self) -> None:
+        def ended(number: int, frame: object) -> None:
+            self._reactor.callFromThread(reapAllProcesses)
+
+        signal.signal(signal.SIGCHLD, ended)
+        # Those that ended before.
+        reapAllProcesses()
+
+    def uninstall(self) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _raised(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What uvloop calls when something that it called has raised."""
+    error = context.get("exception")
+    if error is None or context.keys().isdisjoint(("transport", "handle")):
+        loop.default_exception_handler(context)
+    elif not isinstance(error, StayPaused):
+        _log.failure("{message}", Failure(error), message=context["message"])
+
+
+class UVReactor(AsyncioSelectorReactor):
+    """
+    Asyncio's reactor, with the TCP and UNIX transports of uvloop.
+
+    @ivar loop: uvloop's loop.
+    """
+
+    def __init__(self, loop: uvloop.Loop | None = None) -> None:
+        self.loop: Any = uvloop.new_event_loop() if loop is None else loop
+        self.loop.set_exception_handler(_raised)
+        set_event_loop(self.loop)
+        self._open: set[Any] = set()
+        AsyncioSelectorReactor.__init__(self, self.loop)
+
+    # For connections and ports.
+
+    def opened(self, thing: Any) -> None:
+        """A connection or a port is there, and to be found by L{removeAll}."""
+        self._open.add(thing)
+
+    def closed(self, thing: Any) -> None:
+        """It is no longer there."""
+        self._open.discard(thing)
+
+    def callSoon(self, function: Callable[[], object]) -> None:
+        """Call this on the next turn."""
+        self.loop.call_soon(function)
+
+    def adopt(self, connection: Connection, skt: socket.socket) -> None:
+        """Give a connected socket to uvloop, and what becomes of it to this connection."""
+        coroutine = self.loop.connect_accepted_socket(lambda: connection, skt)
+        made = coroutine.send(None)
+        made.add_done_callback(lambda made: _result(coroutine))
+
+    # IReactorTCP, IReactorUNIX and IReactorSocket.
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        listening = TCPPort(port, factory, backlog, interface, self)
+        listening.startListening()
+        return listening
+
+    def connectTCP(
+        self, host: Any, port: Any, factory: Any, timeout: Any = 30, bindAddress: Any = None
+    ) -> Any:
+        connector = TCPConnector(host, port, factory, timeout, bindAddress, self)
+        connector.connect()
+        return connector
+
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0
+    ) -> Any:
+        listening = UNIXPort(address, factory, backlog, mode, self, wantPID)
+        listening.startListening()
+        return listening
+
+    def connectUNIX(self, address: Any, factory: Any, timeout: Any = 30, checkPID: Any = 0) -> Any:
+        connector = UNIXConnector(address, factory, timeout, self, checkPID)
+        connector.connect()
+        return connector
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: Any, factory: Any) -> Any:
+        listening: Any
+        if addressFamily in (socket.AF_INET, socket.AF_INET6):
+            listening = TCPPort._fromListeningDescriptor(
+                self, fileDescriptor, addressFamily, factory
+            )
+        elif addressFamily == socket.AF_UNIX:
+            listening = UNIXPort._fromListeningDescriptor(self, fileDescriptor, factory)
+        else:
+            raise UnsupportedAddressFamily(addressFamily)
+        listening.startListening()
+        return listening
+
+    def adoptStreamConnection(self, fileDescriptor: int, addressFamily: Any, factory: Any) -> Any:
+        """A UNIX connection that is adopted has Twisted's own transport."""
+        if addressFamily not in (socket.AF_INET, socket.AF_INET6):
+            return AsyncioSelectorReactor.adoptStreamConnection(
+                self, fileDescriptor, addressFamily, factory
+            )
+        connection = Server(self, False, factory)
+        skt = socket.fromfd(fileDescriptor, addressFamily, socket.SOCK_STREAM)
+        self.adopt(connection, skt)
+        return connection
+
+    # IReactorFDSet and IReactorCore.
+
+    def getReaders(self) -> list[Any]:
+        mine = [each for each in self._open if each.isReading()]
+        return [*AsyncioSelectorReactor.getReaders(self), *mine]
+
+    def removeAll(self) -> list[Any]:
+        mine = list(self._open)
+        for each in mine:
+            each.stopReading()
+        self._open.clear()
+        return [*AsyncioSelectorReactor.removeAll(self), *mine]
+
+    def iterate(self, delay: float = 0) -> None:
+        """Run for so many seconds; with none, once over what is ready."""
+        stop = self.loop.call_later(delay, self.loop.stop)
+        self.loop.run_forever()
+        stop.cancel()
+
+    def _signalsFactory(self) -> SignalHandling:
+        return _MultiSignalHandling((ReactorBase._signalsFactory(self), _ChildSignals(self)))
+
+
+def install(loop: uvloop.Loop | None = None) -> None:
+    """Make this the reactor of the process, on this loop or on a new one."""
+    installReactor(UVReactor(loop))
