@@ -396,8 +396,9 @@ class ProxyServer(Stateful, Protocol):
         self._pause()
 
     def resumeUpload(self) -> None:
-        """Read on."""
-        self._resume()
+        """Read on, unless too much is held for the requests that follow."""
+        if self._reader.held <= self._settings.maxHead:
+            self._resume()
 
     # IPushProducer: the transport tells us when what we write piles up.
 

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import define
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from sitio import onFinish
+from sitio import onFinish, onRequest
 from sitio.errors import Stopped
 from sitio.memory import TRANSPORT_BUFFER
+from sitio.message import Response
 from sitio.settings import DRAIN_IDLE, LINGER, Settings
-from sitio.testing import HALF_CLOSED, OPEN, Conversation, Peer
+from sitio.testing import HALF_CLOSED, OPEN, Conversation, Peer, readReplies
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -64,6 +66,16 @@ class Tunnels(ServerCase):
         self.sidecar.assertQuiet()
 
 
+@define
+class Replaces:
+    """What puts another body in place of a request's."""
+
+    body: bytes
+
+    def __call__(self, exchange: Any) -> None:
+        exchange.request.body = self.body
+
+
 class Pipelining(ServerCase):
     """Requests that come before the reply to the one before."""
 
@@ -72,22 +84,39 @@ class Pipelining(ServerCase):
         However many requests a client sends ahead, not more of them are held than
         fit into one head and one read, and all are answered in order.
         """
-        self.open()
-        count = 400
-        padding = b"p" * 1000
-        self.client.sends(
-            b"".join(
-                b"GET /%d HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (number, padding)
+        padding = b"X: " + b"p" * 1000 + b"\r\n"
+        for policies, more in (
+            ((), b"\r\n"),
+            ((), b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nTrailer: x\r\n\r\n"),
+            ((onRequest(Replaces(b"another")),), b"Content-Length: 1\r\n\r\nx"),
+        ):
+            self.open(*policies)
+            count = 400
+            requests = [
+                b"PUT /%d HTTP/1.1\r\nHost: h\r\n" % number + padding + more
                 for number in range(count)
-            )
-        )
-        server: Any = self.client.transport.protocol
-        bound = Settings().maxHead + TRANSPORT_BUFFER
-        for number in range(count):
-            self.assertIn(b"GET /%d HTTP" % number, self.answer())
-            self.assertEqual(self.client.got(), OK)
-            self.assertLessEqual(server._reader.held, bound)
-        self.assertFalse(self.client.paused)
+            ]
+            self.client.sends(b"".join(requests))
+            server: Any = self.client.transport.protocol
+            bound = Settings().maxHead + TRANSPORT_BUFFER
+            for number in range(count):
+                self.assertIn(b"PUT /%d HTTP" % number, self.answer())
+                self.assertEqual(self.client.got(), OK)
+                self.assertLessEqual(server._reader.held, bound)
+            self.assertFalse(self.client.paused)
+            self.sidecar.assertQuiet()
+
+    def test_answeredAtOnce(self) -> None:
+        """
+        A thousand requests that a policy answers at once, sent in one go, are
+        answered in order, and not one within the other.
+        """
+        count = 1000
+        self.open(onRequest(lambda exchange: Response(body=exchange.request.path.encode())))
+        requests = [b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % number for number in range(count)]
+        self.client.sends(b"".join(requests))
+        got = [each.body for each in readReplies(self.client.got())]
+        self.assertEqual(got, [b"/%d" % number for number in range(count)])
         self.sidecar.assertQuiet()
 
 
