@@ -656,7 +656,7 @@ class Exchange:
             self._filters = response.filters
             if body:
                 body = self._filter(body)
-            if ended:
+            if ended and self.state is RELAYING:
                 body += self._filter(b"")
             if self.state is not RELAYING:
                 return
@@ -675,6 +675,8 @@ class Exchange:
             bodyFilter, keepsLength = each
             try:
                 filtered = bodyFilter(data)
+                if not isinstance(filtered, bytes):
+                    raise TypeError(f"it gave no bytes: {type(filtered).__name__}")
                 if keepsLength and len(filtered) != len(data):
                     raise ValueError("it did not keep the length as it promised")
             except Exception as cause:

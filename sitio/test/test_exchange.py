@@ -4,9 +4,10 @@ Promises of L{sitio.exchange}: one request's whole life, seen from both ends.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -605,4 +606,132 @@ class FlowControl(ExchangeCase):
             self.assertTrue(upstream.paused)
             self.client.readsOn()
             self.assertFalse(upstream.paused)
+            self.sidecar.assertQuiet()
+
+
+@define
+class Fails:
+    """A body filter of which one call goes wrong."""
+
+    failing: int
+    wrong: Any
+    calls: list[bytes] = field(factory=list)
+
+    def __call__(self, data: bytes) -> Any:
+        self.calls.append(data)
+        if len(self.calls) != self.failing:
+            return data
+        if self.wrong is ValueError:
+            raise ValueError("wrong")
+        return self.wrong
+
+    def addTo(self, keepsLength: bool, exchange: Any, response: Response) -> None:
+        response.addFilter(self, keepsLength=keepsLength)
+
+
+class Filters(ExchangeCase):
+    """Functions that see, or change, a body as it passes."""
+
+    def shout(self, *, keepsLength: bool) -> Any:
+        """A policy that filters: upper case, and a mark at the end if it may."""
+        self.seen: list[bytes] = []
+
+        def filtered(data: bytes) -> bytes:
+            self.seen.append(data)
+            return data.upper() if data or keepsLength else b"!"
+
+        @onReply(200)
+        def shouts(exchange: Any, response: Response) -> None:
+            response.addFilter(filtered, keepsLength=keepsLength)
+
+        return shouts
+
+    def test_keepsLength(self) -> None:
+        """A filter that keeps the length leaves the framing as it was."""
+        for framing in (
+            b"Content-Length: 4\r\n\r\nab",
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+        ):
+            self.open(self.shout(keepsLength=True))
+            self.client.sends(GET)
+            rest = b"cd" if framing.startswith(b"Content") else b"2\r\ncd\r\n0\r\nX: y\r\n\r\n"
+            self.answer(b"HTTP/1.1 200 OK\r\n" + framing, rest)
+            self.assertEqual(
+                self.client.got(),
+                b"HTTP/1.1 200 OK\r\n" + framing.replace(b"ab", b"AB") + rest.replace(b"cd", b"CD"),
+            )
+            self.assertEqual(self.seen, [b"ab", b"cd", b""])
+            self.assertEqual(self.last.bytesOut, 4)
+            self.sidecar.assertQuiet()
+
+    def test_changesLength(self) -> None:
+        """What any other filter makes of a body goes out in chunks."""
+        self.open(self.shout(keepsLength=False))
+        self.client.sends(GET)
+        self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", b"cd")
+        self.assertEqual(
+            self.client.got(),
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nAB\r\n2\r\nCD\r\n1\r\n!\r\n0\r\n\r\n",
+        )
+        self.assertEqual(self.last.bytesOut, 5)
+        self.sidecar.assertQuiet()
+
+    def test_changesLengthForOldClients(self) -> None:
+        """To a client of HTTP/1.0, it ends with the connection."""
+        self.open(self.shout(keepsLength=False))
+        self.client.sends(b"GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n")
+        self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", b"cd")
+        self.assertEqual(self.client.got(), b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nABCD!")
+        self.assertTrue(self.client.closed)
+        self.sidecar.assertQuiet()
+
+    def test_whole(self) -> None:
+        """A body that is there whole is filtered whole, and its length is known."""
+        self.open(self.shout(keepsLength=False))
+        self.client.sends(GET)
+        self.answer()
+        self.assertEqual(self.client.got(), b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nOK!")
+        self.assertEqual(self.seen, [b"ok", b""])
+        self.sidecar.assertQuiet()
+
+    def test_fails(self) -> None:
+        """
+        A filter that raises, or gives what is no octets, or not as many as it
+        promised, is not called again: the reply goes on without it where it keeps
+        the length, and is broken off where half a change would look whole.
+        """
+        whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
+        for failing in (1, 2, 3):
+            for wrong in (ValueError, None, "xy", b"longer"):
+                for keepsLength in (True, False):
+                    if wrong == b"longer" and not keepsLength:
+                        continue
+                    fails = Fails(failing, wrong)
+                    self.open(onReply(200)(partial(fails.addTo, keepsLength)))
+                    self.client.sends(GET)
+                    self.answer(whole[:-2], whole[-2:])
+                    self.assertEqual(fails.calls, [b"ab", b"cd", b""][:failing])
+                    self.assertEqual(len(self.sidecar.failures), 1)
+                    self.assertEqual(
+                        type(self.last.failure), type(None) if keepsLength else SitioError
+                    )
+                    if keepsLength:
+                        self.assertEqual(self.client.got(), whole)
+                    else:
+                        self.assertTrue(self.client.reset)
+                        self.assertNotIn(b"0\r\n\r\n", self.client.got())
+                    self.sidecar.assertQuiet()
+
+    def test_failsOnWhatIsWhole(self) -> None:
+        """The same for a body that is there whole."""
+        for failing in (1, 2):
+            fails = Fails(failing, ValueError)
+            self.open(onReply(200)(partial(fails.addTo, False)))
+            self.client.sends(GET)
+            self.answer()
+            self.assertEqual(fails.calls, [b"ok", b""][:failing])
+            self.assertTrue(self.client.reset)
+            self.assertEqual(self.client.got(), b"")
+            self.assertEqual(len(self.sidecar.failures), 1)
             self.sidecar.assertQuiet()
