@@ -600,7 +600,8 @@ class Exchange:
             # The head has not gone out: this can still be said.
             self._fail(self._heldFailure)
         elif original.body is not None:
-            # Whole; a policy may have changed it in place.
+            # Whole; a policy may have changed it in place, or not waited for it.
+            self._leaveUpstream()
             self._send(original, original.body, True)
         else:
             held, trailers = b"".join(self._held), self._heldEnd

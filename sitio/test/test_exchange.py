@@ -629,6 +629,35 @@ class Fails:
         response.addFilter(self, keepsLength=keepsLength)
 
 
+class InPlace(ExchangeCase):
+    """Policies that change the reply they are shown."""
+
+    def test_bodyOfAStream(self) -> None:
+        """
+        A body that is put in place of one still to come is the whole of it; the
+        rest is read and dropped, so that the connection can be used again.
+        """
+
+        @onReply(404)
+        def fill(exchange: Any, response: Response) -> None:
+            response.body = b"mine"
+            response.status, response.reason = 200, "OK"
+
+        self.open(fill)
+        self.client.sends(GET)
+        self.answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\nX: y\r\n\r\nthe", b"irs")
+        self.assertEqual(
+            self.client.got(), b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX: y\r\n\r\nmine"
+        )
+        self.sidecar.upstream().sends(b"...")
+        self.client.sends(GET)
+        self.assertEqual(self.answer(), sent(GET))
+        self.assertEqual(self.client.got(), OK)
+        self.assertEqual((self.sidecar.exchanges[0].status, self.last.status), (200, 200))
+        self.assertEqual(self.sidecar.exchanges[0].upstreamStatus, 404)
+        self.sidecar.assertQuiet()
+
+
 class Filters(ExchangeCase):
     """Functions that see, or change, a body as it passes."""
 

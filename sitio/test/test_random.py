@@ -24,6 +24,7 @@ from sitio.exchange import Exchange
 from sitio.interfaces import IRequestPolicy, IResponsePolicy
 from sitio.message import Request, Response, Retry
 from sitio.settings import Settings
+from sitio.test.test_exchange import asksOnce
 from sitio.testing import CLOSED, OPEN, RESET, Conversation, Peer
 
 #: Short waits and small bounds, so that they are met.
@@ -99,32 +100,6 @@ def chunked(random: Random, data: bytes) -> bytes:
 
 
 # --- Who takes part
-
-
-@define
-class Once:
-    """A producer that is asked to pause once, as uvloop's transports ask."""
-
-    producer: Any
-    paused: bool = False
-
-    def pauseProducing(self) -> None:
-        if not self.paused:
-            self.paused = True
-            self.producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-        self.producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        self.producer.stopProducing()
-
-
-def asksOnce(peer: Peer) -> None:
-    """Let the transport to this peer ask for a pause once, and not at each write."""
-    if peer.transport.producer is not None:
-        peer.transport.producer = Once(peer.transport.producer)
 
 
 @define
