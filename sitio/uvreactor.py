@@ -86,11 +86,19 @@ class Client(Connection):
         return f"<{type(self)} to {self.addr} at {id(self):x}>"
 
     def connection_made(self, uv: Any) -> None:
-        # On the turn since the socket was connected somebody may have lost patience.
-        if hasattr(self._pending, "connector"):
-            Connection.connection_made(self, uv)
-        else:
+        if not hasattr(self._pending, "connector"):
+            # On the turn since the socket was connected somebody has lost patience.
             uv.abort()
+            return
+        Connection.connection_made(self, uv)
+        # What connectionMade put off to the next turn happens before the first octet
+        # comes: ClientCreator tells that way whom it has connected.
+        self.reactor.callSoon(self._begin)
+        raise StayPaused
+
+    def _begin(self) -> None:
+        if self.isReading():
+            self._uv.resume_reading()
 
     def _buildProtocol(self) -> Any:
         self.connector.transport = self
@@ -177,6 +185,10 @@ class _Accepting:
         """Whether connections are accepted."""
         return self._server is not None
 
+    def isWriting(self) -> bool:
+        """A port writes nothing."""
+        return False
+
 
 class TCPPort(_Accepting, tcp.Port):
     """Twisted's, but uvloop accepts."""
@@ -235,7 +247,7 @@ class UVReactor(AsyncioSelectorReactor):
     # For connections and ports.
 
     def opened(self, thing: Any) -> None:
-        """A connection or a port is there, and to be found by L{removeAll}."""
+        """A connection or a port is there: one of what the reactor looks after."""
         self._open.add(thing)
 
     def closed(self, thing: Any) -> None:
@@ -308,11 +320,15 @@ class UVReactor(AsyncioSelectorReactor):
         mine = [each for each in self._open if each.isReading()]
         return [*AsyncioSelectorReactor.getReaders(self), *mine]
 
+    def getWriters(self) -> list[Any]:
+        mine = [each for each in self._open if each.isWriting()]
+        return [*AsyncioSelectorReactor.getWriters(self), *mine]
+
     def removeAll(self) -> list[Any]:
-        mine = list(self._open)
+        mine = [each for each in self._open if each.isReading() or each.isWriting()]
         for each in mine:
             each.stopReading()
-        self._open.clear()
+        self._open.difference_update(mine)
         return [*AsyncioSelectorReactor.removeAll(self), *mine]
 
     def iterate(self, delay: float = 0) -> None:

@@ -84,8 +84,8 @@ class _Half(Enum):
 
 class StayPaused(Exception):
     """
-    Raised to uvloop, and no error: a protocol paused its transport as it was
-    connected, and uvloop begins to read then unless something is raised.
+    Raised to uvloop by C{connection_made}, and no error: don't begin to read.  It
+    would, even when the protocol has paused its transport.
     """
 
 
@@ -258,7 +258,7 @@ class Connection:
             self._handle.detach()
         producer, self.producer = self.producer, None
         protocol, self._protocol = self._protocol, None
-        self.__dict__.pop("data_received", None)
+        self._detach(protocol)
         if producer is not None:
             with _log.failuresHandled("a producer failed to stop"):
                 producer.stopProducing()
@@ -284,6 +284,16 @@ class Connection:
             else:
                 self.data_received = protocol.dataReceived
             self._uv.set_protocol(self)
+
+    def _detach(self, protocol: Any) -> None:
+        protocol = _unwrapped(protocol)
+        receiver = self.__dict__.pop("data_received", protocol.dataReceived)
+        if receiver != protocol.dataReceived and not _replacesReceiver(protocol.__class__):
+            _log.warn(
+                "dataReceived of {protocol} was replaced from outside while it was connected, and"
+                " got nothing: say so by assigning transport.protocol again",
+                protocol=protocol,
+            )
 
     def _call(self, method: Callable[[], object]) -> None:
         """Call what is the application's; what it raises ends the connection."""
@@ -507,6 +517,10 @@ class Connection:
     def isReading(self) -> bool:
         """Whether what comes is read."""
         return self._reading is _Half.OPEN and not self.disconnecting
+
+    def isWriting(self) -> bool:
+        """Whether something waits to leave."""
+        return self._uv.get_write_buffer_size() > 0
 
     # As descriptors of Twisted's call them.
     stopReading = pauseProducing

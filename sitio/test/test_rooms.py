@@ -94,7 +94,7 @@ LONG: dict[str, tuple[int, str]] = {
     "sitio.server": (600, "a table of states and its moves, flow control on both sides of it"),
     "sitio.wire.RequestReader._request": (65, "the checks of a head in order, a branch for each"),
     "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),
-    "sitio.uvtransport": (520, "one object is all that Twisted's and uvloop's interfaces ask for"),
+    "sitio.uvtransport": (540, "one object is all that Twisted's and uvloop's interfaces ask for"),
     "sitio.policies.lastgood": (700, "what may be kept and used, rule by rule of RFC 9111"),
 }
 

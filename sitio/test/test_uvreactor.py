@@ -54,6 +54,7 @@ from twisted.internet.test import (
     test_unix,
 )
 from twisted.internet.test.reactormixins import ReactorBuilder
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel
@@ -81,9 +82,13 @@ MODULES = (
 
 #: Those that are not run, and why.  None is about something that sitio uses.
 NOT_RUN = {
-    "test_logPrefix": (
+    "TCP4ClientTestsBuilder.test_logPrefix": (
         "no log context around the calls of a protocol: it would be a Python frame for each piece"
     ),
+    "TCP6ClientTestsBuilder.test_logPrefix": "as the one before",
+    "UNIXTestsBuilder.test_logPrefix": "as the one before",
+    "SSLClientTestsMixin.test_logPrefix": "as the one before",
+    "StartTLSClientTestsMixin.test_logPrefix": "as the one before",
     "TCPTransportTestsBuilder.test_streamingProducer": (
         "sets bufferSize and expects 1000 octets to wait for the next turn; uvloop sends them at"
         " once.  Back pressure has tests below"
@@ -157,11 +162,9 @@ def _twistedsTests() -> Iterator[tuple[str, type]]:
                 "__module__": __name__,
             }
             for listed, reason in NOT_RUN.items():
-                where, _, test = listed.rpartition(".")
-                if listed == name:
-                    members["skip"] = reason
-                elif where in ("", name) and hasattr(builder, test):
-                    members[test] = _notRun(reason)
+                where, _, test = listed.partition(".")
+                if where == name:
+                    members.update({test: _notRun(reason)} if test else {"skip": reason})
             # One that names reactors is for those.
             if "_reactors" not in vars(builder):
                 yield name, type(name, (builder, SynchronousTestCase), members)
@@ -178,8 +181,8 @@ class NotRunTests(SynchronousTestCase):
         present = {
             each
             for name, case in _twistedsTests()
-            for test in dir(case)
-            for each in (name, test, f"{name}.{test}")
+            for test in dir(case.__bases__[0])
+            for each in (name, f"{name}.{test}")
         }
         self.assertEqual(set(NOT_RUN) - present, set())
 
@@ -398,15 +401,27 @@ class PathTests(UVTestCase):
         self.run_(test)
 
     def test_receiverReplacedFromOutside(self) -> None:
-        """Who assigns C{dataReceived} from outside says so by assigning the protocol again."""
+        """
+        Who assigns C{dataReceived} from outside says so by assigning the protocol again;
+        who doesn't is told of it in the log.
+        """
+        logged: list[Any] = []
+        observer: Any = logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
         async def test() -> None:
-            server, client = await self.pair()
-            got: list[bytes] = []
-            server.dataReceived = got.append
-            server.transport.protocol = server
-            client.transport.write(b"x")
-            await self.until(lambda: got)
+            for says in (True, False):
+                server, client = await self.pair()
+                got: list[bytes] = []
+                server.dataReceived = got.append
+                if says:
+                    server.transport.protocol = server
+                client.transport.write(b"x")
+                client.transport.loseConnection()
+                await self.until(partial(getattr, server, "reason"))
+                told = [each for each in logged if each["log_namespace"] == "sitio.uvtransport"]
+                self.assertEqual((len(got), len(told)), (1, 0) if says else (0, 1))
 
         self.run_(test)
 
@@ -668,6 +683,56 @@ class TransportTests(UVTestCase):
             await self.until(lambda: accepted and accepted[0].reason)
             self.assertEqual(happened, [UserError])
             await port.stopListening()
+
+        self.run_(test)
+
+    def test_putOff(self) -> None:
+        """
+        What C{connectionMade} of a client puts off to the next turn happens before the
+        first octet, although the service has sent some already.
+        """
+        happened: list[str] = []
+
+        class Greeting(End):
+            def connectionMade(self) -> None:
+                self.transport.write(b"hello")
+                self.transport.loseConnection()
+
+        class Greeted(End):
+            def connectionMade(self) -> None:
+                self.factory.reactor.callLater(0, happened.append, "put off")
+
+            def dataReceived(self, data: bytes) -> None:
+                happened.append("data")
+
+        async def test() -> None:
+            port, _ = self.listen(Greeting)
+            factory = ClientFactory.forProtocol(Greeted)
+            factory.reactor = self.reactor  # type: ignore[attr-defined]
+            self.reactor.connectTCP(LOCALHOST, port.getHost().port, factory)
+            await self.until(lambda: len(happened) > 1)
+            self.assertEqual(happened, ["put off", "data"])
+            await port.stopListening()
+
+        self.run_(test)
+
+    def test_seen(self) -> None:
+        """
+        The reactor lists connections that it reads or has something to send for, and those
+        alone are left behind when a test ends with them.
+        """
+
+        async def test() -> None:
+            server, _ = await self.raw(HalfEnd, buffer=4096)
+            transport = server.transport
+            self.assertIn(transport, self.reactor.getReaders())
+            self.assertNotIn(transport, self.reactor.getWriters())
+            transport.pauseProducing()
+            self.assertNotIn(transport, self.reactor.getReaders())
+            self.assertNotIn(transport, self.reactor.removeAll())
+            transport.write(b"x" * 20_000_000)
+            self.assertIn(transport, self.reactor.getWriters())
+            self.assertIn(transport, self.reactor.removeAll())
 
         self.run_(test)
 
