@@ -807,12 +807,8 @@ class Exchange:
         """What had to happen in time has not."""
         settings = self._sidecar.settings
         if self.state is ASKED and not self._bodyEnded and not self._uploadPaused:
-            self._leaveUpstream()
-            self.refuse(
-                RequestTimeout(
-                    f"no octet of the request's body in {settings.stallTimeout:g} seconds"
-                )
-            )
+            late = f"no octet of the request's body in {settings.stallTimeout:g} seconds"
+            self.refuse(RequestTimeout(late))
         elif self.state is ASKED:
             self._leaveUpstream()
             self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
