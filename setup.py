@@ -38,6 +38,7 @@ setup(
             "ruff>=0.8",
             # The first that builds wheels by itself: a test builds one, offline.
             "setuptools>=70.1",
+            "uvloop>=0.21",
             "websockets>=13",
         ],
     },
