@@ -242,6 +242,7 @@ class UVReactor(AsyncioSelectorReactor):
         self.loop.set_exception_handler(_raised)
         set_event_loop(self.loop)
         self._open: set[Any] = set()
+        self._stopping = False
         AsyncioSelectorReactor.__init__(self, self.loop)
 
     # For connections and ports.
@@ -331,11 +332,34 @@ class UVReactor(AsyncioSelectorReactor):
         self._open.difference_update(mine)
         return [*AsyncioSelectorReactor.removeAll(self), *mine]
 
+    def run(self, installSignalHandlers: bool = True) -> None:
+        self.startRunning(installSignalHandlers)
+        try:
+            if self._started:  # Nobody called crash() meanwhile.
+                self._runLoop()
+        finally:
+            self._justStopped = False
+            self._signals.uninstall()
+
     def iterate(self, delay: float = 0) -> None:
         """Run for so many seconds; with none, once over what is ready."""
-        stop = self.loop.call_later(delay, self.loop.stop)
-        self.loop.run_forever()
+        stop = self.loop.call_later(delay, self._stopLoop)
+        self._runLoop()
         stop.cancel()
+
+    def crash(self) -> None:
+        ReactorBase.crash(self)
+        self._stopLoop()
+
+    def _runLoop(self) -> None:
+        self._stopping = False
+        self.loop.run_forever()
+
+    def _stopLoop(self) -> None:
+        # uvloop puts a stop in its queue: a second one would end the next run.
+        if self.loop.is_running() and not self._stopping:
+            self._stopping = True
+            self.loop.stop()
 
     def _signalsFactory(self) -> SignalHandling:
         return _MultiSignalHandling((ReactorBase._signalsFactory(self), _ChildSignals(self)))

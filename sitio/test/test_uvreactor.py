@@ -349,7 +349,7 @@ class PathTests(UVTestCase):
                 end.transport.write(b"x")
             await self.until(lambda: len(callers) == len(ends))
             # Which is the one that started the loop.
-            self.assertEqual(callers, [("run", "twisted.internet.asyncioreactor")] * 2)
+            self.assertEqual(callers, [("_runLoop", "sitio.uvreactor")] * 2)
 
         self.run_(test)
 
