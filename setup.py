@@ -35,6 +35,7 @@ setup(
             "hypothesis>=6.100",
             "mypy>=1.11",
             "mypy-zope>=1.0.8",
+            "PyHamcrest>=2",
             "ruff>=0.8",
             # The first that builds wheels by itself: a test builds one, offline.
             "setuptools>=70.1",
