@@ -6,8 +6,8 @@ UNIX connections are accepted, read and written by uvloop itself, in C.  So ever
 endpoint, treq and twisted.web get uvloop's speed.  L{sitio.uvtransport} tells how a
 connection works, and what differs from Twisted's own.
 
-Ports and connectors are Twisted's own up to the listening or connected socket; what
-is done with it is uvloop's.  TLS, datagrams, processes, threads and timers are Twisted's.
+Ports are Twisted's own up to the listening socket, and connectors up to an address;
+the rest is uvloop's.  TLS, datagrams, processes, threads and timers are Twisted's.
 
 C{twistd --reactor uv} and C{trial --reactor uv} take this reactor.
 """
@@ -23,9 +23,10 @@ from typing import Any
 import uvloop
 from twisted.internet import tcp, unix
 from twisted.internet._signals import SignalHandling, _MultiSignalHandling
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
-from twisted.internet.error import UnsupportedAddressFamily
+from twisted.internet.error import UnsupportedAddressFamily, getConnectError
 from twisted.internet.main import installReactor
 from twisted.internet.process import reapAllProcesses
 from twisted.logger import Logger
@@ -71,14 +72,13 @@ class Server(Connection):
 
 
 class Client(Connection):
-    """A connection that was asked for, of which Twisted has made the socket."""
+    """A connection that was asked for."""
 
     _tlsClientDefault = True
 
     def __init__(self, pending: Any, isUNIX: bool) -> None:
         Connection.__init__(self, pending.reactor, isUNIX)
         self._pending = pending
-        self._peer = pending.getPeer()
         self.addr = pending.addr
         self.connector = pending.connector
 
@@ -102,6 +102,8 @@ class Client(Connection):
 
     def _buildProtocol(self) -> Any:
         self.connector.transport = self
+        name = None if self._isUNIX else self._uv.get_extra_info("peername")
+        self._peer = self._pending.getPeer() if name is None else addressOf(name)
         return self.connector.buildProtocol(self._peer)
 
     def _passDescriptors(self, skt: socket.socket, protocol: Any) -> None:
@@ -118,8 +120,62 @@ class Client(Connection):
             self.connector.connectionLost(reason)
 
 
+class _Attempt:
+    """
+    A TCP connection that uvloop is making; a connector of Twisted's takes it for its
+    client.  C{connector} is there as long as it may come to something.
+    """
+
+    def __init__(self, connector: Any, reactor: Any) -> None:
+        self.connector = connector
+        self.reactor = reactor
+        self.addr = self._found = (connector.host, connector.port)
+        self._connecting: Any = None
+        if isIPAddress(connector.host) or isIPv6Address(connector.host):
+            self._connect(connector.host)
+        else:
+            reactor.resolve(connector.host).addCallbacks(self._connect, self._failSoon)
+
+    def _connect(self, host: str) -> None:
+        if hasattr(self, "connector"):
+            self._found = (host, self.addr[1])
+            self._connecting = self.reactor.loop.create_connection(
+                lambda: Client(self, isUNIX=False), *self._found
+            )
+            self._go()
+
+    def _go(self, waited: Any = None) -> None:
+        if self._connecting is None:
+            waited.exception()  # It was let go, and nobody else will look.
+            return
+        try:
+            self._connecting.send(None).add_done_callback(self._go)
+        except StopIteration:
+            self._connecting = None
+        except Exception as error:
+            self._connecting = None
+            self._failSoon(getConnectError(error))
+
+    def _failSoon(self, error: Any) -> None:
+        # It may fail before its factory was told that it was begun.
+        self.reactor.callSoon(lambda: self.failIfNotConnected(error))
+
+    def getPeer(self) -> Any:
+        return self.connector._addressType("TCP", *self._found)
+
+    def failIfNotConnected(self, error: Any) -> None:
+        """Whatever is under way, give it up and tell the connector why."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.close()
+        if hasattr(self, "connector"):
+            connector = self.connector
+            del self.connector
+            connector.connectionFailed(Failure(error))
+
+
 class _PendingTCP(tcp.Client):
-    """A connection that Twisted is making; uvloop gets its socket."""
+    """A connection from an address that was asked for: Twisted makes it, uvloop gets it."""
 
     reactor: Any
 
@@ -128,7 +184,7 @@ class _PendingTCP(tcp.Client):
 
 
 class _PendingUNIX(unix.Client):
-    """As L{_PendingTCP}."""
+    """As L{_PendingTCP}: uvloop takes no abstract names."""
 
     reactor: Any
 
@@ -140,6 +196,9 @@ class TCPConnector(tcp.Connector):
     """Twisted's, for connections of uvloop's."""
 
     def _makeTransport(self) -> Any:
+        # uvloop makes another port of one that is none.
+        if self.bindAddress is None and self.port in range(65536):
+            return _Attempt(self, self.reactor)
         return _PendingTCP(self.host, self.port, self.bindAddress, self, self.reactor)
 
 

@@ -23,16 +23,20 @@ from typing import Any
 
 import uvloop
 from twisted.application.reactors import Reactor, getReactorTypes
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import (
     ConnectionAborted,
     ConnectionDone,
     ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TimeoutError,
     UserError,
 )
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
+    IResolverSimple,
     ISystemHandle,
     ITCPTransport,
     ITLSTransport,
@@ -130,6 +134,9 @@ def uvReactor(case: Any) -> UVReactor:
     loop = uvloop.new_event_loop()
 
     def close() -> None:
+        # What was let go before the loop ever ran needs one turn to go.
+        loop.call_soon(loop.stop)
+        loop.run_forever()
         asyncio.set_event_loop(None)
         loop.close()
 
@@ -230,6 +237,20 @@ class HalfEnd(End):
 
     def writeConnectionLost(self) -> None:
         self.happened.append("write lost")
+
+
+@implementer(IResolverSimple)
+class NoNames:
+    """A resolver with one address for all names, or with none, or that never answers."""
+
+    def __init__(self, address: str | None = None, answers: bool = True) -> None:
+        self._address = address
+        self._answers = answers
+
+    def getHostByName(self, name: str, timeout: Any = ()) -> Deferred[str]:
+        if not self._answers:
+            return Deferred()
+        return fail(DNSLookupError(name)) if self._address is None else succeed(self._address)
 
 
 class UVTestCase(ReactorBuilder, SynchronousTestCase):
@@ -651,24 +672,63 @@ class TransportTests(UVTestCase):
 
         self.run_(test)
 
-    def test_stopConnecting(self) -> None:
-        """
-        Who loses patience when the socket is connected and uvloop has it already is told
-        once that it failed, and no protocol is made.
-        """
-        happened: list[Any] = []
+    async def told(self, happened: list[Any], times: int) -> None:
+        """Wait until a factory was told something so many times."""
+        await self.until(lambda: len(happened) >= times)
+
+    def asking(self, happened: list[Any], kind: Callable[[], Any] = End) -> ClientFactory:
+        """A factory of clients that notes down what becomes of it."""
 
         class Asking(ClientFactory):
             noisy = False
 
-            def buildProtocol(self, addr: Any) -> None:
+            def startedConnecting(self, connector: Any) -> None:
+                happened.append("started")
+
+            def buildProtocol(self, addr: Any) -> Any:
                 happened.append("built")
+                return kind()
 
             def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
                 happened.append(reason.type)
 
             def clientConnectionLost(self, connector: Any, reason: Failure) -> None:
                 happened.append("lost")
+
+        return Asking()
+
+    def test_stopConnecting(self) -> None:
+        """
+        Who stops connecting, at whatever moment, is told once that it failed, and no
+        protocol is made; later it is a connection like any other.
+        """
+        ends = set()
+
+        async def test() -> None:
+            port, accepted = self.listen()
+            for bindAddress in (None, (LOCALHOST, 0)):
+                for turns in range(8):
+                    happened: list[Any] = []
+                    connector = self.reactor.connectTCP(
+                        LOCALHOST,
+                        port.getHost().port,
+                        self.asking(happened),
+                        bindAddress=bindAddress,
+                    )
+                    for _ in range(turns):
+                        await self.turn()
+                    connector.disconnect()
+                    await self.told(happened, 3 if "built" in happened else 2)
+                    ends.add(tuple(happened))
+            await self.until(lambda: all(each.reason for each in accepted))
+            await port.stopListening()
+
+        self.run_(test)
+        self.assertEqual(ends, {("started", UserError), ("started", "built", "lost")})
+
+    def test_stopConnectingLast(self) -> None:
+        """So when Twisted has connected the socket, and uvloop has it already."""
+        happened: list[Any] = []
 
         async def test() -> None:
             port, accepted = self.listen()
@@ -679,9 +739,59 @@ class TransportTests(UVTestCase):
                 connector.stopConnecting()
 
             self.patch(self.reactor, "adopt", adoptAndStop)
-            connector = self.reactor.connectTCP(LOCALHOST, port.getHost().port, Asking())
+            connector = self.reactor.connectTCP(
+                LOCALHOST,
+                port.getHost().port,
+                self.asking(happened),
+                bindAddress=(LOCALHOST, 0),
+            )
             await self.until(lambda: accepted and accepted[0].reason)
-            self.assertEqual(happened, [UserError])
+            self.assertEqual(happened, ["started", UserError])
+            await port.stopListening()
+
+        self.run_(test)
+
+    def test_refused(self) -> None:
+        """A connection that is refused, or finds no address, has failed after it was started."""
+
+        async def test() -> None:
+            with socket.create_server((LOCALHOST, 0)) as taken:
+                free = taken.getsockname()[1]
+            for host, error in (
+                (LOCALHOST, ConnectionRefusedError),
+                ("::1", ConnectionRefusedError),
+                ("name.invalid", DNSLookupError),
+            ):
+                happened: list[Any] = []
+                self.reactor.installResolver(NoNames())
+                self.reactor.connectTCP(host, free, self.asking(happened))
+                self.assertEqual(happened, ["started"])
+                await self.told(happened, 2)
+                self.assertEqual(happened, ["started", error])
+
+        self.run_(test)
+
+    def test_timeout(self) -> None:
+        """A connection that takes too long has failed for that reason."""
+        happened: list[Any] = []
+
+        async def test() -> None:
+            self.reactor.installResolver(NoNames(answers=False))
+            self.reactor.connectTCP("name.invalid", 80, self.asking(happened), timeout=0.001)
+            await self.told(happened, 2)
+            self.assertEqual(happened, ["started", TimeoutError])
+
+        self.run_(test)
+
+    def test_name(self) -> None:
+        """A name is resolved by the reactor's resolver; the peer is what it was resolved to."""
+
+        async def test() -> None:
+            port, _ = self.listen()
+            self.reactor.installResolver(NoNames(LOCALHOST))
+            endpoint = TCP4ClientEndpoint(self.reactor, "name.invalid", port.getHost().port)
+            client: Any = await endpoint.connect(Factory.forProtocol(End))
+            self.assertEqual(client.transport.getPeer(), port.getHost())
             await port.stopListening()
 
         self.run_(test)
