@@ -26,9 +26,10 @@ setup(
         "zope.interface>=6",
         "attrs>=23.2",
         "httptools>=0.8",
+        # sitio runs without it, and says so: where there is none, it is no reason to fail.
+        'uvloop>=0.21; sys_platform != "win32" and platform_python_implementation == "CPython"',
     ],
     extras_require={
-        "uv": ['uvloop>=0.21; platform_system != "Windows"'],
         "dev": [
             "build",
             "coverage[toml]>=7.6",
@@ -39,7 +40,6 @@ setup(
             "ruff>=0.8",
             # The first that builds wheels by itself: a test builds one, offline.
             "setuptools>=70.1",
-            "uvloop>=0.21",
             "websockets>=13",
         ],
     },

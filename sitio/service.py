@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -37,6 +38,8 @@ from sitio.sweep import Sweep
 
 DEFAULT_PORT = "8080"
 
+_log = Logger(namespace="sitio")
+
 #: Clients that may wait to be accepted.  Twisted's own 50 are soon full when many
 #: come at a time, and whoever finds no place tries again after a whole second.
 BACKLOG = 1024
@@ -54,6 +57,22 @@ class CannotStart(SystemExit, Exception):
 
 def _fail(sentence: str) -> NoReturn:
     raise CannotStart(f"sitio: {sentence}")
+
+
+def _installReactor() -> None:
+    """Install the reactor on uvloop, unless there is one: of the operator's, by --reactor."""
+    if "twisted.internet.reactor" in sys.modules:
+        return
+    try:
+        from sitio.uvreactor import install
+    except ImportError as error:
+        _log.warn(
+            "sitio runs on Twisted's default reactor, and takes more CPU, as the one on uvloop"
+            " can't be imported: {error}; pip install uvloop",
+            error=error,
+        )
+    else:
+        install()
 
 
 def _portNumber(name: str, text: str) -> int:
@@ -121,7 +140,14 @@ class Options(usage.Options):
         self["policies"] = []
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As in C{usage.Options}, but what is wrong is said without the whole usage."""
+        """
+        As in C{usage.Options}, but what is wrong is said without the whole usage.
+
+        C{twistd} has installed no reactor yet.  The first policy that is loaded may
+        import it, and settle which one it is.
+        """
+        if self.parent is not None:
+            _installReactor()
         try:
             usage.Options.parseOptions(self, options)
         except usage.UsageError as error:
@@ -196,7 +222,7 @@ class SidecarService(MultiService):
     @ivar port: the L{IListeningPort}, while it listens.
     """
 
-    log = Logger(namespace="sitio")
+    log = _log
 
     def __init__(
         self,

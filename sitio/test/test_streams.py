@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPullProducer
@@ -84,7 +85,12 @@ class Sink:
         self.size = 0
         self.digest = hashlib.sha256()
         self._end = end
-        end.dataReceived = self.headReceived  # type: ignore[method-assign]
+        self.take(self.headReceived)
+
+    def take(self, receiver: Callable[[bytes], None]) -> None:
+        """Have this called with what comes; a transport may have looked it up before."""
+        self._end.dataReceived = receiver  # type: ignore
+        self._end.transport.protocol = self._end
 
     def headReceived(self, data: bytes) -> None:
         """Some of the head, and perhaps more."""
@@ -92,7 +98,7 @@ class Sink:
         head, line, body = self._end.got.data.partition(b"\r\n\r\n")
         if line:
             self._end.got.data = head + line
-            self._end.dataReceived = self.bodyReceived  # type: ignore[method-assign]
+            self.take(self.bodyReceived)
             self.bodyReceived(body)
 
     def bodyReceived(self, data: bytes) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 from twisted.internet.error import ConnectError
@@ -140,6 +141,8 @@ class RunTests(LoopbackTestCase):
         found = await self.until(lambda: re.search(LISTENS, log.read_bytes()))
         client = await self.connect(int(found[1]), REQUEST)
         await client.got.saw(b"\r\n\r\n0123456789$")
+        # It was made before twistd went there.
+        self.assertIn("reactor class: sitio.uvreactor.UVReactor.", log.read_text())
         os.kill(pid, signal.SIGTERM)
         await client.got.over()
         await self.until(lambda: not pidFile.exists())
@@ -153,6 +156,57 @@ class RunTests(LoopbackTestCase):
         client = await self.connect(port, REQUEST.replace(b"/slow", b"/"))
         await client.got.saw(b"</html>")
         self.assertTrue(client.got.data.startswith(b"HTTP/1.1 200 OK\r\n"))
+
+
+class ReactorTests(LoopbackTestCase):
+    """Which reactor sitio runs on."""
+
+    async def answers(self, process: Process) -> str:
+        """Wait until it has carried a request; what it has said."""
+        port = int((await process.out.saw(LISTENS))[1])
+        client = await self.connect(port, REQUEST)
+        await client.got.saw(b"\r\n\r\n0123456789$")
+        return process.said()
+
+    async def arguments(self) -> tuple[str, ...]:
+        """What stands behind the name of sitio."""
+        upstream = await self.listen(Upstream(answerAll))
+        return ("--port", LOOPBACK, "--upstream", f"tcp:{LOCALHOST}:{upstream}")
+
+    async def test_default(self) -> None:
+        """
+        It runs on uvloop's when none was named, although a policy imports the reactor
+        when it is loaded, and as its first option.
+        """
+        path = Path(self.mktemp() + ".py").absolute()
+        path.write_text(
+            "from twisted.internet import reactor\n"
+            "from sitio import onReply\n"
+            "@onReply(404)\n"
+            "def late(exchange, response):\n"
+            "    reactor.callLater(0, print)\n"
+        )
+        process = self.twistd("--policy", f"file:{path}", *await self.arguments())
+        self.assertIn("reactor class: sitio.uvreactor.UVReactor.", await self.answers(process))
+
+    async def test_named(self) -> None:
+        """It runs on the one that was named to twistd."""
+        arguments = await self.arguments()
+        process = self.spawn(*TWISTD, "-n", "--pidfile=", "--reactor=poll", "sitio", *arguments)
+        said = await self.answers(process)
+        self.assertIn("reactor class: twisted.internet.pollreactor.PollReactor.", said)
+
+    async def test_without(self) -> None:
+        """Without uvloop it says so, once, and runs on Twisted's default."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        (folder / "uvloop.py").write_text("raise ImportError('not for this machine')\n")
+        path = os.pathsep.join([str(folder), *filter(None, sys.path)])
+        command = (*TWISTD, "-n", "--pidfile=", "sitio", *await self.arguments())
+        said = await self.answers(self.spawn(*command, PYTHONPATH=path))
+        self.assertEqual(said.count("sitio runs on Twisted's default reactor"), 1, said)
+        self.assertIn("not for this machine; pip install uvloop\n", said)
+        self.assertIn("reactor class: twisted.internet.", said)
 
 
 class EndTests(LoopbackTestCase):
