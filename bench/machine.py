@@ -1,0 +1,124 @@
+"""
+What the machine says: its cores and free ports, the CPU time and the memory of
+a process with all its descendants.  Linux only, from C{/proc}.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+_PROC = Path("/proc")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all its descendants that live."""
+    children: dict[int, list[int]] = {}
+    for each in _PROC.iterdir():
+        if each.name.isdecimal():
+            try:
+                parent = int(_stat(each)[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(each.name))
+
+    def walk(pid: int) -> Iterator[int]:
+        yield pid
+        for child in children.get(pid, ()):
+            yield from walk(child)
+
+    return list(walk(pid))
+
+
+def _stat(process: Path) -> list[str]:
+    """The fields behind the name, which may hold blanks and parentheses."""
+    return (process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+
+
+def cpuSeconds(pid: int) -> float:
+    """
+    CPU time that a process and its descendants have used so far.
+
+    The scheduler's own account of each thread, in nanoseconds.  A kernel
+    without it counts in ticks, 10 ms mostly.  Threads and processes that have
+    ended in between are missing: proxies that run steadily end none.
+    """
+    return sum(map(_cpuSeconds, tree(pid)))
+
+
+def _cpuSeconds(pid: int) -> float:
+    process = _PROC / str(pid)
+    try:
+        threads = list((process / "task").glob("*/schedstat"))
+        if threads:
+            return sum(int(each.read_text().split()[0]) for each in threads) / 1e9
+        return sum(map(int, _stat(process)[11:13])) / _TICKS
+    except OSError:
+        return 0.0
+
+
+def residentBytes(pid: int) -> int:
+    """Memory that a process and its descendants hold; what they share counts for each."""
+    pages = 0
+    for each in tree(pid):
+        try:
+            pages += int((_PROC / str(each) / "statm").read_text().split()[1])
+        except OSError:
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Ports:
+    """
+    Ports of 127.0.0.1 that nothing listens on, each given out once.
+
+    They are below those that the kernel gives to outgoing connections, of which
+    a benchmark makes many: so a port is still free when its proxy starts.
+    """
+
+    def __init__(self) -> None:
+        bounds = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        first = min(int(bounds[0]), 32768)
+        # Five digits each, so that all proxies are sent heads of one length.
+        self._left = list(range(max(10_000, first - 12_000), first)) or list(range(10_000, 32_768))
+        random.shuffle(self._left)
+
+    def take(self) -> int:
+        """
+        @raise OSError: there is none left.
+        """
+        while self._left:
+            port = self._left.pop()
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+        raise OSError("no free port is left on 127.0.0.1")
+
+
+def cores() -> list[int]:
+    """Those that this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def describe() -> dict[str, str | int]:
+    """What a reader has to know of this machine to judge figures from it."""
+    about = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((each.partition(":")[2].strip() for each in about if "model name" in each), "?")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    virtual = any(each.startswith("flags") and " hypervisor" in each for each in about)
+    return {
+        "processor": model,
+        "cores": len(cores()),
+        "virtual": "yes" if virtual else "no",
+        "memory": f"{memory / 2**30:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "load before": f"{os.getloadavg()[0]:.2f}",
+    }

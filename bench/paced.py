@@ -1,0 +1,115 @@
+"""
+Load at a given rate, whatever the replies do: the open loop that users are.
+
+Requests fall due at random moments, as those of many independent users do
+(exponential gaps, the same ones in each run).  Each is sent on the connection
+that has been free longest.  If there is none it waits, and its latency counts
+from the moment when it was due: a proxy that stalls is not spared the requests
+that would have come meanwhile.  A request that is late because this program was
+is counted from when it was sent.
+
+C{python -m bench.paced PORT PATH RATE SECONDS CONNECTIONS} prints JSON.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import select
+import socket
+import sys
+import time
+from collections import deque
+
+#: Seconds for which the last replies are waited for.
+PATIENCE = 2.0
+
+
+def schedule(rate: float, seconds: float) -> list[float]:
+    """Seconds after the start at which requests are due, in order."""
+    chance = random.Random(1)
+    due, moments = 0.0, []
+    while (due := due + chance.expovariate(rate)) < seconds:
+        moments.append(due)
+    return moments
+
+
+def quantile(latencies: list[float], share: float) -> float:
+    """The latency that this share of sorted ones does not exceed."""
+    return latencies[min(len(latencies) - 1, int(share * len(latencies)))]
+
+
+def replyLength(head: bytes) -> int:
+    """Octets of a reply with this head, which must announce a length."""
+    end = head.index(b"\r\n\r\n") + 4
+    lowered = head[:end].lower()
+    start = lowered.index(b"content-length:") + 15
+    return end + int(lowered[start : lowered.index(b"\r\n", start)])
+
+
+def run(port: int, path: str, rate: float, seconds: float, connections: int) -> dict[str, float]:
+    """
+    @return: C{requests} answered, C{missing} ones, C{p50} and C{p99} in microseconds.
+    """
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    sockets = {}
+    for _ in range(connections):
+        each = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # One by one, so that each has its way through before the clock runs.
+        each.sendall(request)
+        length = len(_wholeReply(each))
+        each.setblocking(False)
+        sockets[each.fileno()] = each
+    free = deque(sockets)
+    asked: dict[int, float] = {}
+    got = dict.fromkeys(sockets, 0)
+    latencies: list[float] = []
+    gc.disable()
+    clock = time.perf_counter
+    start = freed = clock()
+    due = deque(start + each for each in schedule(rate, seconds))
+    total = len(due)
+    while (due or asked) and (now := clock()) < start + seconds + PATIENCE:
+        while due and free and due[0] <= now:
+            number = free.popleft()
+            since = due.popleft()
+            asked[number] = since if since < freed else clock()
+            sockets[number].send(request)
+        # Not epoll, which waits for whole milliseconds.
+        wait = due[0] - clock() if due and free else PATIENCE / 10
+        for number in select.select(list(asked), (), (), max(0.0, wait))[0]:
+            data = sockets[number].recv(65536)
+            if not data:
+                raise ConnectionError("the proxy closed a connection")
+            got[number] += len(data)
+            if got[number] >= length:
+                got[number] = 0
+                if not free:
+                    freed = clock()
+                latencies.append(clock() - asked.pop(number))
+                free.append(number)
+    latencies.sort()
+    return {
+        "requests": len(latencies),
+        "missing": total - len(latencies),
+        "seconds": clock() - start,
+        "p50": quantile(latencies, 0.5) * 1e6,
+        "p99": quantile(latencies, 0.99) * 1e6,
+    }
+
+
+def _wholeReply(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data or len(data) < replyLength(data):
+        piece = connection.recv(65536)
+        if not piece:
+            raise ConnectionError("the proxy closed a connection")
+        data += piece
+    return data
+
+
+if __name__ == "__main__":
+    port, path, rate, seconds, connections = sys.argv[1:]
+    print(json.dumps(run(int(port), path, float(rate), float(seconds), int(connections))))

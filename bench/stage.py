@@ -1,0 +1,265 @@
+"""
+What stands around the proxies: the service behind them, its files, the
+certificate, and the cores that each process gets.
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import ipaddress
+import ssl
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from subprocess import Popen
+
+from attrs import define, field, frozen
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from bench.machine import Ports, cores, cpuSeconds, residentBytes
+from bench.processes import START_TIME, Unusable, checkAlive, running
+from bench.proxies import Place, Proxy, program
+
+#: The service's files, and their octets.
+FILES = {"1k": 1024, "64k": 64 * 1024, "100m": 100_000_000}
+
+#: Octets of the error page; sitio's own has about as many.
+PAGE_LENGTH = 2151
+
+#: Seconds between two attempts to reach a proxy that starts.
+GLANCE = 0.001
+
+
+@frozen
+class Cores:
+    """
+    Who runs where.
+
+    @ivar proxy: the one of each proxy with one worker.
+    @ivar pair: those of a proxy with two workers.
+    @ivar load: those of the load generator and the service.
+    @ivar apart: whether C{pair} and C{load} have none in common.
+    """
+
+    proxy: tuple[int, ...]
+    pair: tuple[int, ...]
+    load: tuple[int, ...]
+    apart: bool
+
+    @classmethod
+    def divide(cls, available: list[int]) -> Cores:
+        """
+        @raise Unusable: there is only one.
+        """
+        if len(available) < 2:
+            raise Unusable("two cores are needed: one for the proxy, one for the load")
+        first, second, *rest = available
+        if len(rest) < 2:
+            return cls((first,), (first, second), (second,), False)
+        return cls((first,), (first, second), tuple(rest[:2]), True)
+
+
+@define(eq=False)
+class Actor:
+    """
+    A proxy that runs.
+
+    @ivar started: seconds from its start to its first reply.
+    """
+
+    proxy: Proxy
+    place: Place
+    process: Popen[bytes]
+    log: Path
+    started: float = 0.0
+
+    def cpuSeconds(self) -> float:
+        """CPU time that it has used so far, with all its processes."""
+        return cpuSeconds(self.process.pid)
+
+    def residentBytes(self) -> int:
+        """Memory that it holds, with all its processes."""
+        return residentBytes(self.process.pid)
+
+    def checkAlive(self) -> None:
+        """
+        @raise Unusable: it has ended.
+        """
+        checkAlive(self.process, self.proxy.name, self.log)
+
+    @property
+    def origin(self) -> str:
+        """Its URL, with no path."""
+        return f"{'https' if self.place.certificate else 'http'}://127.0.0.1:{self.place.port}"
+
+    def connection(self, timeout: float = 5.0) -> http.client.HTTPConnection:
+        """A connection to be made to it."""
+        port = self.place.port
+        if self.place.certificate:
+            context = ssl.create_default_context(cafile=str(self.place.certificate))
+            return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
+        """Status and body of one reply, on a connection of its own."""
+        connection = self.connection()
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def awaitFirstReply(self, since: float) -> None:
+        """
+        Wait for its first reply and note when it came.
+
+        @raise Unusable: none came in time.
+        """
+        while time.perf_counter() < since + START_TIME:
+            self.checkAlive()
+            try:
+                status, body = self.ask("/1k")
+            except OSError:
+                time.sleep(GLANCE)
+                continue
+            self.started = time.perf_counter() - since
+            if (status, len(body)) != (200, FILES["1k"]):
+                raise Unusable(f"{self.proxy.name} answers {status} where the service says 200")
+            return
+        raise Unusable(f"{self.proxy.name} gave no reply within {START_TIME:.0f} s")
+
+    def checkConduct(self) -> None:
+        """
+        See that it does what all have to do.
+
+        @raise Unusable: it does not.
+        """
+        name = self.proxy.name
+        status, page = self.ask("/missing")
+        if status != 404 or len(page) < PAGE_LENGTH / 2:
+            raise Unusable(f"{name} did not put a page of its own in place of a 404")
+        # Of a client on loopback Envoy tells another address of this machine's.
+        if not self.ask("/forwarded")[1].strip():
+            raise Unusable(f"{name} did not add X-Forwarded-For")
+        if self.ask("/post", "POST", bytes(16384)) != (200, b"taken\n"):
+            raise Unusable(f"{name} did not pass a POST")
+
+
+@define(eq=False)
+class Stage:
+    """
+    All that runs.
+
+    @ivar folder: temporary; for files, configurations and logs.
+    @ivar upstream: the service's port.
+    """
+
+    folder: Path
+    cores: Cores
+    upstream: int
+    ports: Ports
+    _actors: dict[tuple[str, bool], Actor] = field(factory=dict)
+    _stack: ExitStack = field(factory=ExitStack)
+
+    def actor(self, proxy: Proxy, tls: bool = False) -> Actor:
+        """
+        A proxy that runs until the stage is cleared; the same one each time.
+
+        @raise Unusable: it does not start, or does not do what is compared.
+        """
+        key = proxy.name, tls
+        if key not in self._actors:
+            actor = self._stack.enter_context(self.starting(proxy, tls))
+            actor.checkConduct()
+            self._actors[key] = actor
+        self._actors[key].checkAlive()
+        return self._actors[key]
+
+    @contextmanager
+    def starting(self, proxy: Proxy, tls: bool = False) -> Iterator[Actor]:
+        """A proxy that has just sent its first reply, and is ended after use."""
+        pem = (self.folder / "cert.pem", self.folder / "key.pem") if tls else (None, None)
+        page = self.folder / "pages/404.html"
+        place = Place(self.folder, self.ports.take(), self.upstream, page, *pem)
+        log = self.folder / f"{place.port}.log"
+        cores = self.cores.proxy if proxy.workers == 1 else self.cores.pair
+        command = proxy.command(place)
+        since = time.perf_counter()
+        with running(command, cores, log, proxy.environment()) as process:
+            actor = Actor(proxy, place, process, log)
+            actor.awaitFirstReply(since)
+            yield actor
+
+
+@contextmanager
+def staging() -> Iterator[Stage]:
+    """
+    A stage with the service on it.  All that runs on it is ended at the end.
+
+    @raise Unusable: something that all scenarios need is missing.
+    """
+    nginx = program("nginx", "apt install nginx-light")
+    with tempfile.TemporaryDirectory(prefix="sitio-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        # nginx started by root reads its files as somebody else.
+        folder.chmod(0o755)
+        _files(folder)
+        _certificate(folder)
+        ports = Ports()
+        stage = Stage(folder, Cores.divide(cores()), ports.take(), ports)
+        stack.push(stage._stack)
+        place = Place(folder, stage.upstream, stage.upstream, folder / "pages/404.html")
+        configuration = str(place.configuration("upstream.conf"))
+        log = folder / "upstream.log"
+        command = [nginx, "-e", "stderr", "-c", configuration]
+        process = stack.enter_context(running(command, stage.cores.load, log))
+        Actor(Proxy("upstream", "the service"), place, process, log).awaitFirstReply(
+            time.perf_counter()
+        )
+        yield stage
+
+
+def _files(folder: Path) -> None:
+    (folder / "www").mkdir()
+    (folder / "pages").mkdir()
+    for name, length in FILES.items():
+        text = b"What the service sends. "
+        with (folder / "www" / name).open("wb") as file:
+            if length > 1_000_000:
+                file.truncate(length)
+            else:
+                file.write((text * (length // len(text) + 1))[:length])
+    page = b"<!DOCTYPE html><title>Not found</title><p>There is no such page here.</p>\n"
+    page += b"<!--" + b"-" * (PAGE_LENGTH - len(page) - 7) + b"-->"
+    (folder / "pages/404.html").write_bytes(page)
+
+
+def _certificate(folder: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=7))
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
