@@ -14,6 +14,7 @@ C{twistd --reactor uv} and C{trial --reactor uv} take this reactor.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 from asyncio import AbstractEventLoop, set_event_loop
@@ -35,6 +36,10 @@ from twisted.python.failure import Failure
 from sitio.uvtransport import Connection, StayPaused, addressOf
 
 _log = Logger()
+
+#: Connections that a port accepts on one turn, as many as Twisted's own: a burst is
+#: served at once, and others have to wait for some milliseconds.
+ACCEPTS = 100
 
 
 def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -213,6 +218,9 @@ class _Accepting:
     """
     What a port does while it reads: uvloop accepts, on a descriptor of its own for
     the same socket, which it closes when reading stops.
+
+    uvloop accepts one connection on each turn, and on a busy loop turns are long.  So
+    those who wait behind that one are accepted here.
     """
 
     reactor: Any
@@ -226,13 +234,27 @@ class _Accepting:
         if self._server is None:
             self._server = _result(
                 self.reactor.loop.create_server(
-                    lambda: Server(self.reactor, self._isUNIX, self.factory, self),
+                    self._accepted,
                     sock=self.socket.dup(),
                     # A port that was adopted has none: as many as the kernel allows.
                     backlog=self.backlog or socket.SOMAXCONN,
                 )
             )
             self.reactor.opened(self)
+
+    def _accepted(self) -> Server:
+        self.reactor.callSoon(self._acceptMore)
+        return self._connection()
+
+    def _acceptMore(self) -> None:
+        # Nobody waits any more; or there are no descriptors left, and uvloop sheds load.
+        with contextlib.suppress(OSError):
+            for _ in range(ACCEPTS if self._server is not None else 0):
+                skt, _ = self.socket.accept()
+                self.reactor.adopt(self._connection(), skt)
+
+    def _connection(self) -> Server:
+        return Server(self.reactor, self._isUNIX, self.factory, self)
 
     def stopReading(self) -> None:
         server, self._server = self._server, None

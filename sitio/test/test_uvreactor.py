@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import struct
@@ -66,7 +67,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio.test.loopback import LOCALHOST, TWISTD, LoopbackTestCase
-from sitio.uvreactor import UVReactor
+from sitio.uvreactor import ACCEPTS, UVReactor
 
 #: Where Twisted's tests of reactors are.
 MODULES = (
@@ -616,6 +617,128 @@ class TransportTests(UVTestCase):
                 await self.until(lambda: accepted)
             await port.stopListening()
             self.assertNotIn(port, self.reactor.getReaders())
+
+        self.run_(test)
+
+    def waiting(self, port: Any, number: int) -> list[socket.socket]:
+        """So many who wait to be accepted by a port that does not read."""
+        port.stopReading()
+        peers = []
+        for _ in range(number):
+            peers.append(peer := socket.create_connection((LOCALHOST, port.getHost().port)))
+            self.addCleanup(peer.close)
+            peer.setblocking(False)
+        return peers
+
+    def test_burst(self) -> None:
+        """Many who wait are accepted within a few turns, and are connections like any other."""
+
+        async def test() -> None:
+            port, accepted = self.listen(backlog=ACCEPTS)
+            peers = self.waiting(port, ACCEPTS)
+            port.startReading()
+            for _ in range(5):
+                await self.turn()
+            self.assertEqual(len(accepted), ACCEPTS)
+            for peer in peers:
+                peer.send(b"x")
+            await self.until(lambda: all(each.data for each in accepted))
+            self.assertEqual(
+                {each.transport.getPeer().port for each in accepted},
+                {each.getsockname()[1] for each in peers},
+            )
+            self.assertTrue(all(each.transport.getTcpNoDelay() for each in accepted))
+            await port.stopListening()
+
+        self.run_(test)
+
+    def test_burstStopped(self) -> None:
+        """A port that stops reading in the moment of a burst leaves the others waiting."""
+
+        class Stopping(End):
+            def dataReceived(self, data: bytes) -> None:
+                port.stopReading()
+
+        port: Any = None
+
+        async def test() -> None:
+            nonlocal port
+            server, client = await self.pair(Stopping)
+            server.transport.pauseProducing()
+            client.transport.write(b"x")
+            port, accepted = self.listen()
+            self.waiting(port, 20)
+            for _ in range(3):
+                await self.turn()
+            # Both have something to do on one turn, in this order.
+            port.startReading()
+            server.transport.resumeProducing()
+            await self.until(lambda: not port.isReading())
+            for _ in range(5):
+                await self.turn()
+            self.assertEqual(len(accepted), 1)
+            port.startReading()
+            await self.until(lambda: len(accepted) == 20)
+            await port.stopListening()
+
+        self.run_(test)
+
+    def test_burstClosed(self) -> None:
+        """A port that is closed in the midst of a burst makes no protocol any more."""
+
+        class Last(End):
+            def connectionMade(self) -> None:
+                port.stopListening()
+
+        port: Any = None
+
+        async def test() -> None:
+            nonlocal port
+            port, accepted = self.listen(Last)
+            peers = self.waiting(port, 20)
+            port.startReading()
+            await self.until(lambda: accepted)
+            accepted[0].transport.loseConnection()
+            for peer in peers:
+                with contextlib.suppress(ConnectionResetError):
+                    self.assertEqual(await self.read(peer), b"")
+            self.assertEqual(len(accepted), 1)
+
+        self.run_(test)
+
+    def test_noDescriptors(self) -> None:
+        """
+        When descriptors run out, those who can't be accepted are turned away, and the
+        port goes on.
+        """
+
+        def over(peer: socket.socket) -> bool:
+            try:
+                return not peer.recv(1)
+            except BlockingIOError:
+                return False
+            except ConnectionResetError:
+                return True
+
+        async def test() -> None:
+            port, accepted = self.listen()
+            peers = self.waiting(port, 20)
+            await self.turn()  # On its first turn uvloop takes two.
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+            free = [os.dup(0) for _ in range(8)]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1] + 1, limits[1]))
+            for each in free:
+                os.close(each)
+            # The port takes one as well.
+            port.startReading()
+            await self.until(lambda: (len(accepted), sum(map(over, peers))) == (7, 13))
+            accepted[0].transport.abortConnection()
+            accepted[1].transport.abortConnection()
+            await self.until(lambda: accepted[0].reason and accepted[1].reason)
+            with socket.create_connection((LOCALHOST, port.getHost().port)):
+                await self.until(lambda: len(accepted) == 8)
+            await port.stopListening()
 
         self.run_(test)
 
