@@ -219,8 +219,7 @@ class _Accepting:
     What a port does while it reads: uvloop accepts, on a descriptor of its own for
     the same socket, which it closes when reading stops.
 
-    uvloop accepts one connection on each turn, and on a busy loop turns are long.  So
-    those who wait behind that one are accepted here.
+    uvloop accepts one connection a turn; those who wait behind it are accepted here.
     """
 
     reactor: Any
