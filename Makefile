@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format dist dist-check clean
+.PHONY: help run test test-uv lint format dist dist-check clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,6 +18,9 @@ test: $(VENV)/installed-dev ## run the whole test suite and show its coverage
 	@$(BIN)/coverage erase
 	@status=0; $(BIN)/coverage run -m twisted.trial sitio || status=$$?; \
 	echo; $(BIN)/coverage report || status=1; exit $$status
+
+test-uv: $(VENV)/installed-dev ## run it on the reactor that twistd sitio picks by itself
+	$(BIN)/python -m twisted.trial --reactor=uv sitio
 
 lint: $(VENV)/installed-dev ## check style and types
 	$(BIN)/ruff check
