@@ -8,8 +8,9 @@ C{wire}) gives a head or L{None} for "more bytes, please"; L{nextBody
 nothing of the next message is looked at until C{nextHead} is called again.
 What is malformed or ambiguous raises, and the reader is of no more use.
 
-httptools parses fields.  Where a head ends and how its body is framed is read
-here (docs/decisions/0002-framing.md), so that
+httptools judges fields, each line once: the lines of a head are mostly those of
+the head before, so what a line says is remembered (L{Memo}).  Where a head ends
+and how its body is framed is read here (docs/decisions/0002-framing.md), so that
 
   - a message can be taken out without the next one being parsed,
   - a head is bounded in octets and fields before anything is made of it,
@@ -21,6 +22,8 @@ RFC 9112 is meant where a section stands without a name.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import httptools
 from attrs import frozen
@@ -47,23 +50,43 @@ _CHUNKED = (CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS)
 #: nobody, and an unbounded number of them is an attack (RFC 9112, section 7.1.1).
 MAX_CHUNK_LINE = 256
 
-#: Fields that a reader acts upon; all others pass unseen.
-SPECIAL = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-    )
-)
+#: Octets of a line that is remembered, and how many are: two megabytes at most,
+#: and in practice a few hundred lines.
+MAX_REMEMBERED = 512
+REMEMBERED = 2048
+
+# What a line means to a reader.  All others pass unseen.
+PLAIN = ""
+HOST = "Host"
+CONTENT_LENGTH = "Content-Length"
+TRANSFER_ENCODING = "Transfer-Encoding"
+CONNECTION = "Connection"
+UPGRADE = "Upgrade"
+FORWARDED = "X-Forwarded"
+DROPPED = "of one connection, and of no meaning here"
+
+MEANINGS = {
+    b"connection": CONNECTION,
+    b"content-length": CONTENT_LENGTH,
+    b"keep-alive": DROPPED,
+    b"proxy-connection": DROPPED,
+    b"te": DROPPED,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"upgrade": UPGRADE,
+}
+REQUEST_MEANINGS = {
+    **MEANINGS,
+    b"host": HOST,
+    b"x-forwarded-for": FORWARDED,
+    b"x-forwarded-host": FORWARDED,
+    b"x-forwarded-proto": FORWARDED,
+}
+#: Fields that a reader acts upon.
+SPECIAL = REQUEST_MEANINGS.keys() | {b"expect"}
+
+#: Connection options that name no field to be cut, and fields without which the
+#: message would be another one: naming those in Connection cuts nothing.
+_NOT_CUT = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"", b"host", b"content-length"))
 
 _bareLineFeed = re.compile(rb"(?<!\r)\n").search
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
@@ -93,8 +116,101 @@ class _Collector:
         self.fields.append((name, value))
 
 
+def parse(lines: bytes) -> Fields:
+    """
+    Fields, read by httptools below a head of ours.
+
+    @raise BadMessage: a line that is none.
+    """
+    collector = _Collector()
+    try:
+        httptools.HttpRequestParser(collector).feed_data(b"GET / HTTP/1.1\r\n%b\r\n" % lines)
+    except httptools.HttpParserUpgrade:
+        pass  # The head was whole; nothing follows it.
+    except httptools.HttpParserError as error:
+        raise BadMessage(f"a field that can't be read ({error})") from error
+    return collector.fields
+
+
+class Memo(dict[bytes, Any]):
+    """
+    What lines say, by the octets of the line: most lines came before.
+
+    Bounded: a full one forgets all and begins anew, which costs less than to know
+    what was used last.
+    """
+
+    def __init__(self, read: Callable[[bytes], Any]) -> None:
+        """
+        @param read: what a line says; what it raises is not remembered.
+        """
+        self._read = read
+
+    def __missing__(self, line: bytes) -> Any:
+        said = self._read(line)
+        if len(line) <= MAX_REMEMBERED:
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[line] = said
+        return said
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The members of a list without parameters, in lower case (RFC 9110, section 5.6.1)."""
+    return [each.strip(b" \t") for each in value.lower().split(b",")]
+
+
+def fieldsMemo(meanings: dict[bytes, str]) -> Memo:
+    """What lines of a head mean, and their values as far as they mean something."""
+
+    def read(line: bytes) -> tuple[str, Any]:
+        fields = parse(line + b"\r\n")
+        if len(fields) != 1:
+            raise BadMessage("a field that can't be read")
+        name, value = fields[0]
+        meaning = meanings.get(name.lower(), PLAIN)
+        value = value.strip(b" \t")
+        if meaning is CONTENT_LENGTH:
+            if not _length(value):
+                raise BadMessage("a Content-Length that is no number")
+            return meaning, int(value)
+        if meaning is TRANSFER_ENCODING:
+            # Anything else has been read differently by somebody (section 6.1).
+            if value.lower() != b"chunked":
+                raise BadMessage("a Transfer-Encoding other than chunked")
+            return meaning, value
+        if meaning is CONNECTION:
+            return meaning, tokens(value)
+        return meaning, None if meaning is PLAIN else value
+
+    return Memo(read)
+
+
+class Head(NamedTuple):
+    """
+    What the fields of a head say.
+
+    @ivar lines: those that go on, as they came.
+    @ivar length: the Content-Length.
+    @ivar chunked: whether there is a Transfer-Encoding.
+    @ivar options: those of Connection.
+    @ivar forwarded: whether there are X-Forwarded fields.
+    """
+
+    lines: list[bytes]
+    host: bytes | None
+    length: int | None
+    chunked: bool
+    options: list[bytes]
+    upgrade: bytes | None
+    forwarded: bool
+
+
 class Reader:
     """What readers of requests and of replies have in common: storage, fields, bodies."""
+
+    #: What the lines of a head say.
+    fields: ClassVar[Memo]
 
     __slots__ = (
         "_held",
@@ -144,65 +260,80 @@ class Reader:
         rest, self._held = bytes(self._held), b""
         return rest
 
-    def _takeHead(self, start: int = 0) -> bytes | None:
+    def _takeHead(self, start: int = 0) -> list[bytes] | None:
+        """The lines of a head, the first one included, if all of it has come."""
         held = self._held
         # Nothing is searched twice, or a head that comes octet by octet would
         # cost seconds; three octets back, as a read may have cut the blank line.
-        at = max(start, self._searched - 3)
+        at = max(start, self._searched - 3) if self._searched else start
         end = held.find(b"\r\n\r\n", at)
+        limit = self._limits.head
         if end < 0:
-            if len(held) > self._limits.head:
-                raise HeadTooLong(f"a head of more than {self._limits.head} octets")
+            if len(held) > limit:
+                raise HeadTooLong(f"a head of more than {limit} octets")
             if _bareLineFeed(held, at):
                 raise BadMessage("a line that ends with LF alone")
             self._searched = len(held)
             return None
-        end += 4
-        if end > self._limits.head:
-            raise HeadTooLong(f"a head of more than {self._limits.head} octets")
+        if end + 4 > limit:
+            raise HeadTooLong(f"a head of more than {limit} octets")
         self._searched = 0
-        if end == len(held) and start == 0:
-            self._held = b""
-            return bytes(held)
-        head = bytes(held[start:end])
-        self._held = held[end:]
-        return head
-
-    def _parse(self, parser: type, head: bytes) -> Fields:
-        collector = _Collector()
-        try:
-            parser(collector).feed_data(head)
-        except httptools.HttpParserUpgrade:
-            pass  # The head was whole; what follows it was not fed.
-        except httptools.HttpParserError as error:
-            raise BadMessage(f"a field that can't be read ({error})") from error
-        if len(collector.fields) > self._limits.fields:
+        lines = bytes(held[start:end]).split(b"\r\n")
+        if len(lines) > self._limits.fields + 1:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
-        return collector.fields
+        self._held = held[end + 4 :]
+        return lines
 
-    def _frame(self, coding: bytes | None, length: bytes | None, version: bytes) -> int | None:
-        """
-        The state for the body that these fields announce (section 6.3), and
-        the length if one is announced; L{None} when they say nothing.
-        """
-        if coding is not None:
-            # Anything else has been read differently by somebody (section 6.1).
-            if coding.strip(b" \t").lower() != b"chunked":
-                raise BadMessage("a Transfer-Encoding other than chunked")
-            if length is not None:
+    def _sort(self, lines: list[bytes]) -> Head:
+        """Take out of these lines what is for the reader of this message alone."""
+        kept: list[bytes] = []
+        host = length = upgrade = None
+        chunked = forwarded = False
+        options: list[bytes] = []
+        fields = self.fields
+        for line in lines:
+            meaning, value = fields[line]
+            if meaning is PLAIN:
+                kept.append(line)
+            elif meaning is HOST:
+                if host is not None:
+                    raise BadMessage("more than one Host")
+                host = value
+                kept.append(line)
+            elif meaning is CONTENT_LENGTH:
+                if length is not None:
+                    raise BadMessage("more than one Content-Length")
+                length = value
+                kept.append(line)
+            elif meaning is CONNECTION:
+                options += value
+            elif meaning is TRANSFER_ENCODING:
+                if chunked:
+                    raise BadMessage("more than one Transfer-Encoding")
+                chunked = True
+            elif meaning is UPGRADE:
+                upgrade = value if upgrade is None else upgrade + b", " + value
+            elif meaning is FORWARDED:
+                forwarded = True
+                kept.append(line)
+        if options:
+            # RFC 9110, section 7.6.1: what Connection names goes no further.
+            named = frozenset(options) - _NOT_CUT
+            if named:
+                kept = [each for each in kept if each.partition(b":")[0].lower() not in named]
+        return Head(kept, host, length, chunked, options, upgrade, forwarded)
+
+    def _frame(self, head: Head, modern: bool) -> None:
+        """The state for the body that these fields announce, if they do (section 6.3)."""
+        if head.chunked:
+            if head.length is not None:
                 raise BadMessage("Content-Length beside Transfer-Encoding")
-            if version != b"1":
+            if not modern:
                 raise BadMessage("Transfer-Encoding in HTTP/1.0")
             self.state = CHUNK_SIZE
-            return None
-        if length is not None:
-            text = length.strip(b" \t")
-            if not _length(text):
-                raise BadMessage("a Content-Length that is no number")
-            self._left = int(text)
-            self.state = LENGTH if self._left else ENDED
-            return self._left
-        return None
+        elif head.length is not None:
+            self._left = head.length
+            self.state = LENGTH if head.length else ENDED
 
     def _pass(self, size: int) -> None:
         self._passed += size
@@ -298,8 +429,9 @@ class Reader:
             self._searched = len(held) - at
             return at
         self._searched = 0
-        # Trailers are fields like any other: httptools reads them below a head of ours.
-        fields = self._parse(httptools.HttpRequestParser, b"GET / HTTP/1.1\r\n" + held[at:end])
+        fields = parse(held[at : end - 2])
+        if len(fields) > self._limits.fields:
+            raise HeadTooLong(f"more than {self._limits.fields} fields")
         # Framing and routing can't come late (RFC 9110, section 6.5.1).
         self.trailers = [each for each in fields if each[0].lower() not in SPECIAL]
         self.state = ENDED

@@ -91,6 +91,11 @@ def _text(name: str, value: str) -> bytes:
     return value.strip(" \t").encode("latin-1")
 
 
+def _split(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b":")
+    return name, value.lstrip(b" \t")
+
+
 class Headers:
     """
     The fields of a message: ordered, repeats kept, names compared without case.
@@ -101,14 +106,18 @@ class Headers:
     Those of L{FRAMING} are not shown; setting one raises C{ValueError}, as does
     a name or value that can't be sent.
 
-    @ivar fields: name and value of each line as they came or will go, as
-        C{bytes}; the halves of sitio read and write this directly.
+    Most messages pass without anybody looking, so they are kept as the lines
+    that came and taken apart for whoever does.
     """
 
-    __slots__ = ("fields",)
+    # Either the lines that came, with the length that one of them announces, or
+    # what somebody may have changed since.
+    __slots__ = ("_fields", "_length", "_lines")
 
     def __init__(self, fields: _Fields = ()) -> None:
-        self.fields: list[tuple[bytes, bytes]] = []
+        self._lines: list[bytes] | None = None
+        self._length: int | None = None
+        self._fields: list[tuple[bytes, bytes]] | None = []
         for name, value in fields.items() if isinstance(fields, Mapping) else fields:
             self.add(name, value)
 
@@ -116,8 +125,60 @@ class Headers:
     def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Headers:
         """Headers around fields that a reader has checked; the list is kept, not copied."""
         headers = cls.__new__(cls)
-        headers.fields = fields
+        headers._lines = headers._length = None
+        headers._fields = fields
         return headers
+
+    @classmethod
+    def fromLines(cls, lines: list[bytes], length: int | None) -> Headers:
+        """
+        Headers of lines that a reader has checked; the list is kept, and never changed.
+
+        @param length: what its one Content-Length announces, if there is one.
+        """
+        headers = cls.__new__(cls)
+        headers._lines = lines
+        headers._length = length
+        headers._fields = None
+        return headers
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Name and value of each line as C{bytes}: the list itself, to be changed."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = list(map(_split, self._lines or ()))
+        self._lines = None
+        return fields
+
+    @property
+    def seen(self) -> list[tuple[bytes, bytes]]:
+        """As C{fields}, for who only looks and must not change anything."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = list(map(_split, self._lines or ()))
+        return fields
+
+    def lines(self, length: int | None) -> list[bytes]:
+        """
+        The lines as they are sent, with exactly the length that is given.
+
+        Content-Length stays where it stood, but what stood there is not believed: a
+        policy may have brought the fields from another message, or lost the line.
+        """
+        if self._lines is not None and length == self._length:
+            return self._lines
+        lines = []
+        for name, value in self.seen:
+            # By size first, as this is asked of every field.
+            if len(name) == 14 and name.lower() == b"content-length":
+                if length is None:
+                    continue
+                value, length = b"%d" % length, None
+            lines.append(b"%b: %b" % (name, value))
+        if length is not None:
+            lines.append(b"Content-Length: %d" % length)
+        return lines
 
     def getAll(self, name: str) -> list[str]:
         """The values of every line of this name, in order; an empty list if there is none."""
@@ -126,7 +187,7 @@ class Headers:
             return []
         return [
             value.decode("latin-1").strip(" \t")
-            for each, value in self.fields
+            for each, value in self.seen
             if each.lower() == key
         ]
 
@@ -148,9 +209,10 @@ class Headers:
     def __setitem__(self, name: str, value: str) -> None:
         line = (_name(name), _text(name, value))
         key = line[0].lower()
+        fields = self.fields
         kept: list[tuple[bytes, bytes]] = []
         placed = False
-        for each in self.fields:
+        for each in fields:
             if each[0].lower() != key:
                 kept.append(each)
             elif not placed:
@@ -158,18 +220,19 @@ class Headers:
                 placed = True
         if not placed:
             kept.append(line)
-        self.fields[:] = kept
+        fields[:] = kept
 
     def __delitem__(self, name: str) -> None:
         """Remove every line of this name; none is no error."""
         key = _name(name).lower()
-        self.fields[:] = [each for each in self.fields if each[0].lower() != key]
+        fields = self.fields
+        fields[:] = [each for each in fields if each[0].lower() != key]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(self.getAll(name))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        for name, value in self.fields:
+        for name, value in self.seen:
             if name.lower() not in _FRAMING:
                 yield name.decode("latin-1"), value.decode("latin-1").strip(" \t")
 
@@ -191,7 +254,9 @@ class Headers:
 
     def copy(self) -> Headers:
         """Headers of their own with the same lines."""
-        return Headers.fromWire(list(self.fields))
+        if self._lines is not None:
+            return Headers.fromLines(self._lines, self._length)
+        return Headers.fromWire(list(self.seen))
 
 
 @define(slots=True, eq=False, repr=False)
@@ -331,7 +396,7 @@ class Response:
         cls,
         status: int,
         reason: str,
-        fields: list[tuple[bytes, bytes]],
+        headers: Headers | list[tuple[bytes, bytes]],
         length: int | None = None,
         upgrade: bytes | None = None,
         version: str = "1.1",
@@ -340,7 +405,7 @@ class Response:
         response = cls.__new__(cls)
         response.status = status
         response.reason = reason
-        response.headers = Headers.fromWire(fields)
+        response.headers = headers if isinstance(headers, Headers) else Headers.fromWire(headers)
         response.length = length
         response.upgrade = upgrade
         response.version = version

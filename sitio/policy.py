@@ -96,7 +96,7 @@ def _copied(response: Response) -> Response:
     twin = Response.fromWire(
         response.status,
         response.reason,
-        list(response.headers.fields),
+        response.headers.copy(),
         response.length,
         response.upgrade,
         response.version,

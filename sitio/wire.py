@@ -14,8 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-import httptools
-
 from sitio.errors import (
     BadMessage,
     BadReply,
@@ -29,12 +27,15 @@ from sitio.framing import (
     ENDED,
     FIRST,
     HEAD,
-    SPECIAL,
+    MEANINGS,
+    REQUEST_MEANINGS,
     TUNNEL,
     UNTIL_CLOSE,
-    Fields,
     Limits,
+    Memo,
     Reader,
+    fieldsMemo,
+    tokens,
 )
 from sitio.message import Headers, Request, Response, reasonFor
 
@@ -43,28 +44,52 @@ MAX_EMPTY_LINES = 4
 
 # Section 3: method, one space, target, one space, version; nothing else.  A
 # target is visible ASCII without a fragment.
-_requestLine = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\x22$-~]+) HTTP/1\.([01])\r\n").match
-_otherVersion = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n").match
+_requestLine = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\x22$-~]+) HTTP/1\.([01])"
+).fullmatch
+_otherVersion = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/([0-9]\.[0-9])").fullmatch
 # Section 4; the reason may be missing together with its space, as some send it.
 _statusLine = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n"
-).match
+    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?"
+).fullmatch
 _reason = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 # RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
 _host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?").fullmatch
-_absolute = re.compile(rb"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
-
-#: Methods that httptools knows by name; for any other it is told POST.
-_PARSED = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
-
-_FORWARDED = (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
-#: Connection options that name no field to be cut, and fields without which the
-#: message would be another one: naming those in Connection cuts nothing.
-_NOT_CUT = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"", b"host", b"content-length"))
+_absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
 
 
-def _tokens(value: bytes) -> list[bytes]:
-    return [each.strip(b" \t") for each in value.lower().split(b",")]
+def _readRequestLine(line: bytes) -> tuple[str, str, bool]:
+    """Method, target and whether it is HTTP/1.1."""
+    found = _requestLine(line)
+    if found is None:
+        other = _otherVersion(line)
+        if other is not None and other[1] not in (b"1.0", b"1.1"):
+            raise BadVersion("a version other than HTTP/1.0 and HTTP/1.1")
+        raise BadMessage("a malformed request line")
+    method, target, minor = found.groups()
+    if method == b"CONNECT":
+        raise MethodRefused("the method CONNECT")
+    return method.decode("ascii"), target.decode("ascii"), minor == b"1"
+
+
+def _readStatusLine(line: bytes) -> tuple[int, str, bool]:
+    """Status, reason and whether it is HTTP/1.1."""
+    found = _statusLine(line)
+    if found is None:
+        raise BadMessage("a malformed status line")
+    minor, status, reason = found.groups()
+    return int(status), (reason or b"").decode("latin-1"), minor == b"1"
+
+
+_requestLines = Memo(_readRequestLine)
+_statusLines = Memo(_readStatusLine)
+
+
+def _isHost(host: bytes) -> bool:
+    return _host(host) is not None
+
+
+_hosts = Memo(_isHost)
 
 
 class RequestReader(Reader):
@@ -78,6 +103,8 @@ class RequestReader(Reader):
     """
 
     __slots__ = ("forwarded", "host")
+
+    fields = fieldsMemo(REQUEST_MEANINGS)
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
@@ -97,22 +124,51 @@ class RequestReader(Reader):
         if not self._held:
             return None
         self.state = HEAD
-        head = self._takeHead(self._emptyLines())
-        if head is None:
+        lines = self._takeHead(self._emptyLines())
+        if lines is None:
             return None
-        line = _requestLine(head)
-        if line is None:
-            if _otherVersion(head) and not head[: head.index(b"\r\n")].endswith(
-                (b"HTTP/1.0", b"HTTP/1.1")
-            ):
-                raise BadVersion("a version other than HTTP/1.0 and HTTP/1.1")
-            raise BadMessage("a malformed request line")
-        method, target, minor = line.groups()
-        if method == b"CONNECT":
-            raise MethodRefused("the method CONNECT")
-        toParse = head if method in _PARSED else b"POST" + head[len(method) :]
-        fields = self._parse(httptools.HttpRequestParser, toParse)
-        return self._request(method, target, minor, fields)
+        method, target, modern = _requestLines[lines.pop(0)]
+        head = self._sort(lines)
+        host = head.host
+        if host is None:
+            if modern:
+                raise BadMessage("no Host")
+        elif not _hosts[host]:
+            raise BadMessage("a Host that names none")
+        if target[0] != "/":
+            target = self._originForm(method, target, host)
+        self.host = host
+        self.forwarded = head.forwarded
+        self._passed = 0
+        self.trailers = []
+        self.state = ENDED
+        self._frame(head, modern)
+        length = head.length
+        if length and self._limits.body is not None and length > self._limits.body:
+            raise BodyTooLong(f"a body of more than {self._limits.body} octets")
+        options = head.options
+        self.keepAlive = modern if not options else (
+            b"close" not in options and (modern or b"keep-alive" in options)
+        )
+        upgrade = head.upgrade
+        if upgrade is not None and (
+            not modern or b"upgrade" not in options or b"h2c" in tokens(upgrade)
+        ):
+            # HTTP/2 behind an upgrade would be requests that no policy sees.
+            upgrade = None
+        kept = head.lines
+        if not modern:
+            # RFC 9110, section 10.1.1: of no meaning in HTTP/1.0.
+            kept = [each for each in kept if each[:7].lower() != b"expect:"]
+        return Request(
+            method,
+            target,
+            Headers.fromLines(kept, length),
+            "1.1" if modern else "1.0",
+            b"" if self.state is ENDED else None,
+            length,
+            upgrade,
+        )
 
     def _emptyLines(self) -> int:
         held = self._held
@@ -130,74 +186,9 @@ class RequestReader(Reader):
             raise BadMessage("an empty line in place of a request")
         return start
 
-    def _request(self, method: bytes, target: bytes, minor: bytes, fields: Fields) -> Request:
-        kept: Fields = []
-        coding = length = host = upgrade = None
-        options: list[bytes] = []
-        self.forwarded = False
-        for each in fields:
-            name = each[0].lower()
-            if name not in SPECIAL:
-                kept.append(each)
-            elif name == b"host":
-                if host is not None:
-                    raise BadMessage("more than one Host")
-                host = each[1].strip(b" \t")
-                kept.append(each)
-            elif name == b"content-length":
-                if length is not None:
-                    raise BadMessage("more than one Content-Length")
-                length = each[1]
-                kept.append(each)
-            elif name == b"transfer-encoding":
-                if coding is not None:
-                    raise BadMessage("more than one Transfer-Encoding")
-                coding = each[1]
-            elif name == b"connection":
-                options += _tokens(each[1])
-            elif name == b"upgrade":
-                upgrade = each[1] if upgrade is None else upgrade + b", " + each[1]
-            elif name == b"expect":
-                # RFC 9110, section 10.1.1: of no meaning in HTTP/1.0.
-                if minor == b"1":
-                    kept.append(each)
-            elif name in _FORWARDED:
-                self.forwarded = True
-                kept.append(each)
-        if host is None and minor == b"1":
-            raise BadMessage("no Host")
-        authority = None if host is None else _host(host)
-        if host is not None and authority is None:
-            raise BadMessage("a Host that names none")
-        target = self._originForm(method, target, host)
-        self.host = host
-        self._passed = 0
-        self.trailers = []
-        self.state = ENDED
-        announced = self._frame(coding, length, minor)
-        if announced and self._limits.body is not None and announced > self._limits.body:
-            raise BodyTooLong(f"a body of more than {self._limits.body} octets")
-        self.keepAlive = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
-        if options:
-            kept = _cutNamed(kept, options)
-        if upgrade is not None and (
-            minor == b"0" or b"upgrade" not in options or b"h2c" in _tokens(upgrade)
-        ):
-            # HTTP/2 behind an upgrade would be requests that no policy sees.
-            upgrade = None
-        return Request(
-            method.decode("ascii"),
-            target.decode("ascii"),
-            Headers.fromWire(kept),
-            "1.1" if minor == b"1" else "1.0",
-            b"" if self.state is ENDED else None,
-            announced,
-            upgrade,
-        )
-
-    def _originForm(self, method: bytes, target: bytes, host: bytes | None) -> bytes:
+    def _originForm(self, method: str, target: str, host: bytes | None) -> str:
         """Section 3.2: the target as a service expects it, whatever form it came in."""
-        if target[:1] == b"/" or (target == b"*" and method == b"OPTIONS"):
+        if target == "*" and method == "OPTIONS":
             return target
         absolute = _absolute(target)
         if absolute is None:
@@ -205,14 +196,15 @@ class RequestReader(Reader):
         # Section 3.2.2 lets the target win; a service would see the Host, so
         # two names for one request are refused.
         scheme, authority, rest = absolute.groups()
-        port = b":443" if scheme.lower() == b"https" else b":80"
-        if host is None or not _host(authority):
+        port = ":443" if scheme.lower() == "https" else ":80"
+        if host is None or not _host(authority.encode("ascii")):
             raise BadMessage("a target in absolute form that has no fitting Host")
-        if authority.lower().removesuffix(port) != host.lower().removesuffix(port):
+        said = host.decode("ascii").lower().removesuffix(port)
+        if authority.lower().removesuffix(port) != said:
             raise BadMessage("a target in absolute form that names another host than Host")
-        if not rest and method == b"OPTIONS":
-            return b"*"
-        return rest if rest[:1] == b"/" else b"/" + rest
+        if not rest and method == "OPTIONS":
+            return "*"
+        return rest if rest[:1] == "/" else "/" + rest
 
 
 class ResponseReader(Reader):
@@ -224,6 +216,8 @@ class ResponseReader(Reader):
     """
 
     __slots__ = ("_method",)
+
+    fields = fieldsMemo(MEANINGS)
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
@@ -250,67 +244,47 @@ class ResponseReader(Reader):
             return None
         self.state = HEAD
         try:
-            head = self._takeHead()
-            if head is None:
+            lines = self._takeHead()
+            if lines is None:
                 # A peer that speaks something else is told apart at once.
                 if not b"HTTP/1."[: len(self._held)] == self._held[:7]:
                     raise BadMessage("no status line")
                 return None
-            line = _statusLine(head)
-            if line is None:
-                raise BadMessage("a malformed status line")
-            fields = self._parse(httptools.HttpResponseParser, head)
-            return self._response(line, fields)
+            return self._response(lines)
         except BadMessage as error:
             raise BadReply(f"the reply has {error.detail}", Reached.ANSWERED) from error
 
-    def _response(self, line: re.Match[bytes], fields: Fields) -> Response:
-        minor = line[1]
-        status = int(line[2])
-        kept: Fields = []
-        coding = length = upgrade = None
-        options: list[bytes] = []
-        for each in fields:
-            name = each[0].lower()
-            if name not in SPECIAL:
-                kept.append(each)
-            elif name == b"content-length":
-                if length is not None:
-                    raise BadMessage("more than one Content-Length")
-                length = each[1]
-                kept.append(each)
-            elif name == b"transfer-encoding":
-                if coding is not None:
-                    raise BadMessage("more than one Transfer-Encoding")
-                coding = each[1]
-            elif name == b"connection":
-                options += _tokens(each[1])
-            elif name == b"upgrade":
-                upgrade = each[1] if upgrade is None else upgrade + b", " + each[1]
-            elif name not in (b"keep-alive", b"proxy-connection", b"te"):
-                kept.append(each)
+    def _response(self, lines: list[bytes]) -> Response:
+        status, reason, modern = _statusLines[lines.pop(0)]
+        head = self._sort(lines)
+        kept = head.lines
+        length = head.length
+        options = head.options
         self._passed = 0
         self.trailers = []
         self.state = UNTIL_CLOSE
-        announced = self._frame(coding, length, minor)
+        self._frame(head, modern)
         if status < 200:
             self.state = TUNNEL if status == 101 else HEAD
-        elif self._method == "HEAD" or status in (204, 304):
+        elif status in (204, 304) or self._method == "HEAD":
             # Section 6.3, rule 1: these end with their heads, whatever they announce.
             self.state = ENDED
-        if status < 200 or status == 204:
-            kept = [each for each in kept if each[0].lower() != b"content-length"]
-            announced = None
-        self.keepAlive = (
-            b"close" not in options
-            and (minor == b"1" or b"keep-alive" in options)
-            and self.state is not UNTIL_CLOSE
+        if length is not None and (status < 200 or status == 204):
+            kept = [each for each in kept if each[:15].lower() != b"content-length:"]
+            length = None
+        self.keepAlive = self.state is not UNTIL_CLOSE and (
+            modern
+            if not options
+            else b"close" not in options and (modern or b"keep-alive" in options)
         )
-        if options:
-            kept = _cutNamed(kept, options)
-        reason = (line[3] or b"").decode("latin-1")
-        version = "1.1" if minor == b"1" else "1.0"
-        return Response.fromWire(status, reason, kept, announced, upgrade, version)
+        return Response.fromWire(
+            status,
+            reason,
+            Headers.fromLines(kept, length),
+            length,
+            head.upgrade,
+            "1.1" if modern else "1.0",
+        )
 
     def nextBody(self) -> bytes:
         """As L{Reader.nextBody}; raises L{BadReply}."""
@@ -337,40 +311,14 @@ class ResponseReader(Reader):
             )
 
 
-def _cutNamed(fields: Fields, options: list[bytes]) -> Fields:
-    """Without the fields that Connection names (RFC 9110, section 7.6.1)."""
-    named = frozenset(options) - _NOT_CUT
-    return [each for each in fields if each[0].lower() not in named] if named else fields
-
-
 # --- Writing
 
 
 _STATUS_LINES = {
-    (status, reasonFor(status)): b"HTTP/1.1 %d %b\r\n" % (status, reasonFor(status).encode())
+    (status, reasonFor(status)): b"HTTP/1.1 %d %b" % (status, reasonFor(status).encode())
     for status in range(100, 600)
     if reasonFor(status)
 }
-
-
-def _head(line: bytes, fields: Fields, length: int | None) -> list[bytes]:
-    """
-    A first line and its fields, with exactly the length that is given.
-
-    Content-Length stays where it stood, but what stood there is not believed: a
-    policy may have brought the fields from another message, or lost the line.
-    """
-    parts = [line]
-    for name, value in fields:
-        # By size first, as this is asked of every field of every message.
-        if len(name) == 14 and name.lower() == b"content-length":
-            if length is None:
-                continue
-            value, length = b"%d" % length, None
-        parts += (name, b": ", value, b"\r\n")
-    if length is not None:
-        parts.append(b"Content-Length: %d\r\n" % length)
-    return parts
 
 
 def requestHead(
@@ -383,14 +331,11 @@ def requestHead(
     @param chunked: announce chunks instead.
     @param extra: whole lines to be added.
     """
-    line = f"{request.method} {request.target} HTTP/1.1\r\n".encode("ascii")
-    parts = _head(line, request.headers.fields, length)
-    if chunked:
-        parts.append(b"Transfer-Encoding: chunked\r\n")
-    if request.upgrade is not None:
-        parts += (b"Connection: upgrade\r\nUpgrade: ", request.upgrade, b"\r\n")
-    parts += (extra, b"\r\n")
-    return b"".join(parts)
+    line = f"{request.method} {request.target} HTTP/1.1".encode("ascii")
+    upgrade = request.upgrade
+    if chunked or upgrade is not None:
+        extra = _framing(chunked, upgrade) + extra
+    return b"\r\n".join((line, *request.headers.lines(length), extra + b"\r\n"))
 
 
 def responseHead(
@@ -401,15 +346,19 @@ def responseHead(
     if line is None:
         reason = response.reason.encode("latin-1", "replace")
         # A policy may have set one that can't be sent; it has no meaning (section 4).
-        line = b"HTTP/1.1 %d %b\r\n" % (response.status, reason if _reason(reason) else b"")
-    parts = _head(line, response.headers.fields, length)
-    if chunked:
-        parts.append(b"Transfer-Encoding: chunked\r\n")
+        line = b"HTTP/1.1 %d %b" % (response.status, reason if _reason(reason) else b"")
     # 426 names what to upgrade to (RFC 9110, section 15.5.22).
-    if response.status in (101, 426) and response.upgrade is not None:
-        parts += (b"Connection: upgrade\r\nUpgrade: ", response.upgrade, b"\r\n")
-    parts += (extra, b"\r\n")
-    return b"".join(parts)
+    upgrade = response.upgrade if response.status in (101, 426) else None
+    if chunked or upgrade is not None:
+        extra = _framing(chunked, upgrade) + extra
+    return b"\r\n".join((line, *response.headers.lines(length), extra + b"\r\n"))
+
+
+def _framing(chunked: bool, upgrade: bytes | None) -> bytes:
+    lines = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+    if upgrade is not None:
+        lines += b"Connection: upgrade\r\nUpgrade: %b\r\n" % upgrade
+    return lines
 
 
 def chunk(data: bytes) -> bytes:

@@ -209,7 +209,7 @@ class ErrorPage:
         else:
             body, described = self._builtIn(exchange.request, response)
             fields += described
-        fields += [each for each in response.headers.fields if each[0].lower() in KEPT]
+        fields += [each for each in response.headers.seen if each[0].lower() in KEPT]
         answer = Response.fromWire(response.status, response.reason, fields)
         answer.body = body
         return answer
@@ -222,7 +222,7 @@ class ErrorPage:
             # Looking at lengths first spares most of the copies in lower case.
             [
                 value
-                for name, value in request.headers.fields
+                for name, value in request.headers.seen
                 if len(name) == 6 and name.lower() == b"accept"
             ]
         )

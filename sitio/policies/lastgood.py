@@ -255,14 +255,14 @@ class _Kept:
         if self.status == 206 and request.method == "HEAD":
             # Range is nothing to HEAD (RFC 9110, section 14.2).
             return False
-        fields = request.headers.fields
+        fields = request.headers.seen
         return all(_value(fields, name) == value for name, value in self.varies)
 
     def confirmedBy(self, request: Request, fields: _Lines) -> bool:
         """Whether a 304 with these fields speaks of it (RFC 9111, section 4.3.4)."""
         for own, asked in ((b"etag", b"if-none-match"), (b"last-modified", b"if-modified-since")):
             value = _value(self.fields, own)
-            said = _value(fields, own) or _value(request.headers.fields, asked)
+            said = _value(fields, own) or _value(request.headers.seen, asked)
             if value is not None or said is not None:
                 return value == said
         return False
@@ -428,7 +428,7 @@ class LastGood:
         asked = exchange.notes.pop(self) if noted else self._concern(exchange, response)
         if asked is None:
             return None
-        fields = response.headers.fields
+        fields = response.headers.seen
         if response.status in self._masked:
             return self._mask(asked, response.status)
         if response.status == 304:
@@ -460,7 +460,7 @@ class LastGood:
             if masked or request.method == "HEAD" or (status == 206 and not self._partial):
                 return None
             within = (response.length or 0) <= self._maxReply
-            if within and self._said(response.headers.fields, status, asked.personal) is not None:
+            if within and self._said(response.headers.seen, status, asked.personal) is not None:
                 if not response.filters and (response.body, response.length) != (None, None):
                     return asked
                 self._collect(asked, response)
@@ -474,7 +474,7 @@ class LastGood:
         personal = False
         host = b""
         told: tuple[tuple[bytes, bytes], ...] = ()
-        for line, value in request.headers.fields:
+        for line, value in request.headers.seen:
             name = line.lower()
             if name in self._asking:
                 if name == b"host":
@@ -524,7 +524,7 @@ class LastGood:
     def _collect(self, asked: _Asked, response: Response) -> None:
         """Keep a reply once it has passed."""
         # As it is now: policies after this one may change it.
-        fields = list(response.headers.fields)
+        fields = list(response.headers.seen)
         held = bytearray()
         room = self._maxReply
 
@@ -557,7 +557,7 @@ class LastGood:
             self._supersede(asked)
             return
         public, names = said
-        varies = [(each, _value(asked.request.headers.fields, each)) for each in names]
+        varies = [(each, _value(asked.request.headers.seen, each)) for each in names]
         now = self.seconds()
         # A list of its own, as the one of a message may be changed.
         kept = _Kept(asked.key, status, reason, list(fields), body, public, varies, now)
@@ -584,7 +584,7 @@ class LastGood:
     def _mask(self, asked: _Asked, status: int) -> Response | None:
         """What the client gets in place of a failure with this status, if there is something."""
         kept = self._store.find(asked)
-        lines = asked.request.headers.fields
+        lines = asked.request.headers.seen
         if kept is None or any(name.lower() in _FOR_THE_ORIGIN for name, _ in lines):
             return None
         now = self.seconds()
