@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 
 import httptools
 from attrs import frozen
 
 from sitio.errors import BadMessage, BodyTooLong, HeadTooLong
+from sitio.message import Lines
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -50,10 +52,11 @@ _CHUNKED = (CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS)
 #: nobody, and an unbounded number of them is an attack (RFC 9112, section 7.1.1).
 MAX_CHUNK_LINE = 256
 
-#: Octets of a line that is remembered, and how many are: two megabytes at most,
-#: and in practice a few hundred lines.
-MAX_REMEMBERED = 512
-REMEMBERED = 2048
+#: Octets of a line, or of all lines of a head, that are remembered, and how many
+#: are.  With the objects around them a memo is a few megabytes at most; a service
+#: whose clients do not make things up fills a tenth of that.
+MAX_REMEMBERED = 2048
+REMEMBERED = 1024
 
 # What a line means to a reader.  All others pass unseen.
 PLAIN = ""
@@ -89,6 +92,8 @@ SPECIAL = REQUEST_MEANINGS.keys() | {b"expect"}
 _NOT_CUT = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"", b"host", b"content-length"))
 
 _bareLineFeed = re.compile(rb"(?<!\r)\n").search
+# RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
+isHost = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?").fullmatch
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 # Section 7.1; 15 digits hold any size, and more would be an overflow elsewhere.
 _chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n").match
@@ -134,7 +139,7 @@ def parse(lines: bytes) -> Fields:
 
 class Memo(dict[bytes, Any]):
     """
-    What lines say, by the octets of the line: most lines came before.
+    What octets say, which mostly came before.
 
     Bounded: a full one forgets all and begins anew, which costs less than to know
     what was used last.
@@ -142,16 +147,16 @@ class Memo(dict[bytes, Any]):
 
     def __init__(self, read: Callable[[bytes], Any]) -> None:
         """
-        @param read: what a line says; what it raises is not remembered.
+        @param read: what octets say; what it raises is not remembered.
         """
         self._read = read
 
-    def __missing__(self, line: bytes) -> Any:
-        said = self._read(line)
-        if len(line) <= MAX_REMEMBERED:
+    def __missing__(self, octets: bytes) -> Any:
+        said = self._read(octets)
+        if len(octets) <= MAX_REMEMBERED:
             if len(self) >= REMEMBERED:
                 self.clear()
-            self[line] = said
+            self[octets] = said
         return said
 
 
@@ -160,57 +165,106 @@ def tokens(value: bytes) -> list[bytes]:
     return [each.strip(b" \t") for each in value.lower().split(b",")]
 
 
-def fieldsMemo(meanings: dict[bytes, str]) -> Memo:
-    """What lines of a head mean, and their values as far as they mean something."""
-
-    def read(line: bytes) -> tuple[str, Any]:
-        fields = parse(line + b"\r\n")
-        if len(fields) != 1:
-            raise BadMessage("a field that can't be read")
-        name, value = fields[0]
-        meaning = meanings.get(name.lower(), PLAIN)
-        value = value.strip(b" \t")
-        if meaning is CONTENT_LENGTH:
-            if not _length(value):
-                raise BadMessage("a Content-Length that is no number")
-            return meaning, int(value)
-        if meaning is TRANSFER_ENCODING:
-            # Anything else has been read differently by somebody (section 6.1).
-            if value.lower() != b"chunked":
-                raise BadMessage("a Transfer-Encoding other than chunked")
-            return meaning, value
-        if meaning is CONNECTION:
-            return meaning, tokens(value)
-        return meaning, None if meaning is PLAIN else value
-
-    return Memo(read)
+def _readField(meanings: dict[bytes, str], line: bytes) -> tuple[str, Any]:
+    """What a line means, and its value as far as it means something."""
+    fields = parse(line + b"\r\n")
+    if len(fields) != 1:
+        raise BadMessage("a field that can't be read")
+    name, value = fields[0]
+    meaning = meanings.get(name.lower(), PLAIN)
+    value = value.strip(b" \t")
+    if meaning is CONTENT_LENGTH:
+        if not _length(value):
+            raise BadMessage("a Content-Length that is no number")
+        return meaning, int(value)
+    if meaning is TRANSFER_ENCODING and value.lower() != b"chunked":
+        # Anything else has been read differently by somebody (section 6.1).
+        raise BadMessage("a Transfer-Encoding other than chunked")
+    if meaning is CONNECTION:
+        return meaning, tokens(value)
+    if meaning is HOST and not isHost(value):
+        raise BadMessage("a Host that names none")
+    return meaning, value
 
 
-class Head(NamedTuple):
+class Head:
     """
-    What the fields of a head say.
+    What the lines of fields in a head say, whatever its first line is.
 
     @ivar lines: those that go on, as they came.
-    @ivar length: the Content-Length.
     @ivar chunked: whether there is a Transfer-Encoding.
-    @ivar options: those of Connection.
+    @ivar keepAlive: whether the connection may go on, in HTTP/1.0 and in HTTP/1.1.
+    @ivar upgrade: the protocols to switch to, and C{switches} whether Connection
+        says so as well.
     @ivar forwarded: whether there are X-Forwarded fields.
     """
 
-    lines: list[bytes]
-    host: bytes | None
-    length: int | None
-    chunked: bool
-    options: list[bytes]
-    upgrade: bytes | None
-    forwarded: bool
+    __slots__ = (
+        "chunked",
+        "forwarded",
+        "host",
+        "keepAlive",
+        "length",
+        "lines",
+        "switches",
+        "upgrade",
+    )
+
+    def __init__(self, octets: bytes, fields: Memo) -> None:
+        """
+        @param fields: what each line says.
+
+        @raise BadMessage: fields that can't be read, or stand there twice and must not.
+        """
+        self.host: bytes | None = None
+        self.length: int | None = None
+        self.upgrade: bytes | None = None
+        self.chunked = self.forwarded = False
+        kept: list[bytes] = []
+        options: list[bytes] = []
+        for line in octets.split(b"\r\n")[:-1]:
+            meaning, value = fields[line]
+            if meaning is CONNECTION:
+                options += value
+            elif meaning is TRANSFER_ENCODING:
+                if self.chunked:
+                    raise BadMessage("more than one Transfer-Encoding")
+                self.chunked = True
+            elif meaning is UPGRADE:
+                self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
+            elif meaning is not DROPPED:
+                kept.append(line)
+                if meaning is HOST:
+                    if self.host is not None:
+                        raise BadMessage("more than one Host")
+                    self.host = value
+                elif meaning is CONTENT_LENGTH:
+                    if self.length is not None:
+                        raise BadMessage("more than one Content-Length")
+                    self.length = value
+                elif meaning is FORWARDED:
+                    self.forwarded = True
+        closes = b"close" in options
+        self.keepAlive = (not closes and b"keep-alive" in options, not closes)
+        self.switches = b"upgrade" in options
+        # RFC 9110, section 7.6.1: what Connection names goes no further.
+        named = frozenset(options) - _NOT_CUT
+        if named:
+            kept = [each for each in kept if each.partition(b":")[0].lower() not in named]
+        self.lines = Lines(b"".join([line + b"\r\n" for line in kept]), self.length)
+
+
+def headsMemo(meanings: dict[bytes, str]) -> Memo:
+    """The L{Head} of lines, each with its end; what lines mean is given by their names."""
+    fields = Memo(partial(_readField, meanings))
+    return Memo(lambda octets: Head(octets, fields))
 
 
 class Reader:
     """What readers of requests and of replies have in common: storage, fields, bodies."""
 
-    #: What the lines of a head say.
-    fields: ClassVar[Memo]
+    #: What the lines of a head say, as a L{Head}.
+    heads: ClassVar[Memo]
 
     __slots__ = (
         "_held",
@@ -260,8 +314,8 @@ class Reader:
         rest, self._held = bytes(self._held), b""
         return rest
 
-    def _takeHead(self, start: int = 0) -> list[bytes] | None:
-        """The lines of a head, the first one included, if all of it has come."""
+    def _takeHead(self, start: int = 0) -> tuple[bytes, bytes] | None:
+        """The first line of a head and the lines of its fields, if all of it has come."""
         held = self._held
         # Nothing is searched twice, or a head that comes octet by octet would
         # cost seconds; three octets back, as a read may have cut the blank line.
@@ -277,51 +331,15 @@ class Reader:
             return None
         if end + 4 > limit:
             raise HeadTooLong(f"a head of more than {limit} octets")
+        if type(held) is bytearray:
+            held = bytes(held)
         self._searched = 0
-        lines = bytes(held[start:end]).split(b"\r\n")
-        if len(lines) > self._limits.fields + 1:
-            raise HeadTooLong(f"more than {self._limits.fields} fields")
         self._held = held[end + 4 :]
-        return lines
-
-    def _sort(self, lines: list[bytes]) -> Head:
-        """Take out of these lines what is for the reader of this message alone."""
-        kept: list[bytes] = []
-        host = length = upgrade = None
-        chunked = forwarded = False
-        options: list[bytes] = []
-        fields = self.fields
-        for line in lines:
-            meaning, value = fields[line]
-            if meaning is PLAIN:
-                kept.append(line)
-            elif meaning is HOST:
-                if host is not None:
-                    raise BadMessage("more than one Host")
-                host = value
-                kept.append(line)
-            elif meaning is CONTENT_LENGTH:
-                if length is not None:
-                    raise BadMessage("more than one Content-Length")
-                length = value
-                kept.append(line)
-            elif meaning is CONNECTION:
-                options += value
-            elif meaning is TRANSFER_ENCODING:
-                if chunked:
-                    raise BadMessage("more than one Transfer-Encoding")
-                chunked = True
-            elif meaning is UPGRADE:
-                upgrade = value if upgrade is None else upgrade + b", " + value
-            elif meaning is FORWARDED:
-                forwarded = True
-                kept.append(line)
-        if options:
-            # RFC 9110, section 7.6.1: what Connection names goes no further.
-            named = frozenset(options) - _NOT_CUT
-            if named:
-                kept = [each for each in kept if each.partition(b":")[0].lower() not in named]
-        return Head(kept, host, length, chunked, options, upgrade, forwarded)
+        first = held.find(b"\r\n", start)
+        lines = held[first + 2 : end + 2]
+        if lines.count(b"\n") > self._limits.fields:
+            raise HeadTooLong(f"more than {self._limits.fields} fields")
+        return held[start:first], lines
 
     def _frame(self, head: Head, modern: bool) -> None:
         """The state for the body that these fields announce, if they do (section 6.3)."""

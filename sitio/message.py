@@ -91,9 +91,31 @@ def _text(name: str, value: str) -> bytes:
     return value.strip(" \t").encode("latin-1")
 
 
-def _split(line: bytes) -> tuple[bytes, bytes]:
-    name, _, value = line.partition(b":")
-    return name, value.lstrip(b" \t")
+class Lines:
+    """
+    The lines of a head as they came: never changed, and shared by all messages
+    that came with the same.
+
+    @ivar octets: the lines, each with its end.
+    @ivar length: what their one Content-Length announces, if there is one.
+    """
+
+    __slots__ = ("_fields", "length", "octets")
+
+    def __init__(self, octets: bytes, length: int | None = None) -> None:
+        self.octets = octets
+        self.length = length
+        self._fields: list[tuple[bytes, bytes]] | None = None
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Name and value of each; not to be changed."""
+        if self._fields is None:
+            self._fields = []
+            for line in self.octets.split(b"\r\n")[:-1]:
+                name, _, value = line.partition(b":")
+                self._fields.append((name, value.lstrip(b" \t")))
+        return self._fields
 
 
 class Headers:
@@ -106,79 +128,69 @@ class Headers:
     Those of L{FRAMING} are not shown; setting one raises C{ValueError}, as does
     a name or value that can't be sent.
 
-    Most messages pass without anybody looking, so they are kept as the lines
-    that came and taken apart for whoever does.
+    Most messages pass without anybody looking, so what came is taken apart only
+    for those who do.
     """
 
-    # Either the lines that came, with the length that one of them announces, or
-    # what somebody may have changed since.
-    __slots__ = ("_fields", "_length", "_lines")
+    # The lines that came, until somebody may have changed something.
+    __slots__ = ("_fields", "_lines")
 
     def __init__(self, fields: _Fields = ()) -> None:
-        self._lines: list[bytes] | None = None
-        self._length: int | None = None
-        self._fields: list[tuple[bytes, bytes]] | None = []
+        self._lines: Lines | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
         for name, value in fields.items() if isinstance(fields, Mapping) else fields:
             self.add(name, value)
 
     @classmethod
-    def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Headers:
-        """Headers around fields that a reader has checked; the list is kept, not copied."""
+    def fromWire(cls, fields: list[tuple[bytes, bytes]] | Lines) -> Headers:
+        """Headers around fields that a reader has checked; a list is kept, not copied."""
         headers = cls.__new__(cls)
-        headers._lines = headers._length = None
-        headers._fields = fields
+        if isinstance(fields, Lines):
+            headers._lines = fields
+        else:
+            headers._lines = None
+            headers._fields = fields
         return headers
-
-    @classmethod
-    def fromLines(cls, lines: list[bytes], length: int | None) -> Headers:
-        """
-        Headers of lines that a reader has checked; the list is kept, and never changed.
-
-        @param length: what its one Content-Length announces, if there is one.
-        """
-        headers = cls.__new__(cls)
-        headers._lines = lines
-        headers._length = length
-        headers._fields = None
-        return headers
-
-    @property
-    def fields(self) -> list[tuple[bytes, bytes]]:
-        """Name and value of each line as C{bytes}: the list itself, to be changed."""
-        fields = self._fields
-        if fields is None:
-            fields = self._fields = list(map(_split, self._lines or ()))
-        self._lines = None
-        return fields
 
     @property
     def seen(self) -> list[tuple[bytes, bytes]]:
-        """As C{fields}, for who only looks and must not change anything."""
-        fields = self._fields
-        if fields is None:
-            fields = self._fields = list(map(_split, self._lines or ()))
-        return fields
+        """Name and value of each line as C{bytes}, for those who change nothing."""
+        return self._fields if self._lines is None else self._lines.fields
 
-    def lines(self, length: int | None) -> list[bytes]:
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """As C{seen}, but the list itself, which may be changed."""
+        if self._lines is not None:
+            self._fields = list(self._lines.fields)
+            self._lines = None
+        return self._fields
+
+    @property
+    def lines(self) -> Lines | None:
+        """The lines that came, as long as nobody can have changed them."""
+        return self._lines
+
+    def octets(self, length: int | None) -> bytes:
         """
         The lines as they are sent, with exactly the length that is given.
 
         Content-Length stays where it stood, but what stood there is not believed: a
         policy may have brought the fields from another message, or lost the line.
         """
-        if self._lines is not None and length == self._length:
-            return self._lines
-        lines = []
+        lines = self._lines
+        if lines is not None and length == lines.length:
+            return lines.octets
+        parts: list[bytes] = []
         for name, value in self.seen:
             # By size first, as this is asked of every field.
             if len(name) == 14 and name.lower() == b"content-length":
                 if length is None:
                     continue
                 value, length = b"%d" % length, None
-            lines.append(b"%b: %b" % (name, value))
+            parts += (name, b": ", value, b"\r\n")
         if length is not None:
-            lines.append(b"Content-Length: %d" % length)
-        return lines
+            parts.append(b"Content-Length: %d\r\n" % length)
+        return b"".join(parts)
 
     def getAll(self, name: str) -> list[str]:
         """The values of every line of this name, in order; an empty list if there is none."""
@@ -254,9 +266,7 @@ class Headers:
 
     def copy(self) -> Headers:
         """Headers of their own with the same lines."""
-        if self._lines is not None:
-            return Headers.fromLines(self._lines, self._length)
-        return Headers.fromWire(list(self.seen))
+        return Headers.fromWire(self._lines or list(self._fields))
 
 
 @define(slots=True, eq=False, repr=False)
@@ -396,7 +406,7 @@ class Response:
         cls,
         status: int,
         reason: str,
-        headers: Headers | list[tuple[bytes, bytes]],
+        fields: list[tuple[bytes, bytes]] | Lines,
         length: int | None = None,
         upgrade: bytes | None = None,
         version: str = "1.1",
@@ -405,7 +415,7 @@ class Response:
         response = cls.__new__(cls)
         response.status = status
         response.reason = reason
-        response.headers = headers if isinstance(headers, Headers) else Headers.fromWire(headers)
+        response.headers = Headers.fromWire(fields)
         response.length = length
         response.upgrade = upgrade
         response.version = version

@@ -96,11 +96,12 @@ def _copied(response: Response) -> Response:
     twin = Response.fromWire(
         response.status,
         response.reason,
-        response.headers.copy(),
+        [],
         response.length,
         response.upgrade,
         response.version,
     )
+    twin.headers = response.headers.copy()
     twin.body = response.body
     twin.failure = response.failure
     twin.filters = response.filters and list(response.filters)

@@ -34,7 +34,8 @@ from sitio.framing import (
     Limits,
     Memo,
     Reader,
-    fieldsMemo,
+    headsMemo,
+    isHost,
     tokens,
 )
 from sitio.message import Headers, Request, Response, reasonFor
@@ -53,8 +54,6 @@ _statusLine = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?"
 ).fullmatch
 _reason = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
-# RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
-_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?").fullmatch
 _absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
 
 
@@ -85,13 +84,6 @@ _requestLines = Memo(_readRequestLine)
 _statusLines = Memo(_readStatusLine)
 
 
-def _isHost(host: bytes) -> bool:
-    return _host(host) is not None
-
-
-_hosts = Memo(_isHost)
-
-
 class RequestReader(Reader):
     """
     Reads what a client sends.
@@ -104,7 +96,7 @@ class RequestReader(Reader):
 
     __slots__ = ("forwarded", "host")
 
-    fields = fieldsMemo(REQUEST_MEANINGS)
+    heads = headsMemo(REQUEST_MEANINGS)
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
@@ -124,46 +116,39 @@ class RequestReader(Reader):
         if not self._held:
             return None
         self.state = HEAD
-        lines = self._takeHead(self._emptyLines())
-        if lines is None:
+        taken = self._takeHead(self._emptyLines() if self._held[0] in b"\r\n" else 0)
+        if taken is None:
             return None
-        method, target, modern = _requestLines[lines.pop(0)]
-        head = self._sort(lines)
-        host = head.host
-        if host is None:
-            if modern:
-                raise BadMessage("no Host")
-        elif not _hosts[host]:
-            raise BadMessage("a Host that names none")
+        method, target, modern = _requestLines[taken[0]]
+        head = self.heads[taken[1]]
+        self.host = host = head.host
+        if host is None and modern:
+            raise BadMessage("no Host")
         if target[0] != "/":
             target = self._originForm(method, target, host)
-        self.host = host
         self.forwarded = head.forwarded
+        self.keepAlive = head.keepAlive[modern]
         self._passed = 0
         self.trailers = []
         self.state = ENDED
-        self._frame(head, modern)
         length = head.length
-        if length and self._limits.body is not None and length > self._limits.body:
-            raise BodyTooLong(f"a body of more than {self._limits.body} octets")
-        options = head.options
-        self.keepAlive = modern if not options else (
-            b"close" not in options and (modern or b"keep-alive" in options)
-        )
+        if length is not None or head.chunked:
+            self._frame(head, modern)
+            if length and self._limits.body is not None and length > self._limits.body:
+                raise BodyTooLong(f"a body of more than {self._limits.body} octets")
+        headers = Headers.fromWire(head.lines)
         upgrade = head.upgrade
-        if upgrade is not None and (
-            not modern or b"upgrade" not in options or b"h2c" in tokens(upgrade)
-        ):
+        if not modern:
+            # RFC 9110, sections 7.8 and 10.1.1: of no meaning in HTTP/1.0.
+            upgrade = None
+            del headers["Expect"]
+        elif upgrade is not None and (not head.switches or b"h2c" in tokens(upgrade)):
             # HTTP/2 behind an upgrade would be requests that no policy sees.
             upgrade = None
-        kept = head.lines
-        if not modern:
-            # RFC 9110, section 10.1.1: of no meaning in HTTP/1.0.
-            kept = [each for each in kept if each[:7].lower() != b"expect:"]
         return Request(
             method,
             target,
-            Headers.fromLines(kept, length),
+            headers,
             "1.1" if modern else "1.0",
             b"" if self.state is ENDED else None,
             length,
@@ -172,8 +157,6 @@ class RequestReader(Reader):
 
     def _emptyLines(self) -> int:
         held = self._held
-        if held[0] not in b"\r\n":
-            return 0
         start = 0
         while held.startswith(b"\r\n", start):
             start += 2
@@ -197,7 +180,7 @@ class RequestReader(Reader):
         # two names for one request are refused.
         scheme, authority, rest = absolute.groups()
         port = ":443" if scheme.lower() == "https" else ":80"
-        if host is None or not _host(authority.encode("ascii")):
+        if host is None or not isHost(authority.encode("ascii")):
             raise BadMessage("a target in absolute form that has no fitting Host")
         said = host.decode("ascii").lower().removesuffix(port)
         if authority.lower().removesuffix(port) != said:
@@ -217,7 +200,7 @@ class ResponseReader(Reader):
 
     __slots__ = ("_method",)
 
-    fields = fieldsMemo(MEANINGS)
+    heads = headsMemo(MEANINGS)
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
@@ -244,47 +227,34 @@ class ResponseReader(Reader):
             return None
         self.state = HEAD
         try:
-            lines = self._takeHead()
-            if lines is None:
+            taken = self._takeHead()
+            if taken is None:
                 # A peer that speaks something else is told apart at once.
                 if not b"HTTP/1."[: len(self._held)] == self._held[:7]:
                     raise BadMessage("no status line")
                 return None
-            return self._response(lines)
+            status, reason, modern = _statusLines[taken[0]]
+            head = self.heads[taken[1]]
+            self._passed = 0
+            self.trailers = []
+            self.state = UNTIL_CLOSE
+            self._frame(head, modern)
         except BadMessage as error:
             raise BadReply(f"the reply has {error.detail}", Reached.ANSWERED) from error
-
-    def _response(self, lines: list[bytes]) -> Response:
-        status, reason, modern = _statusLines[lines.pop(0)]
-        head = self._sort(lines)
-        kept = head.lines
-        length = head.length
-        options = head.options
-        self._passed = 0
-        self.trailers = []
-        self.state = UNTIL_CLOSE
-        self._frame(head, modern)
+        response = Response.fromWire(
+            status, reason, head.lines, head.length, head.upgrade, "1.1" if modern else "1.0"
+        )
         if status < 200:
             self.state = TUNNEL if status == 101 else HEAD
         elif status in (204, 304) or self._method == "HEAD":
             # Section 6.3, rule 1: these end with their heads, whatever they announce.
             self.state = ENDED
-        if length is not None and (status < 200 or status == 204):
-            kept = [each for each in kept if each[:15].lower() != b"content-length:"]
-            length = None
-        self.keepAlive = self.state is not UNTIL_CLOSE and (
-            modern
-            if not options
-            else b"close" not in options and (modern or b"keep-alive" in options)
-        )
-        return Response.fromWire(
-            status,
-            reason,
-            Headers.fromLines(kept, length),
-            length,
-            head.upgrade,
-            "1.1" if modern else "1.0",
-        )
+        self.keepAlive = self.state is not UNTIL_CLOSE and head.keepAlive[modern]
+        if response.length is not None and (status < 200 or status == 204):
+            fields = response.headers.fields
+            fields[:] = [each for each in fields if each[0].lower() != b"content-length"]
+            response.length = None
+        return response
 
     def nextBody(self) -> bytes:
         """As L{Reader.nextBody}; raises L{BadReply}."""
@@ -315,7 +285,7 @@ class ResponseReader(Reader):
 
 
 _STATUS_LINES = {
-    (status, reasonFor(status)): b"HTTP/1.1 %d %b" % (status, reasonFor(status).encode())
+    (status, reasonFor(status)): b"HTTP/1.1 %d %b\r\n" % (status, reasonFor(status).encode())
     for status in range(100, 600)
     if reasonFor(status)
 }
@@ -331,11 +301,11 @@ def requestHead(
     @param chunked: announce chunks instead.
     @param extra: whole lines to be added.
     """
-    line = f"{request.method} {request.target} HTTP/1.1".encode("ascii")
+    line = f"{request.method} {request.target} HTTP/1.1\r\n".encode("ascii")
     upgrade = request.upgrade
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"\r\n".join((line, *request.headers.lines(length), extra + b"\r\n"))
+    return b"%b%b%b\r\n" % (line, request.headers.octets(length), extra)
 
 
 def responseHead(
@@ -346,12 +316,12 @@ def responseHead(
     if line is None:
         reason = response.reason.encode("latin-1", "replace")
         # A policy may have set one that can't be sent; it has no meaning (section 4).
-        line = b"HTTP/1.1 %d %b" % (response.status, reason if _reason(reason) else b"")
+        line = b"HTTP/1.1 %d %b\r\n" % (response.status, reason if _reason(reason) else b"")
     # 426 names what to upgrade to (RFC 9110, section 15.5.22).
     upgrade = response.upgrade if response.status in (101, 426) else None
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"\r\n".join((line, *response.headers.lines(length), extra + b"\r\n"))
+    return b"%b%b%b\r\n" % (line, response.headers.octets(length), extra)
 
 
 def _framing(chunked: bool, upgrade: bytes | None) -> bytes:
