@@ -168,14 +168,16 @@ class ProxyClient(Stateful, Protocol):
             C{endRequest} follow.
         @param extra: lines to be added to the head.
         """
-        self._move("ask")
+        if self.state is not IDLE:
+            self._move("ask")
+        self.state = ASKED
         self.asked += 1
         self.deadline = NEVER
         self._asker = asker
         self._interim = 0
         self._requestEnded = ended
         self._upgrading = request.upgrade is not None
-        self._reader.method = request.method
+        self._reader.expect(request.method)
         length = request.length
         if ended and (body or length is not None):
             length = len(body)
@@ -201,61 +203,67 @@ class ProxyClient(Stateful, Protocol):
     # --- The reply, step 6
 
     def dataReceived(self, data: bytes) -> None:
-        asker = self._asker
-        if self.state is TUNNEL and asker is not None:
-            asker.tunnelReceived(data)
-        elif self.state in (ASKED, REPLYING, DISCARDING):
+        state = self.state
+        if state is ASKED or state is REPLYING or state is DISCARDING:
             self._reader.receive(data)
             try:
-                self._read()
+                if state is ASKED:
+                    self._readHead()
+                else:
+                    self._readBody()
             except SitioError as error:
                 self._fail(error)
-        elif self.state is IDLE:
+        elif state is TUNNEL:
+            if self._asker is not None:
+                self._asker.tunnelReceived(data)
+        elif state is IDLE:
             # Nobody asked; it would be taken for the reply to the next request.
             self.close()
 
-    def _read(self) -> None:
+    def _readHead(self) -> None:
         reader = self._reader
-        if self.state is ASKED:
-            asker = self._asker
+        asker = self._asker
+        response = reader.nextHead()
+        while response is not None and reader.state is framing.HEAD:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise BadReply(f"more than {MAX_INTERIM} interim replies", Reached.ANSWERED)
+            if asker is not None:
+                asker.informed(response)
+            if self.state is not ASKED:
+                return
             response = reader.nextHead()
-            while response is not None and reader.state is framing.HEAD:
-                self._interim += 1
-                if self._interim > MAX_INTERIM:
-                    raise BadReply(f"more than {MAX_INTERIM} interim replies", Reached.ANSWERED)
-                if asker is not None:
-                    asker.informed(response)
-                if self.state is not ASKED:
-                    return
-                response = reader.nextHead()
-            if response is None or asker is None:
-                return
-            if reader.state is framing.TUNNEL:
-                self._switch(response, asker)
-                return
-            self._move("head")
-            body = reader.nextBody()
-            ended = reader.state is framing.ENDED
-            if ended and not reader.trailers:
-                self._whole()
-                asker.replyReceived(response, body, True)
-                return
+        if response is None or asker is None:
+            return
+        if reader.state is framing.TUNNEL:
+            self._switch(response, asker)
+            return
+        # From ASKED, as was seen above.
+        self.state = REPLYING
+        body = reader.nextBody()
+        if reader.state is not framing.ENDED:
             asker.replyReceived(response, body, False)
-            if ended:
-                self._ended(asker)
+        elif not reader.trailers:
+            self._whole()
+            asker.replyReceived(response, body, True)
         else:
-            data = reader.nextBody()
-            ended = reader.state is framing.ENDED
-            if self.state is DISCARDING:
-                self._discard(len(data), ended)
-                return
-            asker = self._asker
-            if asker is None:
-                return
-            if data:
-                self._deliver(asker, data)
-            if ended:
-                self._ended(asker)
+            asker.replyReceived(response, body, False)
+            self._ended(asker)
+
+    def _readBody(self) -> None:
+        reader = self._reader
+        data = reader.nextBody()
+        ended = reader.state is framing.ENDED
+        if self.state is DISCARDING:
+            self._discard(len(data), ended)
+            return
+        asker = self._asker
+        if asker is None:
+            return
+        if data:
+            self._deliver(asker, data)
+        if ended:
+            self._ended(asker)
 
     def _switch(self, response: Response, asker: Asker) -> None:
         # RFC 9110, section 15.2.2: only a client that asked for it can follow.
@@ -305,8 +313,9 @@ class ProxyClient(Stateful, Protocol):
             self.close(orderly=True)
         else:
             self._move("whole")
-            # A client that was slow may have had it paused.
-            self.resume()
+            if self._paused:
+                # A client was slow.
+                self.resume()
             self._keeper.released(self)
 
     def buffer(self, body: bytes, limit: int) -> None:

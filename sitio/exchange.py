@@ -17,6 +17,7 @@ It knows messages, not bytes: how they are framed is each half's own affair.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol as Typing
 
 from attrs import define, field
@@ -51,8 +52,13 @@ RELAYING = "relaying the reply"  # step 8
 TUNNELLING = "relaying another protocol"
 ENDED = "ended"  # step 9
 
+_NONE: list[tuple[bytes, bytes]] = []  # Never changed.
+
 #: Methods that may be sent twice (RFC 9110, section 9.2.2).
 IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
+
+#: Methods with which Max-Forwards counts hops (RFC 9110, section 7.6.2).
+_HOPPING = frozenset(("OPTIONS", "TRACE"))
 
 #: What a longer Max-Forwards is cut to; Python refuses to read thousands of digits.
 MAX_FORWARDS = 999_999_999
@@ -89,12 +95,17 @@ class Sidecar:
     via: bytes | None = None
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
     tooLong: int = field(default=0, init=False)
+    #: The clock's.
+    seconds: Callable[[], float] = field(init=False)
     _loggedAt: float = field(default=float("-inf"), init=False)
     _unlogged: int = field(default=0, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self.seconds = self.clock.seconds
+
     def failed(self, error: SitioError) -> None:
         """Say that exchanges fail: at once, then not more than every ten seconds."""
-        now = self.clock.seconds()
+        now = self.seconds()
         if now - self._loggedAt < FAILURE_INTERVAL:
             self._unlogged += 1
             return
@@ -160,85 +171,52 @@ class Front(Typing):
 class Exchange:
     """One request, the attempts to have it answered, and the answer."""
 
-    __slots__ = (
-        "_askedAt",
-        "_body",
-        "_bodyEnded",
-        "_chain",
-        "_client",
-        "_extra",
-        "_filters",
-        "_front",
-        "_halfEnded",
-        "_held",
-        "_heldEnd",
-        "_heldFailure",
-        "_notes",
-        "_reached",
-        "_replay",
-        "_sidecar",
-        "_tooLong",
-        "_trailers",
-        "_uploadPaused",
-        "_waiting",
-        "_whole",
-        "acted",
-        "attempts",
-        "began",
-        "bytesIn",
-        "bytesOut",
-        "duration",
-        "failure",
-        "request",
-        "response",
-        "state",
-        "status",
-        "upstreamStatus",
-        "upstreamTime",
-    )
+    # What most exchanges never change is not set for each.
+
+    response: Response | None = None
+    state = DECIDING
+    upstreamStatus: int | None = None
+    status: int | None = None
+    failure: SitioError | None = None
+    attempts = 0
+    duration: float | None = None
+    upstreamTime = 0.0
+    bytesIn = 0
+    bytesOut = 0
+    acted: tuple[str, ...] = ()
+    _notes: dict[Any, Any] | None = None
+    _client: Any = None
+    #: What is waited for, to be cancelled should the client go away.
+    _waiting: Deferred[Any] | None = None
+    _askedAt = 0.0
+    #: Lines that sitio adds to the head of the request.
+    _extra = b""
+    _trailers: list[tuple[bytes, bytes]] = _NONE
+    _uploadPaused = False
+    #: How far this attempt has got.
+    _reached = Reached.NOTHING
+    #: The reply's body as far as it has come before it could be sent.
+    _held: list[bytes]
+    _heldEnd: list[tuple[bytes, bytes]] | None = None
+    _heldFailure: SitioError | None = None
+    _whole: Deferred[Any] | None = None
+    _tooLong: Response | None = None
+    _filters: list[tuple[BodyFilter, bool]] | None = None
+    #: Whether one side of a tunnel sends no more.
+    _halfEnded = False
 
     def __init__(self, front: Front, request: Request, sidecar: Sidecar) -> None:
         self.request = request
-        self.response: Response | None = None
-        self.state = DECIDING
-        self.upstreamStatus: int | None = None
-        self.status: int | None = None
-        self.failure: SitioError | None = None
-        self.attempts = 0
-        self.began = sidecar.clock.seconds()
-        self.duration: float | None = None
-        self.upstreamTime = 0.0
-        self.bytesIn = 0
-        self.bytesOut = 0
-        self.acted: tuple[str, ...] = ()
-        self._notes: dict[Any, Any] | None = None
+        self.began = sidecar.seconds()
         self._front = front
         self._sidecar = sidecar
         self._chain = sidecar.chain
-        self._client: Any = None
-        # What is waited for, to be cancelled should the client go away.
-        self._waiting: Deferred[Any] | None = None
-        self._askedAt = 0.0
-        # Lines that sitio adds to the head of the request.
-        self._extra = b""
-        # The request's body as far as it has come before it could be sent, and
-        # whether that is all; what may be needed to send it again.
-        self._body = request.body or b""
-        self._bodyEnded = request.body is not None
-        self._trailers: list[tuple[bytes, bytes]] = []
-        self._uploadPaused = False
-        # How far this attempt has got.
-        self._reached = Reached.NOTHING
-        self._replay: bytes | None = self._body if request.method in IDEMPOTENT else None
-        # The reply's body as far as it has come before it could be sent.
-        self._held: list[bytes] = []
-        self._heldEnd: list[tuple[bytes, bytes]] | None = None
-        self._heldFailure: SitioError | None = None
-        self._whole: Deferred[Any] | None = None
-        self._tooLong: Response | None = None
-        self._filters: list[tuple[BodyFilter, bool]] | None = None
-        # Whether one side of a tunnel sends no more.
-        self._halfEnded = False
+        # The request's body as far as it has come before it could be sent, whether
+        # that is all, and what may be needed to send it again.
+        body = request.body
+        self._bodyEnded = body is not None
+        self._body = body or b""
+        self._replay: bytes | None = self._body
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} {self.state}>"
@@ -264,18 +242,21 @@ class Exchange:
 
     def begin(self, first: bytes = b"") -> None:
         """The head of the request has come, and this much of a body that streams."""
-        if first and not self._bodyEnded:
+        request = self.request
+        if not self._bodyEnded:
             self._body = first
-            self._replay = first if self._replay is not None else None
+            # What can't be sent twice is not kept for it.
+            self._replay = first if request.method in IDEMPOTENT else None
         self.bytesIn = len(self._body)
-        self._extra = self._front.forwarded(self.request, self._chain.asks)
+        asks = self._chain.asks
+        self._extra = self._front.forwarded(request, asks)
         if self._sidecar.via is not None:
-            version = self.request.version.encode()
+            version = request.version.encode()
             self._extra += b"Via: %b %b\r\n" % (version, self._sidecar.via)
-        if not self._chain.asks:
+        if asks:
+            self._wait(self._chain.requestReceived(self), self._admitted)
+        else:
             self._admitted(None)
-            return
-        self._wait(self._chain.requestReceived(self), self._admitted)
 
     def refuse(self, error: SitioError) -> None:
         """The client is told what keeps its request from an answer; nobody is asked."""
@@ -322,7 +303,8 @@ class Exchange:
             self.refuse(error)
 
     def _admitted(self, answer: Response | None) -> None:
-        if answer is None and self.request.method in ("TRACE", "OPTIONS"):
+        request = self.request
+        if answer is None and request.method in _HOPPING:
             answer = self._lastForward()
         if answer is not None:
             if isinstance(answer.failure, SitioError):
@@ -330,12 +312,12 @@ class Exchange:
                 self.failure = answer.failure
             self._send(answer, answer.body or b"", True)
             return
-        body = self.request.body
+        body = request.body
         if body is not None and (body is not self._body or not self._bodyEnded):
             # A policy has put another in its place; what still comes is dropped.
             self._body = body
             self._replay = body if self._replay is not None else None
-            self._trailers = []
+            self._trailers = _NONE
             if not self._bodyEnded:
                 self._bodyEnded = True
                 self._front.resumeUpload()
@@ -364,11 +346,12 @@ class Exchange:
         self.state = CONNECTING
         self.attempts += 1
         self._reached = Reached.NOTHING
-        client = None if fresh else self._sidecar.pool.take()
-        if client is not None:
+        pool = self._sidecar.pool
+        client = None if fresh else pool.take()
+        if client is None:
+            self._wait(pool.acquire(fresh), self._connected)
+        else:
             self._ask(client)
-            return
-        self._wait(self._sidecar.pool.acquire(fresh), self._connected)
 
     def _connected(self, result: Any) -> None:
         if not isinstance(result, Failure):
@@ -383,23 +366,27 @@ class Exchange:
     def _ask(self, client: Any) -> None:
         self.state = ASKED
         self._client = client
-        self._askedAt = self._sidecar.clock.seconds()
         self._reached = Reached.SENT
         body, self._body = self._body, b""
-        self._expect()
-        if not self._bodyEnded:
+        self._askedAt = self._expect()
+        ended = self._bodyEnded
+        if not ended:
             # Before it is written, which may pause it again.
             self._front.resumeUpload()
-        ended = self._bodyEnded and not self._trailers
+        elif self._trailers:
+            ended = False
         client.ask(self, self.request, body, ended, self._extra)
         if self._bodyEnded and not ended:
             client.endRequest(self._trailers)
 
-    def _expect(self) -> None:
-        """Set the time in which the next thing has to happen."""
+    def _expect(self) -> float:
+        """Set the time in which the next thing has to happen; now."""
         settings = self._sidecar.settings
-        timeout = settings.replyTimeout if self._bodyEnded else settings.stallTimeout
-        self._front.deadline = self._sidecar.clock.seconds() + timeout
+        now = self._sidecar.seconds()
+        self._front.deadline = now + (
+            settings.replyTimeout if self._bodyEnded else settings.stallTimeout
+        )
+        return now
 
     def requestBody(self, data: bytes) -> None:
         """More of the request's body has come."""
@@ -461,12 +448,12 @@ class Exchange:
 
     def replyReceived(self, response: Response, body: bytes, ended: bool) -> None:
         """The head of the reply has come, and this much of its body with it."""
-        self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
-        self.upstreamStatus = response.status
+        self.upstreamTime += self._sidecar.seconds() - self._askedAt
+        self.upstreamStatus = status = response.status
         self._reached = Reached.ANSWERED
         if ended:
             self._client = None
-        if self._chain.interestedIn(response.status):
+        if self._chain.interestedIn(status):
             self._judge(response, body, ended)
         else:
             self._send(response, body, ended)
@@ -475,7 +462,7 @@ class Exchange:
         """No reply, or no more of it, will come from this connection."""
         client, self._client = self._client, None
         if self.state is ASKED:
-            self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
+            self.upstreamTime += self._sidecar.seconds() - self._askedAt
             if error.reached <= Reached.SENT and client.asked > 1 and self._repeatable():
                 # The upstream closed an idle connection just as it was used.
                 self._prepare()
@@ -653,7 +640,7 @@ class Exchange:
         self.status = response.status
         if self._sidecar.via is not None:
             response.headers.add("Via", f"{response.version} {self._sidecar.via.decode()}")
-        if response.filters:
+        if response.filters is not None:
             self._filters = response.filters
             if body:
                 body = self._filter(body)
@@ -694,7 +681,7 @@ class Exchange:
     def _moved(self) -> None:
         settings = self._sidecar.settings
         timeout = settings.tunnelTimeout if self.state is TUNNELLING else settings.stallTimeout
-        self._front.deadline = self._sidecar.clock.seconds() + timeout
+        self._front.deadline = self._sidecar.seconds() + timeout
 
     def replyBody(self, data: bytes) -> None:
         """More of the reply's body has come."""
@@ -743,7 +730,7 @@ class Exchange:
 
     def switched(self, response: Response, data: bytes) -> None:
         """The upstream has switched protocols; so does the client."""
-        self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
+        self.upstreamTime += self._sidecar.seconds() - self._askedAt
         self.upstreamStatus = self.status = response.status
         self.response = response
         self.state = TUNNELLING
@@ -811,7 +798,7 @@ class Exchange:
             self.refuse(RequestTimeout(late))
         elif self.state is ASKED:
             self._leaveUpstream()
-            self.upstreamTime += self._sidecar.clock.seconds() - self._askedAt
+            self.upstreamTime += self._sidecar.seconds() - self._askedAt
             timeout = settings.replyTimeout if self._bodyEnded else settings.stallTimeout
             self._fail(UpstreamTimeout(f"no reply in {timeout:g} seconds", Reached.SENT))
         elif self.state is JUDGING and self._whole is not None:
@@ -837,12 +824,13 @@ class Exchange:
         if self.state is ENDED:
             return
         self.state = ENDED
-        self.duration = self._sidecar.clock.seconds() - self.began
-        self._cancel()
-        client, self._client = self._client, None
+        self.duration = self._sidecar.seconds() - self.began
+        if self._waiting is not None:
+            self._cancel()
+        client = self._client
         if client is not None:
+            self._client = None
             # What a tunnel was sent still leaves; a request nobody waits for ends.
             client.close(orderly=self.status == 101)
-        self._held = []
         self._chain.exchangeFinished(self)
         self._front.exchangeEnded()

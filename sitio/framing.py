@@ -34,6 +34,9 @@ from sitio.message import Lines
 
 Fields = list[tuple[bytes, bytes]]
 
+#: The trailers of nearly every message; shared, so never to be changed.
+NONE: Fields = []
+
 # States of a reader: what it expects next.
 FIRST = "the first octet of a reply"
 HEAD = "head"
@@ -165,26 +168,28 @@ def tokens(value: bytes) -> list[bytes]:
     return [each.strip(b" \t") for each in value.lower().split(b",")]
 
 
-def _readField(meanings: dict[bytes, str], line: bytes) -> tuple[str, Any]:
-    """What a line means, and its value as far as it means something."""
+def _readField(meanings: dict[bytes, str], line: bytes) -> tuple[str, Any, bytes]:
+    """What a line means, its value as far as it means something, and how it goes on."""
     fields = parse(line + b"\r\n")
     if len(fields) != 1:
         raise BadMessage("a field that can't be read")
     name, value = fields[0]
+    goesOn = b"%b: %b\r\n" % (name, value)
     meaning = meanings.get(name.lower(), PLAIN)
     value = value.strip(b" \t")
     if meaning is CONTENT_LENGTH:
         if not _length(value):
             raise BadMessage("a Content-Length that is no number")
-        return meaning, int(value)
+        # Zeros in front were not meant as a sign of something else.
+        return meaning, int(value), b"%b: %d\r\n" % (name, int(value))
     if meaning is TRANSFER_ENCODING and value.lower() != b"chunked":
         # Anything else has been read differently by somebody (section 6.1).
         raise BadMessage("a Transfer-Encoding other than chunked")
     if meaning is CONNECTION:
-        return meaning, tokens(value)
+        return meaning, tokens(value), goesOn
     if meaning is HOST and not isHost(value):
         raise BadMessage("a Host that names none")
-    return meaning, value
+    return meaning, value, goesOn
 
 
 class Head:
@@ -212,6 +217,7 @@ class Head:
 
     def __init__(self, octets: bytes, fields: Memo) -> None:
         """
+        @param octets: the lines, with an end between two.
         @param fields: what each line says.
 
         @raise BadMessage: fields that can't be read, or stand there twice and must not.
@@ -222,8 +228,8 @@ class Head:
         self.chunked = self.forwarded = False
         kept: list[bytes] = []
         options: list[bytes] = []
-        for line in octets.split(b"\r\n")[:-1]:
-            meaning, value = fields[line]
+        for line in octets.split(b"\r\n") if octets else ():
+            meaning, value, goesOn = fields[line]
             if meaning is CONNECTION:
                 options += value
             elif meaning is TRANSFER_ENCODING:
@@ -233,7 +239,7 @@ class Head:
             elif meaning is UPGRADE:
                 self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
             elif meaning is not DROPPED:
-                kept.append(line)
+                kept.append(goesOn)
                 if meaning is HOST:
                     if self.host is not None:
                         raise BadMessage("more than one Host")
@@ -251,11 +257,11 @@ class Head:
         named = frozenset(options) - _NOT_CUT
         if named:
             kept = [each for each in kept if each.partition(b":")[0].lower() not in named]
-        self.lines = Lines(b"".join([line + b"\r\n" for line in kept]), self.length)
+        self.lines = Lines(b"".join(kept), self.length)
 
 
 def headsMemo(meanings: dict[bytes, str]) -> Memo:
-    """The L{Head} of lines, each with its end; what lines mean is given by their names."""
+    """The L{Head} of lines; what lines mean is given by their names."""
     fields = Memo(partial(_readField, meanings))
     return Memo(lambda octets: Head(octets, fields))
 
@@ -315,31 +321,41 @@ class Reader:
         return rest
 
     def _takeHead(self, start: int = 0) -> tuple[bytes, bytes] | None:
-        """The first line of a head and the lines of its fields, if all of it has come."""
+        """
+        The first line of a head and the others, without the last one's end, if all
+        of it has come; C{start} octets are dropped.
+        """
         held = self._held
-        # Nothing is searched twice, or a head that comes octet by octet would
-        # cost seconds; three octets back, as a read may have cut the blank line.
-        at = max(start, self._searched - 3) if self._searched else start
-        end = held.find(b"\r\n\r\n", at)
         limit = self._limits.head
-        if end < 0:
-            if len(held) > limit:
-                raise HeadTooLong(f"a head of more than {limit} octets")
-            if _bareLineFeed(held, at):
-                raise BadMessage("a line that ends with LF alone")
-            self._searched = len(held)
+        if self._searched or start or type(held) is bytearray:
+            # Nothing is searched twice, or a head that comes octet by octet would
+            # cost seconds; three octets back, as a read may have cut the blank line.
+            if held.find(b"\r\n\r\n", max(start, self._searched - 3)) < 0:
+                self._part(start)
+                return None
+            held = bytes(held[start:])
+            limit -= start
+        head, found, rest = held.partition(b"\r\n\r\n")
+        if not found:
+            self._part(start)
             return None
-        if end + 4 > limit:
-            raise HeadTooLong(f"a head of more than {limit} octets")
-        if type(held) is bytearray:
-            held = bytes(held)
-        self._searched = 0
-        self._held = held[end + 4 :]
-        first = held.find(b"\r\n", start)
-        lines = held[first + 2 : end + 2]
-        if lines.count(b"\n") > self._limits.fields:
+        if len(head) > limit - 4:
+            raise HeadTooLong(f"a head of more than {self._limits.head} octets")
+        first, _, lines = head.partition(b"\r\n")
+        if lines.count(b"\n") >= self._limits.fields:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
-        return held[start:first], lines
+        self._held = rest
+        self._searched = 0
+        return first, lines
+
+    def _part(self, start: int) -> None:
+        """A part of a head is held: raise if nothing can come of it."""
+        held = self._held
+        if len(held) > self._limits.head:
+            raise HeadTooLong(f"a head of more than {self._limits.head} octets")
+        if _bareLineFeed(held, max(start, self._searched - 3)):
+            raise BadMessage("a line that ends with LF alone")
+        self._searched = len(held)
 
     def _frame(self, head: Head, modern: bool) -> None:
         """The state for the body that these fields announce, if they do (section 6.3)."""
@@ -349,6 +365,7 @@ class Reader:
             if not modern:
                 raise BadMessage("Transfer-Encoding in HTTP/1.0")
             self.state = CHUNK_SIZE
+            self._passed = 0
         elif head.length is not None:
             self._left = head.length
             self.state = LENGTH if head.length else ENDED

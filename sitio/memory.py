@@ -391,7 +391,7 @@ def readReplies(data: bytes, *methods: str, closed: bool = False) -> Iterator[Re
     waiting = list(methods) or ["GET"]
     reader.receive(data)
     while reader.held:
-        reader.method = waiting[0]
+        reader.expect(waiting[0])
         response = reader.nextHead()
         while response is not None and reader.state is framing.HEAD:
             response.body = b""

@@ -93,10 +93,10 @@ def _text(name: str, value: str) -> bytes:
 
 class Lines:
     """
-    The lines of a head as they came: never changed, and shared by all messages
+    The lines of a head as they go on: never changed, and shared by all messages
     that came with the same.
 
-    @ivar octets: the lines, each with its end.
+    @ivar octets: the lines, C{name: value} and its end each.
     @ivar length: what their one Content-Length announces, if there is one.
     """
 
@@ -113,8 +113,8 @@ class Lines:
         if self._fields is None:
             self._fields = []
             for line in self.octets.split(b"\r\n")[:-1]:
-                name, _, value = line.partition(b":")
-                self._fields.append((name, value.lstrip(b" \t")))
+                name, _, value = line.partition(b": ")
+                self._fields.append((name, value))
         return self._fields
 
 
@@ -142,14 +142,18 @@ class Headers:
             self.add(name, value)
 
     @classmethod
-    def fromWire(cls, fields: list[tuple[bytes, bytes]] | Lines) -> Headers:
-        """Headers around fields that a reader has checked; a list is kept, not copied."""
+    def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Headers:
+        """Headers around fields that a reader has checked; the list is kept, not copied."""
         headers = cls.__new__(cls)
-        if isinstance(fields, Lines):
-            headers._lines = fields
-        else:
-            headers._lines = None
-            headers._fields = fields
+        headers._lines = None
+        headers._fields = fields
+        return headers
+
+    @classmethod
+    def fromLines(cls, lines: Lines) -> Headers:
+        """Headers of lines that a reader has checked."""
+        headers = cls.__new__(cls)
+        headers._lines = lines
         return headers
 
     @property
@@ -266,10 +270,30 @@ class Headers:
 
     def copy(self) -> Headers:
         """Headers of their own with the same lines."""
-        return Headers.fromWire(self._lines or list(self._fields))
+        if self._lines is not None:
+            return Headers.fromLines(self._lines)
+        return Headers.fromWire(list(self._fields))
 
 
-@define(slots=True, eq=False, repr=False)
+class RequestLine:
+    """
+    Method and target; never changed, and shared by all requests that came with the same.
+
+    @ivar path: the target up to its query.
+    @ivar endpoint: method and path.
+    @ivar octets: the line as it is sent to the upstream.
+    """
+
+    __slots__ = ("endpoint", "method", "octets", "path", "target")
+
+    def __init__(self, method: str, target: str) -> None:
+        self.method = method
+        self.target = target
+        self.path = target.partition("?")[0]
+        self.endpoint = (method, self.path)
+        self.octets = f"{method} {target} HTTP/1.1\r\n".encode("latin-1", "replace")
+
+
 class Request:
     """
     What a client asks for.
@@ -287,27 +311,58 @@ class Request:
     @ivar upgrade: the protocol that the client asks to switch to, if it does.
     """
 
-    _method: str
-    _target: str
-    headers: Headers = field(factory=Headers)
-    version: str = "1.1"
-    body: bytes | None = b""
-    length: int | None = None
-    upgrade: bytes | None = None
+    __slots__ = ("body", "headers", "length", "line", "upgrade", "version")
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Headers | None = None,
+        version: str = "1.1",
+        body: bytes | None = b"",
+        length: int | None = None,
+        upgrade: bytes | None = None,
+    ) -> None:
+        self.line = RequestLine(method, target)
+        self.headers = Headers() if headers is None else headers
+        self.version = version
+        self.body = body
+        self.length = length
+        self.upgrade = upgrade
+
+    @classmethod
+    def fromHead(
+        cls,
+        line: RequestLine,
+        headers: Headers,
+        version: str,
+        body: bytes | None,
+        length: int | None,
+        upgrade: bytes | None,
+    ) -> Request:
+        """A request of which a reader has seen the head."""
+        request = cls.__new__(cls)
+        request.line = line
+        request.headers = headers
+        request.version = version
+        request.body = body
+        request.length = length
+        request.upgrade = upgrade
+        return request
 
     @property
     def method(self) -> str:
-        return self._method
+        return self.line.method
 
     @method.setter
     def method(self, method: str) -> None:
         if not _token(method):
             raise ValueError(f"{method!r} is no method: a token of RFC 9110, section 5.6.2, is")
-        self._method = method
+        self.line = RequestLine(method, self.line.target)
 
     @property
     def target(self) -> str:
-        return self._target
+        return self.line.target
 
     @target.setter
     def target(self, target: str) -> None:
@@ -317,24 +372,23 @@ class Request:
                 f"{target.partition('?')[0]!r} is no target: a path and query,"
                 " percent-encoded so that they are visible ASCII without #, or * is"
             )
-        self._target = target
+        self.line = RequestLine(self.line.method, target)
 
     @property
     def path(self) -> str:
         """The target up to its query, percent-encoding kept."""
-        return self._target.partition("?")[0]
+        return self.line.path
 
     @property
     def query(self) -> str:
         """What follows the question mark of the target, or C{""}."""
-        return self._target.partition("?")[2]
+        return self.line.target.partition("?")[2]
 
     def __repr__(self) -> str:
         # Neither query nor fields: they may hold secrets and reprs end in logs.
         return f"<Request {self.method} {self.path}>"
 
 
-@define(slots=True, eq=False, repr=False, init=False)
 class Response:
     """
     What a client is answered: by the upstream, by a policy or by sitio.
@@ -357,13 +411,21 @@ class Response:
     @ivar filters: what L{addFilter} was given.
     """
 
-    status: int
-    reason: str
-    headers: Headers
+    __slots__ = (
+        "body",
+        "failure",
+        "filters",
+        "headers",
+        "length",
+        "reason",
+        "status",
+        "upgrade",
+        "version",
+    )
+
     body: bytes | None
     length: int | None
     upgrade: bytes | None
-    version: str
     failure: Exception | None
     filters: list[tuple[BodyFilter, bool]] | None
 
@@ -402,11 +464,11 @@ class Response:
         self.body = body if body is not None else b""
 
     @classmethod
-    def fromWire(
+    def fromHead(
         cls,
         status: int,
         reason: str,
-        fields: list[tuple[bytes, bytes]] | Lines,
+        headers: Headers,
         length: int | None = None,
         upgrade: bytes | None = None,
         version: str = "1.1",
@@ -415,12 +477,26 @@ class Response:
         response = cls.__new__(cls)
         response.status = status
         response.reason = reason
-        response.headers = Headers.fromWire(fields)
+        response.headers = headers
         response.length = length
         response.upgrade = upgrade
         response.version = version
         response.body = response.failure = response.filters = None
         return response
+
+    @classmethod
+    def fromWire(
+        cls,
+        status: int,
+        reason: str,
+        fields: list[tuple[bytes, bytes]],
+        length: int | None = None,
+        upgrade: bytes | None = None,
+        version: str = "1.1",
+    ) -> Response:
+        """As L{fromHead}, of fields that were checked; the list is kept, not copied."""
+        headers = Headers.fromWire(fields)
+        return cls.fromHead(status, reason, headers, length, upgrade, version)
 
     def addFilter(self, bodyFilter: BodyFilter, *, keepsLength: bool = False) -> None:
         """

@@ -93,15 +93,14 @@ def _checkRequest(request: Request) -> None:
 
 def _copied(response: Response) -> Response:
     """The same once more: a policy may give one response to many exchanges."""
-    twin = Response.fromWire(
+    twin = Response.fromHead(
         response.status,
         response.reason,
-        [],
+        response.headers.copy(),
         response.length,
         response.upgrade,
         response.version,
     )
-    twin.headers = response.headers.copy()
     twin.body = response.body
     twin.failure = response.failure
     twin.filters = response.filters and list(response.filters)

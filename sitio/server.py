@@ -88,6 +88,9 @@ class ProxyServer(Stateful, Protocol):
         self._reader = wire.RequestReader(self._settings.limits())
         self._exchange: Exchange | None = None
         self._ownLines = b""
+        # The same with the Host that was asked for last.
+        self._told = b""
+        self._toldHost: bytes | None = None
         # What the client has asked by, and whether in HTTP/1.1.
         self._method = ""
         self._modern = True
@@ -102,7 +105,7 @@ class ProxyServer(Stateful, Protocol):
         self._beginning = False
 
     def _within(self, seconds: float) -> None:
-        self.deadline = self._sidecar.clock.seconds() + seconds
+        self.deadline = self._sidecar.seconds() + seconds
 
     # --- Steps 1 and 2: bytes become a request, a request becomes an exchange
 
@@ -120,18 +123,16 @@ class ProxyServer(Stateful, Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         state = self.state
-        exchange = self._exchange
-        if state is TUNNEL and exchange is not None:
-            exchange.tunnelSent(data)
-            return
-        if state in (LINGERING, CLOSING, CLOSED):
-            return
-        self._reader.receive(data)
-        if state is EXCHANGE:
-            self._body()
-        else:
+        if state is IDLE or state is HEAD:
+            self._reader.receive(data)
             self._begin()
-            self._boundHeld()
+            if self._reader.held:
+                self._boundHeld()
+        elif state is EXCHANGE:
+            self._reader.receive(data)
+            self._body()
+        elif state is TUNNEL and self._exchange is not None:
+            self._exchange.tunnelSent(data)
 
     def _begin(self) -> None:
         """Begin what has come whole, one request after the other."""
@@ -149,51 +150,61 @@ class ProxyServer(Stateful, Protocol):
         """Begin what is held, or read on: not both, or what is held would grow."""
         if self._reader.held:
             self._begin()
-        else:
+        elif not self._reading:
             self._resume()
 
     def _beginNext(self) -> bool:
+        reader = self._reader
         try:
-            request = self._reader.nextHead()
+            request = reader.nextHead()
         except BadMessage as error:
             self._refuse(error)
             return False
         if request is None:
-            if self.state is IDLE and self._reader.held:
+            if self.state is IDLE and reader.held:
                 self._move("data")
                 self._within(self._settings.headTimeout)
             self._resume()
             return False
-        self._move("request")
+        # From IDLE or HEAD, as the table has it; written out, as all that follows is
+        # done for each request.
+        self.state = EXCHANGE
         self.deadline = NEVER
         if not self._ownLines:
             self._lookAtPeer()
-        self._last = not self._reader.keepAlive
-        body = b""
+        self._last = not reader.keepAlive
+        if request.body is None:
+            return self._beginWithBody(request)
+        if not self._reading and reader.held <= self._settings.maxHead:
+            # Before the exchange begins, which may pause it again.
+            self._resume()
+        self._open(request).begin()
+        return True
+
+    def _beginWithBody(self, request: Request) -> bool:
+        reader = self._reader
         try:
-            if request.body is None:
-                body = self._reader.nextBody()
+            body = reader.nextBody()
         except BadMessage as error:
             self._open(request).refuse(error)
             return False
-        ended = self._reader.state is framing.ENDED
-        if ended and request.body is None and not self._reader.trailers:
+        ended = reader.state is framing.ENDED
+        if ended and not reader.trailers:
             request.body = body
-        if self._reader.held <= self._settings.maxHead:
-            # Before the exchange begins, which may pause it again.
+        if reader.held <= self._settings.maxHead:
             self._resume()
         exchange = self._open(request)
         exchange.begin(body)
         if ended and request.body is None and exchange is self._exchange:
-            exchange.requestEnded(self._reader.trailers)
+            exchange.requestEnded(reader.trailers)
         return True
 
     def _open(self, request: Request) -> Exchange:
         # Kept here, as a policy may make it another request for the upstream.
         self._method = request.method
         self._modern = request.version == "1.1"
-        self._exchange = Exchange(self, request, self._sidecar)
-        return self._exchange
+        self._exchange = exchange = Exchange(self, request, self._sidecar)
+        return exchange
 
     def _refuse(self, error: SitioError) -> None:
         """A head that can't be read: answered, reaching nobody, and the last."""
@@ -227,11 +238,15 @@ class ProxyServer(Stateful, Protocol):
             as they will be, and have the last word.
         """
         # An empty Host is one as well: with another beside it, there would be two.
-        host = self._reader.host
-        if not shown and not self._reader.forwarded:
+        head = self._reader.head
+        host = head.host
+        if not shown and not head.forwarded:
             if host is None:
                 return self._ownLines + b"Host: %b\r\n" % self._sidecar.host
-            return self._ownLines + (b"X-Forwarded-Host: %b\r\n" % host if host else b"")
+            if host is not self._toldHost:
+                self._toldHost = host
+                self._told = self._ownLines + b"X-Forwarded-Host: %b\r\n" % host
+            return self._told if host else self._ownLines
         headers = request.headers
         if host is None:
             host = b""
@@ -285,17 +300,20 @@ class ProxyServer(Stateful, Protocol):
 
         @return: how many octets of the body that was.
         """
-        reader = self._reader
-        if reader.state is not framing.ENDED or self._factory.draining:
+        if self._reader.state is not framing.ENDED or self._factory.draining:
             self._last = True
-        self._bodiless = self._method == "HEAD" or response.status in (204, 304)
+        status = response.status
         filters = response.filters
-        filtered = filters is not None and not all(keepsLength for _, keepsLength in filters)
-        length = None if filtered else response.length
+        length = response.length
+        filtered = False
+        if filters is not None and not all(keepsLength for _, keepsLength in filters):
+            filtered = True
+            length = None
         self._chunked = False
+        self._bodiless = self._method == "HEAD" or status == 304 or status == 204
         if self._bodiless:
             # Section 8.6 of RFC 9110: the length is that of the body left out.
-            if response.status == 204:
+            if status == 204:
                 length = None
             elif body and ended and not filtered:
                 length = len(body)
@@ -310,10 +328,12 @@ class ProxyServer(Stateful, Protocol):
         else:
             extra = b"" if self._modern else b"Connection: keep-alive\r\n"
         head = wire.responseHead(response, length, chunked=self._chunked, extra=extra)
-        if body:
-            self.transport.write(head + (wire.chunk(body) if self._chunked else body))
-        else:
+        if not body:
             self.transport.write(head)
+        elif self._chunked:
+            self.transport.write(head + wire.chunk(body))
+        else:
+            self.transport.write(head + body)
         if not ended:
             self._holdUp()
         return len(body)
@@ -340,7 +360,7 @@ class ProxyServer(Stateful, Protocol):
             if self.state is TUNNEL:
                 self.leave()
         elif not self._last:
-            self._move("next")
+            self.state = IDLE
             self._within(DRAIN_IDLE if self._factory.draining else self._settings.idleTimeout)
             self._goOn()
         elif self._reader.state is framing.ENDED and not self._reader.held:

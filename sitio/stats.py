@@ -208,13 +208,13 @@ class Stats(Service):
 
     def exchangeFinished(self, exchange: IExchange) -> None:
         """Count one exchange.  See L{IExchangeObserver}."""
-        request = exchange.request
         status = exchange.status
         upstream = exchange.upstreamStatus
-        row = self._rows.get((request.method, request.path))
+        line = exchange.request.line
+        row = self._rows.get(line.endpoint)
         if row is None:
             true = status if upstream is None else upstream
-            row = self._rowFor(request.method, request.path, true)
+            row = self._rowFor(line.method, line.path, true)
         self._hits += 1
         row.hits += 1
         row.last = exchange.began

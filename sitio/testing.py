@@ -387,7 +387,7 @@ def _cut(head: bytes, body: bytes, size: int | None) -> list[bytes]:
 def _readReply(client: Peer, method: str) -> tuple[Response | None, bool]:
     """The last reply that a client got, if any, and whether it is whole."""
     reader = wire.ResponseReader(framing.Limits(head=1024 * 1024, fields=10_000))
-    reader.method = method
+    reader.expect(method)
     reader.receive(client.got())
     response = reader.nextHead()
     while response is not None and reader.state is framing.HEAD:

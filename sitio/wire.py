@@ -28,9 +28,11 @@ from sitio.framing import (
     FIRST,
     HEAD,
     MEANINGS,
+    NONE,
     REQUEST_MEANINGS,
     TUNNEL,
     UNTIL_CLOSE,
+    Head,
     Limits,
     Memo,
     Reader,
@@ -38,7 +40,7 @@ from sitio.framing import (
     isHost,
     tokens,
 )
-from sitio.message import Headers, Request, Response, reasonFor
+from sitio.message import Headers, Request, RequestLine, Response, reasonFor
 
 #: Empty lines tolerated before a request line; one is asked for (section 2.2).
 MAX_EMPTY_LINES = 4
@@ -57,8 +59,8 @@ _reason = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
 
 
-def _readRequestLine(line: bytes) -> tuple[str, str, bool]:
-    """Method, target and whether it is HTTP/1.1."""
+def _readRequestLine(line: bytes) -> tuple[RequestLine, bool]:
+    """Method and target, and whether it is HTTP/1.1."""
     found = _requestLine(line)
     if found is None:
         other = _otherVersion(line)
@@ -68,7 +70,7 @@ def _readRequestLine(line: bytes) -> tuple[str, str, bool]:
     method, target, minor = found.groups()
     if method == b"CONNECT":
         raise MethodRefused("the method CONNECT")
-    return method.decode("ascii"), target.decode("ascii"), minor == b"1"
+    return RequestLine(method.decode("ascii"), target.decode("ascii")), minor == b"1"
 
 
 def _readStatusLine(line: bytes) -> tuple[int, str, bool]:
@@ -90,18 +92,16 @@ class RequestReader(Reader):
 
     Raises L{BadMessage} and its kin, which are the client's fault.
 
-    @ivar forwarded: whether the request at hand came with X-Forwarded fields.
-    @ivar host: its Host, or L{None} for an HTTP/1.0 request without.
+    @ivar head: what the fields of the request at hand say.
     """
 
-    __slots__ = ("forwarded", "host")
+    __slots__ = ("head",)
 
     heads = headsMemo(REQUEST_MEANINGS)
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
-        self.forwarded = False
-        self.host: bytes | None = None
+        self.head = Head(b"", Memo(bytes))
 
     def nextHead(self) -> Request | None:
         """
@@ -119,24 +119,22 @@ class RequestReader(Reader):
         taken = self._takeHead(self._emptyLines() if self._held[0] in b"\r\n" else 0)
         if taken is None:
             return None
-        method, target, modern = _requestLines[taken[0]]
-        head = self.heads[taken[1]]
-        self.host = host = head.host
+        line, modern = _requestLines[taken[0]]
+        self.head = head = self.heads[taken[1]]
+        host = head.host
         if host is None and modern:
             raise BadMessage("no Host")
-        if target[0] != "/":
-            target = self._originForm(method, target, host)
-        self.forwarded = head.forwarded
+        if line.target[0] != "/":
+            line = RequestLine(line.method, self._originForm(line.method, line.target, host))
         self.keepAlive = head.keepAlive[modern]
-        self._passed = 0
-        self.trailers = []
+        self.trailers = NONE
         self.state = ENDED
         length = head.length
         if length is not None or head.chunked:
             self._frame(head, modern)
             if length and self._limits.body is not None and length > self._limits.body:
                 raise BodyTooLong(f"a body of more than {self._limits.body} octets")
-        headers = Headers.fromWire(head.lines)
+        headers = Headers.fromLines(head.lines)
         upgrade = head.upgrade
         if not modern:
             # RFC 9110, sections 7.8 and 10.1.1: of no meaning in HTTP/1.0.
@@ -145,9 +143,8 @@ class RequestReader(Reader):
         elif upgrade is not None and (not head.switches or b"h2c" in tokens(upgrade)):
             # HTTP/2 behind an upgrade would be requests that no policy sees.
             upgrade = None
-        return Request(
-            method,
-            target,
+        return Request.fromHead(
+            line,
             headers,
             "1.1" if modern else "1.0",
             b"" if self.state is ENDED else None,
@@ -204,15 +201,10 @@ class ResponseReader(Reader):
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
-        self.method = "GET"
+        self.expect("GET")
 
-    @property
-    def method(self) -> str:
-        """Of the request that the next reply answers; set it before each, as it begins one."""
-        return self._method
-
-    @method.setter
-    def method(self, method: str) -> None:
+    def expect(self, method: str) -> None:
+        """A reply to such a request comes next; call it before each, as it begins one."""
         self._method = method
         # A connection lost from here on is lost before its reply, not after the last one.
         self.state = FIRST
@@ -235,14 +227,15 @@ class ResponseReader(Reader):
                 return None
             status, reason, modern = _statusLines[taken[0]]
             head = self.heads[taken[1]]
-            self._passed = 0
-            self.trailers = []
+            self.trailers = NONE
             self.state = UNTIL_CLOSE
-            self._frame(head, modern)
+            if head.length is not None or head.chunked:
+                self._frame(head, modern)
         except BadMessage as error:
             raise BadReply(f"the reply has {error.detail}", Reached.ANSWERED) from error
-        response = Response.fromWire(
-            status, reason, head.lines, head.length, head.upgrade, "1.1" if modern else "1.0"
+        headers = Headers.fromLines(head.lines)
+        response = Response.fromHead(
+            status, reason, headers, head.length, head.upgrade, "1.1" if modern else "1.0"
         )
         if status < 200:
             self.state = TUNNEL if status == 101 else HEAD
@@ -301,11 +294,10 @@ def requestHead(
     @param chunked: announce chunks instead.
     @param extra: whole lines to be added.
     """
-    line = f"{request.method} {request.target} HTTP/1.1\r\n".encode("ascii")
     upgrade = request.upgrade
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (line, request.headers.octets(length), extra)
+    return b"%b%b%b\r\n" % (request.line.octets, request.headers.octets(length), extra)
 
 
 def responseHead(

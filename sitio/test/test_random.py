@@ -174,7 +174,7 @@ class Client:
         asked = self.asked[self.number]
         if not self.begun:
             self.begun = True
-            self.reader.method = asked.method
+            self.reader.expect(asked.method)
         head = self.reader.nextHead()
         if head is None:
             return False
