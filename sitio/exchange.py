@@ -498,13 +498,18 @@ class Exchange:
 
     def _judge(self, response: Response, body: bytes, ended: bool) -> None:
         self.state = JUDGING
-        if ended and len(body) <= self._sidecar.settings.bufferLimit:
-            response.body = body
+        if ended:
+            self._heldEnd = _NONE
+            if len(body) <= self._sidecar.settings.bufferLimit:
+                response.body = body
+        else:
+            self._heldEnd = None
         self._held = [body] if body else []
-        self._heldEnd = [] if ended else None
         self._heldFailure = None
         result = self._chain.responseReceived(self, response)
-        if isinstance(result, Deferred):
+        if result is response:
+            self._passed(response)
+        elif isinstance(result, Deferred):
             if self._client is not None and self._whole is None:
                 self._client.pause()
             self._wait(result, lambda judged: self._judged(judged, response))
@@ -527,7 +532,7 @@ class Exchange:
         elif response is self._tooLong:
             whole.callback(False)
         elif max(response.length or 0, sum(map(len, self._held))) > limit:
-            self._passes(response)
+            self._tooLongFor(response)
             whole.callback(False)
         elif self._heldEnd is not None:
             response.body = b"".join(self._held)
@@ -542,13 +547,13 @@ class Exchange:
             def filled(body: bytes | None) -> bool:
                 response.body = body
                 if body is None:
-                    self._passes(response)
+                    self._tooLongFor(response)
                 return body is not None
 
             whole.addCallback(filled)
         return whole
 
-    def _passes(self, response: Response) -> None:
+    def _tooLongFor(self, response: Response) -> None:
         """This reply is longer than the buffer: no policy gets it whole."""
         self._tooLong = response
         self._sidecar.tooLong += 1
@@ -570,7 +575,9 @@ class Exchange:
             whole.callback(body)
 
     def _judged(self, judged: Any, original: Response) -> None:
-        if isinstance(judged, Failure):
+        if judged is original:
+            self._passed(original)
+        elif isinstance(judged, Failure):
             error = judged.value
             if not isinstance(error, SitioError):
                 judged.raiseException()
@@ -580,20 +587,24 @@ class Exchange:
         elif isinstance(judged, Retry):
             self._leaveUpstream()
             self._rest(judged.after)
-        elif judged is not original:
+        else:
             self._leaveUpstream()
             self._send(judged, judged.body or b"", True)
-        elif self._heldFailure is not None:
+
+    def _passed(self, response: Response) -> None:
+        """No policy has put another reply in this one's place."""
+        if self._heldFailure is not None:
             # The head has not gone out: this can still be said.
             self._fail(self._heldFailure)
-        elif original.body is not None:
+        elif response.body is not None:
             # Whole; a policy may have changed it in place, or not waited for it.
-            self._leaveUpstream()
-            self._send(original, original.body, True)
+            if self._client is not None:
+                self._leaveUpstream()
+            self._send(response, response.body, True)
         else:
             held, trailers = b"".join(self._held), self._heldEnd
             self._held = []
-            self._send(original, held, trailers == [])
+            self._send(response, held, trailers == [])
             if trailers:
                 self.replyEnded(trailers)
 

@@ -29,7 +29,7 @@ from sitio.interfaces import (
     ISelectivePolicy,
 )
 from sitio.making import verified
-from sitio.message import Headers, Request, Response, Retry
+from sitio.message import Headers, Lines, Request, Response, Retry
 
 #: Seconds between two tracebacks of the same policy.
 TRACEBACK_INTERVAL = 60.0
@@ -107,13 +107,27 @@ def _copied(response: Response) -> Response:
     return twin
 
 
-def _restore(response: Response, before: Response) -> None:
-    """Undo what a policy did to a response until it failed."""
-    response.status = before.status
-    response.reason = before.reason
-    response.headers = before.headers
-    response.body = before.body
-    response.filters = before.filters
+class _Before:
+    """A response as it was before a policy saw it, to undo what one did until it failed."""
+
+    __slots__ = ("_body", "_filters", "_headers", "_lines", "_reason", "_status")
+
+    def __init__(self, response: Response) -> None:
+        self._status = response.status
+        self._reason = response.reason
+        self._body = response.body
+        self._filters = response.filters and list(response.filters)
+        # Lines never change; only what may have been changed needs a copy.
+        self._lines = response.headers.lines
+        self._headers = None if self._lines is not None else response.headers.copy()
+
+    def restore(self, response: Response) -> None:
+        """Make it again what it was."""
+        response.status = self._status
+        response.reason = self._reason
+        response.headers = self._headers or Headers.fromLines(cast(Lines, self._lines))
+        response.body = self._body
+        response.filters = self._filters
 
 
 class Chain:
@@ -177,9 +191,9 @@ class Chain:
         for member in self._request:
             try:
                 member.called += 1
-                answer = await self._answer(
-                    member, member.policy.requestReceived(exchange), (Response,)
-                )
+                answer = member.policy.requestReceived(exchange)
+                if answer is not None:
+                    answer = await self._answer(member, answer, (Response,))
                 if answer is not None:
                     answer = _copied(_sendable(answer))
                 _checkRequest(exchange.request)
@@ -192,14 +206,14 @@ class Chain:
                 return cast(Response, answer)
         return None
 
-    def interestedIn(self, status: int) -> bool:
-        """Whether a response policy wants to see replies of this status."""
+    def interestedIn(self, status: int) -> list[_Member]:
+        """The response policies that want to see replies of this status."""
         members = self._interested.get(status)
         if members is None:
             members = self._interested[status] = [
                 each for each in self._response if self._wantsStatus(each, status)
             ]
-        return bool(members)
+        return members
 
     def _wantsStatus(self, member: _Member, status: int) -> bool:
         try:
@@ -220,20 +234,25 @@ class Chain:
         return _settle(self._runResponse(exchange, response))
 
     async def _runResponse(self, exchange: Any, response: Response) -> Response | Retry:
+        status = response.status
+        interested = self.interestedIn(status)
         for member in self._response:
-            self.interestedIn(response.status)
-            if member not in self._interested[response.status]:
+            if response.status != status:
+                # Those that follow are shown what it was made.
+                status = response.status
+                interested = self.interestedIn(status)
+            if member not in interested:
                 continue
             if member.selective and not self._wanted(member, exchange, response):
                 continue
             if response.body is None and member.buffered and not await exchange.wholeBody(response):
                 continue
-            before = _copied(response)
+            before = _Before(response)
             try:
                 member.called += 1
-                answer = await self._answer(
-                    member, member.policy.responseReceived(exchange, response), (Response, Retry)
-                )
+                answer = member.policy.responseReceived(exchange, response)
+                if answer is not None:
+                    answer = await self._answer(member, answer, (Response, Retry))
                 if answer is response:
                     answer = None
                 if isinstance(answer, Response):
@@ -243,7 +262,7 @@ class Chain:
             except Exception as error:
                 self._reraiseIfCancelled(exchange, error)
                 self._failed(member, "is passed over")
-                _restore(response, before)
+                before.restore(response)
                 continue
             if answer is None:
                 continue

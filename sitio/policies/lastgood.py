@@ -65,7 +65,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.interfaces import IExchange, ISelectivePolicy
-from sitio.message import FRAMING, Headers, Request, Response, parseStatuses, reasonFor
+from sitio.message import FRAMING, Headers, Lines, Request, Response, parseStatuses, reasonFor
 
 
 def _names(text: str) -> frozenset[str]:
@@ -112,7 +112,6 @@ _TOLD = frozenset(
     b"forwarded x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-host"
     b" x-http-method-override x-original-url x-rewrite-url".split()
 )
-_SAYING = frozenset(b"cache-control content-encoding set-cookie vary".split())
 _FRAMING = frozenset(each.encode() for each in FRAMING)
 _OF_THE_BODY = frozenset(b"content-encoding content-language content-range content-type".split())
 _NOT_SENT = _FRAMING | {b"age", b"set-cookie"}
@@ -129,7 +128,9 @@ _directive = re.compile(rb'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]
 _tag = re.compile(rb'(?:W/)?("[^"]*")').findall
 
 _Lines = list[tuple[bytes, bytes]]
-_Key = tuple[bool, bytes, str, tuple[tuple[bytes, bytes], ...]]
+_Told = tuple[tuple[bytes, bytes], ...]
+_Key = tuple[bool, bytes, str, _Told]
+_Said = tuple[bool, tuple[bytes, ...]]
 
 
 # --- Reading fields
@@ -150,24 +151,30 @@ def _directives(value: bytes | None) -> dict[bytes, bytes]:
     return found
 
 
-@lru_cache(maxsize=256)
-def _read(lines: tuple[tuple[bytes, bytes], ...]) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+def _read(fields: _Lines) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     """
-    What lines of L{_SAYING} say: the directives, with C{set-cookie} as one more,
-    and the request fields that the reply depends on, where C{*} is all.
+    What a reply says: the directives, with C{set-cookie} as one more, and the
+    request fields that it depends on, where C{*} is all.
     """
     words: set[bytes] = set()
     names: set[bytes] = set()
-    for name, value in lines:
+    for line, value in fields:
+        name = line.lower()
         if name == b"cache-control":
             words.update(_directives(value))
         elif name == b"vary":
             names.update(each.strip(b" \t") for each in value.lower().split(b","))
         elif name == b"content-encoding":
             names.add(b"accept-encoding")
-        else:
+        elif name == b"set-cookie":
             words.add(name)
     return frozenset(words), tuple(sorted(names - {b""}))
+
+
+@lru_cache(maxsize=256)
+def _remembered(lines: Lines) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+    """L{_read}, once for all replies with the same lines."""
+    return _read(lines.fields)
 
 
 def _seconds(value: bytes | None) -> int:
@@ -255,6 +262,8 @@ class _Kept:
         if self.status == 206 and request.method == "HEAD":
             # Range is nothing to HEAD (RFC 9110, section 14.2).
             return False
+        if not self.varies:
+            return True
         fields = request.headers.seen
         return all(_value(fields, name) == value for name, value in self.varies)
 
@@ -404,6 +413,8 @@ class LastGood:
         self._notStale = _NOT_STALE - lifted
         self._asking = self._personal | _TOLD | {b"host", b"cache-control"}
         self.seconds = seconds
+        # Once for all requests with the same lines.
+        self._remembered = lru_cache(maxsize=256)(lambda lines: self._readAsked(lines.fields))
         self._store = _Store(maxBytes)
         self._budget = _Budget(budget)
 
@@ -428,13 +439,12 @@ class LastGood:
         asked = exchange.notes.pop(self) if noted else self._concern(exchange, response)
         if asked is None:
             return None
-        fields = response.headers.seen
         if response.status in self._masked:
             return self._mask(asked, response.status)
         if response.status == 304:
-            self._confirm(asked, fields)
+            self._confirm(asked, response.headers.seen)
         else:
-            self._keep(asked, response, fields, response.body or b"")
+            self._keep(asked, response, response.headers, response.body or b"")
         return None
 
     # --- What a head tells
@@ -460,7 +470,7 @@ class LastGood:
             if masked or request.method == "HEAD" or (status == 206 and not self._partial):
                 return None
             within = (response.length or 0) <= self._maxReply
-            if within and self._said(response.headers.seen, status, asked.personal) is not None:
+            if within and self._said(response.headers, status, asked.personal) is not None:
                 if not response.filters and (response.body, response.length) != (None, None):
                     return asked
                 self._collect(asked, response)
@@ -471,10 +481,19 @@ class LastGood:
     def _asked(self, exchange: IExchange) -> _Asked | None:
         """Who asks for what; L{None} for a client that wants nothing stored."""
         request = exchange.request
+        lines = request.headers.lines
+        said = self._readAsked(request.headers.seen) if lines is None else self._remembered(lines)
+        if said is None:
+            return None
+        host, told, personal = said
+        return _Asked(request, (exchange.secure, host, request.target, told), personal)
+
+    def _readAsked(self, fields: _Lines) -> tuple[bytes, _Told, bool] | None:
+        """Of a request: its Host, what else names what it is for, and whether it is personal."""
         personal = False
         host = b""
-        told: tuple[tuple[bytes, bytes], ...] = ()
-        for line, value in request.headers.seen:
+        told: _Told = ()
+        for line, value in fields:
             name = line.lower()
             if name in self._asking:
                 if name == b"host":
@@ -485,46 +504,45 @@ class LastGood:
                     told += ((name, value),)
                 elif b"no-store" in _directives(value):
                     return None
-        return _Asked(request, (exchange.secure, host, request.target, told), personal)
+        return host, told, personal
 
-    def _said(
-        self, fields: _Lines, status: int, personal: bool
-    ) -> tuple[bool, tuple[bytes, ...]] | None:
+    def _said(self, headers: Headers, status: int, personal: bool) -> _Said | None:
         """
         Whether a reply is for anyone and the request fields that it depends on;
         L{None} if it must not be kept.
         """
-        telling = [
-            # Each cookie is another one, and its value is of no interest.
-            (name, b"" if name == b"set-cookie" else value)
-            for line, value in fields
-            if (name := line.lower()) in _SAYING
-        ]
-        words, names = _read(tuple(telling))
+        if headers.lines is None:
+            words, names = _read(headers.seen)
+        else:
+            words, names = _remembered(headers.lines)
         public = b"public" in words
-        if words & self._notKept or b"*" in names or (personal and not public):
+        if not self._notKept.isdisjoint(words) or b"*" in names or (personal and not public):
             return None
         return public, (*names, b"range", b"if-range") if status == 206 else names
 
     # --- Keeping
 
-    def _keep(self, asked: _Asked, response: Response, fields: _Lines, body: bytes) -> None:
+    def _keep(self, asked: _Asked, response: Response, headers: Headers, body: bytes) -> None:
         now = self.seconds()
         self._budget.good(now)
         kept = self._store.find(asked)
-        if kept is not None and kept.body == body and kept.fields == fields:
+        if (
+            kept is not None
+            and kept.body == body
+            and (kept.fields is headers.seen or kept.fields == headers.seen)
+        ):
             # Mostly it's the same once more.
             kept.since = now
             self._store.used(asked.key)
         elif len(body) > self._maxReply:
             self._supersede(asked)
         else:
-            self._put(asked, kept, response.status, response.reason, fields, body)
+            self._put(asked, kept, response.status, response.reason, headers, body)
 
     def _collect(self, asked: _Asked, response: Response) -> None:
         """Keep a reply once it has passed."""
         # As it is now: policies after this one may change it.
-        fields = list(response.headers.seen)
+        headers = response.headers.copy()
         held = bytearray()
         room = self._maxReply
 
@@ -538,7 +556,7 @@ class LastGood:
             if not piece and room < 0:
                 self._supersede(asked)
             elif not piece:
-                self._keep(asked, response, fields, bytes(held))
+                self._keep(asked, response, headers, bytes(held))
             return piece
 
         response.addFilter(collect, keepsLength=True)
@@ -549,18 +567,19 @@ class LastGood:
         instead: _Kept | None,
         status: int,
         reason: str,
-        fields: _Lines,
+        headers: Headers,
         body: bytes,
     ) -> None:
-        said = self._said(fields, status, asked.personal)
+        said = self._said(headers, status, asked.personal)
         if said is None:
             self._supersede(asked)
             return
         public, names = said
         varies = [(each, _value(asked.request.headers.seen, each)) for each in names]
         now = self.seconds()
-        # A list of its own, as the one of a message may be changed.
-        kept = _Kept(asked.key, status, reason, list(fields), body, public, varies, now)
+        # A list of its own, unless it is the one of lines: those never change.
+        fields = headers.seen if headers.lines is not None else list(headers.seen)
+        kept = _Kept(asked.key, status, reason, fields, body, public, varies, now)
         self._store.put(asked.key, kept, instead)
 
     def _supersede(self, asked: _Asked) -> None:
@@ -577,7 +596,8 @@ class LastGood:
         newer = [each for each in fields if each[0].lower() not in _NOT_UPDATED]
         replaced = {name.lower() for name, _ in newer} | {b"age"}
         older = [each for each in kept.fields if each[0].lower() not in replaced]
-        self._put(asked, kept, kept.status, kept.reason, older + newer, kept.body)
+        headers = Headers.fromWire(older + newer)
+        self._put(asked, kept, kept.status, kept.reason, headers, kept.body)
 
     # --- Masking
 
