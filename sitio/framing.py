@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import httptools
 from attrs import frozen
@@ -192,11 +192,11 @@ def _readField(meanings: dict[bytes, str], line: bytes) -> tuple[str, Any, bytes
     return meaning, value, goesOn
 
 
-class Head:
+class Said:
     """
     What the lines of fields in a head say, whatever its first line is.
 
-    @ivar lines: those that go on, as they came.
+    @ivar lines: those that go on.
     @ivar chunked: whether there is a Transfer-Encoding.
     @ivar keepAlive: whether the connection may go on, in HTTP/1.0 and in HTTP/1.1.
     @ivar upgrade: the protocols to switch to, and C{switches} whether Connection
@@ -260,32 +260,64 @@ class Head:
         self.lines = Lines(b"".join(kept), self.length)
 
 
-def headsMemo(meanings: dict[bytes, str]) -> Memo:
-    """The L{Head} of lines; what lines mean is given by their names."""
+def saidMemo(meanings: dict[bytes, str]) -> Memo:
+    """What lines of fields say, as L{Said}; what each means is given by its name."""
     fields = Memo(partial(_readField, meanings))
-    return Memo(lambda octets: Head(octets, fields))
+    return Memo(lambda octets: Said(octets, fields))
+
+
+class Head:
+    """
+    A head that has been read: all that a reader of it needs to know.
+
+    Never changed, and shared by all messages that came with the same octets.
+
+    @ivar version: as in messages.
+    @ivar keepAlive: whether the connection may go on, if the body doesn't end with it.
+    @ivar framing: the state for the body that is announced, if one is (section 6.3).
+    @ivar length: the Content-Length, if there is one.
+    """
+
+    __slots__ = ("framing", "keepAlive", "length", "lines", "upgrade", "version")
+
+    def __init__(self, said: Said, modern: bool) -> None:
+        """
+        @raise BadMessage: two framings at once, or one that HTTP/1.0 doesn't know.
+        """
+        self.version = "1.1" if modern else "1.0"
+        self.keepAlive = said.keepAlive[modern]
+        self.lines = said.lines
+        self.upgrade = said.upgrade
+        self.length = said.length
+        self.framing: str | None = None
+        if said.chunked:
+            if said.length is not None:
+                raise BadMessage("Content-Length beside Transfer-Encoding")
+            if not modern:
+                raise BadMessage("Transfer-Encoding in HTTP/1.0")
+            self.framing = CHUNK_SIZE
+        elif said.length is not None:
+            self.framing = LENGTH if said.length else ENDED
 
 
 class Reader:
     """What readers of requests and of replies have in common: storage, fields, bodies."""
 
-    #: What the lines of a head say, as a L{Head}.
-    heads: ClassVar[Memo]
-
     __slots__ = (
-        "_held",
         "_left",
         "_limits",
         "_passed",
         "_searched",
         "keepAlive",
+        "octets",
         "state",
         "trailers",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._held: bytes | bytearray = b""
+        #: What was received and no message has been made of.
+        self.octets: bytes | bytearray = b""
         self._searched = 0
         self._left = 0
         self._passed = 0
@@ -299,7 +331,7 @@ class Reader:
     @property
     def held(self) -> int:
         """Octets received that no message has been made of."""
-        return len(self._held)
+        return len(self.octets)
 
     @property
     def left(self) -> int | None:
@@ -308,24 +340,21 @@ class Reader:
 
     def receive(self, data: bytes) -> None:
         """Store what came from the wire."""
-        if not self._held:
-            self._held = data
+        if not self.octets:
+            self.octets = data
         else:
-            if isinstance(self._held, bytes):
-                self._held = bytearray(self._held)
-            self._held += data
+            if isinstance(self.octets, bytes):
+                self.octets = bytearray(self.octets)
+            self.octets += data
 
     def takeRest(self) -> bytes:
         """Everything that is held: the first bytes of a tunnel."""
-        rest, self._held = bytes(self._held), b""
+        rest, self.octets = bytes(self.octets), b""
         return rest
 
-    def _takeHead(self, start: int = 0) -> tuple[bytes, bytes] | None:
-        """
-        The first line of a head and the others, without the last one's end, if all
-        of it has come; C{start} octets are dropped.
-        """
-        held = self._held
+    def _takeHead(self, start: int = 0) -> bytes | None:
+        """A head without its end, if all of it has come; C{start} octets are dropped."""
+        held = self.octets
         limit = self._limits.head
         if self._searched or start or type(held) is bytearray:
             # Nothing is searched twice, or a head that comes octet by octet would
@@ -341,34 +370,26 @@ class Reader:
             return None
         if len(head) > limit - 4:
             raise HeadTooLong(f"a head of more than {self._limits.head} octets")
-        first, _, lines = head.partition(b"\r\n")
-        if lines.count(b"\n") >= self._limits.fields:
+        if head.count(b"\n") > self._limits.fields:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
-        self._held = rest
+        self.octets = rest
         self._searched = 0
-        return first, lines
+        return cast(bytes, head)
 
     def _part(self, start: int) -> None:
         """A part of a head is held: raise if nothing can come of it."""
-        held = self._held
+        held = self.octets
         if len(held) > self._limits.head:
             raise HeadTooLong(f"a head of more than {self._limits.head} octets")
         if _bareLineFeed(held, max(start, self._searched - 3)):
             raise BadMessage("a line that ends with LF alone")
         self._searched = len(held)
 
-    def _frame(self, head: Head, modern: bool) -> None:
-        """The state for the body that these fields announce, if they do (section 6.3)."""
-        if head.chunked:
-            if head.length is not None:
-                raise BadMessage("Content-Length beside Transfer-Encoding")
-            if not modern:
-                raise BadMessage("Transfer-Encoding in HTTP/1.0")
-            self.state = CHUNK_SIZE
-            self._passed = 0
-        elif head.length is not None:
-            self._left = head.length
-            self.state = LENGTH if head.length else ENDED
+    def _frame(self, head: Head) -> None:
+        """A body comes, framed as this head says."""
+        self.state = head.framing
+        self._left = head.length or 0
+        self._passed = 0
 
     def _pass(self, size: int) -> None:
         self._passed += size
@@ -383,24 +404,24 @@ class Reader:
         @raise BodyTooLong: more octets than the limit.
         """
         state = self.state
-        held = self._held
+        held = self.octets
         if state is ENDED or not held:
             return b""
         if state is LENGTH:
             size = len(held)
             if size <= self._left:
                 self._left -= size
-                self._held = b""
+                self.octets = b""
                 if not self._left:
                     self.state = ENDED
                 return bytes(held)
             piece = bytes(held[: self._left])
-            self._held = held[self._left :]
+            self.octets = held[self._left :]
             self._left = 0
             self.state = ENDED
             return piece
         if state is UNTIL_CLOSE:
-            self._held = b""
+            self.octets = b""
             return bytes(held)
         if state in _CHUNKED:
             return self._nextChunks(bytes(held))
@@ -444,7 +465,7 @@ class Reader:
             else:
                 at = self._nextTrailers(held, at)
                 break
-        self._held = held[at:]
+        self.octets = held[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _nextTrailers(self, held: bytes, at: int) -> int:

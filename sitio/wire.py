@@ -33,14 +33,13 @@ from sitio.framing import (
     TUNNEL,
     UNTIL_CLOSE,
     Head,
-    Limits,
     Memo,
     Reader,
-    headsMemo,
     isHost,
+    saidMemo,
     tokens,
 )
-from sitio.message import Headers, Request, RequestLine, Response, reasonFor
+from sitio.message import Headers, Lines, Request, RequestLine, Response, reasonFor
 
 #: Empty lines tolerated before a request line; one is asked for (section 2.2).
 MAX_EMPTY_LINES = 4
@@ -84,6 +83,86 @@ def _readStatusLine(line: bytes) -> tuple[int, str, bool]:
 
 _requestLines = Memo(_readRequestLine)
 _statusLines = Memo(_readStatusLine)
+_saidToUs = saidMemo(REQUEST_MEANINGS)
+_saidToClients = saidMemo(MEANINGS)
+
+
+def _originForm(method: str, target: str, host: bytes | None) -> str:
+    """Section 3.2: the target as a service expects it, whatever form it came in."""
+    if target == "*" and method == "OPTIONS":
+        return target
+    absolute = _absolute(target)
+    if absolute is None:
+        raise BadMessage("a target that is neither a path nor an http URI")
+    # Section 3.2.2 lets the target win; a service would see the Host, so
+    # two names for one request are refused.
+    scheme, authority, rest = absolute.groups()
+    port = ":443" if scheme.lower() == "https" else ":80"
+    if host is None or not isHost(authority.encode("ascii")):
+        raise BadMessage("a target in absolute form that has no fitting Host")
+    said = host.decode("ascii").lower().removesuffix(port)
+    if authority.lower().removesuffix(port) != said:
+        raise BadMessage("a target in absolute form that names another host than Host")
+    if not rest and method == "OPTIONS":
+        return "*"
+    return rest if rest[:1] == "/" else "/" + rest
+
+
+class RequestHead(Head):
+    """
+    The head of a request.
+
+    @ivar host: its Host, or L{None} for an HTTP/1.0 request without.
+    @ivar forwarded: whether it came with X-Forwarded fields.
+    """
+
+    __slots__ = ("forwarded", "host", "line")
+
+    def __init__(self, octets: bytes) -> None:
+        first, _, lines = octets.partition(b"\r\n")
+        line, modern = _requestLines[first]
+        said = _saidToUs[lines]
+        self.host = said.host
+        self.forwarded = said.forwarded
+        if said.host is None and modern:
+            raise BadMessage("no Host")
+        if line.target[0] != "/":
+            line = RequestLine(line.method, _originForm(line.method, line.target, said.host))
+        self.line = line
+        Head.__init__(self, said, modern)
+        # RFC 9110, sections 7.8 and 10.1.1: both are of no meaning in HTTP/1.0.
+        if not modern:
+            headers = Headers.fromLines(said.lines)
+            del headers["Expect"]
+            self.lines = Lines(headers.octets(said.length), said.length)
+        # HTTP/2 behind an upgrade would be requests that no policy sees.
+        if not modern or not said.switches or b"h2c" in tokens(said.upgrade or b""):
+            self.upgrade = None
+
+
+class ResponseHead(Head):
+    """
+    The head of a reply.
+
+    @ivar bodiless: whether it ends a message, whatever it announces (section 6.3, rule 1).
+    """
+
+    __slots__ = ("bodiless", "reason", "status")
+
+    def __init__(self, octets: bytes) -> None:
+        first, _, lines = octets.partition(b"\r\n")
+        self.status, self.reason, modern = _statusLines[first]
+        Head.__init__(self, _saidToClients[lines], modern)
+        self.bodiless = self.status in (204, 304)
+        if self.length is not None and (self.status < 200 or self.status == 204):
+            # RFC 9110, section 8.6: it must not be there.
+            headers = Headers.fromLines(self.lines)
+            self.lines = Lines(headers.octets(None))
+            self.length = None
+
+
+_requestHeads = Memo(RequestHead)
+_responseHeads = Memo(ResponseHead)
 
 
 class RequestReader(Reader):
@@ -92,16 +171,12 @@ class RequestReader(Reader):
 
     Raises L{BadMessage} and its kin, which are the client's fault.
 
-    @ivar head: what the fields of the request at hand say.
+    @ivar head: that of the request at hand.
     """
 
     __slots__ = ("head",)
 
-    heads = headsMemo(REQUEST_MEANINGS)
-
-    def __init__(self, limits: Limits) -> None:
-        Reader.__init__(self, limits)
-        self.head = Head(b"", Memo(bytes))
+    head: RequestHead
 
     def nextHead(self) -> Request | None:
         """
@@ -113,47 +188,31 @@ class RequestReader(Reader):
         @raise MethodRefused: CONNECT.
         @raise BadMessage: anything else that is malformed or ambiguous.
         """
-        if not self._held:
+        if not self.octets:
             return None
         self.state = HEAD
-        taken = self._takeHead(self._emptyLines() if self._held[0] in b"\r\n" else 0)
-        if taken is None:
+        octets = self._takeHead(self._emptyLines() if self.octets[0] in b"\r\n" else 0)
+        if octets is None:
             return None
-        line, modern = _requestLines[taken[0]]
-        self.head = head = self.heads[taken[1]]
-        host = head.host
-        if host is None and modern:
-            raise BadMessage("no Host")
-        if line.target[0] != "/":
-            line = RequestLine(line.method, self._originForm(line.method, line.target, host))
-        self.keepAlive = head.keepAlive[modern]
+        self.head = head = _requestHeads[octets]
+        self.keepAlive = head.keepAlive
         self.trailers = NONE
-        self.state = ENDED
-        length = head.length
-        if length is not None or head.chunked:
-            self._frame(head, modern)
-            if length and self._limits.body is not None and length > self._limits.body:
-                raise BodyTooLong(f"a body of more than {self._limits.body} octets")
+        if head.framing is None or head.framing is ENDED:
+            self.state = ENDED
+            body = b""
+        else:
+            body = None
+            self._frame(head)
+            limit = self._limits.body
+            if limit is not None and head.length is not None and head.length > limit:
+                raise BodyTooLong(f"a body of more than {limit} octets")
         headers = Headers.fromLines(head.lines)
-        upgrade = head.upgrade
-        if not modern:
-            # RFC 9110, sections 7.8 and 10.1.1: of no meaning in HTTP/1.0.
-            upgrade = None
-            del headers["Expect"]
-        elif upgrade is not None and (not head.switches or b"h2c" in tokens(upgrade)):
-            # HTTP/2 behind an upgrade would be requests that no policy sees.
-            upgrade = None
         return Request.fromHead(
-            line,
-            headers,
-            "1.1" if modern else "1.0",
-            b"" if self.state is ENDED else None,
-            length,
-            upgrade,
+            head.line, headers, head.version, body, head.length, head.upgrade
         )
 
     def _emptyLines(self) -> int:
-        held = self._held
+        held = self.octets
         start = 0
         while held.startswith(b"\r\n", start):
             start += 2
@@ -166,26 +225,6 @@ class RequestReader(Reader):
             raise BadMessage("an empty line in place of a request")
         return start
 
-    def _originForm(self, method: str, target: str, host: bytes | None) -> str:
-        """Section 3.2: the target as a service expects it, whatever form it came in."""
-        if target == "*" and method == "OPTIONS":
-            return target
-        absolute = _absolute(target)
-        if absolute is None:
-            raise BadMessage("a target that is neither a path nor an http URI")
-        # Section 3.2.2 lets the target win; a service would see the Host, so
-        # two names for one request are refused.
-        scheme, authority, rest = absolute.groups()
-        port = ":443" if scheme.lower() == "https" else ":80"
-        if host is None or not isHost(authority.encode("ascii")):
-            raise BadMessage("a target in absolute form that has no fitting Host")
-        said = host.decode("ascii").lower().removesuffix(port)
-        if authority.lower().removesuffix(port) != said:
-            raise BadMessage("a target in absolute form that names another host than Host")
-        if not rest and method == "OPTIONS":
-            return "*"
-        return rest if rest[:1] == "/" else "/" + rest
-
 
 class ResponseReader(Reader):
     """
@@ -196,8 +235,6 @@ class ResponseReader(Reader):
     """
 
     __slots__ = ("_method",)
-
-    heads = headsMemo(MEANINGS)
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
@@ -215,39 +252,35 @@ class ResponseReader(Reader):
 
         After an interim one C{state} is still L{HEAD}; after 101 it is L{TUNNEL}.
         """
-        if not self._held:
+        if not self.octets:
             return None
         self.state = HEAD
         try:
-            taken = self._takeHead()
-            if taken is None:
+            octets = self._takeHead()
+            if octets is None:
                 # A peer that speaks something else is told apart at once.
-                if not b"HTTP/1."[: len(self._held)] == self._held[:7]:
+                if not b"HTTP/1."[: len(self.octets)] == self.octets[:7]:
                     raise BadMessage("no status line")
                 return None
-            status, reason, modern = _statusLines[taken[0]]
-            head = self.heads[taken[1]]
-            self.trailers = NONE
-            self.state = UNTIL_CLOSE
-            if head.length is not None or head.chunked:
-                self._frame(head, modern)
+            head: ResponseHead = _responseHeads[octets]
         except BadMessage as error:
             raise BadReply(f"the reply has {error.detail}", Reached.ANSWERED) from error
-        headers = Headers.fromLines(head.lines)
-        response = Response.fromHead(
-            status, reason, headers, head.length, head.upgrade, "1.1" if modern else "1.0"
-        )
+        self.keepAlive = head.keepAlive
+        self.trailers = NONE
+        status = head.status
         if status < 200:
             self.state = TUNNEL if status == 101 else HEAD
-        elif status in (204, 304) or self._method == "HEAD":
-            # Section 6.3, rule 1: these end with their heads, whatever they announce.
+        elif head.bodiless or self._method == "HEAD":
             self.state = ENDED
-        self.keepAlive = self.state is not UNTIL_CLOSE and head.keepAlive[modern]
-        if response.length is not None and (status < 200 or status == 204):
-            fields = response.headers.fields
-            fields[:] = [each for each in fields if each[0].lower() != b"content-length"]
-            response.length = None
-        return response
+        elif head.framing is None:
+            self.state = UNTIL_CLOSE
+            self.keepAlive = False
+        else:
+            self._frame(head)
+        headers = Headers.fromLines(head.lines)
+        return Response.fromHead(
+            status, head.reason, headers, head.length, head.upgrade, head.version
+        )
 
     def nextBody(self) -> bytes:
         """As L{Reader.nextBody}; raises L{BadReply}."""
