@@ -498,13 +498,10 @@ class Exchange:
 
     def _judge(self, response: Response, body: bytes, ended: bool) -> None:
         self.state = JUDGING
-        if ended:
-            self._heldEnd = _NONE
-            if len(body) <= self._sidecar.settings.bufferLimit:
-                response.body = body
-        else:
-            self._heldEnd = None
-        self._held = [body] if body else []
+        if ended and len(body) <= self._sidecar.settings.bufferLimit:
+            response.body = body
+        self._held = [body]
+        self._heldEnd = _NONE if ended else None
         self._heldFailure = None
         result = self._chain.responseReceived(self, response)
         if result is response:

@@ -231,9 +231,17 @@ class Chain:
         reply; C{exchange.mayRetry()} is asked where one wants another attempt.
         Fails only where C{wholeBody} does.
         """
-        return _settle(self._runResponse(exchange, response))
+        for member in self.interestedIn(response.status):
+            if not member.selective or self._wanted(member, exchange, response):
+                return _settle(self._runResponse(exchange, response, member))
+        return response
 
-    async def _runResponse(self, exchange: Any, response: Response) -> Response | Retry:
+    async def _runResponse(
+        self, exchange: Any, response: Response, wanting: _Member | None
+    ) -> Response | Retry:
+        """
+        @param wanting: the first that is known to want it.
+        """
         status = response.status
         interested = self.interestedIn(status)
         for member in self._response:
@@ -241,9 +249,13 @@ class Chain:
                 # Those that follow are shown what it was made.
                 status = response.status
                 interested = self.interestedIn(status)
-            if member not in interested:
-                continue
-            if member.selective and not self._wanted(member, exchange, response):
+            if member is wanting:
+                wanting = None
+            elif (
+                wanting is not None
+                or member not in interested
+                or (member.selective and not self._wanted(member, exchange, response))
+            ):
                 continue
             if response.body is None and member.buffered and not await exchange.wholeBody(response):
                 continue

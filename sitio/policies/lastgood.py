@@ -65,7 +65,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.interfaces import IExchange, ISelectivePolicy
-from sitio.message import FRAMING, Headers, Lines, Request, Response, parseStatuses, reasonFor
+from sitio.message import FRAMING, Headers, Lines, Request, RequestLine, Response, parseStatuses, reasonFor
 
 
 def _names(text: str) -> frozenset[str]:
@@ -131,6 +131,8 @@ _Lines = list[tuple[bytes, bytes]]
 _Told = tuple[tuple[bytes, bytes], ...]
 _Key = tuple[bool, bytes, str, _Told]
 _Said = tuple[bool, tuple[bytes, ...]]
+# Whether it is secure, the request's line and lines, the reply's lines.
+_Mark = tuple[bool, RequestLine, Lines | None, Lines | None]
 
 
 # --- Reading fields
@@ -238,6 +240,7 @@ class _Kept:
     @ivar varies: the request fields that it depends on, and what they were.
     @ivar since: when it came, or was confirmed.
     @ivar size: what it costs, in octets.
+    @ivar mark: a request and a reply to it that would be kept as just this.
     """
 
     key: _Key
@@ -249,6 +252,7 @@ class _Kept:
     varies: list[tuple[bytes, bytes | None]]
     since: float
     size: int = field(init=False)
+    mark: _Mark | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         _, host, target, told = self.key
@@ -278,11 +282,16 @@ class _Kept:
 
 
 class _Store:
-    """Replies by key, bounded in octets; the least recently used go first."""
+    """
+    Replies by key, bounded in octets; the least recently used go first.
+
+    One that came last for its key is also found by its mark, which is quick.
+    """
 
     def __init__(self, maxBytes: int) -> None:
         self._maxBytes = maxBytes
         self._variants: OrderedDict[_Key, list[_Kept]] = OrderedDict()
+        self._marked: dict[_Mark, _Kept] = {}
         self.size = 0
 
     def __contains__(self, key: _Key) -> bool:
@@ -295,6 +304,22 @@ class _Store:
                 return kept
         return None
 
+    def recall(self, mark: _Mark) -> _Kept | None:
+        """What such a request and such a reply were kept as, if nothing has come between."""
+        return self._marked.get(mark)
+
+    def mark(self, kept: _Kept, mark: _Mark) -> None:
+        """From now on recall this one by this mark, and no other."""
+        self._unmark(kept)
+        kept.mark = mark
+        self._marked[mark] = kept
+
+    def _unmark(self, *variants: _Kept) -> None:
+        for each in variants:
+            if each.mark is not None:
+                self._marked.pop(each.mark, None)
+                each.mark = None
+
     def used(self, key: _Key) -> None:
         """What is kept for this key is wanted: it goes last."""
         self._variants.move_to_end(key)
@@ -302,6 +327,7 @@ class _Store:
     def put(self, key: _Key, kept: _Kept, instead: _Kept | None) -> None:
         """Keep a reply, in place of the one that was found for the same request."""
         variants = self._variants.setdefault(key, [])
+        self._unmark(*variants)
         if instead is not None:
             variants.remove(instead)
             self.size -= instead.size
@@ -312,13 +338,16 @@ class _Store:
             self.size -= variants.pop(0).size
         while self.size > self._maxBytes:
             oldest, variants = next(iter(self._variants.items()))
-            self.size -= variants.pop(0).size
+            gone = variants.pop(0)
+            self._unmark(gone)
+            self.size -= gone.size
             if not variants:
                 del self._variants[oldest]
 
     def forget(self, key: _Key, request: Request | None = None) -> None:
         """Drop what would answer this request, or all that is kept of the target."""
         variants = self._variants.pop(key, [])
+        self._unmark(*variants)
         rest = [each for each in variants if request is not None and not each.answers(request)]
         self.size -= sum(each.size for each in variants) - sum(each.size for each in rest)
         if rest:
@@ -429,8 +458,33 @@ class LastGood:
 
         What the head alone settles is done here: dropping what it supersedes.
         """
+        if response.body is not None and self._sameAgain(exchange, response):
+            return False
         asked = exchange.notes[self] = self._concern(exchange, response)
         return asked is not None
+
+    def _sameAgain(self, exchange: IExchange, response: Response) -> bool:
+        """Whether a reply is here whole and just what is kept, as it mostly is."""
+        request = exchange.request
+        mark = (exchange.secure, request.line, request.headers.lines, response.headers.lines)
+        kept = self._store.recall(mark)
+        if (
+            kept is None
+            or kept.body != response.body
+            or kept.status != response.status
+            or request.body != b""
+            or response.filters
+            or response.failure is not None
+        ):
+            return False
+        self._confirmed(kept)
+        return True
+
+    def _confirmed(self, kept: _Kept) -> None:
+        now = self.seconds()
+        kept.since = now
+        self._budget.good(now)
+        self._store.used(kept.key)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response | None:
         """A mask for a failure, else L{None}; a good reply is kept."""
@@ -523,18 +577,16 @@ class LastGood:
     # --- Keeping
 
     def _keep(self, asked: _Asked, response: Response, headers: Headers, body: bytes) -> None:
-        now = self.seconds()
-        self._budget.good(now)
         kept = self._store.find(asked)
-        if (
-            kept is not None
-            and kept.body == body
-            and (kept.fields is headers.seen or kept.fields == headers.seen)
-        ):
-            # Mostly it's the same once more.
-            kept.since = now
-            self._store.used(asked.key)
-        elif len(body) > self._maxReply:
+        if kept is not None and kept.body == body and kept.fields == headers.seen:
+            self._confirmed(kept)
+            mark = (asked.key[0], asked.request.line, asked.request.headers.lines, headers.lines)
+            if None not in mark:
+                # Mostly it's the same once more, and will be.
+                self._store.mark(kept, mark)
+            return
+        self._budget.good(self.seconds())
+        if len(body) > self._maxReply:
             self._supersede(asked)
         else:
             self._put(asked, kept, response.status, response.reason, headers, body)
