@@ -177,7 +177,7 @@ class ProxyClient(Stateful, Protocol):
         self._interim = 0
         self._requestEnded = ended
         self._upgrading = request.upgrade is not None
-        self._reader.expect(request.method)
+        self._reader.expect(request.line.method)
         length = request.length
         if ended and (body or length is not None):
             length = len(body)
@@ -205,7 +205,11 @@ class ProxyClient(Stateful, Protocol):
     def dataReceived(self, data: bytes) -> None:
         state = self.state
         if state is ASKED or state is REPLYING or state is DISCARDING:
-            self._reader.receive(data)
+            reader = self._reader
+            if reader.octets:
+                reader.receive(data)
+            else:
+                reader.octets = data
             try:
                 if state is ASKED:
                     self._readHead()
@@ -307,12 +311,14 @@ class ProxyClient(Stateful, Protocol):
         if not self._requestEnded:
             # What is left of the request would be read as the next one.
             self.close()
-        elif not self._reader.keepAlive or self._reader.held or self._backlogged:
+        elif not self._reader.keepAlive or self._reader.octets or self._backlogged:
             # Behind a backlog the next request would pile up, and nobody be paused:
             # some transports ask for it only once.
             self.close(orderly=True)
         else:
-            self._move("whole")
+            if self.state is not REPLYING:
+                self._move("whole")
+            self.state = IDLE
             if self._paused:
                 # A client was slow.
                 self.resume()

@@ -246,7 +246,7 @@ class Exchange:
         if not self._bodyEnded:
             self._body = first
             # What can't be sent twice is not kept for it.
-            self._replay = first if request.method in IDEMPOTENT else None
+            self._replay = first if request.line.method in IDEMPOTENT else None
         self.bytesIn = len(self._body)
         asks = self._chain.asks
         self._extra = self._front.forwarded(request, asks)
@@ -304,7 +304,7 @@ class Exchange:
 
     def _admitted(self, answer: Response | None) -> None:
         request = self.request
-        if answer is None and request.method in _HOPPING:
+        if answer is None and request.line.method in _HOPPING:
             answer = self._lastForward()
         if answer is not None:
             if isinstance(answer.failure, SitioError):
@@ -368,8 +368,10 @@ class Exchange:
         self._client = client
         self._reached = Reached.SENT
         body, self._body = self._body, b""
-        self._askedAt = self._expect()
         ended = self._bodyEnded
+        settings = self._sidecar.settings
+        self._askedAt = now = self._sidecar.seconds()
+        self._front.deadline = now + (settings.replyTimeout if ended else settings.stallTimeout)
         if not ended:
             # Before it is written, which may pause it again.
             self._front.resumeUpload()
@@ -379,14 +381,11 @@ class Exchange:
         if self._bodyEnded and not ended:
             client.endRequest(self._trailers)
 
-    def _expect(self) -> float:
-        """Set the time in which the next thing has to happen; now."""
+    def _expect(self) -> None:
+        """Set the time in which the next thing has to happen."""
         settings = self._sidecar.settings
-        now = self._sidecar.seconds()
-        self._front.deadline = now + (
-            settings.replyTimeout if self._bodyEnded else settings.stallTimeout
-        )
-        return now
+        timeout = settings.replyTimeout if self._bodyEnded else settings.stallTimeout
+        self._front.deadline = self._sidecar.seconds() + timeout
 
     def requestBody(self, data: bytes) -> None:
         """More of the request's body has come."""
@@ -453,7 +452,7 @@ class Exchange:
         self._reached = Reached.ANSWERED
         if ended:
             self._client = None
-        if self._chain.interestedIn(status):
+        if self._chain.interested[status]:
             self._judge(response, body, ended)
         else:
             self._send(response, body, ended)
@@ -489,7 +488,7 @@ class Exchange:
         response = asReply(error)
         self.upstreamStatus = response.status
         body = response.body or b""
-        if self._chain.interestedIn(response.status):
+        if self._chain.interested[response.status]:
             self._judge(response, body, True)
         else:
             self._send(response, body, True)

@@ -15,7 +15,7 @@ import json as _json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 
@@ -132,11 +132,11 @@ class Headers:
     for those who do.
     """
 
-    # The lines that came, until somebody may have changed something.
-    __slots__ = ("_fields", "_lines")
+    __slots__ = ("_fields", "lines")
 
     def __init__(self, fields: _Fields = ()) -> None:
-        self._lines: Lines | None = None
+        #: The lines that came, until somebody may have changed something; not to be set.
+        self.lines: Lines | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         for name, value in fields.items() if isinstance(fields, Mapping) else fields:
             self.add(name, value)
@@ -145,7 +145,7 @@ class Headers:
     def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Headers:
         """Headers around fields that a reader has checked; the list is kept, not copied."""
         headers = cls.__new__(cls)
-        headers._lines = None
+        headers.lines = None
         headers._fields = fields
         return headers
 
@@ -153,26 +153,21 @@ class Headers:
     def fromLines(cls, lines: Lines) -> Headers:
         """Headers of lines that a reader has checked."""
         headers = cls.__new__(cls)
-        headers._lines = lines
+        headers.lines = lines
         return headers
 
     @property
     def seen(self) -> list[tuple[bytes, bytes]]:
         """Name and value of each line as C{bytes}, for those who change nothing."""
-        return self._fields if self._lines is None else self._lines.fields
+        return self._fields if self.lines is None else self.lines.fields
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
         """As C{seen}, but the list itself, which may be changed."""
-        if self._lines is not None:
-            self._fields = list(self._lines.fields)
-            self._lines = None
+        if self.lines is not None:
+            self._fields = list(self.lines.fields)
+            self.lines = None
         return self._fields
-
-    @property
-    def lines(self) -> Lines | None:
-        """The lines that came, as long as nobody can have changed them."""
-        return self._lines
 
     def octets(self, length: int | None) -> bytes:
         """
@@ -181,7 +176,7 @@ class Headers:
         Content-Length stays where it stood, but what stood there is not believed: a
         policy may have brought the fields from another message, or lost the line.
         """
-        lines = self._lines
+        lines = self.lines
         if lines is not None and length == lines.length:
             return lines.octets
         parts: list[bytes] = []
@@ -270,9 +265,43 @@ class Headers:
 
     def copy(self) -> Headers:
         """Headers of their own with the same lines."""
-        if self._lines is not None:
-            return Headers.fromLines(self._lines)
+        if self.lines is not None:
+            return Headers.fromLines(self.lines)
         return Headers.fromWire(list(self._fields))
+
+
+class _Message:
+    """
+    What requests and responses share: their fields, which are made when first asked for.
+    """
+
+    __slots__ = ("_headers", "_lines", "body", "length", "upgrade", "version")
+
+    _headers: Headers | None
+    _lines: Lines | None
+
+    @property
+    def headers(self) -> Headers:
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = Headers.fromLines(cast(Lines, self._lines))
+        return headers
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._headers = headers
+
+    @property
+    def lines(self) -> Lines | None:
+        """The lines that came, as long as nobody can have changed them."""
+        return self._lines if self._headers is None else self._headers.lines
+
+    def octets(self, length: int | None) -> bytes:
+        """The fields as they are sent; see L{Headers.octets}."""
+        lines = self._lines
+        if self._headers is None and lines is not None and lines.length == length:
+            return lines.octets
+        return self.headers.octets(length)
 
 
 class RequestLine:
@@ -294,7 +323,7 @@ class RequestLine:
         self.octets = f"{method} {target} HTTP/1.1\r\n".encode("latin-1", "replace")
 
 
-class Request:
+class Request(_Message):
     """
     What a client asks for.
 
@@ -311,7 +340,7 @@ class Request:
     @ivar upgrade: the protocol that the client asks to switch to, if it does.
     """
 
-    __slots__ = ("body", "headers", "length", "line", "upgrade", "version")
+    __slots__ = ("line",)
 
     def __init__(
         self,
@@ -324,7 +353,8 @@ class Request:
         upgrade: bytes | None = None,
     ) -> None:
         self.line = RequestLine(method, target)
-        self.headers = Headers() if headers is None else headers
+        self._lines = None
+        self._headers = Headers() if headers is None else headers
         self.version = version
         self.body = body
         self.length = length
@@ -334,7 +364,7 @@ class Request:
     def fromHead(
         cls,
         line: RequestLine,
-        headers: Headers,
+        lines: Lines,
         version: str,
         body: bytes | None,
         length: int | None,
@@ -343,7 +373,8 @@ class Request:
         """A request of which a reader has seen the head."""
         request = cls.__new__(cls)
         request.line = line
-        request.headers = headers
+        request._lines = lines
+        request._headers = None
         request.version = version
         request.body = body
         request.length = length
@@ -389,7 +420,7 @@ class Request:
         return f"<Request {self.method} {self.path}>"
 
 
-class Response:
+class Response(_Message):
     """
     What a client is answered: by the upstream, by a policy or by sitio.
 
@@ -411,17 +442,7 @@ class Response:
     @ivar filters: what L{addFilter} was given.
     """
 
-    __slots__ = (
-        "body",
-        "failure",
-        "filters",
-        "headers",
-        "length",
-        "reason",
-        "status",
-        "upgrade",
-        "version",
-    )
+    __slots__ = ("failure", "filters", "reason", "status")
 
     body: bytes | None
     length: int | None
@@ -449,7 +470,8 @@ class Response:
         self.reason = reasonFor(status) if reason is None else reason
         if not _value(self.reason):
             raise ValueError(f"{reason!r} is no reason phrase: it can't be sent")
-        self.headers = headers.copy() if isinstance(headers, Headers) else Headers(headers)
+        self._lines = None
+        self._headers = headers.copy() if isinstance(headers, Headers) else Headers(headers)
         self.version = "1.1"
         self.length = self.upgrade = self.failure = self.filters = None
         kind = None
@@ -468,7 +490,7 @@ class Response:
         cls,
         status: int,
         reason: str,
-        headers: Headers,
+        lines: Lines | None,
         length: int | None = None,
         upgrade: bytes | None = None,
         version: str = "1.1",
@@ -477,7 +499,8 @@ class Response:
         response = cls.__new__(cls)
         response.status = status
         response.reason = reason
-        response.headers = headers
+        response._lines = lines
+        response._headers = None
         response.length = length
         response.upgrade = upgrade
         response.version = version
@@ -495,8 +518,9 @@ class Response:
         version: str = "1.1",
     ) -> Response:
         """As L{fromHead}, of fields that were checked; the list is kept, not copied."""
-        headers = Headers.fromWire(fields)
-        return cls.fromHead(status, reason, headers, length, upgrade, version)
+        response = cls.fromHead(status, reason, None, length, upgrade, version)
+        response.headers = Headers.fromWire(fields)
+        return response
 
     def addFilter(self, bodyFilter: BodyFilter, *, keepsLength: bool = False) -> None:
         """

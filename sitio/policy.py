@@ -12,7 +12,7 @@ name, and its traceback logged not more than once a minute.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Container, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine, Iterable
 from typing import Any, cast
 
 from attrs import define, field
@@ -96,11 +96,13 @@ def _copied(response: Response) -> Response:
     twin = Response.fromHead(
         response.status,
         response.reason,
-        response.headers.copy(),
+        response.lines,
         response.length,
         response.upgrade,
         response.version,
     )
+    if response.lines is None:
+        twin.headers = response.headers.copy()
     twin.body = response.body
     twin.failure = response.failure
     twin.filters = response.filters and list(response.filters)
@@ -118,7 +120,7 @@ class _Before:
         self._body = response.body
         self._filters = response.filters and list(response.filters)
         # Lines never change; only what may have been changed needs a copy.
-        self._lines = response.headers.lines
+        self._lines = response.lines
         self._headers = None if self._lines is not None else response.headers.copy()
 
     def restore(self, response: Response) -> None:
@@ -128,6 +130,18 @@ class _Before:
         response.headers = self._headers or Headers.fromLines(cast(Lines, self._lines))
         response.body = self._body
         response.filters = self._filters
+
+
+class _Interested(dict[int, list[_Member]]):
+    """Policies by the status that they want to see; each is asked once for each status."""
+
+    def __init__(self, members: list[_Member], wants: Callable[[_Member, int], bool]) -> None:
+        self._members = members
+        self._wants = wants
+
+    def __missing__(self, status: int) -> list[_Member]:
+        self[status] = [each for each in self._members if self._wants(each, status)]
+        return self[status]
 
 
 class Chain:
@@ -162,8 +176,9 @@ class Chain:
         self._observers = self._providing(IExchangeObserver)
         #: Whether there is a request policy at all.
         self.asks = bool(self._request)
+        #: The response policies that want to see replies of a status.
         # Statuses have three digits: this never holds more than 900.
-        self._interested: dict[int, list[_Member]] = {}
+        self.interested = _Interested(self._response, self._wantsStatus)
 
     def _providing(self, interface: Any) -> list[_Member]:
         return [each for each in self._members if interface.providedBy(each.policy)]
@@ -206,15 +221,6 @@ class Chain:
                 return cast(Response, answer)
         return None
 
-    def interestedIn(self, status: int) -> list[_Member]:
-        """The response policies that want to see replies of this status."""
-        members = self._interested.get(status)
-        if members is None:
-            members = self._interested[status] = [
-                each for each in self._response if self._wantsStatus(each, status)
-            ]
-        return members
-
     def _wantsStatus(self, member: _Member, status: int) -> bool:
         try:
             return status in cast(Container[int], member.policy.statuses)
@@ -231,7 +237,7 @@ class Chain:
         reply; C{exchange.mayRetry()} is asked where one wants another attempt.
         Fails only where C{wholeBody} does.
         """
-        for member in self.interestedIn(response.status):
+        for member in self.interested[response.status]:
             if not member.selective or self._wanted(member, exchange, response):
                 return _settle(self._runResponse(exchange, response, member))
         return response
@@ -243,12 +249,12 @@ class Chain:
         @param wanting: the first that is known to want it.
         """
         status = response.status
-        interested = self.interestedIn(status)
+        interested = self.interested[status]
         for member in self._response:
             if response.status != status:
                 # Those that follow are shown what it was made.
                 status = response.status
-                interested = self.interestedIn(status)
+                interested = self.interested[status]
             if member is wanting:
                 wanting = None
             elif (

@@ -124,9 +124,13 @@ class ProxyServer(Stateful, Protocol):
     def dataReceived(self, data: bytes) -> None:
         state = self.state
         if state is IDLE or state is HEAD:
-            self._reader.receive(data)
+            reader = self._reader
+            if reader.octets:
+                reader.receive(data)
+            else:
+                reader.octets = data
             self._begin()
-            if self._reader.held:
+            if reader.octets:
                 self._boundHeld()
         elif state is EXCHANGE:
             self._reader.receive(data)
@@ -201,7 +205,7 @@ class ProxyServer(Stateful, Protocol):
 
     def _open(self, request: Request) -> Exchange:
         # Kept here, as a policy may make it another request for the upstream.
-        self._method = request.method
+        self._method = request.line.method
         self._modern = request.version == "1.1"
         self._exchange = exchange = Exchange(self, request, self._sidecar)
         return exchange
@@ -361,8 +365,10 @@ class ProxyServer(Stateful, Protocol):
                 self.leave()
         elif not self._last:
             self.state = IDLE
-            self._within(DRAIN_IDLE if self._factory.draining else self._settings.idleTimeout)
-            self._goOn()
+            idle = DRAIN_IDLE if self._factory.draining else self._settings.idleTimeout
+            self.deadline = self._sidecar.seconds() + idle
+            if self._reader.octets or not self._reading:
+                self._goOn()
         elif self._reader.state is framing.ENDED and not self._reader.held:
             self.leave()
         else:

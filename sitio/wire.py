@@ -206,9 +206,8 @@ class RequestReader(Reader):
             limit = self._limits.body
             if limit is not None and head.length is not None and head.length > limit:
                 raise BodyTooLong(f"a body of more than {limit} octets")
-        headers = Headers.fromLines(head.lines)
         return Request.fromHead(
-            head.line, headers, head.version, body, head.length, head.upgrade
+            head.line, head.lines, head.version, body, head.length, head.upgrade
         )
 
     def _emptyLines(self) -> int:
@@ -277,9 +276,8 @@ class ResponseReader(Reader):
             self.keepAlive = False
         else:
             self._frame(head)
-        headers = Headers.fromLines(head.lines)
         return Response.fromHead(
-            status, head.reason, headers, head.length, head.upgrade, head.version
+            status, head.reason, head.lines, head.length, head.upgrade, head.version
         )
 
     def nextBody(self) -> bytes:
@@ -330,7 +328,7 @@ def requestHead(
     upgrade = request.upgrade
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (request.line.octets, request.headers.octets(length), extra)
+    return b"%b%b%b\r\n" % (request.line.octets, request.octets(length), extra)
 
 
 def responseHead(
@@ -346,7 +344,7 @@ def responseHead(
     upgrade = response.upgrade if response.status in (101, 426) else None
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (line, response.headers.octets(length), extra)
+    return b"%b%b%b\r\n" % (line, response.octets(length), extra)
 
 
 def _framing(chunked: bool, upgrade: bytes | None) -> bytes:

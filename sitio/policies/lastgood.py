@@ -132,7 +132,7 @@ _Told = tuple[tuple[bytes, bytes], ...]
 _Key = tuple[bool, bytes, str, _Told]
 _Said = tuple[bool, tuple[bytes, ...]]
 # Whether it is secure, the request's line and lines, the reply's lines.
-_Mark = tuple[bool, RequestLine, Lines | None, Lines | None]
+_Mark = tuple[bool, RequestLine, Lines, Lines]
 
 
 # --- Reading fields
@@ -285,13 +285,13 @@ class _Store:
     """
     Replies by key, bounded in octets; the least recently used go first.
 
-    One that came last for its key is also found by its mark, which is quick.
+    @ivar marked: those that came last for their keys, by their marks, which is quick.
     """
 
     def __init__(self, maxBytes: int) -> None:
         self._maxBytes = maxBytes
         self._variants: OrderedDict[_Key, list[_Kept]] = OrderedDict()
-        self._marked: dict[_Mark, _Kept] = {}
+        self.marked: dict[_Mark, _Kept] = {}
         self.size = 0
 
     def __contains__(self, key: _Key) -> bool:
@@ -304,20 +304,16 @@ class _Store:
                 return kept
         return None
 
-    def recall(self, mark: _Mark) -> _Kept | None:
-        """What such a request and such a reply were kept as, if nothing has come between."""
-        return self._marked.get(mark)
-
     def mark(self, kept: _Kept, mark: _Mark) -> None:
         """From now on recall this one by this mark, and no other."""
         self._unmark(kept)
         kept.mark = mark
-        self._marked[mark] = kept
+        self.marked[mark] = kept
 
     def _unmark(self, *variants: _Kept) -> None:
         for each in variants:
             if each.mark is not None:
-                self._marked.pop(each.mark, None)
+                self.marked.pop(each.mark, None)
                 each.mark = None
 
     def used(self, key: _Key) -> None:
@@ -370,12 +366,14 @@ class _Budget:
 
     def good(self, now: float) -> None:
         """A reply came that could be kept."""
-        self._turn(now)
+        if now - self._began >= WINDOW:
+            self._turn(now)
         self._balance += 1
 
     def failed(self, now: float) -> bool:
         """There is a failure that could be masked; whether it may be."""
-        self._turn(now)
+        if now - self._began >= WINDOW:
+            self._turn(now)
         self._balance -= 1
         if self._since is None:
             self._since = now
@@ -389,13 +387,12 @@ class _Budget:
         return lasted < self._budget
 
     def _turn(self, now: float) -> None:
-        if now - self._began >= WINDOW:
-            # Where as many failed, or nothing came, nothing is known to be better.
-            if self._balance > 0:
-                self._since = None
-                self._warned = False
-            self._began = now
-            self._balance = 0
+        # Where as many failed, or nothing came, nothing is known to be better.
+        if self._balance > 0:
+            self._since = None
+            self._warned = False
+        self._began = now
+        self._balance = 0
 
 
 # --- The policy
@@ -458,27 +455,23 @@ class LastGood:
 
         What the head alone settles is done here: dropping what it supersedes.
         """
-        if response.body is not None and self._sameAgain(exchange, response):
+        request = exchange.request
+        # Mostly a reply is here whole, and just what is kept.
+        kept = self._store.marked.get(
+            (exchange.secure, request.line, request.lines, response.lines)
+        )
+        if (
+            kept is not None
+            and kept.body == response.body
+            and kept.status == response.status
+            and request.body == b""
+            and not response.filters
+            and response.failure is None
+        ):
+            self._confirmed(kept)
             return False
         asked = exchange.notes[self] = self._concern(exchange, response)
         return asked is not None
-
-    def _sameAgain(self, exchange: IExchange, response: Response) -> bool:
-        """Whether a reply is here whole and just what is kept, as it mostly is."""
-        request = exchange.request
-        mark = (exchange.secure, request.line, request.headers.lines, response.headers.lines)
-        kept = self._store.recall(mark)
-        if (
-            kept is None
-            or kept.body != response.body
-            or kept.status != response.status
-            or request.body != b""
-            or response.filters
-            or response.failure is not None
-        ):
-            return False
-        self._confirmed(kept)
-        return True
 
     def _confirmed(self, kept: _Kept) -> None:
         now = self.seconds()
@@ -535,7 +528,7 @@ class LastGood:
     def _asked(self, exchange: IExchange) -> _Asked | None:
         """Who asks for what; L{None} for a client that wants nothing stored."""
         request = exchange.request
-        lines = request.headers.lines
+        lines = request.lines
         said = self._readAsked(request.headers.seen) if lines is None else self._remembered(lines)
         if said is None:
             return None
@@ -580,9 +573,10 @@ class LastGood:
         kept = self._store.find(asked)
         if kept is not None and kept.body == body and kept.fields == headers.seen:
             self._confirmed(kept)
-            mark = (asked.key[0], asked.request.line, asked.request.headers.lines, headers.lines)
-            if None not in mark:
-                # Mostly it's the same once more, and will be.
+            if asked.request.lines is not None and headers.lines is not None:
+                # It will be the same again.
+                request = asked.request
+                mark = (asked.key[0], request.line, request.lines, headers.lines)
                 self._store.mark(kept, mark)
             return
         self._budget.good(self.seconds())

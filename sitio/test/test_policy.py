@@ -633,8 +633,8 @@ class ChainTests(SynchronousTestCase):
         policy = Counting()
         chain = self.chain(policy)
         for _ in range(3):
-            self.assertTrue(chain.interestedIn(404))
-            self.assertFalse(chain.interestedIn(200))
+            self.assertTrue(chain.interested[404])
+            self.assertFalse(chain.interested[200])
         self.assertEqual(policy.asked, [404, 200])
 
     def test_statusesBroken(self) -> None:
@@ -642,7 +642,7 @@ class ChainTests(SynchronousTestCase):
         policy = Counting()
         chain = self.chain(onReply()(noted([], "a")), policy)
         self.patch(Counting, "__contains__", trouble)
-        self.assertTrue(chain.interestedIn(404))
+        self.assertTrue(chain.interested[404])
         chain.responseReceived(Exchange(), Response(404))
         self.assertEqual(policy.shown, [])
         self.assertEqual(len(self.flushLoggedErrors(Trouble)), 1)
