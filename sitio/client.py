@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from sitio import framing, wire
 from sitio.errors import BadReply, Reached, SitioError, UpstreamLost
+from sitio.heads import Fields
 from sitio.message import Request, Response
 from sitio.states import Stateful
 from sitio.sweep import NEVER
@@ -70,7 +71,7 @@ class Asker(Typing):
     def replyBody(self, data: bytes) -> None:
         """More of the body has come."""
 
-    def replyEnded(self, trailers: framing.Fields) -> None:
+    def replyEnded(self, trailers: Fields) -> None:
         """The body has come to its end."""
 
     def bufferGrew(self) -> None:
@@ -192,7 +193,7 @@ class ProxyClient(Stateful, Protocol):
         if self.state in (ASKED, REPLYING):
             self.transport.write(wire.chunk(data) if self._chunked else data)
 
-    def endRequest(self, trailers: framing.Fields) -> None:
+    def endRequest(self, trailers: Fields) -> None:
         """The body was all."""
         if self._requestEnded:
             return

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sitio.errors import PolicyFailed, asReply
+from sitio.fields import Headers, Lines
 from sitio.interfaces import (
     IExchangeObserver,
     IRequestPolicy,
@@ -29,7 +30,7 @@ from sitio.interfaces import (
     ISelectivePolicy,
 )
 from sitio.making import verified
-from sitio.message import Headers, Lines, Request, Response, Retry
+from sitio.message import Request, Response, Retry
 
 #: Seconds between two tracebacks of the same policy.
 TRACEBACK_INTERVAL = 60.0

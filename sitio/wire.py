@@ -3,8 +3,7 @@ Bytes to messages and back: the heads of requests and replies, read and written.
 
 Pure: nothing here knows a transport, a clock or another message than the one
 at hand.  L{framing<sitio.framing>} states the contract of a reader, and reads
-fields and bodies.  The request line and the status line are read here, so that
-methods unknown to llhttp pass.
+bodies; L{heads<sitio.heads>} reads heads.
 
 RFC 9112 is meant where a section stands without a name.
 """
@@ -14,155 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sitio.errors import (
-    BadMessage,
-    BadReply,
-    BadVersion,
-    BodyTooLong,
-    MethodRefused,
-    Reached,
-    UpstreamLost,
-)
-from sitio.framing import (
-    ENDED,
-    FIRST,
-    HEAD,
-    MEANINGS,
-    NONE,
-    REQUEST_MEANINGS,
-    TUNNEL,
-    UNTIL_CLOSE,
-    Head,
-    Memo,
-    Reader,
-    isHost,
-    saidMemo,
-    tokens,
-)
-from sitio.message import Headers, Lines, Request, RequestLine, Response, reasonFor
+from sitio.errors import BadMessage, BadReply, BodyTooLong, Reached, UpstreamLost
+from sitio.framing import ENDED, FIRST, HEAD, LENGTH, NONE, TUNNEL, UNTIL_CLOSE, Limits, Reader
+from sitio.heads import RequestHead, ResponseHead, requestHeads, responseHeads
+from sitio.message import Request, Response, reasonFor
 
 #: Empty lines tolerated before a request line; one is asked for (section 2.2).
 MAX_EMPTY_LINES = 4
 
-# Section 3: method, one space, target, one space, version; nothing else.  A
-# target is visible ASCII without a fragment.
-_requestLine = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\x22$-~]+) HTTP/1\.([01])"
-).fullmatch
-_otherVersion = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/([0-9]\.[0-9])").fullmatch
-# Section 4; the reason may be missing together with its space, as some send it.
-_statusLine = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?"
-).fullmatch
 _reason = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
-_absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
-
-
-def _readRequestLine(line: bytes) -> tuple[RequestLine, bool]:
-    """Method and target, and whether it is HTTP/1.1."""
-    found = _requestLine(line)
-    if found is None:
-        other = _otherVersion(line)
-        if other is not None and other[1] not in (b"1.0", b"1.1"):
-            raise BadVersion("a version other than HTTP/1.0 and HTTP/1.1")
-        raise BadMessage("a malformed request line")
-    method, target, minor = found.groups()
-    if method == b"CONNECT":
-        raise MethodRefused("the method CONNECT")
-    return RequestLine(method.decode("ascii"), target.decode("ascii")), minor == b"1"
-
-
-def _readStatusLine(line: bytes) -> tuple[int, str, bool]:
-    """Status, reason and whether it is HTTP/1.1."""
-    found = _statusLine(line)
-    if found is None:
-        raise BadMessage("a malformed status line")
-    minor, status, reason = found.groups()
-    return int(status), (reason or b"").decode("latin-1"), minor == b"1"
-
-
-_requestLines = Memo(_readRequestLine)
-_statusLines = Memo(_readStatusLine)
-_saidToUs = saidMemo(REQUEST_MEANINGS)
-_saidToClients = saidMemo(MEANINGS)
-
-
-def _originForm(method: str, target: str, host: bytes | None) -> str:
-    """Section 3.2: the target as a service expects it, whatever form it came in."""
-    if target == "*" and method == "OPTIONS":
-        return target
-    absolute = _absolute(target)
-    if absolute is None:
-        raise BadMessage("a target that is neither a path nor an http URI")
-    # Section 3.2.2 lets the target win; a service would see the Host, so
-    # two names for one request are refused.
-    scheme, authority, rest = absolute.groups()
-    port = ":443" if scheme.lower() == "https" else ":80"
-    if host is None or not isHost(authority.encode("ascii")):
-        raise BadMessage("a target in absolute form that has no fitting Host")
-    said = host.decode("ascii").lower().removesuffix(port)
-    if authority.lower().removesuffix(port) != said:
-        raise BadMessage("a target in absolute form that names another host than Host")
-    if not rest and method == "OPTIONS":
-        return "*"
-    return rest if rest[:1] == "/" else "/" + rest
-
-
-class RequestHead(Head):
-    """
-    The head of a request.
-
-    @ivar host: its Host, or L{None} for an HTTP/1.0 request without.
-    @ivar forwarded: whether it came with X-Forwarded fields.
-    """
-
-    __slots__ = ("forwarded", "host", "line")
-
-    def __init__(self, octets: bytes) -> None:
-        first, _, lines = octets.partition(b"\r\n")
-        line, modern = _requestLines[first]
-        said = _saidToUs[lines]
-        self.host = said.host
-        self.forwarded = said.forwarded
-        if said.host is None and modern:
-            raise BadMessage("no Host")
-        if line.target[0] != "/":
-            line = RequestLine(line.method, _originForm(line.method, line.target, said.host))
-        self.line = line
-        Head.__init__(self, said, modern)
-        # RFC 9110, sections 7.8 and 10.1.1: both are of no meaning in HTTP/1.0.
-        if not modern:
-            headers = Headers.fromLines(said.lines)
-            del headers["Expect"]
-            self.lines = Lines(headers.octets(said.length), said.length)
-        # HTTP/2 behind an upgrade would be requests that no policy sees.
-        if not modern or not said.switches or b"h2c" in tokens(said.upgrade or b""):
-            self.upgrade = None
-
-
-class ResponseHead(Head):
-    """
-    The head of a reply.
-
-    @ivar bodiless: whether it ends a message, whatever it announces (section 6.3, rule 1).
-    """
-
-    __slots__ = ("bodiless", "reason", "status")
-
-    def __init__(self, octets: bytes) -> None:
-        first, _, lines = octets.partition(b"\r\n")
-        self.status, self.reason, modern = _statusLines[first]
-        Head.__init__(self, _saidToClients[lines], modern)
-        self.bodiless = self.status in (204, 304)
-        if self.length is not None and (self.status < 200 or self.status == 204):
-            # RFC 9110, section 8.6: it must not be there.
-            headers = Headers.fromLines(self.lines)
-            self.lines = Lines(headers.octets(None))
-            self.length = None
-
-
-_requestHeads = Memo(RequestHead)
-_responseHeads = Memo(ResponseHead)
 
 
 class RequestReader(Reader):
@@ -194,15 +53,13 @@ class RequestReader(Reader):
         octets = self._takeHead(self._emptyLines() if self.octets[0] in b"\r\n" else 0)
         if octets is None:
             return None
-        self.head = head = _requestHeads[octets]
+        self.head = head = requestHeads[octets]
         self.keepAlive = head.keepAlive
         self.trailers = NONE
-        if head.framing is None or head.framing is ENDED:
-            self.state = ENDED
-            body = b""
-        else:
+        body: bytes | None = b""
+        self._frame(head)
+        if self.state is not ENDED:
             body = None
-            self._frame(head)
             limit = self._limits.body
             if limit is not None and head.length is not None and head.length > limit:
                 raise BodyTooLong(f"a body of more than {limit} octets")
@@ -261,7 +118,7 @@ class ResponseReader(Reader):
                 if not b"HTTP/1."[: len(self.octets)] == self.octets[:7]:
                     raise BadMessage("no status line")
                 return None
-            head: ResponseHead = _responseHeads[octets]
+            head: ResponseHead = responseHeads[octets]
         except BadMessage as error:
             raise BadReply(f"the reply has {error.detail}", Reached.ANSWERED) from error
         self.keepAlive = head.keepAlive
@@ -271,7 +128,7 @@ class ResponseReader(Reader):
             self.state = TUNNEL if status == 101 else HEAD
         elif head.bodiless or self._method == "HEAD":
             self.state = ENDED
-        elif head.framing is None:
+        elif head.length is None and not head.chunked:
             self.state = UNTIL_CLOSE
             self.keepAlive = False
         else:
@@ -282,6 +139,11 @@ class ResponseReader(Reader):
 
     def nextBody(self) -> bytes:
         """As L{Reader.nextBody}; raises L{BadReply}."""
+        if self.state is LENGTH and len(self.octets) == self._left:
+            # All of it, as it mostly comes.
+            body, self.octets = self.octets, b""
+            self.state = ENDED
+            return bytes(body)
         try:
             return Reader.nextBody(self)
         except BadMessage as error:

@@ -64,8 +64,9 @@ from attrs import define, field
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from sitio.fields import FRAMING, Headers, Lines
 from sitio.interfaces import IExchange, ISelectivePolicy
-from sitio.message import FRAMING, Headers, Lines, Request, RequestLine, Response, parseStatuses, reasonFor
+from sitio.message import Request, RequestLine, Response, parseStatuses, reasonFor
 
 
 def _names(text: str) -> frozenset[str]:
@@ -132,7 +133,7 @@ _Told = tuple[tuple[bytes, bytes], ...]
 _Key = tuple[bool, bytes, str, _Told]
 _Said = tuple[bool, tuple[bytes, ...]]
 # Whether it is secure, the request's line and lines, the reply's lines.
-_Mark = tuple[bool, RequestLine, Lines, Lines]
+_Mark = tuple[bool, RequestLine, Lines | None, Lines | None]
 
 
 # --- Reading fields

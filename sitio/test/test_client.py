@@ -10,7 +10,7 @@ from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio import client as states, framing
+from sitio import client as states, framing, heads
 from sitio.client import MAX_DISCARD, MAX_INTERIM, ProxyClient, ProxyClientFactory
 from sitio.errors import BadReply, Reached, SitioError, UpstreamLost
 from sitio.message import Headers, Request, Response
@@ -36,7 +36,7 @@ class Heard:
     def replyBody(self, data: bytes) -> None:
         self.said.append(("body", data))
 
-    def replyEnded(self, trailers: framing.Fields) -> None:
+    def replyEnded(self, trailers: heads.Fields) -> None:
         self.said.append(("ended", trailers))
 
     def bufferGrew(self) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from sitio.fields import FRAMING
 from sitio.interfaces import IRequestPolicy, IResponsePolicy
-from sitio.message import FRAMING, Headers
+from sitio.message import Headers
 from sitio.policies.headers import Changes, FieldPolicy, makePolicy
 from sitio.test.test_errorpage import asked, replied
 from sitio.testing import reply, request, runPolicy

@@ -8,7 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.message import FRAMING, Headers, Request, Response, Retry, reasonFor
+from sitio.fields import FRAMING
+from sitio.message import Headers, Request, Response, Retry, reasonFor
 
 #: Texts that would end a line, or that no line can hold.
 UNSENDABLE = (

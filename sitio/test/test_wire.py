@@ -21,7 +21,7 @@ from attrs import evolve, field, frozen
 from hypothesis import HealthCheck, given, settings, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio import framing as frames, wire
+from sitio import framing as frames, heads, wire
 from sitio.errors import (
     BadMessage,
     BadReply,
@@ -1487,7 +1487,7 @@ methods = st.one_of(
 targets = _bytesOf(each for each in range(0x21, 0x7F) if each != ord("#")).map(
     lambda each: b"/" + each
 )
-names = tokens.filter(lambda each: each.lower() not in frames.SPECIAL)
+names = tokens.filter(lambda each: each.lower() not in heads.SPECIAL)
 values = _bytesOf([9, *range(0x20, 0x7F), *range(0x80, 0x100)]).map(
     lambda each: each.lstrip(b" \t")
 )

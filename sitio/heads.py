@@ -1,0 +1,371 @@
+"""
+What heads say: from octets to facts, and each only once.
+
+The lines of a head are mostly those of a head before: so what a line, and what all
+lines of a head say is remembered (L{Memo}), by their octets.  httptools judges
+fields; the request line and the status line are read here, so that methods unknown
+to llhttp pass.
+
+What is malformed or ambiguous raises L{BadMessage} or one of its kin, and is not
+remembered.  RFC 9112 is meant where a section stands without a name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import httptools
+
+from sitio.errors import BadMessage, BadVersion, MethodRefused
+from sitio.fields import Headers, Lines
+from sitio.message import RequestLine
+
+Fields = list[tuple[bytes, bytes]]
+
+#: Octets of a line, or of all lines of a head, that are remembered, and how many
+#: are.  With the objects around them a memo is a few megabytes at most; a service
+#: whose clients do not make things up fills a tenth of that.
+MAX_REMEMBERED = 2048
+REMEMBERED = 1024
+
+# What a line means to a reader.  All others pass unseen.
+PLAIN = ""
+HOST = "Host"
+CONTENT_LENGTH = "Content-Length"
+TRANSFER_ENCODING = "Transfer-Encoding"
+CONNECTION = "Connection"
+UPGRADE = "Upgrade"
+FORWARDED = "X-Forwarded"
+DROPPED = "of one connection, and of no meaning here"
+
+MEANINGS = {
+    b"connection": CONNECTION,
+    b"content-length": CONTENT_LENGTH,
+    b"keep-alive": DROPPED,
+    b"proxy-connection": DROPPED,
+    b"te": DROPPED,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"upgrade": UPGRADE,
+}
+REQUEST_MEANINGS = {
+    **MEANINGS,
+    b"host": HOST,
+    b"x-forwarded-for": FORWARDED,
+    b"x-forwarded-host": FORWARDED,
+    b"x-forwarded-proto": FORWARDED,
+}
+#: Fields that a reader acts upon.
+SPECIAL = REQUEST_MEANINGS.keys() | {b"expect"}
+
+#: Connection options that name no field to be cut, and fields without which the
+#: message would be another one: naming those in Connection cuts nothing.
+_NOT_CUT = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"", b"host", b"content-length"))
+
+# Section 3: method, one space, target, one space, version; nothing else.  A
+# target is visible ASCII without a fragment.
+_requestLine = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\x22$-~]+) HTTP/1\.([01])").fullmatch
+_otherVersion = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/([0-9]\.[0-9])").fullmatch
+# Section 4; the reason may be missing together with its space, as some send it.
+_statusLine = re.compile(
+    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?"
+).fullmatch
+_absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
+# RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
+isHost = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?"
+).fullmatch
+_length = re.compile(rb"[0-9]{1,18}").fullmatch
+
+
+class _Collector:
+    """What httptools calls back: it only notes fields down."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self) -> None:
+        self.fields: Fields = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name, value))
+
+
+def parse(lines: bytes) -> Fields:
+    """
+    Fields, read by httptools below a head of ours.
+
+    @raise BadMessage: a line that is none.
+    """
+    collector = _Collector()
+    try:
+        httptools.HttpRequestParser(collector).feed_data(b"GET / HTTP/1.1\r\n%b\r\n" % lines)
+    except httptools.HttpParserUpgrade:
+        pass  # The head was whole; nothing follows it.
+    except httptools.HttpParserError as error:
+        raise BadMessage(f"a field that can't be read ({error})") from error
+    return collector.fields
+
+
+class Memo(dict[bytes, Any]):
+    """
+    What octets say, which mostly came before.
+
+    Bounded: a full one forgets all and begins anew, which costs less than to know
+    what was used last.
+    """
+
+    def __init__(self, read: Callable[[bytes], Any]) -> None:
+        """
+        @param read: what octets say; what it raises is not remembered.
+        """
+        self._read = read
+
+    def __missing__(self, octets: bytes) -> Any:
+        said = self._read(octets)
+        if len(octets) <= MAX_REMEMBERED:
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[octets] = said
+        return said
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The members of a list without parameters, in lower case (RFC 9110, section 5.6.1)."""
+    return [each.strip(b" \t") for each in value.lower().split(b",")]
+
+
+def _readField(meanings: dict[bytes, str], line: bytes) -> tuple[str, Any, bytes]:
+    """What a line means, its value as far as it means something, and how it goes on."""
+    fields = parse(line + b"\r\n")
+    if len(fields) != 1:
+        raise BadMessage("a field that can't be read")
+    name, value = fields[0]
+    goesOn = b"%b: %b\r\n" % (name, value)
+    meaning = meanings.get(name.lower(), PLAIN)
+    value = value.strip(b" \t")
+    if meaning is CONTENT_LENGTH:
+        if not _length(value):
+            raise BadMessage("a Content-Length that is no number")
+        # Zeros in front were not meant as a sign of something else.
+        return meaning, int(value), b"%b: %d\r\n" % (name, int(value))
+    if meaning is TRANSFER_ENCODING and value.lower() != b"chunked":
+        # Anything else has been read differently by somebody (section 6.1).
+        raise BadMessage("a Transfer-Encoding other than chunked")
+    if meaning is CONNECTION:
+        return meaning, tokens(value), goesOn
+    if meaning is HOST and not isHost(value):
+        raise BadMessage("a Host that names none")
+    return meaning, value, goesOn
+
+
+class Said:
+    """
+    What the lines of fields in a head say, whatever its first line is.
+
+    @ivar lines: those that go on.
+    @ivar chunked: whether there is a Transfer-Encoding.
+    @ivar keepAlive: whether the connection may go on, in HTTP/1.0 and in HTTP/1.1.
+    @ivar upgrade: the protocols to switch to, and C{switches} whether Connection
+        says so as well.
+    @ivar forwarded: whether there are X-Forwarded fields.
+    """
+
+    __slots__ = (
+        "chunked",
+        "forwarded",
+        "host",
+        "keepAlive",
+        "length",
+        "lines",
+        "switches",
+        "upgrade",
+    )
+
+    def __init__(self, octets: bytes, fields: Memo) -> None:
+        """
+        @param octets: the lines, with an end between two.
+        @param fields: what each line says.
+
+        @raise BadMessage: fields that can't be read, or stand there twice and must not.
+        """
+        self.host: bytes | None = None
+        self.length: int | None = None
+        self.upgrade: bytes | None = None
+        self.chunked = self.forwarded = False
+        kept: list[bytes] = []
+        options: list[bytes] = []
+        for line in octets.split(b"\r\n") if octets else ():
+            meaning, value, goesOn = fields[line]
+            if meaning is CONNECTION:
+                options += value
+            elif meaning is TRANSFER_ENCODING:
+                if self.chunked:
+                    raise BadMessage("more than one Transfer-Encoding")
+                self.chunked = True
+            elif meaning is UPGRADE:
+                self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
+            elif meaning is not DROPPED:
+                kept.append(goesOn)
+                if meaning is HOST:
+                    if self.host is not None:
+                        raise BadMessage("more than one Host")
+                    self.host = value
+                elif meaning is CONTENT_LENGTH:
+                    if self.length is not None:
+                        raise BadMessage("more than one Content-Length")
+                    self.length = value
+                elif meaning is FORWARDED:
+                    self.forwarded = True
+        closes = b"close" in options
+        self.keepAlive = (not closes and b"keep-alive" in options, not closes)
+        self.switches = b"upgrade" in options
+        # RFC 9110, section 7.6.1: what Connection names goes no further.
+        named = frozenset(options) - _NOT_CUT
+        if named:
+            kept = [each for each in kept if each.partition(b":")[0].lower() not in named]
+        self.lines = Lines(b"".join(kept), self.length)
+
+
+def saidMemo(meanings: dict[bytes, str]) -> Memo:
+    """What lines of fields say, as L{Said}; what each means is given by its name."""
+    fields = Memo(partial(_readField, meanings))
+    return Memo(lambda octets: Said(octets, fields))
+
+
+class Head:
+    """
+    A head that has been read: all that a reader of it needs to know.
+
+    Never changed, and shared by all messages that came with the same octets.
+
+    @ivar version: as in messages.
+    @ivar keepAlive: whether the connection may go on, if the body doesn't end with it.
+    @ivar chunked: whether a body in chunks is announced (section 6.3).
+    @ivar length: the Content-Length, if there is one.
+    """
+
+    __slots__ = ("chunked", "keepAlive", "length", "lines", "upgrade", "version")
+
+    def __init__(self, said: Said, modern: bool) -> None:
+        """
+        @raise BadMessage: two framings at once, or one that HTTP/1.0 doesn't know.
+        """
+        self.version = "1.1" if modern else "1.0"
+        self.keepAlive = said.keepAlive[modern]
+        self.lines = said.lines
+        self.upgrade = said.upgrade
+        self.length = said.length
+        self.chunked = said.chunked
+        if said.chunked and said.length is not None:
+            raise BadMessage("Content-Length beside Transfer-Encoding")
+        if said.chunked and not modern:
+            raise BadMessage("Transfer-Encoding in HTTP/1.0")
+
+
+def _readRequestLine(line: bytes) -> tuple[RequestLine, bool]:
+    """Method and target, and whether it is HTTP/1.1."""
+    found = _requestLine(line)
+    if found is None:
+        other = _otherVersion(line)
+        if other is not None and other[1] not in (b"1.0", b"1.1"):
+            raise BadVersion("a version other than HTTP/1.0 and HTTP/1.1")
+        raise BadMessage("a malformed request line")
+    method, target, minor = found.groups()
+    if method == b"CONNECT":
+        raise MethodRefused("the method CONNECT")
+    return RequestLine(method.decode("ascii"), target.decode("ascii")), minor == b"1"
+
+
+def _readStatusLine(line: bytes) -> tuple[int, str, bool]:
+    """Status, reason and whether it is HTTP/1.1."""
+    found = _statusLine(line)
+    if found is None:
+        raise BadMessage("a malformed status line")
+    minor, status, reason = found.groups()
+    return int(status), (reason or b"").decode("latin-1"), minor == b"1"
+
+
+_requestLines = Memo(_readRequestLine)
+_statusLines = Memo(_readStatusLine)
+_saidToUs = saidMemo(REQUEST_MEANINGS)
+_saidToClients = saidMemo(MEANINGS)
+
+
+def _originForm(method: str, target: str, host: bytes | None) -> str:
+    """Section 3.2: the target as a service expects it, whatever form it came in."""
+    if target == "*" and method == "OPTIONS":
+        return target
+    absolute = _absolute(target)
+    if absolute is None:
+        raise BadMessage("a target that is neither a path nor an http URI")
+    # Section 3.2.2 lets the target win; a service would see the Host, so
+    # two names for one request are refused.
+    scheme, authority, rest = absolute.groups()
+    port = ":443" if scheme.lower() == "https" else ":80"
+    if host is None or not isHost(authority.encode("ascii")):
+        raise BadMessage("a target in absolute form that has no fitting Host")
+    said = host.decode("ascii").lower().removesuffix(port)
+    if authority.lower().removesuffix(port) != said:
+        raise BadMessage("a target in absolute form that names another host than Host")
+    if not rest and method == "OPTIONS":
+        return "*"
+    return rest if rest[:1] == "/" else "/" + rest
+
+
+class RequestHead(Head):
+    """
+    The head of a request.
+
+    @ivar host: its Host, or L{None} for an HTTP/1.0 request without.
+    @ivar forwarded: whether it came with X-Forwarded fields.
+    """
+
+    __slots__ = ("forwarded", "host", "line")
+
+    def __init__(self, octets: bytes) -> None:
+        first, _, lines = octets.partition(b"\r\n")
+        line, modern = _requestLines[first]
+        said = _saidToUs[lines]
+        self.host = said.host
+        self.forwarded = said.forwarded
+        if said.host is None and modern:
+            raise BadMessage("no Host")
+        if line.target[0] != "/":
+            line = RequestLine(line.method, _originForm(line.method, line.target, said.host))
+        self.line = line
+        Head.__init__(self, said, modern)
+        # RFC 9110, sections 7.8 and 10.1.1: both are of no meaning in HTTP/1.0.
+        if not modern:
+            headers = Headers.fromLines(said.lines)
+            del headers["Expect"]
+            self.lines = Lines(headers.octets(said.length), said.length)
+        # HTTP/2 behind an upgrade would be requests that no policy sees.
+        if not modern or not said.switches or b"h2c" in tokens(said.upgrade or b""):
+            self.upgrade = None
+
+
+class ResponseHead(Head):
+    """
+    The head of a reply.
+
+    @ivar bodiless: whether it ends a message, whatever it announces (section 6.3, rule 1).
+    """
+
+    __slots__ = ("bodiless", "reason", "status")
+
+    def __init__(self, octets: bytes) -> None:
+        first, _, lines = octets.partition(b"\r\n")
+        self.status, self.reason, modern = _statusLines[first]
+        Head.__init__(self, _saidToClients[lines], modern)
+        self.bodiless = self.status in (204, 304)
+        if self.length is not None and (self.status < 200 or self.status == 204):
+            # RFC 9110, section 8.6: it must not be there.
+            headers = Headers.fromLines(self.lines)
+            self.lines = Lines(headers.octets(None))
+            self.length = None
+
+
+requestHeads = Memo(RequestHead)
+responseHeads = Memo(ResponseHead)
