@@ -31,6 +31,9 @@ format: $(VENV)/installed-dev ## lay the source out as lint wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench: $(VENV)/installed-dev ## measure sitio beside other proxies (20 minutes; BENCH=--help)
+	$(BIN)/python -m bench $(BENCH)
+
 dist: $(VENV)/installed-dev ## build the source archive and the wheel into dist/
 	rm -rf build dist
 	$(BIN)/python -m build

@@ -6,39 +6,116 @@ import argparse
 import json
 import resource
 import signal
-import sys
 import time
+from pathlib import Path
+from typing import NoReturn
 
+from bench import chart, micro, report
 from bench.processes import Unusable
-from bench.runner import measure
+from bench.proxies import HERE, PROXIES
+from bench.runner import Run, measure
 from bench.scenarios import SCENARIOS
+
+#: The least and the most that may be asked for.
+MAX_ROUNDS = 1000
+MAX_SECONDS = 600
 
 
 def main() -> None:
-    arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    """Do what the command line asks for."""
+    told = _arguments()
+    if told.again:
+        _write(Run.fromJSON(json.loads((HERE / "results.json").read_text("utf-8"))), HERE)
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
     # Many connections at a time, for the load and for the proxies, which inherit it.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    chosen = [each for each in SCENARIOS if not arguments.only or each.name in arguments.only]
+    chosen = [each for each in SCENARIOS if not told.only or each.name in told.only]
     start = time.monotonic()
 
     def tell(line: str) -> None:
         print(f"{time.monotonic() - start:5.0f} s  {line}", flush=True)
 
     try:
-        run = measure(chosen, arguments.proxy, arguments.rounds, arguments.seconds, tell)
+        run = measure(chosen, told.proxy, told.rounds, told.seconds, tell)
     except Unusable as error:
         raise SystemExit(f"bench: {error}") from None
-    print(json.dumps(run.asJSON()["scenarios"], indent=1))
+    except KeyboardInterrupt:
+        raise SystemExit("bench: interrupted; nothing was written") from None
+    whole = not told.only and not told.proxy
+    if whole:
+        tell("single steps")
+        run.steps = micro.run()
+    if whole or told.output:
+        _write(run, told.output or HERE)
+    else:
+        print(report.write(run))
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _write(run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    # First what can't be had again.
+    (folder / "results.json").write_text(json.dumps(run.asJSON(), indent=1) + "\n", "utf-8")
+    (folder / "RESULTS.md").write_text(report.write(run), "utf-8")
+    (folder / "chart.svg").write_text(chart.draw(run), "utf-8")
+    print(f"written: RESULTS.md, results.json and chart.svg in {folder}")
+
+
+def _upTo(most: int) -> type[int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {most}")
+        return int(text)
+
+    return read  # type: ignore[return-value]
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="sitio beside others")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--only", action="append", default=[], choices=[e.name for e in SCENARIOS])
-    parser.add_argument("--proxy", action="append", default=[])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measures sitio beside other proxies.  A whole run writes RESULTS.md,"
+        " results.json and chart.svg into bench/; a part of one prints its report.",
+    )
+    names = [each.name for each in PROXIES]
+    parser.add_argument(
+        "--rounds", type=_upTo(MAX_ROUNDS), default=5, metavar="N", help="default 5"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_upTo(MAX_SECONDS),
+        default=2,
+        metavar="S",
+        help="that each measurement takes; default 2",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=[each.name for each in SCENARIOS],
+        metavar="SCENARIO",
+        help="one of " + ", ".join(each.name for each in SCENARIOS) + "; repeatable",
+    )
+    parser.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        choices=names,
+        metavar="PROXY",
+        help="one of " + ", ".join(names) + "; repeatable",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where the three files are written"
+    )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="measure nothing; write RESULTS.md and chart.svg from results.json",
+    )
     return parser.parse_args()
 
 

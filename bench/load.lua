@@ -1,53 +1,59 @@
 -- Heads and bodies for wrk, and its figures as one line of JSON.
--- Arguments: which head (bare, browser, unique), the method, octets of the body.
+-- Arguments: which head (bare, close, browser, unique), the method, octets of the body.
 
--- With the request line and Host of the benchmark, 700 octets.
-local browser = {
-  ["Connection"] = "keep-alive",
-  ["sec-ch-ua"] = '"Chromium";v="142", "Not-A.Brand";v="99"',
-  ["sec-ch-ua-mobile"] = "?0",
-  ["sec-ch-ua-platform"] = '"Linux"',
-  ["Upgrade-Insecure-Requests"] = "1",
-  ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) " ..
-    "Chrome/142.0.0.0 Safari/537.36",
-  ["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp," ..
-    "image/apng,*/*;q=0.8",
-  ["Sec-Fetch-Site"] = "same-origin",
-  ["Sec-Fetch-Mode"] = "navigate",
-  ["Sec-Fetch-Dest"] = "document",
-  ["Referer"] = "http://service.example/a/page/before",
-  ["Accept-Encoding"] = "gzip, deflate, br, zstd",
-  ["Accept-Language"] = "en-US,en;q=0.9",
-  ["Cookie"] = "session=0123456789abcdef0123456789abcdef; theme=dark",
+local fields = {
+  bare = "",
+  close = "Connection: close\r\n",
+  -- As a browser sends them, in its order; with the rest of the head, 700 octets.
+  browser = table.concat({
+    "Connection: keep-alive",
+    'sec-ch-ua: "Chromium";v="142", "Not-A.Brand";v="99"',
+    "sec-ch-ua-mobile: ?0",
+    'sec-ch-ua-platform: "Linux"',
+    "Upgrade-Insecure-Requests: 1",
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) " ..
+      "Chrome/142.0.0.0 Safari/537.36",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp," ..
+      "image/apng,*/*;q=0.8",
+    "Sec-Fetch-Site: same-origin",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Dest: document",
+    "Referer: http://service.example/the/whole/page/before/this",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Accept-Language: en-US,en;q=0.9",
+    "Cookie: session=0123456789abcdef0123456789abcdef; theme=dark",
+    "",
+  }, "\r\n"),
 }
 
--- Each thread has a Lua of its own, and there is one.
-local function differing()
-  wrk.headers["X-Request-ID"] = "<id>"
-  wrk.headers["Cookie"] = "session=<id>; theme=dark"
-  local before, between, after = wrk.format():match("^(.-)<id>(.-)<id>(.*)$")
-  local seed = string.format("%08x-%04x-", os.time(), math.random(0, 65535))
+-- A cookie and a request id of its own for each request.
+local function differing(text)
+  local before, between, after = text
+    :gsub("session=%x+", "session=<id>")
+    :gsub("Cookie: ", "X-Request-ID: <id>\r\nCookie: ")
+    :match("^(.-)<id>(.-)<id>(.*)$")
+  local seed = string.format("%08x%08x", os.time(), math.random(0, 2 ^ 31 - 1))
   local count = 0
   return function()
     count = count + 1
-    local id = seed .. string.format("%012x", count)
+    local id = seed .. string.format("%016x", count)
     return before .. id .. between .. id .. after
   end
 end
 
 function init(args)
   local head, method, octets = args[1], args[2], tonumber(args[3])
-  wrk.method = method
+  local text = method .. " " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] ..
+    "\r\n" .. fields[head == "unique" and "browser" or head]
   if octets > 0 then
-    wrk.body = string.rep("x", octets)
+    text = text .. "Content-Length: " .. octets .. "\r\n"
   end
-  if head == "browser" or head == "unique" then
-    for name, value in pairs(browser) do wrk.headers[name] = value end
-  elseif head == "close" then
-    wrk.headers["Connection"] = "close"
-  end
+  text = text .. "\r\n" .. string.rep("x", octets)
   if head == "unique" then
-    request = differing()
+    request = differing(text)
+  else
+    -- Called once, when all requests are equal.
+    wrk.format = function() return text end
   end
 end
 

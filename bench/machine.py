@@ -9,7 +9,7 @@ import os
 import platform
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -40,15 +40,15 @@ def _stat(process: Path) -> list[str]:
     return (process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
 
 
-def cpuSeconds(pid: int) -> float:
+def cpuSeconds(pid: int) -> dict[int, float]:
     """
-    CPU time that a process and its descendants have used so far.
+    CPU time that a process and each of its descendants have used so far.
 
     The scheduler's own account of each thread, in nanoseconds.  A kernel
     without it counts in ticks, 10 ms mostly.  Threads and processes that have
     ended in between are missing: proxies that run steadily end none.
     """
-    return sum(map(_cpuSeconds, tree(pid)))
+    return {each: _cpuSeconds(each) for each in tree(pid)}
 
 
 def _cpuSeconds(pid: int) -> float:
@@ -60,6 +60,17 @@ def _cpuSeconds(pid: int) -> float:
         return sum(map(int, _stat(process)[11:13])) / _TICKS
     except OSError:
         return 0.0
+
+
+def coreSeconds(cores: Collection[int]) -> float:
+    """Time for which these cores have not been idle so far; what a host took away counts."""
+    total = 0
+    for line in (_PROC / "stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name.removeprefix("cpu").isdecimal() and int(name[3:]) in cores:
+            user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
+            total += user + nice + system + irq + softirq + steal
+    return total / _TICKS
 
 
 def residentBytes(pid: int) -> int:

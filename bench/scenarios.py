@@ -5,7 +5,8 @@ A scenario measures one proxy at a time.  C{measure} gives a dict of figures:
 
   - C{cpu}: CPU time for each request, in microseconds; C{cpuPerGB}: seconds;
   - C{rate}: requests per second; C{p50} and C{p99}: latency in microseconds;
-  - C{busy}: the proxy's share of its cores, 1 for all of the time;
+  - C{busy}: the proxy's share of its cores, 1 for all of the time, C{others} that
+    of whatever else ran there, C{largest} that of its busiest process in its CPU time;
   - C{bad}: replies with a status that isn't the scenario's, and broken ones;
   - C{start}: seconds to the first reply; C{resident}: memory after the start, in
     bytes; C{idle}: bytes for each idle connection.
@@ -21,8 +22,20 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
+from bench.machine import coreSeconds
 from bench.processes import Unusable, output, pause
-from bench.proxies import HERE, POLICIES, PROXIES, ROOT, SITIO, Proxy, Sitio, program
+from bench.proxies import (
+    HERE,
+    PEERS,
+    POLICIES,
+    PROXIES,
+    ROOT,
+    SITIO,
+    Proxy,
+    Sitio,
+    Uncounted,
+    program,
+)
 from bench.stage import Actor, Stage
 
 Figures = dict[str, float]
@@ -31,11 +44,11 @@ Figures = dict[str, float]
 IDLE = 1000
 
 #: Seconds until a proxy that has started or is left alone has settled.
-SETTLING = 1.0
+SETTLING = 0.5
 
-#: Requests per second of the load below saturation: a tenth to a quarter of what
-#: the proxies that it compares can do, and what the paced load can do well itself.
-PACE = 4000
+#: Requests per second of the load below saturation: a quarter of what the slowest
+#: that it measures can do, and what the paced load can do well itself.
+PACE = 2000
 
 
 @frozen
@@ -71,77 +84,80 @@ class Scenario:
 
 
 @frozen
-class Saturation(Scenario):
+class Loaded(Scenario):
     """
-    As many requests as go through, by wrk.
+    Requests on connections that are kept.
 
-    @ivar head: one that C{load.lua} knows.
+    @ivar tls: whether to the proxy's TLS.
     """
 
-    path: str = "/1k"
-    head: str = "bare"
-    method: str = "GET"
-    body: int = 0
     connections: int = 32
-    status: int = 200
     tls: bool = False
 
     def prepare(self, stage: Stage, proxy: Proxy) -> None:
-        self._load(stage, stage.actor(proxy, self.tls), proxy.warming)
+        self.load(stage, stage.actor(proxy, self.tls), proxy.warming)
+
+    def load(self, stage: Stage, actor: Actor, seconds: int) -> Figures:
+        """Make the load; gives C{requests}, C{bytes}, C{seconds}, C{p50}, C{p99} and C{bad}."""
+        raise NotImplementedError
 
     def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Figures:
         actor = stage.actor(proxy, self.tls)
-        cores = proxy.workers
-        before, since = actor.cpuSeconds(), time.perf_counter()
-        told = self._load(stage, actor, seconds)
-        cpu, wall = actor.cpuSeconds() - before, time.perf_counter() - since
+        core, before, since = coreSeconds(actor.cores), actor.cpuSeconds(), time.perf_counter()
+        told = self.load(stage, actor, seconds)
+        wall = (time.perf_counter() - since) * len(actor.cores)
+        used = [spent - before.get(pid, 0.0) for pid, spent in actor.cpuSeconds().items()]
+        core = coreSeconds(actor.cores) - core
         actor.checkAlive()
-        # wrk counts statuses of 400 and more.
-        expected = told["requests"] if self.status >= 400 else 0
+        cpu = sum(used)
         return {
             "cpu": cpu / max(1, told["requests"]) * 1e6,
             "cpuPerGB": cpu / max(1, told["bytes"]) * 1e9,
             "rate": told["requests"] / told["seconds"],
             "p50": told["p50"],
             "p99": told["p99"],
-            "busy": cpu / wall / cores,
-            "bad": abs(told["statuses"] - expected) + told["broken"],
+            "busy": cpu / wall,
+            "others": max(0.0, core - cpu) / wall,
+            "largest": max(used) / cpu,
+            "bad": told["bad"],
         }
-
-    def _load(self, stage: Stage, actor: Actor, seconds: int) -> dict[str, float]:
-        wrk = [program("wrk", "apt install wrk"), "-t1", f"-c{self.connections}", f"-d{seconds}s"]
-        wrk += ["--timeout", "5s", "-s", str(HERE / "load.lua"), actor.origin + self.path]
-        wrk += ["--", self.head, self.method, str(self.body)]
-        return _json(output(wrk, seconds + 30.0, cores=stage.cores.load), "wrk")
 
 
 @frozen
-class Paced(Scenario):
+class Saturation(Loaded):
+    """
+    As many requests as go through, by wrk.
+
+    @ivar head: one that C{load.lua} knows.
+    @ivar body: octets of the requests' bodies.
+    @ivar status: of all replies.
+    """
+
+    path: str = "/1k"
+    head: str = "bare"
+    method: str = "GET"
+    body: int = 0
+    status: int = 200
+
+    def load(self, stage: Stage, actor: Actor, seconds: int) -> Figures:
+        wrk = [program("wrk", "apt install wrk"), "-t1", f"-c{self.connections}", f"-d{seconds}s"]
+        wrk += ["--timeout", "5s", "-s", str(HERE / "load.lua"), actor.origin + self.path]
+        wrk += ["--", self.head, self.method, str(self.body)]
+        told = _json(output(wrk, seconds + 30.0, cores=stage.cores.load), "wrk")
+        # wrk counts statuses of 400 and more.
+        expected = told["requests"] if self.status >= 400 else 0
+        return {**told, "bad": abs(told["statuses"] - expected) + told["broken"]}
+
+
+@frozen
+class Paced(Loaded):
     """Requests at L{PACE}, whatever the replies do; see C{paced.py}."""
 
-    connections: int = 32
-
-    def prepare(self, stage: Stage, proxy: Proxy) -> None:
-        self._load(stage, stage.actor(proxy), proxy.warming)
-
-    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Figures:
-        actor = stage.actor(proxy)
-        before, since = actor.cpuSeconds(), time.perf_counter()
-        told = self._load(stage, actor, seconds)
-        cpu, wall = actor.cpuSeconds() - before, time.perf_counter() - since
-        return {
-            "cpu": cpu / max(1, told["requests"]) * 1e6,
-            "rate": told["requests"] / told["seconds"],
-            "p50": told["p50"],
-            "p99": told["p99"],
-            "busy": cpu / wall,
-            "bad": told["missing"],
-        }
-
-    def _load(self, stage: Stage, actor: Actor, seconds: int) -> dict[str, float]:
+    def load(self, stage: Stage, actor: Actor, seconds: int) -> Figures:
         command = [sys.executable, "-m", "bench.paced", str(actor.place.port), "/1k"]
         command += [str(PACE), str(seconds), str(self.connections)]
-        printed = output(command, seconds + 30.0, {"PYTHONPATH": str(ROOT)}, cores=stage.cores.load)
+        environment = {"PYTHONPATH": str(ROOT)}
+        printed = output(command, seconds + 30.0, environment, cores=stage.cores.load)
         return _json(printed, "the paced load")
 
 
@@ -152,20 +168,25 @@ class Start(Scenario):
     def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Figures:
         with stage.starting(proxy) as actor, ExitStack() as stack:
             pause(SETTLING)
-            resident = actor.residentBytes()
+            figures = {"start": actor.started, "resident": float(actor.residentBytes())}
             # What is allocated at the first requests is no price of a connection.
-            opened = 0
-            for count in (IDLE // 10, IDLE):
-                before = actor.residentBytes()
-                for _ in range(count):
-                    connection = actor.connection()
-                    stack.callback(connection.close)
-                    connection.request("GET", "/1k")
-                    connection.getresponse().read()
-                pause(SETTLING)
-                opened = count
-            idle = (actor.residentBytes() - before) / opened
-            return {"start": actor.started, "resident": resident, "idle": idle}
+            _open(actor, IDLE // 10, stack)
+            before = actor.residentBytes()
+            if _open(actor, IDLE, stack):
+                figures["idle"] = (actor.residentBytes() - before) / IDLE
+            return figures
+
+
+def _open(actor: Actor, count: int, stack: ExitStack) -> bool:
+    """Make connections with one request each; gives whether they stay open."""
+    connections = [actor.connection() for _ in range(count)]
+    for each in connections:
+        stack.callback(each.close)
+        each.request("GET", "/1k")
+        each.getresponse().read()
+    pause(SETTLING)
+    # http.client lets go of one whose reply says that it will close.
+    return all(each.sock is not None for each in connections)
 
 
 def _json(printed: str, who: str) -> dict[str, float]:
@@ -183,19 +204,73 @@ def _variant(name: str, title: str, **changes: Any) -> Sitio:
 REWRITING = _variant(
     "sitio-rewrite",
     "sitio, rewriting",
-    policies=(*POLICIES, f"file:{HERE / 'peers/rewrite.py'}"),
+    policies=(*POLICIES, f"file:{PEERS / 'rewrite.py'}"),
 )
 
 TWO_WORKERS = _variant("sitio-workers", "sitio, two workers", options=("--workers", "2"), workers=2)
 
-#: sitio without one of its features, or with one that is off by default.
-VARIANTS = (
-    _variant("sitio-no-figures", "no line of figures", options=("--stats-interval", "0")),
-    _variant("sitio-no-error-page", "no error-page", policies=("last-good",)),
-    _variant("sitio-no-last-good", "no last-good", policies=("error-page:404",)),
-    _variant("sitio-no-policy", "no policy at all", policies=()),
-    _variant("sitio-via", "with --via", options=("--via",)),
-    _variant("sitio-epoll", "Twisted's own reactor", reactor="epoll"),
+
+@frozen
+class Feature:
+    """
+    What sitio does that costs something.
+
+    @ivar variant: sitio without it, or, if it is off by default, with it.
+    @ivar switch: how to have it otherwise.
+    @ivar benefit: what one gets for it.
+    """
+
+    title: str
+    variant: Sitio
+    switch: str
+    benefit: str
+    default: bool = True
+
+
+FEATURES = (
+    Feature(
+        "the line of figures",
+        _variant("sitio-no-line", "no line of figures", options=("--stats-interval", "0")),
+        "`--stats-interval 0`",
+        "what happens, in the log, every two seconds in which anything does",
+    ),
+    Feature(
+        "figures at all",
+        Uncounted("sitio-uncounted", "no figures", does="", wanted=SITIO.wanted),
+        "no option; the chain without its observer",
+        "hits, statuses, bytes and latencies of each endpoint, the true status of what is masked",
+    ),
+    Feature(
+        "`error-page:404`",
+        _variant("sitio-no-error-page", "no error-page", policies=("last-good",), replaces=False),
+        "without `--policy error-page:404`",
+        "a page of one's own for a 404; costs when there is one",
+    ),
+    Feature(
+        "`last-good`",
+        _variant("sitio-no-last-good", "no last-good", policies=("error-page:404",)),
+        "without `--policy last-good`",
+        "failures masked with the last good reply, which is kept from each GET",
+    ),
+    Feature(
+        "both policies",
+        _variant("sitio-no-policy", "no policy", policies=(), replaces=False),
+        "without `--policy`",
+        "the two above",
+    ),
+    Feature(
+        "uvloop",
+        _variant("sitio-epoll", "Twisted's own reactor", reactor="epoll"),
+        "`twistd --reactor epoll`",
+        "transports in C, with TLS and all endpoints as in Twisted's own reactor",
+    ),
+    Feature(
+        "`--via`",
+        _variant("sitio-via", "with --via", options=("--via",)),
+        "`--via`",
+        "loops and ways can be seen in requests and replies",
+        default=False,
+    ),
 )
 
 #: twisted.web.proxy is too slow to be of interest everywhere, and takes the time of others.
@@ -215,6 +290,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     Paced("paced", f"{PACE} requests/s, below saturation", figure="p99", without=_SLOW),
     Saturation("rewrite", "a buffered Python policy", proxies=(SITIO, REWRITING)),
     Saturation("workers", "two workers", connections=128, proxies=(SITIO, TWO_WORKERS)),
-    Saturation("features", "what features cost", head="browser", proxies=(SITIO, *VARIANTS)),
+    Saturation(
+        "features",
+        "what features cost",
+        head="browser",
+        proxies=(SITIO, *(each.variant for each in FEATURES)),
+    ),
     Start("start", "start, memory", figure="start"),
 )

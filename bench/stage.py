@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import http.client
 import ipaddress
+import signal
 import ssl
 import tempfile
 import time
@@ -31,6 +32,9 @@ FILES = {"1k": 1024, "64k": 64 * 1024, "100m": 100_000_000}
 
 #: Octets of the error page; sitio's own has about as many.
 PAGE_LENGTH = 2151
+
+#: Signals that end the benchmark.
+ENDINGS = frozenset((signal.SIGINT, signal.SIGTERM))
 
 #: Seconds between two attempts to reach a proxy that starts.
 GLANCE = 0.001
@@ -70,6 +74,7 @@ class Actor:
     """
     A proxy that runs.
 
+    @ivar cores: where it runs.
     @ivar started: seconds from its start to its first reply.
     """
 
@@ -77,10 +82,11 @@ class Actor:
     place: Place
     process: Popen[bytes]
     log: Path
+    cores: tuple[int, ...]
     started: float = 0.0
 
-    def cpuSeconds(self) -> float:
-        """CPU time that it has used so far, with all its processes."""
+    def cpuSeconds(self) -> dict[int, float]:
+        """CPU time that each of its processes has used so far."""
         return cpuSeconds(self.process.pid)
 
     def residentBytes(self) -> int:
@@ -143,7 +149,7 @@ class Actor:
         """
         name = self.proxy.name
         status, page = self.ask("/missing")
-        if status != 404 or len(page) < PAGE_LENGTH / 2:
+        if self.proxy.replaces and (status != 404 or len(page) < PAGE_LENGTH / 2):
             raise Unusable(f"{name} did not put a page of its own in place of a 404")
         # Of a client on loopback Envoy tells another address of this machine's.
         if not self.ask("/forwarded")[1].strip():
@@ -193,7 +199,7 @@ class Stage:
         command = proxy.command(place)
         since = time.perf_counter()
         with running(command, cores, log, proxy.environment()) as process:
-            actor = Actor(proxy, place, process, log)
+            actor = Actor(proxy, place, process, log, cores)
             actor.awaitFirstReply(since)
             yield actor
 
@@ -207,6 +213,7 @@ def staging() -> Iterator[Stage]:
     """
     nginx = program("nginx", "apt install nginx-light")
     with tempfile.TemporaryDirectory(prefix="sitio-bench-") as name, ExitStack() as stack:
+        stack.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, ENDINGS)
         folder = Path(name)
         # nginx started by root reads its files as somebody else.
         folder.chmod(0o755)
@@ -220,9 +227,10 @@ def staging() -> Iterator[Stage]:
         log = folder / "upstream.log"
         command = [nginx, "-e", "stderr", "-c", configuration]
         process = stack.enter_context(running(command, stage.cores.load, log))
-        Actor(Proxy("upstream", "the service"), place, process, log).awaitFirstReply(
-            time.perf_counter()
-        )
+        service = Actor(Proxy("upstream", "the service"), place, process, log, stage.cores.load)
+        service.awaitFirstReply(time.perf_counter())
+        # A second Ctrl-C waits until all has been ended.
+        stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, ENDINGS)
         yield stage
 
 

@@ -3,6 +3,7 @@
 'use strict'
 
 const { readFileSync } = require('fs')
+const { pipeline } = require('stream')
 
 const [modules, port, upstream, page, certificate, key] = process.argv.slice(2)
 const fastProxy = require(`${modules}/fast-proxy`)
@@ -35,8 +36,8 @@ const onResponse = (request, response, stream) => {
     response.setHeader('content-length', notFound.length)
     response.end(notFound)
   } else {
-    stream.on('error', () => response.destroy())
-    stream.pipe(response)
+    // As fast-proxy does it by itself: each ends with the other.
+    pipeline(stream, response, () => {})
   }
 }
 

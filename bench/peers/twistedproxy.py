@@ -58,7 +58,7 @@ class Everything(ReverseProxyResource):
 class QuietSite(Site):
     noisy = False
 
-    def log(self, request: Request) -> None:
+    def log(self, request: object) -> None:
         pass
 
 

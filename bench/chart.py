@@ -1,0 +1,149 @@
+"""
+The chart that the README shows: CPU time of each proxy in four scenarios, as SVG.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+from attrs import frozen
+
+from bench.proxies import PROXIES
+from bench.runner import Run
+
+#: Of the whole picture, in pixels; it is read at about this size.
+WIDTH = 968
+MARGIN = 28
+TOP = 84
+ROW = 26
+GAP = 44
+
+#: A bar so many times as long as the second longest is cut to that other multiple of
+#: it, so that the rest can be told apart.
+OUTLIER = 3.0
+CUT = 1.6
+
+# Colours stand in the rules, each twice: variables are painted black by some viewers.
+STYLE = """
+  text { font: 14px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+  text { fill: #24292f; }
+  .head { font-weight: 650; font-size: 18px; }
+  .name { font-weight: 650; font-size: 15px; }
+  .note { font-size: 12.5px; fill: #5f6670; }
+  .ours { font-weight: 650; }
+  .end { text-anchor: end; }
+  .card { fill: #fbfaf7; stroke: #d6d0c4; }
+  .bar { fill: #b9b2a4; }
+  .mine { fill: #1f6f5c; }
+  .cut { fill: #fbfaf7; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6e8ea; }
+    .note { fill: #a4acb5; }
+    .card { fill: #16191e; stroke: #3d444d; }
+    .bar { fill: #596270; }
+    .mine { fill: #58c4a7; }
+    .cut { fill: #16191e; }
+  }
+"""
+
+
+@frozen
+class Panel:
+    """One scenario: its title, and the figure whose bars are shown."""
+
+    scenario: str
+    title: str
+    figure: str = "cpu"
+    unit: str = "µs"
+
+    def bars(self, run: Run) -> list[tuple[str, bool, float]]:
+        """Title, whether it is sitio, and value of each proxy, the least first."""
+        found = []
+        for each in PROXIES:
+            value = run.figure(self.scenario, each.name, self.figure)
+            if value is not None:
+                found.append((each.title, each.name == "sitio", value))
+        return sorted(found, key=lambda bar: bar[2])
+
+
+PANELS = (
+    Panel("get-1k", "1 KB GET, bare head"),
+    Panel("browser", "1 KB GET, a browser's head"),
+    Panel("replaced", "404 replaced by the proxy's page"),
+    Panel("get-100m", "100 MB GET, for each GB", "cpuPerGB", "s"),
+)
+
+
+def _scale(values: list[float]) -> float:
+    """The value of the longest bar that is drawn in full."""
+    *_, second, first = [0.0, *values]
+    return second * CUT if second and first > second * OUTLIER else first
+
+
+def _panel(panel: Panel, bars: list[tuple[str, bool, float]], x: float, y: float) -> list[str]:
+    width = (WIDTH - 2 * MARGIN - GAP) / 2
+    names, room = 138, 62
+    longest = width - names - room
+    most = _scale([value for _, _, value in bars])
+    parts = [f'<text class="name" x="{x:g}" y="{y:g}">{escape(panel.title)}</text>']
+    for number, (title, mine, value) in enumerate(bars):
+        top = y + 14 + number * ROW
+        middle = top + ROW / 2 + 1
+        length = longest * min(1.0, value / most)
+        ours = " ours" if mine else ""
+        kind = "bar mine" if mine else "bar"
+        start = x + names
+        shown = f"{value:.2f}" if panel.unit == "s" else f"{value:.0f}"
+        parts.append(
+            f'<text class="end{ours}" x="{start - 8:g}" y="{middle + 4:g}">{escape(title)}</text>'
+            f'<rect class="{kind}" x="{start:g}" y="{top + 4:.1f}" width="{length:.1f}"'
+            f' height="{ROW - 8}" rx="3"/>'
+        )
+        if value > most:
+            at = start + length - 22
+            parts.append(
+                f'<path class="cut" d="M{at:.1f} {top + 3:.1f}h5l-6 {ROW - 6}h-5z'
+                f'M{at + 9:.1f} {top + 3:.1f}h5l-6 {ROW - 6}h-5z"/>'
+            )
+        parts.append(
+            f'<text class="{ours.strip()}" x="{start + length + 7:.1f}" y="{middle + 4:g}">'
+            f"{shown} {panel.unit}</text>"
+        )
+    return parts
+
+
+def draw(run: Run) -> str:
+    """The picture of a run; panels that were not measured are left out."""
+    panels = [(panel, bars) for panel in PANELS if (bars := panel.bars(run))]
+    rows = max((len(bars) for _, bars in panels), default=0)
+    height = rows * ROW + 52
+    lines = (len(panels) + 1) // 2
+    total = TOP + lines * height + 10
+    about = run.about
+    note = (
+        "For each request, the proxy's processes and the kernel together; medians of"
+        f" {about['rounds']} rounds; {about['processor']}; {str(about['date'])[:10]}"
+    )
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" width="{WIDTH}"'
+        f' height="{total}" role="img" aria-labelledby="title what">',
+        '<title id="title">CPU time of sitio and of other proxies</title>',
+        f'<desc id="what">{escape(_inWords(panels))}</desc>',
+        f"<style>{STYLE}</style>",
+        f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{total - 1}" rx="14"/>',
+        f'<text class="head" x="{MARGIN}" y="36">CPU time: less is better</text>',
+        f'<text class="note" x="{MARGIN}" y="58">{escape(note)}</text>',
+    ]
+    for number, (panel, bars) in enumerate(panels):
+        x = MARGIN + number % 2 * (WIDTH - 2 * MARGIN + GAP) / 2
+        parts += _panel(panel, bars, x, TOP + 16 + number // 2 * height)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _inWords(panels: list[tuple[Panel, list[tuple[str, bool, float]]]]) -> str:
+    return " ".join(
+        f"{panel.title}: "
+        + ", ".join(f"{title} {value:.3g} {panel.unit}" for title, _, value in bars)
+        + "."
+        for panel, bars in panels
+    )

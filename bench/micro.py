@@ -1,0 +1,213 @@
+"""
+Single steps of sitio in one process, with no network: C{python -m bench.micro}.
+
+Each step is repeated for a while, several times; the least is what it costs, as
+whatever disturbs only adds.  The yardstick is httptools alone on the same head:
+figures in its units compare across machines, and show what has become slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+import httptools
+from attrs import frozen
+
+from bench.proxies import POLICIES
+from sitio import wire
+from sitio.conversation import Conversation
+from sitio.framing import Limits
+from sitio.making import loadPolicies
+from sitio.stats import Stats
+
+#: Seconds for one repetition, and how many there are.
+STRETCH = 0.05
+REPEATS = 15
+
+BARE = b"GET /1k HTTP/1.1\r\nHost: 127.0.0.1:23456\r\n\r\n"
+BROWSER = (
+    b"GET /1k HTTP/1.1\r\n"
+    b"Host: 127.0.0.1:23456\r\n"
+    b"Connection: keep-alive\r\n"
+    b'sec-ch-ua: "Chromium";v="142", "Not-A.Brand";v="99"\r\n'
+    b"sec-ch-ua-mobile: ?0\r\n"
+    b'sec-ch-ua-platform: "Linux"\r\n'
+    b"Upgrade-Insecure-Requests: 1\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    b" Chrome/142.0.0.0 Safari/537.36\r\n"
+    b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,"
+    b"image/apng,*/*;q=0.8\r\n"
+    b"Sec-Fetch-Site: same-origin\r\n"
+    b"Sec-Fetch-Mode: navigate\r\n"
+    b"Sec-Fetch-Dest: document\r\n"
+    b"Referer: http://service.example/the/whole/page/before/this\r\n"
+    b"Accept-Encoding: gzip, deflate, br, zstd\r\n"
+    b"Accept-Language: en-US,en;q=0.9\r\n"
+    b"Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n"
+    b"\r\n"
+)
+REPLY = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Server: nginx/1.22.1\r\n"
+    b"Date: Mon, 23 Nov 2026 14:56:49 GMT\r\n"
+    b"Content-Type: application/octet-stream\r\n"
+    b"Content-Length: 1024\r\n"
+    b"Last-Modified: Mon, 23 Nov 2026 14:56:49 GMT\r\n"
+    b"Connection: keep-alive\r\n"
+    b'ETag: "67419c41-400"\r\n'
+    b"Accept-Ranges: bytes\r\n"
+    b"\r\n"
+) + bytes(1024)
+
+#: The step that the others are measured by.
+YARDSTICK = "httptools alone, a browser's head"
+
+Step = Callable[[], object]
+
+
+@frozen
+class Timing:
+    """Microseconds for one step: the least of the repetitions, and their median."""
+
+    least: float
+    median: float
+
+
+class _Nobody:
+    """Takes fields and does nothing with them."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Nothing."""
+
+
+def readRequest(head: bytes) -> Step:
+    """A reader is given a head, and hands out a request."""
+    reader = wire.RequestReader(Limits())
+
+    def step() -> object:
+        reader.receive(head)
+        return reader.nextHead()
+
+    return step
+
+
+def readReply() -> Step:
+    """A reader is given a reply of 1 KB, and hands it out."""
+    reader = wire.ResponseReader(Limits())
+
+    def step() -> object:
+        reader.method = "GET"
+        reader.receive(REPLY)
+        reader.nextHead()
+        return reader.nextBody()
+
+    return step
+
+
+def writeRequest(head: bytes) -> Step:
+    """A request becomes bytes."""
+    request: Any = readRequest(head)()
+    return lambda: wire.requestHead(request, None)
+
+
+def writeReply() -> Step:
+    """The head of a reply becomes bytes."""
+    reader = wire.ResponseReader(Limits())
+    reader.method = "GET"
+    reader.receive(REPLY)
+    response: Any = reader.nextHead()
+    return lambda: wire.responseHead(response, 1024)
+
+
+def exchange(head: bytes, policies: tuple[str, ...], counted: bool) -> Step:
+    """A whole exchange, between a client and an upstream in memory."""
+    loaded: list[Any] = [each for text in policies for each in loadPolicies(text)]
+    conversation = Conversation(loaded)
+    if counted:
+        loaded.append(("stats", Stats(conversation.clock)))
+        conversation = Conversation(loaded, clock=conversation.clock)
+    client = conversation.connect()
+
+    def step() -> object:
+        client.sends(head)
+        upstream = conversation.upstream()
+        upstream.pieces.clear()
+        upstream.sends(REPLY)
+        conversation.exchanges.clear()
+        return client.got()
+
+    if not bytes(step()).endswith(REPLY[-1024:]):  # type: ignore[call-overload]
+        raise AssertionError("the exchange did not come to its end")
+    return step
+
+
+def steps() -> Iterator[tuple[str, Step]]:
+    """All that is measured."""
+    yield YARDSTICK, lambda: httptools.HttpRequestParser(_Nobody()).feed_data(BROWSER)
+    yield "read a bare head", readRequest(BARE)
+    yield "read a browser's head", readRequest(BROWSER)
+    yield "write a browser's head", writeRequest(BROWSER)
+    yield "read a reply of 1 KB", readReply()
+    yield "write the head of a reply", writeReply()
+    yield "an exchange in memory, bare head, no policy", exchange(BARE, (), False)
+    yield "an exchange in memory, bare head", exchange(BARE, POLICIES, True)
+    yield "an exchange in memory, a browser's head", exchange(BROWSER, POLICIES, True)
+
+
+def timed(step: Step, stretch: float = STRETCH, repeats: int = REPEATS) -> Timing:
+    """What one step takes."""
+    clock = time.perf_counter
+
+    def once(count: int) -> float:
+        start = clock()
+        for _ in range(count):
+            step()
+        return clock() - start
+
+    count = 1
+    while (took := once(count)) < stretch / 4:
+        count *= 2
+    count = max(1, int(count * stretch / took))
+    gc.collect()
+    gc.disable()
+    try:
+        found = [once(count) / count * 1e6 for _ in range(repeats)]
+    finally:
+        gc.enable()
+    return Timing(min(found), median(found))
+
+
+def run(stretch: float = STRETCH, repeats: int = REPEATS) -> dict[str, dict[str, float]]:
+    """For each step its C{least} and C{median}, and C{units} of the yardstick."""
+    timings = {name: timed(step, stretch, repeats) for name, step in steps()}
+    unit = timings[YARDSTICK].least
+    return {
+        name: {"least": each.least, "median": each.median, "units": each.least / unit}
+        for name, each in timings.items()
+    }
+
+
+def main() -> None:
+    """Print a table, or JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.micro", description="Times single steps of sitio."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON and no table")
+    plain = parser.parse_args().json
+    found = run()
+    if plain:
+        print(json.dumps(found))
+        return
+    print(f"{'us':>8}  {'x httptools':>11}")
+    for name, each in found.items():
+        print(f"{each['least']:8.2f}  {each['units']:11.2f}  {name}")
+
+
+if __name__ == "__main__":
+    main()

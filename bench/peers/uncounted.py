@@ -1,0 +1,30 @@
+"""sitio without its figures: what counting costs.  Arguments: where, upstream, policies."""
+
+import sys
+
+from sitio import uvreactor
+
+uvreactor.install()
+
+from twisted.internet import reactor  # noqa: E402
+from twisted.internet.endpoints import clientFromString, serverFromString  # noqa: E402
+from twisted.python import log  # noqa: E402
+
+from sitio.making import loadPolicies  # noqa: E402
+from sitio.policy import Chain  # noqa: E402
+from sitio.service import SidecarService  # noqa: E402
+
+listen, upstream, *descriptions = sys.argv[1:]
+policies = [each for text in descriptions for each in loadPolicies(text)]
+service = SidecarService(
+    reactor,
+    serverFromString(reactor, listen),
+    clientFromString(reactor, upstream),
+    policies,
+    statsInterval=0,
+)
+sidecar = service.sidecar
+sidecar.chain = Chain(policies, clock=reactor, timeout=sidecar.settings.policyTimeout)
+log.startLogging(sys.stdout)
+service.startService()
+reactor.run()
