@@ -13,6 +13,7 @@ import gc
 import json
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from statistics import median
 from typing import Any
 
@@ -65,6 +66,10 @@ REPLY = (
     b"\r\n"
 ) + bytes(1024)
 
+#: How many heads differ where none is to be one that came before: more than sitio
+#: remembers.
+UNSEEN = 8192
+
 #: The step that the others are measured by.
 YARDSTICK = "httptools alone, a browser's head"
 
@@ -86,12 +91,26 @@ class _Nobody:
         """Nothing."""
 
 
-def readRequest(head: bytes) -> Step:
-    """A reader is given a head, and hands out a request."""
+def unseen() -> list[bytes]:
+    """Heads of a browser with a cookie and a request id of their own."""
+    session = b"0123456789abcdef0123456789abcdef"
+    name = b"Cookie: "
+    assert session in BROWSER
+    return [
+        BROWSER.replace(session, b"%032x" % number).replace(
+            name, b"X-Request-ID: %032x\r\n%b" % (number, name)
+        )
+        for number in range(UNSEEN)
+    ]
+
+
+def readRequest(*heads: bytes) -> Step:
+    """A reader is given one head after another, and hands out requests."""
     reader = wire.RequestReader(Limits())
+    following = cycle(heads)
 
     def step() -> object:
-        reader.receive(head)
+        reader.receive(next(following))
         return reader.nextHead()
 
     return step
@@ -102,7 +121,7 @@ def readReply() -> Step:
     reader = wire.ResponseReader(Limits())
 
     def step() -> object:
-        reader.method = "GET"
+        reader.expect("GET")
         reader.receive(REPLY)
         reader.nextHead()
         return reader.nextBody()
@@ -119,14 +138,15 @@ def writeRequest(head: bytes) -> Step:
 def writeReply() -> Step:
     """The head of a reply becomes bytes."""
     reader = wire.ResponseReader(Limits())
-    reader.method = "GET"
+    reader.expect("GET")
     reader.receive(REPLY)
     response: Any = reader.nextHead()
     return lambda: wire.responseHead(response, 1024)
 
 
-def exchange(head: bytes, policies: tuple[str, ...], counted: bool) -> Step:
+def exchange(*heads: bytes, policies: tuple[str, ...] = POLICIES, counted: bool = True) -> Step:
     """A whole exchange, between a client and an upstream in memory."""
+    following = cycle(heads)
     loaded: list[Any] = [each for text in policies for each in loadPolicies(text)]
     conversation = Conversation(loaded)
     if counted:
@@ -135,7 +155,7 @@ def exchange(head: bytes, policies: tuple[str, ...], counted: bool) -> Step:
     client = conversation.connect()
 
     def step() -> object:
-        client.sends(head)
+        client.sends(next(following))
         upstream = conversation.upstream()
         upstream.pieces.clear()
         upstream.sends(REPLY)
@@ -152,12 +172,15 @@ def steps() -> Iterator[tuple[str, Step]]:
     yield YARDSTICK, lambda: httptools.HttpRequestParser(_Nobody()).feed_data(BROWSER)
     yield "read a bare head", readRequest(BARE)
     yield "read a browser's head", readRequest(BROWSER)
+    yield "read a browser's head that never came before", readRequest(*unseen())
     yield "write a browser's head", writeRequest(BROWSER)
     yield "read a reply of 1 KB", readReply()
     yield "write the head of a reply", writeReply()
-    yield "an exchange in memory, bare head, no policy", exchange(BARE, (), False)
-    yield "an exchange in memory, bare head", exchange(BARE, POLICIES, True)
-    yield "an exchange in memory, a browser's head", exchange(BROWSER, POLICIES, True)
+    plain = exchange(BARE, policies=(), counted=False)
+    yield "an exchange in memory, bare head, no policy and no figures", plain
+    yield "an exchange in memory, bare head", exchange(BARE)
+    yield "an exchange in memory, a browser's head", exchange(BROWSER)
+    yield "an exchange in memory, a browser's head that never came before", exchange(*unseen())
 
 
 def timed(step: Step, stretch: float = STRETCH, repeats: int = REPEATS) -> Timing:

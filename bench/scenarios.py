@@ -279,7 +279,13 @@ _SLOW = ("twisted.web.proxy",)
 SCENARIOS: tuple[Scenario, ...] = (
     Saturation("get-1k", "1 KB GET, bare head"),
     Saturation("browser", "1 KB GET, a browser's head of 700 octets", head="browser"),
-    Saturation("unique", "the same, each head another", head="unique", without=_SLOW),
+    Saturation(
+        "unique",
+        "the same, no head like one before, of request or reply",
+        path="/unique",
+        head="unique",
+        without=_SLOW,
+    ),
     Saturation("replaced", "404, replaced by the proxy's page", path="/missing", status=404),
     Saturation("post-16k", "16 KB POST", path="/post", method="POST", body=16384),
     Saturation("get-64k", "64 KB GET", path="/64k", without=_SLOW),
