@@ -16,6 +16,7 @@ and what they stand on:
   - C{wire}: bytes to messages and back.
   - C{sweep}, C{settings}: deadlines, limits and timeouts.
   - C{service}: options and wiring for C{twistd sitio}.
+  - C{workers}, C{worker}, C{talk}, C{sharing}: several processes behind one port.
   - C{testing}: runs a policy without a socket.
   - C{policies}, C{demo}: the policies that come with sitio, the photo site.
 

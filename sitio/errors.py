@@ -31,6 +31,16 @@ class Reached(IntEnum):
     ANSWERED = 2
 
 
+class CannotStart(SystemExit, Exception):
+    """
+    sitio can't start, for a reason that the operator can mend.
+
+    As a C{SystemExit} it ends the process with its one sentence and no
+    traceback; as an C{Exception} it is told to the parent of a daemon by
+    C{twistd}, which prints a hundred octets of it: sentences are short.
+    """
+
+
 class SitioError(Exception):
     """
     Anything that keeps an exchange from its plain course.

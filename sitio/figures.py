@@ -2,8 +2,12 @@
 Figures as plain data: what they say, and what can be made of them.
 
 L{sitio.stats} makes a L{Snapshot}; pages, logs and other processes read it.
-L{merge} adds two up, L{quantile} reads a histogram, L{asLine} is the line of
-the log.
+L{merge} adds two up, L{bounded} keeps a sum within bounds, L{quantile} reads a
+histogram, L{report} is an event of the log and L{asLine} its text.
+
+A L{SidecarSnapshot} is all that a sidecar tells of itself; L{together} makes one
+of several, and L{ISnapshots} is where to ask for it, be the sidecar one process
+or many.
 
 Contract: pure; dicts, lists and numbers in, the same or text out.  Seconds are
 C{float}, octets C{int}.
@@ -13,7 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from functools import reduce
 from typing import Any, TypedDict
+
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
 
 #: Upper bounds in seconds, each inclusive: those of OpenTelemetry's HTTP
 #: conventions, and three below, as a neighbour on the same host answers faster
@@ -36,6 +44,12 @@ LINE_WIDTH = 100
 #: is longer loses its middle.
 ROUTE_WIDTH = 40
 SHORT_ROUTE_WIDTH = 12
+
+#: Endpoints in one log event.
+MAX_LISTED = 10
+
+#: Where the hits of endpoints are that have no row: method and route.
+OTHER = ("", "(other)")
 
 
 class Figures(TypedDict):
@@ -95,6 +109,56 @@ class Snapshot(TypedDict):
     ownBounds: list[float]
 
 
+class PolicyFigures(TypedDict):
+    """How often a policy was called, acted and failed."""
+
+    name: str
+    called: int
+    acted: int
+    failed: int
+
+
+class WorkerFigures(TypedDict):
+    """
+    One process: C{number} is its place among the workers, C{restarts} how many
+    were in that place before it.  C{hits} are its own.
+    """
+
+    number: int
+    pid: int
+    uptime: float
+    restarts: int
+    hits: int
+    clients: int
+
+
+class SidecarSnapshot(TypedDict):
+    """
+    All that a sidecar tells of itself at one moment, as plain data.
+
+    C{pool} says how many upstream connections are open and idle, and how many
+    requests wait for one; C{clients} how many client connections are open;
+    C{tooLong} how many replies a policy wanted whole and could not have.
+    """
+
+    figures: Snapshot
+    policies: list[PolicyFigures]
+    pool: dict[str, int]
+    clients: int
+    tooLong: int
+    workers: list[WorkerFigures]
+
+
+class ISnapshots(Interface):
+    """Where to ask what a sidecar tells of itself, be it one process or many."""
+
+    def snapshot() -> Deferred[SidecarSnapshot]:
+        """
+        What it tells now.  Takes a second at most and never fails: a worker that
+        does not answer counts as it was when it last did.
+        """
+
+
 def inOrder(endpoints: Iterable[EndpointFigures]) -> list[EndpointFigures]:
     """The busiest first; equals always in the same order."""
     return sorted(endpoints, key=lambda each: (-each["hits"], each["route"], each["method"]))
@@ -114,7 +178,7 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
             raise ValueError(f"these snapshots differ in {bounds}: merge those of one version")
     sums: dict[tuple[str, str], EndpointFigures] = {}
     for endpoint in (*one["endpoints"], *two["endpoints"]):
-        key = (endpoint["method"], endpoint["route"])
+        key = _keyOf(endpoint)
         sums[key] = _sum(sums[key], endpoint) if key in sums else deepcopy(endpoint)
     return {
         "uptime": max(one["uptime"], two["uptime"]),
@@ -126,6 +190,65 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
         "latencyBounds": list(one["latencyBounds"]),
         "ownBounds": list(one["ownBounds"]),
     }
+
+
+def _keyOf(endpoint: EndpointFigures) -> tuple[str, str]:
+    return (endpoint["method"], endpoint["route"])
+
+
+def bounded(figures: Snapshot, most: int) -> Snapshot:
+    """
+    The same with this many endpoints at most: the quietest go to C{(other)}, and
+    count as displaced.  The sums stay as they are.
+    """
+    endpoints = figures["endpoints"]
+    if len(endpoints) <= most:
+        return figures
+    named = [each for each in endpoints if _keyOf(each) != OTHER][: most - 1]
+    kept = {_keyOf(each) for each in named}
+    rest = [each for each in endpoints if _keyOf(each) not in kept]
+    other: EndpointFigures = {
+        **reduce(_sum, rest),
+        "method": OTHER[0],
+        "route": OTHER[1],
+    }
+    displaced = figures["displaced"] + sum(_keyOf(each) != OTHER for each in rest)
+    return {**figures, "endpoints": inOrder([*named, other]), "displaced": displaced}
+
+
+def together(snapshots: Iterable[SidecarSnapshot]) -> SidecarSnapshot:
+    """What several processes tell, at least one, as if it were one; none is changed."""
+    return reduce(_both, snapshots)
+
+
+def _both(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
+    return {
+        "figures": merge(one["figures"], two["figures"]),
+        "policies": _policies(one["policies"], two["policies"]),
+        "pool": _sum(one["pool"], two["pool"]),
+        "clients": one["clients"] + two["clients"],
+        "tooLong": one["tooLong"] + two["tooLong"],
+        "workers": [*one["workers"], *two["workers"]],
+    }
+
+
+def _policies(one: list[PolicyFigures], two: list[PolicyFigures]) -> list[PolicyFigures]:
+    """Policies of one name are told apart by their order."""
+    rest = list(two)
+    sums = []
+    for each in one:
+        same = next((other for other in rest if other["name"] == each["name"]), None)
+        if same is not None:
+            rest.remove(same)
+            each = _sum(each, same)
+        sums.append(each)
+    return sums + rest
+
+
+def retired(snapshot: SidecarSnapshot) -> SidecarSnapshot:
+    """What stays of it when its process has ended: what was counted, not what was open."""
+    pool = dict.fromkeys(snapshot["pool"], 0)
+    return {**snapshot, "pool": pool, "clients": 0, "workers": []}
 
 
 def _sum(one: Any, two: Any) -> Any:
@@ -157,6 +280,39 @@ def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> fl
             return low + (bounds[index] - low) * (rank - below) / count
         below += count
     return bounds[-1] if counts[-1] else None
+
+
+def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
+    """
+    The fields of the log event on what has moved since an earlier snapshot, with
+    the text as C{line}; L{None} where nothing has.  Median and 95th percentile are
+    those of the time in between.
+    """
+    hits = now["total"]["hits"]
+    new = hits - (before["total"]["hits"] if before else 0)
+    if not new:
+        return None
+    then = {_keyOf(each): each["hits"] for each in before["endpoints"]} if before else {}
+    # Those that moved come first: who makes a request wants to see it.
+    order = sorted(
+        now["endpoints"], key=lambda each: (each["hits"] == then.get(_keyOf(each)), -each["hits"])
+    )
+    listed, more = order[:MAX_LISTED], len(order[MAX_LISTED:])
+    recent = list(now["total"]["latency"])
+    if before:
+        recent = [a - b for a, b in zip(recent, before["total"]["latency"])]
+    return {
+        "line": asLine(hits, new, listed, more),
+        "hits": hits,
+        "new": new,
+        "endpoints": listed,
+        "more": more,
+        "statuses": now["total"]["true"],
+        "sent": now["total"]["sent"],
+        "masked": now["total"]["masked"],
+        "median": quantile(now["latencyBounds"], recent, 0.5),
+        "p95": quantile(now["latencyBounds"], recent, 0.95),
+    }
 
 
 def asLine(hits: int, new: int, endpoints: Sequence[EndpointFigures], more: int = 0) -> str:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import attrs
 from twisted.application.service import IService, MultiService
@@ -26,15 +26,20 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from sitio.errors import CannotStart
 from sitio.exchange import Sidecar
+from sitio.figures import ISnapshots, PolicyFigures, SidecarSnapshot
 from sitio.making import loadPolicies, makers, named
 from sitio.policy import Chain
 from sitio.pool import UpstreamPool
 from sitio.server import ProxyServerFactory
 from sitio.settings import Settings
+from sitio.sharing import SharedPort, whyNoPort
 from sitio.stats import Stats
 from sitio.sweep import Sweep
+from sitio.workers import Workers, numberOf
 
 DEFAULT_PORT = "8080"
 
@@ -43,16 +48,6 @@ _log = Logger(namespace="sitio")
 #: Clients that may wait to be accepted.  Twisted's own 50 are soon full when many
 #: come at a time, and whoever finds no place tries again after a whole second.
 BACKLOG = 1024
-
-
-class CannotStart(SystemExit, Exception):
-    """
-    sitio can't start, for a reason that the operator can mend.
-
-    As a C{SystemExit} it ends the process with its one sentence and no
-    traceback; as an C{Exception} it is told to the parent of a daemon by
-    C{twistd}, which prints a hundred octets of it: sentences are short.
-    """
 
 
 def _fail(sentence: str) -> NoReturn:
@@ -93,6 +88,7 @@ _UPSTREAM_HELP = (
     "the service behind: an endpoint description such as tcp:localhost:8087; default"
     " $TARGET_PORT on localhost, else a photo site that comes with sitio"
 )
+_WORKERS_HELP = "processes that share the port; auto for one on each core"
 _STATS_HELP = "seconds between two lines of figures; 0 for none"
 _VIA_HELP = "add Via to requests and replies; it makes some services stop compressing"
 
@@ -109,9 +105,10 @@ _MAY_BE_NONE = frozenset(
     ("bufferLimit", "grace", "maxBody", "poolQueue", "replayLimit", "upstreamIdleTimeout")
 )
 
-_PARAMETERS = [
+_PARAMETERS: list[list[Any]] = [
     ["port", "p", None, _PORT_HELP],
     ["upstream", "u", None, _UPSTREAM_HELP],
+    ["workers", "w", "1", _WORKERS_HELP],
     ["stats-interval", None, "2", _STATS_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
@@ -138,6 +135,8 @@ class Options(usage.Options):
         usage.Options.__init__(self)
         self._environ = dict(os.environ) if environ is None else environ
         self["policies"] = []
+        self["arguments"] = []
+        self["folder"] = os.getcwd()
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -148,6 +147,7 @@ class Options(usage.Options):
         """
         if self.parent is not None:
             _installReactor()
+        self["arguments"] = list(sys.argv[1:] if options is None else options)
         try:
             usage.Options.parseOptions(self, options)
         except usage.UsageError as error:
@@ -190,6 +190,10 @@ class Options(usage.Options):
         target = environ.get("TARGET_PORT")
         if self["upstream"] is None and target:
             self["upstream"] = f"tcp:localhost:{_portNumber('TARGET_PORT', target)}"
+        try:
+            self["workers"] = numberOf(self["workers"])
+        except ValueError as error:
+            raise usage.UsageError(f"--workers is {error}") from error
         self["stats-interval"] = self._number("stats-interval", float)
         self["settings"] = Settings(
             **{
@@ -213,6 +217,7 @@ class Options(usage.Options):
         return value
 
 
+@implementer(ISnapshots)
 class SidecarService(MultiService):
     """
     A sidecar as a service: it listens while it runs, and drains when it stops.
@@ -286,7 +291,7 @@ class SidecarService(MultiService):
         listening: Deferred[Any] = self._endpoint.listen(self.factory)
         self._listening = listening.addCallbacks(self._listens, failures.append)
         if failures:
-            _fail(_whyNot(failures[0].value))
+            _fail(whyNoPort(failures[0].value))
         self._listening.addCallback(lambda _: self._failedLate(failures))
 
     def _listens(self, port: IListeningPort) -> None:
@@ -297,7 +302,7 @@ class SidecarService(MultiService):
         """An endpoint that takes its time over it has nobody left to raise to."""
         for each in failures:
             if not each.check(CancelledError):
-                self.log.critical("sitio takes no requests: {why}", why=_whyNot(each.value))
+                self.log.critical("sitio takes no requests: {why}", why=whyNoPort(each.value))
 
     def startService(self) -> None:
         """Start the policies and the figures; listen, if nobody has before."""
@@ -317,7 +322,7 @@ class SidecarService(MultiService):
         closed = maybeDeferred(port.stopListening) if port is not None else succeed(None)
         drained = self.factory.drain()
         grace = self.sidecar.settings.grace
-        late = self._clock.callLater(grace, self._abort)
+        late = self._clock.callLater(grace, self._graceIsOver)
 
         def disconnected(result: object) -> Deferred[Any]:
             if late.active():
@@ -329,12 +334,39 @@ class SidecarService(MultiService):
         ended.addBoth(lambda _: MultiService.stopService(self))
         return ended
 
-    def _abort(self) -> None:
+    def _graceIsOver(self) -> None:
         self.log.warn(
             "{connections} connections did not end within the grace, and are broken off",
             connections=self.factory.connections,
         )
+        self.abort()
+
+    def abort(self) -> None:
+        """Break off what is in flight."""
         self.factory.abort()
+
+    def snapshot(self) -> Deferred[SidecarSnapshot]:
+        """See L{ISnapshots}."""
+        figures = self.stats.snapshot()
+        clients = self.factory.connections
+        told: SidecarSnapshot = {
+            "figures": figures,
+            "policies": cast(list[PolicyFigures], self.sidecar.chain.snapshot()),
+            "pool": self.sidecar.pool.snapshot(),
+            "clients": clients,
+            "tooLong": self.sidecar.tooLong,
+            "workers": [
+                {
+                    "number": 1,
+                    "pid": os.getpid(),
+                    "uptime": figures["uptime"],
+                    "restarts": 0,
+                    "hits": figures["total"]["hits"],
+                    "clients": clients,
+                }
+            ],
+        }
+        return succeed(told)
 
 
 def _readable(address: Any) -> str:
@@ -343,14 +375,6 @@ def _readable(address: Any) -> str:
         return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     host = getattr(address, "host", "")
     return f"{f'[{host}]' if ':' in host else host}:{getattr(address, 'port', '?')}"
-
-
-def _whyNot(error: BaseException | None) -> str:
-    cause = getattr(error, "socketError", error)
-    port = getattr(error, "port", None)
-    where = f"port {port}" if port else "the address"
-    reason = getattr(cause, "strerror", None) or str(cause)
-    return f"can't listen on {where}: {reason}"
 
 
 def _hostOf(description: str) -> bytes:
@@ -363,7 +387,7 @@ def _hostOf(description: str) -> bytes:
     return f"{match[1]}:{match[2]}".encode()
 
 
-def makeService(options: Options) -> SidecarService:
+def makeService(options: Options) -> SidecarService | Workers:
     """
     The service that C{twistd sitio} runs.
 
@@ -371,13 +395,48 @@ def makeService(options: Options) -> SidecarService:
     """
     from twisted.internet import reactor
 
-    return assemble(reactor, options)
+    sidecar = assemble(reactor, options)
+    # With several workers it has only shown that it can be made.
+    return sidecar if options["workers"] == 1 else supervise(reactor, options)
 
 
-def assemble(reactor: Any, options: Options) -> SidecarService:
-    """L{makeService} on a given reactor."""
+def supervise(reactor: Any, options: Options) -> Workers:
+    """Several processes, each with a sidecar that L{assemble} makes of these options."""
+    demo = None
+    if options["upstream"] is None:
+        from sitio.demo import HOST, demoService
+
+        demo = demoService(reactor)
+
+    def duty() -> dict[str, Any]:
+        address: Any = demo.port.getHost() if demo is not None and demo.port is not None else None
+        return {
+            "arguments": options["arguments"],
+            "folder": options["folder"],
+            "upstream": address and f"tcp:{HOST}:{address.port}",
+        }
+
+    workers = Workers(
+        reactor,
+        options["workers"],
+        SharedPort(reactor, options["port"], options["workers"]),
+        duty,
+        grace=options["settings"].grace,
+        statsInterval=options["stats-interval"],
+    )
+    if demo is not None:
+        demo.setServiceParent(workers)
+    return workers
+
+
+def assemble(reactor: Any, options: Options, ports: Any = None) -> SidecarService:
+    """
+    One sidecar, as these options want it.
+
+    @param ports: the reactor on which to listen, where it is another.
+    """
     try:
-        listen = serverFromString(reactor, options["port"])
+        listen = serverFromString(ports or reactor, options["port"])
     except Exception as error:
         _fail(f"--port {options['port']!r} can't be used ({error}); 8080 or tcp:8080 could")
     description = options["upstream"]

@@ -217,7 +217,7 @@ class UNIXConnector(unix.Connector):
 class _Accepting:
     """
     What a port does while it reads: uvloop accepts, on a descriptor of its own for
-    the same socket, which it closes when reading stops.
+    the same socket (not by dup(), which makes both block), and closes it at the end.
 
     uvloop accepts one connection a turn; those who wait behind it are accepted here.
     """
@@ -234,7 +234,7 @@ class _Accepting:
             self._server = _result(
                 self.reactor.loop.create_server(
                     self._accepted,
-                    sock=self.socket.dup(),
+                    sock=socket.fromfd(self.socket.fileno(), self.socket.family, self.socket.type),
                     # A port that was adopted has none: as many as the kernel allows.
                     backlog=self.backlog or socket.SOMAXCONN,
                 )

@@ -39,6 +39,9 @@ ROWS: dict[str, set[str]] = {
     "server": {"framing", "states", "wire", "exchange", "message", "errors", "sweep", "settings"},
     "figures": set(),
     "stats": {"figures", "interfaces"},
+    "sharing": {"errors"},
+    "talk": {"figures"},
+    "workers": {"talk", "errors", "figures", "stats"},
     "admin": {"figures", "stats"},
     "memory": {"framing", "wire", "message"},
     "conversation": {
@@ -61,7 +64,8 @@ ROWS: dict[str, set[str]] = {
 
 #: Those that may import every other room but these.
 ALL_BUT: dict[str, set[str]] = {
-    "service": set(),
+    "service": {"worker"},
+    "worker": set(),
     "testing": {"service", "admin"},
 }
 
@@ -70,7 +74,7 @@ COMING = {"admin"}
 
 #: The only rooms that see the one reactor of the process; every other is passed
 #: its clock, its reactor, its endpoints.
-GLOBAL_REACTOR = {"service", "uvreactor"}
+GLOBAL_REACTOR = {"service", "uvreactor", "worker"}
 
 #: Rooms whose test file has another name than theirs, or that have nothing to
 #: test, and why.
@@ -82,6 +86,8 @@ TESTED_BY: dict[str, str] = {
     "framing": "test_wire",  # seen through the readers that are made of it
     "heads": "test_wire",  # as the one before
     "fields": "test_message",  # as a part of messages
+    "talk": "test_workers",  # what passes between parent and worker
+    "worker": "test_workers",  # the other end of the same talk
     "uvtransport": "test_uvreactor",  # a connection is seen through its reactor
 }
 UNTESTED: dict[str, str] = {
@@ -96,6 +102,7 @@ MAX_FUNCTION = 60
 LONG: dict[str, tuple[int, str]] = {
     "sitio.client": (500, "a table of states and its moves, and two protocols to describe"),
     "sitio.server": (600, "a table of states and its moves, flow control on both sides of it"),
+    "sitio.service": (480, "the options, and what is made of each, are read side by side"),
     "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),
     "sitio.uvtransport": (540, "one object is all that Twisted's and uvloop's interfaces ask for"),
     "sitio.policies.lastgood": (740, "what may be kept and used, rule by rule of RFC 9111"),

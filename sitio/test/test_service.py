@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
 import sys
 from types import ModuleType
 from typing import Any, cast
@@ -31,11 +33,15 @@ from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from sitio import Response, onReply, onRequest
+from sitio.errors import CannotStart
+from sitio.figures import ISnapshots
 from sitio.interfaces import IExchangeObserver
-from sitio.service import CannotStart, Options, SidecarService, assemble
+from sitio.service import Options, SidecarService, assemble, supervise
 from sitio.settings import Settings
+from sitio.workers import numberOf
 
 LIMITS: tuple[attrs.Attribute, ...] = attrs.fields(Settings)
 
@@ -116,6 +122,18 @@ class OptionsTests(SynchronousTestCase):
         options = parsed("--stats-interval", "0", "--grace", "0")
         self.assertEqual(options["stats-interval"], 0)
         self.assertEqual(options["settings"].grace, 0)
+
+    def test_workers(self) -> None:
+        """One process serves unless more are asked for, as a number or as many as cores."""
+        self.assertEqual(parsed()["workers"], 1)
+        self.assertEqual(parsed("--workers", "3")["workers"], 3)
+        self.assertEqual(parsed("--workers=auto")["workers"], numberOf("auto"))
+
+    def test_forWorkers(self) -> None:
+        """What was said, and where, is kept, so that each worker can be told the same."""
+        options = parsed("--via", "--port", "1")
+        self.assertEqual(options["arguments"], ["--via", "--port", "1"])
+        self.assertEqual(options["folder"], os.getcwd())
 
     def test_policies(self) -> None:
         """Policies stand in the order in which they are given."""
@@ -252,6 +270,12 @@ class BadOptionsTests(SynchronousTestCase):
             self.assertIn(f"--reply-timeout is {value!r}; a number of seconds", sentence)
             self.assertIn("--stats-interval", self.refused(f"--stats-interval={value}"))
 
+    def test_workers(self) -> None:
+        """A number of workers that is none is named."""
+        for value in ("0", "-1", "two", "", "1000"):
+            sentence = self.refused(f"--workers={value}")
+            self.assertIn(f"--workers is {value!r}; 1 to 256 is wanted, or auto", sentence)
+
     def test_limitThatStopsAll(self) -> None:
         """A limit of 0 with which no request could pass is a mistake."""
         for name in ("max-clients", "pool-size", "max-head", "connect-timeout"):
@@ -345,6 +369,29 @@ class AssembleTests(SynchronousTestCase):
         """For an upstream without a name, requests without Host say localhost."""
         service = assemble(MemoryReactorClock(), parsed("--upstream=unix:/run/there.sock"))
         self.assertEqual(service.sidecar.host, b"localhost")
+
+
+class SuperviseTests(SynchronousTestCase):
+    """From options to several processes."""
+
+    def duty(self, *arguments: str) -> dict[str, Any]:
+        """What a worker is told, where these are the options."""
+        workers = supervise(MemoryReactorClock(), parsed("--workers=2", *arguments))
+        return cast(dict[str, Any], workers._duty())
+
+    def test_duty(self) -> None:
+        """A worker is told the options, and where they were given."""
+        duty = self.duty("--upstream=tcp:a:1", "--via")
+        self.assertEqual(duty["arguments"], ["--workers=2", "--upstream=tcp:a:1", "--via"])
+        self.assertEqual(duty["folder"], os.getcwd())
+        self.assertIsNone(duty["upstream"])
+
+    def test_demo(self) -> None:
+        """The site that comes along runs once, in the parent, and workers are told where."""
+        workers = supervise(MemoryReactorClock(), parsed("--workers=2"))
+        [demo] = workers
+        demo.startService()
+        self.assertRegex(workers._duty()["upstream"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
 
 
 class Wire(StringTransport):
@@ -567,6 +614,23 @@ class StartTests(SidecarTestCase):
         self.assertEqual([each.getTime() for each in self.clock.getDelayedCalls()], [5])
         self.assertIs(IService(service.stats).parent, service)
 
+    def test_snapshot(self) -> None:
+        """It tells of itself what several processes would."""
+        service = self.sidecar(("seen", Watcher()))
+        self.assertTrue(verifyObject(ISnapshots, service))
+        service.startService()
+        self.client().receive(REQUEST)
+        self.upstream.wires[0].receive(REPLY)
+        told = self.successResultOf(service.snapshot())
+        self.assertEqual(told["figures"], service.stats.snapshot())
+        self.assertEqual(told["figures"]["total"]["hits"], 1)
+        self.assertEqual(told["policies"][0]["name"], "seen")
+        self.assertEqual(told["pool"], {"open": 1, "idle": 1, "waiting": 0})
+        self.assertEqual((told["clients"], told["tooLong"]), (1, 0))
+        [worker] = told["workers"]
+        self.assertEqual((worker["pid"], worker["hits"]), (os.getpid(), 1))
+        self.assertEqual(json.loads(json.dumps(told)), told)
+
     def test_policies(self) -> None:
         """Functions serve as policies, under their own names, in order."""
 
@@ -684,6 +748,17 @@ class StopTests(SidecarTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual([each["connections"] for each in events if "connections" in each], [1])
+
+    def test_abort(self) -> None:
+        """What is in flight can be broken off before the grace is over."""
+        service = self.started()
+        client = self.client()
+        client.receive(REQUEST)
+        stopped = self.stopped(service)
+        service.abort()
+        self.assertTrue(client.disconnected)
+        self.clock.pump([0, 0])
+        self.successResultOf(stopped)
 
     def test_upstreamLast(self) -> None:
         """It has not stopped before the last connection to the upstream is closed."""
