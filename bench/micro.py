@@ -18,7 +18,6 @@ from statistics import median
 from typing import Any
 
 import httptools
-from attrs import frozen
 
 from bench.proxies import POLICIES
 from sitio import wire
@@ -74,14 +73,6 @@ UNSEEN = 8192
 YARDSTICK = "httptools alone, a browser's head"
 
 Step = Callable[[], object]
-
-
-@frozen
-class Timing:
-    """Microseconds for one step: the least of the repetitions, and their median."""
-
-    least: float
-    median: float
 
 
 class _Nobody:
@@ -183,36 +174,43 @@ def steps() -> Iterator[tuple[str, Step]]:
     yield "an exchange in memory, a browser's head that never came before", exchange(*unseen())
 
 
-def timed(step: Step, stretch: float = STRETCH, repeats: int = REPEATS) -> Timing:
-    """What one step takes."""
-    clock = time.perf_counter
+def once(step: Step, count: int) -> float:
+    """Seconds of CPU time that so many steps take: not disturbed by who else runs."""
+    clock = time.process_time
+    start = clock()
+    for _ in range(count):
+        step()
+    return clock() - start
 
-    def once(count: int) -> float:
-        start = clock()
-        for _ in range(count):
-            step()
-        return clock() - start
 
+def countFor(step: Step, stretch: float) -> int:
+    """How many steps take about so many seconds."""
     count = 1
-    while (took := once(count)) < stretch / 4:
+    while (took := once(step, count)) < stretch / 4:
         count *= 2
-    count = max(1, int(count * stretch / took))
-    gc.collect()
-    gc.disable()
-    try:
-        found = [once(count) / count * 1e6 for _ in range(repeats)]
-    finally:
-        gc.enable()
-    return Timing(min(found), median(found))
+    return max(1, int(count * stretch / took))
 
 
 def run(stretch: float = STRETCH, repeats: int = REPEATS) -> dict[str, dict[str, float]]:
-    """For each step its C{least} and C{median}, and C{units} of the yardstick."""
-    timings = {name: timed(step, stretch, repeats) for name, step in steps()}
-    unit = timings[YARDSTICK].least
+    """
+    For each step microseconds, the C{least} of its repetitions and their C{median},
+    and C{units} of the yardstick.
+    """
+    counts = {name: (step, countFor(step, stretch)) for name, step in steps()}
+    found: dict[str, list[float]] = {name: [] for name in counts}
+    gc.collect()
+    gc.disable()
+    try:
+        # In turn, so that a slow moment of the machine meets all alike.
+        for _ in range(repeats):
+            for name, (step, count) in counts.items():
+                found[name].append(once(step, count) / count * 1e6)
+    finally:
+        gc.enable()
+    unit = min(found[YARDSTICK])
     return {
-        name: {"least": each.least, "median": each.median, "units": each.least / unit}
-        for name, each in timings.items()
+        name: {"least": min(each), "median": median(each), "units": min(each) / unit}
+        for name, each in found.items()
     }
 
 
