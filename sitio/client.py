@@ -13,6 +13,7 @@ mistake in sitio and raises, naming both.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol as Typing
 
 from twisted.internet.error import ConnectionDone
@@ -30,6 +31,7 @@ from sitio import framing, wire
 from sitio.errors import BadReply, Reached, SitioError, UpstreamLost
 from sitio.heads import Fields
 from sitio.message import Request, Response
+from sitio.splice import Splice, descriptorOf
 from sitio.states import Stateful
 from sitio.sweep import NEVER
 
@@ -76,6 +78,12 @@ class Asker(Typing):
 
     def bufferGrew(self) -> None:
         """More of a body that is being buffered has come."""
+
+    def spliced(self, size: int) -> None:
+        """The kernel has moved so many octets of the body."""
+
+    def sinkLost(self) -> None:
+        """The kernel found that it can't send any more of the body."""
 
     def bufferEnded(self, body: bytes | None) -> None:
         """The buffered body is whole; or L{None}: it is longer than the limit."""
@@ -150,6 +158,8 @@ class ProxyClient(Stateful, Protocol):
         self._buffer: list[bytes] | None = None
         self._bufferLeft = 0
         self._discardLeft = 0
+        # What moves the rest of the reply's body past us.
+        self._splice: Splice | None = None
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
@@ -335,6 +345,50 @@ class ProxyClient(Stateful, Protocol):
         self._buffer = [body]
         self._bufferLeft = limit - len(body)
 
+    @property
+    def left(self) -> int:
+        """Octets of the reply's body that have not come yet, where it is known; else 0."""
+        return self._reader.left or 0
+
+    def splice(self, sink: int) -> bool:
+        """
+        Let the kernel move the rest of the reply's body, of known length, to this
+        descriptor; C{spliced} follows, and C{replyEnded} as always.
+
+        @return: whether that is so; then C{sink} will be closed.
+        """
+        source = None if self._reader.octets else descriptorOf(self.transport)
+        if source is None:
+            return False
+        try:
+            self._splice = Splice(
+                self.transport.reactor, source, sink, self.left, self._spliced, self._spliceEnded
+            )
+        except OSError:
+            os.close(source)
+            return False
+        self._paused = True
+        self.transport.pauseProducing()
+        return True
+
+    def _spliced(self, size: int) -> None:
+        if self._asker is not None:
+            self._asker.spliced(size)
+
+    def _spliceEnded(self, left: int, sinkFailed: bool) -> None:
+        self._splice = None
+        self._reader.skip(self.left - left)
+        asker = self._asker
+        if asker is None:
+            return
+        if sinkFailed:
+            asker.sinkLost()
+        elif left:
+            # The transport will find out what has become of the upstream.
+            self.resume()
+        else:
+            self._ended(asker)
+
     def pause(self) -> None:
         """Read no more, until C{resume}: the client does not keep up."""
         self._paused = True
@@ -342,7 +396,7 @@ class ProxyClient(Stateful, Protocol):
 
     def resume(self) -> None:
         """Read on."""
-        if self._paused:
+        if self._paused and self._splice is None:
             self._paused = False
             self.transport.resumeProducing()
 
@@ -365,7 +419,12 @@ class ProxyClient(Stateful, Protocol):
         self._asker = None
         self._buffer = None
         left = self._reader.left
-        if self.state is REPLYING and self._requestEnded and (left is None or left <= MAX_DISCARD):
+        if (
+            self.state is REPLYING
+            and self._requestEnded
+            and self._splice is None
+            and (left is None or left <= MAX_DISCARD)
+        ):
             self._discardLeft = MAX_DISCARD
             self._move("discard")
             self._keeper.discarding(self)
@@ -384,6 +443,9 @@ class ProxyClient(Stateful, Protocol):
             return
         self._asker = None
         self._move("close")
+        if self._splice is not None:
+            self._splice.stop()
+            self._splice = None
         self.transport.unregisterProducer()
         if orderly:
             self.transport.loseConnection()

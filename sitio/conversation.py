@@ -15,13 +15,14 @@ from attrs import define, field
 from twisted.internet.task import Clock
 
 from sitio.errors import SitioError
-from sitio.exchange import Exchange, Sidecar
+from sitio.exchange import Exchange
 from sitio.making import named
 from sitio.memory import CLIENT_ADDRESS, MemoryEndpoint, Peer
 from sitio.policy import Chain
 from sitio.pool import UpstreamPool
 from sitio.server import ProxyServerFactory
 from sitio.settings import Settings
+from sitio.sidecar import Sidecar
 from sitio.sweep import Sweep
 
 

@@ -17,13 +17,10 @@ It knows messages, not bytes: how they are framed is each half's own affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from typing import Any, Protocol as Typing
 
-from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -39,8 +36,8 @@ from sitio.errors import (
 )
 from sitio.interfaces import IExchange
 from sitio.message import BodyFilter, Request, Response, Retry
-from sitio.policy import Chain
-from sitio.settings import Settings
+from sitio.sidecar import Sidecar
+from sitio.splice import WORTHWHILE
 from sitio.sweep import NEVER
 
 DECIDING = "deciding whether to let the request in"  # step 3
@@ -70,55 +67,6 @@ _SECRET = ("authorization", "cookie", "proxy-authorization")
 #: time would hold its client, and an ailing upstream, for ever.
 MAX_ATTEMPTS = 10
 
-#: Seconds between two log lines on failing exchanges.
-FAILURE_INTERVAL = 10.0
-
-
-@define(eq=False)
-class Sidecar:
-    """
-    What all exchanges of one sidecar share.
-
-    @ivar chain: the policies; put another here to swap them while traffic flows.
-    @ivar pool: the L{UpstreamPool<sitio.pool.UpstreamPool>}.
-    @ivar host: what an upstream is told as Host when an HTTP/1.0 client names none.
-    @ivar tooLong: how many replies a policy wanted whole that were longer than
-        the buffer limit, and passed unchanged.
-    @ivar via: the pseudonym in the Via fields that are added, or L{None} for none.
-    """
-
-    clock: IReactorTime
-    pool: Any
-    chain: Chain
-    settings: Settings = field(factory=Settings)
-    host: bytes = b"localhost"
-    via: bytes | None = None
-    log: Logger = field(factory=lambda: Logger(namespace="sitio"))
-    tooLong: int = field(default=0, init=False)
-    #: The clock's.
-    seconds: Callable[[], float] = field(init=False)
-    _loggedAt: float = field(default=float("-inf"), init=False)
-    _unlogged: int = field(default=0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.seconds = self.clock.seconds
-
-    def failed(self, error: SitioError) -> None:
-        """Say that exchanges fail: at once, then not more than every ten seconds."""
-        now = self.seconds()
-        if now - self._loggedAt < FAILURE_INTERVAL:
-            self._unlogged += 1
-            return
-        self.log.warn(
-            "An exchange failed: {error} ({unlogged} more failures since the last report)",
-            error=error,
-            side=error.side.value,
-            status=error.status,
-            unlogged=self._unlogged,
-        )
-        self._loggedAt = now
-        self._unlogged = 0
-
 
 class Front(Typing):
     """What an exchange needs of the server half."""
@@ -138,6 +86,9 @@ class Front(Typing):
 
     def replyBody(self, data: bytes) -> None:
         """Send more of the body."""
+
+    def sink(self) -> int | None:
+        """A descriptor for the rest of the body, or L{None} where it has to come here."""
 
     def endReply(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The body was all."""
@@ -705,6 +656,25 @@ class Exchange:
                 self.bytesOut += len(data)
                 self._front.replyBody(data)
             self._moved()
+            client = self._client
+            if client is not None and not self._filters and client.left >= WORTHWHILE:
+                self._splice(client)
+
+    def _splice(self, client: Any) -> None:
+        """Nobody looks at what is still to come: it needn't come by here."""
+        sink = self._front.sink()
+        if sink is not None and not client.splice(sink):
+            os.close(sink)
+
+    def spliced(self, size: int) -> None:
+        """So much of the body has gone to the client."""
+        self.bytesOut += size
+        self._moved()
+
+    def sinkLost(self) -> None:
+        """The client's connection has failed, as the kernel noticed first."""
+        self._front.abort()
+        self.clientGone()
 
     def replyEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The reply's body has come to its end, and its connection is let go of."""

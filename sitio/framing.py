@@ -111,6 +111,12 @@ class Reader:
                 self.octets = bytearray(self.octets)
             self.octets += data
 
+    def skip(self, size: int) -> None:
+        """So many octets of a body of known length have gone another way."""
+        self._left -= size
+        if not self._left:
+            self.state = ENDED
+
     def takeRest(self) -> bytes:
         """Everything that is held: the first bytes of a tunnel."""
         rest, self.octets = bytes(self.octets), b""

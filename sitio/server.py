@@ -33,9 +33,11 @@ from zope.interface import implementer
 
 from sitio import framing, wire
 from sitio.errors import BadMessage, RequestTimeout, SitioError
-from sitio.exchange import Exchange, Sidecar
+from sitio.exchange import Exchange
 from sitio.message import Headers, Request, Response
 from sitio.settings import DRAIN_IDLE, LINGER
+from sitio.sidecar import Sidecar
+from sitio.splice import descriptorOf
 from sitio.states import Stateful
 from sitio.sweep import NEVER, Sweep
 
@@ -351,6 +353,15 @@ class ProxyServer(Stateful, Protocol):
         """Send more of the body."""
         if not self._bodiless:
             self.transport.write(wire.chunk(data) if self._chunked else data)
+
+    def sink(self) -> int | None:
+        """
+        A descriptor for the rest of a body of known length, to be closed by whoever
+        asked; L{None} where it has to come by L{replyBody}.
+        """
+        if self._chunked or self._bodiless or self._backlogged:
+            return None
+        return descriptorOf(self.transport, written=True)
 
     def endReply(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
         """The body was all."""

@@ -29,7 +29,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
-from sitio.exchange import Sidecar
 from sitio.figures import ISnapshots, PolicyFigures, SidecarSnapshot
 from sitio.making import loadPolicies, makers, named
 from sitio.policy import Chain
@@ -37,6 +36,7 @@ from sitio.pool import UpstreamPool
 from sitio.server import ProxyServerFactory
 from sitio.settings import Settings
 from sitio.sharing import SharedPort, whyNoPort
+from sitio.sidecar import Sidecar
 from sitio.stats import Stats
 from sitio.sweep import Sweep
 from sitio.workers import Workers, numberOf

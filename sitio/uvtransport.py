@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import os
 import socket
 import struct
 from asyncio import BaseProtocol
@@ -521,6 +522,15 @@ class Connection:
     def isWriting(self) -> bool:
         """Whether something waits to leave."""
         return self._uv.get_write_buffer_size() > 0
+
+    def duplicate(self) -> int | None:
+        """
+        Another descriptor of this connection's socket, to move octets past it; the
+        caller closes it.  L{None} where that can't be: with TLS, or at the end.
+        """
+        if self.TLS or not self.connected or self.disconnecting:
+            return None
+        return os.dup(self.fileno())
 
     # As descriptors of Twisted's call them.
     stopReading = pauseProducing

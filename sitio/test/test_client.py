@@ -42,6 +42,12 @@ class Heard:
     def bufferGrew(self) -> None:
         self.said.append(("grew",))
 
+    def spliced(self, size: int) -> None:
+        self.said.append(("spliced", size))
+
+    def sinkLost(self) -> None:
+        self.said.append(("sink lost",))
+
     def bufferEnded(self, body: bytes | None) -> None:
         self.said.append(("buffered", body))
 
