@@ -268,7 +268,13 @@ class LoopbackTestCase(TestCase):
 
     timeout = 4 * LIMIT
 
-    def spawn(self, *command: str, cwd: str | None = None, **environ: str) -> Process:
+    def spawn(
+        self,
+        *command: str,
+        cwd: str | None = None,
+        childFDs: dict[int, int | str] | None = None,
+        **environ: str,
+    ) -> Process:
         """Start a process, that ends with the test at the latest."""
         process = Process()
         house = str(Path(sitio.__file__).parent.parent)
@@ -277,7 +283,8 @@ class LoopbackTestCase(TestCase):
         }
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (house, env.get("PYTHONPATH"))))
         env["PYTHONUNBUFFERED"] = "1"
-        reactor.spawnProcess(process, command[0], command, env={**env, **environ}, path=cwd)
+        env.update(environ)
+        reactor.spawnProcess(process, command[0], command, env=env, path=cwd, childFDs=childFDs)
         self.addCleanup(self._reap, process)
         return process
 
