@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from bench import chart, micro, report
 from bench.processes import Unusable
-from bench.proxies import HERE, PROXIES
+from bench.proxies import HERE
 from bench.runner import Run, measure
 from bench.scenarios import SCENARIOS
 
@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
         description="Measures sitio beside other proxies.  A whole run writes RESULTS.md,"
         " results.json and chart.svg into bench/; a part of one prints its report.",
     )
-    names = [each.name for each in PROXIES]
+    names = list(dict.fromkeys(proxy.name for each in SCENARIOS for proxy in each.cast()))
     parser.add_argument(
         "--rounds", type=_upTo(MAX_ROUNDS), default=5, metavar="N", help="default 5"
     )

@@ -20,7 +20,7 @@ GAP = 44
 
 #: A bar so many times as long as the second longest is cut to that other multiple of
 #: it, so that the rest can be told apart.
-OUTLIER = 3.0
+OUTLIER = 2.2
 CUT = 1.6
 
 # Colours stand in the rules, each twice: variables are painted black by some viewers.
@@ -67,9 +67,9 @@ class Panel:
 
 
 PANELS = (
-    Panel("get-1k", "1 KB GET, bare head"),
-    Panel("browser", "1 KB GET, a browser's head"),
-    Panel("replaced", "404 replaced by the proxy's page"),
+    Panel("get-1k", "1 KB GET, bare head, for each"),
+    Panel("browser", "1 KB GET, a browser's head, for each"),
+    Panel("replaced", "404 replaced by the proxy's page, for each"),
     Panel("get-100m", "100 MB GET, for each GB", "cpuPerGB", "s"),
 )
 
@@ -121,8 +121,8 @@ def draw(run: Run) -> str:
     total = TOP + lines * height + 10
     about = run.about
     note = (
-        "For each request, the proxy's processes and the kernel together; medians of"
-        f" {about['rounds']} rounds; {about['processor']}; {str(about['date'])[:10]}"
+        "One core, the proxy's processes and the kernel together; rounds:"
+        f" {about['rounds']}; {about['processor']}; {str(about['date'])[:10]}"
     )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" width="{WIDTH}"'

@@ -213,7 +213,8 @@ def about(run: Run) -> list[str]:
     """The machine, the versions, the settings."""
     told = run.about
     lines = [
-        f"{told['date']}, commit {told['commit']}; {told['rounds']} rounds of {told['seconds']} s.",
+        f"{told['date']}, commit {told['commit']}; {told['rounds']} x {told['seconds']} s for each"
+        " figure.",
         "",
         f"Machine: {told['processor']}, {told['cores']} cores, {told['memory']},"
         f" {told['kernel']}, {'virtual' if told['virtual'] == 'yes' else 'real'}."

@@ -6,7 +6,8 @@ A scenario measures one proxy at a time.  C{measure} gives a dict of figures:
   - C{cpu}: CPU time for each request, in microseconds; C{cpuPerGB}: seconds;
   - C{rate}: requests per second; C{p50} and C{p99}: latency in microseconds;
   - C{busy}: the proxy's share of its cores, 1 for all of the time, C{others} that
-    of whatever else ran there, C{largest} that of its busiest process in its CPU time;
+    of whatever else ran there, unless the load did;
+  - C{largest}: the share of its busiest process in its CPU time;
   - C{bad}: replies with a status that isn't the scenario's, and broken ones;
   - C{start}: seconds to the first reply; C{resident}: memory after the start, in
     bytes; C{idle}: bytes for each idle connection.
@@ -110,17 +111,19 @@ class Loaded(Scenario):
         core = coreSeconds(actor.cores) - core
         actor.checkAlive()
         cpu = sum(used)
-        return {
+        figures = {
             "cpu": cpu / max(1, told["requests"]) * 1e6,
             "cpuPerGB": cpu / max(1, told["bytes"]) * 1e9,
             "rate": told["requests"] / told["seconds"],
             "p50": told["p50"],
             "p99": told["p99"],
             "busy": cpu / wall,
-            "others": max(0.0, core - cpu) / wall,
             "largest": max(used) / cpu,
             "bad": told["bad"],
         }
+        if not set(actor.cores) & set(stage.cores.load):
+            figures["others"] = max(0.0, core - cpu) / wall
+        return figures
 
 
 @frozen

@@ -346,7 +346,8 @@ class ChartTests(SynchronousTestCase):
     def test_inWords(self) -> None:
         """Who can't see the picture is told what it shows."""
         self.assertIn(
-            "bare head: sitio 20 µs, Envoy 40 µs.", chart.draw(made(sitio=[20], envoy=[40]))
+            "bare head, for each: sitio 20 µs, Envoy 40 µs.",
+            chart.draw(made(sitio=[20], envoy=[40])),
         )
 
 
