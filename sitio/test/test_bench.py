@@ -108,9 +108,9 @@ class RunTests(ToolsTestCase):
 class RefusalTests(LoopbackTestCase):
     """What can't be done is said in one sentence."""
 
-    async def refused(self, *arguments: str, **environ: str) -> str:
+    async def refused(self, *arguments: str) -> str:
         """The last line of a benchmark that does not begin."""
-        process = self.spawn(*COMMAND, *arguments, cwd=str(ROOT), **environ)
+        process = self.spawn(*COMMAND, *arguments, cwd=str(ROOT))
         self.assertNotEqual(await process.finish(), 0)
         self.assertNotIn("Traceback", process.said())
         return process.said().splitlines()[-1]
