@@ -84,6 +84,8 @@ class _Message:
 
     @headers.setter
     def headers(self, headers: Headers) -> None:
+        if not isinstance(headers, Headers):
+            raise TypeError(f"headers of a message are Headers, not {type(headers).__name__}")
         self._headers = headers
 
     @property
@@ -149,7 +151,7 @@ class Request(_Message):
     ) -> None:
         self.line = RequestLine(method, target)
         self._lines = None
-        self._headers = Headers() if headers is None else headers
+        self.headers = Headers() if headers is None else headers
         self.version = version
         self.body = body
         self.length = length

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sitio.errors import PolicyFailed, asReply
-from sitio.fields import Headers, Lines
+from sitio.fields import Headers
 from sitio.interfaces import (
     IExchangeObserver,
     IRequestPolicy,
@@ -75,19 +75,17 @@ def _sendable(response: Response, streams: bool = False) -> Response:
 
     @param streams: whether its body may be yet to come.
     """
-    if not isinstance(response.headers, Headers):
-        raise TypeError(f"its headers are no Headers: {response.headers!r}")
     if not isinstance(response.body, bytes) and not (streams and response.body is None):
         raise TypeError(f"its body is no bytes: {type(response.body).__name__}")
     if not (isinstance(response.status, int) and 200 <= response.status <= 999):
         raise ValueError(f"its status is {response.status!r}: 200 to 999 can be sent")
+    if not isinstance(response.reason, str):
+        raise TypeError(f"its reason is no text: {type(response.reason).__name__}")
     return response
 
 
 def _checkRequest(request: Request) -> None:
-    """Raise if it can't be sent as a policy left it; method and target see to themselves."""
-    if not isinstance(request.headers, Headers):
-        raise TypeError(f"the request's headers are no Headers: {request.headers!r}")
+    """Raise if it can't be sent as a policy left it; all but its body sees to itself."""
     if not (request.body is None or isinstance(request.body, bytes)):
         raise TypeError(f"the request's body is no bytes: {type(request.body).__name__}")
 
@@ -113,7 +111,7 @@ def _copied(response: Response) -> Response:
 class _Before:
     """A response as it was before a policy saw it, to undo what one did until it failed."""
 
-    __slots__ = ("_body", "_filters", "_headers", "_lines", "_reason", "_status")
+    __slots__ = ("_body", "_filters", "_headers", "_reason", "_status")
 
     def __init__(self, response: Response) -> None:
         self._status = response.status
@@ -121,14 +119,14 @@ class _Before:
         self._body = response.body
         self._filters = response.filters and list(response.filters)
         # Lines never change; only what may have been changed needs a copy.
-        self._lines = response.lines
-        self._headers = None if self._lines is not None else response.headers.copy()
+        lines = response.lines
+        self._headers = response.headers.copy() if lines is None else Headers.fromLines(lines)
 
     def restore(self, response: Response) -> None:
         """Make it again what it was."""
         response.status = self._status
         response.reason = self._reason
-        response.headers = self._headers or Headers.fromLines(cast(Lines, self._lines))
+        response.headers = self._headers
         response.body = self._body
         response.filters = self._filters
 

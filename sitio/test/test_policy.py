@@ -389,6 +389,7 @@ class FailureTests(SynchronousTestCase):
 
         for attribute, value in (
             ("headers", {"X-A": "1"}),
+            ("headers", None),
             ("body", "text"),
             ("target", "/a b"),
             ("method", "GET /"),
@@ -468,6 +469,17 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual(outcome.text, "as it was")
             self.assertEqual(list(outcome.headers), [("Content-Type", TEXT)])
 
+    def test_undoneWithoutFields(self) -> None:
+        """A reply without a field is made again what it was like any other."""
+        for first in (
+            onReply(200)(lambda exchange, response: Response(404, body=b"bare")),
+            onReply(200)(lambda exchange, response: response.headers.fields.clear()),
+        ):
+            policies = [first, onReply()(lambda exchange, response: trouble())]
+            outcome = runPolicy(policies, request(), reply(200, body=b"bare"), contained=True)
+            self.assertEqual((list(outcome.headers), outcome.body), ([], b"bare"))
+            self.assertEqual([type(each) for each in outcome.errors], [Trouble])
+
     def test_spoiled(self) -> None:
         """A reply that it leaves in a state that can't be sent is undone as well."""
 
@@ -480,14 +492,17 @@ class FailureTests(SynchronousTestCase):
             ("status", 42),
             ("status", "200"),
             ("status", 200.5),
+            ("reason", None),
             ("headers", {"X-A": "1"}),
+            ("headers", None),
             ("body", "text"),
         ):
-            outcome = runPolicy(
-                spoil(attribute, value), request(), reply(200, text="as it was"), contained=True
-            )
-            self.assertEqual((outcome.status, outcome.text), (200, "as it was"), attribute)
-            self.assertEqual(len(outcome.errors), 1)
+            for mishap, status in ((reply(200, text="as it was"), 200), (reset(), 502)):
+                outcome = runPolicy(spoil(attribute, value), request(), mishap, contained=True)
+                self.assertEqual(outcome.status, status, attribute)
+                self.assertTrue(outcome.text.startswith(("as it was", "502 ")), outcome.text)
+                self.assertEqual(next(iter(outcome.headers)), ("Content-Type", TEXT))
+                self.assertEqual(len(outcome.errors), 1)
 
     def test_observer(self) -> None:
         """An observer that fails keeps neither the client nor the next observer from anything."""
