@@ -22,8 +22,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -60,32 +61,65 @@ class _Ports:
         return self.listenTCP(port, wrapped, backlog, interface)
 
 
+def _bound(address: Any, family: int, dealt: bool = False) -> socket.socket:
+    skt = socket.socket(family, socket.SOCK_STREAM)
+    skt.setblocking(False)
+    skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if dealt:
+        skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    skt.bind(address)
+    return skt
+
+
 class _Opening(_Ports):
-    """The parent's, on which ports are opened and nobody is accepted."""
+    """
+    The parent's, on which a port is opened and nobody is accepted; so who listens
+    there gets no port.
 
-    def __init__(self, reactor: Any) -> None:
+    @ivar sockets: what listens.
+    @ivar port: Twisted's port, where it has opened one.
+    """
+
+    def __init__(self, reactor: Any, count: int) -> None:
         _Ports.__init__(self, reactor)
-        self.ports: list[Any] = []
-        self.dealt = False
+        self.sockets: list[socket.socket] = []
+        self.port: Any = None
+        # Other systems have the option, and give all clients to the last socket.
+        self._count = count if sys.platform == "linux" else 1
 
-    def listenTCP(self, *arguments: Any, **options: Any) -> Any:
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> None:
         """See C{IReactorTCP}."""
-        self.dealt = sys.platform == "linux"
-        return self._opened(self._reactor.listenTCP(*arguments, **options))
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+        try:
+            [(*_, address), *_] = socket.getaddrinfo(
+                interface or None, port, family, kind, 0, flags
+            )
+            sockets = [_bound(address, family)]
+            if self._count > 1:
+                # That it could be bound alone shows that nobody else is there: sockets
+                # that are to be dealt to would be let in beside those of another sitio.
+                address = sockets.pop().getsockname()
+                sockets = [_bound(address, family, dealt=True) for _ in range(self._count)]
+            for each in sockets:
+                each.listen(backlog)
+        except OSError as error:
+            raise CannotListenError(interface, port, error) from error
+        self.sockets += sockets
 
-    def listenUNIX(self, *arguments: Any, **options: Any) -> Any:
+    def listenUNIX(self, *arguments: Any, **options: Any) -> None:
         """See C{IReactorUNIX}."""
-        return self._opened(self._reactor.listenUNIX(*arguments, **options))
+        self._opened(self._reactor.listenUNIX(*arguments, **options))
 
-    def adoptStreamPort(self, *arguments: Any, **options: Any) -> Any:
+    def adoptStreamPort(self, *arguments: Any, **options: Any) -> None:
         """See C{IReactorSocket}."""
-        return self._opened(self._reactor.adoptStreamPort(*arguments, **options))
+        self._opened(self._reactor.adoptStreamPort(*arguments, **options))
 
-    def _opened(self, port: Any) -> Any:
+    def _opened(self, port: Any) -> None:
         # It has begun to read, but no turn of the loop has come in which it would.
         port.stopReading()
-        self.ports.append(port)
-        return port
+        self.port = port
+        self.sockets.append(port.socket)
 
 
 class _Nobody(Factory):
@@ -104,16 +138,17 @@ class SharedPort:
 
     As the parent holds all its sockets, whoever waits to be accepted is not lost
     with a worker.
-
-    @ivar sockets: those that listen, in the order of the workers; or a single one.
     """
 
     def __init__(self, reactor: Any, description: str, count: int) -> None:
-        self.sockets: list[socket.socket] = []
-        self._count = count
         self._description = description
-        self._opening = _Opening(reactor)
+        self._opening = _Opening(reactor, count)
         self._endpoint = serverFromString(self._opening, description)
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Those that listen, in the order of the workers; or a single one."""
+        return self._opening.sockets
 
     def open(self) -> None:
         """Bind it; raises L{CannotStart}."""
@@ -123,45 +158,19 @@ class SharedPort:
         self._endpoint.listen(_Nobody()).addErrback(failures.append)
         if failures:
             raise CannotStart(f"sitio: {whyNoPort(failures[0].value)}")
-        if len(self._opening.ports) != 1:
+        if not self.sockets:
             raise CannotStart(
                 f"sitio: --port {self._description!r} can't be shared by several processes;"
                 " --workers 1 can use it"
             )
-        [port] = self._opening.ports
-        self.sockets = [port.socket]
-        if self._opening.dealt:
-            try:
-                self.sockets = _deal(port.socket, self._count, port.backlog)
-            except OSError as error:
-                raise CannotStart(f"sitio: {whyNoPort(error)}") from error
 
     def close(self) -> Deferred[Any]:
         """Listen no more; the workers' copies of the sockets are not touched."""
-        for each in self.sockets:
+        while self.sockets:
             # Twisted would shut it down, and with it every copy, before it closes it.
-            each.close()
-        ports, self._opening.ports = self._opening.ports, []
-        return gatherResults([maybeDeferred(each.stopListening) for each in ports])
-
-
-def _deal(alone: socket.socket, count: int, backlog: int) -> list[socket.socket]:
-    """So many sockets in place of one, at the same address."""
-    address = alone.getsockname()
-    # That it could be bound alone shows that nobody else is there: sockets that want
-    # to share would have been let in beside those of another sitio.
-    alone.close()
-    sockets = []
-    for _ in range(count):
-        each = socket.socket(alone.family, socket.SOCK_STREAM)
-        each.setblocking(False)
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        each.bind(address)
-        sockets.append(each)
-    for each in sockets:
-        each.listen(backlog)
-    return sockets
+            self.sockets.pop().close()
+        port, self._opening.port = self._opening.port, None
+        return maybeDeferred(port.stopListening) if port is not None else succeed(None)
 
 
 class _InheritedUNIX:

@@ -100,7 +100,9 @@ def numberOf(text: str) -> int:
 class SharedPort(Protocol):
     """A port that workers listen on: see L{sitio.sharing}."""
 
-    sockets: list[socket.socket]
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Those that listen, in the order of the workers; or a single one."""
 
     def open(self) -> None:
         """Bind it; raises L{CannotStart}."""

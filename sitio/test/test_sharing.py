@@ -9,12 +9,14 @@ import os
 import socket
 import stat
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
+    TCP6ClientEndpoint,
     clientFromString,
     serverFromString,
 )
@@ -195,6 +197,20 @@ class SharedPortTests(SharingTestCase):
         why = self.assertRaises(CannotStart, shared.open)
         self.assertEqual(str(why), f"sitio: can't listen on port {port}: Address already in use")
 
+    def test_noAddress(self) -> None:
+        """An address that is not this machine's is an error like any other."""
+        why = self.assertRaises(
+            CannotStart, SharedPort(reactor, "tcp:8080:interface=192.0.2.1", 2).open
+        )
+        self.assertEqual(
+            str(why), "sitio: can't listen on port 8080: Cannot assign requested address"
+        )
+
+    def test_elsewhere(self) -> None:
+        """Where the kernel does not deal clients out, all share one socket."""
+        self.patch(sys, "platform", "darwin")
+        self.assertEqual(len(self.shared(LOOPBACK).sockets), 1)
+
     def test_cannotBeShared(self) -> None:
         """A description that opens no port, or none at once, is refused by name."""
 
@@ -230,6 +246,19 @@ class DescriptionTests(SharingTestCase):
         ports.listenFor([1])
         trust = f"trustRoots={certificate.parent}"
         client = await self.client(f"tls:localhost:{self.portOf(shared)}:{trust}")
+        await self.carries(client, upstream)
+
+    async def test_tcp6(self) -> None:
+        """IPv6 is dealt out like IPv4."""
+        description = "tcp6:0:interface=\\:\\:1"
+        shared = self.shared(description)
+        self.assertEqual(len(shared.sockets), 2)
+        upstream = Upstream()
+        for own in range(2):
+            await self.listening(shared, description, upstream, own)
+        endpoint = TCP6ClientEndpoint(reactor, "::1", self.portOf(shared))
+        client: Any = await endpoint.connect(Factory.forProtocol(Client))
+        self.addCleanup(self._close, client)
         await self.carries(client, upstream)
 
     async def test_haproxy(self) -> None:
