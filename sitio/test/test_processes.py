@@ -267,12 +267,17 @@ class FailedStartTests(WorkersTestCase):
         said = await self.refused("--policy", self.onlyHere(), twistd=())
         self.assertIn("sitio: --policy ", said)
 
-    async def test_interpreter(self) -> None:
-        """If a worker's interpreter can't find sitio, that is said."""
+    async def test_neverBegins(self) -> None:
+        """Of one that does not get as far as to say why, the last line is shown."""
         folder = self.folder()
-        (folder / "elsewhere.py").write_text(f"import sys\nsys.path[:] = ['/nonexistent']\n{WHO}")
-        said = await self.refused("--policy", f"file:{folder}/elsewhere.py")
-        self.assertIn("sitio: a worker has ended as soon as it was started: ModuleNotFound", said)
+        (folder / "sitio").mkdir()
+        (folder / "sitio" / "__init__.py").write_text("raise ImportError('not for workers')\n")
+        (folder / "first.py").write_text(f"import sys\nsys.path.insert(0, {str(folder)!r})\n{WHO}")
+        said = await self.refused("--policy", f"file:{folder}/first.py")
+        self.assertIn(
+            "sitio: a worker has ended as soon as it was started: ImportError: not for workers",
+            said,
+        )
 
 
 class RestartTests(WorkersTestCase):
