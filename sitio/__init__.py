@@ -17,6 +17,7 @@ and what they stand on:
   - C{sweep}, C{settings}: deadlines, limits and timeouts.
   - C{service}: options and wiring for C{twistd sitio}.
   - C{workers}, C{worker}, C{talk}, C{sharing}: several processes behind one port.
+  - C{process}, C{uvreactor}, C{uvtransport}: the reactor of a process that is all sitio's.
   - C{testing}: runs a policy without a socket.
   - C{policies}, C{demo}: the policies that come with sitio, the photo site.
 

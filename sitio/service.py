@@ -33,6 +33,7 @@ from sitio.figures import ISnapshots, PolicyFigures, SidecarSnapshot
 from sitio.making import loadPolicies, makers, named
 from sitio.policy import Chain
 from sitio.pool import UpstreamPool
+from sitio.process import installReactor, spareCollector
 from sitio.server import ProxyServerFactory
 from sitio.settings import Settings
 from sitio.sharing import SharedPort, whyNoPort
@@ -43,8 +44,6 @@ from sitio.workers import Workers, numberOf
 
 DEFAULT_PORT = "8080"
 
-_log = Logger(namespace="sitio")
-
 #: Clients that may wait to be accepted.  Twisted's own 50 are soon full when many
 #: come at a time, and whoever finds no place tries again after a whole second.
 BACKLOG = 1024
@@ -52,22 +51,6 @@ BACKLOG = 1024
 
 def _fail(sentence: str) -> NoReturn:
     raise CannotStart(f"sitio: {sentence}")
-
-
-def _installReactor() -> None:
-    """Install the reactor on uvloop, unless there is one: of the operator's, by --reactor."""
-    if "twisted.internet.reactor" in sys.modules:
-        return
-    try:
-        from sitio.uvreactor import install
-    except ImportError as error:
-        _log.warn(
-            "sitio runs on Twisted's default reactor, and takes more CPU, as the one on uvloop"
-            " can't be imported: {error}; pip install uvloop",
-            error=error,
-        )
-    else:
-        install()
 
 
 def _portNumber(name: str, text: str) -> int:
@@ -146,7 +129,7 @@ class Options(usage.Options):
         import it, and settle which one it is.
         """
         if self.parent is not None:
-            _installReactor()
+            installReactor()
         self["arguments"] = list(sys.argv[1:] if options is None else options)
         try:
             usage.Options.parseOptions(self, options)
@@ -227,7 +210,7 @@ class SidecarService(MultiService):
     @ivar port: the L{IListeningPort}, while it listens.
     """
 
-    log = _log
+    log = Logger(namespace="sitio")
 
     def __init__(
         self,
@@ -396,6 +379,7 @@ def makeService(options: Options) -> SidecarService | Workers:
     from twisted.internet import reactor
 
     sidecar = assemble(reactor, options)
+    reactor.callWhenRunning(spareCollector)
     # With several workers it has only shown that it can be made.
     return sidecar if options["workers"] == 1 else supervise(reactor, options)
 

@@ -24,6 +24,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
+from sitio.process import spareCollector
 from sitio.service import Options, SidecarService, assemble
 from sitio.sharing import Inheriting
 from sitio.talk import ANSWER, Adopted, Talk, asRecord, framed
@@ -130,6 +131,7 @@ def prepare(duty: dict[str, Any], talk: socket.socket) -> Any:
     reactor.adoptStreamConnection(talk.fileno(), talk.family, Adopted(worker.talk))
     talk.close()
     worker.begin()
+    reactor.callWhenRunning(spareCollector)
     return reactor
 
 

@@ -9,10 +9,7 @@ import contextlib
 import io
 import json
 import os
-import sys
-from types import ModuleType
 from typing import Any, cast
-from unittest.mock import patch
 
 import attrs
 from attrs import define, field
@@ -27,8 +24,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
-from twisted.python import usage
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
@@ -181,63 +177,6 @@ class OptionsTests(SynchronousTestCase):
             end = self.assertRaises(SystemExit, parsed, argument)
         self.assertEqual(end.code, 0)
         return out.getvalue()
-
-
-class InstallTests(SynchronousTestCase):
-    """Which reactor C{twistd sitio} installs, when it reads its options."""
-
-    REACTOR = "twisted.internet.reactor"
-
-    def setUp(self) -> None:
-        self.installed: list[str] = []
-        uv = ModuleType("sitio.uvreactor")
-        vars(uv).update(install=lambda: self.installed.append("uv"))
-        modules = patch.dict(sys.modules, {"sitio.uvreactor": uv})
-        modules.start()
-        self.addCleanup(modules.stop)
-        sys.modules.pop(self.REACTOR, None)
-
-    def parse(self, options: Options) -> None:
-        """Have options read as C{twistd} has them read."""
-        options.parent = usage.Options()
-        options.parseOptions([])
-
-    def test_none(self) -> None:
-        """Where there is none, it is the one on uvloop."""
-        self.parse(Options({}))
-        self.assertEqual(self.installed, ["uv"])
-
-    def test_beforePolicies(self) -> None:
-        """It is there before the first policy, which may import it."""
-        path = FilePath(self.mktemp() + ".py")
-        path.setContent(b"1 / 0")
-        options = Options({})
-        options.parent = usage.Options()
-        self.assertRaises(CannotStart, options.parseOptions, ["--policy", f"file:{path.path}"])
-        self.assertEqual(self.installed, ["uv"])
-
-    def test_installed(self) -> None:
-        """One that is there stays, as the operator may have named it."""
-        sys.modules[self.REACTOR] = ModuleType(self.REACTOR)
-        self.parse(Options({}))
-        self.assertEqual(self.installed, [])
-
-    def test_embedded(self) -> None:
-        """A program that reads options of sitio's without C{twistd} is left alone."""
-        Options({}).parseOptions([])
-        self.assertEqual(self.installed, [])
-
-    def test_without(self) -> None:
-        """Where uvloop can't be imported, a line says so, and Twisted's default will do."""
-        sys.modules["sitio.uvreactor"] = cast(Any, None)
-        events: list[LogEvent] = []
-        observer = cast(ILogObserver, events.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-        self.parse(Options({}))
-        [said] = [formatEvent(each) for each in events]
-        self.assertIn("sitio runs on Twisted's default reactor", said)
-        self.assertNotIn(self.REACTOR, sys.modules)
 
 
 class BadOptionsTests(SynchronousTestCase):

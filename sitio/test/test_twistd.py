@@ -14,6 +14,7 @@ from pathlib import Path
 
 from twisted.internet.error import ConnectError
 
+from sitio.process import YOUNG
 from sitio.test.loopback import (
     LISTENS,
     LOCALHOST,
@@ -148,6 +149,22 @@ class RunTests(LoopbackTestCase):
         await self.until(lambda: not pidFile.exists())
         await self.until(lambda: "Server Shut Down" in log.read_text())
         self.assertNotIn("Traceback", log.read_text())
+
+    async def test_collector(self) -> None:
+        """The garbage collector does not look at what was there when it had started."""
+        path = Path(self.mktemp() + ".py").absolute()
+        path.write_text(
+            "import gc\n"
+            "from sitio import Response, onRequest\n"
+            "@onRequest\n"
+            "def frozen(exchange):\n"
+            "    return Response(200, text=f'{gc.get_freeze_count()} {gc.get_threshold()[0]}')\n"
+        )
+        _, port = await self.sitio(NOWHERE, "--policy", f"file:{path}")
+        client = await self.connect(port, REQUEST)
+        found = await client.got.saw(rb"\r\n\r\n([0-9]+) ([0-9]+)$")
+        self.assertGreater(int(found[1]), 10_000)
+        self.assertEqual(int(found[2]), YOUNG)
 
     async def test_demo(self) -> None:
         """With no upstream there is a photo site to see."""
