@@ -404,9 +404,13 @@ class Exchange:
         if ended:
             self._client = None
         if self._chain.interested[status]:
-            self._judge(response, body, ended)
-        else:
-            self._send(response, body, ended)
+            if ended and len(body) <= self._sidecar.settings.bufferLimit:
+                response.body = body
+            wanting = self._chain.wanting(self, response)
+            if wanting is not None:
+                self._judge(response, body, ended, wanting)
+                return
+        self._send(response, body, ended)
 
     def upstreamFailed(self, error: SitioError) -> None:
         """No reply, or no more of it, will come from this connection."""
@@ -439,21 +443,20 @@ class Exchange:
         response = asReply(error)
         self.upstreamStatus = response.status
         body = response.body or b""
-        if self._chain.interested[response.status]:
-            self._judge(response, body, True)
+        wanting = self._chain.wanting(self, response)
+        if wanting is not None:
+            self._judge(response, body, True, wanting)
         else:
             self._send(response, body, True)
 
     # --- Step 7: what policies make of it
 
-    def _judge(self, response: Response, body: bytes, ended: bool) -> None:
+    def _judge(self, response: Response, body: bytes, ended: bool, wanting: Any) -> None:
         self.state = JUDGING
-        if ended and len(body) <= self._sidecar.settings.bufferLimit:
-            response.body = body
         self._held = [body]
         self._heldEnd = _NONE if ended else None
         self._heldFailure = None
-        result = self._chain.responseReceived(self, response)
+        result = self._chain.responseReceived(self, response, wanting)
         if result is response:
             self._passed(response)
         elif isinstance(result, Deferred):

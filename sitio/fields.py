@@ -57,24 +57,17 @@ class Lines:
 
     @ivar octets: the lines, C{name: value} and its end each.
     @ivar length: what their one Content-Length announces, if there is one.
+    @ivar fields: name and value of each; not to be changed.
     """
 
-    __slots__ = ("_fields", "length", "octets")
+    __slots__ = ("fields", "length", "octets")
 
-    def __init__(self, octets: bytes, length: int | None = None) -> None:
+    def __init__(
+        self, octets: bytes, length: int | None, fields: list[tuple[bytes, bytes]]
+    ) -> None:
         self.octets = octets
         self.length = length
-        self._fields: list[tuple[bytes, bytes]] | None = None
-
-    @property
-    def fields(self) -> list[tuple[bytes, bytes]]:
-        """Name and value of each; not to be changed."""
-        if self._fields is None:
-            self._fields = []
-            for line in self.octets.split(b"\r\n")[:-1]:
-                name, _, value = line.partition(b": ")
-                self._fields.append((name, value))
-        return self._fields
+        self.fields = fields
 
 
 class Headers:

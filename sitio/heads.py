@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import httptools
@@ -30,6 +29,9 @@ Fields = list[tuple[bytes, bytes]]
 #: whose clients do not make things up fills a tenth of that.
 MAX_REMEMBERED = 2048
 REMEMBERED = 1024
+
+#: How much of what came once is marked, with a number each.
+MARKED = REMEMBERED
 
 # What a line means to a reader.  All others pass unseen.
 PLAIN = ""
@@ -59,6 +61,9 @@ REQUEST_MEANINGS = {
 }
 #: Fields that a reader acts upon.
 SPECIAL = REQUEST_MEANINGS.keys() | {b"expect"}
+
+#: What a line means that goes no further.
+_STAYING = frozenset((CONNECTION, TRANSFER_ENCODING, UPGRADE, DROPPED))
 
 #: Connection options that name no field to be cut, and fields without which the
 #: message would be another one: naming those in Connection cuts nothing.
@@ -110,10 +115,11 @@ def parse(lines: bytes) -> Fields:
 
 class Memo(dict[bytes, Any]):
     """
-    What octets say, which mostly came before.
+    What octets say that came more than once, by those octets.
 
-    Bounded: a full one forgets all and begins anew, which costs less than to know
-    what was used last.
+    What comes for the first time is only marked: a request id never comes again, and
+    would push out what does.  Bounded: a full one forgets all and begins anew, which
+    costs less than to know what was used last.
     """
 
     def __init__(self, read: Callable[[bytes], Any]) -> None:
@@ -121,10 +127,16 @@ class Memo(dict[bytes, Any]):
         @param read: what octets say; what it raises is not remembered.
         """
         self._read = read
+        self._seen: set[int] = set()
 
     def __missing__(self, octets: bytes) -> Any:
         said = self._read(octets)
-        if len(octets) <= MAX_REMEMBERED:
+        mark = hash(octets)
+        if mark not in self._seen:
+            if len(self._seen) >= MARKED:
+                self._seen.clear()
+            self._seen.add(mark)
+        elif len(octets) <= MAX_REMEMBERED:
             if len(self) >= REMEMBERED:
                 self.clear()
             self[octets] = said
@@ -136,28 +148,76 @@ def tokens(value: bytes) -> list[bytes]:
     return [each.strip(b" \t") for each in value.lower().split(b",")]
 
 
-def _readField(meanings: dict[bytes, str], line: bytes) -> tuple[str, Any, bytes]:
-    """What a line means, its value as far as it means something, and how it goes on."""
-    fields = parse(line + b"\r\n")
-    if len(fields) != 1:
-        raise BadMessage("a field that can't be read")
-    name, value = fields[0]
-    goesOn = b"%b: %b\r\n" % (name, value)
-    meaning = meanings.get(name.lower(), PLAIN)
-    value = value.strip(b" \t")
-    if meaning is CONTENT_LENGTH:
-        if not _length(value):
-            raise BadMessage("a Content-Length that is no number")
-        # Zeros in front were not meant as a sign of something else.
-        return meaning, int(value), b"%b: %d\r\n" % (name, int(value))
-    if meaning is TRANSFER_ENCODING and value.lower() != b"chunked":
-        # Anything else has been read differently by somebody (section 6.1).
-        raise BadMessage("a Transfer-Encoding other than chunked")
-    if meaning is CONNECTION:
-        return meaning, tokens(value), goesOn
-    if meaning is HOST and not isHost(value):
-        raise BadMessage("a Host that names none")
-    return meaning, value, goesOn
+class Special:
+    """
+    A line that a reader acts upon, or that does not go on as it came.
+
+    @ivar meaning: what it is to the reader, and C{value} its value.
+    @ivar line: as it came.
+    @ivar goesOn: as it goes on, or L{None}.
+    @ivar pair: name and value.
+    """
+
+    __slots__ = ("goesOn", "line", "meaning", "pair", "value")
+
+    def __init__(self, meaning: str, line: bytes, name: bytes, value: bytes) -> None:
+        """
+        @raise BadMessage: a value that can't be acted upon.
+        """
+        self.meaning = meaning
+        self.line = line
+        self.value: Any = value.strip(b" \t")
+        if meaning is CONTENT_LENGTH:
+            if not _length(self.value):
+                raise BadMessage("a Content-Length that is no number")
+            # Zeros in front were not meant as a sign of something else.
+            self.value = int(self.value)
+            value = b"%d" % self.value
+        elif meaning is TRANSFER_ENCODING and self.value.lower() != b"chunked":
+            # Anything else has been read differently by somebody (section 6.1).
+            raise BadMessage("a Transfer-Encoding other than chunked")
+        elif meaning is CONNECTION:
+            self.value = tokens(value)
+        elif meaning is HOST and not isHost(self.value):
+            raise BadMessage("a Host that names none")
+        self.pair = (name, value)
+        self.goesOn = None if meaning in _STAYING else b"%b: %b" % self.pair
+
+
+#: A line of fields: most are a tuple of name and value, the others L{Special}.
+Line = Any
+
+
+class _Lines(dict[bytes, Line]):
+    """
+    What lines mean, by those lines; bounded, and forgetting all, as a L{Memo} is.
+    """
+
+    def __init__(self, meanings: dict[bytes, str]) -> None:
+        self._meanings = meanings
+
+    def read(self, lines: list[bytes]) -> list[Line]:
+        """What each of these means; those that are not known are judged in one go."""
+        new = [line for line in lines if line not in self]
+        if not new:
+            return list(map(self.__getitem__, lines))
+        if len(self) + len(new) > REMEMBERED:
+            self.clear()
+            new = lines
+        pairs = parse(b"\r\n".join(new) + b"\r\n")
+        if len(pairs) != len(new):
+            raise BadMessage("a field that can't be read")
+        for line, pair in zip(new, pairs):
+            meaning = self._meanings.get(pair[0].lower(), PLAIN)
+            if meaning or line != b"%b: %b" % pair:
+                self[line] = Special(meaning, line, *pair)
+            else:
+                self[line] = pair
+        said = list(map(self.__getitem__, lines))
+        for line in new:
+            if len(line) > MAX_REMEMBERED:
+                self.pop(line, None)
+        return said
 
 
 class Said:
@@ -183,55 +243,68 @@ class Said:
         "upgrade",
     )
 
-    def __init__(self, octets: bytes, fields: Memo) -> None:
+    def __init__(self, octets: bytes, known: _Lines) -> None:
         """
         @param octets: the lines, with an end between two.
-        @param fields: what each line says.
+        @param known: what lines mean.
 
         @raise BadMessage: fields that can't be read, or stand there twice and must not.
         """
         self.host: bytes | None = None
         self.length: int | None = None
         self.upgrade: bytes | None = None
-        self.chunked = self.forwarded = False
-        kept: list[bytes] = []
+        self.chunked = self.forwarded = self.switches = False
+        self.keepAlive = (False, True)
+        lines = octets.split(b"\r\n") if octets else []
+        fields = known.read(lines)
         options: list[bytes] = []
-        for line in octets.split(b"\r\n") if octets else ():
-            meaning, value, goesOn = fields[line]
-            if meaning is CONNECTION:
-                options += value
+        named: frozenset[bytes] = frozenset()
+        for each in [each for each in fields if type(each) is Special]:
+            meaning = each.meaning
+            if meaning is HOST:
+                if self.host is not None:
+                    raise BadMessage("more than one Host")
+                self.host = each.value
+            elif meaning is CONTENT_LENGTH:
+                if self.length is not None:
+                    raise BadMessage("more than one Content-Length")
+                self.length = each.value
+            elif meaning is CONNECTION:
+                options += each.value
             elif meaning is TRANSFER_ENCODING:
                 if self.chunked:
                     raise BadMessage("more than one Transfer-Encoding")
                 self.chunked = True
             elif meaning is UPGRADE:
+                value = each.value
                 self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
-            elif meaning is not DROPPED:
-                kept.append(goesOn)
-                if meaning is HOST:
-                    if self.host is not None:
-                        raise BadMessage("more than one Host")
-                    self.host = value
-                elif meaning is CONTENT_LENGTH:
-                    if self.length is not None:
-                        raise BadMessage("more than one Content-Length")
-                    self.length = value
-                elif meaning is FORWARDED:
-                    self.forwarded = True
-        closes = b"close" in options
-        self.keepAlive = (not closes and b"keep-alive" in options, not closes)
-        self.switches = b"upgrade" in options
-        # RFC 9110, section 7.6.1: what Connection names goes no further.
-        named = frozenset(options) - _NOT_CUT
-        if named:
-            kept = [each for each in kept if each.partition(b":")[0].lower() not in named]
-        self.lines = Lines(b"".join(kept), self.length)
+            elif meaning is FORWARDED:
+                self.forwarded = True
+            if each.goesOn != each.line:
+                at = lines.index(each.line)
+                if each.goesOn is None:
+                    del lines[at], fields[fields.index(each)]
+                else:
+                    lines[at] = each.goesOn
+        if options:
+            closes = b"close" in options
+            self.keepAlive = (not closes and b"keep-alive" in options, not closes)
+            self.switches = b"upgrade" in options
+            # RFC 9110, section 7.6.1: what Connection names goes no further.
+            named = frozenset(options) - _NOT_CUT
+            if named:
+                lines = [each for each in lines if each.partition(b":")[0].lower() not in named]
+        octets = b"\r\n".join(lines) + b"\r\n" if lines else b""
+        pairs = [each.pair if type(each) is Special else each for each in fields]
+        if len(pairs) != len(lines):
+            pairs = [each for each in pairs if each[0].lower() not in named]
+        self.lines = Lines(octets, self.length, pairs)
 
 
 def saidMemo(meanings: dict[bytes, str]) -> Memo:
     """What lines of fields say, as L{Said}; what each means is given by its name."""
-    fields = Memo(partial(_readField, meanings))
-    return Memo(lambda octets: Said(octets, fields))
+    known = _Lines(meanings)
+    return Memo(lambda octets: Said(octets, known))
 
 
 class Head:
@@ -340,7 +413,7 @@ class RequestHead(Head):
         if not modern:
             headers = Headers.fromLines(said.lines)
             del headers["Expect"]
-            self.lines = Lines(headers.octets(said.length), said.length)
+            self.lines = Lines(headers.octets(said.length), said.length, headers.fields)
         # HTTP/2 behind an upgrade would be requests that no policy sees.
         if not modern or not said.switches or b"h2c" in tokens(said.upgrade or b""):
             self.upgrade = None
@@ -362,8 +435,8 @@ class ResponseHead(Head):
         self.bodiless = self.status in (204, 304)
         if self.length is not None and (self.status < 200 or self.status == 204):
             # RFC 9110, section 8.6: it must not be there.
-            headers = Headers.fromLines(self.lines)
-            self.lines = Lines(headers.octets(None))
+            fields = [each for each in self.lines.fields if each[0].lower() != b"content-length"]
+            self.lines = Lines(Headers.fromWire(fields).octets(None), None, fields)
             self.length = None
 
 

@@ -227,7 +227,16 @@ class Chain:
             self._failed(member, "could not tell its statuses, and is passed over")
             return False
 
-    def responseReceived(self, exchange: Any, response: Response) -> Any:
+    def wanting(self, exchange: Any, response: Response) -> _Member | None:
+        """The first policy that wants this reply; L{None} for most."""
+        for member in self.interested[response.status]:
+            if not member.selective or self._wanted(member, exchange, response):
+                return member
+        return None
+
+    def responseReceived(
+        self, exchange: Any, response: Response, wanting: _Member | None = None
+    ) -> Any:
         """
         Step 7.  The L{Response} to send, a L{Retry} that C{exchange} may follow,
         or a L{Deferred} of either.
@@ -235,11 +244,13 @@ class Chain:
         C{exchange.wholeBody(response)} is awaited where a policy wants the whole
         reply; C{exchange.mayRetry()} is asked where one wants another attempt.
         Fails only where C{wholeBody} does.
+
+        @param wanting: what L{wanting} has found, if it was asked before.
         """
-        for member in self.interested[response.status]:
-            if not member.selective or self._wanted(member, exchange, response):
-                return _settle(self._runResponse(exchange, response, member))
-        return response
+        wanting = wanting or self.wanting(exchange, response)
+        if wanting is None:
+            return response
+        return _settle(self._runResponse(exchange, response, wanting))
 
     async def _runResponse(
         self, exchange: Any, response: Response, wanting: _Member | None

@@ -146,7 +146,7 @@ class ProxyServer(Stateful, Protocol):
             return
         self._beginning = True
         try:
-            while self.state in (IDLE, HEAD) and not self._backlogged:
+            while not self._backlogged and (self.state is IDLE or self.state is HEAD):
                 if not self._beginNext():
                     break
         finally:

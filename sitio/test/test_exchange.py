@@ -401,11 +401,11 @@ class Mistakes(ExchangeCase):
         self.open(onReply()(lambda exchange, response: None))
         calls = []
 
-        def broken(exchange: Any, response: Response) -> Any:
+        def broken(exchange: Any, response: Response, wanting: Any) -> Any:
             calls.append(response.status)
             return fail(ZeroDivisionError())
 
-        self.sidecar.sidecar.chain.responseReceived = broken  # type: ignore[method-assign]
+        self.sidecar.sidecar.chain.responseReceived = broken  # type: ignore[method-assign, assignment]
         self.client.sends(GET)
         self.answer()
         self.assertEqual(self.client.gotReply().status, 500)
