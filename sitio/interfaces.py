@@ -52,6 +52,10 @@ class IExchange(Interface):
     acted = Attribute(
         "Names of the policies that answered, replaced or retried, in order, as C{tuple}."
     )
+    producer = Attribute(
+        "Name of the policy that made the reply, or L{None}: it is the upstream's, or"
+        " sitio's own, which has C{response.failure}."
+    )
     notes = Attribute("A C{dict} for policies: what they remember about this exchange.")
 
 

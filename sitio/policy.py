@@ -217,6 +217,8 @@ class Chain:
                 answer = asReply(PolicyFailed(f"the policy {member.name} failed"))
             if answer is not None:
                 self._acted(member, exchange)
+                if answer.failure is None:
+                    exchange.producer = member.name
                 return cast(Response, answer)
         return None
 
@@ -296,10 +298,12 @@ class Chain:
                 continue
             if isinstance(answer, Response):
                 self._acted(member, exchange)
+                exchange.producer = member.name
                 answer.failure = answer.failure or response.failure
                 response = answer
             elif exchange.mayRetry():
                 self._acted(member, exchange)
+                exchange.producer = None
                 return cast(Retry, answer)
         return response
 

@@ -55,6 +55,7 @@ class Asked:
     bytesIn: int = 0
     bytesOut: int = 0
     acted: tuple[str, ...] = ()
+    producer: str | None = None
 
 
 def asked(target: str = "/", method: str = "GET", **fields: str) -> Asked:

@@ -502,6 +502,64 @@ class Replies(ExchangeCase):
         self.assertEqual(self.client.got(), b"HTTP/1.1 200 OK\r\n\r\n")
 
 
+class Producers(ExchangeCase):
+    """Who made the reply is known of each exchange."""
+
+    def producer(self, *policies: Any, reply: bytes = OK, request: bytes = GET) -> str | None:
+        """That of an exchange with these policies, which the upstream answers so."""
+        self.open(*policies)
+        self.client.sends(request)
+        if self.sidecar.upstreams:
+            self.answer(reply)
+        self.assertTrue(self.client.got())
+        return self.last.producer
+
+    def test_upstream(self) -> None:
+        """A reply that policies leave as it is, or decorate, is nobody else's."""
+        leaves = onReply(200)(lambda exchange, response: None)
+        self.assertIsNone(self.producer(leaves))
+
+    def test_answers(self) -> None:
+        """The policy that answered made it; one that could not decide did not."""
+        self.assertEqual(self.producer(("door", onRequest(lambda _: Response(403)))), "door")
+        self.assertIsNone(self.producer(("door", onRequest(lambda _: 1 / 0))))
+        self.assertEqual(self.last.status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_replaced(self) -> None:
+        """Of several that put another reply in its place the last one made it."""
+        first = ("first", onReply(200)(lambda *_: Response(404)))
+        last = ("last", onReply(404)(lambda *_: Response(410)))
+        self.assertEqual(self.producer(first, last), "last")
+
+    def test_retried(self) -> None:
+        """What was replaced in an attempt that was given up has made nothing."""
+        answers = [Response(503), None]
+        replaces = ("replaces", onReply(200)(lambda *_: answers.pop(0)))
+        retries = ("retries", onReply(503)(lambda *_: Retry()))
+        self.open(replaces, retries)
+        self.client.sends(GET)
+        self.answer()
+        self.sidecar.clock.advance(0)
+        self.answer()
+        self.assertEqual(self.client.gotReply().status, 200)
+        self.assertEqual((self.last.acted, self.last.producer), (("replaces", "retries"), None))
+
+    def test_refused(self) -> None:
+        """A request that turns out to be none is refused by sitio, whatever a policy made."""
+        verdict: Deferred[None] = Deferred()
+        first = ("first", onReply(200)(lambda *_: Response(404)))
+        waits = ("waits", onReply(404)(lambda *_: verdict))
+        self.open(first, waits)
+        self.client.sends(
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
+        )
+        self.answer()
+        self.client.sends(b"nonsense\r\n")
+        self.assertEqual(self.client.gotReply().status, 400)
+        self.assertIsNone(self.last.producer)
+
+
 class Reuse(ExchangeCase):
     """Upstream connections carry one request after another."""
 

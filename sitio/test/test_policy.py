@@ -581,6 +581,7 @@ class Exchange:
 
     request: Request = field(factory=lambda: request("/"))
     acted: tuple[str, ...] = ()
+    producer: str | None = None
     duration: float | None = None
     again: bool = False
     body: bytes | None = None

@@ -47,6 +47,7 @@ class Ended:
     secure: bool = False
     began: float = 0.0
     acted: tuple[str, ...] = ()
+    producer: str | None = None
     notes: dict[Any, Any] = field(factory=dict)
 
 
