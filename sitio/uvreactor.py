@@ -123,6 +123,9 @@ class Client(Connection):
             protocol.connectionLost(reason)
         finally:
             self.connector.connectionLost(reason)
+            # Unless it has connected again: both would wait for the garbage collector.
+            if self.connector.transport is self:
+                self.connector.transport = None
 
 
 class _Attempt:

@@ -214,7 +214,7 @@ class Connection:
         except Exception:
             self._protocol = self._protocol or Protocol()
             self._fail(Failure())
-        if self._reading is _Half.HELD:
+        if not self.isReading():
             raise StayPaused
 
     def eof_received(self) -> bool:
@@ -235,11 +235,11 @@ class Connection:
 
     def resume_writing(self) -> None:
         self._full = False
+        if self._writing is _Half.ENDED:
+            self.reactor.callSoon(self._writeEnded)
         if self._holdsProducer():
             self.producerPaused = False
             self._call(self.producer.resumeProducing)
-        elif self._writing is _Half.ENDED:
-            self.reactor.callSoon(self._writeEnded)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.connected:
@@ -368,15 +368,15 @@ class Connection:
         self._writing = _Half.ENDED
         self.write = self.writeSequence = _discard  # type: ignore
         self._uv.write_eof()
-        if IHalfCloseableProtocol.providedBy(self._protocol):
-            # With a mark of 0 resume_writing is called when the last octet has left.
-            self._uv.set_write_buffer_limits(0)
-            if not self._full:
-                self.reactor.callSoon(self._writeEnded)
+        # With a mark of 0 resume_writing is called when the last octet has left.
+        self._uv.set_write_buffer_limits(0)
+        if not self._full:
+            self.reactor.callSoon(self._writeEnded)
 
     def _writeEnded(self) -> None:
-        if self.connected:
-            self._call(IHalfCloseableProtocol(self._protocol).writeConnectionLost)
+        protocol = IHalfCloseableProtocol(self._protocol, None)
+        if protocol is not None:
+            self._call(protocol.writeConnectionLost)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor lets go of everything: the connection ends now."""
@@ -405,7 +405,8 @@ class Connection:
         return bool(self.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        if not self._isUNIX:
+        # As long as nobody has asked for a handle it is on.
+        if not self._isUNIX and not (enabled and self._handle is None):
             self.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
     def getTcpKeepAlive(self) -> bool:
@@ -462,6 +463,7 @@ class Connection:
             self._uv.set_write_buffer_limits(0)
             if not self.TLS:
                 self.write = self._writePulled  # type: ignore[method-assign]
+                self.writeSequence = self._writeSequencePulled  # type: ignore[method-assign]
             producer.resumeProducing()
             self._pullSoon()
 
@@ -469,7 +471,7 @@ class Connection:
         if self.producer is not None and not self.streamingProducer and self.connected:
             self._uv.set_write_buffer_limits()
             if self.write == self._writePulled:
-                self.write = self._uv.write  # type: ignore[method-assign]
+                self.write, self.writeSequence = self._uv.write, self._uv.writelines  # type: ignore
         self.producer = None
         if self.connected and self.disconnecting:
             self._uv.close()
@@ -488,6 +490,11 @@ class Connection:
     def _writePulled(self, data: bytes) -> None:
         """C{write} while a pull producer is registered: it is asked for more after that."""
         self._uv.write(data)
+        self._pullSoon()
+
+    def _writeSequencePulled(self, iovec: Iterable[bytes]) -> None:
+        """So C{writeSequence}."""
+        self._uv.writelines(iovec)
         self._pullSoon()
 
     def _pullSoon(self) -> None:
@@ -526,11 +533,15 @@ class Connection:
     def duplicate(self) -> int | None:
         """
         Another descriptor of this connection's socket, to move octets past it; the
-        caller closes it.  L{None} where that can't be: with TLS, or at the end.
+        caller closes it.  L{None} where that can't be: with TLS, at the end, or when
+        there are no descriptors left.
         """
-        if self.TLS or not self.connected or self.disconnecting:
+        if self.TLS or not self.connected or self.disconnecting or self._reason is not None:
             return None
-        return os.dup(self.fileno())
+        try:
+            return os.dup(self.fileno())
+        except OSError:
+            return None
 
     # As descriptors of Twisted's call them.
     stopReading = pauseProducing

@@ -522,15 +522,39 @@ class TransportTests(UVTestCase):
 
         self.run_(test)
 
+    def test_duplicate(self) -> None:
+        """Another descriptor of its socket is to be had, while there are any and it goes on."""
+
+        async def test() -> None:
+            server, peer = await self.raw()
+            own = server.transport.duplicate()
+            os.write(own, b"past it")
+            os.close(own)
+            self.assertEqual(await self.read(peer, 7), b"past it")
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+            self.assertIsNone(server.transport.duplicate())
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            server.transport.abortConnection()
+            self.assertIsNone(server.transport.duplicate())
+            await self.until(lambda: server.reason)
+            self.assertIsNone(server.transport.duplicate())
+
+        self.run_(test)
+
     def test_options(self) -> None:
         """No-delay is on from the start; it and keep-alive can be set."""
 
         async def test() -> None:
             for end in await self.pair():
                 transport = end.transport
+                transport.setTcpNoDelay(True)
                 self.assertTrue(transport.getTcpNoDelay())
                 transport.setTcpNoDelay(False)
                 self.assertFalse(transport.getTcpNoDelay())
+                transport.setTcpNoDelay(True)
+                self.assertTrue(transport.getTcpNoDelay())
                 self.assertFalse(transport.getTcpKeepAlive())
                 transport.setTcpKeepAlive(True)
                 self.assertTrue(transport.getTcpKeepAlive())
@@ -556,6 +580,75 @@ class TransportTests(UVTestCase):
 
         gc.disable()
         self.addCleanup(gc.enable)
+        self.run_(test)
+
+    def test_releasedClient(self) -> None:
+        """So is the transport of a client, and its connector, when nobody else has them."""
+        seen: Any = []
+
+        class Asking(ClientFactory):
+            noisy = False
+
+            def startedConnecting(self, connector: Any) -> None:
+                seen.append(weakref.ref(connector))
+
+        async def test() -> None:
+            port, accepted = self.listen()
+            factory = Asking.forProtocol(End)
+            self.reactor.connectTCP(LOCALHOST, port.getHost().port, factory)
+            await self.until(lambda: accepted and accepted[0].transport)
+            seen.append(weakref.ref(seen[0]().transport))
+            accepted[0].transport.loseConnection()
+            await self.until(lambda: [each() for each in seen] == [None, None])
+            await port.stopListening()
+
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.run_(test)
+
+    def test_connectAgain(self) -> None:
+        """A connector may connect again as it is told that its connection was lost."""
+        lost: list[Any] = []
+
+        class Again(ClientFactory):
+            noisy = False
+
+            def clientConnectionLost(self, connector: Any, reason: Failure) -> None:
+                lost.append(connector)
+                if len(lost) == 1:
+                    connector.connect()
+
+        async def test() -> None:
+            port, accepted = self.listen()
+            factory = Again.forProtocol(End)
+            self.reactor.connectTCP(LOCALHOST, port.getHost().port, factory)
+            for number in (1, 2):
+                while len(accepted) < number or accepted[-1].transport is None:
+                    await self.turn()
+                accepted[-1].transport.loseConnection()
+            await self.until(lambda: len(lost) == 2)
+            self.assertIs(lost[0], lost[1])
+            await port.stopListening()
+
+        self.run_(test)
+
+    def test_lostWhenConnected(self) -> None:
+        """Nothing comes to who closes its transport in C{connectionMade}, whatever it waits for."""
+
+        class Closing(End):
+            def connectionMade(self) -> None:
+                self.transport.registerProducer(self, False)
+                self.transport.loseConnection()
+
+        async def test() -> None:
+            server, client = await self.pair(Closing)
+            client.transport.write(b"x")
+            for _ in range(10):
+                await self.turn()
+            self.assertEqual((server.data, server.reason), (b"", None))
+            server.transport.unregisterProducer()
+            await self.until(lambda: server.reason)
+
         self.run_(test)
 
     def test_pausedWhenConnected(self) -> None:
@@ -1091,6 +1184,37 @@ class EndTests(UVTestCase):
 
         self.run_(test)
 
+    def test_halfCloseUntold(self) -> None:
+        """One that isn't told of half closes may close half all the same."""
+        data = b"x" * 20_000_000
+
+        async def test() -> None:
+            server, peer = await self.raw(buffer=4096)
+            server.transport.write(data)
+            server.transport.loseWriteConnection()
+            self.assertEqual(len(await self.read(peer)), len(data))
+            for _ in range(5):
+                await self.turn()
+            peer.send(b"x")
+            await self.until(lambda: server.data == b"x")
+
+        self.run_(test)
+
+    def test_halfCloseProducer(self) -> None:
+        """A producer keeps nobody from being told of the end of writing."""
+
+        async def test() -> None:
+            server, peer = await self.raw(HalfEnd, buffer=4096)
+            server.transport.registerProducer(server, True)
+            while not server.transport.isWriting():
+                server.transport.write(b"x" * 60_000)
+            self.assertEqual(server.happened, [])
+            server.transport.loseWriteConnection()
+            await self.read(peer)
+            await self.until(lambda: "write lost" in server.happened)
+
+        self.run_(test)
+
     def test_reactorStops(self) -> None:
         """When the reactor stops, connections are lost and ports are closed."""
         ends: list[Any] = []
@@ -1329,6 +1453,26 @@ class ProducerTests(UVTestCase):
             self.assertEqual(len(await self.read(peer)), pieces * 1_000_000)
             self.assertEqual(server.happened, ["resume"] * pieces)
             self.assertEqual(server.transport._uv.write, fast)
+
+        self.run_(test)
+
+    def test_pullSequence(self) -> None:
+        """So one that writes several pieces at a time."""
+
+        class Pulled(End):
+            def resumeProducing(self) -> None:
+                self.happened.append("resume")
+                self.transport.writeSequence([b"a", b"b"])
+                if len(self.happened) == 30:
+                    self.transport.unregisterProducer()
+                    self.transport.loseConnection()
+
+        async def test() -> None:
+            server, peer = await self.raw(Pulled)
+            fast = server.transport.writeSequence
+            server.transport.registerProducer(server, False)
+            self.assertEqual(await self.read(peer), b"ab" * 30)
+            self.assertEqual(server.transport._uv.writelines, fast)
 
         self.run_(test)
 
