@@ -15,6 +15,7 @@ C{twistd --reactor uv} and C{trial --reactor uv} take this reactor.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 from asyncio import AbstractEventLoop, set_event_loop
@@ -31,6 +32,7 @@ from twisted.internet.error import UnsupportedAddressFamily, getConnectError
 from twisted.internet.main import installReactor
 from twisted.internet.process import reapAllProcesses
 from twisted.logger import Logger
+from twisted.python import log
 from twisted.python.failure import Failure
 
 from sitio.uvtransport import Connection, StayPaused, addressOf
@@ -283,6 +285,30 @@ class UNIXPort(_Accepting, unix.Port):
     _isUNIX = True
 
 
+class _AdoptedUNIXPort(UNIXPort):
+    """
+    One whose file is somebody else's, as is its mode: Twisted would set that anew,
+    and shut the socket down and remove the file at the end.
+    """
+
+    _shouldShutdown = False
+
+    def __init__(self, skt: socket.socket, factory: Any, reactor: Any) -> None:
+        UNIXPort.__init__(self, skt.getsockname(), factory, backlog=0, reactor=reactor)
+        self.socket = skt
+        self.fileno = skt.fileno  # type: ignore[method-assign]
+
+    def startListening(self) -> None:
+        name = os.fsdecode(self._bindPath)
+        log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")
+        self.factory.doStart()
+        self.connected = True
+        self.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        tcp.Port.connectionLost(self, reason)
+
+
 class _ChildSignals:
     """
     Reaps children on SIGCHLD.  Twisted waits for the octet that Python writes into
@@ -381,7 +407,8 @@ class UVReactor(AsyncioSelectorReactor):
                 self, fileDescriptor, addressFamily, factory
             )
         elif addressFamily == socket.AF_UNIX:
-            listening = UNIXPort._fromListeningDescriptor(self, fileDescriptor, factory)
+            skt = socket.fromfd(fileDescriptor, addressFamily, socket.SOCK_STREAM)
+            listening = _AdoptedUNIXPort(skt, factory, self)
         else:
             raise UnsupportedAddressFamily(addressFamily)
         listening.startListening()

@@ -9,20 +9,26 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
+from typing import Any
 
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory
 
 from sitio.process import YOUNG
 from sitio.test.loopback import (
     LISTENS,
     LOCALHOST,
     TWISTD,
+    Client,
     LoopbackTestCase,
     Process,
     Script,
     Upstream,
+    reactor,
 )
 
 LOOPBACK = f"tcp:0:interface={LOCALHOST}"
@@ -224,6 +230,46 @@ class ReactorTests(LoopbackTestCase):
         self.assertEqual(said.count("sitio runs on Twisted's default reactor"), 1, said)
         self.assertIn("not for this machine; pip install uvloop\n", said)
         self.assertIn("reactor class: twisted.internet.", said)
+
+
+class SystemdTests(LoopbackTestCase):
+    """sitio on a socket that systemd has opened."""
+
+    async def test_ports(self) -> None:
+        """Those of both kinds work, and stay what they were when sitio ends."""
+        upstream = f"tcp:{LOCALHOST}:{await self.listen(Upstream(answerAll))}"
+        path = os.path.relpath(self.mktemp())
+        with socket.create_server((LOCALHOST, 0)) as inet, socket.socket(socket.AF_UNIX) as unix:
+            unix.bind(path)
+            os.chmod(path, 0o600)
+            unix.listen()
+            there = TCP4ClientEndpoint(reactor, *inet.getsockname())
+            for index, domain, endpoint in (
+                (0, "INET", there),
+                (1, "UNIX", UNIXClientEndpoint(reactor, path)),
+            ):
+                # It wants to be told the number of the process that it becomes.
+                process = self.spawn(
+                    *("/bin/sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=2 exec "$@"', "sh"),
+                    *(*TWISTD, "-n", "--pidfile=", "sitio", "--upstream", upstream),
+                    *("--port", f"systemd:domain={domain}:index={index}"),
+                    childFDs={0: "w", 1: "r", 2: "r", 3: inet.fileno(), 4: unix.fileno()},
+                    LISTEN_FDNAMES="inet:unix",
+                )
+                await process.out.saw(b"takes requests on ")
+                self.assertIn("reactor class: sitio.uvreactor.UVReactor.", process.said())
+                client: Any = await endpoint.connect(Factory.forProtocol(Client))
+                client.send(REQUEST)
+                await client.got.saw(b"\r\n\r\n0123456789$")
+                process.signal(signal.SIGTERM)
+                await client.got.over()
+                self.assertIn(await process.finish(), (0, -signal.SIGTERM))
+                self.assertNotIn("Traceback", process.said())
+                # Whoever comes now waits for the next one.
+                last: Any = await endpoint.connect(Factory.forProtocol(Client))
+                last.transport.abortConnection()
+                await last.got.over()
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
 
 
 class EndTests(LoopbackTestCase):
