@@ -65,6 +65,7 @@ ROWS: dict[str, set[str]] = {
     "sharing": {"errors"},
     "talk": {"figures"},
     "workers": {"talk", "errors", "figures", "stats"},
+    "live": {"figures"},
     "admin": {"figures", "stats"},
     "memory": {"framing", "wire", "message"},
     "conversation": {

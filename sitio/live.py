@@ -1,0 +1,410 @@
+"""
+The live dashboard: one page, and the events that feed it.
+
+L{dashboard} makes the web resource: C{/} is the page, C{/events} its server-sent
+events, one a second.  While nobody listens nothing is asked, counted or kept up
+to date.
+
+  1. L{Feed} asks the source once a second, for all listeners together, and turns
+     the answer into the text of one event.
+  2. L{Listener} is one open page.  It takes an event or, while its connection is
+     full, skips it: what is sent is never more than one event ahead of the reader.
+
+An event holds sums and no differences, so one that was skipped is no harm.  It
+names only the endpoints that moved; who joins, or has skipped one, is sent all
+(C{"all": true}): with the history of the last minutes, as far as somebody
+looked.
+
+Contract: the source and the clock are passed in; the page lies beside this file,
+in C{page}, and is served as one document that loads nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections import deque
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import CACHED, FORBIDDEN, SERVICE_UNAVAILABLE
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
+
+from sitio.figures import EndpointFigures, ISnapshots, Snapshot
+
+#: Seconds between two events.
+BEAT = 1.0
+
+#: Seconds that the source may take.  Then listeners are told that it is late, so
+#: that they can tell a busy sidecar from a lost connection.
+LATE = 3.0
+
+#: Seconds of history: what the page shows.
+HISTORY = 300.0
+
+#: Bars of an endpoint's last minute.
+TRAIL = 60
+
+#: Seconds between two answers of the source after which an endpoint's last
+#: minute begins anew: its bars stand for a second each.
+GAP = 5.0
+
+#: Open pages.  A team looks at a sidecar, not the public, and each may hold up to
+#: an event of some 200 KB.
+MAX_LISTENERS = 32
+
+#: Exchanges in one event, those that ended last: more than a person can read in
+#: a second.
+MAX_NEW = 100
+
+#: Seconds that a connection may be full before it is given up.
+SLOW_LIMIT = 30.0
+
+#: Milliseconds after which a browser connects again.
+RETRY = 2000
+
+_PAGE = Path(__file__).parent / "page"
+
+#: One script in parts, each using those before it.
+_SCRIPTS = ("figures", "charts", "tables", "dashboard")
+_CLASSES = "12345"
+
+
+def dashboard(source: ISnapshots, clock: IReactorTime) -> Dashboard:
+    """The resource, with C{/} and C{/events} as its children."""
+    return Dashboard(Feed(source, clock))
+
+
+class Dashboard(Resource):
+    """
+    The root of the dashboard; other pages can be put beside it.
+
+    @ivar feed: who listens; to be stopped with the port.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        Resource.__init__(self)
+        self.feed = feed
+        self.putChild(b"", Page())
+        self.putChild(b"events", Events(feed))
+
+
+class Page(Resource):
+    """The page: HTML with its style and its script inside, and nothing from elsewhere."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        Resource.__init__(self)
+        style = (_PAGE / "dashboard.css").read_text("utf-8")
+        script = "".join((_PAGE / f"{each}.js").read_text("utf-8") for each in _SCRIPTS)
+        html = (_PAGE / "dashboard.html").read_text("utf-8")
+        html = html.replace("/* style */", style).replace("/* script */", script)
+        self._body = html.encode()
+        self._tag = f'"{sha256(self._body).hexdigest()[:16]}"'.encode()
+        self._headers = {
+            b"Content-Type": b"text/html; charset=utf-8",
+            b"Content-Security-Policy": _policyFor(style, script),
+            b"Cache-Control": b"no-cache",
+            b"Referrer-Policy": b"no-referrer",
+            b"X-Content-Type-Options": b"nosniff",
+        }
+
+    def render_GET(self, request: Request) -> bytes:
+        """The whole page, or a 304 for who has it (RFC 9110, section 13.1.2)."""
+        for name, value in self._headers.items():
+            request.setHeader(name, value)
+        return b"" if request.setETag(self._tag) is CACHED else self._body
+
+
+def _policyFor(style: str, script: str) -> bytes:
+    """A Content-Security-Policy by which nothing runs but what is in the page."""
+
+    def only(text: str) -> str:
+        return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {only(script)}",
+            f"style-src {only(style)}",
+            "connect-src 'self'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    ).encode()
+
+
+class Events(Resource):
+    """Where pages listen."""
+
+    isLeaf = True
+
+    def __init__(self, feed: Feed) -> None:
+        Resource.__init__(self)
+        self._feed = feed
+
+    def render_HEAD(self, request: Request) -> bytes:
+        """What a GET would say, to nobody who listens."""
+        request.setHeader(b"Content-Type", b"text/event-stream; charset=utf-8")
+        return b""
+
+    def render_GET(self, request: Request) -> bytes | int:
+        """Listen until the client goes."""
+        request.setHeader(b"Cache-Control", b"no-store")
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        if request.getHeader(b"Sec-Fetch-Site") in (b"cross-site", b"same-site"):
+            # It could not read them, but it could keep others from listening.
+            return _refusal(request, FORBIDDEN, "These events are for the page beside them.")
+        if self._feed.full:
+            request.setHeader(b"Retry-After", b"10")
+            sentence = f"{MAX_LISTENERS} pages listen already: close one, or try again later."
+            return _refusal(request, SERVICE_UNAVAILABLE, sentence)
+        request.setHeader(b"Content-Type", b"text/event-stream; charset=utf-8")
+        # A buffering proxy would hold events back.
+        request.setHeader(b"X-Accel-Buffering", b"no")
+        self._feed.join(request)
+        return NOT_DONE_YET
+
+
+def _refusal(request: Request, status: int, sentence: str) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+    return f"{sentence}\n".encode()
+
+
+@implementer(IPushProducer)
+@define(eq=False)
+class Listener:
+    """
+    One open page.
+
+    @ivar behind: whether it lacks an event, and has to be sent all.
+    @ivar fullSince: since when its connection takes no more, or L{None}.
+    """
+
+    request: Request
+    clock: IReactorTime
+    behind: bool = field(default=True, init=False)
+    fullSince: float | None = field(default=None, init=False)
+
+    def tell(self, event: bytes) -> None:
+        """Send an event; not while the connection is full."""
+        self.request.write(event)
+
+    def pauseProducing(self) -> None:
+        """The connection is full."""
+        self.fullSince = self.clock.seconds()
+
+    def resumeProducing(self) -> None:
+        """It is not any more."""
+        self.fullSince = None
+
+    def stopProducing(self) -> None:
+        """It is gone, which its request is told as well."""
+
+    def end(self) -> None:
+        """Say that there is nothing more to come, or break off where nobody reads it."""
+        if self.fullSince is None:
+            self.request.unregisterProducer()
+            self.request.finish()
+        else:
+            cast(Any, self.request.transport).abortConnection()
+
+
+class Feed:
+    """Asks the source while somebody listens, and tells all who do."""
+
+    log = Logger(namespace="sitio.live")
+
+    def __init__(self, source: ISnapshots, clock: IReactorTime) -> None:
+        self._source = source
+        self._clock = clock
+        self._loop: LoopingCall | None = None
+        self._listeners: list[Listener] = []
+        self._stopped = False
+        # What was known at the last beat.
+        self._at = float("-inf")
+        self._hits = 0
+        self._endpoints: dict[tuple[str, str], EndpointFigures] = {}
+        self._trails: dict[tuple[str, str], deque[tuple[int, int]]] = {}
+        self._history: deque[dict[str, Any]] = deque(maxlen=int(HISTORY / BEAT) + 1)
+        self._known: set[Any] = set()
+        self._late = False
+
+    # Who listens.
+
+    @property
+    def full(self) -> bool:
+        """Whether one more would be too many."""
+        return self._stopped or len(self._listeners) >= MAX_LISTENERS
+
+    def join(self, request: Request) -> None:
+        """From the next beat on, tell whoever makes this request, until it leaves."""
+        listener = Listener(request, self._clock)
+        request.notifyFinish().addBoth(lambda _: self._left(listener))
+        request.registerProducer(listener, True)
+        request.write(b"retry: %d\n\n" % RETRY)
+        self._listeners.append(listener)
+        if self._loop is None:
+            self._loop = LoopingCall(self._beat)
+            self._loop.clock = self._clock
+            self._loop.start(BEAT).addErrback(
+                lambda reason: self.log.failure("The dashboard's events have ended", reason)
+            )
+
+    def _left(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+        if not self._listeners and self._loop is not None:
+            loop, self._loop = self._loop, None
+            loop.stop()
+
+    def stop(self) -> None:
+        """End all, and let nobody in any more."""
+        self._stopped = True
+        for each in list(self._listeners):
+            each.end()
+
+    # What they are told.
+
+    def _beat(self) -> Deferred[None]:
+        asked: Deferred[Any] = maybeDeferred(self._source.snapshot)
+        asked.addTimeout(LATE, self._clock)
+        return asked.addCallback(self._told).addErrback(self._untold)
+
+    def _untold(self, reason: Failure) -> None:
+        """Whoever listens learns that the connection is there, and that sitio is late."""
+        if not self._late:
+            self.log.failure("The dashboard has no figures to show", reason)
+        self._late = True
+        for each in self._ready():
+            each.behind = True
+            each.tell(b"event: late\ndata: {}\n\n")
+
+    def _told(self, snapshot: dict[str, Any]) -> None:
+        self._late = False
+        figures = snapshot["figures"]
+        now = self._clock.seconds()
+        if figures["total"]["hits"] < self._hits or now - self._at > HISTORY:
+            self._forget()
+        point = _point(now, figures)
+        moved, gone = self._follow(now, figures)
+        self._history.append(point)
+        while self._history[0]["at"] < now - HISTORY:
+            self._history.popleft()
+        fresh = [each for each in snapshot.get("recent", ()) if each["id"] not in self._known]
+        self._known = {each["id"] for each in snapshot.get("recent", ())}
+        changes = {
+            **snapshot,
+            "all": False,
+            "point": point,
+            "figures": {**figures, "endpoints": moved},
+            "gone": gone,
+            "recent": fresh[-MAX_NEW:],
+        }
+        text, whole = _event(changes), b""
+        for each in self._ready():
+            if each.behind:
+                whole = whole or _event(self._whole(snapshot, point))
+            each.tell(whole if each.behind else text)
+            each.behind = False
+
+    def _ready(self) -> list[Listener]:
+        """Those who can be told; who can't misses an event, or has done so for too long."""
+        now = self._clock.seconds()
+        for each in list(self._listeners):
+            if each.fullSince is not None:
+                each.behind = True
+                if now - each.fullSince > SLOW_LIMIT:
+                    each.end()
+        return [each for each in self._listeners if each.fullSince is None]
+
+    def _whole(self, snapshot: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
+        """What somebody has to be told who knows nothing."""
+        figures = snapshot["figures"]
+        keys = [(each["method"], each["route"]) for each in figures["endpoints"]]
+        return {
+            **snapshot,
+            "all": True,
+            "point": point,
+            "history": list(self._history),
+            "trails": [list(self._trails[key]) for key in keys],
+        }
+
+    # What is remembered from beat to beat.
+
+    def _forget(self) -> None:
+        """Another process counts, or nobody has looked for too long."""
+        self._at = float("-inf")
+        self._endpoints.clear()
+        self._trails.clear()
+        self._history.clear()
+        self._known.clear()
+        for each in self._listeners:
+            each.behind = True
+
+    def _follow(
+        self, now: float, figures: Snapshot
+    ) -> tuple[list[EndpointFigures], list[tuple[str, str]]]:
+        """Lengthen the trails; the endpoints that have moved, and those that are gone."""
+        steady = now - self._at <= GAP
+        before = self._endpoints
+        after = {(each["method"], each["route"]): each for each in figures["endpoints"]}
+        trails = {}
+        for key, each in after.items():
+            trail = self._trails.get(key) if steady else None
+            trails[key] = trail = deque(maxlen=TRAIL) if trail is None else trail
+            was = before.get(key)
+            then = (was["hits"], failuresOf(was)) if was else (0, 0)
+            if steady:
+                trail.append((max(0, each["hits"] - then[0]), max(0, failuresOf(each) - then[1])))
+        moved = [
+            each
+            for key, each in after.items()
+            if key not in before or before[key]["hits"] != each["hits"]
+        ]
+        self._at, self._hits = now, figures["total"]["hits"]
+        self._endpoints, self._trails = after, trails
+        return moved, [key for key in before if key not in after]
+
+
+def failuresOf(figures: Any) -> int:
+    """How many of its exchanges were failures in truth, be they masked or not."""
+    return sum(times for name, times in figures["true"].items() if name[0] == "5")
+
+
+def _point(now: float, figures: Snapshot) -> dict[str, Any]:
+    """The sums at one moment, by class of status, of which a history is made."""
+    total = figures["total"]
+    return {
+        "at": round(now, 3),
+        "hits": total["hits"],
+        "true": _byClass(total["true"]),
+        "sent": _byClass(total["sent"]),
+        "masked": sum(total["masked"].values()),
+        "latency": total["latency"],
+        "bytesOut": total["bytesOut"],
+    }
+
+
+def _byClass(statuses: dict[str, int]) -> list[int]:
+    """1xx to 5xx, and those that are neither."""
+    counts = [0] * (len(_CLASSES) + 1)
+    for name, times in statuses.items():
+        counts[_CLASSES.find(name[0]) if name[0] in _CLASSES else -1] += times
+    return counts
+
+
+def _event(told: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % json.dumps(told, separators=(",", ":")).encode()

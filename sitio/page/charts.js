@@ -1,0 +1,246 @@
+// The two charts, on canvas.  Both show the same five minutes, the newest at the
+// right, and share one cursor.
+
+const CLASSES = [1, 2, 3, 4, 5];
+
+/** From below: what is good is the ground that what is bad stands on. */
+const STACK = [1, 0, 2, 3, 4];
+
+/** Seconds of one column of the heatmap. */
+const COLUMN = 5;
+
+const LINES = [["p50", 0.5, "line50"], ["p95", 0.95, "line95"], ["p99", 0.99, "line99"]];
+
+/** Colours as the style sheet has them at the moment. */
+function palette() {
+  const probe = document.createElement("i");
+  document.body.append(probe);
+  const colours = {};
+  for (const name of ["card", "edge", "ink", "faint", "c1", "c2", "c3", "c4", "c5", "heat", "line50", "line95", "line99"]) {
+    probe.style.color = `var(--${name})`;
+    colours[name] = getComputedStyle(probe).color;
+  }
+  probe.remove();
+  return colours;
+}
+
+/** A canvas, as sharp as the screen, with a time axis. */
+class Chart {
+  constructor(canvas, left) {
+    this.canvas = canvas;
+    this.left = left;
+    this.context = canvas.getContext("2d");
+    this.width = this.height = 0;
+  }
+
+  /** Fit the canvas to its place; false where it has none. */
+  begin() {
+    const { clientWidth, clientHeight } = this.canvas;
+    if (!clientWidth) return false;
+    const scale = window.devicePixelRatio || 1;
+    const [width, height] = [Math.round(clientWidth * scale), Math.round(clientHeight * scale)];
+    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    [this.width, this.height] = [clientWidth, clientHeight];
+    this.context.setTransform(scale, 0, 0, scale, 0, 0);
+    this.context.clearRect(0, 0, clientWidth, clientHeight);
+    this.context.font = "11px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
+    return true;
+  }
+
+  /** Where a time is that lies this many seconds back. */
+  x(age) {
+    return this.width - ((this.width - this.left) * age) / WINDOW;
+  }
+
+  /** How many seconds back a place is. */
+  age(x) {
+    const age = ((this.width - x) * WINDOW) / (this.width - this.left);
+    return Math.max(0, Math.min(WINDOW, age));
+  }
+
+  text(text, x, y, colour, align = "left") {
+    this.context.textAlign = align;
+    this.context.textBaseline = "middle";
+    this.context.fillStyle = colour;
+    this.context.fillText(text, x, y);
+  }
+
+  rule(y, colour) {
+    this.context.fillStyle = colour;
+    this.context.fillRect(this.left, Math.round(y) - 0.5, this.width - this.left, 1);
+  }
+
+  /** Minutes below the chart. */
+  minutes(colour) {
+    const y = this.height - 8;
+    for (let minute = 4; minute >= 1; minute -= 1) this.text(`${minute} min`, this.x(minute * 60), y, colour, "center");
+    this.text("now", this.width, y, colour, "right");
+  }
+
+  cursor(age, bottom, colour) {
+    if (age === null) return;
+    this.context.fillStyle = colour;
+    this.context.fillRect(Math.min(this.width - 1, Math.round(this.x(age))), 0, 1, bottom);
+  }
+}
+
+/** What the service said, upwards, and what clients were sent, downwards. */
+class Traffic extends Chart {
+  constructor(canvas) {
+    super(canvas, 42);
+    this.most = 1;
+  }
+
+  draw(points, cursor, colours) {
+    if (!this.begin()) return;
+    const bottom = this.height - 20;
+    const middle = Math.round(bottom / 2);
+    const last = points[points.length - 1];
+    const steps = [];
+    for (let index = 1; index < points.length; index += 1) steps.push(between(points[index - 1], points[index]));
+    const most = nice(Math.max(1, ...steps.map((step) => step.hits / step.seconds)));
+    const scale = (middle - 16) / most;
+    for (const share of [1, 0.5]) {
+      for (const side of [-1, 1]) {
+        const y = middle + side * most * share * scale;
+        this.rule(y, colours.edge);
+        if (share === 1) this.text(asRate(most), this.left - 8, y, colours.faint, "right");
+      }
+    }
+    steps.forEach((step, index) => this.bar(step, last.at - points[index + 1].at, middle, scale, colours));
+    this.context.fillStyle = colours.faint;
+    this.context.fillRect(this.left, middle, this.width - this.left, 1);
+    this.text("0", this.left - 8, middle, colours.faint, "right");
+    this.label("what the service said", 8, colours);
+    this.label("what clients got", bottom - 6, colours);
+    this.minutes(colours.faint);
+    this.cursor(cursor, bottom, colours.ink);
+  }
+
+  label(text, y, colours) {
+    const width = this.context.measureText(text).width;
+    this.context.fillStyle = colours.card;
+    this.context.globalAlpha = 0.8;
+    this.context.fillRect(this.left, y - 7, width + 8, 14);
+    this.context.globalAlpha = 1;
+    this.text(text, this.left + 4, y, colours.faint);
+  }
+
+  bar(step, age, middle, scale, colours) {
+    const right = this.x(age);
+    const left = Math.max(this.left, this.x(age + step.seconds));
+    if (right <= left) return;
+    // An average of a time that nobody watched is a pale one.
+    this.context.globalAlpha = step.seconds > GAP ? 0.3 : 1;
+    const width = Math.max(1, right - left - (right - left > 3 ? 0.7 : 0));
+    for (const [counts, side] of [[step.true, -1], [step.sent, 1]]) {
+      let y = middle + (side > 0 ? 1 : 0);
+      for (const place of STACK) {
+        // A single failure among thousands is still to be seen.
+        const height = counts[place] && Math.max(place === 4 ? 2 : 0, (counts[place] / step.seconds) * scale);
+        if (!height) continue;
+        this.context.fillStyle = colours[`c${place + 1}`];
+        this.context.fillRect(left, side < 0 ? y - height : y, width, height);
+        y += side * height;
+      }
+    }
+    this.context.globalAlpha = 1;
+  }
+}
+
+/** How many took how long: a column for each five seconds, and lines of quantiles. */
+class Latency extends Chart {
+  constructor(canvas) {
+    super(canvas, 42);
+  }
+
+  draw(points, bounds, cursor, colours) {
+    if (!this.begin()) return;
+    const bottom = this.height - 20;
+    const rows = bounds.length + 1;
+    const row = (bottom - 4) / rows;
+    const top = (index) => bottom - (index + 1) * row;
+    for (const second of [0.001, 0.01, 0.1, 1, 10]) {
+      const y = bottom - (bounds.indexOf(second) + 1) * row;
+      this.rule(y, colours.edge);
+      this.text(asTime(second), this.left - 8, y, colours.faint, "right");
+    }
+    this.cells(points, row, top, colours);
+    this.lines(points, bounds, bottom, row, colours);
+    this.minutes(colours.faint);
+    this.cursor(cursor, bottom, colours.ink);
+  }
+
+  cells(points, row, top, colours) {
+    const last = points[points.length - 1];
+    const columns = new Map();
+    for (let index = 1; index < points.length; index += 1) {
+      if (points[index].at - points[index - 1].at > GAP) continue;
+      const key = Math.ceil(points[index].at / COLUMN);
+      const counts = minus(points[index].latency, points[index - 1].latency);
+      columns.set(key, columns.has(key) ? counts.map((count, at) => count + columns.get(key)[at]) : counts);
+    }
+    const most = Math.max(1, ...[...columns.values()].flat());
+    this.context.fillStyle = colours.heat;
+    for (const [key, counts] of columns) {
+      const right = Math.min(this.width, this.x(last.at - key * COLUMN));
+      const left = Math.max(this.left, this.x(last.at - (key - 1) * COLUMN));
+      counts.forEach((count, index) => {
+        if (!count || right <= left) return;
+        this.context.globalAlpha = 0.14 + 0.86 * Math.sqrt(count / most);
+        this.context.fillRect(left + 0.5, top(index) + 0.5, Math.max(0.5, right - left - 1), row - 1);
+      });
+    }
+    this.context.globalAlpha = 1;
+  }
+
+  lines(points, bounds, bottom, row, colours) {
+    const last = points[points.length - 1];
+    const height = (seconds) => {
+      const index = bounds.findIndex((bound) => seconds <= bound);
+      if (index < 0) return bottom - (bounds.length + 0.5) * row;
+      const low = index ? bounds[index - 1] : 0;
+      return bottom - (index + (seconds - low) / (bounds[index] - low)) * row;
+    };
+    const known = points.map((_, index) => recently(points, index, MOMENT));
+    this.context.lineJoin = "round";
+    for (const [, share, colour] of LINES) {
+      this.context.beginPath();
+      let drawing = false;
+      points.forEach((point, index) => {
+        const value = known[index] && known[index].seconds < 2 * MOMENT
+          ? quantile(bounds, known[index].latency, share) : null;
+        if (value === null || last.at - point.at > WINDOW) { drawing = false; return; }
+        const [x, y] = [this.x(last.at - point.at), height(value)];
+        if (drawing) this.context.lineTo(x, y); else this.context.moveTo(x, y);
+        drawing = true;
+      });
+      for (const [width, style] of [[4, colours.card], [1.6, colours[colour]]]) {
+        this.context.lineWidth = width;
+        this.context.strokeStyle = style;
+        this.context.globalAlpha = width > 2 ? 0.55 : 1;
+        this.context.stroke();
+      }
+      this.context.globalAlpha = 1;
+    }
+  }
+}
+
+/** Let pointer and keys move the cursor: moved(age), or moved(null) where it left. */
+function followCursor(chart, moved) {
+  const { canvas } = chart;
+  let age = null;
+  const set = (value) => { age = value; moved(value); };
+  canvas.addEventListener("pointermove", (event) => set(chart.age(event.offsetX)));
+  canvas.addEventListener("pointerleave", () => set(null));
+  canvas.addEventListener("blur", () => set(null));
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: 5, ArrowRight: -5, PageUp: 60, PageDown: -60 }[event.key];
+    if (step) set(Math.max(0, Math.min(WINDOW, (age ?? 0) + step)));
+    else if (event.key === "Home") set(WINDOW);
+    else if (event.key === "End") set(0);
+    else if (event.key === "Escape") set(null);
+    else return;
+    event.preventDefault();
+  });
+}

@@ -1,0 +1,380 @@
+// The page: what an event says goes into the state, the state is drawn.
+
+/** Seconds of which the verdict speaks. */
+const LATELY = 15;
+
+/** A share of failures above which it is an outage and no slip. */
+const OUTAGE = 0.02;
+
+/** Failures told apart, and shown, at most. */
+const FAILURES = 40;
+
+/** Milliseconds without an event after which the connection counts as lost. */
+const SILENCE = 7000;
+
+const state = {
+  points: [],
+  last: null,
+  cursor: null,
+  failures: new Map(),
+  link: "waiting",
+};
+const endpoints = new Endpoints();
+const exchanges = new Exchanges();
+const traffic = new Traffic(byId("traffic"));
+const latency = new Latency(byId("latency"));
+let colours = palette();
+
+// Exchanges, as they are told.
+
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** An exchange as the tables want it. */
+function readExchange(told) {
+  const open = told.sent === null && told.duration === null;
+  const exchange = {
+    ...told,
+    open,
+    key: `${told.id} ${told.began}`,
+    began: clock.format(new Date(told.began * 1000)),
+    beganAt: told.began,
+    sentence: sentenceOf(told, open),
+  };
+  exchange.text = [told.method, told.path, told.client, told.by, told.id, ...told.acted].join(" ").toLowerCase();
+  exchange.facts = () => factsOf(told);
+  return exchange;
+}
+
+/** Why it ended as it did. */
+function sentenceOf(told, open) {
+  if (open) return "It is still under way.";
+  const actors = told.acted.length ? told.acted.join(", ") : "sitio";
+  const cause = told.why ? `${told.why[0].toUpperCase()}${told.why.slice(1)}` : `The service answered ${told.true}`;
+  if (told.sent === 499) return "The client went away before it had its reply.";
+  if (told.true !== told.sent) return `${cause}; ${actors} sent ${told.sent} instead.`;
+  if (told.by !== "upstream") return `${told.by} answered ${told.sent}.`;
+  return `${cause}, and the client got that.`;
+}
+
+function factsOf(told) {
+  const facts = [
+    ["Id", told.id],
+    ["Path", told.path],
+    ["Client", told.client],
+    ["Body in", asOctets(told.bytesIn)],
+    ["Body out", asOctets(told.bytesOut)],
+  ];
+  if (told.upstreamTime) facts.push(["Service took", asTime(told.upstreamTime)]);
+  if (told.acted.length) facts.push(["Policies", told.acted.join(", ")]);
+  return facts;
+}
+
+// What an event says.
+
+function take(event) {
+  const { points } = state;
+  if (event.all) {
+    points.splice(0, points.length, ...event.history);
+    state.failures.clear();
+  } else {
+    points.push(event.point);
+  }
+  const old = event.point.at - WINDOW - GAP;
+  while (points.length > 2 && points[1].at < old) points.shift();
+  state.last = event;
+  endpoints.take(event);
+  exchanges.take(event);
+  for (const told of event.recent) noteFailure(readExchange(told));
+  requestAnimationFrame(draw);
+}
+
+/** Failures of the same kind are one, with a number. */
+function noteFailure(exchange) {
+  if (!isFailure(exchange)) return;
+  const { failures } = state;
+  const key = `${exchange.method} ${exchange.path.split("?")[0]} ${exchange.sentence}`;
+  const times = (failures.get(key)?.times ?? 0) + 1;
+  failures.delete(key);
+  failures.set(key, { key, exchange, times });
+  if (failures.size > FAILURES) failures.delete(failures.keys().next().value);
+}
+
+// How it stands.
+
+/** What happened lately, or null where that is not known yet. */
+const lately = (seconds) => recently(state.points, state.points.length - 1, seconds);
+
+/** {level, title, text}: one look is to be enough. */
+function verdictOf(seen, total) {
+  if (!total.hits) {
+    return { level: "none", title: "No requests yet", text: "sitio is ready. What passes through it shows up here at once." };
+  }
+  if (!seen || !seen.hits) {
+    return { level: "good", title: "Quiet", text: `No request ended in the last ${LATELY} seconds. ${plural(total.hits, "request")} since the start.` };
+  }
+  const { hits, masked } = seen;
+  const failed = Math.max(0, seen.true[4]);
+  const seenByClients = Math.max(0, seen.sent[4]);
+  if (!failed && !seenByClients) {
+    return { level: "good", title: "All is well", text: `${plural(hits, "request")} in the last ${LATELY} seconds, and none failed.` };
+  }
+  const span = `in the last ${LATELY} seconds`;
+  const share = `The service failed ${asCount(failed)} of ${plural(hits, "request")} ${span} (${asPercent(failed / hits)}).`;
+  const level = Math.max(failed, seenByClients) / hits >= OUTAGE ? "bad" : "warn";
+  if (!seenByClients) {
+    const title = level === "bad" ? "Outage, masked" : "A few failures, masked";
+    return { level, title, text: `${share} Clients see none of it: policies sent them good replies.` };
+  }
+  if (masked > 0) {
+    const title = level === "bad" ? "Outage, masked in part" : "A few failures";
+    return { level, title, text: `${share} ${asCount(masked)} were masked; clients saw ${plural(seenByClients, "error")}.` };
+  }
+  if (!failed) {
+    return { level, title: "sitio answers with errors", text: `Clients saw ${plural(seenByClients, "error")} ${span} that the service did not make.` };
+  }
+  const title = level === "bad" ? "Outage" : "A few failures";
+  return { level, title, text: `${share} Clients saw ${plural(seenByClients, "error")}.` };
+}
+
+function drawVerdict(total) {
+  const seen = lately(LATELY);
+  const verdict = state.link === "lost"
+    ? { level: "none", title: "Connection lost", text: "sitio does not answer; what stands here is old. This page tries again by itself." }
+    : verdictOf(seen, total);
+  byId("verdict").dataset.level = verdict.level;
+  say(byId("verdict-title"), verdict.title);
+  say(byId("verdict-text"), verdict.text);
+  document.title = verdict.level === "bad" || state.link === "lost" ? `${verdict.title} \u00b7 sitio` : "sitio";
+  byId("first").hidden = total.hits > 0;
+  if (!total.hits) say(byId("curl"), `curl -i ${addressOf(state.last)}/`);
+  for (const [name, place] of [["true", "true"], ["sent", "sent"]]) {
+    const some = seen && seen.hits > 0;
+    const good = some ? Math.max(0, 1 - seen[place][4] / seen.hits) : 0;
+    say(byId(`${name}-share`), some ? asPercent(good) : NONE);
+    byId(`${name}-meter`).style.width = `${good * 100}%`;
+    byId(`${name}-meter`).parentElement.toggleAttribute("data-some", Boolean(some));
+  }
+}
+
+/** Where a first request could be sent. */
+const addressOf = (event) => event.address ?? "http://localhost:8080";
+
+// The rest of the page.
+
+function drawFigure(id, [number, unit]) {
+  const element = byId(id);
+  if (!element.firstElementChild) element.replaceChildren(make("span"), make("span", "unit"));
+  say(element.firstChild, number);
+  say(element.lastChild, unit);
+}
+
+function drawFigures({ latencyBounds, own, ownBounds }) {
+  const now = lately(MOMENT);
+  const time = (share) => timeParts(now && quantile(latencyBounds, now.latency, share));
+  drawFigure("rate", [now ? asRate(now.hits / now.seconds) : NONE, ""]);
+  for (const [id, share] of LINES) drawFigure(id, time(share));
+  drawFigure("own", timeParts(quantile(ownBounds, own, 0.5)));
+  drawFigure("bytes", now ? octetParts(now.bytesOut / now.seconds) : [NONE, ""]);
+}
+
+function fillLegend(id, items) {
+  arrange(byId(id), items, (item) => item.name, (item) => {
+    const swatch = make("span", item.line ? "swatch line" : "swatch");
+    swatch.style.background = `var(--${item.colour})`;
+    return make("li", "", {}, swatch, make("span", "", {}, item.name), make("b"));
+  }, (element, item) => say(element.lastChild, item.value));
+}
+
+/** The charts, with what the cursor points at in their legends. */
+function drawCharts() {
+  const { points, last, cursor } = state;
+  if (!last || points.length === 0) return;
+  const { latencyBounds } = last.figures;
+  const newest = points.length - 1;
+  const at = cursor === null ? newest : indexAt(points, points[newest].at - cursor);
+  const seen = recently(points, at, cursor === null ? MOMENT : 1);
+  const smooth = recently(points, at, MOMENT);
+  const ago = cursor === null ? "last 10 s" : `${asSpan(cursor)} ago`;
+  const legend = CLASSES.slice(1).map((name) => ({
+    name: `${name}xx`,
+    colour: `c${name}`,
+    value: seen ? asRate(Math.max(0, seen.true[name - 1]) / seen.seconds) : NONE,
+  }));
+  fillLegend("traffic-legend", legend);
+  const times = LINES.map(([name, share, colour]) => ({
+    name, colour, line: true, value: asTime(smooth && quantile(latencyBounds, smooth.latency, share)),
+  }));
+  fillLegend("latency-legend", times);
+  for (const [id, items] of [["traffic", legend], ["latency", times]]) {
+    say(byId(`${id}-when`), ago);
+    const canvas = byId(id);
+    canvas.setAttribute("aria-valuenow", String(-Math.round(cursor ?? 0)));
+    canvas.setAttribute("aria-valuetext", `${ago}: ${items.map((item) => `${item.name} ${item.value}`).join(", ")}`);
+  }
+  traffic.draw(points, cursor, colours);
+  latency.draw(points, latencyBounds, cursor, colours);
+}
+
+function drawFailures() {
+  const shown = [...state.failures.values()].reverse();
+  arrange(byId("failure-list"), shown, (each) => each.key, () => make("li", "", {},
+    make("div", "top", {}, make("span", "route"), make("span", "masked"), make("span", "times"), make("span", "ago")),
+    make("p", "why")), (element, { exchange, times }) => {
+    const [route, masked, count, ago] = element.firstChild.children;
+    fillRoute(route, exchange.method, exchange.path.split("?")[0]);
+    say(masked, isMasked(exchange) ? "masked" : "");
+    masked.hidden = !isMasked(exchange);
+    say(count, times > 1 ? `${asCount(times)}\u00d7` : "");
+    say(ago, `${asSpan(Date.now() / 1000 - exchange.beganAt)} ago`);
+    say(element.lastChild, exchange.sentence);
+  });
+  byId("no-failures").hidden = shown.length > 0;
+  const total = state.last.figures.total;
+  const failed = failuresIn(total.true);
+  say(byId("failures-when"), failed ? `${asCount(failed)} since the start, ${asCount(sum(Object.values(total.masked)))} masked` : "");
+}
+
+function drawService(event) {
+  const { pool, clients, figures, open } = event;
+  const facts = [
+    ["Connections to it", `${pool.open - pool.idle} busy, ${pool.idle} idle`, false],
+    ["Waiting for one", asCount(pool.waiting), pool.waiting > 0],
+    ["Clients connected", asCount(clients), false],
+    ["Under way", asCount(open.length), false],
+  ];
+  arrange(byId("connections"), facts, ([name]) => name, ([name]) => make("div", "", {}, make("dt", "", {}, name), make("dd")), (element, [, value, bad]) => {
+    say(element.lastChild, value);
+    element.lastChild.classList.toggle("bad", bad);
+  });
+  const statuses = Object.entries(figures.total.true).sort(([one], [two]) => one.localeCompare(two));
+  arrange(byId("statuses"), statuses, ([name]) => name, ([name]) => make("li", "", {}, fillCode(make("span", "code"), name), make("span")), (element, [name, times]) => {
+    const masked = figures.total.masked[name];
+    say(element.lastChild, `${asCount(times)}${masked ? `, ${masked === times ? "masked" : `${asCount(masked)} masked`}` : ""}`);
+  });
+  say(byId("upstream-when"), event.upstream ?? "");
+}
+
+function drawPolicies(policies) {
+  const rows = policies.map((policy, index) => ({ ...policy, key: `${index} ${policy.name}` }));
+  arrange(byId("policies").tBodies[0], rows, (row) => row.key, () => makeRow({ name: "", called: "number", acted: "number", failed: "number" }), (element, row) => {
+    for (const name of ["name", "called", "acted", "failed"]) say(element.cells_[name], name === "name" ? row.name : asCount(row[name]));
+    element.cells_.failed.classList.toggle("bad", row.failed > 0);
+  });
+  byId("policies").hidden = rows.length === 0;
+  byId("no-policies").hidden = rows.length > 0;
+}
+
+function drawWorkers(workers) {
+  byId("processes").hidden = workers.length < 2;
+  arrange(byId("workers"), workers, (each) => each.number, () => makeRow({ number: "", hits: "number", clients: "number", restarts: "number", uptime: "number" }), (element, each) => {
+    say(element.cells_.number, `${each.number}, pid ${each.pid}`);
+    for (const name of ["hits", "clients", "restarts"]) say(element.cells_[name], asCount(each[name]));
+    say(element.cells_.uptime, asSpan(each.uptime));
+  });
+}
+
+function draw() {
+  const { last } = state;
+  if (!last) return;
+  const { figures } = last;
+  drawVerdict(figures.total);
+  drawFigures(figures);
+  drawCharts();
+  drawFailures();
+  drawService(last);
+  drawPolicies(last.policies);
+  drawWorkers(last.workers);
+  endpoints.draw();
+  exchanges.draw();
+  say(byId("whose"), last.name ?? location.host);
+  say(byId("since"), `${plural(figures.total.hits, "request")} in ${asSpan(figures.uptime)}, since sitio started. Sums are of all its processes.`);
+}
+
+// The connection.
+
+const LINK = { waiting: "Connecting", live: "Live", late: "sitio is busy", lost: "Connection lost" };
+let source = null;
+let heardAt = 0;
+let hiddenAt = null;
+
+function setLink(link) {
+  if (state.link === link) return;
+  state.link = link;
+  byId("link").dataset.link = document.body.dataset.link = link;
+  say(byId("link-text"), LINK[link]);
+  requestAnimationFrame(draw);
+}
+
+function connect() {
+  source?.close();
+  heardAt = Date.now();
+  source = new EventSource("events");
+  source.onmessage = ({ data }) => {
+    heardAt = Date.now();
+    setLink("live");
+    take(JSON.parse(data));
+  };
+  source.addEventListener("late", () => {
+    heardAt = Date.now();
+    setLink("late");
+  });
+  source.onerror = () => setLink("lost");
+}
+
+/** EventSource gives up where it is refused, and never sees that a network has gone. */
+function watch() {
+  if (hiddenAt !== null && Date.now() - hiddenAt > WINDOW * 1000) {
+    // Nobody looks: sitio need not count for us.
+    source?.close();
+    source = null;
+  } else if (source && Date.now() - heardAt > SILENCE) {
+    setLink("lost");
+    connect();
+  }
+}
+
+document.addEventListener("visibilitychange", () => {
+  hiddenAt = document.hidden ? Date.now() : null;
+  if (!document.hidden && !source) connect();
+});
+addEventListener("pagehide", () => source?.close());
+addEventListener("pageshow", (event) => event.persisted && connect());
+
+// Colours.
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function remembered(value) {
+  try {
+    if (value) localStorage.setItem("sitio-theme", value);
+    return localStorage.getItem("sitio-theme");
+  } catch {
+    return value; // A browser that keeps nothing: the choice lasts as long as the page.
+  }
+}
+
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  const isDark = theme ? theme === "dark" : dark.matches;
+  byId("theme").setAttribute("aria-pressed", String(isDark));
+  colours = palette();
+  drawCharts();
+}
+
+byId("theme").addEventListener("click", () => {
+  setTheme(remembered(byId("theme").getAttribute("aria-pressed") === "true" ? "light" : "dark"));
+});
+dark.addEventListener("change", () => setTheme(document.documentElement.dataset.theme));
+
+// Begin.
+
+for (const chart of [traffic, latency]) {
+  followCursor(chart, (age) => {
+    state.cursor = age;
+    requestAnimationFrame(drawCharts);
+  });
+}
+new ResizeObserver(() => drawCharts()).observe(byId("main"));
+setTheme(remembered(null));
+connect();
+setInterval(watch, 1000);

@@ -1,0 +1,126 @@
+// What can be made of sums: differences, quantiles, text.  Pure.
+//
+// A point holds the sums at one moment: {at, hits, true, sent, masked, latency,
+// bytesOut}, with statuses by class from 1xx to 5xx and the rest.
+
+/** Seconds that the charts show. */
+const WINDOW = 300;
+
+/** Seconds that the figures of the moment are taken over. */
+const MOMENT = 10;
+
+/** Seconds between two points after which nobody was looking in between. */
+const GAP = 5;
+
+const minus = (newer, older) => newer.map((value, index) => value - older[index]);
+
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+
+/** What happened between two points. */
+function between(older, newer) {
+  return {
+    seconds: newer.at - older.at,
+    hits: newer.hits - older.hits,
+    true: minus(newer.true, older.true),
+    sent: minus(newer.sent, older.sent),
+    masked: newer.masked - older.masked,
+    latency: minus(newer.latency, older.latency),
+    bytesOut: newer.bytesOut - older.bytesOut,
+  };
+}
+
+/** The index of the last point at or before a time, or 0 where all are later. */
+function indexAt(points, time) {
+  let low = 0, high = points.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (points[middle].at <= time) low = middle; else high = middle - 1;
+  }
+  return low;
+}
+
+/** What happened in the seconds before a point, or null where that is not known. */
+function recently(points, index, seconds) {
+  if (index < 1) return null;
+  const from = indexAt(points, points[index].at - seconds);
+  return between(points[Math.min(from, index - 1)], points[index]);
+}
+
+/** Where a share of a histogram's values lie below, or null where it is empty. */
+function quantile(bounds, counts, share) {
+  const rank = share * sum(counts);
+  if (!rank) return null;
+  let below = 0;
+  for (let index = 0; index < bounds.length; index += 1) {
+    if (counts[index] && below + counts[index] >= rank) {
+      const low = index ? bounds[index - 1] : 0;
+      return low + ((bounds[index] - low) * (rank - below)) / counts[index];
+    }
+    below += counts[index];
+  }
+  return bounds[bounds.length - 1];
+}
+
+/** How many of statuses told by name are of 500 and more. */
+const failuresIn = (statuses) =>
+  sum(Object.entries(statuses).map(([name, times]) => (name[0] === "5" ? times : 0)));
+
+/** The next of 1, 2, 5, 10, 20 and so on. */
+function nice(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].find((step) => step * power >= value * 0.9999) * power;
+}
+
+// Text.  An en dash stands for what is not known.
+
+const NONE = "\u2013";
+
+const whole = new Intl.NumberFormat("en");
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+const asCount = (count) => (count < 1e5 ? whole.format(count) : compact.format(count));
+
+function asRate(rate) {
+  if (rate >= 99.5) return asCount(Math.round(rate));
+  return rate === 0 ? "0" : rate.toFixed(1);
+}
+
+const asPercent = (share) => {
+  if (share === 1 || share === 0) return `${share * 100} %`;
+  // What is not all is not shown as all.
+  return `${Math.min(99.9, Math.max(0.1, share * 100)).toFixed(1)} %`;
+};
+
+/** [number, unit] of some seconds. */
+function timeParts(seconds) {
+  if (seconds === null || seconds === undefined) return [NONE, ""];
+  if (seconds < 0.00095) return [String(Math.round(seconds * 1e6)), "\u00b5s"];
+  if (seconds < 0.0095) return [(seconds * 1e3).toFixed(1), "ms"];
+  if (seconds < 0.9995) return [String(Math.round(seconds * 1e3)), "ms"];
+  return [seconds < 99.5 ? seconds.toFixed(1) : String(Math.round(seconds)), "s"];
+}
+
+const asTime = (seconds) => timeParts(seconds).join("\u202f").trim();
+
+/** [number, unit] of some octets. */
+function octetParts(octets) {
+  let value = octets;
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (value < 999.5) return [value < 10 && unit !== "B" ? value.toFixed(1) : String(Math.round(value)), unit];
+    value /= 1000;
+  }
+  return [value.toFixed(1), "TB"];
+}
+
+const asOctets = (octets) => octetParts(octets).join("\u202f");
+
+/** 42 s, 12 min, 3 h 5 min, 4 d 2 h. */
+function asSpan(seconds) {
+  const s = Math.max(0, Math.floor(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+const plural = (count, one, many = `${one}s`) => `${asCount(count)} ${count === 1 ? one : many}`;

@@ -1,0 +1,304 @@
+// Tables and lists.  What clients wrote gets in by textContent alone.
+
+const byId = (id) => document.getElementById(id);
+
+/** Set a text only where it differs, so that nothing is selected or read anew. */
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** An element with a class, attributes and children, which are nodes or text. */
+function make(tag, name = "", attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+/**
+ * Let an element have a child for each item, in order.  Children are kept by
+ * key and moved only when out of place, so focus and selection stay.
+ */
+function arrange(parent, items, keyOf, create, fill) {
+  const old = parent.children_ ?? new Map();
+  const kept = new Map();
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    const child = old.get(key) ?? create(item);
+    fill(child, item);
+    kept.set(key, child);
+    old.delete(key);
+    if (child === place) place = place.nextElementSibling;
+    else parent.insertBefore(child, place);
+  }
+  for (const child of old.values()) child.remove();
+  parent.children_ = kept;
+}
+
+/** A row of a table with a cell for each name; row.cells_ has them by name. */
+function makeRow(names) {
+  const row = make("tr", "", { role: "row" });
+  row.cells_ = {};
+  for (const [name, style] of Object.entries(names)) {
+    row.cells_[name] = make("td", style, { role: "cell", "data-cell": name });
+    row.append(row.cells_[name]);
+  }
+  return row;
+}
+
+/** A status, coloured by its class. */
+function fillCode(element, status) {
+  say(element, String(status ?? NONE));
+  element.dataset.class = String(status ?? "")[0] ?? "";
+  return element;
+}
+
+const makeCode = (status) => fillCode(make("span", "code"), status);
+
+/** Method and path, the path cut by the style sheet and whole in its title. */
+function fillRoute(element, method, route) {
+  if (!element.firstChild) element.append(make("span", "method"), make("span"));
+  const [first, second] = element.children;
+  say(first, method ? `${method} ` : "");
+  say(second, route);
+  if (element.title !== route) element.title = route;
+}
+
+// Endpoints.
+
+const SHOWN = 12;
+const TRAIL = 60;
+const SVG = "http://www.w3.org/2000/svg";
+
+const SORTS = {
+  name: (one, two) => one.route.localeCompare(two.route) || one.method.localeCompare(two.method),
+  hits: (one, two) => one.hits - two.hits,
+  median: (one, two) => (one.median ?? -1) - (two.median ?? -1),
+  p95: (one, two) => (one.p95 ?? -1) - (two.p95 ?? -1),
+  failures: (one, two) => one.failures - two.failures || one.refusals - two.refusals,
+};
+
+class Endpoints {
+  constructor() {
+    this.rows = new Map();
+    this.sort = "hits";
+    this.rising = false;
+    this.all = false;
+    this.body = byId("endpoints").tBodies[0];
+    for (const head of document.querySelectorAll("#endpoints th[data-sort]")) {
+      head.firstElementChild.addEventListener("click", () => this.sortBy(head.dataset.sort));
+    }
+    byId("find").addEventListener("input", () => this.draw());
+    byId("more").addEventListener("click", () => {
+      this.all = !this.all;
+      this.draw();
+    });
+    this.mark();
+  }
+
+  sortBy(name) {
+    this.rising = this.sort === name ? !this.rising : name === "name";
+    this.sort = name;
+    this.mark();
+    this.draw();
+  }
+
+  mark() {
+    for (const head of document.querySelectorAll("#endpoints th[data-sort]")) {
+      if (head.dataset.sort === this.sort) head.setAttribute("aria-sort", this.rising ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    }
+  }
+
+  /** What an event says of endpoints: all, or those that moved. */
+  take(event) {
+    const { endpoints, latencyBounds } = event.figures;
+    const moved = new Map();
+    endpoints.forEach((told, index) => {
+      const key = `${told.method} ${told.route}`;
+      const failures = failuresIn(told.true);
+      const before = this.rows.get(key);
+      const trail = event.all ? event.trails[index] : before ? before.trail : [];
+      if (!event.all) trail.push([told.hits - (before?.hits ?? 0), failures - (before?.failures ?? 0)]);
+      moved.set(key, {
+        key, trail, failures,
+        method: told.method,
+        route: told.route,
+        hits: told.hits,
+        refusals: sum(Object.entries(told.true).map(([name, times]) => (name[0] === "4" ? times : 0))),
+        masked: sum(Object.values(told.masked)),
+        median: quantile(latencyBounds, told.latency, 0.5),
+        p95: quantile(latencyBounds, told.latency, 0.95),
+      });
+    });
+    if (event.all) {
+      this.rows = moved;
+      return;
+    }
+    for (const [method, route] of event.gone) this.rows.delete(`${method} ${route}`);
+    for (const [key, row] of this.rows) if (!moved.has(key)) row.trail.push([0, 0]);
+    for (const [key, row] of moved) this.rows.set(key, row);
+    for (const row of this.rows.values()) if (row.trail.length > TRAIL) row.trail.splice(0, row.trail.length - TRAIL);
+  }
+
+  draw() {
+    const sought = byId("find").value.trim().toLowerCase();
+    const found = [...this.rows.values()].filter(
+      (row) => !sought || `${row.method} ${row.route}`.toLowerCase().includes(sought));
+    const compare = SORTS[this.sort];
+    const sign = this.rising ? 1 : -1;
+    found.sort((one, two) => sign * compare(one, two) || SORTS.name(one, two));
+    const shown = this.all ? found : found.slice(0, SHOWN);
+    arrange(this.body, shown, (row) => row.key, this.create, this.fill);
+    byId("more").hidden = found.length <= SHOWN;
+    say(byId("more"), this.all ? `Show the first ${SHOWN}` : `Show all ${found.length}`);
+    byId("no-endpoints").hidden = found.length > 0;
+    say(byId("no-endpoints"), this.rows.size ? "No endpoint has that in its name." : "No requests yet.");
+    say(byId("endpoints-when"), this.rows.size ? `${this.rows.size} since the start` : "");
+  }
+
+  create() {
+    const row = makeRow({ name: "route", trail: "trail", hits: "number", median: "number", p95: "number", failures: "number" });
+    const drawing = document.createElementNS(SVG, "svg");
+    drawing.setAttribute("viewBox", "0 0 120 20");
+    drawing.setAttribute("preserveAspectRatio", "none");
+    drawing.setAttribute("aria-hidden", "true");
+    for (const name of ["all", "bad"]) {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("class", name);
+      drawing.append(path);
+    }
+    row.cells_.trail.append(drawing);
+    row.cells_.failures.append(make("span"), make("small"));
+    return row;
+  }
+
+  fill(element, row) {
+    const { name, trail, hits, median, p95, failures } = element.cells_;
+    fillRoute(name, row.method, row.route);
+    const most = Math.max(4, ...row.trail.map(([times]) => times));
+    const bars = ["", ""];
+    row.trail.forEach((counts, index) => {
+      const x = 120 - 2 * (row.trail.length - index) + 1;
+      counts.forEach((count, kind) => {
+        if (count > 0) bars[kind] += `M${x} 20V${(20 - Math.max(1.5, (count / most) * 19)).toFixed(1)}`;
+      });
+    });
+    [...trail.firstChild.children].forEach((path, kind) => path.setAttribute("d", bars[kind]));
+    say(hits, asCount(row.hits));
+    say(median, asTime(row.median));
+    say(p95, asTime(row.p95));
+    failures.className = row.failures ? "number bad" : "number none";
+    say(failures.firstChild, row.failures ? asCount(row.failures) : row.refusals ? "" : NONE);
+    const asides = [];
+    if (row.masked) asides.push(row.masked === row.failures ? "masked" : `${asCount(row.masked)} masked`);
+    if (row.refusals) asides.push(`${asCount(row.refusals)} \u00d7 4xx`);
+    say(failures.lastChild, asides.length ? ` ${asides.join(", ")}` : "");
+  }
+}
+
+// Exchanges.
+
+/** Exchanges kept for the filter, and shown of them. */
+const KEPT = 400;
+const LISTED = 50;
+
+const classOf = (status) => (status === null ? 0 : Math.floor(status / 100));
+
+const isFailure = (exchange) => classOf(exchange.true) === 5 || classOf(exchange.sent) === 5;
+
+const isMasked = (exchange) => classOf(exchange.true) === 5 && exchange.sent !== null && exchange.sent < 500 && exchange.sent !== 499;
+
+class Exchanges {
+  constructor() {
+    this.kept = [];
+    this.open = [];
+    this.paused = null;
+    this.missed = 0;
+    this.opened = new Set();
+    this.body = byId("last").tBodies[0];
+    byId("filter").addEventListener("input", () => this.draw());
+    byId("classes").addEventListener("change", () => this.draw());
+    byId("pause").addEventListener("click", () => this.pause());
+  }
+
+  take(event) {
+    const fresh = event.recent.map(readExchange).reverse();
+    this.kept = (event.all ? fresh : [...fresh, ...this.kept]).slice(0, KEPT);
+    this.open = event.open.map(readExchange);
+    if (this.paused) this.missed += event.all ? 0 : fresh.length;
+  }
+
+  pause() {
+    this.paused = this.paused ? null : [...this.open, ...this.kept];
+    this.missed = 0;
+    byId("pause").setAttribute("aria-pressed", String(this.paused !== null));
+    this.draw();
+  }
+
+  wanted() {
+    const sought = byId("filter").value.trim().toLowerCase();
+    const kind = document.querySelector("#classes :checked").value;
+    return (exchange) =>
+      (!kind || (kind === "masked" ? isMasked(exchange) : [exchange.true, exchange.sent].some((status) => classOf(status) === Number(kind))))
+      && (!sought || exchange.text.includes(sought));
+  }
+
+  draw() {
+    const known = this.paused ?? [...this.open, ...this.kept];
+    const found = known.filter(this.wanted());
+    const shown = found.slice(0, LISTED);
+    const items = shown.flatMap((each) => (this.opened.has(each.key) ? [each, { key: `${each.key} more`, of: each }] : [each]));
+    arrange(this.body, items, (each) => each.key, (each) => (each.of ? this.createMore(each.of) : this.create(each)), (row, each) => { if (!each.of) this.fill(row, each); });
+    byId("no-exchanges").hidden = found.length > 0;
+    say(byId("no-exchanges"), known.length ? "None of the last ones fits the filter." : "Nothing has ended yet.");
+    say(byId("exchanges-when"), known.length ? `${shown.length} of the last ${known.length}` : "");
+    say(byId("pause"), this.paused ? (this.missed ? `Go on (${asCount(this.missed)} new)` : "Go on") : "Pause");
+  }
+
+  create(exchange) {
+    const row = makeRow({ time: "", request: "", status: "", by: "by", took: "number", size: "number octets", client: "client" });
+    const button = make("button", "route", { type: "button", "aria-expanded": "false" });
+    button.addEventListener("click", () => {
+      if (!this.opened.delete(exchange.key)) this.opened.add(exchange.key);
+      button.setAttribute("aria-expanded", String(this.opened.has(exchange.key)));
+      this.draw();
+    });
+    row.cells_.request.append(button);
+    row.cells_.took.append(make("span", "took", {}, make("span"), make("span", "span", { "aria-hidden": "true" }, make("i"))));
+    return row;
+  }
+
+  /** All but the durations of open ones stays as it was first said. */
+  fill(row, exchange) {
+    const { time, request, status, by, took, size, client } = row.cells_;
+    const [text, bar] = took.firstChild.children;
+    say(text, exchange.duration === null ? NONE : asTime(exchange.duration));
+    if (row.filled_ === exchange) return;
+    row.filled_ = exchange;
+    row.classList.toggle("failed", isFailure(exchange));
+    say(time, exchange.began);
+    fillRoute(request.firstChild, exchange.method, exchange.path);
+    status.replaceChildren();
+    if (exchange.open) status.append(make("span", "code", {}, "open"));
+    else if (exchange.true === exchange.sent) status.append(makeCode(exchange.sent));
+    else status.append(makeCode(exchange.true), make("span", "", { "aria-hidden": "true" }, " \u2192 "), make("span", "aside", {}, "sent as"), makeCode(exchange.sent));
+    say(by, exchange.by);
+    by.title = exchange.by;
+    // Logarithmic: 0.1 ms is nothing, 10 s are all.
+    const share = Math.max(0.02, Math.min(1, Math.log10(Math.max(exchange.duration ?? 0, 1e-4) * 1e4) / 5));
+    bar.firstChild.style.width = `${(share * 100).toFixed(1)}%`;
+    say(size, asOctets(exchange.bytesOut));
+    say(client, exchange.client);
+    client.title = exchange.client;
+  }
+
+  createMore(exchange) {
+    const facts = make("dl");
+    for (const [name, value] of exchange.facts()) facts.append(make("div", "", {}, make("dt", "", {}, name), make("dd", "", {}, value)));
+    const cell = make("td", "", { role: "cell", colspan: "7" }, make("p", "sentence", {}, exchange.sentence), facts);
+    return make("tr", "detail", { role: "row" }, cell);
+  }
+}
