@@ -93,6 +93,12 @@ class _Message:
         """The lines that came, as long as nobody can have changed them."""
         return self._lines if self._headers is None else self._headers.lines
 
+    @property
+    def seen(self) -> list[tuple[bytes, bytes]]:
+        """Name and value of each line as C{bytes}, for those who change nothing."""
+        lines = self.lines
+        return self.headers.seen if lines is None else lines.fields
+
     def octets(self, length: int | None) -> bytes:
         """The fields as they are sent; see L{Headers.octets}."""
         lines = self._lines

@@ -174,12 +174,6 @@ def _read(fields: _Lines) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     return frozenset(words), tuple(sorted(names - {b""}))
 
 
-@lru_cache(maxsize=256)
-def _remembered(lines: Lines) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
-    """L{_read}, once for all replies with the same lines."""
-    return _read(lines.fields)
-
-
 def _seconds(value: bytes | None) -> int:
     """A delta-seconds; what is none is 0, hence stale (RFC 9111, sections 1.2.2 and 4.2.1)."""
     if value is None or not value.isdigit():
@@ -225,11 +219,13 @@ class _Asked:
     A request, as far as it matters here.
 
     @ivar personal: whether it says who is asking.
+    @ivar said: what the reply to it says of itself, once that is known to be kept.
     """
 
     request: Request
     key: _Key
     personal: bool
+    said: _Said | None = None
 
 
 @define(eq=False)
@@ -440,8 +436,6 @@ class LastGood:
         self._notStale = _NOT_STALE - lifted
         self._asking = self._personal | _TOLD | {b"host", b"cache-control"}
         self.seconds = seconds
-        # Once for all requests with the same lines.
-        self._remembered = lru_cache(maxsize=256)(lambda lines: self._readAsked(lines.fields))
         self._store = _Store(maxBytes)
         self._budget = _Budget(budget)
 
@@ -518,7 +512,9 @@ class LastGood:
             if masked or request.method == "HEAD" or (status == 206 and not self._partial):
                 return None
             within = (response.length or 0) <= self._maxReply
-            if within and self._said(response.headers, status, asked.personal) is not None:
+            if within:
+                asked.said = self._said(response.seen, status, asked.personal)
+            if asked.said is not None:
                 if not response.filters and (response.body, response.length) != (None, None):
                     return asked
                 self._collect(asked, response)
@@ -529,21 +525,13 @@ class LastGood:
     def _asked(self, exchange: IExchange) -> _Asked | None:
         """Who asks for what; L{None} for a client that wants nothing stored."""
         request = exchange.request
-        lines = request.lines
-        said = self._readAsked(request.headers.seen) if lines is None else self._remembered(lines)
-        if said is None:
-            return None
-        host, told, personal = said
-        return _Asked(request, (exchange.secure, host, request.target, told), personal)
-
-    def _readAsked(self, fields: _Lines) -> tuple[bytes, _Told, bool] | None:
-        """Of a request: its Host, what else names what it is for, and whether it is personal."""
         personal = False
         host = b""
         told: _Told = ()
-        for line, value in fields:
+        asking = self._asking
+        for line, value in request.seen:
             name = line.lower()
-            if name in self._asking:
+            if name in asking:
                 if name == b"host":
                     host = value.lower()
                 elif name in self._personal:
@@ -552,17 +540,14 @@ class LastGood:
                     told += ((name, value),)
                 elif b"no-store" in _directives(value):
                     return None
-        return host, told, personal
+        return _Asked(request, (exchange.secure, host, request.target, told), personal)
 
-    def _said(self, headers: Headers, status: int, personal: bool) -> _Said | None:
+    def _said(self, seen: _Lines, status: int, personal: bool) -> _Said | None:
         """
         Whether a reply is for anyone and the request fields that it depends on;
         L{None} if it must not be kept.
         """
-        if headers.lines is None:
-            words, names = _read(headers.seen)
-        else:
-            words, names = _remembered(headers.lines)
+        words, names = _read(seen)
         public = b"public" in words
         if not self._notKept.isdisjoint(words) or b"*" in names or (personal and not public):
             return None
@@ -617,7 +602,7 @@ class LastGood:
         headers: Headers,
         body: bytes,
     ) -> None:
-        said = self._said(headers, status, asked.personal)
+        said = asked.said or self._said(headers.seen, status, asked.personal)
         if said is None:
             self._supersede(asked)
             return
