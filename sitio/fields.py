@@ -69,6 +69,11 @@ class Lines:
         self.length = length
         self.fields = fields
 
+    @classmethod
+    def of(cls, fields: list[tuple[bytes, bytes]], length: int | None = None) -> Lines:
+        """Lines of fields that can be sent; the list is kept, and not to be changed."""
+        return cls(b"".join([b"%b: %b\r\n" % each for each in fields]), length, fields)
+
 
 class Headers:
     """

@@ -413,7 +413,7 @@ class RequestHead(Head):
         if not modern:
             headers = Headers.fromLines(said.lines)
             del headers["Expect"]
-            self.lines = Lines(headers.octets(said.length), said.length, headers.fields)
+            self.lines = Lines.of(headers.fields, said.length)
         # HTTP/2 behind an upgrade would be requests that no policy sees.
         if not modern or not said.switches or b"h2c" in tokens(said.upgrade or b""):
             self.upgrade = None
@@ -436,7 +436,7 @@ class ResponseHead(Head):
         if self.length is not None and (self.status < 200 or self.status == 204):
             # RFC 9110, section 8.6: it must not be there.
             fields = [each for each in self.lines.fields if each[0].lower() != b"content-length"]
-            self.lines = Lines(Headers.fromWire(fields).octets(None), None, fields)
+            self.lines = Lines.of(fields)
             self.length = None
 
 

@@ -101,9 +101,12 @@ class _Message:
 
     def octets(self, length: int | None) -> bytes:
         """The fields as they are sent; see L{Headers.octets}."""
-        lines = self._lines
-        if self._headers is None and lines is not None and lines.length == length:
-            return lines.octets
+        lines = self._lines if self._headers is None else self._headers.lines
+        if lines is not None:
+            if lines.length == length:
+                return lines.octets
+            if lines.length is None and length is not None:
+                return lines.octets + b"Content-Length: %d\r\n" % length
         return self.headers.octets(length)
 
 

@@ -28,6 +28,7 @@ from string import Template
 from attrs import define, field
 from zope.interface import implementer
 
+from sitio.fields import Lines
 from sitio.interfaces import IExchange, IResponsePolicy
 from sitio.message import Request, Response, parseStatuses, reasonFor
 
@@ -66,15 +67,16 @@ KEPT = frozenset(
     )
 )
 
-_Lines = list[tuple[bytes, bytes]]
-
-# The built-in page may show its own style in a browser, and nothing else.
-_HTML = [
-    (b"Content-Type", b"text/html; charset=utf-8"),
-    (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'"),
-    (b"Vary", b"Accept"),
-]
-_JSON = [(b"Content-Type", b"application/json"), (b"Vary", b"Accept")]
+_HTML = b"text/html; charset=utf-8"
+_JSON = b"application/json"
+_BUILT_IN: dict[bytes, list[tuple[bytes, bytes]]] = {
+    # It may show its own style in a browser, and nothing else.
+    _HTML: [
+        (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+        (b"Vary", b"Accept"),
+    ],
+    _JSON: [(b"Vary", b"Accept")],
+}
 
 _TEMPLATE = Template(files(__package__).joinpath("errorpage.html").read_text("utf-8"))
 _SENTENCES = {
@@ -198,44 +200,51 @@ class ErrorPage:
     page: Page | None = None
     seconds: Callable[[], float] = time.time
     buffered: bool = field(default=False, init=False)
-    _date: tuple[int, bytes] = field(default=(-1, b""), init=False)
+    _second: int = field(default=-1, init=False)
+    _made: dict[bytes, Lines] = field(factory=dict, init=False)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response:
         """The page, with the status and the reason of the reply."""
-        fields = [(b"Server", b"Sitio"), (b"Date", self._now())]
         if self.page is not None:
-            body = self.page.body
-            fields.append((b"Content-Type", self.page.kind))
+            body, kind = self.page.body, self.page.kind
         else:
-            body, described = self._builtIn(exchange.request, response)
-            fields += described
-        fields += [each for each in response.headers.seen if each[0].lower() in KEPT]
-        answer = Response.fromWire(response.status, response.reason, fields)
+            body, kind = self._builtIn(exchange.request, response)
+        lines = self._lines(kind)
+        kept = [each for each in response.seen if each[0].lower() in KEPT]
+        if kept:
+            lines = Lines.of(lines.fields + kept)
+        answer = Response.fromHead(response.status, response.reason, lines)
         answer.body = body
         return answer
 
-    def _builtIn(self, request: Request, response: Response) -> tuple[bytes, _Lines]:
+    def _builtIn(self, request: Request, response: Response) -> tuple[bytes, bytes]:
+        """The built-in page for this path, and its Content-Type."""
         before, after, data = _pieces(response.status, response.reason[:MAX_SHOWN])
         # Without its query, which may hold secrets and says nothing here.
         path = request.path[:MAX_SHOWN]
         accept = b",".join(
             # Looking at lengths first spares most of the copies in lower case.
-            [
-                value
-                for name, value in request.headers.seen
-                if len(name) == 6 and name.lower() == b"accept"
-            ]
+            [value for name, value in request.seen if len(name) == 6 and name.lower() == b"accept"]
         )
         if accept and len(accept) <= MAX_ACCEPT and prefersJSON(accept):
             return data + json.dumps(path).encode() + b"}", _JSON
         return before + escape(path).encode() + after, _HTML
 
-    def _now(self) -> bytes:
-        """The date of now (RFC 9110, section 5.6.7), made once a second."""
+    def _lines(self, kind: bytes) -> Lines:
+        """Lines for a page of this type: those that are the same for a second are made once."""
         second = int(self.seconds())
-        if self._date[0] != second:
-            self._date = second, formatdate(second, usegmt=True).encode()
-        return self._date[1]
+        if self._second != second:
+            self._second = second
+            self._made = {}
+        lines = self._made.get(kind)
+        if lines is None:
+            # The date of now (RFC 9110, section 5.6.7).
+            date = formatdate(second, usegmt=True).encode()
+            fields = [(b"Server", b"Sitio"), (b"Date", date), (b"Content-Type", kind)]
+            if self.page is None:
+                fields += _BUILT_IN[kind]
+            lines = self._made[kind] = Lines.of(fields)
+        return lines
 
 
 def makePolicy(*statuses: str, file: str | None = None) -> ErrorPage:

@@ -339,7 +339,9 @@ class _Store:
 
     def forget(self, key: _Key, request: Request | None = None) -> None:
         """Drop what would answer this request, or all that is kept of the target."""
-        variants = self._variants.pop(key, [])
+        variants = self._variants.pop(key, None)
+        if variants is None:
+            return
         self._unmark(*variants)
         rest = [each for each in variants if request is not None and not each.answers(request)]
         self.size -= sum(each.size for each in variants) - sum(each.size for each in rest)
