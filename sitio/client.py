@@ -196,7 +196,10 @@ class ProxyClient(Stateful, Protocol):
         head = wire.requestHead(request, length, chunked=self._chunked, extra=extra)
         if body and self._chunked:
             body = wire.chunk(body)
-        self.transport.write(head + body if body else head)
+        if len(body) < wire.LONG:
+            self.transport.write(head + body)
+        else:
+            self.transport.writeSequence((head, body))
 
     def sendBody(self, data: bytes) -> None:
         """Send more of the body; dropped where the upstream has replied already."""

@@ -334,15 +334,16 @@ class ProxyServer(Stateful, Protocol):
         else:
             extra = b"" if self._modern else b"Connection: keep-alive\r\n"
         head = wire.responseHead(response, length, chunked=self._chunked, extra=extra)
-        if not body:
-            self.transport.write(head)
-        elif self._chunked:
-            self.transport.write(head + wire.chunk(body))
-        else:
+        size = len(body)
+        if self._chunked and body:
+            body = wire.chunk(body)
+        if size < wire.LONG:
             self.transport.write(head + body)
+        else:
+            self.transport.writeSequence((head, body))
         if not ended:
             self._holdUp()
-        return len(body)
+        return size
 
     def _holdUp(self) -> None:
         """Pause what begins behind a backlog: some transports ask for it only once."""

@@ -18,6 +18,10 @@ from sitio.framing import ENDED, FIRST, HEAD, LENGTH, NONE, TUNNEL, UNTIL_CLOSE,
 from sitio.heads import RequestHead, ResponseHead, requestHeads, responseHeads
 from sitio.message import Request, Response, reasonFor
 
+#: Octets of a body that are not put behind their head but written beside it: copying
+#: them would cost more than a second piece.
+LONG = 16 * 1024
+
 #: Empty lines tolerated before a request line; one is asked for (section 2.2).
 MAX_EMPTY_LINES = 4
 
