@@ -8,6 +8,7 @@ The rooms, in the order in which a request meets them:
   - C{policy}: orders and runs policies; contains their failures.
   - C{pool}, C{client}: connections to the upstream, one request in flight on each.
   - C{stats}: figures, and the line every two seconds.
+  - C{accesslog}, C{outlet}: a line for each request, where that is asked for.
 
 and what they stand on:
 

@@ -28,9 +28,11 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sitio.accesslog import accessLog, described
 from sitio.errors import CannotStart
 from sitio.figures import ISnapshots, PolicyFigures, SidecarSnapshot
 from sitio.making import loadPolicies, makers, named
+from sitio.outlet import Reopening
 from sitio.policy import Chain
 from sitio.pool import UpstreamPool
 from sitio.process import installReactor, spareCollector
@@ -73,6 +75,8 @@ _UPSTREAM_HELP = (
 )
 _WORKERS_HELP = "processes that share the port; auto for one on each core"
 _STATS_HELP = "seconds between two lines of figures; 0 for none"
+_ACCESS_HELP = "a line for each request: json, common or off; json:PATH writes to that file"
+_QUERY_HELP = "show query strings in the access log; they may hold secrets"
 _VIA_HELP = "add Via to requests and replies; it makes some services stop compressing"
 
 
@@ -93,9 +97,10 @@ _PARAMETERS: list[list[Any]] = [
     ["upstream", "u", None, _UPSTREAM_HELP],
     ["workers", "w", "1", _WORKERS_HELP],
     ["stats-interval", None, "2", _STATS_HELP],
+    ["access-log", None, "off", _ACCESS_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
-_FLAGS = [["via", None, _VIA_HELP]]
+_FLAGS = [["access-log-query", None, _QUERY_HELP], ["via", None, _VIA_HELP]]
 
 
 class Options(usage.Options):
@@ -120,6 +125,7 @@ class Options(usage.Options):
         self["policies"] = []
         self["arguments"] = []
         self["folder"] = os.getcwd()
+        self["stdout"] = 1
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -178,6 +184,7 @@ class Options(usage.Options):
         except ValueError as error:
             raise usage.UsageError(f"--workers is {error}") from error
         self["stats-interval"] = self._number("stats-interval", float)
+        self["access-log"] = self._accessLog(self["access-log"])
         self["settings"] = Settings(
             **{
                 each.name: self._number(
@@ -186,6 +193,23 @@ class Options(usage.Options):
                 for each in attrs.fields(Settings)
             }
         )
+
+    def _accessLog(self, text: str) -> tuple[str, str | None] | None:
+        try:
+            asked = described(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--access-log is {error}") from error
+        if asked is None:
+            return None
+        form, path = asked
+        if path is not None:
+            return form, os.path.join(self["folder"], path)
+        if self.parent is not None and not self.parent.get("nodaemon", True):
+            raise usage.UsageError(
+                f"--access-log {form} needs twistd -n, as there is no standard output in the"
+                f" background; {form}:access.log needs none"
+            )
+        return form, None
 
     def _number(self, name: str, kind: type, none: bool = True) -> Any:
         text = self[name]
@@ -400,6 +424,7 @@ def supervise(reactor: Any, options: Options) -> Workers:
             "upstream": address and f"tcp:{HOST}:{address.port}",
         }
 
+    logged = options["access-log"]
     workers = Workers(
         reactor,
         options["workers"],
@@ -407,7 +432,10 @@ def supervise(reactor: Any, options: Options) -> Workers:
         duty,
         grace=options["settings"].grace,
         statsInterval=options["stats-interval"],
+        stdout=options["stdout"] if logged and logged[1] is None else None,
     )
+    if logged:
+        Reopening(reactor, workers.reopen).setServiceParent(workers)
     if demo is not None:
         demo.setServiceParent(workers)
     return workers
@@ -423,6 +451,11 @@ def assemble(reactor: Any, options: Options, ports: Any = None) -> SidecarServic
         listen = serverFromString(ports or reactor, options["port"])
     except Exception as error:
         _fail(f"--port {options['port']!r} can't be used ({error}); 8080 or tcp:8080 could")
+    policies = list(options["policies"])
+    if options["access-log"] is not None:
+        query = bool(options["access-log-query"])
+        log = accessLog(reactor, options["access-log"], query, options["stdout"])
+        policies.append(("access-log", log))
     description = options["upstream"]
     demo = None
     if description is None:
@@ -438,7 +471,7 @@ def assemble(reactor: Any, options: Options, ports: Any = None) -> SidecarServic
         reactor,
         listen,
         upstream,
-        options["policies"],
+        policies,
         settings=options["settings"],
         statsInterval=options["stats-interval"],
         host=host,

@@ -66,8 +66,9 @@ class Talk(Int32StringReceiver):
     it accepts clients; C{snapshot} with its L{SidecarSnapshot}, when it is asked and
     when it ends; and C{leaving} when it accepts no more clients.  The
     parent says C{snapshot} to ask for it, C{absent} with the numbers of workers that
-    are not there, in whose place others accept clients, C{stop} to let it finish
-    what is in flight, and C{end} to let it break that off.
+    are not there, in whose place others accept clients, C{reopen} when its files
+    were renamed, C{stop} to let it finish what is in flight, and C{end} to let it
+    break that off.
     """
 
     MAX_LENGTH = MAX_MESSAGE

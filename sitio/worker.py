@@ -59,6 +59,9 @@ class Worker:
             self._tell()
         elif word == "absent":
             self._standIn(content)
+        elif word == "reopen":
+            # As if the signal had come here: whoever has files knows what to do.
+            signal.raise_signal(signal.SIGUSR1)
         elif word == "stop":
             self._beStopped()
         elif word == "end":
@@ -114,6 +117,7 @@ def prepare(duty: dict[str, Any], talk: socket.socket) -> Any:
     os.chdir(home)
     options["upstream"] = duty["upstream"] or options["upstream"]
     options["stats-interval"] = 0.0
+    options["stdout"] = duty.get("stdout", options["stdout"])
     first, talking = PORT_DESCRIPTOR, duty["talk"]
     sockets = [socket.socket(fileno=os.dup(first + each)) for each in range(duty["sockets"])]
     ports = Inheriting(reactor, sockets, duty["number"] - 1)

@@ -192,6 +192,7 @@ class Workers(MultiService):
         *,
         grace: float,
         statsInterval: float = 2.0,
+        stdout: int | None = None,
         onSignal: Callable[[int, Any], Any] = signal.signal,
         firstWord: Callable[[socket.socket, socket.socket], str | None] = whyNot,
     ) -> None:
@@ -202,6 +203,7 @@ class Workers(MultiService):
         @param duty: what a worker is told, as plain data; asked at each start.
         @param grace: seconds in which workers finish what is in flight.
         @param statsInterval: seconds between two lines of figures, 0 for none.
+        @param stdout: a descriptor that workers write to as well, if they do.
         @param onSignal: how to be called on a signal.
         @param firstWord: L{whyNot}.
         """
@@ -210,6 +212,7 @@ class Workers(MultiService):
         self._port = port
         self._duty = duty
         self._grace = grace
+        self._stdout = stdout
         self._onSignal = onSignal
         self._firstWord = firstWord
         self._began = reactor.seconds()
@@ -292,6 +295,10 @@ class Workers(MultiService):
             "sockets": len(self._port.sockets),
             "talk": PORT_DESCRIPTOR + len(sockets),
         }
+        shared = {}
+        if self._stdout is not None:
+            duty["stdout"] = duty["talk"] + 1
+            shared = {duty["stdout"]: self._stdout}
         with open(os.devnull) as nothing:
             self._reactor.spawnProcess(
                 process,
@@ -304,6 +311,7 @@ class Workers(MultiService):
                     2: output,
                     **places,
                     duty["talk"]: talk,
+                    **shared,
                 },
             )
 
@@ -322,6 +330,11 @@ class Workers(MultiService):
             self._absent = absent
             for each in self._processes():
                 each.talk.tell("absent", sorted(absent))
+
+    def reopen(self) -> None:
+        """Have the workers open their files anew."""
+        for each in self._processes():
+            each.talk.tell("reopen")
 
     def over(self, process: Process) -> None:
         """A worker has ended: keep what it counted, and have another take its place."""

@@ -75,6 +75,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options["stats-interval"], 2)
         self.assertEqual(options["settings"], Settings())
         self.assertFalse(options["via"])
+        self.assertIsNone(options["access-log"])
 
     def test_environment(self) -> None:
         """PORT and TARGET_PORT stand in for what was not given."""
@@ -130,6 +131,32 @@ class OptionsTests(SynchronousTestCase):
         options = parsed("--via", "--port", "1")
         self.assertEqual(options["arguments"], ["--via", "--port", "1"])
         self.assertEqual(options["folder"], os.getcwd())
+
+    def test_accessLog(self) -> None:
+        """
+        The access log has a format and a place; a file is named from where twistd was
+        started, as workers are somewhere else.
+        """
+        self.assertEqual(parsed("--access-log=json")["access-log"], ("json", None))
+        self.assertEqual(
+            parsed("--access-log=common:a.log")["access-log"],
+            ("common", os.path.join(os.getcwd(), "a.log")),
+        )
+        self.assertEqual(parsed("--access-log=json:/a.log")["access-log"], ("json", "/a.log"))
+
+    def test_accessLogInBackground(self) -> None:
+        """Standard output is refused where there is none."""
+
+        def asked(text: str, nodaemon: int) -> Options:
+            options = Options({})
+            options.parent = {"nodaemon": nodaemon}  # type: ignore[assignment]
+            options.parseOptions([f"--access-log={text}"])
+            return options
+
+        error = self.assertRaises(CannotStart, asked, "json", 0)
+        self.assertIn("--access-log json needs twistd -n", str(error))
+        self.assertIsNotNone(asked("json:a.log", 0)["access-log"])
+        self.assertIsNotNone(asked("json", 1)["access-log"])
 
     def test_policies(self) -> None:
         """Policies stand in the order in which they are given."""
@@ -214,6 +241,13 @@ class BadOptionsTests(SynchronousTestCase):
         for value in ("0", "-1", "two", "", "1000"):
             sentence = self.refused(f"--workers={value}")
             self.assertIn(f"--workers is {value!r}; 1 to 256 is wanted, or auto", sentence)
+
+    def test_accessLog(self) -> None:
+        """An access log of no known format is shown those that are."""
+        self.assertIn(
+            "--access-log is 'xml'; json, common or off is wanted, as in json or json:access.log",
+            self.refused("--access-log=xml"),
+        )
 
     def test_limitThatStopsAll(self) -> None:
         """A limit of 0 with which no request could pass is a mistake."""

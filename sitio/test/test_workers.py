@@ -295,6 +295,12 @@ class StartTests(WorkersTestCase):
         self.assertEqual(fds[1], fds[2])
         self.assertEqual(len(set(fds.values())), 5)
 
+    def test_stdout(self) -> None:
+        """It inherits its parent's standard output, if it is to write there itself."""
+        self.started(stdout=1)
+        child = self.machine.children[0]
+        self.assertEqual((child.duty["stdout"], child.childFDs[6]), (6, 1))
+
     def test_systemd(self) -> None:
         """
         A port of one socket stands wherever systemd's would, so that a description
@@ -464,6 +470,19 @@ class RestartTests(WorkersTestCase):
         self.assertEqual(one.heard(), [("absent", [2])])
         two.ends()
         self.assertEqual(one.heard(), [])
+
+
+class ReopenTests(WorkersTestCase):
+    """Files that workers write were renamed."""
+
+    def test_all(self) -> None:
+        """Each of them is told, but for those that aren't there."""
+        workers = self.started()
+        first, second = self.machine.children
+        first.heard(), second.heard()
+        second.ends()
+        workers.reopen()
+        self.assertIn(("reopen", None), first.heard())
 
 
 class SnapshotTests(WorkersTestCase):
@@ -1001,6 +1020,13 @@ class WorkerTests(SynchronousTestCase):
         self.tell("absent", [2])
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         self.assertFalse(self.losing)
+
+    def test_reopen(self) -> None:
+        """Told that files were renamed it does what it would on the signal that says so."""
+        signals: list[int] = []
+        self.patch(signal, "raise_signal", signals.append)
+        self.tell("reopen")
+        self.assertEqual(signals, [signal.SIGUSR1])
 
     def test_stop(self) -> None:
         """
