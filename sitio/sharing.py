@@ -217,13 +217,18 @@ class _Dealt:
         if not self._sockets:
             return
         wanted = {self._own, *others} & set(range(len(self._sockets)))
+        for each, port in self._ports.items():
+            # One that was just accepted may have no protocol yet, and would get none
+            # from a port that is closed.
+            if each in wanted:
+                port.startReading()
+            else:
+                port.stopReading()
         for each in wanted - self._ports.keys():
             skt = self._sockets[each]
             self._ports[each] = self._reactor.adoptStreamPort(
                 skt.fileno(), skt.family, self._factory
             )
-        for each in self._ports.keys() - wanted:
-            self._ports.pop(each).stopListening()
 
     def getHost(self) -> Any:
         """See L{IListeningPort}."""

@@ -17,7 +17,8 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -100,6 +101,22 @@ class Worker:
         return self._gone.addErrback(lambda reason: None)
 
 
+@contextmanager
+def _within(folder: str | None) -> Iterator[None]:
+    """
+    Be in this folder for a while, where it is another: files are named from where
+    C{twistd} was started, and it has found them before it went away.
+    """
+    if folder is None:
+        yield
+        return
+    home = os.open(os.curdir, os.O_RDONLY)
+    os.chdir(folder)
+    yield
+    os.fchdir(home)
+    os.close(home)
+
+
 def prepare(duty: dict[str, Any], talk: socket.socket) -> Any:
     """
     Make the sidecar that the parent asks for, and have it listen; the reactor to run.
@@ -109,12 +126,8 @@ def prepare(duty: dict[str, Any], talk: socket.socket) -> Any:
 
     reactor: Any = installed
     options = Options()
-    home = os.getcwd()
-    # Files are named from where twistd was started, and found before it went away.
-    if duty["folder"] != home:
-        os.chdir(duty["folder"])
-    options.parseOptions(duty["arguments"])
-    os.chdir(home)
+    with _within(duty["folder"]):
+        options.parseOptions(duty["arguments"])
     options["upstream"] = duty["upstream"] or options["upstream"]
     options["stats-interval"] = 0.0
     options["stdout"] = duty.get("stdout", options["stdout"])

@@ -145,6 +145,18 @@ class SharedPortTests(SharingTestCase):
             client.transport.abortConnection()
         self.assertLess(len(upstream.connections), 100)
 
+    async def test_standInAgain(self) -> None:
+        """Who stands in can stop and begin as often as it is told."""
+        shared = self.shared(LOOPBACK)
+        upstream = Upstream()
+        ports, _ = await self.listening(shared, LOOPBACK, upstream)
+        for count in (20, 40, 60):
+            for others in ([1], [], [1]):
+                ports.listenFor(others)
+            for _ in range(20):
+                await self.connect(self.portOf(shared))
+            await self.until(lambda count=count: len(upstream.connections) == count)
+
     async def test_alone(self) -> None:
         """
         However many listen on it, nobody else can take it: not one who shares with
