@@ -408,13 +408,6 @@ def makeService(options: Options) -> SidecarService | Workers:
     return sidecar if options["workers"] == 1 else supervise(reactor, options)
 
 
-def _here() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:
-        return None  # It was removed meanwhile.
-
-
 def supervise(reactor: Any, options: Options) -> Workers:
     """Several processes, each with a sidecar that L{assemble} makes of these options."""
     demo = None
@@ -427,7 +420,7 @@ def supervise(reactor: Any, options: Options) -> Workers:
         address: Any = demo.port.getHost() if demo is not None and demo.port is not None else None
         return {
             "arguments": options["arguments"],
-            "folder": options["folder"] if options["folder"] != _here() else None,
+            "folder": options["folder"],
             "upstream": address and f"tcp:{HOST}:{address.port}",
         }
 

@@ -427,6 +427,26 @@ class UVReactor(AsyncioSelectorReactor):
 
     # IReactorFDSet and IReactorCore.
 
+    def _readOrWrite(self, selectable: Any, read: bool) -> None:
+        AsyncioSelectorReactor._readOrWrite(self, selectable, read)
+        if read and selectable in self._readers:
+            self.callSoon(lambda: self._readOn(selectable))
+
+    def _readOn(self, reader: Any) -> None:
+        """
+        Have it called again.  When a descriptor has an error, uvloop calls its reader
+        once and drops it; that call may have read what came before the error.
+        """
+        fd = reader.fileno()
+        if self._readers.get(reader) != fd:
+            return
+        del self._readers[reader]
+        try:
+            self.addReader(reader)
+        except RuntimeError:
+            self.loop.remove_reader(fd)
+            self.addReader(reader)
+
     def getReaders(self) -> list[Any]:
         mine = [each for each in self._open if each.isReading()]
         return [*AsyncioSelectorReactor.getReaders(self), *mine]

@@ -102,12 +102,12 @@ class Worker:
 
 
 @contextmanager
-def _within(folder: str | None) -> Iterator[None]:
+def _within(folder: str) -> Iterator[None]:
     """
-    Be in this folder for a while, where it is another: files are named from where
-    C{twistd} was started, and it has found them before it went away.
+    Be in this folder for a while, if it is another and still there: files are named
+    from where C{twistd} was started, and it has found them before it went away.
     """
-    if folder is None:
+    if not os.path.exists(folder) or os.path.samefile(folder, os.curdir):
         yield
         return
     home = os.open(os.curdir, os.O_RDONLY)

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from attrs import define
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -145,7 +145,7 @@ class StatsLine(Service):
         return self._report()
 
     def _report(self) -> Deferred[None]:
-        said: Deferred[Any] = self._source.snapshot().addCallback(self._say)
+        said: Deferred[Any] = maybeDeferred(self._source.snapshot).addCallback(self._say)
         return said.addErrback(lambda why: self._log.failure("The figures don't add up", why))
 
     def _say(self, snapshot: SidecarSnapshot) -> None:

@@ -353,23 +353,11 @@ class SuperviseTests(SynchronousTestCase):
         return cast(dict[str, Any], workers._duty())
 
     def test_duty(self) -> None:
-        """A worker is told the options."""
+        """A worker is told the options, and where they were given."""
         duty = self.duty("--upstream=tcp:a:1", "--via")
         self.assertEqual(duty["arguments"], ["--workers=2", "--upstream=tcp:a:1", "--via"])
+        self.assertEqual(duty["folder"], os.getcwd())
         self.assertIsNone(duty["upstream"])
-
-    def test_folder(self) -> None:
-        """And where they were given, if that is no longer where the parent is."""
-        there = os.getcwd()
-        self.addCleanup(os.chdir, there)
-        workers = supervise(MemoryReactorClock(), parsed("--workers=2", "--upstream=tcp:a:1"))
-        self.assertIsNone(workers._duty()["folder"])
-        folder = self.mktemp()
-        os.makedirs(folder)
-        os.chdir(folder)
-        self.assertEqual(workers._duty()["folder"], there)
-        os.rmdir(os.getcwd())
-        self.assertEqual(workers._duty()["folder"], there)
 
     def test_demo(self) -> None:
         """The site that comes along runs once, in the parent, and workers are told where."""

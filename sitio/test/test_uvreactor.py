@@ -20,6 +20,7 @@ import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
+from select import select
 from typing import Any
 
 import uvloop
@@ -1564,6 +1565,29 @@ class ProducerTests(UVTestCase):
 
 class ReactorTests(UVTestCase):
     """The reactor beside its connections."""
+
+    def test_lastWords(self) -> None:
+        """
+        A descriptor of Twisted's own is read to its end, though it has an error by
+        then: that of a peer who left without reading.
+        """
+
+        async def test() -> None:
+            skt, peer = socket.socketpair()
+            skt.setblocking(False)
+            end = End()
+            factory = Factory.forProtocol(lambda: end)
+            self.reactor.adoptStreamConnection(skt.fileno(), socket.AF_UNIX, factory)
+            skt.close()
+            end.transport.write(b"never read")
+            await self.until(lambda: select([peer], [], [], 0)[0])
+            await self.turn()
+            peer.send(b"last words")
+            peer.close()
+            await self.until(lambda: end.reason)
+            self.assertEqual(end.data, b"last words")
+
+        self.run_(test)
 
     def test_iterate(self) -> None:
         """C{iterate} runs what is ready, and returns."""
