@@ -13,9 +13,10 @@ The rooms, in the order in which a request meets them:
 and what they stand on:
 
   - C{interfaces}: what authors of policies implement and are given.
-  - C{message}, C{errors}: requests, responses, failures.
-  - C{wire}: bytes to messages and back.
-  - C{sweep}, C{settings}: deadlines, limits and timeouts.
+  - C{message}, C{fields}, C{errors}: requests, responses, failures.
+  - C{wire}, C{heads}, C{framing}: bytes to messages and back.
+  - C{splice}: long bodies, moved by the kernel.
+  - C{sidecar}, C{sweep}, C{settings}: what exchanges share; deadlines, limits and timeouts.
   - C{service}: options and wiring for C{twistd sitio}.
   - C{workers}, C{worker}, C{talk}, C{sharing}: several processes behind one port.
   - C{process}, C{uvreactor}, C{uvtransport}: the reactor of a process that is all sitio's.
