@@ -11,7 +11,17 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.figures import LATENCY_BOUNDS, LINE_WIDTH, OWN_BOUNDS, Snapshot, merge, quantile
+from sitio.figures import (
+    LATENCY_BOUNDS,
+    LINE_WIDTH,
+    OWN_BOUNDS,
+    Snapshot,
+    bounded,
+    inOrder,
+    merge,
+    quantile,
+    report,
+)
 from sitio.stats import Stats
 from sitio.test.test_stats import Ended, Noted, byName, ended, refused
 
@@ -126,6 +136,77 @@ class MergeTests(SynchronousTestCase):
         one, two = snapshotOf([]), snapshotOf([])
         two["ownBounds"] = [1.0]
         self.assertRaisesRegex(ValueError, "ownBounds", merge, one, two)
+
+
+class BoundedTests(SynchronousTestCase):
+    """A sum of many that is no longer than one."""
+
+    def snapshot(self, count: int) -> Snapshot:
+        """Of so many endpoints, the first the busiest, and one that no row is left for."""
+        exchanges = [ended(f"/{number}") for number in range(count) for _ in range(count - number)]
+        return snapshotOf([*exchanges, ended("/" + "x" * 300)])
+
+    def test_within(self) -> None:
+        """What is within the bound stays as it is."""
+        one = self.snapshot(5)
+        self.assertEqual(bounded(one, 6), one)
+
+    def test_beyond(self) -> None:
+        """The busiest stay; the others are in (other), with all that they had, and displaced."""
+        one = self.snapshot(5)
+        before = json.dumps(one)
+        less = bounded(one, 3)
+        self.assertEqual(json.dumps(one), before)
+        self.assertEqual(
+            {name: each["hits"] for name, each in byName(less).items()},
+            {"GET /0": 5, "GET /1": 4, "(other)": 7},
+        )
+        self.assertEqual(byName(less)["(other)"]["sent"], {"200": 7})
+        self.assertEqual(less["displaced"], 3)
+        self.assertEqual(less["total"], one["total"])
+        self.assertEqual(bounded(less, 3), less)
+
+
+class ReportTests(SynchronousTestCase):
+    """The event of the log that snapshots are good for."""
+
+    @given(st.lists(_exchanges, min_size=1, max_size=3))
+    @settings(max_examples=30)
+    def test_asStats(self, batches: list[list[Ended]]) -> None:
+        """
+        It says what the one process says that counts, after each batch; which of two
+        endpoints is first that are equals may differ.
+        """
+        noted = Noted()
+        clock = Clock()
+        counting = Stats(clock, 1.0, log=Logger("test", observer=noted))
+        counting.startService()
+        before = None
+        for batch in batches:
+            for exchange in batch:
+                counting.exchangeFinished(exchange)
+            now = counting.snapshot()
+            event = report(now, before)
+            before = now
+            noted.events.clear()
+            clock.advance(1.0)
+            self.assertEqual(bool(event), bool(noted.events))
+            for theirs in noted.events:
+                assert event is not None
+                lines = [each.pop("line").partition(" | ")[0] for each in (event, theirs)]
+                self.assertEqual(lines[0], lines[1])
+                event["endpoints"] = inOrder(event["endpoints"])
+                theirs["endpoints"] = inOrder(theirs["endpoints"])
+                self.assertEqual({key: theirs[key] for key in event}, event)
+
+    def test_movedFirst(self) -> None:
+        """Those that moved come first, the busiest of them in front; others behind."""
+        one = snapshotOf([ended("/a"), ended("/a"), ended("/a"), ended("/b"), ended("/c")])
+        two = merge(one, snapshotOf([ended("/c"), ended("/b"), ended("/b")]))
+        event = report(two, one)
+        assert event is not None
+        self.assertEqual([each["route"] for each in event["endpoints"]], ["/b", "/c", "/a"])
+        self.assertEqual((event["hits"], event["new"]), (8, 3))
 
 
 class LineTests(SynchronousTestCase):
