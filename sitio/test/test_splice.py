@@ -277,7 +277,7 @@ class SidecarTests(StreamTestCase):
             await sink.has(self.size)
             self.assertEqual(sink.digest.digest(), flood.digest.digest())
         self.assertEqual(len(self.upstream.connections), 2)
-        self.assertLessEqual(len(self.process.descriptors()), open + 1)
+        await self.until(lambda: len(self.process.descriptors()) <= open + 1)
 
     async def test_clientLeaves(self) -> None:
         """A client that goes: the service is let go of, and all is closed."""
