@@ -23,6 +23,7 @@ setup(
     install_requires=[
         "twisted[tls]>=24.7",
         "treq>=24.9",
+        "prometheus-client>=0.16",
         "zope.interface>=6",
         "attrs>=23.2",
         "httptools>=0.8",

@@ -132,6 +132,8 @@ class Exchange:
     attempts = 0
     duration: float | None = None
     upstreamTime = 0.0
+    connectTime = 0.0
+    policyTime = 0.0
     bytesIn = 0
     bytesOut = 0
     acted: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ class Exchange:
     #: What is waited for, to be cancelled should the client go away.
     _waiting: Deferred[Any] | None = None
     _askedAt = 0.0
+    _wantedAt = 0.0
     #: Lines that sitio adds to the head of the request.
     _extra = b""
     _trailers: list[tuple[bytes, bytes]] = _NONE
@@ -302,11 +305,13 @@ class Exchange:
         pool = self._sidecar.pool
         client = None if fresh else pool.take()
         if client is None:
+            self._wantedAt = self._sidecar.seconds()
             self._wait(pool.acquire(fresh), self._connected)
         else:
             self._ask(client)
 
     def _connected(self, result: Any) -> None:
+        self.connectTime += self._sidecar.seconds() - self._wantedAt
         if not isinstance(result, Failure):
             self._ask(result)
         elif isinstance(result.value, SitioError):
@@ -590,6 +595,7 @@ class Exchange:
 
     def _rest(self, seconds: float) -> None:
         self.state = RESTING
+        self.policyTime += seconds
         self._prepare()
         rest: Deferred[None] = Deferred(lambda _: call.cancel())
         call = self._sidecar.clock.callLater(seconds, rest.callback, None)

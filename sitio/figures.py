@@ -5,9 +5,9 @@ L{sitio.stats} makes a L{Snapshot}; pages, logs and other processes read it.
 L{merge} adds two up, L{bounded} keeps a sum within bounds, L{quantile} reads a
 histogram, L{report} is an event of the log and L{asLine} its text.
 
-A L{SidecarSnapshot} is all that a sidecar tells of itself; L{together} makes one
-of several, and L{ISnapshots} is where to ask for it, be the sidecar one process
-or many.
+A L{SidecarSnapshot} is all that a sidecar tells of itself but for single
+exchanges, which are L{Exchanges}; L{together} makes one of several, and
+L{ISnapshots} is where to ask for both, be the sidecar one process or many.
 
 Contract: pure; dicts, lists and numbers in, the same or text out.  Seconds are
 C{float}, octets C{int}.
@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from functools import reduce
+from operator import itemgetter
 from typing import Any, TypedDict
 
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 #: Upper bounds in seconds, each inclusive: those of OpenTelemetry's HTTP
 #: conventions, and three below, as a neighbour on the same host answers faster
@@ -51,6 +52,24 @@ MAX_LISTED = 10
 #: Where the hits of endpoints are that have no row: method and route.
 OTHER = ("", "(other)")
 
+#: What a sidecar is doing.
+STARTING = "starting"  # clients can't come yet
+SERVING = "serving"
+DRAINING = "draining"  # clients had better go elsewhere
+
+#: How many exchanges are shown: of those that ended last, of those that failed, of
+#: those under way.  More than a person reads, at half a kilobyte each.
+MAX_RECENT = 200
+MAX_FAILED = 100
+MAX_OPEN = 200
+
+
+class Durations(TypedDict):
+    """A histogram of durations: how many in each bucket, and their sum in seconds."""
+
+    latency: list[int]
+    seconds: float
+
 
 class Figures(TypedDict):
     """
@@ -64,7 +83,8 @@ class Figures(TypedDict):
 
     C{latency} counts the exchanges in each bucket of C{latencyBounds}, the last
     being those beyond; C{seconds} is their sum.  For a tunnel it is the time to
-    the upstream's 101, as its life is no latency.
+    the upstream's 101, as its life is no latency.  C{durations} has the same for
+    each true status.
     """
 
     hits: int
@@ -75,6 +95,7 @@ class Figures(TypedDict):
     bytesOut: int
     latency: list[int]
     seconds: float
+    durations: dict[str, Durations]
 
 
 class EndpointFigures(Figures):
@@ -110,12 +131,30 @@ class Snapshot(TypedDict):
 
 
 class PolicyFigures(TypedDict):
-    """How often a policy was called, acted and failed."""
+    """
+    How often a policy was called, acted and failed, and how many seconds it took
+    over its answers in all.  C{sees} is what it is shown: C{requests}, C{replies},
+    C{exchanges} that have ended, or several of these, with commas.
+    """
 
     name: str
+    sees: str
     called: int
     acted: int
     failed: int
+    seconds: float
+
+
+class PoolCounts(TypedDict):
+    """
+    How many upstream connections were opened and how many could not be; how many
+    requests had to wait for one, and how many seconds in all.
+    """
+
+    opened: int
+    failed: int
+    waited: int
+    waitedSeconds: float
 
 
 class WorkerFigures(TypedDict):
@@ -137,16 +176,78 @@ class SidecarSnapshot(TypedDict):
     All that a sidecar tells of itself at one moment, as plain data.
 
     C{pool} says how many upstream connections are open and idle, and how many
-    requests wait for one; C{clients} how many client connections are open;
-    C{tooLong} how many replies a policy wanted whole and could not have.
+    requests wait for one; C{poolCounts} is what it has done so far.  C{clients} is
+    how many client connections are open, C{inFlight} how many exchanges are under
+    way, C{tooLong} how many replies a policy wanted whole and could not have.
     """
 
     figures: Snapshot
     policies: list[PolicyFigures]
     pool: dict[str, int]
+    poolCounts: PoolCounts
     clients: int
+    inFlight: int
     tooLong: int
     workers: list[WorkerFigures]
+
+
+class Steps(TypedDict):
+    """
+    Where the seconds of one exchange went: to C{policies}, their pauses before
+    another attempt included; to waiting for a C{connection}; to the C{upstream}'s
+    wait for its head; and the rest, which is mostly the C{transfer} of bodies.
+    """
+
+    policies: float
+    connection: float
+    upstream: float
+    transfer: float
+
+
+class ExchangeFacts(TypedDict):
+    """
+    What is told of one exchange: small, and nothing of bodies, queries and fields.
+
+    C{id} is its name from its beginning to its end: the number of its process, and
+    one of its own.  C{began} is in seconds since 1970, C{duration} how many seconds
+    it took, or takes already.  C{sent} and C{true} are statuses: what the client
+    got, and what the upstream had said where it was asked.  C{by} is who made the
+    reply: C{upstream}, C{sitio}, or C{policy NAME}; empty while there is none.
+    C{state} is the step that an open exchange is at, and C{ended} of the others;
+    C{why} a sentence on what came of it; C{failed} whether something went wrong, be
+    it masked or not.
+    """
+
+    id: str
+    began: float
+    duration: float
+    client: str
+    method: str
+    path: str
+    sent: int | None
+    true: int | None
+    by: str
+    acted: list[str]
+    attempts: int
+    bytesIn: int
+    bytesOut: int
+    steps: Steps
+    state: str
+    why: str
+    failed: bool
+
+
+class Exchanges(TypedDict):
+    """
+    Single exchanges: those that C{failed} last and those that ended last, be it
+    well (C{recent}), the newest first; those that are C{open}, the longest first.  At
+    most L{MAX_FAILED}, L{MAX_RECENT} and L{MAX_OPEN}; C{recent} begins when somebody
+    asks, and ends a minute after nobody does.
+    """
+
+    failed: list[ExchangeFacts]
+    recent: list[ExchangeFacts]
+    open: list[ExchangeFacts]
 
 
 class ISnapshots(Interface):
@@ -156,6 +257,24 @@ class ISnapshots(Interface):
         """
         What it tells now.  Takes a second at most and never fails: a worker that
         does not answer counts as it was when it last did.
+        """
+
+    def exchanges() -> Deferred[Exchanges]:
+        """
+        Single exchanges, within the same time.  Whoever asks wants to see those of
+        the next minute as well: they are noted down for as long.
+        """
+
+
+class ISidecar(ISnapshots):
+    """What an operator does with a sidecar, be it one process or many."""
+
+    state = Attribute("C{starting}, C{serving} or C{draining}.")
+
+    def drain() -> None:
+        """
+        Have clients go elsewhere: it counts as draining, and each client's connection
+        ends after its next reply.  It still accepts, as some do not know yet.
         """
 
 
@@ -226,7 +345,9 @@ def _both(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
         "figures": merge(one["figures"], two["figures"]),
         "policies": _policies(one["policies"], two["policies"]),
         "pool": _sum(one["pool"], two["pool"]),
+        "poolCounts": _sum(one["poolCounts"], two["poolCounts"]),
         "clients": one["clients"] + two["clients"],
+        "inFlight": one["inFlight"] + two["inFlight"],
         "tooLong": one["tooLong"] + two["tooLong"],
         "workers": [*one["workers"], *two["workers"]],
     }
@@ -248,13 +369,34 @@ def _policies(one: list[PolicyFigures], two: list[PolicyFigures]) -> list[Policy
 def retired(snapshot: SidecarSnapshot) -> SidecarSnapshot:
     """What stays of it when its process has ended: what was counted, not what was open."""
     pool = dict.fromkeys(snapshot["pool"], 0)
-    return {**snapshot, "pool": pool, "clients": 0, "workers": []}
+    return {**snapshot, "pool": pool, "clients": 0, "inFlight": 0, "workers": []}
+
+
+def exchangesTogether(several: Iterable[Exchanges]) -> Exchanges:
+    """Those of several processes as if it were one; none is changed."""
+    all = list(several)
+
+    def newest(ended: Iterable[ExchangeFacts], most: int) -> list[ExchangeFacts]:
+        return sorted(ended, key=lambda each: -(each["began"] + each["duration"]))[:most]
+
+    return {
+        "failed": newest((one for each in all for one in each["failed"]), MAX_FAILED),
+        "recent": newest((one for each in all for one in each["recent"]), MAX_RECENT),
+        "open": sorted((one for each in all for one in each["open"]), key=itemgetter("began"))[
+            :MAX_OPEN
+        ],
+    }
 
 
 def _sum(one: Any, two: Any) -> Any:
     """The sum of two of the same shape; what has a name in one alone is taken as it is."""
     if isinstance(one, dict):
-        return {key: _sum(one.get(key, 0), two.get(key, 0)) for key in one | two}
+        return {
+            key: _sum(one[key], two[key])
+            if key in one and key in two
+            else deepcopy(one[key] if key in one else two[key])
+            for key in one | two
+        }
     if isinstance(one, list):
         return [a + b for a, b in zip(one, two)]
     return one if isinstance(one, str) else one + two

@@ -47,6 +47,11 @@ class IExchange(Interface):
         "Seconds from the first octet sent upstream to the head of its last reply, all"
         " attempts added up; C{0.0} when it was not asked."
     )
+    connectTime = Attribute("Seconds of waiting for connections to the upstream.")
+    policyTime = Attribute(
+        "Seconds that policies took over their answers, their pauses before another"
+        " attempt included."
+    )
     bytesIn = Attribute("Octets of the request's body that have come from the client.")
     bytesOut = Attribute("Octets of the reply's body that were written to the client.")
     acted = Attribute(

@@ -47,6 +47,7 @@ class _Member:
     called: int = 0
     acted: int = 0
     failed: int = 0
+    seconds: float = 0.0
     loggedAt: float = float("-inf")
     unlogged: int = 0
 
@@ -168,6 +169,7 @@ class Chain:
         @raise ValueError: for something that is no policy.
         """
         self._clock = clock
+        self._seconds = clock.seconds
         self._timeout = timeout
         self._members = [_Member(name, verified(name, policy)) for name, policy in policies]
         self._request = self._providing(IRequestPolicy)
@@ -190,7 +192,22 @@ class Chain:
     def snapshot(self) -> list[dict[str, Any]]:
         """Name and figures of each policy, as plain data."""
         return [
-            {"name": each.name, "called": each.called, "acted": each.acted, "failed": each.failed}
+            {
+                "name": each.name,
+                "sees": ", ".join(
+                    what
+                    for what, members in (
+                        ("requests", self._request),
+                        ("replies", self._response),
+                        ("exchanges", self._observers),
+                    )
+                    if each in members
+                ),
+                "called": each.called,
+                "acted": each.acted,
+                "failed": each.failed,
+                "seconds": each.seconds,
+            }
             for each in self._members
         ]
 
@@ -203,6 +220,7 @@ class Chain:
 
     async def _runRequest(self, exchange: Any) -> Response | None:
         for member in self._request:
+            began = self._seconds()
             try:
                 member.called += 1
                 answer = member.policy.requestReceived(exchange)
@@ -215,6 +233,7 @@ class Chain:
                 self._reraiseIfCancelled(exchange, error)
                 self._failed(member, "decided nothing, so the request is answered 500")
                 answer = asReply(PolicyFailed(f"the policy {member.name} failed"))
+            self._took(member, exchange, self._seconds() - began)
             if answer is not None:
                 self._acted(member, exchange)
                 if answer.failure is None:
@@ -278,6 +297,7 @@ class Chain:
             if response.body is None and member.buffered and not await exchange.wholeBody(response):
                 continue
             before = _Before(response)
+            began = self._seconds()
             try:
                 member.called += 1
                 answer = member.policy.responseReceived(exchange, response)
@@ -293,7 +313,8 @@ class Chain:
                 self._reraiseIfCancelled(exchange, error)
                 self._failed(member, "is passed over")
                 before.restore(response)
-                continue
+                answer = None
+            self._took(member, exchange, self._seconds() - began)
             if answer is None:
                 continue
             if isinstance(answer, Response):
@@ -337,6 +358,10 @@ class Chain:
                 member.policy.exchangeFinished(exchange)
             except Exception:
                 self._failed(member, "missed an exchange")
+
+    def _took(self, member: _Member, exchange: Any, seconds: float) -> None:
+        member.seconds += seconds
+        exchange.policyTime += seconds
 
     def _acted(self, member: _Member, exchange: Any) -> None:
         member.acted += 1

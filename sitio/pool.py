@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from sitio.client import ProxyClient, ProxyClientFactory
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Stopped
+from sitio.figures import PoolCounts
 from sitio.settings import Settings
 from sitio.sweep import Sweep
 
@@ -59,6 +60,7 @@ class UpstreamPool:
         self._coming = 0
         self._serving = False
         self._stopped: Deferred[None] | None = None
+        self._counts: PoolCounts = {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0}
 
     def __repr__(self) -> str:
         return (
@@ -68,6 +70,10 @@ class UpstreamPool:
     def snapshot(self) -> dict[str, int]:
         """How many connections are open and idle, how many requests wait, as plain data."""
         return {"open": self.size, "idle": len(self._idle), "waiting": len(self._waiting)}
+
+    def counts(self) -> PoolCounts:
+        """What it has done so far, as plain data."""
+        return {**self._counts}
 
     def take(self) -> ProxyClient | None:
         """An idle connection, at once, or L{None}.  The caller asks it or closes it."""
@@ -94,7 +100,13 @@ class UpstreamPool:
             return fail(PoolExhausted(f"{self._settings.poolQueue} requests wait already"))
         waiter: Deferred[ProxyClient] = Deferred(self._waiting.__delitem__)
         self._waiting[waiter] = fresh
-        return waiter.addTimeout(self._settings.poolTimeout, self._clock, self._waitedTooLong)
+        waiter.addTimeout(self._settings.poolTimeout, self._clock, self._waitedTooLong)
+        return waiter.addBoth(self._waited, self._clock.seconds())
+
+    def _waited(self, result: Any, since: float) -> Any:
+        self._counts["waited"] += 1
+        self._counts["waitedSeconds"] += self._clock.seconds() - since
+        return result
 
     def _waitedTooLong(self, result: object, timeout: float) -> NoReturn:
         raise PoolExhausted(f"no upstream connection was free for {timeout:g} seconds")
@@ -119,12 +131,14 @@ class UpstreamPool:
         raise ConnectTimeout(f"no connection to the upstream within {timeout:g} seconds")
 
     def _opened(self, client: ProxyClient) -> ProxyClient:
+        self._counts["opened"] += 1
         self._alive.add(client)
         self._sweep.watch(client)
         return client
 
     def _failed(self, failure: Failure) -> NoReturn:
         self.size -= 1
+        self._counts["failed"] += 1
         cause = failure.value
         if isinstance(cause, ConnectFailed):
             raise cause

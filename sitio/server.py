@@ -555,6 +555,11 @@ class ProxyServerFactory(Factory):
         return [b"http/1.1"]
 
     @property
+    def exchanges(self) -> list[Exchange]:
+        """Those under way."""
+        return [each._exchange for each in self._open if each._exchange is not None]
+
+    @property
     def connections(self) -> int:
         """How many client connections are open."""
         return len(self._open)

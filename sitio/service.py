@@ -11,6 +11,8 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
+from time import time
 from typing import Any, ClassVar, NoReturn, cast
 
 import attrs
@@ -23,6 +25,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -30,12 +33,22 @@ from zope.interface import implementer
 
 from sitio.accesslog import accessLog, described
 from sitio.errors import CannotStart
-from sitio.figures import ISnapshots, PolicyFigures, SidecarSnapshot
+from sitio.figures import (
+    DRAINING,
+    SERVING,
+    STARTING,
+    Exchanges,
+    ISidecar,
+    PolicyFigures,
+    SidecarSnapshot,
+)
 from sitio.making import loadPolicies, makers, named
 from sitio.outlet import Reopening
 from sitio.policy import Chain
 from sitio.pool import UpstreamPool
 from sitio.process import installReactor, spareCollector
+from sitio.recent import Recent
+from sitio.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.server import ProxyServerFactory
 from sitio.settings import Settings
 from sitio.sharing import SharedPort, whyNoPort
@@ -65,6 +78,11 @@ def _optionName(name: str) -> str:
     return re.sub(r"[A-Z]", lambda match: "-" + match[0].lower(), name)
 
 
+def _asText(value: Any) -> str:
+    """A value as it was told, or as good as that."""
+    return ":".join(filter(None, value)) if isinstance(value, tuple) else str(value)
+
+
 _PORT_HELP = (
     "where clients come: a number, or an endpoint description such as"
     " tcp:8080:interface=127.0.0.1; default $PORT, else 8080"
@@ -77,6 +95,14 @@ _WORKERS_HELP = "processes that share the port; auto for one on each core"
 _STATS_HELP = "seconds between two lines of figures; 0 for none"
 _ACCESS_HELP = "a line for each request: json, common or off; json:PATH writes to that file"
 _QUERY_HELP = "show query strings in the access log; they may hold secrets"
+_ADMIN_HELP = (
+    "where the admin pages are: a port of this host, an endpoint description, or nothing"
+    " for none; default tcp:9901:interface=127.0.0.1, or another port where that is taken"
+)
+_HEALTH_HELP = (
+    "a page of the service that says whether it is well, such as /healthz; it is asked"
+    " every two seconds, and sitio is ready when it answers 200 to 399"
+)
 _VIA_HELP = "add Via to requests and replies; it makes some services stop compressing"
 
 
@@ -98,6 +124,8 @@ _PARAMETERS: list[list[Any]] = [
     ["workers", "w", "1", _WORKERS_HELP],
     ["stats-interval", None, "2", _STATS_HELP],
     ["access-log", None, "off", _ACCESS_HELP],
+    ["admin", None, None, _ADMIN_HELP],
+    ["health-path", None, None, _HEALTH_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
 _FLAGS = [["access-log-query", None, _QUERY_HELP], ["via", None, _VIA_HELP]]
@@ -123,6 +151,7 @@ class Options(usage.Options):
         usage.Options.__init__(self)
         self._environ = dict(os.environ) if environ is None else environ
         self["policies"] = []
+        self["descriptions"] = []
         self["arguments"] = []
         self["folder"] = os.getcwd()
         self["stdout"] = 1
@@ -146,6 +175,7 @@ class Options(usage.Options):
         """a policy, such as error-page:404 or file:mine.py; repeatable, order matters"""
         try:
             self["policies"] += loadPolicies(description)
+            self["descriptions"].append(description)
         except ValueError as error:
             _fail(f"--policy {error}")
 
@@ -176,6 +206,12 @@ class Options(usage.Options):
             number = _portNumber("PORT" if self["port"] is None else "--port", port)
             port = f"tcp:{number}:backlog={BACKLOG}"
         self["port"] = port
+        admin = self["admin"]
+        if admin is not None and admin.isdecimal():
+            self["admin"] = f"tcp:{_portNumber('--admin', admin)}:interface=127.0.0.1"
+        path = self["health-path"]
+        if path is not None and not re.fullmatch(r"/[!\"$-~]*", path):
+            raise usage.UsageError(f"--health-path is {path!r}; a path such as /healthz is wanted")
         target = environ.get("TARGET_PORT")
         if self["upstream"] is None and target:
             self["upstream"] = f"tcp:localhost:{_portNumber('TARGET_PORT', target)}"
@@ -211,6 +247,17 @@ class Options(usage.Options):
             )
         return form, None
 
+    def told(self) -> dict[str, Any]:
+        """What it was told, and the defaults of the rest, as plain data without secrets."""
+        from sitio import __version__
+
+        names = [name for name, *_ in (*_PARAMETERS, *_FLAGS) if self[name] is not None]
+        return {
+            "sitio": __version__,
+            "options": {name: endpointWithoutSecrets(_asText(self[name])) for name in names},
+            "policies": [policyWithoutSecrets(each) for each in self["descriptions"]],
+        }
+
     def _number(self, name: str, kind: type, none: bool = True) -> Any:
         text = self[name]
         try:
@@ -224,13 +271,14 @@ class Options(usage.Options):
         return value
 
 
-@implementer(ISnapshots)
+@implementer(ISidecar)
 class SidecarService(MultiService):
     """
     A sidecar as a service: it listens while it runs, and drains when it stops.
 
     @ivar sidecar: what its exchanges share; C{sidecar.chain} may be replaced.
     @ivar stats: the figures.
+    @ivar recent: single exchanges.
     @ivar port: the L{IListeningPort}, while it listens.
     """
 
@@ -261,6 +309,7 @@ class SidecarService(MultiService):
         MultiService.__init__(self)
         settings = settings or Settings()
         self.stats = Stats(reactor, statsInterval)
+        self.recent = Recent(reactor, time, os.getpid())
         self.port: IListeningPort | None = None
         self._listening: Deferred[None] | None = None
         self._clock = reactor
@@ -270,7 +319,7 @@ class SidecarService(MultiService):
             clock=reactor,
             pool=UpstreamPool(reactor, upstream, settings, sweep),
             chain=Chain(
-                [*named(policies), ("stats", self.stats)],
+                [*named(policies), ("stats", self.stats), ("recent", self.recent)],
                 clock=reactor,
                 timeout=settings.policyTimeout,
             ),
@@ -352,15 +401,39 @@ class SidecarService(MultiService):
         """Break off what is in flight."""
         self.factory.abort()
 
+    @property
+    def state(self) -> str:
+        """See L{ISidecar}."""
+        if self.factory.draining:
+            return DRAINING
+        return STARTING if self.port is None else SERVING
+
+    def drain(self) -> None:
+        """See L{ISidecar}."""
+        if not self.factory.draining:
+            self.log.info("sitio is told to drain, and to let its clients go elsewhere")
+            self.factory.drain()
+
+    def exchanges(self) -> Deferred[Exchanges]:
+        """See L{ISnapshots<sitio.figures.ISnapshots>}."""
+        return succeed(self.recent.exchanges(self.factory.exchanges))
+
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        """See L{ISnapshots}."""
+        """See L{ISnapshots<sitio.figures.ISnapshots>}."""
         figures = self.stats.snapshot()
         clients = self.factory.connections
+        chain = self.sidecar.chain
         told: SidecarSnapshot = {
             "figures": figures,
-            "policies": cast(list[PolicyFigures], self.sidecar.chain.snapshot()),
+            "policies": [
+                cast(PolicyFigures, each)
+                for policy, each in zip(chain.policies, chain.snapshot())
+                if policy not in (self.stats, self.recent)
+            ],
             "pool": self.sidecar.pool.snapshot(),
+            "poolCounts": self.sidecar.pool.counts(),
             "clients": clients,
+            "inFlight": len(self.factory.exchanges),
             "tooLong": self.sidecar.tooLong,
             "workers": [
                 {
@@ -402,10 +475,55 @@ def makeService(options: Options) -> SidecarService | Workers:
     """
     from twisted.internet import reactor
 
-    sidecar = assemble(reactor, options)
+    sidecar: SidecarService | Workers = assemble(reactor, options)
     reactor.callWhenRunning(spareCollector)
-    # With several workers it has only shown that it can be made.
-    return sidecar if options["workers"] == 1 else supervise(reactor, options)
+    if options["workers"] > 1:
+        # That one has only shown that it can be made.
+        sidecar = supervise(reactor, options)
+    if options["admin"] != "":
+        administer(reactor, options, sidecar)
+    return sidecar
+
+
+def administer(reactor: Any, options: Options, sidecar: SidecarService | Workers) -> None:
+    """Give a sidecar its admin port, as these options want it."""
+    # Not above: workers have none, and need no web server.
+    from sitio.admin import DEFAULT, SPARE, Admin, AdminPort
+    from sitio.health import Asking, Connecting, asking
+
+    endpoint: IStreamClientEndpoint
+    if options["upstream"] is None:
+        endpoint, host = cast(Any, sidecar.getServiceNamed("demo")), b"localhost"
+    else:
+        endpoint, host = upstreamOf(reactor, options["upstream"])
+    path = options["health-path"]
+    health: Asking | Connecting = Connecting(reactor, endpoint)
+    if path is not None:
+        health = asking(reactor, endpoint, host.decode(), path)
+        health.setServiceParent(sidecar)
+    admin = Admin(
+        reactor,
+        sidecar,
+        health,
+        options.told(),
+        reactor.stop,
+        partial(deferToThreadPool, reactor, reactor.getThreadPool()),
+    )
+    description = options["admin"] or DEFAULT
+    try:
+        listen = serverFromString(reactor, description)
+    except Exception as error:
+        _fail(f"--admin {description!r} can't be used ({error}); 9901 or tcp:9901 could")
+    spare = serverFromString(reactor, SPARE) if options["admin"] is None else None
+    AdminPort(admin.site(), listen, spare).setServiceParent(sidecar)
+
+
+def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, bytes]:
+    """The service that a description leads to, and what it is told as Host."""
+    try:
+        return clientFromString(reactor, description), _hostOf(description)
+    except Exception as error:
+        _fail(f"--upstream {description!r} can't be used ({error}); tcp:localhost:8087 could")
 
 
 def supervise(reactor: Any, options: Options) -> Workers:
@@ -458,15 +576,13 @@ def assemble(reactor: Any, options: Options, ports: Any = None) -> SidecarServic
         policies.append(("access-log", log))
     description = options["upstream"]
     demo = None
+    upstream: IStreamClientEndpoint
     if description is None:
         from sitio.demo import demoService
 
         upstream, host = (demo := demoService(reactor)), b"localhost"
     else:
-        try:
-            upstream, host = clientFromString(reactor, description), _hostOf(description)
-        except Exception as error:
-            _fail(f"--upstream {description!r} can't be used ({error}); tcp:localhost:8087 could")
+        upstream, host = upstreamOf(reactor, description)
     sidecar = SidecarService(
         reactor,
         listen,

@@ -26,6 +26,8 @@ Contract: clock and log are passed in; no I/O but the log.
 from __future__ import annotations
 
 from bisect import bisect_left
+from operator import add
+from typing import Any
 
 from attrs import define, field
 from twisted.application.service import Service
@@ -37,6 +39,7 @@ from zope.interface import implementer
 from sitio.figures import (
     LATENCY_BOUNDS,
     OWN_BOUNDS,
+    Durations,
     EndpointFigures,
     Figures,
     Snapshot,
@@ -89,47 +92,53 @@ class _Row:
     """
     One endpoint's figures as they are kept.
 
-    @ivar statuses: how often each pair of a sent and an upstream status came.
+    @ivar statuses: for each pair of a sent and an upstream status that came, how
+        often in each bucket of durations, and at last the sum of these in seconds.
     @ivar last: when its last exchange began.
     """
 
     hits: int = 0
     bytesIn: int = 0
     bytesOut: int = 0
-    seconds: float = 0.0
-    latency: list[int] = field(factory=_noLatency)
-    statuses: dict[tuple[int | None, int | None], int] = field(factory=dict)
+    statuses: dict[tuple[int | None, int | None], list[Any]] = field(factory=dict)
     last: float = 0.0
     maxStatuses: int = MAX_STATUSES
 
-    def countStatuses(self, sent: int | None, upstream: int | None, times: int = 1) -> None:
-        """Count a pair that has no count yet, or may have none."""
+    def durationsOf(self, sent: int | None, upstream: int | None) -> list[Any]:
+        """Those of a pair that has none yet, or may have none of its own."""
         pair = (sent, upstream)
         if pair not in self.statuses and len(self.statuses) >= self.maxStatuses:
             pair = (sent and _classOf(sent), upstream and _classOf(upstream))
-        self.statuses[pair] = self.statuses.get(pair, 0) + times
+        return self.statuses.setdefault(pair, [*_noLatency(), 0.0])
 
     def add(self, other: _Row) -> None:
         """Take over the figures of a row that is given up."""
         self.hits += other.hits
         self.bytesIn += other.bytesIn
         self.bytesOut += other.bytesOut
-        self.seconds += other.seconds
-        self.latency = [a + b for a, b in zip(self.latency, other.latency)]
-        for (sent, upstream), times in other.statuses.items():
-            self.countStatuses(sent, upstream, times)
+        for (sent, upstream), theirs in other.statuses.items():
+            ours = self.durationsOf(sent, upstream)
+            ours[:] = map(add, ours, theirs)
 
     def figures(self) -> Figures:
         """The same as plain data."""
         sent: dict[str, int] = {}
         true: dict[str, int] = {}
         masked: dict[str, int] = {}
-        for (sentStatus, upstreamStatus), times in self.statuses.items():
+        total: Durations = {"latency": _noLatency(), "seconds": 0.0}
+        durations: dict[str, Durations] = {}
+        for (sentStatus, upstreamStatus), (*latency, seconds) in self.statuses.items():
             trueStatus = sentStatus if upstreamStatus is None else upstreamStatus
+            name = _nameOf(trueStatus)
+            times = sum(latency)
             _tally(sent, _nameOf(sentStatus), times)
-            _tally(true, _nameOf(trueStatus), times)
+            _tally(true, name, times)
             if _isMask(sentStatus, trueStatus):
-                _tally(masked, _nameOf(trueStatus), times)
+                _tally(masked, name, times)
+            same = durations.setdefault(name, {"latency": _noLatency(), "seconds": 0.0})
+            for each in (total, same):
+                each["latency"] = list(map(add, each["latency"], latency))
+                each["seconds"] += seconds
         return {
             "hits": self.hits,
             "sent": sent,
@@ -137,8 +146,9 @@ class _Row:
             "masked": masked,
             "bytesIn": self.bytesIn,
             "bytesOut": self.bytesOut,
-            "latency": list(self.latency),
-            "seconds": self.seconds,
+            "latency": total["latency"],
+            "seconds": total["seconds"],
+            "durations": durations,
         }
 
 
@@ -221,12 +231,12 @@ class Stats(Service):
         row.bytesIn += exchange.bytesIn
         row.bytesOut += exchange.bytesOut
         try:
-            row.statuses[status, upstream] += 1
+            durations = row.statuses[status, upstream]
         except KeyError:
-            row.countStatuses(status, upstream)
+            durations = row.durationsOf(status, upstream)
         seconds = exchange.duration if status != 101 else exchange.upstreamTime
-        row.seconds += seconds
-        row.latency[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        durations[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+        durations[-1] += seconds
         if upstream is not None and status != 101 and exchange.failure is None:
             own = seconds - exchange.upstreamTime
             self._ownSeconds += own
@@ -327,7 +337,7 @@ class Stats(Service):
         more = len(order) - len(endpoints)
         total = self._total(rows)
         figures = total.figures()
-        recent = [now - then for now, then in zip(total.latency, self._loggedLatency)]
+        recent = [now - then for now, then in zip(figures["latency"], self._loggedLatency)]
         self._log.info(
             "{line}",
             line=asLine(self._hits, new, endpoints, more),
@@ -343,4 +353,4 @@ class Stats(Service):
         )
         self._logged = {key: row.hits for key, row in rows.items()}
         self._loggedHits = self._hits
-        self._loggedLatency = total.latency
+        self._loggedLatency = figures["latency"]

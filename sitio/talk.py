@@ -29,8 +29,6 @@ from twisted.logger import LogEvent, Logger, eventAsJSON, eventFromJSON
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
-from sitio.figures import SidecarSnapshot
-
 #: Seconds that the start waits for the first worker; later ones are not waited for.
 START = 30.0
 
@@ -64,11 +62,12 @@ class Talk(Int32StringReceiver):
 
     The worker says C{failed} with a sentence why it can't start, or C{ready} when
     it accepts clients; C{snapshot} with its L{SidecarSnapshot}, when it is asked and
-    when it ends; and C{leaving} when it accepts no more clients.  The
-    parent says C{snapshot} to ask for it, C{absent} with the numbers of workers that
-    are not there, in whose place others accept clients, C{reopen} when its files
-    were renamed, C{stop} to let it finish what is in flight, and C{end} to let it
-    break that off.
+    when it ends; C{exchanges} with its L{Exchanges}, when it is asked; and C{leaving}
+    when it accepts no more clients.  The parent says C{snapshot} and C{exchanges} to
+    ask for them, C{absent} with the numbers of workers that are not there, in whose
+    place others accept clients, C{reopen} when its files were renamed, C{drain} to
+    have its clients go elsewhere, C{stop} to let it finish what is in flight, and
+    C{end} to let it break that off.
     """
 
     MAX_LENGTH = MAX_MESSAGE
@@ -173,13 +172,52 @@ class Parent(Typing):
         """It has ended, and nothing more will come of it."""
 
 
+class Question:
+    """
+    What is asked of a worker again and again.
+
+    @ivar answer: its last answer.
+    """
+
+    def __init__(self, word: str, talk: Talk, clock: IReactorTime) -> None:
+        self.answer: Any = None
+        self._word = word
+        self._talk = talk
+        self._clock = clock
+        self._asked: list[Deferred[None]] = []
+        self._owed = False
+
+    def ask(self) -> Deferred[None]:
+        """Ask; fires when C{answer} is new, or will not be for now."""
+        if not self._owed:
+            self._owed = True
+            self._talk.tell(self._word)
+        answer: Deferred[None] = Deferred(self._asked.remove)
+        self._asked.append(answer)
+        return answer.addTimeout(ANSWER, self._clock).addErrback(lambda reason: None)
+
+    def answered(self, content: Any) -> None:
+        """This is the answer."""
+        self.answer = content
+        self._owed = False
+        self.over()
+
+    def over(self) -> None:
+        """There will be no other for now."""
+        asked, self._asked = self._asked, []
+        for each in asked:
+            each.callback(None)
+
+
 class Process(ProcessProtocol):
     """
     One worker's process as its parent sees it, from its start to its end.
 
     @ivar number: its place among the workers.
     @ivar began: when it was started.
-    @ivar last: the last that it told of itself.
+    @ivar accepts: whether it accepts clients.
+    @ivar snapshot: the L{Question} for its L{SidecarSnapshot}.
+    @ivar exchanges: the L{Question} for its L{Exchanges}.
     @ivar refusal: why it can't start, if it has said so.
     @ivar why: how it has ended.
     """
@@ -192,26 +230,17 @@ class Process(ProcessProtocol):
         """
         self.number = number
         self.began = clock.seconds()
-        self.last: SidecarSnapshot | None = None
+        self.accepts = False
         self.refusal: str | None = None
         self.why = ""
         self.talk = Talk(self._heard, self._over)
+        self.snapshot = Question("snapshot", self.talk, clock)
+        self.exchanges = Question("exchanges", self.talk, clock)
         self._clock = clock
         self._parent = parent
-        self._asked: list[Deferred[None]] = []
-        self._owes = False
         # It has ended when it has been reaped and all that it said has been read.
         self._left = 2
         self._insistence: Any = None
-
-    def ask(self) -> Deferred[None]:
-        """Ask what it has to tell; fires when C{last} is new, or will not be for now."""
-        if not self._owes:
-            self._owes = True
-            self.talk.tell("snapshot")
-        answer: Deferred[None] = Deferred(self._asked.remove)
-        self._asked.append(answer)
-        return answer.addTimeout(ANSWER, self._clock).addErrback(lambda reason: None)
 
     def kill(self) -> None:
         """End it at once."""
@@ -220,20 +249,17 @@ class Process(ProcessProtocol):
 
     def _heard(self, word: str, content: Any) -> None:
         if word == "ready":
+            self.accepts = True
             self._parent.ready(self)
         elif word == "leaving":
+            self.accepts = False
             self._parent.leaving(self)
         elif word == "failed":
             self.refusal = content
         elif word == "snapshot":
-            self.last = content
-            self._owes = False
-            self._answer()
-
-    def _answer(self) -> None:
-        asked, self._asked = self._asked, []
-        for each in asked:
-            each.callback(None)
+            self.snapshot.answered(content)
+        elif word == "exchanges":
+            self.exchanges.answered(content)
 
     def processEnded(self, reason: Failure) -> None:
         self.why = _howItEnded(reason.value)
@@ -247,7 +273,8 @@ class Process(ProcessProtocol):
             return
         if self._insistence.active():
             self._insistence.cancel()
-        self._answer()
+        self.snapshot.over()
+        self.exchanges.over()
         self._parent.over(self)
 
     def _insist(self) -> None:

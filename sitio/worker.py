@@ -58,6 +58,10 @@ class Worker:
     def _heard(self, word: str, content: Any) -> None:
         if word == "snapshot":
             self._tell()
+        elif word == "exchanges":
+            self._sidecar.exchanges().addCallback(lambda told: self.talk.tell("exchanges", told))
+        elif word == "drain":
+            self._sidecar.drain()
         elif word == "absent":
             self._standIn(content)
         elif word == "reopen":

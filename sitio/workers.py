@@ -32,11 +32,17 @@ from zope.interface import implementer
 
 from sitio.errors import CannotStart
 from sitio.figures import (
+    DRAINING,
+    SERVING,
+    STARTING,
+    Exchanges,
+    ISidecar,
     ISnapshots,
     SidecarSnapshot,
     Snapshot,
     WorkerFigures,
     bounded,
+    exchangesTogether,
     report,
     retired,
     together,
@@ -173,7 +179,7 @@ class _Place:
     call: Any = None
 
 
-@implementer(ISnapshots)
+@implementer(ISidecar)
 class Workers(MultiService):
     """
     The workers, as the service that C{twistd sitio --workers} runs.
@@ -223,12 +229,15 @@ class Workers(MultiService):
             "figures": Stats(reactor).snapshot(),
             "policies": [],
             "pool": {},
+            "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 0,
+            "inFlight": 0,
             "tooLong": 0,
             "workers": [],
         }
         # Those that others stand in for until they are back.
         self._absent: set[int] = set()
+        self._draining = False
         self._ended: Deferred[None] | None = None
         self._end: Any = None
         self._stopped = 0.0
@@ -319,6 +328,8 @@ class Workers(MultiService):
 
     def ready(self, process: Process) -> None:
         """A worker accepts its clients: for the first time, or again."""
+        if self._draining:
+            process.talk.tell("drain")
         self._tellAbsent(self._absent - {process.number})
 
     def leaving(self, process: Process) -> None:
@@ -340,8 +351,8 @@ class Workers(MultiService):
         """A worker has ended: keep what it counted, and have another take its place."""
         place = self._places[process.number - 1]
         place.process = None
-        if process.last is not None:
-            past = retired(together([self._past, process.last]))
+        if process.snapshot.answer is not None:
+            past = retired(together([self._past, process.snapshot.answer]))
             self._past = {**past, "figures": bounded(past["figures"], MAX_ENDPOINTS)}
         if self._ended is not None:
             self._checkEnded()
@@ -372,14 +383,38 @@ class Workers(MultiService):
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshots}."""
-        answers = gatherResults([each.ask() for each in self._processes()])
+        answers = gatherResults([each.snapshot.ask() for each in self._processes()])
         return answers.addCallback(lambda _: self._told())
+
+    def exchanges(self) -> Deferred[Exchanges]:
+        """See L{ISnapshots}."""
+        answers = gatherResults([each.exchanges.ask() for each in self._processes()])
+        return answers.addCallback(lambda _: self._exchangesTold())
+
+    def _exchangesTold(self) -> Exchanges:
+        return exchangesTogether(
+            each.exchanges.answer for each in self._processes() if each.exchanges.answer is not None
+        )
+
+    @property
+    def state(self) -> str:
+        """See L{ISidecar}."""
+        if self._draining or self._ended is not None:
+            return DRAINING
+        return SERVING if any(each.accepts for each in self._processes()) else STARTING
+
+    def drain(self) -> None:
+        """See L{ISidecar}; workers that are started from now on drain as well."""
+        self._draining = True
+        for each in self._processes():
+            each.talk.tell("drain")
 
     def _told(self) -> SidecarSnapshot:
         told = [self._past]
         for place in self._places:
-            if place.process is not None and place.process.last is not None:
-                last = place.process.last
+            process = place.process
+            if process is not None and process.snapshot.answer is not None:
+                last: SidecarSnapshot = process.snapshot.answer
                 row: WorkerFigures = {
                     **last["workers"][0],
                     "number": place.number,

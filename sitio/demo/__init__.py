@@ -249,4 +249,6 @@ def demoService(reactor: Any, port: int = PORT) -> DemoService:
 
     @param reactor: provides L{IReactorTCP} and L{IReactorTime}.
     """
-    return DemoService(reactor, port, demoSite(reactor))
+    service = DemoService(reactor, port, demoSite(reactor))
+    service.setName("demo")
+    return service

@@ -293,8 +293,8 @@ class LoopbackTestCase(TestCase):
         await process.finish()
 
     def twistd(self, *arguments: str, cwd: str | None = None) -> Process:
-        """Start C{twistd -n sitio} with these arguments."""
-        return self.spawn(*TWISTD, "-n", "--pidfile=", "sitio", *arguments, cwd=cwd)
+        """Start C{twistd -n sitio} with these arguments, and with no admin port but theirs."""
+        return self.spawn(*TWISTD, "-n", "--pidfile=", "sitio", "--admin=", *arguments, cwd=cwd)
 
     async def sitio(self, upstream: int | str, *arguments: str) -> tuple[Process, int]:
         """A sitio process in front of a port or an endpoint, and the port that it has taken."""

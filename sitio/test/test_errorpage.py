@@ -56,6 +56,8 @@ class Asked:
     bytesOut: int = 0
     acted: tuple[str, ...] = ()
     producer: str | None = None
+    connectTime: float = 0.0
+    policyTime: float = 0.0
 
 
 def asked(target: str = "/", method: str = "GET", **fields: str) -> Asked:

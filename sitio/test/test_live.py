@@ -22,7 +22,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from sitio import live
-from sitio.figures import ISnapshots, SidecarSnapshot
+from sitio.figures import Exchanges, ISnapshots, SidecarSnapshot
 from sitio.live import Dashboard, dashboard
 from sitio.stats import Stats
 from sitio.test.test_stats import ended
@@ -51,6 +51,10 @@ class Source:
         """So many exchanges have ended."""
         for _ in range(times):
             self.stats.exchangeFinished(ended(target, **facts))
+
+    def exchanges(self) -> Deferred[Exchanges]:
+        """See L{ISnapshots}."""
+        return succeed({"failed": [], "recent": [], "open": []})
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshots}."""

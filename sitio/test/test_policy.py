@@ -63,6 +63,12 @@ def never(*given: Any) -> Any:
     return Deferred()
 
 
+def counted(chain: Chain) -> list[dict[str, Any]]:
+    """How often each policy was called, acted and failed."""
+    names = ("name", "called", "acted", "failed")
+    return [{name: each[name] for name in names} for each in chain.snapshot()]
+
+
 def wrong(*given: Any) -> Any:
     """A policy that answers what is no answer."""
     return "<h1>404</h1>"
@@ -369,7 +375,7 @@ class FailureTests(SynchronousTestCase):
         for function in FAILING:
             with Runner([("rule", onRequest(function)), ("next", onRequest(trouble))]) as runner:
                 outcome = runner.run(request(), contained=True)
-                figures = runner.conversation.sidecar.chain.snapshot()
+                figures = counted(runner.conversation.sidecar.chain)
             self.assertEqual((outcome.status, outcome.attempts), (500, 0), function.__name__)
             self.assertEqual(outcome.text, "500 sitio could not decide about this request.\n")
             self.assertEqual(len(outcome.errors), 1)
@@ -436,7 +442,7 @@ class FailureTests(SynchronousTestCase):
                     outcome = runner.run(
                         request(), reply(200, text="abcde"), contained=True, pieces=pieces
                     )
-                    figures = runner.conversation.sidecar.chain.snapshot()
+                    figures = counted(runner.conversation.sidecar.chain)
                 self.assertEqual((outcome.status, outcome.text), (200, "abcde"), function.__name__)
                 self.assertTrue(outcome.whole)
                 self.assertEqual(calls.pop(), "next 200")
@@ -513,7 +519,7 @@ class FailureTests(SynchronousTestCase):
         ]
         with Runner(policies) as runner:
             outcome = runner.run(request(), reply(204), contained=True)
-            figures = runner.conversation.sidecar.chain.snapshot()
+            figures = counted(runner.conversation.sidecar.chain)
         self.assertEqual((outcome.status, calls), (204, [204]))
         self.assertEqual(
             figures,
@@ -582,6 +588,7 @@ class Exchange:
     request: Request = field(factory=lambda: request("/"))
     acted: tuple[str, ...] = ()
     producer: str | None = None
+    policyTime: float = 0.0
     duration: float | None = None
     again: bool = False
     body: bytes | None = None

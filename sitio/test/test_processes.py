@@ -69,7 +69,17 @@ class WorkersTestCase(LoopbackTestCase):
         """A parent whose two workers are ready, and its port."""
         who = f"file:{self.folder()}/who.py"
         process = self.spawn(
-            *(*TWISTD, "-n", "--pidfile=", *twistd, "sitio", "--workers=2", "--port", LOOPBACK),
+            *(
+                *TWISTD,
+                "-n",
+                "--pidfile=",
+                *twistd,
+                "sitio",
+                "--admin=",
+                "--workers=2",
+                "--port",
+                LOOPBACK,
+            ),
             *("--upstream", upstream, "--policy", who, *arguments),
         )
         return process, await self.ready(process)
@@ -206,7 +216,7 @@ class TrafficTests(WorkersTestCase):
                 # It wants to be told the number of the process that it becomes.
                 process = self.spawn(
                     *("/bin/sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=2 exec "$@"', "sh"),
-                    *(*TWISTD, "-n", "--pidfile=", "sitio", "--workers=2"),
+                    *(*TWISTD, "-n", "--pidfile=", "sitio", "--admin=", "--workers=2"),
                     *("--port", f"systemd:domain=INET:{which}", "--upstream", NOWHERE),
                     *("--policy", f"file:{self.folder()}/who.py"),
                     childFDs={0: "w", 1: "r", 2: "r", 3: other.fileno(), 4: there.fileno()},
@@ -227,7 +237,8 @@ class FailedStartTests(WorkersTestCase):
         """What a parent says that can't start."""
         arguments = ("--upstream", NOWHERE, "--port", LOOPBACK, *arguments)
         process = self.spawn(
-            *(*TWISTD, *twistd, "sitio", "--workers=2", *arguments), cwd=str(self.folder())
+            *(*TWISTD, *twistd, "sitio", "--admin=", "--workers=2", *arguments),
+            cwd=str(self.folder()),
         )
         self.assertEqual(await process.finish(), 1, process.said())
         return process.said()
@@ -450,7 +461,14 @@ class EndTests(WorkersTestCase):
         pidFile, log = there / "pid", there / "log"
         upstream = await self.listen(Upstream(answerAll))
         process = self.spawn(
-            *(*TWISTD, f"--rundir={there}", f"--pidfile={pidFile}", f"--logfile={log}", "sitio"),
+            *(
+                *TWISTD,
+                f"--rundir={there}",
+                f"--pidfile={pidFile}",
+                f"--logfile={log}",
+                "sitio",
+                "--admin=",
+            ),
             *("--workers=2", "--port", LOOPBACK),
             *("--upstream", f"tcp:{LOCALHOST}:{upstream}", "--policy", "file:who.py"),
             cwd=str(folder),

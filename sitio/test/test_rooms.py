@@ -45,7 +45,7 @@ ROWS: dict[str, set[str]] = {
         "sweep",
         "settings",
     },
-    "pool": {"client", "errors", "sweep", "settings"},
+    "pool": {"client", "errors", "figures", "sweep", "settings"},
     "sidecar": {"policy", "errors", "settings"},
     "exchange": {"interfaces", "sidecar", "splice", "message", "errors", "sweep"},
     "server": {
@@ -68,7 +68,11 @@ ROWS: dict[str, set[str]] = {
     "live": {"figures"},
     "outlet": set(),
     "accesslog": {"errors", "interfaces", "outlet"},
-    "admin": {"figures", "stats"},
+    "recent": {"errors", "exchange", "figures", "interfaces"},
+    "metrics": {"figures"},
+    "health": set(),
+    "redact": set(),
+    "admin": {"errors", "figures", "health", "live", "metrics", "sharing"},
     "memory": {"framing", "wire", "message"},
     "conversation": {
         "memory",
@@ -98,7 +102,7 @@ ALL_BUT: dict[str, set[str]] = {
 }
 
 #: Rooms with a row and no module yet.
-COMING = {"admin"}
+COMING: set[str] = set()
 
 #: The only rooms that see the one reactor of the process; every other is passed
 #: its clock, its reactor, its endpoints.
@@ -129,7 +133,9 @@ MAX_FUNCTION = 60
 
 #: Those that got one: how long they may be instead, and why they stay whole.
 LONG: dict[str, tuple[int, str]] = {
-    "sitio.service": (490, "the options, and what is made of each, are read side by side"),
+    "sitio.service": (630, "the options, and what is made of each, are read side by side"),
+    "sitio.figures": (520, "what is told of a sidecar, type by type, and how it adds up"),
+    "sitio.workers": (490, "the parent, from the start of its workers to their end"),
     "sitio.client": (560, "a table of states and its moves, and two protocols to describe"),
     "sitio.server": (610, "a table of states and its moves, flow control on both sides of it"),
     "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),

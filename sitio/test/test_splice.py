@@ -332,7 +332,7 @@ class OtherTests(LoopbackTestCase):
         """On a reactor of Twisted's own."""
         upstream = Upstream()
         process = self.spawn(
-            *(*TWISTD, "-n", "--pidfile=", "--reactor", "select", "sitio"),
+            *(*TWISTD, "-n", "--pidfile=", "--reactor", "select", "sitio", "--admin="),
             *("--port", f"tcp:0:interface={LOCALHOST}"),
             *("--upstream", f"tcp:{LOCALHOST}:{await self.listen(upstream)}"),
         )

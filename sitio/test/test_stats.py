@@ -48,6 +48,8 @@ class Ended:
     began: float = 0.0
     acted: tuple[str, ...] = ()
     producer: str | None = None
+    connectTime: float = 0.0
+    policyTime: float = 0.0
     notes: dict[Any, Any] = field(factory=dict)
 
 

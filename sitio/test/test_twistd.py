@@ -102,7 +102,7 @@ class FailedStartTests(LoopbackTestCase):
         port = await self.listen(Upstream())
         cwd = self.directory()
         arguments = ["--port", f"tcp:{port}:interface={LOCALHOST}", "--upstream", NOWHERE]
-        process = self.spawn(*TWISTD, "sitio", *arguments, cwd=cwd)
+        process = self.spawn(*TWISTD, "sitio", "--admin=", *arguments, cwd=cwd)
         self.assertEqual(await process.finish(), 1)
         sentence = f"sitio: can't listen on port {port}: Address already in use"
         self.assertIn(sentence, process.said())
@@ -139,7 +139,7 @@ class RunTests(LoopbackTestCase):
         cwd = Path(self.mktemp()).absolute()
         cwd.mkdir()
         arguments = ["--port", LOOPBACK, "--upstream", f"tcp:{LOCALHOST}:{upstream}"]
-        process = self.spawn(*TWISTD, "sitio", *arguments, cwd=str(cwd))
+        process = self.spawn(*TWISTD, "sitio", "--admin=", *arguments, cwd=str(cwd))
         self.assertEqual(await process.finish(), 0, process.said())
         self.assertEqual(process.said(), "")
         pidFile, log = cwd / "twistd.pid", cwd / "twistd.log"
@@ -215,7 +215,9 @@ class ReactorTests(LoopbackTestCase):
     async def test_named(self) -> None:
         """It runs on the one that was named to twistd."""
         arguments = await self.arguments()
-        process = self.spawn(*TWISTD, "-n", "--pidfile=", "--reactor=poll", "sitio", *arguments)
+        process = self.spawn(
+            *TWISTD, "-n", "--pidfile=", "--reactor=poll", "sitio", "--admin=", *arguments
+        )
         said = await self.answers(process)
         self.assertIn("reactor class: twisted.internet.pollreactor.PollReactor.", said)
 
@@ -225,7 +227,7 @@ class ReactorTests(LoopbackTestCase):
         folder.mkdir()
         (folder / "uvloop.py").write_text("raise ImportError('not for this machine')\n")
         path = os.pathsep.join([str(folder), *filter(None, sys.path)])
-        command = (*TWISTD, "-n", "--pidfile=", "sitio", *await self.arguments())
+        command = (*TWISTD, "-n", "--pidfile=", "sitio", "--admin=", *await self.arguments())
         said = await self.answers(self.spawn(*command, PYTHONPATH=path))
         self.assertEqual(said.count("sitio runs on Twisted's default reactor"), 1, said)
         self.assertIn("not for this machine; pip install uvloop\n", said)

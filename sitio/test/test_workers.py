@@ -112,9 +112,20 @@ def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
     exchanges += [ended(f"/{path}") for path, times in paths.items() for _ in range(times)]
     return {
         "figures": snapshotOf(exchanges),
-        "policies": [{"name": "deny", "called": hits, "acted": 0, "failed": 0}],
+        "policies": [
+            {
+                "name": "deny",
+                "sees": "requests",
+                "called": hits,
+                "acted": 0,
+                "failed": 0,
+                "seconds": hits / 4,
+            }
+        ],
         "pool": {"open": 2, "idle": 1, "waiting": 0},
+        "poolCounts": {"opened": 5, "failed": 1, "waited": 2, "waitedSeconds": 0.5},
         "clients": 3,
+        "inFlight": 2,
         "tooLong": 1,
         "workers": [
             {
@@ -515,11 +526,13 @@ class SnapshotTests(WorkersTestCase):
             {"/": 5, "/a": 1, "/b": 4},
         )
         self.assertEqual(figures["uptime"], 7)
-        self.assertEqual(
-            whole["policies"], [{"name": "deny", "called": 5, "acted": 0, "failed": 0}]
-        )
+        [policy] = whole["policies"]
+        self.assertEqual((policy["name"], policy["called"], policy["seconds"]), ("deny", 5, 1.25))
         self.assertEqual(whole["pool"], {"open": 4, "idle": 2, "waiting": 0})
-        self.assertEqual((whole["clients"], whole["tooLong"]), (6, 2))
+        self.assertEqual(
+            whole["poolCounts"], {"opened": 10, "failed": 2, "waited": 4, "waitedSeconds": 1.0}
+        )
+        self.assertEqual((whole["clients"], whole["inFlight"], whole["tooLong"]), (6, 4, 2))
 
     def test_plain(self) -> None:
         """It is plain data, of which JSON can be made."""

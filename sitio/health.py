@@ -1,0 +1,198 @@
+"""
+Whether the upstream is there, for the page /ready.
+
+L{Connecting} tries a connection when it is asked, L{Asking} asks a page of the
+upstream's again and again.  Both tell what is wrong as a sentence for the operator,
+without its end, or L{None}; and neither waits or holds a connection for long.
+
+Contract: clock, endpoint and HTTP client are passed in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol as Typing
+
+from treq.client import HTTPClient
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from twisted.web.client import Agent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+#: Seconds for a connection: who asks, as Kubernetes does, often waits for one.
+CONNECT_TIMEOUT = 0.75
+
+#: Seconds for which the outcome counts, however often somebody asks.
+REMEMBERED = 1.0
+
+#: Seconds from one answer of the page to the next question, and for that answer.
+INTERVAL = 2.0
+ANSWER_TIMEOUT = 5.0
+
+#: Seconds after which a connection is broken, whatever has become of it.
+LIFE = 2 * ANSWER_TIMEOUT
+
+
+class Health(Typing):
+    """Whether the upstream is there."""
+
+    def trouble(self) -> Deferred[str | None]:
+        """What keeps it from taking requests, or L{None}.  Never fails."""
+
+
+@implementer(IStreamClientEndpoint)
+class Brief:
+    """An endpoint whose connections last for L{LIFE} at most."""
+
+    def __init__(self, clock: IReactorTime, endpoint: IStreamClientEndpoint) -> None:
+        self._clock = clock
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See L{IStreamClientEndpoint}."""
+        return self._endpoint.connect(protocolFactory).addCallback(self._bounded)
+
+    def _bounded(self, protocol: Any) -> IProtocol:
+        # A TLS peer that does not say goodbye would hold it for ever.
+        self._clock.callLater(LIFE, protocol.transport.abortConnection)
+        return protocol
+
+
+class _Knock(Protocol):
+    """Leaves as soon as somebody opens."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+class Connecting:
+    """The upstream is there when it accepts a connection at the moment of asking."""
+
+    def __init__(self, clock: IReactorTime, endpoint: IStreamClientEndpoint) -> None:
+        self._clock = clock
+        self._endpoint = Brief(clock, endpoint)
+        self._until = float("-inf")
+        self._trouble: str | None = None
+        self._waiting: list[Deferred[str | None]] = []
+        self._connecting: Deferred[Any] | None = None
+
+    def trouble(self) -> Deferred[str | None]:
+        """See L{Health}."""
+        if self._clock.seconds() < self._until:
+            return succeed(self._trouble)
+        answer: Deferred[str | None] = Deferred(self._waiting.remove)
+        self._waiting.append(answer)
+        if self._connecting is None:
+            connecting: Deferred[Any] = self._endpoint.connect(Factory.forProtocol(_Knock))
+            self._connecting = connecting.addCallbacks(lambda _: None, _whyNot)
+            connecting.addTimeout(CONNECT_TIMEOUT, self._clock, _tooLate)
+            connecting.addCallback(self._known)
+        return answer
+
+    def _known(self, trouble: str | None) -> None:
+        self._connecting = None
+        self._trouble = trouble
+        self._until = self._clock.seconds() + REMEMBERED
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(trouble)
+
+
+def _whyNot(why: Failure) -> str:
+    return f"the upstream can't be reached: {why.getErrorMessage()}"
+
+
+def _tooLate(result: object, timeout: float) -> str:
+    return f"the upstream accepted no connection within {timeout:g} seconds"
+
+
+class Asking(Service):
+    """The upstream is there when a page of its own says so."""
+
+    def __init__(self, clock: IReactorTime, client: HTTPClient, url: str) -> None:
+        """
+        @param url: of the page; a status of 200 to 399 is good.
+        """
+        self._client = client
+        self._url = url
+        self._clock = clock
+        self._trouble: str | None = "the upstream has not been asked yet"
+        self._loop = LoopingCall(self._ask)
+        self._loop.clock = clock
+
+    def startService(self) -> None:
+        """Begin to ask."""
+        Service.startService(self)
+        self._loop.start(INTERVAL)
+
+    def stopService(self) -> None:
+        """Ask no more."""
+        Service.stopService(self)
+        self._loop.stop()
+
+    def trouble(self) -> Deferred[str | None]:
+        """See L{Health}."""
+        return succeed(self._trouble)
+
+    def _ask(self) -> Deferred[None]:
+        asked: Deferred[Any] = self._client.get(
+            self._url,
+            headers=Headers({"Connection": ["close"], "User-Agent": ["sitio"]}),
+            allow_redirects=False,
+            unbuffered=True,
+        )
+        asked.addCallbacks(self._answered, self._unasked)
+        asked.addTimeout(ANSWER_TIMEOUT, self._clock, self._silent)
+        return asked.addCallback(self._known)
+
+    def _answered(self, response: Any) -> str | None:
+        # Its body is nobody's business, however long it is.
+        rest = Protocol()
+        response.deliverBody(rest)
+        assert rest.transport is not None
+        rest.transport.loseConnection()
+        if 200 <= response.code < 400:
+            return None
+        return f"the upstream says {response.code} when asked for its health"
+
+    def _unasked(self, why: Failure) -> str:
+        return f"the upstream can't be asked for its health: {why.getErrorMessage()}"
+
+    def _silent(self, result: object, timeout: float) -> str:
+        return f"the upstream says nothing of its health within {timeout:g} seconds"
+
+    def _known(self, trouble: str | None) -> None:
+        self._trouble = trouble
+
+
+@implementer(IAgentEndpointFactory)
+class _Upstream:
+    """Leads to the upstream, whatever the address says."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def endpointForURI(self, uri: object) -> IStreamClientEndpoint:
+        """See C{IAgentEndpointFactory}."""
+        return self._endpoint
+
+
+def asking(reactor: Any, endpoint: IStreamClientEndpoint, host: str, path: str) -> Asking:
+    """
+    Ask the upstream for this path.
+
+    @param host: what it is told as Host.
+    """
+    agent = Agent.usingEndpointFactory(reactor, _Upstream(Brief(reactor, endpoint)))
+    return Asking(reactor, HTTPClient(agent), f"http://{host}{path}")

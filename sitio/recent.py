@@ -1,0 +1,201 @@
+"""
+Single exchanges, for people: the last ones, the open ones, and what came of each.
+
+L{Recent} observes exchanges.  It notes down each one that fails, as those are rare,
+and the others only while somebody looks: that is for L{ATTENTION} after each look.
+While nobody does, an exchange that went well costs three comparisons.
+
+What is noted is small and plain (L{ExchangeFacts}): no body, no query, no field,
+as these may hold secrets, and nothing that keeps an exchange alive.
+
+Contract: clocks are passed in; no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from sitio.errors import Side
+from sitio.exchange import ASKED, CONNECTING, DECIDING, ENDED, JUDGING
+from sitio.figures import (
+    MAX_FAILED,
+    MAX_OPEN,
+    MAX_RECENT,
+    ExchangeFacts,
+    Exchanges,
+    Steps,
+    exchangesTogether as together,
+)
+from sitio.interfaces import IExchangeObserver
+
+#: Seconds after a look in which exchanges that go well are noted down as well.
+ATTENTION = 60.0
+
+#: Characters of a path, and of what a failure says of itself.
+MAX_TEXT = 200
+
+#: Which step the time counts for that has not come to its end.
+_STEP: dict[str, Literal["policies", "connection", "upstream", "transfer"]] = {
+    DECIDING: "policies",
+    JUDGING: "policies",
+    CONNECTING: "connection",
+    ASKED: "upstream",
+}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
+
+
+def _by(exchange: Any) -> str:
+    if exchange.producer is not None:
+        return f"policy {exchange.producer}"
+    response = exchange.response
+    if response is None:
+        return ""
+    return "upstream" if response.failure is None else "sitio"
+
+
+def explained(exchange: Any) -> str:
+    """One sentence, without its end: what the upstream said, and what became of that."""
+    failure = exchange.failure
+    sent = exchange.status
+    if sent == 499:
+        return "the client went away before its reply was whole"
+    if exchange.upstreamStatus is None:
+        cause = "the service was not asked" if failure is None else _cut(str(failure))
+    elif failure is not None:
+        cause = _cut(str(failure))
+    else:
+        cause = f"the service said {exchange.upstreamStatus}"
+    if exchange.attempts > 1:
+        cause += f", at attempt {exchange.attempts}"
+    response = exchange.response
+    if response is None:
+        return f"{cause}; nothing was sent"
+    if exchange.producer is not None:
+        return f"{cause}; {exchange.producer} sent {sent}"
+    if failure is None:
+        return cause
+    if response.failure is None:
+        return f"{cause}; the reply, a {sent}, broke off"
+    return f"{cause}; sitio sent {sent}"
+
+
+def _failed(exchange: Any) -> bool:
+    """Whether something went wrong, be it masked or not."""
+    return (
+        exchange.failure is not None
+        or (exchange.upstreamStatus or 0) >= 500
+        or (exchange.status or 0) >= 500
+    )
+
+
+def factsOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeFacts:
+    """
+    What is told of an exchange.
+
+    @param began: in seconds since 1970.
+    @param duration: how many seconds it took, or takes already.
+    """
+    steps: Steps = {
+        "policies": exchange.policyTime,
+        "connection": exchange.connectTime,
+        "upstream": exchange.upstreamTime,
+        "transfer": 0.0,
+    }
+    spent = exchange.policyTime + exchange.connectTime + exchange.upstreamTime
+    steps[_STEP.get(exchange.state, "transfer")] += max(0.0, duration - spent)
+    ended = exchange.state is ENDED
+    return {
+        "id": id,
+        "began": began,
+        "duration": duration,
+        "client": exchange.clientAddress,
+        "method": _cut(exchange.request.line.method),
+        "path": _cut(exchange.request.line.path),
+        "sent": exchange.status,
+        "true": exchange.upstreamStatus,
+        "by": _by(exchange),
+        "acted": list(exchange.acted),
+        "attempts": exchange.attempts,
+        "bytesIn": exchange.bytesIn,
+        "bytesOut": exchange.bytesOut,
+        "steps": steps,
+        "state": exchange.state,
+        "why": explained(exchange) if ended else exchange.state,
+        "failed": _failed(exchange),
+    }
+
+
+@implementer(IExchangeObserver)
+class Recent:
+    """The exchanges of one process, as L{Exchanges}."""
+
+    def __init__(self, clock: IReactorTime, now: Callable[[], float], process: int) -> None:
+        """
+        @param clock: that of the exchanges.
+        @param now: seconds since 1970.
+        @param process: the number of this process, or any that no other has.
+        """
+        self._process = process
+        self._clock = clock
+        self._now = now
+        self._until = float("-inf")
+        self._count = count(1)
+        # Those that were told while they were open keep their names.
+        self._ids: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        self._ended: deque[ExchangeFacts] = deque(maxlen=MAX_RECENT)
+        # Those that clients made fail have a place of their own: a scanner's many
+        # must not push out the service's few.
+        self._failed: deque[ExchangeFacts] = deque(maxlen=MAX_FAILED // 2)
+        self._clients: deque[ExchangeFacts] = deque(maxlen=MAX_FAILED // 2)
+
+    def exchangeFinished(self, exchange: Any) -> None:
+        """Note it down, if it failed or somebody looks.  See L{IExchangeObserver}."""
+        failure = exchange.failure
+        if (
+            exchange.began >= self._until
+            and failure is None
+            and (exchange.upstreamStatus or 0) < 500
+            and (exchange.status or 0) < 500
+        ):
+            return
+        facts = self._facts(exchange)
+        if exchange.began < self._until:
+            self._ended.append(facts)
+        if facts["failed"]:
+            theirs = failure is not None and failure.side is Side.CLIENT
+            (self._clients if theirs else self._failed).append(facts)
+
+    def _facts(self, exchange: Any) -> ExchangeFacts:
+        id = self._ids.get(exchange)
+        if id is None:
+            id = self._ids[exchange] = f"{self._process}-{next(self._count)}"
+        ago = self._clock.seconds() - exchange.began
+        duration = ago if exchange.duration is None else exchange.duration
+        return factsOf(exchange, id, self._now() - ago, duration)
+
+    def exchanges(self, underWay: Iterable[Any]) -> Exchanges:
+        """
+        What was noted down, and these; from now on, for L{ATTENTION}, others are
+        noted down too.
+        """
+        self._until = self._clock.seconds() + ATTENTION
+        longest = sorted(underWay, key=lambda each: each.began)[:MAX_OPEN]
+        return together(
+            [
+                {
+                    "failed": [*self._failed, *self._clients],
+                    "recent": [*self._ended],
+                    "open": [self._facts(each) for each in longest],
+                }
+            ]
+        )
