@@ -6,6 +6,9 @@ const CLASSES = [1, 2, 3, 4, 5];
 /** From below: what is good is the ground that what is bad stands on. */
 const STACK = [1, 0, 2, 3, 4];
 
+/** Pixels at the left of a chart, for the numbers of its axis. */
+const LEFT = 50;
+
 /** Seconds of one column of the heatmap. */
 const COLUMN = 5;
 
@@ -26,9 +29,9 @@ function palette() {
 
 /** A canvas, as sharp as the screen, with a time axis. */
 class Chart {
-  constructor(canvas, left) {
+  constructor(canvas) {
     this.canvas = canvas;
-    this.left = left;
+    this.left = LEFT;
     this.context = canvas.getContext("2d");
     this.width = this.height = 0;
   }
@@ -67,7 +70,7 @@ class Chart {
 
   rule(y, colour) {
     this.context.fillStyle = colour;
-    this.context.fillRect(this.left, Math.round(y) - 0.5, this.width - this.left, 1);
+    this.context.fillRect(this.left, Math.round(y), this.width - this.left, 1);
   }
 
   /** Minutes below the chart. */
@@ -86,11 +89,6 @@ class Chart {
 
 /** What the service said, upwards, and what clients were sent, downwards. */
 class Traffic extends Chart {
-  constructor(canvas) {
-    super(canvas, 42);
-    this.most = 1;
-  }
-
   draw(points, cursor, colours) {
     if (!this.begin()) return;
     const bottom = this.height - 20;
@@ -104,7 +102,7 @@ class Traffic extends Chart {
       for (const side of [-1, 1]) {
         const y = middle + side * most * share * scale;
         this.rule(y, colours.edge);
-        if (share === 1) this.text(asRate(most), this.left - 8, y, colours.faint, "right");
+        if (share === 1) this.text(whole.format(most), this.left - 8, y, colours.faint, "right");
       }
     }
     steps.forEach((step, index) => this.bar(step, last.at - points[index + 1].at, middle, scale, colours));
@@ -150,20 +148,16 @@ class Traffic extends Chart {
 
 /** How many took how long: a column for each five seconds, and lines of quantiles. */
 class Latency extends Chart {
-  constructor(canvas) {
-    super(canvas, 42);
-  }
-
   draw(points, bounds, cursor, colours) {
     if (!this.begin()) return;
     const bottom = this.height - 20;
     const rows = bounds.length + 1;
     const row = (bottom - 4) / rows;
     const top = (index) => bottom - (index + 1) * row;
-    for (const second of [0.001, 0.01, 0.1, 1, 10]) {
+    for (const [second, name] of [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"]]) {
       const y = bottom - (bounds.indexOf(second) + 1) * row;
       this.rule(y, colours.edge);
-      this.text(asTime(second), this.left - 8, y, colours.faint, "right");
+      this.text(name, this.left - 8, y, colours.faint, "right");
     }
     this.cells(points, row, top, colours);
     this.lines(points, bounds, bottom, row, colours);

@@ -9,6 +9,9 @@ const OUTAGE = 0.02;
 /** Failures told apart, and shown, at most. */
 const FAILURES = 40;
 
+/** Endpoints remembered of each. */
+const ROUTES = 50;
+
 /** Milliseconds without an event after which the connection counts as lost. */
 const SILENCE = 7000;
 
@@ -88,15 +91,21 @@ function take(event) {
   requestAnimationFrame(draw);
 }
 
-/** Failures of the same kind are one, with a number. */
+/** Failures of the same cause and outcome are one, with a number. */
 function noteFailure(exchange) {
   if (!isFailure(exchange)) return;
   const { failures } = state;
-  const key = `${exchange.method} ${exchange.path.split("?")[0]} ${exchange.sentence}`;
-  const times = (failures.get(key)?.times ?? 0) + 1;
-  failures.delete(key);
-  failures.set(key, { key, exchange, times });
-  if (failures.size > FAILURES) failures.delete(failures.keys().next().value);
+  const failure = failures.get(exchange.sentence) ?? {
+    sentence: exchange.sentence, masked: isMasked(exchange), times: 0, routes: new Set(),
+  };
+  failure.times += 1;
+  failure.at = exchange.beganAt;
+  if (failure.routes.size < ROUTES) failure.routes.add(`${exchange.method} ${exchange.path.split("?")[0]}`);
+  if (failures.size >= FAILURES && !failures.has(failure.sentence)) {
+    const oldest = [...failures.values()].reduce((one, two) => (two.at < one.at ? two : one));
+    failures.delete(oldest.sentence);
+  }
+  failures.set(failure.sentence, failure);
 }
 
 // How it stands.
@@ -179,7 +188,7 @@ function drawFigures({ latencyBounds, own, ownBounds }) {
 
 function fillLegend(id, items) {
   arrange(byId(id), items, (item) => item.name, (item) => {
-    const swatch = make("span", item.line ? "swatch line" : "swatch");
+    const swatch = make("span", item.line ? "swatch line" : item.ring ? "swatch ring" : "swatch");
     swatch.style.background = `var(--${item.colour})`;
     return make("li", "", {}, swatch, make("span", "", {}, item.name), make("b"));
   }, (element, item) => say(element.lastChild, item.value));
@@ -200,6 +209,9 @@ function drawCharts() {
     colour: `c${name}`,
     value: seen ? asRate(Math.max(0, seen.true[name - 1]) / seen.seconds) : NONE,
   }));
+  if (last.figures.total.hits && sum(Object.values(last.figures.total.masked))) {
+    legend.push({ name: "masked", colour: "c5", ring: true, value: seen ? asRate(seen.masked / seen.seconds) : NONE });
+  }
   fillLegend("traffic-legend", legend);
   const times = LINES.map(([name, share, colour]) => ({
     name, colour, line: true, value: asTime(smooth && quantile(latencyBounds, smooth.latency, share)),
@@ -216,17 +228,18 @@ function drawCharts() {
 }
 
 function drawFailures() {
+  // In the order in which they first came: what goes on does not move.
   const shown = [...state.failures.values()].reverse();
-  arrange(byId("failure-list"), shown, (each) => each.key, () => make("li", "", {},
-    make("div", "top", {}, make("span", "route"), make("span", "masked"), make("span", "times"), make("span", "ago")),
-    make("p", "why")), (element, { exchange, times }) => {
-    const [route, masked, count, ago] = element.firstChild.children;
-    fillRoute(route, exchange.method, exchange.path.split("?")[0]);
-    say(masked, isMasked(exchange) ? "masked" : "");
-    masked.hidden = !isMasked(exchange);
-    say(count, times > 1 ? `${asCount(times)}\u00d7` : "");
-    say(ago, `${asSpan(Date.now() / 1000 - exchange.beganAt)} ago`);
-    say(element.lastChild, exchange.sentence);
+  arrange(byId("failure-list"), shown, (each) => each.sentence, () => make("li", "", {}, make("p", "why"),
+    make("p", "where", {}, make("span", "times"), make("span", "masked", {}, "masked"), make("span", "route"), make("span", "ago"))), (element, failure) => {
+    const [why, where] = element.children;
+    const [times, masked, route, ago] = where.children;
+    say(why, failure.sentence);
+    say(times, `${asCount(failure.times)}\u00d7`);
+    masked.hidden = !failure.masked;
+    const routes = [...failure.routes];
+    say(route, routes.length > 3 ? `${routes.slice(0, 2).join(", ")} and ${routes.length - 2} more` : routes.join(", "));
+    say(ago, asAgo(Date.now() / 1000 - failure.at));
   });
   byId("no-failures").hidden = shown.length > 0;
   const total = state.last.figures.total;
@@ -237,7 +250,7 @@ function drawFailures() {
 function drawService(event) {
   const { pool, clients, figures, open } = event;
   const facts = [
-    ["Connections to it", `${pool.open - pool.idle} busy, ${pool.idle} idle`, false],
+    ["Connections", pool.open ? `${pool.open - pool.idle} of ${pool.open} busy` : "none open", false],
     ["Waiting for one", asCount(pool.waiting), pool.waiting > 0],
     ["Clients connected", asCount(clients), false],
     ["Under way", asCount(open.length), false],

@@ -65,10 +65,10 @@ function quantile(bounds, counts, share) {
 const failuresIn = (statuses) =>
   sum(Object.entries(statuses).map(([name, times]) => (name[0] === "5" ? times : 0)));
 
-/** The next of 1, 2, 5, 10, 20 and so on. */
+/** The next round number: few enough that an axis seldom changes. */
 function nice(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].find((step) => step * power >= value * 0.9999) * power;
+  return [1, 1.5, 2, 3, 4, 6, 8, 10].find((step) => step * power >= value * 0.9999) * power;
 }
 
 // Text.  An en dash stands for what is not known.
@@ -122,5 +122,7 @@ function asSpan(seconds) {
   if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
+
+const asAgo = (seconds) => (seconds < 2 ? "just now" : `${asSpan(seconds)} ago`);
 
 const plural = (count, one, many = `${one}s`) => `${asCount(count)} ${count === 1 ? one : many}`;

@@ -77,7 +77,8 @@ const SORTS = {
   hits: (one, two) => one.hits - two.hits,
   median: (one, two) => (one.median ?? -1) - (two.median ?? -1),
   p95: (one, two) => (one.p95 ?? -1) - (two.p95 ?? -1),
-  failures: (one, two) => one.failures - two.failures || one.refusals - two.refusals,
+  refusals: (one, two) => one.refusals - two.refusals,
+  failures: (one, two) => one.failures - two.failures,
 };
 
 class Endpoints {
@@ -160,7 +161,7 @@ class Endpoints {
   }
 
   create() {
-    const row = makeRow({ name: "route", trail: "trail", hits: "number", median: "number", p95: "number", failures: "number" });
+    const row = makeRow({ name: "route", trail: "trail", hits: "number", median: "number", p95: "number", refusals: "number refusals", failures: "number" });
     const drawing = document.createElementNS(SVG, "svg");
     drawing.setAttribute("viewBox", "0 0 120 20");
     drawing.setAttribute("preserveAspectRatio", "none");
@@ -176,7 +177,7 @@ class Endpoints {
   }
 
   fill(element, row) {
-    const { name, trail, hits, median, p95, failures } = element.cells_;
+    const { name, trail, hits, median, p95, refusals, failures } = element.cells_;
     fillRoute(name, row.method, row.route);
     const most = Math.max(4, ...row.trail.map(([times]) => times));
     const bars = ["", ""];
@@ -190,12 +191,12 @@ class Endpoints {
     say(hits, asCount(row.hits));
     say(median, asTime(row.median));
     say(p95, asTime(row.p95));
+    refusals.classList.toggle("none", !row.refusals);
+    say(refusals, row.refusals ? asCount(row.refusals) : NONE);
     failures.className = row.failures ? "number bad" : "number none";
-    say(failures.firstChild, row.failures ? asCount(row.failures) : row.refusals ? "" : NONE);
-    const asides = [];
-    if (row.masked) asides.push(row.masked === row.failures ? "masked" : `${asCount(row.masked)} masked`);
-    if (row.refusals) asides.push(`${asCount(row.refusals)} \u00d7 4xx`);
-    say(failures.lastChild, asides.length ? ` ${asides.join(", ")}` : "");
+    say(failures.firstChild, row.failures ? asCount(row.failures) : NONE);
+    const masked = row.masked === row.failures ? " masked" : ` ${asCount(row.masked)} masked`;
+    say(failures.lastChild, row.masked ? masked : "");
   }
 }
 
@@ -259,7 +260,7 @@ class Exchanges {
   }
 
   create(exchange) {
-    const row = makeRow({ time: "", request: "", status: "", by: "by", took: "number", size: "number octets", client: "client" });
+    const row = makeRow({ time: "", request: "request", status: "", by: "by", took: "number", size: "number octets", client: "client" });
     const button = make("button", "route", { type: "button", "aria-expanded": "false" });
     button.addEventListener("click", () => {
       if (!this.opened.delete(exchange.key)) this.opened.add(exchange.key);
