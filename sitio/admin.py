@@ -258,7 +258,7 @@ class Admin:
 
     def site(self) -> AdminSite:
         """All pages, for a port."""
-        live = dashboard(self._sidecar, self._reactor)
+        live = dashboard(self._sidecar, self._reactor, self._config, self._health.trouble)
         root = _Root()
         for path, page in live.listEntities():
             root.putChild(path, page)

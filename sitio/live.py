@@ -11,25 +11,28 @@ to date.
      full, skips it: what is sent is never more than one event ahead of the reader.
 
 An event holds sums and no differences, so one that was skipped is no harm.  It
-names only the endpoints that moved; who joins, or has skipped one, is sent all
-(C{"all": true}): with the history of the last minutes, as far as somebody
-looked.
+names only the endpoints that moved and the exchanges that are new; who joins, or
+has skipped one, is sent all (C{"all": true}): with the history of the last
+minutes, as far as somebody looked.
 
-Contract: the source and the clock are passed in; the page lies beside this file,
+Contract: the sidecar and the clock are passed in; the page lies beside this file,
 in C{page}, and is served as one document that loads nothing else.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections import deque
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from socket import gethostname
 from typing import Any, cast
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -39,14 +42,26 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from sitio.figures import EndpointFigures, ISnapshots, Snapshot
+from sitio.figures import (
+    EndpointFigures,
+    ExchangeFacts,
+    Exchanges,
+    Figures,
+    ISidecar,
+    SidecarSnapshot,
+    Snapshot,
+)
 
 #: Seconds between two events.
 BEAT = 1.0
 
-#: Seconds that the source may take.  Then listeners are told that it is late, so
-#: that they can tell a busy sidecar from a lost connection.
+#: Seconds that the sidecar may take to answer.  Then listeners are told that it is
+#: late, so that they can tell a busy sidecar from a lost connection.
 LATE = 3.0
+
+#: Seconds for which it counts whether the upstream is there: asking costs it a
+#: connection.
+CHECK = 5.0
 
 #: Seconds of history: what the page shows.
 HISTORY = 300.0
@@ -54,7 +69,7 @@ HISTORY = 300.0
 #: Bars of an endpoint's last minute.
 TRAIL = 60
 
-#: Seconds between two answers of the source after which an endpoint's last
+#: Seconds between two answers of the sidecar after which an endpoint's last
 #: minute begins anew: its bars stand for a second each.
 GAP = 5.0
 
@@ -62,9 +77,10 @@ GAP = 5.0
 #: an event of some 200 KB.
 MAX_LISTENERS = 32
 
-#: Exchanges in one event, those that ended last: more than a person can read in
-#: a second.
+#: Exchanges in one event: those that ended last, more than a person can read in a
+#: second, and those that are open for longest.
 MAX_NEW = 100
+MAX_OPEN = 20
 
 #: Seconds that a connection may be full before it is given up.
 SLOW_LIMIT = 30.0
@@ -78,10 +94,43 @@ _PAGE = Path(__file__).parent / "page"
 _SCRIPTS = ("figures", "charts", "tables", "dashboard")
 _CLASSES = "12345"
 
+#: What events have of a snapshot as it is, and of an endpoint.
+_AS_THEY_ARE = ("policies", "pool", "clients", "inFlight", "workers")
+_OF_ENDPOINTS = ("method", "route", "hits", "true", "masked", "latency")
 
-def dashboard(source: ISnapshots, clock: IReactorTime) -> Dashboard:
-    """The resource, with C{/} and C{/events} as its children."""
-    return Dashboard(Feed(source, clock))
+
+#: Says in a sentence what keeps the upstream from taking requests, or L{None}.
+Trouble = Callable[[], Deferred[str | None]]
+
+
+def dashboard(
+    sidecar: ISidecar,
+    clock: IReactorTime,
+    config: dict[str, Any] | None = None,
+    trouble: Trouble | None = None,
+) -> Dashboard:
+    """
+    The resource, with C{/} and C{/events} as its children.
+
+    @param config: what the sidecar was told, as the page /config has it.
+    @param trouble: whether its upstream is there.
+    """
+    return Dashboard(Feed(sidecar, clock, aboutOf(config or {}), trouble))
+
+
+def aboutOf(config: dict[str, Any]) -> dict[str, Any]:
+    """
+    Which sidecar this is: C{name} of its host, C{version}, C{upstream}, and the
+    C{address} at which this host reaches it; L{None} where that is not known.
+    """
+    options = config.get("options", {})
+    port = re.match(r"tcp6?:(?:port=)?([0-9]+)(?=:|$)", options.get("port", ""))
+    return {
+        "name": gethostname(),
+        "version": config.get("sitio"),
+        "upstream": options.get("upstream"),
+        "address": f"http://localhost:{port[1]}" if port and port[1] != "0" else None,
+    }
 
 
 class Dashboard(Resource):
@@ -224,24 +273,34 @@ class Listener:
 
 
 class Feed:
-    """Asks the source while somebody listens, and tells all who do."""
+    """Asks the sidecar while somebody listens, and tells all who do."""
 
     log = Logger(namespace="sitio.live")
 
-    def __init__(self, source: ISnapshots, clock: IReactorTime) -> None:
-        self._source = source
+    def __init__(
+        self,
+        sidecar: ISidecar,
+        clock: IReactorTime,
+        about: dict[str, Any],
+        trouble: Trouble | None = None,
+    ) -> None:
+        self._sidecar = sidecar
         self._clock = clock
+        self._about = about
+        self._trouble = trouble or (lambda: succeed(None))
         self._loop: LoopingCall | None = None
         self._listeners: list[Listener] = []
         self._stopped = False
+        self._late = False
         # What was known at the last beat.
         self._at = float("-inf")
         self._hits = 0
         self._endpoints: dict[tuple[str, str], EndpointFigures] = {}
         self._trails: dict[tuple[str, str], deque[tuple[int, int]]] = {}
         self._history: deque[dict[str, Any]] = deque(maxlen=int(HISTORY / BEAT) + 1)
-        self._known: set[Any] = set()
-        self._late = False
+        self._known: set[str] = set()
+        self._checkedAt = float("-inf")
+        self._check: str | None = None
 
     # Who listens.
 
@@ -279,12 +338,34 @@ class Feed:
     # What they are told.
 
     def _beat(self) -> Deferred[None]:
-        asked: Deferred[Any] = maybeDeferred(self._source.snapshot)
+        asked: Deferred[Any] = gatherResults(
+            [
+                maybeDeferred(self._sidecar.snapshot),
+                maybeDeferred(self._sidecar.exchanges),
+                self._checked(),
+            ],
+            consumeErrors=True,
+        )
         asked.addTimeout(LATE, self._clock)
-        return asked.addCallback(self._told).addErrback(self._untold)
+        return asked.addCallback(lambda told: self._told(*told)).addErrback(self._untold)
+
+    def _checked(self) -> Deferred[str | None]:
+        """What keeps the upstream from taking requests, as far as was asked lately."""
+        now = self._clock.seconds()
+        if now - self._checkedAt < CHECK:
+            return succeed(self._check)
+        self._checkedAt = now
+
+        def found(trouble: str | None) -> str | None:
+            self._check = trouble
+            return trouble
+
+        return maybeDeferred(self._trouble).addCallback(found)
 
     def _untold(self, reason: Failure) -> None:
         """Whoever listens learns that the connection is there, and that sitio is late."""
+        if isinstance(reason.value, FirstError):
+            reason = reason.value.subFailure
         if not self._late:
             self.log.failure("The dashboard has no figures to show", reason)
         self._late = True
@@ -292,33 +373,57 @@ class Feed:
             each.behind = True
             each.tell(b"event: late\ndata: {}\n\n")
 
-    def _told(self, snapshot: dict[str, Any]) -> None:
+    def _told(self, snapshot: SidecarSnapshot, exchanges: Exchanges, trouble: str | None) -> None:
         self._late = False
         figures = snapshot["figures"]
         now = self._clock.seconds()
         if figures["total"]["hits"] < self._hits or now - self._at > HISTORY:
             self._forget()
-        point = _point(now, figures)
         moved, gone = self._follow(now, figures)
+        point = _point(now, figures)
         self._history.append(point)
         while self._history[0]["at"] < now - HISTORY:
             self._history.popleft()
-        fresh = [each for each in snapshot.get("recent", ()) if each["id"] not in self._known]
-        self._known = {each["id"] for each in snapshot.get("recent", ())}
-        changes = {
-            **snapshot,
-            "all": False,
+        same = {
+            "state": self._sidecar.state,
+            "trouble": trouble,
             "point": point,
-            "figures": {**figures, "endpoints": moved},
-            "gone": gone,
-            "recent": fresh[-MAX_NEW:],
+            "sums": _sums(figures),
+            "open": exchanges["open"][:MAX_OPEN],
+            **{name: snapshot[name] for name in _AS_THEY_ARE},  # type: ignore[literal-required]
         }
+        changes = {
+            **same,
+            "endpoints": [_short(each) for each in moved],
+            "gone": gone,
+            "recent": self._fresh(exchanges["recent"]),
+            "failed": self._fresh(exchanges["failed"]),
+        }
+        self._known = {each["id"] for each in (*exchanges["recent"], *exchanges["failed"])}
         text, whole = _event(changes), b""
         for each in self._ready():
             if each.behind:
-                whole = whole or _event(self._whole(snapshot, point))
+                whole = whole or _event({**same, **self._all(figures, exchanges)})
             each.tell(whole if each.behind else text)
             each.behind = False
+
+    def _fresh(self, ended: list[ExchangeFacts]) -> list[ExchangeFacts]:
+        """Those that were not told before; the newest are the first."""
+        return [each for each in ended if each["id"] not in self._known][:MAX_NEW]
+
+    def _all(self, figures: Snapshot, exchanges: Exchanges) -> dict[str, Any]:
+        """What somebody has to be told who knows nothing."""
+        return {
+            "all": True,
+            "about": self._about,
+            "endpoints": [_short(each) for each in self._endpoints.values()],
+            "trails": [list(each) for each in self._trails.values()],
+            "history": list(self._history),
+            "latencyBounds": figures["latencyBounds"],
+            "ownBounds": figures["ownBounds"],
+            "recent": exchanges["recent"],
+            "failed": exchanges["failed"],
+        }
 
     def _ready(self) -> list[Listener]:
         """Those who can be told; who can't misses an event, or has done so for too long."""
@@ -329,18 +434,6 @@ class Feed:
                 if now - each.fullSince > SLOW_LIMIT:
                     each.end()
         return [each for each in self._listeners if each.fullSince is None]
-
-    def _whole(self, snapshot: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
-        """What somebody has to be told who knows nothing."""
-        figures = snapshot["figures"]
-        keys = [(each["method"], each["route"]) for each in figures["endpoints"]]
-        return {
-            **snapshot,
-            "all": True,
-            "point": point,
-            "history": list(self._history),
-            "trails": [list(self._trails[key]) for key in keys],
-        }
 
     # What is remembered from beat to beat.
 
@@ -379,9 +472,26 @@ class Feed:
         return moved, [key for key in before if key not in after]
 
 
-def failuresOf(figures: Any) -> int:
+def failuresOf(figures: Figures) -> int:
     """How many of its exchanges were failures in truth, be they masked or not."""
     return sum(times for name, times in figures["true"].items() if name[0] == "5")
+
+
+def _short(endpoint: EndpointFigures) -> dict[str, Any]:
+    """What the page shows of an endpoint."""
+    return {name: endpoint[name] for name in _OF_ENDPOINTS}  # type: ignore[literal-required]
+
+
+def _sums(figures: Snapshot) -> dict[str, Any]:
+    """What the page shows of all endpoints together, since the start."""
+    total = figures["total"]
+    return {
+        "hits": total["hits"],
+        "true": total["true"],
+        "masked": total["masked"],
+        "own": figures["own"],
+        "uptime": figures["uptime"],
+    }
 
 
 def _point(now: float, figures: Snapshot) -> dict[str, Any]:

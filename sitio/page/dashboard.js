@@ -18,6 +18,10 @@ const SILENCE = 7000;
 const state = {
   points: [],
   last: null,
+  // What only the first event says.
+  about: {},
+  latencyBounds: [],
+  ownBounds: [],
   cursor: null,
   failures: new Map(),
   link: "waiting",
@@ -28,50 +32,6 @@ const traffic = new Traffic(byId("traffic"));
 const latency = new Latency(byId("latency"));
 let colours = palette();
 
-// Exchanges, as they are told.
-
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-
-/** An exchange as the tables want it. */
-function readExchange(told) {
-  const open = told.sent === null && told.duration === null;
-  const exchange = {
-    ...told,
-    open,
-    key: `${told.id} ${told.began}`,
-    began: clock.format(new Date(told.began * 1000)),
-    beganAt: told.began,
-    sentence: sentenceOf(told, open),
-  };
-  exchange.text = [told.method, told.path, told.client, told.by, told.id, ...told.acted].join(" ").toLowerCase();
-  exchange.facts = () => factsOf(told);
-  return exchange;
-}
-
-/** Why it ended as it did. */
-function sentenceOf(told, open) {
-  if (open) return "It is still under way.";
-  const actors = told.acted.length ? told.acted.join(", ") : "sitio";
-  const cause = told.why ? `${told.why[0].toUpperCase()}${told.why.slice(1)}` : `The service answered ${told.true}`;
-  if (told.sent === 499) return "The client went away before it had its reply.";
-  if (told.true !== told.sent) return `${cause}; ${actors} sent ${told.sent} instead.`;
-  if (told.by !== "upstream") return `${told.by} answered ${told.sent}.`;
-  return `${cause}, and the client got that.`;
-}
-
-function factsOf(told) {
-  const facts = [
-    ["Id", told.id],
-    ["Path", told.path],
-    ["Client", told.client],
-    ["Body in", asOctets(told.bytesIn)],
-    ["Body out", asOctets(told.bytesOut)],
-  ];
-  if (told.upstreamTime) facts.push(["Service took", asTime(told.upstreamTime)]);
-  if (told.acted.length) facts.push(["Policies", told.acted.join(", ")]);
-  return facts;
-}
-
 // What an event says.
 
 function take(event) {
@@ -79,6 +39,7 @@ function take(event) {
   if (event.all) {
     points.splice(0, points.length, ...event.history);
     state.failures.clear();
+    for (const name of ["about", "latencyBounds", "ownBounds"]) state[name] = event[name];
   } else {
     points.push(event.point);
   }
@@ -87,20 +48,19 @@ function take(event) {
   state.last = event;
   endpoints.take(event);
   exchanges.take(event);
-  for (const told of event.recent) noteFailure(readExchange(told));
+  for (const told of event.failed.toReversed()) noteFailure(readExchange(told));
   requestAnimationFrame(draw);
 }
 
 /** Failures of the same cause and outcome are one, with a number. */
 function noteFailure(exchange) {
-  if (!isFailure(exchange)) return;
   const { failures } = state;
   const failure = failures.get(exchange.sentence) ?? {
-    sentence: exchange.sentence, masked: isMasked(exchange), times: 0, routes: new Set(),
+    sentence: exchange.sentence, masked: isMasked(exchange), theirs: !isFailure(exchange), times: 0, routes: new Set(),
   };
   failure.times += 1;
-  failure.at = exchange.beganAt;
-  if (failure.routes.size < ROUTES) failure.routes.add(`${exchange.method} ${exchange.path.split("?")[0]}`);
+  failure.at = exchange.began + exchange.duration;
+  if (failure.routes.size < ROUTES) failure.routes.add(`${exchange.method} ${exchange.path}`);
   if (failures.size >= FAILURES && !failures.has(failure.sentence)) {
     const oldest = [...failures.values()].reduce((one, two) => (two.at < one.at ? two : one));
     failures.delete(oldest.sentence);
@@ -114,20 +74,24 @@ function noteFailure(exchange) {
 const lately = (seconds) => recently(state.points, state.points.length - 1, seconds);
 
 /** {level, title, text}: one look is to be enough. */
-function verdictOf(seen, total) {
+function verdictOf(seen, total, trouble) {
+  if (trouble && !(seen && seen.hits)) {
+    return { level: "bad", title: "The service is not there", text: asSentence(trouble) };
+  }
   if (!total.hits) {
     return { level: "none", title: "No requests yet", text: "sitio is ready. What passes through it shows up here at once." };
   }
   if (!seen || !seen.hits) {
-    return { level: "good", title: "Quiet", text: `No request ended in the last ${LATELY} seconds. ${plural(total.hits, "request")} since the start.` };
+    return { level: "good", title: "Quiet", text: `No request ended in the last ${LATELY} s. ${plural(total.hits, "request")} since the start.` };
   }
   const { hits, masked } = seen;
+  // Longer than asked for where nobody was looking, shorter at the start.
+  const span = `in the last ${asSpan(Math.max(1, Math.round(seen.seconds)))}`;
   const failed = Math.max(0, seen.true[4]);
   const seenByClients = Math.max(0, seen.sent[4]);
   if (!failed && !seenByClients) {
-    return { level: "good", title: "All is well", text: `${plural(hits, "request")} in the last ${LATELY} seconds, and none failed.` };
+    return { level: "good", title: "All is well", text: `${plural(hits, "request")} ${span}, and none failed.` };
   }
-  const span = `in the last ${LATELY} seconds`;
   const share = `The service failed ${asCount(failed)} of ${plural(hits, "request")} ${span} (${asPercent(failed / hits)}).`;
   const level = Math.max(failed, seenByClients) / hits >= OUTAGE ? "bad" : "warn";
   if (!seenByClients) {
@@ -149,13 +113,13 @@ function drawVerdict(total) {
   const seen = lately(LATELY);
   const verdict = state.link === "lost"
     ? { level: "none", title: "Connection lost", text: "sitio does not answer; what stands here is old. This page tries again by itself." }
-    : verdictOf(seen, total);
+    : verdictOf(seen, total, state.last.trouble);
   byId("verdict").dataset.level = verdict.level;
   say(byId("verdict-title"), verdict.title);
   say(byId("verdict-text"), verdict.text);
   document.title = verdict.level === "bad" || state.link === "lost" ? `${verdict.title} \u00b7 sitio` : "sitio";
-  byId("first").hidden = total.hits > 0;
-  if (!total.hits) say(byId("curl"), `curl -i ${addressOf(state.last)}/`);
+  byId("first").hidden = total.hits > 0 || verdict.level === "bad" || !state.about.address;
+  if (!total.hits) say(byId("curl"), `curl -i ${state.about.address}/`);
   for (const [name, place] of [["true", "true"], ["sent", "sent"]]) {
     const some = seen && seen.hits > 0;
     const good = some ? Math.max(0, 1 - seen[place][4] / seen.hits) : 0;
@@ -164,9 +128,6 @@ function drawVerdict(total) {
     byId(`${name}-meter`).parentElement.toggleAttribute("data-some", Boolean(some));
   }
 }
-
-/** Where a first request could be sent. */
-const addressOf = (event) => event.address ?? "http://localhost:8080";
 
 // The rest of the page.
 
@@ -177,7 +138,8 @@ function drawFigure(id, [number, unit]) {
   say(element.lastChild, unit);
 }
 
-function drawFigures({ latencyBounds, own, ownBounds }) {
+function drawFigures({ own }) {
+  const { latencyBounds, ownBounds } = state;
   const now = lately(MOMENT);
   const time = (share) => timeParts(now && quantile(latencyBounds, now.latency, share));
   drawFigure("rate", [now ? asRate(now.hits / now.seconds) : NONE, ""]);
@@ -198,7 +160,7 @@ function fillLegend(id, items) {
 function drawCharts() {
   const { points, last, cursor } = state;
   if (!last || points.length === 0) return;
-  const { latencyBounds } = last.figures;
+  const { latencyBounds } = state;
   const newest = points.length - 1;
   const at = cursor === null ? newest : indexAt(points, points[newest].at - cursor);
   const seen = recently(points, at, cursor === null ? MOMENT : 1);
@@ -209,7 +171,7 @@ function drawCharts() {
     colour: `c${name}`,
     value: seen ? asRate(Math.max(0, seen.true[name - 1]) / seen.seconds) : NONE,
   }));
-  if (last.figures.total.hits && sum(Object.values(last.figures.total.masked))) {
+  if (sum(Object.values(last.sums.masked))) {
     legend.push({ name: "masked", colour: "c5", ring: true, value: seen ? asRate(seen.masked / seen.seconds) : NONE });
   }
   fillLegend("traffic-legend", legend);
@@ -236,41 +198,46 @@ function drawFailures() {
     const [times, masked, route, ago] = where.children;
     say(why, failure.sentence);
     say(times, `${asCount(failure.times)}\u00d7`);
+    times.classList.toggle("theirs", failure.theirs);
     masked.hidden = !failure.masked;
     const routes = [...failure.routes];
     say(route, routes.length > 3 ? `${routes.slice(0, 2).join(", ")} and ${routes.length - 2} more` : routes.join(", "));
     say(ago, asAgo(Date.now() / 1000 - failure.at));
   });
   byId("no-failures").hidden = shown.length > 0;
-  const total = state.last.figures.total;
+  const total = state.last.sums;
   const failed = failuresIn(total.true);
   say(byId("failures-when"), failed ? `${asCount(failed)} since the start, ${asCount(sum(Object.values(total.masked)))} masked` : "");
 }
 
 function drawService(event) {
-  const { pool, clients, figures, open } = event;
+  const { pool, clients, sums, inFlight, trouble } = event;
   const facts = [
     ["Connections", pool.open ? `${pool.open - pool.idle} of ${pool.open} busy` : "none open", false],
     ["Waiting for one", asCount(pool.waiting), pool.waiting > 0],
     ["Clients connected", asCount(clients), false],
-    ["Under way", asCount(open.length), false],
+    ["Under way", asCount(inFlight), false],
   ];
   arrange(byId("connections"), facts, ([name]) => name, ([name]) => make("div", "", {}, make("dt", "", {}, name), make("dd")), (element, [, value, bad]) => {
     say(element.lastChild, value);
     element.lastChild.classList.toggle("bad", bad);
   });
-  const statuses = Object.entries(figures.total.true).sort(([one], [two]) => one.localeCompare(two));
+  const statuses = Object.entries(sums.true).sort(([one], [two]) => one.localeCompare(two));
   arrange(byId("statuses"), statuses, ([name]) => name, ([name]) => make("li", "", {}, fillCode(make("span", "code"), name), make("span")), (element, [name, times]) => {
-    const masked = figures.total.masked[name];
+    const masked = sums.masked[name];
     say(element.lastChild, `${asCount(times)}${masked ? `, ${masked === times ? "masked" : `${asCount(masked)} masked`}` : ""}`);
   });
-  say(byId("upstream-when"), event.upstream ?? "");
+  const where = state.about.upstream ?? "";
+  say(byId("upstream-when"), trouble ? asSentence(trouble) : where);
+  byId("upstream-when").classList.toggle("trouble", trouble !== null);
 }
 
 function drawPolicies(policies) {
   const rows = policies.map((policy, index) => ({ ...policy, key: `${index} ${policy.name}` }));
-  arrange(byId("policies").tBodies[0], rows, (row) => row.key, () => makeRow({ name: "", called: "number", acted: "number", failed: "number" }), (element, row) => {
-    for (const name of ["name", "called", "acted", "failed"]) say(element.cells_[name], name === "name" ? row.name : asCount(row[name]));
+  arrange(byId("policies").tBodies[0], rows, (row) => row.key, () => makeRow({ name: "", called: "number", acted: "number", took: "number took", failed: "number" }), (element, row) => {
+    for (const name of ["called", "acted", "failed"]) say(element.cells_[name], asCount(row[name]));
+    say(element.cells_.name, row.name);
+    say(element.cells_.took, asTime(row.called ? row.seconds / row.called : null));
     element.cells_.failed.classList.toggle("bad", row.failed > 0);
   });
   byId("policies").hidden = rows.length === 0;
@@ -289,9 +256,9 @@ function drawWorkers(workers) {
 function draw() {
   const { last } = state;
   if (!last) return;
-  const { figures } = last;
-  drawVerdict(figures.total);
-  drawFigures(figures);
+  const { sums } = last;
+  drawVerdict(sums);
+  drawFigures(sums);
   drawCharts();
   drawFailures();
   drawService(last);
@@ -299,8 +266,11 @@ function draw() {
   drawWorkers(last.workers);
   endpoints.draw();
   exchanges.draw();
-  say(byId("whose"), last.name ?? location.host);
-  say(byId("since"), `${plural(figures.total.hits, "request")} in ${asSpan(figures.uptime)}, since sitio started. Sums are of all its processes.`);
+  say(byId("whose"), state.about.name ?? location.host);
+  byId("state").hidden = last.state === "serving";
+  say(byId("state"), last.state);
+  const version = state.about.version ? `sitio ${state.about.version}` : "sitio";
+  say(byId("since"), `${version}, ${plural(sums.hits, "request")} in ${asSpan(sums.uptime)}.`);
 }
 
 // The connection.

@@ -84,6 +84,7 @@ const SORTS = {
 class Endpoints {
   constructor() {
     this.rows = new Map();
+    this.bounds = [];
     this.sort = "hits";
     this.rising = false;
     this.all = false;
@@ -115,9 +116,9 @@ class Endpoints {
 
   /** What an event says of endpoints: all, or those that moved. */
   take(event) {
-    const { endpoints, latencyBounds } = event.figures;
+    if (event.all) this.bounds = event.latencyBounds;
     const moved = new Map();
-    endpoints.forEach((told, index) => {
+    event.endpoints.forEach((told, index) => {
       const key = `${told.method} ${told.route}`;
       const failures = failuresIn(told.true);
       const before = this.rows.get(key);
@@ -130,8 +131,8 @@ class Endpoints {
         hits: told.hits,
         refusals: sum(Object.entries(told.true).map(([name, times]) => (name[0] === "4" ? times : 0))),
         masked: sum(Object.values(told.masked)),
-        median: quantile(latencyBounds, told.latency, 0.5),
-        p95: quantile(latencyBounds, told.latency, 0.95),
+        median: quantile(this.bounds, told.latency, 0.5),
+        p95: quantile(this.bounds, told.latency, 0.95),
       });
     });
     if (event.all) {
@@ -206,11 +207,48 @@ class Endpoints {
 const KEPT = 400;
 const LISTED = 50;
 
+/** Seconds after which an open exchange is shown: those that are quicker would flicker. */
+const LONG = 1;
+
 const classOf = (status) => (status === null ? 0 : Math.floor(status / 100));
 
+/** Whether it was the service, or sitio, that failed, and no client. */
 const isFailure = (exchange) => classOf(exchange.true) === 5 || classOf(exchange.sent) === 5;
 
-const isMasked = (exchange) => classOf(exchange.true) === 5 && exchange.sent !== null && exchange.sent < 500 && exchange.sent !== 499;
+const isMasked = (exchange) =>
+  classOf(exchange.true) === 5 && exchange.sent !== null && exchange.sent < 500 && exchange.sent !== 499;
+
+/** An exchange as the tables want it. */
+function readExchange(told) {
+  return {
+    ...told,
+    // What the service was not asked, sitio said.
+    true: told.true ?? told.sent,
+    open: told.state !== "ended",
+    text: [told.method, told.path, told.client, told.by, told.id, ...told.acted].join(" ").toLowerCase(),
+    sentence: asSentence(told.why),
+  };
+}
+
+/** With a capital and one full stop, whatever full stops a cause brought along. */
+const asSentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.+(?=;|$)/g, "")}.`;
+
+const timeOfDay = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+const STEPS = { policies: "Policies", connection: "For a connection", upstream: "Service", transfer: "Transfer" };
+
+/** What is told of one that was opened: names and texts. */
+function factsOf(exchange) {
+  const facts = [["Id", exchange.id], ["Path", exchange.path], ["Client", exchange.client]];
+  for (const [name, text] of Object.entries(STEPS)) {
+    if (exchange.steps[name]) facts.push([text, asTime(exchange.steps[name])]);
+  }
+  if (exchange.bytesIn) facts.push(["Body in", asOctets(exchange.bytesIn)]);
+  facts.push(["Body out", asOctets(exchange.bytesOut)]);
+  if (exchange.attempts > 1) facts.push(["Attempts", String(exchange.attempts)]);
+  if (exchange.acted.length) facts.push(["Acted", exchange.acted.join(", ")]);
+  return facts;
+}
 
 class Exchanges {
   constructor() {
@@ -226,9 +264,9 @@ class Exchanges {
   }
 
   take(event) {
-    const fresh = event.recent.map(readExchange).reverse();
+    const fresh = event.recent.map(readExchange);
     this.kept = (event.all ? fresh : [...fresh, ...this.kept]).slice(0, KEPT);
-    this.open = event.open.map(readExchange);
+    this.open = event.open.filter((each) => each.duration > LONG).map(readExchange);
     if (this.paused) this.missed += event.all ? 0 : fresh.length;
   }
 
@@ -251,8 +289,8 @@ class Exchanges {
     const known = this.paused ?? [...this.open, ...this.kept];
     const found = known.filter(this.wanted());
     const shown = found.slice(0, LISTED);
-    const items = shown.flatMap((each) => (this.opened.has(each.key) ? [each, { key: `${each.key} more`, of: each }] : [each]));
-    arrange(this.body, items, (each) => each.key, (each) => (each.of ? this.createMore(each.of) : this.create(each)), (row, each) => { if (!each.of) this.fill(row, each); });
+    const items = shown.flatMap((each) => (this.opened.has(each.id) ? [each, { id: `${each.id} more`, of: each }] : [each]));
+    arrange(this.body, items, (each) => each.id, (each) => (each.of ? this.createMore(each.of) : this.create(each)), (row, each) => { if (!each.of) this.fill(row, each); });
     byId("no-exchanges").hidden = found.length > 0;
     say(byId("no-exchanges"), known.length ? "None of the last ones fits the filter." : "Nothing has ended yet.");
     say(byId("exchanges-when"), known.length ? `${shown.length} of the last ${known.length}` : "");
@@ -263,8 +301,8 @@ class Exchanges {
     const row = makeRow({ time: "", request: "request", status: "", by: "by", took: "number", size: "number octets", client: "client" });
     const button = make("button", "route", { type: "button", "aria-expanded": "false" });
     button.addEventListener("click", () => {
-      if (!this.opened.delete(exchange.key)) this.opened.add(exchange.key);
-      button.setAttribute("aria-expanded", String(this.opened.has(exchange.key)));
+      if (!this.opened.delete(exchange.id)) this.opened.add(exchange.id);
+      button.setAttribute("aria-expanded", String(this.opened.has(exchange.id)));
       this.draw();
     });
     row.cells_.request.append(button);
@@ -276,20 +314,20 @@ class Exchanges {
   fill(row, exchange) {
     const { time, request, status, by, took, size, client } = row.cells_;
     const [text, bar] = took.firstChild.children;
-    say(text, exchange.duration === null ? NONE : asTime(exchange.duration));
+    say(text, asTime(exchange.duration));
     if (row.filled_ === exchange) return;
     row.filled_ = exchange;
     row.classList.toggle("failed", isFailure(exchange));
-    say(time, exchange.began);
+    say(time, timeOfDay.format(exchange.began * 1000));
     fillRoute(request.firstChild, exchange.method, exchange.path);
     status.replaceChildren();
     if (exchange.open) status.append(make("span", "code", {}, "open"));
     else if (exchange.true === exchange.sent) status.append(makeCode(exchange.sent));
     else status.append(makeCode(exchange.true), make("span", "", { "aria-hidden": "true" }, " \u2192 "), make("span", "aside", {}, "sent as"), makeCode(exchange.sent));
-    say(by, exchange.by);
-    by.title = exchange.by;
+    say(by, exchange.open ? exchange.state : exchange.by.replace(/^policy /, ""));
+    by.title = by.textContent;
     // Logarithmic: 0.1 ms is nothing, 10 s are all.
-    const share = Math.max(0.02, Math.min(1, Math.log10(Math.max(exchange.duration ?? 0, 1e-4) * 1e4) / 5));
+    const share = Math.max(0.02, Math.min(1, Math.log10(Math.max(exchange.duration, 1e-4) * 1e4) / 5));
     bar.firstChild.style.width = `${(share * 100).toFixed(1)}%`;
     say(size, asOctets(exchange.bytesOut));
     say(client, exchange.client);
@@ -298,7 +336,7 @@ class Exchanges {
 
   createMore(exchange) {
     const facts = make("dl");
-    for (const [name, value] of exchange.facts()) facts.append(make("div", "", {}, make("dt", "", {}, name), make("dd", "", {}, value)));
+    for (const [name, value] of factsOf(exchange)) facts.append(make("div", "", {}, make("dt", "", {}, name), make("dd", "", {}, value)));
     const cell = make("td", "", { role: "cell", colspan: "7" }, make("p", "sentence", {}, exchange.sentence), facts);
     return make("tr", "detail", { role: "row" }, cell);
   }

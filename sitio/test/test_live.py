@@ -11,10 +11,12 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
+from socket import gethostname
 from typing import Any, cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,56 +24,105 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from sitio import live
-from sitio.figures import Exchanges, ISnapshots, SidecarSnapshot
-from sitio.live import Dashboard, dashboard
+from sitio.figures import SERVING, ExchangeFacts, Exchanges, ISidecar, SidecarSnapshot
+from sitio.live import Dashboard, aboutOf, dashboard
 from sitio.stats import Stats
 from sitio.test.test_stats import ended
 
 
-@implementer(ISnapshots)
+def facts(id: str = "1-1", **more: Any) -> ExchangeFacts:
+    """What a sidecar tells of an exchange that went well, but for the given facts."""
+    told: dict[str, Any] = {
+        "id": id,
+        "began": 1_790_000_000.0,
+        "duration": 0.002,
+        "client": "192.0.2.1",
+        "method": "GET",
+        "path": "/",
+        "sent": 200,
+        "true": 200,
+        "by": "upstream",
+        "acted": [],
+        "attempts": 1,
+        "bytesIn": 0,
+        "bytesOut": 10,
+        "steps": {"policies": 0.0, "connection": 0.0, "upstream": 0.001, "transfer": 0.001},
+        "state": "ended",
+        "why": "the service said 200",
+        "failed": False,
+    }
+    return cast(ExchangeFacts, told | more)
+
+
+@implementer(ISidecar)
 @define(eq=False)
 class Source:
     """
     A sidecar that tells what a test lets it count.
 
     @ivar asked: how often it was asked.
-    @ivar answer: what it says instead, if anything.
+    @ivar answer: what it says instead of its figures, if anything.
+    @ivar trouble: what keeps its upstream from taking requests.
     """
 
-    clock: Clock
+    clock: IReactorTime
     stats: Stats = field(init=False)
-    recent: list[dict[str, Any]] = field(factory=list)
+    recent: list[ExchangeFacts] = field(factory=list)
+    failed: list[ExchangeFacts] = field(factory=list)
+    open: list[ExchangeFacts] = field(factory=list)
+    acted: int = 0
+    state: str = SERVING
+    trouble: str | None = None
     asked: int = 0
+    checked: int = 0
     answer: Callable[[], Deferred[Any]] | None = None
 
     def __attrs_post_init__(self) -> None:
         self.stats = Stats(self.clock)
 
-    def count(self, target: str = "/", times: int = 1, **facts: Any) -> None:
+    def count(self, target: str = "/", times: int = 1, **more: Any) -> None:
         """So many exchanges have ended."""
         for _ in range(times):
-            self.stats.exchangeFinished(ended(target, **facts))
-
-    def exchanges(self) -> Deferred[Exchanges]:
-        """See L{ISnapshots}."""
-        return succeed({"failed": [], "recent": [], "open": []})
+            self.stats.exchangeFinished(ended(target, **more))
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        """See L{ISnapshots}."""
+        """See L{ISnapshots<sitio.figures.ISnapshots>}."""
         self.asked += 1
         if self.answer is not None:
             return self.answer()
         told: Any = {
             "figures": self.stats.snapshot(),
-            "policies": [{"name": "last-good", "called": 1, "acted": 1, "failed": 0}],
-            "pool": {"open": 1, "idle": 1, "waiting": 0},
-            "clients": 1,
+            "policies": [
+                {
+                    "name": "last-good",
+                    "sees": "replies",
+                    "called": 9,
+                    "acted": self.acted,
+                    "failed": 0,
+                    "seconds": 0.009,
+                }
+            ],
+            "pool": {"open": 3, "idle": 2, "waiting": 0},
+            "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
+            "clients": 4,
+            "inFlight": len(self.open),
             "tooLong": 0,
             "workers": [],
-            "recent": list(self.recent),
-            "open": [],
         }
         return succeed(told)
+
+    def exchanges(self) -> Deferred[Exchanges]:
+        """See L{ISnapshots<sitio.figures.ISnapshots>}."""
+        told: Exchanges = {"failed": self.failed, "recent": self.recent, "open": self.open}
+        return succeed(told)
+
+    def drain(self) -> None:
+        """See L{ISidecar}."""
+
+    def whatTroubles(self) -> Deferred[str | None]:
+        """What the page /ready would say."""
+        self.checked += 1
+        return succeed(self.trouble)
 
 
 class Visit:
@@ -135,14 +186,18 @@ class LiveTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.source = Source(self.clock)
-        self.dashboard: Dashboard = dashboard(self.source, self.clock)
+        self.dashboard: Dashboard = dashboard(
+            self.source, self.clock, trouble=self.source.whatTroubles
+        )
         self.site = Site(self.dashboard, reactor=self.clock)
         self.site.startFactory()
         self.addCleanup(self.site.stopFactory)
+        self.visits: list[Visit] = []
 
     def visit(self, *arguments: str, **more: str) -> Visit:
         """Ask on a new connection."""
-        return Visit(self.site, *arguments, **more)
+        self.visits.append(Visit(self.site, *arguments, **more))
+        return self.visits[-1]
 
     def beat(self, times: int = 1) -> None:
         """Let so many beats pass."""
@@ -197,7 +252,7 @@ class PageTests(LiveTestCase):
         """The page names no other host, has no attribute with code, and no style in attributes."""
         body = self.visit("/").body
         addresses = set(re.findall(r"https?://[^\s'\"<>`]+", body))
-        self.assertEqual(addresses, {"http://www.w3.org/2000/svg", "http://localhost:8080"})
+        self.assertEqual(addresses, {"http://www.w3.org/2000/svg"})
         self.assertEqual(re.findall(r"<[^>]+\s(?:on\w+|style)=", body), [])
         self.assertNotIn("innerHTML", body)
         self.assertNotIn("insertAdjacentHTML", body)
@@ -254,13 +309,26 @@ class ListeningTests(LiveTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), waits)
 
     def test_event(self) -> None:
-        """Each listener gets one event a second, with the rest of the snapshot as it is."""
+        """Each event has what is open, what policies did, and in which state sitio is."""
         visit = self.visit()
+        self.source.state = "draining"
         self.beat(3)
         self.assertEqual(len(visit.events), 4)
         for each in visit.events:
-            self.assertEqual(each["pool"], {"open": 1, "idle": 1, "waiting": 0})
+            self.assertEqual(each["pool"], {"open": 3, "idle": 2, "waiting": 0})
             self.assertEqual(each["policies"][0]["name"], "last-good")
+            self.assertEqual((each["clients"], each["inFlight"], each["workers"]), (4, 0, []))
+        self.assertEqual([each["state"] for each in visit.events], [SERVING] + ["draining"] * 3)
+
+    def test_trouble(self) -> None:
+        """Whether the upstream is there is asked every five seconds, and told each time."""
+        self.source.trouble = "the upstream can't be reached"
+        visit = self.visit()
+        self.source.trouble = None
+        self.beat(5)
+        told = [each["trouble"] for each in visit.events]
+        self.assertEqual(told, ["the upstream can't be reached"] * 5 + [None])
+        self.assertEqual(self.source.checked, 2)
 
     def test_again(self) -> None:
         """Somebody who comes after all have left is told again."""
@@ -268,7 +336,7 @@ class ListeningTests(LiveTestCase):
         self.beat(3)
         visit = self.visit()
         self.beat()
-        self.assertEqual([each["all"] for each in visit.events], [True, False])
+        self.assertEqual(["all" in each for each in visit.events], [True, False])
 
     def test_tooMany(self) -> None:
         """One listener too many is refused in a sentence; when one leaves there is room."""
@@ -326,10 +394,10 @@ class SlowTests(LiveTestCase):
         self.assertEqual(len(quick.events), 6)
         slow.drain()
         self.beat()
-        self.assertEqual([each["all"] for each in slow.events], [True, False, True])
-        self.assertEqual(slow.events[-1]["figures"]["endpoints"][0]["hits"], 3)
+        self.assertEqual(["all" in each for each in slow.events], [True, False, True])
+        self.assertEqual(slow.events[-1]["endpoints"][0]["hits"], 3)
         self.beat()
-        self.assertFalse(slow.events[-1]["all"])
+        self.assertNotIn("all", slow.events[-1])
 
     def test_givenUp(self) -> None:
         """Who has not read for 30 seconds is cut off, and frees its place."""
@@ -393,7 +461,7 @@ class EventTests(LiveTestCase):
         visit = self.visit()
         self.source.count("/b", 2)
         self.beat(2)
-        routes = [[each["route"] for each in one["figures"]["endpoints"]] for one in visit.events]
+        routes = [[each["route"] for each in one["endpoints"]] for one in visit.events]
         self.assertEqual(routes, [["/a", "/b"], ["/b"], []])
 
     def test_gone(self) -> None:
@@ -405,7 +473,7 @@ class EventTests(LiveTestCase):
         self.source.count("/c", 5)
         self.beat()
         self.assertEqual(visit.events[-1]["gone"], [["GET", "/a"]])
-        routes = [each["route"] for each in visit.events[-1]["figures"]["endpoints"]]
+        routes = [each["route"] for each in visit.events[-1]["endpoints"]]
         self.assertEqual(sorted(routes), ["(other)", "/c"])
 
     def test_point(self) -> None:
@@ -470,7 +538,7 @@ class EventTests(LiveTestCase):
         event = visit.events[-1]
         self.assertTrue(event["all"])
         self.assertEqual([each["hits"] for each in event["history"]], [1])
-        self.assertEqual([each["route"] for each in event["figures"]["endpoints"]], ["/b"])
+        self.assertEqual([each["route"] for each in event["endpoints"]], ["/b"])
 
     def test_trail(self) -> None:
         """An endpoint's trail has hits and failures of each second, masked ones too, a minute."""
@@ -479,41 +547,66 @@ class EventTests(LiveTestCase):
         self.source.count("/a", 2)
         self.source.count("/a", 1, upstreamStatus=500)
         self.beat()
-        self.assertEqual(self.joined()["trails"], [[[3, 1], [0, 0]]])
+        other = self.visit()
+        self.beat()
+        self.assertEqual(other.events[0]["trails"], [[[3, 1], [0, 0]]])
         self.beat(live.TRAIL)
         self.assertEqual(self.joined()["trails"], [[[0, 0]] * live.TRAIL])
 
     def joined(self) -> dict[str, Any]:
-        """What somebody new is told on the next beat."""
+        """What somebody new is told on the next beat, before all leave."""
         visit = self.visit()
         self.beat()
+        for each in self.visits:
+            each.leave()
+        self.visits.clear()
         return visit.events[0]
 
-    def test_recent(self) -> None:
+    def test_exchanges(self) -> None:
         """An exchange is told once to who listens, and again only to who is new."""
-        self.source.recent = [{"id": "1"}]
-        visit = self.visit()
-        self.source.recent.append({"id": "2"})
-        self.beat(2)
-        self.assertEqual(
-            [[one["id"] for one in each["recent"]] for each in visit.events], [["1"], ["2"], []]
-        )
-        self.assertEqual(self.joined()["recent"], [{"id": "1"}, {"id": "2"}])
+        for name in ("recent", "failed"):
+            known: list[ExchangeFacts] = getattr(self.source, name)
+            known[:] = [facts(f"{name} 1")]
+            visit = self.visit()
+            known.insert(0, facts(f"{name} 2"))
+            self.beat(2)
+            told = [[one["id"] for one in each[name]] for each in visit.events]
+            self.assertEqual(told, [[f"{name} 1"], [f"{name} 2"], []])
+            second = self.joined()
+            self.assertEqual([each["id"] for each in second[name]], [f"{name} 2", f"{name} 1"])
 
-    def test_recentBounded(self) -> None:
-        """Of many in one second the last hundred are told."""
+    def test_exchangesBounded(self) -> None:
+        """Of many in one second the newest hundred are told, of the open ones the longest."""
         visit = self.visit()
-        self.source.recent = [{"id": each} for each in range(500)]
+        self.source.recent = [facts(str(each)) for each in range(200)]
+        self.source.open = [facts(str(each), state="asked") for each in range(200)]
         self.beat()
-        self.assertEqual([each["id"] for each in visit.events[-1]["recent"]], [*range(400, 500)])
+        event = visit.events[-1]
+        self.assertEqual([each["id"] for each in event["recent"]], [str(n) for n in range(100)])
+        self.assertEqual([each["id"] for each in event["open"]], [str(n) for n in range(20)])
+        self.assertEqual(event["inFlight"], 200)
+
+    def test_about(self) -> None:
+        """The first event says which sidecar it is, and where clients reach it."""
+        about = self.visit().events[0]["about"]
+        self.assertEqual(about["name"], gethostname())
+        for port, address in (
+            ("tcp:8080:backlog=1024", "http://localhost:8080"),
+            ("tcp:port=81", "http://localhost:81"),
+            ("tcp6:8080", "http://localhost:8080"),
+            ("tcp:0", None),
+            ("unix:/run/sitio.sock", None),
+            ("ssl:8443:privateKey=key.pem", None),
+        ):
+            about = aboutOf({"sitio": "1.2", "options": {"port": port, "upstream": "tcp:web:80"}})
+            self.assertEqual((about["address"], about["upstream"]), (address, "tcp:web:80"), port)
+            self.assertEqual(about["version"], "1.2")
 
     def test_hostile(self) -> None:
         """A path can't end an event, whatever stands in it."""
         self.source.count("/\u2028</script>\u0085")
         visit = self.visit()
-        self.assertEqual(
-            visit.events[0]["figures"]["endpoints"][0]["route"], "/\u2028</script>\u0085"
-        )
+        self.assertEqual(visit.events[0]["endpoints"][0]["route"], "/\u2028</script>\u0085")
         self.assertNotIn("\u2028", visit.text)
 
     def test_size(self) -> None:
