@@ -275,7 +275,7 @@ class Admin:
             (b"quit", self.quit, b"POST"),
         ):
             root.putChild(path, Page(answer, method))
-        return AdminSite(self._reactor, root, live.feed.stop)
+        return AdminSite(self._reactor, root, live.stop)
 
     def index(self, request: Request) -> Answer:
         """The list at the head of this file."""

@@ -5,15 +5,11 @@ L{dashboard} makes the web resource: C{/} is the page, C{/events} its server-sen
 events, one a second.  While nobody listens nothing is asked, counted or kept up
 to date.
 
-  1. L{Feed} asks the source once a second, for all listeners together, and turns
-     the answer into the text of one event.
+  1. L{Audience} asks the sidecar once a second, for all listeners together, and has
+     L{Feed<sitio.feed.Feed>} turn the answer into the text of one event.
   2. L{Listener} is one open page.  It takes an event or, while its connection is
      full, skips it: what is sent is never more than one event ahead of the reader.
-
-An event holds sums and no differences, so one that was skipped is no harm.  It
-names only the endpoints that moved and the exchanges that are new; who joins, or
-has skipped one, is sent all (C{"all": true}): with the history of the last
-minutes, as far as somebody looked.
+     Who has skipped one is sent all with the next.
 
 Contract: the sidecar and the clock are passed in; the page lies beside this file,
 in C{page}, and is served as one document that loads nothing else.
@@ -21,14 +17,10 @@ in C{page}, and is served as one document that loads nothing else.
 
 from __future__ import annotations
 
-import json
-import re
 from base64 import b64encode
-from collections import deque
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from socket import gethostname
 from typing import Any, cast
 
 from attrs import define, field
@@ -42,15 +34,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from sitio.figures import (
-    EndpointFigures,
-    ExchangeFacts,
-    Exchanges,
-    Figures,
-    ISidecar,
-    SidecarSnapshot,
-    Snapshot,
-)
+from sitio.feed import Feed, aboutOf
+from sitio.figures import Exchanges, ISidecar, SidecarSnapshot
 
 #: Seconds between two events.
 BEAT = 1.0
@@ -63,24 +48,9 @@ LATE = 3.0
 #: connection.
 CHECK = 5.0
 
-#: Seconds of history: what the page shows.
-HISTORY = 300.0
-
-#: Bars of an endpoint's last minute.
-TRAIL = 60
-
-#: Seconds between two answers of the sidecar after which an endpoint's last
-#: minute begins anew: its bars stand for a second each.
-GAP = 5.0
-
 #: Open pages.  A team looks at a sidecar, not the public, and each may hold up to
 #: an event of some 200 KB.
 MAX_LISTENERS = 32
-
-#: Exchanges in one event: those that ended last, more than a person can read in a
-#: second, and those that are open for longest.
-MAX_NEW = 100
-MAX_OPEN = 20
 
 #: Seconds that a connection may be full before it is given up.
 SLOW_LIMIT = 30.0
@@ -92,13 +62,6 @@ _PAGE = Path(__file__).parent / "page"
 
 #: One script in parts, each using those before it.
 _SCRIPTS = ("figures", "charts", "tables", "dashboard")
-_CLASSES = "12345"
-
-#: What events have of a snapshot as it is, and of an endpoint.
-_AS_THEY_ARE = ("policies", "pool", "clients", "inFlight", "workers")
-_OF_ENDPOINTS = ("method", "route", "hits", "true", "masked", "latency")
-
-
 #: Says in a sentence what keeps the upstream from taking requests, or L{None}.
 Trouble = Callable[[], Deferred[str | None]]
 
@@ -115,36 +78,23 @@ def dashboard(
     @param config: what the sidecar was told, as the page /config has it.
     @param trouble: whether its upstream is there.
     """
-    return Dashboard(Feed(sidecar, clock, aboutOf(config or {}), trouble))
-
-
-def aboutOf(config: dict[str, Any]) -> dict[str, Any]:
-    """
-    Which sidecar this is: C{name} of its host, C{version}, C{upstream}, and the
-    C{address} at which this host reaches it; L{None} where that is not known.
-    """
-    options = config.get("options", {})
-    port = re.match(r"tcp6?:(?:port=)?([0-9]+)(?=:|$)", options.get("port", ""))
-    return {
-        "name": gethostname(),
-        "version": config.get("sitio"),
-        "upstream": options.get("upstream"),
-        "address": f"http://localhost:{port[1]}" if port and port[1] != "0" else None,
-    }
+    return Dashboard(
+        Audience(sidecar, clock, Feed(aboutOf(config or {})), trouble or (lambda: succeed(None)))
+    )
 
 
 class Dashboard(Resource):
     """
     The root of the dashboard; other pages can be put beside it.
 
-    @ivar feed: who listens; to be stopped with the port.
+    @ivar stop: to be called when the port stops.
     """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, audience: Audience) -> None:
         Resource.__init__(self)
-        self.feed = feed
+        self.stop = audience.stop
         self.putChild(b"", Page())
-        self.putChild(b"events", Events(feed))
+        self.putChild(b"events", Events(audience))
 
 
 class Page(Resource):
@@ -200,9 +150,9 @@ class Events(Resource):
 
     isLeaf = True
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, audience: Audience) -> None:
         Resource.__init__(self)
-        self._feed = feed
+        self._audience = audience
 
     def render_HEAD(self, request: Request) -> bytes:
         """What a GET would say, to nobody who listens."""
@@ -216,14 +166,14 @@ class Events(Resource):
         if request.getHeader(b"Sec-Fetch-Site") in (b"cross-site", b"same-site"):
             # It could not read them, but it could keep others from listening.
             return _refusal(request, FORBIDDEN, "These events are for the page beside them.")
-        if self._feed.full:
+        if self._audience.full:
             request.setHeader(b"Retry-After", b"10")
             sentence = f"{MAX_LISTENERS} pages listen already: close one, or try again later."
             return _refusal(request, SERVICE_UNAVAILABLE, sentence)
         request.setHeader(b"Content-Type", b"text/event-stream; charset=utf-8")
         # A buffering proxy would hold events back.
         request.setHeader(b"X-Accel-Buffering", b"no")
-        self._feed.join(request)
+        self._audience.join(request)
         return NOT_DONE_YET
 
 
@@ -272,7 +222,7 @@ class Listener:
             cast(Any, self.request.transport).abortConnection()
 
 
-class Feed:
+class Audience:
     """Asks the sidecar while somebody listens, and tells all who do."""
 
     log = Logger(namespace="sitio.live")
@@ -281,24 +231,17 @@ class Feed:
         self,
         sidecar: ISidecar,
         clock: IReactorTime,
-        about: dict[str, Any],
-        trouble: Trouble | None = None,
+        feed: Feed,
+        trouble: Trouble,
     ) -> None:
         self._sidecar = sidecar
         self._clock = clock
-        self._about = about
-        self._trouble = trouble or (lambda: succeed(None))
+        self._feed = feed
+        self._trouble = trouble
         self._loop: LoopingCall | None = None
         self._listeners: list[Listener] = []
         self._stopped = False
         self._late = False
-        # What was known at the last beat.
-        self._at = float("-inf")
-        self._hits = 0
-        self._endpoints: dict[tuple[str, str], EndpointFigures] = {}
-        self._trails: dict[tuple[str, str], deque[tuple[int, int]]] = {}
-        self._history: deque[dict[str, Any]] = deque(maxlen=int(HISTORY / BEAT) + 1)
-        self._known: set[str] = set()
         self._checkedAt = float("-inf")
         self._check: str | None = None
 
@@ -334,8 +277,6 @@ class Feed:
         self._stopped = True
         for each in list(self._listeners):
             each.end()
-
-    # What they are told.
 
     def _beat(self) -> Deferred[None]:
         asked: Deferred[Any] = gatherResults(
@@ -375,55 +316,16 @@ class Feed:
 
     def _told(self, snapshot: SidecarSnapshot, exchanges: Exchanges, trouble: str | None) -> None:
         self._late = False
-        figures = snapshot["figures"]
         now = self._clock.seconds()
-        if figures["total"]["hits"] < self._hits or now - self._at > HISTORY:
-            self._forget()
-        moved, gone = self._follow(now, figures)
-        point = _point(now, figures)
-        self._history.append(point)
-        while self._history[0]["at"] < now - HISTORY:
-            self._history.popleft()
-        same = {
-            "state": self._sidecar.state,
-            "trouble": trouble,
-            "point": point,
-            "sums": _sums(figures),
-            "open": exchanges["open"][:MAX_OPEN],
-            **{name: snapshot[name] for name in _AS_THEY_ARE},  # type: ignore[literal-required]
-        }
-        changes = {
-            **same,
-            "endpoints": [_short(each) for each in moved],
-            "gone": gone,
-            "recent": self._fresh(exchanges["recent"]),
-            "failed": self._fresh(exchanges["failed"]),
-        }
-        self._known = {each["id"] for each in (*exchanges["recent"], *exchanges["failed"])}
-        text, whole = _event(changes), b""
+        on = self._feed.take(now, self._sidecar.state, snapshot, exchanges, trouble)
+        changes, whole = self._feed.changes(), b""
         for each in self._ready():
-            if each.behind:
-                whole = whole or _event({**same, **self._all(figures, exchanges)})
-            each.tell(whole if each.behind else text)
-            each.behind = False
-
-    def _fresh(self, ended: list[ExchangeFacts]) -> list[ExchangeFacts]:
-        """Those that were not told before; the newest are the first."""
-        return [each for each in ended if each["id"] not in self._known][:MAX_NEW]
-
-    def _all(self, figures: Snapshot, exchanges: Exchanges) -> dict[str, Any]:
-        """What somebody has to be told who knows nothing."""
-        return {
-            "all": True,
-            "about": self._about,
-            "endpoints": [_short(each) for each in self._endpoints.values()],
-            "trails": [list(each) for each in self._trails.values()],
-            "history": list(self._history),
-            "latencyBounds": figures["latencyBounds"],
-            "ownBounds": figures["ownBounds"],
-            "recent": exchanges["recent"],
-            "failed": exchanges["failed"],
-        }
+            if on and not each.behind:
+                each.tell(changes)
+            else:
+                whole = whole or self._feed.all()
+                each.tell(whole)
+                each.behind = False
 
     def _ready(self) -> list[Listener]:
         """Those who can be told; who can't misses an event, or has done so for too long."""
@@ -434,87 +336,3 @@ class Feed:
                 if now - each.fullSince > SLOW_LIMIT:
                     each.end()
         return [each for each in self._listeners if each.fullSince is None]
-
-    # What is remembered from beat to beat.
-
-    def _forget(self) -> None:
-        """Another process counts, or nobody has looked for too long."""
-        self._at = float("-inf")
-        self._endpoints.clear()
-        self._trails.clear()
-        self._history.clear()
-        self._known.clear()
-        for each in self._listeners:
-            each.behind = True
-
-    def _follow(
-        self, now: float, figures: Snapshot
-    ) -> tuple[list[EndpointFigures], list[tuple[str, str]]]:
-        """Lengthen the trails; the endpoints that have moved, and those that are gone."""
-        steady = now - self._at <= GAP
-        before = self._endpoints
-        after = {(each["method"], each["route"]): each for each in figures["endpoints"]}
-        trails = {}
-        for key, each in after.items():
-            trail = self._trails.get(key) if steady else None
-            trails[key] = trail = deque(maxlen=TRAIL) if trail is None else trail
-            was = before.get(key)
-            then = (was["hits"], failuresOf(was)) if was else (0, 0)
-            if steady:
-                trail.append((max(0, each["hits"] - then[0]), max(0, failuresOf(each) - then[1])))
-        moved = [
-            each
-            for key, each in after.items()
-            if key not in before or before[key]["hits"] != each["hits"]
-        ]
-        self._at, self._hits = now, figures["total"]["hits"]
-        self._endpoints, self._trails = after, trails
-        return moved, [key for key in before if key not in after]
-
-
-def failuresOf(figures: Figures) -> int:
-    """How many of its exchanges were failures in truth, be they masked or not."""
-    return sum(times for name, times in figures["true"].items() if name[0] == "5")
-
-
-def _short(endpoint: EndpointFigures) -> dict[str, Any]:
-    """What the page shows of an endpoint."""
-    return {name: endpoint[name] for name in _OF_ENDPOINTS}  # type: ignore[literal-required]
-
-
-def _sums(figures: Snapshot) -> dict[str, Any]:
-    """What the page shows of all endpoints together, since the start."""
-    total = figures["total"]
-    return {
-        "hits": total["hits"],
-        "true": total["true"],
-        "masked": total["masked"],
-        "own": figures["own"],
-        "uptime": figures["uptime"],
-    }
-
-
-def _point(now: float, figures: Snapshot) -> dict[str, Any]:
-    """The sums at one moment, by class of status, of which a history is made."""
-    total = figures["total"]
-    return {
-        "at": round(now, 3),
-        "hits": total["hits"],
-        "true": _byClass(total["true"]),
-        "sent": _byClass(total["sent"]),
-        "masked": sum(total["masked"].values()),
-        "latency": total["latency"],
-        "bytesOut": total["bytesOut"],
-    }
-
-
-def _byClass(statuses: dict[str, int]) -> list[int]:
-    """1xx to 5xx, and those that are neither."""
-    counts = [0] * (len(_CLASSES) + 1)
-    for name, times in statuses.items():
-        counts[_CLASSES.find(name[0]) if name[0] in _CLASSES else -1] += times
-    return counts
-
-
-def _event(told: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % json.dumps(told, separators=(",", ":")).encode()

@@ -23,9 +23,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from sitio import live
+from sitio import feed, live
+from sitio.feed import aboutOf
 from sitio.figures import SERVING, ExchangeFacts, Exchanges, ISidecar, SidecarSnapshot
-from sitio.live import Dashboard, aboutOf, dashboard
+from sitio.live import Dashboard, dashboard
 from sitio.stats import Stats
 from sitio.test.test_stats import ended
 
@@ -370,7 +371,7 @@ class ListeningTests(LiveTestCase):
         """When it stops, streams end, one that is full is broken off, and nobody gets in."""
         first, second = self.visit(), self.visit()
         second.fill()
-        self.dashboard.feed.stop()
+        self.dashboard.stop()
         self.assertFalse(first.open)
         self.assertFalse(second.open)
         self.assertEqual(self.visit().status, 503)
@@ -550,8 +551,8 @@ class EventTests(LiveTestCase):
         other = self.visit()
         self.beat()
         self.assertEqual(other.events[0]["trails"], [[[3, 1], [0, 0]]])
-        self.beat(live.TRAIL)
-        self.assertEqual(self.joined()["trails"], [[[0, 0]] * live.TRAIL])
+        self.beat(feed.TRAIL)
+        self.assertEqual(self.joined()["trails"], [[[0, 0]] * feed.TRAIL])
 
     def joined(self) -> dict[str, Any]:
         """What somebody new is told on the next beat, before all leave."""

@@ -65,7 +65,8 @@ ROWS: dict[str, set[str]] = {
     "sharing": {"errors"},
     "talk": {"figures"},
     "workers": {"talk", "errors", "figures", "stats"},
-    "live": {"figures"},
+    "feed": {"figures"},
+    "live": {"feed", "figures"},
     "outlet": set(),
     "accesslog": {"errors", "interfaces", "outlet"},
     "recent": {"errors", "exchange", "figures", "interfaces"},
@@ -119,6 +120,7 @@ TESTED_BY: dict[str, str] = {
     "framing": "test_wire",  # seen through the readers that are made of it
     "heads": "test_wire",  # as the one before
     "fields": "test_message",  # as a part of messages
+    "feed": "test_live",  # what events say is seen as they come
     "talk": "test_workers",  # what passes between parent and worker
     "worker": "test_workers",  # the other end of the same talk
     "uvtransport": "test_uvreactor",  # a connection is seen through its reactor
