@@ -8,7 +8,7 @@ Text is C{str} here, for people; values are decoded as latin-1, which loses no b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: Fields that speak of one connection or of the framing of one message.
 #: sitio sets them itself on each side; a policy neither sees nor sets them
@@ -25,6 +25,10 @@ FRAMING = frozenset(
     )
 )
 _FRAMING = frozenset(name.encode() for name in FRAMING)
+
+#: Octets of lines that messages share, should they come again.  Longer ones are
+#: each message's own; a browser's, with a few cookies, are not.
+MAX_SHARED = 2048
 
 isToken = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 isValue = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
@@ -57,21 +61,21 @@ class Lines:
 
     @ivar octets: the lines, C{name: value} and its end each.
     @ivar length: what their one Content-Length announces, if there is one.
-    @ivar fields: name and value of each; not to be changed.
+    @ivar fields: name and value of each.
     """
 
     __slots__ = ("fields", "length", "octets")
 
     def __init__(
-        self, octets: bytes, length: int | None, fields: list[tuple[bytes, bytes]]
+        self, octets: bytes, length: int | None, fields: Iterable[tuple[bytes, bytes]]
     ) -> None:
         self.octets = octets
         self.length = length
-        self.fields = fields
+        self.fields = tuple(fields)
 
     @classmethod
-    def of(cls, fields: list[tuple[bytes, bytes]], length: int | None = None) -> Lines:
-        """Lines of fields that can be sent; the list is kept, and not to be changed."""
+    def of(cls, fields: Sequence[tuple[bytes, bytes]], length: int | None = None) -> Lines:
+        """Lines of fields that can be sent."""
         return cls(b"".join([b"%b: %b\r\n" % each for each in fields]), length, fields)
 
 
@@ -114,7 +118,7 @@ class Headers:
         return headers
 
     @property
-    def seen(self) -> list[tuple[bytes, bytes]]:
+    def seen(self) -> Sequence[tuple[bytes, bytes]]:
         """Name and value of each line as C{bytes}, for those who change nothing."""
         return self._fields if self.lines is None else self.lines.fields
 
@@ -164,7 +168,8 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Append one line, whatever stands there already.  Raises C{ValueError}."""
-        self.fields.append((_name(name), _text(name, value)))
+        line = (_name(name), _text(name, value))
+        self.fields.append(line)
 
     def __getitem__(self, name: str) -> str:
         value = self.get(name)

@@ -6,6 +6,10 @@ lines of a head say is remembered (L{Memo}), by their octets.  httptools judges
 fields; the request line and the status line are read here, so that methods unknown
 to llhttp pass.
 
+What is remembered is shared by all clients, so it must never change, and must say
+nothing but what its octets say: no limit, no address, no time.  Limits are looked at
+before (L{framing<sitio.framing>}), for each head anew.
+
 What is malformed or ambiguous raises L{BadMessage} or one of its kin, and is not
 remembered.  RFC 9112 is meant where a section stands without a name.
 """
@@ -19,16 +23,18 @@ from typing import Any
 import httptools
 
 from sitio.errors import BadMessage, BadVersion, MethodRefused
-from sitio.fields import Headers, Lines
+from sitio.fields import MAX_SHARED, Headers, Lines
 from sitio.message import RequestLine
 
 Fields = list[tuple[bytes, bytes]]
 
-#: Octets of a line, or of all lines of a head, that are remembered, and how many
-#: are.  With the objects around them a memo is a few megabytes at most; a service
-#: whose clients do not make things up fills a tenth of that.
-MAX_REMEMBERED = 2048
+#: How much is remembered: so many lines, or lines of one head, or heads; and as many
+#: octets of memory at most, estimated by what each octet (which is kept up to four
+#: times) and each line costs, as was measured.  Browsers' heads come to less.
 REMEMBERED = 1024
+MAX_MEMO = 4 * 1024 * 1024
+_OCTET_COST = 4
+_LINE_COST = 160
 
 #: How much of what came once is marked, with a number each.
 MARKED = REMEMBERED
@@ -120,6 +126,11 @@ class Memo(dict[bytes, Any]):
     What comes for the first time is only marked: a request id never comes again, and
     would push out what does.  Bounded: a full one forgets all and begins anew, which
     costs less than to know what was used last.
+
+    Credentials that clients send are among what is remembered, until it is
+    forgotten: longer than a request lasts.  They leave the process by no other way.
+
+    @ivar size: what it takes, in octets of memory, as it is estimated.
     """
 
     def __init__(self, read: Callable[[bytes], Any]) -> None:
@@ -128,6 +139,7 @@ class Memo(dict[bytes, Any]):
         """
         self._read = read
         self._seen: set[int] = set()
+        self.size = 0
 
     def __missing__(self, octets: bytes) -> Any:
         said = self._read(octets)
@@ -136,11 +148,19 @@ class Memo(dict[bytes, Any]):
             if len(self._seen) >= MARKED:
                 self._seen.clear()
             self._seen.add(mark)
-        elif len(octets) <= MAX_REMEMBERED:
-            if len(self) >= REMEMBERED:
+        elif len(octets) <= MAX_SHARED:
+            cost = _OCTET_COST * len(octets) + _LINE_COST * octets.count(b"\n")
+            if len(self) >= REMEMBERED or self.size + cost > MAX_MEMO:
                 self.clear()
+            self.size += cost
             self[octets] = said
         return said
+
+    def clear(self) -> None:
+        """Forget all."""
+        dict.clear(self)
+        self._seen.clear()
+        self.size = 0
 
 
 def tokens(value: bytes) -> list[bytes]:
@@ -207,17 +227,18 @@ class _Lines(dict[bytes, Line]):
         pairs = parse(b"\r\n".join(new) + b"\r\n")
         if len(pairs) != len(new):
             raise BadMessage("a field that can't be read")
-        for line, pair in zip(new, pairs):
-            meaning = self._meanings.get(pair[0].lower(), PLAIN)
-            if meaning or line != b"%b: %b" % pair:
-                self[line] = Special(meaning, line, *pair)
-            else:
-                self[line] = pair
-        said = list(map(self.__getitem__, lines))
-        for line in new:
-            if len(line) > MAX_REMEMBERED:
-                self.pop(line, None)
-        return said
+        try:
+            for line, pair in zip(new, pairs):
+                meaning = self._meanings.get(pair[0].lower(), PLAIN)
+                if meaning or line != b"%b: %b" % pair:
+                    self[line] = Special(meaning, line, *pair)
+                else:
+                    self[line] = pair
+            return list(map(self.__getitem__, lines))
+        finally:
+            for line in new:
+                if len(line) > MAX_SHARED:
+                    self.pop(line, None)
 
 
 class Said:

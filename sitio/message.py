@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json as _json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -94,7 +94,7 @@ class _Message:
         return self._lines if self._headers is None else self._headers.lines
 
     @property
-    def seen(self) -> list[tuple[bytes, bytes]]:
+    def seen(self) -> Sequence[tuple[bytes, bytes]]:
         """Name and value of each line as C{bytes}, for those who change nothing."""
         lines = self.lines
         return self.headers.seen if lines is None else lines.fields

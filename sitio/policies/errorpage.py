@@ -212,7 +212,7 @@ class ErrorPage:
         lines = self._lines(kind)
         kept = [each for each in response.seen if each[0].lower() in KEPT]
         if kept:
-            lines = Lines.of(lines.fields + kept)
+            lines = Lines.of([*lines.fields, *kept])
         answer = Response.fromHead(response.status, response.reason, lines)
         answer.body = body
         return answer

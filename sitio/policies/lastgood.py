@@ -56,7 +56,7 @@ import re
 import time
 from calendar import timegm
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from email.utils import parsedate
 from functools import lru_cache
 
@@ -64,7 +64,7 @@ from attrs import define, field
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from sitio.fields import FRAMING, Headers, Lines
+from sitio.fields import FRAMING, MAX_SHARED, Headers, Lines
 from sitio.interfaces import IExchange, ISelectivePolicy
 from sitio.message import Request, RequestLine, Response, parseStatuses, reasonFor
 
@@ -84,6 +84,9 @@ WINDOW = 10
 #: The most that options take, a week and 16 GiB: more is a slip of the pen.
 MAX_SECONDS = 7 * 24 * 3600
 MAX_BYTES = 16 * 1024 * 1024 * 1024
+
+#: Marks, each of which holds on to two heads; readers don't remember more heads either.
+MAX_MARKS = 1024
 
 #: What a reply and each of its lines cost in memory beside their octets: the
 #: objects of Python around them, measured and rounded up.
@@ -128,11 +131,12 @@ _SUPERSEDING = frozenset((*range(200, 400), 401, 403, 404, 410, 451))
 _directive = re.compile(rb'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?').findall
 _tag = re.compile(rb'(?:W/)?("[^"]*")').findall
 
-_Lines = list[tuple[bytes, bytes]]
+_Lines = Sequence[tuple[bytes, bytes]]
 _Told = tuple[tuple[bytes, bytes], ...]
 _Key = tuple[bool, bytes, str, _Told]
 _Said = tuple[bool, tuple[bytes, ...]]
-# Whether it is secure, the request's line and lines, the reply's lines.
+# Whether it is secure, the request's line and lines, the reply's lines: the objects
+# themselves, as what comes again is the same object.
 _Mark = tuple[bool, RequestLine, Lines | None, Lines | None]
 
 
@@ -237,19 +241,19 @@ class _Kept:
     @ivar varies: the request fields that it depends on, and what they were.
     @ivar since: when it came, or was confirmed.
     @ivar size: what it costs, in octets.
-    @ivar mark: a request and a reply to it that would be kept as just this.
+    @ivar marks: requests, each with a reply to it that would be kept as just this.
     """
 
     key: _Key
     status: int
     reason: str
-    fields: _Lines
+    fields: tuple[tuple[bytes, bytes], ...]
     body: bytes
     public: bool
     varies: list[tuple[bytes, bytes | None]]
     since: float
     size: int = field(init=False)
-    mark: _Mark | None = field(default=None, init=False)
+    marks: list[_Mark] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         _, host, target, told = self.key
@@ -282,7 +286,7 @@ class _Store:
     """
     Replies by key, bounded in octets; the least recently used go first.
 
-    @ivar marked: those that came last for their keys, by their marks, which is quick.
+    @ivar marked: what would be found by a mark, as long as nothing else is kept for its key.
     """
 
     def __init__(self, maxBytes: int) -> None:
@@ -302,16 +306,20 @@ class _Store:
         return None
 
     def mark(self, kept: _Kept, mark: _Mark) -> None:
-        """From now on recall this one by this mark, and no other."""
-        self._unmark(kept)
-        kept.mark = mark
+        """From now on recall this one by this mark as well."""
+        if mark in self.marked:
+            return
+        if len(self.marked) >= MAX_MARKS:
+            # Most of them have been of no use for long.
+            self._unmark(*self.marked.values())
+        kept.marks.append(mark)
         self.marked[mark] = kept
 
     def _unmark(self, *variants: _Kept) -> None:
         for each in variants:
-            if each.mark is not None:
-                self.marked.pop(each.mark, None)
-                each.mark = None
+            for mark in each.marks:
+                self.marked.pop(mark, None)
+            each.marks.clear()
 
     def used(self, key: _Key) -> None:
         """What is kept for this key is wanted: it goes last."""
@@ -559,13 +567,12 @@ class LastGood:
 
     def _keep(self, asked: _Asked, response: Response, headers: Headers, body: bytes) -> None:
         kept = self._store.find(asked)
-        if kept is not None and kept.body == body and kept.fields == headers.seen:
+        if kept is not None and kept.body == body and kept.fields == tuple(headers.seen):
             self._confirmed(kept)
-            if asked.request.lines is not None and headers.lines is not None:
-                # It will be the same again.
-                request = asked.request
-                mark = (asked.key[0], request.line, request.lines, headers.lines)
-                self._store.mark(kept, mark)
+            parts = asked.request.line, asked.request.lines, headers.lines
+            if all(each is not None and len(each.octets) <= MAX_SHARED for each in parts):
+                # It will be the same again, from this client or another of its kind.
+                self._store.mark(kept, (asked.key[0], *parts))
             return
         self._budget.good(self.seconds())
         if len(body) > self._maxReply:
@@ -611,8 +618,7 @@ class LastGood:
         public, names = said
         varies = [(each, _value(asked.request.headers.seen, each)) for each in names]
         now = self.seconds()
-        # A list of its own, unless it is the one of lines: those never change.
-        fields = headers.seen if headers.lines is not None else list(headers.seen)
+        fields = tuple(headers.seen)
         kept = _Kept(asked.key, status, reason, fields, body, public, varies, now)
         self._store.put(asked.key, kept, instead)
 
@@ -660,7 +666,7 @@ class LastGood:
         told = b"sitio; fwd=%b; fwd-status=%d; detail=last-good" % (why, status)
         return self._answer(kept, lines, [(b"Age", b"%d" % age), (b"Cache-Status", told)])
 
-    def _answer(self, kept: _Kept, asked: _Lines, added: _Lines) -> Response:
+    def _answer(self, kept: _Kept, asked: _Lines, added: list[tuple[bytes, bytes]]) -> Response:
         unchanged = _unchanged(asked, kept.fields)
         without = _NOT_IN_304 if unchanged else _NOT_SENT
         fields = [each for each in kept.fields if each[0].lower() not in without] + added

@@ -8,13 +8,16 @@ import tracemalloc
 from inspect import getclosurevars
 from typing import Any
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings as profile, strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from sitio import heads
+from sitio.fields import MAX_SHARED
 from sitio.interfaces import ISelectivePolicy
 from sitio.message import Response
+from sitio.policies import lastgood
 from sitio.policies.lastgood import (
     FORBIDDING,
     LINE_COST,
@@ -27,7 +30,17 @@ from sitio.policies.lastgood import (
 )
 from sitio.settings import Settings
 from sitio.test.test_errorpage import Asked, asked, replied
-from sitio.testing import Runner, brokenOff, refused, reply, request, reset, silence
+from sitio.testing import (
+    Runner,
+    brokenOff,
+    readReplies,
+    readRequests,
+    refused,
+    reply,
+    request,
+    reset,
+    silence,
+)
 
 #: Seconds since 1970 of C{WAS}.
 WAS = "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -950,6 +963,354 @@ class BoundTests(LastGoodTests):
             self.assertEqual(policy.size, sum(each.size for each in held))
             self.assertLessEqual(policy.size, 8000)
             self.assertNotIn([], list(policy._store._variants.values()))
+
+
+def wired(target: str = "/", method: str = "GET", *, body: bytes = b"", **fields: str) -> Asked:
+    """As L{asked}, but read from octets: the same once more shares its lines."""
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    head = "\r\n".join([f"{method} {target} HTTP/1.1", "Host: photos.example", *lines, "", ""])
+    [request] = readRequests(head.encode() + body)
+    return Asked(request)
+
+
+def came(status: int, *lines: tuple[str, str], body: bytes = b"good") -> Response:
+    """As L{replied}, but read from octets."""
+    length = [] if status == 304 else [("Content-Length", str(len(body)))]
+    head = [f"HTTP/1.1 {status} x", *(f"{name}: {value}" for name, value in [*lines, *length])]
+    [response] = readReplies("\r\n".join([*head, "", ""]).encode() + (body if length else b""))
+    return response
+
+
+class MarkTests(LastGoodTests):
+    """What is the same once more is known by its mark, of which nobody sees more than the time."""
+
+    def setUp(self) -> None:
+        LastGoodTests.setUp(self)
+        # As they are before the first request.
+        for each in (heads.requestHeads, heads._requestLines, heads._saidToUs):
+            each.clear()
+        for each in (heads.responseHeads, heads._saidToClients):
+            each.clear()
+
+    def quick(self, response: Response, exchange: Asked | None = None, **request: Any) -> bool:
+        """Let a good reply pass; whether it was known without being looked at as a whole."""
+        exchange = exchange or wired(**request)
+        if self.policy.wants(exchange, response):
+            self.assertIs(self.policy.responseReceived(exchange, response), None)
+            return False
+        return not response.filters
+
+    def learn(self, *lines: tuple[str, str], **request: Any) -> None:
+        """Let a good reply pass until it is known."""
+        known = [self.quick(came(200, *lines), **request) for _ in range(3)]
+        self.assertEqual(known, [False, False, True])
+
+    def marked(self) -> int:
+        """How many marks there are; each is that of something that is kept."""
+        store = self.policy._store
+        held = [each for variants in store._variants.values() for each in variants]
+        marks = [(mark, each) for each in held for mark in each.marks]
+        self.assertEqual(len(marks), len(store.marked))
+        for mark, each in marks:
+            self.assertIs(store.marked[mark], each)
+        return len(marks)
+
+    def test_known(self) -> None:
+        """What came as often as twice is known, masks as ever, and HEAD is no GET."""
+        self.learn()
+        self.assertTrue(self.quick(came(200)))
+        self.assertMasked(self.failed())
+        self.assertTrue(self.quick(came(200)))
+        self.reply(wired(method="HEAD"), came(200))
+        self.assertEqual(self.marked(), 1)
+
+    def test_refreshed(self) -> None:
+        """What is known counts as come again: its age begins anew."""
+        self.learn()
+        self.clock.advance(299)
+        self.assertTrue(self.quick(came(200)))
+        self.clock.advance(300)
+        response = self.failed()
+        self.assertMasked(response)
+        self.assertEqual(response.headers["Age"], "300")
+
+    def test_used(self) -> None:
+        """What is known is not the first that goes for want of room, and what goes is forgotten."""
+        self.made(maxBytes=3 * (REPLY_COST + 3 * LINE_COST + 100))
+        for target in "/a", "/b", "/c":
+            self.learn(target=target)
+        self.assertTrue(self.quick(came(200), target="/a"))
+        self.keep(target="/d")
+        self.assertEqual(self.marked(), 2)
+        self.assertNotMasked(self.failed(target="/b"))
+        self.assertMasked(self.failed(target="/a"))
+        self.assertFalse(self.quick(came(200), target="/b"))
+        self.assertEqual(self.marked(), 1)
+
+    def test_budget(self) -> None:
+        """What is known is a good reply that failures are weighed against."""
+        self.made(maxAge=100_000, budget=600)
+        self.learn()
+        for _ in range(120):
+            self.clock.advance(WINDOW)
+            for _ in range(3):
+                self.assertTrue(self.quick(came(200)))
+            self.assertMasked(self.failed())
+            self.assertMasked(self.failed())
+        for _ in range(120):
+            self.clock.advance(WINDOW)
+            self.assertTrue(self.quick(came(200)))
+            response = [self.failed(), self.failed()][1]
+        self.assertNotMasked(response)
+
+    def test_otherReply(self) -> None:
+        """Another body, line, status or filter is not taken for the one that is kept."""
+        self.learn()
+        self.assertFalse(self.quick(came(200, body=b"else")))
+        self.assertMasked(self.failed(), b"else")
+        self.assertEqual(self.marked(), 0)
+        self.learn()
+        self.assertFalse(self.quick(came(200, ("X-A", "b"))))
+        self.assertEqual(self.failed().headers["X-A"], "b")
+        self.assertEqual(self.marked(), 0)
+        self.learn(("X-A", "c"))
+        response = came(200, ("X-A", "c"))
+        response.status = 404
+        self.quick(response)
+        self.assertNotMasked(self.failed())
+        self.assertEqual(self.marked(), 0)
+        self.learn()
+        response = came(200)
+        response.headers["X-A"] = "policy"
+        self.assertFalse(self.quick(response))
+        self.assertEqual(self.failed().headers["X-A"], "policy")
+        self.learn()
+        response = came(200)
+        response.addFilter(bytes.upper, keepsLength=True)
+        self.assertFalse(self.quick(response))
+        self.assertEqual(len(response.filters or ()), 2)
+
+    def test_notYetWhole(self) -> None:
+        """A body that is yet to come is waited for, however often the head came."""
+        self.learn()
+        response = came(200)
+        response.body = None
+        self.assertTrue(self.policy.wants(wired(), response))
+
+    def assertUnconfirmed(self, response: Response, exchange: Asked) -> None:
+        """This reply says nothing of what is kept."""
+        self.made()
+        self.learn()
+        self.clock.advance(200)
+        self.reply(exchange, response)
+        self.clock.advance(200)
+        self.assertNotMasked(self.failed())
+
+    def test_otherRequest(self) -> None:
+        """A request with a body, of another scheme, target or lines is not taken for the one."""
+        for body in (b"x", None):
+            exchange = wired()
+            exchange.request.body = body
+            self.assertUnconfirmed(came(200), exchange)
+        exchange = wired()
+        exchange.secure = True
+        self.assertUnconfirmed(came(200), exchange)
+        exchange = wired()
+        exchange.request.target = "/other"
+        self.assertUnconfirmed(came(200), exchange)
+        exchange = wired()
+        exchange.request.headers["Cache-Control"] = "no-store"
+        self.assertUnconfirmed(came(200), exchange)
+        exchange = wired()
+        exchange.request.headers["Host"] = "other.example"
+        self.assertUnconfirmed(came(200), exchange)
+
+    def test_anotherPolicysMask(self) -> None:
+        """What another policy has put in place of a failure, or made partial, confirms nothing."""
+        response = came(200)
+        response.failure = Exception("refused")
+        self.assertUnconfirmed(response, wired())
+        response = came(200)
+        response.status = 206
+        self.assertUnconfirmed(response, wired())
+
+    def test_severalClients(self) -> None:
+        """Clients that ask with other lines are known side by side."""
+        self.learn()
+        known = [self.quick(came(200), accept="b") for _ in range(3)]
+        self.assertEqual(known, [False, False, True])
+        self.assertTrue(self.quick(came(200)))
+        self.assertGreater(self.marked(), 1)
+        self.keep(body=b"else")
+        self.assertEqual(self.marked(), 0)
+        self.assertFalse(self.quick(came(200), accept="b"))
+
+    def test_piecemeal(self) -> None:
+        """What is never whole at its head leaves one mark, however often it comes."""
+        for _ in range(5):
+            response = came(200)
+            exchange = wired()
+            response.body = None
+            self.assertTrue(self.policy.wants(exchange, response))
+            response.body = b"good"
+            self.policy.responseReceived(exchange, response)
+        self.assertEqual(self.marked(), 1)
+
+    def test_variants(self) -> None:
+        """Each variant has its own marks, and one that comes new makes all be looked for again."""
+        for x in "1", "2":
+            [self.quick(came(200, ("Vary", "X"), body=x.encode()), x=x) for _ in range(3)]
+        self.assertEqual(self.marked(), 1)
+        self.assertFalse(self.quick(came(200, ("Vary", "X"), body=b"1"), x="1"))
+        self.assertEqual(self.marked(), 2)
+        for x in "1", "2":
+            self.assertTrue(self.quick(came(200, ("Vary", "X"), body=x.encode()), x=x))
+            self.assertMasked(self.failed(x=x), x.encode())
+        self.quick(came(200, ("Vary", "X"), body=b"3"), x="3")
+        self.assertEqual(self.marked(), 0)
+
+    def test_dropped(self) -> None:
+        """Whatever removes what is kept, its marks go with it."""
+        for exchange, response in (
+            (wired(), came(404)),
+            (wired(), came(200, ("Cache-Control", "no-store"))),
+            (wired(method="DELETE"), came(200)),
+            (wired(if_none_match='"a"'), came(304, ("ETag", '"a"'), ("X-A", "b"))),
+        ):
+            self.made()
+            self.learn(("ETag", '"a"'))
+            self.assertEqual(self.marked(), 1)
+            self.reply(exchange, response)
+            self.assertEqual(self.marked(), 0)
+            self.assertFalse(self.quick(came(200, ("ETag", '"a"'))))
+            self.assertMasked(self.failed())
+
+    def test_number(self) -> None:
+        """There are only so many marks; one more, and all of them are made anew."""
+        self.patch(lastgood, "MAX_MARKS", 3)
+        for n in range(3):
+            self.learn(target=f"/{n}")
+        self.assertEqual(self.marked(), 3)
+        self.learn(target="/3")
+        self.assertEqual(self.marked(), 1)
+        for n in range(3):
+            self.assertMasked(self.failed(target=f"/{n}"))
+            self.assertEqual(
+                [self.quick(came(200), target=f"/{n}") for _ in range(2)], [False, True]
+            )
+            self.assertLessEqual(self.marked(), 3)
+
+    def test_long(self) -> None:
+        """Lines that are too long to be shared are held on to by no mark."""
+        long = "x" * MAX_SHARED
+        cases: list[tuple[dict[str, Any], tuple[tuple[str, str], ...]]] = [
+            ({"target": "/" + long}, ()),
+            ({"x": long}, ()),
+            ({}, (("X-A", long),)),
+        ]
+        for fields, lines in cases:
+            self.made()
+            for _ in range(3):
+                self.assertFalse(self.quick(came(200, *lines), **fields))
+            self.assertEqual(self.marked(), 0)
+            self.assertMasked(self.failed(**fields))
+
+    @profile(max_examples=200, deadline=None, database=None, derandomize=True)
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers(0, 12),
+                st.integers(0, 13),
+                st.integers(1, 4),
+                st.sampled_from([0, 0, 0, 9, 200]),
+            ),
+            max_size=20,
+        )
+    )
+    def runs(self, steps: list[tuple[int, int, int, int]]) -> None:
+        """Show the same to two policies, one of which gets no lines that could be marked."""
+        clock = Clock()
+        marking, _ = both = [
+            LastGood(
+                seconds=clock.seconds,
+                budget=100,
+                maxBytes=8000,
+                despite=frozenset(["partial"]),
+            )
+            for _ in range(2)
+        ]
+        self.policy = marking
+        for question, answer, times, seconds in steps:
+            for _ in range(times):
+                clock.advance(seconds)
+                self.assertEqual(
+                    *(self.shows(each, each is marking, question, answer) for each in both)
+                )
+                self.marked()
+
+    def shows(self, policy: LastGood, marking: bool, question: int, answer: int) -> Any:
+        """Show a reply to a policy; what comes of it, and all that the policy knows then."""
+        exchange, response, body = self.step(question, answer)
+        if not marking:
+            self.assertIsNot(exchange.request.headers.fields, response.headers.fields)
+        wanted = response.status in policy.statuses and policy.wants(exchange, response)
+        self.glances += (1 if marking else -1) * (response.status == 200 and not wanted)
+        sent = None
+        if wanted:
+            response.body = body
+            sent = policy.responseReceived(exchange, response)
+        for bodyFilter, _ in response.filters or ():
+            for piece in body, b"":
+                bodyFilter(piece)
+        held = [
+            (key, [(each.status, each.fields, each.body, each.since) for each in variants])
+            for key, variants in policy._store._variants.items()
+        ]
+        budget = policy._budget
+        return (
+            sent and (sent.status, list(sent.headers), sent.body),
+            (policy.size, held),
+            (budget._began, budget._balance, budget._since),
+        )
+
+    def step(self, question: int, answer: int) -> tuple[Asked, Response, bytes]:
+        """A request and a reply to it, whose body may be yet to come."""
+        exchange = (
+            [wired, wired, wired, lambda: wired("/b"), lambda: wired(x="1"), lambda: wired(x="2")]
+            + [lambda: wired(method="HEAD"), lambda: wired(method="DELETE")]
+            + [lambda: wired(cookie="a"), lambda: wired(cache_control="no-store")]
+            + [lambda: wired(body=b"b"), lambda: wired(range="bytes=0-1"), lambda: wired()]
+        )[question]()
+        exchange.secure = question == 12
+        lines: list[tuple[tuple[str, str], ...]] = [
+            (),
+            (),
+            (),
+            (("Vary", "X"),),
+            (("ETag", '"a"'),),
+            (("Cache-Control", "private"),),
+            (("Cache-Control", "public"),),
+        ]
+        if answer < 7:
+            response = came(200, *lines[answer])
+        elif answer < 11:
+            response = came((503, 404, 304, 206)[answer - 7], ("ETag", '"a"'))
+        else:
+            response = came(200, body=b"else" if answer == 11 else b"good")
+        body = response.body or b""
+        if answer == 12:
+            response.body = None
+        elif answer == 13:
+            response.addFilter(bytes.upper)
+        return exchange, response, body
+
+    def test_nothingElse(self) -> None:
+        """Whatever comes, the same is kept, counted and sent as without marks."""
+        self.glances = 0
+        self.runs()
+        self.assertGreater(self.glances, 20)
 
 
 class BudgetTests(LastGoodTests):

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.fields import FRAMING
-from sitio.message import Headers, Request, Response, Retry, reasonFor
+from sitio.fields import FRAMING, Lines
+from sitio.message import Headers, Request, RequestLine, Response, Retry, reasonFor
 
 #: Texts that would end a line, or that no line can hold.
 UNSENDABLE = (
@@ -178,6 +178,99 @@ class HeadersTests(SynchronousTestCase):
         """The names may end in a log, the values may not."""
         headers = Headers({"Authorization": SECRET})
         self.assertEqual(repr(headers), "<Headers Authorization>")
+
+
+class LinesTests(SynchronousTestCase):
+    """Fields as they came, which many messages share, and what becomes of them."""
+
+    def setUp(self) -> None:
+        fields = [(b"A", b"b"), (b"Content-Length", b"5"), (b"C", b"d: e"), (b"F", b"")]
+        self.lines = Lines.of(fields, 5)
+        self.response = Response.fromHead(200, "OK", self.lines, 5)
+
+    def assertAsItCame(self) -> None:
+        """The lines, and what is made of them, are what they were."""
+        headers = Headers.fromLines(self.lines)
+        self.assertEqual(list(headers), [("A", "b"), ("C", "d: e"), ("F", "")])
+        self.assertEqual(len(headers.seen), 4)
+        self.assertIdentical(headers.octets(5), self.lines.octets)
+
+    def test_looking(self) -> None:
+        """Who only looks leaves the lines as they came."""
+        headers = self.response.headers
+        self.assertEqual((headers["a"], headers.get("x"), "c" in headers), ("b", None, True))
+        self.assertEqual((len(headers), headers.getAll("content-length")), (3, []))
+        self.assertEqual(headers, headers.copy())
+        self.assertIdentical(headers, self.response.headers)
+        self.assertIdentical(self.response.lines, self.lines)
+        self.assertIdentical(self.response.octets(5), self.lines.octets)
+        self.assertAsItCame()
+
+    def test_changes(self) -> None:
+        """However one message's are changed, they are its own from then on; copies are not."""
+        for change, left in (
+            (lambda headers: headers.add("X", "y"), b"A: b\r\nC: d: e\r\nF: \r\nX: y\r\n"),
+            (lambda headers: headers.__setitem__("A", "x"), b"A: x\r\nC: d: e\r\nF: \r\n"),
+            (lambda headers: headers.__delitem__("C"), b"A: b\r\nF: \r\n"),
+            (lambda headers: headers.fields.pop(0), b"C: d: e\r\nF: \r\n"),
+            (lambda headers: headers.fields.clear(), b""),
+        ):
+            response = Response.fromHead(200, "OK", self.lines, 5)
+            copy = response.headers.copy()
+            change(response.headers)
+            self.assertIdentical(response.lines, None)
+            self.assertEqual(response.octets(None), left)
+            self.assertIdentical(copy.lines, self.lines)
+            self.assertAsItCame()
+
+    def test_inVain(self) -> None:
+        """What was refused has changed nothing."""
+        self.assertRaises(ValueError, self.response.headers.add, "A", "b\r\nc")
+        self.assertRaises(ValueError, self.response.headers.__setitem__, "Connection", "b")
+        self.assertIdentical(self.response.octets(5), self.lines.octets)
+
+    def test_length(self) -> None:
+        """The length that is sent is the one that is given, whatever the lines say."""
+        for octets in self.response.octets, self.response.headers.octets:
+            self.assertEqual(octets(None), b"A: b\r\nC: d: e\r\nF: \r\n")
+            self.assertEqual(octets(0), b"A: b\r\nContent-Length: 0\r\nC: d: e\r\nF: \r\n")
+            self.assertIdentical(octets(5), self.lines.octets)
+        other = Response.fromHead(200, "OK", Lines.of([(b"A", b"b")]), 5)
+        self.assertEqual(other.octets(5), b"A: b\r\nContent-Length: 5\r\n")
+        other.headers = self.response.headers
+        self.assertEqual(other.octets(None), b"A: b\r\nC: d: e\r\nF: \r\n")
+
+    def test_replaced(self) -> None:
+        """Headers that are put in place of lines are what is sent."""
+        self.response.headers = Headers({"X": "y"})
+        self.assertIdentical(self.response.lines, None)
+        self.assertEqual(self.response.octets(None), b"X: y\r\n")
+        taken = Response(404, headers=Headers.fromLines(self.lines))
+        taken.headers["A"] = "x"
+        self.assertAsItCame()
+
+    def test_noHeaders(self) -> None:
+        """What is no Headers is refused, and names no value in its error."""
+        for headers in (None, {"A": SECRET}, [("A", SECRET)]):
+            for message in self.response, Request("GET", "/"), Response():
+                error = self.assertRaises(TypeError, setattr, message, "headers", headers)
+                self.assertNotIn(SECRET, str(error))
+            if headers is not None:
+                self.assertRaises(TypeError, Request, "GET", "/", headers)
+        self.assertIdentical(self.response.lines, self.lines)
+
+    def test_line(self) -> None:
+        """Another method or target is another line; the one that came is left alone."""
+        line = RequestLine("GET", "/a?b")
+        requests = [Request.fromHead(line, Lines.of([]), "1.1", b"", None, None) for _ in range(2)]
+        requests[0].method = "PUT"
+        self.assertEqual((line.method, requests[1].method), ("GET", "GET"))
+        self.assertEqual(requests[0].line.octets, b"PUT /a?b HTTP/1.1\r\n")
+        requests[0].target = "/c"
+        self.assertEqual(requests[0].line.octets, b"PUT /c HTTP/1.1\r\n")
+        self.assertEqual(requests[0].line.endpoint, ("PUT", "/c"))
+        self.assertIdentical(requests[1].line, line)
+        self.assertEqual((line.octets, line.endpoint), (b"GET /a?b HTTP/1.1\r\n", ("GET", "/a")))
 
 
 class RequestTests(SynchronousTestCase):

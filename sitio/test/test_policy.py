@@ -18,6 +18,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio import Request, Response, Retry, onFinish, onReply, onRequest
+from sitio.fields import Lines
 from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
@@ -475,15 +476,22 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual(outcome.text, "as it was")
             self.assertEqual(list(outcome.headers), [("Content-Type", TEXT)])
 
-    def test_undoneWithoutFields(self) -> None:
-        """A reply without a field is made again what it was like any other."""
-        for first in (
-            onReply(200)(lambda exchange, response: Response(404, body=b"bare")),
-            onReply(200)(lambda exchange, response: response.headers.fields.clear()),
+    def test_undoneOfOthers(self) -> None:
+        """What policies before it did stands, down to a reply without a single field."""
+
+        def meddle(exchange: Any, response: Any) -> None:
+            response.headers["X-A"] = "meddled"
+            raise Trouble
+
+        for first, left in (
+            (lambda exchange, response: Response(404, body=b"ours"), []),
+            (lambda exchange, response: response.headers.fields.clear(), []),
+            (lambda exchange, response: response.headers.add("X-A", "b"), [("X-A", "b")]),
+            (lambda exchange, response: Response(headers={"X-A": "b"}), [("X-A", "b")]),
         ):
-            policies = [first, onReply()(lambda exchange, response: trouble())]
-            outcome = runPolicy(policies, request(), reply(200, body=b"bare"), contained=True)
-            self.assertEqual((list(outcome.headers), outcome.body), ([], b"bare"))
+            policies = [onReply(200)(first), onReply()(meddle)]
+            outcome = runPolicy(policies, request(), reply(200), contained=True)
+            self.assertEqual(list(outcome.headers), left)
             self.assertEqual([type(each) for each in outcome.errors], [Trouble])
 
     def test_spoiled(self) -> None:
@@ -639,6 +647,29 @@ class Choosy(Counting):
         return self.wanted()
 
 
+@implementer(ISelectivePolicy)
+@define
+class Wishing:
+    """A selective policy that notes down C{name?} when asked, and its name when shown."""
+
+    name: str
+    calls: list[str]
+    wish: bool
+    answer: Any = None
+    statuses: Any = range(400, 600)
+    buffered: bool = False
+
+    def wants(self, exchange: Any, response: Any) -> bool:
+        """See L{ISelectivePolicy}."""
+        self.calls.append(self.name + "?")
+        return self.wish
+
+    def responseReceived(self, exchange: Any, response: Any) -> Any:
+        """The answer."""
+        self.calls.append(self.name)
+        return self.answer
+
+
 class ChainTests(SynchronousTestCase):
     """What a chain promises to the exchange that asks it."""
 
@@ -728,6 +759,66 @@ class ChainTests(SynchronousTestCase):
             self.assertEqual(policy.shown, shown)
         self.assertEqual(len(self.flushLoggedErrors(Trouble)), 1)
 
+    def test_askedOnce(self) -> None:
+        """Of each reply each selective policy is asked once, in the operator's order."""
+        for wishes, answers in (
+            ((False, False, False), ["a?", "b?", "c?"]),
+            ((True, False, True), ["a?", "a", "b?", "c?", "c"]),
+            ((False, True, False), ["a?", "b?", "b", "c?"]),
+            ((False, True, True), ["a?", "b?", "b", "c?", "c"]),
+        ):
+            calls: list[str] = []
+            policies = [Wishing(each, calls, wish) for each, wish in zip("abc", wishes)]
+            response = Response(404)
+            self.assertIs(self.chain(*policies).responseReceived(Exchange(), response), response)
+            self.assertEqual(calls, answers)
+
+    def test_askedAgain(self) -> None:
+        """A reply in another's place is shown to those behind: those before aren't asked again."""
+        for status, answers in ((503, ["a?", "b?", "b", "c?"]), (200, ["a?", "b?", "b"])):
+            calls: list[str] = []
+            policies = [
+                Wishing("a", calls, wish=False),
+                Wishing("b", calls, wish=True, answer=Response(status)),
+                Wishing("c", calls, wish=False),
+            ]
+            result = self.chain(*policies).responseReceived(Exchange(), Response(404))
+            self.assertEqual((result.status, calls), (status, answers))
+
+    def test_askedWhileAnotherWaits(self) -> None:
+        """One behind a policy that waits is asked when that has answered, and once."""
+        calls: list[str] = []
+        answer: Deferred[None] = Deferred()
+        chain = self.chain(Wishing("a", calls, True, answer), Wishing("b", calls, wish=False))
+        response = Response(404)
+        result = chain.responseReceived(Exchange(), response)
+        self.assertEqual(calls, ["a?", "a"])
+        answer.callback(None)
+        self.assertIs(self.successResultOf(result), response)
+        self.assertEqual(calls, ["a?", "a", "b?"])
+
+    def test_wishBroken(self) -> None:
+        """One that can't tell is passed over, counted and logged; those behind it are asked."""
+        calls: list[str] = []
+        chain = self.chain(
+            Choosy(wanted=trouble), Wishing("b", calls, wish=True), Choosy(wanted=trouble)
+        )
+        response = Response(404)
+        self.assertIs(chain.responseReceived(Exchange(), response), response)
+        self.assertEqual(calls, ["b?", "b"])
+        self.assertEqual(
+            [(each["called"], each["failed"]) for each in chain.snapshot()],
+            [(0, 1), (1, 0), (0, 1)],
+        )
+        self.assertEqual(len(self.flushLoggedErrors(Trouble)), 2)
+
+    def test_noWish(self) -> None:
+        """Where none wants the reply, nothing is made of it: no Headers, no Deferred."""
+        chain = self.chain(Choosy(), Choosy(buffered=True))
+        response = Response.fromHead(404, "", Lines.of([(b"A", b"b")]))
+        self.assertIs(chain.responseReceived(Exchange(), response), response)
+        self.assertIs(response._headers, None)
+
     def test_policies(self) -> None:
         """The policies and their names can be listed, in order."""
         first, second = onRequest(trouble), onFinish(trouble)
@@ -759,6 +850,77 @@ class ChainTests(SynchronousTestCase):
 def succeedWithNone(*given: Any) -> Any:
     """A policy that answers nothing by a Deferred."""
     return succeed(None)
+
+
+class SharingTests(SynchronousTestCase):
+    """Heads that are the same are read once; what policies make of one is its own."""
+
+    def test_changes(self) -> None:
+        """What was changed for one client is not seen by the next, nor by the upstream."""
+        turn = iter(range(100))
+
+        def ask(exchange: Any) -> None:
+            number = exchange.notes["number"] = next(turn)
+            if number % 2 == 0:
+                exchange.request.headers["X-Secret"] = "of one client"
+                exchange.request.target = "/changed"
+                exchange.request.method = "DELETE"
+                del exchange.request.headers["Accept"]
+
+        def judge(exchange: Any, response: Any) -> None:
+            if exchange.notes["number"] % 2 == 0:
+                response.headers["Set-Cookie"] = "of one client"
+                del response.headers["X-Kept"]
+                response.status = 202
+                response.reason = "Changed"
+
+        policies = [onRequest(ask), onReply()(judge)]
+        conversation = Conversation(policies)
+        for _ in range(3):
+            for changed in (True, False):
+                client = conversation.connect()
+                client.sends(GET.replace(b"\r\n\r\n", b"\r\nAccept: b\r\n\r\n"))
+                got = conversation.upstream().gotRequest()
+                self.assertEqual(got.method, "DELETE" if changed else "GET")
+                self.assertEqual(got.target, "/changed" if changed else "/x")
+                self.assertEqual("X-Secret" in got.headers, changed)
+                self.assertEqual("Accept" in got.headers, not changed)
+                conversation.upstream().sends(
+                    b"HTTP/1.1 200 OK\r\nX-Kept: a\r\nContent-Length: 2\r\n\r\nhi"
+                )
+                reply = client.gotReply()
+                self.assertEqual(
+                    (reply.status, reply.reason), (202, "Changed") if changed else (200, "OK")
+                )
+                self.assertEqual("Set-Cookie" in reply.headers, changed)
+                self.assertEqual("X-Kept" in reply.headers, not changed)
+
+    def test_failed(self) -> None:
+        """Nor is what a policy changed before it failed."""
+
+        def spoil(exchange: Any, response: Any) -> None:
+            response.headers["Set-Cookie"] = "of one client"
+            response.headers.fields.append((b"X-A", b"b"))
+            raise Trouble
+
+        policies = [onReply()(spoil)]
+        with Runner(policies) as runner:
+            for _ in range(3):
+                outcome = runner.run(request(), reply(headers={"X-Kept": "a"}), contained=True)
+                self.assertEqual(list(outcome.headers), [("X-Kept", "a")])
+
+    def test_oneForAll(self) -> None:
+        """One response that a policy gives to many is each one's own as well."""
+        given = Response(404, text="no", headers={"X-A": "b"})
+
+        def change(exchange: Any, response: Any) -> None:
+            response.headers["X-A"] += exchange.request.target
+
+        policies = [onReply(200)(lambda exchange, response: given), onReply(404)(change)]
+        with Runner(policies) as runner:
+            for target in "/1", "/2":
+                self.assertEqual(runner.run(request(target), reply()).headers["X-A"], "b" + target)
+        self.assertEqual(given.headers["X-A"], "b")
 
 
 class RetryTests(SynchronousTestCase):

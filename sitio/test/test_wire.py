@@ -11,9 +11,12 @@ The properties run briefly; C{HYPOTHESIS_PROFILE=long} makes them search for min
 
 from __future__ import annotations
 
+import operator
 import os
 import re
+import tracemalloc
 from collections.abc import Callable, Iterable
+from inspect import getclosurevars
 from typing import Any
 
 import httptools
@@ -33,6 +36,7 @@ from sitio.errors import (
     SitioError,
     UpstreamLost,
 )
+from sitio.fields import MAX_SHARED
 from sitio.framing import (
     ENDED,
     FIRST,
@@ -1012,6 +1016,312 @@ class LimitTests(SynchronousTestCase):
         raw = b"0\r\nA: %b\r\n\r\n" % (b"x" * 8000)
         self.assertLess(self.searched(reader, raw), 5 * len(raw))
         self.assertIdentical(reader.state, ENDED)
+
+
+# --- What is remembered
+
+
+def readOne(raw: bytes, limits: Limits = LIMITS) -> Request:
+    """The head of a request, read by a reader of its own."""
+    reader = RequestReader(limits)
+    reader.receive(raw)
+    request = reader.nextHead()
+    assert request is not None
+    return request
+
+
+def repliedOne(raw: bytes, method: str = "GET") -> tuple[Response, ResponseReader]:
+    """The head of a reply, read by a reader of its own."""
+    reader = ResponseReader(LIMITS)
+    reader.expect(method)
+    reader.receive(raw)
+    response = reader.nextHead()
+    assert response is not None
+    return response, reader
+
+
+class MemoTests(SynchronousTestCase):
+    """What octets say that come again is remembered, within bounds."""
+
+    def setUp(self) -> None:
+        self.memos = [
+            heads.requestHeads,
+            heads.responseHeads,
+            heads._requestLines,
+            heads._statusLines,
+            heads._saidToUs,
+            heads._saidToClients,
+        ]
+        self.lines = [
+            each
+            for said in (heads._saidToUs, heads._saidToClients)
+            for each in getclosurevars(said._read).nonlocals.values()
+        ]
+        for each in [*self.memos, *self.lines]:
+            each.clear()
+
+    def test_again(self) -> None:
+        """What came twice is not read a third time; what came once is not held."""
+        read: list[bytes] = []
+
+        def upper(octets: bytes) -> bytes:
+            read.append(octets)
+            return octets.upper()
+
+        memo = heads.Memo(upper)
+        self.assertEqual(
+            [memo[each] for each in (b"a", b"b", b"a", b"a")], [b"A", b"B", b"A", b"A"]
+        )
+        self.assertEqual((read, list(memo)), ([b"a", b"b", b"a"], [b"a"]))
+
+    def test_number(self) -> None:
+        """A full memo forgets all and begins anew, and says the same as ever."""
+        memo = heads.Memo(int)
+        for n in range(2 * heads.REMEMBERED + 1):
+            for _ in range(3):
+                self.assertEqual(memo[b"%d" % n], n)
+            self.assertLessEqual(len(memo), heads.REMEMBERED)
+        self.assertEqual((list(memo), memo.size), ([b"%d" % n], heads._OCTET_COST * 4))
+        self.assertEqual(memo[b"0"], 0)
+
+    def test_once(self) -> None:
+        """However much comes once, little is known of it."""
+        memo = heads.Memo(int)
+        for n in range(2 * heads.MARKED + 1):
+            self.assertEqual(memo[b"%d" % n], n)
+            self.assertLessEqual(len(memo._seen), heads.MARKED)
+        self.assertEqual((len(memo), memo.size), (0, 0))
+
+    def test_size(self) -> None:
+        """Large things fill it sooner than small ones."""
+        memo = heads.Memo(len)
+        for n in range(1000):
+            for _ in range(2):
+                self.assertEqual(memo[b"%06d\n" % n * 250], 1750)
+            self.assertLessEqual(memo.size, heads.MAX_MEMO)
+        self.assertLess(len(memo), heads.MAX_MEMO // (250 * heads._LINE_COST))
+        self.assertGreater(len(memo), 0)
+
+    def test_long(self) -> None:
+        """What is longer than the limit is read each time, and not held."""
+        memo = heads.Memo(len)
+        for _ in range(3):
+            self.assertEqual(memo[bytes(MAX_SHARED)], MAX_SHARED)
+            self.assertEqual(memo[bytes(MAX_SHARED + 1)], MAX_SHARED + 1)
+        self.assertEqual(list(map(len, memo)), [MAX_SHARED])
+
+    def test_longLines(self) -> None:
+        """Nor is a line, be the head that it stands in good or bad."""
+        long = b"A: " + b"x" * MAX_SHARED
+        for _ in range(3):
+            self.assertIsNone(readRequests([get(long, b"B: c")], Limits())[1])
+            self.assertIsNotNone(readRequests([get(long, b"Content-Length: x")], Limits())[1])
+            self.assertIsNotNone(readRequests([get(long, b"Host: b c")], Limits())[1])
+        for memo in [*self.memos, *self.lines]:
+            self.assertEqual([each for each in memo if len(each) > MAX_SHARED], [])
+        self.assertIn(b"B: c", self.lines[0])
+
+    def test_lines(self) -> None:
+        """Lines are remembered at once, as many as there may be; then all are forgotten."""
+        known = self.lines[0]
+        for n in range(heads.REMEMBERED):
+            seen, error, _ = readRequests([get(b"A: %d" % n, b"A: b", b"A: %d" % n, b"B: c")])
+            self.assertIsNone(error)
+            self.assertEqual(
+                [value for _, value in seen[0].fields[1:]], [b"%d" % n, b"b", b"%d" % n, b"c"]
+            )
+            self.assertLessEqual(len(known), heads.REMEMBERED)
+        self.assertIn(b"A: %d" % n, known)
+        self.assertNotIn(b"A: 0", known)
+
+    def test_errors(self) -> None:
+        """What raises is not remembered, and raises as well when it comes again."""
+        memo = heads.Memo(int)
+        for _ in range(3):
+            self.assertRaises(ValueError, memo.__getitem__, b"x")
+        self.assertEqual((len(memo), memo.size), (0, 0))
+
+    def test_badHeads(self) -> None:
+        """A head that was refused is refused again, and never held."""
+        for raw in (
+            get(b"A : b"),
+            get(b"Host: b"),
+            get(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+            get(start=b"GET /\x80 HTTP/1.1"),
+            get(start=b"CONNECT / HTTP/1.1"),
+            get(start=b"GET http://b/ HTTP/1.1"),
+            b"GET / HTTP/1.1\r\n\r\n",
+        ):
+            errors = [readRequests([raw])[1] for _ in range(3)]
+            self.assertEqual(len(set(map(str, errors))), 1, errors)
+            for error in errors:
+                self.assertIsInstance(error, BadMessage, raw)
+                self.assertNotIsInstance(error and error.__context__, KeyError)
+        for raw in ok(b"A : b"), ok(start=b"HTTP/1.1 99 no"):
+            for _ in range(3):
+                self.assertRaises(BadReply, repliedOne, raw)
+        self.assertEqual([len(each) for each in self.memos[:2]], [0, 0])
+
+    def test_memory(self) -> None:
+        """Clients that make up heads cannot fill the memory with them, whatever they make up."""
+        self.patch(heads, "MAX_MEMO", 400_000)
+        self.patch(heads, "REMEMBERED", 100)
+        # As a whole and without its first line, twice; and each line.
+        allowed = 2 * 400_000 + 100 * 2.5 * MAX_SHARED
+        lines = b"".join(b"%d:\r\n" % n for n in range(10, 100))
+        for raw in (
+            b"GET / HTTP/1.1\r\nHost: a\r\nA: %06d\r\n" + lines + b"\r\n",
+            b"GET /%06d HTTP/1.0\r\nHost: a\r\nExpect: a\r\nA: %06d\r\n" + lines + b"\r\n",
+            b"GET /%06d?" + b"x" * 1900 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nA: %06d" + b"x" * 1900 + b"\r\n\r\n",
+        ):
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                for n in range(300):
+                    for _ in range(2):
+                        request = readOne(raw % ((n,) * raw.count(b"%")), Limits())
+                        self.assertIn("Host", request.headers)
+                    if n % 20 == 0:
+                        taken = tracemalloc.get_traced_memory()[0] - before
+                        self.assertLess(taken, allowed, raw[:40])
+            finally:
+                tracemalloc.stop()
+            del request
+            for each in [*self.memos, *self.lines]:
+                each.clear()
+
+    def test_limits(self) -> None:
+        """Limits are those of each reader, for heads that are remembered as for others."""
+        raw = post(b"A: b", b"Content-Length: 5", body=b"hello")
+        size = len(raw) - 5
+        for limits, refusal in (
+            (Limits(head=size, fields=3, body=5), None),
+            (Limits(), None),
+            (Limits(head=size - 1), HeadTooLong),
+            (Limits(fields=2), HeadTooLong),
+            (Limits(body=4), BodyTooLong),
+            (Limits(head=size, fields=3, body=5), None),
+        ):
+            for pieces in ([raw], octets(raw)):
+                seen, error, _ = readRequests(pieces, limits)
+                self.assertEqual(type(error), refusal or type(None), limits)
+                self.assertEqual(len(seen), 0 if refusal else 1)
+        raw = ok(b"A: b", b"Content-Length: 0")
+        for limits in (Limits(), Limits(), Limits(head=len(raw) - 1), Limits(fields=1)):
+            reader = ResponseReader(limits)
+            if limits == Limits():
+                self.assertEqual(readReply(reader, [raw]).status, 200)  # type: ignore[union-attr]
+            else:
+                self.assertRaises(BadReply, readReply, reader, [raw])
+
+    def test_ownRequest(self) -> None:
+        """What a policy does to one request is not done to the next with the same head."""
+        raw = get(b"A: b", b"A: c", b"Content-Length: 0", start=b"PUT /x?y HTTP/1.1")
+        _, first, untouched = readOne(raw), readOne(raw), readOne(raw)
+        self.assertIdentical(first.line, untouched.line)
+        self.assertIdentical(first.lines, untouched.lines)
+        expected = wire.requestHead(untouched, 0)
+        first.headers["A"] = "changed"
+        first.headers.add("B", "added")
+        del first.headers["Host"]
+        first.headers.fields.append((b"C", b"appended"))
+        first.method = "DELETE"
+        first.target = "/other"
+        first.body = b"other"
+        first.length = 5
+        for after in (untouched, readOne(raw)):
+            self.assertEqual((after.method, after.target, after.path), ("PUT", "/x?y", "/x"))
+            self.assertEqual((after.query, after.body, after.length), ("y", b"", 0))
+            self.assertEqual(list(after.headers), [("Host", "a"), ("A", "b"), ("A", "c")])
+            self.assertEqual(wire.requestHead(after, 0), expected)
+        self.assertEqual(
+            wire.requestHead(first, None),
+            b"DELETE /other HTTP/1.1\r\nA: changed\r\nB: added\r\nC: appended\r\n\r\n",
+        )
+
+    def test_ownReply(self) -> None:
+        """What a policy does to one reply is not done to the next with the same head."""
+        raw = ok(b"A: b", FIVE)
+        _, (first, _), (untouched, _) = repliedOne(raw), repliedOne(raw), repliedOne(raw)
+        self.assertIdentical(first.lines, untouched.lines)
+        first.status, first.reason = 500, "Changed"
+        first.headers["A"] = "changed"
+        first.headers.fields.clear()
+        first.length = 7
+        first.addFilter(bytes.upper)
+        for after in (untouched, repliedOne(raw)[0]):
+            self.assertEqual((after.status, after.reason, after.length), (200, "OK", 5))
+            self.assertEqual((list(after.headers), after.filters), ([("A", "b")], None))
+            self.assertEqual(wire.responseHead(after, 5), raw)
+
+    def test_shared(self) -> None:
+        """What is shared can't be changed by those who look at it."""
+        seen = readOne(get(b"A: b")).headers.seen
+        self.assertEqual(seen, (HOST, (b"A", b"b")))
+        self.assertRaises(TypeError, operator.setitem, seen, 0, (b"Host", b"c"))
+
+    def test_ownTrailers(self) -> None:
+        """The trailers of one message are not those of another, nor those of none."""
+        raw = chunked(b"0\r\nA: b\r\n\r\n")
+        [one], [two], [none] = (readRequests([each])[0] for each in (raw, raw, get()))
+        self.assertEqual((one.trailers, none.trailers), ([(b"A", b"b")], []))
+        self.assertIsNot(one.trailers, two.trailers)
+
+    def test_firstLines(self) -> None:
+        """The same fields mean what the first line above them makes of them."""
+        fields = (b"Expect: 100-continue", b"Connection: upgrade", b"Upgrade: a")
+        announced = (b"Expect: 100-continue", b"Content-Length: 5")
+        for _ in range(3):
+            for start in b"POST / HTTP/1.1", b"POST / HTTP/1.0":
+                request = readOne(get(*announced, start=start))
+                self.assertEqual((request.length, request.body), (5, None))
+                self.assertIn(b"Content-Length: 5\r\n", request.octets(5))
+                self.assertNotIn(b"Content-Length", request.octets(None))
+            new, old = (readOne(get(*fields, start=b"GET / HTTP/1.%d" % n)) for n in (1, 0))
+            self.assertEqual((new.upgrade, "Expect" in new.headers), (b"a", True))
+            self.assertEqual((old.upgrade, "Expect" in old.headers), (None, False))
+            for start, keepAlive in ((b"GET / HTTP/1.1", True), (b"GET / HTTP/1.0", False)):
+                self.assertEqual(readRequests([get(start=start)])[0][0].keepAlive, keepAlive)
+            chunks = b"Host: a\r\nTransfer-Encoding: chunked\r\n\r\n" + LAST
+            self.assertIsNone(readRequests([b"POST / HTTP/1.1\r\n" + chunks])[1])
+            self.assertIsInstance(readRequests([b"POST / HTTP/1.0\r\n" + chunks])[1], BadMessage)
+            self.assertIsNone(readRequests([b"GET / HTTP/1.0\r\nA: b\r\n\r\n"])[1])
+            self.assertIsInstance(readRequests([b"GET / HTTP/1.1\r\nA: b\r\n\r\n"])[1], BadMessage)
+
+    def test_questions(self) -> None:
+        """The same reply has a body or none, as what was asked has it."""
+        raw = ok(FIVE, body=b"hello")
+        for method, state in (("GET", LENGTH), ("HEAD", ENDED)) * 3:
+            response, reader = repliedOne(raw, method)
+            self.assertEqual((reader.state, response.length), (state, 5))
+        for status, state, length in ((200, LENGTH, 5), (304, ENDED, 5), (204, ENDED, None)) * 3:
+            response, reader = repliedOne(ok(FIVE, start=b"HTTP/1.1 %d x" % status))
+            self.assertEqual((reader.state, response.length), (state, length))
+            lines = response.lines
+            self.assertEqual(
+                (lines and lines.length, len(response.headers.seen)), (length, bool(length))
+            )
+
+    def test_sides(self) -> None:
+        """Lines of requests and of replies don't mean the same, and aren't taken for each other."""
+        twice = b"Host: a\r\nHost: b c\r\n\r\n"
+        for _ in range(3):
+            response, _ = repliedOne(b"HTTP/1.1 200 OK\r\n" + twice)
+            self.assertEqual(response.headers.getAll("Host"), ["a", "b c"])
+            self.assertIsInstance(readRequests([b"GET / HTTP/1.1\r\n" + twice])[1], BadMessage)
+
+    def test_pieces(self) -> None:
+        """A head that comes in pieces is known as the one that came in one."""
+        for raw in (get(b"A: pieces"), b"\r\n" + get(b"A: pieces")):
+            _, whole = readOne(get(b"A: pieces")), readOne(get(b"A: pieces"))
+            reader = RequestReader(LIMITS)
+            for piece in octets(raw):
+                reader.receive(piece)
+                request = reader.nextHead()
+            self.assertIdentical(request and request.lines, whole.lines)
+        for memo in heads.requestHeads, heads._saidToUs, heads._requestLines:
+            self.assertEqual({type(each) for each in memo}, {bytes})
 
 
 # --- The contract of readers
