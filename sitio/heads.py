@@ -6,9 +6,8 @@ lines of a head say is remembered (L{Memo}), by their octets.  httptools judges
 fields; the request line and the status line are read here, so that methods unknown
 to llhttp pass.
 
-What is remembered is shared by all clients, so it must never change, and must say
-nothing but what its octets say: no limit, no address, no time.  Limits are looked at
-before (L{framing<sitio.framing>}), for each head anew.
+What is remembered is shared by all clients, so it must never change, and say nothing
+but what its octets say.  Limits are looked at before, in L{framing<sitio.framing>}.
 
 What is malformed or ambiguous raises L{BadMessage} or one of its kin, and is not
 remembered.  RFC 9112 is meant where a section stands without a name.
@@ -23,7 +22,7 @@ from typing import Any
 import httptools
 
 from sitio.errors import BadMessage, BadVersion, MethodRefused
-from sitio.fields import MAX_SHARED, Headers, Lines
+from sitio.fields import MAX_SHARED, Lines
 from sitio.message import RequestLine
 
 Fields = list[tuple[bytes, bytes]]
@@ -35,9 +34,6 @@ REMEMBERED = 1024
 MAX_MEMO = 4 * 1024 * 1024
 _OCTET_COST = 4
 _LINE_COST = 160
-
-#: How much of what came once is marked, with a number each.
-MARKED = REMEMBERED
 
 # What a line means to a reader.  All others pass unseen.
 PLAIN = ""
@@ -129,23 +125,20 @@ class Memo(dict[bytes, Any]):
 
     Credentials that clients send are among what is remembered, until it is
     forgotten: longer than a request lasts.  They leave the process by no other way.
-
-    @ivar size: what it takes, in octets of memory, as it is estimated.
     """
 
     def __init__(self, read: Callable[[bytes], Any]) -> None:
-        """
-        @param read: what octets say; what it raises is not remembered.
-        """
+        """@param read: what octets say; what it raises is not remembered."""
         self._read = read
         self._seen: set[int] = set()
+        #: What it takes, in octets of memory, as it is estimated.
         self.size = 0
 
     def __missing__(self, octets: bytes) -> Any:
         said = self._read(octets)
         mark = hash(octets)
         if mark not in self._seen:
-            if len(self._seen) >= MARKED:
+            if len(self._seen) >= REMEMBERED:
                 self._seen.clear()
             self._seen.add(mark)
         elif len(octets) <= MAX_SHARED:
@@ -181,9 +174,7 @@ class Special:
     __slots__ = ("goesOn", "line", "meaning", "pair", "value")
 
     def __init__(self, meaning: str, line: bytes, name: bytes, value: bytes) -> None:
-        """
-        @raise BadMessage: a value that can't be acted upon.
-        """
+        """@raise BadMessage: a value that can't be acted upon."""
         self.meaning = meaning
         self.line = line
         self.value: Any = value.strip(b" \t")
@@ -209,9 +200,7 @@ Line = Any
 
 
 class _Lines(dict[bytes, Line]):
-    """
-    What lines mean, by those lines; bounded, and forgetting all, as a L{Memo} is.
-    """
+    """What lines mean, by those lines; bounded, and forgetting all, as a L{Memo} is."""
 
     def __init__(self, meanings: dict[bytes, str]) -> None:
         self._meanings = meanings
@@ -230,10 +219,8 @@ class _Lines(dict[bytes, Line]):
         try:
             for line, pair in zip(new, pairs):
                 meaning = self._meanings.get(pair[0].lower(), PLAIN)
-                if meaning or line != b"%b: %b" % pair:
-                    self[line] = Special(meaning, line, *pair)
-                else:
-                    self[line] = pair
+                asItCame = not meaning and line == b"%b: %b" % pair
+                self[line] = pair if asItCame else Special(meaning, line, *pair)
             return list(map(self.__getitem__, lines))
         finally:
             for line in new:
@@ -343,9 +330,7 @@ class Head:
     __slots__ = ("chunked", "keepAlive", "length", "lines", "upgrade", "version")
 
     def __init__(self, said: Said, modern: bool) -> None:
-        """
-        @raise BadMessage: two framings at once, or one that HTTP/1.0 doesn't know.
-        """
+        """@raise BadMessage: two framings at once, or one that HTTP/1.0 doesn't know."""
         self.version = "1.1" if modern else "1.0"
         self.keepAlive = said.keepAlive[modern]
         self.lines = said.lines
@@ -432,9 +417,8 @@ class RequestHead(Head):
         Head.__init__(self, said, modern)
         # RFC 9110, sections 7.8 and 10.1.1: both are of no meaning in HTTP/1.0.
         if not modern:
-            headers = Headers.fromLines(said.lines)
-            del headers["Expect"]
-            self.lines = Lines.of(headers.fields, said.length)
+            fields = [each for each in said.lines.fields if each[0].lower() != b"expect"]
+            self.lines = Lines.of(fields, said.length)
         # HTTP/2 behind an upgrade would be requests that no policy sees.
         if not modern or not said.switches or b"h2c" in tokens(said.upgrade or b""):
             self.upgrade = None

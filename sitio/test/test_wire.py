@@ -1087,9 +1087,9 @@ class MemoTests(SynchronousTestCase):
     def test_once(self) -> None:
         """However much comes once, little is known of it."""
         memo = heads.Memo(int)
-        for n in range(2 * heads.MARKED + 1):
+        for n in range(2 * heads.REMEMBERED + 1):
             self.assertEqual(memo[b"%d" % n], n)
-            self.assertLessEqual(len(memo._seen), heads.MARKED)
+            self.assertLessEqual(len(memo._seen), heads.REMEMBERED)
         self.assertEqual((len(memo), memo.size), (0, 0))
 
     def test_size(self) -> None:
