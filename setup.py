@@ -35,9 +35,11 @@ setup(
             "build",
             "coverage[toml]>=7.6",
             "hypothesis>=6.100",
+            "kubernetes-validate>=1.37",
             "mypy>=1.11",
             "mypy-zope>=1.0.8",
             "PyHamcrest>=2",
+            "PyYAML>=6",
             "ruff>=0.8",
             # The first that builds wheels by itself: a test builds one, offline.
             "setuptools>=70.1",

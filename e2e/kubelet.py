@@ -1,0 +1,191 @@
+"""
+As much of a kubelet as it takes to play this project's Pods with a plain docker
+or podman: containers that share one network, ConfigMaps, native sidecars,
+startup and readiness probes by HTTP, preStop, SIGTERM and a grace.
+
+Containers are never started again, and liveness is not asked for.
+"""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from e2e.manifests import Document, podSpec
+
+#: Seconds until a Pod must be ready.
+READY = 90
+
+#: Somebody of whom no image knows: such numbers are what OpenShift gives.
+ANY_USER = "1000620000:0"
+
+#: A process that holds the Pod's network, and does nothing.
+HOLD = ["--entrypoint", "sleep"]
+
+#: Where docker and podman tell the address of a container, each in its own place.
+ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}{{.NetworkSettings.IPAddress}}"
+
+
+class Kubelet:
+    """
+    One Pod.
+
+    @ivar address: of the Pod, for this machine.
+    @ivar containers: what the runtime calls its containers.
+    """
+
+    def __init__(
+        self,
+        run: Callable[..., str],
+        documents: list[Document],
+        publish: dict[int, int],
+        anyUser: bool,
+    ) -> None:
+        """
+        @param run: L{e2e.runtime.Runtime.run}.
+        """
+        (self._pod,) = (each for each in documents if podSpec(each))
+        self._configMaps = {
+            each["metadata"]["name"]: each["data"]
+            for each in documents
+            if each["kind"] == "ConfigMap"
+        }
+        self.name: str = self._pod["metadata"]["name"]
+        self.address = ""
+        self._spec = podSpec(self._pod)
+        self._run = run
+        self._publish = publish
+        self._anyUser = anyUser
+        self._folder = Path(tempfile.mkdtemp(prefix="sitio-e2e-"))
+        # A container reads it, whoever that runs as.
+        self._folder.chmod(0o755)
+
+    @property
+    def containers(self) -> list[str]:
+        return [f"{self.name}-{each['name']}" for each in self._all()]
+
+    @property
+    def _network(self) -> str:
+        return f"{self.name}-network"
+
+    def _all(self) -> Iterator[Document]:
+        """Containers in the order of their start."""
+        yield from self._spec.get("initContainers", ())
+        yield from self._spec["containers"]
+
+    # Beginning.
+
+    def begin(self) -> None:
+        """Start the containers in order, and wait until all are ready."""
+        self._remove()
+        ports = [f"--publish=127.0.0.1:{here}:{there}" for here, there in self._publish.items()]
+        image = self._spec["containers"][0]["image"]
+        self._run("run", "-d", "--name", self._network, *ports, *HOLD, image, "infinity")
+        self.address = self._run("inspect", "--format", ADDRESS, self._network).split()[0]
+        until = time.monotonic() + READY
+        for each in self._all():
+            self._start(each)
+            self._wait(each, "startupProbe", until)
+        for each in self._all():
+            self._wait(each, "readinessProbe", until)
+
+    def _start(self, each: Document) -> None:
+        options = ["--name", f"{self.name}-{each['name']}", f"--network=container:{self._network}"]
+        security = each.get("securityContext", {})
+        if security.get("readOnlyRootFilesystem"):
+            options += ["--read-only"]
+        if security.get("allowPrivilegeEscalation") is False:
+            options += ["--security-opt=no-new-privileges"]
+        options += [
+            f"--cap-drop={name}" for name in security.get("capabilities", {}).get("drop", ())
+        ]
+        if self._anyUser:
+            options += [f"--user={ANY_USER}"]
+        if "memory" in each.get("resources", {}).get("limits", {}):
+            options += [f"--memory={each['resources']['limits']['memory'].removesuffix('i')}"]
+        options += [f"--env={one['name']}={one['value']}" for one in each.get("env", ())]
+        for mount in each.get("volumeMounts", ()):
+            options += [f"--volume={self._configured(mount['name'])}:{mount['mountPath']}:ro"]
+        command = [str(word) for word in each.get("command", ())]
+        if command:
+            options += ["--entrypoint", command.pop(0)]
+        words = command + [str(word) for word in each.get("args", ())]
+        self._run("run", "-d", *options, each["image"], *words)
+
+    def _configured(self, volume: str) -> Path:
+        """A folder with the files of a ConfigMap."""
+        (found,) = (each for each in self._spec["volumes"] if each["name"] == volume)
+        folder = self._folder / volume
+        folder.mkdir(exist_ok=True)
+        for name, text in self._configMaps[found["configMap"]["name"]].items():
+            (folder / name).write_text(text, "utf-8")
+        return folder
+
+    def _wait(self, each: Document, kind: str, until: float) -> None:
+        if kind not in each:
+            return
+        ask = each[kind]["httpGet"]
+        while not self._passes(each, ask):
+            if time.monotonic() > until:
+                said = self._run("logs", f"{self.name}-{each['name']}")
+                raise TimeoutError(f"{each['name']} did not pass its {kind}:\n{said}")
+            time.sleep(0.2)
+
+    def _passes(self, each: Document, ask: Document) -> bool:
+        (port,) = (one["containerPort"] for one in each["ports"] if one["name"] == ask["port"])
+        client = http.client.HTTPConnection(self.address, port, timeout=3)
+        try:
+            client.request("GET", ask["path"])
+            return 200 <= client.getresponse().status < 400
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            client.close()
+
+    # Ending.
+
+    def end(self) -> dict[str, int]:
+        """End it and remove it; the exit code of each container."""
+        until = time.monotonic() + self._spec.get("terminationGracePeriodSeconds", 30)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda each: self._stop(each, until), self._spec["containers"]))
+        # Sidecars end after those that they are beside.
+        for each in reversed(self._spec.get("initContainers", [])):
+            self._stop(each, until)
+        codes = {
+            each["name"]: int(
+                self._run(
+                    "inspect", "--format", "{{.State.ExitCode}}", f"{self.name}-{each['name']}"
+                )
+            )
+            for each in self._all()
+        }
+        self._remove()
+        return codes
+
+    def _stop(self, each: Document, until: float) -> None:
+        name = f"{self.name}-{each['name']}"
+        before = each.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
+        if before:
+            # Whatever comes of it, SIGTERM follows; and the container may have ended.
+            with suppress(RuntimeError, subprocess.TimeoutExpired):
+                self._run("exec", name, *before, timeout=max(2, until - time.monotonic()))
+        self._run("stop", "-t", str(max(2, round(until - time.monotonic()))), name)
+
+    def _remove(self) -> None:
+        for name in (*self.containers, self._network):
+            try:
+                self._run("rm", "-f", name)
+            except RuntimeError as error:
+                # Not there, which not every version takes for success.
+                if "no such" not in str(error).lower():
+                    raise
+        if self.address:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""
+A real Prometheus: Debian's package, installed or fetched and unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from e2e.manifests import ROOT
+
+#: Where the package is kept once it was fetched.
+CACHE = ROOT / ".e2e"
+
+#: Seconds until it answers, or has scraped.
+PATIENCE = 60.0
+
+_CONFIGURATION = """\
+global:
+  scrape_interval: 1s
+scrape_configs:
+  - job_name: sitio
+    static_configs:
+      - targets: ["{target}"]
+"""
+
+
+def tool(name: str) -> str:
+    """
+    Where C{prometheus} or C{promtool} is.
+
+    Debian's package is fetched and unpacked, not installed: that would start it as a service.
+
+    @raise FileNotFoundError: it isn't here, and can't be fetched.
+    """
+    found = shutil.which(name)
+    if found:
+        return found
+    unpacked = CACHE / "prometheus/usr/bin" / name
+    if not unpacked.exists():
+        CACHE.mkdir(exist_ok=True)
+        try:
+            subprocess.run(
+                ["apt-get", "download", "-qq", "prometheus"],
+                cwd=CACHE,
+                check=True,
+                timeout=300,
+                capture_output=True,
+            )
+            (package,) = CACHE.glob("prometheus_*.deb")
+            subprocess.run(["dpkg-deb", "-x", package, CACHE / "prometheus"], check=True)
+            package.unlink()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise FileNotFoundError(
+                f"{name} is not here: install Prometheus (on Debian: apt install prometheus)"
+            ) from error
+    return str(unpacked)
+
+
+def freePort() -> int:
+    """A port of loopback that nobody has."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+class Prometheus:
+    """One that scrapes one target, each second."""
+
+    def __init__(self, target: str) -> None:
+        """
+        @param target: C{HOST:PORT}.
+        """
+        self._folder = Path(tempfile.mkdtemp(prefix="sitio-e2e-"))
+        self._address = f"127.0.0.1:{freePort()}"
+        configuration = self._folder / "prometheus.yml"
+        configuration.write_text(_CONFIGURATION.format(target=target), "utf-8")
+        self._log = (self._folder / "log").open("w")
+        self._process = subprocess.Popen(
+            [
+                tool("prometheus"),
+                f"--config.file={configuration}",
+                f"--storage.tsdb.path={self._folder / 'data'}",
+                f"--web.listen-address={self._address}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """
+        What an expression of PromQL gives now.
+
+        @raise ValueError: it is none.
+        """
+        asked = urllib.parse.urlencode({"query": expression}).encode()
+        try:
+            with urllib.request.urlopen(
+                f"http://{self._address}/api/v1/query", asked, timeout=10
+            ) as answer:
+                result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+                return result
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{expression}: {error.read().decode()}") from error
+
+    def value(self, expression: str) -> float:
+        """The one number that an expression gives; 0 where it gives nothing."""
+        found = self.query(expression)
+        return float(found[0]["value"][1]) if found else 0.0
+
+    def wait(self, expression: str, least: float) -> float:
+        """Ask until an expression gives so much; what it gave last."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                now = self.value(expression)
+            except OSError:
+                now = 0.0  # not started yet
+            if now >= least or time.monotonic() > until:
+                return now
+            time.sleep(0.3)
+
+    def end(self) -> None:
+        """End it, and remove what it kept."""
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,495 @@
+"""
+What is promised of the image and the manifests, asked of Pods that run.
+
+Each class plays one Pod and ends it.  Images are built once, before all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import SkipTest, TestCase
+
+from e2e import runtime
+from e2e.manifests import ROOT, Document, container, podSpec, read
+from e2e.prometheus import Prometheus, freePort, tool
+from e2e.runtime import Pod, Runtime
+
+PHOTOS = sorted((ROOT / "sitio/demo/site/photos").glob("*.jpg"))
+
+#: Seconds for the answer to one request.
+PATIENCE = 30
+
+#: Requests that are under way when a Pod is told to end.
+MANY = 50
+
+_running: list[Runtime] = []
+
+
+def setUpModule() -> None:
+    """Build the images."""
+    here = runtime.find()
+    here.build("sitio:dev", "docker/Dockerfile")
+    here.build("photos:dev", "docker/photos.Dockerfile")
+    _running.append(here)
+
+
+class Reply:
+    """A reply, read to its end."""
+
+    def __init__(self, url: str, method: str = "GET") -> None:
+        """Ask; raises C{OSError} or C{HTTPException} where no whole reply comes."""
+        asked = urllib.request.Request(url, method=method)
+        try:
+            answer: Any = urllib.request.urlopen(asked, timeout=PATIENCE)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            self.status: int = answer.status
+            self.headers: Any = answer.headers
+            self.body: bytes = answer.read()
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def status(url: str) -> int:
+    """The status that a page has; 0 while nobody answers."""
+    try:
+        return Reply(url).status
+    except (OSError, http.client.HTTPException):
+        return 0
+
+
+def photo(base: str, path: Path) -> Reply:
+    return Reply(f"{base}/photos/{path.name}")
+
+
+class PodTests(TestCase):
+    """
+    A Pod that plays for all tests of a class.
+
+    @ivar base: the published port, as clients know it.
+    @ivar admin: the admin port, at the Pod's own address.
+    """
+
+    manifest: ClassVar[str] = ""
+    anyUser: ClassVar[bool] = False
+    pod: ClassVar[Pod]
+    runtime: ClassVar[Runtime]
+    base: ClassVar[str]
+    admin: ClassVar[str]
+
+    @classmethod
+    def documents(cls) -> list[Document]:
+        """What is played."""
+        return read(cls.manifest)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        if not cls.manifest:
+            raise SkipTest("this class is for others")
+        cls.runtime = _running[0]
+        port = freePort()
+        cls.pod = cls.runtime.play(cls.documents(), {port: 8080}, cls.anyUser)
+        cls.addClassCleanup(cls.runtime.end, cls.pod)
+        cls.base = f"http://127.0.0.1:{port}"
+        cls.admin = f"http://{cls.pod.address}:9901"
+
+    def wait(self, url: str, wanted: int) -> None:
+        """Ask until a page has that status."""
+        until = time.monotonic() + PATIENCE
+        while status(url) != wanted:
+            self.assertLess(time.monotonic(), until, f"{url} does not answer {wanted}")
+            time.sleep(0.2)
+
+    def inside(self, name: str, *command: str) -> str:
+        """Run a command within a container; what it prints."""
+        return self.runtime.run("exec", self.pod.container(name), *command)
+
+    def checkPhotos(self) -> None:
+        """All photos come as they are in the tree."""
+        for path in PHOTOS:
+            came = hashlib.sha256(photo(self.base, path).body).hexdigest()
+            self.assertEqual(came, hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
+
+
+class TwoContainers(PodTests):
+    """The Pod of C{manifests/pod.yml}, and what its operator sees of it."""
+
+    manifest = "pod.yml"
+
+    def test_photos(self) -> None:
+        """Through the proxy, each photo has the checksum that it has in the tree."""
+        self.checkPhotos()
+
+    def test_notFound(self) -> None:
+        """In place of the service's 404 page comes sitio's."""
+        reply = Reply(f"{self.base}/photos/volcano")
+        self.assertEqual((reply.status, reply.headers["Server"]), (404, "Sitio"))
+        self.assertIn("<html", reply.text)
+
+    def test_lastGood(self) -> None:
+        """
+        While the service is stopped, what worked before comes again and says so; what
+        nobody has asked for yet does not; the Pod isn't ready, and says why.
+        """
+        good = photo(self.base, PHOTOS[0])
+        web = self.pod.container("web")
+        self.runtime.run("stop", "-t", "0", web)
+        try:
+            kept = photo(self.base, PHOTOS[0])
+            self.assertEqual((kept.status, kept.body), (200, good.body))
+            self.assertIn("detail=last-good", kept.headers["Cache-Status"])
+            self.assertEqual(status(f"{self.base}/never-asked-for"), 502)
+            self.wait(f"{self.admin}/ready", 503)
+            self.assertIn("refused", Reply(f"{self.admin}/ready").text)
+            self.assertEqual(status(f"{self.admin}/live"), 200)
+        finally:
+            self.runtime.run("start", web)
+        self.wait(f"{self.admin}/ready", 200)
+        self.assertNotIn("Cache-Status", photo(self.base, PHOTOS[0]).headers)
+
+    def test_prometheus(self) -> None:
+        """
+        A real Prometheus scrapes the Pod; requests arrive in its figures, and an outage
+        that clients don't see is an outage there.
+        """
+        prometheus = Prometheus(f"{self.pod.address}:9901")
+        self.addCleanup(prometheus.end)
+        self.assertEqual(prometheus.wait('up{job="sitio"}', 1), 1)
+        requests = "sum(http_server_request_duration_seconds_count)"
+        before = prometheus.value(requests)
+        self.checkPhotos()
+        self.assertGreaterEqual(
+            prometheus.wait(requests, before + len(PHOTOS)), before + len(PHOTOS)
+        )
+        masked = 'sum(sitio_masked_failures_total{http_response_status_code="502"})'
+        failed = 'sum(http_server_request_duration_seconds_count{http_response_status_code="502"})'
+        beforeMasked, beforeFailed = prometheus.value(masked), prometheus.value(failed)
+        self.runtime.run("stop", "-t", "0", self.pod.container("web"))
+        try:
+            self.assertEqual(photo(self.base, PHOTOS[0]).status, 200)
+            self.assertEqual(prometheus.wait(masked, beforeMasked + 1), beforeMasked + 1)
+            self.assertEqual(prometheus.wait(failed, beforeFailed + 1), beforeFailed + 1)
+        finally:
+            self.runtime.run("start", self.pod.container("web"))
+        self.wait(f"{self.admin}/ready", 200)
+        self.checkBoard(prometheus)
+
+    def checkBoard(self, prometheus: Prometheus) -> None:
+        """Each panel of the board for Grafana asks for something that this Prometheus has."""
+        board = json.loads((ROOT / "docker/grafana/sitio.json").read_text("utf-8"))
+        for panel in board["panels"]:
+            for target in panel.get("targets", ()):
+                expression = target["expr"]
+                for name, value in (
+                    ("$__rate_interval", "1m"),
+                    ('"$job"', '"sitio"'),
+                    ('"$instance"', '".*"'),
+                ):
+                    expression = expression.replace(name, value)
+                self.assertTrue(prometheus.query(expression), f"{panel['title']}: {expression}")
+
+    def test_promtool(self) -> None:
+        """C{promtool} finds no fault with the page."""
+        page = Reply(f"{self.admin}/metrics").body
+        checked = subprocess.run(
+            [tool("promtool"), "check", "metrics"], input=page, capture_output=True, timeout=60
+        )
+        self.assertEqual((checked.returncode, checked.stderr), (0, b""), checked.stdout)
+
+    def test_adminFromElsewhere(self) -> None:
+        """From outside the Pod one can look, and neither drain it nor end it."""
+        for path in ("/drain", "/quit"):
+            self.assertEqual(Reply(self.admin + path, "POST").status, 403, path)
+        self.assertEqual(status(f"{self.admin}/ready"), 200)
+
+    def test_healthCheck(self) -> None:
+        """The image's own health check, for where there are no probes, passes."""
+        test = json.loads(
+            self.runtime.run(
+                "inspect", "--format", "{{json .Config.Healthcheck.Test}}", "sitio:dev"
+            )
+        )
+        self.assertEqual(test.pop(0), "CMD")
+        self.inside("proxy", *test)
+
+    def test_nothingWritten(self) -> None:
+        """A start writes nothing: neither bytecode nor plugin caches are missed."""
+        said = self.runtime.logs(self.pod.container("proxy"))
+        self.assertIn("sitio takes requests", said)
+        self.assertNotIn("plugin cache", said)
+        self.assertNotIn("Traceback", said)
+
+
+class AnyUser(PodTests):
+    """The Pod as OpenShift runs it: a user that the image has never heard of, in group 0."""
+
+    manifest = "pod.yml"
+    anyUser = True
+
+    def test_who(self) -> None:
+        """It runs as that user, without a capability, and can't get one."""
+        said = self.inside("proxy", "cat", "/proc/1/status")
+        found = dict(
+            re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs):\s+(\w+)", said, re.MULTILINE)
+        )
+        self.assertEqual(
+            found,
+            {
+                "Uid": "1000620000",
+                "Gid": "0",
+                "CapEff": "0" * 16,
+                "CapBnd": "0" * 16,
+                "NoNewPrivs": "1",
+            },
+        )
+
+    def test_readOnly(self) -> None:
+        """No file can be written, and none is missed."""
+        for folder in ("/tmp", "/etc/sitio", "/opt/sitio"):
+            with self.assertRaisesRegex(RuntimeError, "Read-only file system"):
+                self.inside("proxy", "touch", f"{folder}/file")
+        self.checkPhotos()
+        self.assertNotIn("plugin cache", self.runtime.logs(self.pod.container("proxy")))
+
+
+class Slow(PodTests):
+    """The Pod with a service that takes three seconds for a reply."""
+
+    manifest = "pod.yml"
+
+    @classmethod
+    def documents(cls) -> list[Document]:
+        """C{pod.yml} with C{slow.py} in the place of the photo site."""
+        documents = read(cls.manifest)
+        spec = podSpec(documents[0])
+        spec["volumes"] = [{"name": "slow", "configMap": {"name": "slow"}}]
+        web = container(documents, "web")
+        web["command"] = ["python", "/srv/slow.py"]
+        web["volumeMounts"] = [{"name": "slow", "mountPath": "/srv"}]
+        text = (Path(__file__).parent / "slow.py").read_text("utf-8")
+        made = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "slow"},
+            "data": {"slow.py": text},
+        }
+        return [made, *documents]
+
+    def ask(self, threads: ThreadPoolExecutor) -> list[Future[Reply]]:
+        """Many requests, all of them under way."""
+        asked = [threads.submit(Reply, f"{self.base}/{each}") for each in range(MANY)]
+        until = time.monotonic() + PATIENCE
+        while self.underWay() < MANY:
+            self.assertLess(time.monotonic(), until, "not all requests arrive")
+            time.sleep(0.05)
+        return asked
+
+    def underWay(self) -> int:
+        page = Reply(f"{self.admin}/metrics").text
+        found = re.search(r"^http_server_active_requests (\d+)", page, re.MULTILINE)
+        assert found is not None, page
+        return int(found[1])
+
+    def checkWhole(self, asked: list[Future[Reply]]) -> None:
+        """None is lost, and none is short."""
+        from e2e.slow import HALF
+
+        came = [each.result() for each in asked]
+        self.assertEqual([each.status for each in came], [200] * MANY)
+        self.assertEqual({each.body for each in came}, {2 * HALF})
+
+
+class Stopped(Slow):
+    """Told to stop by SIGTERM alone."""
+
+    def test_noneLost(self) -> None:
+        """With 50 slow requests under way, all containers get SIGTERM: all 50 are answered."""
+        with ThreadPoolExecutor(MANY) as threads:
+            asked = self.ask(threads)
+            self.runtime.stop(self.pod, grace=40)
+            self.checkWhole(asked)
+        self.assertEqual(self.runtime.exitCode(self.pod.container("proxy")), 0)
+
+
+class Deleted(Slow):
+    """Deleted as in a cluster: preStop, SIGTERM, grace."""
+
+    def test_noneLost(self) -> None:
+        """
+        Those under way are answered, and so are those that come while the cluster still
+        sends them here; then both containers end by themselves.
+        """
+        with ThreadPoolExecutor(MANY + 1) as threads:
+            asked = self.ask(threads)
+            ended = threads.submit(self.runtime.end, self.pod)
+            time.sleep(2)
+            late = [threads.submit(Reply, f"{self.base}/late/{each}") for each in range(MANY)]
+            self.checkWhole(asked)
+            self.checkWhole(late)
+            codes = ended.result()
+        self.assertEqual(codes["proxy"], 0)
+        self.assertNotEqual(codes["web"], 137, "web was killed")
+
+
+class Workers(PodTests):
+    """Several processes in one container, the parent of them as process 1."""
+
+    manifest = "pod.yml"
+
+    @classmethod
+    def documents(cls) -> list[Document]:
+        """C{pod.yml}, with C{--workers 2}."""
+        documents = read(cls.manifest)
+        container(documents, "proxy")["args"].append("--workers=2")
+        return documents
+
+    def test_reaped(self) -> None:
+        """A worker that is killed leaves no zombie, and another takes its place."""
+        before = self.workers()
+        self.assertEqual(len(before), 2)
+        self.inside("proxy", "python", "-c", f"import os; os.kill({before[0]}, 9)")
+        until = time.monotonic() + PATIENCE
+        while len(now := self.workers()) < 2 or before[0] in now:
+            self.assertLess(time.monotonic(), until, "no other takes its place")
+            time.sleep(0.2)
+        states = self.inside("proxy", "sh", "-c", "cat /proc/[0-9]*/stat")
+        self.assertNotIn(") Z ", states)
+        self.checkPhotos()
+
+    def workers(self) -> list[int]:
+        found = json.loads(Reply(f"{self.admin}/stats.json").text)["workers"]
+        return sorted(each["pid"] for each in found)
+
+
+class Plain(PodTests):
+    """The kustomization C{overlays/plain}."""
+
+    manifest = "overlays/plain"
+
+    def test_policies(self) -> None:
+        """The policy of the ConfigMap acts, and so do those of the arguments."""
+        reply = photo(self.base, PHOTOS[0])
+        self.assertEqual(reply.headers["X-Decorated-By"], "sitio")
+        self.assertEqual(Reply(f"{self.base}/nothing").headers["Server"], "Sitio")
+        self.checkPhotos()
+
+
+class Native(PodTests):
+    """The kustomization C{overlays/native-sidecar}."""
+
+    manifest = "overlays/native-sidecar"
+
+    def test_works(self) -> None:
+        """It is there before the service is, and decorates it."""
+        began = [
+            self.runtime.run(
+                "inspect", "--format", "{{.State.StartedAt}}", self.pod.container(name)
+            )
+            for name in ("proxy", "web")
+        ]
+        self.assertLess(*began)
+        self.checkPhotos()
+        self.assertEqual(photo(self.base, PHOTOS[0]).headers["X-Decorated-By"], "sitio")
+
+    def test_zEnds(self) -> None:
+        """The service ends first, then the sidecar by itself."""
+        codes = self.runtime.end(self.pod)
+        self.assertEqual(codes["proxy"], 0)
+        self.assertEqual(list(codes), ["web", "proxy"])
+
+
+class Jobs(PodTests):
+    """The Job of C{manifests/job.yml}, with the Pod of photos to fetch from."""
+
+    manifest = "pod.yml"
+
+    def test_ends(self) -> None:
+        """It fetches through its sidecar, and when it has done so both containers end."""
+        documents = read("job.yml")
+        arguments = container(documents, "proxy")["args"]
+        # No Service has a name here.
+        arguments[arguments.index("--upstream=tcp:photos:80")] = (
+            f"--upstream=tcp:{self.pod.address}:8080"
+        )
+        job = self.runtime.play(documents, {})
+        self.addCleanup(self.runtime.end, job)
+        until = time.monotonic() + PATIENCE
+        for name in ("work", "proxy"):
+            while self.state(job, name) != "exited":
+                self.assertLess(time.monotonic(), until, f"{name} does not end")
+                time.sleep(0.2)
+            self.assertEqual(self.runtime.exitCode(job.container(name)), 0, name)
+        said = self.runtime.logs(job.container("work"))
+        for name in ("lake", "dunes", "forest"):
+            size = (ROOT / f"sitio/demo/site/photos/{name}.jpg").stat().st_size
+            self.assertIn(f"{name} {size}\n", said)
+
+    def state(self, job: Pod, name: str) -> str:
+        return self.runtime.run(
+            "inspect", "--format", "{{.State.Status}}", job.container(name)
+        ).strip()
+
+
+class Image(TestCase):
+    """The image itself."""
+
+    def setUp(self) -> None:
+        self.runtime = _running[0]
+
+    def test_flags(self) -> None:
+        """Arguments of the container are flags of sitio."""
+        said = self.runtime.run("run", "--rm", "--network=none", "sitio:dev", "--version")
+        self.assertRegex(said, r"^sitio \d")
+
+    def test_lean(self) -> None:
+        """No compiler, no cache of pip's and no tests of other packages are in it."""
+        command = (
+            "! command -v cc gcc; ! ls -d /root/.cache /tmp/* /wheels /src;"
+            " find / -xdev -type d -name test* -path '*/site-packages/*'"
+        )
+        self.assertEqual(
+            self.runtime.run(
+                "run",
+                "--rm",
+                "--network=none",
+                "--user=0",
+                "--entrypoint=sh",
+                "sitio:dev",
+                "-c",
+                f"({command}) 2>/dev/null",
+            ),
+            "",
+        )
+
+    def test_environment(self) -> None:
+        """PORT and TARGET_PORT are honoured."""
+        name = "sitio-e2e-environment"
+        self.runtime.run(
+            "run", "-d", "--rm", "--name", name, "--read-only", "--cap-drop=ALL",
+            "--env=PORT=8088", "--env=TARGET_PORT=9", "sitio:dev",
+        )  # fmt: skip
+        self.addCleanup(self.runtime.run, "stop", "-t", "20", name)
+        ask = (
+            "from urllib.request import urlopen\n"
+            "import time\n"
+            "for each in range(100):\n"
+            "    try: urlopen('http://127.0.0.1:8088/'); break\n"
+            "    except OSError as error:\n"
+            "        if hasattr(error, 'status'): print(error.status); break\n"
+            "        time.sleep(.1)\n"
+        )
+        # Nobody listens on port 9.
+        self.assertEqual(self.runtime.run("exec", name, "python", "-c", ask), "502\n")
