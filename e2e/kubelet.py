@@ -159,13 +159,14 @@ class Kubelet:
         # Sidecars end after those that they are beside.
         for each in reversed(self._spec.get("initContainers", [])):
             self._stop(each, until)
+        ended = [*self._spec["containers"], *reversed(self._spec.get("initContainers", []))]
         codes = {
             each["name"]: int(
                 self._run(
                     "inspect", "--format", "{{.State.ExitCode}}", f"{self.name}-{each['name']}"
                 )
             )
-            for each in self._all()
+            for each in ended
         }
         self._remove()
         return codes

@@ -7,16 +7,18 @@ the docker that is installed, with L{e2e.kubelet} for what a kubelet does.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 from attrs import define, field
 
 from e2e import kubelet
-from e2e.manifests import ROOT, Document, written
+from e2e.manifests import ROOT, Document, podSpec, written
 
 SCRIPTS = ROOT.parent / "shared" / "pods"
 
@@ -53,9 +55,11 @@ class Pod:
 class Runtime(ABC):
     """
     @ivar command: C{podman} or C{docker}; both take what is given to them here.
+    @cvar ordered: whether containers wait for the sidecars before them.
     """
 
     command: str
+    ordered: ClassVar[bool] = True
 
     def run(self, *arguments: str, timeout: float = PATIENCE) -> str:
         """Give it arguments; what it prints on standard output."""
@@ -78,14 +82,25 @@ class Runtime(ABC):
 
     @abstractmethod
     def end(self, pod: Pod) -> dict[str, int]:
-        """End it as a kubelet does: preStop, SIGTERM, and SIGKILL after the grace.
+        """
+        End it as a kubelet does: preStop, SIGTERM, and SIGKILL after the grace.
 
-        @return: the exit code of each container.
+        @return: the exit code of each container, in the order of their ends; 0 for one
+            that ended while it was in its preStop.
         """
 
     @abstractmethod
+    def stopPod(self, pod: Pod, grace: int) -> None:
+        """C{podman pod stop}, or what comes next to it."""
+
     def stop(self, pod: Pod, grace: int) -> None:
         """Send SIGTERM to all of its containers at once, with no preStop before."""
+        names = [
+            pod.container(each["name"])
+            for document in pod.documents
+            for each in podSpec(document).get("containers", ())
+        ]
+        self.run("stop", "-t", str(grace), *names)
 
     def logs(self, container: str) -> str:
         """What a container has said, on either output."""
@@ -104,6 +119,7 @@ class Scripts(Runtime):
     """By C{../shared/pods}."""
 
     folder: Path = SCRIPTS
+    ordered: ClassVar[bool] = False
 
     def build(self, tag: str, dockerfile: str) -> None:
         """See L{Runtime}."""
@@ -118,20 +134,22 @@ class Scripts(Runtime):
             file.write(written(documents))
             file.flush()
             said = self._script("play", *options, *["--openshift"] * anyUser, file.name)
-        # POD CONTAINER PORT URL; at the end the Pod's own addresses.
-        name, _, _, url = said.splitlines()[-1].split()
-        return Pod(name, documents, url.split("/")[2].rpartition(":")[0])
+        (name,) = (each["metadata"]["name"] for each in documents if podSpec(each))
+        # Each line is POD CONTAINER PORT URL; the last has the Pod's own address.
+        address = re.search(r"http://(.+):\d+/\n\Z", said)
+        return Pod(name, documents, address[1] if address else "")
 
     def end(self, pod: Pod) -> dict[str, int]:
         """See L{Runtime}."""
-        codes = {}
-        for line in self._script("down", "--pod", pod.name).splitlines():
-            said, _, rest = line.partition(": ")
-            if said.startswith(f"{pod.name} ") and rest.startswith("exit code "):
-                codes[said.split()[1]] = int(rest.split()[2])
-        return codes
+        said = self._script("down", "--pod", pod.name)
+        ends = re.findall(
+            rf"^{pod.name} (.+): (?:.*exit code (-?\d+)|ended during its preStop)",
+            said,
+            re.MULTILINE,
+        )
+        return {name: int(code or 0) for name, code in ends}
 
-    def stop(self, pod: Pod, grace: int) -> None:
+    def stopPod(self, pod: Pod, grace: int) -> None:
         """See L{Runtime}."""
         self.run("pod", "stop", "-t", str(grace), pod.name)
 
@@ -163,9 +181,9 @@ class Plain(Runtime):
         made = self._kubelets.pop(pod.name, None)
         return made.end() if made is not None else {}
 
-    def stop(self, pod: Pod, grace: int) -> None:
+    def stopPod(self, pod: Pod, grace: int) -> None:
         """See L{Runtime}."""
-        self.run("stop", "-t", str(grace), *self._kubelets[pod.name].containers)
+        self.stop(pod, grace)
 
 
 def succeed(*command: str, timeout: float = PATIENCE) -> str:
