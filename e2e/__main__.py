@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         "skips": len(ran.skipped),
         "failures": len(ran.failures),
         "errors": len(ran.errors),
-        "successes": ran.testsRun - len(ran.skipped) - len(ran.failures) - len(ran.errors),
+        "successes": max(0, ran.testsRun - len(ran.skipped + ran.failures + ran.errors)),
     }
     said = ", ".join(f"{name}={times}" for name, times in outcomes.items() if times)
     print(f"{'PASSED' if ran.wasSuccessful() else 'FAILED'} ({said})")

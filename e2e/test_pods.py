@@ -256,7 +256,7 @@ class AnyUser(PodTests):
 
     def test_readOnly(self) -> None:
         """No file can be written, and none is missed."""
-        for folder in ("/tmp", "/etc/sitio", "/opt/sitio"):
+        for folder in ("/home", "/etc/sitio", "/opt/sitio"):
             with self.assertRaisesRegex(RuntimeError, "Read-only file system"):
                 self.inside("proxy", "touch", f"{folder}/file")
         self.checkPhotos()
