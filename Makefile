@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-uv lint format dist dist-check clean
+.PHONY: help run test test-uv lint format bench e2e manifests dist dist-check clean
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: $(VENV)/installed ## start sitio on http://localhost:8080, in front of a small photo site
 	$(BIN)/twistd -n --pidfile= sitio --policy error-page:404 --policy last-good:max-age=60
@@ -34,6 +34,14 @@ format: $(VENV)/installed-dev ## lay the source out as lint wants it
 bench: $(VENV)/installed-dev ## measure sitio beside other proxies (20 minutes; BENCH=--help)
 	$(BIN)/python -m bench $(BENCH)
 
+e2e: $(VENV)/installed-dev ## build the image, play the Pods, and see that they keep their promises
+	$(BIN)/python -m e2e $(E2E)
+
+manifests: $(VENV)/installed-dev ## write manifests/deployment.yml anew, and check all manifests
+	{ echo "# Made by \`make manifests\` of manifests/overlays/plain, for those without kustomize:" \
+	    "edit there."; kubectl kustomize manifests/overlays/plain; } > manifests/deployment.yml
+	$(BIN)/python -m twisted.trial sitio.test.test_manifests
+
 dist: $(VENV)/installed-dev ## build the source archive and the wheel into dist/
 	rm -rf build dist
 	$(BIN)/python -m build
@@ -43,7 +51,7 @@ dist-check: dist ## prove that each way of installing makes `twistd sitio` known
 
 clean: ## remove what the other verbs made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov _trial_temp* \
-	    .mypy_cache .ruff_cache .hypothesis twisted/plugins/dropin.cache
+	    .mypy_cache .ruff_cache .hypothesis .e2e twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again when what is to be installed has changed.
