@@ -33,7 +33,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToLogString
 from zope.interface import implementer
 
 from sitio.errors import CannotStart, SitioError
@@ -183,6 +182,9 @@ class JsonLines(Lines):
         )
 
 
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
+
 class CommonLines(Lines):
     """
     The common log format, as web servers have it since 1993.
@@ -191,7 +193,11 @@ class CommonLines(Lines):
     upstream had said another, that and who replaced it stand behind the seven parts.
     """
 
-    dated = staticmethod(datetimeToLogString)
+    @staticmethod
+    def dated(when: float) -> str:
+        day, month, rest = time.strftime("%d %m %Y:%H:%M:%S", time.gmtime(when)).split()
+        # In English, whatever the language of this process.
+        return f"[{day}/{_MONTHS[int(month) - 1]}/{rest} +0000]"
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{Lines}."""

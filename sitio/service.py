@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.accesslog import accessLog, described
+from sitio.address import VARIABLES, Address, addressOf
 from sitio.errors import CannotStart
 from sitio.figures import (
     DRAINING,
@@ -94,6 +95,10 @@ _UPSTREAM_HELP = (
 _WORKERS_HELP = "processes that share the port; auto for one on each core"
 _STATS_HELP = "seconds between two lines of figures; 0 for none"
 _ACCESS_HELP = "a line for each request: json, common or off; json:PATH writes to that file"
+_DASHBOARD_HELP = (
+    "where to post figures, such as http://dashboard:8080; default $DASHBOARD, $MOTHERSHIP or"
+    " $DASHBOARD_URL; empty for nowhere"
+)
 _QUERY_HELP = "show query strings in the access log; they may hold secrets"
 _ADMIN_HELP = (
     "where the admin pages are: a port of this host, an endpoint description, or nothing"
@@ -126,6 +131,7 @@ _PARAMETERS: list[list[Any]] = [
     ["access-log", None, "off", _ACCESS_HELP],
     ["admin", None, None, _ADMIN_HELP],
     ["health-path", None, None, _HEALTH_HELP],
+    ["dashboard", None, None, _DASHBOARD_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
 _FLAGS = [["access-log-query", None, _QUERY_HELP], ["via", None, _VIA_HELP]]
@@ -221,6 +227,7 @@ class Options(usage.Options):
             raise usage.UsageError(f"--workers is {error}") from error
         self["stats-interval"] = self._number("stats-interval", float)
         self["access-log"] = self._accessLog(self["access-log"])
+        self["dashboard"] = self._dashboard(self["dashboard"])
         self["settings"] = Settings(
             **{
                 each.name: self._number(
@@ -229,6 +236,16 @@ class Options(usage.Options):
                 for each in attrs.fields(Settings)
             }
         )
+
+    def _dashboard(self, text: str | None) -> Address | None:
+        name = "--dashboard"
+        if text is None:
+            name = next((each for each in VARIABLES if self._environ.get(each)), "")
+            text = self._environ.get(name)
+        try:
+            return addressOf(text) if text else None
+        except ValueError as error:
+            raise usage.UsageError(f"{name} is {error}") from error
 
     def _accessLog(self, text: str) -> tuple[str, str | None] | None:
         try:
@@ -482,6 +499,11 @@ def makeService(options: Options) -> SidecarService | Workers:
         sidecar = supervise(reactor, options)
     if options["admin"] != "":
         administer(reactor, options, sidecar)
+    if options["dashboard"] is not None:
+        # As above: workers have none.
+        from sitio.mothership import dashboard
+
+        dashboard(reactor, sidecar, options["dashboard"]).setServiceParent(sidecar)
     return sidecar
 
 

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import sitio
+from sitio.address import VARIABLES
 from sitio.service import BACKLOG
 
 #: What these tests run on: all interfaces of it are used.
@@ -45,6 +46,9 @@ LOCALHOST = "127.0.0.1"
 
 #: How a process of sitio's says where it listens.
 LISTENS = rb"takes requests on 127\.0\.0\.1:([0-9]+)"
+
+#: Variables that sitio heeds, and no test wants to inherit.
+OURS = frozenset(("PORT", "TARGET_PORT", *VARIABLES))
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
@@ -278,9 +282,7 @@ class LoopbackTestCase(TestCase):
         """Start a process, that ends with the test at the latest."""
         process = Process()
         house = str(Path(sitio.__file__).parent.parent)
-        env = {
-            key: value for key, value in os.environ.items() if key not in ("PORT", "TARGET_PORT")
-        }
+        env = {key: value for key, value in os.environ.items() if key not in OURS}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (house, env.get("PYTHONPATH"))))
         env["PYTHONUNBUFFERED"] = "1"
         env.update(environ)

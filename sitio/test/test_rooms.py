@@ -67,6 +67,10 @@ ROWS: dict[str, set[str]] = {
     "workers": {"talk", "errors", "figures", "stats"},
     "feed": {"figures"},
     "live": {"feed", "figures"},
+    "resources": set(),
+    "ledger": {"figures"},
+    "address": set(),
+    "mothership": {"address", "figures", "ledger", "resources"},
     "outlet": set(),
     "accesslog": {"errors", "interfaces", "outlet"},
     "recent": {"errors", "exchange", "figures", "interfaces"},
@@ -135,7 +139,7 @@ MAX_FUNCTION = 60
 
 #: Those that got one: how long they may be instead, and why they stay whole.
 LONG: dict[str, tuple[int, str]] = {
-    "sitio.service": (630, "the options, and what is made of each, are read side by side"),
+    "sitio.service": (660, "the options, and what is made of each, are read side by side"),
     "sitio.figures": (520, "what is told of a sidecar, type by type, and how it adds up"),
     "sitio.workers": (490, "the parent, from the start of its workers to their end"),
     "sitio.client": (560, "a table of states and its moves, and two protocols to describe"),

@@ -32,6 +32,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio import Response, onReply, onRequest
+from sitio.address import VARIABLES, Address
 from sitio.errors import CannotStart
 from sitio.figures import ISnapshots
 from sitio.interfaces import IExchangeObserver
@@ -144,6 +145,23 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertEqual(parsed("--access-log=json:/a.log")["access-log"], ("json", "/a.log"))
 
+    def test_dashboard(self) -> None:
+        """A dashboard is named by option or in the environment, and nowhere is a place too."""
+        self.assertIsNone(parsed()["dashboard"])
+        self.assertEqual(parsed("--dashboard=http://a:1/")["dashboard"], Address("http://a:1"))
+        for name in VARIABLES:
+            options = parsed(**{name: "http://b"})
+            self.assertEqual(options["dashboard"], Address("http://b"))
+            self.assertIsNone(parsed("--dashboard=", **{name: "http://b"})["dashboard"])
+        both = {"DASHBOARD": "", "MOTHERSHIP": "http://b", "DASHBOARD_URL": "http://c"}
+        self.assertEqual(parsed(**both)["dashboard"], Address("http://b"))
+
+    def test_dashboardUntold(self) -> None:
+        """User and password of a dashboard are not among what is told of the options."""
+        options = parsed("--dashboard=http://me:secret@a")
+        self.assertNotIn("secret", repr(options.told()))
+        self.assertEqual(options.told()["options"]["dashboard"], "http://a")
+
     def test_accessLogInBackground(self) -> None:
         """Standard output is refused where there is none."""
 
@@ -248,6 +266,14 @@ class BadOptionsTests(SynchronousTestCase):
             "--access-log is 'xml'; json, common or off is wanted, as in json or json:access.log",
             self.refused("--access-log=xml"),
         )
+
+    def test_dashboard(self) -> None:
+        """An address that is none is not repeated, as it may hold a password."""
+        what = "no address of a dashboard; http://dashboard:8080 could be one"
+        self.assertIn(f"--dashboard is {what}", self.refused("--dashboard=me:secret@a:80"))
+        sentence = self.refused(MOTHERSHIP="me:secret@a:80")
+        self.assertIn(f"MOTHERSHIP is {what}", sentence)
+        self.assertNotIn("secret", sentence)
 
     def test_limitThatStopsAll(self) -> None:
         """A limit of 0 with which no request could pass is a mistake."""

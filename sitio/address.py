@@ -1,0 +1,60 @@
+"""
+Where a dashboard is: L{addressOf} reads what the operator says.
+
+Contract: pure, and light: each process reads its options.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+
+from attrs import field, frozen
+
+#: The variables that may name the dashboard, the first that is set wins.
+VARIABLES = ("DASHBOARD", "MOTHERSHIP", "DASHBOARD_URL")
+
+# A name, or an address of either version.
+_isHost = re.compile(r"[\w.-]+|[0-9a-f:.]+", re.ASCII).fullmatch
+
+
+@frozen
+class Address:
+    """
+    Where a dashboard is.
+
+    @ivar url: without a slash at its end, and without what follows.
+    @ivar authorization: the value of that field, if there is to be one; not shown.
+    """
+
+    url: str
+    authorization: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def addressOf(text: str) -> Address:
+    """
+    The address that an URL says; raises C{ValueError}, in words that don't repeat
+    it, as it may hold a password.
+    """
+    wrong = ValueError("no address of a dashboard; http://dashboard:8080 could be one")
+    if not re.fullmatch(r"[!-~]{1,2048}", text):
+        raise wrong
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in ("http", "https") or not _isHost(parts.hostname or "") or port == 0:
+        raise wrong
+    if parts.query or parts.fragment:
+        raise wrong
+    host = parts.netloc.rpartition("@")[2]
+    url = SplitResult(parts.scheme, host, parts.path.rstrip("/"), "", "").geturl()
+    if parts.username is None:
+        return Address(url)
+    pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+    return Address(url, f"Basic {b64encode(pair).decode()}")
