@@ -178,7 +178,8 @@ class SidecarSnapshot(TypedDict):
     C{pool} says how many upstream connections are open and idle, and how many
     requests wait for one; C{poolCounts} is what it has done so far.  C{clients} is
     how many client connections are open, C{inFlight} how many exchanges are under
-    way, C{tooLong} how many replies a policy wanted whole and could not have.
+    way, C{tooLong} how many replies a policy wanted whole and could not have,
+    C{restarts} how many workers were started in the place of others.
     """
 
     figures: Snapshot
@@ -188,6 +189,7 @@ class SidecarSnapshot(TypedDict):
     clients: int
     inFlight: int
     tooLong: int
+    restarts: int
     workers: list[WorkerFigures]
 
 
@@ -349,6 +351,7 @@ def _both(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
         "clients": one["clients"] + two["clients"],
         "inFlight": one["inFlight"] + two["inFlight"],
         "tooLong": one["tooLong"] + two["tooLong"],
+        "restarts": one["restarts"] + two["restarts"],
         "workers": [*one["workers"], *two["workers"]],
     }
 

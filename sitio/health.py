@@ -17,7 +17,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IProtocol,
-    IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
@@ -58,8 +57,10 @@ class Brief:
         self._clock = clock
         self._endpoint = endpoint
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+    def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
         """See L{IStreamClientEndpoint}."""
+        # Not a line in the log for each time.
+        protocolFactory.noisy = False
         return self._endpoint.connect(protocolFactory).addCallback(self._bounded)
 
     def _bounded(self, protocol: Any) -> IProtocol:

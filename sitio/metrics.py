@@ -205,13 +205,12 @@ def _policies(snapshot: SidecarSnapshot) -> Iterator[Metric]:
 
 
 def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:
-    workers = snapshot["workers"]
     yield GaugeMetricFamily(
         "sitio_uptime_seconds", "Time since sitio was started.", snapshot["figures"]["uptime"]
     )
-    yield GaugeMetricFamily("sitio_workers", "Processes that serve.", len(workers))
+    yield GaugeMetricFamily("sitio_workers", "Processes that serve.", len(snapshot["workers"]))
     yield CounterMetricFamily(
         "sitio_worker_restarts",
         "Processes that were started in the place of others.",
-        sum(each["restarts"] for each in workers),
+        snapshot["restarts"],
     )

@@ -90,12 +90,8 @@ def explained(exchange: Any) -> str:
 
 
 def _failed(exchange: Any) -> bool:
-    """Whether something went wrong, be it masked or not."""
-    return (
-        exchange.failure is not None
-        or (exchange.upstreamStatus or 0) >= 500
-        or (exchange.status or 0) >= 500
-    )
+    """Whether something went wrong, be it masked or not; without a failure there is a status."""
+    return exchange.failure is not None or (exchange.upstreamStatus or exchange.status or 0) >= 500
 
 
 def factsOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeFacts:
@@ -161,11 +157,11 @@ class Recent:
     def exchangeFinished(self, exchange: Any) -> None:
         """Note it down, if it failed or somebody looks.  See L{IExchangeObserver}."""
         failure = exchange.failure
+        # As in _failed, written out: this is all that is done for most.
         if (
-            exchange.began >= self._until
-            and failure is None
-            and (exchange.upstreamStatus or 0) < 500
-            and (exchange.status or 0) < 500
+            failure is None
+            and (exchange.upstreamStatus or exchange.status) < 500
+            and exchange.began >= self._until
         ):
             return
         facts = self._facts(exchange)

@@ -452,6 +452,7 @@ class SidecarService(MultiService):
             "clients": clients,
             "inFlight": len(self.factory.exchanges),
             "tooLong": self.sidecar.tooLong,
+            "restarts": 0,
             "workers": [
                 {
                     "number": 1,

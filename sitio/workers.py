@@ -233,6 +233,7 @@ class Workers(MultiService):
             "clients": 0,
             "inFlight": 0,
             "tooLong": 0,
+            "restarts": 0,
             "workers": [],
         }
         # Those that others stand in for until they are back.
@@ -424,7 +425,8 @@ class Workers(MultiService):
         whole = together(told)
         figures = bounded(whole["figures"], MAX_ENDPOINTS)
         figures = {**figures, "uptime": self._reactor.seconds() - self._began}
-        return {**whole, "figures": figures}
+        restarts = sum(max(0, place.starts - 1) for place in self._places)
+        return {**whole, "figures": figures, "restarts": restarts}
 
     # Stopping.
 

@@ -95,6 +95,37 @@ def snapshotOf(exchanges: list[Ended], uptime: float = 0.0) -> Snapshot:
     return counting.snapshot()
 
 
+class StatusTests(SynchronousTestCase):
+    """Durations by status."""
+
+    def test_durations(self) -> None:
+        """Each true status has durations of its own, and they add up to the endpoint's."""
+        told = snapshotOf(
+            [
+                ended(duration=0.25),
+                ended(duration=0.5),
+                ended(status=200, upstreamStatus=503, duration=1.0),
+                ended(status=503, upstreamStatus=503, duration=2.0),
+            ]
+        )
+        row = byName(told)["GET /"]
+        self.assertEqual(
+            {status: each["seconds"] for status, each in row["durations"].items()},
+            {"200": 0.75, "503": 3.0},
+        )
+        self.assertEqual(sum(row["durations"]["503"]["latency"]), 2)
+        sums = [sum(each) for each in zip(*(d["latency"] for d in row["durations"].values()))]
+        self.assertEqual((sums, row["seconds"]), (row["latency"], 3.75))
+
+    def test_merged(self) -> None:
+        """Of several processes, those of the same status add up, and others stand beside."""
+        one = snapshotOf([ended(duration=0.25), ended(status=404, upstreamStatus=404)])
+        two = snapshotOf([ended(duration=0.5), ended(status=500, upstreamStatus=500)])
+        durations = byName(merge(one, two))["GET /"]["durations"]
+        self.assertEqual(sorted(durations), ["200", "404", "500"])
+        self.assertEqual(durations["200"]["seconds"], 0.75)
+
+
 class MergeTests(SynchronousTestCase):
     """Adding up the figures of several processes."""
 

@@ -13,6 +13,7 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -825,6 +826,39 @@ class ChainTests(SynchronousTestCase):
         chain = self.chain(first, second)
         self.assertEqual(chain.policies, [first, second])
         self.assertEqual([each["name"] for each in chain.snapshot()], ["policy0", "policy1"])
+
+    def test_sees(self) -> None:
+        """What each policy is shown can be listed."""
+        chain = self.chain(onRequest(trouble), onReply(404)(trouble), onFinish(trouble))
+        self.assertEqual(
+            [each["sees"] for each in chain.snapshot()],
+            ["requests", "replies", "exchanges"],
+        )
+
+    def test_seconds(self) -> None:
+        """The time that a policy takes over its answers adds up, whatever comes of them."""
+        clock = Clock()
+        waits: list[Deferred[Any]] = []
+
+        def slow(*given: Any) -> Deferred[Any]:
+            waits.append(Deferred())
+            return waits[-1]
+
+        chain = Chain([("in", onRequest(slow)), ("out", onReply(404)(slow))], clock=clock)
+        exchange = Exchange()
+        for name, ask in (
+            ("in", lambda: chain.requestReceived(exchange)),
+            ("out", lambda: chain.responseReceived(exchange, Response(404))),
+        ):
+            for seconds, end in ((1.0, None), (2.0, Failure(Trouble("on purpose")))):
+                asked = ask()
+                clock.advance(seconds)
+                waits[-1].callback(end)
+                self.successResultOf(asked)
+            spent = {each["name"]: each["seconds"] for each in chain.snapshot()}
+            self.assertEqual(spent[name], 3)
+        self.assertEqual(exchange.policyTime, 6)
+        self.assertEqual(len(self.flushLoggedErrors(Trouble)), 2)
 
     def test_noPolicy(self) -> None:
         """What is no policy is refused, with its name and what it might be."""

@@ -112,6 +112,39 @@ class PoolCase(SynchronousTestCase):
         return tuple(self.pool.snapshot().values())  # type: ignore[return-value]
 
 
+class Counting(PoolCase):
+    """What the pool has done so far is counted."""
+
+    def test_opened(self) -> None:
+        """Connections that were opened, and those that could not be, one by one."""
+        self.used()
+        self.used()
+        self.acquire()
+        self.endpoint.verdict = self.endpoint.refuse
+        refused = self.pool.acquire(fresh=True)
+        self.settle()
+        self.failureResultOf(refused, ConnectFailed)
+        counts = self.pool.counts()
+        self.assertEqual((counts["opened"], counts["failed"]), (1, 1))
+        self.assertEqual((counts["waited"], counts["waitedSeconds"]), (0, 0))
+
+    def test_waited(self) -> None:
+        """Waits for one of the connections, those in vain included, and their seconds."""
+        self.open(poolSize=1, poolTimeout=2.0)
+        client = self.acquire()
+        waits = [self.pool.acquire() for _ in range(3)]
+        waits[2].addErrback(lambda reason: None)
+        self.assertEqual(self.pool.counts()["waited"], 0)
+        self.clock.advance(0.5)
+        waits[2].cancel()
+        self.use(client)
+        self.successResultOf(waits[0])
+        self.clock.advance(1.5)
+        self.failureResultOf(waits[1], PoolExhausted)
+        counts = self.pool.counts()
+        self.assertEqual((counts["waited"], counts["waitedSeconds"]), (3, 3.0))
+
+
 class Reusing(PoolCase):
     """Connections that have carried a request carry others."""
 

@@ -31,12 +31,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+import sitio
 from sitio import Response, onReply, onRequest
 from sitio.address import VARIABLES, Address
 from sitio.errors import CannotStart
-from sitio.figures import ISnapshots
+from sitio.figures import DRAINING, SERVING, STARTING, ISidecar
 from sitio.interfaces import IExchangeObserver
-from sitio.service import Options, SidecarService, assemble, supervise
+from sitio.service import Options, SidecarService, administer, assemble, supervise
 from sitio.settings import Settings
 from sitio.workers import numberOf
 
@@ -260,6 +261,13 @@ class BadOptionsTests(SynchronousTestCase):
             sentence = self.refused(f"--workers={value}")
             self.assertIn(f"--workers is {value!r}; 1 to 256 is wanted, or auto", sentence)
 
+    def test_admin(self) -> None:
+        """A port that is none, and a path that is none, are named."""
+        self.assertIn("--admin is '70000'; a port", self.refused("--admin=70000"))
+        for value in ("", "healthz", "/a b", "/a#b", "http://a/", "/\xe4"):
+            sentence = self.refused(f"--health-path={value}")
+            self.assertIn(f"--health-path is {value!r}; a path such as /healthz", sentence)
+
     def test_accessLog(self) -> None:
         """An access log of no known format is shown those that are."""
         self.assertIn(
@@ -391,6 +399,84 @@ class SuperviseTests(SynchronousTestCase):
         [demo] = workers
         demo.startService()
         self.assertRegex(workers._duty()["upstream"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
+
+
+class Host(MemoryReactorClock):
+    """A reactor whose threads nobody needs."""
+
+    def getThreadPool(self) -> None:
+        """There is none."""
+
+
+class AdministerTests(SynchronousTestCase):
+    """From options to an admin port."""
+
+    def listening(self, *arguments: str) -> list[tuple[int, str]]:
+        """Where a sidecar listens that was told this, in order."""
+        self.reactor = Host()
+        options = parsed("--port=1", "--stats-interval=0", *arguments)
+        service = assemble(self.reactor, options)
+        administer(self.reactor, options, service)
+        service.startService()
+        return [(port, interface) for port, _, _, interface in self.reactor.tcpServers]
+
+    def test_default(self) -> None:
+        """Nobody but this host sees it, unless it is told otherwise."""
+        self.assertEqual(self.listening("--upstream=tcp:a:1"), [(1, ""), (9901, "127.0.0.1")])
+
+    def test_told(self) -> None:
+        """A number is a port of this host; a description is taken as it is."""
+        for admin, where in (("81", (81, "127.0.0.1")), ("tcp:82", (82, ""))):
+            self.assertEqual(self.listening("--upstream=tcp:a:1", "--admin", admin)[1], where)
+
+    def test_off(self) -> None:
+        """An empty value is heard as such."""
+        self.assertEqual(parsed("--admin=")["admin"], "")
+        self.assertIsNone(parsed()["admin"])
+
+    def test_malformed(self) -> None:
+        """A description that is no endpoint's is shown."""
+        options = parsed("--upstream=tcp:a:1", "--admin=nope:1")
+        reactor = Host()
+        error = self.assertRaises(
+            CannotStart, administer, reactor, options, assemble(reactor, options)
+        )
+        self.assertEqual(
+            str(error),
+            "sitio: --admin 'nope:1' can't be used (Unknown endpoint type: 'nope');"
+            " 9901 or tcp:9901 could",
+        )
+
+    def test_demo(self) -> None:
+        """The site that comes along is as good an upstream as any to be asked for its health."""
+        self.assertIn((8087, "127.0.0.1"), self.listening("--health-path=/"))
+        [(host, *_)] = self.reactor.tcpClients
+        self.assertEqual(host, "127.0.0.1")
+
+    def test_healthPath(self) -> None:
+        """The upstream is asked for that path when the service starts."""
+        self.listening("--upstream=tcp:10.0.0.1:8087", "--health-path=/healthz")
+        [(host, port, factory, *_)] = self.reactor.tcpClients
+        self.assertEqual((host, port), ("10.0.0.1", 8087))
+        protocol: Any = factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        self.assertTrue(transport.value().startswith(b"GET /healthz HTTP/1.1\r\n"))
+        self.assertIn(b"\r\nHost: 10.0.0.1:8087\r\n", transport.value())
+
+    def test_config(self) -> None:
+        """What it was told is shown, and the defaults of the rest; secrets are not."""
+        options = parsed(
+            *("--port=tcp:1:token=abc", "--via", "--access-log=json:there/access.log"),
+            *("--policy", "retry:times=1", "--policy", "headers:set X-Key abc"),
+        )
+        told = options.told()
+        self.assertEqual(told["sitio"], sitio.__version__)
+        self.assertEqual(told["policies"], ["retry:times=1", "headers:set X-Key ***"])
+        self.assertEqual(told["options"]["port"], "tcp:1:token=***")
+        self.assertEqual(told["options"]["grace"], "30")
+        self.assertTrue(told["options"]["access-log"].endswith("/there/access.log"))
+        self.assertEqual(json.loads(json.dumps(told)), told)
 
 
 class Wire(StringTransport):
@@ -616,19 +702,55 @@ class StartTests(SidecarTestCase):
     def test_snapshot(self) -> None:
         """It tells of itself what several processes would."""
         service = self.sidecar(("seen", Watcher()))
-        self.assertTrue(verifyObject(ISnapshots, service))
+        self.assertTrue(verifyObject(ISidecar, service))
         service.startService()
         self.client().receive(REQUEST)
         self.upstream.wires[0].receive(REPLY)
         told = self.successResultOf(service.snapshot())
         self.assertEqual(told["figures"], service.stats.snapshot())
         self.assertEqual(told["figures"]["total"]["hits"], 1)
-        self.assertEqual(told["policies"][0]["name"], "seen")
+        self.assertEqual([each["name"] for each in told["policies"]], ["seen"])
         self.assertEqual(told["pool"], {"open": 1, "idle": 1, "waiting": 0})
-        self.assertEqual((told["clients"], told["tooLong"]), (1, 0))
+        self.assertEqual(told["poolCounts"]["opened"], 1)
+        self.assertEqual((told["clients"], told["inFlight"], told["tooLong"]), (1, 0, 0))
         [worker] = told["workers"]
         self.assertEqual((worker["pid"], worker["hits"]), (os.getpid(), 1))
         self.assertEqual(json.loads(json.dumps(told)), told)
+
+    def test_state(self) -> None:
+        """It is starting until it listens, then serving, and draining once it is told to."""
+        service = self.sidecar()
+        self.assertEqual(service.state, STARTING)
+        service.startService()
+        self.assertEqual(service.state, SERVING)
+        service.drain()
+        service.drain()
+        self.assertEqual(service.state, DRAINING)
+
+    def test_drain(self) -> None:
+        """While it drains it goes on to accept, and each connection ends after its reply."""
+        service = self.sidecar()
+        service.startService()
+        before = self.client()
+        service.drain()
+        for client in (before, self.client()):
+            client.receive(REQUEST)
+            self.upstream.wires[0].receive(REPLY)
+            self.assertIn(b"\r\nConnection: close\r\n", client.value())
+            self.assertTrue(client.disconnecting)
+
+    def test_exchanges(self) -> None:
+        """It tells of single exchanges: those that failed, and those under way."""
+        service = self.sidecar()
+        service.startService()
+        self.client().receive(REQUEST)
+        self.upstream.wires[0].receive(REPLY.replace(b"200 OK", b"500 No"))
+        self.client().receive(REQUEST)
+        told = self.successResultOf(service.exchanges())
+        self.assertEqual([each["true"] for each in told["failed"]], [500])
+        [exchange] = told["open"]
+        self.assertEqual(exchange["state"], "waiting for the reply")
+        self.assertTrue(exchange["id"].startswith(f"{os.getpid()}-"))
 
     def test_policies(self) -> None:
         """Functions serve as policies, under their own names, in order."""

@@ -36,7 +36,15 @@ from zope.interface.verify import verifyObject
 
 from sitio import talk
 from sitio.errors import CannotStart
-from sitio.figures import ISnapshots, SidecarSnapshot
+from sitio.figures import (
+    DRAINING,
+    SERVING,
+    STARTING,
+    ExchangeFacts,
+    Exchanges,
+    ISidecar,
+    SidecarSnapshot,
+)
 from sitio.stats import MAX_ENDPOINTS
 from sitio.talk import ANSWER, PATIENCE, Output, Talk, asRecord, framed, whyNot
 from sitio.test.test_figures import snapshotOf
@@ -127,6 +135,7 @@ def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
         "clients": 3,
         "inFlight": 2,
         "tooLong": 1,
+        "restarts": 0,
         "workers": [
             {
                 "number": 1,
@@ -512,7 +521,7 @@ class SnapshotTests(WorkersTestCase):
 
     def test_interface(self) -> None:
         """It is one source of snapshots, as a single sidecar is."""
-        self.assertTrue(verifyObject(ISnapshots, self.workers()))
+        self.assertTrue(verifyObject(ISidecar, self.workers()))
 
     def test_sum(self) -> None:
         """Figures add up: endpoints, policies, pool, clients; uptime is the parent's."""
@@ -553,6 +562,14 @@ class SnapshotTests(WorkersTestCase):
             [(each["number"], each["pid"], each["restarts"], each["hits"]) for each in rows],
             [(1, 11, 0, 2), (2, 12, 1, 3)],
         )
+
+    def test_restarts(self) -> None:
+        """How many were started in the place of others is told, while a place is empty too."""
+        workers = self.started(1, statsInterval=0)
+        for count in (0, 1, 2):
+            self.machine.children[-1].ends(1)
+            self.assertEqual(self.successResultOf(workers.snapshot())["restarts"], count)
+            self.machine.advance(MAX_DELAY)
 
     def test_noneYet(self) -> None:
         """Before any has said anything there are zeros."""
@@ -634,6 +651,112 @@ class SnapshotTests(WorkersTestCase):
         self.assertEqual(sum(each["hits"] for each in figures["endpoints"]), 1205)
         self.assertEqual(figures["total"]["hits"], 1205)
         self.assertGreater(figures["displaced"], 0)
+
+
+def exchange(began: float, id: str = "7-1") -> ExchangeFacts:
+    """What a worker tells of an exchange that began then, and took a second."""
+    return {
+        "id": id,
+        "began": began,
+        "duration": 1.0,
+        "client": "192.0.2.1",
+        "method": "GET",
+        "path": "/",
+        "sent": 200,
+        "true": 200,
+        "by": "upstream",
+        "acted": [],
+        "attempts": 1,
+        "bytesIn": 0,
+        "bytesOut": 0,
+        "steps": {"policies": 0.0, "connection": 0.0, "upstream": 1.0, "transfer": 0.0},
+        "state": "ended",
+        "why": "the service said 200",
+        "failed": False,
+    }
+
+
+def exchanges(*began: float) -> Exchanges:
+    """What a worker tells whose exchanges began then; its open ones as well."""
+    told = [exchange(each) for each in began]
+    return {"failed": [], "recent": told, "open": told}
+
+
+class ExchangeTests(WorkersTestCase):
+    """Single exchanges of many are told as those of one."""
+
+    def test_together(self) -> None:
+        """All workers are asked, and their exchanges stand in one order."""
+        workers = self.started(statsInterval=0)
+        asked = workers.exchanges()
+        for child, told in zip(self.machine.children, (exchanges(3, 1), exchanges(4, 2))):
+            self.assertEqual(child.heard(), [("exchanges", None)])
+            self.assertNoResult(asked)
+            child.says("exchanges", told)
+        whole = self.successResultOf(asked)
+        self.assertEqual([each["began"] for each in whole["recent"]], [4, 3, 2, 1])
+        self.assertEqual([each["began"] for each in whole["open"]], [1, 2, 3, 4])
+
+    def test_silent(self) -> None:
+        """A worker that does not answer is not waited for, and one that never did has none."""
+        workers = self.started(statsInterval=0)
+        asked = workers.exchanges()
+        self.machine.children[0].says("exchanges", exchanges(1))
+        self.assertNoResult(asked)
+        self.machine.advance(ANSWER)
+        self.assertEqual(len(self.successResultOf(asked)["recent"]), 1)
+
+    def test_besideSnapshots(self) -> None:
+        """What is asked and answered of the one does not count for the other."""
+        workers = self.started(statsInterval=0)
+        snapshot, asked = workers.snapshot(), workers.exchanges()
+        for each in self.machine.children:
+            self.assertEqual(each.heard(), [("snapshot", None), ("exchanges", None)])
+            each.says("snapshot", told(1))
+        self.assertEqual(self.successResultOf(snapshot)["figures"]["total"]["hits"], 2)
+        self.assertNoResult(asked)
+        for each in self.machine.children:
+            each.says("exchanges", exchanges())
+        self.successResultOf(asked)
+
+
+class DrainTests(WorkersTestCase):
+    """What many do is told as what one does."""
+
+    def test_state(self) -> None:
+        """They are starting until one accepts clients, and serving while any does."""
+        workers = self.workers(statsInterval=0)
+        self.assertEqual(workers.state, STARTING)
+        workers.startService()
+        one, two = self.machine.children
+        self.assertEqual(workers.state, STARTING)
+        one.says("ready")
+        self.assertEqual(workers.state, SERVING)
+        two.says("ready")
+        one.says("leaving")
+        self.assertEqual(workers.state, SERVING)
+        two.ends(1)
+        self.assertEqual(workers.state, STARTING)
+
+    def test_stopping(self) -> None:
+        """When they are told to stop they drain."""
+        workers = self.started(statsInterval=0)
+        workers.stopService()
+        self.assertEqual(workers.state, DRAINING)
+
+    def test_drain(self) -> None:
+        """Each is told to drain, and one that comes later as well."""
+        workers = self.started(statsInterval=0)
+        one, two = self.machine.children
+        workers.drain()
+        self.assertEqual(workers.state, DRAINING)
+        self.assertEqual([one.heard(), two.heard()], [[("drain", None)]] * 2)
+        two.ends(1)
+        self.machine.advance(FIRST_DELAY)
+        three = self.machine.children[-1]
+        self.assertEqual(three.heard(), [])
+        three.says("ready")
+        self.assertIn(("drain", None), three.heard())
 
 
 class LineTests(WorkersTestCase):
@@ -968,11 +1091,17 @@ class Served:
         self.acts.append("drain")
         return self.stopping
 
+    def drain(self) -> None:
+        self.acts.append("go elsewhere")
+
     def abort(self) -> None:
         self.acts.append("abort")
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         return succeed(told(4))
+
+    def exchanges(self) -> Deferred[Exchanges]:
+        return succeed(exchanges(5))
 
     def listenFor(self, others: Any) -> None:
         if self.fails is not None:
@@ -1021,6 +1150,17 @@ class WorkerTests(SynchronousTestCase):
         self.said()
         self.tell("snapshot")
         self.assertEqual(self.said(), framed("snapshot", told(4)))
+
+    def test_exchanges(self) -> None:
+        """It tells of single exchanges when it is asked."""
+        self.said()
+        self.tell("exchanges")
+        self.assertEqual(self.said(), framed("exchanges", exchanges(5)))
+
+    def test_drain(self) -> None:
+        """Told to drain it does, and does not end."""
+        self.tell("drain")
+        self.assertEqual(self.served.acts, ["go elsewhere"])
 
     def test_standIn(self) -> None:
         """It accepts clients in place of others, by their numbers."""
