@@ -310,6 +310,25 @@ class ReferenceTests(SynchronousTestCase):
         there = {each.resolve() for each in MANIFESTS.rglob("*") if each.is_file()}
         self.assertEqual({each for each in there - used if each.suffix != ".pyc"}, set())
 
+    def test_documented(self) -> None:
+        """The kustomization of docs/kubernetes.md puts sitio in front of another service."""
+        text = (ROOT / "docs/kubernetes.md").read_text("utf-8")
+        (written,) = re.findall("^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        folder = Path(self.mktemp()).resolve()
+        shutil.copytree(MANIFESTS / "components", folder / "sitio")
+        shutil.copy(MANIFESTS / "base/photos.yml", folder / "my-service.yml")
+        path = folder / "kustomization.yml"
+        for said, target in ((written, "web"), (written.replace("# - ", "- "), "proxy")):
+            path.write_text(said, "utf-8")
+            _kustomized.cache_clear()
+            documents = kustomized(folder)
+            (port,) = named(documents, "Service")["photos"]["spec"]["ports"]
+            self.assertEqual(port["targetPort"], target)
+            pod = podOf(named(documents, "Deployment")["photos"])
+            (proxy,) = (each for each in containers(pod) if each["name"] == "proxy")
+            self.assertEqual(proxy["image"], "registry.example/team/sitio:1.0")
+            self.assertIn({"name": "TARGET_PORT", "value": "3000"}, proxy["env"])
+
     def test_deployment(self) -> None:
         """C{deployment.yml} is what kustomize makes of C{overlays/plain}: C{make manifests}."""
         there = list(yaml.safe_load_all((MANIFESTS / "deployment.yml").read_text("utf-8")))
