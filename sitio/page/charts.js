@@ -125,12 +125,13 @@ class Traffic extends Chart {
   }
 
   bar(step, age, middle, scale, colours) {
-    const right = this.x(age);
-    const left = Math.max(this.left, this.x(age + step.seconds));
-    if (right <= left) return;
+    // Whole pixels, as blurred edges would look like gaps.
+    const right = Math.round(this.x(age));
+    const left = Math.max(this.left, Math.round(this.x(age + step.seconds)));
+    if (right < left) return;
     // An average of a time that nobody watched is a pale one.
     this.context.globalAlpha = step.seconds > GAP ? 0.3 : 1;
-    const width = Math.max(1, right - left - (right - left > 3 ? 0.7 : 0));
+    const width = Math.max(1, right - left);
     for (const [counts, side] of [[step.true, -1], [step.sent, 1]]) {
       let y = middle + (side > 0 ? 1 : 0);
       for (const place of STACK) {

@@ -75,18 +75,18 @@ const lately = (seconds) => recently(state.points, state.points.length - 1, seco
 
 /** {level, title, text}: one look is to be enough. */
 function verdictOf(seen, total, trouble) {
-  if (trouble && !(seen && seen.hits)) {
+  if (trouble && !seen?.hits) {
     return { level: "bad", title: "The service is not there", text: asSentence(trouble) };
   }
   if (!total.hits) {
     return { level: "none", title: "No requests yet", text: "sitio is ready. What passes through it shows up here at once." };
   }
-  if (!seen || !seen.hits) {
-    return { level: "good", title: "Quiet", text: `No request ended in the last ${LATELY} s. ${plural(total.hits, "request")} since the start.` };
-  }
+  const sofar = `${plural(total.hits, "request")} since the start`;
+  if (!seen) return { level: "none", title: "Watching", text: `${sofar}. What comes now shows up here.` };
   const { hits, masked } = seen;
   // Longer than asked for where nobody was looking, shorter at the start.
   const span = `in the last ${asSpan(Math.max(1, Math.round(seen.seconds)))}`;
+  if (!hits) return { level: "good", title: "Quiet", text: `No request ended ${span}. ${sofar}.` };
   const failed = Math.max(0, seen.true[4]);
   const seenByClients = Math.max(0, seen.sent[4]);
   if (!failed && !seenByClients) {

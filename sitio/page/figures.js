@@ -94,6 +94,7 @@ const asPercent = (share) => {
 /** [number, unit] of some seconds. */
 function timeParts(seconds) {
   if (seconds === null || seconds === undefined) return [NONE, ""];
+  if (seconds < 0.0000005) return ["<1", "\u00b5s"];
   if (seconds < 0.00095) return [String(Math.round(seconds * 1e6)), "\u00b5s"];
   if (seconds < 0.0095) return [(seconds * 1e3).toFixed(1), "ms"];
   if (seconds < 0.9995) return [String(Math.round(seconds * 1e3)), "ms"];

@@ -1,0 +1,754 @@
+"""
+Promises of the dashboard's page, C{sitio/page}, in a real browser.
+
+Chromium runs without a window and is driven by selenium, from a thread; what the page
+is told is made up here, on the reactor.  Without either of them these tests are
+skipped.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from functools import cache
+from shutil import rmtree, which
+from tempfile import mkdtemp
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.protocols.policies import WrappingFactory
+from twisted.trial.unittest import SkipTest, TestCase
+from twisted.web.server import Site
+
+from sitio import live
+from sitio.live import dashboard
+from sitio.test.loopback import LIMIT, LOCALHOST, reactor
+from sitio.test.test_live import Source, facts
+
+try:
+    from selenium import webdriver
+    from selenium.webdriver.common.keys import Keys
+except ImportError:
+    webdriver = None
+
+#: Seconds between two events here, and between two looks at the page.
+BEAT = 0.1
+GLANCE = 0.05
+
+#: What keeps the browser to itself: no start page, no updates, nothing from elsewhere.
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+
+#: How much darker or lighter than its ground each text is, at the least, and which.
+CONTRAST = """
+const canvas = document.createElement("canvas");
+canvas.width = canvas.height = 1;
+const context = canvas.getContext("2d", { willReadFrequently: true });
+const painted = (colours) => {
+  for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+};
+const light = (rgb) => {
+  const [r, g, b] = rgb.map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const bad = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const text = walker.currentNode.data.trim();
+  const element = walker.currentNode.parentElement;
+  if (!text || !element.checkVisibility({ visibilityProperty: true })) continue;
+  const grounds = [];
+  for (let each = element; each; each = each.parentElement) {
+    grounds.unshift(getComputedStyle(each).backgroundColor);
+  }
+  const ground = painted(["white", ...grounds]);
+  const ink = painted([`rgb(${ground})`, getComputedStyle(element).color]);
+  const [one, two] = [light(ink), light(ground)].sort((a, b) => b - a);
+  const ratio = (one + 0.05) / (two + 0.05);
+  if (ratio < 4.5) bad.push(`${text}: ${ratio.toFixed(2)}`);
+}
+return bad;
+"""
+
+
+@cache
+def browser() -> Any:
+    """
+    The browser, one for all tests, as it takes a second or two to start; it ends
+    with the process.  Raises L{SkipTest} where there is none.
+    """
+    chromium = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), "")
+    driver = which("chromedriver")
+    if webdriver is None:
+        raise SkipTest("selenium is not installed: pip install -e '.[dev]'")
+    if not chromium or driver is None:
+        raise SkipTest("there is no Chromium: apt install chromium chromium-driver")
+    profile = mkdtemp()
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    started.set_script_timeout(LIMIT)
+    atexit.register(rmtree, profile, ignore_errors=True)
+    atexit.register(started.quit)
+    return started
+
+
+class BrowserTestCase(TestCase):
+    """Has a dashboard on a port, and a browser that looks at it."""
+
+    timeout = 4 * LIMIT
+
+    def setUp(self) -> None:
+        self.browser = browser()
+        self.patch(live, "BEAT", BEAT)
+        self.source = Source(reactor)
+        self.listen(0)
+        self.addCleanup(self.close)
+
+    def listen(self, number: int) -> None:
+        """Be there for browsers."""
+        self.dashboard = dashboard(
+            self.source,
+            reactor,
+            {"sitio": "1.2.3", "options": {"port": "tcp:8088", "upstream": "tcp:web:8087"}},
+            self.source.whatTroubles,
+        )
+        site = Site(self.dashboard, reactor=reactor)
+        site.noisy = False
+        site.log = lambda request: None
+        self.connections = WrappingFactory(site)
+        self.connections.noisy = False
+        self.port = reactor.listenTCP(number, self.connections, interface=LOCALHOST)
+
+    async def close(self) -> None:
+        """Be there no more."""
+        await self.drive(self.browser.get, "about:blank")
+        await self.vanish()
+
+    async def vanish(self) -> None:
+        """Be there no more, for pages that are still open."""
+        self.dashboard.stop()
+        await maybeDeferred(self.port.stopListening)
+        while self.connections.protocols:
+            for each in list(self.connections.protocols):
+                each.abortConnection()
+            await deferLater(reactor, 0)
+
+    async def drive(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Have the browser do something, elsewhere: the page is served meanwhile."""
+        return await deferToThread(function, *arguments)
+
+    async def js(self, script: str, *arguments: Any) -> Any:
+        """What a script in the page returns."""
+        return await self.drive(self.browser.execute_script, script, *arguments)
+
+    async def until(self, script: str, *arguments: Any) -> Any:
+        """Wait until a script returns something true; what it is."""
+        for _ in range(int(LIMIT / GLANCE)):
+            found = await self.js(script, *arguments)
+            if found:
+                return found
+            await deferLater(reactor, GLANCE)
+        shown = await self.js("return document.body.innerText")
+        raise self.failureException(f"{script} {arguments} did not come true; shown is\n{shown}")
+
+    async def untilText(self, selector: str, text: str) -> None:
+        """Wait until an element has this text."""
+        await self.until(
+            "return document.querySelector(arguments[0])?.textContent === arguments[1]",
+            selector,
+            text,
+        )
+
+    async def text(self, selector: str) -> str:
+        """The text of an element, as it is shown."""
+        return str(await self.js("return document.querySelector(arguments[0]).innerText", selector))
+
+    async def texts(self, selector: str) -> list[str]:
+        """The texts of all elements like this."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText)"
+        return list(await self.js(script, selector))
+
+    async def click(self, selector: str) -> None:
+        """Click on an element with the mouse."""
+        await self.drive(self._click, selector)
+
+    def _click(self, selector: str) -> None:
+        element = self.browser.find_element("css selector", selector)
+        self.browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
+        webdriver.ActionChains(self.browser).move_to_element(element).click().perform()
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other, wherever the focus is."""
+        await self.drive(webdriver.ActionChains(self.browser).send_keys(*keys).perform)
+
+    async def focus(self, selector: str) -> None:
+        """Go to an element as the Tab key does, so that its focus is to be seen."""
+        for _ in range(60):
+            await self.press(Keys.TAB)
+            if await self.js("return document.activeElement.matches(arguments[0])", selector):
+                return
+        raise self.failureException(f"{selector} can't be reached by the Tab key")
+
+    async def cdp(self, command: str, **arguments: Any) -> None:
+        """Tell the browser itself."""
+        await self.drive(self.browser.execute_cdp_cmd, command, arguments)
+
+    async def look(self, width: int = 1280, height: int = 900, **media: str) -> None:
+        """Open the page, on a screen of this size, and wait for its first figures."""
+        await self.cdp(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        features = [
+            {"name": f"prefers-{name.replace('_', '-')}", "value": value}
+            for name, value in {"color_scheme": "light", **media}.items()
+        ]
+        await self.cdp("Emulation.setEmulatedMedia", features=features)
+        await self.drive(self.browser.get, f"http://{LOCALHOST}:{self.port.getHost().port}/")
+        await self.js("localStorage.clear()")
+        await self.untilText("#link-text", "Live")
+
+    async def complaints(self) -> list[str]:
+        """What the browser has said of the page since this was last asked."""
+        entries = await self.drive(self.browser.get_log, "browser")
+        return [each["message"] for each in entries]
+
+    def outage(self, times: int = 30, **more: Any) -> None:
+        """The service fails so often; clients see nothing of it."""
+        self.source.count("/a", times, status=200, upstreamStatus=500)
+        failed = facts(
+            f"1-{times}",
+            true=500,
+            by="policy last-good",
+            acted=["last-good"],
+            why="the service said 500; last-good sent 200",
+            failed=True,
+            **more,
+        )
+        self.source.recent.insert(0, failed)
+        self.source.failed.insert(0, failed)
+        self.source.acted += times
+
+
+class PageTests(BrowserTestCase):
+    """What the page shows."""
+
+    async def test_first(self) -> None:
+        """With the first figures it is not known what happened lately, and not claimed."""
+        self.patch(live, "BEAT", 60.0)
+        self.source.count("/a", 5)
+        await self.look()
+        await self.untilText("#verdict-title", "Watching")
+        self.assertIn("5 requests since the start", await self.text("#verdict-text"))
+
+    async def test_idle(self) -> None:
+        """Before the first request it says so, and how to make one; nothing is complained of."""
+        await self.look()
+        await self.untilText("#verdict-title", "No requests yet")
+        self.assertEqual(await self.text("#curl"), "curl -i http://localhost:8088/")
+        self.assertEqual(await self.text("#upstream-when"), "tcp:web:8087")
+        self.assertIn("sitio 1.2.3", await self.text("#since"))
+        self.assertEqual(await self.texts("#endpoints tbody tr"), [])
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_numbers(self) -> None:
+        """Numbers move with traffic, by themselves; nothing is complained of."""
+        await self.look()
+        self.source.count("/a", 3)
+        self.source.count("/b", 1, status=404, upstreamStatus=404)
+        self.source.count("/c", 2, status=404, upstreamStatus=200)
+        await self.untilText("#verdict-title", "All is well")
+        self.assertTrue(await self.js("return document.querySelector('#first').hidden"))
+        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 3")
+        self.assertEqual(
+            await self.texts('#endpoints [data-cell="name"]'), ["GET /a", "GET /c", "(not found)"]
+        )
+        self.assertEqual(await self.texts('#endpoints [data-cell="hits"]'), ["3", "2", "1"])
+        self.assertNotEqual(await self.text("#rate"), "0")
+        self.assertRegex(await self.text("#p50"), r"^[0-9.]+\s?ms$")
+        self.assertEqual(await self.texts("#statuses li"), ["2005", "4041"])
+        policy = ["last-good", "9", "0", "1.0\u202fms", "0"]
+        self.assertEqual(await self.texts("#policies tbody td"), policy)
+        self.source.count("/a", 1000)
+        await self.untilText('#endpoints [data-cell="hits"]', "1,003")
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_charts(self) -> None:
+        """Charts are drawn: failures are red above the axis, and masked ones not below it."""
+        await self.look()
+        self.source.count("/a", 40)
+        self.outage(40)
+        await self.untilText("#verdict-title", "Outage, masked")
+        await deferLater(reactor, 3 * BEAT)
+        counted = await self.js(
+            """
+            const canvas = document.querySelector("#traffic");
+            const { width, height } = canvas;
+            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+            const found = [[0, 0], [0, 0]];
+            for (let at = 0; at < data.length; at += 4) {
+              const [r, g, b, a] = data.slice(at, at + 4);
+              if (a < 250) continue;
+              const side = at / 4 / width < (height - 20) / 2 ? 0 : 1;
+              if (r > 170 && g < 90) found[side][0] += 1;
+              if (g > 110 && r < 90) found[side][1] += 1;
+            }
+            return found;
+            """
+        )
+        (redAbove, greenAbove), (redBelow, greenBelow) = counted
+        self.assertGreater(redAbove, 20)
+        self.assertGreater(greenAbove, 20)
+        self.assertGreater(greenBelow, redAbove)
+        self.assertEqual(redBelow, 0)
+        heat = await self.js(
+            """
+            const canvas = document.querySelector("#latency");
+            const { width, height } = canvas;
+            const { data } = canvas.getContext("2d").getImageData(60, 0, width - 60, height);
+            for (let at = 0; at < data.length; at += 4) {
+              const [r, g, b, a] = data.slice(at, at + 4);
+              if (a > 200 && g > 90 && r < 60) return true;
+            }
+            return false;
+            """
+        )
+        self.assertTrue(heat)
+
+    async def test_masked(self) -> None:
+        """A masked outage stands there in red, while what clients got is all good."""
+        await self.look()
+        self.source.count("/a", 10)
+        self.outage(30)
+        await self.untilText("#verdict-title", "Outage, masked")
+        self.assertRegex(
+            await self.text("#verdict-text"),
+            r"^The service failed 30 of 40 requests .* \(75\.0 %\)\.",
+        )
+        self.assertEqual(await self.text("#true-share"), "25.0 %")
+        self.assertEqual(await self.text("#sent-share"), "100 %")
+        self.assertEqual(await self.js("return document.title"), "Outage, masked \u00b7 sitio")
+        red, green, blue = await self.js(
+            "return getComputedStyle(document.querySelector('#verdict-title')).color"
+            ".match(/[0-9]+/g).map(Number)"
+        )
+        self.assertGreater(red, 2 * max(green, blue))
+        self.assertEqual(
+            await self.texts("#failure-list .why"), ["The service said 500; last-good sent 200."]
+        )
+        self.assertEqual(await self.texts("#last tbody .code"), ["500", "200"])
+        self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "30 masked")
+
+    async def test_seen(self) -> None:
+        """Failures that clients see are no masked ones, and those of clients no outage."""
+        await self.look()
+        self.source.count("/a", 5, status=500, upstreamStatus=500)
+        await self.untilText("#verdict-title", "Outage")
+        self.source.count("/a", 5, status=200, upstreamStatus=500)
+        await self.untilText("#verdict-title", "Outage, masked in part")
+        self.assertIn("5 were masked; clients saw 5 errors", await self.text("#verdict-text"))
+
+    async def test_few(self) -> None:
+        """One failure in many is a warning and no outage."""
+        await self.look()
+        self.source.count("/a", 500)
+        self.source.count("/a", 1, status=502, upstreamStatus=502)
+        await self.untilText("#verdict-title", "A few failures")
+        self.assertEqual(
+            await self.js("return document.querySelector('#verdict').dataset.level"), "warn"
+        )
+
+    async def test_notThere(self) -> None:
+        """Without traffic it is seen as well that the service is not there."""
+        self.source.trouble = "the upstream can't be reached: Connection refused."
+        await self.look()
+        await self.untilText("#verdict-title", "The service is not there")
+        self.assertEqual(
+            await self.text("#verdict-text"), "The upstream can't be reached: Connection refused."
+        )
+
+    async def test_draining(self) -> None:
+        """A sidecar that drains says so."""
+        await self.look()
+        self.assertTrue(await self.js("return document.querySelector('#state').hidden"))
+        self.source.state = "draining"
+        await self.until("return !document.querySelector('#state').hidden")
+        self.assertEqual(await self.text("#state"), "draining")
+
+    async def test_failures(self) -> None:
+        """Failures of one kind are one line with a number; clients' own are no red ones."""
+        for number in range(3):
+            self.outage(number + 1, path=f"/{number}")
+        self.source.failed.insert(
+            0,
+            facts(
+                "9", sent=499, why="the client went away before its reply was whole", failed=True
+            ),
+        )
+        await self.look()
+        await self.until("return document.querySelectorAll('#failure-list li').length === 2")
+        self.assertEqual(await self.texts("#failure-list .times"), ["1\u00d7", "3\u00d7"])
+        self.assertEqual(
+            await self.texts("#failure-list .why"),
+            [
+                "The client went away before its reply was whole.",
+                "The service said 500; last-good sent 200.",
+            ],
+        )
+        self.assertEqual(
+            await self.texts("#failure-list .route"), ["GET /", "GET /0, GET /1, GET /2"]
+        )
+        theirs = "return document.querySelectorAll('#failure-list .theirs').length"
+        self.assertEqual(await self.js(theirs), 1)
+
+    async def test_open(self) -> None:
+        """An exchange that takes long is shown while it does, and at its place when it ends."""
+        self.source.open = [
+            facts(
+                "1-7",
+                state="waiting for the reply",
+                duration=3.0,
+                sent=None,
+                true=None,
+                by="",
+                path="/slow",
+                why="",
+            )
+        ]
+        await self.look()
+        await self.untilText('#last [data-cell="status"]', "open")
+        self.assertEqual(await self.text('#last [data-cell="by"]'), "waiting for the reply")
+        self.assertRegex(await self.text('#last [data-cell="took"]'), r"^3\.0\ss$")
+        self.source.open = []
+        self.source.recent = [facts("1-7", path="/slow", duration=4.0)]
+        await self.untilText('#last [data-cell="status"]', "200")
+        self.assertEqual(await self.texts('#last [data-cell="request"]'), ["GET /slow"])
+
+    async def test_hostile(self) -> None:
+        """What a client wrote is text, wherever it is shown, and nothing of it runs."""
+        path = "/<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
+        self.source.count(path, 3, status=200, upstreamStatus=500)
+        bad = facts(
+            "1-1", path=path, client=path, why=path, failed=True, true=500, by=f"policy {path}"
+        )
+        self.source.recent = self.source.failed = [bad]
+        await self.look()
+        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 1")
+        self.assertEqual(await self.text('#endpoints [data-cell="name"]'), f"GET {path}")
+        self.assertEqual(await self.text("#failure-list .route"), f"GET {path}")
+        self.assertEqual(await self.text("#last .route"), f"GET {path}")
+        await self.click("#last td button")
+        await self.until("return document.querySelector('#last tr.detail')")
+        self.assertEqual(await self.js("return document.images.length"), 0)
+        self.assertEqual(await self.js("return document.scripts.length"), 1)
+        self.assertNotIn("owned", await self.js("return document.title"))
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_many(self) -> None:
+        """Of 512 endpoints the first are shown, all when asked for, and some when sought."""
+        for number in range(512):
+            self.source.count(f"/items/{number:03}", 1 + number % 7)
+        await self.look()
+        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 12")
+        await self.click("#more")
+        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 512")
+        self.assertEqual(await self.text("#more"), "Show the first 12")
+        await self.click("#find")
+        await self.press("/items/51")
+        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 2")
+        await self.press("x")
+        await self.untilText("#no-endpoints", "No endpoint has that in its name.")
+        self.assertEqual(await self.complaints(), [])
+
+
+class UseTests(BrowserTestCase):
+    """What a person does with the page, by mouse, by keyboard, and with little to see."""
+
+    async def routes(self) -> list[str]:
+        """The endpoints in the order in which they are shown."""
+        return await self.texts('#endpoints [data-cell="name"]')
+
+    async def endpoints(self) -> None:
+        """Three endpoints, each the first in some order."""
+        self.source.count("/a", 3, duration=0.5)
+        self.source.count("/b", 9, duration=0.001)
+        self.source.count("/c", 6, duration=0.01, status=500, upstreamStatus=500)
+        await self.look()
+        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 3")
+
+    async def test_sortMouse(self) -> None:
+        """A click on a heading sorts by it, another turns the order around; it is announced."""
+        await self.endpoints()
+        self.assertEqual(await self.routes(), ["GET /b", "GET /c", "GET /a"])
+        for name, order in (
+            ("median", ["GET /a", "GET /c", "GET /b"]),
+            ("failures", ["GET /c", "GET /a", "GET /b"]),
+            ("name", ["GET /a", "GET /b", "GET /c"]),
+            ("hits", ["GET /b", "GET /c", "GET /a"]),
+        ):
+            await self.click(f'[data-sort="{name}"] button')
+            self.assertEqual((name, await self.routes()), (name, order))
+        await self.click('[data-sort="hits"] button')
+        self.assertEqual(await self.routes(), ["GET /a", "GET /c", "GET /b"])
+        sorted = await self.js(
+            "return [...document.querySelectorAll('[aria-sort]')]"
+            ".map((each) => [each.dataset.sort, each.ariaSort])"
+        )
+        self.assertEqual(sorted, [["hits", "ascending"]])
+
+    async def test_sortKeyboard(self) -> None:
+        """The same by the Tab key, Enter and Space; the focus is seen, and stays."""
+        await self.endpoints()
+        await self.focus('[data-sort="p95"] button')
+        outline = "return getComputedStyle(document.activeElement).outlineStyle"
+        self.assertEqual(await self.js(outline), "solid")
+        await self.press(Keys.ENTER)
+        self.assertEqual(await self.routes(), ["GET /a", "GET /c", "GET /b"])
+        await self.press(Keys.SPACE)
+        self.assertEqual(await self.routes(), ["GET /b", "GET /c", "GET /a"])
+        await deferLater(reactor, 3 * BEAT)
+        here = "return document.activeElement.parentElement.dataset.sort"
+        self.assertEqual(await self.js(here), "p95")
+
+    async def exchanges(self) -> None:
+        """Four exchanges that differ."""
+        self.source.recent = [
+            facts("4", path="/masked", true=500, by="policy last-good", acted=["last-good"]),
+            facts("3", path="/missing", sent=404, true=404),
+            facts("2", path="/there", client="198.51.100.9"),
+            facts("1", path="/broken", sent=502, true=502, by="sitio", failed=True),
+        ]
+        await self.look()
+        await self.until("return document.querySelectorAll('#last tbody tr').length === 4")
+
+    async def shown(self) -> list[str]:
+        """Paths of the exchanges that are shown."""
+        return [
+            each.removeprefix("GET /") for each in await self.texts('#last [data-cell="request"]')
+        ]
+
+    async def test_filterText(self) -> None:
+        """A text keeps those with it in their path, client, or policies."""
+        await self.exchanges()
+        await self.click("#filter")
+        for text, kept in (
+            ("/mis", ["missing"]),
+            ("198.51", ["there"]),
+            ("LAST-GOOD", ["masked"]),
+            ("nothing of it", []),
+        ):
+            await self.press(text)
+            self.assertEqual((text, await self.shown()), (text, kept))
+            await self.js("document.activeElement.select()")
+        self.assertEqual(await self.text("#no-exchanges"), "None of the last ones fits the filter.")
+
+    async def test_filterClass(self) -> None:
+        """A class of status keeps those that were it in truth or as sent; by mouse and by keys."""
+        await self.exchanges()
+        await self.click('#classes [value="5"]')
+        self.assertEqual(await self.shown(), ["masked", "broken"])
+        await self.click('#classes [value="masked"]')
+        self.assertEqual(await self.shown(), ["masked"])
+        await self.press(Keys.LEFT, Keys.LEFT)
+        self.assertEqual(await self.shown(), ["missing"])
+        await self.press(Keys.LEFT, Keys.LEFT)
+        self.assertEqual(await self.shown(), ["masked", "there"])
+
+    async def test_pause(self) -> None:
+        """While it is paused the list stands still, and says how many came meanwhile."""
+        await self.exchanges()
+        await self.focus("#pause")
+        await self.press(Keys.SPACE)
+        self.source.recent = [facts("5", path="/new"), *self.source.recent]
+        await self.untilText("#pause", "Go on (1 new)")
+        self.assertEqual(await self.shown(), ["masked", "missing", "there", "broken"])
+        self.assertEqual(await self.js("return document.activeElement.ariaPressed"), "true")
+        await self.press(Keys.SPACE)
+        self.assertEqual((await self.shown())[0], "new")
+        self.assertEqual(await self.text("#pause"), "Pause")
+
+    async def test_details(self) -> None:
+        """An exchange opens and closes by the keyboard, and tells its cause and its steps."""
+        await self.exchanges()
+        await self.focus("#last td button")
+        await self.press(Keys.ENTER)
+        detail = await self.text("#last tr.detail")
+        self.assertIn("The service said 200.", detail)
+        self.assertRegex(detail, r"Service\s+1\.0\sms")
+        self.assertEqual(await self.js("return document.activeElement.ariaExpanded"), "true")
+        self.source.recent = [facts("5", path="/new"), *self.source.recent]
+        await self.until("return document.querySelectorAll('#last tbody tr').length === 6")
+        await self.press(Keys.ENTER)
+        await self.until("return !document.querySelector('#last tr.detail')")
+
+    async def test_chart(self) -> None:
+        """Arrow keys move through a chart's time, and what was then is told as text."""
+        self.source.count("/a", 3)
+        await self.look()
+        await self.focus("#traffic")
+        await self.press(Keys.LEFT, Keys.LEFT)
+        await self.until("return document.activeElement.ariaValueNow === '-10'")
+        told = await self.js("return document.activeElement.ariaValueText")
+        self.assertRegex(told, r"^10 s ago: 2xx [0-9.\u2013]+, ")
+        self.assertEqual(await self.texts("#traffic-when, #latency-when"), ["10 s ago"] * 2)
+        await self.press(Keys.ESCAPE)
+        await self.until("return document.activeElement.ariaValueNow === '0'")
+
+    async def test_themes(self) -> None:
+        """It is dark where the system is, the button changes that, and the choice is remembered."""
+        ground = "return getComputedStyle(document.body).backgroundColor"
+        await self.look(color_scheme="dark")
+        dark = await self.js(ground)
+        self.assertEqual(
+            await self.js("return document.querySelector('#theme').ariaPressed"), "true"
+        )
+        await self.look(color_scheme="light")
+        light = await self.js(ground)
+        self.assertNotEqual(light, dark)
+        await self.click("#theme")
+        self.assertEqual(await self.js(ground), dark)
+        await self.drive(self.browser.refresh)
+        await self.untilText("#link-text", "Live")
+        self.assertEqual(await self.js(ground), dark)
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_contrast(self) -> None:
+        """Each text has a contrast of 4.5 to its ground, in both themes, also in an outage."""
+        self.source.count("/b", 20, status=404, upstreamStatus=404)
+        self.source.count("/c", 20, status=304, upstreamStatus=304)
+        self.outage(5)
+        self.source.state = "draining"
+        for theme in ("light", "dark"):
+            await self.look(color_scheme=theme)
+            await self.untilText("#state", "draining")
+            self.assertEqual((theme, await self.js(CONTRAST)), (theme, []))
+        self.outage(500)
+        await self.untilText("#verdict-title", "Outage, masked")
+        self.assertEqual(await self.js(CONTRAST), [])
+
+    async def test_phone(self) -> None:
+        """On a screen of 360 pixels nothing is wider than that, and what is touched is large."""
+        await self.look(width=360, height=740)
+        self.source.count("/" + "long" * 50, 123456)
+        self.outage(30000, path="/" + "long" * 50, client="2001:db8:1234:5678:90ab:cdef:1234:5678")
+        await self.untilText("#verdict-title", "Outage, masked")
+        await self.click("#last td button")
+        await self.until("return document.querySelector('#last tr.detail')")
+        wide = await self.js(
+            """
+            return [...document.querySelectorAll("main *")]
+              .filter((each) => each.checkVisibility() && !each.closest(".aside, thead, .route"))
+              .filter((each) => each.getBoundingClientRect().right > innerWidth)
+              .map((each) => `${each.tagName} ${each.id} ${each.className}`);
+            """
+        )
+        self.assertEqual(wide, [])
+        self.assertLessEqual(await self.js("return document.documentElement.scrollWidth"), 360)
+        small = await self.js(
+            """
+            return [...document.querySelectorAll("button, input[type=search], #classes label")]
+              .filter((each) => each.checkVisibility() && each.getBoundingClientRect().height < 24)
+              .map((each) => each.textContent);
+            """
+        )
+        self.assertEqual(small, [])
+
+    async def test_still(self) -> None:
+        """Who wants no motion gets none."""
+        await self.look(reduced_motion="reduce")
+        moving = await self.js("return document.getAnimations().length")
+        self.assertEqual(moving, 0)
+        await self.look()
+        self.assertGreater(await self.js("return document.getAnimations().length"), 0)
+
+    async def test_steady(self) -> None:
+        """While numbers move the page does not jump, and says nothing to who listens to it."""
+        await self.look(height=2400)
+        self.source.count("/a", 5)
+        await self.untilText("#verdict-title", "All is well")
+        await self.js(
+            """
+            // Rows of the list make way for new ones; all else stays where it is.
+            window.jumped = [];
+            new PerformanceObserver((list) => {
+              for (const { node } of list.getEntries().flatMap((each) => each.sources)) {
+                const element = node?.closest ? node : node?.parentElement;
+                if (!element?.closest("#last tbody, #figures dd, footer")) {
+                  window.jumped.push(`${element?.tagName} ${element?.id}`);
+                }
+              }
+            }).observe({ type: "layout-shift" });
+            window.said = 0;
+            const watch = new MutationObserver((changes) => { window.said += changes.length; });
+            for (const each of document.querySelectorAll("[role=status], [aria-live]")) {
+              watch.observe(each, { childList: true, characterData: true, subtree: true });
+            }
+            """
+        )
+        for number in range(15):
+            self.source.count("/a", 7 ** (number % 6), duration=0.001 * 3 ** (number % 7))
+            self.source.recent = [facts(f"1-{number}", path=f"/{number}"), *self.source.recent]
+            await deferLater(reactor, 2 * BEAT)
+        self.assertEqual(await self.js("return window.said"), 0)
+        self.assertEqual(await self.js("return window.jumped"), [])
+
+
+class ConnectionTests(BrowserTestCase):
+    """When sitio does not answer."""
+
+    async def test_lost(self) -> None:
+        """The page says that the connection is lost, and is live again when sitio is."""
+        await self.look()
+        self.source.count("/a", 3)
+        await self.untilText("#verdict-title", "All is well")
+        number = self.port.getHost().port
+        await self.vanish()
+        await self.untilText("#link-text", "Connection lost")
+        await self.untilText("#verdict-title", "Connection lost")
+        self.assertEqual(await self.js("return document.title"), "Connection lost \u00b7 sitio")
+        self.source.count("/a", 4)
+        self.listen(number)
+        await self.untilText("#link-text", "Live")
+        await self.untilText('#endpoints [data-cell="hits"]', "7")
+        # That it could not connect, the browser says itself.
+        for each in await self.complaints():
+            self.assertIn("net::ERR_", each)
+
+    async def test_late(self) -> None:
+        """A sidecar that is too busy to tell its figures is not taken for lost."""
+        self.patch(live, "LATE", 0.2)
+        await self.look()
+        self.source.answer = Deferred
+        await self.untilText("#link-text", "sitio is busy")
+        self.source.answer = None
+        await self.untilText("#link-text", "Live")
+        self.flushLoggedErrors()
+
+    async def test_refused(self) -> None:
+        """A page that finds no place tries again by itself, and gets in when there is one."""
+        self.patch(live, "MAX_LISTENERS", 0)
+        await self.drive(self.browser.get, f"http://{LOCALHOST}:{self.port.getHost().port}/")
+        await self.untilText("#link-text", "Connection lost")
+        self.patch(live, "MAX_LISTENERS", 1)
+        await self.untilText("#link-text", "Live")
+        await self.complaints()
