@@ -41,6 +41,7 @@ setup(
             "PyHamcrest>=2",
             "PyYAML>=6",
             "ruff>=0.8",
+            "selenium>=4.20",
             # The first that builds wheels by itself: a test builds one, offline.
             "setuptools>=70.1",
             "websockets>=13",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from shutil import rmtree, which
 from tempfile import mkdtemp
 from typing import Any
@@ -28,8 +29,8 @@ from sitio.test.loopback import LIMIT, LOCALHOST, reactor
 from sitio.test.test_live import Source, facts
 
 try:
-    from selenium import webdriver
-    from selenium.webdriver.common.keys import Keys
+    # By name, so that types can be checked without it.
+    webdriver: Any = import_module("selenium.webdriver")
 except ImportError:
     webdriver = None
 
@@ -84,6 +85,15 @@ return bad;
 """
 
 
+class QuietSite(Site):
+    """A site whose requests nobody wants to read of in the tests' log."""
+
+    noisy = False
+
+    def log(self, request: Any) -> None:
+        """Nothing."""
+
+
 @cache
 def browser() -> Any:
     """
@@ -129,10 +139,7 @@ class BrowserTestCase(TestCase):
             {"sitio": "1.2.3", "options": {"port": "tcp:8088", "upstream": "tcp:web:8087"}},
             self.source.whatTroubles,
         )
-        site = Site(self.dashboard, reactor=reactor)
-        site.noisy = False
-        site.log = lambda request: None
-        self.connections = WrappingFactory(site)
+        self.connections = WrappingFactory(QuietSite(self.dashboard, reactor=reactor))
         self.connections.noisy = False
         self.port = reactor.listenTCP(number, self.connections, interface=LOCALHOST)
 
@@ -201,7 +208,7 @@ class BrowserTestCase(TestCase):
     async def focus(self, selector: str) -> None:
         """Go to an element as the Tab key does, so that its focus is to be seen."""
         for _ in range(60):
-            await self.press(Keys.TAB)
+            await self.press(webdriver.Keys.TAB)
             if await self.js("return document.activeElement.matches(arguments[0])", selector):
                 return
         raise self.failureException(f"{selector} can't be reached by the Tab key")
@@ -522,9 +529,9 @@ class UseTests(BrowserTestCase):
         await self.focus('[data-sort="p95"] button')
         outline = "return getComputedStyle(document.activeElement).outlineStyle"
         self.assertEqual(await self.js(outline), "solid")
-        await self.press(Keys.ENTER)
+        await self.press(webdriver.Keys.ENTER)
         self.assertEqual(await self.routes(), ["GET /a", "GET /c", "GET /b"])
-        await self.press(Keys.SPACE)
+        await self.press(webdriver.Keys.SPACE)
         self.assertEqual(await self.routes(), ["GET /b", "GET /c", "GET /a"])
         await deferLater(reactor, 3 * BEAT)
         here = "return document.activeElement.parentElement.dataset.sort"
@@ -569,21 +576,21 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.shown(), ["masked", "broken"])
         await self.click('#classes [value="masked"]')
         self.assertEqual(await self.shown(), ["masked"])
-        await self.press(Keys.LEFT, Keys.LEFT)
+        await self.press(webdriver.Keys.LEFT, webdriver.Keys.LEFT)
         self.assertEqual(await self.shown(), ["missing"])
-        await self.press(Keys.LEFT, Keys.LEFT)
+        await self.press(webdriver.Keys.LEFT, webdriver.Keys.LEFT)
         self.assertEqual(await self.shown(), ["masked", "there"])
 
     async def test_pause(self) -> None:
         """While it is paused the list stands still, and says how many came meanwhile."""
         await self.exchanges()
         await self.focus("#pause")
-        await self.press(Keys.SPACE)
+        await self.press(webdriver.Keys.SPACE)
         self.source.recent = [facts("5", path="/new"), *self.source.recent]
         await self.untilText("#pause", "Go on (1 new)")
         self.assertEqual(await self.shown(), ["masked", "missing", "there", "broken"])
         self.assertEqual(await self.js("return document.activeElement.ariaPressed"), "true")
-        await self.press(Keys.SPACE)
+        await self.press(webdriver.Keys.SPACE)
         self.assertEqual((await self.shown())[0], "new")
         self.assertEqual(await self.text("#pause"), "Pause")
 
@@ -591,14 +598,14 @@ class UseTests(BrowserTestCase):
         """An exchange opens and closes by the keyboard, and tells its cause and its steps."""
         await self.exchanges()
         await self.focus("#last td button")
-        await self.press(Keys.ENTER)
+        await self.press(webdriver.Keys.ENTER)
         detail = await self.text("#last tr.detail")
         self.assertIn("The service said 200.", detail)
         self.assertRegex(detail, r"Service\s+1\.0\sms")
         self.assertEqual(await self.js("return document.activeElement.ariaExpanded"), "true")
         self.source.recent = [facts("5", path="/new"), *self.source.recent]
         await self.until("return document.querySelectorAll('#last tbody tr').length === 6")
-        await self.press(Keys.ENTER)
+        await self.press(webdriver.Keys.ENTER)
         await self.until("return !document.querySelector('#last tr.detail')")
 
     async def test_chart(self) -> None:
@@ -606,12 +613,12 @@ class UseTests(BrowserTestCase):
         self.source.count("/a", 3)
         await self.look()
         await self.focus("#traffic")
-        await self.press(Keys.LEFT, Keys.LEFT)
+        await self.press(webdriver.Keys.LEFT, webdriver.Keys.LEFT)
         await self.until("return document.activeElement.ariaValueNow === '-10'")
         told = await self.js("return document.activeElement.ariaValueText")
         self.assertRegex(told, r"^10 s ago: 2xx [0-9.\u2013]+, ")
         self.assertEqual(await self.texts("#traffic-when, #latency-when"), ["10 s ago"] * 2)
-        await self.press(Keys.ESCAPE)
+        await self.press(webdriver.Keys.ESCAPE)
         await self.until("return document.activeElement.ariaValueNow === '0'")
 
     async def test_themes(self) -> None:
