@@ -5,6 +5,7 @@ Promises of L{sitio.policies.lastgood}.
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from inspect import getclosurevars
 from typing import Any
 
@@ -1099,10 +1100,14 @@ class MarkTests(LastGoodTests):
         response.body = None
         self.assertTrue(self.policy.wants(wired(), response))
 
-    def assertUnconfirmed(self, response: Response, exchange: Asked) -> None:
-        """This reply says nothing of what is kept."""
+    def assertUnconfirmed(self, spoil: Callable[[Asked, Response], None]) -> None:
+        """What is known, spoilt like this, says nothing of what is kept."""
         self.made()
         self.learn()
+        self.clock.advance(200)
+        exchange, response = wired(), came(200)
+        self.assertTrue(self.quick(response, exchange))
+        spoil(exchange, response)
         self.clock.advance(200)
         self.reply(exchange, response)
         self.clock.advance(200)
@@ -1110,31 +1115,27 @@ class MarkTests(LastGoodTests):
 
     def test_otherRequest(self) -> None:
         """A request with a body, of another scheme, target or lines is not taken for the one."""
-        for body in (b"x", None):
-            exchange = wired()
-            exchange.request.body = body
-            self.assertUnconfirmed(came(200), exchange)
-        exchange = wired()
-        exchange.secure = True
-        self.assertUnconfirmed(came(200), exchange)
-        exchange = wired()
-        exchange.request.target = "/other"
-        self.assertUnconfirmed(came(200), exchange)
-        exchange = wired()
-        exchange.request.headers["Cache-Control"] = "no-store"
-        self.assertUnconfirmed(came(200), exchange)
-        exchange = wired()
-        exchange.request.headers["Host"] = "other.example"
-        self.assertUnconfirmed(came(200), exchange)
+
+        def noStore(exchange: Asked, response: Response) -> None:
+            exchange.request.headers["Cache-Control"] = "no-store"
+
+        def otherHost(exchange: Asked, response: Response) -> None:
+            exchange.request.headers["Host"] = "other.example"
+
+        for spoil in (
+            lambda exchange, _: setattr(exchange.request, "body", b"x"),
+            lambda exchange, _: setattr(exchange.request, "body", None),
+            lambda exchange, _: setattr(exchange.request, "target", "/other"),
+            lambda exchange, _: setattr(exchange, "secure", True),
+            noStore,
+            otherHost,
+        ):
+            self.assertUnconfirmed(spoil)
 
     def test_anotherPolicysMask(self) -> None:
         """What another policy has put in place of a failure, or made partial, confirms nothing."""
-        response = came(200)
-        response.failure = Exception("refused")
-        self.assertUnconfirmed(response, wired())
-        response = came(200)
-        response.status = 206
-        self.assertUnconfirmed(response, wired())
+        self.assertUnconfirmed(lambda _, response: setattr(response, "failure", Exception()))
+        self.assertUnconfirmed(lambda _, response: setattr(response, "status", 206))
 
     def test_severalClients(self) -> None:
         """Clients that ask with other lines are known side by side."""

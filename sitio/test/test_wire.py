@@ -1134,6 +1134,30 @@ class MemoTests(SynchronousTestCase):
         self.assertIn(b"A: %d" % n, known)
         self.assertNotIn(b"A: 0", known)
 
+    def test_eachLine(self) -> None:
+        """Each line is one field, or the head is refused, whatever a parser makes of it."""
+        for found in [], [HOST], [HOST, (b"A", b"b"), (b"B", b"c")]:
+            self.patch(heads, "parse", lambda lines, found=found: found)
+            _, error, _ = readRequests([get(b"A: b")])
+            self.assertIsInstance(error, BadMessage)
+            self.assertEqual([len(each) for each in self.lines], [0, 0])
+
+    def test_spelling(self) -> None:
+        """What goes on is spelt in one way, be it read for the first time or known."""
+        odd = post(b"A:b", b"A:b", b"B:  c", b"X-Forwarded-For:d", b"Content-Length:\t007 ")
+        plain = (
+            b"POST / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\nB: c\r\n"
+            b"X-Forwarded-For: d\r\nContent-Length: 7\r\n\r\n"
+        )
+        for _ in range(4):
+            request = readOne(odd)
+            self.assertEqual(wire.requestHead(request, 7), plain)
+            fields = [*request.headers.seen]
+            self.assertEqual(b"".join(b"%b: %b\r\n" % each for each in fields), request.octets(7))
+            self.assertEqual(wire.requestHead(readOne(plain), 7), plain)
+            response, _ = repliedOne(ok(b"A:b", b"Content-Length:05"))
+            self.assertEqual(wire.responseHead(response, 5), ok(b"A: b", FIVE))
+
     def test_errors(self) -> None:
         """What raises is not remembered, and raises as well when it comes again."""
         memo = heads.Memo(int)
