@@ -80,9 +80,10 @@ _statusLine = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?"
 ).fullmatch
 _absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
-# RFC 9110, section 7.2, and RFC 3986, section 3.2.2; no user information.
+# RFC 9110, section 7.2, and RFC 3986, section 3.2.2, which knows names of 255 octets at
+# most; an idle connection holds on to one.  No user information.
 isHost = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::([0-9]*))?"
+    rb"(?:\[[0-9A-Fa-f:.]{1,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=%]{0,255})(?::[0-9]{0,5})?"
 ).fullmatch
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 

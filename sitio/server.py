@@ -244,9 +244,8 @@ class ProxyServer(Stateful, Protocol):
             as they will be, and have the last word.
         """
         # An empty Host is one as well: with another beside it, there would be two.
-        head = self._reader.head
-        host = head.host
-        if not shown and not head.forwarded:
+        host = self._reader.host
+        if not shown and not self._reader.forwarded:
             if host is None:
                 return self._ownLines + b"Host: %b\r\n" % self._sidecar.host
             if host is not self._toldHost:

@@ -34,12 +34,17 @@ class RequestReader(Reader):
 
     Raises L{BadMessage} and its kin, which are the client's fault.
 
-    @ivar head: that of the request at hand.
+    @ivar host: the Host of the request at hand, or L{None} for one of HTTP/1.0 without.
+    @ivar forwarded: whether it came with X-Forwarded fields.
     """
 
-    __slots__ = ("head",)
+    # Not the head itself, which an idle connection would hold on to.
+    __slots__ = ("forwarded", "host")
 
-    head: RequestHead
+    def __init__(self, limits: Limits) -> None:
+        Reader.__init__(self, limits)
+        self.host: bytes | None = None
+        self.forwarded = False
 
     def nextHead(self) -> Request | None:
         """
@@ -57,7 +62,9 @@ class RequestReader(Reader):
         octets = self._takeHead(self._emptyLines() if self.octets[0] in b"\r\n" else 0)
         if octets is None:
             return None
-        self.head = head = requestHeads[octets]
+        head: RequestHead = requestHeads[octets]
+        self.host = head.host
+        self.forwarded = head.forwarded
         self.keepAlive = head.keepAlive
         self.trailers = NONE
         body: bytes | None = b""

@@ -139,8 +139,8 @@ def readRequests(
                         reader.trailers,
                         head.upgrade,
                         reader.keepAlive,
-                        reader.head.host,
-                        reader.head.forwarded,
+                        reader.host,
+                        reader.forwarded,
                     )
                 )
                 head = None
@@ -226,6 +226,7 @@ def eachRow(*tables: list[Row]) -> Callable[[type], type]:
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 HOST = (b"Host", b"a")
+LONGEST = b"a" * 255 + b":65535"
 
 
 def get(*lines: bytes, start: bytes = b"GET / HTTP/1.1") -> bytes:
@@ -321,6 +322,11 @@ HOSTS: list[Row] = [
      Asked(fields=[(b"Host", b"[::1]:80")], host=b"[::1]:80")),
     ("Blanks around Host are no part of it", b"GET / HTTP/1.1\r\nHost: \ta \r\n\r\n",
      Asked(fields=[(b"Host", b"a ")])),
+    ("The longest Host is kept", b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % LONGEST,
+     Asked(fields=[(b"Host", LONGEST)], host=LONGEST)),
+    ("A longer Host is refused", b"GET / HTTP/1.1\r\nHost: b%b\r\n\r\n" % LONGEST, BadMessage),
+    ("A Host with a port of six digits is refused", b"GET / HTTP/1.1\r\nHost: a:000080\r\n\r\n",
+     BadMessage),
     ("A Host with a path is refused", b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", BadMessage),
     ("A Host with a user is refused", b"GET / HTTP/1.1\r\nHost: b@a\r\n\r\n", BadMessage),
     ("A Host of two words is refused", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", BadMessage),
@@ -1040,25 +1046,29 @@ def repliedOne(raw: bytes, method: str = "GET") -> tuple[Response, ResponseReade
     return response, reader
 
 
+def emptyMemos() -> tuple[list[heads.Memo], list[Any]]:
+    """What readers remember of heads and of their parts, and of single lines: nothing."""
+    memos = [
+        heads.requestHeads,
+        heads.responseHeads,
+        heads._requestLines,
+        heads._statusLines,
+        heads._saidToUs,
+        heads._saidToClients,
+    ]
+    lines: list[Any] = []
+    for said in heads._saidToUs, heads._saidToClients:
+        lines += getclosurevars(said._read).nonlocals.values()
+    for each in [*memos, *lines]:
+        each.clear()
+    return memos, lines
+
+
 class MemoTests(SynchronousTestCase):
     """What octets say that come again is remembered, within bounds."""
 
     def setUp(self) -> None:
-        self.memos = [
-            heads.requestHeads,
-            heads.responseHeads,
-            heads._requestLines,
-            heads._statusLines,
-            heads._saidToUs,
-            heads._saidToClients,
-        ]
-        self.lines = [
-            each
-            for said in (heads._saidToUs, heads._saidToClients)
-            for each in getclosurevars(said._read).nonlocals.values()
-        ]
-        for each in [*self.memos, *self.lines]:
-            each.clear()
+        self.memos, self.lines = emptyMemos()
 
     def test_again(self) -> None:
         """What came twice is not read a third time; what came once is not held."""
@@ -1353,6 +1363,33 @@ class MemoTests(SynchronousTestCase):
 
 class ReaderTests(SynchronousTestCase):
     """What a reader does, and what it leaves alone."""
+
+    def test_holdsNothing(self) -> None:
+        """Between two messages a reader holds on to neither the head nor the body of the last."""
+        lines = [b"A: %d" % n + b"x" * 300 for n in range(90)]
+        request = post(*lines, b"Content-Length: 5", body=b"hello")
+        reply = ok(*lines, FIVE, body=b"hello")
+        readers: list[tuple[Any, bytes]] = [
+            (RequestReader(Limits()), request),
+            (ResponseReader(Limits()), reply),
+        ]
+        for reader, raw in readers * 2:
+            if isinstance(reader, ResponseReader):
+                reader.expect("GET")
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                # Octets of its own, as a transport gives them.
+                reader.receive(bytes(bytearray(raw)))
+                self.assertIsNotNone(reader.nextHead())
+                self.assertEqual(reader.nextBody(), b"hello")
+                self.assertIs(reader.state, ENDED)
+                # What is remembered for all is another matter.
+                emptyMemos()
+                taken = tracemalloc.get_traced_memory()[0] - before
+            finally:
+                tracemalloc.stop()
+            self.assertLess(taken, len(raw) // 10)
 
     def test_receiveOnlyStores(self) -> None:
         """Nothing is looked at before it is asked for, be it as malformed as can be."""
