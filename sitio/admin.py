@@ -97,10 +97,16 @@ def _json(data: Any) -> Answer:
     return Answer(json.dumps(data).encode() + b"\n", type=_JSON)
 
 
-class Page(Resource):
-    """One page: a method, and a function of the request that gives an L{Answer}."""
+class Branch(Resource):
+    """What is not there is said in a line."""
 
-    isLeaf = True
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        missing = _text("404 There is no such page; /help lists those that are.", 404)
+        return Page(lambda _: missing, request.method)
+
+
+class Page(Branch):
+    """One page: a method, and a function of the request that gives an L{Answer}."""
 
     def __init__(self, answer: Callable[[Request], Any], method: bytes = b"GET") -> None:
         """@param answer: may give a L{Deferred} as well."""
@@ -116,16 +122,18 @@ class Page(Resource):
             _send(request, _text(f"405 Ask this by {methods.decode()}.", 405))
             return NOT_DONE_YET
         answer = maybeDeferred(self._answer, request)
-        request.notifyFinish().addErrback(lambda reason: answer.cancel())
-        answer.addCallback(lambda given: _send(request, given))
+        gone = request.notifyFinish()
+        gone.addErrback(lambda reason: answer.cancel())
         answer.addErrback(_broken, request)
+        # Who is asked may answer even when it is cancelled.
+        answer.addCallback(lambda given: None if gone.called else _send(request, given))
         return NOT_DONE_YET
 
 
-def _broken(why: Failure, request: Request) -> None:
+def _broken(why: Failure, request: Request) -> Answer:
     if not why.check(CancelledError):
         _log.failure("An admin page can't be shown: {path}", why, path=request.path)
-        _send(request, _text("500 This page is broken; the log has more.", 500))
+    return _text("500 This page is broken; the log has more.", 500)
 
 
 def _send(request: Request, answer: Answer) -> None:
@@ -220,14 +228,6 @@ class AdminSite(Site):
         """Nothing: probes ask every few seconds, for ever."""
 
 
-class _Root(Resource):
-    """What is not there is said in a line."""
-
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        missing = _text("404 There is no such page; /help lists those that are.", 404)
-        return Page(lambda _: missing, request.method)
-
-
 class Admin:
     """What the pages say."""
 
@@ -259,7 +259,7 @@ class Admin:
     def site(self) -> AdminSite:
         """All pages, for a port."""
         live = dashboard(self._sidecar, self._reactor, self._config, self._health.trouble)
-        root = _Root()
+        root = Branch()
         for path, page in live.listEntities():
             root.putChild(path, page)
         for path, answer, method in (

@@ -423,7 +423,7 @@ class Exchange:
         """No reply, or no more of it, will come from this connection."""
         client, self._client = self._client, None
         if self.state is ASKED:
-            self.upstreamTime += self._sidecar.seconds() - self._askedAt
+            self._waitedInVain()
             if error.reached <= Reached.SENT and client.asked > 1 and self._repeatable():
                 # The upstream closed an idle connection just as it was used.
                 self._prepare()
@@ -770,12 +770,22 @@ class Exchange:
         if self.state is TUNNELLING:
             self._end()
         elif self.state is not ENDED:
+            self._waitedInVain()
             self.failure = ClientGone("the client closed before its reply was whole")
             self.status = 499
             self._end()
 
+    def _waitedInVain(self) -> None:
+        """What is waited for will not come; how long that was is known all the same."""
+        now = self._sidecar.seconds()
+        if self.state is ASKED:
+            self.upstreamTime += now - self._askedAt
+        elif self.state is CONNECTING:
+            self.connectTime += now - self._wantedAt
+
     def stopped(self) -> None:
         """sitio does not wait for this any longer: not the client's doing."""
+        self._waitedInVain()
         self._abort(Stopped("sitio stopped before this exchange had ended"))
 
     def timedOut(self) -> None:
@@ -786,7 +796,7 @@ class Exchange:
             self.refuse(RequestTimeout(late))
         elif self.state is ASKED:
             self._leaveUpstream()
-            self.upstreamTime += self._sidecar.seconds() - self._askedAt
+            self._waitedInVain()
             timeout = settings.replyTimeout if self._bodyEnded else settings.stallTimeout
             self._fail(UpstreamTimeout(f"no reply in {timeout:g} seconds", Reached.SENT))
         elif self.state is JUDGING and self._whole is not None:

@@ -140,7 +140,8 @@ class Asking(Service):
     def stopService(self) -> None:
         """Ask no more."""
         Service.stopService(self)
-        self._loop.stop()
+        if self._loop.running:
+            self._loop.stop()
 
     def trouble(self) -> Deferred[str | None]:
         """See L{Health}."""

@@ -233,7 +233,8 @@ class Chain:
                 self._reraiseIfCancelled(exchange, error)
                 self._failed(member, "decided nothing, so the request is answered 500")
                 answer = asReply(PolicyFailed(f"the policy {member.name} failed"))
-            self._took(member, exchange, self._seconds() - began)
+            finally:
+                self._took(member, exchange, self._seconds() - began)
             if answer is not None:
                 self._acted(member, exchange)
                 if answer.failure is None:
@@ -314,7 +315,8 @@ class Chain:
                 self._failed(member, "is passed over")
                 before.restore(response)
                 answer = None
-            self._took(member, exchange, self._seconds() - began)
+            finally:
+                self._took(member, exchange, self._seconds() - began)
             if answer is None:
                 continue
             if isinstance(answer, Response):

@@ -167,7 +167,7 @@ class PageTests(AdminTestCase):
 
     def test_missing(self) -> None:
         """What is not there is said in a line, and below a page there is nothing."""
-        for path in ("/nothing", "/nothing/below"):
+        for path in ("/nothing", "/nothing/below", "/config/below", "/config/"):
             reply = self.ask("GET", path)
             self.assertEqual(reply.status, 404)
             self.assertEqual(reply.text, "404 There is no such page; /help lists those that are.\n")
@@ -258,6 +258,14 @@ class PageTests(AdminTestCase):
         visitor.channel.connectionLost(Failure(ConnectionDone()))
         self.assertTrue(self.sidecar.late.called)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_goneAnswered(self) -> None:
+        """The same where what is let go still answers, as the parent of workers does."""
+        self.sidecar.late = Deferred(lambda late: late.callback(told()))
+        visitor = Visitor(self.site)
+        visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n")
+        visitor.channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual((visitor.transport.value(), self.flushLoggedErrors()), (b"", []))
 
 
 class StrangerTests(AdminTestCase):

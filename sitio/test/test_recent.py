@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -318,6 +319,21 @@ class FactTests(RecentTestCase):
             facts["steps"], {"policies": 1, "connection": 2, "upstream": 4, "transfer": 8}
         )
         self.assertEqual(facts["duration"], 15)
+
+    def test_stepsInVain(self) -> None:
+        """Of one whose client has gone, the time counts for what was waited for."""
+        never: Deferred[None] = Deferred()
+        for step, wait in (("policies", never), ("connection", None), ("upstream", None)):
+            self.begin(("slow", onRequest(partial(lambda wait, exchange: wait, wait))))
+            if step == "connection":
+                self.talk.holdConnections()
+            client = self.talk.connect()
+            client.sends(GET)
+            self.talk.advance(2)
+            client.resets()
+            self.talk.settle()
+            spent: Any = self.only()["steps"]
+            self.assertEqual({name: spent[name] for name in spent if spent[name]}, {step: 2})
 
     def test_open(self) -> None:
         """An open one is told with its step, to which its time counts; its name stays."""
