@@ -29,8 +29,8 @@ ANY_USER = "1000620000:0"
 #: A process that holds the Pod's network, and does nothing.
 HOLD = ["--entrypoint", "sleep"]
 
-#: Where docker and podman tell the address of a container, each in its own place.
-ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}{{.NetworkSettings.IPAddress}}"
+#: Where docker and podman tell the address of a container.
+ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
 
 
 class Kubelet:

@@ -203,10 +203,12 @@ def find() -> Runtime:
 
     @raise NoRuntime: none is.
     """
-    if SCRIPTS.is_dir() and os.geteuid() == 0:
+    root = os.geteuid() == 0
+    if SCRIPTS.is_dir() and root:
         succeed(str(SCRIPTS / "setup"), timeout=BUILD)
         return Scripts("podman")
-    for command in ("podman", "docker"):
+    # A Pod is asked at its own address, which podman gives only where it is root.
+    for command in ("podman", "docker") if root else ("docker",):
         if shutil.which(command):
             try:
                 succeed(command, "ps")
@@ -214,6 +216,6 @@ def find() -> Runtime:
                 continue
             return Plain(command)
     raise NoRuntime(
-        "nothing here runs Pods: install podman or docker, start it, and see that"
-        " `podman ps` or `docker ps` works"
+        "nothing here runs Pods: install podman and be root, or install docker, start it,"
+        " and see that `docker ps` works"
     )
