@@ -274,6 +274,20 @@ FEATURES = (
         "loops and ways can be seen in requests and replies",
         default=False,
     ),
+    Feature(
+        "`--access-log json`",
+        _variant("sitio-log-json", "an access log", options=("--access-log", "json:/dev/null")),
+        "`--access-log json`",
+        "a line for each request: both statuses, who made the reply, and why",
+        default=False,
+    ),
+    Feature(
+        "`--access-log common`",
+        _variant("sitio-log-common", "a common log", options=("--access-log", "common:/dev/null")),
+        "`--access-log common`",
+        "a line for each request, as other tools read it",
+        default=False,
+    ),
 )
 
 #: twisted.web.proxy is too slow to be of interest everywhere, and takes the time of others.

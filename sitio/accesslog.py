@@ -72,7 +72,6 @@ _isId = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}").fullmatch
 Entry = tuple[Any, ...]
 
 
-# Most texts come again; of those that don't, these are a megabyte at most.
 @lru_cache(512)
 def quoted(text: str, most: int = MAX_NAME) -> str:
     """A text in quotes, as JSON has it, in printable ASCII and at most so long."""
@@ -99,6 +98,7 @@ class Lines:
         self._query = query
         self._prefix = os.urandom(6).hex()
         self._number = 0
+        self._without: Any = None
         self._second = -1
         self._date = ""
 
@@ -113,11 +113,12 @@ class Lines:
     def idOf(self, headers: Any) -> str:
         """The id of an exchange, by the fields of its request."""
         lines = headers.lines
-        # Most bring none, which one look at all octets tells.
-        if lines is None or b"x-request-id" in lines.octets.lower():
+        # Most bring none; those of one client are often the same, and shared.
+        if lines is None or lines is not self._without:
             given = headers.getAll("X-Request-Id")
             if len(given) == 1 and _isId(given[0]):
                 return str(given[0])
+            self._without = lines
         self._number += 1
         return f"{self._prefix}-{self._number:x}"
 
@@ -129,14 +130,33 @@ class Lines:
         return self._date
 
     def target(self, line: Any) -> str:
-        """What was asked for, in quotes."""
-        return quoted(line.target if self._query else line.path, MAX_PATH)
+        """What was asked for."""
+        target: str = line.target if self._query else line.path
+        return target
 
 
-# In one piece, as that is fastest.
+# Most requests come again, and get the same answer; of those that don't, these two
+# hold less than a megabyte each.
+@lru_cache(512)
+def _asJson(
+    method: str, target: str, version: str, sent: int | None, true: int | None, producer: str
+) -> str:
+    return (
+        f'"method":{quoted(method)},"path":{quoted(target, MAX_PATH)},"protocol":"HTTP/{version}"'
+        f',"sent":{sent or "null"},"true":{true or "null"},"producer":{quoted(producer)}'
+    )
+
+
+@lru_cache(512)
+def _asCommon(method: str, target: str, version: str, sent: int | None) -> str:
+    return (
+        f'"{quoted(method)[1:-1]} {quoted(target, MAX_PATH)[1:-1]} HTTP/{version}" {sent or 0:03d}'
+    )
+
+
+# Faster than the same as an f-string.
 _OBJECT = (
-    '{"time":"%s.%03dZ","id":"%s","client":%s,"method":%s,"path":%s,"protocol":"HTTP/%s"'
-    ',"sent":%s,"true":%s,"producer":%s,"seconds":%.6f,"upstreamSeconds":%.6f'
+    '{"time":"%s.%03dZ","id":"%s","client":%s,%s,"seconds":%.6f,"upstreamSeconds":%.6f'
     ',"bytesIn":%d,"bytesOut":%d,"attempts":%d%s}\n'
 )
 
@@ -162,17 +182,13 @@ class JsonLines(Lines):
         if failure is not None:
             side = failure.side.value if isinstance(failure, SitioError) else "sitio"
             more += f',"side":"{side}","failure":{quoted(str(failure), MAX_FAILURE)}'
+        asked = _asJson(line.method, self.target(line), version, sent, true, producer)
         return _OBJECT % (
             self.date(second),
             millis,
             self.idOf(headers),
             quoted(client),
-            quoted(line.method),
-            self.target(line),
-            version,
-            sent or "null",
-            true or "null",
-            quoted(producer),
+            asked,
             seconds,
             upstream,
             bytesIn,
@@ -205,11 +221,9 @@ class CommonLines(Lines):
         more = ""
         if sent != true and true is not None:
             more = f" true={true} producer={quoted(producer)}"
-        method, target = quoted(line.method)[1:-1], self.target(line)[1:-1]
-        return (
-            f"{quoted(client)[1:-1]} - - {self.date(int(began + offset))}"
-            f' "{method} {target} HTTP/{version}" {sent or 0:03d} {octets or "-"}{more}\n'
-        )
+        date = self.date(int(began + offset))
+        asked = _asCommon(line.method, self.target(line), version, sent)
+        return f"{quoted(client)[1:-1]} - - {date} {asked} {octets or '-'}{more}\n"
 
 
 #: By the names that C{--access-log} knows.

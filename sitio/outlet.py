@@ -69,7 +69,7 @@ class Outlet:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         self._descriptor = os.open(self.path, flags, 0o640)
         os.set_blocking(self._descriptor, True)
-        self._piece = PIECE if stat.S_ISREG(os.fstat(self._descriptor).st_mode) else ATOMIC
+        self._piece = ATOMIC if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode) else PIECE
 
     def _isThere(self) -> bool:
         try:
