@@ -135,8 +135,7 @@ class Lines:
         return target
 
 
-# Most requests come again, and get the same answer; of those that don't, these two
-# hold less than a megabyte each.
+# Most come again, with the same answer; the others cost less than a megabyte.
 @lru_cache(512)
 def _asJson(
     method: str, target: str, version: str, sent: int | None, true: int | None, producer: str
