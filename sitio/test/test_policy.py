@@ -929,6 +929,19 @@ class SharingTests(SynchronousTestCase):
                 self.assertEqual("Set-Cookie" in reply.headers, changed)
                 self.assertEqual("X-Kept" in reply.headers, not changed)
 
+    def test_pages(self) -> None:
+        """Nor what was made of a page that another policy gives to many."""
+
+        def change(exchange: Any, response: Any) -> None:
+            response.headers.add("X-Shown", exchange.request.target)
+            response.headers.fields.pop(0)
+
+        with Runner(["error-page:404", ("change", onReply(404)(change))]) as runner:
+            for target in "/1", "/2":
+                outcome = runner.run(request(target), reply(404))
+                self.assertEqual(outcome.headers.getAll("X-Shown"), [target])
+                self.assertIn("Date", outcome.headers)
+
     def test_failed(self) -> None:
         """Nor is what a policy changed before it failed."""
 
