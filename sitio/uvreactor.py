@@ -299,7 +299,7 @@ class _AdoptedUNIXPort(UNIXPort):
         self.fileno = skt.fileno  # type: ignore[method-assign]
 
     def startListening(self) -> None:
-        name = os.fsdecode(self._bindPath)
+        name = os.fsdecode(self.socket.getsockname())
         log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")
         self.factory.doStart()
         self.connected = True

@@ -252,6 +252,8 @@ class Connection:
                 reason = Failure(error)
                 if isinstance(error, OSError):  # uvloop told nobody, taking it for its own.
                     _log.failure("a protocol failed", reason)
+        if error is None and self._reading is not _Half.ENDED:
+            self._endOrderly(reason)
         self.connected, self.disconnected = False, True
         self.write = self.writeSequence = _discard  # type: ignore
         self.reactor.closed(self)
@@ -264,6 +266,12 @@ class Connection:
             with _log.failuresHandled("a producer failed to stop"):
                 producer.stopProducing()
         self._ended(protocol, reason)
+
+    def _endOrderly(self, reason: Failure) -> None:
+        """What has come and was not read would make a reset of the end."""
+        if not reason.check(ConnectionAborted):
+            with contextlib.suppress(OSError):
+                self._socket().shutdown(socket.SHUT_RDWR)
 
     # The protocol.
 
@@ -394,7 +402,14 @@ class Connection:
         return self._uv.get_extra_info("socket").fileno() if self.connected else -1
 
     def getHandle(self) -> Any:
-        """A socket that is good for its options and its number, while connected."""
+        """
+        A socket that is good for its options and its number, while connected.
+
+        Hidden, with TLS, by one of another kind.
+        """
+        return self._socket()
+
+    def _socket(self) -> socket.socket:
         if self._handle is None:
             self._handle = socket.socket(fileno=self.fileno())
         return self._handle
@@ -402,18 +417,18 @@ class Connection:
     def getTcpNoDelay(self) -> bool:
         if self._isUNIX:
             return False
-        return bool(self.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return bool(self._socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         # As long as nobody has asked for a handle it is on.
         if not self._isUNIX and not (enabled and self._handle is None):
-            self.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+            self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
     def getTcpKeepAlive(self) -> bool:
-        return bool(self.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return bool(self._socket().getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        self.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+        self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
     # ITLSTransport.
 

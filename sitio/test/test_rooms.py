@@ -146,7 +146,7 @@ LONG: dict[str, tuple[int, str]] = {
     "sitio.server": (610, "a table of states and its moves, flow control on both sides of it"),
     "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),
     "sitio.uvreactor": (500, "ports, connectors and the reactor: all that differs from Twisted's"),
-    "sitio.uvtransport": (560, "one object is all that Twisted's and uvloop's interfaces ask for"),
+    "sitio.uvtransport": (580, "one object is all that Twisted's and uvloop's interfaces ask for"),
     "sitio.policies.lastgood": (740, "what may be kept and used, rule by rule of RFC 9111"),
 }
 

@@ -44,6 +44,7 @@ from twisted.internet.interfaces import (
     ITLSTransport,
 )
 from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 from twisted.internet.test import (
     test_core,
@@ -131,18 +132,19 @@ NOT_RUN = {
 LIMIT = 20
 
 
+def close(loop: Any) -> None:
+    """Close a loop on which a reactor was."""
+    # What was let go before the loop ever ran needs one turn to go.
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
 def uvReactor(case: Any) -> UVReactor:
     """A reactor on a loop that is closed when the test is over."""
     loop = uvloop.new_event_loop()
-
-    def close() -> None:
-        # What was let go before the loop ever ran needs one turn to go.
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-        asyncio.set_event_loop(None)
-        loop.close()
-
-    case.addCleanup(close)
+    case.addCleanup(close, loop)
     return UVReactor(loop)
 
 
@@ -559,6 +561,20 @@ class TransportTests(UVTestCase):
                 self.assertFalse(transport.getTcpKeepAlive())
                 transport.setTcpKeepAlive(True)
                 self.assertTrue(transport.getTcpKeepAlive())
+
+        self.run_(test)
+
+    def test_optionsWithTLS(self) -> None:
+        """So when TLS has been started."""
+
+        async def test() -> None:
+            server, _ = await self.raw()
+            transport = server.transport
+            transport.startTLS(optionsForClientTLS("name.invalid"), normal=False)
+            transport.setTcpNoDelay(False)
+            self.assertFalse(transport.getTcpNoDelay())
+            transport.setTcpKeepAlive(True)
+            self.assertTrue(transport.getTcpKeepAlive())
 
         self.run_(test)
 
@@ -1081,6 +1097,20 @@ class EndTests(UVTestCase):
             for each in (server, client):
                 each.reason.trap(ConnectionDone)
             self.assertEqual(self.reactor.getReaders(), [self.reactor.waker])
+
+        self.run_(test)
+
+    def test_unread(self) -> None:
+        """What was sent and not read makes no reset of an orderly end."""
+
+        async def test() -> None:
+            server, peer = await self.raw()
+            server.transport.pauseProducing()
+            peer.send(b"unread")
+            server.transport.write(b"the rest")
+            server.transport.loseConnection()
+            await self.until(lambda: server.reason)
+            self.assertEqual(await self.read(peer), b"the rest")
 
         self.run_(test)
 
