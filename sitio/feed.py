@@ -51,6 +51,9 @@ MAX_OPEN = 20
 
 _CLASSES = "12345"
 
+#: Hits and failures of an endpoint that has not moved.
+_STILL = (0, 0)
+
 #: What events have of a snapshot as it is, and of an endpoint.
 _AS_THEY_ARE = ("policies", "pool", "clients", "inFlight", "workers")
 _OF_ENDPOINTS = ("method", "route", "hits", "true", "masked", "latency")
@@ -175,19 +178,19 @@ class Feed:
         steady = now - self._at <= GAP
         before = self._endpoints
         after = {(each["method"], each["route"]): each for each in figures["endpoints"]}
-        trails = {}
+        moved, trails = [], {}
         for key, each in after.items():
             trail = self._trails.get(key) if steady else None
             trails[key] = trail = deque(maxlen=TRAIL) if trail is None else trail
             was = before.get(key)
-            then = (was["hits"], failuresOf(was)) if was else (0, 0)
+            step = _STILL
+            if was is None or was["hits"] != each["hits"]:
+                moved.append(each)
+                hits, failures = (was["hits"], failuresOf(was)) if was else _STILL
+                # A row that came back after it was given up has fewer.
+                step = (max(0, each["hits"] - hits), max(0, failuresOf(each) - failures))
             if steady:
-                trail.append((max(0, each["hits"] - then[0]), max(0, failuresOf(each) - then[1])))
-        moved = [
-            each
-            for key, each in after.items()
-            if key not in before or before[key]["hits"] != each["hits"]
-        ]
+                trail.append(step)
         self._at, self._hits = now, figures["total"]["hits"]
         self._endpoints, self._trails = after, trails
         return moved, [key for key in before if key not in after]

@@ -227,7 +227,7 @@ function drawService(event) {
     const masked = sums.masked[name];
     say(element.lastChild, `${asCount(times)}${masked ? `, ${masked === times ? "masked" : `${asCount(masked)} masked`}` : ""}`);
   });
-  const where = state.about.upstream ?? "";
+  const where = state.about.upstream ?? "the photo site that comes with sitio";
   say(byId("upstream-when"), trouble ? asSentence(trouble) : where);
   byId("upstream-when").classList.toggle("trouble", trouble !== null);
 }

@@ -86,9 +86,9 @@ function asRate(rate) {
 }
 
 const asPercent = (share) => {
-  if (share === 1 || share === 0) return `${share * 100} %`;
+  if (share === 1 || share === 0) return `${share * 100}\u202f%`;
   // What is not all is not shown as all.
-  return `${Math.min(99.9, Math.max(0.1, share * 100)).toFixed(1)} %`;
+  return `${Math.min(99.9, Math.max(0.1, share * 100)).toFixed(1)}\u202f%`;
 };
 
 /** [number, unit] of some seconds. */

@@ -38,6 +38,9 @@ except ImportError:
 BEAT = 0.1
 GLANCE = 0.05
 
+#: Where the service is: a name as long as those in clusters are.
+UPSTREAM = "tcp:photographs.some-namespace.svc.cluster.local:8087"
+
 #: What keeps the browser to itself: no start page, no updates, nothing from elsewhere.
 FLAGS = (
     "--headless",
@@ -136,7 +139,7 @@ class BrowserTestCase(TestCase):
         self.dashboard = dashboard(
             self.source,
             reactor,
-            {"sitio": "1.2.3", "options": {"port": "tcp:8088", "upstream": "tcp:web:8087"}},
+            {"sitio": "1.2.3", "options": {"port": "tcp:8088", "upstream": UPSTREAM}},
             self.source.whatTroubles,
         )
         self.connections = WrappingFactory(QuietSite(self.dashboard, reactor=reactor))
@@ -273,7 +276,7 @@ class PageTests(BrowserTestCase):
         await self.look()
         await self.untilText("#verdict-title", "No requests yet")
         self.assertEqual(await self.text("#curl"), "curl -i http://localhost:8088/")
-        self.assertEqual(await self.text("#upstream-when"), "tcp:web:8087")
+        self.assertEqual(await self.text("#upstream-when"), UPSTREAM)
         self.assertIn("sitio 1.2.3", await self.text("#since"))
         self.assertEqual(await self.texts("#endpoints tbody tr"), [])
         self.assertEqual(await self.complaints(), [])
@@ -350,10 +353,10 @@ class PageTests(BrowserTestCase):
         await self.untilText("#verdict-title", "Outage, masked")
         self.assertRegex(
             await self.text("#verdict-text"),
-            r"^The service failed 30 of 40 requests .* \(75\.0 %\)\.",
+            r"^The service failed 30 of 40 requests .* \(75\.0\s%\)\.",
         )
-        self.assertEqual(await self.text("#true-share"), "25.0 %")
-        self.assertEqual(await self.text("#sent-share"), "100 %")
+        self.assertEqual(await self.text("#true-share"), "25.0\u202f%")
+        self.assertEqual(await self.text("#sent-share"), "100\u202f%")
         self.assertEqual(await self.js("return document.title"), "Outage, masked \u00b7 sitio")
         red, green, blue = await self.js(
             "return getComputedStyle(document.querySelector('#verdict-title')).color"
