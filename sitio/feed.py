@@ -95,6 +95,7 @@ class Feed:
     def take(
         self,
         now: float,
+        today: float,
         state: str,
         snapshot: SidecarSnapshot,
         exchanges: Exchanges,
@@ -104,6 +105,7 @@ class Feed:
         What the sidecar tells now.
 
         @param now: in seconds, on any clock.
+        @param today: the same since 1970, as the exchanges have it.
         @param trouble: what keeps the upstream from taking requests.
 
         @return: whether it goes on from what it told before; else nobody knows
@@ -121,6 +123,7 @@ class Feed:
         self._both = {
             "state": state,
             "trouble": trouble,
+            "now": today,
             "point": point,
             "sums": _sums(figures),
             "open": exchanges["open"][:MAX_OPEN],

@@ -21,6 +21,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from time import time
 from typing import Any, cast
 
 from attrs import define, field
@@ -49,7 +50,7 @@ LATE = 3.0
 CHECK = 5.0
 
 #: Open pages.  A team looks at a sidecar, not the public, and each may hold up to
-#: an event of some 200 KB.
+#: an event of some 400 KB.
 MAX_LISTENERS = 32
 
 #: Seconds that a connection may be full before it is given up.
@@ -62,6 +63,7 @@ _PAGE = Path(__file__).parent / "page"
 
 #: One script in parts, each using those before it.
 _SCRIPTS = ("figures", "charts", "tables", "dashboard")
+
 #: Says in a sentence what keeps the upstream from taking requests, or L{None}.
 Trouble = Callable[[], Deferred[str | None]]
 
@@ -234,6 +236,10 @@ class Audience:
         feed: Feed,
         trouble: Trouble,
     ) -> None:
+        """
+        @param feed: makes events of what the sidecar says.
+        @param trouble: whether its upstream is there.
+        """
         self._sidecar = sidecar
         self._clock = clock
         self._feed = feed
@@ -317,7 +323,7 @@ class Audience:
     def _told(self, snapshot: SidecarSnapshot, exchanges: Exchanges, trouble: str | None) -> None:
         self._late = False
         now = self._clock.seconds()
-        on = self._feed.take(now, self._sidecar.state, snapshot, exchanges, trouble)
+        on = self._feed.take(now, time(), self._sidecar.state, snapshot, exchanges, trouble)
         changes, whole = self._feed.changes(), b""
         for each in self._ready():
             if on and not each.behind:

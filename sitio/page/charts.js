@@ -12,14 +12,20 @@ const LEFT = 50;
 /** Seconds of one column of the heatmap. */
 const COLUMN = 5;
 
+/** Rules of the heatmap, which are bounds of buckets. */
+const TIMES = [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"]];
+
 const LINES = [["p50", 0.5, "line50"], ["p95", 0.95, "line95"], ["p99", 0.99, "line99"]];
+
+const COLOURS = ["card", "edge", "ink", "faint", "heat", "c1", "c2", "c3", "c4", "c5",
+  "line50", "line95", "line99"];
 
 /** Colours as the style sheet has them at the moment. */
 function palette() {
   const probe = document.createElement("i");
   document.body.append(probe);
   const colours = {};
-  for (const name of ["card", "edge", "ink", "faint", "c1", "c2", "c3", "c4", "c5", "heat", "line50", "line95", "line99"]) {
+  for (const name of COLOURS) {
     probe.style.color = `var(--${name})`;
     colours[name] = getComputedStyle(probe).color;
   }
@@ -42,7 +48,9 @@ class Chart {
     if (!clientWidth) return false;
     const scale = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(clientWidth * scale), Math.round(clientHeight * scale)];
-    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    if (this.canvas.width !== width || this.canvas.height !== height) {
+      Object.assign(this.canvas, { width, height });
+    }
     [this.width, this.height] = [clientWidth, clientHeight];
     this.context.setTransform(scale, 0, 0, scale, 0, 0);
     this.context.clearRect(0, 0, clientWidth, clientHeight);
@@ -76,7 +84,7 @@ class Chart {
   /** Minutes below the chart. */
   minutes(colour) {
     const y = this.height - 8;
-    for (let minute = 4; minute >= 1; minute -= 1) this.text(`${minute} min`, this.x(minute * 60), y, colour, "center");
+    for (const minute of [4, 3, 2, 1]) this.text(`${minute} min`, this.x(minute * 60), y, colour, "center");
     this.text("now", this.width, y, colour, "right");
   }
 
@@ -94,8 +102,7 @@ class Traffic extends Chart {
     const bottom = this.height - 20;
     const middle = Math.round(bottom / 2);
     const last = points[points.length - 1];
-    const steps = [];
-    for (let index = 1; index < points.length; index += 1) steps.push(between(points[index - 1], points[index]));
+    const steps = points.slice(1).map((point, index) => between(points[index], point));
     const most = nice(Math.max(1, ...steps.map((step) => step.hits / step.seconds)));
     const scale = (middle - 16) / most;
     for (const share of [1, 0.5]) {
@@ -155,7 +162,7 @@ class Latency extends Chart {
     const rows = bounds.length + 1;
     const row = (bottom - 4) / rows;
     const top = (index) => bottom - (index + 1) * row;
-    for (const [second, name] of [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"]]) {
+    for (const [second, name] of TIMES) {
       const y = bottom - (bounds.indexOf(second) + 1) * row;
       this.rule(y, colours.edge);
       this.text(name, this.left - 8, y, colours.faint, "right");

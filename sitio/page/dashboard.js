@@ -55,17 +55,19 @@ function take(event) {
 /** Failures of the same cause and outcome are one, with a number. */
 function noteFailure(exchange) {
   const { failures } = state;
-  const failure = failures.get(exchange.sentence) ?? {
-    sentence: exchange.sentence, masked: isMasked(exchange), theirs: !isFailure(exchange), times: 0, routes: new Set(),
+  // How often it was tried makes no other kind.
+  const sentence = exchange.sentence.replace(/, at attempt [0-9]+/, "");
+  const failure = failures.get(sentence) ?? {
+    sentence, masked: isMasked(exchange), theirs: !isFailure(exchange), times: 0, routes: new Set(),
   };
   failure.times += 1;
   failure.at = exchange.began + exchange.duration;
   if (failure.routes.size < ROUTES) failure.routes.add(`${exchange.method} ${exchange.path}`);
-  if (failures.size >= FAILURES && !failures.has(failure.sentence)) {
+  if (failures.size >= FAILURES && !failures.has(sentence)) {
     const oldest = [...failures.values()].reduce((one, two) => (two.at < one.at ? two : one));
     failures.delete(oldest.sentence);
   }
-  failures.set(failure.sentence, failure);
+  failures.set(sentence, failure);
 }
 
 // How it stands.
@@ -79,7 +81,8 @@ function verdictOf(seen, total, trouble) {
     return { level: "bad", title: "The service is not there", text: asSentence(trouble) };
   }
   if (!total.hits) {
-    return { level: "none", title: "No requests yet", text: "sitio is ready. What passes through it shows up here at once." };
+    const text = "sitio is ready. What passes through it shows up here at once.";
+    return { level: "none", title: "No requests yet", text };
   }
   const sofar = `${plural(total.hits, "request")} since the start`;
   if (!seen) return { level: "none", title: "Watching", text: `${sofar}. What comes now shows up here.` };
@@ -87,45 +90,49 @@ function verdictOf(seen, total, trouble) {
   // Longer than asked for where nobody was looking, shorter at the start.
   const span = `in the last ${asSpan(Math.max(1, Math.round(seen.seconds)))}`;
   if (!hits) return { level: "good", title: "Quiet", text: `No request ended ${span}. ${sofar}.` };
-  const failed = Math.max(0, seen.true[4]);
-  const seenByClients = Math.max(0, seen.sent[4]);
-  if (!failed && !seenByClients) {
-    return { level: "good", title: "All is well", text: `${plural(hits, "request")} ${span}, and none failed.` };
+  const requests = plural(hits, "request");
+  const [failed, shown] = [seen.true[4], seen.sent[4]];
+  if (!failed && !shown) return { level: "good", title: "All is well", text: `${requests} ${span}, and none failed.` };
+  const bad = Math.max(failed, shown) / hits >= OUTAGE;
+  const level = bad ? "bad" : "warn";
+  const errors = `clients saw ${plural(shown, "error")}`;
+  if (!failed) {
+    const text = `The service did well, yet ${errors} ${span}.`;
+    return { level, title: bad ? "Policies make errors" : "A few failures", text };
   }
-  const share = `The service failed ${asCount(failed)} of ${plural(hits, "request")} ${span} (${asPercent(failed / hits)}).`;
-  const level = Math.max(failed, seenByClients) / hits >= OUTAGE ? "bad" : "warn";
-  if (!seenByClients) {
-    const title = level === "bad" ? "Outage, masked" : "A few failures, masked";
-    return { level, title, text: `${share} Clients see none of it: policies sent them good replies.` };
+  const share = `${asCount(failed)} of ${requests} failed ${span} (${asPercent(failed / hits)}).`;
+  if (!shown) {
+    const text = `${share} Clients see none of it: policies sent them good replies.`;
+    return { level, title: bad ? "Outage, masked" : "A few failures, masked", text };
   }
   if (masked > 0) {
-    const title = level === "bad" ? "Outage, masked in part" : "A few failures";
-    return { level, title, text: `${share} ${asCount(masked)} were masked; clients saw ${plural(seenByClients, "error")}.` };
+    const text = `${share} ${asCount(masked)} were masked; ${errors}.`;
+    return { level, title: bad ? "Outage, masked in part" : "A few failures", text };
   }
-  if (!failed) {
-    return { level, title: "sitio answers with errors", text: `Clients saw ${plural(seenByClients, "error")} ${span} that the service did not make.` };
-  }
-  const title = level === "bad" ? "Outage" : "A few failures";
-  return { level, title, text: `${share} Clients saw ${plural(seenByClients, "error")}.` };
+  return { level, title: bad ? "Outage" : "A few failures", text: `${share} ${asSentence(errors)}` };
 }
+
+const LOST = {
+  level: "none",
+  title: "Connection lost",
+  text: "sitio does not answer; what stands here is old. This page tries again by itself.",
+};
 
 function drawVerdict(total) {
   const seen = lately(LATELY);
-  const verdict = state.link === "lost"
-    ? { level: "none", title: "Connection lost", text: "sitio does not answer; what stands here is old. This page tries again by itself." }
-    : verdictOf(seen, total, state.last.trouble);
+  const verdict = state.link === "lost" ? LOST : verdictOf(seen, total, state.last.trouble);
   byId("verdict").dataset.level = verdict.level;
   say(byId("verdict-title"), verdict.title);
   say(byId("verdict-text"), verdict.text);
-  document.title = verdict.level === "bad" || state.link === "lost" ? `${verdict.title} \u00b7 sitio` : "sitio";
+  document.title = verdict.level === "bad" || verdict === LOST ? `${verdict.title} \u00b7 sitio` : "sitio";
   byId("first").hidden = total.hits > 0 || verdict.level === "bad" || !state.about.address;
   if (!total.hits) say(byId("curl"), `curl -i ${state.about.address}/`);
-  for (const [name, place] of [["true", "true"], ["sent", "sent"]]) {
-    const some = seen && seen.hits > 0;
-    const good = some ? Math.max(0, 1 - seen[place][4] / seen.hits) : 0;
+  const some = Boolean(seen?.hits);
+  for (const name of ["true", "sent"]) {
+    const good = some ? Math.max(0, 1 - seen[name][4] / seen.hits) : 0;
     say(byId(`${name}-share`), some ? asPercent(good) : NONE);
     byId(`${name}-meter`).style.width = `${good * 100}%`;
-    byId(`${name}-meter`).parentElement.toggleAttribute("data-some", Boolean(some));
+    byId(`${name}-meter`).parentElement.toggleAttribute("data-some", some);
   }
 }
 
@@ -172,7 +179,8 @@ function drawCharts() {
     value: seen ? asRate(Math.max(0, seen.true[name - 1]) / seen.seconds) : NONE,
   }));
   if (sum(Object.values(last.sums.masked))) {
-    legend.push({ name: "masked", colour: "c5", ring: true, value: seen ? asRate(seen.masked / seen.seconds) : NONE });
+    const value = seen ? asRate(seen.masked / seen.seconds) : NONE;
+    legend.push({ name: "masked", colour: "c5", ring: true, value });
   }
   fillLegend("traffic-legend", legend);
   const times = LINES.map(([name, share, colour]) => ({
@@ -183,31 +191,40 @@ function drawCharts() {
     say(byId(`${id}-when`), ago);
     const canvas = byId(id);
     canvas.setAttribute("aria-valuenow", String(-Math.round(cursor ?? 0)));
-    canvas.setAttribute("aria-valuetext", `${ago}: ${items.map((item) => `${item.name} ${item.value}`).join(", ")}`);
+    const told = items.map((item) => `${item.name} ${item.value}`);
+    canvas.setAttribute("aria-valuetext", `${ago}: ${told.join(", ")}`);
   }
   traffic.draw(points, cursor, colours);
   latency.draw(points, latencyBounds, cursor, colours);
 }
 
+function makeFailure() {
+  const parts = [make("span", "times"), make("span", "masked", {}, "masked"), make("span", "route"), make("span", "ago")];
+  return make("li", "", {}, make("p", "why"), make("p", "where", {}, ...parts));
+}
+
+function fillFailure(element, failure) {
+  const [why, where] = element.children;
+  const [times, masked, route, ago] = where.children;
+  const routes = [...failure.routes];
+  const more = routes.length > 3 ? ` and ${routes.length - 2} more` : "";
+  say(why, failure.sentence);
+  say(times, `${asCount(failure.times)}\u00d7`);
+  times.classList.toggle("theirs", failure.theirs);
+  masked.hidden = !failure.masked;
+  say(route, `${routes.slice(0, more ? 2 : 3).join(", ")}${more}`);
+  say(ago, asAgo(state.last.now - failure.at));
+}
+
 function drawFailures() {
   // In the order in which they first came: what goes on does not move.
   const shown = [...state.failures.values()].reverse();
-  arrange(byId("failure-list"), shown, (each) => each.sentence, () => make("li", "", {}, make("p", "why"),
-    make("p", "where", {}, make("span", "times"), make("span", "masked", {}, "masked"), make("span", "route"), make("span", "ago"))), (element, failure) => {
-    const [why, where] = element.children;
-    const [times, masked, route, ago] = where.children;
-    say(why, failure.sentence);
-    say(times, `${asCount(failure.times)}\u00d7`);
-    times.classList.toggle("theirs", failure.theirs);
-    masked.hidden = !failure.masked;
-    const routes = [...failure.routes];
-    say(route, routes.length > 3 ? `${routes.slice(0, 2).join(", ")} and ${routes.length - 2} more` : routes.join(", "));
-    say(ago, asAgo(Date.now() / 1000 - failure.at));
-  });
+  arrange(byId("failure-list"), shown, (each) => each.sentence, makeFailure, fillFailure);
   byId("no-failures").hidden = shown.length > 0;
   const total = state.last.sums;
   const failed = failuresIn(total.true);
-  say(byId("failures-when"), failed ? `${asCount(failed)} since the start, ${asCount(sum(Object.values(total.masked)))} masked` : "");
+  const masked = asCount(sum(Object.values(total.masked)));
+  say(byId("failures-when"), failed ? `${asCount(failed)} since the start, ${masked} masked` : "");
 }
 
 function drawService(event) {
@@ -218,14 +235,17 @@ function drawService(event) {
     ["Clients connected", asCount(clients), false],
     ["Under way", asCount(inFlight), false],
   ];
-  arrange(byId("connections"), facts, ([name]) => name, ([name]) => make("div", "", {}, make("dt", "", {}, name), make("dd")), (element, [, value, bad]) => {
-    say(element.lastChild, value);
-    element.lastChild.classList.toggle("bad", bad);
+  const makeFact = ([name]) => make("div", "", {}, make("dt", "", {}, name), make("dd"));
+  arrange(byId("connections"), facts, ([name]) => name, makeFact, ({ lastChild }, [, value, bad]) => {
+    say(lastChild, value);
+    lastChild.classList.toggle("bad", bad);
   });
   const statuses = Object.entries(sums.true).sort(([one], [two]) => one.localeCompare(two));
-  arrange(byId("statuses"), statuses, ([name]) => name, ([name]) => make("li", "", {}, fillCode(make("span", "code"), name), make("span")), (element, [name, times]) => {
-    const masked = sums.masked[name];
-    say(element.lastChild, `${asCount(times)}${masked ? `, ${masked === times ? "masked" : `${asCount(masked)} masked`}` : ""}`);
+  const makeStatus = ([name]) => make("li", "", {}, makeCode(name), make("span"));
+  arrange(byId("statuses"), statuses, ([name]) => name, makeStatus, ({ lastChild }, [name, times]) => {
+    const masked = sums.masked[name] ?? 0;
+    const some = masked === times ? ", masked" : `, ${asCount(masked)} masked`;
+    say(lastChild, `${asCount(times)}${masked ? some : ""}`);
   });
   const where = state.about.upstream ?? "the photo site that comes with sitio";
   say(byId("upstream-when"), trouble ? asSentence(trouble) : where);
@@ -234,11 +254,13 @@ function drawService(event) {
 
 function drawPolicies(policies) {
   const rows = policies.map((policy, index) => ({ ...policy, key: `${index} ${policy.name}` }));
-  arrange(byId("policies").tBodies[0], rows, (row) => row.key, () => makeRow({ name: "", called: "number", acted: "number", took: "number took", failed: "number" }), (element, row) => {
-    for (const name of ["called", "acted", "failed"]) say(element.cells_[name], asCount(row[name]));
-    say(element.cells_.name, row.name);
-    say(element.cells_.took, asTime(row.called ? row.seconds / row.called : null));
-    element.cells_.failed.classList.toggle("bad", row.failed > 0);
+  const makePolicy = () =>
+    makeRow({ name: "", called: "number", acted: "number", took: "number took", failed: "number" });
+  arrange(byId("policies").tBodies[0], rows, (row) => row.key, makePolicy, ({ cells_: cells }, row) => {
+    for (const name of ["called", "acted", "failed"]) say(cells[name], asCount(row[name]));
+    say(cells.name, row.name);
+    say(cells.took, asTime(row.called ? row.seconds / row.called : null));
+    cells.failed.classList.toggle("bad", row.failed > 0);
   });
   byId("policies").hidden = rows.length === 0;
   byId("no-policies").hidden = rows.length > 0;
@@ -246,10 +268,12 @@ function drawPolicies(policies) {
 
 function drawWorkers(workers) {
   byId("processes").hidden = workers.length < 2;
-  arrange(byId("workers"), workers, (each) => each.number, () => makeRow({ number: "", hits: "number", clients: "number", restarts: "number", uptime: "number" }), (element, each) => {
-    say(element.cells_.number, `${each.number}, pid ${each.pid}`);
-    for (const name of ["hits", "clients", "restarts"]) say(element.cells_[name], asCount(each[name]));
-    say(element.cells_.uptime, asSpan(each.uptime));
+  const makeWorker = () =>
+    makeRow({ number: "", hits: "number", clients: "number", restarts: "number", uptime: "number" });
+  arrange(byId("workers"), workers, (each) => each.number, makeWorker, ({ cells_: cells }, each) => {
+    say(cells.number, `${each.number}, pid ${each.pid}`);
+    for (const name of ["hits", "clients", "restarts"]) say(cells[name], asCount(each[name]));
+    say(cells.uptime, asSpan(each.uptime));
   });
 }
 

@@ -107,7 +107,8 @@ const asTime = (seconds) => timeParts(seconds).join("\u202f").trim();
 function octetParts(octets) {
   let value = octets;
   for (const unit of ["B", "kB", "MB", "GB"]) {
-    if (value < 999.5) return [value < 10 && unit !== "B" ? value.toFixed(1) : String(Math.round(value)), unit];
+    if (value < 9.95 && unit !== "B") return [value.toFixed(1), unit];
+    if (value < 999.5) return [String(Math.round(value)), unit];
     value /= 1000;
   }
   return [value.toFixed(1), "TB"];

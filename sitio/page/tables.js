@@ -109,8 +109,8 @@ class Endpoints {
 
   mark() {
     for (const head of document.querySelectorAll("#endpoints th[data-sort]")) {
-      if (head.dataset.sort === this.sort) head.setAttribute("aria-sort", this.rising ? "ascending" : "descending");
-      else head.removeAttribute("aria-sort");
+      if (head.dataset.sort !== this.sort) head.removeAttribute("aria-sort");
+      else head.setAttribute("aria-sort", this.rising ? "ascending" : "descending");
     }
   }
 
@@ -142,7 +142,7 @@ class Endpoints {
     for (const [method, route] of event.gone) this.rows.delete(`${method} ${route}`);
     for (const [key, row] of this.rows) if (!moved.has(key)) row.trail.push([0, 0]);
     for (const [key, row] of moved) this.rows.set(key, row);
-    for (const row of this.rows.values()) if (row.trail.length > TRAIL) row.trail.splice(0, row.trail.length - TRAIL);
+    for (const { trail } of this.rows.values()) trail.splice(0, Math.max(0, trail.length - TRAIL));
   }
 
   draw() {
@@ -162,7 +162,15 @@ class Endpoints {
   }
 
   create() {
-    const row = makeRow({ name: "route", trail: "trail", hits: "number", median: "number", p95: "number", refusals: "number refusals", failures: "number" });
+    const row = makeRow({
+      name: "route",
+      trail: "trail",
+      hits: "number",
+      median: "number",
+      p95: "number",
+      refusals: "number refusals",
+      failures: "number",
+    });
     const drawing = document.createElementNS(SVG, "svg");
     drawing.setAttribute("viewBox", "0 0 120 20");
     drawing.setAttribute("preserveAspectRatio", "none");
@@ -231,11 +239,16 @@ function readExchange(told) {
 }
 
 /** With a capital and one full stop, whatever full stops a cause brought along. */
-const asSentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.+(?=;|$)/g, "")}.`;
+const asSentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.+(?=[;,]|$)/g, "")}.`;
 
 const timeOfDay = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-const STEPS = { policies: "Policies", connection: "For a connection", upstream: "Service", transfer: "Transfer" };
+const STEPS = {
+  policies: "Policies",
+  connection: "For a connection",
+  upstream: "Service",
+  transfer: "Transfer",
+};
 
 /** What is told of one that was opened: names and texts. */
 function factsOf(exchange) {
@@ -280,25 +293,41 @@ class Exchanges {
   wanted() {
     const sought = byId("filter").value.trim().toLowerCase();
     const kind = document.querySelector("#classes :checked").value;
-    return (exchange) =>
-      (!kind || (kind === "masked" ? isMasked(exchange) : [exchange.true, exchange.sent].some((status) => classOf(status) === Number(kind))))
-      && (!sought || exchange.text.includes(sought));
+    const fits = {
+      "": () => true,
+      masked: isMasked,
+    }[kind] ?? ((exchange) => [exchange.true, exchange.sent].some((each) => classOf(each) === Number(kind)));
+    return (exchange) => fits(exchange) && exchange.text.includes(sought);
   }
 
   draw() {
     const known = this.paused ?? [...this.open, ...this.kept];
     const found = known.filter(this.wanted());
     const shown = found.slice(0, LISTED);
-    const items = shown.flatMap((each) => (this.opened.has(each.id) ? [each, { id: `${each.id} more`, of: each }] : [each]));
-    arrange(this.body, items, (each) => each.id, (each) => (each.of ? this.createMore(each.of) : this.create(each)), (row, each) => { if (!each.of) this.fill(row, each); });
+    // One that is opened has a second row, which is never changed.
+    const rows = shown.flatMap((each) =>
+      (this.opened.has(each.id) ? [each, { id: `${each.id} more`, of: each }] : [each]));
+    arrange(this.body, rows, (each) => each.id,
+      (each) => (each.of ? this.createMore(each.of) : this.create(each)),
+      (row, each) => each.of ?? this.fill(row, each));
     byId("no-exchanges").hidden = found.length > 0;
-    say(byId("no-exchanges"), known.length ? "None of the last ones fits the filter." : "Nothing has ended yet.");
+    const nothing = known.length ? "None of the last ones fits the filter." : "Nothing has ended yet.";
+    say(byId("no-exchanges"), nothing);
     say(byId("exchanges-when"), known.length ? `${shown.length} of the last ${known.length}` : "");
-    say(byId("pause"), this.paused ? (this.missed ? `Go on (${asCount(this.missed)} new)` : "Go on") : "Pause");
+    const goOn = this.missed ? `Go on (${asCount(this.missed)} new)` : "Go on";
+    say(byId("pause"), this.paused ? goOn : "Pause");
   }
 
   create(exchange) {
-    const row = makeRow({ time: "", request: "request", status: "", by: "by", took: "number", size: "number octets", client: "client" });
+    const row = makeRow({
+      time: "",
+      request: "request",
+      status: "",
+      by: "by",
+      took: "number",
+      size: "number octets",
+      client: "client",
+    });
     const button = make("button", "route", { type: "button", "aria-expanded": "false" });
     button.addEventListener("click", () => {
       if (!this.opened.delete(exchange.id)) this.opened.add(exchange.id);
@@ -306,7 +335,8 @@ class Exchanges {
       this.draw();
     });
     row.cells_.request.append(button);
-    row.cells_.took.append(make("span", "took", {}, make("span"), make("span", "span", { "aria-hidden": "true" }, make("i"))));
+    const bar = make("span", "span", { "aria-hidden": "true" }, make("i"));
+    row.cells_.took.append(make("span", "took", {}, make("span"), bar));
     return row;
   }
 
@@ -320,10 +350,7 @@ class Exchanges {
     row.classList.toggle("failed", isFailure(exchange));
     say(time, timeOfDay.format(exchange.began * 1000));
     fillRoute(request.firstChild, exchange.method, exchange.path);
-    status.replaceChildren();
-    if (exchange.open) status.append(make("span", "code", {}, "open"));
-    else if (exchange.true === exchange.sent) status.append(makeCode(exchange.sent));
-    else status.append(makeCode(exchange.true), make("span", "", { "aria-hidden": "true" }, " \u2192 "), make("span", "aside", {}, "sent as"), makeCode(exchange.sent));
+    status.replaceChildren(...this.statuses(exchange));
     say(by, exchange.open ? exchange.state : exchange.by.replace(/^policy /, ""));
     by.title = by.textContent;
     // Logarithmic: 0.1 ms is nothing, 10 s are all.
@@ -334,10 +361,19 @@ class Exchanges {
     client.title = exchange.client;
   }
 
+  /** What the service said and, where that is another, what was sent. */
+  statuses(exchange) {
+    if (exchange.open) return [make("span", "code", {}, "open")];
+    if (exchange.true === exchange.sent) return [makeCode(exchange.sent)];
+    const arrow = make("span", "", { "aria-hidden": "true" }, " \u2192 ");
+    return [makeCode(exchange.true), arrow, make("span", "aside", {}, "sent as"), makeCode(exchange.sent)];
+  }
+
   createMore(exchange) {
-    const facts = make("dl");
-    for (const [name, value] of factsOf(exchange)) facts.append(make("div", "", {}, make("dt", "", {}, name), make("dd", "", {}, value)));
-    const cell = make("td", "", { role: "cell", colspan: "7" }, make("p", "sentence", {}, exchange.sentence), facts);
+    const facts = factsOf(exchange).map(([name, value]) =>
+      make("div", "", {}, make("dt", "", {}, name), make("dd", "", {}, value)));
+    const sentence = make("p", "sentence", {}, exchange.sentence);
+    const cell = make("td", "", { role: "cell", colspan: "7" }, sentence, make("dl", "", {}, ...facts));
     return make("tr", "detail", { role: "row" }, cell);
   }
 }

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from shutil import rmtree, which
+from signal import SIGTERM
 from tempfile import mkdtemp
 from typing import Any
 
@@ -25,7 +26,7 @@ from twisted.web.server import Site
 
 from sitio import live
 from sitio.live import dashboard
-from sitio.test.loopback import LIMIT, LOCALHOST, reactor
+from sitio.test.loopback import LIMIT, LISTENS, LOCALHOST, LoopbackTestCase, reactor
 from sitio.test.test_live import Source, facts
 
 try:
@@ -122,43 +123,16 @@ def browser() -> Any:
     return started
 
 
-class BrowserTestCase(TestCase):
-    """Has a dashboard on a port, and a browser that looks at it."""
+class Looking:
+    """
+    For test cases: looks at a page with a browser.
 
-    timeout = 4 * LIMIT
+    @ivar browser: the browser.
+    @ivar address: of the page.
+    """
 
-    def setUp(self) -> None:
-        self.browser = browser()
-        self.patch(live, "BEAT", BEAT)
-        self.source = Source(reactor)
-        self.listen(0)
-        self.addCleanup(self.close)
-
-    def listen(self, number: int) -> None:
-        """Be there for browsers."""
-        self.dashboard = dashboard(
-            self.source,
-            reactor,
-            {"sitio": "1.2.3", "options": {"port": "tcp:8088", "upstream": UPSTREAM}},
-            self.source.whatTroubles,
-        )
-        self.connections = WrappingFactory(QuietSite(self.dashboard, reactor=reactor))
-        self.connections.noisy = False
-        self.port = reactor.listenTCP(number, self.connections, interface=LOCALHOST)
-
-    async def close(self) -> None:
-        """Be there no more."""
-        await self.drive(self.browser.get, "about:blank")
-        await self.vanish()
-
-    async def vanish(self) -> None:
-        """Be there no more, for pages that are still open."""
-        self.dashboard.stop()
-        await maybeDeferred(self.port.stopListening)
-        while self.connections.protocols:
-            for each in list(self.connections.protocols):
-                each.abortConnection()
-            await deferLater(reactor, 0)
+    browser: Any
+    address: str
 
     async def drive(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Have the browser do something, elsewhere: the page is served meanwhile."""
@@ -168,7 +142,7 @@ class BrowserTestCase(TestCase):
         """What a script in the page returns."""
         return await self.drive(self.browser.execute_script, script, *arguments)
 
-    async def until(self, script: str, *arguments: Any) -> Any:
+    async def becomes(self, script: str, *arguments: Any) -> Any:
         """Wait until a script returns something true; what it is."""
         for _ in range(int(LIMIT / GLANCE)):
             found = await self.js(script, *arguments)
@@ -176,11 +150,11 @@ class BrowserTestCase(TestCase):
                 return found
             await deferLater(reactor, GLANCE)
         shown = await self.js("return document.body.innerText")
-        raise self.failureException(f"{script} {arguments} did not come true; shown is\n{shown}")
+        raise AssertionError(f"{script} {arguments} did not come true; shown is\n{shown}")
 
     async def untilText(self, selector: str, text: str) -> None:
         """Wait until an element has this text."""
-        await self.until(
+        await self.becomes(
             "return document.querySelector(arguments[0])?.textContent === arguments[1]",
             selector,
             text,
@@ -214,7 +188,7 @@ class BrowserTestCase(TestCase):
             await self.press(webdriver.Keys.TAB)
             if await self.js("return document.activeElement.matches(arguments[0])", selector):
                 return
-        raise self.failureException(f"{selector} can't be reached by the Tab key")
+        raise AssertionError(f"{selector} can't be reached by the Tab key")
 
     async def cdp(self, command: str, **arguments: Any) -> None:
         """Tell the browser itself."""
@@ -234,7 +208,7 @@ class BrowserTestCase(TestCase):
             for name, value in {"color_scheme": "light", **media}.items()
         ]
         await self.cdp("Emulation.setEmulatedMedia", features=features)
-        await self.drive(self.browser.get, f"http://{LOCALHOST}:{self.port.getHost().port}/")
+        await self.drive(self.browser.get, self.address)
         await self.js("localStorage.clear()")
         await self.untilText("#link-text", "Live")
 
@@ -243,17 +217,57 @@ class BrowserTestCase(TestCase):
         entries = await self.drive(self.browser.get_log, "browser")
         return [each["message"] for each in entries]
 
+
+class BrowserTestCase(Looking, TestCase):
+    """Has a dashboard on a port, with a sidecar behind it that is made up."""
+
+    timeout = 4 * LIMIT
+
+    def setUp(self) -> None:
+        self.browser = browser()
+        self.patch(live, "BEAT", BEAT)
+        self.source = Source(reactor)
+        self.listen(0)
+        self.addCleanup(self.close)
+
+    def listen(self, number: int) -> None:
+        """Be there for browsers."""
+        self.dashboard = dashboard(
+            self.source,
+            reactor,
+            {"sitio": "1.2.3", "options": {"port": "tcp:8088", "upstream": UPSTREAM}},
+            self.source.whatTroubles,
+        )
+        self.connections = WrappingFactory(QuietSite(self.dashboard, reactor=reactor))
+        self.connections.noisy = False
+        self.port = reactor.listenTCP(number, self.connections, interface=LOCALHOST)
+        self.address = f"http://{LOCALHOST}:{self.port.getHost().port}/"
+
+    async def close(self) -> None:
+        """Be there no more."""
+        await self.drive(self.browser.get, "about:blank")
+        await self.vanish()
+
+    async def vanish(self) -> None:
+        """Be there no more, for pages that are still open."""
+        self.dashboard.stop()
+        await maybeDeferred(self.port.stopListening)
+        while self.connections.protocols:
+            for each in list(self.connections.protocols):
+                each.abortConnection()
+            await deferLater(reactor, 0)
+
     def outage(self, times: int = 30, **more: Any) -> None:
         """The service fails so often; clients see nothing of it."""
         self.source.count("/a", times, status=200, upstreamStatus=500)
+        said: dict[str, Any] = {"why": "the service said 500; last-good sent 200", **more}
         failed = facts(
             f"1-{times}",
             true=500,
             by="policy last-good",
             acted=["last-good"],
-            why="the service said 500; last-good sent 200",
             failed=True,
-            **more,
+            **said,
         )
         self.source.recent.insert(0, failed)
         self.source.failed.insert(0, failed)
@@ -289,7 +303,7 @@ class PageTests(BrowserTestCase):
         self.source.count("/c", 2, status=404, upstreamStatus=200)
         await self.untilText("#verdict-title", "All is well")
         self.assertTrue(await self.js("return document.querySelector('#first').hidden"))
-        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 3")
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 3")
         self.assertEqual(
             await self.texts('#endpoints [data-cell="name"]'), ["GET /a", "GET /c", "(not found)"]
         )
@@ -353,7 +367,7 @@ class PageTests(BrowserTestCase):
         await self.untilText("#verdict-title", "Outage, masked")
         self.assertRegex(
             await self.text("#verdict-text"),
-            r"^The service failed 30 of 40 requests .* \(75\.0\s%\)\.",
+            r"^30 of 40 requests failed .* \(75\.0\s%\)\.",
         )
         self.assertEqual(await self.text("#true-share"), "25.0\u202f%")
         self.assertEqual(await self.text("#sent-share"), "100\u202f%")
@@ -402,13 +416,14 @@ class PageTests(BrowserTestCase):
         await self.look()
         self.assertTrue(await self.js("return document.querySelector('#state').hidden"))
         self.source.state = "draining"
-        await self.until("return !document.querySelector('#state').hidden")
+        await self.becomes("return !document.querySelector('#state').hidden")
         self.assertEqual(await self.text("#state"), "draining")
 
     async def test_failures(self) -> None:
         """Failures of one kind are one line with a number; clients' own are no red ones."""
         for number in range(3):
-            self.outage(number + 1, path=f"/{number}")
+            why = f"it broke off., at attempt {number + 1}; last-good sent 200"
+            self.outage(number + 1, path=f"/{number}", why=why)
         self.source.failed.insert(
             0,
             facts(
@@ -416,13 +431,13 @@ class PageTests(BrowserTestCase):
             ),
         )
         await self.look()
-        await self.until("return document.querySelectorAll('#failure-list li').length === 2")
+        await self.becomes("return document.querySelectorAll('#failure-list li').length === 2")
         self.assertEqual(await self.texts("#failure-list .times"), ["1\u00d7", "3\u00d7"])
         self.assertEqual(
             await self.texts("#failure-list .why"),
             [
                 "The client went away before its reply was whole.",
-                "The service said 500; last-good sent 200.",
+                "It broke off; last-good sent 200.",
             ],
         )
         self.assertEqual(
@@ -463,12 +478,12 @@ class PageTests(BrowserTestCase):
         )
         self.source.recent = self.source.failed = [bad]
         await self.look()
-        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 1")
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 1")
         self.assertEqual(await self.text('#endpoints [data-cell="name"]'), f"GET {path}")
         self.assertEqual(await self.text("#failure-list .route"), f"GET {path}")
         self.assertEqual(await self.text("#last .route"), f"GET {path}")
         await self.click("#last td button")
-        await self.until("return document.querySelector('#last tr.detail')")
+        await self.becomes("return document.querySelector('#last tr.detail')")
         self.assertEqual(await self.js("return document.images.length"), 0)
         self.assertEqual(await self.js("return document.scripts.length"), 1)
         self.assertNotIn("owned", await self.js("return document.title"))
@@ -479,13 +494,13 @@ class PageTests(BrowserTestCase):
         for number in range(512):
             self.source.count(f"/items/{number:03}", 1 + number % 7)
         await self.look()
-        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 12")
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 12")
         await self.click("#more")
-        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 512")
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 512")
         self.assertEqual(await self.text("#more"), "Show the first 12")
         await self.click("#find")
         await self.press("/items/51")
-        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 2")
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 2")
         await self.press("x")
         await self.untilText("#no-endpoints", "No endpoint has that in its name.")
         self.assertEqual(await self.complaints(), [])
@@ -504,7 +519,7 @@ class UseTests(BrowserTestCase):
         self.source.count("/b", 9, duration=0.001)
         self.source.count("/c", 6, duration=0.01, status=500, upstreamStatus=500)
         await self.look()
-        await self.until("return document.querySelectorAll('#endpoints tbody tr').length === 3")
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 3")
 
     async def test_sortMouse(self) -> None:
         """A click on a heading sorts by it, another turns the order around; it is announced."""
@@ -549,7 +564,7 @@ class UseTests(BrowserTestCase):
             facts("1", path="/broken", sent=502, true=502, by="sitio", failed=True),
         ]
         await self.look()
-        await self.until("return document.querySelectorAll('#last tbody tr').length === 4")
+        await self.becomes("return document.querySelectorAll('#last tbody tr').length === 4")
 
     async def shown(self) -> list[str]:
         """Paths of the exchanges that are shown."""
@@ -607,9 +622,9 @@ class UseTests(BrowserTestCase):
         self.assertRegex(detail, r"Service\s+1\.0\sms")
         self.assertEqual(await self.js("return document.activeElement.ariaExpanded"), "true")
         self.source.recent = [facts("5", path="/new"), *self.source.recent]
-        await self.until("return document.querySelectorAll('#last tbody tr').length === 6")
+        await self.becomes("return document.querySelectorAll('#last tbody tr').length === 6")
         await self.press(webdriver.Keys.ENTER)
-        await self.until("return !document.querySelector('#last tr.detail')")
+        await self.becomes("return !document.querySelector('#last tr.detail')")
 
     async def test_chart(self) -> None:
         """Arrow keys move through a chart's time, and what was then is told as text."""
@@ -617,12 +632,12 @@ class UseTests(BrowserTestCase):
         await self.look()
         await self.focus("#traffic")
         await self.press(webdriver.Keys.LEFT, webdriver.Keys.LEFT)
-        await self.until("return document.activeElement.ariaValueNow === '-10'")
+        await self.becomes("return document.activeElement.ariaValueNow === '-10'")
         told = await self.js("return document.activeElement.ariaValueText")
         self.assertRegex(told, r"^10 s ago: 2xx [0-9.\u2013]+, ")
         self.assertEqual(await self.texts("#traffic-when, #latency-when"), ["10 s ago"] * 2)
         await self.press(webdriver.Keys.ESCAPE)
-        await self.until("return document.activeElement.ariaValueNow === '0'")
+        await self.becomes("return document.activeElement.ariaValueNow === '0'")
 
     async def test_themes(self) -> None:
         """It is dark where the system is, the button changes that, and the choice is remembered."""
@@ -663,7 +678,7 @@ class UseTests(BrowserTestCase):
         self.outage(30000, path="/" + "long" * 50, client="2001:db8:1234:5678:90ab:cdef:1234:5678")
         await self.untilText("#verdict-title", "Outage, masked")
         await self.click("#last td button")
-        await self.until("return document.querySelector('#last tr.detail')")
+        await self.becomes("return document.querySelector('#last tr.detail')")
         wide = await self.js(
             """
             return [...document.querySelectorAll("main *")]
@@ -757,8 +772,87 @@ class ConnectionTests(BrowserTestCase):
     async def test_refused(self) -> None:
         """A page that finds no place tries again by itself, and gets in when there is one."""
         self.patch(live, "MAX_LISTENERS", 0)
-        await self.drive(self.browser.get, f"http://{LOCALHOST}:{self.port.getHost().port}/")
+        await self.drive(self.browser.get, self.address)
         await self.untilText("#link-text", "Connection lost")
         self.patch(live, "MAX_LISTENERS", 1)
         await self.untilText("#link-text", "Live")
+        await self.complaints()
+
+    async def test_silent(self) -> None:
+        """A connection on which nothing comes any more is given up, and another made."""
+        await self.look()
+        self.patch(live, "BEAT", 60.0)
+        await self.drive(self.browser.refresh)
+        await self.untilText("#link-text", "Live")
+        asked = self.source.asked
+        await self.js(
+            """
+            window.links = [];
+            new MutationObserver(() => links.push(document.body.dataset.link))
+              .observe(document.body, { attributeFilter: ["data-link"] });
+            const now = Date.now;
+            Date.now = () => now() + 8000;
+            """
+        )
+        await self.becomes("return links.join() === 'lost,live'")
+        self.assertGreater(self.source.asked, asked)
+
+    async def test_hidden(self) -> None:
+        """A page that nobody has seen for five minutes leaves, and is back when it is seen."""
+        await self.look()
+        await self.js(
+            """
+            const now = Date.now;
+            window.pretend = (hidden, later) => {
+              Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+              document.dispatchEvent(new Event("visibilitychange"));
+              Date.now = () => now() + later;
+            };
+            pretend(true, 301000);
+            """
+        )
+        asked = -1
+        while asked != self.source.asked:
+            asked = self.source.asked
+            await deferLater(reactor, 10 * BEAT)
+        await self.js("pretend(false, 302000)")
+        self.source.count("/a", 3)
+        await self.untilText('#endpoints [data-cell="hits"]', "3")
+
+
+class SitioTests(Looking, LoopbackTestCase):
+    """The page of a sitio that really runs."""
+
+    async def test_sitio(self) -> None:
+        """
+        Traffic through it is seen, and that a policy masks failures; when it is told
+        to stop it does not wait for pages that are open, and they say so.
+        """
+        self.browser = browser()
+        process = self.twistd(
+            f"--port=tcp:0:interface={LOCALHOST}",
+            f"--admin=tcp:0:interface={LOCALHOST}",
+            "--policy=last-good:max-age=60",
+        )
+        port = int((await process.out.saw(LISTENS))[1])
+        self.address = (await process.out.saw(rb"admin pages are on (http\S+)"))[1].decode()
+        await self.look()
+        await self.untilText("#verdict-title", "No requests yet")
+        self.assertEqual(await self.text("#upstream-when"), "the photo site that comes with sitio")
+        request = b"GET /flaky HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        client = await self.connect(port, request * 6)
+        await client.got.when(lambda: client.got.data.count(b"HTTP/1.1 200 ") == 6)
+        await self.untilText("#verdict-title", "Outage, masked")
+        self.assertEqual(await self.text("#sent-share"), "100\u202f%")
+        self.assertEqual(
+            await self.texts("#failure-list .why"), ["The service said 500; last-good sent 200."]
+        )
+        self.assertEqual(await self.text('#endpoints [data-cell="name"]'), "GET /flaky")
+        self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "3 masked")
+        self.assertEqual(await self.complaints(), [])
+        client.transport.loseConnection()
+        process.signal(SIGTERM)
+        self.assertIn(await process.finish(), (0, -SIGTERM))
+        await self.untilText("#link-text", "Connection lost")
+        await self.drive(self.browser.get, "about:blank")
         await self.complaints()
