@@ -92,7 +92,9 @@ function verdictOf(seen, total, trouble) {
   if (!hits) return { level: "good", title: "Quiet", text: `No request ended ${span}. ${sofar}.` };
   const requests = plural(hits, "request");
   const [failed, shown] = [seen.true[4], seen.sent[4]];
-  if (!failed && !shown) return { level: "good", title: "All is well", text: `${requests} ${span}, and none failed.` };
+  if (!failed && !shown) {
+    return { level: "good", title: "All is well", text: `${requests} ${span}, and none failed.` };
+  }
   const bad = Math.max(failed, shown) / hits >= OUTAGE;
   const level = bad ? "bad" : "warn";
   const errors = `clients saw ${plural(shown, "error")}`;
@@ -199,8 +201,9 @@ function drawCharts() {
 }
 
 function makeFailure() {
-  const parts = [make("span", "times"), make("span", "masked", {}, "masked"), make("span", "route"), make("span", "ago")];
-  return make("li", "", {}, make("p", "why"), make("p", "where", {}, ...parts));
+  const [times, route, ago] = ["times", "route", "ago"].map((name) => make("span", name));
+  const masked = make("span", "masked", {}, "masked");
+  return make("li", "", {}, make("p", "why"), make("p", "where", {}, times, masked, route, ago));
 }
 
 function fillFailure(element, failure) {
