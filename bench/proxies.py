@@ -143,6 +143,10 @@ class Proxy:
         """What its environment has beside ours."""
         return {}
 
+    def beside(self, place: Place) -> list[str]:
+        """What runs beside it, on the cores of the load, as long as it does; empty for nothing."""
+        return []
+
 
 @frozen
 class Nginx(Proxy):
@@ -296,6 +300,28 @@ class Uncounted(Sitio):
         upstream = f"tcp:127.0.0.1:{place.upstream}"
         arguments = [self.listen(place), upstream, *self.policies]
         return [sys.executable, str(PEERS / "uncounted.py"), *arguments]
+
+
+@frozen
+class Watched(Sitio):
+    """
+    sitio while somebody looks.
+
+    @ivar page: of the admin port; a second after it has come it is asked for again.
+    """
+
+    page: str = "/metrics"
+
+    def _admin(self, place: Place) -> Path:
+        return place.folder / f"{place.port}.admin"
+
+    def command(self, place: Place) -> list[str]:
+        return [*super().command(place), "--admin", f"unix:{self._admin(place)}"]
+
+    def beside(self, place: Place) -> list[str]:
+        curl = [program("curl", "apt install curl"), "-sfN", "--output", "/dev/null"]
+        curl += ["--unix-socket", str(self._admin(place)), f"http://localhost{self.page}"]
+        return ["sh", "-c", 'while "$@"; do sleep 1; done; echo "it gave no page"', "sh", *curl]
 
 
 SITIO = Sitio(

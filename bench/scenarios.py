@@ -35,6 +35,7 @@ from bench.proxies import (
     Proxy,
     Sitio,
     Uncounted,
+    Watched,
     program,
 )
 from bench.stage import Actor, Stage
@@ -204,6 +205,10 @@ def _variant(name: str, title: str, **changes: Any) -> Sitio:
     return evolve(SITIO, name=name, title=title, does="", **changes)
 
 
+def _watched(name: str, title: str, page: str) -> Watched:
+    return Watched(name, title, SITIO.wanted, page=page)
+
+
 REWRITING = _variant(
     "sitio-rewrite",
     "sitio, rewriting",
@@ -266,6 +271,26 @@ FEATURES = (
         _variant("sitio-epoll", "Twisted's own reactor", reactor="epoll"),
         "`twistd --reactor epoll`",
         "transports in C, with TLS and all endpoints as in Twisted's own reactor",
+    ),
+    Feature(
+        "the admin port",
+        _variant("sitio-no-admin", "no admin port", options=("--admin", "")),
+        "`--admin=`",
+        "health, figures, the last exchanges and the dashboard, for who asks; here nobody does",
+    ),
+    Feature(
+        "`/metrics`, asked every second",
+        _watched("sitio-metrics", "scraped", "/metrics"),
+        "somebody asks",
+        "all figures, for Prometheus, which asks every 15 s or more seldom",
+        default=False,
+    ),
+    Feature(
+        "the dashboard, open",
+        _watched("sitio-dashboard", "on a dashboard", "/events"),
+        "somebody looks",
+        "what passes, while it passes",
+        default=False,
     ),
     Feature(
         "`--via`",

@@ -76,6 +76,7 @@ class Actor:
 
     @ivar cores: where it runs.
     @ivar started: seconds from its start to its first reply.
+    @ivar beside: what runs beside it, and its log, if anything does.
     """
 
     proxy: Proxy
@@ -84,6 +85,7 @@ class Actor:
     log: Path
     cores: tuple[int, ...]
     started: float = 0.0
+    beside: tuple[Popen[bytes], Path] | None = None
 
     def cpuSeconds(self) -> dict[int, float]:
         """CPU time that each of its processes has used so far."""
@@ -98,6 +100,9 @@ class Actor:
         @raise Unusable: it has ended.
         """
         checkAlive(self.process, self.proxy.name, self.log)
+        if self.beside is not None:
+            process, log = self.beside
+            checkAlive(process, f"what runs beside {self.proxy.name}", log)
 
     @property
     def origin(self) -> str:
@@ -198,9 +203,13 @@ class Stage:
         cores = self.cores.proxy if proxy.workers == 1 else self.cores.pair
         command = proxy.command(place)
         since = time.perf_counter()
-        with running(command, cores, log, proxy.environment()) as process:
+        with ExitStack() as stack:
+            process = stack.enter_context(running(command, cores, log, proxy.environment()))
             actor = Actor(proxy, place, process, log, cores)
             actor.awaitFirstReply(since)
+            if beside := proxy.beside(place):
+                told = log.with_suffix(".beside")
+                actor.beside = stack.enter_context(running(beside, self.cores.load, told)), told
             yield actor
 
 

@@ -107,5 +107,6 @@ TARGETS: tuple[Target, ...] = (
     Target("memory of an idle connection", "start", "idle", 4),
     Target("memory after the start", "start", "resident", 50),
     Target("start to first reply", "start", "start", 0.6),
+    Target("admin port on, CPU per request, to off", "features", "cpu", 1.03, "sitio-no-admin"),
     TwoWorkers("two workers, to one", "workers", "rate", 1.8, atLeast=True),
 )

@@ -93,6 +93,18 @@ class RunTests(ToolsTestCase):
         self.assertIn("| 1 KB GET, bare head |", (folder / "RESULTS.md").read_text())
         self.assertIn("sitio", (folder / "chart.svg").read_text())
 
+    async def test_watched(self) -> None:
+        """sitio is measured while its metrics are asked for, and only as long as they come."""
+        folder = Path(self.mktemp())
+        process = self.bench(
+            *("--rounds", "1", "--seconds", "1", "--only", "features", "--proxy", "sitio-metrics"),
+            *("--output", str(folder.absolute())),
+        )
+        self.assertEqual(await process.finish(), 0, process.said())
+        found = json.loads((folder / "results.json").read_text())
+        self.assertEqual(found["left out"], [])
+        self.assertGreater(found["scenarios"]["features"]["sitio-metrics"]["median"]["rate"], 0)
+
     async def test_interrupted(self) -> None:
         """Ctrl-C ends all that was started, and says so in a sentence."""
         process = self.bench("--only", "get-1k", "--only", "tls", "--proxy", "sitio")
