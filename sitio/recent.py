@@ -1,9 +1,10 @@
 """
 Single exchanges, for people: the last ones, the open ones, and what came of each.
 
-L{Recent} observes exchanges.  It notes down each one that fails, as those are rare,
-and the others only while somebody looks: that is for L{ATTENTION} after each look.
-While nobody does, an exchange that went well costs three comparisons.
+L{Recent} observes exchanges.  It notes down those that fail, and the others only
+while somebody looks: that is for L{ATTENTION} after each look.  While nobody does, an
+exchange that went well costs three comparisons; and in one second no more are noted
+down than are kept, so that thousands that pass, or fail, are no work.
 
 What is noted is small and plain (L{ExchangeFacts}): no body, no query, no field,
 as these may hold secrets, and nothing that keeps an exchange alive.
@@ -131,6 +132,23 @@ def factsOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeFa
     }
 
 
+class _Last:
+    """The last so many of one kind, and in one second no more than that."""
+
+    def __init__(self, most: int) -> None:
+        self.kept: deque[ExchangeFacts] = deque(maxlen=most)
+        self._most = self._left = most
+        self._until = float("-inf")
+
+    def takes(self, now: float) -> bool:
+        """Whether one more is wanted now."""
+        if now >= self._until:
+            self._until = now + 1
+            self._left = self._most
+        self._left -= 1
+        return self._left >= 0
+
+
 @implementer(IExchangeObserver)
 class Recent:
     """The exchanges of one process, as L{Exchanges}."""
@@ -148,11 +166,11 @@ class Recent:
         self._count = count(1)
         # Those that were told while they were open keep their names.
         self._ids: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-        self._ended: deque[ExchangeFacts] = deque(maxlen=MAX_RECENT)
+        self._ended = _Last(MAX_RECENT)
         # Those that clients made fail have a place of their own: a scanner's many
         # must not push out the service's few.
-        self._failed: deque[ExchangeFacts] = deque(maxlen=MAX_FAILED // 2)
-        self._clients: deque[ExchangeFacts] = deque(maxlen=MAX_FAILED // 2)
+        self._failed = _Last(MAX_FAILED // 2)
+        self._clients = _Last(MAX_FAILED // 2)
 
     def exchangeFinished(self, exchange: Any) -> None:
         """Note it down, if it failed or somebody looks.  See L{IExchangeObserver}."""
@@ -164,12 +182,18 @@ class Recent:
             and exchange.began >= self._until
         ):
             return
-        facts = self._facts(exchange)
+        kinds = []
         if exchange.began < self._until:
-            self._ended.append(facts)
-        if facts["failed"]:
+            kinds.append(self._ended)
+        if _failed(exchange):
             theirs = failure is not None and failure.side is Side.CLIENT
-            (self._clients if theirs else self._failed).append(facts)
+            kinds.append(self._clients if theirs else self._failed)
+        now = self._clock.seconds()
+        kinds = [each for each in kinds if each.takes(now)]
+        if kinds:
+            facts = self._facts(exchange)
+            for each in kinds:
+                each.kept.append(facts)
 
     def _facts(self, exchange: Any) -> ExchangeFacts:
         id = self._ids.get(exchange)
@@ -189,8 +213,8 @@ class Recent:
         return together(
             [
                 {
-                    "failed": [*self._failed, *self._clients],
-                    "recent": [*self._ended],
+                    "failed": [*reversed(self._failed.kept), *reversed(self._clients.kept)],
+                    "recent": [*reversed(self._ended.kept)],
                     "open": [self._facts(each) for each in longest],
                 }
             ]

@@ -104,13 +104,30 @@ class AttentionTests(RecentTestCase):
         self.told()
         for _ in range(MAX_FAILED):
             self.ask(BROKEN)
+            self.clock.advance(1 / 32)
         for _ in range(MAX_RECENT):
             self.ask(request=b"nonsense\r\n\r\n")
+            self.clock.advance(1 / 32)
         told = self.told()
         self.assertEqual(len(told["recent"]), MAX_RECENT)
         self.assertEqual({each["sent"] for each in told["recent"]}, {400})
         sent = [each["sent"] for each in told["failed"]]
         self.assertEqual((sent.count(400), sent.count(503)), (MAX_FAILED // 2, MAX_FAILED // 2))
+
+    def test_rate(self) -> None:
+        """In one second so many are noted down, whatever comes; the next second has its own."""
+        self.begin()
+        self.told()
+        for _ in range(2):
+            for _ in range(MAX_RECENT + 10):
+                self.ask(OK)
+            self.ask(BROKEN)
+            self.clock.advance(1)
+        told = self.told()
+        ids = [int(each["id"].partition("-")[2]) for each in told["recent"]]
+        # One of each second is a failure, and has its own place.
+        self.assertEqual(ids, list(range(2 * MAX_RECENT + 1, MAX_RECENT + 1, -1)))
+        self.assertEqual(len(told["failed"]), 2)
 
     def test_openBounded(self) -> None:
         """Of those under way, those that take longest are told."""
