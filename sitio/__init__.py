@@ -10,7 +10,7 @@ The rooms, in the order in which a request meets them:
   - C{stats}: figures, and the line every two seconds.
   - C{accesslog}, C{outlet}: a line for each request, where that is asked for.
   - C{recent}: single exchanges, while somebody looks.
-  - C{admin}, C{live}, C{feed}, C{metrics}, C{health}, C{redact}: the pages of the admin port.
+  - C{adminport}, C{admin}, C{live}, C{feed}, C{metrics}, C{health}, C{redact}: the admin port.
   - C{mothership}, C{ledger}, C{resources}, C{address}: figures for a dashboard elsewhere.
 
 and what they stand on:

@@ -1,5 +1,5 @@
 """
-The admin port: pages for who runs sitio.
+The pages of the admin port, for who runs sitio.
 
     GET   /            the live dashboard, fed by /events
     GET   /help        this list
@@ -26,7 +26,6 @@ Contract: the reactor is passed in; bodies of requests are dropped as they come.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
@@ -34,31 +33,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from sitio.errors import CannotStart
 from sitio.figures import SERVING, ISidecar
 from sitio.health import Health
 from sitio.live import dashboard
-from sitio.sharing import whyNoPort
-
-#: Where it listens unless it is told: nowhere but on this host.
-DEFAULT = "tcp:9901:interface=127.0.0.1"
-
-#: Where it listens instead when another process, mostly another sitio, is there.
-SPARE = "tcp:0:interface=127.0.0.1"
-
-#: Connections at a time: a few dashboards, a scraper, probes.
-MAX_CONNECTIONS = 64
 
 #: Seconds in which a connection has to send its next request.
 IDLE = 60.0
@@ -335,91 +321,3 @@ class Admin:
         # It may be told twice, or by a signal meanwhile.
         with suppress(ReactorNotRunning):
             self._quit()
-
-
-class _Few(WrappingFactory):
-    """Lets so many connections in and no more."""
-
-    noisy = False
-
-    def logPrefix(self) -> str:
-        """What Twisted calls the port in its own lines."""
-        return "sitio admin"
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self.protocols) >= MAX_CONNECTIONS:
-            return None
-        return WrappingFactory.buildProtocol(self, addr)
-
-
-class AdminPort(Service):
-    """
-    The port of an L{AdminSite}, open until everything else has stopped.
-
-    @ivar port: the L{IListeningPort}, while it listens.
-    """
-
-    def __init__(
-        self,
-        site: AdminSite,
-        endpoint: IStreamServerEndpoint,
-        spare: IStreamServerEndpoint | None = None,
-    ) -> None:
-        """
-        @param spare: where to listen when the first is taken; with L{None} that
-            ends the start.
-        """
-        self.port: IListeningPort | None = None
-        self._factory = _Few(site)
-        self._endpoint = endpoint
-        self._spare = spare
-        self._listening: Deferred[None] | None = None
-
-    def startService(self) -> None:
-        """
-        Listen; not as early as clients' port, without which nobody needs this one.
-
-        @raise CannotStart: the port can't be listened on.
-        """
-        Service.startService(self)
-        self._listen(self._endpoint)
-
-    def _listen(self, endpoint: IStreamServerEndpoint) -> None:
-        failures: list[Failure] = []
-        listening: Deferred[Any] = endpoint.listen(self._factory)
-        self._listening = listening.addCallbacks(self._listens, failures.append)
-        if not failures:
-            # An endpoint that takes its time over it has nobody left to raise to.
-            self._listening.addCallback(lambda _: self._failedLate(failures))
-            return
-        why = whyNoPort(failures[0].value)
-        if self._spare is None or endpoint is self._spare:
-            raise CannotStart(f"sitio: --admin: {why}")
-        _log.warn("sitio {why}; so its admin pages are elsewhere", why=why)
-        self._listen(self._spare)
-
-    def _failedLate(self, failures: list[Failure]) -> None:
-        for each in failures:
-            if not each.check(CancelledError):
-                _log.critical("sitio has no admin pages: {why}", why=whyNoPort(each.value))
-
-    def _listens(self, port: IListeningPort) -> None:
-        self.port = port
-        address: Any = port.getHost()
-        if isinstance(address, UNIXAddress):
-            where = os.fsdecode(address.name or b"")
-        else:
-            host = f"[{address.host}]" if ":" in address.host else address.host
-            where = f"http://{host}:{address.port}/"
-        _log.info("The admin pages are on {address}", address=where)
-
-    def stopService(self) -> Deferred[Any] | None:
-        """Listen no more, and close what is open once what was written has left."""
-        Service.stopService(self)
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            listening.cancel()
-        for each in list(self._factory.protocols):
-            each.loseConnection()
-        port, self.port = self.port, None
-        return maybeDeferred(port.stopListening) if port is not None else None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol as Typing
 
-from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
@@ -23,9 +22,6 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
-from twisted.web.client import Agent
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 #: Seconds for a connection: who asks, as Kubernetes does, often waits for one.
@@ -59,8 +55,6 @@ class Brief:
 
     def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
         """See L{IStreamClientEndpoint}."""
-        # Not a line in the log for each time.
-        protocolFactory.noisy = False
         return self._endpoint.connect(protocolFactory).addCallback(self._bounded)
 
     def _bounded(self, protocol: Any) -> IProtocol:
@@ -75,6 +69,13 @@ class _Knock(Protocol):
     def connectionMade(self) -> None:
         assert self.transport is not None
         self.transport.loseConnection()
+
+
+class _Knocking(Factory):
+    """Makes one each time, and no line in the log."""
+
+    protocol = _Knock
+    noisy = False
 
 
 class Connecting:
@@ -95,7 +96,7 @@ class Connecting:
         answer: Deferred[str | None] = Deferred(self._waiting.remove)
         self._waiting.append(answer)
         if self._connecting is None:
-            connecting: Deferred[Any] = self._endpoint.connect(Factory.forProtocol(_Knock))
+            connecting: Deferred[Any] = self._endpoint.connect(_Knocking())
             self._connecting = connecting.addCallbacks(lambda _: None, _whyNot)
             connecting.addTimeout(CONNECT_TIMEOUT, self._clock, _tooLate)
             connecting.addCallback(self._known)
@@ -121,8 +122,9 @@ def _tooLate(result: object, timeout: float) -> str:
 class Asking(Service):
     """The upstream is there when a page of its own says so."""
 
-    def __init__(self, clock: IReactorTime, client: HTTPClient, url: str) -> None:
+    def __init__(self, clock: IReactorTime, client: Any, url: str) -> None:
         """
+        @param client: a L{treq.client.HTTPClient}.
         @param url: of the page; a status of 200 to 399 is good.
         """
         self._client = client
@@ -150,7 +152,7 @@ class Asking(Service):
     def _ask(self) -> Deferred[None]:
         asked: Deferred[Any] = self._client.get(
             self._url,
-            headers=Headers({"Connection": ["close"], "User-Agent": ["sitio"]}),
+            headers={"Connection": "close", "User-Agent": "sitio"},
             allow_redirects=False,
             unbuffered=True,
         )
@@ -178,23 +180,16 @@ class Asking(Service):
         self._trouble = trouble
 
 
-@implementer(IAgentEndpointFactory)
-class _Upstream:
-    """Leads to the upstream, whatever the address says."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
-        self._endpoint = endpoint
-
-    def endpointForURI(self, uri: object) -> IStreamClientEndpoint:
-        """See C{IAgentEndpointFactory}."""
-        return self._endpoint
-
-
 def asking(reactor: Any, endpoint: IStreamClientEndpoint, host: str, path: str) -> Asking:
     """
     Ask the upstream for this path.
 
     @param host: what it is told as Host.
     """
-    agent = Agent.usingEndpointFactory(reactor, _Upstream(Brief(reactor, endpoint)))
+    # Not above: it takes memory, and most ask no page.
+    from treq.client import HTTPClient
+
+    from sitio.calling import agentFor
+
+    agent = agentFor(reactor, Brief(reactor, endpoint))
     return Asking(reactor, HTTPClient(agent), f"http://{host}{path}")

@@ -33,17 +33,17 @@ from attrs import define
 from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Cooperator, LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import FileBodyProducer, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
-from zope.interface import implementer
 
 from sitio.address import Address
+from sitio.calling import agentAnywhere
 from sitio.figures import ISnapshots
 from sitio.ledger import Ledger
 from sitio.resources import Resources, resources
@@ -299,27 +299,7 @@ def _causeOf(error: BaseException) -> BaseException:
     return error
 
 
-@implementer(IStreamClientEndpoint)
-class _Quiet:
-    """An endpoint whose factories don't log each of their connections."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
-        self._endpoint = endpoint
-
-    def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
-        """See L{IStreamClientEndpoint}."""
-        protocolFactory.noisy = False
-        return self._endpoint.connect(protocolFactory)
-
-
-class _QuietPool(HTTPConnectionPool):
-    """Keeps no connection: one that was kept may be closed as a post goes out on it."""
-
-    def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Any:
-        return HTTPConnectionPool.getConnection(self, key, _Quiet(endpoint))
-
-
 def dashboard(reactor: Any, source: ISnapshots, address: Address) -> Dashboard:
     """One on a reactor, for this pod."""
-    agent = Agent(reactor, connectTimeout=TIMEOUT, pool=_QuietPool(reactor, persistent=False))
+    agent = agentAnywhere(reactor, TIMEOUT)
     return Dashboard(reactor, source, agent, address, socket.gethostname())

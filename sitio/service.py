@@ -510,8 +510,7 @@ def makeService(options: Options) -> SidecarService | Workers:
 
 def administer(reactor: Any, options: Options, sidecar: SidecarService | Workers) -> None:
     """Give a sidecar its admin port, as these options want it."""
-    # Not above: workers have none, and need no web server.
-    from sitio.admin import DEFAULT, SPARE, Admin, AdminPort
+    from sitio.adminport import DEFAULT, SPARE, AdminPort
     from sitio.health import Asking, Connecting, asking
 
     endpoint: IStreamClientEndpoint
@@ -524,21 +523,21 @@ def administer(reactor: Any, options: Options, sidecar: SidecarService | Workers
     if path is not None:
         health = asking(reactor, endpoint, host.decode(), path)
         health.setServiceParent(sidecar)
-    admin = Admin(
-        reactor,
-        sidecar,
-        health,
-        options.told(),
-        reactor.stop,
-        partial(deferToThreadPool, reactor, reactor.getThreadPool()),
-    )
+
+    def pages() -> Any:
+        # Not before somebody looks: a web server is a tenth of sitio's start and memory.
+        from sitio.admin import Admin
+
+        inThread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        return Admin(reactor, sidecar, health, options.told(), reactor.stop, inThread).site()
+
     description = options["admin"] or DEFAULT
     try:
         listen = serverFromString(reactor, description)
     except Exception as error:
         _fail(f"--admin {description!r} can't be used ({error}); 9901 or tcp:9901 could")
     spare = serverFromString(reactor, SPARE) if options["admin"] is None else None
-    AdminPort(admin.site(), listen, spare).setServiceParent(sidecar)
+    AdminPort(pages, listen, spare).setServiceParent(sidecar)
 
 
 def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, bytes]:

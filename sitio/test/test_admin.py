@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio import admin
-from sitio.admin import FAREWELL, IDLE, MAX_CONNECTIONS, Admin, AdminPort, AdminSite
+from sitio.admin import FAREWELL, IDLE, Admin, AdminSite
+from sitio.adminport import MAX_CONNECTIONS, AdminPort
 from sitio.errors import CannotStart
 from sitio.figures import DRAINING, SERVING, STARTING, Exchanges, ISidecar, SidecarSnapshot
 from sitio.test.loopback import LIMIT, LOCALHOST, LoopbackTestCase, Process, Upstream, Waiter
@@ -419,7 +421,7 @@ class PortTests(AdminTestCase):
     def test_listens(self) -> None:
         """It listens where it is told, says so, and stops."""
         endpoint, port = Taken(), Port()
-        service = AdminPort(self.site, endpoint)
+        service = AdminPort(lambda: self.site, endpoint)
         service.startService()
         endpoint.listening.callback(port)
         self.assertEqual(self.lines(), ["The admin pages are on http://127.0.0.1:9901/"])
@@ -433,13 +435,13 @@ class PortTests(AdminTestCase):
             (UNIXAddress("/run/sitio"), "/run/sitio"),
         ):
             endpoint = Taken()
-            AdminPort(self.site, endpoint).startService()
+            AdminPort(lambda: self.site, endpoint).startService()
             endpoint.listening.callback(Port(address))
             self.assertEqual(self.lines(), [f"The admin pages are on {said}"])
 
     def test_takenByName(self) -> None:
         """A port that was asked for and is taken ends the start with a sentence."""
-        service = AdminPort(self.site, Taken(self.taken))
+        service = AdminPort(lambda: self.site, Taken(self.taken))
         error = self.assertRaises(CannotStart, service.startService)
         self.assertEqual(
             str(error), "sitio: --admin: can't listen on port 9901: Address already in use"
@@ -448,7 +450,7 @@ class PortTests(AdminTestCase):
     def test_takenByDefault(self) -> None:
         """One that nobody asked for does not: another is found, and the log has it."""
         spare = Taken()
-        AdminPort(self.site, Taken(self.taken), spare).startService()
+        AdminPort(lambda: self.site, Taken(self.taken), spare).startService()
         spare.listening.callback(Port(IPv4Address("TCP", "127.0.0.1", 40404)))
         self.assertEqual(
             self.lines(),
@@ -462,7 +464,7 @@ class PortTests(AdminTestCase):
     def test_late(self) -> None:
         """An endpoint that fails when sitio runs already is logged."""
         endpoint = Taken()
-        AdminPort(self.site, endpoint).startService()
+        AdminPort(lambda: self.site, endpoint).startService()
         endpoint.listening.errback(self.taken)
         self.assertEqual(
             self.lines(),
@@ -472,33 +474,91 @@ class PortTests(AdminTestCase):
     def test_stoppedEarly(self) -> None:
         """It may be stopped before it listens."""
         endpoint = Taken()
-        service = AdminPort(self.site, endpoint)
+        service = AdminPort(lambda: self.site, endpoint)
         service.startService()
         service.stopService()
         self.assertTrue(endpoint.listening.called)
         self.assertEqual((service.port, self.lines()), (None, []))
 
     def test_few(self) -> None:
-        """So many connections at a time and no more; one that ends makes room."""
+        """
+        So many connections at a time and no more: for a new one, as a probe's could be,
+        the oldest is broken off.
+        """
         endpoint = Taken()
-        service = AdminPort(self.site, endpoint)
+        service = AdminPort(lambda: self.site, endpoint)
         service.startService()
         endpoint.listening.callback(Port())
         visitors = [Visitor(endpoint.factory) for _ in range(MAX_CONNECTIONS)]
-        self.assertIs(endpoint.factory.buildProtocol(REMOTE), None)
-        self.assertEqual(visitors[0].asks("GET", "/live").status, 200)
-        visitors[0].channel.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual(Visitor(endpoint.factory).asks("GET", "/live").status, 200)
+        self.assertFalse(any(each.transport.disconnected for each in visitors))
+        for count in (1, 2):
+            self.assertEqual(Visitor(endpoint.factory).asks("GET", "/live").status, 200)
+            # Their end comes later, as that of a connection may.
+            gone = [each.transport.disconnected for each in visitors]
+            self.assertEqual(gone, [True] * count + [False] * (MAX_CONNECTIONS - count))
+        for each in visitors:
+            each.channel.connectionLost(Failure(ConnectionDone()))
+        more = [Visitor(endpoint.factory) for _ in range(MAX_CONNECTIONS - 2)]
+        self.assertFalse(any(each.transport.disconnected for each in more))
 
     def test_closes(self) -> None:
         """What is open when it stops is closed, once what was written has left."""
         endpoint = Taken()
-        service = AdminPort(self.site, endpoint)
+        service = AdminPort(lambda: self.site, endpoint)
         service.startService()
         endpoint.listening.callback(Port())
         visitor = Visitor(endpoint.factory)
         service.stopService()
         self.assertTrue(visitor.transport.disconnecting)
+
+    def test_made(self) -> None:
+        """The pages are made once, for the first connection, and end with the port."""
+        made: list[AdminSite] = []
+
+        def make() -> AdminSite:
+            made.append(self.pages.site())
+            return made[0]
+
+        endpoint = Taken()
+        AdminPort(make, endpoint).startService()
+        endpoint.factory.doStart()
+        endpoint.listening.callback(Port())
+        self.assertEqual(made, [])
+        visitor = Visitor(endpoint.factory)
+        self.assertIn(b"event-stream", visitor.sends(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n"))
+        self.assertEqual(Visitor(endpoint.factory).asks("GET", "/live").status, 200)
+        self.assertEqual(len(made), 1)
+        endpoint.factory.doStop()
+        self.assertTrue(visitor.transport.value().endswith(b"\r\n0\r\n\r\n"))
+
+    def test_neverMade(self) -> None:
+        """Where nobody came there is nothing to end."""
+        endpoint = Taken()
+        AdminPort(lambda: self.fail("made"), endpoint).startService()
+        endpoint.factory.doStart()
+        endpoint.factory.doStop()
+
+    def test_unmakeable(self) -> None:
+        """Pages that can't be made, as a module is broken, are told of once; nobody is let in."""
+        made: list[None] = []
+
+        def make() -> AdminSite:
+            made.append(None)
+            raise ImportError("no web server")
+
+        endpoint = Taken()
+        AdminPort(make, endpoint).startService()
+        endpoint.factory.doStart()
+        endpoint.listening.callback(Port())
+        self.lines()
+        for _ in range(3):
+            self.assertIs(endpoint.factory.buildProtocol(REMOTE), None)
+        self.assertEqual(len(made), 1)
+        self.assertEqual(
+            self.lines(), ["sitio has no admin pages, and lets nobody in: they can't be made"]
+        )
+        self.assertEqual(len(self.flushLoggedErrors(ImportError)), 1)
+        endpoint.factory.doStop()
 
     def test_interface(self) -> None:
         """What is played here is a sidecar as the pages want one."""
@@ -641,8 +701,23 @@ class ProcessTests(LoopbackTestCase):
         self.assertEqual(await process.finish(), 0)
         self.assertNotIn("Traceback", process.said())
 
+    async def test_light(self) -> None:
+        """Until somebody looks, neither the web server of the pages nor a client is loaded."""
+        heavy = ["twisted.web", "treq", "prometheus_client", "sitio.admin", "sitio.calling"]
+        script = f"""
+import sys
+from sitio.service import Options, makeService
+options = Options({{}})
+options.parseOptions(["--port=0", "--upstream=tcp:a:1", "--admin=0"])
+service = makeService(options)
+print([each for each in {heavy} if each in sys.modules])
+"""
+        run = self.spawn(sys.executable, "-c", script)
+        self.assertEqual(await run.finish(), 0)
+        self.assertEqual(run.said().splitlines()[-1], "[]")
+
     async def test_upstreamGone(self) -> None:
-        """It is not ready while the upstream is not there, asked for its health or not."""
+        """It is not ready, quietly, while the upstream is not there, asked for its health or not."""
         for arguments, why in (
             ((), "the upstream can't be reached: Connection was refused"),
             (("--health-path=/",), "the upstream can't be asked for its health: Connection"),
@@ -656,6 +731,7 @@ class ProcessTests(LoopbackTestCase):
             while "not been asked" in text:
                 code, text = await self.asked("GET", "/ready")
             self.assertEqual((code, text[: len(why)]), (503, why))
+            self.assertNotIn("factory", process.said().lower())
 
     async def test_taken(self) -> None:
         """A port that was named must be free; else a sentence says so, and sitio ends."""

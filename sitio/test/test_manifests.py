@@ -21,7 +21,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import sitio
-from sitio.admin import DEFAULT
+from sitio.adminport import DEFAULT
 from sitio.making import loadPolicies
 from sitio.service import DEFAULT_PORT, Options
 from sitio.test.test_metrics import page, snapshotOf

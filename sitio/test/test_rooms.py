@@ -70,14 +70,16 @@ ROWS: dict[str, set[str]] = {
     "resources": set(),
     "ledger": {"figures"},
     "address": set(),
-    "mothership": {"address", "figures", "ledger", "resources"},
+    "calling": set(),
+    "mothership": {"address", "calling", "figures", "ledger", "resources"},
     "outlet": set(),
     "accesslog": {"errors", "interfaces", "outlet"},
     "recent": {"errors", "exchange", "figures", "interfaces"},
     "metrics": {"figures"},
-    "health": set(),
+    "health": {"calling"},
     "redact": set(),
-    "admin": {"errors", "figures", "health", "live", "metrics", "sharing"},
+    "admin": {"figures", "health", "live", "metrics"},
+    "adminport": {"errors", "sharing"},
     "memory": {"framing", "wire", "message"},
     "conversation": {
         "memory",
@@ -103,7 +105,7 @@ ROWS: dict[str, set[str]] = {
 ALL_BUT: dict[str, set[str]] = {
     "service": {"worker"},
     "worker": set(),
-    "testing": {"service", "admin"},
+    "testing": {"service", "admin", "adminport"},
 }
 
 #: Rooms with a row and no module yet.
@@ -125,6 +127,8 @@ TESTED_BY: dict[str, str] = {
     "heads": "test_wire",  # as the one before
     "fields": "test_message",  # as a part of messages
     "feed": "test_live",  # what events say is seen as they come
+    "adminport": "test_admin",  # what the pages promise begins at the port
+    "calling": "test_health",  # calls are seen by who is called
     "talk": "test_workers",  # what passes between parent and worker
     "worker": "test_workers",  # the other end of the same talk
     "uvtransport": "test_uvreactor",  # a connection is seen through its reactor
