@@ -717,7 +717,7 @@ print([each for each in {heavy} if each in sys.modules])
         self.assertEqual(run.said().splitlines()[-1], "[]")
 
     async def test_upstreamGone(self) -> None:
-        """It is not ready, quietly, while the upstream is not there, asked for its health or not."""
+        """Without its upstream it is not ready, asked for its health or not; no line each time."""
         for arguments, why in (
             ((), "the upstream can't be reached: Connection was refused"),
             (("--health-path=/",), "the upstream can't be asked for its health: Connection"),
