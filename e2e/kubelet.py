@@ -84,7 +84,7 @@ class Kubelet:
 
     def begin(self) -> None:
         """Start the containers in order, and wait until all are ready."""
-        self._remove()
+        self.remove()
         ports = [f"--publish=127.0.0.1:{here}:{there}" for here, there in self._publish.items()]
         image = self._spec["containers"][0]["image"]
         self._run("run", "-d", "--name", self._network, *ports, *HOLD, image, "infinity")
@@ -168,7 +168,7 @@ class Kubelet:
             )
             for each in ended
         }
-        self._remove()
+        self.remove()
         return codes
 
     def _stop(self, each: Document, until: float) -> None:
@@ -180,8 +180,12 @@ class Kubelet:
                 self._run("exec", name, *before, timeout=max(2, until - time.monotonic()))
         self._run("stop", "-t", str(max(2, round(until - time.monotonic()))), name)
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Remove what is there of it, at once."""
         for name in (*self.containers, self._network):
+            # Or podman waits for those that don't hear SIGTERM.
+            with suppress(RuntimeError):
+                self._run("kill", name)
             try:
                 self._run("rm", "-f", name)
             except RuntimeError as error:

@@ -47,23 +47,33 @@ def tool(name: str) -> str:
         return found
     unpacked = CACHE / "prometheus/usr/bin" / name
     if not unpacked.exists():
-        CACHE.mkdir(exist_ok=True)
         try:
-            subprocess.run(
-                ["apt-get", "download", "-qq", "prometheus"],
-                cwd=CACHE,
-                check=True,
-                timeout=300,
-                capture_output=True,
-            )
-            (package,) = CACHE.glob("prometheus_*.deb")
-            subprocess.run(["dpkg-deb", "-x", package, CACHE / "prometheus"], check=True)
-            package.unlink()
+            _fetch()
         except (OSError, subprocess.SubprocessError) as error:
             raise FileNotFoundError(
                 f"{name} is not here: install Prometheus (on Debian: apt install prometheus)"
             ) from error
     return str(unpacked)
+
+
+def _fetch() -> None:
+    """Fetch Debian's package, and unpack it."""
+    CACHE.mkdir(exist_ok=True)
+    fetch = ["apt-get", "download", "-qq", "prometheus"]
+    if _apt(fetch):
+        # The lists of packages are old, or a lean image has none.
+        _apt(["apt-get", "update", "-qq"])
+        if said := _apt(fetch):
+            raise OSError(said)
+    (package,) = CACHE.glob("prometheus_*.deb")
+    subprocess.run(["dpkg-deb", "-x", package, CACHE / "prometheus"], check=True, timeout=60)
+    package.unlink()
+
+
+def _apt(command: list[str]) -> str:
+    """What it has to complain of; nothing where it succeeds."""
+    ended = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, timeout=300)
+    return ended.stderr or "it failed" if ended.returncode else ""
 
 
 def freePort() -> int:

@@ -91,6 +91,10 @@ class Runtime(ABC):
         """
 
     @abstractmethod
+    def remove(self, pod: Pod) -> None:
+        """End it at once, where nobody wants to see how it ends."""
+
+    @abstractmethod
     def stopPod(self, pod: Pod, grace: int) -> None:
         """C{podman pod stop}, or what comes next to it."""
 
@@ -150,6 +154,10 @@ class Scripts(Runtime):
         )
         return {name: int(code or 0) for name, code in ends}
 
+    def remove(self, pod: Pod) -> None:
+        """See L{Runtime}."""
+        self._script("down", "--pod", pod.name, "--grace", "0")
+
     def stopPod(self, pod: Pod, grace: int) -> None:
         """See L{Runtime}."""
         self.run("pod", "stop", "-t", str(grace), pod.name)
@@ -182,6 +190,12 @@ class Plain(Runtime):
         made = self._kubelets.pop(pod.name, None)
         return made.end() if made is not None else {}
 
+    def remove(self, pod: Pod) -> None:
+        """See L{Runtime}."""
+        made = self._kubelets.pop(pod.name, None)
+        if made is not None:
+            made.remove()
+
     def stopPod(self, pod: Pod, grace: int) -> None:
         """See L{Runtime}."""
         self.stop(pod, grace)
@@ -204,9 +218,14 @@ def find() -> Runtime:
     @raise NoRuntime: none is.
     """
     root = os.geteuid() == 0
+    reason = ""
     if SCRIPTS.is_dir() and root:
-        succeed(str(SCRIPTS / "setup"), timeout=BUILD)
-        return Scripts("podman")
+        try:
+            succeed(str(SCRIPTS / "setup"), timeout=BUILD)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            reason = f"; {str(error).strip().splitlines()[-1]}"
+        else:
+            return Scripts("podman")
     # A Pod is asked at its own address, which podman gives only where it is root.
     for command in ("podman", "docker") if root else ("docker",):
         if shutil.which(command):
@@ -217,5 +236,5 @@ def find() -> Runtime:
             return Plain(command)
     raise NoRuntime(
         "nothing here runs Pods: install podman and be root, or install docker, start it,"
-        " and see that `docker ps` works"
+        f" and see that `docker ps` works{reason}"
     )

@@ -108,7 +108,7 @@ class PodTests(TestCase):
         cls.runtime = _running[0]
         port = freePort()
         cls.pod = cls.runtime.play(cls.documents(), {port: 8080}, cls.anyUser)
-        cls.addClassCleanup(cls.runtime.end, cls.pod)
+        cls.addClassCleanup(cls.runtime.remove, cls.pod)
         cls.base = f"http://127.0.0.1:{port}"
         cls.admin = f"http://{cls.pod.address}:9901"
 
@@ -500,7 +500,7 @@ class Jobs(PodTests):
             f"--upstream=tcp:{self.pod.address}:8080"
         )
         job = self.runtime.play(documents, {})
-        self.addCleanup(self.runtime.end, job)
+        self.addCleanup(self.runtime.remove, job)
         until = time.monotonic() + PATIENCE
         for name in ("work", "proxy"):
             while self.state(job, name) != "exited":
