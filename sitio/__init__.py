@@ -7,7 +7,7 @@ The rooms, in the order in which a request meets them:
   - C{exchange}: one request's whole life; the only room that knows both halves.
   - C{policy}: orders and runs policies; contains their failures.
   - C{pool}, C{client}: connections to the upstream, one request in flight on each.
-  - C{stats}: figures, and the line every two seconds.
+  - C{stats}, C{figures}, C{line}: figures, and the line every two seconds.
   - C{accesslog}, C{outlet}: a line for each request, where that is asked for.
   - C{recent}: single exchanges, while somebody looks.
   - C{adminport}, C{admin}, C{live}, C{feed}, C{metrics}, C{health}, C{redact}: the admin port.

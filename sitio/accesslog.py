@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.errors import CannotStart, SitioError
+from sitio.figures import ILoses, stepsOf
 from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.outlet import Outlet, aside, onUserSignal
 
@@ -155,8 +156,9 @@ def _asCommon(method: str, target: str, version: str, sent: int | None) -> str:
 
 # Faster than the same as an f-string.
 _OBJECT = (
-    '{"time":"%s.%03dZ","id":"%s","client":%s,%s,"seconds":%.6f,"upstreamSeconds":%.6f'
-    ',"bytesIn":%d,"bytesOut":%d,"attempts":%d%s}\n'
+    '{"time":"%s.%03dZ","id":"%s","client":%s,%s,"duration":%.6f,"steps":{"policies":%.6f'
+    ',"connection":%.6f,"upstream":%.6f,"transfer":%.6f},"bytesIn":%d,"bytesOut":%d'
+    ',"attempts":%d%s}\n'
 )
 
 
@@ -173,7 +175,7 @@ class JsonLines(Lines):
     def line(self, entry: Entry, offset: float) -> str:
         """See L{Lines}."""
         began, client, version, line, headers, producer, acted, failure, *figures = entry
-        sent, true, attempts, seconds, upstream, bytesIn, bytesOut = figures
+        sent, true, attempts, duration, policies, connection, upstream, *octets = figures
         second, millis = divmod(int((began + offset) * 1000), 1000)
         more = ""
         if acted:
@@ -188,10 +190,9 @@ class JsonLines(Lines):
             self.idOf(headers),
             quoted(client),
             asked,
-            seconds,
-            upstream,
-            bytesIn,
-            bytesOut,
+            duration,
+            *stepsOf(policies, connection, upstream, duration).values(),
+            *octets,
             attempts,
             more,
         )
@@ -243,7 +244,7 @@ def described(text: str) -> tuple[str, str | None] | None:
     return form, path or None
 
 
-@implementer(IExchangeObserver)
+@implementer(IExchangeObserver, ILoses)
 class AccessLog(Service):
     """
     Writes lines while it runs.
@@ -284,6 +285,11 @@ class AccessLog(Service):
         self._lostAt: float | None = None
         self._ended: Deferred[None] | None = None
 
+    @property
+    def losses(self) -> dict[str, int]:
+        """See L{ILoses}."""
+        return {"accessLogLines": self.dropped}
+
     def exchangeFinished(self, exchange: IExchange) -> None:
         """Take down one exchange.  See L{IExchangeObserver}."""
         request = exchange.request
@@ -311,6 +317,8 @@ class AccessLog(Service):
                 exchange.upstreamStatus,
                 exchange.attempts,
                 exchange.duration,
+                exchange.policyTime,
+                exchange.connectTime,
                 exchange.upstreamTime,
                 exchange.bytesIn,
                 exchange.bytesOut,

@@ -595,11 +595,15 @@ class Exchange:
 
     def _rest(self, seconds: float) -> None:
         self.state = RESTING
-        self.policyTime += seconds
+        self._wantedAt = self._sidecar.seconds()
         self._prepare()
         rest: Deferred[None] = Deferred(lambda _: call.cancel())
         call = self._sidecar.clock.callLater(seconds, rest.callback, None)
-        self._wait(rest, lambda _: self._connect())
+        self._wait(rest, self._rested)
+
+    def _rested(self, result: None) -> None:
+        self.policyTime += self._sidecar.seconds() - self._wantedAt
+        self._connect()
 
     # --- Step 8: the reply goes to the client
 
@@ -782,6 +786,8 @@ class Exchange:
             self.upstreamTime += now - self._askedAt
         elif self.state is CONNECTING:
             self.connectTime += now - self._wantedAt
+        elif self.state is RESTING:
+            self.policyTime += now - self._wantedAt
 
     def stopped(self) -> None:
         """sitio does not wait for this any longer: not the client's doing."""

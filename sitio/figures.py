@@ -3,7 +3,7 @@ Figures as plain data: what they say, and what can be made of them.
 
 L{sitio.stats} makes a L{Snapshot}; pages, logs and other processes read it.
 L{merge} adds two up, L{bounded} keeps a sum within bounds, L{quantile} reads a
-histogram, L{report} is an event of the log and L{asLine} its text.
+histogram.
 
 A L{SidecarSnapshot} is all that a sidecar tells of itself but for single
 exchanges, which are L{Exchanges}; L{together} makes one of several, and
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from functools import reduce
 from operator import itemgetter
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -37,17 +37,6 @@ OWN_BOUNDS = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
-
-#: Columns of the line: what fits a terminal.
-LINE_WIDTH = 100
-
-#: Columns of a route in the line, and of the first where that is too much.  What
-#: is longer loses its middle.
-ROUTE_WIDTH = 40
-SHORT_ROUTE_WIDTH = 12
-
-#: Endpoints in one log event.
-MAX_LISTED = 10
 
 #: Where the hits of endpoints are that have no row: method and route.
 OTHER = ("", "(other)")
@@ -133,7 +122,8 @@ class Snapshot(TypedDict):
 class PolicyFigures(TypedDict):
     """
     How often a policy was called, acted and failed, and how many seconds it took
-    over its answers in all.  C{sees} is what it is shown: C{requests}, C{replies},
+    over its answers in all; a reply of which its C{wants} has said that it need not be
+    shown is no call.  C{sees} is what it is shown: C{requests}, C{replies},
     C{exchanges} that have ended, or several of these, with commas.
     """
 
@@ -157,6 +147,16 @@ class PoolCounts(TypedDict):
     waitedSeconds: float
 
 
+class Lost(TypedDict):
+    """
+    What has got nowhere, as there was too much of it: lines of the access log, and
+    entries for a dashboard elsewhere.
+    """
+
+    accessLogLines: int
+    dashboardEntries: int
+
+
 class WorkerFigures(TypedDict):
     """
     One process: C{number} is its place among the workers, C{restarts} how many
@@ -178,7 +178,8 @@ class SidecarSnapshot(TypedDict):
     C{pool} says how many upstream connections are open and idle, and how many
     requests wait for one; C{poolCounts} is what it has done so far.  C{clients} is
     how many client connections are open, C{inFlight} how many exchanges are under
-    way, C{tooLong} how many replies a policy wanted whole and could not have,
+    way, C{tooLong} how many replies a policy wanted whole and could not have, C{lost}
+    what was dropped on its way elsewhere,
     C{restarts} how many workers were started in the place of others.
     """
 
@@ -189,6 +190,7 @@ class SidecarSnapshot(TypedDict):
     clients: int
     inFlight: int
     tooLong: int
+    lost: Lost
     restarts: int
     workers: list[WorkerFigures]
 
@@ -204,6 +206,29 @@ class Steps(TypedDict):
     connection: float
     upstream: float
     transfer: float
+
+
+#: One of them.
+Step = Literal["policies", "connection", "upstream", "transfer"]
+
+
+def stepsOf(
+    policies: float, connection: float, upstream: float, duration: float, at: Step = "transfer"
+) -> Steps:
+    """
+    Where the seconds of an exchange went, of which these are known.
+
+    @param duration: all of them, as far as it has come.
+    @param at: the step that the rest counts for: that which it is at, while it is open.
+    """
+    steps: Steps = {
+        "policies": policies,
+        "connection": connection,
+        "upstream": upstream,
+        "transfer": 0.0,
+    }
+    steps[at] += max(0.0, duration - policies - connection - upstream)
+    return steps
 
 
 class ExchangeFacts(TypedDict):
@@ -266,6 +291,12 @@ class ISnapshots(Interface):
         Single exchanges, within the same time.  Whoever asks wants to see those of
         the next minute as well: they are noted down for as long.
         """
+
+
+class ILoses(Interface):
+    """A part of a sidecar that bounds what waits, and so may lose some of it."""
+
+    losses = Attribute("How much it has lost, by names of L{Lost}.")
 
 
 class ISidecar(ISnapshots):
@@ -351,6 +382,7 @@ def _both(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
         "clients": one["clients"] + two["clients"],
         "inFlight": one["inFlight"] + two["inFlight"],
         "tooLong": one["tooLong"] + two["tooLong"],
+        "lost": _sum(one["lost"], two["lost"]),
         "restarts": one["restarts"] + two["restarts"],
         "workers": [*one["workers"], *two["workers"]],
     }
@@ -367,6 +399,15 @@ def _policies(one: list[PolicyFigures], two: list[PolicyFigures]) -> list[Policy
             each = _sum(each, same)
         sums.append(each)
     return sums + rest
+
+
+def lostBy(parts: Iterable[Any], before: Lost | None = None) -> Lost:
+    """What those of these parts have lost that provide L{ILoses}, and what was lost before."""
+    lost: Lost = before or {"accessLogLines": 0, "dashboardEntries": 0}
+    for each in parts:
+        if ILoses.providedBy(each):
+            lost = _sum(lost, each.losses)
+    return lost
 
 
 def retired(snapshot: SidecarSnapshot) -> SidecarSnapshot:
@@ -425,93 +466,3 @@ def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> fl
             return low + (bounds[index] - low) * (rank - below) / count
         below += count
     return bounds[-1] if counts[-1] else None
-
-
-def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
-    """
-    The fields of the log event on what has moved since an earlier snapshot, with
-    the text as C{line}; L{None} where nothing has.  Median and 95th percentile are
-    those of the time in between.
-    """
-    hits = now["total"]["hits"]
-    new = hits - (before["total"]["hits"] if before else 0)
-    if not new:
-        return None
-    then = {_keyOf(each): each["hits"] for each in before["endpoints"]} if before else {}
-    # Those that moved come first: who makes a request wants to see it.
-    order = sorted(
-        now["endpoints"], key=lambda each: (each["hits"] == then.get(_keyOf(each)), -each["hits"])
-    )
-    listed, more = order[:MAX_LISTED], len(order[MAX_LISTED:])
-    recent = list(now["total"]["latency"])
-    if before:
-        recent = [a - b for a, b in zip(recent, before["total"]["latency"])]
-    return {
-        "line": asLine(hits, new, listed, more),
-        "hits": hits,
-        "new": new,
-        "endpoints": listed,
-        "more": more,
-        "statuses": now["total"]["true"],
-        "sent": now["total"]["sent"],
-        "masked": now["total"]["masked"],
-        "median": quantile(now["latencyBounds"], recent, 0.5),
-        "p95": quantile(now["latencyBounds"], recent, 0.95),
-    }
-
-
-def asLine(hits: int, new: int, endpoints: Sequence[EndpointFigures], more: int = 0) -> str:
-    """
-    One line of at most L{LINE_WIDTH} columns: as many endpoints as fit, in the
-    order given, each with its hits, its failures and its mean latency.
-
-    @param more: endpoints that there are beside these.
-    """
-    line = f"stats: {hits} hit{'s' * (hits != 1)} (+{new})"
-    left = len(endpoints) + more
-    for endpoint in endpoints:
-        room = LINE_WIDTH - len(line) - len(" | ")
-        room -= len(f" | and {left - 1} more") * (left > 1)
-        text = _asText(endpoint, ROUTE_WIDTH)
-        if len(text) > room and endpoint is endpoints[0]:
-            text = _asText(endpoint, max(SHORT_ROUTE_WIDTH, ROUTE_WIDTH - len(text) + room))
-        if len(text) > room:
-            break
-        line = f"{line} | {text}"
-        left -= 1
-    return f"{line} | and {left} more" if left else line
-
-
-def _asText(endpoint: EndpointFigures, width: int) -> str:
-    """C{GET /photos/a.png 30 (2 x 404), 1.0 ms}, the route cut to a width."""
-    # What a client wrote must not move the cursor of who reads the log.
-    route = endpoint["route"].encode("unicode_escape").decode("ascii")
-    if len(route) > width:
-        # The end of a path says more than its middle.
-        route = f"{route[: width // 3]}...{route[len(route) - width + width // 3 + 3 :]}"
-    mean = _asTime(endpoint["seconds"] / endpoint["hits"])
-    text = f"{endpoint['method']} {route} {endpoint['hits']}{_failuresOf(endpoint)}, {mean}"
-    return text.lstrip()
-
-
-def _failuresOf(endpoint: Figures) -> str:
-    """The true statuses from 400 on, in brackets, the most frequent two by name."""
-    masked = endpoint["masked"]
-    failures = {name: times for name, times in endpoint["true"].items() if name[0] in "456789"}
-    if "499" in endpoint["sent"]:
-        failures["499"] = endpoint["sent"]["499"]
-    texts = []
-    for name, times in sorted(failures.items(), key=lambda item: (-item[1], item[0])):
-        texts.append(f"{times} x {name}")
-        if name in masked:
-            some = "" if masked[name] == times else f", {masked[name]}"
-            texts[-1] += f"{some} masked"
-    if len(texts) > 2:
-        texts[2:] = ["..."]
-    return f" ({', '.join(texts)})" if texts else ""
-
-
-def _asTime(seconds: float) -> str:
-    if seconds < 0.0095:
-        return f"{seconds * 1e3:.1f} ms"
-    return f"{seconds * 1e3:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"

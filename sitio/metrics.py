@@ -58,6 +58,7 @@ class _Snapshot(Collector):
         yield from _endpoints(self._snapshot)
         yield from _connections(self._snapshot)
         yield from _policies(self._snapshot)
+        yield from _lost(self._snapshot)
         yield from _processes(self._snapshot)
 
 
@@ -202,6 +203,19 @@ def _policies(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     yield duration
     yield acted
     yield failed
+
+
+def _lost(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "sitio_access_log_dropped_lines",
+        "Lines that the access log could not write, or not in time.",
+        snapshot["lost"]["accessLogLines"],
+    )
+    yield CounterMetricFamily(
+        "sitio_dashboard_dropped_entries",
+        "Requests that a dashboard elsewhere is not told of, as there were too many.",
+        snapshot["lost"]["dashboardEntries"],
+    )
 
 
 def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:

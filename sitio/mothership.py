@@ -41,10 +41,11 @@ from twisted.python.failure import Failure
 from twisted.web.client import FileBodyProducer, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
+from zope.interface import implementer
 
 from sitio.address import Address
 from sitio.calling import agentAnywhere
-from sitio.figures import ISnapshots
+from sitio.figures import ILoses, ISnapshots
 from sitio.ledger import Ledger
 from sitio.resources import Resources, resources
 
@@ -108,6 +109,7 @@ class _Way:
     rests: float = float("-inf")
 
 
+@implementer(ILoses)
 class Dashboard(Service):
     """
     Posts to a dashboard while it runs.
@@ -155,6 +157,11 @@ class Dashboard(Service):
         self._cooperator = Cooperator(scheduler=partial(clock.callLater, 0))
         self._loops: list[LoopingCall] = []
         self._posting: set[Deferred[None]] = set()
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """See L{ILoses}."""
+        return {"dashboardEntries": self._ledger.leftOut}
 
     def startService(self) -> None:
         """From now on."""

@@ -17,22 +17,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from sitio.errors import Side
-from sitio.exchange import ASKED, CONNECTING, DECIDING, ENDED, JUDGING
+from sitio.exchange import ASKED, CONNECTING, DECIDING, ENDED, JUDGING, RESTING
 from sitio.figures import (
     MAX_FAILED,
     MAX_OPEN,
     MAX_RECENT,
     ExchangeFacts,
     Exchanges,
-    Steps,
+    Step,
     exchangesTogether as together,
+    stepsOf,
 )
 from sitio.interfaces import IExchangeObserver
 
@@ -43,9 +44,10 @@ ATTENTION = 60.0
 MAX_TEXT = 200
 
 #: Which step the time counts for that has not come to its end.
-_STEP: dict[str, Literal["policies", "connection", "upstream", "transfer"]] = {
+_STEP: dict[str, Step] = {
     DECIDING: "policies",
     JUDGING: "policies",
+    RESTING: "policies",
     CONNECTING: "connection",
     ASKED: "upstream",
 }
@@ -102,14 +104,13 @@ def factsOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeFa
     @param began: in seconds since 1970.
     @param duration: how many seconds it took, or takes already.
     """
-    steps: Steps = {
-        "policies": exchange.policyTime,
-        "connection": exchange.connectTime,
-        "upstream": exchange.upstreamTime,
-        "transfer": 0.0,
-    }
-    spent = exchange.policyTime + exchange.connectTime + exchange.upstreamTime
-    steps[_STEP.get(exchange.state, "transfer")] += max(0.0, duration - spent)
+    steps = stepsOf(
+        exchange.policyTime,
+        exchange.connectTime,
+        exchange.upstreamTime,
+        duration,
+        _STEP.get(exchange.state, "transfer"),
+    )
     ended = exchange.state is ENDED
     return {
         "id": id,

@@ -42,6 +42,7 @@ from sitio.figures import (
     ISidecar,
     PolicyFigures,
     SidecarSnapshot,
+    lostBy,
 )
 from sitio.making import loadPolicies, makers, named
 from sitio.outlet import Reopening
@@ -452,6 +453,7 @@ class SidecarService(MultiService):
             "clients": clients,
             "inFlight": len(self.factory.exchanges),
             "tooLong": self.sidecar.tooLong,
+            "lost": lostBy(self),
             "restarts": 0,
             "workers": [
                 {

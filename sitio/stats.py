@@ -43,11 +43,10 @@ from sitio.figures import (
     EndpointFigures,
     Figures,
     Snapshot,
-    asLine,
     inOrder,
-    quantile,
 )
 from sitio.interfaces import IExchange, IExchangeObserver
+from sitio.line import event, moved
 
 #: Rows of the table: more than a person reads, and at a kilobyte a row, long
 #: paths included, half a megabyte.
@@ -74,9 +73,6 @@ METHODS = frozenset(_STANDARD + _WEBDAV)
 #: Statuses that say that there is no such endpoint; the last is what simple
 #: servers answer to a method they don't know.
 NOT_FOUND = frozenset((404, 405, 410, 501))
-
-#: Endpoints in one log event.
-MAX_LISTED = 10
 
 _OTHER = ("", "(other)")
 _NOT_FOUND = ("", "(not found)")
@@ -211,8 +207,7 @@ class Stats(Service):
         self._rows: dict[tuple[str, str], _Row] = {}
         self._shared = {key: _Row() for key in (_OTHER, _NOT_FOUND, _REFUSED)}
         self._logged: dict[tuple[str, str], int] = {}
-        self._loggedHits = 0
-        self._loggedLatency = _noLatency()
+        self._loggedTotal: Figures | None = None
 
     # Counting: a call for each exchange, so it is written out and does no more than it must.
 
@@ -323,34 +318,14 @@ class Stats(Service):
             self._report()
 
     def _report(self) -> None:
-        new = self._hits - self._loggedHits
-        if not new:
+        if self._hits == (self._loggedTotal["hits"] if self._loggedTotal else 0):
             return
         rows = self._allRows()
-        # Those that moved come first: who makes a request wants to see it.
-        order = sorted(
-            rows, key=lambda key: (rows[key].hits == self._logged.get(key), -rows[key].hits)
-        )
+        hits = {key: row.hits for key, row in rows.items()}
+        listed, more = moved(hits, self._logged)
         endpoints: list[EndpointFigures] = [
-            {"method": key[0], "route": key[1], **rows[key].figures()} for key in order[:MAX_LISTED]
+            {"method": key[0], "route": key[1], **rows[key].figures()} for key in listed
         ]
-        more = len(order) - len(endpoints)
-        total = self._total(rows)
-        figures = total.figures()
-        recent = [now - then for now, then in zip(figures["latency"], self._loggedLatency)]
-        self._log.info(
-            "{line}",
-            line=asLine(self._hits, new, endpoints, more),
-            hits=self._hits,
-            new=new,
-            endpoints=endpoints,
-            more=more,
-            statuses=figures["true"],
-            sent=figures["sent"],
-            masked=figures["masked"],
-            median=quantile(LATENCY_BOUNDS, recent, 0.5),
-            p95=quantile(LATENCY_BOUNDS, recent, 0.95),
-        )
-        self._logged = {key: row.hits for key, row in rows.items()}
-        self._loggedHits = self._hits
-        self._loggedLatency = figures["latency"]
+        total = self._total(rows).figures()
+        self._log.info("{line}", **event(total, self._loggedTotal, endpoints, more))
+        self._logged, self._loggedTotal = hits, total

@@ -23,10 +23,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from attrs import define
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -37,16 +35,15 @@ from sitio.figures import (
     STARTING,
     Exchanges,
     ISidecar,
-    ISnapshots,
     SidecarSnapshot,
-    Snapshot,
     WorkerFigures,
     bounded,
     exchangesTogether,
-    report,
+    lostBy,
     retired,
     together,
 )
+from sitio.line import StatsLine
 from sitio.stats import MAX_ENDPOINTS, Stats
 from sitio.talk import PATIENCE, Adopted, Output, Process, whyNot
 
@@ -115,50 +112,6 @@ class SharedPort(Protocol):
 
     def close(self) -> Deferred[Any]:
         """Listen no more; the workers' copies of the sockets are not touched."""
-
-
-class StatsLine(Service):
-    """
-    Logs the figures of a sidecar of many processes, as L{sitio.stats} logs those of one.
-    """
-
-    def __init__(self, clock: IReactorTime, source: ISnapshots, interval: float) -> None:
-        """
-        @param interval: seconds between two lines; 0 for none at all.
-        """
-        self._clock = clock
-        self._source = source
-        self._interval = interval
-        self._log = Logger(namespace="sitio.stats")
-        self._before: Snapshot | None = None
-        self._loop: LoopingCall | None = None
-
-    def startService(self) -> None:
-        """From now on log a line each interval in which anything moved."""
-        Service.startService(self)
-        if self._interval:
-            self._loop = LoopingCall(self._report)
-            self._loop.clock = self._clock
-            self._loop.start(self._interval, now=False)
-
-    def stopService(self) -> Deferred[None] | None:
-        """Log what has not been logged yet, and no more."""
-        Service.stopService(self)
-        loop, self._loop = self._loop, None
-        if loop is None:
-            return None
-        loop.stop()
-        return self._report()
-
-    def _report(self) -> Deferred[None]:
-        said: Deferred[Any] = maybeDeferred(self._source.snapshot).addCallback(self._say)
-        return said.addErrback(lambda why: self._log.failure("The figures don't add up", why))
-
-    def _say(self, snapshot: SidecarSnapshot) -> None:
-        event = report(snapshot["figures"], self._before)
-        if event is not None:
-            self._log.info("{line}", **event)
-        self._before = snapshot["figures"]
 
 
 @define(eq=False)
@@ -233,6 +186,7 @@ class Workers(MultiService):
             "clients": 0,
             "inFlight": 0,
             "tooLong": 0,
+            "lost": lostBy(()),
             "restarts": 0,
             "workers": [],
         }
@@ -411,7 +365,9 @@ class Workers(MultiService):
             each.talk.tell("drain")
 
     def _told(self) -> SidecarSnapshot:
-        told = [self._past]
+        # The workers' own, and that of what is beside them.
+        past: SidecarSnapshot = {**self._past, "lost": lostBy(self, self._past["lost"])}
+        told = [past]
         for place in self._places:
             process = place.process
             if process is not None and process.snapshot.answer is not None:

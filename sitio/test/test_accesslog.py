@@ -34,6 +34,7 @@ from sitio.accesslog import (
     quoted,
 )
 from sitio.errors import CannotStart, ConnectFailed
+from sitio.figures import ILoses, lostBy
 from sitio.interfaces import IExchangeObserver
 from sitio.making import onReply, onRequest
 from sitio.message import Headers, Request, Response
@@ -197,6 +198,8 @@ class JsonTests(LogTestCase):
                 bytesIn=3,
                 bytesOut=4,
                 duration=0.25,
+                policyTime=0.03125,
+                connectTime=0.0625,
                 upstreamTime=0.125,
                 response=Response(201),
             )
@@ -213,8 +216,13 @@ class JsonTests(LogTestCase):
                 "sent": 201,
                 "true": 201,
                 "producer": "upstream",
-                "seconds": 0.25,
-                "upstreamSeconds": 0.125,
+                "duration": 0.25,
+                "steps": {
+                    "policies": 0.03125,
+                    "connection": 0.0625,
+                    "upstream": 0.125,
+                    "transfer": 0.03125,
+                },
                 "bytesIn": 3,
                 "bytesOut": 4,
                 "attempts": 1,
@@ -457,6 +465,7 @@ class WritingTests(LogTestCase):
     def test_interface(self) -> None:
         """It is an observer as any other."""
         verifyObject(IExchangeObserver, self.log)
+        verifyObject(ILoses, self.log)
 
     def test_batches(self) -> None:
         """Lines are written together, four times a second; where there are none, nothing is."""
@@ -532,7 +541,7 @@ class WritingTests(LogTestCase):
         for _ in range(20):
             self.ends(2)
             self.tick()
-        self.assertEqual(self.log.dropped, 40)
+        self.assertEqual(lostBy([self.log])["accessLogLines"], 40)
         self.assertEqual(
             self.sayings(),
             ["The access log loses lines, until this is mended: No space left on device"],

@@ -13,15 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.figures import (
     LATENCY_BOUNDS,
-    LINE_WIDTH,
     OWN_BOUNDS,
     Snapshot,
     bounded,
     inOrder,
     merge,
     quantile,
-    report,
 )
+from sitio.line import LINE_WIDTH, report
 from sitio.stats import Stats
 from sitio.test.test_stats import Ended, Noted, byName, ended, refused
 

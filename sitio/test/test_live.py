@@ -108,6 +108,7 @@ class Source:
             "clients": 4,
             "inFlight": len(self.open),
             "tooLong": 0,
+            "lost": {"accessLogLines": 0, "dashboardEntries": 0},
             "workers": [],
         }
         return succeed(told)

@@ -170,6 +170,8 @@ class SidecarTests(SynchronousTestCase):
             ("sitio_upstream_opened_connections_total", 5),
             ("sitio_upstream_failed_connections_total", 1),
             ("sitio_overlong_replies_total", 1),
+            ("sitio_access_log_dropped_lines_total", 3),
+            ("sitio_dashboard_dropped_entries_total", 0),
         ):
             self.assertEqual(found[name], value, name)
 

@@ -25,7 +25,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from sitio.address import Address, addressOf
-from sitio.figures import SidecarSnapshot
+from sitio.figures import SidecarSnapshot, lostBy
 from sitio.mothership import (
     FIRST_DELAY,
     MAX_DELAY,
@@ -265,6 +265,7 @@ class PostTests(DashboardTestCase):
             self.source.hits(50)
             self.passes(STATS_INTERVAL)
         self.assertEqual(len(self.receiver.entries()), 30)
+        self.assertEqual(lostBy([dashboard])["dashboardEntries"], 120)
         self.assertEqual(
             self.sayings(),
             ["There are more requests than a dashboard can be told: it gets a sample"],

@@ -338,15 +338,30 @@ class FactTests(RecentTestCase):
         self.assertEqual(facts["duration"], 15)
 
     def test_stepsInVain(self) -> None:
-        """Of one whose client has gone, the time counts for what was waited for."""
+        """
+        Of one whose client has gone, the time counts for what was waited for: a policy, a
+        connection, the upstream, the pause before another attempt.
+        """
         never: Deferred[None] = Deferred()
-        for step, wait in (("policies", never), ("connection", None), ("upstream", None)):
-            self.begin(("slow", onRequest(partial(lambda wait, exchange: wait, wait))))
+        again = onReply(503)(lambda exchange, response: Retry(9.0))
+        for step, wait in (
+            ("policies", never),
+            ("connection", None),
+            ("upstream", None),
+            ("policies", None),
+        ):
+            self.begin(
+                ("slow", onRequest(partial(lambda wait, exchange: wait, wait))), ("again", again)
+            )
             if step == "connection":
                 self.talk.holdConnections()
             client = self.talk.connect()
             client.sends(GET)
+            if step == "policies" and wait is None:
+                self.talk.upstreams[-1].sends(BROKEN)
             self.talk.advance(2)
+            [underWay] = self.told()["open"]
+            self.assertEqual(list(underWay["steps"].values()).count(2), 1, underWay)
             client.resets()
             self.talk.settle()
             spent: Any = self.only()["steps"]

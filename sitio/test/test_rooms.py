@@ -61,10 +61,11 @@ ROWS: dict[str, set[str]] = {
         "settings",
     },
     "figures": set(),
-    "stats": {"figures", "interfaces"},
+    "line": {"figures"},
+    "stats": {"figures", "interfaces", "line"},
     "sharing": {"errors"},
     "talk": {"figures"},
-    "workers": {"talk", "errors", "figures", "stats"},
+    "workers": {"talk", "errors", "figures", "line", "stats"},
     "feed": {"figures"},
     "live": {"feed", "figures"},
     "resources": set(),
@@ -73,7 +74,7 @@ ROWS: dict[str, set[str]] = {
     "calling": set(),
     "mothership": {"address", "calling", "figures", "ledger", "resources"},
     "outlet": set(),
-    "accesslog": {"errors", "interfaces", "outlet"},
+    "accesslog": {"errors", "figures", "interfaces", "outlet"},
     "recent": {"errors", "exchange", "figures", "interfaces"},
     "metrics": {"figures"},
     "health": {"calling"},
@@ -127,6 +128,7 @@ TESTED_BY: dict[str, str] = {
     "heads": "test_wire",  # as the one before
     "fields": "test_message",  # as a part of messages
     "feed": "test_live",  # what events say is seen as they come
+    "line": "test_figures",  # what it says of figures
     "adminport": "test_admin",  # what the pages promise begins at the port
     "calling": "test_health",  # calls are seen by who is called
     "talk": "test_workers",  # what passes between parent and worker
@@ -144,8 +146,8 @@ MAX_FUNCTION = 60
 #: Those that got one: how long they may be instead, and why they stay whole.
 LONG: dict[str, tuple[int, str]] = {
     "sitio.service": (660, "the options, and what is made of each, are read side by side"),
-    "sitio.figures": (520, "what is told of a sidecar, type by type, and how it adds up"),
-    "sitio.workers": (490, "the parent, from the start of its workers to their end"),
+    "sitio.figures": (480, "what is told of a sidecar, type by type, and how it adds up"),
+    "sitio.accesslog": (470, "a line, what it is made of, and its way to the outlet"),
     "sitio.client": (560, "a table of states and its moves, and two protocols to describe"),
     "sitio.server": (610, "a table of states and its moves, flow control on both sides of it"),
     "sitio.exchange": (850, "one request's whole life is told in one place, from head to end"),

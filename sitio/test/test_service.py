@@ -9,7 +9,7 @@ import contextlib
 import io
 import json
 import os
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import attrs
 from attrs import define, field
@@ -28,14 +28,14 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 from zope.interface.verify import verifyObject
 
 import sitio
 from sitio import Response, onReply, onRequest
 from sitio.address import VARIABLES, Address
 from sitio.errors import CannotStart
-from sitio.figures import DRAINING, SERVING, STARTING, ISidecar
+from sitio.figures import DRAINING, SERVING, STARTING, ILoses, ISidecar
 from sitio.interfaces import IExchangeObserver
 from sitio.service import Options, SidecarService, administer, assemble, supervise
 from sitio.settings import Settings
@@ -565,6 +565,7 @@ class Watcher(Service):
     started = 0
     stopped = 0
     seen = 0
+    losses: ClassVar = {"accessLogLines": 7}
 
     def startService(self) -> None:
         self.started += 1
@@ -701,7 +702,9 @@ class StartTests(SidecarTestCase):
 
     def test_snapshot(self) -> None:
         """It tells of itself what several processes would."""
-        service = self.sidecar(("seen", Watcher()))
+        log = Watcher()
+        alsoProvides(log, ILoses)
+        service = self.sidecar(("seen", Watcher()), ("access-log", log))
         self.assertTrue(verifyObject(ISidecar, service))
         service.startService()
         self.client().receive(REQUEST)
@@ -709,10 +712,11 @@ class StartTests(SidecarTestCase):
         told = self.successResultOf(service.snapshot())
         self.assertEqual(told["figures"], service.stats.snapshot())
         self.assertEqual(told["figures"]["total"]["hits"], 1)
-        self.assertEqual([each["name"] for each in told["policies"]], ["seen"])
+        self.assertEqual([each["name"] for each in told["policies"]], ["seen", "access-log"])
         self.assertEqual(told["pool"], {"open": 1, "idle": 1, "waiting": 0})
         self.assertEqual(told["poolCounts"]["opened"], 1)
         self.assertEqual((told["clients"], told["inFlight"], told["tooLong"]), (1, 0, 0))
+        self.assertEqual(told["lost"], {"accessLogLines": 7, "dashboardEntries": 0})
         [worker] = told["workers"]
         self.assertEqual((worker["pid"], worker["hits"]), (os.getpid(), 1))
         self.assertEqual(json.loads(json.dumps(told)), told)

@@ -21,11 +21,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio import stats
-from sitio.figures import LATENCY_BOUNDS, OWN_BOUNDS, EndpointFigures, Snapshot
+from sitio.figures import (
+    LATENCY_BOUNDS,
+    OWN_BOUNDS,
+    EndpointFigures,
+    Snapshot,
+)
 from sitio.interfaces import IExchange, IExchangeObserver
+from sitio.line import MAX_LISTED
 from sitio.message import Request
-from sitio.stats import Stats
+from sitio.stats import MAX_ROUTE, Stats
 
 
 @implementer(IExchange)
@@ -371,8 +376,8 @@ class BoundTests(SynchronousTestCase):
     def test_longPaths(self) -> None:
         """An overlong path is counted, but not kept."""
         counting = Stats(Clock())
-        counting.exchangeFinished(ended("/" + "a" * (stats.MAX_ROUTE - 1)))
-        counting.exchangeFinished(ended("/" + "a" * stats.MAX_ROUTE))
+        counting.exchangeFinished(ended("/" + "a" * (MAX_ROUTE - 1)))
+        counting.exchangeFinished(ended("/" + "a" * MAX_ROUTE))
         counting.exchangeFinished(ended("/" + "b" * 60_000))
         counting.exchangeFinished(ended("/short?" + "b" * 60_000))
         rows = byName(counting.snapshot())
@@ -556,7 +561,7 @@ class ServiceTests(SynchronousTestCase):
             self.stats.exchangeFinished(ended(f"/{number}"))
         self.clock.advance(2.0)
         (event,) = self.noted.events
-        self.assertEqual(len(event["endpoints"]), stats.MAX_LISTED)
+        self.assertEqual(len(event["endpoints"]), MAX_LISTED)
         self.assertEqual(event["more"], 90)
 
     def test_movedFirst(self) -> None:

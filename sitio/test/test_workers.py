@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from attrs import define, field
 from twisted.application.service import Service
@@ -32,6 +32,7 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio import talk
@@ -42,6 +43,7 @@ from sitio.figures import (
     STARTING,
     ExchangeFacts,
     Exchanges,
+    ILoses,
     ISidecar,
     SidecarSnapshot,
 )
@@ -114,6 +116,13 @@ class NumberTests(SynchronousTestCase):
         self.assertIn("so 1 is wanted", str(why))
 
 
+@implementer(ILoses)
+class Losing(Service):
+    """A dashboard that was not told all."""
+
+    losses: ClassVar = {"dashboardEntries": 4}
+
+
 def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
     """What a worker tells that has had so many hits, on / and on these paths."""
     exchanges = [ended() for _ in range(hits)]
@@ -135,6 +144,7 @@ def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
         "clients": 3,
         "inFlight": 2,
         "tooLong": 1,
+        "lost": {"accessLogLines": 3, "dashboardEntries": 0},
         "restarts": 0,
         "workers": [
             {
@@ -542,6 +552,27 @@ class SnapshotTests(WorkersTestCase):
             whole["poolCounts"], {"opened": 10, "failed": 2, "waited": 4, "waitedSeconds": 1.0}
         )
         self.assertEqual((whole["clients"], whole["inFlight"], whole["tooLong"]), (6, 4, 2))
+        self.assertEqual(whole["lost"], {"accessLogLines": 6, "dashboardEntries": 0})
+
+    def test_lost(self) -> None:
+        """What is lost counts wherever it was: in workers, those that have ended, the parent."""
+        workers = self.started(2, statsInterval=0)
+        Losing().setServiceParent(workers)
+        first = self.snapshot(workers, told(), told())
+        self.machine.children[1].ends(1)
+        self.machine.advance(1)
+        one, _, two = self.machine.children
+        snapshot = workers.snapshot()
+        one.says("snapshot", told())
+        two.says("snapshot", told())
+        second = self.successResultOf(snapshot)
+        self.assertEqual(
+            (first["lost"], second["lost"]),
+            (
+                {"accessLogLines": 6, "dashboardEntries": 4},
+                {"accessLogLines": 9, "dashboardEntries": 4},
+            ),
+        )
 
     def test_plain(self) -> None:
         """It is plain data, of which JSON can be made."""
