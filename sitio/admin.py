@@ -26,11 +26,12 @@ Contract: the reactor is passed in; bodies of requests are dropped as they come.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrs import frozen
 from twisted.internet.address import UNIXAddress
@@ -59,6 +60,11 @@ UNDER_ANY_NAME = frozenset((b"/live", b"/ready", b"/metrics"))
 #: Last labels of names that nobody can register, so that they can't be made to point
 #: here by a stranger: RFC 6761, RFC 6762, RFC 8375 (home.arpa), and ICANN's .internal.
 _PRIVATE = ("localhost", "local", "internal", "test", "home.arpa", "svc")
+
+# A host as that field has it, with or without a port (RFC 9110, section 7.2).
+_isHost = re.compile(
+    r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[\w.-]+))(?::[0-9]*)?", re.ASCII | re.IGNORECASE
+).fullmatch
 
 _TEXT = b"text/plain; charset=utf-8"
 _JSON = b"application/json"
@@ -150,19 +156,21 @@ def _isOurs(host: str) -> bool:
     Whether a Host can't be a stranger's name: one that anybody can register could be
     made to point here, and a page of that name would read what it likes.
     """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
+    found = _isHost(host)
+    if found is None:
         return False
+    name = (found["address"] or found["name"]).lower()
     with suppress(ValueError):
         return bool(ip_address(name).version)
-    return "." not in name or name.endswith(tuple(f".{each}" for each in _PRIVATE))
+    private = "." not in name or name.endswith(tuple(f".{each}" for each in _PRIVATE))
+    return private and found["address"] is None
 
 
 def refusal(request: Request) -> Answer | None:
     """Why a request is refused, whatever it asks for; L{None} if it is not."""
-    host = request.getHeader("host") or ""
-    if request.path not in UNDER_ANY_NAME and not _isOurs(host):
+    hosts = request.requestHeaders.getRawHeaders("host", [])
+    host = next((each for each in hosts if not _isOurs(each)), None)
+    if request.path not in UNDER_ANY_NAME and host is not None:
         return _text(
             f"421 {host!r} could be anybody's name: ask by an address, or as localhost.", 421
         )
@@ -170,9 +178,8 @@ def refusal(request: Request) -> Answer | None:
         return None
     origin = request.getHeader("origin")
     site = request.getHeader("sec-fetch-site")
-    if (origin is not None and urlsplit(origin).netloc != host) or (
-        site not in (None, "same-origin", "none")
-    ):
+    own = [f"{scheme}://{each}" for scheme in ("http", "https") for each in hosts]
+    if (origin is not None and origin not in own) or site not in (None, "same-origin", "none"):
         return _text("403 Another site's page can't do this.", 403)
     if not _isLocal(request.getClientAddress()):
         return _text("403 This can be done from the same host, or pod, only.", 403)
@@ -214,6 +221,28 @@ class AdminSite(Site):
         """Nothing: probes ask every few seconds, for ever."""
 
 
+class _Shared:
+    """What takes its time is made once for all who ask for it while it is being made."""
+
+    def __init__(self, make: Callable[[str], Deferred[Any]]) -> None:
+        self._make = make
+        self._waiting: dict[str, list[Deferred[Any]]] = {}
+
+    def ask(self, kind: str) -> Deferred[Any]:
+        """What was made; who does not wait for it any more cancels nobody else's."""
+        making = kind in self._waiting
+        waiting = self._waiting.setdefault(kind, [])
+        answer: Deferred[Any] = Deferred(waiting.remove)
+        waiting.append(answer)
+        if not making:
+            self._make(kind).addBoth(self._made, kind)
+        return answer
+
+    def _made(self, made: Any, kind: str) -> None:
+        for each in self._waiting.pop(kind):
+            each.callback(made)
+
+
 class Admin:
     """What the pages say."""
 
@@ -240,7 +269,9 @@ class Admin:
         self._config = config
         self._quit = quit
         self._inThread = inThread
-        self._oneAtATime = DeferredLock()
+        # Text and OpenMetrics are two: one after the other.
+        turn = DeferredLock()
+        self._metrics = _Shared(lambda accept: turn.run(self._exposition, accept))
 
     def site(self) -> AdminSite:
         """All pages, for a port."""
@@ -281,15 +312,16 @@ class Admin:
 
     async def metrics(self, request: Request) -> Answer:
         """All figures, as Prometheus reads them."""
-        # Not before somebody asks: it takes memory that each worker would pay for.
+        body, kind = await self._metrics.ask(request.getHeader("accept") or "")
+        return Answer(body, type=kind.encode())
+
+    def _exposition(self, accept: str) -> Deferred[tuple[bytes, str]]:
+        # Not before somebody asks: it takes memory.
         from sitio.metrics import exposition
 
-        snapshot = await self._sidecar.snapshot()
         # A full table is a page of megabytes, which traffic must not wait for.
-        body, kind = await self._oneAtATime.run(
-            self._inThread, exposition, snapshot, request.getHeader("accept") or ""
-        )
-        return Answer(body, type=kind.encode())
+        snapshot = self._sidecar.snapshot()
+        return snapshot.addCallback(partial(self._inThread, exposition), accept)
 
     async def stats(self, request: Request) -> Answer:
         """All figures."""

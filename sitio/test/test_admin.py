@@ -216,6 +216,44 @@ class PageTests(AdminTestCase):
         self.assertTrue(reply.headers["Content-Type"].startswith("application/openmetrics-text"))
         self.assertTrue(reply.text.endswith("# EOF\n"))
 
+    def test_metricsShared(self) -> None:
+        """
+        Many who ask for them at a time get what was made once, those of another format
+        after that; who goes away meanwhile takes nothing from the others.
+        """
+        made: list[Any] = []
+        done: list[Deferred[Any]] = []
+
+        def inThread(call: Any, *arguments: Any) -> Deferred[Any]:
+            made.append(call(*arguments)[1])
+            done.append(Deferred())
+            return done[-1]
+
+        self.pages = Admin(self.clock, self.sidecar, self.health, {}, list, inThread)
+        site = self.pages.site()
+        head = b"GET /metrics HTTP/1.1\r\nHost: a\r\n"
+        visitors = [Visitor(site) for _ in range(50)]
+        for each in visitors:
+            each.sends(head + b"\r\n")
+        other = Visitor(site)
+        other.sends(head + b"Accept: application/openmetrics-text;version=1.0.0\r\n\r\n")
+        self.assertEqual(len(made), 1)
+        visitors.pop(0).channel.connectionLost(Failure(ConnectionDone()))
+        late = Visitor(site)
+        late.sends(head + b"\r\n")
+        done[0].callback((b"all", "text/plain"))
+        for each in (*visitors, late):
+            self.assertEqual(read(each.transport.value()).text, "all")
+        self.assertEqual(
+            [each.partition(";")[0] for each in made][1:], ["application/openmetrics-text"]
+        )
+        done[1].errback(ZeroDivisionError())
+        self.assertEqual(read(other.transport.value()).status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        again = Visitor(site)
+        again.sends(head + b"\r\n")
+        self.assertEqual(len(made), 3)
+
     def test_drain(self) -> None:
         """Told to drain it is not ready any more."""
         self.assertEqual(self.ask("POST", "/drain").status, 200)
@@ -325,7 +363,10 @@ class StrangerTests(AdminTestCase):
 
     def test_rebinding(self) -> None:
         """Under a name that anybody can register nothing is told or done."""
-        for host in ("evil.example", "evil.example:9901", "127.0.0.1.evil.example", "a.b", "[::1"):
+        for host in (
+            *("evil.example", "evil.example:9901", "127.0.0.1.evil.example", "a.b", "[::1"),
+            *("evil.example\\.local", "evil.example/.local", "evil.example#.local", "[a]", ""),
+        ):
             for path in ("/", "/stats.json", "/exchanges", "/policies", "/config"):
                 self.assertEqual(self.ask("GET", path, host=host).status, 421, host)
             for path in POSTS:
@@ -333,6 +374,21 @@ class StrangerTests(AdminTestCase):
                 self.assertEqual(self.ask("POST", path, host=host, origin=origin).status, 421)
         self.clock.advance(FAREWELL)
         self.assertEqual((self.sidecar.state, self.quits), (SERVING, []))
+
+    def test_twoHosts(self) -> None:
+        """Of several Hosts none may be a stranger's."""
+        for one, two, status in (
+            ("localhost", "evil.example", 421),
+            ("evil.example", "localhost", 421),
+            ("localhost", "127.0.0.1", 200),
+        ):
+            head = f"GET /config HTTP/1.1\r\nHost: {one}\r\nHost: {two}\r\n\r\n"
+            self.assertEqual(read(Visitor(self.site).sends(head.encode())).status, status)
+
+    def test_badOrigin(self) -> None:
+        """An Origin that is no address is another's."""
+        for origin in ("http://[::1", "http://localhost:9901]", "["):
+            self.assertEqual(self.ask("POST", "/drain", origin=origin).status, 403, origin)
 
     def test_ownNames(self) -> None:
         """By an address, as localhost, and by a name that only a cluster gives it is asked."""
