@@ -431,7 +431,7 @@ class AccessLog(Service):
 
     def _late(self, reason: Failure) -> None:
         waiting, self._waiting = self._waiting, []
-        lines = sum(each.count(b"\n") for each in waiting)
+        lines = self._outlet.left + sum(each.count(b"\n") for each in waiting)
         self._lose(lines, "what is being written takes too long")
 
     def _sayLost(self, result: None) -> None:

@@ -51,6 +51,9 @@ class Outlet:
         self._stale = False
         # What ended within a line, as the disk was full, is ended before the next.
         self._before = b""
+        # What is being written, and how much of it is.
+        self._data = b""
+        self._written = 0
 
     def open(self) -> None:
         """
@@ -93,16 +96,22 @@ class Outlet:
 
         @return: how many were lost, and why.
         """
-        written = 0
+        self._data, self._written = data, 0
         try:
             self.open()
-            while written < len(data):
-                written += self._put(data[written : self._endOf(data, written)])
+            while self._written < len(data):
+                start = self._written
+                self._written += self._put(data[start : self._endOf(data, start)])
         except OSError as error:
-            if written:
-                self._before = b"" if data[written - 1] == _LINE_END else b"\n"
-            return data.count(b"\n", written), error
+            if self._written:
+                self._before = b"" if data[self._written - 1] == _LINE_END else b"\n"
+            return self.left, error
         return 0, None
+
+    @property
+    def left(self) -> int:
+        """How many lines are being written and have not got there yet; any thread may ask."""
+        return self._data.count(b"\n", self._written)
 
     def _endOf(self, data: bytes, start: int) -> int:
         """The end of the last line that fits into one piece."""

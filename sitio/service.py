@@ -537,7 +537,8 @@ def administer(reactor: Any, options: Options, sidecar: SidecarService | Workers
     try:
         listen = serverFromString(reactor, description)
     except Exception as error:
-        _fail(f"--admin {description!r} can't be used ({error}); 9901 or tcp:9901 could")
+        shown = endpointWithoutSecrets(description)
+        _fail(f"--admin {shown!r} can't be used ({error}); 9901 or tcp:9901 could")
     spare = serverFromString(reactor, SPARE) if options["admin"] is None else None
     AdminPort(pages, listen, spare).setServiceParent(sidecar)
 
@@ -547,7 +548,8 @@ def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, b
     try:
         return clientFromString(reactor, description), _hostOf(description)
     except Exception as error:
-        _fail(f"--upstream {description!r} can't be used ({error}); tcp:localhost:8087 could")
+        shown = endpointWithoutSecrets(description)
+        _fail(f"--upstream {shown!r} can't be used ({error}); tcp:localhost:8087 could")
 
 
 def supervise(reactor: Any, options: Options) -> Workers:
@@ -592,7 +594,8 @@ def assemble(reactor: Any, options: Options, ports: Any = None) -> SidecarServic
     try:
         listen = serverFromString(ports or reactor, options["port"])
     except Exception as error:
-        _fail(f"--port {options['port']!r} can't be used ({error}); 8080 or tcp:8080 could")
+        shown = endpointWithoutSecrets(options["port"])
+        _fail(f"--port {shown!r} can't be used ({error}); 8080 or tcp:8080 could")
     policies = list(options["policies"])
     if options["access-log"] is not None:
         query = bool(options["access-log-query"])

@@ -217,6 +217,20 @@ class DescriptorTests(OutletTestCase):
         self.assertEqual(self.outlet(descriptor=writing).write(b"a\n"), (0, None))
         self.assertEqual(os.read(reading, 100), b"a\n")
 
+    def test_left(self) -> None:
+        """While it is being written to, it is known how many lines have not got there."""
+        _, writing = self.pipe()
+        left = []
+        outlet = self.outlet(descriptor=writing)
+
+        def takes(data: bytes) -> int:
+            left.append(outlet.left)
+            return len(data)
+
+        self.accepting(takes)
+        outlet.write(lines(4, ATOMIC))
+        self.assertEqual((left, outlet.left), ([4, 3, 2, 1], 0))
+
     def test_readerGone(self) -> None:
         """When nobody can read any more lines are lost and counted."""
         reading, writing = os.pipe()

@@ -300,6 +300,13 @@ class BadOptionsTests(SynchronousTestCase):
             self.assertIn(f"--port {value!r} can't be used", sentence)
             self.assertIn("8080 or tcp:8080 could", sentence)
 
+    def test_secrets(self) -> None:
+        """What may be a secret is not repeated, as logs are kept and read by others."""
+        for name in ("port", "upstream"):
+            rest = ["--upstream=tcp:a:1"] if name == "port" else []
+            sentence = self.refused(f"--{name}", "nope:1:password=s3cr3t", *rest)
+            self.assertIn(f"--{name} 'nope:1:password=***' can't be used", sentence)
+
     def test_portBeyond(self) -> None:
         """A number that is no port is said to be none, wherever it came from."""
         self.assertIn("--port is '65536'", self.refused("--port", "65536"))
@@ -436,14 +443,14 @@ class AdministerTests(SynchronousTestCase):
 
     def test_malformed(self) -> None:
         """A description that is no endpoint's is shown."""
-        options = parsed("--upstream=tcp:a:1", "--admin=nope:1")
+        options = parsed("--upstream=tcp:a:1", "--admin=nope:1:token=s3cr3t")
         reactor = Host()
         error = self.assertRaises(
             CannotStart, administer, reactor, options, assemble(reactor, options)
         )
         self.assertEqual(
             str(error),
-            "sitio: --admin 'nope:1' can't be used (Unknown endpoint type: 'nope');"
+            "sitio: --admin 'nope:1:token=***' can't be used (Unknown endpoint type: 'nope');"
             " 9901 or tcp:9901 could",
         )
 
