@@ -55,7 +55,7 @@ _CLASSES = "12345"
 _STILL = (0, 0)
 
 #: What events have of a snapshot as it is, and of an endpoint.
-_AS_THEY_ARE = ("policies", "pool", "clients", "inFlight", "workers")
+_AS_THEY_ARE = ("policies", "pool", "poolCounts", "clients", "inFlight", "workers")
 _OF_ENDPOINTS = ("method", "route", "hits", "true", "masked", "latency")
 
 
@@ -216,7 +216,6 @@ def _sums(figures: Snapshot) -> dict[str, Any]:
         "hits": total["hits"],
         "true": total["true"],
         "masked": total["masked"],
-        "own": figures["own"],
         "uptime": figures["uptime"],
     }
 
@@ -231,6 +230,7 @@ def _point(now: float, figures: Snapshot) -> dict[str, Any]:
         "sent": _byClass(total["sent"]),
         "masked": sum(total["masked"].values()),
         "latency": total["latency"],
+        "own": figures["own"],
         "bytesOut": total["bytesOut"],
     }
 

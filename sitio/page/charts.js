@@ -15,7 +15,12 @@ const COLUMN = 5;
 /** Rules of the heatmap, which are bounds of buckets. */
 const TIMES = [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"]];
 
-const LINES = [["p50", 0.5, "line50"], ["p95", 0.95, "line95"], ["p99", 0.99, "line99"]];
+/** Name, share, colour and dashes: who sees no colours tells them apart as well. */
+const LINES = [
+  ["p50", 0.5, "line50", []],
+  ["p95", 0.95, "line95", [6, 3]],
+  ["p99", 0.99, "line99", [2, 2]],
+];
 
 const COLOURS = ["card", "edge", "ink", "faint", "heat", "c1", "c2", "c3", "c4", "c5",
   "line50", "line95", "line99"];
@@ -30,7 +35,25 @@ function palette() {
     colours[name] = getComputedStyle(probe).color;
   }
   probe.remove();
+  colours.hatched = hatched(colours.c5, colours.card);
   return colours;
+}
+
+/** Failures are striped, as red and green are one to many. */
+function hatched(ground, stripe) {
+  const tile = Object.assign(document.createElement("canvas"), { width: 6, height: 6 });
+  const context = tile.getContext("2d");
+  context.fillStyle = ground;
+  context.fillRect(0, 0, 6, 6);
+  context.strokeStyle = stripe;
+  context.globalAlpha = 0.6;
+  context.lineWidth = 1.6;
+  for (const x of [-6, 0, 6]) {
+    context.moveTo(x - 1, 7);
+    context.lineTo(x + 7, -1);
+  }
+  context.stroke();
+  return context.createPattern(tile, "repeat");
 }
 
 /** A canvas, as sharp as the screen, with a time axis. */
@@ -145,7 +168,7 @@ class Traffic extends Chart {
         // A single failure among thousands is still to be seen.
         const height = counts[place] && Math.max(place === 4 ? 2 : 0, (counts[place] / step.seconds) * scale);
         if (!height) continue;
-        this.context.fillStyle = colours[`c${place + 1}`];
+        this.context.fillStyle = place === 4 ? colours.hatched : colours[`c${place + 1}`];
         this.context.fillRect(left, side < 0 ? y - height : y, width, height);
         y += side * height;
       }
@@ -206,23 +229,26 @@ class Latency extends Chart {
     };
     const known = points.map((_, index) => recently(points, index, MOMENT));
     this.context.lineJoin = "round";
-    for (const [, share, colour] of LINES) {
+    for (const [, share, colour, dashes] of LINES) {
       this.context.beginPath();
       let drawing = false;
       points.forEach((point, index) => {
         const value = known[index] && known[index].seconds < 2 * MOMENT
           ? quantile(bounds, known[index].latency, share) : null;
         if (value === null || last.at - point.at > WINDOW) { drawing = false; return; }
+        if (point.at - points[index - 1].at > GAP) drawing = false;
         const [x, y] = [this.x(last.at - point.at), height(value)];
         if (drawing) this.context.lineTo(x, y); else this.context.moveTo(x, y);
         drawing = true;
       });
-      for (const [width, style] of [[4, colours.card], [1.6, colours[colour]]]) {
+      for (const [width, style] of [[4, colours.card], [1.8, colours[colour]]]) {
         this.context.lineWidth = width;
         this.context.strokeStyle = style;
         this.context.globalAlpha = width > 2 ? 0.55 : 1;
+        this.context.setLineDash(width > 2 ? [] : dashes);
         this.context.stroke();
       }
+      this.context.setLineDash([]);
       this.context.globalAlpha = 1;
     }
   }

@@ -12,6 +12,15 @@ const FAILURES = 40;
 /** Endpoints remembered of each. */
 const ROUTES = 50;
 
+/** Seconds after which one that comes again is a new one, at the top of the list. */
+const AGAIN = 60;
+
+/** Seconds that a request may wait for the service before the verdict speaks of it. */
+const PATIENCE = 5;
+
+/** Steps of an exchange that are not sitio's. */
+const WAITING = ["waiting for a connection", "waiting for the reply"];
+
 /** Milliseconds without an event after which the connection counts as lost. */
 const SILENCE = 7000;
 
@@ -39,6 +48,8 @@ function take(event) {
   if (event.all) {
     points.splice(0, points.length, ...event.history);
     state.failures.clear();
+    // Another version has another page.
+    if (state.about.version && state.about.version !== event.about.version) location.reload();
     for (const name of ["about", "latencyBounds", "ownBounds"]) state[name] = event[name];
   } else {
     points.push(event.point);
@@ -49,7 +60,7 @@ function take(event) {
   endpoints.take(event);
   exchanges.take(event);
   for (const told of event.failed.toReversed()) noteFailure(readExchange(told));
-  requestAnimationFrame(draw);
+  drawSoon();
 }
 
 /** Failures of the same cause and outcome are one, with a number. */
@@ -60,8 +71,10 @@ function noteFailure(exchange) {
   const failure = failures.get(sentence) ?? {
     sentence, masked: isMasked(exchange), theirs: !isFailure(exchange), times: 0, routes: new Set(),
   };
+  const at = exchange.began + exchange.duration;
+  if (at - failure.at > AGAIN) failures.delete(sentence);
   failure.times += 1;
-  failure.at = exchange.began + exchange.duration;
+  failure.at = at;
   if (failure.routes.size < ROUTES) failure.routes.add(`${exchange.method} ${exchange.path}`);
   if (failures.size >= FAILURES && !failures.has(sentence)) {
     const oldest = [...failures.values()].reduce((one, two) => (two.at < one.at ? two : one));
@@ -75,10 +88,22 @@ function noteFailure(exchange) {
 /** What happened lately, or null where that is not known yet. */
 const lately = (seconds) => recently(state.points, state.points.length - 1, seconds);
 
+/** How long a request has waited for the service that has waited too long, or null. */
+function waitOf(open) {
+  const waits = open.filter((each) => WAITING.includes(each.state)).map((each) => each.duration);
+  return waits.length && waits[0] > PATIENCE ? asSpan(waits[0]) : null;
+}
+
 /** {level, title, text}: one look is to be enough. */
-function verdictOf(seen, total, trouble) {
+function verdictOf(seen, { sums: total, trouble, open, inFlight }) {
   if (trouble && !seen?.hits) {
     return { level: "bad", title: "The service is not there", text: asSentence(trouble) };
+  }
+  const wait = waitOf(open);
+  if (wait && !seen?.hits) {
+    const text = `${plural(inFlight, "request")} under way, none has ended lately,` +
+      ` and one has waited ${wait} for the service.`;
+    return { level: "warn", title: "The service lets wait", text };
   }
   if (!total.hits) {
     const text = "sitio is ready. What passes through it shows up here at once.";
@@ -93,7 +118,8 @@ function verdictOf(seen, total, trouble) {
   const requests = plural(hits, "request");
   const [failed, shown] = [seen.true[4], seen.sent[4]];
   if (!failed && !shown) {
-    return { level: "good", title: "All is well", text: `${requests} ${span}, and none failed.` };
+    const but = wait ? ` One that is under way has waited ${wait} for the service.` : "";
+    return { level: "good", title: "All is well", text: `${requests} ${span}, and none failed.${but}` };
   }
   const bad = Math.max(failed, shown) / hits >= OUTAGE;
   const level = bad ? "bad" : "warn";
@@ -120,10 +146,20 @@ const LOST = {
   text: "sitio does not answer; what stands here is old. This page tries again by itself.",
 };
 
+const ICON = { good: "1f7a63", warn: "b87a14", bad: "c2362b", none: "8a8274" };
+
+/** The picture in the tab, which is seen when the page is not. */
+function setIcon(level) {
+  const icon = byId("icon");
+  const address = icon.href.replace(/%23[0-9a-f]{6}/, `%23${ICON[level]}`);
+  if (icon.href !== address) icon.href = address;
+}
+
 function drawVerdict(total) {
   const seen = lately(LATELY);
-  const verdict = state.link === "lost" ? LOST : verdictOf(seen, total, state.last.trouble);
+  const verdict = state.link === "lost" ? LOST : verdictOf(seen, state.last);
   byId("verdict").dataset.level = verdict.level;
+  setIcon(verdict.level);
   say(byId("verdict-title"), verdict.title);
   say(byId("verdict-text"), verdict.text);
   document.title = verdict.level === "bad" || verdict === LOST ? `${verdict.title} \u00b7 sitio` : "sitio";
@@ -147,20 +183,20 @@ function drawFigure(id, [number, unit]) {
   say(element.lastChild, unit);
 }
 
-function drawFigures({ own }) {
+function drawFigures() {
   const { latencyBounds, ownBounds } = state;
   const now = lately(MOMENT);
   const time = (share) => timeParts(now && quantile(latencyBounds, now.latency, share));
   drawFigure("rate", [now ? asRate(now.hits / now.seconds) : NONE, ""]);
   for (const [id, share] of LINES) drawFigure(id, time(share));
-  drawFigure("own", timeParts(quantile(ownBounds, own, 0.5)));
+  drawFigure("own", timeParts(now && quantile(ownBounds, now.own, 0.5)));
   drawFigure("bytes", now ? octetParts(now.bytesOut / now.seconds) : [NONE, ""]);
 }
 
 function fillLegend(id, items) {
   arrange(byId(id), items, (item) => item.name, (item) => {
-    const swatch = make("span", item.line ? "swatch line" : item.ring ? "swatch ring" : "swatch");
-    swatch.style.background = `var(--${item.colour})`;
+    const swatch = make("span", `swatch ${item.kind ?? ""}`);
+    swatch.style.color = `var(--${item.colour})`;
     return make("li", "", {}, swatch, make("span", "", {}, item.name), make("b"));
   }, (element, item) => say(element.lastChild, item.value));
 }
@@ -178,15 +214,16 @@ function drawCharts() {
   const legend = CLASSES.slice(1).map((name) => ({
     name: `${name}xx`,
     colour: `c${name}`,
+    kind: name === 5 ? "hatched" : "",
     value: seen ? asRate(Math.max(0, seen.true[name - 1]) / seen.seconds) : NONE,
   }));
   if (sum(Object.values(last.sums.masked))) {
     const value = seen ? asRate(seen.masked / seen.seconds) : NONE;
-    legend.push({ name: "masked", colour: "c5", ring: true, value });
+    legend.push({ name: "masked", colour: "c5", kind: "ring", value });
   }
   fillLegend("traffic-legend", legend);
   const times = LINES.map(([name, share, colour]) => ({
-    name, colour, line: true, value: asTime(smooth && quantile(latencyBounds, smooth.latency, share)),
+    name, colour, kind: `line ${name}`, value: asTime(smooth && quantile(latencyBounds, smooth.latency, share)),
   }));
   fillLegend("latency-legend", times);
   for (const [id, items] of [["traffic", legend], ["latency", times]]) {
@@ -215,7 +252,7 @@ function fillFailure(element, failure) {
   say(times, `${asCount(failure.times)}\u00d7`);
   times.classList.toggle("theirs", failure.theirs);
   masked.hidden = !failure.masked;
-  say(route, `${routes.slice(0, more ? 2 : 3).join(", ")}${more}`);
+  say(route, plain(`${routes.slice(0, more ? 2 : 3).join(", ")}${more}`));
   say(ago, asAgo(state.last.now - failure.at));
 }
 
@@ -231,12 +268,16 @@ function drawFailures() {
 }
 
 function drawService(event) {
-  const { pool, clients, sums, inFlight, trouble } = event;
+  const { pool, poolCounts: counts, clients, sums, inFlight, trouble } = event;
   const facts = [
     ["Connections", pool.open ? `${pool.open - pool.idle} of ${pool.open} busy` : "none open", false],
     ["Waiting for one", asCount(pool.waiting), pool.waiting > 0],
     ["Clients connected", asCount(clients), false],
     ["Under way", asCount(inFlight), false],
+    ["Opened so far", asCount(counts.opened), false],
+    ["Failed to open", asCount(counts.failed), false],
+    ["Had to wait", asCount(counts.waited), false],
+    ["Mean wait", asTime(counts.waited ? counts.waitedSeconds / counts.waited : null), false],
   ];
   const makeFact = ([name]) => make("div", "", {}, make("dt", "", {}, name), make("dd"));
   arrange(byId("connections"), facts, ([name]) => name, makeFact, ({ lastChild }, [, value, bad]) => {
@@ -280,12 +321,24 @@ function drawWorkers(workers) {
   });
 }
 
+/** As often as the screen is, and once when a page is seen again that was hidden. */
+function soon(draw) {
+  let due = false;
+  return () => {
+    if (!due) requestAnimationFrame(() => { due = false; draw(); });
+    due = true;
+  };
+}
+
+const drawSoon = soon(draw);
+const drawChartsSoon = soon(drawCharts);
+
 function draw() {
   const { last } = state;
   if (!last) return;
   const { sums } = last;
   drawVerdict(sums);
-  drawFigures(sums);
+  drawFigures();
   drawCharts();
   drawFailures();
   drawService(last);
@@ -305,14 +358,14 @@ function draw() {
 const LINK = { waiting: "Connecting", live: "Live", late: "sitio is busy", lost: "Connection lost" };
 let source = null;
 let heardAt = 0;
-let hiddenAt = null;
+let hiddenAt = document.hidden ? Date.now() : null;
 
 function setLink(link) {
   if (state.link === link) return;
   state.link = link;
   byId("link").dataset.link = document.body.dataset.link = link;
   say(byId("link-text"), LINK[link]);
-  requestAnimationFrame(draw);
+  drawSoon();
 }
 
 function connect() {
@@ -381,7 +434,7 @@ dark.addEventListener("change", () => setTheme(document.documentElement.dataset.
 for (const chart of [traffic, latency]) {
   followCursor(chart, (age) => {
     state.cursor = age;
-    requestAnimationFrame(drawCharts);
+    drawChartsSoon();
   });
 }
 new ResizeObserver(() => drawCharts()).observe(byId("main"));

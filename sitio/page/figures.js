@@ -1,7 +1,7 @@
 // What can be made of sums: differences, quantiles, text.  Pure.
 //
 // A point holds the sums at one moment: {at, hits, true, sent, masked, latency,
-// bytesOut}, with statuses by class from 1xx to 5xx and the rest.
+// own, bytesOut}, with statuses by class from 1xx to 5xx and the rest.
 
 /** Seconds that the charts show. */
 const WINDOW = 300;
@@ -25,6 +25,7 @@ function between(older, newer) {
     sent: minus(newer.sent, older.sent),
     masked: newer.masked - older.masked,
     latency: minus(newer.latency, older.latency),
+    own: minus(newer.own, older.own),
     bytesOut: newer.bytesOut - older.bytesOut,
   };
 }
@@ -39,11 +40,16 @@ function indexAt(points, time) {
   return low;
 }
 
-/** What happened in the seconds before a point, or null where that is not known. */
+/**
+ * What happened in the seconds before a point, or null where that is not known.
+ * Longer where nobody was looking, until somebody has looked for a while.
+ */
 function recently(points, index, seconds) {
   if (index < 1) return null;
-  const from = indexAt(points, points[index].at - seconds);
-  return between(points[Math.min(from, index - 1)], points[index]);
+  const from = Math.min(indexAt(points, points[index].at - seconds), index - 1);
+  const next = points[from + 1].at;
+  const unseen = next - points[from].at > GAP && points[index].at - next >= GAP;
+  return between(points[unseen ? from + 1 : from], points[index]);
 }
 
 /** Where a share of a histogram's values lie below, or null where it is empty. */

@@ -57,13 +57,18 @@ function fillCode(element, status) {
 
 const makeCode = (status) => fillCode(make("span", "code"), status);
 
+/** What a client wrote, such that it can't pretend to be another: no hidden marks, none that turn it. */
+const plain = (text) =>
+  text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (mark) => `\\u{${mark.codePointAt(0).toString(16)}}`);
+
 /** Method and path, the path cut by the style sheet and whole in its title. */
 function fillRoute(element, method, route) {
   if (!element.firstChild) element.append(make("span", "method"), make("span"));
   const [first, second] = element.children;
   say(first, method ? `${method} ` : "");
-  say(second, route);
-  if (element.title !== route) element.title = route;
+  const text = plain(route);
+  say(second, text);
+  if (element.title !== text) element.title = text;
 }
 
 // Endpoints.
@@ -252,7 +257,7 @@ const STEPS = {
 
 /** What is told of one that was opened: names and texts. */
 function factsOf(exchange) {
-  const facts = [["Id", exchange.id], ["Path", exchange.path], ["Client", exchange.client]];
+  const facts = [["Id", exchange.id], ["Path", plain(exchange.path)], ["Client", exchange.client]];
   for (const [name, text] of Object.entries(STEPS)) {
     if (exchange.steps[name]) facts.push([text, asTime(exchange.steps[name])]);
   }
@@ -267,8 +272,11 @@ class Exchanges {
   constructor() {
     this.kept = [];
     this.open = [];
-    this.paused = null;
-    this.missed = 0;
+    // What is shown of both, and how many there had been then.
+    this.known = [];
+    this.seen = 0;
+    this.hits = 0;
+    this.paused = false;
     this.opened = new Set();
     this.body = byId("last").tBodies[0];
     byId("filter").addEventListener("input", () => this.draw());
@@ -280,14 +288,21 @@ class Exchanges {
     const fresh = event.recent.map(readExchange);
     this.kept = (event.all ? fresh : [...fresh, ...this.kept]).slice(0, KEPT);
     this.open = event.open.filter((each) => each.duration > LONG).map(readExchange);
-    if (this.paused) this.missed += event.all ? 0 : fresh.length;
+    this.hits = event.sums.hits;
   }
 
   pause() {
-    this.paused = this.paused ? null : [...this.open, ...this.kept];
-    this.missed = 0;
-    byId("pause").setAttribute("aria-pressed", String(this.paused !== null));
+    this.paused = !this.paused;
+    if (!this.paused) this.opened.clear();
+    byId("pause").setAttribute("aria-pressed", String(this.paused));
     this.draw();
+  }
+
+  /** Why the list does not move now: nobody can hit, or read, what does. */
+  whyStill(shown) {
+    if (this.paused) return "paused";
+    if (shown.some((each) => this.opened.has(each.id))) return "held while one is open";
+    return this.body.matches(":hover, :has(:focus-visible)") ? "held while you are in it" : "";
   }
 
   wanted() {
@@ -301,8 +316,16 @@ class Exchanges {
   }
 
   draw() {
-    const known = this.paused ?? [...this.open, ...this.kept];
-    const found = known.filter(this.wanted());
+    const fits = this.wanted();
+    let found = this.known.filter(fits);
+    const still = this.whyStill(found.slice(0, LISTED));
+    if (!still) {
+      this.known = [...this.open, ...this.kept];
+      this.seen = this.hits;
+      this.opened.clear();
+      found = this.known.filter(fits);
+    }
+    const { known } = this;
     const shown = found.slice(0, LISTED);
     // One that is opened has a second row, which is never changed.
     const rows = shown.flatMap((each) =>
@@ -313,8 +336,11 @@ class Exchanges {
     byId("no-exchanges").hidden = found.length > 0;
     const nothing = known.length ? "None of the last ones fits the filter." : "Nothing has ended yet.";
     say(byId("no-exchanges"), nothing);
-    say(byId("exchanges-when"), known.length ? `${shown.length} of the last ${known.length}` : "");
-    const goOn = this.missed ? `Go on (${asCount(this.missed)} new)` : "Go on";
+    const missed = this.hits > this.seen ? `${asCount(this.hits - this.seen)} new` : "";
+    const number = known.length ? `${shown.length} of the last ${known.length}` : "";
+    const held = missed ? `${missed}, ${still}` : still;
+    say(byId("exchanges-when"), still && !this.paused ? held : number);
+    const goOn = missed ? `Go on (${missed})` : "Go on";
     say(byId("pause"), this.paused ? goOn : "Pause");
   }
 
@@ -328,10 +354,9 @@ class Exchanges {
       size: "number octets",
       client: "client",
     });
-    const button = make("button", "route", { type: "button", "aria-expanded": "false" });
+    const button = make("button", "route", { type: "button" });
     button.addEventListener("click", () => {
       if (!this.opened.delete(exchange.id)) this.opened.add(exchange.id);
-      button.setAttribute("aria-expanded", String(this.opened.has(exchange.id)));
       this.draw();
     });
     row.cells_.request.append(button);
@@ -345,6 +370,7 @@ class Exchanges {
     const { time, request, status, by, took, size, client } = row.cells_;
     const [text, bar] = took.firstChild.children;
     say(text, asTime(exchange.duration));
+    request.firstChild.ariaExpanded = String(this.opened.has(exchange.id));
     if (row.filled_ === exchange) return;
     row.filled_ = exchange;
     row.classList.toggle("failed", isFailure(exchange));

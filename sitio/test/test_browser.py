@@ -18,13 +18,16 @@ from tempfile import mkdtemp
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import SkipTest, TestCase
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from sitio import live
+from sitio.exchange import ASKED, CONNECTING, RELAYING
 from sitio.live import dashboard
 from sitio.test.loopback import LIMIT, LISTENS, LOCALHOST, LoopbackTestCase, reactor
 from sitio.test.test_live import Source, facts
@@ -123,6 +126,29 @@ def browser() -> Any:
     return started
 
 
+@implementer(IReactorTime)
+class Ahead:
+    """
+    The reactor's clock, which can be set forward.
+
+    @ivar ahead: by so many seconds.
+    """
+
+    ahead = 0.0
+
+    def seconds(self) -> float:
+        """See L{IReactorTime}."""
+        return float(reactor.seconds()) + self.ahead
+
+    def callLater(self, *arguments: Any, **more: Any) -> Any:
+        """See L{IReactorTime}."""
+        return reactor.callLater(*arguments, **more)
+
+    def getDelayedCalls(self) -> Any:
+        """See L{IReactorTime}."""
+        return reactor.getDelayedCalls()
+
+
 class Looking:
     """
     For test cases: looks at a page with a browser.
@@ -178,6 +204,11 @@ class Looking:
         self.browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
         webdriver.ActionChains(self.browser).move_to_element(element).click().perform()
 
+    def _hover(self, selector: str) -> None:
+        element = self.browser.find_element("css selector", selector)
+        self.browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
+        webdriver.ActionChains(self.browser).move_to_element(element).perform()
+
     async def press(self, *keys: str) -> None:
         """Press keys, one after the other, wherever the focus is."""
         await self.drive(webdriver.ActionChains(self.browser).send_keys(*keys).perform)
@@ -210,6 +241,9 @@ class Looking:
         await self.cdp("Emulation.setEmulatedMedia", features=features)
         await self.drive(self.browser.get, self.address)
         await self.js("localStorage.clear()")
+        # What is below the pointer stands still.
+        corner = {"type": "mouseMoved", "x": 0, "y": 0}
+        await self.cdp("Input.dispatchMouseEvent", **corner)
         await self.untilText("#link-text", "Live")
 
     async def complaints(self) -> list[str]:
@@ -227,6 +261,8 @@ class BrowserTestCase(Looking, TestCase):
         self.browser = browser()
         self.patch(live, "BEAT", BEAT)
         self.source = Source(reactor)
+        self.clock = Ahead()
+        self.version = "1.2.3"
         self.listen(0)
         self.addCleanup(self.close)
 
@@ -234,8 +270,8 @@ class BrowserTestCase(Looking, TestCase):
         """Be there for browsers."""
         self.dashboard = dashboard(
             self.source,
-            reactor,
-            {"sitio": "1.2.3", "options": {"port": "tcp:8088", "upstream": UPSTREAM}},
+            self.clock,
+            {"sitio": self.version, "options": {"port": "tcp:8088", "upstream": UPSTREAM}},
             self.source.whatTroubles,
         )
         self.connections = WrappingFactory(QuietSite(self.dashboard, reactor=reactor))
@@ -329,18 +365,21 @@ class PageTests(BrowserTestCase):
             const canvas = document.querySelector("#traffic");
             const { width, height } = canvas;
             const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-            const found = [[0, 0], [0, 0]];
+            const found = [[0, 0, 0], [0, 0, 0]];
             for (let at = 0; at < data.length; at += 4) {
               const [r, g, b, a] = data.slice(at, at + 4);
               if (a < 250) continue;
               const side = at / 4 / width < (height - 20) / 2 ? 0 : 1;
               if (r > 170 && g < 90) found[side][0] += 1;
               if (g > 110 && r < 90) found[side][1] += 1;
+              if (r > 200 && g > 110 && g < 200 && b < 200) found[side][2] += 1;
             }
             return found;
             """
         )
-        (redAbove, greenAbove), (redBelow, greenBelow) = counted
+        (redAbove, greenAbove, striped), (redBelow, greenBelow, _) = counted
+        # Who can't tell red from green sees stripes.
+        self.assertGreater(striped, 20)
         self.assertGreater(redAbove, 20)
         self.assertGreater(greenAbove, 20)
         self.assertGreater(greenBelow, redAbove)
@@ -372,6 +411,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.text("#true-share"), "25.0\u202f%")
         self.assertEqual(await self.text("#sent-share"), "100\u202f%")
         self.assertEqual(await self.js("return document.title"), "Outage, masked \u00b7 sitio")
+        self.assertIn("%23c2362b", await self.js("return document.querySelector('#icon').href"))
         red, green, blue = await self.js(
             "return getComputedStyle(document.querySelector('#verdict-title')).color"
             ".match(/[0-9]+/g).map(Number)"
@@ -411,6 +451,40 @@ class PageTests(BrowserTestCase):
             await self.text("#verdict-text"), "The upstream can't be reached: Connection refused."
         )
 
+    async def test_waiting(self) -> None:
+        """A service that takes requests and does not answer is not taken for a quiet one."""
+        for state in (ASKED, CONNECTING):
+            stuck = facts(
+                "1-7", state=state, duration=42.0, sent=None, true=None, by="", path="/slow"
+            )
+            self.source.open = [facts("1-6", state=RELAYING, duration=99.0), stuck]
+            await self.look()
+            await self.untilText("#verdict-title", "The service lets wait")
+            self.assertIn("one has waited 42 s", await self.text("#verdict-text"))
+        self.source.count("/a", 5)
+        await self.untilText("#verdict-title", "All is well")
+        self.assertIn("has waited 42 s", await self.text("#verdict-text"))
+        self.source.open = self.source.open[:1]
+        await self.becomes(
+            "return !document.querySelector('#verdict-text').textContent.includes('waited')"
+        )
+
+    async def test_unseen(self) -> None:
+        """What happened while nobody looked is told, and soon is no more what happens now."""
+        self.source.count("/a", 5)
+        await self.look()
+        await self.untilText('#endpoints [data-cell="hits"]', "5")
+        self.clock.ahead += 120
+        self.outage(30)
+        await self.untilText("#verdict-title", "Outage, masked")
+        self.assertIn("in the last 2 min", await self.text("#verdict-text"))
+        self.source.count("/a", 3)
+        for _ in range(3):
+            self.clock.ahead += 2
+            await deferLater(reactor, 2 * BEAT)
+        await self.untilText("#verdict-title", "All is well")
+        self.assertRegex(await self.text("#verdict-text"), "^3 requests in the last . s, ")
+
     async def test_draining(self) -> None:
         """A sidecar that drains says so."""
         await self.look()
@@ -445,6 +519,22 @@ class PageTests(BrowserTestCase):
         )
         theirs = "return document.querySelectorAll('#failure-list .theirs').length"
         self.assertEqual(await self.js(theirs), 1)
+
+    async def test_failuresAgain(self) -> None:
+        """One that comes again after a while is the first of the list."""
+        await self.look()
+        for at, name in ((0, "old"), (10, "new"), (20, "old"), (90, "old")):
+            self.source.failed = [
+                facts(f"{name} {at}", began=1_790_000_000.0 + at, true=500, failed=True, why=name)
+            ]
+            await self.becomes(
+                "return document.querySelector('#failure-list')?.innerText.includes(arguments[0])",
+                f"{name.title()}.",
+            )
+            await deferLater(reactor, 3 * BEAT)
+            order = ["New.", "Old."] if at < 90 else ["Old.", "New."]
+            if at >= 10:
+                self.assertEqual((at, await self.texts("#failure-list .why")), (at, order))
 
     async def test_open(self) -> None:
         """An exchange that takes long is shown while it does, and at its place when it ends."""
@@ -488,6 +578,14 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.js("return document.scripts.length"), 1)
         self.assertNotIn("owned", await self.js("return document.title"))
         self.assertEqual(await self.complaints(), [])
+
+    async def test_disguised(self) -> None:
+        """Marks that hide or turn a text are told by their numbers, not obeyed."""
+        self.source.count("/\u202egnp.exe", 1)
+        self.source.recent = [facts(path="/a\tb\u200b\U0001f600")]
+        await self.look()
+        await self.untilText('#endpoints [data-cell="name"]', "GET /\\u{202e}gnp.exe")
+        self.assertEqual(await self.text("#last .route"), "GET /a\\u{9}b\\u{200b}\U0001f600")
 
     async def test_many(self) -> None:
         """Of 512 endpoints the first are shown, all when asked for, and some when sought."""
@@ -605,6 +703,7 @@ class UseTests(BrowserTestCase):
         await self.focus("#pause")
         await self.press(webdriver.Keys.SPACE)
         self.source.recent = [facts("5", path="/new"), *self.source.recent]
+        self.source.count()
         await self.untilText("#pause", "Go on (1 new)")
         self.assertEqual(await self.shown(), ["masked", "missing", "there", "broken"])
         self.assertEqual(await self.js("return document.activeElement.ariaPressed"), "true")
@@ -621,10 +720,45 @@ class UseTests(BrowserTestCase):
         self.assertIn("The service said 200.", detail)
         self.assertRegex(detail, r"Service\s+1\.0\sms")
         self.assertEqual(await self.js("return document.activeElement.ariaExpanded"), "true")
-        self.source.recent = [facts("5", path="/new"), *self.source.recent]
-        await self.becomes("return document.querySelectorAll('#last tbody tr').length === 6")
         await self.press(webdriver.Keys.ENTER)
         await self.becomes("return !document.querySelector('#last tr.detail')")
+
+    async def came(self, id: str) -> None:
+        """One more exchange has ended, and the page knows."""
+        self.source.recent = [facts(id, path=f"/{id}"), *self.source.recent]
+        self.source.count()
+        await self.becomes(
+            "return document.querySelector('#since').innerText.includes(arguments[0])",
+            f" {id} requests ",
+        )
+
+    async def test_still(self) -> None:
+        """The list stands still below the pointer, around the focus, and while one is open."""
+        self.source.count(times=4)
+        await self.exchanges()
+        when = "#exchanges-when"
+        await self.drive(self._hover, "#last td button")
+        await self.came("5")
+        self.assertNotIn("5", await self.shown())
+        self.assertEqual(await self.text(when), "1 new, held while you are in it")
+        await self.drive(self._hover, "h1")
+        await self.came("6")
+        self.assertEqual((await self.shown())[:2], ["6", "5"])
+        self.assertEqual(await self.text(when), "6 of the last 6")
+        await self.focus("#last td button")
+        await self.came("7")
+        self.assertEqual((await self.shown())[0], "6")
+        await self.press(webdriver.Keys.ENTER)
+        await self.press(webdriver.Keys.SHIFT + webdriver.Keys.TAB)
+        await self.came("8")
+        self.assertEqual((await self.shown())[0], "6")
+        self.assertEqual(await self.text(when), "2 new, held while one is open")
+        # Whoever says that it is to go on has it go on.
+        await self.click("#pause")
+        self.assertEqual(await self.text("#pause"), "Go on (2 new)")
+        await self.click("#pause")
+        self.assertEqual((await self.shown())[:2], ["8", "7"])
+        self.assertEqual(await self.js("return document.querySelectorAll('.detail').length"), 0)
 
     async def test_chart(self) -> None:
         """Arrow keys move through a chart's time, and what was then is told as text."""
@@ -698,7 +832,24 @@ class UseTests(BrowserTestCase):
         )
         self.assertEqual(small, [])
 
-    async def test_still(self) -> None:
+    async def test_widths(self) -> None:
+        """At any width names have room, and nothing is wider than the window."""
+        self.source.count("/" + "long/" * 40, 123456)
+        self.outage(30000, path="/" + "long/" * 40)
+        self.source.workers = [
+            {"number": n, "pid": 4194304, "uptime": 4e5, "restarts": 3, "hits": 99999, "clients": 9}
+            for n in (1, 2)
+        ]
+        for width in (320, 360, 640, 641, 820, 864, 865, 1088, 1089, 1278, 1280, 1920):
+            await self.look(width=width)
+            await self.becomes("return document.querySelector('#endpoints tbody tr')")
+            for name in ('#endpoints [data-cell="name"]', '#last [data-cell="request"]'):
+                room = "return document.querySelector(arguments[0]).getBoundingClientRect().width"
+                self.assertGreater(await self.js(room, name), 200, (width, name))
+            over = "return document.documentElement.scrollWidth - innerWidth"
+            self.assertLessEqual(await self.js(over), 0, width)
+
+    async def test_motion(self) -> None:
         """Who wants no motion gets none."""
         await self.look(reduced_motion="reduce")
         moving = await self.js("return document.getAnimations().length")
@@ -796,6 +947,42 @@ class ConnectionTests(BrowserTestCase):
         )
         await self.becomes("return links.join() === 'lost,live'")
         self.assertGreater(self.source.asked, asked)
+
+    async def test_upgraded(self) -> None:
+        """When a sitio of another version answers, its page is loaded as well."""
+        await self.look()
+        await self.js("window.old = true")
+        number = self.port.getHost().port
+        await self.vanish()
+        self.listen(number)
+        await self.untilText("#link-text", "Connection lost")
+        await self.untilText("#link-text", "Live")
+        self.assertTrue(await self.js("return window.old"))
+        await self.vanish()
+        self.version = "1.3"
+        self.listen(number)
+        await self.becomes("return !window.old && document.readyState === 'complete'")
+        await self.untilText("#link-text", "Live")
+        await self.complaints()
+
+    async def test_frames(self) -> None:
+        """Events that come while nothing is drawn, as in a hidden tab, make one drawing."""
+        await self.look()
+        await self.js(
+            """
+            window.frames_ = [];
+            window.requestAnimationFrame = (draw) => frames_.push(draw);
+            """
+        )
+        asked = self.source.asked
+        while self.source.asked < asked + 5:
+            await deferLater(reactor, BEAT)
+        self.assertEqual(await self.js("return frames_.length"), 1)
+        self.source.count("/a", 3)
+        await deferLater(reactor, 3 * BEAT)
+        await self.js("frames_.splice(0).forEach((draw) => draw())")
+        self.assertEqual(await self.text('#endpoints [data-cell="hits"]'), "3")
+        await self.becomes("return frames_.length === 1")
 
     async def test_hidden(self) -> None:
         """A page that nobody has seen for five minutes leaves, and is back when it is seen."""

@@ -72,6 +72,7 @@ class Source:
     failed: list[ExchangeFacts] = field(factory=list)
     open: list[ExchangeFacts] = field(factory=list)
     acted: int = 0
+    workers: list[Any] = field(factory=list)
     state: str = SERVING
     trouble: str | None = None
     asked: int = 0
@@ -109,7 +110,7 @@ class Source:
             "inFlight": len(self.open),
             "tooLong": 0,
             "lost": {"accessLogLines": 0, "dashboardEntries": 0},
-            "workers": [],
+            "workers": self.workers,
         }
         return succeed(told)
 
