@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
 
 from attrs import define, field
 
@@ -56,11 +55,9 @@ class Pod:
 class Runtime(ABC):
     """
     @ivar command: C{podman} or C{docker}; both take what is given to them here.
-    @cvar ordered: whether containers wait for the sidecars before them.
     """
 
     command: str
-    ordered: ClassVar[bool] = True
 
     def run(self, *arguments: str, timeout: float = PATIENCE) -> str:
         """Give it arguments; what it prints on standard output."""
@@ -124,7 +121,6 @@ class Scripts(Runtime):
     """By C{../shared/pods}."""
 
     folder: Path = SCRIPTS
-    ordered: ClassVar[bool] = False
 
     def build(self, tag: str, dockerfile: str) -> None:
         """See L{Runtime}."""
