@@ -8,13 +8,20 @@ from setuptools import find_packages, setup
 # Read and not imported: what sitio imports may not be there yet.
 root = Path(__file__).parent
 source = (root / "sitio/__init__.py").read_text("utf-8")
+# The pictures lie beside it, and not where a package index shows it.
+readme = re.sub(
+    r"^(<picture>.*?</picture>|!\[.*?\]\(.*?\))\n\n",
+    "",
+    (root / "README.md").read_text("utf-8"),
+    flags=re.MULTILINE | re.DOTALL,
+)
 version = re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)[0]
 
 setup(
     name="sitio",
     version=version,
     description="The sidecar you program in Python: a small HTTP proxy on Twisted",
-    long_description=(root / "README.md").read_text("utf-8"),
+    long_description=readme,
     long_description_content_type="text/markdown",
     author="the sitio authors",
     license="MIT",

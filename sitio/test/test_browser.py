@@ -356,6 +356,8 @@ class PageTests(BrowserTestCase):
     async def test_charts(self) -> None:
         """Charts are drawn: failures are red above the axis, and masked ones not below it."""
         await self.look()
+        # A bar of some pixels.
+        self.clock.ahead += 4
         self.source.count("/a", 40)
         self.outage(40)
         await self.untilText("#verdict-title", "Outage, masked")

@@ -40,6 +40,7 @@ _block = re.compile(r"^```python\n(?:# (\S+\.py)\n)?(.*?)^```$", re.MULTILINE | 
 # Not in what sitio says of a wrong one.
 _described = re.compile(r"(?<!sitio: )--policy (?:'([^']+)'|([a-z-]+(?::[^\s`\"']+)?))")
 _link = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_picture = re.compile(r'<[^>]+ (?:src|srcset)="([^"]+)"')
 _heading = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -150,7 +151,7 @@ class DocumentTests(SynchronousTestCase):
     def test_links(self) -> None:
         """Each link within the project leads to a file, and to a heading in it."""
         for document, text in self.texts.items():
-            for link in _link.findall(text):
+            for link in [*_link.findall(text), *_picture.findall(text)]:
                 if "://" in link:
                     continue
                 name, _, anchor = link.partition("#")
