@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, Protocol as Typing
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import (
     IProtocol,
     IReactorTime,
@@ -122,13 +122,15 @@ def _tooLate(result: object, timeout: float) -> str:
 class Asking(Service):
     """The upstream is there when a page of its own says so."""
 
-    def __init__(self, clock: IReactorTime, client: Any, url: str) -> None:
+    def __init__(self, clock: IReactorTime, client: Any, host: str, path: str) -> None:
         """
-        @param client: a L{treq.client.HTTPClient}.
-        @param url: of the page; a status of 200 to 399 is good.
+        @param client: a L{treq.client.HTTPClient} that reaches nobody else.
+        @param host: what the upstream is told as Host.
+        @param path: of the page; a status of 200 to 399 is good.
         """
         self._client = client
-        self._url = url
+        self._host = host
+        self._path = path
         self._clock = clock
         self._trouble: str | None = "the upstream has not been asked yet"
         self._loop = LoopingCall(self._ask)
@@ -150,13 +152,15 @@ class Asking(Service):
         return succeed(self._trouble)
 
     def _ask(self) -> Deferred[None]:
-        asked: Deferred[Any] = self._client.get(
-            self._url,
-            headers={"Connection": "close", "User-Agent": "sitio"},
+        # Its name may be none that fits into a URL, as those of containers.
+        asked: Deferred[Any] = maybeDeferred(
+            self._client.get,
+            f"http://localhost{self._path}",
+            headers={"Connection": "close", "Host": self._host, "User-Agent": "sitio"},
             allow_redirects=False,
             unbuffered=True,
         )
-        asked.addCallbacks(self._answered, self._unasked)
+        asked.addCallback(self._answered).addErrback(self._unasked)
         asked.addTimeout(ANSWER_TIMEOUT, self._clock, self._silent)
         return asked.addCallback(self._known)
 
@@ -192,4 +196,4 @@ def asking(reactor: Any, endpoint: IStreamClientEndpoint, host: str, path: str) 
     from sitio.calling import agentFor
 
     agent = agentFor(reactor, Brief(reactor, endpoint))
-    return Asking(reactor, HTTPClient(agent), f"http://{host}{path}")
+    return Asking(reactor, HTTPClient(agent), host, path)

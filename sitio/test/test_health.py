@@ -166,7 +166,7 @@ class AskingTests(SynchronousTestCase):
         self.clock = Clock()
         self.page = Page()
         self.agent = RequestTraversalAgent(self.page)
-        self.health = Asking(self.clock, HTTPClient(self.agent), "http://web:1/healthz")
+        self.health = Asking(self.clock, HTTPClient(self.agent), "web:1", "/healthz")
 
     def trouble(self) -> str | None:
         """What it knows."""
@@ -206,6 +206,33 @@ class AskingTests(SynchronousTestCase):
         self.assertEqual(request.uri, b"/healthz")
         self.assertEqual(request.getHeader("host"), "web:1")
         self.assertEqual(request.getHeader("connection"), "close")
+
+    def test_hosts(self) -> None:
+        """It is told its name, whatever that is: those of containers are often no host names."""
+        for host in ("my_service:8087", "a..b", "-x", "x" * 70):
+            health = Asking(self.clock, HTTPClient(self.agent), host, "/healthz")
+            health.startService()
+            self.agent.flush()
+            health.stopService()
+            self.assertIs(self.successResultOf(health.trouble()), None, host)
+            self.assertEqual(self.page.asked[-1].getHeader("host"), host)
+
+    def test_broken(self) -> None:
+        """Whatever goes wrong is told, and it is asked again all the same."""
+
+        class Broken:
+            def get(self, *arguments: Any, **options: Any) -> Any:
+                raise ValueError("no such thing")
+
+        health = Asking(self.clock, Broken(), "web", "/")
+        health.startService()
+        self.addCleanup(health.stopService)
+        trouble = "the upstream can't be asked for its health: no such thing"
+        self.assertEqual(self.successResultOf(health.trouble()), trouble)
+        health._client = HTTPClient(self.agent)
+        self.clock.advance(INTERVAL)
+        self.agent.flush()
+        self.assertIs(self.successResultOf(health.trouble()), None)
 
     def test_silent(self) -> None:
         """One that says nothing is waited for so long, and then asked again."""
