@@ -166,9 +166,14 @@ def _isOurs(host: str) -> bool:
     return private and found["address"] is None
 
 
+def _fields(request: Request, name: bytes) -> list[str]:
+    """The values of a field, whatever octets they are."""
+    return [each.decode("latin-1") for each in request.requestHeaders.getRawHeaders(name, [])]
+
+
 def refusal(request: Request) -> Answer | None:
     """Why a request is refused, whatever it asks for; L{None} if it is not."""
-    hosts = request.requestHeaders.getRawHeaders("host", [])
+    hosts = _fields(request, b"host")
     host = next((each for each in hosts if not _isOurs(each)), None)
     if request.path not in UNDER_ANY_NAME and host is not None:
         return _text(
@@ -176,10 +181,10 @@ def refusal(request: Request) -> Answer | None:
         )
     if request.method in (b"GET", b"HEAD"):
         return None
-    origin = request.getHeader("origin")
-    site = request.getHeader("sec-fetch-site")
-    own = [f"{scheme}://{each}" for scheme in ("http", "https") for each in hosts]
-    if (origin is not None and origin not in own) or site not in (None, "same-origin", "none"):
+    own = {f"{scheme}://{each}" for scheme in ("http", "https") for each in hosts}
+    sites = _fields(request, b"sec-fetch-site")
+    stranger = any(each not in own for each in _fields(request, b"origin"))
+    if stranger or any(each not in ("same-origin", "none") for each in sites):
         return _text("403 Another site's page can't do this.", 403)
     if not _isLocal(request.getClientAddress()):
         return _text("403 This can be done from the same host, or pod, only.", 403)
@@ -312,7 +317,7 @@ class Admin:
 
     async def metrics(self, request: Request) -> Answer:
         """All figures, as Prometheus reads them."""
-        body, kind = await self._metrics.ask(request.getHeader("accept") or "")
+        body, kind = await self._metrics.ask(", ".join(_fields(request, b"accept")))
         return Answer(body, type=kind.encode())
 
     def _exposition(self, accept: str) -> Deferred[tuple[bytes, str]]:

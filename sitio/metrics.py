@@ -39,11 +39,16 @@ def exposition(snapshot: SidecarSnapshot, accept: str) -> tuple[bytes, str]:
     """
     The page and its type.
 
-    @param accept: the field Accept of who asks, for the text format or OpenMetrics.
+    @param accept: the field Accept of who asks, for the text format or OpenMetrics; one
+        that makes no sense is as good as none.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(snapshot))
-    encode, kind = choose_encoder(accept)
+    try:
+        encode, kind = choose_encoder(accept)
+    except (TypeError, ValueError):
+        # It asks for a version that is no number.
+        encode, kind = choose_encoder("")
     return encode(registry), kind
 
 

@@ -390,6 +390,17 @@ class StrangerTests(AdminTestCase):
         for origin in ("http://[::1", "http://localhost:9901]", "["):
             self.assertEqual(self.ask("POST", "/drain", origin=origin).status, 403, origin)
 
+    def test_noText(self) -> None:
+        """Fields that are no text are refused, or mean nothing, and break no page."""
+        for head, status in (
+            (b"GET /config HTTP/1.1\r\nHost: \xff\r\n", 421),
+            (b"POST /drain HTTP/1.1\r\nHost: localhost\r\nOrigin: \xff\r\n", 403),
+            (b"POST /drain HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: \xff\r\n", 403),
+            (b"GET /metrics HTTP/1.1\r\nHost: \xff\r\nAccept: \xff\r\n", 200),
+        ):
+            self.assertEqual(read(Visitor(self.site).sends(head + b"\r\n")).status, status, head)
+        self.assertEqual(self.sidecar.state, SERVING)
+
     def test_ownNames(self) -> None:
         """By an address, as localhost, and by a name that only a cluster gives it is asked."""
         for host in (

@@ -205,6 +205,12 @@ class SidecarTests(SynchronousTestCase):
         plain = {each.name for each in parse(page(snapshot))}
         self.assertEqual({each.name for each in parseOpenMetrics(body.decode())}, plain)
 
+    def test_strangeAccept(self) -> None:
+        """An Accept that makes no sense gets the text format."""
+        plain = exposition(told(1), "")
+        for accept in (f"{OPEN_METRICS.partition(';')[0]}; version=x", "\xff", ";", "a" * 9999):
+            self.assertEqual(exposition(told(1), accept), plain, accept)
+
 
 class PromtoolTests(SynchronousTestCase):
     """What Prometheus's own tool says."""
