@@ -28,7 +28,7 @@ from json.encoder import encode_basestring_ascii as _escaped
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.errors import CannotStart, SitioError
-from sitio.figures import ILoses, stepsOf
+from sitio.figures import ILoses, producerOf, stepsOf
 from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.outlet import Outlet, aside, onUserSignal
 
@@ -293,16 +293,6 @@ class AccessLog(Service):
     def exchangeFinished(self, exchange: IExchange) -> None:
         """Take down one exchange.  See L{IExchangeObserver}."""
         request = exchange.request
-        response = exchange.response
-        producer = exchange.producer
-        if producer is not None:
-            producer = f"policy {producer}"
-        elif response is None:
-            producer = "nobody"
-        elif exchange.upstreamStatus is None or response.failure is not None:
-            producer = "sitio"
-        else:
-            producer = "upstream"
         self._entries.append(
             (
                 exchange.began,
@@ -310,7 +300,7 @@ class AccessLog(Service):
                 request.version,
                 request.line,
                 request.headers,
-                producer,
+                producerOf(exchange) or "nobody",
                 exchange.acted,
                 exchange.failure,
                 exchange.status,
@@ -376,12 +366,15 @@ class AccessLog(Service):
 
     def _send(self) -> None:
         data, self._waiting, self._octets = b"".join(self._waiting), [], 0
-        self._writing = self._run(self._outlet.write, data)
-        self._writing.addErrback(self._broke).addCallback(self._written)
+        self._writing = maybeDeferred(self._run, self._outlet.write, data)
+        self._writing.addErrback(self._broke, data.count(b"\n")).addCallback(self._written)
 
-    def _broke(self, reason: Failure) -> tuple[int, None]:
-        # A mistake of sitio's own must not keep what comes from being written.
-        self._log.failure("The access log was not written", reason)
+    def _broke(self, reason: Failure, lines: int) -> tuple[int, None]:
+        # That there is no thread to be had, or a mistake of sitio's own, must not keep
+        # what comes from being written.
+        if self._lostAt is None:
+            self._log.failure("The access log was not written", reason)
+        self._lose(lines, reason.getErrorMessage())
         return 0, None
 
     def _written(self, result: tuple[int, OSError | None]) -> None:

@@ -231,6 +231,17 @@ def stepsOf(
     return steps
 
 
+def producerOf(exchange: Any) -> str:
+    """Who made the reply: C{upstream}, C{sitio} or C{policy NAME}; empty without one."""
+    response = exchange.response
+    if exchange.producer is not None:
+        return f"policy {exchange.producer}"
+    if response is None:
+        return ""
+    asked = exchange.upstreamStatus is not None and response.failure is None
+    return "upstream" if asked else "sitio"
+
+
 class ExchangeFacts(TypedDict):
     """
     What is told of one exchange: small, and nothing of bodies, queries and fields.

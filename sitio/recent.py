@@ -33,6 +33,7 @@ from sitio.figures import (
     Exchanges,
     Step,
     exchangesTogether as together,
+    producerOf,
     stepsOf,
 )
 from sitio.interfaces import IExchangeObserver
@@ -57,15 +58,6 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
 
 
-def _by(exchange: Any) -> str:
-    if exchange.producer is not None:
-        return f"policy {exchange.producer}"
-    response = exchange.response
-    if response is None:
-        return ""
-    return "upstream" if response.failure is None else "sitio"
-
-
 def explained(exchange: Any) -> str:
     """One sentence, without its end: what the upstream said, and what became of that."""
     failure = exchange.failure
@@ -85,11 +77,9 @@ def explained(exchange: Any) -> str:
         return f"{cause}; nothing was sent"
     if exchange.producer is not None:
         return f"{cause}; {exchange.producer} sent {sent}"
-    if failure is None:
-        return cause
-    if response.failure is None:
-        return f"{cause}; the reply, a {sent}, broke off"
-    return f"{cause}; sitio sent {sent}"
+    if producerOf(exchange) == "sitio":
+        return f"{cause}; sitio sent {sent}"
+    return cause if failure is None else f"{cause}; the reply, a {sent}, broke off"
 
 
 def _failed(exchange: Any) -> bool:
@@ -121,7 +111,7 @@ def factsOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeFa
         "path": _cut(exchange.request.line.path),
         "sent": exchange.status,
         "true": exchange.upstreamStatus,
-        "by": _by(exchange),
+        "by": producerOf(exchange),
         "acted": list(exchange.acted),
         "attempts": exchange.attempts,
         "bytesIn": exchange.bytesIn,

@@ -559,19 +559,32 @@ class WritingTests(LogTestCase):
         )
 
     def test_mistake(self) -> None:
-        """A mistake of sitio's own is logged, and the next batch is written."""
-        self.patch(Paper, "write", lambda *_: 1 / 0)
+        """Where writing breaks, be it at once, that is a loss like any other, and it goes on."""
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        failing: Any = self.log
         self.aside.atOnce = False
         self.ends()
         self.tick()
-        waiting, self.aside.waiting = self.aside.waiting, []
-        log: Any = self.log
-        log._writing.errback(Failure(ZeroDivisionError("mistake")))
-        self.assertEqual(self.sayings(), ["The access log was not written"])
+        self.aside.waiting.clear()
+        failing._writing.errback(Failure(ZeroDivisionError("mistake")))
+        self.ends(3)
+        failing._run = broken
+        self.tick(10)
+        self.assertEqual(self.log.dropped, 4)
+        self.assertEqual(
+            self.sayings(),
+            [
+                "The access log was not written",
+                "The access log loses lines, until this is mended: mistake",
+            ],
+        )
+        failing._run = self.aside
+        self.aside.atOnce = True
         self.ends()
-        self.tick()
-        self.assertEqual(len(self.aside.waiting), 1)
-        del waiting
+        self.assertEqual(len(self.tick()), 1)
 
     def test_reopen(self) -> None:
         """When told to, it has the file opened anew at once, with nothing to write."""

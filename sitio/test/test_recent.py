@@ -255,6 +255,16 @@ class FactTests(RecentTestCase):
             ("sitio", "a malformed request line; sitio sent 400"),
         )
 
+    def test_lastHop(self) -> None:
+        """Of one that sitio answers itself, as it is to go no further, and that went well."""
+        self.begin()
+        self.told()
+        self.ask(request=b"OPTIONS /x HTTP/1.1\r\nHost: here\r\nMax-Forwards: 0\r\n\r\n")
+        facts = self.only("recent")
+        self.assertEqual(
+            (facts["by"], facts["why"]), ("sitio", "the service was not asked; sitio sent 204")
+        )
+
     def test_unreachable(self) -> None:
         """Of one for which there is no upstream."""
         self.begin()
