@@ -361,22 +361,19 @@ def _keyOf(endpoint: EndpointFigures) -> tuple[str, str]:
 
 def bounded(figures: Snapshot, most: int) -> Snapshot:
     """
-    The same with this many endpoints at most: the quietest go to C{(other)}, and
-    count as displaced.  The sums stay as they are.
+    The same with this many endpoints at most, those beside it that stand for many: the
+    quietest go to C{(other)}, and count as displaced.  The sums stay as they are.
     """
     endpoints = figures["endpoints"]
-    if len(endpoints) <= most:
+    quiet = [each for each in endpoints if each["method"]][most:]
+    if not quiet:
         return figures
-    named = [each for each in endpoints if _keyOf(each) != OTHER][: most - 1]
-    kept = {_keyOf(each) for each in named}
-    rest = [each for each in endpoints if _keyOf(each) not in kept]
-    other: EndpointFigures = {
-        **reduce(_sum, rest),
-        "method": OTHER[0],
-        "route": OTHER[1],
-    }
-    displaced = figures["displaced"] + sum(_keyOf(each) != OTHER for each in rest)
-    return {**figures, "endpoints": inOrder([*named, other]), "displaced": displaced}
+    gone = {OTHER, *map(_keyOf, quiet)}
+    kept = [each for each in endpoints if _keyOf(each) not in gone]
+    rest = [each for each in endpoints if _keyOf(each) in gone]
+    other: EndpointFigures = {**reduce(_sum, rest), "method": OTHER[0], "route": OTHER[1]}
+    displaced = figures["displaced"] + len(quiet)
+    return {**figures, "endpoints": inOrder([*kept, other]), "displaced": displaced}
 
 
 def together(snapshots: Iterable[SidecarSnapshot]) -> SidecarSnapshot:

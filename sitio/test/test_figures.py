@@ -177,15 +177,21 @@ class BoundedTests(SynchronousTestCase):
         return snapshotOf([*exchanges, ended("/" + "x" * 300)])
 
     def test_within(self) -> None:
-        """What is within the bound stays as it is."""
+        """What is within the bound stays as it is, and those that stand for many are beside it."""
         one = self.snapshot(5)
-        self.assertEqual(bounded(one, 6), one)
+        self.assertEqual(bounded(one, 5), one)
+        full = snapshotOf([ended("/a"), ended("/b"), ended("/c", status=404, upstreamStatus=404)])
+        full = merge(full, snapshotOf([refused(), ended("/" + "x" * 300)]))
+        self.assertEqual(bounded(full, 2), full)
+        self.assertEqual(
+            sorted(byName(bounded(full, 1))), ["(not found)", "(other)", "(refused)", "GET /a"]
+        )
 
     def test_beyond(self) -> None:
         """The busiest stay; the others are in (other), with all that they had, and displaced."""
         one = self.snapshot(5)
         before = json.dumps(one)
-        less = bounded(one, 3)
+        less = bounded(one, 2)
         self.assertEqual(json.dumps(one), before)
         self.assertEqual(
             {name: each["hits"] for name, each in byName(less).items()},
@@ -194,7 +200,7 @@ class BoundedTests(SynchronousTestCase):
         self.assertEqual(byName(less)["(other)"]["sent"], {"200": 7})
         self.assertEqual(less["displaced"], 3)
         self.assertEqual(less["total"], one["total"])
-        self.assertEqual(bounded(less, 3), less)
+        self.assertEqual(bounded(less, 2), less)
 
 
 class ReportTests(SynchronousTestCase):

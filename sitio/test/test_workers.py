@@ -678,7 +678,7 @@ class SnapshotTests(WorkersTestCase):
         snapshot = workers.snapshot()
         self.machine.children[-1].says("snapshot", told(0, q=5))
         figures = self.successResultOf(snapshot)["figures"]
-        self.assertEqual(len(figures["endpoints"]), MAX_ENDPOINTS)
+        self.assertEqual(len(figures["endpoints"]), MAX_ENDPOINTS + 1)
         self.assertEqual(sum(each["hits"] for each in figures["endpoints"]), 1205)
         self.assertEqual(figures["total"]["hits"], 1205)
         self.assertGreater(figures["displaced"], 0)
