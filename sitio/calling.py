@@ -49,6 +49,34 @@ class _Always:
         return self._endpoint
 
 
+#: Where L{Below} is asked for pages.
+NOWHERE = "http://localhost"
+
+
+@implementer(IAgent)
+class Below:
+    """
+    Asks for pages below an address that C{treq} can't read: it takes no addresses of
+    IPv6, and no names such as C{my_dashboard}.
+    """
+
+    def __init__(self, agent: IAgent, url: str) -> None:
+        """
+        @param agent: what asks.
+        @param url: the address, without a slash at its end.
+        """
+        self._agent = agent
+        self._url = url.encode()
+
+    def request(
+        self, method: bytes, uri: bytes, headers: Any = None, bodyProducer: Any = None
+    ) -> Deferred[Any]:
+        """See C{IAgent}; what is below L{NOWHERE} is below the address."""
+        url = self._url + uri.removeprefix(NOWHERE.encode())
+        response: Deferred[Any] = self._agent.request(method, url, headers, bodyProducer)
+        return response
+
+
 def agentFor(reactor: Any, endpoint: IStreamClientEndpoint) -> IAgent:
     """An agent whose connections all go there, whatever the address says."""
     pool = _QuietPool(reactor, persistent=False)

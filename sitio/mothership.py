@@ -44,7 +44,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from sitio.address import Address
-from sitio.calling import agentAnywhere
+from sitio.calling import NOWHERE, Below, agentAnywhere
 from sitio.figures import ILoses, ISnapshots
 from sitio.ledger import Ledger
 from sitio.resources import Resources, resources
@@ -138,7 +138,7 @@ class Dashboard(Service):
         """
         self._clock = clock
         self._source = source
-        self._agent = agent
+        self._agent = Below(agent, address.url)
         self._address = address
         self._pod = pod
         self._machine = machine
@@ -245,7 +245,7 @@ class Dashboard(Service):
         # A new one each time keeps no cookies.
         client = HTTPClient(self._agent)
         response = await client.post(
-            self._address.url + way.path,
+            NOWHERE + way.path,
             data=FileBodyProducer(BytesIO(content), self._cooperator),
             headers=headers,
             allow_redirects=False,

@@ -238,6 +238,16 @@ class PostTests(DashboardTestCase):
         self.assertEqual((path, fields["host"]), ("/base/resources", "dashboard:8080"))
         self.assertTrue(fields["authorization"].startswith("Basic "))
 
+    def test_hosts(self) -> None:
+        """A dashboard may be at an address of either version, and have a name that is no host's."""
+        for host in ("127.0.0.1:81", "[::1]:81", "[2001:db8::1]", "my_dashboard:8080", "a..b"):
+            self.receiver.posts.clear()
+            dashboard = self.started(f"http://{host}/base")
+            self.successResultOf(dashboard.stopService())
+            self.assertEqual(self.sayings(), [], host)
+            [(path, fields, _)] = self.receiver.posts
+            self.assertEqual((path, fields["host"]), ("/base/resources", host))
+
     def test_many(self) -> None:
         """More than fits into one post goes in several, each of which a dashboard takes."""
         self.started()
