@@ -15,8 +15,9 @@ from attrs import field, frozen
 #: The variables that may name the dashboard, the first that is set wins.
 VARIABLES = ("DASHBOARD", "MOTHERSHIP", "DASHBOARD_URL")
 
-# A name, or an address of either version.
-_isHost = re.compile(r"[\w.-]+|[0-9a-f:.]+", re.ASCII).fullmatch
+# A name (RFC 1123, section 2.1), as no other is ever connected to; or an address of IPv6.
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_isHost = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f]*:[0-9a-f:.]+").fullmatch
 
 
 @frozen

@@ -55,10 +55,7 @@ NOWHERE = "http://localhost"
 
 @implementer(IAgent)
 class Below:
-    """
-    Asks for pages below an address that C{treq} can't read: it takes no addresses of
-    IPv6, and no names such as C{my_dashboard}.
-    """
+    """Asks for pages below an address that C{treq} may not read: it takes none of IPv6."""
 
     def __init__(self, agent: IAgent, url: str) -> None:
         """

@@ -20,6 +20,7 @@ class AddressTests(SynchronousTestCase):
             ("http://dashboard", "http://dashboard"),
             ("http://dashboard:8080/", "http://dashboard:8080"),
             ("https://dashboard.example/a/b//", "https://dashboard.example/a/b"),
+            ("http://web-1.Example.:81", "http://web-1.Example.:81"),
             ("http://192.0.2.1:81", "http://192.0.2.1:81"),
             ("http://[2001:db8::1]:81/x", "http://[2001:db8::1]:81/x"),
         ):
@@ -59,6 +60,10 @@ class AddressTests(SynchronousTestCase):
             "http://a/?token=secret",
             "http://a/#secret",
             "http://a%41",
+            "http://my_dashboard:8080",
+            "http://-a",
+            "http://a..b",
+            "http://" + 64 * "a",
             "http://caf\xe9",
             "http://a/" + 2048 * "x",
         ):
