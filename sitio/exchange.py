@@ -129,6 +129,8 @@ class Exchange:
     upstreamStatus: int | None = None
     status: int | None = None
     failure: SitioError | None = None
+    #: Whether that has broken the reply off, of which the head was on its way.
+    brokeOff = False
     attempts = 0
     duration: float | None = None
     upstreamTime = 0.0
@@ -821,6 +823,9 @@ class Exchange:
     def _abort(self, error: SitioError | None) -> None:
         if error is not None:
             self.failure = error
+            if self.state is RELAYING:
+                self.brokeOff = True
+                self._sidecar.brokenOff += 1
         self._front.abort()
         self._end()
 

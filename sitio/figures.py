@@ -178,8 +178,8 @@ class SidecarSnapshot(TypedDict):
     C{pool} says how many upstream connections are open and idle, and how many
     requests wait for one; C{poolCounts} is what it has done so far.  C{clients} is
     how many client connections are open, C{inFlight} how many exchanges are under
-    way, C{tooLong} how many replies a policy wanted whole and could not have, C{lost}
-    what was dropped on its way elsewhere,
+    way, C{brokenOff} how many replies broke off within, C{tooLong} how many a policy
+    wanted whole and could not have, C{lost} what was dropped on its way elsewhere,
     C{restarts} how many workers were started in the place of others.
     """
 
@@ -189,6 +189,7 @@ class SidecarSnapshot(TypedDict):
     poolCounts: PoolCounts
     clients: int
     inFlight: int
+    brokenOff: int
     tooLong: int
     lost: Lost
     restarts: int
@@ -389,6 +390,7 @@ def _both(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
         "poolCounts": _sum(one["poolCounts"], two["poolCounts"]),
         "clients": one["clients"] + two["clients"],
         "inFlight": one["inFlight"] + two["inFlight"],
+        "brokenOff": one["brokenOff"] + two["brokenOff"],
         "tooLong": one["tooLong"] + two["tooLong"],
         "lost": _sum(one["lost"], two["lost"]),
         "restarts": one["restarts"] + two["restarts"],

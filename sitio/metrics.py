@@ -175,6 +175,11 @@ def _connections(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         counts["failed"],
     )
     yield CounterMetricFamily(
+        "sitio_broken_replies",
+        "Replies that broke off within, whatever status they had begun with.",
+        snapshot["brokenOff"],
+    )
+    yield CounterMetricFamily(
         "sitio_overlong_replies",
         "Replies that a policy wanted whole and that were too long for that.",
         snapshot["tooLong"],

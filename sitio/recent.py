@@ -61,25 +61,29 @@ def _cut(text: str) -> str:
 def explained(exchange: Any) -> str:
     """One sentence, without its end: what the upstream said, and what became of that."""
     failure = exchange.failure
+    response = exchange.response
     sent = exchange.status
     if sent == 499:
         return "the client went away before its reply was whole"
-    if exchange.upstreamStatus is None:
-        cause = "the service was not asked" if failure is None else _cut(str(failure))
-    elif failure is not None:
+    # Else another attempt has mended what failed.
+    last = response is None or response.failure is not None or exchange.brokeOff
+    if failure is not None and last:
         cause = _cut(str(failure))
+    elif exchange.upstreamStatus is None:
+        cause = "the service was not asked"
     else:
         cause = f"the service said {exchange.upstreamStatus}"
     if exchange.attempts > 1:
         cause += f", at attempt {exchange.attempts}"
-    response = exchange.response
+    if failure is not None and not last:
+        cause += f", after this: {_cut(str(failure))}"
     if response is None:
         return f"{cause}; nothing was sent"
+    if exchange.brokeOff:
+        return f"{cause}; the reply, a {sent}, broke off"
     if exchange.producer is not None:
         return f"{cause}; {exchange.producer} sent {sent}"
-    if producerOf(exchange) == "sitio":
-        return f"{cause}; sitio sent {sent}"
-    return cause if failure is None else f"{cause}; the reply, a {sent}, broke off"
+    return f"{cause}; sitio sent {sent}" if producerOf(exchange) == "sitio" else cause
 
 
 def _failed(exchange: Any) -> bool:

@@ -452,6 +452,7 @@ class SidecarService(MultiService):
             "poolCounts": self.sidecar.pool.counts(),
             "clients": clients,
             "inFlight": len(self.factory.exchanges),
+            "brokenOff": self.sidecar.brokenOff,
             "tooLong": self.sidecar.tooLong,
             "lost": lostBy(self),
             "restarts": 0,

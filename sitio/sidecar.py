@@ -27,6 +27,8 @@ class Sidecar:
     @ivar chain: the policies; put another here to swap them while traffic flows.
     @ivar pool: the L{UpstreamPool<sitio.pool.UpstreamPool>}.
     @ivar host: what an upstream is told as Host when an HTTP/1.0 client names none.
+    @ivar brokenOff: how many replies broke off once their head was on its way, the
+        client being there.
     @ivar tooLong: how many replies a policy wanted whole that were longer than
         the buffer limit, and passed unchanged.
     @ivar via: the pseudonym in the Via fields that are added, or L{None} for none.
@@ -39,6 +41,7 @@ class Sidecar:
     host: bytes = b"localhost"
     via: bytes | None = None
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
+    brokenOff: int = field(default=0, init=False)
     tooLong: int = field(default=0, init=False)
     #: The clock's.
     seconds: Callable[[], float] = field(init=False)

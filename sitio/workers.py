@@ -185,6 +185,7 @@ class Workers(MultiService):
             "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 0,
             "inFlight": 0,
+            "brokenOff": 0,
             "tooLong": 0,
             "lost": lostBy(()),
             "restarts": 0,

@@ -169,6 +169,7 @@ class SidecarTests(SynchronousTestCase):
             ("sitio_upstream_wait_seconds_sum", 0.5),
             ("sitio_upstream_opened_connections_total", 5),
             ("sitio_upstream_failed_connections_total", 1),
+            ("sitio_broken_replies_total", 2),
             ("sitio_overlong_replies_total", 1),
             ("sitio_access_log_dropped_lines_total", 3),
             ("sitio_dashboard_dropped_entries_total", 0),

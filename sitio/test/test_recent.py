@@ -295,6 +295,7 @@ class FactTests(RecentTestCase):
         facts = self.only()
         self.assertEqual(facts["by"], "upstream")
         self.assertTrue(facts["why"].endswith("; the reply, a 200, broke off"), facts["why"])
+        self.assertEqual(self.talk.sidecar.brokenOff, 1)
 
     def test_clientGone(self) -> None:
         """Of a client that did not wait."""
@@ -324,6 +325,24 @@ class FactTests(RecentTestCase):
             (facts["by"], facts["why"]), ("upstream", "the service said 200, at attempt 2")
         )
         self.assertEqual(facts["steps"]["policies"], 2)
+
+    def test_mended(self) -> None:
+        """Of one of which an attempt failed and another did well: both."""
+        self.begin(("again", onReply(502)(lambda exchange, response: Retry(0.0))))
+        self.told()
+        client = self.talk.connect()
+        client.sends(GET)
+        self.talk.upstreams[-1].closes()
+        self.talk.settle()
+        self.talk.advance(0)
+        self.talk.upstreams[-1].sends(OK)
+        self.talk.settle()
+        facts = self.only("recent")
+        self.assertEqual((facts["by"], facts["sent"], facts["attempts"]), ("upstream", 200, 2))
+        self.assertEqual(
+            facts["why"],
+            "the service said 200, at attempt 2, after this: the upstream closed without a reply",
+        )
 
     def test_steps(self) -> None:
         """Each step has its time: policies, a connection, the upstream's wait, the rest."""

@@ -143,6 +143,7 @@ def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
         "poolCounts": {"opened": 5, "failed": 1, "waited": 2, "waitedSeconds": 0.5},
         "clients": 3,
         "inFlight": 2,
+        "brokenOff": 2,
         "tooLong": 1,
         "lost": {"accessLogLines": 3, "dashboardEntries": 0},
         "restarts": 0,
@@ -552,6 +553,7 @@ class SnapshotTests(WorkersTestCase):
             whole["poolCounts"], {"opened": 10, "failed": 2, "waited": 4, "waitedSeconds": 1.0}
         )
         self.assertEqual((whole["clients"], whole["inFlight"], whole["tooLong"]), (6, 4, 2))
+        self.assertEqual(whole["brokenOff"], 4)
         self.assertEqual(whole["lost"], {"accessLogLines": 6, "dashboardEntries": 0})
 
     def test_lost(self) -> None:
