@@ -102,7 +102,7 @@ _DASHBOARD_HELP = (
 )
 _QUERY_HELP = "show query strings in the access log; they may hold secrets"
 _ADMIN_HELP = (
-    "where the admin pages are: a port of this host, an endpoint description, or nothing"
+    "where the admin pages are: a port of this host, an endpoint description, or empty"
     " for none; default tcp:9901:interface=127.0.0.1, or another port where that is taken"
 )
 _HEALTH_HELP = (
@@ -539,7 +539,8 @@ def administer(reactor: Any, options: Options, sidecar: SidecarService | Workers
         listen = serverFromString(reactor, description)
     except Exception as error:
         shown = endpointWithoutSecrets(description)
-        _fail(f"--admin {shown!r} can't be used ({error}); 9901 or tcp:9901 could")
+        could = "9901 or tcp:9901 could, and --admin= is for none"
+        _fail(f"--admin {shown!r} can't be used ({error}); {could}")
     spare = serverFromString(reactor, SPARE) if options["admin"] is None else None
     AdminPort(pages, listen, spare).setServiceParent(sidecar)
 

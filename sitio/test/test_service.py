@@ -451,7 +451,7 @@ class AdministerTests(SynchronousTestCase):
         self.assertEqual(
             str(error),
             "sitio: --admin 'nope:1:token=***' can't be used (Unknown endpoint type: 'nope');"
-            " 9901 or tcp:9901 could",
+            " 9901 or tcp:9901 could, and --admin= is for none",
         )
 
     def test_demo(self) -> None:
