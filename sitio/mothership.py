@@ -33,6 +33,7 @@ from attrs import define
 from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Cooperator, LoopingCall
@@ -224,9 +225,9 @@ class Dashboard(Service):
             await sending.addTimeout(TIMEOUT, self._clock, _late)
         except Exception as error:
             why = _causeOf(error)
-            if isinstance(why, CancelledError):
+            if isinstance(why, (CancelledError, ConnectingCancelledError)):
                 # As sitio stops.
-                raise why from error
+                raise CancelledError() from error
             self._failed(way, why)
             return False
         way.delay, way.rests = FIRST_DELAY, float("-inf")
@@ -287,6 +288,8 @@ class Dashboard(Service):
             await self._begin(self._postStats)
         if late.active():
             late.cancel()
+        # What has come since is not posted either.
+        self._ledger.count((await self._source.snapshot())["figures"])
         if self._batch or self._ledger.hits:
             self._log.warn("The dashboard has not taken the last figures")
 

@@ -12,8 +12,9 @@ from collections import Counter
 from typing import Any
 
 from treq.testing import RequestTraversalAgent
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 from twisted.python.failure import Failure
@@ -480,6 +481,18 @@ class StopTests(DashboardTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.sayings(), ["The dashboard has not taken the last figures"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_connecting(self) -> None:
+        """One that is still being connected to is given up, which is no failure of its own."""
+        why = ConnectingCancelledError(IPv4Address("TCP", "192.0.2.1", 8080))
+        connecting: Deferred[Any] = Deferred(lambda it: it.errback(why))
+        self.patch(self.wire, "request", lambda *_: connecting)
+        dashboard = self.started()
+        self.source.hits()
+        stopped = dashboard.stopService()
+        self.clock.advance(PATIENCE)
+        self.successResultOf(stopped)
+        self.assertEqual(self.sayings(), ["The dashboard has not taken the last figures"])
 
     def test_down(self) -> None:
         """One that is known to be down is not waited for."""
