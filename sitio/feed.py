@@ -116,7 +116,7 @@ class Feed:
         if not on:
             self._forget()
         moved, gone = self._follow(now, figures)
-        point = _point(now, figures)
+        point = _point(now, snapshot)
         self._history.append(point)
         while self._history[0]["at"] < now - HISTORY:
             self._history.popleft()
@@ -220,8 +220,9 @@ def _sums(figures: Snapshot) -> dict[str, Any]:
     }
 
 
-def _point(now: float, figures: Snapshot) -> dict[str, Any]:
+def _point(now: float, snapshot: SidecarSnapshot) -> dict[str, Any]:
     """The sums at one moment, by class of status, of which a history is made."""
+    figures = snapshot["figures"]
     total = figures["total"]
     return {
         "at": round(now, 3),
@@ -229,6 +230,7 @@ def _point(now: float, figures: Snapshot) -> dict[str, Any]:
         "true": _byClass(total["true"]),
         "sent": _byClass(total["sent"]),
         "masked": sum(total["masked"].values()),
+        "broken": snapshot["brokenOff"],
         "latency": total["latency"],
         "own": figures["own"],
         "bytesOut": total["bytesOut"],

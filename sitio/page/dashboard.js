@@ -111,12 +111,17 @@ function verdictOf(seen, { sums: total, trouble, open, inFlight }) {
   }
   const sofar = `${plural(total.hits, "request")} since the start`;
   if (!seen) return { level: "none", title: "Watching", text: `${sofar}. What comes now shows up here.` };
-  const { hits, masked } = seen;
+  const { hits, masked, broken } = seen;
   // Longer than asked for where nobody was looking, shorter at the start.
   const span = `in the last ${asSpan(Math.max(1, Math.round(seen.seconds)))}`;
   if (!hits) return { level: "good", title: "Quiet", text: `No request ended ${span}. ${sofar}.` };
   const requests = plural(hits, "request");
   const [failed, shown] = [seen.true[4], seen.sent[4]];
+  if (broken > failed + shown) {
+    const text = `${asCount(broken)} of ${requests} ${span} got a reply that broke off within` +
+      ` (${asPercent(broken / hits)}): the service ended it early, or the client read no more.`;
+    return { level: broken / hits >= OUTAGE ? "bad" : "warn", title: "Replies break off", text };
+  }
   if (!failed && !shown) {
     const but = wait ? ` One that is under way has waited ${wait} for the service.` : "";
     return { level: "good", title: "All is well", text: `${requests} ${span}, and none failed.${but}` };
@@ -167,7 +172,7 @@ function drawVerdict(total) {
   if (!total.hits) say(byId("curl"), `curl -i ${state.about.address}/`);
   const some = Boolean(seen?.hits);
   for (const name of ["true", "sent"]) {
-    const good = some ? Math.max(0, 1 - seen[name][4] / seen.hits) : 0;
+    const good = some ? Math.max(0, 1 - (seen[name][4] + seen.broken) / seen.hits) : 0;
     say(byId(`${name}-share`), some ? asPercent(good) : NONE);
     byId(`${name}-meter`).style.width = `${good * 100}%`;
     byId(`${name}-meter`).parentElement.toggleAttribute("data-some", some);

@@ -1,7 +1,7 @@
 // What can be made of sums: differences, quantiles, text.  Pure.
 //
-// A point holds the sums at one moment: {at, hits, true, sent, masked, latency,
-// own, bytesOut}, with statuses by class from 1xx to 5xx and the rest.
+// A point holds the sums at one moment: {at, hits, true, sent, masked, broken,
+// latency, own, bytesOut}, with statuses by class from 1xx to 5xx and the rest.
 
 /** Seconds that the charts show. */
 const WINDOW = 300;
@@ -24,6 +24,7 @@ function between(older, newer) {
     true: minus(newer.true, older.true),
     sent: minus(newer.sent, older.sent),
     masked: newer.masked - older.masked,
+    broken: newer.broken - older.broken,
     latency: minus(newer.latency, older.latency),
     own: minus(newer.own, older.own),
     bytesOut: newer.bytesOut - older.bytesOut,

@@ -446,6 +446,15 @@ class PageTests(BrowserTestCase):
             await self.text("#verdict-text"), "The upstream can't be reached: Connection refused."
         )
 
+    async def test_broken(self) -> None:
+        """Replies that break off are no good ones, whatever status they began with."""
+        await self.look()
+        self.source.count("/a", 40)
+        self.source.brokenOff = 30
+        await self.untilText("#verdict-title", "Replies break off")
+        self.assertIn("30 of 40 requests", await self.text("#verdict-text"))
+        self.assertEqual(await self.text("#sent-share"), "25.0\u202f%")
+
     async def test_waiting(self) -> None:
         """A service that takes requests and does not answer is not taken for a quiet one."""
         for state in (ASKED, CONNECTING):

@@ -72,6 +72,7 @@ class Source:
     failed: list[ExchangeFacts] = field(factory=list)
     open: list[ExchangeFacts] = field(factory=list)
     acted: int = 0
+    brokenOff: int = 0
     workers: list[Any] = field(factory=list)
     state: str = SERVING
     trouble: str | None = None
@@ -108,6 +109,7 @@ class Source:
             "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 4,
             "inFlight": len(self.open),
+            "brokenOff": self.brokenOff,
             "tooLong": 0,
             "lost": {"accessLogLines": 0, "dashboardEntries": 0},
             "workers": self.workers,
@@ -480,14 +482,15 @@ class EventTests(LiveTestCase):
         self.assertEqual(sorted(routes), ["(other)", "/c"])
 
     def test_point(self) -> None:
-        """A point has the sums by class, true and sent, and what was masked."""
+        """A point has the sums by class, true and sent, what was masked and what broke off."""
+        self.source.brokenOff = 3
         self.source.count(status=200, upstreamStatus=500, times=2)
         self.source.count(status=404, upstreamStatus=404)
         self.source.count(status=None, upstreamStatus=None)
         point = self.visit().events[0]["point"]
         self.assertEqual(point["true"], [0, 0, 0, 1, 2, 1])
         self.assertEqual(point["sent"], [0, 2, 0, 1, 0, 1])
-        self.assertEqual((point["hits"], point["masked"]), (4, 2))
+        self.assertEqual((point["hits"], point["masked"], point["broken"]), (4, 2, 3))
         self.assertEqual(sum(point["latency"]), 4)
 
     def test_history(self) -> None:
