@@ -149,6 +149,17 @@ class Ahead:
         return reactor.getDelayedCalls()
 
 
+#: What a canvas shows, read from a copy: the browser complains of who reads one twice.
+PIXELS = """
+    const pixels = (selector) => {
+      const copy = document.querySelector(selector).cloneNode();
+      const context = copy.getContext("2d");
+      context.drawImage(document.querySelector(selector), 0, 0);
+      return context;
+    };
+"""
+
+
 class Looking:
     """
     For test cases: looks at a page with a browser.
@@ -363,10 +374,10 @@ class PageTests(BrowserTestCase):
         await self.untilText("#verdict-title", "Outage, masked")
         # Who can't tell red from green sees stripes.
         await self.becomes(
-            """
-            const canvas = document.querySelector("#traffic");
-            const { width, height } = canvas;
-            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+            PIXELS
+            + """
+            const { width, height } = document.querySelector("#traffic");
+            const { data } = pixels("#traffic").getImageData(0, 0, width, height);
             const [above, below] = [0, 1].map(() => ({ red: 0, green: 0, striped: 0 }));
             for (let at = 0; at < data.length; at += 4) {
               const [r, g, b, a] = data.slice(at, at + 4);
@@ -381,10 +392,10 @@ class PageTests(BrowserTestCase):
             """
         )
         await self.becomes(
-            """
-            const canvas = document.querySelector("#latency");
-            const { width, height } = canvas;
-            const { data } = canvas.getContext("2d").getImageData(60, 0, width - 60, height);
+            PIXELS
+            + """
+            const { width, height } = document.querySelector("#latency");
+            const { data } = pixels("#latency").getImageData(60, 0, width - 60, height);
             for (let at = 0; at < data.length; at += 4) {
               const [r, g, b, a] = data.slice(at, at + 4);
               if (a > 200 && g > 90 && r < 60) return true;
