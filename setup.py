@@ -58,7 +58,7 @@ setup(
     # A module and not the package twisted.plugins, which is Twisted's own: sitio
     # adds one file to it, and never an __init__.py.
     py_modules=["twisted.plugins.sitio_plugin"],
-    package_data={"sitio": ["py.typed", "demo/*", "demo/**/*", "page/*", "**/*.html"]},
+    package_data={"sitio": ["py.typed", "demo/*", "demo/**/*", "admin/page/*", "**/*.html"]},
     # Says what holds anyway, so that an editable install puts this directory on
     # sys.path: Twisted looks for plugins there and can't see an import hook.
     package_dir={"": "."},

@@ -20,11 +20,11 @@ from typing import Any
 import httptools
 
 from bench.proxies import POLICIES
-from sitio import wire
-from sitio.conversation import Conversation
-from sitio.framing import Limits
-from sitio.making import loadPolicies
-from sitio.stats import Stats
+from sitio.http import codec
+from sitio.http.framing import Limits
+from sitio.policy.loader import loadPolicies
+from sitio.telemetry.stats import Stats
+from sitio.testing.harness import Conversation
 
 #: Seconds for one repetition, and how many there are.
 STRETCH = 0.05
@@ -97,7 +97,7 @@ def unseen() -> list[bytes]:
 
 def readRequest(*heads: bytes) -> Step:
     """A reader is given one head after another, and hands out requests."""
-    reader = wire.RequestReader(Limits())
+    reader = codec.RequestReader(Limits())
     following = cycle(heads)
 
     def step() -> object:
@@ -109,7 +109,7 @@ def readRequest(*heads: bytes) -> Step:
 
 def readReply() -> Step:
     """A reader is given a reply of 1 KB, and hands it out."""
-    reader = wire.ResponseReader(Limits())
+    reader = codec.ResponseReader(Limits())
 
     def step() -> object:
         reader.expect("GET")
@@ -123,16 +123,16 @@ def readReply() -> Step:
 def writeRequest(head: bytes) -> Step:
     """A request becomes bytes."""
     request: Any = readRequest(head)()
-    return lambda: wire.requestHead(request, None)
+    return lambda: codec.requestHead(request, None)
 
 
 def writeReply() -> Step:
     """The head of a reply becomes bytes."""
-    reader = wire.ResponseReader(Limits())
+    reader = codec.ResponseReader(Limits())
     reader.expect("GET")
     reader.receive(REPLY)
     response: Any = reader.nextHead()
-    return lambda: wire.responseHead(response, 1024)
+    return lambda: codec.responseHead(response, 1024)
 
 
 def exchange(*heads: bytes, policies: tuple[str, ...] = POLICIES, counted: bool = True) -> Step:

@@ -29,6 +29,7 @@ and what they stand on:
 What a policy needs is importable from here.
 """
 
+from sitio.http.message import Headers, Request, Response, Retry
 from sitio.interfaces import (
     IExchange,
     IExchangeObserver,
@@ -37,8 +38,7 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.making import onFinish, onReply, onRequest
-from sitio.message import Headers, Request, Response, Retry
+from sitio.policy.loader import onFinish, onReply, onRequest
 
 __version__ = "0.1.0"
 

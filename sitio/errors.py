@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum
 
-from sitio.message import Response
+from sitio.http.message import Response
 
 
 class Side(Enum):

@@ -19,9 +19,9 @@ class IExchange(Interface):
     write only into C{request} (before it is sent) and C{notes}.
     """
 
-    request = Attribute("The L{Request<sitio.message.Request>} of the client.")
+    request = Attribute("The L{Request<sitio.http.message.Request>} of the client.")
     response = Attribute(
-        "The L{Response<sitio.message.Response>} whose head was sent to the client,"
+        "The L{Response<sitio.http.message.Response>} whose head was sent to the client,"
         " or L{None} as long as none was."
     )
     upstreamStatus = Attribute(
@@ -75,7 +75,7 @@ class IRequestPolicy(Interface):
         @param exchange: the L{IExchange}.
 
         @return: L{None} to go on to the next policy and then the upstream; a
-            L{Response<sitio.message.Response>} to answer now, whereupon neither
+            L{Response<sitio.http.message.Response>} to answer now, whereupon neither
             the upstream nor any other policy is asked; or a coroutine or
             L{Deferred<twisted.internet.defer.Deferred>} of either.  A Deferred is
             cancelled when the client goes away.
@@ -104,12 +104,12 @@ class IResponsePolicy(Interface):
         this one left it, once for every attempt.
 
         @param exchange: the L{IExchange}.
-        @param response: the L{Response<sitio.message.Response>}; its headers may
+        @param response: the L{Response<sitio.http.message.Response>}; its headers may
             be changed, and its body too where C{buffered} is set.
 
-        @return: L{None} to leave it; a L{Response<sitio.message.Response>} to send
+        @return: L{None} to leave it; a L{Response<sitio.http.message.Response>} to send
             instead, which the policies after this one are shown; a
-            L{Retry<sitio.message.Retry>}; or a coroutine or
+            L{Retry<sitio.http.message.Retry>}; or a coroutine or
             L{Deferred<twisted.internet.defer.Deferred>} of one.
 
         @raise Exception: anything raised lets the reply as it was pass: a

@@ -31,10 +31,20 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sitio.accesslog import accessLog, described
-from sitio.address import VARIABLES, Address, addressOf
+from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.errors import CannotStart
-from sitio.figures import (
+from sitio.fleet.address import VARIABLES, Address, addressOf
+from sitio.net.deadlines import Sweep
+from sitio.net.process import installReactor, spareCollector
+from sitio.policy.chain import Chain
+from sitio.policy.loader import loadPolicies, makers, named
+from sitio.proxy.context import Sidecar
+from sitio.proxy.server import ProxyServerFactory
+from sitio.settings import Settings
+from sitio.telemetry.accesslog import accessLog, described
+from sitio.telemetry.history import Recent
+from sitio.telemetry.logfile import Reopening
+from sitio.telemetry.snapshot import (
     DRAINING,
     SERVING,
     STARTING,
@@ -44,20 +54,10 @@ from sitio.figures import (
     SidecarSnapshot,
     lostBy,
 )
-from sitio.making import loadPolicies, makers, named
-from sitio.outlet import Reopening
-from sitio.policy import Chain
-from sitio.pool import UpstreamPool
-from sitio.process import installReactor, spareCollector
-from sitio.recent import Recent
-from sitio.redact import endpointWithoutSecrets, policyWithoutSecrets
-from sitio.server import ProxyServerFactory
-from sitio.settings import Settings
-from sitio.sharing import SharedPort, whyNoPort
-from sitio.sidecar import Sidecar
-from sitio.stats import Stats
-from sitio.sweep import Sweep
-from sitio.workers import Workers, numberOf
+from sitio.telemetry.stats import Stats
+from sitio.upstream.pool import UpstreamPool
+from sitio.workers.sockets import SharedPort, whyNoPort
+from sitio.workers.supervisor import Workers, numberOf
 
 DEFAULT_PORT = "8080"
 
@@ -318,7 +318,7 @@ class SidecarService(MultiService):
         @param reactor: the clock.
         @param listen: where clients come.
         @param upstream: the service behind.
-        @param policies: in order, as L{named<sitio.making.named>} takes them.
+        @param policies: in order, as L{named<sitio.policy.loader.named>} takes them.
         @param settings: limits and timeouts.
         @param statsInterval: seconds between two lines of figures, 0 for none.
         @param host: Host for requests of HTTP/1.0 that come without.
@@ -433,11 +433,11 @@ class SidecarService(MultiService):
             self.factory.drain()
 
     def exchanges(self) -> Deferred[Exchanges]:
-        """See L{ISnapshots<sitio.figures.ISnapshots>}."""
+        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
         return succeed(self.recent.exchanges(self.factory.exchanges))
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        """See L{ISnapshots<sitio.figures.ISnapshots>}."""
+        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
         figures = self.stats.snapshot()
         clients = self.factory.connections
         chain = self.sidecar.chain
@@ -505,7 +505,7 @@ def makeService(options: Options) -> SidecarService | Workers:
         administer(reactor, options, sidecar)
     if options["dashboard"] is not None:
         # As above: workers have none.
-        from sitio.mothership import dashboard
+        from sitio.fleet.reporter import dashboard
 
         dashboard(reactor, sidecar, options["dashboard"]).setServiceParent(sidecar)
     return sidecar
@@ -513,8 +513,8 @@ def makeService(options: Options) -> SidecarService | Workers:
 
 def administer(reactor: Any, options: Options, sidecar: SidecarService | Workers) -> None:
     """Give a sidecar its admin port, as these options want it."""
-    from sitio.adminport import DEFAULT, SPARE, AdminPort
-    from sitio.health import Asking, Connecting, asking
+    from sitio.admin.health import Asking, Connecting, asking
+    from sitio.admin.port import DEFAULT, SPARE, AdminPort
 
     endpoint: IStreamClientEndpoint
     if options["upstream"] is None:
@@ -529,7 +529,7 @@ def administer(reactor: Any, options: Options, sidecar: SidecarService | Workers
 
     def pages() -> Any:
         # Not before somebody looks: a web server is a tenth of sitio's start and memory.
-        from sitio.admin import Admin
+        from sitio.admin.pages import Admin
 
         inThread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         return Admin(reactor, sidecar, health, options.told(), reactor.stop, inThread).site()

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from sitio.framing import Limits
+from sitio.http.framing import Limits
 
 SECONDS = "seconds"
 OCTETS = "octets"
@@ -60,7 +60,7 @@ class Settings:
     poolQueue: int = _setting(1024, COUNT, "of requests that wait for an upstream connection")
 
     def limits(self) -> Limits:
-        """What the readers of L{sitio.wire} need of it, for requests."""
+        """What the readers of L{sitio.http.codec} need of it, for requests."""
         return Limits(head=self.maxHead, fields=self.maxFields, body=self.maxBody or None)
 
     def replyLimits(self) -> Limits:

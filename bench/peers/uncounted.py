@@ -2,16 +2,16 @@
 
 import sys
 
-from sitio import uvreactor
+from sitio.net.reactor import install
 
-uvreactor.install()
+install()
 
 from twisted.internet import reactor  # noqa: E402
 from twisted.internet.endpoints import clientFromString, serverFromString  # noqa: E402
 from twisted.python import log  # noqa: E402
 
-from sitio.making import loadPolicies  # noqa: E402
-from sitio.policy import Chain  # noqa: E402
+from sitio.policy.chain import Chain  # noqa: E402
+from sitio.policy.loader import loadPolicies  # noqa: E402
 from sitio.service import SidecarService  # noqa: E402
 
 listen, upstream, *descriptions = sys.argv[1:]

@@ -36,8 +36,8 @@ from fnmatch import translate
 
 from zope.interface import implementer
 
+from sitio.http.message import Response, reasonFor
 from sitio.interfaces import IExchange, IRequestPolicy
-from sitio.message import Response, reasonFor
 
 #: Fields by which services let a POST stand for another method.
 METHOD_FIELDS = frozenset((b"x-http-method", b"x-http-method-override", b"x-method-override"))

@@ -28,9 +28,9 @@ from string import Template
 from attrs import define, field
 from zope.interface import implementer
 
-from sitio.fields import Lines
+from sitio.http.headers import Lines
+from sitio.http.message import Request, Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, IResponsePolicy
-from sitio.message import Request, Response, parseStatuses, reasonFor
 
 #: Octets of a page read from a file.  It is held for as long as sitio runs and
 #: sent whole each time; an error page of more than this is a mistake.

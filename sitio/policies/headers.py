@@ -22,8 +22,8 @@ from collections.abc import Container, Iterable
 
 from zope.interface import implementer
 
+from sitio.http.message import Headers, Response
 from sitio.interfaces import IExchange, IRequestPolicy, IResponsePolicy
-from sitio.message import Headers, Response
 
 _USAGE = (
     "write set NAME VALUE, add NAME VALUE or remove NAME,"

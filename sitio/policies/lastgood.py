@@ -64,9 +64,9 @@ from attrs import define, field
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from sitio.fields import FRAMING, MAX_SHARED, Headers, Lines
+from sitio.http.headers import FRAMING, MAX_SHARED, Headers, Lines
+from sitio.http.message import Request, RequestLine, Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, ISelectivePolicy
-from sitio.message import Request, RequestLine, Response, parseStatuses, reasonFor
 
 
 def _names(text: str) -> frozenset[str]:

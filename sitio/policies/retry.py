@@ -35,8 +35,8 @@ from random import random
 from attrs import define, field
 from zope.interface import implementer
 
+from sitio.http.message import Response, Retry, parseStatuses
 from sitio.interfaces import IExchange, IExchangeObserver, IResponsePolicy
-from sitio.message import Response, Retry, parseStatuses
 
 #: The most that C{times} may be: beyond it, trying again is what an outage is made of.
 MAX_TIMES = 10

@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import sitio
-from sitio.test.loopback import LoopbackTestCase
+from sitio.test.helpers.loopback import LoopbackTestCase
 
 ROOT = Path(sitio.__file__).parent.parent
 

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from sitio.interfaces import IPolicyMaker
-from sitio.making import loadPolicies, makers
+from sitio.policy.loader import loadPolicies, makers
 from sitio.service import Options
 
 ROOT = Path(__file__).parent.parent.parent

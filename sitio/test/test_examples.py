@@ -24,8 +24,8 @@ from twisted.web.server import NOT_DONE_YET
 
 import sitio
 from sitio import Response, onReply
-from sitio.making import loadPolicies
-from sitio.test.loopback import LISTENS, LOCALHOST, TWISTD, LoopbackTestCase, reactor
+from sitio.policy.loader import loadPolicies
+from sitio.test.helpers.loopback import LISTENS, LOCALHOST, TWISTD, LoopbackTestCase, reactor
 from sitio.testing import Runner, refused, reply, request, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent
@@ -332,7 +332,7 @@ class PackagedTests(SynchronousTestCase):
         )
         self.assertEqual(self.python("-c", script), "200\n503 0 9\n200\n")
         wrong = (
-            "from sitio.making import loadPolicies\n"
+            "from sitio.policy.loader import loadPolicies\n"
             "try: loadPolicies('maintenance:file=stop:retry-after=soon')\n"
             "except ValueError as error: print(error)\n"
         )

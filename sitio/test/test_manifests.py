@@ -21,10 +21,10 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import sitio
-from sitio.adminport import DEFAULT
-from sitio.making import loadPolicies
+from sitio.admin.port import DEFAULT
+from sitio.policy.loader import loadPolicies
 from sitio.service import DEFAULT_PORT, Options
-from sitio.test.test_metrics import page, snapshotOf
+from sitio.test.telemetry.test_metrics import page, snapshotOf
 from sitio.testing import reply, request, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent

@@ -26,7 +26,7 @@ from zope.interface.verify import verifyObject
 
 import sitio
 from sitio.interfaces import IPolicyMaker
-from sitio.policies import PolicyMaker
+from sitio.policy.maker import PolicyMaker
 
 ROOT = Path(sitio.__file__).parent.parent
 

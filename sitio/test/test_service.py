@@ -33,13 +33,13 @@ from zope.interface.verify import verifyObject
 
 import sitio
 from sitio import Response, onReply, onRequest
-from sitio.address import VARIABLES, Address
 from sitio.errors import CannotStart
-from sitio.figures import DRAINING, SERVING, STARTING, ILoses, ISidecar
+from sitio.fleet.address import VARIABLES, Address
 from sitio.interfaces import IExchangeObserver
 from sitio.service import Options, SidecarService, administer, assemble, supervise
 from sitio.settings import Settings
-from sitio.workers import numberOf
+from sitio.telemetry.snapshot import DRAINING, SERVING, STARTING, ILoses, ISidecar
+from sitio.workers.supervisor import numberOf
 
 LIMITS: tuple[attrs.Attribute, ...] = attrs.fields(Settings)
 

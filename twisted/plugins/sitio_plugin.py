@@ -8,7 +8,7 @@ what is light is imported here; the rest comes in when it is named.
 from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
-from sitio.policies import PolicyMaker
+from sitio.policy.maker import PolicyMaker
 
 sitio = ServiceMaker(
     "sitio",
@@ -51,4 +51,4 @@ deny = PolicyMaker(
     "  refuse requests by method and path, as in deny:PUT,DELETE:/admin/*",
 )
 
-uv = Reactor("uv", "sitio.uvreactor", "Reactor on the TCP and UNIX transports of uvloop")
+uv = Reactor("uv", "sitio.net.reactor", "Reactor on the TCP and UNIX transports of uvloop")

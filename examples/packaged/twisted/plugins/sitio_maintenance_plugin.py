@@ -1,6 +1,6 @@
 """What makes `--policy maintenance:file=PATH` known, without importing it before it is named."""
 
-from sitio.policies import PolicyMaker
+from sitio.policy.maker import PolicyMaker
 
 maintenance = PolicyMaker(
     "maintenance",

@@ -1,0 +1,11 @@
+"""
+HTTP messages and their bytes; no I/O.
+
+In reading order:
+
+  - C{message}: requests, responses and L{Retry<sitio.http.message.Retry>}.
+  - C{headers}: the fields of a message.
+  - C{head}: what the bytes of a head say.
+  - C{framing}: where a head and a body end.
+  - C{codec}: readers of requests and responses, and writers of both.
+"""

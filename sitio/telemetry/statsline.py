@@ -1,0 +1,195 @@
+"""
+The stats line: figures as an event of the log.
+
+L{event} makes one of what has moved, L{asLine} its text, and L{StatsLine} logs those of
+a sidecar of many processes; one process does that by itself, in L{sitio.telemetry.stats}.
+
+Contract: clock and figures are passed in; no I/O but the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from sitio.telemetry.snapshot import (
+    LATENCY_BOUNDS,
+    EndpointFigures,
+    Figures,
+    ISnapshots,
+    SidecarSnapshot,
+    Snapshot,
+    quantile,
+)
+
+#: Columns of the line: what fits a terminal.
+LINE_WIDTH = 100
+
+#: Columns of a route in the line, and of the first where that is too much.  What
+#: is longer loses its middle.
+ROUTE_WIDTH = 40
+SHORT_ROUTE_WIDTH = 12
+
+#: Endpoints in one log event.
+MAX_LISTED = 10
+
+#: Method and route.
+_Key = tuple[str, str]
+
+
+def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
+    """
+    The L{event} on what has moved since an earlier snapshot; L{None} where nothing has.
+    """
+    endpoints = {(each["method"], each["route"]): each for each in now["endpoints"]}
+    known = before["endpoints"] if before else []
+    then = {(each["method"], each["route"]): each["hits"] for each in known}
+    listed, more = moved({key: each["hits"] for key, each in endpoints.items()}, then)
+    total = before["total"] if before else None
+    if now["total"]["hits"] == (total["hits"] if total else 0):
+        return None
+    return event(now["total"], total, [endpoints[key] for key in listed], more)
+
+
+def moved(now: dict[_Key, int], before: dict[_Key, int]) -> tuple[list[_Key], int]:
+    """
+    The endpoints that an event lists, by how many hits each has and had, and how many
+    more there are.  Those that moved come first: who makes a request wants to see it.
+    """
+    order = sorted(now, key=lambda key: (now[key] == before.get(key), -now[key]))
+    return order[:MAX_LISTED], len(order[MAX_LISTED:])
+
+
+def event(
+    total: Figures, before: Figures | None, endpoints: list[EndpointFigures], more: int
+) -> dict[str, Any]:
+    """
+    The fields of the log event on what has moved since an earlier total, with the text
+    as C{line}.  Median and 95th percentile are those of the time in between.
+
+    @param endpoints: those that are listed.
+    @param more: how many more there are.
+    """
+    new = total["hits"] - (before["hits"] if before else 0)
+    recent = list(total["latency"])
+    if before:
+        recent = [a - b for a, b in zip(recent, before["latency"])]
+    return {
+        "line": asLine(total["hits"], new, endpoints, more),
+        "hits": total["hits"],
+        "new": new,
+        "endpoints": endpoints,
+        "more": more,
+        "statuses": total["true"],
+        "sent": total["sent"],
+        "masked": total["masked"],
+        "median": quantile(LATENCY_BOUNDS, recent, 0.5),
+        "p95": quantile(LATENCY_BOUNDS, recent, 0.95),
+    }
+
+
+def asLine(hits: int, new: int, endpoints: Sequence[EndpointFigures], more: int = 0) -> str:
+    """
+    One line of at most L{LINE_WIDTH} columns: as many endpoints as fit, in the
+    order given, each with its hits, its failures and its mean latency.
+
+    @param more: endpoints that there are beside these.
+    """
+    line = f"stats: {hits} hit{'s' * (hits != 1)} (+{new})"
+    left = len(endpoints) + more
+    for endpoint in endpoints:
+        room = LINE_WIDTH - len(line) - len(" | ")
+        room -= len(f" | and {left - 1} more") * (left > 1)
+        text = _asText(endpoint, ROUTE_WIDTH)
+        if len(text) > room and endpoint is endpoints[0]:
+            text = _asText(endpoint, max(SHORT_ROUTE_WIDTH, ROUTE_WIDTH - len(text) + room))
+        if len(text) > room:
+            break
+        line = f"{line} | {text}"
+        left -= 1
+    return f"{line} | and {left} more" if left else line
+
+
+def _asText(endpoint: EndpointFigures, width: int) -> str:
+    """C{GET /photos/a.png 30 (2 x 404), 1.0 ms}, the route cut to a width."""
+    # What a client wrote must not move the cursor of who reads the log.
+    route = endpoint["route"].encode("unicode_escape").decode("ascii")
+    if len(route) > width:
+        # The end of a path says more than its middle.
+        route = f"{route[: width // 3]}...{route[len(route) - width + width // 3 + 3 :]}"
+    mean = _asTime(endpoint["seconds"] / endpoint["hits"])
+    text = f"{endpoint['method']} {route} {endpoint['hits']}{_failuresOf(endpoint)}, {mean}"
+    return text.lstrip()
+
+
+def _failuresOf(endpoint: Figures) -> str:
+    """The true statuses from 400 on, in brackets, the most frequent two by name."""
+    masked = endpoint["masked"]
+    failures = {name: times for name, times in endpoint["true"].items() if name[0] in "456789"}
+    if "499" in endpoint["sent"]:
+        failures["499"] = endpoint["sent"]["499"]
+    texts = []
+    for name, times in sorted(failures.items(), key=lambda item: (-item[1], item[0])):
+        texts.append(f"{times} x {name}")
+        if name in masked:
+            some = "" if masked[name] == times else f", {masked[name]}"
+            texts[-1] += f"{some} masked"
+    if len(texts) > 2:
+        texts[2:] = ["..."]
+    return f" ({', '.join(texts)})" if texts else ""
+
+
+def _asTime(seconds: float) -> str:
+    if seconds < 0.0095:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e3:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+
+
+class StatsLine(Service):
+    """
+    Logs the figures of a sidecar of many processes, as L{sitio.telemetry.stats} logs those of one.
+    """
+
+    def __init__(self, clock: IReactorTime, source: ISnapshots, interval: float) -> None:
+        """
+        @param interval: seconds between two lines; 0 for none at all.
+        """
+        self._clock = clock
+        self._source = source
+        self._interval = interval
+        self._log = Logger(namespace="sitio.telemetry.stats")
+        self._before: Snapshot | None = None
+        self._loop: LoopingCall | None = None
+
+    def startService(self) -> None:
+        """From now on log a line each interval in which anything moved."""
+        Service.startService(self)
+        if self._interval:
+            self._loop = LoopingCall(self._report)
+            self._loop.clock = self._clock
+            self._loop.start(self._interval, now=False)
+
+    def stopService(self) -> Deferred[None] | None:
+        """Log what has not been logged yet, and no more."""
+        Service.stopService(self)
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return None
+        loop.stop()
+        return self._report()
+
+    def _report(self) -> Deferred[None]:
+        said: Deferred[Any] = maybeDeferred(self._source.snapshot).addCallback(self._say)
+        return said.addErrback(lambda why: self._log.failure("The figures don't add up", why))
+
+    def _say(self, snapshot: SidecarSnapshot) -> None:
+        event = report(snapshot["figures"], self._before)
+        if event is not None:
+            self._log.info("{line}", **event)
+        self._before = snapshot["figures"]

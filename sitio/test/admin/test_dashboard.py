@@ -1,0 +1,626 @@
+"""
+Promises of L{sitio.admin.dashboard}, on a twisted.web site whose connections are in memory.
+
+What the page does with the events is test_browser's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from hashlib import sha256
+from socket import gethostname
+from typing import Any, cast
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from sitio.admin import dashboard as module, events
+from sitio.admin.dashboard import Dashboard, dashboard
+from sitio.admin.events import aboutOf
+from sitio.telemetry.snapshot import SERVING, ExchangeFacts, Exchanges, ISidecar, SidecarSnapshot
+from sitio.telemetry.stats import Stats
+from sitio.test.telemetry.test_stats import ended
+
+
+def facts(id: str = "1-1", **more: Any) -> ExchangeFacts:
+    """What a sidecar tells of an exchange that went well, but for the given facts."""
+    told: dict[str, Any] = {
+        "id": id,
+        "began": 1_790_000_000.0,
+        "duration": 0.002,
+        "client": "192.0.2.1",
+        "method": "GET",
+        "path": "/",
+        "sent": 200,
+        "true": 200,
+        "by": "upstream",
+        "acted": [],
+        "attempts": 1,
+        "bytesIn": 0,
+        "bytesOut": 10,
+        "steps": {"policies": 0.0, "connection": 0.0, "upstream": 0.001, "transfer": 0.001},
+        "state": "ended",
+        "why": "the service said 200",
+        "failed": False,
+    }
+    return cast(ExchangeFacts, told | more)
+
+
+@implementer(ISidecar)
+@define(eq=False)
+class Source:
+    """
+    A sidecar that tells what a test lets it count.
+
+    @ivar asked: how often it was asked.
+    @ivar answer: what it says instead of its figures, if anything.
+    @ivar trouble: what keeps its upstream from taking requests.
+    """
+
+    clock: IReactorTime
+    stats: Stats = field(init=False)
+    recent: list[ExchangeFacts] = field(factory=list)
+    failed: list[ExchangeFacts] = field(factory=list)
+    open: list[ExchangeFacts] = field(factory=list)
+    acted: int = 0
+    brokenOff: int = 0
+    workers: list[Any] = field(factory=list)
+    state: str = SERVING
+    trouble: str | None = None
+    asked: int = 0
+    checked: int = 0
+    answer: Callable[[], Deferred[Any]] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.stats = Stats(self.clock)
+
+    def count(self, target: str = "/", times: int = 1, **more: Any) -> None:
+        """So many exchanges have ended."""
+        for _ in range(times):
+            self.stats.exchangeFinished(ended(target, **more))
+
+    def snapshot(self) -> Deferred[SidecarSnapshot]:
+        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
+        self.asked += 1
+        if self.answer is not None:
+            return self.answer()
+        told: Any = {
+            "figures": self.stats.snapshot(),
+            "policies": [
+                {
+                    "name": "last-good",
+                    "sees": "replies",
+                    "called": 9,
+                    "acted": self.acted,
+                    "failed": 0,
+                    "seconds": 0.009,
+                }
+            ],
+            "pool": {"open": 3, "idle": 2, "waiting": 0},
+            "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
+            "clients": 4,
+            "inFlight": len(self.open),
+            "brokenOff": self.brokenOff,
+            "tooLong": 0,
+            "lost": {"accessLogLines": 0, "dashboardEntries": 0},
+            "workers": self.workers,
+        }
+        return succeed(told)
+
+    def exchanges(self) -> Deferred[Exchanges]:
+        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
+        told: Exchanges = {"failed": self.failed, "recent": self.recent, "open": self.open}
+        return succeed(told)
+
+    def drain(self) -> None:
+        """See L{ISidecar}."""
+
+    def whatTroubles(self) -> Deferred[str | None]:
+        """What the page /ready would say."""
+        self.checked += 1
+        return succeed(self.trouble)
+
+
+class Visit:
+    """One connection to the site: what was asked on it, and what has come."""
+
+    def __init__(self, site: Site, target: str = "/events", method: str = "GET", fields: str = ""):
+        self.transport = StringTransportWithDisconnection()
+        self.protocol: Any = site.buildProtocol(None)
+        self.transport.protocol = self.protocol
+        self.protocol.makeConnection(self.transport)
+        # 1.0, as its replies come without chunks.
+        self.protocol.dataReceived(f"{method} {target} HTTP/1.0\r\n{fields}\r\n".encode())
+
+    @property
+    def text(self) -> str:
+        """All that has come."""
+        return self.transport.value().decode()
+
+    @property
+    def status(self) -> int:
+        """Of the reply."""
+        return int(self.text.split(" ", 2)[1])
+
+    def field(self, name: str) -> str | None:
+        """A field of the reply."""
+        found = re.search(rf"(?im)^{name}: (.*)\r$", self.text.partition("\r\n\r\n")[0] + "\r\n")
+        return found and found[1]
+
+    @property
+    def body(self) -> str:
+        """Of the reply."""
+        return self.text.partition("\r\n\r\n")[2]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events with figures that have come."""
+        blocks = self.body.split("\n\n")
+        return [json.loads(each[6:]) for each in blocks if each.startswith("data: ")]
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection stands."""
+        return bool(self.transport.connected)
+
+    def fill(self) -> None:
+        """The client does not read any more, and the transport's buffer is full."""
+        cast(Any, self.transport.producer).pauseProducing()
+
+    def drain(self) -> None:
+        """It reads again."""
+        cast(Any, self.transport.producer).resumeProducing()
+
+    def leave(self) -> None:
+        """It goes away."""
+        self.transport.loseConnection()
+
+
+class LiveTestCase(SynchronousTestCase):
+    """Has a dashboard on a site, with a source of figures and a clock."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.source = Source(self.clock)
+        self.dashboard: Dashboard = dashboard(
+            self.source, self.clock, trouble=self.source.whatTroubles
+        )
+        self.site = Site(self.dashboard, reactor=self.clock)
+        self.site.startFactory()
+        self.addCleanup(self.site.stopFactory)
+        self.visits: list[Visit] = []
+
+    def visit(self, *arguments: str, **more: str) -> Visit:
+        """Ask on a new connection."""
+        self.visits.append(Visit(self.site, *arguments, **more))
+        return self.visits[-1]
+
+    def beat(self, times: int = 1) -> None:
+        """Let so many beats pass."""
+        for _ in range(times):
+            self.clock.advance(module.BEAT)
+
+
+class PageTests(LiveTestCase):
+    """The page as it is served."""
+
+    def test_document(self) -> None:
+        """The page is one whole HTML document with its style and script in place."""
+        page = self.visit("/")
+        self.assertEqual(page.status, 200)
+        self.assertEqual(page.field("Content-Type"), "text/html; charset=utf-8")
+        self.assertTrue(page.body.startswith("<!DOCTYPE html>"))
+        self.assertTrue(page.body.endswith("</html>\n"))
+        self.assertNotIn("/* style */", page.body)
+        self.assertNotIn("/* script */", page.body)
+        self.assertEqual(page.body.count("<script"), 1)
+        self.assertEqual(page.body.count("</script"), 1)
+        self.assertEqual(page.body.count("</style"), 1)
+
+    def test_security(self) -> None:
+        """
+        The policy lets run the page's own script and style, by their hashes, lets it
+        speak to its own origin, and nothing else; nobody may frame it.
+        """
+        page = self.visit("/")
+        rules = dict(
+            each.strip().split(" ", 1)
+            for each in (page.field("Content-Security-Policy") or "").split(";")
+        )
+        for tag, rule in (("script", "script-src"), ("style", "style-src")):
+            [inside] = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", page.body, re.DOTALL)
+            digest = b64encode(sha256(inside.encode()).digest()).decode()
+            self.assertEqual(rules.pop(rule), f"'sha256-{digest}'")
+        self.assertEqual(
+            rules,
+            {
+                "default-src": "'none'",
+                "connect-src": "'self'",
+                "img-src": "data:",
+                "base-uri": "'none'",
+                "form-action": "'none'",
+                "frame-ancestors": "'none'",
+            },
+        )
+        self.assertEqual(page.field("X-Content-Type-Options"), "nosniff")
+
+    def test_nothingFromElsewhere(self) -> None:
+        """The page names no other host, has no attribute with code, and no style in attributes."""
+        body = self.visit("/").body
+        addresses = set(re.findall(r"https?://[^\s'\"<>`]+", body))
+        self.assertEqual(addresses, {"http://www.w3.org/2000/svg"})
+        self.assertEqual(re.findall(r"<[^>]+\s(?:on\w+|style)=", body), [])
+        self.assertNotIn("innerHTML", body)
+        self.assertNotIn("insertAdjacentHTML", body)
+        self.assertNotIn("eval(", body)
+
+    def test_again(self) -> None:
+        """Who has the page already is told so, and one that has changed has another tag."""
+        tag = self.visit("/").field("ETag")
+        again = self.visit("/", fields=f"If-None-Match: {tag}\r\n")
+        self.assertEqual((again.status, again.body), (304, ""))
+        self.assertEqual(self.visit("/", fields='If-None-Match: "other"\r\n').status, 200)
+
+    def test_head(self) -> None:
+        """HEAD gives the head alone, and other methods are refused."""
+        head = self.visit("/", "HEAD")
+        self.assertEqual((head.status, head.body), (200, ""))
+        self.assertEqual(self.visit("/", "POST").status, 405)
+
+    def test_nobodyAsked(self) -> None:
+        """The page alone asks nothing of the sidecar."""
+        self.visit("/")
+        self.beat(5)
+        self.assertEqual(self.source.asked, 0)
+
+
+class ListeningTests(LiveTestCase):
+    """Who listens, and what that costs."""
+
+    def test_head(self) -> None:
+        """An event stream says what it is, and that nobody may keep it or hold it back."""
+        visit = self.visit()
+        self.assertEqual(visit.status, 200)
+        self.assertEqual(visit.field("Content-Type"), "text/event-stream; charset=utf-8")
+        self.assertEqual(visit.field("Cache-Control"), "no-store")
+        self.assertEqual(visit.field("X-Accel-Buffering"), "no")
+        self.assertTrue(visit.body.startswith("retry: 2000\n\n"))
+
+    def test_asking(self) -> None:
+        """The source is asked once a second, however many listen, from the first to the last."""
+        self.beat(3)
+        self.assertEqual(self.source.asked, 0)
+        waits = len(self.clock.getDelayedCalls())
+        first = self.visit()
+        self.assertEqual(self.source.asked, 1)
+        second = self.visit()
+        self.beat(4)
+        self.assertEqual(self.source.asked, 5)
+        first.leave()
+        self.beat()
+        self.assertEqual(self.source.asked, 6)
+        second.leave()
+        self.beat(10)
+        self.assertEqual(self.source.asked, 6)
+        self.assertEqual(len(self.clock.getDelayedCalls()), waits)
+
+    def test_event(self) -> None:
+        """Each event has what is open, what policies did, and in which state sitio is."""
+        visit = self.visit()
+        self.source.state = "draining"
+        self.beat(3)
+        self.assertEqual(len(visit.events), 4)
+        for each in visit.events:
+            self.assertEqual(each["pool"], {"open": 3, "idle": 2, "waiting": 0})
+            self.assertEqual(each["policies"][0]["name"], "last-good")
+            self.assertEqual((each["clients"], each["inFlight"], each["workers"]), (4, 0, []))
+        self.assertEqual([each["state"] for each in visit.events], [SERVING] + ["draining"] * 3)
+
+    def test_trouble(self) -> None:
+        """Whether the upstream is there is asked every five seconds, and told each time."""
+        self.source.trouble = "the upstream can't be reached"
+        visit = self.visit()
+        self.source.trouble = None
+        self.beat(5)
+        told = [each["trouble"] for each in visit.events]
+        self.assertEqual(told, ["the upstream can't be reached"] * 5 + [None])
+        self.assertEqual(self.source.checked, 2)
+
+    def test_again(self) -> None:
+        """Somebody who comes after all have left is told again."""
+        self.visit().leave()
+        self.beat(3)
+        visit = self.visit()
+        self.beat()
+        self.assertEqual(["all" in each for each in visit.events], [True, False])
+
+    def test_tooMany(self) -> None:
+        """One listener too many is refused in a sentence; when one leaves there is room."""
+        self.patch(module, "MAX_LISTENERS", 2)
+        first, second, third = self.visit(), self.visit(), self.visit()
+        self.assertEqual((first.status, second.status, third.status), (200, 200, 503))
+        self.assertEqual(third.body, "2 pages listen already: close one, or try again later.\n")
+        self.assertEqual(third.field("Retry-After"), "10")
+        self.assertFalse(third.open)
+        first.leave()
+        self.assertEqual(self.visit().status, 200)
+
+    def test_otherSites(self) -> None:
+        """A page of another origin does not take up a place; a plain client may."""
+        for kind, status in (
+            ("cross-site", 403),
+            ("same-site", 403),
+            ("same-origin", 200),
+            ("none", 200),
+        ):
+            visit = self.visit(fields=f"Sec-Fetch-Site: {kind}\r\n")
+            self.assertEqual((kind, visit.status), (kind, status))
+
+    def test_onlyHead(self) -> None:
+        """HEAD is answered and does not listen."""
+        self.assertEqual(self.visit("/events", "HEAD").status, 200)
+        self.beat(2)
+        self.assertEqual(self.source.asked, 0)
+
+    def test_stop(self) -> None:
+        """When it stops, streams end, one that is full is broken off, and nobody gets in."""
+        first, second = self.visit(), self.visit()
+        second.fill()
+        self.dashboard.stop()
+        self.assertFalse(first.open)
+        self.assertFalse(second.open)
+        self.assertEqual(self.visit().status, 503)
+        asked = self.source.asked
+        self.beat(3)
+        self.assertEqual(self.source.asked, asked)
+
+
+class SlowTests(LiveTestCase):
+    """Listeners that don't read."""
+
+    def test_skipped(self) -> None:
+        """Nothing is written to who does not read, others go on; who reads again is told all."""
+        slow, quick = self.visit(), self.visit()
+        self.beat()
+        before = len(slow.text)
+        slow.fill()
+        self.source.count("/a", 3)
+        self.beat(5)
+        self.assertEqual(len(slow.text), before)
+        self.assertEqual(len(quick.events), 6)
+        slow.drain()
+        self.beat()
+        self.assertEqual(["all" in each for each in slow.events], [True, False, True])
+        self.assertEqual(slow.events[-1]["endpoints"][0]["hits"], 3)
+        self.beat()
+        self.assertNotIn("all", slow.events[-1])
+
+    def test_givenUp(self) -> None:
+        """Who has not read for 30 seconds is cut off, and frees its place."""
+        self.patch(module, "MAX_LISTENERS", 1)
+        slow = self.visit()
+        slow.fill()
+        self.beat(30)
+        self.assertTrue(slow.open)
+        self.beat(1)
+        self.assertFalse(slow.open)
+        self.assertEqual(self.visit().status, 200)
+
+    def test_late(self) -> None:
+        """
+        When the source takes longer than three seconds or fails, listeners hear that
+        it is late, the log says so once, and afterwards they are told all.
+        """
+        visit = self.visit()
+        never: list[Deferred[Any]] = []
+
+        def wait() -> Deferred[Any]:
+            never.append(Deferred())
+            return never[-1]
+
+        self.source.answer = wait
+        self.beat()
+        self.assertNotIn("event: late", visit.body)
+        self.beat(3)
+        self.assertEqual(visit.body.count("event: late\ndata: {}\n\n"), 1)
+        self.source.answer = lambda: fail(RuntimeError("no figures"))
+        self.beat(2)
+        self.assertGreater(visit.body.count("event: late"), 1)
+        self.source.answer = None
+        self.beat()
+        self.assertEqual([each.get("all") for each in visit.events if each], [True, True])
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+
+    def test_raises(self) -> None:
+        """A source that raises ends nothing."""
+        visit = self.visit()
+
+        def refuse() -> Any:
+            raise RuntimeError("no figures")
+
+        self.source.answer = refuse
+        self.beat()
+        self.source.answer = None
+        self.beat()
+        self.assertTrue(visit.open)
+        self.assertEqual(len(visit.events), 2)
+        self.flushLoggedErrors(RuntimeError)
+
+
+class EventTests(LiveTestCase):
+    """What an event says."""
+
+    def test_moved(self) -> None:
+        """After the first, an event names the endpoints that moved and no others."""
+        self.source.count("/a")
+        self.source.count("/b")
+        visit = self.visit()
+        self.source.count("/b", 2)
+        self.beat(2)
+        routes = [[each["route"] for each in one["endpoints"]] for one in visit.events]
+        self.assertEqual(routes, [["/a", "/b"], ["/b"], []])
+
+    def test_gone(self) -> None:
+        """An endpoint that has lost its row is named as gone."""
+        self.source.stats.maxEndpoints = 2
+        self.source.count("/a")
+        self.source.count("/b", 5)
+        visit = self.visit()
+        self.source.count("/c", 5)
+        self.beat()
+        self.assertEqual(visit.events[-1]["gone"], [["GET", "/a"]])
+        routes = [each["route"] for each in visit.events[-1]["endpoints"]]
+        self.assertEqual(sorted(routes), ["(other)", "/c"])
+
+    def test_point(self) -> None:
+        """A point has the sums by class, true and sent, what was masked and what broke off."""
+        self.source.brokenOff = 3
+        self.source.count(status=200, upstreamStatus=500, times=2)
+        self.source.count(status=404, upstreamStatus=404)
+        self.source.count(status=None, upstreamStatus=None)
+        point = self.visit().events[0]["point"]
+        self.assertEqual(point["true"], [0, 0, 0, 1, 2, 1])
+        self.assertEqual(point["sent"], [0, 2, 0, 1, 0, 1])
+        self.assertEqual((point["hits"], point["masked"], point["broken"]), (4, 2, 3))
+        self.assertEqual(sum(point["latency"]), 4)
+
+    def test_history(self) -> None:
+        """A second page starts with what was seen while the first looked."""
+        self.visit()
+        for _ in range(3):
+            self.source.count()
+            self.beat()
+        late = self.visit()
+        self.beat()
+        history = late.events[0]["history"]
+        self.assertEqual([each["hits"] for each in history], [0, 1, 2, 3, 3])
+        self.assertEqual([each["at"] for each in history], [0, 1, 2, 3, 4])
+        self.assertEqual(late.events[0]["trails"], [[[1, 0]] * 3 + [[0, 0]]])
+
+    def test_historyAfterPause(self) -> None:
+        """While nobody looked nothing was kept: a point before it, one after, no trails."""
+        first = self.visit()
+        self.source.count()
+        self.beat(2)
+        first.leave()
+        self.source.count(times=100)
+        self.beat(60)
+        visit = self.visit()
+        history = visit.events[0]["history"]
+        self.assertEqual([each["at"] for each in history], [0, 1, 2, 62])
+        self.assertEqual(visit.events[0]["trails"], [[]])
+
+    def test_historyForgotten(self) -> None:
+        """What is older than five minutes is kept no longer, nor are more points than seconds."""
+        self.visit()
+        self.beat(400)
+        visit = self.visit()
+        self.beat()
+        times = [each["at"] for each in visit.events[0]["history"]]
+        self.assertEqual((times[0], times[-1], len(times)), (101, 401, 301))
+
+    def test_longAgo(self) -> None:
+        """Who comes hours later gets no point from before."""
+        self.visit().leave()
+        self.clock.advance(3600)
+        self.assertEqual([each["at"] for each in self.visit().events[0]["history"]], [3600])
+
+    def test_countedAnew(self) -> None:
+        """When the sums fall, somebody counts anew: the history begins again for all."""
+        self.source.count(times=5)
+        visit = self.visit()
+        self.source.stats = Stats(self.clock)
+        self.source.count("/b")
+        self.beat()
+        event = visit.events[-1]
+        self.assertTrue(event["all"])
+        self.assertEqual([each["hits"] for each in event["history"]], [1])
+        self.assertEqual([each["route"] for each in event["endpoints"]], ["/b"])
+
+    def test_trail(self) -> None:
+        """An endpoint's trail has hits and failures of each second, masked ones too, a minute."""
+        self.source.count("/a")
+        self.visit()
+        self.source.count("/a", 2)
+        self.source.count("/a", 1, upstreamStatus=500)
+        self.beat()
+        other = self.visit()
+        self.beat()
+        self.assertEqual(other.events[0]["trails"], [[[3, 1], [0, 0]]])
+        self.beat(events.TRAIL)
+        self.assertEqual(self.joined()["trails"], [[[0, 0]] * events.TRAIL])
+
+    def joined(self) -> dict[str, Any]:
+        """What somebody new is told on the next beat, before all leave."""
+        visit = self.visit()
+        self.beat()
+        for each in self.visits:
+            each.leave()
+        self.visits.clear()
+        return visit.events[0]
+
+    def test_exchanges(self) -> None:
+        """An exchange is told once to who listens, and again only to who is new."""
+        for name in ("recent", "failed"):
+            known: list[ExchangeFacts] = getattr(self.source, name)
+            known[:] = [facts(f"{name} 1")]
+            visit = self.visit()
+            known.insert(0, facts(f"{name} 2"))
+            self.beat(2)
+            told = [[one["id"] for one in each[name]] for each in visit.events]
+            self.assertEqual(told, [[f"{name} 1"], [f"{name} 2"], []])
+            second = self.joined()
+            self.assertEqual([each["id"] for each in second[name]], [f"{name} 2", f"{name} 1"])
+
+    def test_exchangesBounded(self) -> None:
+        """Of many in one second the newest hundred are told, of the open ones the longest."""
+        visit = self.visit()
+        self.source.recent = [facts(str(each)) for each in range(200)]
+        self.source.open = [facts(str(each), state="asked") for each in range(200)]
+        self.beat()
+        event = visit.events[-1]
+        self.assertEqual([each["id"] for each in event["recent"]], [str(n) for n in range(100)])
+        self.assertEqual([each["id"] for each in event["open"]], [str(n) for n in range(20)])
+        self.assertEqual(event["inFlight"], 200)
+
+    def test_about(self) -> None:
+        """The first event says which sidecar it is, and where clients reach it."""
+        about = self.visit().events[0]["about"]
+        self.assertEqual(about["name"], gethostname())
+        for port, address in (
+            ("tcp:8080:backlog=1024", "http://localhost:8080"),
+            ("tcp:port=81", "http://localhost:81"),
+            ("tcp6:8080", "http://localhost:8080"),
+            ("tcp:0", None),
+            ("unix:/run/sitio.sock", None),
+            ("ssl:8443:privateKey=key.pem", None),
+        ):
+            about = aboutOf({"sitio": "1.2", "options": {"port": port, "upstream": "tcp:web:80"}})
+            self.assertEqual((about["address"], about["upstream"]), (address, "tcp:web:80"), port)
+            self.assertEqual(about["version"], "1.2")
+
+    def test_hostile(self) -> None:
+        """A path can't end an event, whatever stands in it."""
+        self.source.count("/\u2028</script>\u0085")
+        visit = self.visit()
+        self.assertEqual(visit.events[0]["endpoints"][0]["route"], "/\u2028</script>\u0085")
+        self.assertNotIn("\u2028", visit.text)
+
+    def test_size(self) -> None:
+        """With 512 endpoints the largest event is some hundred kilobytes, a quiet one small."""
+        for number in range(512):
+            self.source.count(f"/items/{number:04}/details", 3)
+        visit = self.visit()
+        self.assertLess(len(visit.body), 300_000)
+        before = len(visit.body)
+        self.beat()
+        self.assertLess(len(visit.body) - before, 3000)

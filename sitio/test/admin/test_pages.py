@@ -1,0 +1,829 @@
+"""
+Promises of L{sitio.admin.pages}: its pages, who may ask for them, and its port.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import treq
+from attrs import define, field
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.error import CannotListenError, ConnectionDone, ReactorNotRunning
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from sitio.admin.pages import FAREWELL, IDLE, Admin, AdminSite
+from sitio.admin.port import MAX_CONNECTIONS, AdminPort
+from sitio.errors import CannotStart
+from sitio.telemetry.snapshot import (
+    DRAINING,
+    SERVING,
+    STARTING,
+    Exchanges,
+    ISidecar,
+    SidecarSnapshot,
+)
+from sitio.test.helpers.loopback import (
+    LIMIT,
+    LOCALHOST,
+    LoopbackTestCase,
+    Process,
+    Upstream,
+    Waiter,
+)
+from sitio.test.telemetry.test_stats import Noted
+from sitio.test.workers.test_supervisor import told
+
+ADMIN = IPv4Address("TCP", "127.0.0.1", 9901)
+LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
+REMOTE = IPv4Address("TCP", "192.0.2.7", 40000)
+
+GETS = ["/help", "/live", "/ready", "/metrics", "/stats.json", "/exchanges", "/policies", "/config"]
+POSTS = ["/drain", "/quit"]
+
+
+@implementer(ISidecar)
+@define
+class Played:
+    """A sidecar that the test plays."""
+
+    state: str = SERVING
+    late: Deferred[SidecarSnapshot] | None = None
+
+    def snapshot(self) -> Deferred[SidecarSnapshot]:
+        return self.late or succeed(told(3))
+
+    def exchanges(self) -> Deferred[Exchanges]:
+        return succeed({"failed": [], "recent": [], "open": []})
+
+    def drain(self) -> None:
+        self.state = DRAINING
+
+
+@define
+class Well:
+    """An upstream in the health that the test says."""
+
+    why: str | None = None
+
+    def trouble(self) -> Deferred[str | None]:
+        return succeed(self.why)
+
+
+@define
+class Reply:
+    """What a page answered."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+
+class Visitor:
+    """A connection to a site, in memory."""
+
+    def __init__(self, site: Any, peer: IAddress = LOCAL) -> None:
+        self.transport = StringTransport(peerAddress=peer)
+        self.channel = site.buildProtocol(peer)
+        self.channel.makeConnection(self.transport)
+
+    def sends(self, data: bytes) -> bytes:
+        """What comes back."""
+        self.transport.clear()
+        self.channel.dataReceived(data)
+        value: bytes = self.transport.value()
+        return value
+
+    def asks(self, method: str, path: str, *, host: str = "localhost:9901", **fields: str) -> Reply:
+        """Ask, and read the reply; C{sec_fetch_site="x"} is the field Sec-Fetch-Site."""
+        named = {"Host": host, **{name.replace("_", "-"): fields[name] for name in fields}}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {named[name]}" for name in named)]
+        return read(self.sends("\r\n".join([*lines, "", ""]).encode()))
+
+
+def read(data: bytes) -> Reply:
+    """The one reply that these octets are."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return Reply(int(first.split()[1]), headers, body.decode())
+
+
+class AdminTestCase(SynchronousTestCase):
+    """The pages about a sidecar that the test plays."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.sidecar = Played()
+        self.health = Well()
+        self.quits: list[str] = []
+        self.quit: Callable[[], object] = lambda: self.quits.append("quit")
+        self.pages = Admin(
+            self.clock,
+            self.sidecar,
+            self.health,
+            {"sitio": "1", "options": {}},
+            lambda: self.quit(),
+            execute,
+        )
+        self.site = self.pages.site()
+
+    def ask(self, method: str, path: str, *, peer: IAddress = LOCAL, **fields: str) -> Reply:
+        """Ask on a connection of its own."""
+        return Visitor(self.site, peer).asks(method, path, **fields)
+
+
+class PageTests(AdminTestCase):
+    """What the pages say."""
+
+    def test_listed(self) -> None:
+        """One page lists every page and its method, and no other; it is that of the module."""
+        lines = self.ask("GET", "/help").text.splitlines()
+        pages = [*(["GET", path] for path in ("/", *GETS)), *(["POST", path] for path in POSTS)]
+        self.assertEqual([line.split()[:2] for line in lines], pages)
+        self.assertIn("\n".join(f"    {line}" for line in lines), pages.__doc__ or "")
+
+    def test_dashboard(self) -> None:
+        """The first page is the dashboard, and its events come as long as the port is open."""
+        self.assertIn("<!doctype html>", self.ask("GET", "/").text.lower())
+        visitor = Visitor(self.site)
+        self.assertIn(
+            b"text/event-stream", visitor.sends(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+        )
+        self.assertEqual(self.ask("GET", "/events", host="evil.example").status, 421)
+        self.site.doStart()
+        self.site.doStop()
+        self.assertTrue(visitor.transport.value().endswith(b"\r\n0\r\n\r\n"))
+
+    def test_gets(self) -> None:
+        """Each page can be read, and a HEAD gets its head alone."""
+        for path in GETS:
+            reply = self.ask("GET", path)
+            self.assertEqual(reply.status, 200, path)
+            self.assertEqual(reply.headers["Cache-Control"], "no-store")
+            self.assertEqual(reply.headers["X-Content-Type-Options"], "nosniff")
+            self.assertEqual(int(reply.headers["Content-Length"]), len(reply.text.encode()))
+            head = self.ask("HEAD", path)
+            self.assertEqual((head.status, head.text), (200, ""), path)
+
+    def test_missing(self) -> None:
+        """What is not there is said in a line, and below a page there is nothing."""
+        for path in ("/nothing", "/nothing/below", "/config/below", "/config/"):
+            reply = self.ask("GET", path)
+            self.assertEqual(reply.status, 404)
+            self.assertEqual(reply.text, "404 There is no such page; /help lists those that are.\n")
+
+    def test_live(self) -> None:
+        """It is alive whatever else it is."""
+        for state in (STARTING, SERVING, DRAINING):
+            self.sidecar.state = state
+            self.health.why = "the upstream is gone"
+            self.assertEqual(self.ask("GET", "/live").status, 200)
+
+    def test_ready(self) -> None:
+        """It is ready while it serves and the upstream is there; else the reason is told."""
+        for state, why, status, text in (
+            (SERVING, None, 200, "sitio is ready\n"),
+            (STARTING, None, 503, "sitio is starting\n"),
+            (DRAINING, None, 503, "sitio is draining\n"),
+            (SERVING, "the upstream is gone", 503, "the upstream is gone\n"),
+        ):
+            self.sidecar.state = state
+            self.health.why = why
+            reply = self.ask("GET", "/ready")
+            self.assertEqual((reply.status, reply.text), (status, text))
+
+    def test_json(self) -> None:
+        """Figures, policies, exchanges and configuration come as JSON."""
+        for path, data in (
+            ("/stats.json", told(3)),
+            ("/policies", told(3)["policies"]),
+            ("/exchanges", {"failed": [], "recent": [], "open": []}),
+            ("/config", {"sitio": "1", "options": {}}),
+        ):
+            reply = self.ask("GET", path)
+            self.assertEqual(reply.headers["Content-Type"], "application/json")
+            self.assertEqual(json.loads(reply.text), data)
+
+    def test_metrics(self) -> None:
+        """The figures come as Prometheus reads them, in the format that it asks for."""
+        reply = self.ask("GET", "/metrics")
+        self.assertTrue(reply.headers["Content-Type"].startswith("text/plain; version=0.0.4"))
+        self.assertIn('http_route="/"', reply.text)
+        accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+        reply = self.ask("GET", "/metrics", accept=accept)
+        self.assertTrue(reply.headers["Content-Type"].startswith("application/openmetrics-text"))
+        self.assertTrue(reply.text.endswith("# EOF\n"))
+
+    def test_metricsShared(self) -> None:
+        """
+        Many who ask for them at a time get what was made once, those of another format
+        after that; who goes away meanwhile takes nothing from the others.
+        """
+        made: list[Any] = []
+        done: list[Deferred[Any]] = []
+
+        def inThread(call: Any, *arguments: Any) -> Deferred[Any]:
+            made.append(call(*arguments)[1])
+            done.append(Deferred())
+            return done[-1]
+
+        self.pages = Admin(self.clock, self.sidecar, self.health, {}, list, inThread)
+        site = self.pages.site()
+        head = b"GET /metrics HTTP/1.1\r\nHost: a\r\n"
+        visitors = [Visitor(site) for _ in range(50)]
+        for each in visitors:
+            each.sends(head + b"\r\n")
+        other = Visitor(site)
+        other.sends(head + b"Accept: application/openmetrics-text;version=1.0.0\r\n\r\n")
+        self.assertEqual(len(made), 1)
+        visitors.pop(0).channel.connectionLost(Failure(ConnectionDone()))
+        late = Visitor(site)
+        late.sends(head + b"\r\n")
+        done[0].callback((b"all", "text/plain"))
+        for each in (*visitors, late):
+            self.assertEqual(read(each.transport.value()).text, "all")
+        self.assertEqual(
+            [each.partition(";")[0] for each in made][1:], ["application/openmetrics-text"]
+        )
+        done[1].errback(ZeroDivisionError())
+        self.assertEqual(read(other.transport.value()).status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        again = Visitor(site)
+        again.sends(head + b"\r\n")
+        self.assertEqual(len(made), 3)
+
+    def test_drain(self) -> None:
+        """Told to drain it is not ready any more."""
+        self.assertEqual(self.ask("POST", "/drain").status, 200)
+        self.assertEqual(self.sidecar.state, DRAINING)
+        self.assertEqual(self.ask("GET", "/ready").status, 503)
+
+    def test_quit(self) -> None:
+        """Told to quit it answers first, and then ends."""
+        self.assertEqual(self.ask("POST", "/quit").status, 200)
+        self.assertEqual(self.quits, [])
+        self.clock.advance(FAREWELL)
+        self.assertEqual(self.quits, ["quit"])
+
+    def test_quitTwice(self) -> None:
+        """It may be told twice, and by a signal besides."""
+
+        def quit() -> None:
+            raise ReactorNotRunning()
+
+        self.quit = quit
+        for _ in range(2):
+            self.assertEqual(self.ask("POST", "/quit").status, 200)
+        self.clock.advance(FAREWELL)
+
+    def test_broken(self) -> None:
+        """A page that fails says so, without details, and logs them."""
+        self.sidecar.late = Deferred()
+        visitor = Visitor(self.site)
+        self.assertEqual(visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n"), b"")
+        self.sidecar.late.errback(RuntimeError("a secret"))
+        reply = read(visitor.transport.value())
+        self.assertEqual(
+            (reply.status, reply.text), (500, "500 This page is broken; the log has more.\n")
+        )
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_gone(self) -> None:
+        """Who goes away while a page is made is no mistake, and what it waits for is let go."""
+        self.sidecar.late = Deferred()
+        visitor = Visitor(self.site)
+        visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n")
+        visitor.channel.connectionLost(Failure(ConnectionDone()))
+        self.assertTrue(self.sidecar.late.called)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_goneAnswered(self) -> None:
+        """The same where what is let go still answers, as the parent of workers does."""
+        self.sidecar.late = Deferred(lambda late: late.callback(told()))
+        visitor = Visitor(self.site)
+        visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n")
+        visitor.channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual((visitor.transport.value(), self.flushLoggedErrors()), (b"", []))
+
+
+class StrangerTests(AdminTestCase):
+    """Who may ask for what."""
+
+    def test_methods(self) -> None:
+        """Another method gets 405, with the one that would do in Allow."""
+        for path in GETS:
+            for method in ("POST", "PUT", "DELETE", "FOO"):
+                reply = self.ask(method, path)
+                self.assertEqual((reply.status, reply.headers["Allow"]), (405, "GET, HEAD"), path)
+        for path in POSTS:
+            for method in ("GET", "HEAD", "PUT", "OPTIONS"):
+                reply = self.ask(method, path)
+                self.assertEqual((reply.status, reply.headers["Allow"]), (405, "POST"), path)
+        self.clock.advance(FAREWELL)
+        self.assertEqual((self.sidecar.state, self.quits), (SERVING, []))
+
+    def test_loopbackOnly(self) -> None:
+        """What changes something is for this host, by the peer's address, not by what it says."""
+        for peer, status in (
+            (LOCAL, 200),
+            (IPv4Address("TCP", "127.9.9.9", 1), 200),
+            (IPv6Address("TCP", "::1", 1), 200),
+            (IPv6Address("TCP", "::ffff:127.0.0.1", 1), 200),
+            (UNIXAddress(None), 200),
+            (REMOTE, 403),
+            (IPv6Address("TCP", "::ffff:192.0.2.7", 1), 403),
+            (IPv6Address("TCP", "fe80::1%eth0", 1), 403),
+        ):
+            self.sidecar.state = SERVING
+            reply = self.ask("POST", "/drain", peer=peer, x_forwarded_for="127.0.0.1")
+            self.assertEqual(reply.status, status, peer)
+            self.assertEqual(self.sidecar.state, DRAINING if status == 200 else SERVING)
+            self.assertEqual(self.ask("POST", "/quit", peer=peer).status, status, peer)
+
+    def test_crossSite(self) -> None:
+        """A page of another site posts nothing; one of sitio's own, and a program, do."""
+        cases: Any = (
+            ({}, 200),
+            ({"origin": "http://localhost:9901"}, 200),
+            ({"sec_fetch_site": "same-origin"}, 200),
+            ({"sec_fetch_site": "none"}, 200),
+            ({"origin": "http://evil.example"}, 403),
+            ({"origin": "http://localhost:8080"}, 403),
+            ({"origin": "null"}, 403),
+            ({"origin": ""}, 403),
+            ({"sec_fetch_site": "cross-site"}, 403),
+            ({"sec_fetch_site": "same-site"}, 403),
+            ({"origin": "http://localhost:9901", "sec_fetch_site": "cross-site"}, 403),
+        )
+        for fields, status in cases:
+            for path in POSTS:
+                self.assertEqual(self.ask("POST", path, **fields).status, status, fields)
+
+    def test_rebinding(self) -> None:
+        """Under a name that anybody can register nothing is told or done."""
+        for host in (
+            *("evil.example", "evil.example:9901", "127.0.0.1.evil.example", "a.b", "[::1"),
+            *("evil.example\\.local", "evil.example/.local", "evil.example#.local", "[a]", ""),
+        ):
+            for path in ("/", "/stats.json", "/exchanges", "/policies", "/config"):
+                self.assertEqual(self.ask("GET", path, host=host).status, 421, host)
+            for path in POSTS:
+                origin = f"http://{host}"
+                self.assertEqual(self.ask("POST", path, host=host, origin=origin).status, 421)
+        self.clock.advance(FAREWELL)
+        self.assertEqual((self.sidecar.state, self.quits), (SERVING, []))
+
+    def test_twoHosts(self) -> None:
+        """Of several Hosts none may be a stranger's."""
+        for one, two, status in (
+            ("localhost", "evil.example", 421),
+            ("evil.example", "localhost", 421),
+            ("localhost", "127.0.0.1", 200),
+        ):
+            head = f"GET /config HTTP/1.1\r\nHost: {one}\r\nHost: {two}\r\n\r\n"
+            self.assertEqual(read(Visitor(self.site).sends(head.encode())).status, status)
+
+    def test_badOrigin(self) -> None:
+        """An Origin that is no address is another's."""
+        for origin in ("http://[::1", "http://localhost:9901]", "["):
+            self.assertEqual(self.ask("POST", "/drain", origin=origin).status, 403, origin)
+
+    def test_noText(self) -> None:
+        """Fields that are no text are refused, or mean nothing, and break no page."""
+        for head, status in (
+            (b"GET /config HTTP/1.1\r\nHost: \xff\r\n", 421),
+            (b"POST /drain HTTP/1.1\r\nHost: localhost\r\nOrigin: \xff\r\n", 403),
+            (b"POST /drain HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: \xff\r\n", 403),
+            (b"GET /metrics HTTP/1.1\r\nHost: \xff\r\nAccept: \xff\r\n", 200),
+        ):
+            self.assertEqual(read(Visitor(self.site).sends(head + b"\r\n")).status, status, head)
+        self.assertEqual(self.sidecar.state, SERVING)
+
+    def test_ownNames(self) -> None:
+        """By an address, as localhost, and by a name that only a cluster gives it is asked."""
+        for host in (
+            *("127.0.0.1:9901", "10.1.2.3", "[::1]:9901", "[fe80::1]", "localhost", "proxy:9901"),
+            *("a.localhost", "host.docker.internal:9901", "web.shop.svc", "web.svc.cluster.local"),
+        ):
+            self.assertEqual(self.ask("GET", "/config", host=host).status, 200, host)
+
+    def test_anyName(self) -> None:
+        """Probes and Prometheus ask by whatever name they know."""
+        for path in ("/live", "/ready", "/metrics"):
+            self.assertEqual(self.ask("GET", path, host="web.example.com").status, 200)
+
+    def test_noHost(self) -> None:
+        """A probe in HTTP/1.0 names no host, as no browser would."""
+        reply = read(Visitor(self.site).sends(b"GET /config HTTP/1.0\r\n\r\n"))
+        self.assertEqual(reply.status, 200)
+
+    def test_body(self) -> None:
+        """A body is dropped as it comes: it fills neither memory nor disk."""
+        visitor = Visitor(self.site)
+        length = 10_000_000
+        head = f"POST /drain HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+        visitor.sends(head.encode())
+        [request] = visitor.channel._channel.requests
+        for _ in range(99):
+            visitor.sends(bytes(length // 100))
+        self.assertEqual(request.content.getvalue(), b"")
+        reply = read(visitor.sends(bytes(length // 100)))
+        self.assertEqual(reply.status, 200)
+
+    def test_idle(self) -> None:
+        """A connection that asks nothing is closed."""
+        visitor = Visitor(self.site)
+        self.clock.advance(IDLE)
+        self.assertTrue(visitor.transport.disconnecting)
+
+
+@implementer(IStreamServerEndpoint)
+@define
+class Taken:
+    """An endpoint that is taken, or late."""
+
+    error: Exception | None = None
+    factory: Any = None
+    listening: Deferred[Any] = field(factory=Deferred)
+
+    def listen(self, protocolFactory: Any) -> Deferred[Any]:
+        self.factory = protocolFactory
+        if self.error is not None:
+            self.listening.errback(self.error)
+        return self.listening
+
+
+@define
+class Port:
+    """A port that listens."""
+
+    address: Any = ADMIN
+    stopped: bool = False
+
+    def getHost(self) -> Any:
+        return self.address
+
+    def stopListening(self) -> None:
+        self.stopped = True
+
+
+class PortTests(AdminTestCase):
+    """The port opens first and closes last."""
+
+    def setUp(self) -> None:
+        AdminTestCase.setUp(self)
+        self.noted = Noted()
+        globalLogPublisher.addObserver(self.noted)
+        self.addCleanup(globalLogPublisher.removeObserver, self.noted)
+        self.taken = CannotListenError("127.0.0.1", 9901, OSError(98, "Address already in use"))
+
+    def lines(self) -> list[str]:
+        """What was logged since the last time."""
+        lines = [str(formatEvent(each)) for each in self.noted.events]
+        self.noted.events.clear()
+        return lines
+
+    def test_listens(self) -> None:
+        """It listens where it is told, says so, and stops."""
+        endpoint, port = Taken(), Port()
+        service = AdminPort(lambda: self.site, endpoint)
+        service.startService()
+        endpoint.listening.callback(port)
+        self.assertEqual(self.lines(), ["The admin pages are on http://127.0.0.1:9901/"])
+        service.stopService()
+        self.assertTrue(port.stopped)
+
+    def test_addresses(self) -> None:
+        """What it says can be opened, for each kind of address."""
+        for address, said in (
+            (IPv6Address("TCP", "::1", 9901), "http://[::1]:9901/"),
+            (UNIXAddress("/run/sitio"), "/run/sitio"),
+        ):
+            endpoint = Taken()
+            AdminPort(lambda: self.site, endpoint).startService()
+            endpoint.listening.callback(Port(address))
+            self.assertEqual(self.lines(), [f"The admin pages are on {said}"])
+
+    def test_takenByName(self) -> None:
+        """A port that was asked for and is taken ends the start with a sentence."""
+        service = AdminPort(lambda: self.site, Taken(self.taken))
+        error = self.assertRaises(CannotStart, service.startService)
+        self.assertEqual(
+            str(error), "sitio: --admin: can't listen on port 9901: Address already in use"
+        )
+
+    def test_takenByDefault(self) -> None:
+        """One that nobody asked for does not: another is found, and the log has it."""
+        spare = Taken()
+        AdminPort(lambda: self.site, Taken(self.taken), spare).startService()
+        spare.listening.callback(Port(IPv4Address("TCP", "127.0.0.1", 40404)))
+        self.assertEqual(
+            self.lines(),
+            [
+                "sitio can't listen on port 9901: Address already in use; so its admin pages"
+                " are elsewhere",
+                "The admin pages are on http://127.0.0.1:40404/",
+            ],
+        )
+
+    def test_late(self) -> None:
+        """An endpoint that fails when sitio runs already is logged."""
+        endpoint = Taken()
+        AdminPort(lambda: self.site, endpoint).startService()
+        endpoint.listening.errback(self.taken)
+        self.assertEqual(
+            self.lines(),
+            ["sitio has no admin pages: can't listen on port 9901: Address already in use"],
+        )
+
+    def test_stoppedEarly(self) -> None:
+        """It may be stopped before it listens."""
+        endpoint = Taken()
+        service = AdminPort(lambda: self.site, endpoint)
+        service.startService()
+        service.stopService()
+        self.assertTrue(endpoint.listening.called)
+        self.assertEqual((service.port, self.lines()), (None, []))
+
+    def test_few(self) -> None:
+        """
+        So many connections at a time and no more: for a new one, as a probe's could be,
+        the oldest is broken off.
+        """
+        endpoint = Taken()
+        service = AdminPort(lambda: self.site, endpoint)
+        service.startService()
+        endpoint.listening.callback(Port())
+        visitors = [Visitor(endpoint.factory) for _ in range(MAX_CONNECTIONS)]
+        self.assertFalse(any(each.transport.disconnected for each in visitors))
+        for count in (1, 2):
+            self.assertEqual(Visitor(endpoint.factory).asks("GET", "/live").status, 200)
+            # Their end comes later, as that of a connection may.
+            gone = [each.transport.disconnected for each in visitors]
+            self.assertEqual(gone, [True] * count + [False] * (MAX_CONNECTIONS - count))
+        for each in visitors:
+            each.channel.connectionLost(Failure(ConnectionDone()))
+        more = [Visitor(endpoint.factory) for _ in range(MAX_CONNECTIONS - 2)]
+        self.assertFalse(any(each.transport.disconnected for each in more))
+
+    def test_closes(self) -> None:
+        """What is open when it stops is closed, once what was written has left."""
+        endpoint = Taken()
+        service = AdminPort(lambda: self.site, endpoint)
+        service.startService()
+        endpoint.listening.callback(Port())
+        visitor = Visitor(endpoint.factory)
+        service.stopService()
+        self.assertTrue(visitor.transport.disconnecting)
+
+    def test_made(self) -> None:
+        """The pages are made once, for the first connection, and end with the port."""
+        made: list[AdminSite] = []
+
+        def make() -> AdminSite:
+            made.append(self.pages.site())
+            return made[0]
+
+        endpoint = Taken()
+        AdminPort(make, endpoint).startService()
+        endpoint.factory.doStart()
+        endpoint.listening.callback(Port())
+        self.assertEqual(made, [])
+        visitor = Visitor(endpoint.factory)
+        self.assertIn(b"event-stream", visitor.sends(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n"))
+        self.assertEqual(Visitor(endpoint.factory).asks("GET", "/live").status, 200)
+        self.assertEqual(len(made), 1)
+        endpoint.factory.doStop()
+        self.assertTrue(visitor.transport.value().endswith(b"\r\n0\r\n\r\n"))
+
+    def test_neverMade(self) -> None:
+        """Where nobody came there is nothing to end."""
+        endpoint = Taken()
+        AdminPort(lambda: self.fail("made"), endpoint).startService()
+        endpoint.factory.doStart()
+        endpoint.factory.doStop()
+
+    def test_unmakeable(self) -> None:
+        """Pages that can't be made, as a module is broken, are told of once; nobody is let in."""
+        made: list[None] = []
+
+        def make() -> AdminSite:
+            made.append(None)
+            raise ImportError("no web server")
+
+        endpoint = Taken()
+        AdminPort(make, endpoint).startService()
+        endpoint.factory.doStart()
+        endpoint.listening.callback(Port())
+        self.lines()
+        for _ in range(3):
+            self.assertIs(endpoint.factory.buildProtocol(REMOTE), None)
+        self.assertEqual(len(made), 1)
+        self.assertEqual(
+            self.lines(), ["sitio has no admin pages, and lets nobody in: they can't be made"]
+        )
+        self.assertEqual(len(self.flushLoggedErrors(ImportError)), 1)
+        endpoint.factory.doStop()
+
+    def test_interface(self) -> None:
+        """What is played here is a sidecar as the pages want one."""
+        verifyObject(ISidecar, self.sidecar)
+        self.assertIsInstance(self.site, AdminSite)
+
+
+class Service(Resource):
+    """A service that is broken on one page, and slow on another."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        Resource.__init__(self)
+        self.slow: list[Request] = []
+        self.asked = Waiter()
+
+    def render_GET(self, request: Request) -> Any:
+        if request.path == b"/slow":
+            self.slow.append(request)
+            self.asked.add(b"+")
+            return NOT_DONE_YET
+        request.setResponseCode(500 if request.path == b"/broken" else 200)
+        return b"ok"
+
+
+class ProcessTests(LoopbackTestCase):
+    """The pages of processes."""
+
+    async def begun(self, *arguments: str) -> tuple[Process, int]:
+        """A sitio in front of a service, and the port of its clients."""
+        self.service = Service()
+        upstream = await self.listen(Site(self.service))
+        admin = f"--admin=tcp:0:interface={LOCALHOST}"
+        process, port = await self.sitio(upstream, admin, *arguments)
+        found = await process.out.saw(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
+        self.url = found[1].decode()
+        return process, port
+
+    async def asked(self, method: str, path: str) -> tuple[int, str]:
+        """Status and text of a page."""
+        response = await treq.request(method, f"{self.url}{path}", persistent=False, timeout=LIMIT)
+        return response.code, await response.text()
+
+    async def metrics(self) -> dict[str, float]:
+        """The figures, those of endpoints by path and status."""
+        found = {}
+        for line in (await self.asked("GET", "/metrics"))[1].splitlines():
+            name, _, value = line.rpartition(" ")
+            route = re.search('http_route="(.*?)"', name)
+            status = re.search('code="(.*?)"', name)
+            if route and status:
+                name = f"{name.partition('{')[0]} {route[1]} {status[1]}"
+            if not line.startswith("#"):
+                found[name] = float(value)
+        return found
+
+    async def carries(self, port: int, path: str = "/") -> None:
+        """A client asks for this, on a connection of its own."""
+        client = await self.connect(port, f"GET {path} HTTP/1.0\r\nHost: a\r\n\r\n".encode())
+        await client.got.over()
+
+    async def test_pages(self) -> None:
+        """
+        A process is ready when it says where its pages are, counts what passes, tells
+        of it, and ends when it is told to.
+        """
+        process, port = await self.begun()
+        self.assertEqual(await self.asked("GET", "/ready"), (200, "sitio is ready\n"))
+        for path in ("/", "/", "/broken"):
+            await self.carries(port, path)
+        metrics = await self.metrics()
+        self.assertEqual(metrics["http_server_request_duration_seconds_count / 200"], 2)
+        self.assertEqual(metrics["http_server_request_duration_seconds_count /broken 500"], 1)
+        exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
+        self.assertEqual([each["path"] for each in exchanges["failed"]], ["/broken"])
+        self.assertEqual(exchanges["recent"], [])
+        config = json.loads((await self.asked("GET", "/config"))[1])
+        self.assertEqual(config["options"]["admin"], f"tcp:0:interface={LOCALHOST}")
+        self.assertEqual((await self.asked("GET", "/"))[0], 200)
+        self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
+        self.assertEqual(await process.finish(), 0)
+        self.assertNotIn("Traceback", process.said())
+        self.assertNotIn("#error", process.said())
+
+    async def test_drain(self) -> None:
+        """
+        While it drains it is not ready, and still serves who comes, once each; told to
+        quit it finishes what is in flight, its pages open to the end.
+        """
+        process, port = await self.begun()
+        client = await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        await self.service.asked.saw(b"\\+")
+        self.assertEqual((await self.asked("POST", "/drain"))[0], 200)
+        self.assertEqual(await self.asked("GET", "/ready"), (503, "sitio is draining\n"))
+        late = await self.connect(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await late.got.over()
+        self.assertIn(b"\r\nConnection: close\r\n", late.got.data)
+        self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
+        await process.out.saw(b"Port %d Closed" % port)
+        [exchange] = json.loads((await self.asked("GET", "/exchanges"))[1])["open"]
+        self.assertEqual((exchange["path"], exchange["state"]), ("/slow", "waiting for the reply"))
+        self.service.slow[0].write(b"at last")
+        self.service.slow[0].finish()
+        await client.got.over()
+        self.assertIn(b"at last", client.got.data)
+        self.assertEqual(await process.finish(), 0)
+        self.assertNotIn("Traceback", process.said())
+
+    async def test_workers(self) -> None:
+        """With several workers all adds up, and what is done is done to all."""
+        process, port = await self.begun("--workers=2", "--stats-interval=0")
+        await self.until(lambda: process.said().count("takes requests on") == 2)
+        clients = []
+        processes: set[str] = set()
+        # The kernel deals clients out: so many that both have some.
+        while len(processes) < 2:
+            clients.append(await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"))
+            await self.service.asked.when(lambda: len(self.service.slow) == len(clients))
+            exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
+            self.assertEqual(len(exchanges["open"]), len(clients))
+            processes = {each["id"].partition("-")[0] for each in exchanges["open"]}
+        metrics = await self.metrics()
+        self.assertEqual(metrics["http_server_active_requests"], len(clients))
+        self.assertEqual(metrics["sitio_workers"], 2)
+        self.assertEqual((await self.asked("POST", "/drain"))[0], 200)
+        self.assertEqual(await self.asked("GET", "/ready"), (503, "sitio is draining\n"))
+        for request in self.service.slow:
+            request.finish()
+        for client in clients:
+            await client.got.over()
+            self.assertIn(b"\r\nConnection: close\r\n", client.got.data)
+        metrics = await self.metrics()
+        self.assertEqual(
+            metrics["http_server_request_duration_seconds_count /slow 200"], len(clients)
+        )
+        exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
+        self.assertEqual({each["id"].partition("-")[0] for each in exchanges["recent"]}, processes)
+        self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
+        self.assertEqual(await process.finish(), 0)
+        self.assertNotIn("Traceback", process.said())
+
+    async def test_light(self) -> None:
+        """Until somebody looks, neither the web server of the pages nor a client is loaded."""
+        heavy = [
+            "twisted.web",
+            "treq",
+            "prometheus_client",
+            "sitio.admin.pages",
+            "sitio.net.httpclient",
+        ]
+        script = f"""
+import sys
+from sitio.service import Options, makeService
+options = Options({{}})
+options.parseOptions(["--port=0", "--upstream=tcp:a:1", "--admin=0"])
+service = makeService(options)
+print([each for each in {heavy} if each in sys.modules])
+"""
+        run = self.spawn(sys.executable, "-c", script)
+        self.assertEqual(await run.finish(), 0)
+        self.assertEqual(run.said().splitlines()[-1], "[]")
+
+    async def test_upstreamGone(self) -> None:
+        """Without its upstream it is not ready, asked for its health or not; no line each time."""
+        for arguments, why in (
+            ((), "the upstream can't be reached: Connection was refused"),
+            (("--health-path=/",), "the upstream can't be asked for its health: Connection"),
+        ):
+            process, _ = await self.sitio(
+                "tcp:127.0.0.1:1", f"--admin=tcp:0:interface={LOCALHOST}", *arguments
+            )
+            found = await process.out.saw(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
+            self.url = found[1].decode()
+            code, text = await self.asked("GET", "/ready")
+            while "not been asked" in text:
+                code, text = await self.asked("GET", "/ready")
+            self.assertEqual((code, text[: len(why)]), (503, why))
+            self.assertNotIn("factory", process.said().lower())
+
+    async def test_taken(self) -> None:
+        """A port that was named must be free; else a sentence says so, and sitio ends."""
+        taken = await self.listen(Upstream())
+        loopback = f"tcp:0:interface={LOCALHOST}"
+        named = self.twistd("--port", loopback, "--upstream", "tcp:a:1", f"--admin={taken}")
+        self.assertEqual(await named.finish(), 1)
+        self.assertIn(f"sitio: --admin: can't listen on port {taken}: Address", named.said())
+        self.assertNotIn("Traceback", named.said())

@@ -1,0 +1,1649 @@
+"""
+Promises of the two halves together: what a client says, what the upstream gets
+of it, and the other way round, in exact octets.
+
+Most are rows of tables, each of them run whole and octet by octet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+from attrs import frozen
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from sitio import Response, onRequest
+from sitio.errors import BadMessage
+from sitio.http.message import reasonFor
+from sitio.interfaces import IResponsePolicy
+from sitio.settings import LINGER, Settings
+from sitio.test.http import test_codec as wire
+from sitio.test.http.test_codec import eachRow, octets
+from sitio.testing import (
+    CLOSED,
+    HALF_CLOSED,
+    OPEN,
+    RESET,
+    Conversation,
+    Peer,
+    readReplies,
+    readRequests,
+)
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+#: What sitio adds to each request to the host h.
+OWN = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n"
+GOT = b"GET / HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n"
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE = b"Connection: close\r\n"
+
+
+def chunks(*pieces: bytes) -> bytes:
+    """These pieces as a chunk each, without the last chunk."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+def failure(status: bytes, sentence: bytes, extra: bytes = b"") -> bytes:
+    """What sitio itself answers."""
+    body = b"%b %b\n" % (status[:3], sentence)
+    return (
+        b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nServer: sitio\r\n"
+        b"Content-Length: %d\r\n%b\r\n%b" % (status, len(body), extra, body)
+    )
+
+
+class HalvesCase(SynchronousTestCase):
+    """A sidecar in memory, and one client."""
+
+    def open(self, *policies: Any, via: bytes | None = None, **settings: Any) -> Peer:
+        """The client of a new sidecar with these policies and settings."""
+        self.sidecar = Conversation(policies, settings=Settings(**settings), via=via)
+        self.client = self.sidecar.connect()
+        return self.client
+
+    def answer(self, *pieces: bytes, number: int = 0) -> bytes:
+        """What the upstream got; it sends these."""
+        upstream = self.sidecar.upstream(number)
+        got = upstream.got()
+        upstream.sends(*pieces)
+        return got
+
+    def assertGoesOn(self, number: int = 0, client: Peer | None = None) -> None:
+        """
+        The next request comes to the upstream, by this connection, and its reply back.
+        """
+        client = client or self.client
+        client.sends(GET)
+        self.assertEqual(self.answer(OK, number=number), GOT)
+        self.assertEqual(client.got(), OK)
+        self.sidecar.assertQuiet()
+
+    def assertLingers(self) -> None:
+        """
+        The client is told that no more comes, what it still sends is dropped, and
+        after a while the connection closes.
+        """
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.sends(b"more of it", GET)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(LINGER + 2)
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+
+# --- Bodies
+
+
+@frozen
+class Asking:
+    """A way to send a body, and what the upstream gets if it comes whole, or cut."""
+
+    fields: bytes
+    body: bytes
+    sentFields: bytes
+    sentBody: bytes
+    cutFields: bytes
+    cutBody: bytes
+
+
+@frozen
+class Answering:
+    """A way to reply."""
+
+    start: bytes
+    fields: bytes
+    body: bytes
+    #: Whether it ends with the connection, and whether that is kept.
+    closes: bool
+    kept: bool
+    #: Whether its length is known as its head comes: always, or if it comes whole.
+    known: bool
+    knownWhole: bool
+    trailers: bytes = b""
+
+
+LENGTH = b"Content-Length: 5\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CUT = chunks(b"h", b"e", b"l", b"l", b"o")
+LAST = b"0\r\n\r\n"
+EXTENDED = b'2;a="b;c"\r\nhe\r\n3 ; d\r\nllo\r\n0;e\r\n'
+TRAILERS = b"B: c\r\nd: \xe9\r\n"
+
+CLIENTS = {
+    "HTTP/1.1": (b"1.1", b"", b"", True),
+    "HTTP/1.1 with close": (b"1.1", b"connection: CLOSE\r\n", b"Connection: close\r\n", False),
+    "HTTP/1.0": (b"1.0", b"", b"Connection: close\r\n", False),
+    "HTTP/1.0 with keep-alive": (
+        b"1.0", b"Connection: keep-alive\r\n", b"Connection: keep-alive\r\n", True,
+    ),
+}  # fmt: skip
+
+ASKING = {
+    "no body": Asking(b"", b"", b"", b"", b"", b""),
+    "a length": Asking(LENGTH, b"hello", LENGTH, b"hello", LENGTH, b"hello"),
+    "chunks": Asking(
+        CHUNKED, chunks(b"he", b"llo") + LAST, LENGTH, b"hello", CHUNKED, CUT + LAST
+    ),
+    "extended chunks": Asking(
+        CHUNKED, EXTENDED + b"\r\n", LENGTH, b"hello", CHUNKED, CUT + LAST
+    ),
+    "trailers": Asking(
+        CHUNKED, EXTENDED + TRAILERS + b"\r\n",
+        CHUNKED, chunks(b"hello") + b"0\r\n" + TRAILERS + b"\r\n",
+        CHUNKED, CUT + b"0\r\n" + TRAILERS + b"\r\n",
+    ),
+}  # fmt: skip
+
+_1 = b"HTTP/1.1 200 OK\r\n"
+_0 = b"HTTP/1.0 200 OK\r\n"
+
+ANSWERING = {
+    "a length": Answering(_1, LENGTH, b"hello", False, True, True, True),
+    "chunks": Answering(_1, CHUNKED, chunks(b"he", b"llo") + LAST, False, True, False, True),
+    "chunks and close": Answering(
+        _1, CHUNKED + b"Connection: close\r\n", chunks(b"hello") + LAST, False, False, False, True
+    ),
+    "trailers": Answering(
+        _1, CHUNKED, EXTENDED + TRAILERS + b"\r\n", False, True, False, False, TRAILERS
+    ),
+    "its close": Answering(_1, b"", b"hello", True, False, False, False),
+    "its close in HTTP/1.0": Answering(_0, b"", b"hello", True, False, False, False),
+    "a length in HTTP/1.0": Answering(_0, LENGTH, b"hello", False, False, True, True),
+    "a length and keep-alive in HTTP/1.0": Answering(
+        _0, LENGTH + b"Connection: keep-alive\r\n", b"hello", False, True, True, True
+    ),
+}  # fmt: skip
+
+BODIES = [
+    (f"A request of {client} with {asks} is answered with {replies}", *CLIENTS[client],
+     ASKING[asks], ANSWERING[replies])
+    for client, asks, replies in itertools.product(CLIENTS, ASKING, ANSWERING)
+    # Chunks in HTTP/1.0 are refused.
+    if "HTTP/1.1" in client or asks in ("no body", "a length")
+]  # fmt: skip
+
+
+@eachRow(BODIES)
+class Bodies(HalvesCase):
+    """Bodies of all framings come through, framed anew for whoever gets them."""
+
+    def check(
+        self,
+        version: bytes,
+        option: bytes,
+        told: bytes,
+        goesOn: bool,
+        asks: Asking,
+        says: Answering,
+    ) -> None:
+        """Both messages whole and octet by octet; then the next request."""
+        for askedWhole, saidWhole in itertools.product((True, False), repeat=2):
+            self.open()
+            raw = b"PUT /a HTTP/%b\r\nHost: h\r\n%b%bA: b\r\n\r\n%b" % (
+                version, option, asks.fields, asks.body,
+            )  # fmt: skip
+            self.client.sends(*([raw] if askedWhole else octets(raw)))
+            # A length stays where it stood, anything else is added behind.
+            fields = asks.sentFields if askedWhole else asks.cutFields
+            fields = fields + b"A: b\r\n" if fields == asks.fields == LENGTH else (
+                b"A: b\r\n" + fields
+            )  # fmt: skip
+            body = asks.sentBody if askedWhole else asks.cutBody
+            upstream = self.sidecar.upstream()
+            self.assertEqual(
+                upstream.got(), b"PUT /a HTTP/1.1\r\nHost: h\r\n" + fields + OWN + b"\r\n" + body
+            )
+            raw = says.start + says.fields + b"C: d\r\n\r\n" + says.body
+            upstream.sends(*([raw] if saidWhole else octets(raw)))
+            if says.closes:
+                upstream.closes()
+            stays = goesOn
+            if says.known:
+                head, body = LENGTH + b"C: d\r\n" + told, b"hello"
+            elif says.knownWhole and saidWhole:
+                head, body = b"C: d\r\n" + LENGTH + told, b"hello"
+            elif version == b"1.1":
+                head = b"C: d\r\n" + CHUNKED + told
+                body = chunks(b"hello") if saidWhole else CUT
+                body += b"0\r\n" + says.trailers + b"\r\n"
+            else:
+                head, body = b"C: d\r\nConnection: close\r\n", b"hello"
+                stays = False
+            self.assertEqual(self.client.got(), b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body)
+            self.assertIs(self.client.state, OPEN if stays else CLOSED)
+            self.assertIs(upstream.state, OPEN if says.kept else CLOSED)
+            client = self.client if stays else self.sidecar.connect()
+            self.assertGoesOn(0 if says.kept else 1, client)
+
+
+# --- Replies without a body
+
+
+def said(line: bytes, *fields: bytes) -> bytes:
+    """The head of a reply."""
+    return b"\r\n".join((b"HTTP/1.1 " + line, *fields, b"", b""))
+
+
+FIVE = b"Content-Length: 5"
+IN_CHUNKS = b"Transfer-Encoding: chunked"
+
+#: Method; what the upstream sends; what the client gets; whether the upstream's
+#: connection is kept.
+BODILESS: list[tuple[Any, ...]] = [
+    ("HEAD with a length", b"HEAD", said(b"200 OK", FIVE), said(b"200 OK", FIVE), True),
+    ("HEAD with a length of 0", b"HEAD", said(b"200 OK", b"Content-Length: 0"),
+     said(b"200 OK", b"Content-Length: 0"), True),
+    ("HEAD in chunks", b"HEAD", said(b"200 OK", IN_CHUNKS), said(b"200 OK"), True),
+    ("HEAD that announces nothing", b"HEAD", said(b"200 OK", b"A: b"),
+     said(b"200 OK", b"A: b"), True),
+    ("HEAD of a reply that closes", b"HEAD", said(b"404 Not Found", FIVE, b"Connection: close"),
+     said(b"404 Not Found", FIVE), False),
+    ("HEAD answered with a body all the same", b"HEAD", said(b"200 OK", FIVE) + b"hello",
+     said(b"200 OK", FIVE), False),
+    ("204", b"GET", said(b"204 No Content"), said(b"204 No Content"), True),
+    ("204 with a length", b"GET", said(b"204 No Content", FIVE, b"A: b"),
+     said(b"204 No Content", b"A: b"), True),
+    ("204 in chunks", b"GET", said(b"204 No Content", IN_CHUNKS), said(b"204 No Content"), True),
+    ("204 with a body all the same", b"GET", said(b"204 No Content", FIVE) + b"hello",
+     said(b"204 No Content"), False),
+    ("304", b"GET", said(b"304 Not Modified", b"ETag: a"),
+     said(b"304 Not Modified", b"ETag: a"), True),
+    ("304 with a length", b"GET", said(b"304 Not Modified", FIVE),
+     said(b"304 Not Modified", FIVE), True),
+    ("304 in chunks", b"GET", said(b"304 Not Modified", IN_CHUNKS),
+     said(b"304 Not Modified"), True),
+    ("304 with a body all the same", b"GET", said(b"304 Not Modified", FIVE) + b"hello",
+     said(b"304 Not Modified", FIVE), False),
+    ("304 to HEAD", b"HEAD", said(b"304 Not Modified", FIVE),
+     said(b"304 Not Modified", FIVE), True),
+    ("205 with a length of 0", b"GET", said(b"205 Reset Content", b"Content-Length: 0"),
+     said(b"205 Reset Content", b"Content-Length: 0"), True),
+]  # fmt: skip
+
+
+@implementer(IResponsePolicy)
+class Looks:
+    """Asks for every reply whole, and leaves it as it is."""
+
+    statuses = range(1000)
+    buffered = True
+
+    def responseReceived(self, exchange: Any, response: Response) -> None:
+        """Leave it."""
+
+
+@eachRow(BODILESS)
+class Bodiless(HalvesCase):
+    """Replies that end with their heads do so, whatever those announce."""
+
+    def check(self, method: bytes, reply: bytes, expected: bytes, kept: bool) -> None:
+        """Whole and octet by octet, streamed and held for a policy; and what follows."""
+        for policies, cut in itertools.product(((), (Looks(),)), (False, True)):
+            self.open(*policies)
+            self.client.sends(method + GET[3:])
+            self.answer(*(octets(reply) if cut else [reply]))
+            self.assertEqual(self.client.got(), expected)
+            self.assertEqual(self.sidecar.upstream().state == OPEN, kept)
+            self.assertGoesOn(0 if kept else 1)
+
+
+#: Method; status; body; what the client gets of a policy's reply.
+OF_POLICIES: list[tuple[Any, ...]] = [
+    ("A policy answers HEAD with a body", b"HEAD", 200, b"hello", said(b"200 OK", FIVE)),
+    ("A policy answers HEAD without one", b"HEAD", 404, b"", said(b"404 Not Found")),
+    ("A policy answers 204 with a body", b"GET", 204, b"hello", said(b"204 No Content")),
+    ("A policy answers 204", b"GET", 204, b"", said(b"204 No Content")),
+    ("A policy answers 304 with the body it stands for", b"GET", 304, b"hello",
+     said(b"304 Not Modified", FIVE)),
+    ("A policy answers 304", b"GET", 304, b"", said(b"304 Not Modified")),
+    ("A policy answers 205", b"GET", 205, b"", said(b"205 Reset Content", b"Content-Length: 0")),
+    ("A policy answers 200", b"GET", 200, b"hello", said(b"200 OK", FIVE) + b"hello"),
+    ("A policy answers 200 and nothing", b"GET", 200, b"", said(b"200 OK", b"Content-Length: 0")),
+]  # fmt: skip
+
+
+@implementer(IResponsePolicy)
+class Replaces:
+    """Sends another reply in place of each 200."""
+
+    statuses = (200,)
+
+    def __init__(self, buffered: bool, response: Response) -> None:
+        self.buffered = buffered
+        self._response = response
+
+    def responseReceived(self, exchange: Any, response: Response) -> Response:
+        """Send the other."""
+        return self._response
+
+
+@eachRow(OF_POLICIES)
+class OfPolicies(HalvesCase):
+    """What policies answer is framed as what the upstream does."""
+
+    def check(self, method: bytes, status: int, body: bytes, expected: bytes) -> None:
+        """In place of asking the upstream, and in place of its reply."""
+
+        @onRequest
+        def answers(exchange: Any) -> Response | None:
+            return Response(status, body=body) if exchange.request.path == "/a" else None
+
+        asks = method + b" /a HTTP/1.1\r\nHost: h\r\n\r\n"
+        self.open(answers)
+        self.client.sends(asks)
+        self.assertEqual(self.client.got(), expected)
+        self.assertEqual(self.sidecar.upstreams, [])
+        for buffered, reply in itertools.product(
+            (False, True), (said(b"200 OK", FIVE), said(b"200 OK", IN_CHUNKS))
+        ):
+            self.open(Replaces(buffered, Response(status, body=body)))
+            self.client.sends(asks)
+            content = b"hello" if FIVE in reply else chunks(b"hello") + LAST
+            self.answer(reply + (b"" if method == b"HEAD" else content))
+            self.assertEqual(self.client.got(), expected)
+            self.client.sends(asks)
+            self.answer(said(b"404 Not Found", b"Content-Length: 0"))
+            self.assertEqual(self.client.got(), said(b"404 Not Found", b"Content-Length: 0"))
+            self.assertEqual(len(self.sidecar.upstreams), 1)
+            self.sidecar.assertQuiet()
+
+
+#: The upstream's reply, and whether it closes; what a client gets if it comes whole, and
+#: octet by octet.
+EMPTY: list[tuple[Any, ...]] = [
+    ("A length of 0", said(b"200 OK", b"Content-Length: 0"), False,
+     said(b"200 OK", b"Content-Length: 0"), said(b"200 OK", b"Content-Length: 0")),
+    ("The last chunk alone", said(b"200 OK", IN_CHUNKS) + LAST, False,
+     said(b"200 OK", b"Content-Length: 0"), said(b"200 OK", IN_CHUNKS) + LAST),
+    ("Trailers alone", said(b"200 OK", IN_CHUNKS) + b"0\r\nA: b\r\n\r\n", False,
+     said(b"200 OK", IN_CHUNKS) + b"0\r\nA: b\r\n\r\n",
+     said(b"200 OK", IN_CHUNKS) + b"0\r\nA: b\r\n\r\n"),
+    ("A close alone", said(b"200 OK"), True,
+     said(b"200 OK", IN_CHUNKS) + LAST, said(b"200 OK", IN_CHUNKS) + LAST),
+]  # fmt: skip
+
+
+@eachRow(EMPTY)
+class Empty(HalvesCase):
+    """A body of no octets ends as any other."""
+
+    def check(self, reply: bytes, closes: bool, whole: bytes, cut: bytes) -> None:
+        """Whole and octet by octet; and what follows."""
+        for pieces, expected in (([reply], whole), (octets(reply), cut)):
+            self.open().sends(GET)
+            self.answer(*pieces)
+            if closes:
+                self.sidecar.upstream().closes()
+            self.assertEqual(self.client.got(), expected)
+            self.assertGoesOn(1 if closes else 0)
+
+    def test_heldForAPolicy(self) -> None:
+        """A policy that had the reply whole leaves its length known, and its trailers go."""
+        for reply, closes in [row[1:3] for row in EMPTY]:
+            self.open(Looks()).sends(GET)
+            self.answer(*octets(reply))
+            if closes:
+                self.sidecar.upstream().closes()
+            self.assertEqual(self.client.got(), said(b"200 OK", b"Content-Length: 0"))
+            self.assertGoesOn(1 if closes else 0)
+
+
+# --- What is malformed or ambiguous
+
+IN_HEADS = [
+    *wire.REQUEST_LINES, *wire.HOSTS, *wire.FIELDS, *wire.LENGTHS, *wire.CODINGS, *wire.CONNECTIONS,
+]  # fmt: skip
+IN_BODIES = [*wire.CHUNKS, *wire.TRAILERS]
+
+#: Every request that C{test_wire} has refused: the octets, and the error.
+REFUSED = [
+    (promise, raw, error, where is IN_BODIES)
+    for where in (IN_HEADS, IN_BODIES)
+    for promise, raw, error in where
+    if isinstance(error, type)
+]
+
+
+@eachRow(REFUSED)
+class Refused(HalvesCase):
+    """What is ambiguous is answered at once, the connection ends, and it reaches no upstream."""
+
+    def assertRefused(self, got: bytes, error: type[BadMessage]) -> None:
+        """One short clear reply, and no more will come."""
+        found = re.fullmatch(
+            rb"HTTP/1\.1 %d [A-Za-z ]+\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            rb"Server: sitio\r\nContent-Length: ([0-9]+)\r\nConnection: close\r\n\r\n"
+            rb"(%d %b: [ -~]+\.\n)"
+            % (error.status, error.status, re.escape(error.summary[:-1].encode())),
+            got,
+        )
+        self.assertTrue(found, got)
+        assert found
+        self.assertEqual(int(found[1]), len(found[2]))
+        self.assertLingers()
+
+    def check(self, raw: bytes, error: type[BadMessage], inBody: bool) -> None:
+        """Alone, octet by octet, before another request, and behind one."""
+        for pieces in ([raw], [raw + GET], octets(raw), octets(raw + GET)):
+            self.open()
+            self.client.sends(*pieces)
+            self.assertRefused(self.client.got(), error)
+            if inBody and len(pieces) > 1:
+                # The head was well formed; the upstream never gets the end of it.
+                upstream = self.sidecar.upstream()
+                self.assertIs(upstream.state, RESET)
+                got = upstream.got()
+                self.assertRaises(AssertionError, list, readRequests(got))
+                self.assertNotIn(b"nasty", got)
+            else:
+                self.assertEqual(self.sidecar.upstreams, [])
+        for pieces in ([GET + raw], octets(GET + raw)):
+            self.open()
+            self.client.sends(*pieces)
+            self.assertEqual(self.answer(OK), GOT)
+            got = self.client.got()
+            self.assertTrue(got.startswith(OK), got)
+            self.assertRefused(got.removeprefix(OK), error)
+            self.assertEqual(self.sidecar.upstream().got(), b"")
+            self.assertEqual(len(self.sidecar.upstreams), 1)
+
+
+FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nnasty"
+MALFORMED = failure(b"502 Bad Gateway", b"The service behind this proxy sent a malformed reply.")
+BROKEN = failure(b"502 Bad Gateway", b"The service behind this proxy broke off.")
+
+#: Every reply that C{test_wire} has refused: the method, and the octets.
+BAD_REPLIES = [
+    (promise, method.encode(), raw, "bad chunk" in promise)
+    for table in (wire.STATUS_LINES, wire.REPLY_FIELDS, wire.REPLY_FRAMING, wire.INTERIM)
+    for promise, method, raw, error in table
+    if isinstance(error, type)
+]
+
+
+@eachRow(BAD_REPLIES)
+class BadReplies(HalvesCase):
+    """What is ambiguous in a reply reaches no client."""
+
+    def check(self, method: bytes, raw: bytes, inBody: bool) -> None:
+        """Whole, octet by octet, before another reply; with and without a policy that holds it."""
+        expected = MALFORMED
+        if method == b"HEAD":
+            expected = MALFORMED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        for policies, pieces in itertools.product(
+            ((), (Looks(),)), ([raw], octets(raw), [raw + FORGED], octets(raw + FORGED))
+        ):
+            self.open(*policies)
+            self.client.sends(method + GET[3:])
+            self.answer(*pieces)
+            self.assertIs(self.sidecar.upstream().state, RESET)
+            got = self.client.got()
+            if inBody and len(pieces) > 1 and not policies:
+                # Too late to be said: the client sees that it is not whole.
+                self.assertEqual(got, said(b"200 OK", IN_CHUNKS))
+                self.assertIs(self.client.state, RESET)
+                self.sidecar.assertQuiet()
+            else:
+                self.assertEqual(got, expected)
+                self.assertGoesOn(1)
+
+
+@eachRow([(promise, raw, expected) for promise, _, raw, expected in wire.CUT_SHORT])
+class CutShort(HalvesCase):
+    """A reply that the upstream breaks off is never taken for a whole one."""
+
+    def check(self, raw: bytes, expected: wire.Replied | None) -> None:
+        """Whole and octet by octet, closed and reset; with a policy that holds it and without."""
+        for policies, pieces, end in itertools.product(
+            ((), (Looks(),)), ([raw], octets(raw)), (Peer.closes, Peer.resets)
+        ):
+            self.open(*policies)
+            self.client.sends(GET)
+            self.answer(*pieces)
+            end(self.sidecar.upstream())
+            got = self.client.got()
+            if expected is None or policies:
+                self.assertEqual(got, BROKEN)
+                self.assertGoesOn(1)
+            else:
+                self.assertTrue(got.startswith(b"HTTP/1.1 200 OK\r\n"), got)
+                self.assertIs(self.client.state, RESET)
+                self.assertRaises(AssertionError, list, readReplies(got))
+                self.sidecar.assertQuiet()
+
+
+class Failures(HalvesCase):
+    """What sitio itself answers, to the octet."""
+
+    def test_noHost(self) -> None:
+        """400 says what is wrong."""
+        self.open().sends(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual(
+            self.client.got(),
+            b"HTTP/1.1 400 Bad Request\r\n"
+            b"Content-Type: text/plain; charset=utf-8\r\n"
+            b"Server: sitio\r\n"
+            b"Content-Length: 39\r\n"
+            b"Connection: close\r\n"
+            b"\r\n"
+            b"400 The request is malformed: no Host.\n",
+        )
+        self.assertLingers()
+
+    def test_slowHead(self) -> None:
+        """408 for a head that takes too long, however steadily it comes."""
+        self.open(headTimeout=10.0)
+        for each in octets(GET[:9]):
+            self.sidecar.advance(1)
+            self.client.sends(each)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(3)
+        self.assertEqual(
+            self.client.got(),
+            failure(b"408 Request Timeout", b"The request took too long to arrive.", CLOSE),
+        )
+        self.assertLingers()
+
+    def test_slowBody(self) -> None:
+        """408 for a body that stops coming; the upstream is not left with half a request."""
+        self.open(stallTimeout=60.0).sends(
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhello"
+        )
+        self.sidecar.advance(58)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(3)
+        self.assertEqual(
+            self.client.got(),
+            failure(b"408 Request Timeout", b"The request took too long to arrive.", CLOSE),
+        )
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertLingers()
+
+    def test_bodyTooLong(self) -> None:
+        """413 for a body beyond the limit, announced or not; nobody gets a whole one."""
+        expected = failure(
+            b"413 " + reasonFor(413).encode(),
+            b"The body of the request is too long: a body of more than 4 octets.",
+            CLOSE,
+        )
+        for framing in (LENGTH + b"\r\nhello", CHUNKED + b"\r\n" + chunks(b"hel", b"lo") + LAST):
+            raw = b"POST / HTTP/1.1\r\nHost: h\r\n" + framing
+            self.open(maxBody=4).sends(raw)
+            self.assertEqual(self.client.got(), expected)
+            self.assertEqual(self.sidecar.upstreams, [])
+            self.assertLingers()
+            self.open(maxBody=4).sends(*octets(raw))
+            self.assertEqual(self.client.got(), expected)
+            for each in self.sidecar.upstreams:
+                self.assertRaises(AssertionError, list, readRequests(each.got()))
+                self.assertIs(each.state, RESET)
+            self.assertLingers()
+            self.open(maxBody=5).sends(raw)
+            self.answer(OK)
+            self.assertEqual(self.client.got(), OK)
+            self.sidecar.assertQuiet()
+
+    def test_headTooLong(self) -> None:
+        """431 for too many octets, as soon as they have come, and for too many fields."""
+        start = b"GET / HTTP/1.1\r\nHost: h\r\n"
+        for raw, why in (
+            (start + b"A: %b" % (b"a" * 200), b"a head of more than 200 octets"),
+            (start + b"A: %b\r\n\r\n" % (b"a" * 200), b"a head of more than 200 octets"),
+            (start + b"A: b\r\n" * 7 + b"\r\n", b"more than 7 fields"),
+        ):
+            self.open(maxHead=200, maxFields=7).sends(raw)
+            self.assertEqual(
+                self.client.got(),
+                failure(
+                    b"431 Request Header Fields Too Large",
+                    b"The head of the request is too long: %b." % why,
+                    CLOSE,
+                ),
+            )
+            self.assertEqual(self.sidecar.upstreams, [])
+            self.assertLingers()
+
+    def test_brokenPolicy(self) -> None:
+        """500 for a request policy that raises; the connection goes on."""
+
+        @onRequest
+        def breaks(exchange: Any) -> None:
+            raise ZeroDivisionError
+
+        self.open(breaks).sends(GET, GET)
+        expected = failure(
+            b"500 Internal Server Error", b"sitio could not decide about this request."
+        )
+        self.assertEqual(self.client.got(), expected * 2)
+        self.assertEqual(self.sidecar.upstreams, [])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.sidecar.assertQuiet()
+
+    def test_connect(self) -> None:
+        """501 for CONNECT, in whatever form; nobody is asked."""
+        for target in (b"h:443", b"/", b"*", b"http://h/"):
+            self.open().sends(b"CONNECT %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
+            self.assertEqual(
+                self.client.got(),
+                failure(
+                    b"501 Not Implemented",
+                    b"CONNECT is not served here: the method CONNECT.",
+                    CLOSE,
+                ),
+            )
+            self.assertEqual(self.sidecar.upstreams, [])
+            self.assertLingers()
+
+    def test_version(self) -> None:
+        """505 for another version."""
+        self.open().sends(b"GET / HTTP/2.0\r\n\r\n")
+        self.assertEqual(
+            self.client.got(),
+            failure(
+                b"505 HTTP Version Not Supported",
+                b"Only HTTP/1.0 and HTTP/1.1 are spoken here:"
+                b" a version other than HTTP/1.0 and HTTP/1.1.",
+                CLOSE,
+            ),
+        )
+        self.assertLingers()
+
+    def test_refused(self) -> None:
+        """
+        502 for an upstream that refuses; the connection goes on as this client has
+        asked, and HEAD gets no body.
+        """
+        whole = failure(b"502 Bad Gateway", b"The service behind this proxy could not be reached.")
+        head, body = whole.split(b"\r\n\r\n")
+        for raw, expected, state in (
+            (GET, whole, OPEN),
+            (b"HEAD" + GET[3:], head + b"\r\n\r\n", OPEN),
+            (
+                b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+                head + b"\r\nConnection: close\r\n\r\n" + body,
+                CLOSED,
+            ),
+            (
+                b"GET / HTTP/1.0\r\n\r\n",
+                head + b"\r\nConnection: close\r\n\r\n" + body,
+                CLOSED,
+            ),
+            (
+                b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+                head + b"\r\nConnection: keep-alive\r\n\r\n" + body,
+                OPEN,
+            ),
+            (
+                b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n",
+                head + b"\r\nConnection: close\r\n\r\n" + body,
+                HALF_CLOSED,
+            ),
+        ):
+            self.open()
+            self.sidecar.refuseConnections()
+            self.client.sends(raw)
+            self.assertEqual(self.client.got(), expected)
+            self.assertIs(self.client.state, state)
+            self.sidecar.acceptConnections()
+            if state is OPEN:
+                self.assertGoesOn()
+            self.sidecar.assertQuiet()
+
+    def test_silence(self) -> None:
+        """504 for an upstream that does not accept, or does not reply, in time."""
+        self.open(connectTimeout=5.0)
+        self.sidecar.holdConnections()
+        self.client.sends(GET)
+        self.sidecar.advance(4.9)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(0.2)
+        self.assertEqual(
+            self.client.got(),
+            failure(
+                b"504 Gateway Timeout",
+                b"The service behind this proxy did not accept a connection in time.",
+            ),
+        )
+        self.sidecar.acceptConnections()
+        self.client.sends(GET)
+        upstream = self.sidecar.upstream()
+        self.sidecar.advance(58)
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.advance(4)
+        self.assertEqual(
+            self.client.got(),
+            failure(b"504 Gateway Timeout", b"The service behind this proxy took too long."),
+        )
+        self.assertIs(upstream.state, RESET)
+        self.assertGoesOn(1)
+
+    def test_busy(self) -> None:
+        """503 for a request that waits too long for a connection; the next may have one."""
+        self.open(poolSize=1, poolTimeout=5.0).sends(GET)
+        other = self.sidecar.connect()
+        other.sends(GET)
+        self.sidecar.advance(5)
+        self.assertEqual(
+            other.got(),
+            failure(b"503 Service Unavailable", b"The service behind this proxy is busy."),
+        )
+        self.answer(OK)
+        self.assertEqual(self.client.got(), OK)
+        self.assertGoesOn(client=other)
+
+
+# --- Interim replies
+
+HINTS = said(b"103 Early Hints", b"Link: </a>; rel=preload", b"link: </\xe9>")
+
+#: What the upstream sends before its reply, and what a client of HTTP/1.1 gets.
+INFORMED: list[tuple[Any, ...]] = [
+    ("100", CONTINUE, CONTINUE),
+    ("103 with its fields", HINTS, HINTS),
+    ("Several of them", CONTINUE + HINTS + CONTINUE, CONTINUE + HINTS + CONTINUE),
+    ("One that announces a body", said(b"102 Processing", FIVE, b"A: b"),
+     said(b"102 Processing", b"A: b")),
+    ("One that announces chunks", said(b"102 Processing", IN_CHUNKS), said(b"102 Processing")),
+    ("Fields of the connection", said(b"103 Early Hints", b"Connection: close, a", b"A: b",
+     b"Keep-Alive: x", b"C: d"), said(b"103 Early Hints", b"C: d")),
+    ("One that nobody has registered", said(b"199 So it is"), said(b"199 So it is")),
+    ("One without a reason", b"HTTP/1.1 100\r\n\r\n", said(b"100 ")),
+    ("As many as are let through", CONTINUE * 32, CONTINUE * 32),
+]  # fmt: skip
+
+
+@eachRow(INFORMED)
+class Informed(HalvesCase):
+    """Interim replies pass at once, and never to HTTP/1.0 (RFC 9110, section 15.2)."""
+
+    def check(self, interim: bytes, expected: bytes) -> None:
+        """On their own and on the heels of the final one; for any client, and twice."""
+        for method, version, way in itertools.product(
+            (b"GET", b"HEAD"), (b"1.0", b"1.1"), ("alone", "octets", "behind")
+        ):
+            self.open()
+            raw = method + b" / HTTP/%b\r\nHost: h\r\nConnection: keep-alive\r\n\r\n" % version
+            final = OK if method == b"GET" else OK[:-2]
+            if version == b"1.1":
+                reply = final
+            else:
+                reply = final.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
+            passed = expected if version == b"1.1" else b""
+            self.client.sends(raw * 2)
+            for _ in range(2):
+                if way == "behind":
+                    self.answer(interim + final)
+                    self.assertEqual(self.client.got(), passed + reply)
+                    continue
+                self.answer(*(octets(interim) if way == "octets" else [interim]))
+                self.assertEqual(self.client.got(), passed)
+                self.answer(final)
+                self.assertEqual(self.client.got(), reply)
+            self.assertGoesOn()
+
+
+EXPECTS = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n"
+REFUSES = said(b"417 Expectation Failed", b"A: b", b"Content-Length: 2") + b"no"
+REFUSED_BY = said(b"417 Expectation Failed", b"A: b", b"Content-Length: 2", CLOSE[:-2]) + b"no"
+
+
+class Expectations(HalvesCase):
+    """100-continue is between the client and the upstream (RFC 9110, section 10.1.1)."""
+
+    def test_continue(self) -> None:
+        """The upstream is asked first, and gets the body once it has asked for it."""
+        self.open().sends(EXPECTS + b"\r\n")
+        self.assertEqual(self.answer(CONTINUE), EXPECTS + OWN + b"\r\n")
+        self.assertEqual(self.client.got(), CONTINUE)
+        self.client.sends(b"he", b"llo")
+        self.assertEqual(self.answer(OK), b"hello")
+        self.assertEqual(self.client.got(), OK)
+        self.assertGoesOn()
+
+    def test_chunks(self) -> None:
+        """So it is for a body of unknown length."""
+        head = EXPECTS.replace(LENGTH, CHUNKED)
+        self.open().sends(head + b"\r\n")
+        self.assertEqual(self.answer(CONTINUE), head + OWN + b"\r\n")
+        self.assertEqual(self.client.got(), CONTINUE)
+        self.client.sends(EXTENDED, b"\r\n")
+        self.assertEqual(self.answer(OK), chunks(b"hello") + LAST)
+        self.assertEqual(self.client.got(), OK)
+        self.assertGoesOn()
+
+    def test_bodyAnyway(self) -> None:
+        """A client need not wait; the 100 passes all the same."""
+        self.open().sends(EXPECTS + b"\r\nhello")
+        self.assertEqual(self.answer(CONTINUE + OK), EXPECTS + OWN + b"\r\nhello")
+        self.assertEqual(self.client.got(), CONTINUE + OK)
+        self.assertGoesOn()
+
+    def test_refused(self) -> None:
+        """
+        A final reply instead ends it: nobody can tell whether the body still comes,
+        so neither connection goes on.
+        """
+        self.open().sends(EXPECTS + b"\r\n")
+        self.assertEqual(self.answer(REFUSES), EXPECTS + OWN + b"\r\n")
+        self.assertEqual(self.client.got(), REFUSED_BY)
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.client.sends(b"hello")
+        self.assertEqual(self.sidecar.upstream().got(), b"")
+        self.assertLingers()
+
+    def test_refusedAfterContinue(self) -> None:
+        """So it is for a reply that comes after 100 and before the body."""
+        self.open().sends(EXPECTS + b"\r\n")
+        self.answer(CONTINUE)
+        self.client.sends(b"he")
+        self.answer(REFUSES)
+        self.assertEqual(self.client.got(), CONTINUE + REFUSED_BY)
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertLingers()
+
+    def test_answeredByAPolicy(self) -> None:
+        """A policy's reply spares the client its body."""
+        self.open(onRequest(lambda exchange: Response(403))).sends(EXPECTS + b"\r\n")
+        self.assertEqual(
+            self.client.got(), said(b"403 Forbidden", b"Content-Length: 0", CLOSE[:-2])
+        )
+        self.assertEqual(self.sidecar.upstreams, [])
+        self.assertLingers()
+
+    def test_old(self) -> None:
+        """An HTTP/1.0 client's Expect is no expectation, and it gets no 100."""
+        self.open().sends(EXPECTS.replace(b"1.1", b"1.0") + b"\r\nhello")
+        self.assertEqual(
+            self.answer(CONTINUE + OK),
+            b"POST / HTTP/1.1\r\nHost: h\r\n" + LENGTH + OWN + b"\r\nhello",
+        )
+        self.assertEqual(
+            self.client.got(), said(b"200 OK", b"Content-Length: 2", CLOSE[:-2]) + b"ok"
+        )
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_tooMany(self) -> None:
+        """Interim replies without end are no reply."""
+        self.open().sends(GET)
+        self.answer(CONTINUE * 33)
+        self.assertEqual(self.client.got(), CONTINUE * 32 + MALFORMED)
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertGoesOn(1)
+
+
+# --- Replies that come early
+
+#: What the client sends of its request; the fields of its framing; what the
+#: upstream gets; the rest of the body, and what the upstream gets of that.
+UPLOADS: list[tuple[Any, ...]] = [
+    ("a length", LENGTH + b"\r\nhel", LENGTH + OWN + b"\r\nhel", b"lo", b"lo"),
+    ("chunks", CHUNKED + b"\r\n" + chunks(b"hel"), CHUNKED + OWN + b"\r\n" + chunks(b"hel"),
+     chunks(b"lo") + b"0\r\nA: b\r\n\r\n", chunks(b"lo") + b"0\r\nA: b\r\n\r\n"),
+]  # fmt: skip
+
+POSTS = b"POST / HTTP/1.1\r\nHost: h\r\n"
+LARGE = b"x" * 300_000
+LARGE_HEAD = said(b"200 OK", b"Content-Length: 300000")
+LARGE_LAST = said(b"200 OK", b"Content-Length: 300000", CLOSE[:-2])
+
+
+@eachRow([(f"While a body of {name} comes", *row) for name, *row in UPLOADS])
+class Early(HalvesCase):
+    """
+    A reply that comes before the request's body has ended goes to the client at
+    once, whole, and says that the connection is done for.
+    """
+
+    def check(self, begins: bytes, gets: bytes, rest: bytes, getsRest: bytes) -> None:
+        """Small and large ones; the body ends before them, after them or never."""
+        for step in (self.small, self.bodyFirst, self.replyFirst, self.broken, self.held):
+            self.open().sends(POSTS + begins)
+            self.assertEqual(self.sidecar.upstream().got(), POSTS + gets)
+            step(rest, getsRest)
+
+    def small(self, rest: bytes, getsRest: bytes) -> None:
+        """A reply that is whole at once."""
+        self.answer(REFUSES)
+        self.assertEqual(self.client.got(), REFUSED_BY)
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.client.sends(rest + GET)
+        self.assertEqual(self.sidecar.upstream().got(), b"")
+        self.assertLingers()
+
+    def bodyFirst(self, rest: bytes, getsRest: bytes) -> None:
+        """The body ends while the reply streams: the upstream's connection goes on."""
+        self.answer(LARGE_HEAD, LARGE[:200_000])
+        self.assertEqual(self.client.got(), LARGE_LAST + LARGE[:200_000])
+        self.client.sends(rest + GET)
+        self.assertEqual(self.answer(LARGE[200_000:]), getsRest)
+        self.assertEqual(self.client.got(), LARGE[200_000:])
+        self.assertIs(self.sidecar.upstream().state, OPEN)
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.assertGoesOn(client=self.sidecar.connect())
+
+    def replyFirst(self, rest: bytes, getsRest: bytes) -> None:
+        """The reply ends first: nobody gets the rest."""
+        self.answer(LARGE_HEAD, LARGE[:200_000])
+        self.client.got()
+        self.answer(LARGE[200_000:])
+        self.assertEqual(self.client.got(), LARGE[200_000:])
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.client.sends(rest + GET)
+        self.assertEqual(self.sidecar.upstream().got(), b"")
+        self.assertLingers()
+
+    def broken(self, rest: bytes, getsRest: bytes) -> None:
+        """The upstream breaks within its reply: the client must see it."""
+        self.answer(LARGE_HEAD, LARGE[:200_000])
+        self.client.sends(rest)
+        self.sidecar.upstream().resets()
+        self.assertEqual(self.client.got(), LARGE_LAST + LARGE[:200_000])
+        self.assertIs(self.client.state, RESET)
+        self.sidecar.assertQuiet()
+
+    def held(self, rest: bytes, getsRest: bytes) -> None:
+        """A policy holds the reply until the body has come: both connections go on."""
+        self.sidecar.closeAll()
+        self.open(Looks()).sends(POSTS + LENGTH + b"\r\nhel")
+        self.answer(OK[:-1])
+        self.client.sends(b"lo")
+        self.assertEqual(self.client.got(), b"")
+        self.sidecar.upstream().got()
+        self.answer(OK[-1:])
+        self.assertEqual(self.client.got(), OK)
+        self.assertGoesOn()
+
+    def test_untilClose(self) -> None:
+        """An early reply that ends with the upstream's connection is whole all the same."""
+        self.open().sends(POSTS + LENGTH + b"\r\nhel")
+        self.answer(said(b"401 Unauthorized"), b"go", b" away")
+        self.client.sends(b"l")
+        self.sidecar.upstream().closes()
+        self.assertEqual(
+            self.client.got(),
+            said(b"401 Unauthorized", IN_CHUNKS, CLOSE[:-2]) + chunks(b"go", b" away") + LAST,
+        )
+        self.assertLingers()
+
+    def test_old(self) -> None:
+        """So it is for HTTP/1.0."""
+        self.open().sends(b"POST / HTTP/1.0\r\n" + LENGTH + b"\r\nhel")
+        self.answer(REFUSES)
+        self.assertEqual(self.client.got(), REFUSED_BY)
+        self.assertLingers()
+
+    def test_longLinger(self) -> None:
+        """What still comes of a long body is dropped, held by nobody, until the linger is over."""
+        self.open().sends(POSTS + b"Content-Length: 9999999999\r\n\r\n")
+        self.answer(REFUSES)
+        self.assertEqual(self.client.got(), REFUSED_BY)
+        server: Any = self.client.transport.protocol
+        for _ in range(20):
+            self.client.sends(LARGE)
+            self.assertFalse(self.client.paused)
+            self.assertEqual(server._reader.held, 0)
+        self.sidecar.advance(LINGER + 1)
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+
+# --- Connections that break just as they are used
+
+#: Method; the fields of its framing and its body; what of them comes the second
+#: time, if there is one.
+TWICE: list[tuple[Any, ...]] = [
+    ("GET", b"GET", b"\r\n", b"%b\r\n"),
+    ("HEAD", b"HEAD", b"\r\n", b"%b\r\n"),
+    ("GET with a body", b"GET", LENGTH + b"\r\nhello", LENGTH + b"%b\r\nhello"),
+    ("DELETE", b"DELETE", b"\r\n", b"%b\r\n"),
+    ("OPTIONS", b"OPTIONS", b"\r\n", b"%b\r\n"),
+    ("PUT with a length", b"PUT", LENGTH + b"\r\nhello", LENGTH + b"%b\r\nhello"),
+    ("PUT with a length of 0", b"PUT", b"Content-Length: 0\r\n\r\n",
+     b"Content-Length: 0\r\n%b\r\n"),
+    ("PUT in chunks", b"PUT", CHUNKED + b"\r\n" + chunks(b"he", b"llo") + LAST,
+     LENGTH + b"%b\r\nhello"),
+    ("PUT with trailers", b"PUT", CHUNKED + b"\r\n" + chunks(b"hello") + b"0\r\nA: b\r\n\r\n",
+     CHUNKED + b"%b\r\n" + chunks(b"hello") + b"0\r\nA: b\r\n\r\n"),
+    ("POST", b"POST", b"\r\n", None),
+    ("POST with a body", b"POST", LENGTH + b"\r\nhello", None),
+    ("PATCH", b"PATCH", LENGTH + b"\r\nhello", None),
+    ("A method that nobody knows", b"FOO", b"\r\n", None),
+    ("get in lower case", b"get", b"\r\n", None),
+]  # fmt: skip
+
+
+@eachRow(TWICE)
+class Again(HalvesCase):
+    """
+    When a connection that was used before breaks without a reply, a request that may
+    be repeated and is held whole is sent once more, by a fresh connection.
+    """
+
+    def begin(self, raw: bytes, cut: bool) -> Peer:
+        """The upstream's end of the connection that carries this as its second request."""
+        self.open(replayLimit=8).sends(GET)
+        self.assertEqual(self.answer(OK), GOT)
+        self.assertEqual(self.client.got(), OK)
+        self.client.sends(*(octets(raw) if cut else [raw]))
+        upstream = self.sidecar.upstream()
+        self.assertNotEqual(upstream.got(), b"")
+        return upstream
+
+    def check(self, method: bytes, rest: bytes, again: bytes | None) -> None:
+        """Closed and reset; once, twice, and after an interim reply."""
+        raw = method + b" / HTTP/1.1\r\nHost: h\r\n" + rest
+        broken = BROKEN
+        if method == b"HEAD":
+            broken = broken.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        reply = OK[:-2] if method == b"HEAD" else OK
+        for end, cut in itertools.product((Peer.closes, Peer.resets), (False, True)):
+            end(self.begin(raw, cut))
+            if again is not None:
+                fresh = self.sidecar.upstream(1)
+                got = fresh.got()
+                head = method + b" / HTTP/1.1\r\nHost: h\r\n"
+                self.assertEqual(got, head + again % OWN)
+                fresh.sends(reply)
+                self.assertEqual(self.client.got(), reply)
+                # Not more often than once, and not behind the first octet of a reply.
+                end(self.begin(raw, cut))
+                end(self.sidecar.upstream(1))
+                self.assertEqual(len(self.sidecar.upstreams), 2)
+                self.assertEqual(self.client.got(), broken)
+                upstream = self.begin(raw, cut)
+                upstream.sends(CONTINUE)
+                end(upstream)
+                self.assertEqual(self.client.got(), CONTINUE + broken)
+            else:
+                self.assertEqual(self.client.got(), broken)
+            self.assertLessEqual(len(self.sidecar.upstreams), 2 if again else 1)
+            self.sidecar.assertQuiet()
+
+    def test_notHeld(self) -> None:
+        """A body beyond the limit of what is held is not sent again."""
+        self.begin(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n123456789", True)
+        self.sidecar.upstream().closes()
+        self.assertEqual(self.client.got(), BROKEN)
+        self.assertGoesOn(1)
+
+    def test_stillToCome(self) -> None:
+        """Neither is a body of which some is still to come, and the connection ends."""
+        self.begin(b"PUT / HTTP/1.1\r\nHost: h\r\n" + LENGTH + b"\r\nhell", False)
+        self.sidecar.upstream().closes()
+        self.assertEqual(self.client.got(), BROKEN.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n"))
+        self.assertEqual(len(self.sidecar.upstreams), 1)
+        self.assertLingers()
+
+    def test_fresh(self) -> None:
+        """A connection that was not used before is not left by its upstream as if idle."""
+        self.open().sends(GET)
+        self.sidecar.upstream().closes()
+        self.assertEqual(self.client.got(), BROKEN)
+        self.assertEqual(len(self.sidecar.upstreams), 1)
+        self.assertGoesOn(1)
+
+
+# --- Targets and methods
+
+#: What the client sends; what the upstream gets, or else the client's reply.
+ROUTED: list[tuple[Any, ...]] = [
+    ("An unknown method", b"FOO /a HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"FOO /a HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("A method in lower case", b"get /a HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"get /a HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("An unknown method with a body", b"M-X! / HTTP/1.1\r\nHost: h\r\n" + LENGTH + b"\r\nhello",
+     b"M-X! / HTTP/1.1\r\nHost: h\r\n" + LENGTH + OWN + b"\r\nhello", None),
+    ("A target of odd characters", b"GET //a/../%2e;b?c=\"|d HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"GET //a/../%2e;b?c=\"|d HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("Absolute form", b"GET http://h/a?b HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"GET /a?b HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("Absolute form without a path", b"GET HTTP://H:80 HTTP/1.1\r\nHost: h\r\n\r\n", GOT, None),
+    ("OPTIONS for all", b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"OPTIONS * HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("OPTIONS in absolute form", b"OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"OPTIONS * HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("OPTIONS with hops left", b"OPTIONS /a HTTP/1.1\r\nmax-forwards: 3\r\nHost: h\r\n\r\n",
+     b"OPTIONS /a HTTP/1.1\r\nMax-Forwards: 2\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("TRACE with one hop left", b"TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 1\r\n\r\n",
+     b"TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n" + OWN + b"\r\n", None),
+    ("TRACE without hops", b"TRACE /a HTTP/1.1\r\nHost: h\r\n\r\n",
+     b"TRACE /a HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
+    ("GET with no hop left", b"GET /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n",
+     b"GET /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n" + OWN + b"\r\n", None),
+    ("Hops that are no number", b"TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: x\r\n\r\n",
+     b"TRACE /a HTTP/1.1\r\nHost: h\r\nMax-Forwards: x\r\n" + OWN + b"\r\n", None),
+    ("OPTIONS with no hop left", b"OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n",
+     None, said(b"204 No Content", b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")),
+    ("TRACE with no hop left",
+     b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nA: \xe9\r\nCookie: c\r\nauthorization: d\r\n"
+     b"Max-Forwards: 0\r\na: e\r\n\r\n", None,
+     said(b"200 OK", b"Content-Type: message/http", b"Content-Length: 61")
+     + b"TRACE /a?b HTTP/1.1\r\nHost: h\r\nA: \xe9\r\nMax-Forwards: 0\r\na: e\r\n\r\n"),
+]  # fmt: skip
+
+
+@eachRow(ROUTED)
+class Routed(HalvesCase):
+    """Methods pass as they are; targets come as a service expects them."""
+
+    def check(self, raw: bytes, gets: bytes | None, reply: bytes | None) -> None:
+        """Alone, and pipelined behind another."""
+        self.open().sends(raw)
+        if gets is not None:
+            self.assertEqual(self.answer(OK), gets)
+        self.assertEqual(self.client.got(), reply or OK)
+        self.client.sends(GET + raw)
+        self.assertEqual(self.answer(OK), GOT)
+        if gets is not None:
+            self.assertEqual(self.answer(OK), gets)
+        self.assertEqual(self.client.got(), OK + (reply or OK))
+        self.assertGoesOn()
+
+
+# --- Fields
+
+#: Lines behind the request line; what the upstream gets of them.
+SENT_FIELDS: list[tuple[Any, ...]] = [
+    ("Order, repeats, spelling and octets are kept", b"1.1",
+     b"b: 1\r\nHost: h\r\nA: \x80\xe9 \xff\r\nB:3\r\na: \r\nCookie: x\r\ncookie: y\r\n",
+     b"b: 1\r\nHost: h\r\nA: \x80\xe9 \xff\r\nB: 3\r\na: \r\nCookie: x\r\ncookie: y\r\n" + OWN),
+    ("What nobody acts upon is kept", b"1.1",
+     b"Host: h\r\nTrailer: a\r\nExpect: b\r\nDate: c\r\nForwarded: for=d\r\nX-Real-IP: e\r\n",
+     b"Host: h\r\nTrailer: a\r\nExpect: b\r\nDate: c\r\nForwarded: for=d\r\nX-Real-IP: e\r\n"
+     + OWN),
+    ("Host is kept as it is", b"1.1", b"hOsT: \t WWW.h.:080\r\n",
+     b"hOsT: WWW.h.:080\r\n" + OWN.replace(b": h\r", b": WWW.h.:080\r")),
+    ("Host is kept whatever Connection says", b"1.1", b"Connection: host\r\nHost: h\r\n",
+     b"Host: h\r\n" + OWN),
+    ("A Host is made up for HTTP/1.0 alone", b"1.0", b"A: b\r\nConnection: keep-alive\r\n",
+     b"A: b\r\n" + OWN.replace(b"X-Forwarded-Host: h", b"Host: localhost")),
+    ("An empty Host is no reason for another", b"1.1", b"Host:\r\n",
+     b"Host: \r\n" + OWN.removesuffix(b"X-Forwarded-Host: h\r\n")),
+    ("Fields of the connection are cut", b"1.1",
+     b"Keep-Alive: 5\r\nHost: h\r\nproxy-connection: x\r\nTE: trailers\r\nUpgrade: a\r\n"
+     b"Connection: keep-alive, TE\r\nA: b\r\n", b"Host: h\r\nA: b\r\n" + OWN),
+    ("Fields that Connection names are cut", b"1.1",
+     b"A: 1\r\nb: 2\r\nConnection: a ,, B\r\nHost: h\r\nC: 3\r\nconnection: Cookie\r\nB: 4\r\n"
+     b"Cookie: x\r\nAb: 5\r\n", b"Host: h\r\nC: 3\r\nAb: 5\r\n" + OWN),
+    ("What a client claims is kept in front", b"1.1",
+     b"Host: h\r\nx-forwarded-for: 1\r\nA: b\r\nX-FORWARDED-FOR: 2\r\nX-Forwarded-Proto: https\r\n",
+     b"Host: h\r\nX-Forwarded-For: 1, 2, 192.0.2.1\r\nA: b\r\nX-Forwarded-Proto: https, http\r\n"
+     b"X-Forwarded-Host: h\r\n"),
+    ("What sitio adds can't be cut by the client", b"1.1",
+     b"Host: h\r\nConnection: x-forwarded-for, X-Forwarded-Proto, x-forwarded-host, via\r\n"
+     b"X-Forwarded-For: 1\r\n", b"Host: h\r\n" + OWN),
+]  # fmt: skip
+
+
+@eachRow(SENT_FIELDS)
+class SentFields(HalvesCase):
+    """Fields of a request come to the upstream as they were, but for those of a connection."""
+
+    def check(self, version: bytes, fields: bytes, gets: bytes) -> None:
+        """With and without Via, and on a connection that goes on."""
+        line = b"GET /a HTTP/" + version + b"\r\n"
+        for via, more in ((None, b""), (b"sitio", b"Via: %b sitio\r\n" % version)):
+            self.open(via=via).sends(*octets(line + fields + b"\r\n"))
+            expected = b"GET /a HTTP/1.1\r\n" + gets + more + b"\r\n"
+            self.assertEqual(self.answer(OK), expected)
+            self.client.sends(line + fields + b"\r\n")
+            self.assertEqual(self.answer(OK), expected)
+            self.sidecar.assertQuiet()
+
+    def test_emptyHostBehindAPolicy(self) -> None:
+        """A policy that looks at requests is shown an empty Host, and it stays empty."""
+        hosts: list[list[str]] = []
+        looks = onRequest(lambda exchange: hosts.append(exchange.request.headers.getAll("host")))
+        self.open(looks).sends(b"GET / HTTP/1.1\r\nHost:\r\n\r\n")
+        own = OWN.removesuffix(b"X-Forwarded-Host: h\r\n")
+        self.assertEqual(self.answer(OK), b"GET / HTTP/1.1\r\nHost: \r\n" + own + b"\r\n")
+        self.assertEqual(hosts, [[""]])
+        self.sidecar.assertQuiet()
+
+
+#: The upstream's lines, from the status line on; what the client gets of them.
+GOT_FIELDS: list[tuple[Any, ...]] = [
+    ("Nothing is made up", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"),
+    ("Order, repeats, spelling and octets are kept",
+     b"HTTP/1.1 200 OK\r\nset-cookie: b\r\nA: \x80\xe9 \xff\r\ncontent-LENGTH: 02\r\na:\r\n"
+     b"Set-Cookie: a\r\nServer: x\r\nDate: y\r\nVia: 1.0 z\r\n",
+     b"HTTP/1.1 200 OK\r\nset-cookie: b\r\nA: \x80\xe9 \xff\r\ncontent-LENGTH: 2\r\na: \r\n"
+     b"Set-Cookie: a\r\nServer: x\r\nDate: y\r\nVia: 1.0 z\r\n"),
+    ("Any status and reason are kept", b"HTTP/1.1 799 \xe9ven\tso \r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 799 \xe9ven\tso \r\nContent-Length: 2\r\n"),
+    ("A reason that is missing stays so", b"HTTP/1.1 404\r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 404 \r\nContent-Length: 2\r\n"),
+    ("Fields of the connection are cut",
+     b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\nProxy-Connection: x\r\n"
+     b"TE: y\r\nConnection: Upgrade\r\nUpgrade: h2\r\nA: b\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: b\r\n"),
+    ("Fields that Connection names are cut",
+     b"HTTP/1.1 200 OK\r\nA: 1\r\nConnection: a, Set-Cookie, content-length\r\nSet-Cookie: b\r\n"
+     b"Content-Length: 2\r\nC: 3\r\nset-cookie: d\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nC: 3\r\n"),
+    ("The upstream's version is not the client's, but Via says it",
+     b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"),
+    ("The upstream's close is not the client's",
+     b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"),
+    ("426 says what to upgrade to",
+     b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: a/1, b\r\nConnection: upgrade\r\n"
+     b"Content-Length: 2\r\n",
+     b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\nConnection: upgrade\r\n"
+     b"Upgrade: a/1, b\r\n"),
+]  # fmt: skip
+
+
+@eachRow(GOT_FIELDS)
+class GotFields(HalvesCase):
+    """Fields of a reply come to the client as they were, but for those of a connection."""
+
+    def check(self, sends: bytes, gets: bytes) -> None:
+        """With and without Via, with a policy that looks, and whatever the client's version."""
+        for via, cut, policies in itertools.product(
+            (None, b"sitio"), (False, True), ((), (Looks(),))
+        ):
+            self.open(*policies, via=via).sends(GET)
+            raw = sends + b"\r\nok"
+            self.answer(*(octets(raw) if cut else [raw]))
+            expected = gets
+            if via:
+                before, mark, after = gets.partition(b"Connection: upgrade")
+                version = sends[5:8]
+                expected = before + b"Via: %b sitio\r\n" % version + mark + after
+            self.assertEqual(self.client.got(), expected + b"\r\nok")
+            self.client.sends(b"GET / HTTP/1.0\r\n\r\n")
+            self.answer(raw, number=-1)
+            self.assertEqual(self.client.got(), expected + CLOSE + b"\r\nok")
+            self.assertIs(self.client.state, CLOSED)
+            self.sidecar.assertQuiet()
+
+
+# --- Pipelining
+
+
+def asked(number: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """A request of one of several kinds: octets, method, target and body."""
+    target = b"/%d" % number
+    body = b"body %d" % number
+    method, fields, sent = (
+        (b"GET", b"", b""),
+        (b"POST", b"Content-Length: %d\r\n" % len(body), body),
+        (b"PUT", CHUNKED, chunks(body[:3], body[3:]) + LAST),
+        (b"HEAD", b"A: b\r\n", b""),
+        (b"PATCH", CHUNKED,
+         b"2;a=b\r\n" + body[:2] + b"\r\n" + chunks(body[2:]) + b"0\r\nA: b\r\n\r\n"),
+        (b"FOO", b"Content-Length: 0\r\n", b""),
+        (b"GET", b"A: by a policy\r\n", b""),
+    )[number % 7]  # fmt: skip
+    head = method + b" " + target + b" HTTP/1.1\r\nHost: h\r\n" + fields + b"\r\n"
+    return head + sent, method, target, body if sent else b""
+
+
+def answered(number: int) -> tuple[bytes, bool, bytes]:
+    """
+    The upstream's reply to it, whole; whether the connection ends then; and what
+    the client gets.
+    """
+    _, method, target, body = asked(number)
+    content = b"reply to " + target + body
+    length = b"Content-Length: %d" % len(content)
+    if number % 7 == 6:
+        return b"", False, said(b"203 Non-Authoritative Information", length) + content
+    if number % 11 == 3:
+        return said(b"204 No Content", length), False, said(b"204 No Content")
+    if number % 5 == 1 and method != b"HEAD":
+        return said(b"200 OK") + content, True, (
+            said(b"200 OK", IN_CHUNKS) + chunks(content) + LAST
+        )  # fmt: skip
+    if number % 2:
+        reply = said(b"404 Not Found", IN_CHUNKS)
+        if method == b"HEAD":
+            return reply, False, said(b"404 Not Found")
+        return reply + chunks(content[:3], content[3:]) + LAST, False, (
+            said(b"404 Not Found", length) + content
+        )  # fmt: skip
+    reply = said(b"200 OK", length)
+    if method != b"HEAD":
+        reply += content
+    return reply, False, reply
+
+
+class Pipelined(HalvesCase):
+    """Requests that come before the reply to the one before are answered in order."""
+
+    COUNT = 50
+
+    def serve(self) -> None:
+        """The upstream answers whatever has come whole."""
+        while True:
+            for peer in self.sidecar.upstreams:
+                if peer.state is OPEN:
+                    self.seen[peer] = self.seen.get(peer, b"") + peer.got()
+                    if self.seen[peer] and self.replies(peer):
+                        break
+            else:
+                return
+
+    def replies(self, peer: Peer) -> bool:
+        """Whether there was a whole request to reply to."""
+        try:
+            [request] = readRequests(self.seen[peer])
+        except AssertionError:
+            return False
+        del self.seen[peer]
+        number = int(request.path[1:])
+        _, method, target, body = asked(number)
+        self.assertEqual(
+            (request.method, request.target, request.body),
+            (method.decode(), target.decode(), body),
+        )
+        self.reached.append(number)
+        reply, closes, _ = answered(number)
+        peer.sends(reply)
+        if closes:
+            peer.closes()
+        return True
+
+    def pipeline(self, raw: bytes, size: int, serves: bool) -> bytes:
+        """What the client gets for this, cut into pieces; answered between them, or after all."""
+
+        @onRequest
+        def answers(exchange: Any) -> Response | None:
+            if exchange.request.headers.get("A") != "by a policy":
+                return None
+            return Response(203, body=b"reply to " + exchange.request.target.encode())
+
+        self.seen: dict[Peer, bytes] = {}
+        self.reached: list[int] = []
+        self.open(answers)
+        got = b""
+        for start in range(0, len(raw), size):
+            self.client.sends(raw[start : start + size])
+            if serves:
+                self.serve()
+                got += self.client.got()
+        self.serve()
+        return got + self.client.got()
+
+    def run_(self, raw: bytes, expected: bytes, reached: list[int], state: str) -> None:
+        """Cut in several ways."""
+        for size, serves in itertools.product((len(raw), 1, 7, 100, 1021), (False, True)):
+            got = self.pipeline(raw, size, serves)
+            self.assertEqual((size, serves, got), (size, serves, expected))
+            self.assertEqual(self.reached, reached)
+            self.assertIs(self.client.state, state)
+            self.sidecar.assertQuiet()
+
+    def test_mixed(self) -> None:
+        """Methods, framings and policies in turn; cut anywhere, answered early or late."""
+        numbers = range(self.COUNT)
+        self.run_(
+            b"".join(asked(each)[0] for each in numbers),
+            b"".join(answered(each)[2] for each in numbers),
+            [each for each in numbers if each % 7 != 6],
+            OPEN,
+        )
+
+    def test_malformed(self) -> None:
+        """Those before a malformed one are answered, it is refused, those behind it are dropped."""
+        before = range(20)
+        self.run_(
+            b"".join(asked(each)[0] for each in before)
+            + b"GET / HTTP/1.1\r\n\r\n"
+            + b"".join(asked(each)[0] for each in range(20, 30)),
+            b"".join(answered(each)[2] for each in before)
+            + failure(b"400 Bad Request", b"The request is malformed: no Host.", CLOSE),
+            [each for each in before if each % 7 != 6],
+            HALF_CLOSED,
+        )
+
+    def test_close(self) -> None:
+        """Those behind Connection: close are not begun (RFC 9112, section 9.6)."""
+        before = range(20)
+        last = b"DELETE /20 HTTP/1.1\r\nHost: h\r\nConnection: close\r\nA: by a policy\r\n\r\n"
+        raw = b"".join(asked(each)[0] for each in before) + last
+        expected = b"".join(answered(each)[2] for each in before) + (
+            said(b"203 Non-Authoritative Information", b"Content-Length: 12", CLOSE[:-2])
+            + b"reply to /20"
+        )
+        reached = [each for each in before if each % 7 != 6]
+        self.run_(raw, expected, reached, CLOSED)
+        self.assertEqual(
+            self.pipeline(raw + b"".join(asked(each)[0] for each in range(21, 30)), 50, False),
+            expected,
+        )
+        self.assertEqual(self.reached, reached)
+        self.assertLingers()
+
+
+# --- Upgrades
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+UPGRADING = UPGRADE[:-2] + OWN + b"\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+
+
+class Upgrades(HalvesCase):
+    """Another protocol, where both ends want one (RFC 9110, section 7.8)."""
+
+    def switch(self) -> Peer:
+        """The upstream's end of a tunnel."""
+        self.open().sends(UPGRADE)
+        self.assertEqual(self.answer(SWITCH), UPGRADING)
+        self.assertEqual(self.client.got(), SWITCH)
+        return self.sidecar.upstream()
+
+    def test_heads(self) -> None:
+        """Both heads pass, with their own fields, whole and octet by octet."""
+        fields = b"Sec-WebSocket-Key: \xe9=\r\nsec-websocket-protocol: a\r\n"
+        asks = (
+            b"GET /a?b HTTP/1.1\r\nconnection: keep-alive, Upgrade\r\nHost: h\r\n"
+            + b"Upgrade: WebSocket\r\n"
+            + fields + b"\r\n"
+        )  # fmt: skip
+        says = (
+            b"HTTP/1.1 101 Go\r\nupgrade: websocket\r\nA: b\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: c\r\n\r\n"
+        )
+        for first, second in ((asks, says), (octets(asks), octets(says))):
+            self.open().sends(*(first if isinstance(first, list) else [first]))
+            self.assertEqual(
+                self.answer(*(second if isinstance(second, list) else [second])),
+                b"GET /a?b HTTP/1.1\r\nHost: h\r\n" + fields
+                + b"Connection: upgrade\r\nUpgrade: WebSocket\r\n" + OWN + b"\r\n",
+            )  # fmt: skip
+            self.assertEqual(
+                self.client.got(),
+                b"HTTP/1.1 101 Go\r\nA: b\r\nSec-WebSocket-Accept: c\r\n"
+                b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )
+            self.client.sends(GET, b"\0\n")
+            self.assertEqual(self.answer(OK, b"\0"), GET + b"\0\n")
+            self.assertEqual(self.client.got(), OK + b"\0")
+            self.sidecar.assertQuiet()
+
+    def test_bytesBehind(self) -> None:
+        """Bytes right behind either head are the tunnel's, and come after the 101."""
+        self.open().sends(UPGRADE + b"early", b" bird")
+        self.assertEqual(self.answer(CONTINUE + HINTS + SWITCH + b"hello", b" you"), UPGRADING)
+        self.assertEqual(self.client.got(), CONTINUE + HINTS + SWITCH + b"hello you")
+        self.assertEqual(self.sidecar.upstream().got(), b"early bird")
+        self.sidecar.assertQuiet()
+
+    def test_afterOthers(self) -> None:
+        """A connection that has carried requests may become a tunnel, and is not reused."""
+        self.open().sends(GET + UPGRADE + b"early")
+        self.assertEqual(self.answer(OK), GOT)
+        self.assertEqual(self.answer(SWITCH), UPGRADING)
+        self.assertEqual(self.client.got(), OK + SWITCH)
+        self.assertEqual(self.sidecar.upstream().got(), b"early")
+        other = self.sidecar.connect()
+        self.assertGoesOn(1, other)
+
+    def test_clientEndsFirst(self) -> None:
+        """The client's half ends, the upstream's goes on until it ends too."""
+        upstream = self.switch()
+        self.client.sends(b"last words")
+        self.client.halfCloses()
+        self.assertEqual(upstream.got(), b"last words")
+        self.assertIs(upstream.state, HALF_CLOSED)
+        self.assertIs(self.client.state, OPEN)
+        upstream.sends(b"and", b" mine")
+        self.assertEqual(self.client.got(), b"and mine")
+        upstream.halfCloses()
+        self.assertEqual((self.client.state, upstream.state), (CLOSED, CLOSED))
+        self.sidecar.assertQuiet()
+
+    def test_upstreamEndsFirst(self) -> None:
+        """The upstream's half ends, the client's goes on until it ends too."""
+        upstream = self.switch()
+        upstream.sends(b"last words")
+        upstream.halfCloses()
+        self.assertEqual(self.client.got(), b"last words")
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.assertIs(upstream.state, OPEN)
+        self.client.sends(b"and", b" mine")
+        self.assertEqual(upstream.got(), b"and mine")
+        self.client.halfCloses()
+        self.assertEqual((self.client.state, upstream.state), (CLOSED, CLOSED))
+        self.sidecar.assertQuiet()
+
+    def test_endBehindTheHeads(self) -> None:
+        """An end right behind the 101 and its bytes comes through behind them."""
+        self.open().sends(UPGRADE)
+        upstream = self.sidecar.upstream()
+        upstream.sends(SWITCH + b"bye")
+        upstream.halfCloses()
+        self.assertEqual(self.client.got(), SWITCH + b"bye")
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.sends(b"bye")
+        self.client.halfCloses()
+        self.assertEqual(upstream.got(), UPGRADING + b"bye")
+        self.assertEqual((self.client.state, upstream.state), (CLOSED, CLOSED))
+        self.sidecar.assertQuiet()
+
+    def test_resets(self) -> None:
+        """A reset of either ends both; what the other had been sent still comes."""
+        upstream = self.switch()
+        self.client.sends(b"last words")
+        self.client.resets()
+        self.assertEqual(upstream.got(), b"last words")
+        self.assertIs(upstream.state, CLOSED)
+        self.sidecar.assertQuiet()
+        upstream = self.switch()
+        upstream.sends(b"last words")
+        upstream.resets()
+        self.assertEqual(self.client.got(), b"last words")
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_refused(self) -> None:
+        """A plain reply refuses the upgrade; both connections go on, requests behind it too."""
+        for status in (b"200 OK", b"403 Forbidden"):
+            self.open().sends(UPGRADE + GET)
+            reply = said(status, b"Content-Length: 2") + b"no"
+            self.assertEqual(self.answer(reply), UPGRADING)
+            self.assertEqual(self.client.got(), reply)
+            self.assertEqual(self.answer(OK), GOT)
+            self.assertEqual(self.client.got(), OK)
+            self.assertGoesOn()
+
+    def test_required(self) -> None:
+        """426 says what to upgrade to, and the connection goes on (RFC 9110, section 15.5.22)."""
+        self.open().sends(GET)
+        reply = said(
+            b"426 Upgrade Required", b"Content-Length: 2", b"Connection: upgrade", b"Upgrade: a"
+        )
+        self.answer(reply + b"no")
+        self.assertEqual(self.client.got(), reply + b"no")
+        self.assertGoesOn()
+
+    def test_withABody(self) -> None:
+        """A request for an upgrade may have a body, of which the tunnel is no part."""
+        head = UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH
+        for pieces in ([head + b"\r\nhelloearly"], octets(head + b"\r\nhelloearly")):
+            self.open().sends(*pieces)
+            got = self.answer(SWITCH)
+            self.assertEqual(
+                got,
+                POSTS + LENGTH + b"Connection: upgrade\r\nUpgrade: echo\r\n" + OWN + b"\r\nhello",
+            )
+            self.assertEqual(self.client.got(), SWITCH)
+            self.assertEqual(self.sidecar.upstream().got(), b"early")
+            self.sidecar.assertQuiet()
+
+
+#: The client's request; what the upstream gets; its 101.
+UNASKED: list[tuple[Any, ...]] = [
+    ("Without an upgrade", GET, GOT, SWITCH),
+    ("Without a protocol in the 101", UPGRADE, UPGRADING, said(b"101 Switching Protocols")),
+    ("With the upgrade unnamed in Connection", GET[:-2] + b"Upgrade: echo\r\n\r\n", GOT, SWITCH),
+    ("With HTTP/2", GET[:-2] + b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+     b"Connection: Upgrade, HTTP2-Settings\r\n\r\n", GOT,
+     SWITCH.replace(b"echo", b"h2c")),
+    ("With HTTP/2 among others", UPGRADE.replace(b"echo", b"echo, H2C"), GOT, SWITCH),
+]  # fmt: skip
+
+
+@eachRow(UNASKED)
+class Unasked(HalvesCase):
+    """An upstream that switches unasked is not followed."""
+
+    def check(self, raw: bytes, gets: bytes, reply: bytes) -> None:
+        """502, and none of its bytes; the client's connection goes on."""
+        for pieces in ([reply + b"nasty"], octets(reply + b"nasty")):
+            self.open().sends(raw)
+            self.assertEqual(self.answer(*pieces), gets)
+            self.assertEqual(self.client.got(), MALFORMED)
+            self.assertIs(self.sidecar.upstream().state, RESET)
+            self.assertGoesOn(1)
+
+    def test_old(self) -> None:
+        """HTTP/1.0 knows no upgrade."""
+        self.open().sends(UPGRADE.replace(b"1.1", b"1.0"))
+        self.assertEqual(self.answer(SWITCH), GOT)
+        self.assertEqual(
+            self.client.got(), MALFORMED.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n")
+        )
+        self.assertIs(self.client.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_withinTheBody(self) -> None:
+        """A switch within the request's body would lose the rest of it."""
+        self.open().sends(UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH + b"\r\nhel")
+        self.answer(SWITCH)
+        self.assertEqual(
+            self.client.got(), MALFORMED.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n")
+        )
+        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertLingers()

@@ -1,0 +1,337 @@
+"""
+What the tests over loopback share: processes, clients that speak in bytes, and
+services to stand in front of.
+
+Every wait ends by an event or by L{LIMIT}; every port is one that the kernel
+picked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ConnectionDone, ProcessDone, ProcessExitedAlready
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+import sitio
+from sitio.fleet.address import VARIABLES
+from sitio.service import BACKLOG
+
+#: What these tests run on: all interfaces of it are used.
+reactor: Any = _reactor
+
+#: Seconds for anything that is waited for: much longer than it takes on a slow
+#: machine, so that a failure is one.
+LIMIT = 30.0
+
+#: Seconds between two looks at what tells nobody when it changes.
+GLANCE = 0.02
+
+LOCALHOST = "127.0.0.1"
+
+#: How a process of sitio's says where it listens.
+LISTENS = rb"takes requests on 127\.0\.0\.1:([0-9]+)"
+
+#: Variables that sitio heeds, and no test wants to inherit.
+OURS = frozenset(("PORT", "TARGET_PORT", *VARIABLES))
+
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+
+
+class Waiter:
+    """
+    Something that gathers bytes, and lets tests wait for what they hold.
+
+    @ivar data: all that has come.
+    @ivar ended: whether no more will come.
+    """
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.ended = False
+        self._waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def add(self, data: bytes) -> None:
+        """More has come."""
+        self.data += data
+        self._look()
+
+    def end(self) -> None:
+        """No more will come."""
+        self.ended = True
+        self._look()
+        waiting, self._waiting = self._waiting, []
+        for _, each in waiting:
+            each.errback(AssertionError(f"it ended without that: {self.data[-2000:]!r}"))
+
+    def when(self, true: Callable[[], Any]) -> Deferred[Any]:
+        """Fires once this is true, with it; fails when it can't become true any more."""
+        done: Deferred[Any] = Deferred()
+        entry = (true, done)
+        self._waiting.append(entry)
+
+        def late(result: object, timeout: float) -> None:
+            self._waiting = [each for each in self._waiting if each is not entry]
+            raise AssertionError(f"not in {timeout:g} seconds; there is {self.data[-2000:]!r}")
+
+        done.addTimeout(LIMIT, reactor, late)
+        self._look()
+        return done
+
+    def saw(self, pattern: bytes) -> Deferred[re.Match[bytes]]:
+        """Fires with the first match of this in all that has come."""
+        return self.when(lambda: re.search(pattern, self.data))
+
+    def over(self) -> Deferred[Any]:
+        """Fires when no more will come."""
+        return self.when(lambda: self.ended)
+
+    def _look(self) -> None:
+        for entry in list(self._waiting):
+            true, done = entry
+            found = true()
+            if found and entry in self._waiting:
+                self._waiting.remove(entry)
+                done.callback(found)
+
+
+class Process(ProcessProtocol):
+    """
+    A process that was started.
+
+    @ivar out: what it says, errors included.
+    @ivar status: its exit status, or the negative number of the signal that
+        ended it; L{None} while it runs.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.out = Waiter()
+        self.status: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        pid: int = self.transport.pid
+        return pid
+
+    def outReceived(self, data: bytes) -> None:
+        self.out.add(data)
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        why: Any = reason.value
+        self.status = 0 if isinstance(why, ProcessDone) else why.exitCode
+        if self.status is None:
+            self.status = -why.signal
+        self.out.end()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it is still there."""
+        with contextlib.suppress(ProcessExitedAlready):
+            self.transport.signalProcess(number)
+
+    async def finish(self) -> int:
+        """Wait for its end; its status."""
+        await self.out.over()
+        assert self.status is not None
+        return self.status
+
+    def said(self) -> str:
+        """What it has said."""
+        return self.out.data.decode("utf-8", "replace")
+
+    def descriptors(self) -> list[str]:
+        """What its open file descriptors lead to."""
+        return descriptorsOf(self.pid)
+
+
+def peakOf(pid: int) -> int:
+    """Octets of memory that a process has had at most, since L{resetPeak}."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^VmHWM:\s+([0-9]+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def resetPeak(pid: int) -> None:
+    """From here on only what comes counts."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def descriptorsOf(pid: int | str) -> list[str]:
+    """What the open file descriptors of a process lead to."""
+    found = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        # One of them is that with which this looks.
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(each))
+    return sorted(found)
+
+
+class Client(Protocol):
+    """
+    A client that speaks in bytes.
+
+    @ivar got: what has come.
+    @ivar clean: whether the connection was closed in good order.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.got = Waiter()
+        self.clean = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got.add(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.clean = reason.check(ConnectionDone) is not None
+        self.got.end()
+
+    def send(self, data: bytes) -> None:
+        """Send this."""
+        self.transport.write(data)
+
+
+class Script(Protocol):
+    """
+    A service that says what it is told to.
+
+    @ivar got: what has come on this connection.
+    """
+
+    transport: Any
+
+    def __init__(self, begin: Callable[[Script], None] | None) -> None:
+        self.got = Waiter()
+        self._begin = begin
+
+    def connectionMade(self) -> None:
+        if self._begin is not None:
+            self._begin(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got.add(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.got.end()
+
+    def send(self, data: bytes) -> None:
+        """Send this."""
+        self.transport.write(data)
+
+
+class Upstream(Factory):
+    """
+    Serves connections that a test answers by hand.
+
+    @ivar connections: all that were made, in order.
+    @ivar begin: called with each new one.
+    """
+
+    noisy = False
+
+    def __init__(self, begin: Callable[[Script], None] | None = None) -> None:
+        self.connections: list[Script] = []
+        self.arrivals = Waiter()
+        self.begin = begin
+
+    def buildProtocol(self, addr: Any) -> Script:
+        script = Script(self.begin)
+        self.connections.append(script)
+        reactor.callLater(0, self.arrivals.add, b"+")
+        return script
+
+    async def connection(self, number: int = 0) -> Script:
+        """The connection that was made after so many others."""
+        await self.arrivals.when(lambda: len(self.arrivals.data) > number)
+        return self.connections[number]
+
+
+class LoopbackTestCase(TestCase):
+    """A test that opens sockets and starts processes, and leaves none behind."""
+
+    timeout = 4 * LIMIT
+
+    def spawn(
+        self,
+        *command: str,
+        cwd: str | None = None,
+        childFDs: dict[int, int | str] | None = None,
+        **environ: str,
+    ) -> Process:
+        """Start a process, that ends with the test at the latest."""
+        process = Process()
+        house = str(Path(sitio.__file__).parent.parent)
+        env = {key: value for key, value in os.environ.items() if key not in OURS}
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (house, env.get("PYTHONPATH"))))
+        env["PYTHONUNBUFFERED"] = "1"
+        env.update(environ)
+        reactor.spawnProcess(process, command[0], command, env=env, path=cwd, childFDs=childFDs)
+        self.addCleanup(self._reap, process)
+        return process
+
+    async def _reap(self, process: Process) -> None:
+        process.signal(signal.SIGKILL)
+        await process.finish()
+
+    def twistd(self, *arguments: str, cwd: str | None = None) -> Process:
+        """Start C{twistd -n sitio} with these arguments, and with no admin port but theirs."""
+        return self.spawn(*TWISTD, "-n", "--pidfile=", "sitio", "--admin=", *arguments, cwd=cwd)
+
+    async def sitio(self, upstream: int | str, *arguments: str) -> tuple[Process, int]:
+        """A sitio process in front of a port or an endpoint, and the port that it has taken."""
+        if isinstance(upstream, int):
+            upstream = f"tcp:{LOCALHOST}:{upstream}"
+        process = self.twistd(
+            "--port", f"tcp:0:interface={LOCALHOST}", "--upstream", upstream, *arguments
+        )
+        return process, int((await process.out.saw(LISTENS))[1])
+
+    async def listen(self, factory: Any, port: int = 0) -> int:
+        """Serve this on loopback until the end of the test; the port."""
+        endpoint = TCP4ServerEndpoint(reactor, port, BACKLOG, LOCALHOST)
+        listening: IListeningPort = await endpoint.listen(factory)
+        self.addCleanup(listening.stopListening)
+        address = listening.getHost()
+        assert isinstance(address, IPv4Address)
+        return address.port
+
+    async def connect(self, port: int, data: bytes = b"") -> Client:
+        """A client, connected to this port, that has sent this."""
+        endpoint = TCP4ClientEndpoint(reactor, LOCALHOST, port)
+        client: Client = await endpoint.connect(Factory.forProtocol(Client))  # type: ignore
+        self.addCleanup(self._close, client)
+        client.send(data)
+        return client
+
+    async def _close(self, client: Client) -> None:
+        client.transport.abortConnection()
+        await client.got.over()
+
+    async def until(self, true: Callable[[], Any]) -> Any:
+        """Look again and again, until this is true."""
+        deadline = reactor.seconds() + LIMIT
+        while not (found := true()):
+            self.assertLess(reactor.seconds(), deadline, "it did not become true in time")
+            await deferLater(reactor, GLANCE, lambda: None)
+        return found

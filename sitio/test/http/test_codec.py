@@ -1,0 +1,2163 @@
+"""
+Tests of L{sitio.http.codec}.
+
+Most are rows of two tables, one of requests and one of replies.  Each row is fed
+whole, octet by octet, and with a tail that belongs to the next message; what was
+read is compared as one value.  Below the tables stand the limits, what httptools
+leaves to C{wire}, the writers, and properties that hold for any message.
+
+The properties run briefly; C{HYPOTHESIS_PROFILE=long} makes them search for minutes.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+import tracemalloc
+from collections.abc import Callable, Iterable
+from inspect import getclosurevars
+from typing import Any
+
+import httptools
+from attrs import evolve, field, frozen
+from hypothesis import HealthCheck, given, settings, strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.errors import (
+    BadMessage,
+    BadReply,
+    BadVersion,
+    BodyTooLong,
+    HeadTooLong,
+    MethodRefused,
+    Reached,
+    SitioError,
+    UpstreamLost,
+)
+from sitio.http import codec, framing, head
+from sitio.http.codec import RequestReader, ResponseReader
+from sitio.http.framing import (
+    ENDED,
+    FIRST,
+    HEAD,
+    LENGTH,
+    TUNNEL,
+    UNTIL_CLOSE,
+    Limits,
+)
+from sitio.http.headers import MAX_SHARED
+from sitio.http.message import Headers, Request, Response
+
+# Nothing is kept between runs, as a failure that was found becomes a row of a table.
+_profile: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("short", max_examples=100, derandomize=True, **_profile)
+settings.register_profile("long", max_examples=5_000, **_profile)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+LIMITS = Limits(head=2048, fields=20)
+
+Fields = list[tuple[bytes, bytes]]
+Row = tuple[Any, ...]
+
+
+@frozen
+class Asked:
+    """A request as it was read, all of it."""
+
+    method: str = "GET"
+    target: str = "/"
+    fields: Fields = field(factory=lambda: [(b"Host", b"a")])
+    version: str = "1.1"
+    length: int | None = None
+    body: bytes = b""
+    trailers: Fields = field(factory=list)
+    upgrade: bytes | None = None
+    keepAlive: bool = True
+    host: bytes | None = b"a"
+    forwarded: bool = False
+
+
+@frozen
+class Replied:
+    """
+    A reply as it was read, all of it, and the interim ones before it.
+
+    C{lost} is how far the request had got if the connection ends here and that
+    breaks the reply; C{rest} is what was left for the next message.
+    """
+
+    status: int = 200
+    reason: str = "OK"
+    fields: Fields = field(factory=list)
+    length: int | None = None
+    body: bytes = b""
+    trailers: Fields = field(factory=list)
+    upgrade: bytes | None = None
+    keepAlive: bool = True
+    state: str = ENDED
+    lost: Reached | None = None
+    interim: list[tuple[int, str, Fields]] = field(factory=list)
+    rest: bytes = b""
+
+
+def readRequests(
+    pieces: Iterable[bytes], limits: Limits = LIMITS
+) -> tuple[list[Asked], SitioError | None, str]:
+    """
+    Read as a server does, one message at a time.
+
+    Returns the whole messages, the error that ended them, and the state.
+    """
+    reader = RequestReader(limits)
+    seen: list[Asked] = []
+    head: Request | None = None
+    body = b""
+    try:
+        for piece in pieces:
+            reader.receive(piece)
+            while True:
+                if head is None:
+                    head, body = reader.nextHead(), b""
+                    if head is None:
+                        break
+                body += reader.nextBody()
+                if reader.state is not ENDED:
+                    break
+                seen.append(
+                    Asked(
+                        head.method,
+                        head.target,
+                        head.headers.fields,
+                        head.version,
+                        head.length,
+                        body,
+                        reader.trailers,
+                        head.upgrade,
+                        reader.keepAlive,
+                        reader.host,
+                        reader.forwarded,
+                    )
+                )
+                head = None
+    except SitioError as error:
+        return seen, error, reader.state
+    return seen, None, reader.state
+
+
+def readReply(reader: ResponseReader, pieces: Iterable[bytes]) -> Replied | None:
+    """
+    Read one reply as a client does; L{None} if its head hasn't come.
+    """
+    interim: list[tuple[int, str, Fields]] = []
+    head: Response | None = None
+    body = b""
+    for piece in pieces:
+        reader.receive(piece)
+        while head is None:
+            response = reader.nextHead()
+            if response is None:
+                break
+            if reader.state is HEAD:
+                interim.append((response.status, response.reason, response.headers.fields))
+            else:
+                head = response
+        if head is not None:
+            body += reader.nextBody()
+    if head is None:
+        return None
+    state, lost = reader.state, None
+    try:
+        if state is not TUNNEL:
+            reader.connectionLost()
+    except UpstreamLost as error:
+        lost = error.reached
+    return Replied(
+        head.status,
+        head.reason,
+        head.headers.fields,
+        head.length,
+        body,
+        reader.trailers,
+        head.upgrade,
+        reader.keepAlive,
+        state,
+        lost,
+        interim,
+        reader.takeRest(),
+    )
+
+
+def octets(raw: bytes) -> list[bytes]:
+    """Cut everywhere."""
+    return [raw[at : at + 1] for at in range(len(raw))]
+
+
+def cut(raw: bytes, places: Iterable[int]) -> list[bytes]:
+    """Cut at these places."""
+    ends = [*sorted(places), len(raw)]
+    return [raw[start:end] for start, end in zip([0, *ends], ends) if start < end]
+
+
+def eachRow(*tables: list[Row]) -> Callable[[type], type]:
+    """Make a test of each row: the first column is the promise, C{check} gets the others."""
+
+    def decorate(cls: type) -> type:
+        for promise, *row in [row for table in tables for row in table]:
+            name = "test_" + re.sub(r"\W+", "_", promise).strip("_")
+            assert not hasattr(cls, name), f"two rows say {promise!r}"
+
+            def test(self: Any, row: list[Any] = row) -> None:
+                self.check(*row)
+
+            test.__doc__ = f"{promise}."
+            test.__name__ = name
+            setattr(cls, name, test)
+        return cls
+
+    return decorate
+
+
+# --- Requests
+
+NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+HOST = (b"Host", b"a")
+LONGEST = b"a" * 255 + b":65535"
+
+
+def get(*lines: bytes, start: bytes = b"GET / HTTP/1.1") -> bytes:
+    """A head with these lines after Host."""
+    return b"\r\n".join((start, b"Host: a", *lines, b"", b""))
+
+
+def post(*lines: bytes, body: bytes = b"") -> bytes:
+    """A POST with these lines after Host, and this on its heels."""
+    return get(*lines, start=b"POST / HTTP/1.1") + body
+
+
+def chunked(body: bytes, *lines: bytes) -> bytes:
+    """A POST whose body is in chunks, as given."""
+    return post(b"Transfer-Encoding: chunked", *lines, body=body)
+
+
+def posted(body: bytes = b"", length: int | None = None, **others: Any) -> Asked:
+    """A POST as read; its length was announced in the last field if it is given."""
+    if length is not None:
+        others.setdefault("fields", [HOST, (b"Content-Length", b"%d" % length)])
+    return Asked("POST", length=length, body=body, **others)
+
+
+#: RFC 9112, section 3, and what comes in place of it.
+REQUEST_LINES: list[Row] = [
+    ("A plain request is read", get(), Asked()),
+    ("A path and a query are kept as sent", get(start=b"GET /a%2Fb?c=%20&d HTTP/1.1"),
+     Asked(target="/a%2Fb?c=%20&d")),
+    ("Characters that no URI has but clients send are kept",
+     get(start=b"GET /{a}|\"b\"^`<c>\\[d] HTTP/1.1"), Asked(target="/{a}|\"b\"^`<c>\\[d]")),
+    ("A target of two slashes is a path", get(start=b"GET //a/b HTTP/1.1"), Asked(target="//a/b")),
+    ("A method in lower case is another method", get(start=b"get / HTTP/1.1"), Asked("get")),
+    ("A method of another protocol passes", get(start=b"M-SEARCH / HTTP/1.1"), Asked("M-SEARCH")),
+    ("A method of WebDAV passes", get(start=b"PROPFIND / HTTP/1.1"), Asked("PROPFIND")),
+    ("A method that nobody has heard of passes", get(start=b"FOO / HTTP/1.1"), Asked("FOO")),
+    ("A method of special characters passes", get(start=b"!#$%&'*+-.^_`|~ / HTTP/1.1"),
+     Asked("!#$%&'*+-.^_`|~")),
+    ("An unknown method may have a body",
+     get(b"Content-Length: 2", start=b"FOO / HTTP/1.1") + b"hi",
+     Asked("FOO", fields=[HOST, (b"Content-Length", b"2")], length=2, body=b"hi")),
+    ("GET may have a body", get(b"Content-Length: 2") + b"hi",
+     Asked(fields=[HOST, (b"Content-Length", b"2")], length=2, body=b"hi")),
+    ("CONNECT is refused", get(start=b"CONNECT a:80 HTTP/1.1"), MethodRefused),
+    ("CONNECT with a path is refused", get(start=b"CONNECT / HTTP/1.1"), MethodRefused),
+    ("A method that is no token is refused", get(start=b"G(T / HTTP/1.1"), BadMessage),
+    ("OPTIONS may ask for the whole server", get(start=b"OPTIONS * HTTP/1.1"),
+     Asked("OPTIONS", "*")),
+    ("An asterisk with another method is refused", get(start=b"GET * HTTP/1.1"), BadMessage),
+    ("A fragment is refused", get(start=b"GET /#a HTTP/1.1"), BadMessage),
+    ("An authority is no target", get(start=b"GET a:80 HTTP/1.1"), BadMessage),
+    ("A word is no target", get(start=b"GET foo HTTP/1.1"), BadMessage),
+    ("A target beyond ASCII is refused", get(start=b"GET /\xc3\xa9 HTTP/1.1"), BadMessage),
+    ("A target with DEL is refused", get(start=b"GET /\x7f HTTP/1.1"), BadMessage),
+    ("A target with NUL is refused", get(start=b"GET /\0 HTTP/1.1"), BadMessage),
+    ("No target is refused", get(start=b"GET  HTTP/1.1"), BadMessage),
+    ("Two spaces before the target are refused", get(start=b"GET  / HTTP/1.1"), BadMessage),
+    ("Two spaces after the target are refused", get(start=b"GET /  HTTP/1.1"), BadMessage),
+    ("A space after the version is refused", get(start=b"GET / HTTP/1.1 "), BadMessage),
+    ("A space before the method is refused", get(start=b" GET / HTTP/1.1"), BadMessage),
+    ("A tab in place of a space is refused", get(start=b"GET\t/ HTTP/1.1"), BadMessage),
+    ("A space within the target is refused", get(start=b"GET /a b HTTP/1.1"), BadMessage),
+    ("HTTP/2.0 is another version", get(start=b"GET / HTTP/2.0"), BadVersion),
+    ("The preface of HTTP/2 is another version", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", BadVersion),
+    ("HTTP/1.2 is another version", get(start=b"GET / HTTP/1.2"), BadVersion),
+    ("HTTP/0.9 by name is another version", get(start=b"GET / HTTP/0.9"), BadVersion),
+    ("HTTP/0.9 as it was is refused", b"GET /\r\n\r\n", BadMessage),
+    ("A version of two digits is refused", get(start=b"GET / HTTP/1.10"), BadMessage),
+    ("A version in lower case is refused", get(start=b"GET / http/1.1"), BadMessage),
+    ("A line end within the target is no other version", get(start=b"GET /\nx HTTP/3.0"),
+     BadMessage),
+    ("One empty line before a request is tolerated", b"\r\n" + get(), Asked()),
+    ("Four empty lines before a request are tolerated", b"\r\n" * 4 + get(), Asked()),
+    ("Five empty lines before a request are refused", b"\r\n" * 5 + get(), BadMessage),
+    ("An empty line of LF alone is refused", b"\n" + get(), BadMessage),
+    ("An empty line of LF alone after another is refused", b"\r\n\n" + get(), BadMessage),
+    ("CR alone before a request is refused", b"\r" + get(), BadMessage),
+    ("A blank line that isn't empty is refused", b" \r\n" + get(), BadMessage),
+]  # fmt: skip
+
+#: RFC 9112, section 3.2, and RFC 9110, section 7.2.
+HOSTS: list[Row] = [
+    ("No Host is refused", b"GET / HTTP/1.1\r\nA: b\r\n\r\n", BadMessage),
+    ("A head without any field is refused", b"GET / HTTP/1.1\r\n\r\n", BadMessage),
+    ("Two Hosts are refused", get(b"Host: b"), BadMessage),
+    ("Two equal Hosts are refused", get(b"Host: a"), BadMessage),
+    ("Two Hosts of different spelling are refused", get(b"hOST: a"), BadMessage),
+    ("An empty Host is kept", b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
+     Asked(fields=[(b"Host", b"")], host=b"")),
+    ("A Host with a port is kept", b"GET / HTTP/1.1\r\nhost: a:8080\r\n\r\n",
+     Asked(fields=[(b"host", b"a:8080")], host=b"a:8080")),
+    ("A Host that is an IPv6 address is kept", b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+     Asked(fields=[(b"Host", b"[::1]:80")], host=b"[::1]:80")),
+    ("Blanks around Host are no part of it", b"GET / HTTP/1.1\r\nHost: \ta \r\n\r\n",
+     Asked(fields=[(b"Host", b"a ")])),
+    ("The longest Host is kept", b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % LONGEST,
+     Asked(fields=[(b"Host", LONGEST)], host=LONGEST)),
+    ("A longer Host is refused", b"GET / HTTP/1.1\r\nHost: b%b\r\n\r\n" % LONGEST, BadMessage),
+    ("A Host with a port of six digits is refused", b"GET / HTTP/1.1\r\nHost: a:000080\r\n\r\n",
+     BadMessage),
+    ("A Host with a path is refused", b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", BadMessage),
+    ("A Host with a user is refused", b"GET / HTTP/1.1\r\nHost: b@a\r\n\r\n", BadMessage),
+    ("A Host of two words is refused", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", BadMessage),
+    ("A Host beyond ASCII is refused", b"GET / HTTP/1.1\r\nHost: \xe9\r\n\r\n", BadMessage),
+    ("A Host with a port that is no number is refused", b"GET / HTTP/1.1\r\nHost: a:b\r\n\r\n",
+     BadMessage),
+    ("A Host with two ports is refused", b"GET / HTTP/1.1\r\nHost: a:1:2\r\n\r\n", BadMessage),
+    ("A Host with an open bracket is refused", b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", BadMessage),
+    ("HTTP/1.0 needs no Host", b"GET / HTTP/1.0\r\n\r\n",
+     Asked(fields=[], version="1.0", keepAlive=False, host=None)),
+    ("Two Hosts are refused in HTTP/1.0 too", get(b"Host: a", start=b"GET / HTTP/1.0"), BadMessage),
+    ("A URI as target becomes its path", get(start=b"GET http://a/b?c HTTP/1.1"),
+     Asked(target="/b?c")),
+    ("A URI without a path becomes the root", get(start=b"GET http://a HTTP/1.1"), Asked()),
+    ("A URI with a query and no path becomes the root's", get(start=b"GET http://a?b HTTP/1.1"),
+     Asked(target="/?b")),
+    ("OPTIONS of a URI without a path asks for the whole server",
+     get(start=b"OPTIONS http://a HTTP/1.1"), Asked("OPTIONS", "*")),
+    ("OPTIONS of a URI with a path asks for that", get(start=b"OPTIONS http://a/ HTTP/1.1"),
+     Asked("OPTIONS", "/")),
+    ("Scheme and host are compared without case", get(start=b"GET HTTP://A/b HTTP/1.1"),
+     Asked(target="/b")),
+    ("The port of http may be left out", get(start=b"GET http://a:80/b HTTP/1.1"),
+     Asked(target="/b")),
+    ("The port of https may be left out", get(start=b"GET https://a:443/b HTTP/1.1"),
+     Asked(target="/b")),
+    ("The port may be left out of the target", b"GET http://a/ HTTP/1.1\r\nHost: a:80\r\n\r\n",
+     Asked(fields=[(b"Host", b"a:80")], host=b"a:80")),
+    ("The port of https is another one than that of http", get(start=b"GET http://a:443/ HTTP/1.1"),
+     BadMessage),
+    ("A URI of another host than Host is refused", get(start=b"GET http://b/ HTTP/1.1"),
+     BadMessage),
+    ("A URI of another port than Host is refused", get(start=b"GET http://a:81/ HTTP/1.1"),
+     BadMessage),
+    ("A URI with a user is refused", get(start=b"GET http://a@a/ HTTP/1.1"), BadMessage),
+    ("A URI without a host is refused", get(start=b"GET http:///b HTTP/1.1"), BadMessage),
+    ("A URI of another scheme is refused", get(start=b"GET ftp://a/ HTTP/1.1"), BadMessage),
+    ("A URI without Host is refused", b"GET http://a/ HTTP/1.0\r\n\r\n", BadMessage),
+]  # fmt: skip
+
+#: RFC 9112, section 5: what a field may look like.
+FIELDS: list[Row] = [
+    ("Order, repeats and spelling of fields are kept", get(b"b: 1", b"A: 2", b"B: 3", b"a: 4"),
+     Asked(fields=[HOST, (b"b", b"1"), (b"A", b"2"), (b"B", b"3"), (b"a", b"4")])),
+    ("Octets beyond ASCII in a value are kept", get(b"A: \x80\xe9\xff"),
+     Asked(fields=[HOST, (b"A", b"\x80\xe9\xff")])),
+    ("An empty value is kept", get(b"A:", b"B: ", b"C: c"),
+     Asked(fields=[HOST, (b"A", b""), (b"B", b""), (b"C", b"c")])),
+    ("Blanks before a value are cut, those within and after are kept", get(b"A: \t b \t c \t"),
+     Asked(fields=[HOST, (b"A", b"b \t c \t")])),
+    ("No blank before a value is needed", get(b"A:b"), Asked(fields=[HOST, (b"A", b"b")])),
+    ("Colons in a value are kept", get(b"A: b:c: d"), Asked(fields=[HOST, (b"A", b"b:c: d")])),
+    ("A space before the colon is refused", get(b"A : b"), BadMessage),
+    ("A tab before the colon is refused", get(b"A\t: b"), BadMessage),
+    ("A space before the first field is refused", b"GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+     BadMessage),
+    ("A folded line is refused", get(b"A: b", b" c"), BadMessage),
+    ("A line folded by a tab is refused", get(b"A: b", b"\tc"), BadMessage),
+    ("A folded empty value is refused", get(b"A:", b" c"), BadMessage),
+    ("A folded blank line is refused", get(b"A: b", b" "), BadMessage),
+    ("A line without a colon is refused", get(b"A"), BadMessage),
+    ("A field without a name is refused", get(b": b"), BadMessage),
+    ("A name with a space is refused", get(b"A b: c"), BadMessage),
+    ("A name in quotes is refused", get(b'"A": b'), BadMessage),
+    ("A name beyond ASCII is refused", get(b"\xc3\x84: b"), BadMessage),
+    ("NUL in a name is refused", get(b"A\0: b"), BadMessage),
+    ("NUL in a value is refused", get(b"A: b\0"), BadMessage),
+    ("A control character in a value is refused", get(b"A: b\x01"), BadMessage),
+    ("A vertical tab in a value is refused", get(b"A: b\x0b"), BadMessage),
+    ("DEL in a value is refused", get(b"A: b\x7f"), BadMessage),
+    ("CR alone in a value is refused", get(b"A: b\rc: d"), BadMessage),
+    ("CR twice before LF is refused", get(b"A: b\r"), BadMessage),
+    ("CR at the start of a line is refused", get(b"\rA: b"), BadMessage),
+    ("LF alone after the request line is refused", b"GET / HTTP/1.1\nHost: a\r\n\r\n", BadMessage),
+    ("LF alone after a field is refused", b"GET / HTTP/1.1\r\nHost: a\nA: b\r\n\r\n", BadMessage),
+    ("LF alone after the last field is refused", b"GET / HTTP/1.1\r\nHost: a\n\r\n", BadMessage),
+    ("LF alone as the blank line is refused", b"GET / HTTP/1.1\r\nHost: a\r\n\n", BadMessage),
+    ("LF alone everywhere is refused", b"GET / HTTP/1.1\nHost: a\n\n", BadMessage),
+    ("A second request after LF alone is refused with the first",
+     b"GET / HTTP/1.1\r\nHost: a\r\n\n" + NEXT, BadMessage),
+    ("A value that is only LF is refused", b"GET / HTTP/1.1\r\nHost: a\r\nA:\nB: c\r\n\r\n",
+     BadMessage),
+]  # fmt: skip
+
+#: RFC 9112, section 6: where a body ends.
+LENGTHS: list[Row] = [
+    ("A request that announces no body has none", post(), posted()),
+    ("A body of a known length is read", post(b"Content-Length: 5", body=b"hello"),
+     posted(b"hello", 5)),
+    ("A length of 0 is announced and empty", post(b"Content-Length: 0"), posted(b"", 0)),
+    ("Leading zeros in a length are of no meaning", post(b"Content-Length: 0005", body=b"hello"),
+     posted(b"hello", 5, fields=[HOST, (b"Content-Length", b"5")])),
+    ("Blanks around a length are of no meaning", post(b"Content-Length:\t 5 \t", body=b"hello"),
+     posted(b"hello", 5, fields=[HOST, (b"Content-Length", b"5")])),
+    ("A body may look like a request", post(b"Content-Length: 31", body=NEXT),
+     posted(NEXT, 31)),
+    ("A length of 19 digits is refused", post(b"Content-Length: 1000000000000000000"), BadMessage),
+    ("A length beyond 64 bits is refused", post(b"Content-Length: 18446744073709551616"),
+     BadMessage),
+    ("A length of 5 beyond 64 bits is refused", post(b"Content-Length: 18446744073709551621"),
+     BadMessage),
+    ("A length with a plus is refused", post(b"Content-Length: +5", body=b"hello"), BadMessage),
+    ("A length with a minus is refused", post(b"Content-Length: -5", body=b"hello"), BadMessage),
+    ("A length in hexadecimal is refused", post(b"Content-Length: 0x5", body=b"hello"), BadMessage),
+    ("A length with letters is refused", post(b"Content-Length: 5a", body=b"hello"), BadMessage),
+    ("A length with an underscore is refused", post(b"Content-Length: 1_0", body=b"hello"),
+     BadMessage),
+    ("A length of two words is refused", post(b"Content-Length: 1 0", body=b"hello"), BadMessage),
+    ("A length with a fraction is refused", post(b"Content-Length: 5.0", body=b"hello"),
+     BadMessage),
+    ("A length in other digits is refused", post(b"Content-Length: \xb2", body=b"hello"),
+     BadMessage),
+    ("A length with a vertical tab is refused", post(b"Content-Length: 5\x0b", body=b"hello"),
+     BadMessage),
+    ("An empty length is refused", post(b"Content-Length:", body=b"hello"), BadMessage),
+    ("A list of equal lengths is refused", post(b"Content-Length: 5, 5", body=b"hello"),
+     BadMessage),
+    ("A list of different lengths is refused", post(b"Content-Length: 5, 6", body=b"hello"),
+     BadMessage),
+    ("Two equal lengths are refused",
+     post(b"Content-Length: 5", b"Content-Length: 5", body=b"hello"), BadMessage),
+    ("Two different lengths are refused",
+     post(b"Content-Length: 5", b"Content-Length: 6", body=b"hello"), BadMessage),
+    ("Two lengths of different spelling are refused",
+     post(b"Content-Length: 5", b"CONTENT-LENGTH: 6", body=b"hello"), BadMessage),
+    ("A field that only resembles a length is none", post(b"Content_Length: 5"),
+     posted(fields=[HOST, (b"Content_Length", b"5")])),
+]  # fmt: skip
+
+LAST = b"0\r\n\r\n"
+HELLO = b"5\r\nhello\r\n" + LAST
+
+CODINGS: list[Row] = [
+    ("A body in chunks is read", chunked(HELLO), posted(b"hello")),
+    ("The coding's case is of no meaning", post(b"transfer-encoding: ChUnKeD", body=HELLO),
+     posted(b"hello")),
+    ("Blanks around the coding are of no meaning", post(b"Transfer-Encoding:\t chunked  ",
+     body=HELLO), posted(b"hello")),
+    ("A coding beside a length is refused", chunked(HELLO, b"Content-Length: 5"), BadMessage),
+    ("A length beside a coding is refused",
+     post(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=HELLO), BadMessage),
+    ("A length of 0 beside a coding is refused", chunked(HELLO, b"Content-Length: 0"), BadMessage),
+    ("gzip alone is refused", post(b"Transfer-Encoding: gzip", body=HELLO), BadMessage),
+    ("gzip before chunked is refused", post(b"Transfer-Encoding: gzip, chunked", body=HELLO),
+     BadMessage),
+    ("gzip after chunked is refused", post(b"Transfer-Encoding: chunked, gzip", body=HELLO),
+     BadMessage),
+    ("chunked twice is refused", post(b"Transfer-Encoding: chunked, chunked", body=HELLO),
+     BadMessage),
+    ("identity is refused", post(b"Transfer-Encoding: identity", body=b""), BadMessage),
+    ("identity before chunked is refused",
+     post(b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked", body=HELLO), BadMessage),
+    ("chunked before identity is refused",
+     post(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity", body=HELLO), BadMessage),
+    ("chunked in two lines is refused", chunked(HELLO, b"Transfer-Encoding: chunked"), BadMessage),
+    ("A coding of two lines is refused",
+     post(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked", body=HELLO), BadMessage),
+    ("xchunked is refused", post(b"Transfer-Encoding: xchunked", body=HELLO), BadMessage),
+    ("chunkedx is refused", post(b"Transfer-Encoding: chunkedx", body=HELLO), BadMessage),
+    ("chunked in quotes is refused", post(b'Transfer-Encoding: "chunked"', body=HELLO), BadMessage),
+    ("chunked with a parameter is refused", post(b"Transfer-Encoding: chunked;a=b", body=HELLO),
+     BadMessage),
+    ("chunked after a comma is refused", post(b"Transfer-Encoding: ,chunked", body=HELLO),
+     BadMessage),
+    ("chunked before a comma is refused", post(b"Transfer-Encoding: chunked,", body=HELLO),
+     BadMessage),
+    ("chunked after a vertical tab is refused", post(b"Transfer-Encoding: \x0bchunked", body=HELLO),
+     BadMessage),
+    ("chunked after octets that some take for a blank is refused",
+     post(b"Transfer-Encoding: \xa0chunked", body=HELLO), BadMessage),
+    ("An empty coding is refused", post(b"Transfer-Encoding:", body=HELLO), BadMessage),
+    ("A coding in HTTP/1.0 is refused",
+     get(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0") + HELLO, BadMessage),
+    ("A coding before a folded line is refused",
+     post(b"Transfer-Encoding:", b" chunked", body=HELLO), BadMessage),
+    ("A coding before a space and its colon is refused",
+     post(b"Transfer-Encoding : chunked", body=HELLO), BadMessage),
+    ("A field that only resembles a coding is none", post(b"Transfer_Encoding: chunked"),
+     posted(fields=[HOST, (b"Transfer_Encoding", b"chunked")])),
+]  # fmt: skip
+
+#: RFC 9112, section 7.1.
+CHUNKS: list[Row] = [
+    ("An empty body in chunks is read", chunked(LAST), posted()),
+    ("Chunks are put together", chunked(b"3\r\nabc\r\n1\r\nd\r\n" + LAST), posted(b"abcd")),
+    ("Data of a chunk may look like chunks", chunked(b"a\r\n" + HELLO[:10] + b"\r\n" + LAST),
+     posted(HELLO[:10])),
+    ("Sizes are hexadecimal in either case", chunked(b"a\r\n0123456789\r\nB\r\n0123456789a\r\n"
+     + LAST), posted(b"01234567890123456789a")),
+    ("Sizes may have leading zeros", chunked(b"0005\r\nhello\r\n000\r\n\r\n"), posted(b"hello")),
+    ("A size of 15 digits is read", chunked(b"000000000000005\r\nhello\r\n" + LAST),
+     posted(b"hello")),
+    ("A size of 16 digits is refused", chunked(b"0000000000000005\r\nhello\r\n" + LAST),
+     BadMessage),
+    ("A size beyond 64 bits is refused", chunked(b"10000000000000005\r\nhello\r\n" + LAST),
+     BadMessage),
+    ("Extensions are passed over", chunked(b"5;a\r\nhello\r\n0;b=c;d=\"e;f\"\r\n\r\n"),
+     posted(b"hello")),
+    ("Blanks around an extension are passed over", chunked(b"5 ;\ta\r\nhello\r\n" + LAST),
+     posted(b"hello")),
+    ("Octets beyond ASCII in an extension are passed over",
+     chunked(b'5;a="\xe9"\r\nhello\r\n' + LAST), posted(b"hello")),
+    ("Blanks after a size are passed over, as some pad it",
+     chunked(b"5 \t\r\nhello\r\n0  \r\n\r\n"),
+     posted(b"hello")),
+    ("A line of 256 octets for a size is read", chunked(b"5;%b\r\nhello\r\n" % (b"x" * 252) + LAST),
+     posted(b"hello")),
+    ("A line of 257 octets for a size is refused",
+     chunked(b"5;%b\r\nhello\r\n" % (b"x" * 253) + LAST), BadMessage),
+    ("A size with a plus is refused", chunked(b"+5\r\nhello\r\n" + LAST), BadMessage),
+    ("A size with a minus is refused", chunked(b"-5\r\nhello\r\n" + LAST), BadMessage),
+    ("A size with 0x is refused", chunked(b"0x5\r\nhello\r\n" + LAST), BadMessage),
+    ("A size with an underscore is refused", chunked(b"0_5\r\nhello\r\n" + LAST), BadMessage),
+    ("A blank before a size is refused", chunked(b" 5\r\nhello\r\n" + LAST), BadMessage),
+    ("A blank within a size is refused", chunked(b"0 5\r\nhello\r\n" + LAST), BadMessage),
+    ("A vertical tab after a size is refused", chunked(b"5\x0b\r\nhello\r\n" + LAST), BadMessage),
+    ("NUL after a size is refused", chunked(b"5\0\r\nhello\r\n" + LAST), BadMessage),
+    ("A size of letters beyond F is refused", chunked(b"g\r\nhello\r\n" + LAST), BadMessage),
+    ("No size is refused", chunked(b"\r\nhello\r\n" + LAST), BadMessage),
+    ("An extension without a size is refused", chunked(b";a\r\nhello\r\n" + LAST), BadMessage),
+    ("NUL in an extension is refused", chunked(b"5;\0\r\nhello\r\n" + LAST), BadMessage),
+    ("CR alone in an extension is refused", chunked(b"5;\ra\r\nhello\r\n" + LAST), BadMessage),
+    ("CR alone after a size is refused", chunked(b"5\rhello\r\n" + LAST), BadMessage),
+    ("LF alone after a size is refused", chunked(b"5\nhello\r\n" + LAST), BadMessage),
+    ("LF alone after an extension is refused", chunked(b"5;a\nhello\r\n" + LAST), BadMessage),
+    ("LF alone after data is refused", chunked(b"5\r\nhello\n" + LAST), BadMessage),
+    ("LF alone after the last size is refused", chunked(b"5\r\nhello\r\n0\n\r\n"), BadMessage),
+    ("LF alone at the end is refused", chunked(b"5\r\nhello\r\n0\r\n\n"), BadMessage),
+    ("CR alone after data is refused", chunked(b"5\r\nhello\r" + LAST), BadMessage),
+    ("Data without a line end is refused", chunked(b"5\r\nhello" + LAST), BadMessage),
+    ("Data longer than its size is refused", chunked(b"5\r\nhello!\r\n" + LAST), BadMessage),
+    ("Data shorter than its size is refused", chunked(b"6\r\nhello\r\n" + LAST), BadMessage),
+]  # fmt: skip
+
+#: RFC 9112, section 7.1.2, and RFC 9110, section 6.5.
+TRAILERS: list[Row] = [
+    ("Trailers stand apart from the fields", chunked(b"5\r\nhello\r\n0\r\nB: c\r\na: \xe9\r\n\r\n"),
+     posted(b"hello", trailers=[(b"B", b"c"), (b"a", b"\xe9")])),
+    ("Trailers that frame or route are dropped",
+     chunked(b"0\r\nContent-Length: 5\r\nHost: b\r\nX-Forwarded-For: c\r\nConnection: close\r\n"
+             b"Expect: 100-continue\r\nA: b\r\n\r\n"),
+     posted(trailers=[(b"A", b"b")])),
+    ("A coding as trailer is dropped", chunked(b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+     posted()),
+    ("An upgrade as trailer is dropped",
+     chunked(b"0\r\nConnection: upgrade\r\nUpgrade: h2c\r\nA: b\r\n\r\n"),
+     posted(trailers=[(b"A", b"b")])),
+    ("A trailer with a space before its colon is refused", chunked(b"0\r\nA : b\r\n\r\n"),
+     BadMessage),
+    ("A folded trailer is refused", chunked(b"0\r\nA: b\r\n c\r\n\r\n"), BadMessage),
+    ("NUL in a trailer is refused", chunked(b"0\r\nA: \0\r\n\r\n"), BadMessage),
+    ("LF alone after a trailer is refused", chunked(b"0\r\nA: b\nB: c\r\n\r\n"), BadMessage),
+    ("LF alone after the trailers is refused", chunked(b"0\r\nA: b\r\n\n"), BadMessage),
+    ("A request in place of trailers is refused", chunked(b"0\r\n" + NEXT), BadMessage),
+]  # fmt: skip
+
+#: RFC 9110, sections 7.6.1, 7.8 and 10.1.1; RFC 9112, section 9.
+CONNECTIONS: list[Row] = [
+    ("Connection: close ends the connection", get(b"Connection: close"), Asked(keepAlive=False)),
+    ("close among other options ends the connection", get(b"Connection: a, CLOSE ,b"),
+     Asked(keepAlive=False)),
+    ("close wins over keep-alive", get(b"Connection: keep-alive", b"Connection: close"),
+     Asked(keepAlive=False)),
+    ("A word that contains close is another option", get(b"Connection: closed"), Asked()),
+    ("HTTP/1.0 ends the connection", get(start=b"GET / HTTP/1.0"),
+     Asked(version="1.0", keepAlive=False)),
+    ("HTTP/1.0 goes on with keep-alive", get(b"Connection: Keep-Alive", start=b"GET / HTTP/1.0"),
+     Asked(version="1.0")),
+    ("HTTP/1.0 may have a body of known length",
+     get(b"Content-Length: 2", start=b"POST / HTTP/1.0") + b"hi",
+     posted(b"hi", 2, version="1.0", keepAlive=False)),
+    ("Fields of one connection are cut",
+     get(b"Keep-Alive: timeout=5", b"Proxy-Connection: close", b"TE: trailers", b"A: b"),
+     Asked(fields=[HOST, (b"A", b"b")])),
+    ("Fields that Connection names are cut, whatever their case",
+     get(b"a: 1", b"Connection: A, b", b"B: 2", b"C: 3", b"connection: D", b"d: 4"),
+     Asked(fields=[HOST, (b"C", b"3")])),
+    ("Naming Host in Connection cuts nothing", get(b"Connection: host"), Asked()),
+    ("Naming Content-Length in Connection cuts nothing",
+     post(b"Connection: content-length", b"Content-Length: 2", body=b"hi"), posted(b"hi", 2)),
+    ("Naming Transfer-Encoding in Connection changes nothing",
+     chunked(HELLO, b"Connection: transfer-encoding"), posted(b"hello")),
+    ("Expect is kept", post(b"Expect: 100-continue", b"Content-Length: 2", body=b"hi"),
+     posted(b"hi", 2, fields=[HOST, (b"Expect", b"100-continue"), (b"Content-Length", b"2")])),
+    ("Expect of HTTP/1.0 is dropped",
+     get(b"Expect: 100-continue", b"Content-Length: 2", start=b"POST / HTTP/1.0") + b"hi",
+     posted(b"hi", 2, version="1.0", keepAlive=False)),
+    ("X-Forwarded fields are kept and noticed", get(b"x-forwarded-for: b"),
+     Asked(fields=[HOST, (b"x-forwarded-for", b"b")], forwarded=True)),
+    ("An upgrade is told", get(b"Connection: Upgrade", b"Upgrade: websocket"),
+     Asked(upgrade=b"websocket")),
+    ("An upgrade among other options is told",
+     get(b"Upgrade: a/1", b"Connection: keep-alive, upgrade", b"Upgrade: b"),
+     Asked(upgrade=b"a/1, b")),
+    ("An upgrade that Connection does not name is none", get(b"Upgrade: websocket"), Asked()),
+    ("An upgrade without a protocol is none", get(b"Connection: upgrade"), Asked()),
+    ("An upgrade to HTTP/2 is none",
+     get(b"Connection: upgrade, http2-settings", b"Upgrade: h2c", b"HTTP2-Settings: AAA"), Asked()),
+    ("An upgrade to HTTP/2 among others is none", get(b"Connection: upgrade", b"Upgrade: a, H2C"),
+     Asked()),
+    ("An upgrade in HTTP/1.0 is none",
+     get(b"Connection: upgrade", b"Upgrade: websocket", start=b"GET / HTTP/1.0"),
+     Asked(version="1.0", keepAlive=False)),
+    ("An upgrade may have a body",
+     post(b"Connection: upgrade", b"Upgrade: a", b"Content-Length: 2", body=b"hi"),
+     posted(b"hi", 2, upgrade=b"a")),
+]  # fmt: skip
+
+
+@eachRow(
+    REQUEST_LINES, HOSTS, FIELDS, LENGTHS, CODINGS, CHUNKS, TRAILERS, CONNECTIONS
+)  # fmt: skip
+class RequestTests(SynchronousTestCase):
+    """Each request of the tables is read, or refused, however it is cut."""
+
+    def check(self, raw: bytes, expected: Asked | type[BadMessage]) -> None:
+        """Read it whole, octet by octet, and with the next request on its heels."""
+        following = Asked(target="/next")
+        for way, pieces, more in (
+            ("whole", [raw], []),
+            ("octet by octet", octets(raw), []),
+            ("with a tail", [raw + NEXT], [following]),
+            ("with a tail, octet by octet", octets(raw + NEXT), [following]),
+        ):
+            seen, error, _ = readRequests(pieces)
+            if isinstance(expected, Asked):
+                self.assertEqual((way, seen, error), (way, [expected, *more], None))
+            else:
+                self.assertEqual((way, seen, type(error)), (way, [], expected))
+
+
+# --- Replies
+
+
+def ok(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", body: bytes = b"") -> bytes:
+    """A reply with these lines and this body."""
+    return b"\r\n".join((start, *lines, b"", b"")) + body
+
+
+FIVE = b"Content-Length: 5"
+FIVE_FIELD = (b"Content-Length", b"5")
+
+
+def five(body: bytes = b"hello", **others: Any) -> Replied:
+    """A reply that announced five octets."""
+    return Replied(length=5, body=body, **{"fields": [FIVE_FIELD], **others})
+
+
+STATUS_LINES: list[Row] = [
+    ("A plain reply is read", "GET", ok(FIVE, body=b"hello"), five()),
+    ("A reason may be any words", "GET",
+     ok(FIVE, start=b"HTTP/1.1 404 Not here, no", body=b"hello"),
+     five(status=404, reason="Not here, no")),
+    ("A reason may be empty", "GET", ok(FIVE, start=b"HTTP/1.1 200 ", body=b"hello"),
+     five(reason="")),
+    ("A reason may be missing with its space", "GET", ok(FIVE, start=b"HTTP/1.1 200",
+     body=b"hello"), five(reason="")),
+    ("Octets beyond ASCII in a reason are kept", "GET", ok(FIVE, start=b"HTTP/1.1 200 \x80\xe9\xff",
+     body=b"hello"), five(reason="\x80\xe9\xff")),
+    ("A tab in a reason is kept", "GET", ok(FIVE, start=b"HTTP/1.1 200 a\tb", body=b"hello"),
+     five(reason="a\tb")),
+    ("A status that nobody has registered passes", "GET", ok(FIVE, start=b"HTTP/1.1 999 x",
+     body=b"hello"), five(status=999, reason="x")),
+    ("A status below 100 is refused", "GET", ok(FIVE, start=b"HTTP/1.1 099 x", body=b"hello"),
+     BadReply),
+    ("A status of two digits is refused", "GET", ok(FIVE, start=b"HTTP/1.1 20 OK", body=b"hello"),
+     BadReply),
+    ("A status of four digits is refused", "GET",
+     ok(FIVE, start=b"HTTP/1.1 2000 OK", body=b"hello"),
+     BadReply),
+    ("A status of letters is refused", "GET", ok(FIVE, start=b"HTTP/1.1 OK", body=b"hello"),
+     BadReply),
+    ("Two spaces before the status are refused", "GET", ok(FIVE, start=b"HTTP/1.1  200 OK"),
+     BadReply),
+    ("NUL in a reason is refused", "GET", ok(FIVE, start=b"HTTP/1.1 200 a\0b"), BadReply),
+    ("CR alone in a reason is refused", "GET", ok(FIVE, start=b"HTTP/1.1 200 a\rb"), BadReply),
+    ("HTTP/2 is refused", "GET", ok(FIVE, start=b"HTTP/2 200"), BadReply),
+    ("HTTP/1.2 is refused", "GET", ok(FIVE, start=b"HTTP/1.2 200 OK"), BadReply),
+    ("Another protocol is refused", "GET", b"SSH-2.0-OpenSSH_9.2\r\n", BadReply),
+    ("A reply without a head is refused", "GET", b"<html>hello</html>", BadReply),
+    ("An empty line before a reply is refused", "GET", b"\r\n" + ok(FIVE, body=b"hello"), BadReply),
+]  # fmt: skip
+
+REPLY_FIELDS: list[Row] = [
+    ("Order, repeats, spelling and octets of reply fields are kept", "GET",
+     ok(b"b: 1", b"A: \xe9 ", b"CONTENT-length: 5", b"B: 3", body=b"hello"),
+     five(fields=[(b"b", b"1"), (b"A", b"\xe9 "), (b"CONTENT-length", b"5"), (b"B", b"3")])),
+    ("Cookies are kept apart", "GET", ok(FIVE, b"Set-Cookie: a", b"Set-Cookie: b", body=b"hello"),
+     five(fields=[FIVE_FIELD, (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b")])),
+    ("Reply fields of one connection are cut", "GET",
+     ok(FIVE, b"Keep-Alive: timeout=5", b"Connection: A", b"a: b", b"Upgrade: h2", body=b"hello"),
+     five(upgrade=b"h2")),
+    ("Naming Content-Length in a reply's Connection cuts nothing", "GET",
+     ok(FIVE, b"Connection: content-length", body=b"hello"), five()),
+    ("Fields that mean something in a request only are kept in a reply", "GET",
+     ok(FIVE, b"Host: a", b"Expect: b", b"X-Forwarded-For: c", body=b"hello"),
+     five(fields=[FIVE_FIELD, (b"Host", b"a"), (b"Expect", b"b"), (b"X-Forwarded-For", b"c")])),
+    ("LF alone after a status line is refused", "GET", b"HTTP/1.1 200 OK\nA: b\r\n\r\n", BadReply),
+    ("LF alone after a reply field is refused", "GET", b"HTTP/1.1 200 OK\r\nA: b\nB: c\r\n\r\n",
+     BadReply),
+    ("LF alone as a reply's blank line is refused", "GET", b"HTTP/1.1 200 OK\r\nA: b\r\n\n",
+     BadReply),
+    ("NUL in a reply field is refused", "GET", ok(b"A: \0"), BadReply),
+    ("CR alone in a reply field is refused", "GET", ok(b"A: b\rc"), BadReply),
+    ("A space before a reply field's colon is refused", "GET", ok(b"A : b"), BadReply),
+    ("A folded reply field is refused", "GET", ok(b"A: b", b" c"), BadReply),
+]  # fmt: skip
+
+#: RFC 9112, section 6.3, in the order of its rules.
+REPLY_FRAMING: list[Row] = [
+    ("A reply to HEAD has no body", "HEAD", ok(FIVE), five(b"")),
+    ("A reply to HEAD in chunks has no body", "HEAD", ok(b"Transfer-Encoding: chunked"), Replied()),
+    ("A reply to HEAD that announces nothing has no body", "HEAD", ok(b"A: b"),
+     Replied(fields=[(b"A", b"b")])),
+    ("A failure in reply to HEAD has no body", "HEAD", ok(FIVE, start=b"HTTP/1.1 404 No"),
+     five(b"", status=404, reason="No")),
+    ("head is another method than HEAD", "head", ok(FIVE, body=b"hello"), five()),
+    ("204 has no body", "GET", ok(start=b"HTTP/1.1 204 No"), Replied(204, "No")),
+    ("204 has no body, and no length whatever it announces", "GET", ok(FIVE,
+     start=b"HTTP/1.1 204 No"), Replied(204, "No")),
+    ("204 in chunks has no body", "GET", ok(b"Transfer-Encoding: chunked",
+     start=b"HTTP/1.1 204 No"), Replied(204, "No")),
+    ("304 has no body, and keeps the length of what it stands for", "GET",
+     ok(FIVE, start=b"HTTP/1.1 304 No"), five(b"", status=304, reason="No")),
+    ("304 in chunks has no body", "GET", ok(b"Transfer-Encoding: chunked",
+     start=b"HTTP/1.1 304 No"), Replied(304, "No")),
+    ("304 that announces nothing has no body", "GET", ok(start=b"HTTP/1.1 304 No"),
+     Replied(304, "No")),
+    ("205 has the body that it announces", "GET", ok(FIVE, start=b"HTTP/1.1 205 Reset",
+     body=b"hello"), five(status=205, reason="Reset")),
+    ("A reply in chunks is read", "GET", ok(b"Transfer-Encoding: Chunked", body=HELLO),
+     Replied(body=b"hello")),
+    ("A reply in chunks may have trailers", "GET",
+     ok(b"Transfer-Encoding: chunked",
+        body=b"5\r\nhello\r\n0\r\nContent-Length: 9\r\nA: b\r\n\r\n"),
+     Replied(body=b"hello", trailers=[(b"A", b"b")])),
+    ("Chunks beside a length are refused", "GET", ok(FIVE, b"Transfer-Encoding: chunked",
+     body=HELLO), BadReply),
+    ("Chunks beside a length are refused in reply to HEAD too", "HEAD",
+     ok(FIVE, b"Transfer-Encoding: chunked"), BadReply),
+    ("Chunks in HTTP/1.0 are refused", "GET",
+     ok(b"Transfer-Encoding: chunked", start=b"HTTP/1.0 200 OK", body=HELLO), BadReply),
+    ("A reply in gzip alone is refused", "GET", ok(b"Transfer-Encoding: gzip", body=b"hello"),
+     BadReply),
+    ("A reply in gzip and chunks is refused", "GET", ok(b"Transfer-Encoding: gzip, chunked",
+     body=HELLO), BadReply),
+    ("A reply in chunks and gzip is refused", "GET", ok(b"Transfer-Encoding: chunked, gzip",
+     body=HELLO), BadReply),
+    ("A reply in identity is refused", "GET", ok(b"Transfer-Encoding: identity", FIVE,
+     body=b"hello"), BadReply),
+    ("A reply with two codings is refused", "GET",
+     ok(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", body=HELLO), BadReply),
+    ("A bad chunk in a reply is refused", "GET", ok(b"Transfer-Encoding: chunked",
+     body=b"+5\r\nhello\r\n" + LAST), BadReply),
+    ("A reply with two lengths is refused", "GET", ok(FIVE, b"Content-Length: 6", body=b"hello"),
+     BadReply),
+    ("A reply with two equal lengths is refused", "GET", ok(FIVE, FIVE, body=b"hello"), BadReply),
+    ("A reply with a list of lengths is refused", "GET", ok(b"Content-Length: 5, 5", body=b"hello"),
+     BadReply),
+    ("A reply with a length that is no number is refused", "GET", ok(b"Content-Length: +5",
+     body=b"hello"), BadReply),
+    ("A reply with too great a length is refused", "GET",
+     ok(b"Content-Length: 18446744073709551621", body=b"hello"), BadReply),
+    ("A reply of no octets is whole at once", "GET", ok(b"Content-Length: 0"),
+     Replied(length=0, fields=[(b"Content-Length", b"0")])),
+    ("A reply that announces nothing ends with its connection", "GET", ok(b"A: b", body=b"hello"),
+     Replied(fields=[(b"A", b"b")], body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
+    ("keep-alive does not make it end sooner", "GET", ok(b"Connection: keep-alive", body=b"hello"),
+     Replied(body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
+    ("An empty reply may end with its connection", "GET", ok(),
+     Replied(keepAlive=False, state=UNTIL_CLOSE)),
+    ("A reply of HTTP/1.0 may end with its connection", "GET", ok(start=b"HTTP/1.0 200 OK",
+     body=b"hello"), Replied(body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
+    ("A reply of HTTP/1.0 is the last on its connection", "GET", ok(FIVE,
+     start=b"HTTP/1.0 200 OK", body=b"hello"), five(keepAlive=False)),
+    ("A reply of HTTP/1.0 may keep the connection", "GET", ok(FIVE, b"connection: keep-alive",
+     start=b"HTTP/1.0 200 OK", body=b"hello"), five()),
+    ("A reply may close the connection", "GET", ok(FIVE, b"Connection: Close", body=b"hello"),
+     five(keepAlive=False)),
+    ("204 may close the connection", "GET", ok(b"Connection: close", start=b"HTTP/1.1 204 No"),
+     Replied(204, "No", keepAlive=False)),
+]  # fmt: skip
+
+CUT_SHORT: list[Row] = [
+    ("A reply without its head is no reply", "GET", ok(FIVE)[:-1], None),
+    ("A reply with less than it announced is broken", "GET", ok(FIVE, body=b"hell"),
+     five(b"hell", state=LENGTH, lost=Reached.ANSWERED)),
+    ("A reply with nothing of what it announced is broken", "GET", ok(FIVE),
+     five(b"", state=LENGTH, lost=Reached.ANSWERED)),
+    ("A reply without its last chunk is broken", "GET",
+     ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n"),
+     Replied(body=b"hello", state=framing.CHUNK_SIZE, lost=Reached.ANSWERED)),
+    ("A reply without its first chunk is broken", "GET", ok(b"Transfer-Encoding: chunked"),
+     Replied(state=framing.CHUNK_SIZE, lost=Reached.ANSWERED)),
+    ("A reply within a chunk is broken", "GET",
+     ok(b"Transfer-Encoding: chunked", body=b"5\r\nhell"),
+     Replied(body=b"hell", state=framing.CHUNK_DATA, lost=Reached.ANSWERED)),
+    ("A reply at the end of a chunk is broken", "GET",
+     ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello"),
+     Replied(body=b"hello", state=framing.CHUNK_END, lost=Reached.ANSWERED)),
+    ("A reply within its last line is broken", "GET",
+     ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n"),
+     Replied(body=b"hello", state=framing.TRAILERS, lost=Reached.ANSWERED)),
+    ("A reply within its trailers is broken", "GET",
+     ok(b"Transfer-Encoding: chunked", body=b"0\r\nA: b\r\n"),
+     Replied(state=framing.TRAILERS, lost=Reached.ANSWERED, rest=b"A: b\r\n")),
+]  # fmt: skip
+
+CONTINUE = ok(start=b"HTTP/1.1 100 Continue")
+
+#: RFC 9110, sections 15.2 and 7.8.
+INTERIM: list[Row] = [
+    ("An interim reply comes before the final one", "GET", CONTINUE + ok(FIVE, body=b"hello"),
+     five(interim=[(100, "Continue", [])])),
+    ("Several interim replies come before the final one", "GET",
+     CONTINUE + ok(b"Link: a", start=b"HTTP/1.1 103 Early Hints") + CONTINUE
+     + ok(FIVE, body=b"hello"),
+     five(interim=[(100, "Continue", []), (103, "Early Hints", [(b"Link", b"a")]),
+                   (100, "Continue", [])])),
+    ("An interim reply has neither length nor body", "GET",
+     ok(FIVE, b"A: b", start=b"HTTP/1.1 102 Wait") + ok(FIVE, body=b"hello"),
+     five(interim=[(102, "Wait", [(b"A", b"b")])])),
+    ("An interim reply has no chunks", "GET",
+     ok(b"Transfer-Encoding: chunked", start=b"HTTP/1.1 102 Wait") + ok(FIVE, body=b"hello"),
+     five(interim=[(102, "Wait", [])])),
+    ("An interim reply to HEAD is not the final one", "HEAD", CONTINUE + ok(FIVE),
+     five(b"", interim=[(100, "Continue", [])])),
+    ("Interim replies alone are no reply", "GET", CONTINUE + CONTINUE, None),
+    ("101 switches to another protocol", "GET",
+     ok(b"Connection: upgrade", b"Upgrade: websocket", b"A: b",
+        start=b"HTTP/1.1 101 Switching Protocols"),
+     Replied(101, "Switching Protocols", [(b"A", b"b")], upgrade=b"websocket", state=TUNNEL)),
+    ("101 may follow another interim reply", "GET",
+     CONTINUE + ok(b"Connection: upgrade", b"Upgrade: a", start=b"HTTP/1.1 101 Go"),
+     Replied(101, "Go", upgrade=b"a", state=TUNNEL, interim=[(100, "Continue", [])])),
+    ("A reply may offer an upgrade", "GET", ok(FIVE, b"Connection: upgrade", b"Upgrade: h2",
+     b"upgrade: h3", body=b"hello"), five(upgrade=b"h2, h3")),
+]  # fmt: skip
+
+
+@eachRow(STATUS_LINES, REPLY_FIELDS, REPLY_FRAMING, CUT_SHORT, INTERIM)
+class ReplyTests(SynchronousTestCase):
+    """Each reply of the tables is read, or refused, however it is cut."""
+
+    def check(self, method: str, raw: bytes, expected: Replied | type[BadReply] | None) -> None:
+        """Read it whole, octet by octet, and with octets that nobody asked for behind it."""
+        forged = ok(FIVE, body=b"nasty")
+        ways = [("whole", [raw], b""), ("octet by octet", octets(raw), b"")]
+        if isinstance(expected, type) or (expected and expected.state in (ENDED, TUNNEL)):
+            ways.append(("with a tail", [raw + forged], forged))
+            ways.append(("with a tail, octet by octet", octets(raw + forged), forged))
+        for way, pieces, tail in ways:
+            reader = ResponseReader(LIMITS)
+            reader.expect(method)
+            if isinstance(expected, type):
+                error = self.assertRaises(expected, readReply, reader, pieces)
+                self.assertEqual((way, error.reached), (way, Reached.ANSWERED))
+            elif expected is None:
+                self.assertEqual((way, readReply(reader, pieces)), (way, None))
+                lost = self.assertRaises(UpstreamLost, reader.connectionLost)
+                self.assertEqual(lost.reached, Reached.ANSWERED)
+            else:
+                self.assertEqual(
+                    (way, readReply(reader, pieces)),
+                    (way, evolve(expected, rest=expected.rest + tail)),
+                )
+
+
+# --- Limits
+
+
+class LimitTests(SynchronousTestCase):
+    """A message at its limit passes, and one octet or field more is refused."""
+
+    def both(self, raw: bytes, limits: Limits) -> list[object]:
+        """What a request comes to, whole and octet by octet: its body or its error."""
+        outcomes: list[object] = []
+        for pieces in ([raw], octets(raw), [raw + NEXT]):
+            seen, error, _ = readRequests(pieces, limits)
+            outcomes.append(type(error) if error is not None else seen[0].body)
+        return outcomes
+
+    def test_octetsOfHead(self) -> None:
+        """A head may have as many octets as the limit, its blank line included."""
+        raw = get(b"A: " + b"x" * 100)
+        self.assertEqual(self.both(raw, Limits(head=len(raw))), [b"", b"", b""])
+        self.assertEqual(self.both(raw, Limits(head=len(raw) - 1)), [HeadTooLong] * 3)
+
+    def test_octetsOfHeadBeforeItsEnd(self) -> None:
+        """A head beyond the limit is refused before its end has come, or ever does."""
+        reader = RequestReader(Limits(head=100))
+        reader.receive(b"GET /" + b"x" * 95)
+        self.assertIdentical(reader.nextHead(), None)
+        reader.receive(b"x")
+        self.assertRaises(HeadTooLong, reader.nextHead)
+
+    def test_octetsOfHeadWithTail(self) -> None:
+        """What follows a head does not count for it."""
+        raw = get()
+        self.assertEqual(self.both(raw + NEXT * 100, Limits(head=len(NEXT))), [b"", b"", b""])
+
+    def test_fieldsOfHead(self) -> None:
+        """A head may have as many fields as the limit, Host included."""
+        self.assertEqual(self.both(get(*[b"A: b"] * 9), Limits(fields=10)), [b"", b"", b""])
+        self.assertEqual(self.both(get(*[b"A: b"] * 10), Limits(fields=10)), [HeadTooLong] * 3)
+
+    def test_bodyOfLength(self) -> None:
+        """A length may announce as many octets as the limit; more are refused at the head."""
+        raw = post(b"Content-Length: 5", body=b"hello")
+        self.assertEqual(self.both(raw, Limits(body=5)), [b"hello"] * 3)
+        self.assertEqual(self.both(raw, Limits(body=4)), [BodyTooLong] * 3)
+        reader = RequestReader(Limits(body=4))
+        reader.receive(raw[:-5])
+        self.assertRaises(BodyTooLong, reader.nextHead)
+
+    def test_bodyOfChunks(self) -> None:
+        """Chunks may hold as many octets as the limit, all together."""
+        raw = chunked(b"3\r\nhel\r\n2\r\nlo\r\n" + LAST)
+        self.assertEqual(self.both(raw, Limits(body=5)), [b"hello"] * 3)
+        self.assertEqual(self.both(raw, Limits(body=4)), [BodyTooLong] * 3)
+
+    def test_bodyOfChunksAtItsSize(self) -> None:
+        """A chunk beyond the limit is refused at its size, before its data has come."""
+        reader = RequestReader(Limits(body=4))
+        reader.receive(chunked(b"5\r\n"))
+        reader.nextHead()
+        self.assertRaises(BodyTooLong, reader.nextBody)
+
+    def test_bodyCountsAnew(self) -> None:
+        """The limit of a body holds for each message, not for all of a connection."""
+        raw = chunked(HELLO) + post(b"Content-Length: 5", body=b"hello")
+        seen, error, _ = readRequests([raw * 3], Limits(body=5))
+        self.assertEqual(([each.body for each in seen], error), ([b"hello"] * 6, None))
+
+    def test_octetsOfTrailers(self) -> None:
+        """Trailers may have as many octets as a head, their blank line included."""
+        trailers = b"A: %b\r\n\r\n" % (b"x" * 91)
+        raw = chunked(b"0\r\n" + trailers)
+        self.assertEqual(len(trailers), 98)
+        self.assertEqual(self.both(raw, Limits(head=98)), [b"", b"", b""])
+        self.assertEqual(self.both(raw, Limits(head=97)), [HeadTooLong] * 3)
+
+    def test_fieldsOfTrailers(self) -> None:
+        """Trailers may be as many as fields of a head."""
+        raw = chunked(b"0\r\n" + b"A: b\r\n" * 10 + b"\r\n")
+        self.assertEqual(self.both(raw, Limits(fields=10)), [b"", b"", b""])
+        self.assertEqual(self.both(raw, Limits(fields=9)), [HeadTooLong] * 3)
+
+    def test_replies(self) -> None:
+        """The limits of a head hold for replies, too, where they are the upstream's fault."""
+        raw = ok(b"A: b", b"B: c", b"Content-Length: 0")
+        for limits in (Limits(head=len(raw) - 1), Limits(fields=2)):
+            for pieces in ([raw], octets(raw)):
+                self.assertRaises(BadReply, readReply, ResponseReader(limits), pieces)
+        for limits in (Limits(head=len(raw)), Limits(fields=3)):
+            for pieces in ([raw], octets(raw)):
+                reply = readReply(ResponseReader(limits), pieces)
+                self.assertEqual(reply and reply.status, 200)
+
+    def searched(self, reader: codec.RequestReader | ResponseReader, raw: bytes) -> int:
+        """How many octets are searched for a bare LF when this comes octet by octet."""
+        total = 0
+        search = framing._bareLineFeed
+
+        def counting(held: bytes, at: int) -> object:
+            nonlocal total
+            total += len(held) - at
+            return search(held, at)
+
+        self.patch(framing, "_bareLineFeed", counting)
+        for piece in octets(raw):
+            reader.receive(piece)
+            if reader.state in (HEAD, FIRST):
+                reader.nextHead()
+            else:
+                reader.nextBody()
+        return total
+
+    def test_slowHead(self) -> None:
+        """A head that comes octet by octet costs no more than a few looks at each octet."""
+        limits = Limits(head=8192)
+        for reader, raw in (
+            (RequestReader(limits), get(b"A: " + b"x" * 8000)),
+            (ResponseReader(limits), ok(b"A: " + b"x" * 8000)),
+        ):
+            self.assertLess(self.searched(reader, raw), 5 * len(raw))
+
+    def test_slowTrailers(self) -> None:
+        """Trailers that come octet by octet cost no more than a few looks at each octet."""
+        reader = RequestReader(Limits(head=8192))
+        reader.receive(chunked(b""))
+        reader.nextHead()
+        raw = b"0\r\nA: %b\r\n\r\n" % (b"x" * 8000)
+        self.assertLess(self.searched(reader, raw), 5 * len(raw))
+        self.assertIdentical(reader.state, ENDED)
+
+
+# --- What is remembered
+
+
+def readOne(raw: bytes, limits: Limits = LIMITS) -> Request:
+    """The head of a request, read by a reader of its own."""
+    reader = RequestReader(limits)
+    reader.receive(raw)
+    request = reader.nextHead()
+    assert request is not None
+    return request
+
+
+def repliedOne(raw: bytes, method: str = "GET") -> tuple[Response, ResponseReader]:
+    """The head of a reply, read by a reader of its own."""
+    reader = ResponseReader(LIMITS)
+    reader.expect(method)
+    reader.receive(raw)
+    response = reader.nextHead()
+    assert response is not None
+    return response, reader
+
+
+def emptyMemos() -> tuple[list[head.Memo], list[Any]]:
+    """What readers remember of heads and of their parts, and of single lines: nothing."""
+    memos = [
+        head.requestHeads,
+        head.responseHeads,
+        head._requestLines,
+        head._statusLines,
+        head._saidToUs,
+        head._saidToClients,
+    ]
+    lines: list[Any] = []
+    for said in head._saidToUs, head._saidToClients:
+        lines += getclosurevars(said._read).nonlocals.values()
+    for each in [*memos, *lines]:
+        each.clear()
+    return memos, lines
+
+
+class MemoTests(SynchronousTestCase):
+    """What octets say that come again is remembered, within bounds."""
+
+    def setUp(self) -> None:
+        self.memos, self.lines = emptyMemos()
+
+    def test_again(self) -> None:
+        """What came twice is not read a third time; what came once is not held."""
+        read: list[bytes] = []
+
+        def upper(octets: bytes) -> bytes:
+            read.append(octets)
+            return octets.upper()
+
+        memo = head.Memo(upper)
+        self.assertEqual(
+            [memo[each] for each in (b"a", b"b", b"a", b"a")], [b"A", b"B", b"A", b"A"]
+        )
+        self.assertEqual((read, list(memo)), ([b"a", b"b", b"a"], [b"a"]))
+
+    def test_number(self) -> None:
+        """A full memo forgets all and begins anew, and says the same as ever."""
+        memo = head.Memo(int)
+        for n in range(2 * head.REMEMBERED + 1):
+            for _ in range(3):
+                self.assertEqual(memo[b"%d" % n], n)
+            self.assertLessEqual(len(memo), head.REMEMBERED)
+        self.assertEqual((list(memo), memo.size), ([b"%d" % n], head._OCTET_COST * 4))
+        self.assertEqual(memo[b"0"], 0)
+
+    def test_once(self) -> None:
+        """However much comes once, little is known of it."""
+        memo = head.Memo(int)
+        for n in range(2 * head.REMEMBERED + 1):
+            self.assertEqual(memo[b"%d" % n], n)
+            self.assertLessEqual(len(memo._seen), head.REMEMBERED)
+        self.assertEqual((len(memo), memo.size), (0, 0))
+
+    def test_size(self) -> None:
+        """Large things fill it sooner than small ones."""
+        memo = head.Memo(len)
+        for n in range(1000):
+            for _ in range(2):
+                self.assertEqual(memo[b"%06d\n" % n * 250], 1750)
+            self.assertLessEqual(memo.size, head.MAX_MEMO)
+        self.assertLess(len(memo), head.MAX_MEMO // (250 * head._LINE_COST))
+        self.assertGreater(len(memo), 0)
+
+    def test_long(self) -> None:
+        """What is longer than the limit is read each time, and not held."""
+        memo = head.Memo(len)
+        for _ in range(3):
+            self.assertEqual(memo[bytes(MAX_SHARED)], MAX_SHARED)
+            self.assertEqual(memo[bytes(MAX_SHARED + 1)], MAX_SHARED + 1)
+        self.assertEqual(list(map(len, memo)), [MAX_SHARED])
+
+    def test_longLines(self) -> None:
+        """Nor is a line, be the head that it stands in good or bad."""
+        long = b"A: " + b"x" * MAX_SHARED
+        for _ in range(3):
+            self.assertIsNone(readRequests([get(long, b"B: c")], Limits())[1])
+            self.assertIsNotNone(readRequests([get(long, b"Content-Length: x")], Limits())[1])
+            self.assertIsNotNone(readRequests([get(long, b"Host: b c")], Limits())[1])
+        for memo in [*self.memos, *self.lines]:
+            self.assertEqual([each for each in memo if len(each) > MAX_SHARED], [])
+        self.assertIn(b"B: c", self.lines[0])
+
+    def test_lines(self) -> None:
+        """Lines are remembered at once, as many as there may be; then all are forgotten."""
+        known = self.lines[0]
+        for n in range(head.REMEMBERED):
+            seen, error, _ = readRequests([get(b"A: %d" % n, b"A: b", b"A: %d" % n, b"B: c")])
+            self.assertIsNone(error)
+            self.assertEqual(
+                [value for _, value in seen[0].fields[1:]], [b"%d" % n, b"b", b"%d" % n, b"c"]
+            )
+            self.assertLessEqual(len(known), head.REMEMBERED)
+        self.assertIn(b"A: %d" % n, known)
+        self.assertNotIn(b"A: 0", known)
+
+    def test_eachLine(self) -> None:
+        """Each line is one field, or the head is refused, whatever a parser makes of it."""
+        for found in [], [HOST], [HOST, (b"A", b"b"), (b"B", b"c")]:
+            self.patch(head, "parse", lambda lines, found=found: found)
+            _, error, _ = readRequests([get(b"A: b")])
+            self.assertIsInstance(error, BadMessage)
+            self.assertEqual([len(each) for each in self.lines], [0, 0])
+
+    def test_spelling(self) -> None:
+        """What goes on is spelt in one way, be it read for the first time or known."""
+        odd = post(b"A:b", b"A:b", b"B:  c", b"X-Forwarded-For:d", b"Content-Length:\t007 ")
+        plain = (
+            b"POST / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\nB: c\r\n"
+            b"X-Forwarded-For: d\r\nContent-Length: 7\r\n\r\n"
+        )
+        for _ in range(4):
+            request = readOne(odd)
+            self.assertEqual(codec.requestHead(request, 7), plain)
+            fields = [*request.headers.seen]
+            self.assertEqual(b"".join(b"%b: %b\r\n" % each for each in fields), request.octets(7))
+            self.assertEqual(codec.requestHead(readOne(plain), 7), plain)
+            response, _ = repliedOne(ok(b"A:b", b"Content-Length:05"))
+            self.assertEqual(codec.responseHead(response, 5), ok(b"A: b", FIVE))
+
+    def test_errors(self) -> None:
+        """What raises is not remembered, and raises as well when it comes again."""
+        memo = head.Memo(int)
+        for _ in range(3):
+            self.assertRaises(ValueError, memo.__getitem__, b"x")
+        self.assertEqual((len(memo), memo.size), (0, 0))
+
+    def test_badHeads(self) -> None:
+        """A head that was refused is refused again, and never held."""
+        for raw in (
+            get(b"A : b"),
+            get(b"Host: b"),
+            get(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+            get(start=b"GET /\x80 HTTP/1.1"),
+            get(start=b"CONNECT / HTTP/1.1"),
+            get(start=b"GET http://b/ HTTP/1.1"),
+            b"GET / HTTP/1.1\r\n\r\n",
+        ):
+            errors = [readRequests([raw])[1] for _ in range(3)]
+            self.assertEqual(len(set(map(str, errors))), 1, errors)
+            for error in errors:
+                self.assertIsInstance(error, BadMessage, raw)
+                self.assertNotIsInstance(error and error.__context__, KeyError)
+        for raw in ok(b"A : b"), ok(start=b"HTTP/1.1 99 no"):
+            for _ in range(3):
+                self.assertRaises(BadReply, repliedOne, raw)
+        self.assertEqual([len(each) for each in self.memos[:2]], [0, 0])
+
+    def test_memory(self) -> None:
+        """Clients that make up heads cannot fill the memory with them, whatever they make up."""
+        self.patch(head, "MAX_MEMO", 400_000)
+        self.patch(head, "REMEMBERED", 100)
+        # As a whole and without its first line, twice; and each line.
+        allowed = 2 * 400_000 + 100 * 2.5 * MAX_SHARED
+        lines = b"".join(b"%d:\r\n" % n for n in range(10, 100))
+        for raw in (
+            b"GET / HTTP/1.1\r\nHost: a\r\nA: %06d\r\n" + lines + b"\r\n",
+            b"GET /%06d HTTP/1.0\r\nHost: a\r\nExpect: a\r\nA: %06d\r\n" + lines + b"\r\n",
+            b"GET /%06d?" + b"x" * 1900 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nA: %06d" + b"x" * 1900 + b"\r\n\r\n",
+        ):
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                for n in range(300):
+                    for _ in range(2):
+                        request = readOne(raw % ((n,) * raw.count(b"%")), Limits())
+                        self.assertIn("Host", request.headers)
+                    if n % 20 == 0:
+                        taken = tracemalloc.get_traced_memory()[0] - before
+                        self.assertLess(taken, allowed, raw[:40])
+            finally:
+                tracemalloc.stop()
+            del request
+            for each in [*self.memos, *self.lines]:
+                each.clear()
+
+    def test_limits(self) -> None:
+        """Limits are those of each reader, for heads that are remembered as for others."""
+        raw = post(b"A: b", b"Content-Length: 5", body=b"hello")
+        size = len(raw) - 5
+        for limits, refusal in (
+            (Limits(head=size, fields=3, body=5), None),
+            (Limits(), None),
+            (Limits(head=size - 1), HeadTooLong),
+            (Limits(fields=2), HeadTooLong),
+            (Limits(body=4), BodyTooLong),
+            (Limits(head=size, fields=3, body=5), None),
+        ):
+            for pieces in ([raw], octets(raw)):
+                seen, error, _ = readRequests(pieces, limits)
+                self.assertEqual(type(error), refusal or type(None), limits)
+                self.assertEqual(len(seen), 0 if refusal else 1)
+        raw = ok(b"A: b", b"Content-Length: 0")
+        for limits in (Limits(), Limits(), Limits(head=len(raw) - 1), Limits(fields=1)):
+            reader = ResponseReader(limits)
+            if limits == Limits():
+                self.assertEqual(readReply(reader, [raw]).status, 200)  # type: ignore[union-attr]
+            else:
+                self.assertRaises(BadReply, readReply, reader, [raw])
+
+    def test_ownRequest(self) -> None:
+        """What a policy does to one request is not done to the next with the same head."""
+        raw = get(b"A: b", b"A: c", b"Content-Length: 0", start=b"PUT /x?y HTTP/1.1")
+        _, first, untouched = readOne(raw), readOne(raw), readOne(raw)
+        self.assertIdentical(first.line, untouched.line)
+        self.assertIdentical(first.lines, untouched.lines)
+        expected = codec.requestHead(untouched, 0)
+        first.headers["A"] = "changed"
+        first.headers.add("B", "added")
+        del first.headers["Host"]
+        first.headers.fields.append((b"C", b"appended"))
+        first.method = "DELETE"
+        first.target = "/other"
+        first.body = b"other"
+        first.length = 5
+        for after in (untouched, readOne(raw)):
+            self.assertEqual((after.method, after.target, after.path), ("PUT", "/x?y", "/x"))
+            self.assertEqual((after.query, after.body, after.length), ("y", b"", 0))
+            self.assertEqual(list(after.headers), [("Host", "a"), ("A", "b"), ("A", "c")])
+            self.assertEqual(codec.requestHead(after, 0), expected)
+        self.assertEqual(
+            codec.requestHead(first, None),
+            b"DELETE /other HTTP/1.1\r\nA: changed\r\nB: added\r\nC: appended\r\n\r\n",
+        )
+
+    def test_ownReply(self) -> None:
+        """What a policy does to one reply is not done to the next with the same head."""
+        raw = ok(b"A: b", FIVE)
+        _, (first, _), (untouched, _) = repliedOne(raw), repliedOne(raw), repliedOne(raw)
+        self.assertIdentical(first.lines, untouched.lines)
+        first.status, first.reason = 500, "Changed"
+        first.headers["A"] = "changed"
+        first.headers.fields.clear()
+        first.length = 7
+        first.addFilter(bytes.upper)
+        for after in (untouched, repliedOne(raw)[0]):
+            self.assertEqual((after.status, after.reason, after.length), (200, "OK", 5))
+            self.assertEqual((list(after.headers), after.filters), ([("A", "b")], None))
+            self.assertEqual(codec.responseHead(after, 5), raw)
+
+    def test_shared(self) -> None:
+        """What is shared can't be changed by those who look at it."""
+        seen = readOne(get(b"A: b")).headers.seen
+        self.assertEqual(seen, (HOST, (b"A", b"b")))
+        self.assertRaises(TypeError, operator.setitem, seen, 0, (b"Host", b"c"))
+
+    def test_ownTrailers(self) -> None:
+        """The trailers of one message are not those of another, nor those of none."""
+        raw = chunked(b"0\r\nA: b\r\n\r\n")
+        [one], [two], [none] = (readRequests([each])[0] for each in (raw, raw, get()))
+        self.assertEqual((one.trailers, none.trailers), ([(b"A", b"b")], []))
+        self.assertIsNot(one.trailers, two.trailers)
+
+    def test_firstLines(self) -> None:
+        """The same fields mean what the first line above them makes of them."""
+        fields = (b"Expect: 100-continue", b"Connection: upgrade", b"Upgrade: a")
+        announced = (b"Expect: 100-continue", b"Content-Length: 5")
+        for _ in range(3):
+            for start in b"POST / HTTP/1.1", b"POST / HTTP/1.0":
+                request = readOne(get(*announced, start=start))
+                self.assertEqual((request.length, request.body), (5, None))
+                self.assertIn(b"Content-Length: 5\r\n", request.octets(5))
+                self.assertNotIn(b"Content-Length", request.octets(None))
+            new, old = (readOne(get(*fields, start=b"GET / HTTP/1.%d" % n)) for n in (1, 0))
+            self.assertEqual((new.upgrade, "Expect" in new.headers), (b"a", True))
+            self.assertEqual((old.upgrade, "Expect" in old.headers), (None, False))
+            for start, keepAlive in ((b"GET / HTTP/1.1", True), (b"GET / HTTP/1.0", False)):
+                self.assertEqual(readRequests([get(start=start)])[0][0].keepAlive, keepAlive)
+            chunks = b"Host: a\r\nTransfer-Encoding: chunked\r\n\r\n" + LAST
+            self.assertIsNone(readRequests([b"POST / HTTP/1.1\r\n" + chunks])[1])
+            self.assertIsInstance(readRequests([b"POST / HTTP/1.0\r\n" + chunks])[1], BadMessage)
+            self.assertIsNone(readRequests([b"GET / HTTP/1.0\r\nA: b\r\n\r\n"])[1])
+            self.assertIsInstance(readRequests([b"GET / HTTP/1.1\r\nA: b\r\n\r\n"])[1], BadMessage)
+
+    def test_questions(self) -> None:
+        """The same reply has a body or none, as what was asked has it."""
+        raw = ok(FIVE, body=b"hello")
+        for method, state in (("GET", LENGTH), ("HEAD", ENDED)) * 3:
+            response, reader = repliedOne(raw, method)
+            self.assertEqual((reader.state, response.length), (state, 5))
+        for status, state, length in ((200, LENGTH, 5), (304, ENDED, 5), (204, ENDED, None)) * 3:
+            response, reader = repliedOne(ok(FIVE, start=b"HTTP/1.1 %d x" % status))
+            self.assertEqual((reader.state, response.length), (state, length))
+            lines = response.lines
+            self.assertEqual(
+                (lines and lines.length, len(response.headers.seen)), (length, bool(length))
+            )
+
+    def test_sides(self) -> None:
+        """Lines of requests and of replies don't mean the same, and aren't taken for each other."""
+        twice = b"Host: a\r\nHost: b c\r\n\r\n"
+        for _ in range(3):
+            response, _ = repliedOne(b"HTTP/1.1 200 OK\r\n" + twice)
+            self.assertEqual(response.headers.getAll("Host"), ["a", "b c"])
+            self.assertIsInstance(readRequests([b"GET / HTTP/1.1\r\n" + twice])[1], BadMessage)
+
+    def test_pieces(self) -> None:
+        """A head that comes in pieces is known as the one that came in one."""
+        for raw in (get(b"A: pieces"), b"\r\n" + get(b"A: pieces")):
+            _, whole = readOne(get(b"A: pieces")), readOne(get(b"A: pieces"))
+            reader = RequestReader(LIMITS)
+            for piece in octets(raw):
+                reader.receive(piece)
+                request = reader.nextHead()
+            self.assertIdentical(request and request.lines, whole.lines)
+        for memo in head.requestHeads, head._saidToUs, head._requestLines:
+            self.assertEqual({type(each) for each in memo}, {bytes})
+
+
+# --- The contract of readers
+
+
+class ReaderTests(SynchronousTestCase):
+    """What a reader does, and what it leaves alone."""
+
+    def test_holdsNothing(self) -> None:
+        """Between two messages a reader holds on to neither the head nor the body of the last."""
+        lines = [b"A: %d" % n + b"x" * 300 for n in range(90)]
+        request = post(*lines, b"Content-Length: 5", body=b"hello")
+        reply = ok(*lines, FIVE, body=b"hello")
+        readers: list[tuple[Any, bytes]] = [
+            (RequestReader(Limits()), request),
+            (ResponseReader(Limits()), reply),
+        ]
+        for reader, raw in readers * 2:
+            if isinstance(reader, ResponseReader):
+                reader.expect("GET")
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                # Octets of its own, as a transport gives them.
+                reader.receive(bytes(bytearray(raw)))
+                self.assertIsNotNone(reader.nextHead())
+                self.assertEqual(reader.nextBody(), b"hello")
+                self.assertIs(reader.state, ENDED)
+                # What is remembered for all is another matter.
+                emptyMemos()
+                taken = tracemalloc.get_traced_memory()[0] - before
+            finally:
+                tracemalloc.stop()
+            self.assertLess(taken, len(raw) // 10)
+
+    def test_receiveOnlyStores(self) -> None:
+        """Nothing is looked at before it is asked for, be it as malformed as can be."""
+        reader = RequestReader(LIMITS)
+        reader.receive(b"\0")
+        reader.receive(b"\n\n")
+        self.assertEqual((reader.held, reader.state), (3, HEAD))
+        self.assertRaises(BadMessage, reader.nextHead)
+
+    def test_nothingReceived(self) -> None:
+        """A reader that has received nothing has neither head nor body, and no error."""
+        for reader in (RequestReader(LIMITS), ResponseReader(LIMITS)):
+            self.assertEqual((reader.nextHead(), reader.nextBody(), reader.held), (None, b"", 0))
+
+    def test_bodyBeforeHead(self) -> None:
+        """Between an interim reply and the next head there is no body to be had."""
+        reader = ResponseReader(LIMITS)
+        reader.receive(CONTINUE + b"HTTP/1.1 200")
+        self.assertNotIdentical(reader.nextHead(), None)
+        self.assertEqual((reader.nextBody(), reader.held), (b"", 12))
+
+    def test_noBodyInTunnel(self) -> None:
+        """Octets of another protocol are no body; takeRest hands them out, once."""
+        reader = ResponseReader(LIMITS)
+        reader.receive(
+            ok(b"Upgrade: a", b"Connection: upgrade", start=b"HTTP/1.1 101 x") + b"\0\xff"
+        )
+        reader.nextHead()
+        self.assertEqual(
+            (reader.nextBody(), reader.takeRest(), reader.takeRest(), reader.held),
+            (b"", b"\0\xff", b"", 0),
+        )
+
+    def test_restOfUpgrade(self) -> None:
+        """What a client sends behind its upgrade is handed out by takeRest."""
+        reader = RequestReader(LIMITS)
+        reader.receive(get(b"Connection: upgrade", b"Upgrade: a"))
+        reader.nextHead()
+        reader.receive(b"ab")
+        reader.receive(b"cd")
+        self.assertEqual((reader.held, reader.takeRest(), reader.held), (4, b"abcd", 0))
+
+    def test_bodyUncopied(self) -> None:
+        """A piece of a body of known length is handed out as it came, without a copy."""
+        reader = RequestReader(LIMITS)
+        reader.receive(post(b"Content-Length: 2000"))
+        reader.nextHead()
+        piece = b"x" * 1000
+        reader.receive(piece)
+        self.assertIdentical(reader.nextBody(), piece)
+        self.assertEqual(reader.left, 1000)
+
+    def test_replyUncopied(self) -> None:
+        """A piece of a reply that ends with its connection is handed out as it came."""
+        reader = ResponseReader(LIMITS)
+        reader.receive(ok())
+        reader.nextHead()
+        piece = b"x" * 1000
+        reader.receive(piece)
+        self.assertIdentical(reader.nextBody(), piece)
+        self.assertIdentical(reader.left, None)
+
+    def test_left(self) -> None:
+        """How much of a body is to come is told where it is known."""
+        reader = RequestReader(LIMITS)
+        reader.receive(post(b"Content-Length: 5", body=b"he"))
+        self.assertIdentical(reader.left, None)
+        reader.nextHead()
+        self.assertEqual(reader.left, 5)
+        reader.nextBody()
+        self.assertEqual(reader.left, 3)
+
+    def test_requestIncomplete(self) -> None:
+        """A request whose body streams says so; one without a body, or an empty one, is whole."""
+        for raw, body in (
+            (post(b"Content-Length: 5"), None),
+            (chunked(b""), None),
+            (post(b"Content-Length: 0"), b""),
+            (post(), b""),
+        ):
+            reader = RequestReader(LIMITS)
+            reader.receive(raw)
+            head = reader.nextHead()
+            self.assertEqual(head and head.body, body)
+
+    def test_trailersOfTheirMessage(self) -> None:
+        """Trailers, the Host and the mark of X-Forwarded are those of the message at hand."""
+        first = chunked(b"0\r\nA: b\r\n\r\n", b"X-Forwarded-For: c")
+        seen, error, _ = readRequests([first + NEXT + b"GET / HTTP/1.0\r\n\r\n"])
+        self.assertEqual(
+            ([(each.trailers, each.forwarded, each.host) for each in seen], error),
+            ([([(b"A", b"b")], True, b"a"), ([], False, b"a"), ([], False, None)], None),
+        )
+
+    def test_lostBeforeReply(self) -> None:
+        """A connection that ends before an octet of its first reply has only been asked."""
+        reader = ResponseReader(LIMITS)
+        error = self.assertRaises(UpstreamLost, reader.connectionLost)
+        self.assertEqual(error.reached, Reached.SENT)
+
+    def test_lostBeforeLaterReply(self) -> None:
+        """A reused connection that ends before the next reply is not taken for its last one."""
+        reader = ResponseReader(LIMITS)
+        readReply(reader, [ok(FIVE, body=b"hello")])
+        reader.expect("GET")
+        error = self.assertRaises(UpstreamLost, reader.connectionLost)
+        self.assertEqual(error.reached, Reached.SENT)
+
+    def test_lostAfterInterim(self) -> None:
+        """An interim reply is an answer: the request can't be sent again."""
+        reader = ResponseReader(LIMITS)
+        readReply(reader, [CONTINUE])
+        error = self.assertRaises(UpstreamLost, reader.connectionLost)
+        self.assertEqual(error.reached, Reached.ANSWERED)
+
+    def test_lostWithinFirstOctets(self) -> None:
+        """One octet of a reply is an answer."""
+        reader = ResponseReader(LIMITS)
+        readReply(reader, [b"H"])
+        error = self.assertRaises(UpstreamLost, reader.connectionLost)
+        self.assertEqual(error.reached, Reached.ANSWERED)
+
+    def test_methodOfEachReply(self) -> None:
+        """Replies on one connection are framed by the methods they answer."""
+        reader = ResponseReader(LIMITS)
+        replies = []
+        for method, raw in (
+            ("HEAD", ok(FIVE)),
+            ("GET", ok(FIVE, body=b"hello")),
+            ("HEAD", ok(b"Transfer-Encoding: chunked")),
+            ("POST", ok(b"Transfer-Encoding: chunked", body=HELLO)),
+        ):
+            reader.expect(method)
+            self.assertEqual(reader.state, FIRST)
+            reply = readReply(reader, [raw])
+            replies.append(reply and (reply.body, reply.state, reply.rest))
+        self.assertEqual(
+            replies,
+            [(b"", ENDED, b""), (b"hello", ENDED, b""), (b"", ENDED, b""), (b"hello", ENDED, b"")],
+        )
+
+    def test_sentence(self) -> None:
+        """An error of a reply says that it is one, and keeps what was wrong."""
+        error = self.assertRaises(BadReply, readReply, ResponseReader(LIMITS), [b"no reply"])
+        self.assertEqual(str(error), "the reply has no status line")
+
+
+# --- What httptools leaves to wire
+
+
+class Lenient:
+    """A parser that takes anything with a colon for a field."""
+
+    def __init__(self, heard: Any) -> None:
+        self._heard = heard
+
+    def feed_data(self, head: bytes) -> None:
+        """Tell each line."""
+        for line in head.split(b"\r\n")[1:-2]:
+            name, _, value = line.partition(b":")
+            self._heard.on_header(name, value.strip(b" "))
+
+
+class HttptoolsTests(SynchronousTestCase):
+    """
+    What wire makes up for, one test for each line of DESIGN's list; those that
+    can be shown on httptools itself show it, so that a change there is noticed.
+    """
+
+    def test_pause(self) -> None:
+        """Pipelined requests are taken out one at a time; the next isn't even looked at."""
+        reader = RequestReader(LIMITS)
+        reader.receive(get() + b"\0 no request\n")
+        self.assertNotIdentical(reader.nextHead(), None)
+        self.assertEqual((reader.nextBody(), reader.state, reader.held), (b"", ENDED, 13))
+        self.assertRaises(BadMessage, reader.nextHead)
+
+    def test_headLimit(self) -> None:
+        """httptools takes any amount of one field; wire stops at its limit."""
+        parser = httptools.HttpRequestParser(object())
+        parser.feed_data(b"GET / HTTP/1.1\r\nA: ")
+        reader = RequestReader(LIMITS)
+        reader.receive(b"GET / HTTP/1.1\r\nA: ")
+        reader.nextHead()
+        for _ in range(16):
+            parser.feed_data(b"x" * 65536)
+        reader.receive(b"x" * 65536)
+        self.assertRaises(HeadTooLong, reader.nextHead)
+
+    def test_fieldLimit(self) -> None:
+        """Fields are counted, however small they are."""
+        _, error, _ = readRequests([get(*[b"a:"] * 50)])
+        self.assertIsInstance(error, HeadTooLong)
+
+    def test_bodilessReplies(self) -> None:
+        """Replies to HEAD, 204 and 304 don't swallow the reply after them."""
+        for method, start in (
+            ("HEAD", b"HTTP/1.1 200 OK"),
+            ("GET", b"HTTP/1.1 204 No Content"),
+            ("GET", b"HTTP/1.1 304 Not Modified"),
+        ):
+            following = ok(FIVE, body=b"hello")
+            reader = ResponseReader(LIMITS)
+            reader.expect(method)
+            reply = readReply(reader, [ok(FIVE, start=start) + following])
+            self.assertEqual(reply and (reply.body, reply.state), (b"", ENDED))
+            self.assertEqual(reply and reply.rest, following)
+
+    def test_endAtConnectionLost(self) -> None:
+        """A reply without length or chunks is whole when its connection ends."""
+        reader = ResponseReader(LIMITS)
+        reader.receive(ok(body=b"hello"))
+        reader.nextHead()
+        self.assertEqual((reader.nextBody(), reader.state), (b"hello", UNTIL_CLOSE))
+        reader.connectionLost()
+        self.assertIdentical(reader.state, ENDED)
+
+    def test_truncation(self) -> None:
+        """Short of its length or its last chunk, a reply is broken when its connection ends."""
+        for raw in (
+            ok(FIVE, body=b"hell"),
+            ok(b"Transfer-Encoding: chunked", body=HELLO[:-2]),
+        ):
+            reply = readReply(ResponseReader(LIMITS), [raw])
+            self.assertEqual(reply and reply.lost, Reached.ANSWERED)
+
+    def test_trailers(self) -> None:
+        """Trailers are no fields of the head."""
+        raw = chunked(b"0\r\nA: b\r\n\r\n")
+        seen, _, _ = readRequests([raw])
+        self.assertEqual(
+            [(each.fields, each.trailers) for each in seen], [([HOST], [(b"A", b"b")])]
+        )
+
+    def test_pieces(self) -> None:
+        """Target and reason are whole, however the head was cut."""
+        raw = get(start=b"GET /a/long/target?with=query HTTP/1.1")
+        for at in range(1, len(raw)):
+            seen, _, _ = readRequests(cut(raw, [at]))
+            self.assertEqual([each.target for each in seen], ["/a/long/target?with=query"])
+        raw = ok(FIVE, start=b"HTTP/1.1 404 No Such Thing", body=b"hello")
+        for at in range(1, len(raw)):
+            reply = readReply(ResponseReader(LIMITS), cut(raw, [at]))
+            self.assertEqual(reply and reply.reason, "No Such Thing")
+
+    def test_interimReplies(self) -> None:
+        """An interim reply is told apart from the one that answers."""
+        reply = readReply(ResponseReader(LIMITS), [CONTINUE + ok(FIVE, body=b"hello")])
+        self.assertEqual(reply, five(interim=[(100, "Continue", [])]))
+
+    def test_errorsUnwrapped(self) -> None:
+        """Errors of httptools never leave wire as they are."""
+        for raw in (get(b"A : b"), chunked(b"0\r\nA : b\r\n\r\n"), post(b"Content-Length: x")):
+            _, error, _ = readRequests([raw])
+            self.assertIsInstance(error, BadMessage)
+            self.assertNotIsInstance(error, httptools.HttpParserError)
+
+    def test_unusableCoding(self) -> None:
+        """
+        An unusable Transfer-Encoding gives no head; whole messages before it are
+        handed out first.
+        """
+        seen, error, _ = readRequests([NEXT + post(b"Transfer-Encoding: gzip", body=b"hello")])
+        self.assertEqual((seen, type(error)), ([Asked(target="/next")], BadMessage))
+
+    def test_whatIsNotRefused(self) -> None:
+        """What httptools lets pass and a proxy must not."""
+        for raw, refusal in (
+            (b"GET / HTTP/1.1\r\nA: b\r\n\r\n", BadMessage),
+            (get(b"Host: b"), BadMessage),
+            (get(start=b"GET / HTTP/2.0"), BadVersion),
+            (get(start=b"GET http://b/ HTTP/1.1"), BadMessage),
+        ):
+            httptools.HttpRequestParser(object()).feed_data(raw)
+            _, error, _ = readRequests([raw])
+            self.assertIdentical(type(error), refusal)
+
+    def test_upgradeWithBody(self) -> None:
+        """httptools ends an upgrade at its head; wire reads its body, and then the rest."""
+        raw = post(b"Connection: upgrade", b"Upgrade: a", b"Content-Length: 5")
+        self.assertRaises(
+            httptools.HttpParserUpgrade,
+            httptools.HttpRequestParser(object()).feed_data,
+            raw + b"hello",
+        )
+        seen, error, _ = readRequests([raw + b"hello" + NEXT])
+        self.assertEqual(([each.body for each in seen], error), ([b"hello", b""], None))
+
+    def test_framingIsOurs(self) -> None:
+        """What frames a message is judged here, even if a parser lets all of it pass."""
+        self.patch(httptools, "HttpRequestParser", Lenient)
+        self.patch(httptools, "HttpResponseParser", Lenient)
+        coding = b"Transfer-Encoding: chunked"
+        for framed in (
+            (FIVE, coding),
+            (FIVE, FIVE),
+            (coding, coding),
+            (b"Content-Length: +5",),
+            (b"Content-Length: 5, 5",),
+            (b"Content-Length:",),
+            (b"Content-Length: 18446744073709551621",),
+            (b"Transfer-Encoding: gzip",),
+            (b"Transfer-Encoding: chunked, gzip",),
+            (b"Transfer-Encoding: \x0bchunked",),
+            (b"Transfer-Encoding:",),
+        ):
+            _, error, _ = readRequests([post(*framed, body=HELLO)])
+            self.assertIs(type(error), BadMessage, framed)
+            reader = ResponseReader(LIMITS)
+            self.assertRaises(BadReply, readReply, reader, [ok(*framed, body=HELLO)])
+
+    def test_unknownMethod(self) -> None:
+        """httptools refuses methods that it doesn't know; wire passes them."""
+        raw = get(start=b"FOO / HTTP/1.1")
+        self.assertRaises(
+            httptools.HttpParserError, httptools.HttpRequestParser(object()).feed_data, raw
+        )
+        seen, error, _ = readRequests([raw])
+        self.assertEqual((seen, error), ([Asked("FOO")], None))
+
+
+# --- Writing
+
+
+class WriterTests(SynchronousTestCase):
+    """What is written is exactly one message."""
+
+    def test_request(self) -> None:
+        """A request is written with its fields as they are, in HTTP/1.1."""
+        request = Request(
+            "PUT", "/a?b", Headers.fromWire([(b"host", b"A"), (b"X-y", b"\xe9 ")]), "1.0"
+        )
+        self.assertEqual(
+            codec.requestHead(request, None), b"PUT /a?b HTTP/1.1\r\nhost: A\r\nX-y: \xe9 \r\n\r\n"
+        )
+
+    def test_requestExtra(self) -> None:
+        """Lines to be added stand at the end of the head."""
+        self.assertEqual(
+            codec.requestHead(Request("GET", "*"), None, extra=b"A: b\r\n"),
+            b"GET * HTTP/1.1\r\nA: b\r\n\r\n",
+        )
+
+    def test_requestUpgrade(self) -> None:
+        """The fields of an upgrade are made anew."""
+        self.assertEqual(
+            codec.requestHead(Request("GET", "/", upgrade=b"a/1"), None),
+            b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: a/1\r\n\r\n",
+        )
+
+    def test_requestChunked(self) -> None:
+        """A body in chunks is announced so."""
+        self.assertEqual(
+            codec.requestHead(Request("POST", "/"), None, chunked=True),
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+
+    def test_response(self) -> None:
+        """A reply is written with its reason and fields as they are."""
+        for reason in ("OK", "Whatever", "", "\xe9"):
+            response = Response.fromWire(200, reason, [(b"server", b"a"), (b"A", b"\xff")])
+            self.assertEqual(
+                codec.responseHead(response, 0, extra=b"B: c\r\n"),
+                b"HTTP/1.1 200 %b\r\nserver: a\r\nA: \xff\r\nContent-Length: 0\r\nB: c\r\n\r\n"
+                % reason.encode("latin-1"),
+            )
+
+    def test_responseUpgrade(self) -> None:
+        """101 names the protocol; no other reply does, as it speaks of another connection."""
+        switching = Response.fromWire(101, "Switching Protocols", [], upgrade=b"a")
+        self.assertEqual(
+            codec.responseHead(switching, None),
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n",
+        )
+        offering = Response.fromWire(200, "OK", [], upgrade=b"a")
+        self.assertEqual(codec.responseHead(offering, None), b"HTTP/1.1 200 OK\r\n\r\n")
+
+    def test_reasonThatCannotBeSent(self) -> None:
+        """A reason that would end the status line is left out."""
+        for reason in ("a\r\nSet-Cookie: b", "a\n", "\0"):
+            response = Response(200)
+            response.reason = reason
+            self.assertEqual(codec.responseHead(response, None), b"HTTP/1.1 200 \r\n\r\n")
+        response.reason = "10 \N{EURO SIGN}"
+        self.assertEqual(codec.responseHead(response, None), b"HTTP/1.1 200 10 ?\r\n\r\n")
+
+    def test_upgradeNamed(self) -> None:
+        """What was switched to, or must be, is named in 101 and 426, and in no other reply."""
+        upgrade = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
+        for status, expected in ((101, upgrade), (426, upgrade), (200, b"")):
+            head = codec.responseHead(Response.fromWire(status, "X", [], None, b"websocket"), None)
+            self.assertEqual(head, b"HTTP/1.1 %d X\r\n%b\r\n" % (status, expected))
+
+    def test_lengthInItsPlace(self) -> None:
+        """A length stays where it stood, in its spelling."""
+        fields = [(b"A", b"b"), (b"content-length", b"5"), (b"C", b"d")]
+        self.assertEqual(
+            codec.responseHead(Response.fromWire(200, "OK", fields, 5), 5),
+            b"HTTP/1.1 200 OK\r\nA: b\r\ncontent-length: 5\r\nC: d\r\n\r\n",
+        )
+
+    def test_lengthThatIsNoLongerTrue(self) -> None:
+        """A length that isn't that of the body any more is not written."""
+        fields = [(b"A", b"b"), (b"Content-Length", b"5")]
+        response = Response.fromWire(200, "OK", fields, 5)
+        self.assertEqual(
+            codec.responseHead(response, 7), b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 7\r\n\r\n"
+        )
+        self.assertEqual(
+            codec.responseHead(response, None, chunked=True),
+            b"HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+
+    def test_lengthOfAnotherMessage(self) -> None:
+        """The length of a reply whose fields a policy has copied is not written."""
+        upstream = Response.fromWire(200, "OK", [(b"Content-Length", b"5"), (b"A", b"b")], 5)
+        made = Response(200, body=b"made up", headers=upstream.headers)
+        self.assertEqual(
+            codec.responseHead(made, 7), b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nA: b\r\n\r\n"
+        )
+
+    def test_lengthThatAPolicyLost(self) -> None:
+        """A policy that replaces the fields of a message doesn't undo its framing."""
+        request = Request("POST", "/", Headers(), body=None, length=5)
+        self.assertEqual(
+            codec.requestHead(request, 5), b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n"
+        )
+
+    def test_lengthTwice(self) -> None:
+        """However many lengths stand in the fields, one is written."""
+        fields = [(b"Content-Length", b"5"), (b"CONTENT-LENGTH", b"6")]
+        self.assertEqual(
+            codec.responseHead(Response.fromWire(200, "OK", fields), 7),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
+        )
+
+    def test_chunk(self) -> None:
+        """A chunk is its size and its data; nothing is no chunk, as that would be the last."""
+        self.assertEqual(codec.chunk(b"x" * 26), b"1a\r\n" + b"x" * 26 + b"\r\n")
+        self.assertEqual(codec.chunk(b""), b"")
+
+    def test_lastChunk(self) -> None:
+        """The last chunk has the trailers."""
+        self.assertEqual(codec.lastChunk(), b"0\r\n\r\n")
+        self.assertEqual(
+            codec.lastChunk([(b"A", b"b"), (b"c", b"\xe9")]), b"0\r\nA: b\r\nc: \xe9\r\n\r\n"
+        )
+
+
+# --- Properties
+
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def _bytesOf(
+    alphabet: Iterable[int], min_size: int = 0, max_size: int = 20
+) -> st.SearchStrategy[bytes]:
+    each = st.sampled_from(bytes(alphabet))
+    return st.lists(each, min_size=min_size, max_size=max_size).map(bytes)
+
+
+tokens = _bytesOf(_TOKEN, min_size=1, max_size=10)
+methods = st.one_of(
+    st.sampled_from([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PROPFIND"]), tokens
+).filter(lambda each: each != b"CONNECT")
+targets = _bytesOf(each for each in range(0x21, 0x7F) if each != ord("#")).map(
+    lambda each: b"/" + each
+)
+names = tokens.filter(lambda each: each.lower() not in head.SPECIAL)
+values = _bytesOf([9, *range(0x20, 0x7F), *range(0x80, 0x100)]).map(
+    lambda each: each.lstrip(b" \t")
+)
+lines = st.lists(st.tuples(names, values), max_size=5)
+bodies = st.lists(st.binary(min_size=1, max_size=50), max_size=4)
+extensions = st.sampled_from([b"", b";a", b' ;b="c"', b" "])
+reasons = _bytesOf([9, *range(0x20, 0x7F), *range(0x80, 0x100)], max_size=10)
+
+
+def _raw(start: bytes, fields: Fields, body: bytes) -> bytes:
+    return b"%b\r\n%b\r\n%b" % (start, b"".join(b"%b: %b\r\n" % each for each in fields), body)
+
+
+@st.composite
+def framings(draw: st.DrawFn) -> tuple[Fields, bytes, int | None, bytes, Fields]:
+    """Fields that frame, the body in that framing, its length, the body, its trailers."""
+    pieces = draw(bodies)
+    body = b"".join(pieces)
+    kind = draw(st.sampled_from(["none", "length", "chunks"]))
+    if kind == "none":
+        return [], b"", None, b"", []
+    if kind == "length":
+        return [(b"Content-Length", b"%d" % len(body))], body, len(body), body, []
+    trailers = draw(lines)
+    framed = b"".join(
+        b"%X%b\r\n%b\r\n" % (len(each), draw(extensions), each) for each in pieces
+    ) + codec.lastChunk(trailers)
+    return [(b"Transfer-Encoding", b"chunked")], framed, None, body, trailers
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[bytes, Asked]:
+    """A valid request, and how it is to be read."""
+    method, target, fields = draw(methods), draw(targets), draw(lines)
+    framing, framed, length, body, trailers = draw(framings())
+    at = draw(st.integers(0, len(fields)))
+    sent = [*fields[:at], HOST, *framing, *fields[at:]]
+    return (
+        draw(st.sampled_from([b"", b"", b"\r\n"]))
+        + _raw(b"%b %b HTTP/1.1" % (method, target), sent, framed),
+        Asked(
+            method.decode(),
+            target.decode(),
+            [each for each in sent if each[0] != b"Transfer-Encoding"],
+            length=length,
+            body=body,
+            trailers=trailers,
+        ),
+    )
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> tuple[str, bytes, Replied]:
+    """The method of a request, a valid reply to it, and how that is to be read."""
+    method = draw(st.sampled_from(["GET", "HEAD", "POST", "FOO"]))
+    status = draw(st.sampled_from([200, 204, 206, 304, 404, 500, 999]))
+    reason, fields = draw(reasons), draw(lines)
+    framing, framed, length, body, trailers = draw(framings())
+    bodiless = method == "HEAD" or status in (204, 304)
+    if bodiless:
+        framed, body, trailers = b"", b"", []
+    state, keepAlive = ENDED, True
+    if not framing and not bodiless:
+        state, keepAlive, framed = UNTIL_CLOSE, False, draw(st.binary(max_size=50))
+        body = framed
+    kept = [*fields, *framing] if length is not None and status != 204 else fields
+    interim = draw(st.lists(st.tuples(st.sampled_from([100, 103]), lines), max_size=2))
+    raw = b"".join(_raw(b"HTTP/1.1 %d x" % code, some, b"") for code, some in interim)
+    return (
+        method,
+        raw + _raw(b"HTTP/1.1 %d %b" % (status, reason), [*fields, *framing], framed),
+        Replied(
+            status,
+            reason.decode("latin-1"),
+            kept,
+            None if status == 204 else length,
+            body,
+            trailers,
+            keepAlive=keepAlive,
+            state=state,
+            interim=[(code, "x", some) for code, some in interim],
+        ),
+    )
+
+
+places = st.lists(st.integers(0, 2000), max_size=12)
+
+#: What a mutation likes to put in.
+SPICE = [
+    b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b",", b";", b"\xff", b"\r\n\r\n", b"0", b"-",
+    b"chunked", b"\r\nContent-Length: 3", b"\r\nTransfer-Encoding: chunked", b"\r\nHost: b",
+    b"\r\nConnection: close", b"\r\nConnection: upgrade\r\nUpgrade: a", b"0\r\n\r\n", b"\r\nA: b",
+    b"HTTP/1.0", NEXT, b"\n\n", b"\r\n ",
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
+    """Valid messages with octets changed, put in, taken out and moved about."""
+    raw = bytearray(draw(valid))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(raw)))
+        end = min(len(raw), at + draw(st.integers(1, 8)))
+        kind = draw(st.sampled_from(["change", "put in", "take out", "double", "splice"]))
+        if kind == "change":
+            raw[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
+        elif kind == "put in":
+            raw[at:at] = draw(st.sampled_from(SPICE))
+        elif kind == "take out":
+            del raw[at:end]
+        elif kind == "double":
+            raw[at:at] = raw[at:end]
+        else:
+            other = draw(valid)
+            raw[at:] = other[draw(st.integers(0, len(other))) :]
+    return bytes(raw)
+
+
+anyRequests = st.lists(requests(), min_size=1, max_size=3).map(
+    lambda each: b"".join(raw for raw, _ in each)
+)
+anyReplies = replies().map(lambda each: each[1])
+#: Rows of the tables, which are closer to the edge than what is made up.
+requestRows = st.sampled_from(
+    [row[1] for table in (LENGTHS, CODINGS, CHUNKS, TRAILERS, CONNECTIONS) for row in table]
+)
+replyRows = st.sampled_from([row[2] for table in (REPLY_FRAMING, INTERIM) for row in table])
+
+#: Methods that httptools knows, for which it can be asked for a second opinion.
+_KNOWN = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
+
+
+class _Opinion:
+    """What httptools makes of messages: the body of each, and how many there are."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.whole = 0
+
+    def on_message_begin(self) -> None:
+        self.bodies.append(b"")
+
+    def on_body(self, data: bytes) -> None:
+        self.bodies[-1] += data
+
+    def on_message_complete(self) -> None:
+        self.whole += 1
+
+
+class PropertyTests(SynchronousTestCase):
+    """What holds for any message."""
+
+    @given(st.lists(requests(), min_size=1, max_size=4), places)
+    def test_cutRequests(self, messages: list[tuple[bytes, Asked]], at: list[int]) -> None:
+        """Pipelined requests are read as they were meant, however they are cut."""
+        raw = b"".join(raw for raw, _ in messages)
+        expected = [asked for _, asked in messages]
+        for pieces in ([raw], cut(raw, at), octets(raw)):
+            self.assertEqual(readRequests(pieces)[:2], (expected, None))
+
+    @given(replies(), places)
+    def test_cutReplies(self, reply: tuple[str, bytes, Replied], at: list[int]) -> None:
+        """A reply is read as it was meant, however it is cut."""
+        method, raw, expected = reply
+        for pieces in ([raw], cut(raw, at), octets(raw)):
+            reader = ResponseReader(LIMITS)
+            reader.expect(method)
+            self.assertEqual(readReply(reader, pieces), expected)
+
+    @given(mutated(anyRequests | requestRows), places)
+    def test_mutatedRequests(self, raw: bytes, at: list[int]) -> None:
+        """
+        Whatever comes is read or refused by BadMessage and its kin; and cuts
+        change neither what is read nor whether the rest is refused.
+        """
+        seen, error, state = readRequests([raw])
+        self.assertIsInstance(error, (BadMessage, type(None)))
+        for pieces in (cut(raw, at), octets(raw)):
+            again, otherError, otherState = readRequests(pieces)
+            self.assertEqual(again, seen)
+            self.assertEqual(error is None, otherError is None)
+            if error is None and state is not ENDED:
+                self.assertIdentical(otherState, state)
+
+    @given(st.sampled_from(["GET", "HEAD"]), mutated(anyReplies | replyRows), places)
+    def test_mutatedReplies(self, method: str, raw: bytes, at: list[int]) -> None:
+        """
+        Whatever comes is read or refused by BadReply; and cuts change neither.
+        """
+
+        def outcome(pieces: Iterable[bytes]) -> object:
+            reader = ResponseReader(LIMITS)
+            reader.expect(method)
+            try:
+                return readReply(reader, pieces)
+            except BadReply as error:
+                return error.reached
+
+        whole = outcome([raw])
+        self.assertEqual(outcome(cut(raw, at)), whole)
+        self.assertEqual(outcome(octets(raw)), whole)
+
+    @given(mutated(anyRequests | requestRows))
+    def test_sentOn(self, raw: bytes) -> None:
+        """
+        A request that was accepted, however odd, is sent on as exactly one: it is
+        read again as the same, and httptools sees the same body and end.
+        """
+        for asked in readRequests([raw])[0]:
+            request = Request(
+                asked.method,
+                asked.target,
+                Headers.fromWire(asked.fields),
+                length=asked.length,
+                upgrade=asked.upgrade,
+            )
+            framed, inChunks = asked.body, asked.length is None and bool(asked.body)
+            extra = b"" if asked.host is not None else b"Host: a\r\n"
+            head = codec.requestHead(request, asked.length, chunked=inChunks, extra=extra)
+            if inChunks:
+                framed = codec.chunk(asked.body) + codec.lastChunk(asked.trailers)
+            sent = head + framed
+            again, error, _ = readRequests([sent + NEXT])
+            expected = evolve(
+                asked,
+                version="1.1",
+                keepAlive=True,
+                host=b"a" if asked.host is None else asked.host,
+                fields=asked.fields + ([HOST] if asked.host is None else []),
+                trailers=asked.trailers if inChunks else [],
+            )
+            if asked.length is not None:
+                expected = _withLength(expected)
+            self.assertEqual((again, error), ([expected, Asked(target="/next")], None))
+            if asked.method in _KNOWN and asked.upgrade is None:
+                opinion = _Opinion()
+                httptools.HttpRequestParser(opinion).feed_data(sent + NEXT)
+                self.assertEqual((opinion.bodies, opinion.whole), ([asked.body, b""], 2))
+
+    @given(replies())
+    def test_repliesSentOn(self, reply: tuple[str, bytes, Replied]) -> None:
+        """A reply that was read is written as one that is read as the same."""
+        method, raw, _ = reply
+        reader = ResponseReader(LIMITS)
+        reader.expect(method)
+        replied = readReply(reader, [raw])
+        assert replied is not None
+        response = Response.fromWire(replied.status, replied.reason, replied.fields, replied.length)
+        inChunks = replied.length is None and bool(replied.body)
+        sent = codec.responseHead(response, replied.length, chunked=inChunks)
+        if inChunks:
+            sent += codec.chunk(replied.body) + codec.lastChunk(replied.trailers)
+        else:
+            sent += replied.body
+        other = ResponseReader(LIMITS)
+        other.expect(method)
+        again = readReply(other, [sent])
+        untilClose = replied.state is UNTIL_CLOSE and not inChunks
+        expected = evolve(
+            replied,
+            interim=[],
+            trailers=replied.trailers if inChunks else [],
+            state=replied.state if untilClose else ENDED,
+            keepAlive=not untilClose,
+        )
+        if not inChunks and replied.state is ENDED and again and again.state is UNTIL_CLOSE:
+            # An empty body in chunks: nothing of it is left to be written.
+            expected = evolve(expected, state=UNTIL_CLOSE, keepAlive=False)
+        self.assertEqual(again, expected)
+
+    @given(methods, targets, lines, bodies, lines)
+    def test_roundTrip(
+        self, method: bytes, target: bytes, fields: Fields, pieces: list[bytes], trailers: Fields
+    ) -> None:
+        """A request that is written in chunks is read back as it was."""
+        request = Request(method.decode(), target.decode(), Headers.fromWire([HOST, *fields]))
+        sent = (
+            codec.requestHead(request, None, chunked=True)
+            + b"".join(map(codec.chunk, pieces))
+            + codec.lastChunk(trailers)
+        )
+        expected = Asked(
+            request.method,
+            request.target,
+            [HOST, *fields],
+            body=b"".join(pieces),
+            trailers=trailers,
+        )
+        self.assertEqual(readRequests([sent])[:2], ([expected], None))
+
+
+def _withLength(asked: Asked) -> Asked:
+    """With its length as it is written: the number, without zeros or blanks."""
+    return evolve(
+        asked,
+        fields=[
+            (name, b"%d" % asked.length)
+            if asked.length is not None and name.lower() == b"content-length"
+            else (name, value)
+            for name, value in asked.fields
+        ],
+    )

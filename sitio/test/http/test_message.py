@@ -1,0 +1,471 @@
+"""
+Tests of L{sitio.http.message}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.http.headers import FRAMING, Lines
+from sitio.http.message import Headers, Request, RequestLine, Response, Retry, reasonFor
+
+#: Texts that would end a line, or that no line can hold.
+UNSENDABLE = (
+    "a\r\nSet-Cookie: b",
+    "a\nb",
+    "a\rb",
+    "a\r\n",
+    "\n",
+    "a\0b",
+    "a\x0bb",
+    "a\x7fb",
+    "10 \N{EURO SIGN}",
+    "a\N{LINE SEPARATOR}b",
+)
+
+SECRET = "hunter2"
+
+
+class HeadersTests(SynchronousTestCase):
+    """Fields are ordered, repeated, and named without case."""
+
+    def setUp(self) -> None:
+        self.headers = Headers([("B", "1"), ("a", "2"), ("b", "3")])
+
+    def test_get(self) -> None:
+        """Repeated lines are one value, joined by a comma (RFC 9110, section 5.3)."""
+        self.assertEqual(self.headers.get("B"), "1, 3")
+        self.assertEqual(self.headers["b"], "1, 3")
+
+    def test_getAll(self) -> None:
+        """Each line is to be had, in order and whatever the case of its name."""
+        self.assertEqual(self.headers.getAll("B"), ["1", "3"])
+        self.assertEqual(self.headers.getAll("A"), ["2"])
+
+    def test_missing(self) -> None:
+        """What isn't there is L{None}, the default, an empty list or C{KeyError}."""
+        self.assertIdentical(self.headers.get("c"), None)
+        self.assertEqual(self.headers.get("c", "d"), "d")
+        self.assertEqual(self.headers.getAll("c"), [])
+        self.assertNotIn("c", self.headers)
+        self.assertRaises(KeyError, lambda: self.headers["c"])
+
+    def test_empty(self) -> None:
+        """An empty value is a value."""
+        headers = Headers({"A": ""})
+        self.assertEqual((headers.get("a", "b"), headers["a"], "a" in headers), ("", "", True))
+
+    def test_contains(self) -> None:
+        """Names are looked for without case; what is no text is no name."""
+        self.assertIn("A", self.headers)
+        self.assertNotIn(b"A", self.headers)
+        self.assertNotIn("\N{EURO SIGN}", self.headers)
+
+    def test_order(self) -> None:
+        """Lines are told in order, each in its spelling."""
+        self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
+        self.assertEqual(len(self.headers), 3)
+
+    def test_add(self) -> None:
+        """Adding appends a line, whatever stands there."""
+        self.headers.add("B", "4")
+        self.assertEqual(
+            self.headers.fields, [(b"B", b"1"), (b"a", b"2"), (b"b", b"3"), (b"B", b"4")]
+        )
+
+    def test_set(self) -> None:
+        """Assigning replaces all lines of the name, where the first stood."""
+        self.headers["b"] = "4"
+        self.assertEqual(list(self.headers), [("b", "4"), ("a", "2")])
+
+    def test_setNew(self) -> None:
+        """Assigning to a name that isn't there appends."""
+        self.headers["c"] = "4"
+        self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3"), ("c", "4")])
+
+    def test_delete(self) -> None:
+        """Deleting takes all lines of the name; none is no error."""
+        del self.headers["B"]
+        del self.headers["B"]
+        self.assertEqual(list(self.headers), [("a", "2")])
+
+    def test_equal(self) -> None:
+        """Equal are the same lines in the same order, case of names aside."""
+        self.assertEqual(self.headers, Headers([("b", "1"), ("A", "2"), ("B", "3")]))
+        self.assertNotEqual(self.headers, Headers([("a", "2"), ("B", "1"), ("b", "3")]))
+        self.assertNotEqual(Headers({"a": "b"}), Headers({"a": "B"}))
+        self.assertNotEqual(self.headers, list(self.headers))
+
+    def test_unhashable(self) -> None:
+        """They change, so they are no keys."""
+        self.assertRaises(TypeError, hash, self.headers)
+
+    def test_copy(self) -> None:
+        """A copy changes alone."""
+        copy = self.headers.copy()
+        copy["a"] = "4"
+        del self.headers["b"]
+        self.assertEqual(list(copy), [("B", "1"), ("a", "4"), ("b", "3")])
+        self.assertEqual(list(self.headers), [("a", "2")])
+
+    def test_fromMapping(self) -> None:
+        """A mapping makes headers as pairs do."""
+        self.assertEqual(list(Headers({"A": "b", "C": "d"})), [("A", "b"), ("C", "d")])
+
+    def test_fromWire(self) -> None:
+        """The list that a reader has made is kept, so that all see its changes."""
+        fields = [(b"A", b"b")]
+        headers = Headers.fromWire(fields)
+        self.assertIdentical(headers.fields, fields)
+        headers["a"] = "c"
+        self.assertEqual(fields, [(b"a", b"c")])
+
+    def test_octets(self) -> None:
+        """Octets beyond ASCII come and go as latin-1, which loses none."""
+        every = bytes([9, *range(0x21, 0x7F), *range(0x80, 0x100)])
+        value = Headers.fromWire([(b"A", b"x" + every)])["a"]
+        self.assertEqual(Headers({"A": value}).fields, [(b"A", b"x" + every)])
+
+    def test_blanks(self) -> None:
+        """Blanks around a value are no part of it, those that came on the wire included."""
+        self.assertEqual(Headers({"A": " \tb c\t "}).fields, [(b"A", b"b c")])
+        wired = Headers.fromWire([(b"A", b"b \t")])
+        self.assertEqual(
+            (wired["a"], list(wired), wired.fields), ("b", [("A", "b")], [(b"A", b"b \t")])
+        )
+
+    def test_unsendableValue(self) -> None:
+        """A value that would be more than one line, or none, is refused; nothing changes."""
+        for value in UNSENDABLE:
+            self.assertRaises(ValueError, self.headers.add, "A", value)
+            self.assertRaises(ValueError, self.headers.__setitem__, "A", value)
+            self.assertRaises(ValueError, Headers, {"A": value})
+        self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
+
+    def test_unsendableName(self) -> None:
+        """A name that is no token is refused."""
+        for name in (*UNSENDABLE, "", "a b", "a:", "a: b", ":a", "a(", '"a"', "\xe4"):
+            self.assertRaises(ValueError, self.headers.add, name, "b")
+            self.assertRaises(ValueError, self.headers.__setitem__, name, "b")
+        self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
+
+    def test_framing(self) -> None:
+        """Fields that belong to one connection are not shown, and not to be set."""
+        for name in sorted(FRAMING):
+            wired = Headers.fromWire([(name.title().encode(), b"5"), (b"A", b"b")])
+            self.assertEqual(
+                (wired.get(name), wired.getAll(name), name in wired), (None, [], False)
+            )
+            self.assertEqual((list(wired), len(wired)), ([("A", "b")], 1))
+            self.assertEqual(wired, Headers({"A": "b"}))
+            for spelling in (name, name.upper()):
+                self.assertRaises(ValueError, wired.add, spelling, "5")
+                self.assertRaises(ValueError, wired.__setitem__, spelling, "5")
+                self.assertRaises(ValueError, wired.__delitem__, spelling)
+            self.assertEqual(len(wired.fields), 2)
+
+    def test_sentence(self) -> None:
+        """The error names the field."""
+        error = self.assertRaises(ValueError, self.headers.add, "Content-Length", "5")
+        self.assertEqual(
+            str(error),
+            "the field Content-Length is set by sitio alone: it belongs to one connection",
+        )
+
+    def test_repr(self) -> None:
+        """The names may end in a log, the values may not."""
+        headers = Headers({"Authorization": SECRET})
+        self.assertEqual(repr(headers), "<Headers Authorization>")
+
+
+class LinesTests(SynchronousTestCase):
+    """Fields as they came, which many messages share, and what becomes of them."""
+
+    def setUp(self) -> None:
+        fields = [(b"A", b"b"), (b"Content-Length", b"5"), (b"C", b"d: e"), (b"F", b"")]
+        self.lines = Lines.of(fields, 5)
+        self.response = Response.fromHead(200, "OK", self.lines, 5)
+
+    def assertAsItCame(self) -> None:
+        """The lines, and what is made of them, are what they were."""
+        headers = Headers.fromLines(self.lines)
+        self.assertEqual(list(headers), [("A", "b"), ("C", "d: e"), ("F", "")])
+        self.assertEqual(len(headers.seen), 4)
+        self.assertIdentical(headers.octets(5), self.lines.octets)
+
+    def test_looking(self) -> None:
+        """Who only looks leaves the lines as they came."""
+        headers = self.response.headers
+        self.assertEqual((headers["a"], headers.get("x"), "c" in headers), ("b", None, True))
+        self.assertEqual((len(headers), headers.getAll("content-length")), (3, []))
+        self.assertEqual(headers, headers.copy())
+        self.assertIdentical(headers, self.response.headers)
+        self.assertIdentical(self.response.lines, self.lines)
+        self.assertIdentical(self.response.octets(5), self.lines.octets)
+        self.assertAsItCame()
+
+    def test_changes(self) -> None:
+        """However one message's are changed, they are its own from then on; copies are not."""
+        for change, left in (
+            (lambda headers: headers.add("X", "y"), b"A: b\r\nC: d: e\r\nF: \r\nX: y\r\n"),
+            (lambda headers: headers.__setitem__("A", "x"), b"A: x\r\nC: d: e\r\nF: \r\n"),
+            (lambda headers: headers.__delitem__("C"), b"A: b\r\nF: \r\n"),
+            (lambda headers: headers.fields.pop(0), b"C: d: e\r\nF: \r\n"),
+            (lambda headers: headers.fields.clear(), b""),
+        ):
+            response = Response.fromHead(200, "OK", self.lines, 5)
+            copy = response.headers.copy()
+            change(response.headers)
+            self.assertIdentical(response.lines, None)
+            self.assertEqual(response.octets(None), left)
+            self.assertIdentical(copy.lines, self.lines)
+            self.assertAsItCame()
+
+    def test_inVain(self) -> None:
+        """What was refused has changed nothing."""
+        self.assertRaises(ValueError, self.response.headers.add, "A", "b\r\nc")
+        self.assertRaises(ValueError, self.response.headers.__setitem__, "Connection", "b")
+        self.assertIdentical(self.response.octets(5), self.lines.octets)
+
+    def test_length(self) -> None:
+        """The length that is sent is the one that is given, whatever the lines say."""
+        for octets in self.response.octets, self.response.headers.octets:
+            self.assertEqual(octets(None), b"A: b\r\nC: d: e\r\nF: \r\n")
+            self.assertEqual(octets(0), b"A: b\r\nContent-Length: 0\r\nC: d: e\r\nF: \r\n")
+            self.assertIdentical(octets(5), self.lines.octets)
+        other = Response.fromHead(200, "OK", Lines.of([(b"A", b"b")]), 5)
+        self.assertEqual(other.octets(5), b"A: b\r\nContent-Length: 5\r\n")
+        other.headers = self.response.headers
+        self.assertEqual(other.octets(None), b"A: b\r\nC: d: e\r\nF: \r\n")
+
+    def test_replaced(self) -> None:
+        """Headers that are put in place of lines are what is sent."""
+        self.response.headers = Headers({"X": "y"})
+        self.assertIdentical(self.response.lines, None)
+        self.assertEqual(self.response.octets(None), b"X: y\r\n")
+        taken = Response(404, headers=Headers.fromLines(self.lines))
+        taken.headers["A"] = "x"
+        self.assertAsItCame()
+
+    def test_noHeaders(self) -> None:
+        """What is no Headers is refused, and names no value in its error."""
+        for headers in (None, {"A": SECRET}, [("A", SECRET)]):
+            for message in self.response, Request("GET", "/"), Response():
+                error = self.assertRaises(TypeError, setattr, message, "headers", headers)
+                self.assertNotIn(SECRET, str(error))
+            if headers is not None:
+                self.assertRaises(TypeError, Request, "GET", "/", headers)
+        self.assertIdentical(self.response.lines, self.lines)
+
+    def test_line(self) -> None:
+        """Another method or target is another line; the one that came is left alone."""
+        line = RequestLine("GET", "/a?b")
+        requests = [Request.fromHead(line, Lines.of([]), "1.1", b"", None, None) for _ in range(2)]
+        requests[0].method = "PUT"
+        self.assertEqual((line.method, requests[1].method), ("GET", "GET"))
+        self.assertEqual(requests[0].line.octets, b"PUT /a?b HTTP/1.1\r\n")
+        requests[0].target = "/c"
+        self.assertEqual(requests[0].line.octets, b"PUT /c HTTP/1.1\r\n")
+        self.assertEqual(requests[0].line.endpoint, ("PUT", "/c"))
+        self.assertIdentical(requests[1].line, line)
+        self.assertEqual((line.octets, line.endpoint), (b"GET /a?b HTTP/1.1\r\n", ("GET", "/a")))
+
+
+class RequestTests(SynchronousTestCase):
+    """What a client asks for."""
+
+    def test_pathAndQuery(self) -> None:
+        """A target is a path and a query, percent-encoding kept."""
+        for target, path, query in (
+            ("/", "/", ""),
+            ("/a%2Fb", "/a%2Fb", ""),
+            ("/a?", "/a", ""),
+            ("/a?b=c?d&e", "/a", "b=c?d&e"),
+            ("*", "*", ""),
+        ):
+            request = Request("GET", target)
+            self.assertEqual((request.path, request.query), (path, query))
+
+    def test_plain(self) -> None:
+        """A request of which nothing is said is one of HTTP/1.1, without fields or body."""
+        request = Request("GET", "/")
+        self.assertEqual(
+            (list(request.headers), request.version, request.body, request.length, request.upgrade),
+            ([], "1.1", b"", None, None),
+        )
+
+    def test_rewrite(self) -> None:
+        """A policy may replace target and method; path and query follow."""
+        request = Request("GET", "/a?b")
+        request.target = "/c?d"
+        request.method = "PROPFIND"
+        self.assertEqual(
+            (request.method, request.target, request.path, request.query),
+            ("PROPFIND", "/c?d", "/c", "d"),
+        )
+        request.target = "*"
+        self.assertEqual(request.path, "*")
+
+    def test_unsendableTarget(self) -> None:
+        """A target that can't be sent, or would be read as two requests, is refused."""
+        request = Request("GET", "/a")
+        for target in (
+            *UNSENDABLE,
+            *("/" + each for each in UNSENDABLE),
+            "",
+            "a",
+            "**",
+            "/a b",
+            "/a#b",
+            "/\xe4",
+            "/ HTTP/1.1\r\nHost: b\r\n\r\n",
+            "http://b/",
+        ):
+            self.assertRaises(ValueError, setattr, request, "target", target)
+        self.assertEqual(request.target, "/a")
+
+    def test_unsendableMethod(self) -> None:
+        """A method that is no token is refused."""
+        request = Request("GET", "/a")
+        for method in (*UNSENDABLE, "", "GET ", "GET /", "G(T"):
+            self.assertRaises(ValueError, setattr, request, "method", method)
+        self.assertEqual(request.method, "GET")
+
+    def test_repr(self) -> None:
+        """Neither the query nor a field's value is shown: they may hold secrets."""
+        request = Request("GET", f"/a?{SECRET}", Headers({"Cookie": SECRET}), body=SECRET.encode())
+        self.assertEqual(repr(request), "<Request GET /a>")
+
+    def test_errorWithoutQuery(self) -> None:
+        """Nor does the error for a bad target show it."""
+        error = self.assertRaises(
+            ValueError, setattr, Request("GET", "/"), "target", f"/a b?{SECRET}"
+        )
+        self.assertIn("'/a b'", str(error))
+        self.assertNotIn(SECRET, str(error))
+
+
+class ResponseTests(SynchronousTestCase):
+    """What a client is answered."""
+
+    def test_plain(self) -> None:
+        """A response of which nothing is said is 200, without fields or body."""
+        response = Response()
+        self.assertEqual(
+            (response.status, response.reason, list(response.headers), response.body),
+            (200, "OK", [], b""),
+        )
+        self.assertEqual(
+            (response.length, response.upgrade, response.failure, response.filters),
+            (None, None, None, None),
+        )
+
+    def test_bodies(self) -> None:
+        """A body is made of octets, text, HTML or JSON, and says which."""
+        for given, body, kind in (
+            ({"body": b"\xff"}, b"\xff", None),
+            ({"text": "\xe4"}, b"\xc3\xa4", "text/plain; charset=utf-8"),
+            ({"html": "<p>"}, b"<p>", "text/html; charset=utf-8"),
+            ({"json": {"a": [1]}}, b'{"a": [1]}', "application/json"),
+            ({"json": 0}, b"0", "application/json"),
+            ({"text": ""}, b"", "text/plain; charset=utf-8"),
+        ):
+            arguments: dict[str, Any] = dict(given)
+            response = Response(**arguments)
+            self.assertEqual((response.body, response.headers.get("Content-Type")), (body, kind))
+
+    def test_kindGiven(self) -> None:
+        """A Content-Type that is given wins, whatever its spelling."""
+        response = Response(html="<p>", headers={"content-TYPE": "application/xhtml+xml"})
+        self.assertEqual(list(response.headers), [("content-TYPE", "application/xhtml+xml")])
+
+    def test_twoBodies(self) -> None:
+        """Of body, text, html and json one is given."""
+        self.assertRaises(ValueError, Response, text="a", html="b")
+        self.assertRaises(ValueError, Response, body=b"", json=[])
+
+    def test_status(self) -> None:
+        """200 to 999 are statuses of an answer; an interim reply is none."""
+        for status in (200, 404, 599, 999):
+            self.assertEqual(Response(status).status, status)
+        for status in (-1, 0, 99, 100, 101, 199, 1000):
+            self.assertRaises(ValueError, Response, status)
+
+    def test_reason(self) -> None:
+        """The reason is the registered one, the given one, or none."""
+        self.assertEqual(Response(404).reason, "Not Found")
+        self.assertEqual(Response(404, reason="Gone fishing").reason, "Gone fishing")
+        self.assertEqual(Response(404, reason="").reason, "")
+        self.assertEqual(Response(599).reason, "")
+
+    def test_unsendableReason(self) -> None:
+        """A reason that would end the status line is refused."""
+        for reason in UNSENDABLE:
+            self.assertRaises(ValueError, Response, 200, reason=reason)
+
+    def test_unsendableHeader(self) -> None:
+        """Headers of a response are checked as any others."""
+        for value in UNSENDABLE:
+            self.assertRaises(ValueError, Response, headers={"A": value})
+        self.assertRaises(ValueError, Response, headers={"Content-Length": "5"})
+
+    def test_headersCopied(self) -> None:
+        """Headers of another message are copied: changes of one don't show in the other."""
+        headers = Headers({"A": "b"})
+        response = Response(text="a", headers=headers)
+        response.headers["A"] = "c"
+        self.assertEqual(list(headers), [("A", "b")])
+
+    def test_fromWire(self) -> None:
+        """A response of which the head has come has no body yet."""
+        fields = [(b"Content-Length", b"5")]
+        response = Response.fromWire(206, "Part", fields, 5)
+        self.assertEqual(
+            (response.status, response.reason, response.body, response.length, response.upgrade),
+            (206, "Part", None, 5, None),
+        )
+        self.assertIdentical(response.headers.fields, fields)
+        self.assertEqual((response.failure, response.filters), (None, None))
+
+    def test_addFilter(self) -> None:
+        """Filters are kept in order, each with its promise about the length."""
+
+        def bodyFilter(data: bytes) -> bytes:
+            return data
+
+        response = Response()
+        response.addFilter(bodyFilter)
+        response.addFilter(bytes, keepsLength=True)
+        self.assertEqual(response.filters, [(bodyFilter, False), (bytes, True)])
+
+    def test_repr(self) -> None:
+        """Neither fields nor body are shown; whether it stands for a failure is."""
+        response = Response(502, text=SECRET, headers={"Set-Cookie": SECRET}, reason=SECRET)
+        self.assertEqual(repr(response), "<Response 502>")
+        response.failure = ValueError(SECRET)
+        self.assertEqual(repr(response), "<Response 502 failure>")
+
+
+class RetryTests(SynchronousTestCase):
+    """A wish to ask again."""
+
+    def test_bounds(self) -> None:
+        """Up to a minute may be waited; without a word it is no time."""
+        self.assertEqual([Retry().after, Retry(0).after, Retry(60).after], [0, 0, 60])
+        for after in (-0.1, 60.1, float("inf"), float("nan")):
+            self.assertRaises(ValueError, Retry, after)
+
+    def test_sentence(self) -> None:
+        """The error says what can be waited."""
+        error = self.assertRaises(ValueError, Retry, 61)
+        self.assertEqual(str(error), "Retry(after=61): 0 to 60 seconds")
+
+
+class ReasonTests(SynchronousTestCase):
+    """Registered reason phrases."""
+
+    def test_reasonFor(self) -> None:
+        """A registered status has its phrase, any other none."""
+        self.assertEqual([reasonFor(200), reasonFor(999)], ["OK", ""])

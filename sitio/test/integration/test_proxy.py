@@ -1,0 +1,846 @@
+"""
+Promises over loopback: real clients and real services, and sitio in between.
+
+sitio runs in the process of the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import http.client
+import ipaddress
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import skipIf
+
+import websockets.exceptions
+import websockets.sync.client
+import websockets.sync.server
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.internet.threads import deferToThread
+from twisted.web.client import (
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HTTPConnectionPool,
+    readBody,
+)
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.static import Data, File
+from zope.interface import implementer
+
+from sitio import onFinish
+from sitio.errors import Side
+from sitio.service import BACKLOG, SidecarService
+from sitio.settings import Settings
+from sitio.test.helpers.loopback import (
+    LOCALHOST,
+    LoopbackTestCase,
+    Process,
+    Upstream,
+    reactor,
+)
+
+MEBIBYTE = 1024 * 1024
+
+CURL = shutil.which("curl")
+
+#: Octets that are no text, the same in each run.
+OCTETS = random.Random(7).randbytes(300_000)
+
+TEXT = b"".join(b"line %d of a text that can be compressed\n" % each for each in range(5000))
+
+
+# --- A service of twisted.web
+
+
+class Echo(Resource):
+    """Says what it was asked, as JSON."""
+
+    isLeaf = True
+
+    def render(self, request: Any) -> bytes:
+        """Method, target, fields and a digest of the body."""
+        body = request.content.read()
+        fields = {
+            name.decode().lower(): [each.decode("latin-1") for each in values]
+            for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        said = {
+            "method": request.method.decode(),
+            "target": request.uri.decode(),
+            "fields": fields,
+            "length": len(body),
+            "digest": hashlib.sha256(body).hexdigest(),
+        }
+        request.setHeader(b"Content-Type", b"application/json")
+        answer = json.dumps(said).encode()
+        if request.method == b"HEAD":
+            request.setHeader(b"Content-Length", b"%d" % len(answer))
+            return b""
+        return answer
+
+
+class Pieces(Resource):
+    """Sends L{OCTETS} in pieces, without a length: in chunks."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Any) -> int:
+        """One piece each turn."""
+        self.send(request, 0)
+        return NOT_DONE_YET
+
+    def send(self, request: Any, at: int) -> None:
+        """The piece that begins here, and then the next."""
+        if at < len(OCTETS):
+            request.write(OCTETS[at : at + 7001])
+            reactor.callLater(0, self.send, request, at + 7001)
+        else:
+            request.finish()
+
+
+class Zipped(Resource):
+    """A text that was compressed beforehand."""
+
+    isLeaf = True
+    octets: ClassVar[bytes] = gzip.compress(TEXT)
+
+    def render_GET(self, request: Any) -> bytes:
+        """As it is."""
+        request.setHeader(b"Content-Encoding", b"gzip")
+        request.setHeader(b"Vary", b"Accept-Encoding")
+        return self.octets
+
+
+class Elsewhere(Resource):
+    """A redirect and two cookies."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Any) -> bytes:
+        """To somewhere else."""
+        request.setResponseCode(302)
+        request.setHeader(b"Location", b"/there")
+        request.responseHeaders.setRawHeaders(b"Set-Cookie", [b"a=1; Path=/", b"b=2"])
+        return b""
+
+
+def site(folder: str) -> Site:
+    """The service that most tests stand in front of."""
+    root = Resource()
+    root.putChild(b"echo", Echo())
+    root.putChild(b"pieces", Pieces())
+    root.putChild(b"zipped", Zipped())
+    root.putChild(b"elsewhere", Elsewhere())
+    root.putChild(b"octets", Data(OCTETS, "application/octet-stream"))
+    root.putChild(b"files", File(folder))
+    return Site(root)
+
+
+class IntegrationTestCase(LoopbackTestCase):
+    """sitio in this process, between a client and a service."""
+
+    def folder(self) -> Path:
+        """A new, empty folder with a short name, as UNIX sockets need."""
+        path = tempfile.mkdtemp(prefix="sitio-")
+        self.addCleanup(shutil.rmtree, path)
+        return Path(path)
+
+    def sidecar(
+        self,
+        upstream: str,
+        *policies: Any,
+        port: str = f"tcp:0:interface={LOCALHOST}:backlog={BACKLOG}",
+    ) -> SidecarService:
+        """sitio in front of this endpoint, running."""
+        service = SidecarService(
+            reactor,
+            serverFromString(reactor, port),
+            clientFromString(reactor, upstream),
+            policies,
+            statsInterval=0,
+            # Its connections end with the test.
+            settings=Settings(grace=0),
+        )
+        service.startService()
+        self.addCleanup(service.stopService)
+        return service
+
+    def inFront(self, upstream: int, *policies: Any) -> int:
+        """sitio in front of this port of loopback, and its own port."""
+        return portOf(self.sidecar(f"tcp:{LOCALHOST}:{upstream}", *policies))
+
+    def client(self, agent: Any = None) -> HTTPClient:
+        """A treq client with connections that last, and that end with the test."""
+        pool = HTTPConnectionPool(reactor)
+        self.addCleanup(pool.closeCachedConnections)
+        return HTTPClient(agent or Agent(reactor, pool=pool))
+
+
+def portOf(service: SidecarService) -> int:
+    """The port of a sidecar."""
+    assert service.port is not None
+    address: Any = service.port.getHost()
+    port: int = address.port
+    return port
+
+
+# --- python -m http.server
+
+
+class HTTPServerTests(IntegrationTestCase):
+    """C{python -m http.server}: HTTP/1.0, each reply ends with its connection."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        folder = self.folder()
+        (folder / "octets").write_bytes(OCTETS)
+        (folder / "empty").write_bytes(b"")
+        server = self.spawn(
+            sys.executable, "-m", "http.server", "0", "--bind", LOCALHOST, cwd=str(folder)
+        )
+        self.upstream = int((await server.out.saw(rb"port ([0-9]+)"))[1])
+        self.port = self.inFront(self.upstream)
+        self.url = f"http://{LOCALHOST}:{self.port}"
+
+    async def test_get(self) -> None:
+        """A file comes through with the bytes and the fields that it has."""
+        client = self.client()
+        response = await client.get(f"{self.url}/octets")
+        self.assertEqual(response.code, 200)
+        self.assertEqual(await response.content(), OCTETS)
+        direct = await client.get(f"http://{LOCALHOST}:{self.upstream}/octets")
+        await direct.content()
+        for name in ("Server", "Content-Type", "Last-Modified", "Content-Length"):
+            self.assertEqual(
+                response.headers.getRawHeaders(name), direct.headers.getRawHeaders(name)
+            )
+
+    async def test_empty(self) -> None:
+        """An empty file is empty."""
+        response = await self.client().get(f"{self.url}/empty")
+        self.assertEqual((response.code, await response.content()), (200, b""))
+
+    async def test_head(self) -> None:
+        """HEAD tells the length and sends nothing; the connection is good for more."""
+        client = self.client()
+        response = await client.head(f"{self.url}/octets")
+        self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(OCTETS))])
+        self.assertEqual(await response.content(), b"")
+        response = await client.get(f"{self.url}/octets")
+        self.assertEqual(await response.content(), OCTETS)
+
+    async def test_missing(self) -> None:
+        """What isn't there is a 404 of the service's own."""
+        response = await self.client().get(f"{self.url}/nothing")
+        self.assertEqual(response.code, 404)
+        self.assertIn(b"File not found", await response.content())
+
+    async def test_keepAlive(self) -> None:
+        """The client keeps one connection, though the service closes after each reply."""
+        said = await deferToThread(self.many, 40)
+        self.assertEqual(said, [200] * 40)
+
+    def many(self, times: int) -> list[int]:
+        """The statuses of so many requests on one connection; in a thread."""
+        connection = http.client.HTTPConnection(LOCALHOST, self.port, timeout=self.timeout)
+        connection.auto_open = 0
+        connection.connect()
+        statuses = []
+        for _ in range(times):
+            connection.request("GET", "/octets")
+            response = connection.getresponse()
+            assert response.read() == OCTETS
+            statuses.append(response.status)
+        connection.close()
+        return statuses
+
+    async def test_concurrent(self) -> None:
+        """Several at a time each get what they asked for."""
+        client = self.client()
+
+        async def one(name: str) -> bytes:
+            return await (await client.get(f"{self.url}/{name}")).content()
+
+        wanted = [("octets", OCTETS), ("empty", b"")] * 5
+        found = await gatherResults([Deferred.fromCoroutine(one(name)) for name, _ in wanted])
+        self.assertEqual([hash(each) for each in found], [hash(each) for _, each in wanted])
+
+
+# --- twisted.web and treq
+
+
+@implementer(IBodyProducer)
+class Unmeasured:
+    """A body of unknown length, which goes out in chunks."""
+
+    length = UNKNOWN_LENGTH
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        """One piece each turn."""
+        done: Deferred[None] = Deferred()
+
+        def write(at: int) -> None:
+            if at == len(self.pieces):
+                done.callback(None)
+            else:
+                consumer.write(self.pieces[at])
+                reactor.callLater(0, write, at + 1)
+
+        write(0)
+        return done
+
+    def stopProducing(self) -> None:
+        """Nothing to stop."""
+
+    pauseProducing = resumeProducing = stopProducing
+
+
+class TwistedWebTests(IntegrationTestCase):
+    """twisted.web behind, treq in front: connections that last, chunks, uploads."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        folder = self.folder()
+        (folder / "octets").write_bytes(OCTETS)
+        self.port = self.inFront(await self.listen(site(str(folder))))
+        self.url = f"http://{LOCALHOST}:{self.port}"
+        self.treq = self.client()
+
+    async def test_get(self) -> None:
+        """The service is asked what the client asked, and who the client is."""
+        response = await self.treq.get(
+            f"{self.url}/echo/a%20b?c=%2F&d", headers=Headers({"X-Mine": ["one", "two"]})
+        )
+        said = await response.json()
+        self.assertEqual((said["method"], said["target"]), ("GET", "/echo/a%20b?c=%2F&d"))
+        self.assertEqual(said["fields"]["x-mine"], ["one", "two"])
+        self.assertEqual(said["fields"]["host"], [f"{LOCALHOST}:{self.port}"])
+        self.assertEqual(said["fields"]["x-forwarded-for"], [LOCALHOST])
+        self.assertEqual(said["fields"]["x-forwarded-proto"], ["http"])
+        self.assertEqual(said["fields"]["x-forwarded-host"], [f"{LOCALHOST}:{self.port}"])
+        self.assertNotIn("via", said["fields"])
+
+    async def test_head(self) -> None:
+        """HEAD has the length that GET would have, and nothing more."""
+        response = await self.treq.head(f"{self.url}/octets")
+        self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(OCTETS))])
+        self.assertEqual(await response.content(), b"")
+
+    async def test_methods(self) -> None:
+        """Each method arrives as it is, unknown ones too, with its body."""
+        for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "FROBNICATE"):
+            response = await self.treq.request(method, f"{self.url}/echo", data=b"body")
+            said = await response.json()
+            self.assertEqual((said["method"], said["length"]), (method, 4))
+
+    async def test_post(self) -> None:
+        """An upload of known length arrives whole, with its length."""
+        response = await self.treq.post(f"{self.url}/echo", data=OCTETS)
+        said = await response.json()
+        self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+        self.assertEqual(said["fields"]["content-length"], [str(len(OCTETS))])
+
+    async def test_postChunked(self) -> None:
+        """An upload in chunks arrives whole, in chunks."""
+        pieces = [OCTETS[at : at + 50_001] for at in range(0, len(OCTETS), 50_001)]
+        response = await self.treq.post(f"{self.url}/echo", data=Unmeasured(*pieces))
+        said = await response.json()
+        self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+        self.assertEqual(said["fields"]["transfer-encoding"], ["chunked"])
+        self.assertNotIn("content-length", said["fields"])
+
+    async def test_chunks(self) -> None:
+        """A reply in chunks comes through whole, in chunks."""
+        response = await self.treq.get(f"{self.url}/pieces")
+        self.assertEqual(response.length, UNKNOWN_LENGTH)
+        self.assertEqual(await response.content(), OCTETS)
+
+    async def test_range(self) -> None:
+        """A part of a file comes with its place in it."""
+        response = await self.treq.get(
+            f"{self.url}/files/octets", headers=Headers({"Range": ["bytes=10-19"]})
+        )
+        self.assertEqual(response.code, 206)
+        self.assertEqual(
+            response.headers.getRawHeaders("Content-Range"), [f"bytes 10-19/{len(OCTETS)}"]
+        )
+        self.assertEqual(await response.content(), OCTETS[10:20])
+
+    async def test_notModified(self) -> None:
+        """A 304 has no body, and the connection is good for more."""
+        response = await self.treq.get(f"{self.url}/files/octets")
+        await response.content()
+        [changed] = response.headers.getRawHeaders("Last-Modified")
+        for _ in range(2):
+            response = await self.treq.get(
+                f"{self.url}/files/octets", headers=Headers({"If-Modified-Since": [changed]})
+            )
+            self.assertEqual((response.code, await response.content()), (304, b""))
+
+    async def test_gzip(self) -> None:
+        """What is compressed comes through with its very bytes."""
+        response = await Agent(reactor).request(
+            b"GET", f"{self.url}/zipped".encode(), Headers({"Accept-Encoding": ["gzip"]})
+        )
+        self.assertEqual(response.headers.getRawHeaders("Content-Encoding"), ["gzip"])
+        self.assertEqual(await readBody(response), Zipped.octets)
+
+    async def test_redirect(self) -> None:
+        """A redirect is the client's affair, and repeated fields stay repeated."""
+        response = await self.treq.get(f"{self.url}/elsewhere", allow_redirects=False)
+        await response.content()
+        self.assertEqual(response.code, 302)
+        self.assertEqual(response.headers.getRawHeaders("Location"), ["/there"])
+        self.assertEqual(response.headers.getRawHeaders("Set-Cookie"), ["a=1; Path=/", "b=2"])
+
+    async def test_sequential(self) -> None:
+        """Hundreds of requests, one after the other, are answered each with its own reply."""
+        for number in range(300):
+            response = await self.treq.get(f"{self.url}/echo?{number}")
+            self.assertEqual((await response.json())["target"], f"/echo?{number}")
+
+    async def test_concurrent(self) -> None:
+        """So are they all at a time, uploads among them."""
+
+        async def one(number: int) -> tuple[str, int]:
+            response = await self.treq.post(f"{self.url}/echo?{number}", data=b"x" * number)
+            said = await response.json()
+            return said["target"], said["length"]
+
+        found = await gatherResults([Deferred.fromCoroutine(one(each)) for each in range(128)])
+        self.assertEqual(found, [(f"/echo?{each}", each) for each in range(128)])
+
+
+# --- curl
+
+
+@skipIf(CURL is None, "curl is not installed")
+class CurlTests(IntegrationTestCase):
+    """curl in front, twisted.web behind."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.path = self.folder()
+        (self.path / "octets").write_bytes(OCTETS)
+        self.service = site(str(self.path))
+        self.upstream = await self.listen(self.service)
+        self.url = f"http://{LOCALHOST}:{self.inFront(self.upstream)}"
+
+    async def curl(self, *arguments: str) -> Process:
+        """curl, once it has ended well."""
+        assert CURL is not None
+        process = self.spawn(CURL, "--silent", "--show-error", "--noproxy", "*", *arguments)
+        self.assertEqual(await process.finish(), 0, process.said())
+        return process
+
+    async def test_get(self) -> None:
+        """A file comes through."""
+        process = await self.curl(f"{self.url}/octets")
+        self.assertEqual(process.out.data, OCTETS)
+
+    async def test_head(self) -> None:
+        """C{--head} gets a head, and doesn't wait for more."""
+        process = await self.curl("--head", f"{self.url}/octets")
+        self.assertTrue(process.said().startswith("HTTP/1.1 200 OK\r\n"))
+        self.assertIn(f"Content-Length: {len(OCTETS)}\r\n", process.said())
+
+    async def test_upload(self) -> None:
+        """Uploads arrive, with a length and in chunks, and after a 100 or without."""
+        for arguments in (
+            ["--header", "Expect:"],
+            ["--header", "Expect: 100-continue"],
+            ["--header", "Transfer-Encoding: chunked"],
+            ["--header", "Transfer-Encoding: chunked", "--header", "Expect: 100-continue"],
+        ):
+            process = await self.curl(
+                "--data-binary", f"@{self.path}/octets", *arguments, f"{self.url}/echo"
+            )
+            said = json.loads(process.out.data)
+            self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+
+    async def test_continue(self) -> None:
+        """The service's 100 is what makes curl send the body."""
+        process = await self.curl(
+            *("--verbose", "--expect100-timeout", "1000", "--header", "Expect: 100-continue"),
+            *("--data-binary", f"@{self.path}/octets", f"{self.url}/echo"),
+        )
+        self.assertIn("< HTTP/1.1 100 Continue", process.said())
+        self.assertIn("< HTTP/1.1 200 OK", process.said())
+
+    async def test_range(self) -> None:
+        """C{--range} gets a part."""
+        process = await self.curl("--range", "10-19", f"{self.url}/files/octets")
+        self.assertEqual(process.out.data, OCTETS[10:20])
+
+    async def test_compressed(self) -> None:
+        """curl can expand what was compressed."""
+        process = await self.curl("--compressed", f"{self.url}/zipped")
+        self.assertEqual(process.out.data, TEXT)
+
+    async def test_oldVersion(self) -> None:
+        """A client of HTTP/1.0 gets a chunked reply as one that ends with the connection."""
+        process = await self.curl("--http1.0", "--include", f"{self.url}/pieces")
+        head, _, body = process.out.data.partition(b"\r\n\r\n")
+        self.assertNotIn(b"chunked", head.lower())
+        self.assertEqual(body, OCTETS)
+
+    async def test_keepAlive(self) -> None:
+        """Several URLs are fetched by one connection, and the service sees one as well."""
+        process = await self.curl(
+            *("--write-out", "%{stderr}connects %{num_connects}\\n", "--output", "/dev/null"),
+            f"{self.url}/echo?[1-5]",
+        )
+        self.assertEqual(re.findall(r"connects ([0-9])", process.said()), ["1", "0", "0", "0", "0"])
+
+    async def test_unixSockets(self) -> None:
+        """Both sides may be UNIX sockets."""
+        service = await serverFromString(reactor, f"unix:{self.path}/service").listen(self.service)
+        self.addCleanup(service.stopListening)
+        self.sidecar(f"unix:{self.path}/service", port=f"unix:{self.path}/sitio")
+        process = await self.curl("--unix-socket", f"{self.path}/sitio", "http://here/echo")
+        said = json.loads(process.out.data)
+        self.assertEqual(said["fields"]["host"], ["here"])
+        process = await self.curl("--unix-socket", f"{self.path}/sitio", "http://here/octets")
+        self.assertEqual(process.out.data, OCTETS)
+
+    async def test_proxyProtocol(self) -> None:
+        """Behind a load balancer that speaks the PROXY protocol, the client is who it says."""
+        service = self.sidecar(
+            f"tcp:{LOCALHOST}:{self.upstream}", port=f"haproxy:tcp:0:interface={LOCALHOST}"
+        )
+        process = await self.curl(
+            "--haproxy-protocol", f"http://{LOCALHOST}:{portOf(service)}/octets"
+        )
+        self.assertEqual(process.out.data, OCTETS)
+        client = await self.connect(
+            portOf(service),
+            b"PROXY TCP4 192.0.2.7 192.0.2.80 40000 80\r\n"
+            b"GET /echo HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n",
+        )
+        await client.got.over()
+        said = json.loads(client.got.data.partition(b"\r\n\r\n")[2])
+        self.assertEqual(said["fields"]["x-forwarded-for"], ["192.0.2.7"])
+
+
+# --- TLS
+
+
+def certify(folder: Path) -> tuple[Path, Path]:
+    """A key, and a certificate that says of itself that this is localhost."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(LOCALHOST))]
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    keyFile, certificateFile = folder / "key.pem", folder / "trusted" / "certificate.pem"
+    keyFile.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    certificateFile.parent.mkdir()
+    certificateFile.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return keyFile, certificateFile
+
+
+class TLSTests(IntegrationTestCase):
+    """TLS in front, and TLS behind."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.path = self.folder()
+        key, certificate = certify(self.path)
+        self.secure = f"ssl:0:interface={LOCALHOST}:privateKey={key}:certKey={certificate}"
+        trust = trustRootFromCertificates([Certificate.loadPEM(certificate.read_bytes())])
+        self.pool = HTTPConnectionPool(reactor)
+        self.addCleanup(self.pool.closeCachedConnections)
+        agent = Agent(reactor, BrowserLikePolicyForHTTPS(trust), pool=self.pool)
+        self.treq = self.client(agent)
+        self.site = site(str(self.path))
+
+    async def test_inFront(self) -> None:
+        """sitio speaks TLS to clients, and says so to the service."""
+        upstream = await self.listen(self.site)
+        service = self.sidecar(f"tcp:{LOCALHOST}:{upstream}", port=self.secure)
+        url = f"https://{LOCALHOST}:{portOf(service)}"
+        for _ in range(2):
+            said = await (await self.treq.post(f"{url}/echo", data=OCTETS)).json()
+            self.assertEqual(said["fields"]["x-forwarded-proto"], ["https"])
+            self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+        response = await self.treq.get(f"{url}/pieces")
+        self.assertEqual(await response.content(), OCTETS)
+
+    async def secured(self) -> int:
+        """The port of a service that speaks TLS."""
+        listening = await serverFromString(reactor, self.secure).listen(self.site)
+        self.addCleanup(listening.stopListening)
+        address: Any = listening.getHost()
+        port: int = address.port
+        return port
+
+    async def test_behind(self) -> None:
+        """sitio speaks TLS to a service that it can trust."""
+        upstream = await self.secured()
+        service = self.sidecar(f"tls:localhost:{upstream}:trustRoots={self.path}/trusted")
+        url = f"http://{LOCALHOST}:{portOf(service)}"
+        for _ in range(2):
+            said = await (await self.treq.post(f"{url}/echo", data=OCTETS)).json()
+            self.assertEqual(said["fields"]["x-forwarded-proto"], ["http"])
+            self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+        response = await self.treq.get(f"{url}/pieces")
+        self.assertEqual(await response.content(), OCTETS)
+
+    async def test_untrusted(self) -> None:
+        """Of one that it can't trust it wants nothing: 502."""
+        upstream = await self.secured()
+        service = self.sidecar(f"tls:localhost:{upstream}")
+        response = await self.treq.get(f"http://{LOCALHOST}:{portOf(service)}/echo")
+        self.assertEqual(response.code, 502)
+        self.assertNotIn(b"localhost", await response.content())
+
+
+# --- Clients that go away
+
+
+class GoneTests(IntegrationTestCase):
+    """A client that goes away lets go of the service at once, and that is its own affair."""
+
+    #: Seconds in which the service must have noticed.
+    AT_ONCE = 0.1
+
+    async def gone(self, how: str, request: bytes, part: bytes = b"") -> tuple[float, int]:
+        """
+        Have a client go away in this manner, when the service has got its request
+        and replied this much.
+
+        @return: after how many seconds the service was let go of, and what the
+            exchange was counted as.
+        """
+        ended: list[Any] = []
+        upstream = Upstream()
+        port = self.inFront(await self.listen(upstream), onFinish(ended.append))
+        client = await self.connect(port, request)
+        asked = await upstream.connection()
+        await asked.got.saw(b"\r\n\r\n")
+        if part:
+            asked.send(part)
+            await client.got.saw(part[-5:] + b"$")
+        began = reactor.seconds()
+        getattr(client.transport, how)()
+        await asked.got.over()
+        took: float = reactor.seconds() - began
+        [exchange] = ended
+        self.assertEqual(exchange.failure.side, Side.CLIENT)
+        return took, exchange.status
+
+    async def assertGone(self, request: bytes, part: bytes = b"") -> None:
+        """However it goes away: at once, and as 499."""
+        for how in ("abortConnection", "loseConnection"):
+            # The best of some: the machine may have other things to do.
+            found = [await self.gone(how, request, part) for _ in range(3)]
+            self.assertLess(min(took for took, _ in found), self.AT_ONCE)
+            self.assertEqual({status for _, status in found}, {499})
+
+    async def test_beforeReply(self) -> None:
+        """While it waits for the reply."""
+        await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+
+    async def test_withinReply(self) -> None:
+        """While it gets the reply."""
+        await self.assertGone(
+            b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n01234",
+        )
+
+    async def test_withinRequest(self) -> None:
+        """While it sends its request."""
+        await self.assertGone(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\n\r\n01")
+
+    async def test_withRequestsBehind(self) -> None:
+        """While requests of its own wait behind the one that is under way."""
+        await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * 3)
+
+
+# --- WebSocket
+
+
+class WebSocketTests(IntegrationTestCase):
+    """C{websockets} on both sides."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.closed: list[Any] = []
+        server = websockets.sync.server.serve(
+            self.serve, LOCALHOST, 0, process_request=self.admit, max_size=8 * MEBIBYTE
+        )
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        self.port = self.inFront(server.socket.getsockname()[1])
+
+    def serve(self, connection: Any) -> None:
+        """Echo what comes; C{close} closes; runs in a thread of its own."""
+        try:
+            for message in connection:
+                if message == "close":
+                    connection.close(4001, "as you wish")
+                    return
+                if message == "break":
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+                    return
+                connection.send(message)
+            self.closed.append(connection.close_code)
+        except websockets.exceptions.ConnectionClosed:
+            self.closed.append(connection.close_code)
+
+    def admit(self, connection: Any, request: Any) -> Any:
+        """Let in all but one path."""
+        if request.path == "/forbidden":
+            return connection.respond(403, "not you\n")
+        return None
+
+    def connection(self, path: str = "/") -> Any:
+        """A connection through sitio; for use in a thread."""
+        return websockets.sync.client.connect(
+            f"ws://{LOCALHOST}:{self.port}{path}", max_size=8 * MEBIBYTE, proxy=None
+        )
+
+    async def test_echo(self) -> None:
+        """Messages of all kinds and sizes, 1 MiB among them, go both ways unchanged."""
+        messages = [
+            "text",
+            "ümläut ☃",
+            b"",
+            b"\0\xff",
+            OCTETS,
+            os.urandom(MEBIBYTE),
+            "x" * MEBIBYTE,
+        ]
+
+        def talk() -> list[Any]:
+            with self.connection() as connection:
+                found = []
+                for each in messages:
+                    connection.send(each)
+                    found.append(connection.recv(timeout=self.timeout))
+            return found
+
+        self.assertEqual(await deferToThread(talk), messages)
+        await self.until(lambda: self.closed)
+        self.assertEqual(self.closed, [1000])
+
+    async def test_ping(self) -> None:
+        """A ping gets its pong."""
+
+        def talk() -> bool:
+            with self.connection() as connection:
+                return bool(connection.ping(b"there?").wait(self.timeout))
+
+        self.assertTrue(await deferToThread(talk))
+
+    async def test_manyAtOnce(self) -> None:
+        """Much more than any buffer holds may be under way at a time."""
+
+        def talk() -> int:
+            message = os.urandom(MEBIBYTE)
+            with self.connection() as connection:
+                sender = threading.Thread(
+                    target=lambda: [connection.send(message) for _ in range(16)]
+                )
+                sender.start()
+                same = sum(connection.recv(timeout=self.timeout) == message for _ in range(16))
+                sender.join()
+            return same
+
+        self.assertEqual(await deferToThread(talk), 16)
+
+    async def test_serverCloses(self) -> None:
+        """A close of the service reaches the client with its code and reason."""
+
+        def talk() -> tuple[int | None, str | None]:
+            with self.connection() as connection:
+                connection.send("close")
+                with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+                    connection.recv(timeout=self.timeout)
+                return connection.close_code, connection.close_reason
+
+        self.assertEqual(await deferToThread(talk), (4001, "as you wish"))
+
+    async def test_clientCloses(self) -> None:
+        """A close of the client reaches the service with its code."""
+        await deferToThread(lambda: self.connection().close(4002, "enough"))
+        await self.until(lambda: self.closed)
+        self.assertEqual(self.closed, [4002])
+
+    async def test_serverBreaks(self) -> None:
+        """A service that just goes away is gone for the client too, without a close."""
+
+        def talk() -> int | None:
+            with self.connection() as connection:
+                connection.send("break")
+                with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+                    connection.recv(timeout=self.timeout)
+                code: int | None = connection.close_code
+                return code
+
+        self.assertEqual(await deferToThread(talk), 1006)
+
+    async def test_clientBreaks(self) -> None:
+        """So is a client for the service."""
+
+        def talk() -> None:
+            connection = self.connection()
+            connection.send("hello")
+            connection.recv(timeout=self.timeout)
+            connection.socket.shutdown(socket.SHUT_RDWR)
+
+        await deferToThread(talk)
+        await self.until(lambda: self.closed)
+        self.assertEqual(self.closed, [1006])
+
+    async def test_refused(self) -> None:
+        """An upgrade that the service refuses is a plain reply."""
+
+        def talk() -> tuple[int, bytes]:
+            try:
+                self.connection("/forbidden").close()
+            except websockets.exceptions.InvalidStatus as error:
+                return error.response.status_code, bytes(error.response.body)
+            raise AssertionError("it was let in")
+
+        self.assertEqual(await deferToThread(talk), (403, b"not you\n"))

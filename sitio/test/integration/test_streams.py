@@ -1,0 +1,319 @@
+"""
+Promises on what is large: a stream comes through whole, and whatever passes, or
+does not pass because nobody reads it, the process of sitio stays as it was.
+
+sitio runs in a process of its own, so that its memory can be measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPullProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from sitio.test.helpers.loopback import (
+    Client,
+    LoopbackTestCase,
+    Process,
+    Script,
+    Upstream,
+    peakOf,
+    reactor,
+    resetPeak,
+)
+
+MEBIBYTE = 1024 * 1024
+GIBIBYTE = 1024 * MEBIBYTE
+
+#: How much is sent in the tests that send it all; a GiB takes some seconds each.
+STREAM = int(os.environ.get("SITIO_STREAM_MEBIBYTES", "64")) * MEBIBYTE
+
+#: What the process may grow by, however much there is.
+GROWTH = 4 * MEBIBYTE
+
+#: Glances without an octet, after which a sender is stuck: half a second.
+STUCK = 25
+
+PIECE = random.Random(3).randbytes(65536)
+
+
+@implementer(IPullProducer)
+class Flood:
+    """
+    Sends so many octets, as fast as they are taken.
+
+    @ivar sent: how many were handed over.
+    @ivar digest: of those.
+    """
+
+    def __init__(self, transport: Any, size: int, piece: bytes = b"") -> None:
+        self.sent = 0
+        self.digest = hashlib.sha256()
+        self._size = size
+        self._piece = piece
+        self._transport = transport
+        transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        """One more piece; unless it is given, each differs from the others."""
+        octets = (self._piece or b"%d " % self.sent + PIECE)[: self._size - self.sent]
+        self.sent += len(octets)
+        self.digest.update(octets)
+        self._transport.write(octets)
+        if self.sent == self._size:
+            self._transport.unregisterProducer()
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+
+
+class Sink:
+    """
+    Takes in what a L{Script} or a L{Client} gets, without holding it.
+
+    @ivar size: how many octets came behind the first empty line.
+    @ivar digest: of those.
+    """
+
+    def __init__(self, end: Script | Client) -> None:
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self._end = end
+        self.take(self.headReceived)
+
+    def take(self, receiver: Callable[[bytes], None]) -> None:
+        """Have this called with what comes; a transport may have looked it up before."""
+        self._end.dataReceived = receiver  # type: ignore
+        self._end.transport.protocol = self._end
+
+    def headReceived(self, data: bytes) -> None:
+        """Some of the head, and perhaps more."""
+        self._end.got.add(data)
+        head, line, body = self._end.got.data.partition(b"\r\n\r\n")
+        if line:
+            self._end.got.data = head + line
+            self.take(self.bodyReceived)
+            self.bodyReceived(body)
+
+    def bodyReceived(self, data: bytes) -> None:
+        """Some of what follows."""
+        self.size += len(data)
+        self.digest.update(data)
+        self._end.got.add(b"")
+
+    def has(self, size: int) -> Any:
+        """Fires once so many octets have come."""
+        return self._end.got.when(lambda: self.size >= size)
+
+
+class StreamTestCase(LoopbackTestCase):
+    """sitio in a process of its own, warm."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.upstream = Upstream()
+        self.process, self.port = await self.sitio(await self.listen(self.upstream))
+        await self.warmUp(self.process)
+
+    async def warmUp(self, process: Process) -> None:
+        """Have it carry a request, as memory that the first one takes is none of growth."""
+        client = await self.connect(self.port, upload(1, b"x"))
+        asked = await self.upstream.connection(0)
+        await asked.got.saw(b"x$")
+        asked.send(download(1, b"x"))
+        await client.got.saw(b"x$")
+        client.transport.loseConnection()
+        asked.transport.loseConnection()
+        resetPeak(process.pid)
+        self.before = peakOf(process.pid)
+
+    async def stuck(self, flood: Flood) -> None:
+        """Wait until a flood gets no further."""
+        seen, glances = -1, 0
+
+        def still() -> bool:
+            nonlocal seen, glances
+            glances = glances + 1 if flood.sent == seen else 0
+            seen = flood.sent
+            return glances > STUCK
+
+        await self.until(still)
+
+    def assertFlat(self) -> None:
+        """The process has not grown, at no moment."""
+        growth = peakOf(self.process.pid) - self.before
+        self.assertLess(growth, GROWTH)
+
+
+def upload(size: int, body: bytes = b"") -> bytes:
+    """The head of an upload, and the first of it."""
+    return b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % size + body
+
+
+def download(size: int, body: bytes = b"") -> bytes:
+    """The head of a reply, and the first of it."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + body
+
+
+GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: here\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n"
+
+
+class WholeTests(StreamTestCase):
+    """All of a stream comes through."""
+
+    log = Logger()
+
+    async def test_download(self) -> None:
+        """A large reply arrives with its very bytes, and the process stays as it was."""
+        began = reactor.seconds()
+        client = await self.connect(self.port, GET)
+        sink = Sink(client)
+        asked = await self.upstream.connection(1)
+        await asked.got.saw(b"\r\n\r\n")
+        asked.send(download(STREAM))
+        flood = Flood(asked.transport, STREAM)
+        await sink.has(STREAM)
+        self.report("download", began)
+        self.assertEqual(sink.digest.digest(), flood.digest.digest())
+        self.assertFlat()
+
+    async def test_upload(self) -> None:
+        """So does a large upload."""
+        began = reactor.seconds()
+        client = await self.connect(self.port, upload(STREAM))
+        flood = Flood(client.transport, STREAM)
+        asked = await self.upstream.connection(1)
+        sink = Sink(asked)
+        await sink.has(STREAM)
+        self.report("upload", began)
+        asked.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await client.got.saw(b"HTTP/1.1 204 No Content\r\n")
+        self.assertEqual(sink.digest.digest(), flood.digest.digest())
+        self.assertFlat()
+
+    async def test_both(self) -> None:
+        """So do both at a time, where the service answers while it is still being asked."""
+        began = reactor.seconds()
+        client = await self.connect(self.port, upload(STREAM))
+        received = Sink(client)
+        sent = Flood(client.transport, STREAM)
+        asked = await self.upstream.connection(1)
+        taken = Sink(asked)
+        await asked.got.saw(b"\r\n\r\n")
+        asked.send(download(STREAM))
+        given = Flood(asked.transport, STREAM - 1)
+        # The end of a reply ends its exchange: the last octet comes behind the upload.
+        await taken.has(STREAM)
+        await received.has(STREAM - 1)
+        asked.send(b"!")
+        given.digest.update(b"!")
+        await received.has(STREAM)
+        self.report("both ways", began)
+        self.assertEqual(taken.digest.digest(), sent.digest.digest())
+        self.assertEqual(received.digest.digest(), given.digest.digest())
+        self.assertFlat()
+
+    async def test_tunnel(self) -> None:
+        """So does what goes through a tunnel, both ways at a time."""
+        began = reactor.seconds()
+        client = await self.connect(self.port, UPGRADE)
+        received = Sink(client)
+        asked = await self.upstream.connection(1)
+        taken = Sink(asked)
+        await asked.got.saw(b"\r\n\r\n")
+        asked.send(SWITCH)
+        await client.got.saw(b"\r\n\r\n")
+        sent = Flood(client.transport, STREAM)
+        given = Flood(asked.transport, STREAM)
+        await received.has(STREAM)
+        await taken.has(STREAM)
+        self.report("tunnel", began)
+        self.assertEqual(taken.digest.digest(), sent.digest.digest())
+        self.assertEqual(received.digest.digest(), given.digest.digest())
+        self.assertFlat()
+
+    def report(self, what: str, began: float) -> None:
+        """Put the figures into trial's log."""
+        seconds = reactor.seconds() - began
+        after = peakOf(self.process.pid)
+        self.log.info(
+            "{what}: {octets} octets in {seconds} s; peak {before} KiB before, {after} KiB after",
+            what=what,
+            octets=STREAM,
+            seconds=seconds,
+            before=self.before // 1024,
+            after=after // 1024,
+        )
+
+
+class StuckTests(StreamTestCase):
+    """What is not read stays where it comes from."""
+
+    async def test_download(self) -> None:
+        """
+        A client that reads nothing of a GiB: the service is held up, the process
+        does not grow, and when the client goes the service is let go of.
+        """
+        client = await self.connect(self.port, GET)
+        client.transport.pauseProducing()
+        asked = await self.upstream.connection(1)
+        await asked.got.saw(b"\r\n\r\n")
+        asked.send(download(GIBIBYTE))
+        flood = Flood(asked.transport, GIBIBYTE)
+        await self.stuck(flood)
+        self.assertLess(flood.sent, GIBIBYTE)
+        self.assertFlat()
+        client.transport.abortConnection()
+        await asked.got.over()
+
+    async def test_upload(self) -> None:
+        """A service that reads nothing of an upload: the same the other way."""
+        client = await self.connect(self.port, upload(GIBIBYTE))
+        flood = Flood(client.transport, GIBIBYTE)
+        asked = await self.upstream.connection(1)
+        asked.transport.pauseProducing()
+        await self.stuck(flood)
+        self.assertLess(flood.sent, GIBIBYTE)
+        self.assertFlat()
+        asked.transport.abortConnection()
+        await client.got.over()
+        self.assertTrue(client.got.data.startswith(b"HTTP/1.1 502 "), client.got.data)
+
+    async def test_tunnel(self) -> None:
+        """A tunnel of which neither end reads."""
+        client = await self.connect(self.port, UPGRADE)
+        asked = await self.upstream.connection(1)
+        await asked.got.saw(b"\r\n\r\n")
+        asked.send(SWITCH)
+        await client.got.saw(b"\r\n\r\n")
+        client.transport.pauseProducing()
+        asked.transport.pauseProducing()
+        floods = [Flood(each.transport, GIBIBYTE) for each in (client, asked)]
+        for each in floods:
+            await self.stuck(each)
+            self.assertLess(each.sent, GIBIBYTE)
+        self.assertFlat()
+
+    async def test_pipeline(self) -> None:
+        """A client that sends requests without end, and reads no reply."""
+        self.upstream.begin = answerAll
+        client = await self.connect(self.port)
+        client.transport.pauseProducing()
+        flood = Flood(client.transport, GIBIBYTE, GET * 1000)
+        await self.stuck(flood)
+        self.assertLess(flood.sent, GIBIBYTE)
+        self.assertFlat()
+
+
+def answerAll(script: Script) -> None:
+    """Answer each request with some KiB."""
+    answer = download(len(PIECE) // 8, PIECE[: len(PIECE) // 8])
+    script.dataReceived = lambda data: script.send(answer * data.count(b"\r\n\r\n"))  # type: ignore

@@ -1,0 +1,464 @@
+"""
+Promises of L{sitio.policies.errorpage}.
+
+L{Asked}, the exchange that tests of policies hand in, stands here too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from email.utils import parsedate_to_datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from attrs import Factory, define
+from hypothesis import given, strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from sitio.http.message import Request, Response, parseStatuses
+from sitio.interfaces import IExchange, IResponsePolicy
+from sitio.policies.errorpage import (
+    MAX_ACCEPT,
+    MAX_FILE,
+    MAX_SHOWN,
+    ErrorPage,
+    makePolicy,
+    prefersJSON,
+)
+from sitio.testing import refused, reply, request, runPolicy
+
+CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+@implementer(IExchange)
+@define(eq=False)
+class Asked:
+    """As much of an exchange as a policy may look at."""
+
+    request: Request
+    secure: bool = False
+    attempts: int = 1
+    notes: dict[Any, Any] = Factory(dict)
+    response: Response | None = None
+    upstreamStatus: int | None = None
+    status: int | None = None
+    failure: Exception | None = None
+    clientAddress: str = "192.0.2.1"
+    began: float = 0.0
+    duration: float | None = None
+    upstreamTime: float = 0.0
+    bytesIn: int = 0
+    bytesOut: int = 0
+    acted: tuple[str, ...] = ()
+    producer: str | None = None
+    connectTime: float = 0.0
+    policyTime: float = 0.0
+
+
+def asked(target: str = "/", method: str = "GET", **fields: str) -> Asked:
+    """An exchange for a request; C{if_range="x"} is the field If-Range."""
+    request = Request(method, target)
+    request.headers.add("Host", "photos.example")
+    for name, value in fields.items():
+        request.headers.add(name.replace("_", "-"), value)
+    return Asked(request)
+
+
+def replied(status: int, *lines: tuple[str, str], body: bytes = b"theirs") -> Response:
+    """A reply as it comes from the upstream, framing and all, its body complete."""
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in lines]
+    fields.append((b"Content-Length", b"%d" % len(body)))
+    response = Response.fromWire(status, Response(status).reason, fields, len(body))
+    response.body = body
+    return response
+
+
+class _Outline(HTMLParser):
+    """What a browser would make of a page: its tags and the text below each."""
+
+    def __init__(self, page: bytes) -> None:
+        HTMLParser.__init__(self)
+        self.tags: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.feed(page.decode("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        # Before the first tag there is a line end.
+        if self.tags:
+            self.texts[self.tags[-1]] = self.texts.get(self.tags[-1], "") + data.strip()
+
+
+class PageTests(SynchronousTestCase):
+    """The built-in page."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(784111777)
+        self.policy = ErrorPage(frozenset((404,)), seconds=self.clock.seconds)
+
+    def body(self, exchange: Asked, response: Response) -> bytes:
+        """What is sent in place of a reply."""
+        body = self.policy.responseReceived(exchange, response).body
+        assert body is not None
+        return body
+
+    def test_interface(self) -> None:
+        """It is a response policy that needs no body."""
+        verifyObject(IResponsePolicy, self.policy)
+        self.assertFalse(self.policy.buffered)
+
+    def test_html(self) -> None:
+        """A browser gets a page with title, picture, status, reason and path."""
+        answer = self.policy.responseReceived(asked("/no.jpg?key=s3cret"), replied(404))
+        self.assertEqual((answer.status, answer.reason), (404, "Not Found"))
+        self.assertEqual(
+            list(answer.headers),
+            [
+                ("Server", "Sitio"),
+                ("Date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+                ("Content-Type", "text/html; charset=utf-8"),
+                ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+                ("Vary", "Accept"),
+            ],
+        )
+        assert answer.body is not None
+        page = _Outline(answer.body)
+        self.assertEqual(page.texts["title"], "404 Not Found")
+        self.assertEqual(page.texts["h1"], "404 Not Found")
+        self.assertEqual(page.texts["code"], "/no.jpg")
+        self.assertIn("svg", page.tags)
+        self.assertNotIn(b"s3cret", answer.body)
+
+    def test_selfContained(self) -> None:
+        """The page loads nothing, and its own policy allows all that it needs."""
+        page = self.body(asked(), replied(404))
+        for each in (b"src=", b"href=", b"url(", b"@import", b"style=", b"<script"):
+            self.assertNotIn(each, page)
+
+    def test_noFraming(self) -> None:
+        """Framing of the reply it replaces is not taken over: the body is another one."""
+        answer = self.policy.responseReceived(asked(), replied(404))
+        self.assertNotIn(b"content-length", [name.lower() for name, _ in answer.headers.fields])
+        self.assertIsNone(answer.length)
+
+    def test_dateOfNow(self) -> None:
+        """The date is that of the reply, not of the start."""
+        dates = []
+        for seconds in (0, 0.5, 90):
+            self.clock.advance(seconds)
+            answer = self.policy.responseReceived(asked(), replied(404))
+            dates.append(parsedate_to_datetime(answer.headers["Date"]).timestamp())
+        self.assertEqual(dates, [784111777, 784111777, 784111867])
+
+    def test_json(self) -> None:
+        """A client that prefers JSON gets status, reason and path as JSON."""
+        answer = self.policy.responseReceived(
+            asked('/a"b?c=d', accept="application/json"), replied(404)
+        )
+        self.assertEqual(answer.headers["Content-Type"], "application/json")
+        self.assertEqual(answer.headers["Vary"], "Accept")
+        assert answer.body is not None
+        self.assertEqual(
+            json.loads(answer.body), {"status": 404, "error": "Not Found", "path": '/a"b'}
+        )
+
+    def test_acceptInSeveralLines(self) -> None:
+        """Several Accept lines are one list, and no other field is taken for it."""
+        exchange = asked(accept="text/html;q=0.5", cookie="application/json")
+        self.assertIn(b"<html", self.body(exchange, replied(404)))
+        exchange.request.headers.add("ACCEPT", "application/json")
+        self.assertIn(b'"status"', self.body(exchange, replied(404)))
+
+    def test_acceptTooLong(self) -> None:
+        """An Accept field longer than any honest one isn't read, and gets HTML."""
+        accept = "application/json" + "," * (MAX_ACCEPT - 16)
+        self.assertIn(b'"status"', self.body(asked(accept=accept), replied(404)))
+        self.assertIn(b"<html", self.body(asked(accept=accept + ","), replied(404)))
+
+    @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
+    def test_escaped(self, path: str) -> None:
+        """Whatever stands in path and reason, HTML and JSON show it as text."""
+        policy = ErrorPage(frozenset((404,)))
+        response = replied(404)
+        response.reason = f"<b>{path}&amp;"
+        shown = f"/{path}".partition("?")[0]
+        html = policy.responseReceived(asked(f"/{path}"), response).body
+        assert html is not None
+        page = _Outline(html)
+        self.assertEqual(page.texts["code"], shown)
+        self.assertEqual(page.texts["title"], f"404 {response.reason}")
+        self.assertNotIn("b", page.tags)
+        data = policy.responseReceived(asked(f"/{path}", accept="application/json"), response).body
+        assert data is not None
+        self.assertEqual(json.loads(data), {"status": 404, "error": response.reason, "path": shown})
+
+    def test_reason(self) -> None:
+        """The upstream's own reason goes on and is shown; for none the page has the usual one."""
+        response = replied(404)
+        response.reason = "Gone fishing"
+        answer = self.policy.responseReceived(asked(), response)
+        self.assertEqual(answer.reason, "Gone fishing")
+        self.assertIn(b"<title>404 Gone fishing</title>", answer.body or b"")
+        response.reason = ""
+        answer = self.policy.responseReceived(asked(), response)
+        self.assertEqual(answer.reason, "")
+        self.assertIn(b"<title>404 Not Found</title>", answer.body or b"")
+
+    def test_unregisteredStatus(self) -> None:
+        """A status that nobody has registered gets a page as well."""
+        response = replied(404)
+        response.status, response.reason = 499, ""
+        self.assertIn(b"<title>499 Error</title>", self.body(asked(), response))
+
+    def test_sentences(self) -> None:
+        """The page says whose fault it is."""
+        for status, words in (
+            (404, b"no such page"),
+            (418, b"request could not be served"),
+            (500, b"went wrong on our side"),
+            (503, b"having a rest"),
+        ):
+            self.assertIn(words, self.body(asked(), replied(status)))
+
+    def test_bounded(self) -> None:
+        """Of a very long path or reason only the beginning is shown."""
+        response = replied(404)
+        response.reason = "r" * 5000
+        page = _Outline(self.body(asked("/" + "p" * 5000), response))
+        self.assertEqual(page.texts["code"], "/" + "p" * (MAX_SHOWN - 1))
+        self.assertEqual(page.texts["h1"], "404 " + "r" * MAX_SHOWN)
+
+    def test_fieldsThatStay(self) -> None:
+        """What tells the client how to go on stays, every line of it."""
+        kept = [
+            ("Cache-Control", "max-age=60"),
+            ("retry-after", "7"),
+            ("WWW-Authenticate", "Basic"),
+            ("WWW-Authenticate", "Bearer"),
+            ("Allow", "GET"),
+            ("Vary", "Origin"),
+            ("Access-Control-Allow-Origin", "*"),
+            ("Set-Cookie", "session=; Max-Age=0"),
+        ]
+        answer = self.policy.responseReceived(asked(), replied(404, *kept))
+        self.assertEqual(list(answer.headers)[-len(kept) :], kept)
+        self.assertEqual(answer.headers["Vary"], "Accept, Origin")
+
+    def test_fieldsThatGo(self) -> None:
+        """What describes the replaced body, or the service, is gone."""
+        answer = self.policy.responseReceived(
+            asked(),
+            replied(
+                404,
+                ("Server", "Rails"),
+                ("Date", "Mon, 01 Jan 1990 00:00:00 GMT"),
+                ("ETag", '"x"'),
+                ("Content-Type", "text/plain"),
+                ("Content-Encoding", "gzip"),
+                ("X-Powered-By", "PHP/4"),
+            ),
+        )
+        self.assertEqual(
+            [name for name, _ in answer.headers],
+            ["Server", "Date", "Content-Type", "Content-Security-Policy", "Vary"],
+        )
+        self.assertEqual(answer.headers["Server"], "Sitio")
+
+    def test_head(self) -> None:
+        """The answer to HEAD carries the page: its length is to be announced."""
+        self.assertEqual(
+            self.body(asked(method="HEAD"), replied(404, body=b"")),
+            self.body(asked(), replied(404)),
+        )
+
+
+class AcceptTests(SynchronousTestCase):
+    """Whether a client prefers JSON (RFC 9110, section 12.5.1)."""
+
+    def test_preferences(self) -> None:
+        """The weights decide; then what is named; then HTML."""
+        for accept, wanted in (
+            (CHROME, False),
+            ("*/*", False),
+            ("text/html, application/json", False),
+            ("application/json, text/html", False),
+            ("application/json", True),
+            ("Application/JSON", True),
+            ("application/json;charset=utf-8", True),
+            ("application/json, text/plain, */*", True),
+            ("application/*", True),
+            ("application/json;q=0.9, text/html;q=0.8", True),
+            ("application/json;q=0.8, text/html;q=0.9", False),
+            ("application/json;q=0.8, text/*;q=0.9", False),
+            ("application/json ; q=0.8 , */* ; q=0.7", True),
+            ("application/json;Q=0.1, text/html", False),
+            ("application/json;q=0, */*", False),
+            ("text/html;q=0, */*", True),
+            ("application/json;q=0, text/html;q=0", False),
+            ("application/json;q=0, */*;q=0", False),
+            ("application/json;q=2, text/html;q=0.5", False),
+            ("application/json;q=nan, text/html;q=0.1", False),
+            ("image/png", False),
+            ("application/jsonp", False),
+            (",;,", False),
+        ):
+            self.assertEqual(prefersJSON(accept.encode()), wanted, accept)
+
+    @given(st.binary(max_size=100))
+    def test_anything(self, accept: bytes) -> None:
+        """No field, however malformed, raises."""
+        self.assertIn(prefersJSON(accept), (True, False))
+
+    @given(st.integers(0, 1000), st.integers(0, 1000))
+    def test_weights(self, json: int, html: int) -> None:
+        """Of two types that are named the one with the greater weight wins."""
+        accept = f"text/html;q={html / 1000}, application/json;q={json / 1000}"
+        self.assertEqual(prefersJSON(accept.encode()), json > html)
+
+
+class FileTests(SynchronousTestCase):
+    """A page of the operator's own."""
+
+    def write(self, name: str, body: bytes) -> str:
+        """A file of this name; its path."""
+        path = os.path.join(self.mktemp(), name)
+        os.mkdir(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.write(body)
+        return path
+
+    def test_sent(self) -> None:
+        """The file is sent as it is, whatever the client accepts, and was read once."""
+        path = self.write("sorry.html", "<h1>olé</h1>".encode())
+        policy = makePolicy("404", file=path)
+        os.remove(path)
+        answer = policy.responseReceived(asked(accept="application/json"), replied(404))
+        self.assertEqual(answer.body, "<h1>olé</h1>".encode())
+        self.assertEqual(answer.headers["Content-Type"], "text/html; charset=utf-8")
+        self.assertEqual(answer.headers["Server"], "Sitio")
+        self.assertNotIn("Vary", answer.headers)
+        self.assertNotIn("Content-Security-Policy", answer.headers)
+
+    def test_types(self) -> None:
+        """The name tells the type; text is called UTF-8 where it is."""
+        for name, body, kind in (
+            ("a.json", b"{}", "application/json"),
+            ("a.txt", b"no", "text/plain; charset=utf-8"),
+            ("a.html", b"ol\xe9", "text/html"),
+        ):
+            policy = makePolicy("404", file=self.write(name, body))
+            answer = policy.responseReceived(asked(), replied(404))
+            self.assertEqual(answer.headers["Content-Type"], kind)
+
+    def test_unknownType(self) -> None:
+        """A name that tells no type, or a compressed file, is refused."""
+        for name in ("page", "page.html.gz"):
+            with self.assertRaisesRegex(ValueError, f"{name}' doesn't tell what the page is"):
+                makePolicy("404", file=name)
+
+    def test_missing(self) -> None:
+        """A file that isn't there, or isn't one, is refused by name."""
+        folder = self.mktemp() + ".html"
+        with self.assertRaisesRegex(ValueError, "there is no file .* to be the error page"):
+            makePolicy("404", file=folder)
+        os.mkdir(folder)
+        with self.assertRaisesRegex(ValueError, "there is no file .* to be the error page"):
+            makePolicy("404", file=folder)
+
+    def test_unreadable(self) -> None:
+        """A file that can't be read is refused, with the system's reason."""
+        path = self.write("a.html", b"x")
+
+        def refuse(*args: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        # Root may read any file, so that its mode would prove nothing.
+        self.patch(Path, "is_file", refuse)
+        with self.assertRaisesRegex(ValueError, "can't be read: Permission denied"):
+            makePolicy("404", file=path)
+
+    def test_tooLarge(self) -> None:
+        """A file may be as large as the limit and no larger."""
+        body = b"x" * MAX_FILE
+        self.assertEqual(
+            makePolicy("404", file=self.write("a.txt", body))
+            .responseReceived(asked(), replied(404))
+            .body,
+            body,
+        )
+        with self.assertRaisesRegex(ValueError, f"larger than {MAX_FILE} octets"):
+            makePolicy("404", file=self.write("a.txt", body + b"x"))
+
+
+class StatusTests(SynchronousTestCase):
+    """The statuses of a description."""
+
+    def test_parsed(self) -> None:
+        """Numbers, ranges and classes, in any mix."""
+        for text, statuses in (
+            ("404", {404}),
+            ("404,410", {404, 410}),
+            ("404, 410", {404, 410}),
+            ("502-504", {502, 503, 504}),
+            ("5xx,404", {404, *range(500, 600)}),
+            ("503-503", {503}),
+        ):
+            self.assertEqual(parseStatuses(text), statuses)
+
+    def test_refused(self) -> None:
+        """What names no error status is quoted, with what would."""
+        for text in (
+            "",
+            "200",
+            "abc",
+            "404,",
+            "600",
+            "4040",
+            "404-",
+            "3xx",
+            "-404",
+            "\u0664\u0660\u0664",
+        ):
+            with self.assertRaisesRegex(ValueError, "is no error status: 404, 500-504 or 5xx are"):
+                parseStatuses(text)
+        with self.assertRaisesRegex(ValueError, "'504-500' is no range"):
+            parseStatuses("504-500")
+
+    def test_description(self) -> None:
+        """Several arguments add up; none at all is refused."""
+        self.assertEqual(makePolicy("404", "500,502-503").statuses, {404, 500, 502, 503})
+        with self.assertRaisesRegex(ValueError, "needs the statuses it replaces"):
+            makePolicy()
+
+
+class SidecarTests(SynchronousTestCase):
+    """The policy within a whole sidecar."""
+
+    def test_replaced(self) -> None:
+        """The client gets the page, framed anew, in place of the service's own."""
+        theirs = reply(404, text="theirs" * 1000, headers={"ETag": '"x"'})
+        outcome = runPolicy("error-page:404", request("/no?a=b"), theirs)
+        self.assertEqual((outcome.status, outcome.reason, outcome.whole), (404, "Not Found", True))
+        self.assertEqual(outcome.headers["Server"], "Sitio")
+        self.assertEqual(_Outline(outcome.body).texts["code"], "/no")
+        self.assertEqual(outcome.exchange.acted, ("error-page",))
+
+    def test_failedAttempt(self) -> None:
+        """A service that can't be reached has a page as well."""
+        outcome = runPolicy(
+            "error-page:5xx", request("/", headers={"Accept": "application/json"}), refused()
+        )
+        self.assertEqual((outcome.status, outcome.json()["error"]), (502, "Bad Gateway"))
+
+    def test_others(self) -> None:
+        """What is not named passes."""
+        self.assertEqual(runPolicy("error-page:404", request("/"), reply(410)).body, b"")
+        self.assertEqual(runPolicy("error-page:404", request("/"), reply(text="a")).text, "a")

@@ -1,0 +1,203 @@
+"""
+Promises of L{sitio.policies.headers}.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from sitio.http.headers import FRAMING
+from sitio.http.message import Headers
+from sitio.interfaces import IRequestPolicy, IResponsePolicy
+from sitio.policies.headers import Changes, FieldPolicy, makePolicy
+from sitio.test.policies.test_errorpage import asked, replied
+from sitio.testing import reply, request, runPolicy
+
+NAMES = ["A", "a", "B", "b", "C"]
+
+
+class ChangeTests(SynchronousTestCase):
+    """What is changed."""
+
+    def reply(self, *changes: str) -> list[tuple[str, str]]:
+        """The fields of a reply after these changes."""
+        response = replied(200, ("Server", "x/1"), ("Via", "a"), ("X-A", "1"), ("via", "b"))
+        makePolicy(*changes).responseReceived(asked(), response)
+        return list(response.headers)
+
+    def test_interface(self) -> None:
+        """It is a policy for requests and for all replies, bodies aside."""
+        policy = makePolicy("set A b")
+        verifyObject(IRequestPolicy, policy)
+        verifyObject(IResponsePolicy, policy)
+        self.assertFalse(policy.buffered)
+        for status in (101, 200, 404, 599, 999):
+            self.assertIn(status, policy.statuses)
+
+    def test_set(self) -> None:
+        """Set replaces every line of a name, whatever its case."""
+        self.assertEqual(
+            self.reply("set VIA c, d"), [("Server", "x/1"), ("X-A", "1"), ("VIA", "c, d")]
+        )
+
+    def test_setNew(self) -> None:
+        """Set adds what was not there."""
+        self.assertEqual(self.reply("set X-Frame-Options DENY")[-1], ("X-Frame-Options", "DENY"))
+
+    def test_add(self) -> None:
+        """Add leaves the lines of this name as they are."""
+        self.assertEqual(self.reply("add Via c")[-1], ("Via", "c"))
+        self.assertEqual(len(self.reply("add Via c")), 5)
+
+    def test_remove(self) -> None:
+        """Remove removes every line of a name, and none is no error."""
+        self.assertEqual(
+            self.reply("remove vIa", "remove X-None"), [("Server", "x/1"), ("X-A", "1")]
+        )
+
+    def test_values(self) -> None:
+        """A value may have spaces, equals signs and colons; those around it don't count."""
+        self.assertEqual(
+            self.reply("  set  X-See   https://a.example/?b=c;  d  ")[-1],
+            ("X-See", "https://a.example/?b=c;  d"),
+        )
+
+    def test_framing(self) -> None:
+        """The framing of the message at hand stays in place."""
+        response = replied(200)
+        makePolicy("remove Server").responseReceived(asked(), response)
+        self.assertEqual(response.headers.fields, [(b"Content-Length", b"6")])
+
+    def test_request(self) -> None:
+        """With request before it a change is made to requests, and not to replies."""
+        policy = makePolicy(
+            "request add X-Team blue", "request remove Cookie", "request set host b"
+        )
+        exchange = asked(cookie="a=b", accept="c/d")
+        policy.requestReceived(exchange)
+        self.assertEqual(
+            list(exchange.request.headers), [("accept", "c/d"), ("X-Team", "blue"), ("host", "b")]
+        )
+        self.assertNotIn(200, policy.statuses)
+
+    def test_repliesOnly(self) -> None:
+        """Changes to replies leave requests alone."""
+        exchange = asked(via="a")
+        before = exchange.request.headers.copy()
+        makePolicy("remove Via").requestReceived(exchange)
+        self.assertEqual(exchange.request.headers, before)
+
+    def test_everyMessage(self) -> None:
+        """The policy changes each message in the same way, one after the other."""
+        policy = makePolicy("add A b")
+        for _ in range(2):
+            response = replied(200)
+            policy.responseReceived(asked(), response)
+            self.assertEqual(list(response.headers), [("A", "b")])
+
+    @given(
+        st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from("12")), max_size=5),
+        st.lists(
+            st.tuples(
+                st.sampled_from(["set", "add", "remove"]),
+                st.sampled_from(NAMES),
+                st.sampled_from("34"),
+            ),
+            max_size=5,
+        ),
+    )
+    def test_order(self, fields: list[tuple[str, str]], steps: list[tuple[str, str, str]]) -> None:
+        """The outcome is that of the changes made one after the other."""
+        changes = Changes()
+        expected: list[tuple[str, str]] = list(fields)
+        for verb, name, value in steps:
+            if verb != "add":
+                expected = [each for each in expected if each[0].lower() != name.lower()]
+            if verb == "remove":
+                changes.remove(name)
+            else:
+                expected.append((name, value))
+                (changes.set if verb == "set" else changes.add)(name, value)
+        headers = Headers(fields)
+        changes.apply(headers)
+        self.assertEqual(list(headers), expected)
+
+    def test_inPython(self) -> None:
+        """The class is of use without a description, and without any change."""
+        changes = Changes()
+        changes.set("A", "b")
+        response = replied(200)
+        FieldPolicy(replies=changes).responseReceived(asked(), response)
+        self.assertEqual(response.headers["A"], "b")
+        self.assertNotIn(200, FieldPolicy().statuses)
+
+
+class DescriptionTests(SynchronousTestCase):
+    """What is refused before any port is open."""
+
+    def test_noChange(self) -> None:
+        """What is no change is quoted, with how to write one."""
+        for change in (
+            "",
+            "set",
+            "set A",
+            "add A ",
+            "remove",
+            "remove A b",
+            "replace A b",
+            "Set A b",
+            "request",
+            "request ",
+            "request A b",
+            "request set A",
+            "request request set A b",
+        ):
+            with self.assertRaisesRegex(ValueError, f"'{change}': write set NAME VALUE, add"):
+                makePolicy("set A b", change)
+        with self.assertRaisesRegex(ValueError, "headers changes nothing: write set NAME VALUE"):
+            makePolicy()
+
+    def test_framing(self) -> None:
+        """Fields that belong to one connection are refused, on requests as on replies."""
+        for name in FRAMING:
+            for change in (f"set {name} b", f"add {name.title()} b", f"remove {name}"):
+                for prefix in ("", "request "):
+                    with self.assertRaisesRegex(ValueError, "is set by sitio alone"):
+                        makePolicy(prefix + change)
+
+    def test_badNames(self) -> None:
+        """What is no name of a field is refused."""
+        for name in ("A:", "A@b", "\u00e4"):
+            for change in (f"set {name} b", f"remove {name}"):
+                with self.assertRaisesRegex(ValueError, "is no field name"):
+                    makePolicy(change)
+
+    def test_badValues(self) -> None:
+        """What can't be sent as a value is refused: it would be a field, or a reply, of its own."""
+        for value in ("b\r\nC: d", "b\nC: d", "b\0", "\u20ac"):
+            with self.assertRaisesRegex(ValueError, "is no value for the field A"):
+                makePolicy(f"set A {value}")
+
+    def test_host(self) -> None:
+        """A request has one Host: it can be set, and nothing else."""
+        for change in ("request add HOST b", "request remove Host"):
+            with self.assertRaisesRegex(ValueError, "one Host, which can only be set"):
+                makePolicy(change)
+
+
+class SidecarTests(SynchronousTestCase):
+    """The policy within a whole sidecar."""
+
+    def test_both(self) -> None:
+        """One description changes what the upstream gets and what the client gets."""
+        outcome = runPolicy(
+            "headers:set X-See https\\://a.example/?b=c:remove server:request set X-Team blue",
+            request("/", headers={"X-Team": "red"}),
+            reply(headers={"Server": "x"}),
+        )
+        self.assertEqual(outcome.requests[0].headers["X-Team"], "blue")
+        self.assertEqual(outcome.headers["X-See"], "https://a.example/?b=c")
+        self.assertNotIn("Server", outcome.headers)
+        self.assertEqual(outcome.exchange.acted, ())

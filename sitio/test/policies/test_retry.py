@@ -1,0 +1,237 @@
+"""
+Promises of L{sitio.policies.retry}.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from sitio.http.message import Retry
+from sitio.interfaces import IExchangeObserver, IResponsePolicy
+from sitio.policies.retry import (
+    AT_FIRST,
+    EARNED,
+    MAX_TIMES,
+    PATIENCE,
+    PER_SECOND,
+    SAVED,
+    Budget,
+    Retries,
+    makePolicy,
+)
+from sitio.test.policies.test_errorpage import Asked, asked, replied
+from sitio.testing import refused, reply, request, reset, runPolicy
+
+
+class RetryTests(SynchronousTestCase):
+    """When a request is sent again."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(784111777)
+        self.policy = Retries(seconds=self.clock.seconds, chance=lambda: 0.0)
+
+    def pause(self, exchange: Asked, *lines: tuple[str, str]) -> float | None:
+        """Seconds to the next attempt after a failure with these lines, or L{None} for none."""
+        answer = self.policy.responseReceived(exchange, replied(503, *lines))
+        return None if answer is None else answer.after
+
+    def test_interface(self) -> None:
+        """It is a response policy that needs no body, and an observer."""
+        verifyObject(IResponsePolicy, self.policy)
+        verifyObject(IExchangeObserver, self.policy)
+        self.assertFalse(self.policy.buffered)
+        self.assertEqual(self.policy.statuses, {502, 503, 504})
+
+    def test_times(self) -> None:
+        """A request is sent again so many times, each pause twice as long, and no more."""
+        exchange = asked()
+        self.assertEqual([self.pause(exchange) for _ in range(4)], [0.1, 0.2, None, None])
+
+    def test_eachForItself(self) -> None:
+        """What was done for one request doesn't count for another, nor for another policy."""
+        exchange = asked()
+        self.pause(exchange)
+        self.assertEqual(self.pause(asked()), 0.1)
+        self.policy = Retries(seconds=self.clock.seconds, chance=lambda: 0.0)
+        self.assertEqual(self.pause(exchange), 0.1)
+
+    def test_safeOnly(self) -> None:
+        """Only requests that ask for nothing but a reply are repeated."""
+        for method in ("GET", "HEAD", "OPTIONS", "TRACE"):
+            self.assertIsNotNone(self.pause(asked(method=method)), method)
+        for method in ("POST", "PUT", "DELETE", "PATCH", "PROPFIND", "get"):
+            self.assertIsNone(self.pause(asked(method=method)), method)
+
+    def test_longestPause(self) -> None:
+        """A pause doesn't grow without bound."""
+        self.policy = Retries(times=MAX_TIMES, after=4.0, seconds=self.clock.seconds)
+        exchange = asked()
+        pauses = [self.pause(exchange) for _ in range(MAX_TIMES)]
+        self.assertTrue(all(each is not None and each <= PATIENCE for each in pauses), pauses)
+
+    @given(st.floats(0, 1), st.integers(1, MAX_TIMES), st.floats(0, PATIENCE))
+    def test_jitter(self, chance: float, times: int, after: float) -> None:
+        """Each pause is between half and all of what it would be, and no more than is allowed."""
+        policy = Retries(times, after=after, seconds=self.clock.seconds, chance=lambda: chance)
+        exchange = asked()
+        for n in range(times):
+            answer = policy.responseReceived(exchange, replied(503))
+            assert answer is not None
+            whole = min(PATIENCE, after * 2**n)
+            self.assertTrue(whole / 2 <= answer.after <= whole, (n, answer))
+
+    def test_retryAfter(self) -> None:
+        """Retry-After makes a pause longer, never shorter, in seconds or as a date."""
+        for value, pause in (
+            ("3", 3),
+            ("5", 5),
+            ("0", 0.1),
+            ("Sun, 06 Nov 1994 08:49:39 GMT", 2),
+            ("Sunday, 06-Nov-94 08:49:39 GMT", 2),
+            ("Sun Nov  6 08:49:39 1994", 2),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 0.1),
+            ("Mon, 01 Jan 1990 00:00:00 GMT", 0.1),
+            ("soon", 0.1),
+            ("-1", 0.1),
+            ("\u00b2", 0.1),
+            ("", 0.1),
+            ("Sun, 06 Nov 99999 08:49:37 GMT", 0.1),
+        ):
+            self.policy.budget.left = AT_FIRST
+            self.assertEqual(self.pause(asked(), ("Retry-After", value)), pause, value)
+
+    def test_retryAfterTooLong(self) -> None:
+        """An upstream that asks for more than a client should wait isn't asked again."""
+        for value in ("6", "120", "9" * 5000, "Sun, 06 Nov 1994 08:49:43 GMT"):
+            self.assertIsNone(self.pause(asked(), ("Retry-After", value)), value)
+        self.assertEqual(self.policy.budget.left, AT_FIRST)
+
+    @given(st.text(st.characters(max_codepoint=255, blacklist_categories=["Cc"]), max_size=40))
+    def test_anyRetryAfter(self, value: str) -> None:
+        """No Retry-After, however malformed, raises or makes a pause too long."""
+        policy = Retries(seconds=self.clock.seconds)
+        answer = policy.responseReceived(asked(), replied(503, ("Retry-After", value)))
+        self.assertTrue(answer is None or 0 <= answer.after <= PATIENCE)
+
+
+class BudgetTests(SynchronousTestCase):
+    """Retries don't multiply what a failing upstream has to bear."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.policy = Retries(times=1, seconds=self.clock.seconds)
+
+    def repeated(self, attempts: int = 1) -> bool:
+        """An exchange that fails from its beginning to its end; whether it was repeated."""
+        exchange = asked()
+        exchange.attempts = attempts
+        answer = self.policy.responseReceived(exchange, replied(503))
+        self.policy.exchangeFinished(exchange)
+        return isinstance(answer, Retry)
+
+    def test_share(self) -> None:
+        """When all requests fail, only a fifth of them is repeated, past the first few."""
+        repeated = sum(self.repeated() for _ in range(1000))
+        self.assertLessEqual(repeated, AT_FIRST + 1000 * EARNED)
+        self.assertGreaterEqual(repeated, 1000 * EARNED)
+
+    def test_notCounted(self) -> None:
+        """Requests that were answered without the upstream earn nothing."""
+        self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), AT_FIRST)
+
+    def test_saved(self) -> None:
+        """Good times are saved up to a bound only."""
+        for _ in range(10_000):
+            self.policy.exchangeFinished(asked())
+        self.assertEqual(self.policy.budget.left, SAVED)
+        repeated = [self.repeated(attempts=0) for _ in range(1000)]
+        self.assertEqual(sum(repeated), SAVED)
+
+    def test_floor(self) -> None:
+        """A service that is asked seldom has its retries nevertheless."""
+        while self.repeated():
+            pass
+        for _ in range(100):
+            self.clock.advance(1 / PER_SECOND)
+            self.assertTrue(self.repeated())
+
+    def test_floorIsSmall(self) -> None:
+        """Time alone saves up no more than traffic does."""
+        self.repeated()
+        self.clock.advance(1_000_000)
+        self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), SAVED)
+
+    def test_clockGoesBack(self) -> None:
+        """A clock that is set back takes nothing away."""
+        budget = Budget()
+        self.assertTrue(budget.spend(1000.0))
+        self.assertTrue(budget.spend(0.0))
+        self.assertEqual(budget.left, AT_FIRST - 2)
+
+
+class DescriptionTests(SynchronousTestCase):
+    """What an operator may write."""
+
+    def test_defaults(self) -> None:
+        """Without options it works as documented."""
+        policy = makePolicy()
+        self.assertEqual((policy.times, policy.after), (2, 0.1))
+        self.assertEqual(policy.statuses, {502, 503, 504})
+
+    def test_options(self) -> None:
+        """Each option arrives where it belongs."""
+        policy = makePolicy(times="1", after="5")
+        self.assertEqual((policy.times, policy.after), (1, 5.0))
+        policy = makePolicy(times="10", statuses="5xx,429,502-503", after="0.25")
+        self.assertEqual((policy.times, policy.after), (10, 0.25))
+        self.assertEqual(policy.statuses, {429, *range(500, 600)})
+
+    def test_refused(self) -> None:
+        """A bad value is named in one sentence, with what is expected."""
+        for options, words in (
+            ({"times": "0"}, "times=0: a whole number from 1 to 10 is expected"),
+            ({"times": "11"}, "times=11: a whole number"),
+            ({"times": "many"}, "times=many: a whole number"),
+            ({"times": "9" * 5000}, "times=9+: a whole number"),
+            ({"after": "5.1"}, "after=5.1: seconds from 0 to 5 are expected"),
+            ({"after": "-1"}, "after=-1: seconds"),
+            ({"after": "nan"}, "after=nan: seconds"),
+            ({"statuses": "200"}, "'200' is no error status: 404, 500-504 or 5xx"),
+            ({"statuses": ""}, "'' is no error status"),
+            (
+                {"statuses": "504-502"},
+                "'504-502' is no range of statuses: the lower one comes first",
+            ),
+        ):
+            with self.assertRaisesRegex(ValueError, words):
+                makePolicy(**options)
+
+
+class SidecarTests(SynchronousTestCase):
+    """The policy within a whole sidecar."""
+
+    def test_repeated(self) -> None:
+        """A failure is followed by another attempt, and the client sees the good reply only."""
+        for mishap in (reply(503), refused(), reset()):
+            outcome = runPolicy("retry", request("/"), mishap, reply(200, text="good"))
+            self.assertEqual((outcome.status, outcome.text, outcome.attempts), (200, "good", 2))
+            self.assertEqual(outcome.exchange.acted, ("retry",))
+
+    def test_inVain(self) -> None:
+        """When every attempt fails, the client gets the last failure."""
+        outcome = runPolicy("retry:times=3:after=1", request("/"), reply(502), reply(503))
+        self.assertEqual((outcome.status, outcome.attempts), (503, 4))
+
+    def test_notRepeated(self) -> None:
+        """A POST reaches the upstream once, whatever comes of it."""
+        outcome = runPolicy("retry", request("/", "POST", body=b"x"), reset(), reply(200))
+        self.assertEqual((outcome.status, outcome.attempts), (502, 1))
+
+    def test_otherStatuses(self) -> None:
+        """A status that is not named is no failure."""
+        outcome = runPolicy("retry:statuses=503", request("/"), reply(500), reply(200))
+        self.assertEqual((outcome.status, outcome.attempts), (500, 1))

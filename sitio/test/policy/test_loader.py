@@ -1,0 +1,363 @@
+"""
+Promises of L{sitio.policy.loader}: what functions, descriptions and files become, and
+that each thing that is wrong with them is said in one sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import twisted.plugins
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from sitio import onFinish, onReply, onRequest
+from sitio.interfaces import (
+    IExchangeObserver,
+    IPolicyMaker,
+    IRequestPolicy,
+    IResponsePolicy,
+)
+from sitio.policy.loader import loadPolicies, makers
+from sitio.testing import (
+    reply,
+    request,
+    runPolicy,
+)
+
+
+def trouble(*given: Any) -> None:
+    """A policy that is made here, and called nowhere."""
+    raise AssertionError("nobody runs what is made here")
+
+
+async def troubleLater(*given: Any) -> None:
+    """The same as a coroutine."""
+    raise AssertionError("nobody runs what is made here")
+
+
+class FunctionTests(SynchronousTestCase):
+    """A policy can be a function."""
+
+    def test_interfaces(self) -> None:
+        """Each decorator makes what its interface asks for."""
+        verifyObject(IRequestPolicy, onRequest(trouble))
+        verifyObject(IResponsePolicy, onReply()(trouble))
+        verifyObject(IExchangeObserver, onFinish(trouble))
+
+    def test_callable(self) -> None:
+        """The function can still be called, as its test may want to."""
+        self.assertEqual(onRequest(lambda exchange: [exchange])(1), [1])
+        policy: Any = onReply(404)(lambda exchange, response: [exchange, response])
+        self.assertEqual(policy(1, 2), [1, 2])
+        seen: list[int] = []
+        onFinish(seen.append)(1)
+        self.assertEqual(seen, [1])
+
+    def test_statuses(self) -> None:
+        """Numbers and ranges say which replies; none means all."""
+        policy = onReply(404, range(500, 502))(trouble)
+        self.assertEqual(policy.statuses, {404, 500, 501})
+        self.assertFalse(policy.buffered)
+        everything = onReply(buffered=True)(trouble)
+        self.assertEqual(everything.statuses, set(range(100, 1000)))
+        self.assertTrue(everything.buffered)
+
+    def test_wrongUse(self) -> None:
+        """What is written wrongly says at once how it is written."""
+        for attempt, hint in (
+            (lambda: onReply(trouble), "write @onReply(404)"),  # type: ignore[arg-type]
+            (lambda: onReply("404"), "write @onReply(404)"),  # type: ignore[arg-type]
+            (lambda: onRequest(404), "write @onRequest"),  # type: ignore[arg-type]
+            (lambda: onFinish(404), "write @onFinish"),  # type: ignore[arg-type]
+            (lambda: onFinish(troubleLater), "def and not async def"),
+        ):
+            self.assertIn(hint, str(self.assertRaises(TypeError, attempt)))
+        self.assertIn("100 to 999", str(self.assertRaises(ValueError, onReply, 4040)))
+
+
+class DescriptionTests(SynchronousTestCase):
+    """A description gives policies, or one sentence that says what is wrong with it."""
+
+    def setUp(self) -> None:
+        self.made: list[Any] = []
+        self.makes: Callable[..., Any] = lambda *arguments, **options: onRequest(trouble)
+        test = self
+
+        class Maker:
+            name = "made-up"
+            usage = "made-up:WORD  say a word"
+
+            def makePolicy(self, *arguments: str, **options: str) -> Any:
+                test.made.append((arguments, options))
+                return test.makes(*arguments, **options)
+
+        self.patch(sys.modules["sitio.policy.loader"], "getPlugins", lambda interface: [Maker()])
+
+    def sentence(self, description: str) -> str:
+        """What is said of a bad description, which must be one line."""
+        said = str(self.assertRaises(ValueError, loadPolicies, description))
+        self.assertNotIn("\n", said)
+        return said
+
+    def test_made(self) -> None:
+        """The policy comes back under the name of its maker."""
+        [(name, policy)] = loadPolicies("made-up")
+        self.assertEqual((name, policy), ("made-up", onRequest(trouble)))
+        self.assertEqual(self.made, [((), {})])
+
+    def test_parsed(self) -> None:
+        """Colons separate arguments and options, whose names become those of Python."""
+        for description, arguments, options in (
+            ("made-up:404", ("404",), {}),
+            ("made-up:404:410:file=a b.html", ("404", "410"), {"file": "a b.html"}),
+            ("made-up:max-age=60:stale-if-error=1", (), {"maxAge": "60", "staleIfError": "1"}),
+            ("made-up:a=b=c", (), {"a": "b=c"}),
+            ("made-up:a=", (), {"a": ""}),
+            ("made-up:", ("",), {}),
+            (r"made-up:C\:\\x:a=http\://b", ("C:\\x",), {"a": "http://b"}),
+            ("made-up:/a=b", ("/a=b",), {}),
+            ("made-up:X=b", ("X=b",), {}),
+            ("made-up:a\nb", ("a\nb",), {}),
+            ("made-up:a\\", ("a\\",), {}),
+        ):
+            loadPolicies(description)
+            self.assertEqual(self.made.pop(), (arguments, options), description)
+
+    def test_twice(self) -> None:
+        """An option that is given twice is told, as one of them would be lost."""
+        self.assertEqual(self.sentence("made-up:a=1:a=2"), "'made-up:a=1:a=2': a is given twice")
+
+    def test_unknown(self) -> None:
+        """An unknown name lists the known ones."""
+        self.assertEqual(
+            self.sentence("zork"), "there is no policy 'zork'; there are file, made-up"
+        )
+        self.assertIn("there is no policy ''", self.sentence(""))
+
+    def test_brokenPlugin(self) -> None:
+        """Where a plugin file can't be imported it is shown: the name may have been its."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        broken = folder / f"broken_{os.getpid()}.py"
+        broken.write_text("import no_such_module_at_all\n")
+        self.patch(twisted.plugins, "__path__", [str(folder), *twisted.plugins.__path__])
+        said = self.sentence("zork")
+        self.assertIn(f"plugins that failed to load: {broken}: ModuleNotFoundError: ", said)
+        self.assertIn("no_such_module_at_all", said)
+
+    def test_refused(self) -> None:
+        """What the maker says is told with the usage, whatever kind of exception it is."""
+
+        def refuse(error: Exception) -> Any:
+            def makes(*arguments: str, **options: str) -> Any:
+                raise error
+
+            return makes
+
+        for error, said in (
+            (ValueError("no word"), "no word"),
+            (TypeError("no word"), "TypeError: no word"),
+            (KeyError("word"), "KeyError: 'word'"),
+            (OSError("two\nlines"), "OSError: two lines"),
+        ):
+            self.makes = refuse(error)
+            self.assertEqual(
+                self.sentence("made-up:x"),
+                f"'made-up:x': {said}; usage: made-up:WORD  say a word",
+            )
+
+    def test_notMade(self) -> None:
+        """A maker that makes no policy is found out before anything starts."""
+        self.makes = lambda *arguments, **options: None
+        self.assertIn("made-up is no policy", self.sentence("made-up"))
+
+    def test_makers(self) -> None:
+        """Makers are known by their names."""
+        self.assertEqual(list(makers()), ["made-up"])
+
+
+class FileTests(SynchronousTestCase):
+    """A file of Python gives the policies that it makes, or one sentence."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        before = set(sys.modules)
+        self.addCleanup(lambda: [sys.modules.pop(each) for each in set(sys.modules) - before])
+
+    def write(self, text: str, name: str = "mine.py") -> Path:
+        """A file with this text."""
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path
+
+    def sentence(self, text: str) -> str:
+        """What is said of a bad file, after its path: one line, wherever it is loaded from."""
+        path = self.write(text)
+        said = str(self.assertRaises(ValueError, loadPolicies, f"file:{path}"))
+        relative = os.path.relpath(path)
+        again = str(self.assertRaises(ValueError, loadPolicies, f"file:{relative}"))
+        self.assertEqual(said.removeprefix(str(path)), again.removeprefix(relative))
+        self.assertNotIn("\n", said)
+        self.assertTrue(said.startswith(str(path)), said)
+        return said.removeprefix(str(path))
+
+    def test_policies(self) -> None:
+        """All policies at its top level are found, in the order of the file, once each."""
+        path = self.write(
+            "from attrs import define\n"
+            "from zope.interface import implementer\n"
+            "from sitio import IRequestPolicy, Response, onFinish, onReply, onRequest\n"
+            "@onReply(404)\n"
+            "def second(exchange, response): return Response(404, text='mine')\n"
+            "@onRequest\n"
+            "def first(exchange): pass\n"
+            "@implementer(IRequestPolicy)\n"
+            "@define\n"
+            "class Third:\n"
+            "    a: int\n"
+            "    def requestReceived(self, exchange): pass\n"
+            "third = Third(1)\n"
+            "again = second\n"
+            "def other(): pass\n"
+        )
+        found = loadPolicies(f"file:{path}")
+        self.assertEqual([name for name, _ in found], ["second", "first", "third"])
+        self.assertEqual(runPolicy(found, request(), reply(404)).text, "mine")
+
+    def test_sameName(self) -> None:
+        """Files of one name in two folders are two modules, and both go on to work."""
+        text = (
+            "from __future__ import annotations\n"
+            "import sys\n"
+            "from sitio import onRequest, Response\n"
+            "WORD = {!r}\n"
+            "class Here: pass\n"
+            "@onRequest\n"
+            "def say(exchange):\n"
+            "    return Response(text=sys.modules[Here.__module__].WORD)\n"
+        )
+        policies = [
+            loadPolicies(f"file:{self.write(text.format(folder), f'{folder}/say.py')}")
+            for folder in ("a-b", "a_b")
+        ]
+        self.assertEqual([runPolicy(each, request()).text for each in policies], ["a-b", "a_b"])
+
+    def test_escapedPath(self) -> None:
+        """A colon in a path is escaped as in any description."""
+        path = self.write("from sitio import *\na = onRequest(print)\n", "a:b.py")
+        escaped = str(path).replace(":", r"\:")
+        self.assertEqual([name for name, _ in loadPolicies(f"file:{escaped}")], ["a"])
+
+    def test_syntaxError(self) -> None:
+        """A file that is no Python says where."""
+        self.assertEqual(
+            self.sentence("a = 1\nb = = 2\n"),
+            ":2 can't be loaded: SyntaxError: invalid syntax (mine.py, line 2)",
+        )
+
+    def test_exception(self) -> None:
+        """What a file raises is told with the line, the innermost of that file."""
+        self.assertEqual(
+            self.sentence("def f():\n    {}['key']\n\nf()\n"),
+            ":2 can't be loaded: KeyError: 'key'",
+        )
+
+    def test_exceptionElsewhere(self) -> None:
+        """What is raised further down is told with the line that called it."""
+        self.assertRegex(
+            self.sentence("import json\n\njson.loads('{')\n"),
+            "^:3 can't be loaded: JSONDecodeError: ",
+        )
+
+    def test_importError(self) -> None:
+        """What is missing is named."""
+        self.assertEqual(
+            self.sentence("\nimport no_such_module_at_all\n"),
+            ":2 can't be loaded: ModuleNotFoundError: No module named 'no_such_module_at_all'",
+        )
+
+    def test_manyLines(self) -> None:
+        """What is said in many lines is told in one."""
+        self.assertEqual(
+            self.sentence("raise Exception('a\\n  b')"), ":1 can't be loaded: Exception: a b"
+        )
+
+    def test_exits(self) -> None:
+        """A file that would end the process says so."""
+        self.assertEqual(
+            self.sentence("import sys\nsys.exit(3)\n"), ":2 can't be loaded: SystemExit: 3"
+        )
+
+    def test_noPolicy(self) -> None:
+        """A file without a policy, or with a class only, says what is to be done."""
+        onlyClass = (
+            "from zope.interface import implementer\n"
+            "from sitio import IRequestPolicy\n"
+            "@implementer(IRequestPolicy)\n"
+            "class Rule:\n"
+            "    def requestReceived(self, exchange): pass\n"
+        )
+        for text in ("", "def friendly(exchange, response): pass\n", onlyClass):
+            self.assertEqual(
+                self.sentence(text),
+                " makes no policy: decorate a function with @onReply, @onRequest or @onFinish,"
+                " or make an instance of a class of policies",
+            )
+
+    def test_incomplete(self) -> None:
+        """A policy that lacks something is named with its file."""
+        said = self.sentence(
+            "from zope.interface import implementer\n"
+            "from sitio import IRequestPolicy\n"
+            "@implementer(IRequestPolicy)\n"
+            "class Rule: pass\n"
+            "rule = Rule()\n"
+        )
+        self.assertRegex(said, r"^: rule is no whole policy: sitio\S+: .*requestReceived")
+
+    def test_wrongUse(self) -> None:
+        """A decorator used wrongly is told with its line."""
+        self.assertRegex(
+            self.sentence("from sitio import onReply\n@onReply\ndef f(e, r): pass\n"),
+            r"^:2 can't be loaded: TypeError: write @onReply\(404\)",
+        )
+
+    def test_noFile(self) -> None:
+        """What is no file of Python is said to be none."""
+        (self.folder / "folder.py").mkdir()
+        self.write("", "mine.txt")
+        for name in ("missing.py", "folder.py", "mine.txt", ""):
+            path = self.folder / name
+            said = str(self.assertRaises(ValueError, loadPolicies, f"file:{path}"))
+            self.assertIn(f"{path} is no file of Python", said)
+
+    def test_noPath(self) -> None:
+        """C{file:} takes one path and no options."""
+        for description in ("file", "file:a.py:b.py", "file:a.py:b=c"):
+            said = str(self.assertRaises(ValueError, loadPolicies, description))
+            self.assertEqual(
+                said, f"{description!r}: write file:PATH, where PATH is a file of Python"
+            )
+
+    def test_failedLeavesNothing(self) -> None:
+        """A file that failed to load leaves no half-made module behind."""
+        before = set(sys.modules)
+        self.sentence("1 / 0\n")
+        self.assertEqual(set(sys.modules) - before, set())
+
+
+class PluginTests(SynchronousTestCase):
+    """The makers that are installed."""
+
+    def test_installed(self) -> None:
+        """Each plugin that makes policies is known by its name."""
+        self.assertEqual(set(makers()), {each.name for each in getPlugins(IPolicyMaker)})
+        self.assertIn("error-page", makers())

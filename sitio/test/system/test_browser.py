@@ -1,0 +1,1060 @@
+"""
+Promises of the dashboard's page, C{sitio/page}, in a real browser.
+
+Chromium runs without a window and is driven by selenium, from a thread; what the page
+is told is made up here, on the reactor.  Without either of them these tests are
+skipped.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from shutil import rmtree, which
+from signal import SIGTERM
+from tempfile import mkdtemp
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.protocols.policies import WrappingFactory
+from twisted.trial.unittest import SkipTest, TestCase
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from sitio.admin import dashboard as module
+from sitio.admin.dashboard import dashboard
+from sitio.proxy.exchange import ASKED, CONNECTING, RELAYING
+from sitio.test.admin.test_dashboard import Source, facts
+from sitio.test.helpers.loopback import LIMIT, LISTENS, LOCALHOST, LoopbackTestCase, reactor
+
+try:
+    # By name, so that types can be checked without it.
+    webdriver: Any = import_module("selenium.webdriver")
+except ImportError:
+    webdriver = None
+
+#: Seconds between two events here, and between two looks at the page.
+BEAT = 0.1
+GLANCE = 0.05
+
+#: Where the service is: a name as long as those in clusters are.
+UPSTREAM = "tcp:photographs.some-namespace.svc.cluster.local:8087"
+
+#: What keeps the browser to itself: no start page, no updates, nothing from elsewhere.
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+
+#: How much darker or lighter than its ground each text is, at the least, and which.
+CONTRAST = """
+const canvas = document.createElement("canvas");
+canvas.width = canvas.height = 1;
+const context = canvas.getContext("2d", { willReadFrequently: true });
+const painted = (colours) => {
+  for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+};
+const light = (rgb) => {
+  const [r, g, b] = rgb.map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const bad = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const text = walker.currentNode.data.trim();
+  const element = walker.currentNode.parentElement;
+  if (!text || !element.checkVisibility({ visibilityProperty: true })) continue;
+  const grounds = [];
+  for (let each = element; each; each = each.parentElement) {
+    grounds.unshift(getComputedStyle(each).backgroundColor);
+  }
+  const ground = painted(["white", ...grounds]);
+  const ink = painted([`rgb(${ground})`, getComputedStyle(element).color]);
+  const [one, two] = [light(ink), light(ground)].sort((a, b) => b - a);
+  const ratio = (one + 0.05) / (two + 0.05);
+  if (ratio < 4.5) bad.push(`${text}: ${ratio.toFixed(2)}`);
+}
+return bad;
+"""
+
+
+class QuietSite(Site):
+    """A site whose requests nobody wants to read of in the tests' log."""
+
+    noisy = False
+
+    def log(self, request: Any) -> None:
+        """Nothing."""
+
+
+@cache
+def browser() -> Any:
+    """
+    The browser, one for all tests, as it takes a second or two to start; it ends
+    with the process.  Raises L{SkipTest} where there is none.
+    """
+    chromium = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), "")
+    driver = which("chromedriver")
+    if webdriver is None:
+        raise SkipTest("selenium is not installed: pip install -e '.[dev]'")
+    if not chromium or driver is None:
+        raise SkipTest("there is no Chromium: apt install chromium chromium-driver")
+    profile = mkdtemp()
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    started.set_script_timeout(LIMIT)
+    atexit.register(rmtree, profile, ignore_errors=True)
+    atexit.register(started.quit)
+    return started
+
+
+@implementer(IReactorTime)
+class Ahead:
+    """
+    The reactor's clock, which can be set forward.
+
+    @ivar ahead: by so many seconds.
+    """
+
+    ahead = 0.0
+
+    def seconds(self) -> float:
+        """See L{IReactorTime}."""
+        return float(reactor.seconds()) + self.ahead
+
+    def callLater(self, *arguments: Any, **more: Any) -> Any:
+        """See L{IReactorTime}."""
+        return reactor.callLater(*arguments, **more)
+
+    def getDelayedCalls(self) -> Any:
+        """See L{IReactorTime}."""
+        return reactor.getDelayedCalls()
+
+
+#: What a canvas shows, read from a copy: the browser complains of who reads one twice.
+PIXELS = """
+    const pixels = (selector) => {
+      const copy = document.querySelector(selector).cloneNode();
+      const context = copy.getContext("2d");
+      context.drawImage(document.querySelector(selector), 0, 0);
+      return context;
+    };
+"""
+
+
+class Looking:
+    """
+    For test cases: looks at a page with a browser.
+
+    @ivar browser: the browser.
+    @ivar address: of the page.
+    """
+
+    browser: Any
+    address: str
+
+    async def drive(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Have the browser do something, elsewhere: the page is served meanwhile."""
+        return await deferToThread(function, *arguments)
+
+    async def js(self, script: str, *arguments: Any) -> Any:
+        """What a script in the page returns."""
+        return await self.drive(self.browser.execute_script, script, *arguments)
+
+    async def becomes(self, script: str, *arguments: Any) -> Any:
+        """Wait until a script returns something true; what it is."""
+        for _ in range(int(LIMIT / GLANCE)):
+            found = await self.js(script, *arguments)
+            if found:
+                return found
+            await deferLater(reactor, GLANCE)
+        shown = await self.js("return document.body.innerText")
+        raise AssertionError(f"{script} {arguments} did not come true; shown is\n{shown}")
+
+    async def untilText(self, selector: str, text: str) -> None:
+        """Wait until an element has this text."""
+        await self.becomes(
+            "return document.querySelector(arguments[0])?.textContent === arguments[1]",
+            selector,
+            text,
+        )
+
+    async def text(self, selector: str) -> str:
+        """The text of an element, as it is shown."""
+        return str(await self.js("return document.querySelector(arguments[0]).innerText", selector))
+
+    async def texts(self, selector: str) -> list[str]:
+        """The texts of all elements like this."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText)"
+        return list(await self.js(script, selector))
+
+    async def click(self, selector: str) -> None:
+        """Click on an element with the mouse."""
+        await self.drive(self._click, selector)
+
+    def _click(self, selector: str) -> None:
+        element = self.browser.find_element("css selector", selector)
+        self.browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
+        webdriver.ActionChains(self.browser).move_to_element(element).click().perform()
+
+    def _hover(self, selector: str) -> None:
+        element = self.browser.find_element("css selector", selector)
+        self.browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
+        webdriver.ActionChains(self.browser).move_to_element(element).perform()
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other, wherever the focus is."""
+        await self.drive(webdriver.ActionChains(self.browser).send_keys(*keys).perform)
+
+    async def focus(self, selector: str) -> None:
+        """Go to an element as the Tab key does, so that its focus is to be seen."""
+        for _ in range(60):
+            await self.press(webdriver.Keys.TAB)
+            if await self.js("return document.activeElement.matches(arguments[0])", selector):
+                return
+        raise AssertionError(f"{selector} can't be reached by the Tab key")
+
+    async def cdp(self, command: str, **arguments: Any) -> None:
+        """Tell the browser itself."""
+        await self.drive(self.browser.execute_cdp_cmd, command, arguments)
+
+    async def look(self, width: int = 1280, height: int = 900, **media: str) -> None:
+        """Open the page, on a screen of this size, and wait for its first figures."""
+        await self.cdp(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        features = [
+            {"name": f"prefers-{name.replace('_', '-')}", "value": value}
+            for name, value in {"color_scheme": "light", **media}.items()
+        ]
+        await self.cdp("Emulation.setEmulatedMedia", features=features)
+        await self.drive(self.browser.get, self.address)
+        await self.js("localStorage.clear()")
+        # What is below the pointer stands still.
+        corner = {"type": "mouseMoved", "x": 0, "y": 0}
+        await self.cdp("Input.dispatchMouseEvent", **corner)
+        await self.untilText("#link-text", "Live")
+
+    async def complaints(self) -> list[str]:
+        """What the browser has said of the page since this was last asked."""
+        entries = await self.drive(self.browser.get_log, "browser")
+        return [each["message"] for each in entries]
+
+
+class BrowserTestCase(Looking, TestCase):
+    """Has a dashboard on a port, with a sidecar behind it that is made up."""
+
+    timeout = 4 * LIMIT
+
+    def setUp(self) -> None:
+        self.browser = browser()
+        self.patch(module, "BEAT", BEAT)
+        self.source = Source(reactor)
+        self.clock = Ahead()
+        self.version = "1.2.3"
+        self.listen(0)
+        self.addCleanup(self.close)
+
+    def listen(self, number: int) -> None:
+        """Be there for browsers."""
+        self.dashboard = dashboard(
+            self.source,
+            self.clock,
+            {"sitio": self.version, "options": {"port": "tcp:8088", "upstream": UPSTREAM}},
+            self.source.whatTroubles,
+        )
+        self.connections = WrappingFactory(QuietSite(self.dashboard, reactor=reactor))
+        self.connections.noisy = False
+        self.port = reactor.listenTCP(number, self.connections, interface=LOCALHOST)
+        self.address = f"http://{LOCALHOST}:{self.port.getHost().port}/"
+
+    async def close(self) -> None:
+        """Be there no more."""
+        await self.drive(self.browser.get, "about:blank")
+        await self.vanish()
+
+    async def vanish(self) -> None:
+        """Be there no more, for pages that are still open."""
+        self.dashboard.stop()
+        await maybeDeferred(self.port.stopListening)
+        while self.connections.protocols:
+            for each in list(self.connections.protocols):
+                each.abortConnection()
+            await deferLater(reactor, 0)
+
+    def outage(self, times: int = 30, **more: Any) -> None:
+        """The service fails so often; clients see nothing of it."""
+        self.source.count("/a", times, status=200, upstreamStatus=500)
+        said: dict[str, Any] = {"why": "the service said 500; last-good sent 200", **more}
+        failed = facts(
+            f"1-{times}",
+            true=500,
+            by="policy last-good",
+            acted=["last-good"],
+            failed=True,
+            **said,
+        )
+        self.source.recent.insert(0, failed)
+        self.source.failed.insert(0, failed)
+        self.source.acted += times
+
+
+class PageTests(BrowserTestCase):
+    """What the page shows."""
+
+    async def test_first(self) -> None:
+        """With the first figures it is not known what happened lately, and not claimed."""
+        self.patch(module, "BEAT", 60.0)
+        self.source.count("/a", 5)
+        await self.look()
+        await self.untilText("#verdict-title", "Watching")
+        self.assertIn("5 requests since the start", await self.text("#verdict-text"))
+
+    async def test_idle(self) -> None:
+        """Before the first request it says so, and how to make one; nothing is complained of."""
+        await self.look()
+        await self.untilText("#verdict-title", "No requests yet")
+        self.assertEqual(await self.text("#curl"), "curl -i http://localhost:8088/")
+        self.assertEqual(await self.text("#upstream-when"), UPSTREAM)
+        self.assertIn("sitio 1.2.3", await self.text("#since"))
+        self.assertEqual(await self.texts("#endpoints tbody tr"), [])
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_numbers(self) -> None:
+        """Numbers move with traffic, by themselves; nothing is complained of."""
+        await self.look()
+        self.source.count("/a", 3)
+        self.source.count("/b", 1, status=404, upstreamStatus=404)
+        self.source.count("/c", 2, status=404, upstreamStatus=200)
+        await self.untilText("#verdict-title", "All is well")
+        self.assertTrue(await self.js("return document.querySelector('#first').hidden"))
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 3")
+        self.assertEqual(
+            await self.texts('#endpoints [data-cell="name"]'), ["GET /a", "GET /c", "(not found)"]
+        )
+        self.assertEqual(await self.texts('#endpoints [data-cell="hits"]'), ["3", "2", "1"])
+        self.assertNotEqual(await self.text("#rate"), "0")
+        self.assertRegex(await self.text("#p50"), r"^[0-9.]+\s?ms$")
+        self.assertEqual(await self.texts("#statuses li"), ["2005", "4041"])
+        policy = ["last-good", "9", "0", "1.0\u202fms", "0"]
+        self.assertEqual(await self.texts("#policies tbody td"), policy)
+        self.source.count("/a", 1000)
+        await self.untilText('#endpoints [data-cell="hits"]', "1,003")
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_charts(self) -> None:
+        """Charts are drawn: failures are red above the axis, and masked ones not below it."""
+        await self.look()
+        # A bar of some pixels.
+        self.clock.ahead += 4
+        self.source.count("/a", 40)
+        self.outage(40)
+        await self.untilText("#verdict-title", "Outage, masked")
+        # Who can't tell red from green sees stripes.
+        await self.becomes(
+            PIXELS
+            + """
+            const { width, height } = document.querySelector("#traffic");
+            const { data } = pixels("#traffic").getImageData(0, 0, width, height);
+            const [above, below] = [0, 1].map(() => ({ red: 0, green: 0, striped: 0 }));
+            for (let at = 0; at < data.length; at += 4) {
+              const [r, g, b, a] = data.slice(at, at + 4);
+              if (a < 250) continue;
+              const side = at / 4 / width < (height - 20) / 2 ? above : below;
+              if (r > 170 && g < 90) side.red += 1;
+              if (g > 110 && r < 90) side.green += 1;
+              if (r > 200 && g > 110 && g < 200 && b < 200) side.striped += 1;
+            }
+            return above.striped > 20 && above.red > 20 && above.green > 20
+              && below.green > above.red && below.red === 0;
+            """
+        )
+        await self.becomes(
+            PIXELS
+            + """
+            const { width, height } = document.querySelector("#latency");
+            const { data } = pixels("#latency").getImageData(60, 0, width - 60, height);
+            for (let at = 0; at < data.length; at += 4) {
+              const [r, g, b, a] = data.slice(at, at + 4);
+              if (a > 200 && g > 90 && r < 60) return true;
+            }
+            return false;
+            """
+        )
+
+    async def test_masked(self) -> None:
+        """A masked outage stands there in red, while what clients got is all good."""
+        await self.look()
+        self.source.count("/a", 10)
+        self.outage(30)
+        await self.untilText("#verdict-title", "Outage, masked")
+        self.assertRegex(
+            await self.text("#verdict-text"),
+            r"^30 of 40 requests failed .* \(75\.0\s%\)\.",
+        )
+        self.assertEqual(await self.text("#true-share"), "25.0\u202f%")
+        self.assertEqual(await self.text("#sent-share"), "100\u202f%")
+        self.assertEqual(await self.js("return document.title"), "Outage, masked \u00b7 sitio")
+        self.assertIn("%23c2362b", await self.js("return document.querySelector('#icon').href"))
+        red, green, blue = await self.js(
+            "return getComputedStyle(document.querySelector('#verdict-title')).color"
+            ".match(/[0-9]+/g).map(Number)"
+        )
+        self.assertGreater(red, 2 * max(green, blue))
+        self.assertEqual(
+            await self.texts("#failure-list .why"), ["The service said 500; last-good sent 200."]
+        )
+        self.assertEqual(await self.texts("#last tbody .code"), ["500", "200"])
+        self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "30 masked")
+
+    async def test_seen(self) -> None:
+        """Failures that clients see are no masked ones, and those of clients no outage."""
+        await self.look()
+        self.source.count("/a", 5, status=500, upstreamStatus=500)
+        await self.untilText("#verdict-title", "Outage")
+        self.source.count("/a", 5, status=200, upstreamStatus=500)
+        await self.untilText("#verdict-title", "Outage, masked in part")
+        self.assertIn("5 were masked; clients saw 5 errors", await self.text("#verdict-text"))
+
+    async def test_few(self) -> None:
+        """One failure in many is a warning and no outage."""
+        await self.look()
+        self.source.count("/a", 500)
+        self.source.count("/a", 1, status=502, upstreamStatus=502)
+        await self.untilText("#verdict-title", "A few failures")
+        self.assertEqual(
+            await self.js("return document.querySelector('#verdict').dataset.level"), "warn"
+        )
+
+    async def test_notThere(self) -> None:
+        """Without traffic it is seen as well that the service is not there."""
+        self.source.trouble = "the upstream can't be reached: Connection refused."
+        await self.look()
+        await self.untilText("#verdict-title", "The service is not there")
+        self.assertEqual(
+            await self.text("#verdict-text"), "The upstream can't be reached: Connection refused."
+        )
+
+    async def test_broken(self) -> None:
+        """Replies that break off are no good ones, whatever status they began with."""
+        await self.look()
+        self.source.count("/a", 40)
+        self.source.brokenOff = 30
+        await self.untilText("#verdict-title", "Replies break off")
+        self.assertIn("30 of 40 requests", await self.text("#verdict-text"))
+        self.assertEqual(await self.text("#sent-share"), "25.0\u202f%")
+
+    async def test_waiting(self) -> None:
+        """A service that takes requests and does not answer is not taken for a quiet one."""
+        for state in (ASKED, CONNECTING):
+            stuck = facts(
+                "1-7", state=state, duration=42.0, sent=None, true=None, by="", path="/slow"
+            )
+            self.source.open = [facts("1-6", state=RELAYING, duration=99.0), stuck]
+            await self.look()
+            await self.untilText("#verdict-title", "The service lets wait")
+            self.assertIn("one has waited 42 s", await self.text("#verdict-text"))
+        self.source.count("/a", 5)
+        await self.untilText("#verdict-title", "All is well")
+        self.assertIn("has waited 42 s", await self.text("#verdict-text"))
+        self.source.open = self.source.open[:1]
+        await self.becomes(
+            "return !document.querySelector('#verdict-text').textContent.includes('waited')"
+        )
+
+    async def test_unseen(self) -> None:
+        """What happened while nobody looked is told, and soon is no more what happens now."""
+        self.source.count("/a", 5)
+        await self.look()
+        await self.untilText('#endpoints [data-cell="hits"]', "5")
+        self.clock.ahead += 120
+        self.outage(30)
+        await self.untilText("#verdict-title", "Outage, masked")
+        self.assertIn("in the last 2 min", await self.text("#verdict-text"))
+        self.source.count("/a", 3)
+        for _ in range(3):
+            self.clock.ahead += 2
+            await deferLater(reactor, 2 * BEAT)
+        await self.untilText("#verdict-title", "All is well")
+        self.assertRegex(await self.text("#verdict-text"), "^3 requests in the last . s, ")
+
+    async def test_draining(self) -> None:
+        """A sidecar that drains says so."""
+        await self.look()
+        self.assertTrue(await self.js("return document.querySelector('#state').hidden"))
+        self.source.state = "draining"
+        await self.becomes("return !document.querySelector('#state').hidden")
+        self.assertEqual(await self.text("#state"), "draining")
+
+    async def test_failures(self) -> None:
+        """Failures of one kind are one line with a number; clients' own are no red ones."""
+        for number in range(3):
+            why = f"it broke off., at attempt {number + 1}; last-good sent 200"
+            self.outage(number + 1, path=f"/{number}", why=why)
+        self.source.failed.insert(
+            0,
+            facts(
+                "9", sent=499, why="the client went away before its reply was whole", failed=True
+            ),
+        )
+        await self.look()
+        await self.becomes("return document.querySelectorAll('#failure-list li').length === 2")
+        self.assertEqual(await self.texts("#failure-list .times"), ["1\u00d7", "3\u00d7"])
+        self.assertEqual(
+            await self.texts("#failure-list .why"),
+            [
+                "The client went away before its reply was whole.",
+                "It broke off; last-good sent 200.",
+            ],
+        )
+        self.assertEqual(
+            await self.texts("#failure-list .route"), ["GET /", "GET /0, GET /1, GET /2"]
+        )
+        theirs = "return document.querySelectorAll('#failure-list .theirs').length"
+        self.assertEqual(await self.js(theirs), 1)
+
+    async def test_failuresAgain(self) -> None:
+        """One that comes again after a while is the first of the list."""
+        await self.look()
+        for at, name in ((0, "old"), (10, "new"), (20, "old"), (90, "old")):
+            self.source.failed = [
+                facts(f"{name} {at}", began=1_790_000_000.0 + at, true=500, failed=True, why=name)
+            ]
+            await self.becomes(
+                "return document.querySelector('#failure-list')?.innerText.includes(arguments[0])",
+                f"{name.title()}.",
+            )
+            await deferLater(reactor, 3 * BEAT)
+            order = ["New.", "Old."] if at < 90 else ["Old.", "New."]
+            if at >= 10:
+                self.assertEqual((at, await self.texts("#failure-list .why")), (at, order))
+
+    async def test_open(self) -> None:
+        """An exchange that takes long is shown while it does, and at its place when it ends."""
+        self.source.open = [
+            facts(
+                "1-7",
+                state="waiting for the reply",
+                duration=3.0,
+                sent=None,
+                true=None,
+                by="",
+                path="/slow",
+                why="",
+            )
+        ]
+        await self.look()
+        await self.untilText('#last [data-cell="status"]', "open")
+        self.assertEqual(await self.text('#last [data-cell="by"]'), "waiting for the reply")
+        self.assertRegex(await self.text('#last [data-cell="took"]'), r"^3\.0\ss$")
+        self.source.open = []
+        self.source.recent = [facts("1-7", path="/slow", duration=4.0)]
+        await self.untilText('#last [data-cell="status"]', "200")
+        self.assertEqual(await self.texts('#last [data-cell="request"]'), ["GET /slow"])
+
+    async def test_hostile(self) -> None:
+        """What a client wrote is text, wherever it is shown, and nothing of it runs."""
+        path = "/<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
+        self.source.count(path, 3, status=200, upstreamStatus=500)
+        bad = facts(
+            "1-1", path=path, client=path, why=path, failed=True, true=500, by=f"policy {path}"
+        )
+        self.source.recent = self.source.failed = [bad]
+        await self.look()
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 1")
+        self.assertEqual(await self.text('#endpoints [data-cell="name"]'), f"GET {path}")
+        self.assertEqual(await self.text("#failure-list .route"), f"GET {path}")
+        self.assertEqual(await self.text("#last .route"), f"GET {path}")
+        await self.click("#last td button")
+        await self.becomes("return document.querySelector('#last tr.detail')")
+        self.assertEqual(await self.js("return document.images.length"), 0)
+        self.assertEqual(await self.js("return document.scripts.length"), 1)
+        self.assertNotIn("owned", await self.js("return document.title"))
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_disguised(self) -> None:
+        """Marks that hide or turn a text are told by their numbers, not obeyed."""
+        self.source.count("/\u202egnp.exe", 1)
+        self.source.recent = [facts(path="/a\tb\u200b\U0001f600")]
+        await self.look()
+        await self.untilText('#endpoints [data-cell="name"]', "GET /\\u{202e}gnp.exe")
+        self.assertEqual(await self.text("#last .route"), "GET /a\\u{9}b\\u{200b}\U0001f600")
+
+    async def test_many(self) -> None:
+        """Of 512 endpoints the first are shown, all when asked for, and some when sought."""
+        for number in range(512):
+            self.source.count(f"/items/{number:03}", 1 + number % 7)
+        await self.look()
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 12")
+        await self.click("#more")
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 512")
+        self.assertEqual(await self.text("#more"), "Show the first 12")
+        await self.click("#find")
+        await self.press("/items/51")
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 2")
+        await self.press("x")
+        await self.untilText("#no-endpoints", "No endpoint has that in its name.")
+        self.assertEqual(await self.complaints(), [])
+
+
+class UseTests(BrowserTestCase):
+    """What a person does with the page, by mouse, by keyboard, and with little to see."""
+
+    async def routes(self) -> list[str]:
+        """The endpoints in the order in which they are shown."""
+        return await self.texts('#endpoints [data-cell="name"]')
+
+    async def endpoints(self) -> None:
+        """Three endpoints, each the first in some order."""
+        self.source.count("/a", 3, duration=0.5)
+        self.source.count("/b", 9, duration=0.001)
+        self.source.count("/c", 6, duration=0.01, status=500, upstreamStatus=500)
+        await self.look()
+        await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 3")
+
+    async def test_sortMouse(self) -> None:
+        """A click on a heading sorts by it, another turns the order around; it is announced."""
+        await self.endpoints()
+        self.assertEqual(await self.routes(), ["GET /b", "GET /c", "GET /a"])
+        for name, order in (
+            ("median", ["GET /a", "GET /c", "GET /b"]),
+            ("failures", ["GET /c", "GET /a", "GET /b"]),
+            ("name", ["GET /a", "GET /b", "GET /c"]),
+            ("hits", ["GET /b", "GET /c", "GET /a"]),
+        ):
+            await self.click(f'[data-sort="{name}"] button')
+            self.assertEqual((name, await self.routes()), (name, order))
+        await self.click('[data-sort="hits"] button')
+        self.assertEqual(await self.routes(), ["GET /a", "GET /c", "GET /b"])
+        sorted = await self.js(
+            "return [...document.querySelectorAll('[aria-sort]')]"
+            ".map((each) => [each.dataset.sort, each.ariaSort])"
+        )
+        self.assertEqual(sorted, [["hits", "ascending"]])
+
+    async def test_sortKeyboard(self) -> None:
+        """The same by the Tab key, Enter and Space; the focus is seen, and stays."""
+        await self.endpoints()
+        await self.focus('[data-sort="p95"] button')
+        outline = "return getComputedStyle(document.activeElement).outlineStyle"
+        self.assertEqual(await self.js(outline), "solid")
+        await self.press(webdriver.Keys.ENTER)
+        self.assertEqual(await self.routes(), ["GET /a", "GET /c", "GET /b"])
+        await self.press(webdriver.Keys.SPACE)
+        self.assertEqual(await self.routes(), ["GET /b", "GET /c", "GET /a"])
+        await deferLater(reactor, 3 * BEAT)
+        here = "return document.activeElement.parentElement.dataset.sort"
+        self.assertEqual(await self.js(here), "p95")
+
+    async def exchanges(self) -> None:
+        """Four exchanges that differ."""
+        self.source.recent = [
+            facts("4", path="/masked", true=500, by="policy last-good", acted=["last-good"]),
+            facts("3", path="/missing", sent=404, true=404),
+            facts("2", path="/there", client="198.51.100.9"),
+            facts("1", path="/broken", sent=502, true=502, by="sitio", failed=True),
+        ]
+        await self.look()
+        await self.becomes("return document.querySelectorAll('#last tbody tr').length === 4")
+
+    async def shown(self) -> list[str]:
+        """Paths of the exchanges that are shown."""
+        return [
+            each.removeprefix("GET /") for each in await self.texts('#last [data-cell="request"]')
+        ]
+
+    async def test_filterText(self) -> None:
+        """A text keeps those with it in their path, client, or policies."""
+        await self.exchanges()
+        await self.click("#filter")
+        for text, kept in (
+            ("/mis", ["missing"]),
+            ("198.51", ["there"]),
+            ("LAST-GOOD", ["masked"]),
+            ("nothing of it", []),
+        ):
+            await self.press(text)
+            self.assertEqual((text, await self.shown()), (text, kept))
+            await self.js("document.activeElement.select()")
+        self.assertEqual(await self.text("#no-exchanges"), "None of the last ones fits the filter.")
+
+    async def test_filterClass(self) -> None:
+        """A class of status keeps those that were it in truth or as sent; by mouse and by keys."""
+        await self.exchanges()
+        await self.click('#classes [value="5"]')
+        self.assertEqual(await self.shown(), ["masked", "broken"])
+        await self.click('#classes [value="masked"]')
+        self.assertEqual(await self.shown(), ["masked"])
+        await self.press(webdriver.Keys.LEFT, webdriver.Keys.LEFT)
+        self.assertEqual(await self.shown(), ["missing"])
+        await self.press(webdriver.Keys.LEFT, webdriver.Keys.LEFT)
+        self.assertEqual(await self.shown(), ["masked", "there"])
+
+    async def test_pause(self) -> None:
+        """While it is paused the list stands still, and says how many came meanwhile."""
+        await self.exchanges()
+        await self.focus("#pause")
+        await self.press(webdriver.Keys.SPACE)
+        self.source.recent = [facts("5", path="/new"), *self.source.recent]
+        self.source.count()
+        await self.untilText("#pause", "Go on (1 new)")
+        self.assertEqual(await self.shown(), ["masked", "missing", "there", "broken"])
+        self.assertEqual(await self.js("return document.activeElement.ariaPressed"), "true")
+        await self.press(webdriver.Keys.SPACE)
+        self.assertEqual((await self.shown())[0], "new")
+        self.assertEqual(await self.text("#pause"), "Pause")
+
+    async def test_details(self) -> None:
+        """An exchange opens and closes by the keyboard, and tells its cause and its steps."""
+        await self.exchanges()
+        await self.focus("#last td button")
+        await self.press(webdriver.Keys.ENTER)
+        detail = await self.text("#last tr.detail")
+        self.assertIn("The service said 200.", detail)
+        self.assertRegex(detail, r"Service\s+1\.0\sms")
+        self.assertEqual(await self.js("return document.activeElement.ariaExpanded"), "true")
+        await self.press(webdriver.Keys.ENTER)
+        await self.becomes("return !document.querySelector('#last tr.detail')")
+
+    async def came(self, id: str) -> None:
+        """One more exchange has ended, and the page knows."""
+        self.source.recent = [facts(id, path=f"/{id}"), *self.source.recent]
+        self.source.count()
+        await self.becomes(
+            "return document.querySelector('#since').innerText.includes(arguments[0])",
+            f" {id} requests ",
+        )
+
+    async def test_still(self) -> None:
+        """The list stands still below the pointer, around the focus, and while one is open."""
+        self.source.count(times=4)
+        await self.exchanges()
+        when = "#exchanges-when"
+        await self.drive(self._hover, "#last td button")
+        await self.came("5")
+        self.assertNotIn("5", await self.shown())
+        self.assertEqual(await self.text(when), "1 new, held while you are in it")
+        await self.drive(self._hover, "h1")
+        await self.came("6")
+        self.assertEqual((await self.shown())[:2], ["6", "5"])
+        self.assertEqual(await self.text(when), "6 of the last 6")
+        await self.focus("#last td button")
+        await self.came("7")
+        self.assertEqual((await self.shown())[0], "6")
+        await self.press(webdriver.Keys.ENTER)
+        await self.press(webdriver.Keys.SHIFT + webdriver.Keys.TAB)
+        await self.came("8")
+        self.assertEqual((await self.shown())[0], "6")
+        self.assertEqual(await self.text(when), "2 new, held while one is open")
+        # Whoever says that it is to go on has it go on.
+        await self.click("#pause")
+        self.assertEqual(await self.text("#pause"), "Go on (2 new)")
+        await self.click("#pause")
+        self.assertEqual((await self.shown())[:2], ["8", "7"])
+        self.assertEqual(await self.js("return document.querySelectorAll('.detail').length"), 0)
+
+    async def test_chart(self) -> None:
+        """Arrow keys move through a chart's time, and what was then is told as text."""
+        self.source.count("/a", 3)
+        await self.look()
+        await self.focus("#traffic")
+        await self.press(webdriver.Keys.LEFT, webdriver.Keys.LEFT)
+        await self.becomes("return document.activeElement.ariaValueNow === '-10'")
+        told = await self.js("return document.activeElement.ariaValueText")
+        self.assertRegex(told, r"^10 s ago: 2xx [0-9.\u2013]+, ")
+        self.assertEqual(await self.texts("#traffic-when, #latency-when"), ["10 s ago"] * 2)
+        await self.press(webdriver.Keys.ESCAPE)
+        await self.becomes("return document.activeElement.ariaValueNow === '0'")
+
+    async def test_themes(self) -> None:
+        """It is dark where the system is, the button changes that, and the choice is remembered."""
+        ground = "return getComputedStyle(document.body).backgroundColor"
+        await self.look(color_scheme="dark")
+        dark = await self.js(ground)
+        self.assertEqual(
+            await self.js("return document.querySelector('#theme').ariaPressed"), "true"
+        )
+        await self.look(color_scheme="light")
+        light = await self.js(ground)
+        self.assertNotEqual(light, dark)
+        await self.click("#theme")
+        self.assertEqual(await self.js(ground), dark)
+        await self.drive(self.browser.refresh)
+        await self.untilText("#link-text", "Live")
+        self.assertEqual(await self.js(ground), dark)
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_contrast(self) -> None:
+        """Each text has a contrast of 4.5 to its ground, in both themes, also in an outage."""
+        self.source.count("/b", 20, status=404, upstreamStatus=404)
+        self.source.count("/c", 20, status=304, upstreamStatus=304)
+        self.outage(5)
+        self.source.state = "draining"
+        for theme in ("light", "dark"):
+            await self.look(color_scheme=theme)
+            await self.untilText("#state", "draining")
+            self.assertEqual((theme, await self.js(CONTRAST)), (theme, []))
+        self.outage(500)
+        await self.untilText("#verdict-title", "Outage, masked")
+        self.assertEqual(await self.js(CONTRAST), [])
+
+    async def test_phone(self) -> None:
+        """On a screen of 360 pixels nothing is wider than that, and what is touched is large."""
+        await self.look(width=360, height=740)
+        self.source.count("/" + "long" * 50, 123456)
+        self.outage(30000, path="/" + "long" * 50, client="2001:db8:1234:5678:90ab:cdef:1234:5678")
+        await self.untilText("#verdict-title", "Outage, masked")
+        await self.click("#last td button")
+        await self.becomes("return document.querySelector('#last tr.detail')")
+        wide = await self.js(
+            """
+            return [...document.querySelectorAll("main *")]
+              .filter((each) => each.checkVisibility() && !each.closest(".aside, thead, .route"))
+              .filter((each) => each.getBoundingClientRect().right > innerWidth)
+              .map((each) => `${each.tagName} ${each.id} ${each.className}`);
+            """
+        )
+        self.assertEqual(wide, [])
+        self.assertLessEqual(await self.js("return document.documentElement.scrollWidth"), 360)
+        small = await self.js(
+            """
+            return [...document.querySelectorAll("button, input[type=search], #classes label")]
+              .filter((each) => each.checkVisibility() && each.getBoundingClientRect().height < 24)
+              .map((each) => each.textContent);
+            """
+        )
+        self.assertEqual(small, [])
+
+    async def test_widths(self) -> None:
+        """At any width names have room, and nothing is wider than the window."""
+        self.source.count("/" + "long/" * 40, 123456)
+        self.outage(30000, path="/" + "long/" * 40)
+        self.source.workers = [
+            {"number": n, "pid": 4194304, "uptime": 4e5, "restarts": 3, "hits": 99999, "clients": 9}
+            for n in (1, 2)
+        ]
+        for width in (320, 360, 640, 641, 820, 864, 865, 1088, 1089, 1278, 1280, 1920):
+            await self.look(width=width)
+            await self.becomes("return document.querySelector('#endpoints tbody tr')")
+            for name in ('#endpoints [data-cell="name"]', '#last [data-cell="request"]'):
+                room = "return document.querySelector(arguments[0]).getBoundingClientRect().width"
+                self.assertGreater(await self.js(room, name), 200, (width, name))
+            over = "return document.documentElement.scrollWidth - innerWidth"
+            self.assertLessEqual(await self.js(over), 0, width)
+
+    async def test_motion(self) -> None:
+        """Who wants no motion gets none."""
+        await self.look(reduced_motion="reduce")
+        moving = await self.js("return document.getAnimations().length")
+        self.assertEqual(moving, 0)
+        await self.look()
+        self.assertGreater(await self.js("return document.getAnimations().length"), 0)
+
+    async def test_steady(self) -> None:
+        """While numbers move the page does not jump, and says nothing to who listens to it."""
+        await self.look(height=2400)
+        self.source.count("/a", 5)
+        await self.untilText("#verdict-title", "All is well")
+        await self.js(
+            """
+            // Rows of the list make way for new ones; all else stays where it is.
+            window.jumped = [];
+            new PerformanceObserver((list) => {
+              for (const { node } of list.getEntries().flatMap((each) => each.sources)) {
+                const element = node?.closest ? node : node?.parentElement;
+                if (!element?.closest("#last tbody, #figures dd, footer")) {
+                  window.jumped.push(`${element?.tagName} ${element?.id}`);
+                }
+              }
+            }).observe({ type: "layout-shift" });
+            window.said = 0;
+            const watch = new MutationObserver((changes) => { window.said += changes.length; });
+            for (const each of document.querySelectorAll("[role=status], [aria-live]")) {
+              watch.observe(each, { childList: true, characterData: true, subtree: true });
+            }
+            """
+        )
+        for number in range(15):
+            self.source.count("/a", 7 ** (number % 6), duration=0.001 * 3 ** (number % 7))
+            self.source.recent = [facts(f"1-{number}", path=f"/{number}"), *self.source.recent]
+            await deferLater(reactor, 2 * BEAT)
+        self.assertEqual(await self.js("return window.said"), 0)
+        self.assertEqual(await self.js("return window.jumped"), [])
+
+
+class ConnectionTests(BrowserTestCase):
+    """When sitio does not answer."""
+
+    async def test_lost(self) -> None:
+        """The page says that the connection is lost, and is live again when sitio is."""
+        await self.look()
+        self.source.count("/a", 3)
+        await self.untilText("#verdict-title", "All is well")
+        number = self.port.getHost().port
+        await self.vanish()
+        await self.untilText("#link-text", "Connection lost")
+        await self.untilText("#verdict-title", "Connection lost")
+        self.assertEqual(await self.js("return document.title"), "Connection lost \u00b7 sitio")
+        self.source.count("/a", 4)
+        self.listen(number)
+        await self.untilText("#link-text", "Live")
+        await self.untilText('#endpoints [data-cell="hits"]', "7")
+        # That it could not connect, the browser says itself.
+        for each in await self.complaints():
+            self.assertIn("net::ERR_", each)
+
+    async def test_late(self) -> None:
+        """A sidecar that is too busy to tell its figures is not taken for lost."""
+        self.patch(module, "LATE", 0.2)
+        await self.look()
+        self.source.answer = Deferred
+        await self.untilText("#link-text", "sitio is busy")
+        self.source.answer = None
+        await self.untilText("#link-text", "Live")
+        self.flushLoggedErrors()
+
+    async def test_refused(self) -> None:
+        """A page that finds no place tries again by itself, and gets in when there is one."""
+        self.patch(module, "MAX_LISTENERS", 0)
+        await self.drive(self.browser.get, self.address)
+        await self.untilText("#link-text", "Connection lost")
+        self.patch(module, "MAX_LISTENERS", 1)
+        await self.untilText("#link-text", "Live")
+        await self.complaints()
+
+    async def test_silent(self) -> None:
+        """A connection on which nothing comes any more is given up, and another made."""
+        await self.look()
+        self.patch(module, "BEAT", 60.0)
+        await self.drive(self.browser.refresh)
+        await self.untilText("#link-text", "Live")
+        asked = self.source.asked
+        await self.js(
+            """
+            window.links = [];
+            new MutationObserver(() => links.push(document.body.dataset.link))
+              .observe(document.body, { attributeFilter: ["data-link"] });
+            const now = Date.now;
+            Date.now = () => now() + 8000;
+            """
+        )
+        await self.becomes("return links.join() === 'lost,live'")
+        self.assertGreater(self.source.asked, asked)
+
+    async def test_upgraded(self) -> None:
+        """When a sitio of another version answers, its page is loaded as well."""
+        await self.look()
+        await self.js("window.old = true")
+        number = self.port.getHost().port
+        await self.vanish()
+        self.listen(number)
+        await self.untilText("#link-text", "Connection lost")
+        await self.untilText("#link-text", "Live")
+        self.assertTrue(await self.js("return window.old"))
+        await self.vanish()
+        self.version = "1.3"
+        self.listen(number)
+        await self.becomes("return !window.old && document.readyState === 'complete'")
+        await self.untilText("#link-text", "Live")
+        await self.complaints()
+
+    async def test_frames(self) -> None:
+        """Events that come while nothing is drawn, as in a hidden tab, make one drawing."""
+        await self.look()
+        await self.js(
+            """
+            window.frames_ = [];
+            window.requestAnimationFrame = (draw) => frames_.push(draw);
+            """
+        )
+        asked = self.source.asked
+        while self.source.asked < asked + 5:
+            await deferLater(reactor, BEAT)
+        self.assertEqual(await self.js("return frames_.length"), 1)
+        self.source.count("/a", 3)
+        await deferLater(reactor, 3 * BEAT)
+        await self.js("frames_.splice(0).forEach((draw) => draw())")
+        self.assertEqual(await self.text('#endpoints [data-cell="hits"]'), "3")
+        await self.becomes("return frames_.length === 1")
+
+    async def test_hidden(self) -> None:
+        """A page that nobody has seen for five minutes leaves, and is back when it is seen."""
+        await self.look()
+        await self.js(
+            """
+            const now = Date.now;
+            window.pretend = (hidden, later) => {
+              Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+              document.dispatchEvent(new Event("visibilitychange"));
+              Date.now = () => now() + later;
+            };
+            pretend(true, 301000);
+            """
+        )
+        asked = -1
+        while asked != self.source.asked:
+            asked = self.source.asked
+            await deferLater(reactor, 10 * BEAT)
+        await self.js("pretend(false, 302000)")
+        self.source.count("/a", 3)
+        await self.untilText('#endpoints [data-cell="hits"]', "3")
+
+
+class SitioTests(Looking, LoopbackTestCase):
+    """The page of a sitio that really runs."""
+
+    async def test_sitio(self) -> None:
+        """
+        Traffic through it is seen, and that a policy masks failures; when it is told
+        to stop it does not wait for pages that are open, and they say so.
+        """
+        self.browser = browser()
+        process = self.twistd(
+            f"--port=tcp:0:interface={LOCALHOST}",
+            f"--admin=tcp:0:interface={LOCALHOST}",
+            "--policy=last-good:max-age=60",
+        )
+        port = int((await process.out.saw(LISTENS))[1])
+        self.address = (await process.out.saw(rb"admin pages are on (http\S+)"))[1].decode()
+        await self.look()
+        await self.untilText("#verdict-title", "No requests yet")
+        self.assertEqual(await self.text("#upstream-when"), "the photo site that comes with sitio")
+        request = b"GET /flaky HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        client = await self.connect(port, request * 6)
+        await client.got.when(lambda: client.got.data.count(b"HTTP/1.1 200 ") == 6)
+        await self.untilText("#verdict-title", "Outage, masked")
+        self.assertEqual(await self.text("#sent-share"), "100\u202f%")
+        self.assertEqual(
+            await self.texts("#failure-list .why"), ["The service said 500; last-good sent 200."]
+        )
+        self.assertEqual(await self.text('#endpoints [data-cell="name"]'), "GET /flaky")
+        self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "3 masked")
+        self.assertEqual(await self.complaints(), [])
+        client.transport.loseConnection()
+        process.signal(SIGTERM)
+        self.assertIn(await process.finish(), (0, -SIGTERM))
+        await self.untilText("#link-text", "Connection lost")
+        await self.drive(self.browser.get, "about:blank")
+        await self.complaints()

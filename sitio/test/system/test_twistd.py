@@ -1,0 +1,359 @@
+"""
+Promises of C{twistd sitio} as a process: how it starts, how it fails to start,
+how it runs in the background, and how it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory
+
+from sitio.net.process import YOUNG
+from sitio.test.helpers.loopback import (
+    LISTENS,
+    LOCALHOST,
+    TWISTD,
+    Client,
+    LoopbackTestCase,
+    Process,
+    Script,
+    Upstream,
+    reactor,
+)
+
+LOOPBACK = f"tcp:0:interface={LOCALHOST}"
+
+#: An upstream that nobody is asked for.
+NOWHERE = f"tcp:{LOCALHOST}:1"
+
+REQUEST = b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+
+
+class FailedStartTests(LoopbackTestCase):
+    """What keeps sitio from starting is said in a sentence, and ends it."""
+
+    async def refused(self, *arguments: str) -> str:
+        """What a sitio process says that can't start."""
+        process = self.twistd("--upstream", NOWHERE, *arguments, cwd=self.directory())
+        self.assertEqual(await process.finish(), 1, process.said())
+        return self.sentence(process)
+
+    def directory(self) -> str:
+        """A new, empty directory."""
+        path = self.mktemp()
+        os.makedirs(path)
+        return path
+
+    def sentence(self, process: Process) -> str:
+        """The only thing that it has said, but for twistd's own start."""
+        said = process.said()
+        self.assertNotIn("Traceback", said)
+        lines = [line for line in said.splitlines() if "UnixAppLogger#info" not in line]
+        self.assertEqual(len(lines), 1, said)
+        return lines[0]
+
+    async def test_portInUse(self) -> None:
+        """A port in use is named."""
+        port = await self.listen(Upstream())
+        said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
+        self.assertIn(f"sitio: can't listen on port {port}: Address already in use", said)
+
+    async def test_malformedDescription(self) -> None:
+        """A description that is no endpoint's is shown."""
+        self.assertEqual(
+            await self.refused("--port", "nope:1"),
+            "sitio: --port 'nope:1' can't be used (Unknown endpoint type: 'nope');"
+            " 8080 or tcp:8080 could",
+        )
+
+    async def test_unknownPolicy(self) -> None:
+        """An unknown policy is named, with all that are known."""
+        said = await self.refused("--policy", "nope")
+        self.assertIn("sitio: --policy there is no policy 'nope'; there are file, ", said)
+        self.assertIn("error-page", said)
+
+    async def test_policyFile(self) -> None:
+        """The mistake in a policy file is told with its line."""
+        path = Path(self.mktemp() + ".py").absolute()
+        path.write_text("from sitio import onReply\n\n1 / 0\n")
+        self.assertEqual(
+            await self.refused("--policy", f"file:{path}"),
+            f"sitio: --policy {path}:3 can't be loaded: ZeroDivisionError: division by zero",
+        )
+
+    async def test_limit(self) -> None:
+        """A limit that is no number is named."""
+        said = await self.refused("--pool-size", "many")
+        self.assertIn("sitio: --pool-size is 'many'; a whole number", said)
+
+    async def test_inBackground(self) -> None:
+        """In the background as well: the one who starts it is told why it can't."""
+        port = await self.listen(Upstream())
+        cwd = self.directory()
+        arguments = ["--port", f"tcp:{port}:interface={LOCALHOST}", "--upstream", NOWHERE]
+        process = self.spawn(*TWISTD, "sitio", "--admin=", *arguments, cwd=cwd)
+        self.assertEqual(await process.finish(), 1)
+        sentence = f"sitio: can't listen on port {port}: Address already in use"
+        self.assertIn(sentence, process.said())
+        self.assertNotIn("Traceback", process.said())
+        # The one in the background ends on its own time.
+        log = Path(cwd, "twistd.log")
+        await self.until(lambda: sentence in log.read_text())
+        await self.until(lambda: not Path(cwd, "twistd.pid").exists())
+        self.assertEqual(log.read_text().count(sentence), 1)
+        self.assertNotIn("Traceback", log.read_text())
+
+
+class RunTests(LoopbackTestCase):
+    """sitio in the foreground and in the background."""
+
+    async def test_quiet(self) -> None:
+        """In the foreground it says that it starts, where it listens, and no more."""
+        upstream = Upstream(answerAll)
+        process, port = await self.sitio(await self.listen(upstream), "--stats-interval=0")
+        client = await self.connect(port, REQUEST)
+        await client.got.saw(b"\r\n\r\n0123456789$")
+        lines = [line for line in process.said().splitlines() if "UnixAppLogger#info" not in line]
+        # The first is Twisted's own.
+        self.assertEqual(len(lines), 2, process.said())
+        self.assertIn(f"sitio starting on {port}", lines[0])
+        self.assertRegex(lines[1].encode(), LISTENS)
+
+    async def test_inBackground(self) -> None:
+        """
+        In the background it writes twistd.pid and twistd.log, answers requests,
+        and ends by SIGTERM, taking its pid file with it.
+        """
+        upstream = await self.listen(Upstream(answerAll))
+        cwd = Path(self.mktemp()).absolute()
+        cwd.mkdir()
+        arguments = ["--port", LOOPBACK, "--upstream", f"tcp:{LOCALHOST}:{upstream}"]
+        process = self.spawn(*TWISTD, "sitio", "--admin=", *arguments, cwd=str(cwd))
+        self.assertEqual(await process.finish(), 0, process.said())
+        self.assertEqual(process.said(), "")
+        pidFile, log = cwd / "twistd.pid", cwd / "twistd.log"
+        pid = int(pidFile.read_text())
+        self.addCleanup(kill, pid)
+        found = await self.until(lambda: re.search(LISTENS, log.read_bytes()))
+        client = await self.connect(int(found[1]), REQUEST)
+        await client.got.saw(b"\r\n\r\n0123456789$")
+        # It was made before twistd went there.
+        self.assertIn("reactor class: sitio.net.reactor.UVReactor.", log.read_text())
+        os.kill(pid, signal.SIGTERM)
+        await client.got.over()
+        await self.until(lambda: not pidFile.exists())
+        await self.until(lambda: "Server Shut Down" in log.read_text())
+        self.assertNotIn("Traceback", log.read_text())
+
+    async def test_collector(self) -> None:
+        """The garbage collector does not look at what was there when it had started."""
+        path = Path(self.mktemp() + ".py").absolute()
+        path.write_text(
+            "import gc\n"
+            "from sitio import Response, onRequest\n"
+            "@onRequest\n"
+            "def frozen(exchange):\n"
+            "    return Response(200, text=f'{gc.get_freeze_count()} {gc.get_threshold()[0]}')\n"
+        )
+        _, port = await self.sitio(NOWHERE, "--policy", f"file:{path}")
+        client = await self.connect(port, REQUEST)
+        found = await client.got.saw(rb"\r\n\r\n([0-9]+) ([0-9]+)$")
+        self.assertGreater(int(found[1]), 10_000)
+        self.assertEqual(int(found[2]), YOUNG)
+
+    async def test_demo(self) -> None:
+        """With no upstream there is a photo site to see."""
+        process = self.twistd("--port", LOOPBACK)
+        port = int((await process.out.saw(LISTENS))[1])
+        client = await self.connect(port, REQUEST.replace(b"/slow", b"/"))
+        await client.got.saw(b"</html>")
+        self.assertTrue(client.got.data.startswith(b"HTTP/1.1 200 OK\r\n"))
+
+
+class ReactorTests(LoopbackTestCase):
+    """Which reactor sitio runs on."""
+
+    async def answers(self, process: Process) -> str:
+        """Wait until it has carried a request; what it has said."""
+        port = int((await process.out.saw(LISTENS))[1])
+        client = await self.connect(port, REQUEST)
+        await client.got.saw(b"\r\n\r\n0123456789$")
+        return process.said()
+
+    async def arguments(self) -> tuple[str, ...]:
+        """What stands behind the name of sitio."""
+        upstream = await self.listen(Upstream(answerAll))
+        return ("--port", LOOPBACK, "--upstream", f"tcp:{LOCALHOST}:{upstream}")
+
+    async def test_default(self) -> None:
+        """
+        It runs on uvloop's when none was named, although a policy imports the reactor
+        when it is loaded, and as its first option.
+        """
+        path = Path(self.mktemp() + ".py").absolute()
+        path.write_text(
+            "from twisted.internet import reactor\n"
+            "from sitio import onReply\n"
+            "@onReply(404)\n"
+            "def late(exchange, response):\n"
+            "    reactor.callLater(0, print)\n"
+        )
+        process = self.twistd("--policy", f"file:{path}", *await self.arguments())
+        self.assertIn("reactor class: sitio.net.reactor.UVReactor.", await self.answers(process))
+
+    async def test_named(self) -> None:
+        """It runs on the one that was named to twistd."""
+        arguments = await self.arguments()
+        process = self.spawn(
+            *TWISTD, "-n", "--pidfile=", "--reactor=poll", "sitio", "--admin=", *arguments
+        )
+        said = await self.answers(process)
+        self.assertIn("reactor class: twisted.internet.pollreactor.PollReactor.", said)
+
+    async def test_without(self) -> None:
+        """Without uvloop it says so, once, and runs on Twisted's default."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        (folder / "uvloop.py").write_text("raise ImportError('not for this machine')\n")
+        path = os.pathsep.join([str(folder), *filter(None, sys.path)])
+        command = (*TWISTD, "-n", "--pidfile=", "sitio", "--admin=", *await self.arguments())
+        said = await self.answers(self.spawn(*command, PYTHONPATH=path))
+        self.assertEqual(said.count("sitio runs on Twisted's default reactor"), 1, said)
+        self.assertIn("not for this machine; pip install uvloop\n", said)
+        self.assertIn("reactor class: twisted.internet.", said)
+
+
+class SystemdTests(LoopbackTestCase):
+    """sitio on a socket that systemd has opened."""
+
+    async def test_ports(self) -> None:
+        """Those of both kinds work, and stay what they were when sitio ends."""
+        upstream = f"tcp:{LOCALHOST}:{await self.listen(Upstream(answerAll))}"
+        path = os.path.relpath(self.mktemp())
+        with socket.create_server((LOCALHOST, 0)) as inet, socket.socket(socket.AF_UNIX) as unix:
+            unix.bind(path)
+            os.chmod(path, 0o600)
+            unix.listen()
+            there = TCP4ClientEndpoint(reactor, *inet.getsockname())
+            for index, domain, endpoint in (
+                (0, "INET", there),
+                (1, "UNIX", UNIXClientEndpoint(reactor, path)),
+            ):
+                # It wants to be told the number of the process that it becomes.
+                process = self.spawn(
+                    *("/bin/sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=2 exec "$@"', "sh"),
+                    *(*TWISTD, "-n", "--pidfile=", "sitio", "--upstream", upstream),
+                    *("--port", f"systemd:domain={domain}:index={index}"),
+                    childFDs={0: "w", 1: "r", 2: "r", 3: inet.fileno(), 4: unix.fileno()},
+                    LISTEN_FDNAMES="inet:unix",
+                )
+                await process.out.saw(b"takes requests on ")
+                self.assertIn("reactor class: sitio.net.reactor.UVReactor.", process.said())
+                client: Any = await endpoint.connect(Factory.forProtocol(Client))
+                client.send(REQUEST)
+                await client.got.saw(b"\r\n\r\n0123456789$")
+                process.signal(signal.SIGTERM)
+                await client.got.over()
+                self.assertIn(await process.finish(), (0, -signal.SIGTERM))
+                self.assertNotIn("Traceback", process.said())
+                # Whoever comes now waits for the next one.
+                last: Any = await endpoint.connect(Factory.forProtocol(Client))
+                last.transport.abortConnection()
+                await last.got.over()
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+
+
+class EndTests(LoopbackTestCase):
+    """SIGTERM loses nothing that is in flight."""
+
+    async def test_inFlight(self) -> None:
+        """
+        A slow request that is under way gets its whole reply, with C{Connection:
+        close}, while new clients are turned away; then the process ends.
+        """
+        upstream = Upstream()
+        process, port = await self.sitio(await self.listen(upstream))
+        client = await self.connect(port, REQUEST)
+        asked = await upstream.connection()
+        await asked.got.saw(b"\r\n\r\n")
+        process.signal(signal.SIGTERM)
+        await process.out.saw(b"Received SIGTERM")
+        await process.out.saw(b"Port %d Closed" % port)
+        await self.refused(port)
+        asked.send(HEAD + b"01234")
+        await client.got.saw(b"\r\n\r\n01234$")
+        asked.send(b"56789")
+        await client.got.over()
+        self.assertTrue(client.clean)
+        head, _, body = client.got.data.partition(b"\r\n\r\n")
+        self.assertIn(b"\r\nConnection: close", head)
+        self.assertEqual(body, b"0123456789")
+        self.assertIn(await process.finish(), (0, -signal.SIGTERM))
+        self.assertNotIn("Traceback", process.said())
+
+    async def test_upload(self) -> None:
+        """An upload that is under way is taken to its end as well."""
+        upstream = Upstream()
+        process, port = await self.sitio(await self.listen(upstream))
+        client = await self.connect(
+            port, b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n01234"
+        )
+        asked = await upstream.connection()
+        await asked.got.saw(b"\r\n\r\n01234$")
+        process.signal(signal.SIGTERM)
+        await process.out.saw(b"Port %d Closed" % port)
+        client.send(b"56789")
+        await asked.got.saw(b"\r\n\r\n0123456789$")
+        asked.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await client.got.over()
+        self.assertTrue(client.clean)
+        self.assertTrue(client.got.data.startswith(b"HTTP/1.1 204 No Content\r\n"))
+        self.assertIn(await process.finish(), (0, -signal.SIGTERM))
+
+    async def test_grace(self) -> None:
+        """What does not end within the grace is broken off, and the process ends."""
+        upstream = Upstream()
+        process, port = await self.sitio(await self.listen(upstream), "--grace=0.3")
+        client = await self.connect(port, REQUEST)
+        asked = await upstream.connection()
+        await asked.got.saw(b"\r\n\r\n")
+        asked.send(HEAD + b"01234")
+        await client.got.saw(b"01234$")
+        process.signal(signal.SIGTERM)
+        self.assertIn(await process.finish(), (0, -signal.SIGTERM))
+        await client.got.over()
+        self.assertFalse(client.clean)
+        self.assertIn("1 connections did not end within the grace", process.said())
+
+    async def refused(self, port: int) -> None:
+        """Wait until nobody listens on this port: it is said just before it is so."""
+        with self.assertRaises(ConnectError):
+            while True:
+                await self.connect(port)
+
+
+def answerAll(script: Script) -> None:
+    """Answer each request at once."""
+
+    def answer(match: object) -> None:
+        script.got.data = b""
+        script.send(HEAD + b"0123456789")
+
+    script.got.saw(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
+
+
+def kill(pid: int) -> None:
+    """End a process, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,491 @@
+"""
+Promises of C{twistd sitio --workers}, kept by processes: together they do what
+one does, and go on when one of them does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+
+from sitio.test.helpers.loopback import (
+    GLANCE,
+    LISTENS,
+    LOCALHOST,
+    TWISTD,
+    Client,
+    LoopbackTestCase,
+    Process,
+    Upstream,
+    reactor,
+)
+from sitio.test.system.test_twistd import HEAD, LOOPBACK, NOWHERE, REQUEST, answerAll, kill
+
+#: Answers with the number of the process, and the reactor that it runs on.
+WHO = """\
+import os
+from sitio import Response, onRequest
+
+@onRequest
+def who(exchange):
+    from twisted.internet import reactor
+    if exchange.request.path == "/who":
+        return Response(200, text=f"{os.getpid()} {type(reactor).__name__}.")
+"""
+
+ASK_WHO = b"GET /who HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+
+
+def alive(pid: int) -> bool:
+    """Whether there is a process of this number, that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class WorkersTestCase(LoopbackTestCase):
+    """A parent and its workers, two unless more are asked for."""
+
+    def folder(self) -> Path:
+        """A new directory, with a policy that tells who answers."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        (folder / "who.py").write_text(WHO)
+        return folder
+
+    async def running(
+        self, *arguments: str, upstream: str = NOWHERE, twistd: tuple[str, ...] = ()
+    ) -> tuple[Process, int]:
+        """A parent whose two workers are ready, and its port."""
+        who = f"file:{self.folder()}/who.py"
+        process = self.spawn(
+            *(
+                *TWISTD,
+                "-n",
+                "--pidfile=",
+                *twistd,
+                "sitio",
+                "--admin=",
+                "--workers=2",
+                "--port",
+                LOOPBACK,
+            ),
+            *("--upstream", upstream, "--policy", who, *arguments),
+        )
+        return process, await self.ready(process)
+
+    async def ready(self, process: Process, count: int = 2) -> int:
+        """Wait until so many workers have said that they are ready; the port."""
+        ports = await process.out.when(
+            lambda: len(found := re.findall(LISTENS, process.out.data)) >= count and found
+        )
+        self.addCleanup(self.killAll, self.workersOf(process.pid))
+        return int(ports[0])
+
+    def workersOf(self, parent: int) -> list[int]:
+        """Its processes."""
+        return [
+            int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        ]
+
+    def killAll(self, pids: list[int]) -> None:
+        """End these, if they are still there."""
+        for each in pids:
+            kill(each)
+
+    async def ask(self, port: int) -> tuple[int, str]:
+        """Who answers on a new connection: the number of its process, and its reactor."""
+        client = await self.connect(port, ASK_WHO)
+        await client.got.over()
+        found = re.search(rb"\r\n\r\n([0-9]+) (\w+)\.$", client.got.data)
+        assert found is not None, client.got.data
+        return int(found[1]), found[2].decode()
+
+    async def hits(self, process: Process, count: int) -> None:
+        """Wait for the line that shows so many hits."""
+        await process.out.saw(rb"stats: %d hits " % count)
+
+
+class TrafficTests(WorkersTestCase):
+    """Traffic goes to all, and is counted as one."""
+
+    async def test_both(self) -> None:
+        """
+        Each of them answers, in processes of their own; figures are those of all, to
+        the last hit, and only the parent logs them.
+        """
+        process, port = await self.running("--stats-interval=0.2")
+        pids = self.workersOf(process.pid)
+        self.assertEqual(len(pids), 2)
+        answers = Counter([await self.ask(port) for _ in range(60)])
+        self.assertEqual({pid for pid, _ in answers}, set(pids))
+        self.assertEqual({name for _, name in answers}, {"UVReactor"})
+        await self.hits(process, 60)
+        lines = [each for each in process.said().splitlines() if "stats: " in each]
+        self.assertEqual([each for each in lines if "worker=" in each], [])
+        self.assertIn("GET /who 60,", lines[-1])
+        news = [int(each) for each in re.findall(r"\(\+([0-9]+)\)", "\n".join(lines))]
+        self.assertEqual(sum(news), 60)
+
+    async def test_reactor(self) -> None:
+        """Workers run on the reactor that was named for their parent."""
+        _, port = await self.running(twistd=("--reactor=poll",))
+        self.assertEqual((await self.ask(port))[1], "PollReactor")
+
+    async def test_lastHits(self) -> None:
+        """What was counted between the last line and the end is in a line of its own."""
+        process, port = await self.running("--stats-interval=60")
+        for _ in range(10):
+            await self.ask(port)
+        process.signal(signal.SIGTERM)
+        await process.finish()
+        self.assertEqual(
+            re.findall(r"stats: (\d+) hits \(\+(\d+)\)", process.said()), [("10", "10")]
+        )
+
+    async def test_log(self) -> None:
+        """What a worker logs stands in its parent's log, with its number."""
+        folder = self.folder()
+        (folder / "broken.py").write_text(
+            "from sitio import onRequest\n"
+            "@onRequest\n"
+            "def broken(exchange):\n"
+            "    if exchange.request.path == '/broken':\n"
+            "        print('about to break')\n"
+            "        raise ZeroDivisionError('of mine')\n"
+        )
+        process, port = await self.running("--policy", f"file:{folder}/broken.py")
+        client = await self.connect(port, REQUEST.replace(b"/slow", b"/broken"))
+        await client.got.saw(b"HTTP/1.1 500 ")
+        await process.out.saw(rb"#\w+ worker=[12]\] about to break\n")
+        await process.out.saw(rb"worker=[12]\] The policy broken failed")
+        await process.out.saw(rb"builtins.ZeroDivisionError: of mine\n")
+
+    async def test_demo(self) -> None:
+        """The photo site is there once, for all of them."""
+        process = self.twistd("--workers=2", "--port", LOOPBACK)
+        port = await self.ready(process)
+        numbers = []
+        for _ in range(12):
+            client = await self.connect(port, REQUEST.replace(b"/slow", b"/flaky"))
+            numbers.append(int((await client.got.saw(rb"reply <strong>(\d+)<"))[1]))
+        self.assertEqual(numbers, list(range(1, 13)))
+        self.assertEqual(process.said().count("The demo upstream is on"), 1)
+
+    async def test_unix(self) -> None:
+        """They share a UNIX socket as well; its file goes at the end, and not before."""
+        folder = self.folder()
+        path = os.path.relpath(folder / "s")
+        process = self.twistd(
+            *("--workers=2", f"--port=unix:{path}:mode=600", "--upstream", NOWHERE),
+            *("--policy", f"file:{folder}/who.py"),
+        )
+        await process.out.when(lambda: process.said().count("takes requests on") == 2)
+        one, two = self.workersOf(process.pid)
+        self.addCleanup(self.killAll, [one, two])
+        os.kill(one, signal.SIGTERM)
+        await process.out.when(lambda: process.said().count("takes requests on") == 3)
+        self.assertFalse(alive(one))
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        client = await UNIXClientEndpoint(reactor, path).connect(Factory.forProtocol(Client))
+        assert isinstance(client, Client)
+        client.send(ASK_WHO)
+        await client.got.over()
+        self.assertIn(b"HTTP/1.1 200 OK", client.got.data)
+        process.signal(signal.SIGTERM)
+        await process.finish()
+        self.assertFalse(os.path.lexists(path))
+
+    async def test_systemd(self) -> None:
+        """They share a socket that systemd has opened, named or numbered."""
+        with (
+            socket.create_server((LOCALHOST, 0)) as there,
+            socket.create_server((LOCALHOST, 0)) as other,
+        ):
+            for which in ("name=web", "index=1"):
+                # It wants to be told the number of the process that it becomes.
+                process = self.spawn(
+                    *("/bin/sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=2 exec "$@"', "sh"),
+                    *(*TWISTD, "-n", "--pidfile=", "sitio", "--admin=", "--workers=2"),
+                    *("--port", f"systemd:domain=INET:{which}", "--upstream", NOWHERE),
+                    *("--policy", f"file:{self.folder()}/who.py"),
+                    childFDs={0: "w", 1: "r", 2: "r", 3: other.fileno(), 4: there.fileno()},
+                    LISTEN_FDNAMES="other:web",
+                )
+                port = await self.ready(process)
+                self.assertEqual(port, there.getsockname()[1])
+                self.assertIn((await self.ask(port))[0], self.workersOf(process.pid))
+                process.signal(signal.SIGTERM)
+                await process.finish()
+                self.assertNotIn("Traceback", process.said())
+
+
+class FailedStartTests(WorkersTestCase):
+    """What keeps them from starting is said in a sentence, and ends it."""
+
+    async def refused(self, *arguments: str, twistd: tuple[str, ...] = ("-n", "--pidfile=")) -> str:
+        """What a parent says that can't start."""
+        arguments = ("--upstream", NOWHERE, "--port", LOOPBACK, *arguments)
+        process = self.spawn(
+            *(*TWISTD, *twistd, "sitio", "--admin=", "--workers=2", *arguments),
+            cwd=str(self.folder()),
+        )
+        self.assertEqual(await process.finish(), 1, process.said())
+        return process.said()
+
+    async def test_policy(self) -> None:
+        """A policy that can't be loaded is refused as by one process, before any is started."""
+        self.assertRegex(await self.refused("--policy", "nope"), r"\Asitio: --policy .*\n\Z")
+
+    async def test_port(self) -> None:
+        """A port in use is named, and no worker is started."""
+        port = await self.listen(Upstream())
+        said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
+        self.assertIn(f"sitio: can't listen on port {port}: Address already in use\n", said)
+        self.assertNotIn("worker=", said)
+
+    async def test_shared(self) -> None:
+        """A port that workers of another share is in use as well."""
+        _, port = await self.running()
+        said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
+        self.assertIn(f"sitio: can't listen on port {port}: Address already in use\n", said)
+
+    def onlyHere(self) -> str:
+        """A policy that can be loaded by the parent, and by no worker."""
+        path = self.folder() / "here.py"
+        path.write_text(f"import sys\nassert 'sitio.workers.worker' not in sys.modules\n{WHO}")
+        return f"file:{path}"
+
+    async def test_worker(self) -> None:
+        """What only a worker can find out is told by its parent, which ends with it."""
+        policy = self.onlyHere()
+        said = await self.refused("--policy", policy)
+        self.assertRegex(said, r"(?m) sitio: --policy .*/here\.py:2 can't be loaded: Assertion")
+        self.assertNotIn("Traceback", said)
+
+    async def test_workerInBackground(self) -> None:
+        """Also the one who starts it in the background is told."""
+        said = await self.refused("--policy", self.onlyHere(), twistd=())
+        self.assertIn("sitio: --policy ", said)
+
+    async def test_neverBegins(self) -> None:
+        """Of one that does not get as far as to say why, the last line is shown."""
+        folder = self.folder()
+        (folder / "sitio").mkdir()
+        (folder / "sitio" / "__init__.py").write_text("raise ImportError('not for workers')\n")
+        (folder / "first.py").write_text(f"import sys\nsys.path.insert(0, {str(folder)!r})\n{WHO}")
+        said = await self.refused("--policy", f"file:{folder}/first.py")
+        self.assertIn(
+            "sitio: a worker has ended as soon as it was started: ImportError: not for workers",
+            said,
+        )
+
+
+class RestartTests(WorkersTestCase):
+    """When one of them ends, the others go on, and another takes its place."""
+
+    async def test_killed(self) -> None:
+        """
+        One is killed: every client is served all the while, by the others at first,
+        then by the one in its place as well; what it had counted stays counted.
+        """
+        process, port = await self.running("--stats-interval=0.2")
+        one, two = self.workersOf(process.pid)
+        for _ in range(20):
+            await self.ask(port)
+        await self.hits(process, 20)
+        # A terminal sends this to all of them: it is for their parent to obey.
+        os.kill(two, signal.SIGINT)
+        os.kill(one, signal.SIGKILL)
+        await process.out.saw(rb"Worker [12] ended by SIGKILL; another takes its place in 0\.25 s")
+        answered = Counter([(await self.ask(port))[0] for _ in range(20)])
+        await process.out.when(lambda: len(re.findall(LISTENS, process.out.data)) == 3)
+        [three] = set(self.workersOf(process.pid)) - {two}
+        self.addCleanup(kill, three)
+        answered += Counter([(await self.ask(port))[0] for _ in range(60)])
+        self.assertLessEqual(set(answered), {two, three})
+        self.assertIn(two, answered)
+        self.assertIn(three, answered)
+        await self.hits(process, 100)
+
+    async def test_drained(self) -> None:
+        """
+        One is told to end: it finishes what is in flight, while the others serve all
+        who come.
+        """
+        upstream = Upstream()
+        process, port = await self.running(
+            upstream=f"tcp:{LOCALHOST}:{await self.listen(upstream)}"
+        )
+        clients = [await self.connect(port, REQUEST) for _ in range(12)]
+        scripts = [await upstream.connection(number) for number in range(12)]
+        for each in scripts:
+            await each.got.saw(b"\r\n\r\n")
+        one, two = self.workersOf(process.pid)
+        os.kill(one, signal.SIGTERM)
+        await process.out.saw(rb"worker=[12]\] \(TCP Port %d Closed" % port)
+        for _ in range(20):
+            self.assertEqual((await self.ask(port))[0], two)
+        for script in scripts:
+            script.send(HEAD + b"0123456789")
+        for client in clients:
+            await client.got.saw(b"\r\n\r\n0123456789$")
+        await process.out.saw(rb"Worker [12] ended with status 0; another takes its place")
+        await process.out.when(lambda: len(re.findall(LISTENS, process.out.data)) >= 3)
+        self.addCleanup(self.killAll, self.workersOf(process.pid))
+
+    async def test_broken(self) -> None:
+        """
+        One that can't start any more, as its policy was broken meanwhile, is tried
+        again and again, later each time; the others serve all.
+        """
+        folder = self.folder()
+        process = self.twistd(
+            *("--workers=2", "--port", LOOPBACK, "--upstream", NOWHERE),
+            *("--policy", f"file:{folder}/who.py"),
+        )
+        port = await self.ready(process)
+        one, two = self.workersOf(process.pid)
+        (folder / "who.py").write_text("1 / 0\n")
+        os.kill(one, signal.SIGKILL)
+        for delay in (b"0.25", b"0.5", b"1"):
+            await process.out.saw(rb"another takes its place in %s s" % delay)
+            self.assertEqual((await self.ask(port))[0], two)
+        self.assertIn("who.py:1 can't be loaded: ZeroDivisionError", process.said())
+        (folder / "who.py").write_text(WHO)
+        await process.out.when(lambda: len(re.findall(LISTENS, process.out.data)) >= 3)
+        self.addCleanup(self.killAll, self.workersOf(process.pid))
+
+
+class EndTests(WorkersTestCase):
+    """The end of the parent is the end of all, and loses nothing that is in flight."""
+
+    async def inFlight(self, *arguments: str) -> tuple[Process, int, list[Client], Upstream]:
+        """A parent whose workers both have requests in flight: it, its port, the clients."""
+        upstream = Upstream()
+        process, port = await self.running(
+            *arguments, upstream=f"tcp:{LOCALHOST}:{await self.listen(upstream)}"
+        )
+        # That all go to one of them has a chance of 2 ** -15.
+        clients = [await self.connect(port, REQUEST) for _ in range(16)]
+        for number in range(16):
+            script = await upstream.connection(number)
+            await script.got.saw(b"\r\n\r\n")
+        return process, port, clients, upstream
+
+    async def gone(self, pids: list[int]) -> None:
+        """Wait until none of these is there."""
+        await self.until(lambda: not any(map(alive, pids)))
+
+    async def free(self, port: int) -> None:
+        """Wait until nobody listens on this port."""
+        with self.assertRaises(ConnectError):
+            while True:
+                await self.connect(port)
+
+    async def test_sigterm(self) -> None:
+        """SIGTERM: no more clients, whole replies for all who are there, then the end."""
+        process, port, clients, upstream = await self.inFlight()
+        pids = self.workersOf(process.pid)
+        process.signal(signal.SIGTERM)
+        await self.free(port)
+        for each in upstream.connections:
+            each.send(HEAD + b"0123456789")
+        for client in clients:
+            await client.got.over()
+            self.assertTrue(client.clean)
+            head, _, body = client.got.data.partition(b"\r\n\r\n")
+            self.assertIn(b"\r\nConnection: close", head)
+            self.assertEqual(body, b"0123456789")
+        self.assertIn(await process.finish(), (0, -signal.SIGTERM))
+        self.assertFalse(any(map(alive, pids)))
+        self.assertIn("stats: 16 hits", process.said())
+        self.assertNotIn("Traceback", process.said())
+        self.assertNotIn("takes its place", process.said())
+
+    async def test_grace(self) -> None:
+        """What does not end within the grace is broken off, and all end."""
+        process, _, clients, _ = await self.inFlight("--grace=0.5")
+        process.signal(signal.SIGINT)
+        self.assertIn(await process.finish(), (0, -signal.SIGINT))
+        for client in clients:
+            await client.got.over()
+        self.assertIn("did not end within the grace", process.said())
+        self.assertNotIn("Traceback", process.said())
+
+    async def test_secondSignal(self) -> None:
+        """A second SIGTERM is the end of the grace."""
+        process, port, clients, _ = await self.inFlight("--grace=600")
+        process.signal(signal.SIGTERM)
+        await self.free(port)
+
+        while process.status is None:
+            process.signal(signal.SIGTERM)
+            await deferLater(reactor, 10 * GLANCE, lambda: None)
+        for client in clients:
+            await client.got.over()
+        self.assertIn("told to stop once more", process.said())
+        self.assertNotIn("Traceback", process.said())
+
+    async def test_parentKilled(self) -> None:
+        """
+        When the parent is killed its workers finish what is in flight, and go; the
+        port is free.
+        """
+        process, port, clients, upstream = await self.inFlight()
+        pids = self.workersOf(process.pid)
+        process.signal(signal.SIGKILL)
+        await self.free(port)
+        for each in upstream.connections:
+            each.send(HEAD + b"0123456789")
+        for client in clients:
+            await client.got.saw(b"\r\n\r\n0123456789$")
+        await self.gone(pids)
+
+    async def test_inBackground(self) -> None:
+        """
+        In the background they write one log, find what was named from where
+        they were started though they run elsewhere, and end by one SIGTERM.
+        """
+        folder, there = self.folder(), self.folder()
+        pidFile, log = there / "pid", there / "log"
+        upstream = await self.listen(Upstream(answerAll))
+        process = self.spawn(
+            *(
+                *TWISTD,
+                f"--rundir={there}",
+                f"--pidfile={pidFile}",
+                f"--logfile={log}",
+                "sitio",
+                "--admin=",
+            ),
+            *("--workers=2", "--port", LOOPBACK),
+            *("--upstream", f"tcp:{LOCALHOST}:{upstream}", "--policy", "file:who.py"),
+            cwd=str(folder),
+        )
+        self.assertEqual(await process.finish(), 0, process.said())
+        self.assertEqual(process.said(), "")
+        pid = int(pidFile.read_text())
+        self.addCleanup(kill, pid)
+        ports = await self.until(
+            lambda: len(found := re.findall(LISTENS, log.read_bytes())) == 2 and found
+        )
+        pids = self.workersOf(pid)
+        self.addCleanup(self.killAll, pids)
+        self.assertIn((await self.ask(int(ports[0])))[0], pids)
+        self.assertEqual({os.readlink(f"/proc/{each}/cwd") for each in pids}, {str(there)})
+        os.kill(pid, signal.SIGTERM)
+        await self.gone([pid, *pids])
+        self.assertFalse(pidFile.exists())
+        self.assertNotIn("Traceback", log.read_text())
+        self.assertIn("Server Shut Down", log.read_text())

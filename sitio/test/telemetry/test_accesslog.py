@@ -1,0 +1,829 @@
+"""
+Promises of L{sitio.telemetry.accesslog}: what a line says, what no line can be made to say,
+and that nothing waits for lines to be written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import Logger, LogLevel, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from sitio.errors import CannotStart, ConnectFailed
+from sitio.http.message import Headers, Request, Response
+from sitio.interfaces import IExchangeObserver
+from sitio.policy.loader import onReply, onRequest
+from sitio.telemetry.accesslog import (
+    INTERVAL,
+    MAX_WAITING,
+    PATIENCE,
+    QUIET,
+    SLICE,
+    AccessLog,
+    CommonLines,
+    JsonLines,
+    Lines,
+    described,
+    quoted,
+)
+from sitio.telemetry.logfile import ATOMIC
+from sitio.telemetry.snapshot import ILoses, lostBy
+from sitio.test.helpers.loopback import (
+    LISTENS,
+    LOCALHOST,
+    TWISTD,
+    LoopbackTestCase,
+    Script,
+    Upstream,
+    reactor,
+)
+from sitio.test.system.test_twistd import LOOPBACK, NOWHERE
+from sitio.test.system.test_workers import WorkersTestCase
+from sitio.test.telemetry.test_stats import Ended, Noted, ended
+from sitio.testing import Conversation
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+#: Seconds since 1970 when clocks of these tests show 0.
+EPOCH = 1_542_985_009.25
+
+
+@define
+class Paper:
+    """An outlet that keeps what it is given, and can be told to fail."""
+
+    path: str = "access.log"
+    written: bytes = b""
+    opened: int = 0
+    closed: bool = False
+    stale: bool = False
+    error: OSError | None = None
+    left: int = 0
+
+    def open(self) -> None:
+        """Count it."""
+        if self.error is not None:
+            raise self.error
+        self.opened += 1
+
+    def reopen(self) -> None:
+        """Note it."""
+        self.stale = True
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+    def write(self, data: bytes) -> tuple[int, OSError | None]:
+        """Keep it."""
+        if self.error is not None:
+            return data.count(b"\n"), self.error
+        self.written += data
+        return 0, None
+
+
+@define
+class Aside:
+    """What was to be done elsewhere: at once, or when the test says so."""
+
+    atOnce: bool = True
+    waiting: list[Any] = field(factory=list)
+
+    def __call__(self, call: Any, *arguments: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.waiting.append(lambda: done.callback(call(*arguments)))
+        if self.atOnce:
+            self.go()
+        return done
+
+    def go(self) -> None:
+        """Do it now."""
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            each()
+
+
+class LogTestCase(SynchronousTestCase):
+    """An access log in memory."""
+
+    lines: type[Lines] = JsonLines
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.paper = Paper()
+        self.aside = Aside()
+        self.said = Noted()
+        self.onReopen: list[Any] = []
+        self.log = self.make()
+
+    def make(self, query: bool = False) -> AccessLog:
+        """One that writes on our paper."""
+        return AccessLog(
+            self.clock,
+            self.lines(query),
+            self.paper,  # type: ignore[arg-type]
+            self.aside,
+            onReopen=self.onReopen.append,
+            now=lambda: self.clock.seconds() + EPOCH,
+            log=Logger(namespace="sitio.telemetry.accesslog", observer=self.said),
+        )
+
+    def tick(self, times: int = 1) -> list[str]:
+        """Let so many intervals pass; all lines that have been written."""
+        for _ in range(times):
+            self.clock.advance(INTERVAL)
+        return self.paper.written.decode("ascii").splitlines()
+
+    def lineOf(self, exchange: Ended, query: bool = False) -> str:
+        """The line of one exchange."""
+        self.log = self.make(query)
+        self.log.startService()
+        self.log.exchangeFinished(exchange)
+        return self.tick()[-1]
+
+    def sayings(self) -> list[str]:
+        """What it has said in the log of sitio."""
+        return [formatEvent(each) for each in self.said.events]
+
+
+class DescriptionTests(SynchronousTestCase):
+    """What the option takes."""
+
+    def test_formats(self) -> None:
+        """A format goes to standard output, with a path behind it to a file."""
+        self.assertEqual(described("json"), ("json", None))
+        self.assertEqual(described("common:/var/log/a:b"), ("common", "/var/log/a:b"))
+
+    def test_off(self) -> None:
+        """Off is off, and so is nothing."""
+        self.assertIsNone(described("off"))
+        self.assertIsNone(described(""))
+
+    def test_wrong(self) -> None:
+        """Anything else is answered with what there is."""
+        for text in ("xml", "json:", "access.log", "off:x"):
+            error = self.assertRaises(ValueError, described, text)
+            self.assertEqual(
+                str(error),
+                f"{text!r}; json, common or off is wanted, as in json or json:access.log",
+            )
+
+
+class JsonTests(LogTestCase):
+    """What a line of JSON says."""
+
+    def facts(self, exchange: Ended, **options: Any) -> dict[str, Any]:
+        """The object that the line of an exchange is."""
+        facts: dict[str, Any] = json.loads(self.lineOf(exchange, **options))
+        return facts
+
+    def test_all(self) -> None:
+        """A plain exchange is told with these facts and no others."""
+        facts = self.facts(
+            ended(
+                "/a%20b?token=secret",
+                "POST",
+                status=201,
+                upstreamStatus=201,
+                bytesIn=3,
+                bytesOut=4,
+                duration=0.25,
+                policyTime=0.03125,
+                connectTime=0.0625,
+                upstreamTime=0.125,
+                response=Response(201),
+            )
+        )
+        self.assertRegex(facts.pop("id"), "^[0-9a-f]{12}-1$")
+        self.assertEqual(
+            facts,
+            {
+                "time": "2018-11-23T14:56:49.250Z",
+                "client": "192.0.2.1",
+                "method": "POST",
+                "path": "/a%20b",
+                "protocol": "HTTP/1.1",
+                "sent": 201,
+                "true": 201,
+                "producer": "upstream",
+                "duration": 0.25,
+                "steps": {
+                    "policies": 0.03125,
+                    "connection": 0.0625,
+                    "upstream": 0.125,
+                    "transfer": 0.03125,
+                },
+                "bytesIn": 3,
+                "bytesOut": 4,
+                "attempts": 1,
+            },
+        )
+
+    def test_query(self) -> None:
+        """The query is shown to those who ask for it."""
+        self.assertEqual(self.facts(ended("/a?b=c"), query=True)["path"], "/a?b=c")
+
+    def test_mask(self) -> None:
+        """A mask shows both statuses, who put it on, and why."""
+        facts = self.facts(
+            ended(
+                upstreamStatus=502,
+                response=Response(200),
+                producer="last-good",
+                acted=("retry", "last-good"),
+                failure=ConnectFailed("refused"),
+                attempts=2,
+            )
+        )
+        self.assertEqual((facts["sent"], facts["true"]), (200, 502))
+        self.assertEqual(facts["producer"], "policy last-good")
+        self.assertEqual(facts["acted"], ["retry", "last-good"])
+        self.assertEqual((facts["side"], facts["failure"]), ("upstream", "refused"))
+        self.assertEqual(facts["attempts"], 2)
+
+    def test_otherFailure(self) -> None:
+        """What fails without being an error of sitio's is sitio's side."""
+        facts = self.facts(ended(failure=ValueError("odd")))
+        self.assertEqual((facts["side"], facts["failure"]), ("sitio", "odd"))
+
+    def test_nothingSent(self) -> None:
+        """Where nothing was sent there is no status and no producer."""
+        facts = self.facts(ended(status=None, upstreamStatus=None))
+        self.assertEqual((facts["sent"], facts["true"], facts["producer"]), (None, None, "nobody"))
+
+    def test_idGiven(self) -> None:
+        """A request that brings an id keeps it, as what else logs the request has it too."""
+        request = Request("GET", "/", headers=headersOf("3e1f-Ab/c+d=:@_.9"))
+        self.assertEqual(self.facts(Ended(request))["id"], "3e1f-Ab/c+d=:@_.9")
+
+    def test_idRefused(self) -> None:
+        """An id that is none, overlong or could be mistaken is replaced by one of sitio's."""
+        for given in ("", "a b", 'a"b', "a" * 129, "caf\xe9", "a, b"):
+            request = Request("GET", "/", headers=headersOf(given))
+            self.assertRegex(self.facts(Ended(request))["id"], "^[0-9a-f]{12}-1$", given)
+
+    def test_idTwice(self) -> None:
+        """Two ids are none."""
+        request = Request("GET", "/", headers=headersOf("one"))
+        request.headers.add("x-request-id", "two")
+        self.assertRegex(self.facts(Ended(request))["id"], "^[0-9a-f]{12}-1$")
+
+    def test_idsDiffer(self) -> None:
+        """Each exchange has an id of its own, and each process has its own."""
+        ids = [self.facts(ended())["id"] for _ in range(2)]
+        self.assertNotEqual(*[each.partition("-")[0] for each in ids])
+        self.log.exchangeFinished(ended())
+        self.log.exchangeFinished(ended())
+        ids = [json.loads(each)["id"] for each in self.tick()]
+        self.assertEqual(len(set(ids)), len(ids))
+
+    def test_time(self) -> None:
+        """The time is that of the request's head, not of the line."""
+        self.clock.advance(100.5)
+        self.assertEqual(self.facts(ended(began=99.5))["time"], "2018-11-23T14:58:28.750Z")
+
+
+def headersOf(id: str) -> Headers:
+    """Fields with this request id."""
+    return Headers({"X-Request-Id": id})
+
+
+class CommonTests(LogTestCase):
+    """What a line in the common log format says."""
+
+    lines = CommonLines
+
+    def test_plain(self) -> None:
+        """A reply that is the upstream's has the seven parts and no more."""
+        self.assertEqual(
+            self.lineOf(ended("/a?b", bytesOut=7, response=Response(200))),
+            '192.0.2.1 - - [23/Nov/2018:14:56:49 +0000] "GET /a HTTP/1.1" 200 7',
+        )
+
+    def test_noBody(self) -> None:
+        """No octet is a hyphen, as servers have it; no status is one of three digits."""
+        self.assertTrue(self.lineOf(ended()).endswith('HTTP/1.1" 200 -'))
+        line = self.lineOf(ended(status=None, upstreamStatus=None))
+        self.assertTrue(line.endswith('HTTP/1.1" 000 -'), line)
+
+    def test_mask(self) -> None:
+        """A mask is not hidden, though the format has no place for it."""
+        line = self.lineOf(ended(status=200, upstreamStatus=500, producer="last-good"))
+        self.assertTrue(line.endswith(' 200 - true=500 producer="policy last-good"'), line)
+
+    def test_ownAnswer(self) -> None:
+        """What the upstream was not asked for has one status."""
+        line = self.lineOf(ended(status=403, upstreamStatus=None, producer="deny"))
+        self.assertTrue(line.endswith(" 403 -"), line)
+
+
+class HostileTests(LogTestCase):
+    """What clients send forges no line, and makes none overlong."""
+
+    #: What might end a line or a text, or move a cursor.
+    TRICKS = '"\\\r\n\t\x00\x1b[2J\x7f\x85\u2028\xe9 \U0001f600'
+
+    def hostile(self, text: str) -> Ended:
+        """An exchange all of whose texts are this."""
+        exchange = ended(
+            acted=(text,) * 100, producer=text, failure=ValueError(text), clientAddress=text
+        )
+        line: Any = exchange.request.line
+        line.method = line.path = line.target = text
+        return exchange
+
+    def test_escaped(self) -> None:
+        """Each exchange is one line of printable ASCII, and texts come out as they were."""
+        for lines in (JsonLines, CommonLines):
+            self.lines = lines
+            line = self.lineOf(self.hostile(self.TRICKS), query=True)
+            self.assertEqual(self.paper.written.count(b"\n"), 1)
+            self.assertTrue(re.fullmatch(r"[ -~]*", line), line)
+            self.paper.written = b""
+        self.lines = JsonLines
+        facts = json.loads(self.lineOf(self.hostile(self.TRICKS)))
+        for name in ("method", "path", "failure", "client"):
+            self.assertEqual(facts[name], self.TRICKS, name)
+
+    def test_bounded(self) -> None:
+        """No line is longer than what a pipe takes in one piece, whatever is in it."""
+        for text in ("x", '"', "\x00", "\U0001f600"):
+            for lines in (JsonLines, CommonLines):
+                self.lines = lines
+                line = self.lineOf(self.hostile(text * 100_000), query=True)
+                self.assertLess(len(line) + 1, ATOMIC)
+
+    def test_quoted(self) -> None:
+        """A text is whole as long as it fits, and is cut where its escapes don't."""
+        self.assertEqual(quoted("x" * 62), f'"{"x" * 62}"')
+        self.assertEqual(quoted("x" * 63), f'"{"x" * 62}"')
+        self.assertEqual(quoted('"' * 31), f'"{QUOTE * 31}"')
+        self.assertEqual(quoted('"' * 32), f'"{QUOTE * 9}"')
+
+    def test_unreadable(self) -> None:
+        """A request that could not be read has a line that says so."""
+        log = self.make()
+        log.startService()
+        sidecar = Conversation([("access-log", log)])
+        client = sidecar.connect()
+        client.sends(b"\x16\x03\x01 no HTTP\r\n\r\n")
+        self.assertEqual(client.gotReply().status, 400)
+        facts = json.loads(self.tick()[0])
+        self.assertEqual((facts["method"], facts["path"], facts["sent"]), ("-", "-", 400))
+        self.assertEqual((facts["producer"], facts["side"]), ("sitio", "client"))
+
+
+QUOTE = '\\"'
+
+
+class ProducerTests(LogTestCase):
+    """Who made the reply, as a sidecar has it."""
+
+    def facts(self, *policies: Any, answer: bytes = OK) -> dict[str, Any]:
+        """The line of a GET which the upstream answers so, before it closes."""
+        self.log.startService()
+        sidecar = Conversation([*policies, ("access-log", self.log)])
+        client = sidecar.connect()
+        client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        if sidecar.upstreams:
+            sidecar.upstream().got()
+            sidecar.upstream().sends(answer)
+            sidecar.upstream().closes()
+        facts: dict[str, Any] = json.loads(self.tick()[0])
+        return facts
+
+    def test_upstream(self) -> None:
+        """The upstream's own."""
+        facts = self.facts()
+        self.assertEqual((facts["producer"], facts["bytesOut"]), ("upstream", 2))
+
+    def test_policy(self) -> None:
+        """A policy's, with what the upstream had said."""
+        facts = self.facts(("page", onReply(200)(lambda *_: Response(404))))
+        self.assertEqual(
+            (facts["producer"], facts["sent"], facts["true"]), ("policy page", 404, 200)
+        )
+
+    def test_answer(self) -> None:
+        """A policy's, without asking the upstream."""
+        facts = self.facts(("door", onRequest(lambda _: Response(403))))
+        self.assertEqual((facts["producer"], facts["true"]), ("policy door", None))
+        self.assertEqual(facts["attempts"], 0)
+
+    def test_sitio(self) -> None:
+        """sitio's own, with the reason: the upstream broke off."""
+        facts = self.facts(answer=b"")
+        self.assertEqual((facts["producer"], facts["sent"], facts["true"]), ("sitio", 502, 502))
+        self.assertEqual(facts["side"], "upstream")
+        self.assertIn("closed", facts["failure"])
+
+    def test_brokenOff(self) -> None:
+        """A reply that broke off has the status that was sent, and the failure."""
+        facts = self.facts(answer=OK[:-1])
+        self.assertEqual((facts["producer"], facts["sent"], facts["true"]), ("upstream", 200, 200))
+        self.assertEqual(facts["side"], "upstream")
+        self.assertIn("closed", facts["failure"])
+
+    def test_policyFailed(self) -> None:
+        """A policy that could not decide has made nothing; sitio says 500."""
+        facts = self.facts(("door", onRequest(lambda _: 1 / 0)))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((facts["producer"], facts["sent"]), ("sitio", 500))
+        self.assertEqual(facts["failure"], "the policy door failed")
+
+
+class WritingTests(LogTestCase):
+    """When lines are written, and what becomes of them when they can't be."""
+
+    def setUp(self) -> None:
+        LogTestCase.setUp(self)
+        self.log.startService()
+
+    def ends(self, count: int = 1) -> None:
+        """So many exchanges end."""
+        for _ in range(count):
+            self.log.exchangeFinished(ended())
+
+    def fill(self) -> int:
+        """Exchanges end until as much waits as may; how many that were."""
+        count = 0
+        while self.log.dropped == 0:
+            self.ends(SLICE)
+            count += SLICE
+        return count
+
+    def test_interface(self) -> None:
+        """It is an observer as any other."""
+        verifyObject(IExchangeObserver, self.log)
+        verifyObject(ILoses, self.log)
+
+    def test_batches(self) -> None:
+        """Lines are written together, four times a second; where there are none, nothing is."""
+        self.ends(3)
+        self.assertEqual(self.paper.written, b"")
+        self.aside.atOnce = False
+        self.assertEqual(self.tick(), [])
+        self.assertEqual(len(self.aside.waiting), 1)
+        self.aside.go()
+        self.assertEqual(len(self.tick()), 3)
+        self.assertEqual(self.aside.waiting, [])
+
+    def test_slices(self) -> None:
+        """However many exchanges end at a time, lines are made of a few: none is held long."""
+        made = []
+        line = self.log._lines.line
+
+        def counted(entry: Any, offset: float) -> str:
+            made.append(entry)
+            return line(entry, offset)
+
+        self.patch(self.log._lines, "line", counted)
+        self.ends(SLICE - 1)
+        self.assertEqual(len(made), 0)
+        self.ends(1)
+        self.assertEqual(len(made), SLICE)
+        self.ends(SLICE // 2)
+        self.assertEqual(len(self.tick()), SLICE + SLICE // 2)
+
+    def test_order(self) -> None:
+        """Lines come in the order in which exchanges ended, over batches and slices."""
+        for number in range(3 * SLICE):
+            self.log.exchangeFinished(ended(f"/{number}"))
+            if number % 50 == 0:
+                self.tick()
+        paths = [json.loads(each)["path"] for each in self.tick()]
+        self.assertEqual(paths, [f"/{number}" for number in range(3 * SLICE)])
+
+    def test_slow(self) -> None:
+        """
+        While one batch is being written none is begun, and what waits is bounded;
+        the rest is dropped, counted, and spoken of once.
+        """
+        self.aside.atOnce = False
+        self.ends()
+        self.tick()
+        count = self.fill()
+        self.ends(10 * SLICE)
+        self.tick(100)
+        self.assertEqual(len(self.aside.waiting), 1)
+        self.assertEqual(self.log.dropped, 11 * SLICE)
+        self.assertEqual(
+            self.sayings(),
+            [
+                "The access log loses lines, until this is mended:"
+                " it is written more slowly than lines come"
+            ],
+        )
+        self.assertEqual(self.said.events[0]["log_level"], LogLevel.warn)
+        self.aside.atOnce = True
+        self.aside.go()
+        self.tick()
+        self.assertEqual(len(self.paper.written.splitlines()), 1 + count - SLICE)
+        waited = len(self.paper.written)
+        self.assertLess(waited, MAX_WAITING + (SLICE + 1) * ATOMIC)
+
+    def test_failing(self) -> None:
+        """
+        Where lines can't be written they are dropped and counted, and that is said
+        once; once more when it has gone well for a while.
+        """
+        self.paper.error = OSError(28, "No space left on device")
+        for _ in range(20):
+            self.ends(2)
+            self.tick()
+        self.assertEqual(lostBy([self.log])["accessLogLines"], 40)
+        self.assertEqual(
+            self.sayings(),
+            ["The access log loses lines, until this is mended: No space left on device"],
+        )
+        self.paper.error = None
+        self.ends()
+        self.assertEqual(len(self.tick()), 1)
+        self.assertEqual(len(self.sayings()), 1)
+        self.clock.advance(QUIET)
+        self.ends()
+        self.tick()
+        self.assertEqual(
+            self.sayings()[1:], ["The access log is written again; 40 lines were lost"]
+        )
+
+    def test_mistake(self) -> None:
+        """Where writing breaks, be it at once, that is a loss like any other, and it goes on."""
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        failing: Any = self.log
+        self.aside.atOnce = False
+        self.ends()
+        self.tick()
+        self.aside.waiting.clear()
+        failing._writing.errback(Failure(ZeroDivisionError("mistake")))
+        self.ends(3)
+        failing._run = broken
+        self.tick(10)
+        self.assertEqual(self.log.dropped, 4)
+        self.assertEqual(
+            self.sayings(),
+            [
+                "The access log was not written",
+                "The access log loses lines, until this is mended: mistake",
+            ],
+        )
+        failing._run = self.aside
+        self.aside.atOnce = True
+        self.ends()
+        self.assertEqual(len(self.tick()), 1)
+
+    def test_reopen(self) -> None:
+        """When told to, it has the file opened anew at once, with nothing to write."""
+        [reopen] = self.onReopen
+        reopen()
+        self.assertTrue(self.paper.stale)
+        self.aside.atOnce = False
+        self.ends()
+        self.tick()
+        reopen()
+        self.assertEqual(len(self.aside.waiting), 1)
+
+    def test_cannotStart(self) -> None:
+        """A file that can't be opened ends the start with a sentence."""
+        self.log = self.make()
+        self.paper.error = FileNotFoundError(2, "No such file or directory")
+        error = self.assertRaises(CannotStart, self.log.startService)
+        self.assertEqual(
+            str(error),
+            "sitio: --access-log can't write to access.log: No such file or directory",
+        )
+
+
+class StopTests(LogTestCase):
+    """The last lines are written when sitio stops."""
+
+    def setUp(self) -> None:
+        LogTestCase.setUp(self)
+        self.log.startService()
+        self.log.exchangeFinished(ended())
+
+    def test_last(self) -> None:
+        """What has not been written yet is, and the file is closed."""
+        self.assertEqual(self.successResultOf(self.log.stopService()), None)
+        self.assertEqual(self.paper.written.count(b"\n"), 1)
+        self.assertTrue(self.paper.closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.sayings(), [])
+
+    def test_behindAnother(self) -> None:
+        """Lines that wait behind a batch under way are written after it."""
+        self.aside.atOnce = False
+        self.tick()
+        self.log.exchangeFinished(ended())
+        stopped = self.log.stopService()
+        self.aside.go()
+        self.assertNoResult(stopped)
+        self.aside.go()
+        self.successResultOf(stopped)
+        self.assertEqual(self.paper.written.count(b"\n"), 2)
+
+    def test_bounded(self) -> None:
+        """A disk or a pipe that does not take them holds up nothing for long."""
+        self.aside.atOnce = False
+        self.tick()
+        self.log.exchangeFinished(ended())
+        stopped = self.log.stopService()
+        # Of a line before this one, which hangs, nothing has got there.
+        self.paper.left = 1
+        self.clock.advance(PATIENCE - 0.1)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(stopped)
+        self.assertEqual(
+            self.sayings(),
+            [
+                "The access log loses lines, until this is mended:"
+                " what is being written takes too long",
+                "2 lines of the access log were lost",
+            ],
+        )
+        self.aside.go()
+        self.assertEqual(self.paper.written.count(b"\n"), 1)
+
+    def test_reopenLate(self) -> None:
+        """A signal that comes after the end opens nothing."""
+        self.successResultOf(self.log.stopService())
+        self.aside.atOnce = False
+        self.onReopen[0]()
+        self.assertEqual(self.aside.waiting, [])
+
+    def test_neverStarted(self) -> None:
+        """What was not started can be stopped."""
+        self.successResultOf(self.make().stopService())
+
+
+def answerEach(script: Script) -> None:
+    """Answer each request on a connection at once."""
+
+    def answer(match: object) -> None:
+        script.got.data = b""
+        script.send(OK)
+        answerEach(script)
+
+    script.got.saw(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
+
+
+class ProcessTests(LoopbackTestCase):
+    """The access log of a sitio process."""
+
+    def folder(self) -> Path:
+        """A new directory."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        return folder
+
+    async def ask(self, port: int, path: str) -> None:
+        """Have this path asked for, and answered."""
+        request = f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+        client = await self.connect(port, request.encode())
+        await client.got.over()
+
+    async def test_stdout(self) -> None:
+        """Lines of JSON stand in standard output between those of the log; the last as well."""
+        upstream = await self.listen(Upstream(answerEach))
+        process, port = await self.sitio(upstream, "--access-log=json")
+        await self.ask(port, "/one?secret")
+        await process.out.saw(rb'\n\{.*"path":"/one".*\}\n')
+        self.assertNotIn("secret", process.said())
+        await self.ask(port, "/two")
+        process.signal(signal.SIGTERM)
+        await process.finish()
+        lines = [json.loads(each) for each in process.said().splitlines() if each[0] == "{"]
+        self.assertEqual([each["path"] for each in lines], ["/one", "/two"])
+
+    async def test_renamed(self) -> None:
+        """After SIGUSR1 nothing goes to the file that was renamed, and sitio lives on."""
+        upstream = await self.listen(Upstream(answerEach))
+        file = self.folder() / "access.log"
+        process, port = await self.sitio(upstream, f"--access-log=common:{file}")
+        await self.ask(port, "/one")
+        await self.until(lambda: "/one" in file.read_text())
+        old = file.rename(file.with_suffix(".1"))
+        process.signal(signal.SIGUSR1)
+        await self.until(file.exists)
+        await self.ask(port, "/two")
+        await self.until(lambda: "/two" in file.read_text())
+        self.assertEqual(len(old.read_text().splitlines()), 1)
+        self.assertIsNone(process.status)
+
+    async def test_twistdLog(self) -> None:
+        """SIGUSR1 rotates twistd's own log as it did before."""
+        folder = self.folder()
+        arguments = ["--port", LOOPBACK, "--upstream", NOWHERE, "--access-log=json:access.log"]
+        process = self.spawn(
+            *(*TWISTD, "-n", "--pidfile=", "--logfile=twistd.log", "sitio", *arguments),
+            cwd=str(folder),
+        )
+        log = folder / "twistd.log"
+        await self.until(lambda: log.exists() and re.search(LISTENS, log.read_bytes()))
+        await self.until(lambda: (folder / "access.log").exists())
+        process.signal(signal.SIGUSR1)
+        await self.until(lambda: (folder / "twistd.log.1").exists())
+        self.assertIsNone(process.status)
+
+    async def test_nobodyReads(self) -> None:
+        """
+        With a standard output that nobody reads sitio answers on, and ends when it is
+        told to.
+        """
+        upstream = await self.listen(Upstream(answerEach))
+        unread, ours = os.pipe()
+        self.addCleanup(os.close, unread)
+        log = self.folder() / "twistd.log"
+        process = self.spawn(
+            *(*TWISTD, "-n", "--pidfile=", f"--logfile={log}", "sitio"),
+            *("--port", LOOPBACK, "--upstream", f"tcp:{LOCALHOST}:{upstream}"),
+            "--access-log=json",
+            childFDs={0: 0, 1: ours, 2: ours},
+        )
+        os.close(ours)
+        found = await self.until(lambda: log.exists() and re.search(LISTENS, log.read_bytes()))
+        port = int(found[1])
+        for _ in range(100):
+            await self.ask(port, "/" + 2000 * "x")
+        # A pipe holds 64 KiB, and the thread waits in the middle of these.
+        await deferLater(reactor, 3 * INTERVAL, lambda: None)
+        process.signal(signal.SIGTERM)
+        self.assertIn(await process.finish(), (0, -signal.SIGTERM))
+
+    async def test_background(self) -> None:
+        """In the background there is no standard output, and a sentence says so."""
+        arguments = ["--port", LOOPBACK, "--upstream", NOWHERE, "--access-log=json"]
+        process = self.spawn(*TWISTD, "sitio", *arguments, cwd=str(self.folder()))
+        self.assertEqual(await process.finish(), 1)
+        self.assertIn("sitio: --access-log json needs twistd -n", process.said())
+
+    async def test_noDirectory(self) -> None:
+        """A file in a directory that isn't there ends the start with a sentence."""
+        path = self.folder() / "no" / "access.log"
+        process = self.twistd(
+            "--port", LOOPBACK, "--upstream", NOWHERE, f"--access-log=json:{path}"
+        )
+        self.assertEqual(await process.finish(), 1)
+        self.assertIn(
+            f"sitio: --access-log can't write to {path}: No such file or directory",
+            process.said(),
+        )
+
+
+class WorkersTests(WorkersTestCase):
+    """The access log of several processes."""
+
+    async def test_file(self) -> None:
+        """
+        All write whole lines into one file, each exchange once and with an id of its
+        own; and all open it anew when their parent is told to.
+        """
+        file = self.folder() / "access.log"
+        process, port = await self.running(f"--access-log=json:{file}")
+        pids = {pid for pid, _ in [await self.ask(port) for _ in range(40)]}
+        self.assertEqual(len(pids), 2)
+        await self.until(lambda: file.read_text().count("\n") == 40)
+        lines = [json.loads(each) for each in file.read_text().splitlines()]
+        self.assertEqual({each["producer"] for each in lines}, {"policy who"})
+        self.assertEqual(len({each["id"] for each in lines}), 40)
+        old = file.rename(file.with_suffix(".1"))
+        process.signal(signal.SIGUSR1)
+        await self.until(file.exists)
+        for _ in range(40):
+            await self.ask(port)
+        await self.until(lambda: file.exists() and file.read_text().count("\n") == 40)
+        self.assertEqual(old.read_text().count("\n"), 40)
+        self.assertEqual(set(self.workersOf(process.pid)), pids)
+
+    async def test_stdout(self) -> None:
+        """Lines of all stand in the parent's standard output, as they are."""
+        process, port = await self.running("--access-log=common")
+        for _ in range(10):
+            await self.ask(port)
+        lines = await process.out.when(
+            lambda: (
+                len(
+                    found := re.findall(
+                        rb'(?m)^\S+ - - .* "GET /who HTTP/1.1" 200 .*$', process.out.data
+                    )
+                )
+                == 10
+                and found
+            )
+        )
+        self.assertEqual(len(lines), 10)

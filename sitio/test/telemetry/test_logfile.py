@@ -1,0 +1,320 @@
+"""
+Promises of L{sitio.telemetry.logfile}: whole lines, in files that come and go.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from shutil import rmtree
+from threading import Event
+from typing import Any
+from unittest import skipUnless
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from sitio.telemetry.logfile import ATOMIC, PIECE, Outlet, Reopening, aside, onUserSignal
+from sitio.test.helpers.loopback import LIMIT, reactor
+
+FULL = Path("/dev/full")
+
+
+def lines(count: int, length: int = 100) -> bytes:
+    """So many lines, all different."""
+    return b"".join(
+        b"%d" % each + b"." * (length - 8) + b"\n" for each in range(10**6, 10**6 + count)
+    )
+
+
+class OutletTestCase(SynchronousTestCase):
+    """A directory, and what is written there."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.file = self.folder / "log"
+        self.pieces: list[bytes] = []
+
+    def outlet(self, path: Path | None = None, descriptor: int = 1) -> Outlet:
+        """One to our file, another, or a descriptor."""
+        outlet = Outlet(None if descriptor != 1 else str(path or self.file), descriptor)
+        self.addCleanup(outlet.close)
+        return outlet
+
+    def accepting(self, takes: Callable[[bytes], int]) -> None:
+        """Have C{os.write} take so many octets, or raise."""
+        write = os.write
+
+        def some(descriptor: int, data: bytes) -> int:
+            self.pieces.append(data)
+            return write(descriptor, data[: takes(data)])
+
+        self.patch(os, "write", some)
+
+
+class FileTests(OutletTestCase):
+    """A file by its name."""
+
+    def test_appended(self) -> None:
+        """What stands in the file stays, and the file is made where there is none."""
+        outlet = self.outlet()
+        self.assertEqual(outlet.write(b"a\n"), (0, None))
+        outlet.close()
+        self.assertEqual(self.outlet().write(b"b\n"), (0, None))
+        self.assertEqual(self.file.read_bytes(), b"a\nb\n")
+
+    def test_private(self) -> None:
+        """Who asked for what is nothing for everybody on the host."""
+        self.outlet().open()
+        self.assertEqual(self.file.stat().st_mode & 0o007, 0)
+
+    def test_closed(self) -> None:
+        """Each descriptor is given back, however often the file was opened anew."""
+        before = len(os.listdir("/proc/self/fd"))
+        outlet = self.outlet()
+        for _ in range(5):
+            outlet.reopen()
+            outlet.write(b"a\n")
+            self.file.unlink()
+        outlet.close()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_missing(self) -> None:
+        """A directory that isn't there is an error when the file is opened."""
+        outlet = self.outlet(self.folder / "no" / "log")
+        self.assertRaises(FileNotFoundError, outlet.open)
+
+    def test_renamed(self) -> None:
+        """What comes after the file was renamed goes to a new one, even without a word."""
+        outlet = self.outlet()
+        outlet.write(b"a\n")
+        self.file.rename(self.folder / "old")
+        outlet.write(b"b\n")
+        self.assertEqual(self.file.read_bytes(), b"b\n")
+        self.assertEqual((self.folder / "old").read_bytes(), b"a\n")
+
+    def test_reopen(self) -> None:
+        """When told to, it opens the file anew, with nothing to write as well."""
+        outlet = self.outlet()
+        outlet.open()
+        self.file.rename(self.folder / "old")
+        outlet.reopen()
+        outlet.write(b"")
+        self.assertTrue(self.file.exists())
+
+    def test_directoryGone(self) -> None:
+        """While the directory is away lines are lost and counted; when it is back none is."""
+        outlet = self.outlet()
+        outlet.write(b"a\n")
+        rmtree(self.folder)
+        for _ in range(2):
+            lost, error = outlet.write(b"b\nc\n")
+            self.assertEqual((lost, error and error.errno), (2, errno.ENOENT))
+        self.folder.mkdir()
+        self.assertEqual(outlet.write(b"d\n"), (0, None))
+        self.assertEqual(self.file.read_bytes(), b"d\n")
+
+    @skipUnless(FULL.exists(), "this system has no disk that is always full")
+    def test_full(self) -> None:
+        """Where there is no room lines are lost and counted, each time anew."""
+        outlet = self.outlet(FULL)
+        for _ in range(2):
+            lost, error = outlet.write(lines(3))
+            self.assertEqual((lost, error and error.errno), (3, errno.ENOSPC))
+
+    def test_fullWithinALine(self) -> None:
+        """
+        A line that found room for its beginning only is counted as lost, and the next
+        one that finds room begins a line of its own.
+        """
+        outlet = self.outlet()
+        room = [150, None, None]
+
+        def takes(data: bytes) -> int:
+            left = room.pop(0)
+            if left is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return left
+
+        self.accepting(takes)
+        self.assertEqual(outlet.write(lines(4))[0], 3)
+        # What is left without room a second time still has to end that line.
+        self.assertEqual(outlet.write(lines(2))[0], 2)
+        room += [10**6]
+        self.assertEqual(outlet.write(b"next\n"), (0, None))
+        found = self.file.read_bytes().split(b"\n")
+        self.assertEqual([len(each) for each in found], [99, 50, 4, 0])
+
+    def test_pieces(self) -> None:
+        """A file gets whole lines each time, as many as fit."""
+        outlet = self.outlet()
+        self.accepting(len)
+        data = lines(3000)
+        outlet.write(data)
+        self.assertEqual(b"".join(self.pieces), data)
+        for each in self.pieces:
+            self.assertTrue(each.endswith(b"\n"))
+            self.assertLessEqual(len(each), PIECE)
+        self.assertLess(len(self.pieces), 8)
+
+    def test_shortWrites(self) -> None:
+        """What a write leaves is written by the next."""
+        outlet = self.outlet()
+        self.accepting(lambda data: min(len(data), 77))
+        data = lines(50)
+        self.assertEqual(outlet.write(data), (0, None))
+        self.assertEqual(self.file.read_bytes(), data)
+
+
+class DescriptorTests(OutletTestCase):
+    """A descriptor that is open already."""
+
+    def pipe(self) -> tuple[int, int]:
+        """The ends of a pipe."""
+        ends = os.pipe()
+        for each in ends:
+            self.addCleanup(os.close, each)
+        return ends
+
+    def test_pieces(self) -> None:
+        """A pipe gets whole lines each time, of no more than it takes in one piece."""
+        reading, writing = self.pipe()
+        self.accepting(len)
+        data = lines(300)
+        self.assertEqual(self.outlet(descriptor=writing).write(data), (0, None))
+        self.assertEqual(os.read(reading, len(data)), data)
+        for each in self.pieces:
+            self.assertTrue(each.endswith(b"\n"))
+            self.assertLessEqual(len(each), ATOMIC)
+
+    def test_longest(self) -> None:
+        """A line of the greatest length is one piece."""
+        _, writing = self.pipe()
+        self.accepting(len)
+        self.outlet(descriptor=writing).write(lines(3, ATOMIC))
+        self.assertEqual([len(each) for each in self.pieces], 3 * [ATOMIC])
+
+    def test_notBlocking(self) -> None:
+        """
+        Another that has it open may have asked not to be kept waiting: then there is
+        waiting for it here.
+        """
+        reading, writing = self.pipe()
+        os.set_blocking(writing, False)
+        calls = []
+
+        def takes(data: bytes) -> int:
+            calls.append(data)
+            if len(calls) == 1:
+                raise BlockingIOError
+            return len(data)
+
+        self.accepting(takes)
+        self.assertEqual(self.outlet(descriptor=writing).write(b"a\n"), (0, None))
+        self.assertEqual(os.read(reading, 100), b"a\n")
+
+    def test_left(self) -> None:
+        """While it is being written to, it is known how many lines have not got there."""
+        _, writing = self.pipe()
+        left = []
+        outlet = self.outlet(descriptor=writing)
+
+        def takes(data: bytes) -> int:
+            left.append(outlet.left)
+            return len(data)
+
+        self.accepting(takes)
+        outlet.write(lines(4, ATOMIC))
+        self.assertEqual((left, outlet.left), ([4, 3, 2, 1], 0))
+
+    def test_readerGone(self) -> None:
+        """When nobody can read any more lines are lost and counted."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, writing)
+        os.close(reading)
+        lost, error = self.outlet(descriptor=writing).write(b"a\nb\n")
+        self.assertEqual((lost, error and error.errno), (2, errno.EPIPE))
+
+    def test_notClosed(self) -> None:
+        """It is not this outlet's to close, nor to open anew."""
+        reading, writing = self.pipe()
+        outlet = self.outlet(descriptor=writing)
+        outlet.reopen()
+        outlet.write(b"a\n")
+        outlet.close()
+        os.write(writing, b"b\n")
+        self.assertEqual(os.read(reading, 100), b"a\nb\n")
+
+    def test_namedPipe(self) -> None:
+        """A named pipe that nobody reads is an error, and holds up nobody."""
+        os.mkfifo(self.file)
+        error = self.assertRaises(OSError, self.outlet().open)
+        self.assertEqual(error.errno, errno.ENXIO)
+
+
+class AsideTests(TestCase):
+    """Threads for what takes its time."""
+
+    timeout = LIMIT
+
+    async def test_result(self) -> None:
+        """What is called gets its arguments, and gives its result to the reactor's thread."""
+        self.assertEqual(await aside(reactor, lambda a, b: a + b, 1, 2), 3)
+
+    async def test_failure(self) -> None:
+        """What it raises comes as a failure."""
+        with self.assertRaises(ZeroDivisionError):
+            await aside(reactor, lambda: 1 / 0)
+
+    async def test_goesOn(self) -> None:
+        """The reactor goes on meanwhile."""
+        go = Event()
+        done = aside(reactor, go.wait, LIMIT)
+        turned: Deferred[None] = Deferred()
+        reactor.callLater(0, turned.callback, None)
+        await turned
+        self.assertFalse(done.called)
+        go.set()
+        self.assertTrue(await done)
+
+
+class SignalTests(SynchronousTestCase):
+    """SIGUSR1."""
+
+    def setUp(self) -> None:
+        self.calls: list[str] = []
+        self.handlers: dict[int, Any] = {signal.SIGUSR1: signal.SIG_DFL}
+
+    def callFromThread(self, call: Callable[[], None]) -> None:
+        """As of a reactor."""
+        self.calls.append("in the reactor's turn")
+        call()
+
+    def onSignal(self, number: int, handler: Any) -> Any:
+        """C{signal.signal}."""
+        before, self.handlers[number] = self.handlers[number], handler
+        return before
+
+    def test_called(self) -> None:
+        """It has what it is for called by the reactor, and not amid whatever it interrupts."""
+        onUserSignal(self, lambda: self.calls.append("reopen"), self.onSignal)  # type: ignore[arg-type]
+        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
+        self.assertEqual(self.calls, ["in the reactor's turn", "reopen"])
+
+    def test_before(self) -> None:
+        """Who was to be called before still is: twistd rotates its log by it."""
+        self.handlers[signal.SIGUSR1] = lambda number, frame: self.calls.append("twistd")
+        onUserSignal(self, lambda: self.calls.append("reopen"), self.onSignal)  # type: ignore[arg-type]
+        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
+        self.assertEqual(self.calls[1:], ["reopen", "twistd"])
+
+    def test_service(self) -> None:
+        """A parent passes it on from its start."""
+        calls = self.calls
+        Reopening(self, lambda: calls.append("reopen"), self.onSignal).startService()  # type: ignore[arg-type]
+        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
+        self.assertEqual(calls[1:], ["reopen"])

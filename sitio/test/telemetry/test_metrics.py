@@ -1,0 +1,235 @@
+"""
+Promises of L{sitio.telemetry.metrics}: the page that Prometheus reads.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import Any
+
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parseOpenMetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from sitio.telemetry.metrics import exposition
+from sitio.telemetry.snapshot import LATENCY_BOUNDS, SidecarSnapshot, together
+from sitio.telemetry.stats import MAX_ENDPOINTS, MAX_STATUSES, Stats
+from sitio.test.telemetry.test_stats import ended
+from sitio.test.workers.test_supervisor import told
+
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
+
+DURATION = "http_server_request_duration_seconds"
+
+
+def snapshotOf(*exchanges: Any) -> SidecarSnapshot:
+    """What a sidecar tells that has seen these."""
+    stats = Stats(Clock())
+    for each in exchanges:
+        stats.exchangeFinished(each)
+    return {**told(), "figures": stats.snapshot()}
+
+
+def page(snapshot: SidecarSnapshot, accept: str = "") -> str:
+    """The page."""
+    return exposition(snapshot, accept)[0].decode()
+
+
+def samples(text: str) -> dict[str, float]:
+    """The samples of a page, by name and labels as they are usually written."""
+    found = {}
+    for family in parse(text):
+        for each in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(each.labels.items()))
+            found[f"{each.name}{{{labels}}}" if labels else each.name] = each.value
+    return found
+
+
+def labels(route: str = "/", status: str | None = "200", method: str = "GET", **more: str) -> str:
+    """Labels of an endpoint, in order."""
+    named = {"http_request_method": method, "http_route": route, **more}
+    if status is not None:
+        named["http_response_status_code"] = status
+    return "{" + ",".join(f"{name}={named[name]}" for name in sorted(named)) + "}"
+
+
+class EndpointTests(SynchronousTestCase):
+    """Endpoints."""
+
+    def test_durations(self) -> None:
+        """Durations stand by method, route and status, in OpenTelemetry's name and buckets."""
+        found = samples(
+            page(
+                snapshotOf(
+                    ended(duration=0.003),
+                    ended(duration=0.03),
+                    ended(duration=20.0),
+                    ended(status=404, upstreamStatus=404, duration=0.25),
+                    ended("/b", "POST", duration=1.5),
+                )
+            )
+        )
+        self.assertEqual(found[f"{DURATION}_count{labels()}"], 3)
+        self.assertAlmostEqual(found[f"{DURATION}_sum{labels()}"], 20.033)
+        self.assertEqual(found[f"{DURATION}_bucket{labels(le='0.005')}"], 1)
+        self.assertEqual(found[f"{DURATION}_bucket{labels(le='0.05')}"], 2)
+        self.assertEqual(found[f"{DURATION}_bucket{labels(le='10.0')}"], 2)
+        self.assertEqual(found[f"{DURATION}_bucket{labels(le='+Inf')}"], 3)
+        self.assertEqual(found[f"{DURATION}_sum{labels(status='404')}"], 0.25)
+        self.assertEqual(found[f"{DURATION}_sum{labels('/b', method='POST')}"], 1.5)
+        bounds = [each for each in found if each.startswith(f"{DURATION}_bucket{labels()[:-1]}")]
+        self.assertEqual(len(bounds), len(LATENCY_BOUNDS) + 1)
+
+    def test_mask(self) -> None:
+        """A masked 503 counts as the 503 it was; what was sent has a counter of its own."""
+        found = samples(
+            page(
+                snapshotOf(
+                    ended(status=200, upstreamStatus=503),
+                    ended(status=200, upstreamStatus=503),
+                    ended(status=503, upstreamStatus=503),
+                    ended(),
+                )
+            )
+        )
+        self.assertEqual(found[f"{DURATION}_count{labels(status='503')}"], 3)
+        self.assertEqual(found[f"{DURATION}_count{labels(status='200')}"], 1)
+        self.assertEqual(found[f"sitio_sent_replies_total{labels(status='200')}"], 3)
+        self.assertEqual(found[f"sitio_sent_replies_total{labels(status='503')}"], 1)
+        self.assertEqual(found[f"sitio_masked_failures_total{labels(status='503')}"], 2)
+
+    def test_octets(self) -> None:
+        """Octets of bodies stand each way, with how many bodies they were."""
+        found = samples(page(snapshotOf(ended(bytesIn=3, bytesOut=5), ended(bytesOut=6))))
+        for way, octets in (("request", 3), ("response", 11)):
+            name = f"http_server_{way}_body_size_bytes"
+            self.assertEqual(found[f"{name}_sum{labels(status=None)}"], octets)
+            self.assertEqual(found[f"{name}_count{labels(status=None)}"], 2)
+
+    def test_own(self) -> None:
+        """What sitio adds is a histogram."""
+        found = samples(page(snapshotOf(ended(duration=0.5, upstreamTime=0.25))))
+        self.assertEqual(found["sitio_added_duration_seconds_sum"], 0.25)
+        self.assertEqual(found["sitio_added_duration_seconds_bucket{le=0.1}"], 0)
+        self.assertEqual(found["sitio_added_duration_seconds_bucket{le=0.25}"], 1)
+
+    def test_noStatus(self) -> None:
+        """Where no status was sent there is no label for one."""
+        found = samples(page(snapshotOf(ended(status=None, upstreamStatus=None))))
+        self.assertEqual(found[f"{DURATION}_count{labels(status='')}"], 1)
+
+    def test_shared(self) -> None:
+        """The rows for many have OpenTelemetry's word for other methods."""
+        found = samples(page(snapshotOf(ended("/no", status=404, upstreamStatus=404))))
+        name = labels("(not found)", "404", "_OTHER")
+        self.assertEqual(found[f"{DURATION}_count{name}"], 1)
+
+    def test_bounded(self) -> None:
+        """However many paths are asked for, the page stays within the table's bound."""
+        stats = Stats(Clock())
+        for number in range(100_000):
+            stats.exchangeFinished(ended(f"/{number}"))
+        found = samples(page({**told(), "figures": stats.snapshot()}))
+        counts = [each for each in found if each.startswith(f"{DURATION}_count")]
+        self.assertLessEqual(len(counts), MAX_ENDPOINTS + 3)
+        self.assertEqual(sum(found[each] for each in counts), 100_000)
+
+    def test_statusesBounded(self) -> None:
+        """However many statuses there are, so many and their classes are told apart."""
+        many = [ended(status=each, upstreamStatus=each) for each in range(200, 400)]
+        found = samples(page(snapshotOf(*many)))
+        counts = [each for each in found if each.startswith(f"{DURATION}_count")]
+        self.assertLessEqual(len(counts), MAX_STATUSES + 9)
+        self.assertIn(f"{DURATION}_count{labels(status='3xx')}", counts)
+
+    def test_escapes(self) -> None:
+        """What clients put into a path can't break the page."""
+        path = '/a"b\\c{d}=e'
+        found = samples(page(snapshotOf(ended(path))))
+        self.assertEqual(found[f"{DURATION}_count{labels(path)}"], 1)
+
+
+class SidecarTests(SynchronousTestCase):
+    """Everything else."""
+
+    def test_connections(self) -> None:
+        """Those in flight, clients, upstream connections by state, and waits for one."""
+        found = samples(page(told()))
+        for name, value in (
+            ("http_server_active_requests", 2),
+            ("sitio_client_connections", 3),
+            ("http_client_open_connections{http_connection_state=active}", 1),
+            ("http_client_open_connections{http_connection_state=idle}", 1),
+            ("sitio_upstream_waiting_requests", 0),
+            ("sitio_upstream_wait_seconds_count", 2),
+            ("sitio_upstream_wait_seconds_sum", 0.5),
+            ("sitio_upstream_opened_connections_total", 5),
+            ("sitio_upstream_failed_connections_total", 1),
+            ("sitio_broken_replies_total", 2),
+            ("sitio_overlong_replies_total", 1),
+            ("sitio_access_log_dropped_lines_total", 3),
+            ("sitio_dashboard_dropped_entries_total", 0),
+        ):
+            self.assertEqual(found[name], value, name)
+
+    def test_policies(self) -> None:
+        """What each policy did, and how long it took; two of one name are told apart."""
+        one = told(4)
+        [policy] = one["policies"]
+        other = {**policy, "name": "retry"}
+        found = samples(
+            page({**one, "policies": [policy, {**policy, "acted": 9}, other]})  # type: ignore
+        )
+        self.assertEqual(found["sitio_policy_duration_seconds_count{policy=deny}"], 4)
+        self.assertEqual(found["sitio_policy_duration_seconds_sum{policy=deny}"], 1)
+        self.assertEqual(found["sitio_policy_actions_total{policy=deny}"], 0)
+        self.assertEqual(found["sitio_policy_actions_total{policy=deny 2}"], 9)
+        self.assertEqual(found["sitio_policy_failures_total{policy=retry}"], 0)
+
+    def test_workers(self) -> None:
+        """Several processes are one page."""
+        found = samples(page(together([told(2), told(3)])))
+        self.assertEqual(found["sitio_workers"], 2)
+        self.assertEqual(found["sitio_worker_restarts_total"], 0)
+        self.assertEqual(found[f"{DURATION}_count{labels()}"], 5)
+        self.assertEqual(found["http_server_active_requests"], 4)
+
+    def test_formats(self) -> None:
+        """It is given in OpenMetrics to who asks for that, with the same samples."""
+        snapshot = told(3)
+        body, kind = exposition(snapshot, OPEN_METRICS)
+        self.assertTrue(kind.startswith("application/openmetrics-text"), kind)
+        plain = {each.name for each in parse(page(snapshot))}
+        self.assertEqual({each.name for each in parseOpenMetrics(body.decode())}, plain)
+
+    def test_strangeAccept(self) -> None:
+        """An Accept that makes no sense gets the text format."""
+        plain = exposition(told(1), "")
+        for accept in (f"{OPEN_METRICS.partition(';')[0]}; version=x", "\xff", ";", "a" * 9999):
+            self.assertEqual(exposition(told(1), accept), plain, accept)
+
+
+class PromtoolTests(SynchronousTestCase):
+    """What Prometheus's own tool says."""
+
+    def test_noFault(self) -> None:
+        """It finds no fault with the page: not with its form, nor with its names and units."""
+        promtool = shutil.which("promtool")
+        if promtool is None:
+            raise SkipTest("there is no promtool: on Debian it is in the package prometheus")
+        snapshot = snapshotOf(
+            ended(), ended("/b?c", "PUT", status=200, upstreamStatus=500), ended(status=None)
+        )
+        done = subprocess.run(
+            [promtool, "check", "metrics"],
+            input=exposition(snapshot, "")[0],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        said = (done.stdout + done.stderr).decode()
+        self.assertEqual((done.returncode, said), (0, ""))

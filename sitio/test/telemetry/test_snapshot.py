@@ -1,0 +1,341 @@
+"""
+Promises of L{sitio.telemetry.snapshot}.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings, strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.telemetry.snapshot import (
+    LATENCY_BOUNDS,
+    OWN_BOUNDS,
+    Snapshot,
+    bounded,
+    inOrder,
+    merge,
+    quantile,
+)
+from sitio.telemetry.stats import Stats
+from sitio.telemetry.statsline import LINE_WIDTH, report
+from sitio.test.telemetry.test_stats import Ended, Noted, byName, ended, refused
+
+
+class BucketTests(SynchronousTestCase):
+    """The buckets, and what can be read from them."""
+
+    def test_bounds(self) -> None:
+        """The buckets of OpenTelemetry's HTTP conventions are all there, and bounds rise."""
+        theirs = {0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+        self.assertLessEqual(theirs, set(LATENCY_BOUNDS))
+        for bounds in (LATENCY_BOUNDS, OWN_BOUNDS):
+            self.assertEqual(list(bounds), sorted(set(bounds)))
+
+    def test_quantileOfNothing(self) -> None:
+        """Where nothing was counted there is no quantile, rather than a zero."""
+        self.assertIsNone(quantile(LATENCY_BOUNDS, [0] * (len(LATENCY_BOUNDS) + 1), 0.5))
+
+    def test_quantileBetweenBounds(self) -> None:
+        """Within a bucket the estimate lies as far along as the share does."""
+        self.assertEqual(quantile((1.0, 2.0), (0, 4, 0), 0.5), 1.5)
+        self.assertEqual(quantile((1.0, 2.0), (0, 4, 0), 1.0), 2.0)
+        self.assertEqual(quantile((1.0, 2.0), (4, 0, 0), 0.25), 0.25)
+
+    def test_quantileInTheLastBucket(self) -> None:
+        """The last bucket has no end: the estimate is no more than what is known."""
+        self.assertEqual(quantile((1.0, 2.0), (0, 0, 7), 0.5), 2.0)
+
+    @given(
+        st.lists(st.floats(0, 20), min_size=1, max_size=60),
+        st.floats(0, 1, exclude_min=True),
+    )
+    def test_quantileInTheRightBucket(self, durations: list[float], share: float) -> None:
+        """The estimate lies in the bucket of the value that has that share at or below it."""
+        counting = Stats(Clock())
+        for duration in durations:
+            counting.exchangeFinished(ended(duration=duration))
+        estimate = quantile(LATENCY_BOUNDS, counting.snapshot()["total"]["latency"], share)
+        assert estimate is not None
+        rank = next(n for n in range(1, len(durations) + 1) if n >= share * len(durations))
+        true = sorted(durations)[rank - 1]
+        high = min((bound for bound in LATENCY_BOUNDS if true <= bound), default=LATENCY_BOUNDS[-1])
+        low = max((bound for bound in LATENCY_BOUNDS if bound < true), default=0.0)
+        self.assertTrue(low <= estimate <= high, (low, estimate, high))
+
+
+# Sixteenths of a second: sums of these are exact, so any order gives the same.
+_exchanges = st.lists(
+    st.builds(
+        ended,
+        st.sampled_from(["/", "/a", "/b?c", "/b", "-"]),
+        st.sampled_from(["GET", "POST", "-"]),
+        status=st.sampled_from([200, 404, 499, 500, None]),
+        upstreamStatus=st.sampled_from([200, 404, 500, None]),
+        duration=st.integers(0, 400).map(lambda number: number / 16),
+        upstreamTime=st.just(0.0),
+        bytesIn=st.integers(0, 10),
+        bytesOut=st.integers(0, 10),
+    ),
+    max_size=12,
+)
+
+
+def snapshotOf(exchanges: list[Ended], uptime: float = 0.0) -> Snapshot:
+    """What a process that saw these has to show."""
+    clock = Clock()
+    counting = Stats(clock)
+    for exchange in exchanges:
+        counting.exchangeFinished(exchange)
+    clock.advance(uptime)
+    return counting.snapshot()
+
+
+class StatusTests(SynchronousTestCase):
+    """Durations by status."""
+
+    def test_durations(self) -> None:
+        """Each true status has durations of its own, and they add up to the endpoint's."""
+        told = snapshotOf(
+            [
+                ended(duration=0.25),
+                ended(duration=0.5),
+                ended(status=200, upstreamStatus=503, duration=1.0),
+                ended(status=503, upstreamStatus=503, duration=2.0),
+            ]
+        )
+        row = byName(told)["GET /"]
+        self.assertEqual(
+            {status: each["seconds"] for status, each in row["durations"].items()},
+            {"200": 0.75, "503": 3.0},
+        )
+        self.assertEqual(sum(row["durations"]["503"]["latency"]), 2)
+        sums = [sum(each) for each in zip(*(d["latency"] for d in row["durations"].values()))]
+        self.assertEqual((sums, row["seconds"]), (row["latency"], 3.75))
+
+    def test_merged(self) -> None:
+        """Of several processes, those of the same status add up, and others stand beside."""
+        one = snapshotOf([ended(duration=0.25), ended(status=404, upstreamStatus=404)])
+        two = snapshotOf([ended(duration=0.5), ended(status=500, upstreamStatus=500)])
+        durations = byName(merge(one, two))["GET /"]["durations"]
+        self.assertEqual(sorted(durations), ["200", "404", "500"])
+        self.assertEqual(durations["200"]["seconds"], 0.75)
+
+
+class MergeTests(SynchronousTestCase):
+    """Adding up the figures of several processes."""
+
+    @given(_exchanges, _exchanges)
+    @settings(max_examples=60)
+    def test_asIfOneProcess(self, some: list[Ended], others: list[Ended]) -> None:
+        """Two snapshots merged say what one process would that had seen it all, in any order."""
+        one, two = snapshotOf(some, 3.0), snapshotOf(others, 5.0)
+        whole = snapshotOf(some + others, 5.0)
+        # Which exchange came first decides where a later 404 is counted.
+        if "(not found)" not in byName(one) | byName(two):
+            self.assertEqual(merge(one, two), whole)
+        self.assertEqual(merge(one, two)["total"], whole["total"])
+        self.assertEqual(merge(two, one), merge(one, two))
+
+    @given(_exchanges, _exchanges, _exchanges)
+    @settings(max_examples=60)
+    def test_grouping(self, a: list[Ended], b: list[Ended], c: list[Ended]) -> None:
+        """How a row of snapshots is grouped for merging makes no difference."""
+        one, two, three = snapshotOf(a), snapshotOf(b), snapshotOf(c)
+        self.assertEqual(merge(merge(one, two), three), merge(one, merge(two, three)))
+
+    def test_nothing(self) -> None:
+        """A process that has seen nothing adds nothing."""
+        one = snapshotOf([ended(), ended("/a", status=200, upstreamStatus=500), refused()])
+        self.assertEqual(merge(one, snapshotOf([])), one)
+
+    def test_unchanged(self) -> None:
+        """Merging changes neither snapshot, and the result shares nothing with them."""
+        one, two = snapshotOf([ended()]), snapshotOf([ended("/b")])
+        before = json.dumps([one, two])
+        both = merge(one, two)
+        both["endpoints"][0]["sent"]["200"] = both["endpoints"][1]["latency"][0] = 99
+        both["own"][0] = both["total"]["latency"][0] = both["latencyBounds"][0] = 99
+        self.assertEqual(json.dumps([one, two]), before)
+
+    def test_differentBuckets(self) -> None:
+        """Histograms of different buckets are not added up."""
+        one, two = snapshotOf([]), snapshotOf([])
+        two["ownBounds"] = [1.0]
+        self.assertRaisesRegex(ValueError, "ownBounds", merge, one, two)
+
+
+class BoundedTests(SynchronousTestCase):
+    """A sum of many that is no longer than one."""
+
+    def snapshot(self, count: int) -> Snapshot:
+        """Of so many endpoints, the first the busiest, and one that no row is left for."""
+        exchanges = [ended(f"/{number}") for number in range(count) for _ in range(count - number)]
+        return snapshotOf([*exchanges, ended("/" + "x" * 300)])
+
+    def test_within(self) -> None:
+        """What is within the bound stays as it is, and those that stand for many are beside it."""
+        one = self.snapshot(5)
+        self.assertEqual(bounded(one, 5), one)
+        full = snapshotOf([ended("/a"), ended("/b"), ended("/c", status=404, upstreamStatus=404)])
+        full = merge(full, snapshotOf([refused(), ended("/" + "x" * 300)]))
+        self.assertEqual(bounded(full, 2), full)
+        self.assertEqual(
+            sorted(byName(bounded(full, 1))), ["(not found)", "(other)", "(refused)", "GET /a"]
+        )
+
+    def test_beyond(self) -> None:
+        """The busiest stay; the others are in (other), with all that they had, and displaced."""
+        one = self.snapshot(5)
+        before = json.dumps(one)
+        less = bounded(one, 2)
+        self.assertEqual(json.dumps(one), before)
+        self.assertEqual(
+            {name: each["hits"] for name, each in byName(less).items()},
+            {"GET /0": 5, "GET /1": 4, "(other)": 7},
+        )
+        self.assertEqual(byName(less)["(other)"]["sent"], {"200": 7})
+        self.assertEqual(less["displaced"], 3)
+        self.assertEqual(less["total"], one["total"])
+        self.assertEqual(bounded(less, 2), less)
+
+
+class ReportTests(SynchronousTestCase):
+    """The event of the log that snapshots are good for."""
+
+    @given(st.lists(_exchanges, min_size=1, max_size=3))
+    @settings(max_examples=30)
+    def test_asStats(self, batches: list[list[Ended]]) -> None:
+        """
+        It says what the one process says that counts, after each batch; which of two
+        endpoints is first that are equals may differ.
+        """
+        noted = Noted()
+        clock = Clock()
+        counting = Stats(clock, 1.0, log=Logger("test", observer=noted))
+        counting.startService()
+        before = None
+        for batch in batches:
+            for exchange in batch:
+                counting.exchangeFinished(exchange)
+            now = counting.snapshot()
+            event = report(now, before)
+            before = now
+            noted.events.clear()
+            clock.advance(1.0)
+            self.assertEqual(bool(event), bool(noted.events))
+            for theirs in noted.events:
+                assert event is not None
+                lines = [each.pop("line").partition(" | ")[0] for each in (event, theirs)]
+                self.assertEqual(lines[0], lines[1])
+                event["endpoints"] = inOrder(event["endpoints"])
+                theirs["endpoints"] = inOrder(theirs["endpoints"])
+                self.assertEqual({key: theirs[key] for key in event}, event)
+
+    def test_movedFirst(self) -> None:
+        """Those that moved come first, the busiest of them in front; others behind."""
+        one = snapshotOf([ended("/a"), ended("/a"), ended("/a"), ended("/b"), ended("/c")])
+        two = merge(one, snapshotOf([ended("/c"), ended("/b"), ended("/b")]))
+        event = report(two, one)
+        assert event is not None
+        self.assertEqual([each["route"] for each in event["endpoints"]], ["/b", "/c", "/a"])
+        self.assertEqual((event["hits"], event["new"]), (8, 3))
+
+
+class LineTests(SynchronousTestCase):
+    """The line as people read it."""
+
+    def line(self, *exchanges: Ended) -> str:
+        """The line after these."""
+        noted = Noted()
+        counting = Stats(Clock(), log=Logger("test", observer=noted))
+        counting.startService()
+        for exchange in exchanges:
+            counting.exchangeFinished(exchange)
+        counting.stopService()
+        (event,) = noted.events
+        return formatEvent(event)
+
+    def test_latencies(self) -> None:
+        """A latency is an endpoint's mean, in a unit that suits it."""
+        for durations, text in (
+            ((0.001, 0.0032), "2.1 ms"),
+            ((0.00001,), "0.0 ms"),
+            ((0.0094999,), "9.5 ms"),
+            ((0.0096,), "10 ms"),
+            ((0.25,), "250 ms"),
+            ((0.9996,), "1.0 s"),
+            ((90.0,), "90.0 s"),
+        ):
+            exchanges = [ended(duration=duration, upstreamTime=0.0) for duration in durations]
+            self.assertTrue(self.line(*exchanges).endswith(f", {text}"), text)
+
+    def test_failures(self) -> None:
+        """Failures stand beside the hits by their true status, and masks are named."""
+        masked = ended(status=200, upstreamStatus=500)
+        failed = ended(status=500, upstreamStatus=500)
+        missing = ended(status=404, upstreamStatus=404)
+        for exchanges, text in (
+            ([ended(), missing, missing], "GET / 3 (2 x 404), 2.0 ms"),
+            ([failed], "GET / 1 (1 x 500), 2.0 ms"),
+            ([masked, masked], "GET / 2 (2 x 500 masked), 2.0 ms"),
+            ([masked, failed, failed], "GET / 3 (3 x 500, 1 masked), 2.0 ms"),
+            ([failed, failed, ended(status=499)], "GET / 3 (2 x 500, 1 x 499), 2.0 ms"),
+            ([ended(status=499, upstreamStatus=None)], "GET / 1 (1 x 499), 2.0 ms"),
+            (
+                [ended(), missing, missing, failed, ended(status=503, upstreamStatus=503)],
+                "GET / 5 (2 x 404, 1 x 500, ...), 2.0 ms",
+            ),
+        ):
+            line = self.line(*exchanges)
+            self.assertTrue(line.endswith(f" | {text}"), line)
+
+    def test_inBrackets(self) -> None:
+        """The rows that stand for many are named without a method."""
+        self.assertEqual(
+            self.line(refused(), ended("/x", status=404, upstreamStatus=404)),
+            "stats: 2 hits (+2) | (not found) 1 (1 x 404), 2.0 ms | (refused) 1 (1 x 400), 0.0 ms",
+        )
+
+    def test_and(self) -> None:
+        """What does not fit is counted at the end of the line."""
+        line = self.line(*(ended(f"/photos/{number}.jpg") for number in range(9)))
+        self.assertEqual(
+            line,
+            "stats: 9 hits (+9) | GET /photos/0.jpg 1, 2.0 ms | GET /photos/1.jpg 1, 2.0 ms"
+            " | and 7 more",
+        )
+
+    def test_longRoute(self) -> None:
+        """A long route keeps its beginning and its end."""
+        line = self.line(ended("/archive/" + "2018/" * 40 + "lighthouse.jpg"))
+        self.assertRegex(line, r"GET /archive/[0-9/]+\.\.\.[0-9/]+lighthouse\.jpg 1,")
+
+    def test_escapes(self) -> None:
+        """Whatever a path has in it, the line is printable ASCII."""
+        line = self.line(ended("/\x9b2J\xe9\r\n\x00\u202e\x7f/"))
+        self.assertTrue(line.isascii() and line.isprintable(), line)
+        self.assertIn(r"/\x9b2J\xe9\r\n", line)
+
+    @given(
+        st.lists(
+            st.builds(
+                ended,
+                st.text(max_size=80).map(lambda text: f"/{text}"),
+                st.sampled_from(["GET", "PROPPATCH", "nonsense"]),
+                status=st.sampled_from([200, 404, 418, 499, 503]),
+                upstreamStatus=st.sampled_from([200, 404, 418, 503, 599]),
+                duration=st.floats(0, 1e5),
+            ),
+            min_size=1,
+            max_size=30,
+        )
+    )
+    def test_width(self, exchanges: list[Ended]) -> None:
+        """The line is one line, fits a terminal, and accounts for every endpoint."""
+        line = self.line(*exchanges)
+        self.assertLessEqual(len(line), LINE_WIDTH)
+        self.assertTrue(line.isascii() and line.isprintable(), line)

@@ -1,0 +1,585 @@
+"""
+Promises of L{sitio.telemetry.stats}.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.task import Clock
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from sitio.http.message import Request
+from sitio.interfaces import IExchange, IExchangeObserver
+from sitio.telemetry.snapshot import (
+    LATENCY_BOUNDS,
+    OWN_BOUNDS,
+    EndpointFigures,
+    Snapshot,
+)
+from sitio.telemetry.stats import MAX_ROUTE, Stats
+from sitio.telemetry.statsline import MAX_LISTED
+
+
+@implementer(IExchange)
+@define
+class Ended:
+    """An exchange as observers get it, with nothing behind it."""
+
+    request: Request
+    status: int | None = 200
+    upstreamStatus: int | None = 200
+    failure: Exception | None = None
+    duration: float = 0.002
+    upstreamTime: float = 0.001
+    bytesIn: int = 0
+    bytesOut: int = 0
+    response: Any = None
+    attempts: int = 1
+    clientAddress: str = "192.0.2.1"
+    secure: bool = False
+    began: float = 0.0
+    acted: tuple[str, ...] = ()
+    producer: str | None = None
+    connectTime: float = 0.0
+    policyTime: float = 0.0
+    notes: dict[Any, Any] = field(factory=dict)
+
+
+@implementer(ILogObserver)
+@define
+class Noted:
+    """Events that were logged."""
+
+    events: list[LogEvent] = field(factory=list)
+
+    def __call__(self, event: LogEvent) -> None:
+        self.events.append(event)
+
+
+def ended(target: str = "/", method: str = "GET", **facts: Any) -> Ended:
+    """An exchange that went well, but for the given facts."""
+    return Ended(Request(method, target), **facts)
+
+
+def refused(status: int = 400) -> Ended:
+    """An exchange whose request could not be read."""
+    return ended("-", "-", status=status, upstreamStatus=None, duration=0.0, upstreamTime=0.0)
+
+
+def byName(snapshot: Snapshot) -> dict[str, EndpointFigures]:
+    """The endpoints of a snapshot, by what the line calls them."""
+    return {f"{each['method']} {each['route']}".strip(): each for each in snapshot["endpoints"]}
+
+
+class CountingTests(SynchronousTestCase):
+    """What one exchange adds to the figures."""
+
+    def setUp(self) -> None:
+        self.stats = Stats(Clock())
+
+    def counted(self, *exchanges: Ended) -> dict[str, EndpointFigures]:
+        """Count these, then read by name."""
+        for exchange in exchanges:
+            self.stats.exchangeFinished(exchange)
+        return byName(self.stats.snapshot())
+
+    def test_interface(self) -> None:
+        """Stats is an observer that sitio can be given as any other."""
+        verifyObject(IExchangeObserver, self.stats)
+
+    def test_endpoint(self) -> None:
+        """An endpoint is a method and a path: the query makes no other."""
+        rows = self.counted(
+            ended("/a"), ended("/a?b"), ended("/a?c=/d"), ended("/a", "POST"), ended("/a/")
+        )
+        self.assertEqual(
+            {name: row["hits"] for name, row in rows.items()},
+            {"GET /a": 3, "POST /a": 1, "GET /a/": 1},
+        )
+
+    def test_octets(self) -> None:
+        """Octets of bodies add up for an endpoint and in all, each way for itself."""
+        rows = self.counted(
+            ended(bytesIn=1, bytesOut=10), ended(bytesIn=2, bytesOut=20), ended("/b", bytesIn=4)
+        )
+        self.assertEqual((rows["GET /"]["bytesIn"], rows["GET /"]["bytesOut"]), (3, 30))
+        total = self.stats.snapshot()["total"]
+        self.assertEqual((total["bytesIn"], total["bytesOut"]), (7, 30))
+
+    def test_mask(self) -> None:
+        """A masked failure counts as the failure it was, as what was sent, and as masked."""
+        row = self.counted(
+            ended(status=200, upstreamStatus=500),
+            ended(status=500, upstreamStatus=500),
+            ended(status=404, upstreamStatus=503),
+            ended(),
+        )["GET /"]
+        self.assertEqual(row["true"], {"500": 2, "503": 1, "200": 1})
+        self.assertEqual(row["sent"], {"200": 2, "500": 1, "404": 1})
+        self.assertEqual(row["masked"], {"500": 1, "503": 1})
+
+    def test_otherChangesAreNoMask(self) -> None:
+        """A reply made worse, or changed among successes, is no masked failure."""
+        row = self.counted(
+            ended(status=500, upstreamStatus=200),
+            ended(status=204, upstreamStatus=200),
+            ended(status=502, upstreamStatus=500),
+        )["GET /"]
+        self.assertEqual(row["masked"], {})
+
+    def test_clientGone(self) -> None:
+        """A client that left counts as 499, and what the upstream had said as itself."""
+        row = self.counted(
+            ended(status=499, upstreamStatus=200),
+            ended(status=499, upstreamStatus=500),
+            ended(status=499, upstreamStatus=None),
+        )["GET /"]
+        self.assertEqual(row["sent"], {"499": 3})
+        self.assertEqual(row["true"], {"200": 1, "500": 1, "499": 1})
+        self.assertEqual(row["masked"], {})
+
+    def test_answeredBySitio(self) -> None:
+        """Where the upstream was not asked, the status sent is the true one."""
+        row = self.counted(ended(status=403, upstreamStatus=None))["GET /"]
+        self.assertEqual((row["true"], row["sent"]), ({"403": 1}, {"403": 1}))
+
+    def test_nothingSent(self) -> None:
+        """An exchange that ended without a status is counted like any other."""
+        row = self.counted(ended(status=None, upstreamStatus=None))["GET /"]
+        self.assertEqual((row["hits"], row["sent"], row["true"]), (1, {"none": 1}, {"none": 1}))
+
+    def test_tunnel(self) -> None:
+        """A tunnel's latency is that of its 101: its life of hours is no latency."""
+        row = self.counted(
+            ended(status=101, upstreamStatus=101, duration=7200.0, upstreamTime=0.25)
+        )["GET /"]
+        self.assertEqual(row["seconds"], 0.25)
+        self.assertEqual(row["latency"][LATENCY_BOUNDS.index(0.25)], 1)
+        self.assertEqual(sum(self.stats.snapshot()["own"]), 0)
+
+    def test_snapshotIsPlain(self) -> None:
+        """A snapshot is JSON as it is, and later exchanges leave it alone."""
+        self.counted(ended(status=200, upstreamStatus=500), refused())
+        before = self.stats.snapshot()
+        text = json.dumps(before)
+        self.counted(ended(), ended("/new"), refused())
+        self.assertEqual(json.dumps(before), text)
+        self.assertEqual(json.loads(text), before)
+
+    def test_orderAndTotal(self) -> None:
+        """Endpoints come with the busiest first, and the total is their sum."""
+        self.counted(ended("/a"), ended("/b"), ended("/b"), ended("/c", status=404), refused())
+        snapshot = self.stats.snapshot()
+        self.assertEqual([each["hits"] for each in snapshot["endpoints"]], [2, 1, 1, 1])
+        self.assertEqual(snapshot["endpoints"][0]["route"], "/b")
+        self.assertEqual(snapshot["total"]["hits"], 5)
+        self.assertEqual(snapshot["total"]["sent"], {"200": 3, "404": 1, "400": 1})
+
+    def test_totalTellsStatusesApart(self) -> None:
+        """Statuses that no endpoint alone has many of are all named in the total."""
+        statuses = range(300, 400)
+        for status in statuses:
+            self.counted(ended(f"/{status}", status=status, upstreamStatus=status))
+        total = self.stats.snapshot()["total"]
+        self.assertEqual(total["sent"], {str(status): 1 for status in statuses})
+
+    def test_uptime(self) -> None:
+        """A snapshot says how many seconds it speaks of, by the clock that was given."""
+        clock = Clock()
+        clock.advance(1000)
+        counting = Stats(clock)
+        clock.advance(12.5)
+        self.assertEqual(counting.snapshot()["uptime"], 12.5)
+
+
+class HistogramTests(SynchronousTestCase):
+    """Which bucket a value falls into."""
+
+    def test_onTheBound(self) -> None:
+        """A value exactly on a bound lies in the bucket that ends there, any more in the next."""
+        for index, bound in enumerate(LATENCY_BOUNDS):
+            counting = Stats(Clock())
+            counting.exchangeFinished(ended(duration=bound))
+            counting.exchangeFinished(ended(duration=bound * 1.0000001))
+            expected = [0] * (len(LATENCY_BOUNDS) + 1)
+            expected[index] = expected[index + 1] = 1
+            self.assertEqual(counting.snapshot()["total"]["latency"], expected)
+
+    def test_beyond(self) -> None:
+        """Nothing is too slow, or too fast, to be counted."""
+        counting = Stats(Clock())
+        counting.exchangeFinished(ended(duration=86400.0))
+        counting.exchangeFinished(ended(duration=0.0, upstreamTime=0.0))
+        total = counting.snapshot()["total"]
+        self.assertEqual((total["latency"][0], total["latency"][-1]), (1, 1))
+        self.assertEqual(total["seconds"], 86400.0)
+
+    def test_own(self) -> None:
+        """What sitio added is the duration less the wait for the upstream."""
+        counting = Stats(Clock())
+        counting.exchangeFinished(ended(duration=2.0625, upstreamTime=2.0))
+        snapshot = counting.snapshot()
+        self.assertEqual(snapshot["ownSeconds"], 0.0625)
+        self.assertEqual(snapshot["own"].index(1), OWN_BOUNDS.index(0.1))
+
+    def test_notOwn(self) -> None:
+        """Time lost to failures, absent upstreams and clients that left is not sitio's."""
+        counting = Stats(Clock())
+        gone = Exception("the client went away")
+        for exchange in (
+            ended(status=499, failure=gone, duration=30.0),
+            ended(status=504, upstreamStatus=504, failure=gone, duration=5.0),
+            ended(status=200, upstreamStatus=None, duration=5.0),
+        ):
+            counting.exchangeFinished(exchange)
+        snapshot = counting.snapshot()
+        self.assertEqual((sum(snapshot["own"]), snapshot["ownSeconds"]), (0, 0.0))
+
+
+class BoundTests(SynchronousTestCase):
+    """What clients can do to the table of endpoints."""
+
+    def test_manyPaths(self) -> None:
+        """Any number of distinct paths leaves no more rows than the bound, and no hit is lost."""
+        counting = Stats(Clock(), maxEndpoints=64)
+        for number in range(20_000):
+            counting.exchangeFinished(ended(f"/users/{number}", bytesOut=3))
+        snapshot = counting.snapshot()
+        self.assertLessEqual(len(counting._rows), 64)
+        self.assertLessEqual(len(snapshot["endpoints"]), 64 + 1)
+        self.assertGreaterEqual(len(snapshot["endpoints"]), 64 * 7 // 8)
+        self.assertEqual(snapshot["total"]["hits"], 20_000)
+        self.assertEqual(snapshot["total"]["bytesOut"], 60_000)
+        self.assertEqual(sum(snapshot["total"]["latency"]), 20_000)
+        self.assertEqual(byName(snapshot)["(other)"]["sent"], {"200": snapshot["displaced"]})
+
+    def test_oneRow(self) -> None:
+        """Even a table of one row keeps its bound and its sums."""
+        counting = Stats(Clock(), maxEndpoints=1)
+        for number in range(10):
+            counting.exchangeFinished(ended(f"/{number}"))
+        self.assertEqual(len(counting._rows), 1)
+        self.assertEqual(counting.snapshot()["total"]["hits"], 10)
+
+    def test_busyEndpointsStay(self) -> None:
+        """A flood of paths that are asked for once takes no row from those in use."""
+        counting = Stats(Clock(), maxEndpoints=64)
+        for _ in range(3):
+            for number in range(40):
+                counting.exchangeFinished(ended(f"/real/{number}"))
+        for number in range(20_000):
+            counting.exchangeFinished(ended(f"/flood/{number}"))
+        rows = byName(counting.snapshot())
+        for number in range(40):
+            self.assertEqual(rows[f"GET /real/{number}"]["hits"], 3)
+
+    def test_newEndpointAmidAFlood(self) -> None:
+        """An endpoint that shows up while a flood lasts gets a row and keeps it."""
+        counting = Stats(Clock(), maxEndpoints=64)
+        for number in range(5_000):
+            counting.exchangeFinished(ended(f"/flood/{number}"))
+            if number >= 1_000 and number % 20 == 0:
+                counting.exchangeFinished(ended("/new"))
+        self.assertEqual(byName(counting.snapshot())["GET /new"]["hits"], 200)
+
+    def test_newEndpointsAfterAFullTable(self) -> None:
+        """A table full of endpoints that fell silent makes room: nobody is locked out for ever."""
+        clock = Clock()
+        counting = Stats(clock, maxEndpoints=64)
+        for number in range(64):
+            for _ in range(1_000):
+                counting.exchangeFinished(ended(f"/old/{number}"))
+        clock.advance(2 * 3600)
+        for _ in range(3):
+            for number in range(48):
+                counting.exchangeFinished(ended(f"/new/{number}", began=clock.seconds()))
+        rows = byName(counting.snapshot())
+        for number in range(48):
+            self.assertEqual(rows[f"GET /new/{number}"]["hits"], 3)
+        self.assertEqual(counting.snapshot()["total"]["hits"], 64_000 + 144)
+
+    def test_shortSilence(self) -> None:
+        """An endpoint with ten hits outlasts a quarter of an hour of scanning without one."""
+        clock = Clock()
+        counting = Stats(clock, maxEndpoints=64)
+        for _ in range(10):
+            counting.exchangeFinished(ended("/real"))
+        for number in range(900):
+            clock.advance(1)
+            counting.exchangeFinished(ended(f"/scan/{number}", began=clock.seconds()))
+        self.assertEqual(byName(counting.snapshot())["GET /real"]["hits"], 10)
+
+    def test_eighth(self) -> None:
+        """A full table gives up several rows at once, so that a flood rarely pays for it."""
+        counting = Stats(Clock(), maxEndpoints=64)
+        for number in range(65):
+            counting.exchangeFinished(ended(f"/{number}"))
+        self.assertEqual((len(counting._rows), counting.snapshot()["displaced"]), (57, 8))
+
+    def test_clockSetBack(self) -> None:
+        """A clock that is set back by a month makes no trouble."""
+        clock = Clock()
+        clock.advance(1e9)
+        counting = Stats(clock, maxEndpoints=1)
+        counting.exchangeFinished(ended("/a", began=clock.seconds()))
+        clock.rightNow -= 30 * 86_400
+        counting.exchangeFinished(ended("/b"))
+        self.assertEqual(counting.snapshot()["total"]["hits"], 2)
+
+    def test_scan(self) -> None:
+        """What the upstream does not know makes no row, whatever was sent in its place."""
+        counting = Stats(Clock())
+        for number in range(1_000):
+            counting.exchangeFinished(ended(f"/scan/{number}", status=404, upstreamStatus=404))
+        counting.exchangeFinished(ended("/", "PUT", status=405, upstreamStatus=405))
+        counting.exchangeFinished(ended("/spa", status=200, upstreamStatus=404))
+        rows = byName(counting.snapshot())
+        self.assertEqual(list(rows), ["(not found)"])
+        self.assertEqual(rows["(not found)"]["true"], {"404": 1_001, "405": 1})
+        self.assertEqual(rows["(not found)"]["sent"], {"404": 1_000, "405": 1, "200": 1})
+
+    def test_knownEndpointGoesMissing(self) -> None:
+        """An endpoint that once answered keeps its row when it answers 404."""
+        counting = Stats(Clock())
+        for status in (200, 404, 404):
+            counting.exchangeFinished(ended("/a.png", status=status, upstreamStatus=status))
+        rows = byName(counting.snapshot())
+        self.assertEqual(rows["GET /a.png"]["true"], {"200": 1, "404": 2})
+        self.assertNotIn("(not found)", rows)
+
+    def test_methods(self) -> None:
+        """Methods that a client made up share one name, in one row for a path."""
+        counting = Stats(Clock())
+        for number in range(1_000):
+            counting.exchangeFinished(ended("/a", f"M{number}"))
+            counting.exchangeFinished(ended("/b", "get"))
+        counting.exchangeFinished(ended("/a", "PROPFIND"))
+        rows = byName(counting.snapshot())
+        self.assertEqual(
+            {name: row["hits"] for name, row in rows.items()},
+            {"_OTHER /a": 1_000, "_OTHER /b": 1_000, "PROPFIND /a": 1},
+        )
+
+    def test_longPaths(self) -> None:
+        """An overlong path is counted, but not kept."""
+        counting = Stats(Clock())
+        counting.exchangeFinished(ended("/" + "a" * (MAX_ROUTE - 1)))
+        counting.exchangeFinished(ended("/" + "a" * MAX_ROUTE))
+        counting.exchangeFinished(ended("/" + "b" * 60_000))
+        counting.exchangeFinished(ended("/short?" + "b" * 60_000))
+        rows = byName(counting.snapshot())
+        self.assertEqual(len(rows), 3)
+        self.assertEqual(rows["(other)"]["hits"], 2)
+        self.assertEqual(rows["GET /short"]["hits"], 1)
+
+    def test_refused(self) -> None:
+        """Requests that could not be read are counted together."""
+        counting = Stats(Clock())
+        for exchange in (refused(), refused(431), refused(505)):
+            counting.exchangeFinished(exchange)
+        rows = byName(counting.snapshot())
+        self.assertEqual(list(rows), ["(refused)"])
+        self.assertEqual(rows["(refused)"]["sent"], {"400": 1, "431": 1, "505": 1})
+
+    def test_namesInBracketsAreNotForClients(self) -> None:
+        """A client can't add to the rows in brackets by asking for them."""
+        counting = Stats(Clock())
+        counting.exchangeFinished(ended("/(refused)"))
+        counting.exchangeFinished(ended("(refused)"))
+        rows = byName(counting.snapshot())
+        self.assertEqual(set(rows), {"GET /(refused)", "(other)"})
+
+    def test_statuses(self) -> None:
+        """An endpoint that makes statuses up has them counted by class from some number on."""
+        counting = Stats(Clock())
+        for status in (*range(200, 1000), 999):
+            counting.exchangeFinished(ended(status=status, upstreamStatus=200))
+            counting.exchangeFinished(ended(status=200, upstreamStatus=status))
+        row = byName(counting.snapshot())["GET /"]
+        self.assertLess(len(row["sent"]) + len(row["true"]), 100)
+        self.assertIn("9xx", row["sent"])
+        self.assertEqual(sum(row["sent"].values()), row["hits"])
+        self.assertEqual(sum(row["true"].values()), row["hits"])
+        self.assertEqual(sum(row["masked"].values()), 501)
+
+    def test_badArguments(self) -> None:
+        """Limits and intervals that make no sense are refused with a sentence."""
+        for interval in (-1.0, float("nan"), float("inf")):
+            self.assertRaisesRegex(ValueError, "no interval", Stats, Clock(), interval)
+        self.assertRaisesRegex(ValueError, "1 or more", Stats, Clock(), maxEndpoints=0)
+
+
+class ServiceTests(SynchronousTestCase):
+    """The line every two seconds."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.noted = Noted()
+        self.stats = self.started()
+
+    def started(self, interval: float = 2.0) -> Stats:
+        """Stats that run on the clock and log into C{self.noted}."""
+        counting = Stats(self.clock, interval, Logger("test", observer=self.noted))
+        counting.startService()
+        return counting
+
+    def lines(self) -> list[str]:
+        """The text of the events since the last call."""
+        lines = [formatEvent(event) for event in self.noted.events]
+        self.noted.events.clear()
+        return lines
+
+    def test_firstLine(self) -> None:
+        """The first line comes after two seconds, not at once."""
+        self.stats.exchangeFinished(ended())
+        self.clock.advance(1.9)
+        self.assertEqual(self.lines(), [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.lines(), ["stats: 1 hit (+1) | GET / 1, 2.0 ms"])
+
+    def test_silence(self) -> None:
+        """Nothing is logged where nothing moved, and a line comes again when something does."""
+        self.clock.pump([2.0] * 3)
+        self.assertEqual(self.lines(), [])
+        self.stats.exchangeFinished(ended())
+        self.clock.pump([2.0] * 5)
+        self.assertEqual(len(self.lines()), 1)
+        self.stats.exchangeFinished(ended())
+        self.stats.exchangeFinished(ended())
+        self.clock.pump([2.0] * 5)
+        self.assertEqual(self.lines(), ["stats: 3 hits (+2) | GET / 3, 2.0 ms"])
+
+    def test_interval(self) -> None:
+        """The interval is the operator's."""
+        counting = self.started(30.0)
+        counting.exchangeFinished(ended())
+        self.clock.pump([1.0] * 29)
+        self.assertEqual(self.lines(), [])
+        self.clock.advance(1.0)
+        self.assertEqual(len(self.lines()), 1)
+
+    def test_off(self) -> None:
+        """With an interval of 0 there is no line, no call to come, and figures all the same."""
+        self.stats.stopService()
+        counting = self.started(0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        counting.exchangeFinished(ended())
+        counting.stopService()
+        self.assertEqual(self.lines(), [])
+        self.assertEqual(counting.snapshot()["total"]["hits"], 1)
+
+    def test_stop(self) -> None:
+        """Stopping logs what no line has shown yet, and leaves no delayed call behind."""
+        self.stats.exchangeFinished(ended())
+        self.clock.advance(2.0)
+        self.stats.exchangeFinished(ended())
+        self.lines()
+        self.stats.stopService()
+        self.assertEqual(self.lines(), ["stats: 2 hits (+1) | GET / 2, 2.0 ms"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertFalse(self.stats.running)
+
+    def test_stopWithNothingNew(self) -> None:
+        """Stopping is silent when the last line has said it all."""
+        self.stats.exchangeFinished(ended())
+        self.clock.advance(2.0)
+        self.lines()
+        self.stats.stopService()
+        self.assertEqual(self.lines(), [])
+
+    def test_afterStop(self) -> None:
+        """What ends after the stop still counts, and shows when the service starts again."""
+        self.stats.exchangeFinished(ended())
+        self.stats.stopService()
+        self.lines()
+        self.stats.exchangeFinished(ended())
+        self.clock.pump([2.0] * 3)
+        self.assertEqual(self.lines(), [])
+        self.assertEqual(self.stats.snapshot()["total"]["hits"], 2)
+        self.stats.startService()
+        self.assertEqual(self.lines(), [])
+        self.clock.advance(2.0)
+        self.assertEqual(self.lines(), ["stats: 2 hits (+1) | GET / 2, 2.0 ms"])
+
+    def test_lineThatFails(self) -> None:
+        """A stats line that can't be made says so in the log, and stopping still works."""
+        self.stats._total = None  # type: ignore[assignment, method-assign]
+        self.stats.exchangeFinished(ended())
+        self.clock.advance(2.0)
+        (event,) = self.noted.events
+        self.assertIs(event["log_level"], LogLevel.critical)
+        self.assertIn("TypeError", event["log_failure"].getTraceback())
+        del self.stats._total
+        self.stats.stopService()
+        self.assertEqual(self.lines()[1:], ["stats: 1 hit (+1) | GET / 1, 2.0 ms"])
+
+    def test_fields(self) -> None:
+        """The event has all that the line says, and more, as fields for machines."""
+        for exchange in (
+            ended("/a", duration=0.25),
+            ended("/a", duration=0.25, status=200, upstreamStatus=500),
+            ended("/b", duration=8.0, status=499, upstreamStatus=None),
+        ):
+            self.stats.exchangeFinished(exchange)
+        self.clock.advance(2.0)
+        (event,) = self.noted.events
+        self.assertIs(event["log_level"], LogLevel.info)
+        self.assertEqual((event["hits"], event["new"], event["more"]), (3, 3, 0))
+        self.assertEqual(event["statuses"], {"200": 1, "500": 1, "499": 1})
+        self.assertEqual(event["sent"], {"200": 2, "499": 1})
+        self.assertEqual(event["masked"], {"500": 1})
+        self.assertEqual(event["endpoints"], self.stats.snapshot()["endpoints"])
+        self.assertTrue(0.1 <= event["median"] <= 0.25, event["median"])
+        self.assertTrue(7.5 <= event["p95"] <= 10, event["p95"])
+
+    def test_latencyOfTheInterval(self) -> None:
+        """Median and p95 speak of what came since the last line alone."""
+        for _ in range(100):
+            self.stats.exchangeFinished(ended(duration=9.0))
+        self.clock.advance(2.0)
+        self.stats.exchangeFinished(ended(duration=0.001))
+        self.clock.advance(2.0)
+        self.assertLessEqual(self.noted.events[1]["median"], 0.001)
+        self.assertLessEqual(self.noted.events[1]["p95"], 0.001)
+
+    def test_manyEndpoints(self) -> None:
+        """However many endpoints there are, the event lists a few and counts the rest."""
+        for number in range(100):
+            self.stats.exchangeFinished(ended(f"/{number}"))
+        self.clock.advance(2.0)
+        (event,) = self.noted.events
+        self.assertEqual(len(event["endpoints"]), MAX_LISTED)
+        self.assertEqual(event["more"], 90)
+
+    def test_movedFirst(self) -> None:
+        """Endpoints that moved come before busier ones that did not."""
+        for _ in range(9):
+            self.stats.exchangeFinished(ended("/busy"))
+        self.clock.advance(2.0)
+        self.stats.exchangeFinished(ended("/new"))
+        self.clock.advance(2.0)
+        self.assertEqual(
+            self.lines()[1], "stats: 10 hits (+1) | GET /new 1, 2.0 ms | GET /busy 9, 2.0 ms"
+        )
+
+    def test_braces(self) -> None:
+        """Braces and percent signs in a path are shown as they are, and format nothing."""
+        path = "/{log_system}/{line!r}/%s/{"
+        self.stats.exchangeFinished(ended(path))
+        self.clock.advance(2.0)
+        (event,) = self.noted.events
+        self.assertIn(path, formatEvent(event))
+        self.assertIn(path, formatEventAsClassicLogText(event) or "")

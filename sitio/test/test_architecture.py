@@ -1,0 +1,437 @@
+"""
+The rules of the source tree, read from the source with C{ast}.
+
+A I{package} is a folder of C{sitio/}, or one of the modules that lie directly in
+it.  L{PACKAGES} says what each may import of sitio; docs/decisions explains the
+table.  When a test here fails, the change usually belongs into another package.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+HOUSE = Path(__file__).parent.parent
+
+#: What each package may import of sitio, beside itself.  An entry is a package or
+#: one module of a package.  C{""} is C{sitio/__init__.py}.
+PACKAGES: dict[str, set[str]] = {
+    "errors": set(),
+    "settings": set(),
+    "interfaces": set(),
+    "demo": set(),
+    "http": {"errors"},
+    "net": {"errors"},
+    "policy": {"http", "interfaces", "errors"},
+    "policies": {"http", "interfaces", "policy.options"},
+    "upstream": {"http", "net", "errors", "settings"},
+    "proxy": {"http", "net", "policy", "interfaces", "errors", "settings"},
+    "telemetry": {"http", "net", "interfaces", "errors"},
+    "admin": {"net", "telemetry", "errors"},
+    "fleet": {"net", "telemetry"},
+    "workers": {"net", "telemetry", "errors"},
+    "config": {"http", "policy", "settings", "errors"},
+    "": {"interfaces", "http", "policy"},
+}
+
+#: Packages that may import all but these.
+ALL_BUT: dict[str, set[str]] = {
+    "assembly": set(),
+    "service": {"assembly"},
+    "testing": {"assembly", "service", "admin", "workers"},
+}
+
+#: Single modules that may import more than their package.
+MODULES: dict[str, set[str]] = {
+    # A worker process runs the service that its parent describes.
+    "workers.worker": {"assembly", "service"},
+}
+
+#: Packages whose C{__init__} re-exports names.  Every other holds its docstring only,
+#: as start-up time and memory depend on lazy imports.
+PUBLIC = {"", "testing"}
+
+#: The only modules that import the reactor of the process; every other is passed
+#: its clock, its reactor, its endpoints.
+GLOBAL_REACTOR = {"assembly", "net.reactor", "workers.worker"}
+
+#: Modules whose test file has another name than theirs, and why.
+TESTED_BY: dict[str, str] = {
+    "http.framing": "http.test_codec",  # tested through the readers that use it
+    "http.head": "http.test_codec",  # as the one before
+    "http.headers": "http.test_message",  # as a part of messages
+    "net.transport": "net.test_reactor",  # a connection is seen through its reactor
+    "net.httpclient": "admin.test_health",  # tested by a service that uses it
+    "policy.maker": "test_packaging",  # the makers that the plugin file lists
+    "proxy.context": "proxy.test_exchange",  # with the exchanges that share one
+    "telemetry.statsline": "telemetry.test_snapshot",  # what it says of a snapshot
+    "admin.events": "admin.test_dashboard",  # events are seen as they arrive
+    "admin.port": "admin.test_pages",  # what the pages promise begins at the port
+    "workers.channel": "workers.test_supervisor",  # both ends of the channel at once
+    "workers.worker": "workers.test_supervisor",  # the other end of it
+    "testing.network": "testing.test_runner",  # the network of the test kit
+    "testing.harness": "testing.test_runner",  # the proxy of the test kit
+}
+
+#: Modules without tests, and why.
+UNTESTED: dict[str, str] = {
+    "interfaces": "declarations only; whoever provides one is verified where it is tested",
+}
+
+#: Lines of a module, a class and a function.
+MAX_MODULE = 450
+MAX_CLASS = 300
+MAX_FUNCTION = 60
+
+
+def modulesBelow(house: Path) -> dict[str, str]:
+    """The source of each module but the tests, by its name below C{sitio}."""
+    found = {}
+    for path in sorted(house.rglob("*.py")):
+        parts = path.relative_to(house).with_suffix("").parts
+        if parts[0] != "test":
+            found[".".join(parts).removesuffix("__init__").rstrip(".")] = path.read_text("utf-8")
+    return found
+
+
+def packageOf(module: str) -> str:
+    """The package of a module: C{"http"} of C{"http.codec"}."""
+    return module.partition(".")[0]
+
+
+def mayImport(module: str, other: str) -> bool:
+    """Whether the table lets a module import another."""
+    package, target = packageOf(module), packageOf(other)
+    if target == "test" or other == "":
+        return False
+    if package == target or target in MODULES.get(module, ()):
+        return True
+    if package in ALL_BUT:
+        return target not in ALL_BUT[package]
+    allowed = PACKAGES.get(package, set())
+    return target in allowed or other in allowed
+
+
+def _isTypeChecking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in {
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    }
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below this one that take part when the program runs."""
+    for child in ast.iter_child_nodes(node):
+        if _isTypeChecking(child):
+            assert isinstance(child, ast.If)
+            for each in child.orelse:
+                yield each
+                yield from _running(each)
+        else:
+            yield child
+            yield from _running(child)
+
+
+def imported(source: str, package: str = "") -> Iterator[tuple[str, str]]:
+    """
+    Module and name of each import that runs, wherever in the file it stands:
+    C{("sitio.http.codec", "chunk")}, with C{""} for a module as a whole.
+
+    @param package: the package of the source, which relative imports start from.
+    """
+    for node in _running(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((each.name, "") for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = ["sitio", package] if node.level == 1 else ["sitio"]
+            base = ".".join([*parts, node.module or ""] if node.level else [node.module or ""])
+            yield from ((base.replace("..", ".").rstrip("."), each.name) for each in node.names)
+
+
+def modulesImported(module: str, modules: dict[str, str]) -> set[str]:
+    """The modules of sitio that a module imports."""
+    found = set()
+    for base, name in imported(modules[module], packageOf(module)):
+        if base.split(".")[0] == "sitio":
+            whole = f"{base}.{name}".removeprefix("sitio").strip(".")
+            found.add(whole if whole in modules else base.removeprefix("sitio").strip("."))
+    return found - {module}
+
+
+def badImports(modules: dict[str, str]) -> list[str]:
+    """A sentence for each import that the table does not allow."""
+    return [
+        f"sitio.{module} may not import sitio.{other}"
+        for module in modules
+        for other in sorted(modulesImported(module, modules))
+        if not mayImport(module, other)
+    ]
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one cycle, in order, or an empty list."""
+    done: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        done.add(module)
+        found = (walk(each, [*path, module]) for each in sorted(graph[module]))
+        return next(filter(None, found), [])
+
+    return next(filter(None, (walk(each, []) for each in sorted(graph))), [])
+
+
+def seesGlobalReactor(source: str) -> bool:
+    """Whether a source imports the reactor of the process, in any spelling."""
+    return any(
+        f"{module}.{name}".rstrip(".") == "twisted.internet.reactor"
+        for module, name in imported(source)
+    ) or any(
+        isinstance(node, ast.Attribute) and ast.unparse(node) == "twisted.internet.reactor"
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def sleeps(source: str) -> bool:
+    """Whether a source mentions C{time.sleep}, in any spelling."""
+    return ("time", "sleep") in imported(source) or any(
+        isinstance(node, ast.Attribute) and ast.unparse(node) == "time.sleep"
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def lengths(module: str, source: str) -> Iterator[tuple[str, int, int]]:
+    """Name, lines and limit of a module, and of each class and function in it."""
+
+    def walk(node: ast.AST, path: str) -> Iterator[tuple[str, int, int]]:
+        for child in ast.iter_child_nodes(node):
+            inner = path
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                inner = f"{path}.{child.name}"
+                limit = MAX_CLASS if isinstance(child, ast.ClassDef) else MAX_FUNCTION
+                yield inner, (child.end_lineno or 0) - child.lineno + 1, limit
+            yield from walk(child, inner)
+
+    name = f"sitio.{module}".rstrip(".")
+    yield name, len(source.splitlines()), MAX_MODULE
+    yield from walk(ast.parse(source), name)
+
+
+def tooLong(module: str, source: str) -> list[str]:
+    """What of a module is longer than its limit."""
+    return [
+        f"{name}: {lines} lines" for name, lines, limit in lengths(module, source) if lines > limit
+    ]
+
+
+def unlisted(docstring: str, modules: set[str]) -> set[str]:
+    """The modules that a package's docstring does not name as C{C{name}}."""
+    return {each for each in modules if f"C{{{each}}}" not in docstring}
+
+
+def isTest(module: str) -> bool:
+    """Whether a dotted name is a test file's."""
+    return module.rpartition(".")[2].startswith("test_")
+
+
+class TreeTests(SynchronousTestCase):
+    """The source tree keeps to the table."""
+
+    def setUp(self) -> None:
+        self.modules = modulesBelow(HOUSE)
+        self.packages = {each for each in self.modules if f"{each}." in " ".join(self.modules)}
+
+    def test_rows(self) -> None:
+        """Each package has a row, and each row has a package."""
+        rows = {*PACKAGES, *ALL_BUT}
+        self.assertEqual({packageOf(each) for each in self.modules}, rows)
+        self.assertEqual(set(MODULES) - set(self.modules), set())
+
+    def test_imports(self) -> None:
+        """Each module imports of sitio only what its row allows, inside functions as well."""
+        self.assertEqual(badImports(self.modules), [])
+
+    def test_noCycles(self) -> None:
+        """No module imports itself by way of others, within a package or beyond."""
+        known = set(self.modules)
+        graph = {each: modulesImported(each, self.modules) & known for each in self.modules}
+        self.assertEqual(cycle(graph), [])
+
+    def test_packages(self) -> None:
+        """A package's C{__init__} is its docstring, which lists the modules in it."""
+        for name in sorted(each for each in self.packages if each not in {"", "demo"}):
+            source = ast.parse(self.modules[name])
+            docstring = ast.get_docstring(source) or ""
+            inside = {
+                each.rpartition(".")[2]
+                for each in self.modules
+                if each.rpartition(".")[0] == name and each != name
+            }
+            if name not in PUBLIC:
+                self.assertEqual(len(source.body), 1, f"sitio/{name}/__init__.py does more")
+            self.assertEqual(unlisted(docstring, inside), set(), name)
+
+    def test_testFiles(self) -> None:
+        """Each module has a test file at its place in the mirror, or is listed with another."""
+        tests = HOUSE / "test"
+        present = {
+            ".".join(path.relative_to(tests).with_suffix("").parts)
+            for path in tests.rglob("test_*.py")
+        }
+
+        def wanted(module: str) -> str:
+            package, _, name = module.rpartition(".")
+            return TESTED_BY.get(module, f"{package}.test_{name}".lstrip("."))
+
+        modules = {each for each in self.modules if each not in self.packages - {"demo"}}
+        missing = {wanted(each) for each in modules if each not in UNTESTED} - present
+        self.assertEqual(sorted(missing), [])
+        self.assertEqual({*TESTED_BY, *UNTESTED} - set(self.modules), set())
+
+    def test_testsShareByHelpers(self) -> None:
+        """No test file imports another: what tests share is in C{sitio/test/helpers}."""
+        found = []
+        for path in sorted((HOUSE / "test").rglob("*.py")):
+            for module, name in imported(path.read_text("utf-8")):
+                if isTest(module) or (module.startswith("sitio.test") and isTest(name)):
+                    found.append(f"{path.relative_to(HOUSE)} imports {module}")
+        self.assertEqual(found, [])
+
+    def test_globalReactor(self) -> None:
+        """Only the listed modules import the reactor of the process, even in a function."""
+        seen = {each for each, source in self.modules.items() if seesGlobalReactor(source)}
+        self.assertEqual(sorted(seen - GLOBAL_REACTOR), [])
+
+    def test_length(self) -> None:
+        """No module, no class and no function is too long; there are no exemptions."""
+        found = [line for name, source in self.modules.items() for line in tooLong(name, source)]
+        self.assertEqual(found, [])
+
+    def test_noSleep(self) -> None:
+        """Nothing waits by holding up the process, tests included."""
+        self.assertEqual(
+            [str(each) for each in sorted(HOUSE.rglob("*.py")) if sleeps(each.read_text("utf-8"))],
+            [],
+        )
+
+
+class RuleTests(SynchronousTestCase):
+    """The rules notice what they forbid."""
+
+    def test_forbiddenImport(self) -> None:
+        """An import upwards is named, in each spelling and inside a function."""
+        for source in (
+            "import sitio.proxy.server",
+            "from sitio.proxy import server",
+            "from sitio.proxy.server import ProxyServer",
+            "from ..proxy import server",
+            "from ..proxy.server import ProxyServer",
+            "def later():\n    from sitio.proxy import server",
+            "if TYPE_CHECKING:\n    pass\nelse:\n    import sitio.proxy.server",
+            "if not TYPE_CHECKING:\n    import sitio.proxy.server",
+        ):
+            self.assertEqual(
+                badImports({"http.codec": source, "proxy": "", "proxy.server": ""}),
+                ["sitio.http.codec may not import sitio.proxy.server"],
+                source,
+            )
+
+    def test_allowedImport(self) -> None:
+        """What a row allows is not named, nor is an import for type checkers only."""
+        self.assertEqual(
+            badImports(
+                {
+                    "http.codec": "from sitio import errors\nfrom . import message\n"
+                    "from .head import Head\nif TYPE_CHECKING:\n    import sitio.proxy.server",
+                    "http.head": "from sitio.http.message import Request",
+                    "http.message": "",
+                    "policies.deny": "from ..http.message import Response\nimport twisted",
+                    "service": "from sitio.policies import deny\nimport sitio.proxy.server",
+                    "workers.worker": "from sitio.service import SidecarService",
+                    "proxy.server": "",
+                    "errors": "",
+                }
+            ),
+            [],
+        )
+
+    def test_singleModule(self) -> None:
+        """Where a row names one module of a package, the others are forbidden."""
+        modules = {"policies.deny": "from sitio.policy import options", "policy.options": ""}
+        self.assertEqual(badImports(modules), [])
+        modules = {"policies.deny": "from sitio.policy import chain", "policy.chain": ""}
+        self.assertEqual(
+            badImports(modules), ["sitio.policies.deny may not import sitio.policy.chain"]
+        )
+
+    def test_publicNames(self) -> None:
+        """C{sitio} itself stands above all packages: they can't import its public names."""
+        self.assertEqual(
+            badImports({"http.message": "from sitio import onResponse", "": ""}),
+            ["sitio.http.message may not import sitio."],
+        )
+
+    def test_testsStayOut(self) -> None:
+        """Not even a package that may import all imports the tests."""
+        self.assertEqual(
+            badImports({"service": "from sitio.test.http import test_codec"}),
+            ["sitio.service may not import sitio.test.http"],
+        )
+
+    def test_withoutRow(self) -> None:
+        """A package without a row may import nothing."""
+        self.assertEqual(
+            badImports({"hall.door": "import sitio.errors", "errors": ""}),
+            ["sitio.hall.door may not import sitio.errors"],
+        )
+
+    def test_cycle(self) -> None:
+        """A cycle is found, and shown in order."""
+        self.assertEqual(cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}), ["b", "c", "b"])
+        self.assertEqual(cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}), [])
+
+    def test_unlisted(self) -> None:
+        """A module that a package's docstring leaves out is found."""
+        self.assertEqual(unlisted("In order: C{pool}, C{client}.", {"pool", "client"}), set())
+        self.assertEqual(unlisted("In order: C{pool}.", {"pool", "client"}), {"client"})
+
+    def test_reactorSpellings(self) -> None:
+        """The reactor of the process is seen in each spelling, its interfaces are not."""
+        for source in (
+            "from twisted.internet import defer, reactor",
+            "from twisted.internet import reactor as clock",
+            "import twisted.internet.reactor",
+            "def run():\n    from twisted.internet import reactor",
+            "import twisted.internet\ntwisted.internet.reactor.run()",
+        ):
+            self.assertTrue(seesGlobalReactor(source), source)
+        self.assertFalse(seesGlobalReactor("from twisted.internet.interfaces import IReactorTime"))
+
+    def test_sleepSpellings(self) -> None:
+        """A blocking wait is seen in each spelling; a clock's own method is none."""
+        self.assertTrue(sleeps("import time\ntime.sleep(1)"))
+        self.assertTrue(sleeps("from time import monotonic, sleep"))
+        self.assertFalse(sleeps("from twisted.internet.task import deferLater\nclock.sleep(1)"))
+
+    def test_lengths(self) -> None:
+        """A module, a class and a method beyond their limits are named, others are not."""
+        body = "        pass\n" * (MAX_FUNCTION - 1)
+        source = f"class A:\n    def b(self):\n{body}"
+        self.assertEqual(tooLong("hall", source), [])
+        self.assertEqual(
+            tooLong("hall", f"{source}        pass\n"),
+            [f"sitio.hall.A.b: {MAX_FUNCTION + 1} lines"],
+        )
+        self.assertEqual(
+            tooLong("hall", "class A:\n" + "    x = 1\n" * MAX_CLASS),
+            [f"sitio.hall.A: {MAX_CLASS + 1} lines"],
+        )
+        self.assertEqual(
+            tooLong("hall", "\n" * (MAX_MODULE + 1)), [f"sitio.hall: {MAX_MODULE + 1} lines"]
+        )

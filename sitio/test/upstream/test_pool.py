@@ -1,0 +1,678 @@
+"""
+Promises of L{sitio.upstream.pool}: the connections to the upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+from hypothesis import given, settings, strategies as st
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import DNSLookupError, NoProtocol, TimeoutError
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Reached, Stopped
+from sitio.net.deadlines import PERIOD, Sweep
+from sitio.settings import Settings
+from sitio.test.upstream.test_client import OK, Heard, get
+from sitio.testing import MemoryEndpoint, Peer
+from sitio.upstream import client as states
+from sitio.upstream.client import ProxyClient
+from sitio.upstream.pool import REST_TIMEOUT, UpstreamPool
+
+
+@implementer(IStreamClientEndpoint)
+@define
+class Answering:
+    """An endpoint that gives these Deferreds, whatever they do when cancelled."""
+
+    connecting: list[Deferred[Any]] = field(factory=list)
+    factory: Any = None
+    make: Callable[[], Deferred[Any]] = Deferred
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
+        self.factory = factory
+        self.connecting.append(self.make())
+        return self.connecting[-1]
+
+
+@implementer(IStreamClientEndpoint)
+@define
+class Failing:
+    """An endpoint that fails at once, as one with a malformed name does."""
+
+    tries: int = 0
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
+        self.tries += 1
+        return fail(ValueError("no such name"))
+
+
+class PoolCase(SynchronousTestCase):
+    """A pool whose upstream is played by the test."""
+
+    def setUp(self) -> None:
+        self.open()
+
+    def open(self, **settings: Any) -> None:
+        """A new pool with these settings."""
+        self.clock = Clock()
+        self.endpoint = MemoryEndpoint(self.clock)
+        self.sweep = Sweep(self.clock)
+        self.pool = UpstreamPool(self.clock, self.endpoint, Settings(**settings), self.sweep)
+
+    def settle(self) -> None:
+        self.clock.advance(0)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, in steps that the sweep notices."""
+        while seconds > 0:
+            self.clock.advance(min(seconds, PERIOD))
+            seconds -= PERIOD
+
+    def acquire(self, fresh: bool = False) -> ProxyClient:
+        """A connection, at once."""
+        acquired = self.pool.acquire(fresh)
+        self.settle()
+        return self.successResultOf(acquired)
+
+    def peer(self, client: ProxyClient) -> Peer:
+        """The upstream's end of a connection."""
+        return next(each for each in self.endpoint.peers if each.transport.protocol is client)
+
+    def use(self, client: ProxyClient) -> None:
+        """Let a connection carry one request and its reply."""
+        client.ask(Heard(), get(), b"", True)
+        self.peer(client).sends(OK)
+
+    def used(self) -> ProxyClient:
+        """An idle connection that has carried one request."""
+        client = self.acquire()
+        self.use(client)
+        return client
+
+    def holdConnections(self) -> None:
+        """The upstream leaves connections pending."""
+        self.endpoint.verdict = None
+
+    def assertQuiet(self) -> None:
+        """Nothing is open, nothing waits, and the clock is empty."""
+        self.settle()
+        self.assertEqual(self.state(), (0, 0, 0))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def state(self) -> tuple[int, int, int]:
+        """How many are open, idle, waiting."""
+        return tuple(self.pool.snapshot().values())  # type: ignore[return-value]
+
+
+class Counting(PoolCase):
+    """What the pool has done so far is counted."""
+
+    def test_opened(self) -> None:
+        """Connections that were opened, and those that could not be, one by one."""
+        self.used()
+        self.used()
+        self.acquire()
+        self.endpoint.verdict = self.endpoint.refuse
+        refused = self.pool.acquire(fresh=True)
+        self.settle()
+        self.failureResultOf(refused, ConnectFailed)
+        counts = self.pool.counts()
+        self.assertEqual((counts["opened"], counts["failed"]), (1, 1))
+        self.assertEqual((counts["waited"], counts["waitedSeconds"]), (0, 0))
+
+    def test_waited(self) -> None:
+        """Waits for one of the connections, those in vain included, and their seconds."""
+        self.open(poolSize=1, poolTimeout=2.0)
+        client = self.acquire()
+        waits = [self.pool.acquire() for _ in range(3)]
+        waits[2].addErrback(lambda reason: None)
+        self.assertEqual(self.pool.counts()["waited"], 0)
+        self.clock.advance(0.5)
+        waits[2].cancel()
+        self.use(client)
+        self.successResultOf(waits[0])
+        self.clock.advance(1.5)
+        self.failureResultOf(waits[1], PoolExhausted)
+        counts = self.pool.counts()
+        self.assertEqual((counts["waited"], counts["waitedSeconds"]), (3, 3.0))
+
+
+class Reusing(PoolCase):
+    """Connections that have carried a request carry others."""
+
+    def test_mostRecentlyUsedFirst(self) -> None:
+        """The one used last is given first, so that the surplus grows old."""
+        clients = [self.acquire() for _ in range(3)]
+        for each in (clients[1], clients[2], clients[0]):
+            self.use(each)
+        self.assertEqual(self.state(), (3, 3, 0))
+        self.assertEqual(repr(self.pool), "<UpstreamPool 3 open, 3 idle, 0 waiting>")
+        self.assertIs(self.pool.take(), clients[0])
+        self.assertIs(self.successResultOf(self.pool.acquire()), clients[2])
+        self.assertIs(self.pool.take(), clients[1])
+        self.assertIs(self.pool.take(), None)
+        self.assertEqual(self.state(), (3, 0, 0))
+        self.assertEqual(len(self.endpoint.peers), 3)
+
+    def test_freshBesideIdle(self) -> None:
+        """Who wants a fresh connection gets one, though others are idle, which stay."""
+        idle = self.used()
+        fresh = self.acquire(fresh=True)
+        self.assertIsNot(fresh, idle)
+        self.assertEqual(fresh.asked, 0)
+        self.assertEqual(self.state(), (2, 1, 0))
+
+    def test_freshAtTheCeiling(self) -> None:
+        """At the ceiling the connection idle for longest makes room for a fresh one."""
+        self.open(poolSize=2)
+        old, new = self.acquire(), self.acquire()
+        self.use(old)
+        self.use(new)
+        fresh = self.acquire(fresh=True)
+        self.assertEqual(fresh.asked, 0)
+        self.assertTrue(self.endpoint.peers[0].closed)
+        self.assertIs(old.state, states.CLOSED)
+        self.assertIs(self.pool.take(), new)
+        self.assertEqual(self.state(), (2, 0, 0))
+
+    def test_idleNotLongerThanThat(self) -> None:
+        """
+        An idle connection is kept for its time, and closed in good order at most
+        one period of the sweep later; use begins its time anew.
+        """
+        self.open(upstreamIdleTimeout=3.0)
+        client = self.used()
+        self.advance(2.75)
+        self.assertIs(self.pool.take(), client)
+        self.use(client)
+        self.advance(2.75)
+        self.assertEqual(self.state(), (1, 1, 0))
+        self.advance(2 * PERIOD)
+        self.assertTrue(self.endpoint.peers[0].closed)
+        self.assertQuiet()
+
+    def test_busyNeverExpires(self) -> None:
+        """A connection in use is not the pool's to close, however long that takes."""
+        client = self.used()
+        self.assertIs(self.pool.take(), client)
+        client.ask(Heard(), get(), b"", True)
+        self.advance(100.0)
+        self.assertEqual(self.state(), (1, 0, 0))
+        self.peer(client).sends(OK)
+        self.assertEqual(self.state(), (1, 1, 0))
+
+    def test_idleAndUnasked(self) -> None:
+        """
+        Octets on an idle connection, its end or its break close it: it is never
+        given again, and what came is no reply to the next request.
+        """
+        happenings: tuple[Callable[[Peer], None], ...] = (
+            lambda peer: peer.sends(OK),
+            lambda peer: peer.sends(b"x"),
+            Peer.closes,
+            Peer.halfCloses,
+            Peer.resets,
+        )
+        for what in happenings:
+            self.open()
+            client = self.used()
+            what(self.peer(client))
+            self.settle()
+            self.assertIs(client.state, states.CLOSED)
+            self.assertIs(self.pool.take(), None)
+            self.assertFalse(self.endpoint.peers[0].transport.connected)
+            self.assertQuiet()
+
+    def test_octetsBehindTheReply(self) -> None:
+        """A connection on which more came than one reply is not used again."""
+        client = self.acquire()
+        client.ask(Heard(), get(), b"", True)
+        self.peer(client).sends(OK + b"H")
+        self.assertIs(client.state, states.CLOSED)
+        self.assertQuiet()
+
+    def test_unwantedRest(self) -> None:
+        """
+        A connection that reads a rest which nobody wants counts until it is idle,
+        and is closed when the rest takes too long.
+        """
+        self.open(poolSize=1)
+        for rest in (b"rest", None):
+            client = self.acquire()
+            heard = Heard(onReply=client.leave)
+            client.ask(heard, get(), b"", True)
+            peer = self.peer(client)
+            peer.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+            self.assertEqual(self.state(), (1, 0, 0))
+            self.advance(REST_TIMEOUT - PERIOD)
+            if rest is not None:
+                peer.sends(rest)
+                self.assertEqual(self.state(), (1, 1, 0))
+            else:
+                self.assertEqual(self.state(), (1, 0, 0))
+                self.advance(2 * PERIOD)
+                self.assertTrue(peer.reset)
+        self.assertQuiet()
+
+
+class Opening(PoolCase):
+    """New connections."""
+
+    def test_ceiling(self) -> None:
+        """Not more are open, or being opened, than the ceiling."""
+        self.open(poolSize=3)
+        self.holdConnections()
+        acquired = [self.pool.acquire() for _ in range(5)]
+        self.assertEqual(self.state(), (3, 0, 2))
+        self.assertEqual(self.endpoint.pending, 3)
+        self.endpoint.verdict = self.endpoint.accept
+        self.settle()
+        self.assertEqual(self.state(), (3, 0, 2))
+        for each in acquired[:3]:
+            self.successResultOf(each)
+        for each in acquired[3:]:
+            self.assertNoResult(each)
+
+    def test_refused(self) -> None:
+        """A refused connection is told at once, with its cause, and does not count."""
+        self.endpoint.verdict = self.endpoint.refuse
+        acquired = self.pool.acquire()
+        self.settle()
+        error = self.failureResultOf(acquired, ConnectFailed).value
+        self.assertEqual(error.status, 502)
+        self.assertRegex(str(error), "^no connection to the upstream: Connection was refused")
+        self.assertIs(error.reached, Reached.NOTHING)
+        self.assertQuiet()
+
+    def test_takesTooLong(self) -> None:
+        """A connection that is not accepted in time is given up at that moment."""
+        self.open(connectTimeout=3.0)
+        self.holdConnections()
+        acquired = self.pool.acquire()
+        self.clock.advance(2.9)
+        self.assertNoResult(acquired)
+        self.clock.advance(0.1)
+        error = self.failureResultOf(acquired, ConnectTimeout).value
+        self.assertEqual(str(error), "no connection to the upstream within 3 seconds")
+        self.assertEqual((error.status, self.endpoint.pending), (504, 0))
+        self.assertQuiet()
+
+    def test_saysItTookTooLong(self) -> None:
+        """An endpoint's own timeout is told as one, any other failure as a failure."""
+        for cause, kind in ((TimeoutError(), ConnectTimeout), (DNSLookupError(), ConnectFailed)):
+            self.pool._endpoint = Answering(make=partial(fail, cause))
+            error = self.failureResultOf(self.pool.acquire()).value
+            self.assertIs(type(error), kind)
+            self.assertIs(error.cause, cause)
+            self.assertQuiet()
+
+    def test_raises(self) -> None:
+        """An endpoint that raises, instead of failing, leaves nothing behind either."""
+
+        def broken() -> Deferred[Any]:
+            raise ValueError("no such name")
+
+        self.open(poolSize=1)
+        client = self.acquire()
+        waiters = [self.pool.acquire() for _ in range(2)]
+        self.pool._endpoint = Answering(make=broken)
+        client.close()
+        for each in [*waiters, self.pool.acquire()]:
+            self.failureResultOf(each, ConnectFailed)
+        self.assertQuiet()
+
+    def test_cancelled(self) -> None:
+        """A connection that nobody wants any more is given up at once."""
+        self.holdConnections()
+        acquired = self.pool.acquire()
+        acquired.cancel()
+        self.failureResultOf(acquired, ConnectFailed)
+        self.assertEqual(self.endpoint.pending, 0)
+        self.assertQuiet()
+
+    def test_lateSuccess(self) -> None:
+        """
+        A connection that is made though it had been given up, by cancelling or in
+        time, is closed at once, and counts nowhere.
+        """
+        for seconds in (None, 5.0):
+            self.open()
+            self.pool._endpoint = answering = Answering()
+            acquired = self.pool.acquire()
+            if seconds is None:
+                acquired.cancel()
+            else:
+                self.clock.advance(seconds)
+            self.failureResultOf(acquired, ConnectFailed)
+            # Which tells the endpoint to close.
+            self.assertIs(answering.factory.buildProtocol(None), None)
+            answering.connecting[0].errback(NoProtocol())
+            self.assertQuiet()
+
+
+class Waiting(PoolCase):
+    """More requests than connections."""
+
+    def fill(self, **settings: Any) -> ProxyClient:
+        """A pool of one connection, which is busy."""
+        self.open(poolSize=1, **settings)
+        client = self.acquire()
+        client.ask(Heard(), get(), b"", True)
+        return client
+
+    def test_inOrder(self) -> None:
+        """Whoever has waited longest gets the connection that comes free."""
+        client = self.fill()
+        waiters = [self.pool.acquire() for _ in range(3)]
+        for number, each in enumerate(waiters):
+            self.assertEqual(self.state(), (1, 0, 3 - number))
+            self.assertNoResult(each)
+            self.peer(client).sends(OK)
+            self.assertIs(self.successResultOf(each), client)
+            client.ask(Heard(), get(), b"", True)
+        self.peer(client).sends(OK)
+        self.assertEqual(self.state(), (1, 1, 0))
+        self.assertEqual(len(self.endpoint.peers), 1)
+
+    def test_newInPlaceOfALostOne(self) -> None:
+        """When a connection is lost, another is opened for whoever waits longest."""
+        client = self.fill()
+        first, second = self.pool.acquire(), self.pool.acquire()
+        self.peer(client).resets()
+        self.settle()
+        other = self.successResultOf(first)
+        self.assertIsNot(other, client)
+        self.assertEqual(other.asked, 0)
+        self.assertNoResult(second)
+        self.assertEqual(self.state(), (1, 0, 1))
+
+    def test_newInPlaceOfAFailedOne(self) -> None:
+        """A connection that could not be opened makes room for whoever waits."""
+        self.open(poolSize=1)
+        self.holdConnections()
+        first, second = self.pool.acquire(), self.pool.acquire()
+        self.settle()
+        self.endpoint.refuse()
+        self.failureResultOf(first, ConnectFailed)
+        self.assertNoResult(second)
+        self.settle()
+        self.endpoint.accept()
+        self.assertEqual(self.successResultOf(second).asked, 0)
+        self.assertEqual(self.state(), (1, 0, 0))
+
+    def test_notMoreThanAreWanted(self) -> None:
+        """When many connections break, one is opened for each that waits, not more."""
+        self.open(poolSize=5)
+        clients = [self.acquire() for _ in range(5)]
+        for each in clients:
+            each.ask(Heard(), get(), b"", True)
+        waiters = [self.pool.acquire() for _ in range(2)]
+        for each in clients:
+            each.close()
+        self.settle()
+        self.assertEqual(len(self.endpoint.peers), 7)
+        for waiter in waiters:
+            self.successResultOf(waiter)
+        self.assertEqual(self.state(), (2, 0, 0))
+
+    def test_tooLong(self) -> None:
+        """Nobody waits longer than the timeout, counted for each from its own beginning."""
+        self.fill(poolTimeout=3.0)
+        first = self.pool.acquire()
+        self.clock.advance(1.0)
+        second = self.pool.acquire()
+        self.clock.advance(1.9)
+        self.assertNoResult(first)
+        self.clock.advance(0.125)
+        error = self.failureResultOf(first, PoolExhausted).value
+        self.assertEqual(str(error), "no upstream connection was free for 3 seconds")
+        self.assertEqual((error.status, error.reached), (503, Reached.NOTHING))
+        self.assertEqual(self.state(), (1, 0, 1))
+        self.clock.advance(1.0)
+        self.failureResultOf(second, PoolExhausted)
+        self.assertEqual(self.state(), (1, 0, 0))
+
+    def test_queueIsFull(self) -> None:
+        """Beyond the queue's bound nobody waits: it is said at once."""
+        client = self.fill(poolQueue=2)
+        waiters = [self.pool.acquire() for _ in range(2)]
+        error = self.failureResultOf(self.pool.acquire(), PoolExhausted).value
+        self.assertEqual(str(error), "2 requests wait already")
+        self.assertEqual(self.state(), (1, 0, 2))
+        self.peer(client).sends(OK)
+        self.assertIs(self.successResultOf(waiters[0]), client)
+        self.assertNoResult(self.pool.acquire())
+
+    def test_noQueue(self) -> None:
+        """A queue of none is possible: then nobody waits."""
+        self.fill(poolQueue=0)
+        self.failureResultOf(self.pool.acquire(), PoolExhausted)
+
+    def test_cancelled(self) -> None:
+        """Who waits no more is passed over, and leaves nothing behind."""
+        client = self.fill()
+        first, second = self.pool.acquire(), self.pool.acquire()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertEqual(self.state(), (1, 0, 1))
+        self.peer(client).sends(OK)
+        self.assertIs(self.successResultOf(second), client)
+        client.close()
+        self.assertQuiet()
+
+    def test_cancelledWhileOpening(self) -> None:
+        """A connection opened for somebody who waits no more is idle, for the next."""
+        client = self.fill()
+        waiter = self.pool.acquire()
+        self.holdConnections()
+        client.close()
+        self.settle()
+        waiter.cancel()
+        self.failureResultOf(waiter, CancelledError)
+        self.endpoint.accept()
+        self.assertEqual(self.state(), (1, 1, 0))
+        self.advance(Settings().upstreamIdleTimeout + PERIOD)
+        self.assertQuiet()
+
+    def test_failuresAtOnce(self) -> None:
+        """
+        However many wait, connections that fail at once are told to each of them,
+        one connection for one of them.
+        """
+        self.open(poolSize=1)
+        client = self.acquire()
+        waiters = [self.pool.acquire() for _ in range(300)]
+        failing = Failing()
+        self.pool._endpoint = failing
+        client.close()
+        for each in waiters:
+            error = self.failureResultOf(each, ConnectFailed).value
+            self.assertEqual(str(error), "no connection to the upstream: no such name")
+        self.assertEqual(failing.tries, 300)
+        self.assertEqual(self.state(), (0, 0, 0))
+
+    def test_freshInTheQueue(self) -> None:
+        """
+        Who waits for a fresh connection keeps its place: when a used one comes
+        free, that is closed, and a new one opened for it.
+        """
+        self.open(poolSize=1)
+        client = self.acquire()
+        self.use(client)
+        self.assertIs(self.pool.take(), client)
+        client.ask(Heard(), get(), b"", True)
+        first = self.pool.acquire(fresh=True)
+        second = self.pool.acquire()
+        self.peer(client).sends(OK)
+        self.settle()
+        fresh = self.successResultOf(first)
+        self.assertIsNot(fresh, client)
+        self.assertEqual(fresh.asked, 0)
+        self.assertNoResult(second)
+        self.assertTrue(self.endpoint.peers[0].closed)
+        self.use(fresh)
+        self.assertIs(self.successResultOf(second), fresh)
+
+
+class Stopping(PoolCase):
+    """The end of a pool."""
+
+    def test_untilTheLastHasGone(self) -> None:
+        """It has stopped once every transport has closed, be its upstream slow to read."""
+        client = self.acquire()
+        self.peer(client).stopsReading()
+        client.ask(Heard(), get(), b"", True)
+        other = self.acquire()
+        self.use(other)
+        client.close(orderly=True)
+        stopped = self.pool.stop()
+        self.settle()
+        self.assertTrue(self.peer(other).closed)
+        self.assertNoResult(stopped)
+        self.advance(REST_TIMEOUT + PERIOD)
+        self.successResultOf(stopped)
+        self.assertTrue(self.peer(client).reset)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nothing(self) -> None:
+        """A pool with no connection has stopped at once, however often it is asked."""
+        self.successResultOf(self.pool.stop())
+        self.successResultOf(self.pool.stop())
+        self.assertQuiet()
+
+    def test_toldToEach(self) -> None:
+        """Each who stops it is told when it has stopped, and not before."""
+        client = self.acquire()
+        client.ask(Heard(), get(), b"", True)
+        first, second = self.pool.stop(), self.pool.stop()
+        self.assertNoResult(first)
+        self.peer(client).sends(OK)
+        self.settle()
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.assertTrue(self.peer(client).closed)
+        self.assertQuiet()
+
+    def test_everySituation(self) -> None:
+        """
+        What is idle closes in good order, what is being opened is given up, who
+        waits is refused; what is in use ends when its exchange does.
+        """
+        self.open(poolSize=3)
+        busy, idle = self.acquire(), self.used()
+        busy.ask(Heard(), get(), b"", True)
+        self.assertIs(self.pool.take(), idle)
+        idle.ask(Heard(), get(), b"", True)
+        self.holdConnections()
+        opening = self.pool.acquire()
+        waiting = self.pool.acquire(), self.pool.acquire(fresh=True)
+        idle.close(orderly=True)
+        self.settle()
+        self.assertEqual(self.state(), (3, 0, 2))
+        self.assertEqual(self.endpoint.pending, 2)
+        stopped = self.pool.stop()
+        self.settle()
+        self.failureResultOf(opening, ConnectFailed)
+        for each in waiting:
+            self.assertEqual(self.failureResultOf(each, Stopped).value.status, 503)
+        self.assertEqual((self.state(), self.endpoint.pending), ((1, 0, 0), 0))
+        self.assertNoResult(stopped)
+        busy.close()
+        self.settle()
+        self.successResultOf(stopped)
+        self.assertQuiet()
+
+    def test_notAfterwards(self) -> None:
+        """Once told to stop, it opens no connection, and nobody waits for one."""
+        client = self.used()
+        self.assertIs(self.pool.take(), client)
+        self.pool.stop()
+        for fresh in (False, True):
+            self.failureResultOf(self.pool.acquire(fresh), Stopped)
+        client.close()
+        self.settle()
+        self.assertEqual(len(self.endpoint.peers), 1)
+        self.assertQuiet()
+
+
+class Sequences(PoolCase):
+    """Whatever happens, in whatever order."""
+
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    @given(
+        st.integers(1, 3),
+        st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5)), max_size=40),
+    )
+    def test_bounds(self, size: int, steps: list[tuple[int, int]]) -> None:
+        """
+        The ceiling and the queue hold at every moment, all who ask are answered,
+        no connection is given to two, and nothing is left at the end.
+        """
+        self.open(poolSize=size, poolQueue=3)
+        self.holdConnections()
+        asked: list[Deferred[ProxyClient]] = []
+        taken: list[ProxyClient] = []
+        failed: list[Any] = []
+
+        def ask(fresh: bool) -> None:
+            acquired = self.pool.acquire(fresh)
+            asked.append(acquired)
+            acquired.addCallbacks(take, failed.append)
+
+        def take(client: ProxyClient) -> None:
+            self.assertNotIn(client, taken)
+            self.assertIs(client.state, states.IDLE)
+            taken.append(client)
+            client.ask(Heard(), get(), b"", True)
+
+        for what, which in steps:
+            alive = [each for each in taken if each.state is states.ASKED]
+            if what < 3:
+                ask(fresh=what == 0)
+            elif what == 3:
+                client = self.pool.take()
+                if client is not None:
+                    take(client)
+            elif what == 4 and asked:
+                asked[which % len(asked)].cancel()
+            elif what in (5, 6) and self.endpoint.pending:
+                self.endpoint.accept() if what == 5 else self.endpoint.refuse()
+            elif what in (7, 8, 9, 10) and alive:
+                client = alive[which % len(alive)]
+                taken.remove(client)
+                if what < 9:
+                    self.peer(client).sends(OK)
+                elif what == 9:
+                    self.peer(client).resets()
+                else:
+                    client.close()
+            elif what == 11 and self.endpoint.peers:
+                peer = self.endpoint.peers[which % len(self.endpoint.peers)]
+                if not peer.gone:
+                    peer.closes()
+            elif what == 12:
+                self.clock.advance(which)
+            self.settle()
+            taken = [each for each in taken if each.state is states.ASKED]
+            open, idle, waiting = self.state()
+            self.assertEqual(open, len(taken) + idle + self.endpoint.pending)
+            self.assertLessEqual(open, size)
+            self.assertLessEqual(waiting, 3)
+            self.assertLessEqual(idle, open)
+            # Where there is room, one is on its way for each who waits.
+            self.assertTrue(open == size or waiting <= self.endpoint.pending)
+        stopped = self.pool.stop()
+        for each in list(taken):
+            each.close()
+        self.advance(REST_TIMEOUT + 2 * PERIOD)
+        self.successResultOf(stopped)
+        self.assertTrue(all(each.called for each in asked))
+        self.assertQuiet()

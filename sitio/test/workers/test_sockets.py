@@ -1,0 +1,341 @@
+"""
+Promises of L{sitio.workers.sockets}: one listening socket, opened once and listened on by
+many, whatever the endpoint description.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    TCP6ClientEndpoint,
+    clientFromString,
+    serverFromString,
+)
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IListeningPort, IReactorTCP
+from twisted.internet.protocol import Factory
+
+from sitio.errors import CannotStart
+from sitio.test.helpers.loopback import (
+    LOCALHOST,
+    Client,
+    LoopbackTestCase,
+    Upstream,
+    reactor,
+)
+from sitio.test.integration.test_proxy import certify
+from sitio.workers import sockets
+from sitio.workers.sockets import Inheriting, SharedPort
+
+LOOPBACK = f"tcp:0:interface={LOCALHOST}"
+
+
+class SharingTestCase(LoopbackTestCase):
+    """Parent and workers in one process."""
+
+    def shared(self, description: str) -> SharedPort:
+        """An open port, as a parent has it."""
+        port = SharedPort(reactor, description, 2)
+        port.open()
+        self.addCleanup(port.close)
+        return port
+
+    async def listening(
+        self, shared: SharedPort, description: str, factory: Any, own: int = 0
+    ) -> tuple[Inheriting, IListeningPort]:
+        """A worker that accepts for this factory: its ports, and the one that it opened."""
+        sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in shared.sockets]
+        ports = Inheriting(reactor, sockets, own)
+        port: IListeningPort = await serverFromString(ports, description).listen(factory)
+        for each in sockets:
+            each.close()
+        self.addCleanup(port.stopListening)
+        return ports, port
+
+    def portOf(self, shared: SharedPort) -> int:
+        """Its number."""
+        number: int = shared.sockets[0].getsockname()[1]
+        return number
+
+    def towards(self, shared: SharedPort) -> str:
+        """How clients come there."""
+        name = shared.sockets[0].getsockname()
+        return f"unix:{name}" if isinstance(name, str) else f"tcp:{name[0]}:{name[1]}"
+
+    def socketPath(self) -> str:
+        """A path for a socket, which must be short."""
+        folder = self.mktemp()
+        os.makedirs(folder)
+        return os.path.relpath(f"{folder}/s")
+
+    async def client(self, description: str) -> Client:
+        """A client, connected there."""
+        factory: Any = Factory.forProtocol(Client)
+        client: Any = await clientFromString(reactor, description).connect(factory)
+        self.addCleanup(self._close, client)
+        return client
+
+    async def carries(self, client: Client, upstream: Upstream, number: int = 0) -> None:
+        """Wait until octets of this client's have come to this factory, and back."""
+        client.send(b"there")
+        script = await upstream.connection(number)
+        await script.got.saw(b"there$")
+        script.send(b"back")
+        await client.got.saw(b"back")
+
+
+class SharedPortTests(SharingTestCase):
+    """A port that is opened by one and listened on by others."""
+
+    async def test_waits(self) -> None:
+        """Who opens it accepts nobody: clients wait for the first that listens."""
+        for description in (LOOPBACK, f"unix:{self.socketPath()}"):
+            shared = self.shared(description)
+            client = await self.client(self.towards(shared))
+            upstream = Upstream()
+            for own in range(len(shared.sockets)):
+                await self.listening(shared, description, upstream, own)
+            await self.carries(client, upstream)
+
+    async def test_dealt(self) -> None:
+        """Of a TCP port the kernel gives each who listens a share of the clients."""
+        shared = self.shared(LOOPBACK)
+        upstreams = [Upstream(), Upstream()]
+        for own, upstream in enumerate(upstreams):
+            await self.listening(shared, LOOPBACK, upstream, own)
+        # That one of them gets all has a chance of 2 ** -49.
+        for _ in range(50):
+            await self.connect(self.portOf(shared))
+        counts = [each.connections for each in upstreams]
+        await self.until(lambda: sum(map(len, counts)) == 50)
+        self.assertTrue(all(counts), counts)
+
+    async def test_standIn(self) -> None:
+        """
+        Clients that were dealt to somebody who is not there are accepted by who
+        stands in, until that is over; then they wait.
+        """
+        shared = self.shared(LOOPBACK)
+        upstream = Upstream()
+        ports, port = await self.listening(shared, LOOPBACK, upstream)
+        for _ in range(50):
+            await self.connect(self.portOf(shared))
+        ports.listenFor([1])
+        await self.until(lambda: len(upstream.connections) == 50)
+        ports.listenFor([])
+        other = Upstream()
+        await self.listening(shared, LOOPBACK, other, 1)
+        for _ in range(50):
+            await self.connect(self.portOf(shared))
+        await self.until(lambda: len(upstream.connections) + len(other.connections) == 100)
+        self.assertTrue(other.connections)
+        await maybeDeferred(port.stopListening)
+        ports.listenFor([1])
+        for _ in range(10):
+            client = await self.connect(self.portOf(shared))
+            client.transport.abortConnection()
+        self.assertLess(len(upstream.connections), 100)
+
+    async def test_standInAgain(self) -> None:
+        """Who stands in can stop and begin as often as it is told."""
+        shared = self.shared(LOOPBACK)
+        upstream = Upstream()
+        ports, _ = await self.listening(shared, LOOPBACK, upstream)
+        for count in (20, 40, 60):
+            for others in ([1], [], [1]):
+                ports.listenFor(others)
+            for _ in range(20):
+                await self.connect(self.portOf(shared))
+            await self.until(lambda: len(upstream.connections) >= count)  # noqa: B023
+
+    async def test_alone(self) -> None:
+        """
+        However many listen on it, nobody else can take it: not one who shares with
+        others in the same way.
+        """
+        shared = self.shared(LOOPBACK)
+        again = SharedPort(reactor, f"tcp:{self.portOf(shared)}:interface={LOCALHOST}", 2)
+        self.assertRaises(CannotStart, again.open)
+
+    async def test_openTwice(self) -> None:
+        """It is opened once, be it asked for twice."""
+        shared = self.shared(LOOPBACK)
+        port = self.portOf(shared)
+        shared.open()
+        self.assertEqual(self.portOf(shared), port)
+
+    async def test_room(self) -> None:
+        """As many clients can wait as the description says, on each of its sockets."""
+        shared = self.shared(f"{LOOPBACK}:backlog=77")
+        for each in shared.sockets:
+            info = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            # What Linux tells there of a socket that listens.
+            self.assertEqual(struct.unpack_from("II", info, 24), (0, 77))
+
+    async def test_neverBlocks(self) -> None:
+        """Nobody who listens makes a socket block for the others."""
+        for description in (LOOPBACK, f"unix:{self.socketPath()}"):
+            shared = self.shared(description)
+            await self.listening(shared, description, Upstream())
+            for each in shared.sockets:
+                self.assertFalse(os.get_blocking(each.fileno()))
+
+    async def test_closed(self) -> None:
+        """It closes when both who opened it and who listened have: not before."""
+        shared = self.shared(LOOPBACK)
+        number = self.portOf(shared)
+        upstream = Upstream()
+        ports, port = await self.listening(shared, LOOPBACK, upstream)
+        ports.listenFor([1])
+        await shared.close()
+        await self.carries(await self.connect(number), upstream)
+        await maybeDeferred(port.stopListening)
+        with self.assertRaises(ConnectError):
+            await self.connect(number)
+
+    async def test_cannotListen(self) -> None:
+        """A port in use is named."""
+        port = await self.listen(Upstream())
+        shared = SharedPort(reactor, f"tcp:{port}:interface={LOCALHOST}", 2)
+        why = self.assertRaises(CannotStart, shared.open)
+        self.assertEqual(str(why), f"sitio: can't listen on port {port}: Address already in use")
+
+    def test_noAddress(self) -> None:
+        """An address that is not this machine's is an error like any other."""
+        why = self.assertRaises(
+            CannotStart, SharedPort(reactor, "tcp:8080:interface=192.0.2.1", 2).open
+        )
+        self.assertEqual(
+            str(why), "sitio: can't listen on port 8080: Cannot assign requested address"
+        )
+
+    def test_elsewhere(self) -> None:
+        """Where the kernel does not deal clients out, all share one socket."""
+        self.patch(sys, "platform", "darwin")
+        self.assertEqual(len(self.shared(LOOPBACK).sockets), 1)
+
+    def test_cannotBeShared(self) -> None:
+        """A description that opens no port, or none at once, is refused by name."""
+
+        class Elsewhere:
+            result: Deferred[None]
+
+            def listen(self, factory: object) -> Deferred[None]:
+                return self.result
+
+        endpoint = Elsewhere()
+        self.patch(sockets, "serverFromString", lambda reactor, description: endpoint)
+        for endpoint.result in (succeed(None), Deferred()):
+            why = self.assertRaises(CannotStart, SharedPort(reactor, "stdio:", 2).open)
+            self.assertEqual(
+                str(why),
+                "sitio: --port 'stdio:' can't be shared by several processes;"
+                " --workers 1 can use it",
+            )
+
+
+class DescriptionTests(SharingTestCase):
+    """Each kind of endpoint does for workers what it does for one process."""
+
+    async def test_tls(self) -> None:
+        """TLS is spoken by who listens."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        key, certificate = certify(folder)
+        description = f"ssl:0:interface={LOCALHOST}:privateKey={key}:certKey={certificate}"
+        shared = self.shared(description)
+        upstream = Upstream()
+        ports, _ = await self.listening(shared, description, upstream)
+        ports.listenFor([1])
+        trust = f"trustRoots={certificate.parent}"
+        client = await self.client(f"tls:localhost:{self.portOf(shared)}:{trust}")
+        await self.carries(client, upstream)
+
+    async def test_tcp6(self) -> None:
+        """IPv6 is dealt out like IPv4."""
+        description = "tcp6:0:interface=\\:\\:1"
+        shared = self.shared(description)
+        self.assertEqual(len(shared.sockets), 2)
+        upstream = Upstream()
+        for own in range(2):
+            await self.listening(shared, description, upstream, own)
+        endpoint = TCP6ClientEndpoint(reactor, "::1", self.portOf(shared))
+        client: Any = await endpoint.connect(Factory.forProtocol(Client))
+        self.addCleanup(self._close, client)
+        await self.carries(client, upstream)
+
+    async def test_haproxy(self) -> None:
+        """The PROXY protocol as well: a client's address is the one that is told."""
+        description = f"haproxy:{LOOPBACK}"
+        shared = self.shared(description)
+        upstream = Upstream()
+        ports, _ = await self.listening(shared, description, upstream)
+        ports.listenFor([1])
+        client = await self.connect(
+            self.portOf(shared), b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n"
+        )
+        await self.carries(client, upstream)
+        self.assertEqual(upstream.connections[0].transport.getPeer().host, "192.0.2.7")
+
+    async def test_unix(self) -> None:
+        """
+        A file that who listens neither changes nor removes; who has opened it removes
+        it at the end.
+        """
+        path = self.socketPath()
+        description = f"unix:{path}:mode=600"
+        shared = self.shared(description)
+        upstream = Upstream()
+        _, first = await self.listening(shared, description, Upstream(), 0)
+        await self.listening(shared, description, upstream, 1)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        await maybeDeferred(first.stopListening)
+        await self.carries(await self.client(f"unix:{path}"), upstream)
+        await shared.close()
+        self.assertFalse(os.path.lexists(path))
+        self.assertFalse(os.path.lexists(f"{path}.lock"))
+
+    async def test_systemd(self) -> None:
+        """A socket that came from outside is listened on as it is, be it TCP or UNIX."""
+        for there in (socket.create_server((LOCALHOST, 0)), self.unixServer()):
+            self.addCleanup(there.close)
+
+            def described(reactor: Any, description: str, there: Any = there) -> Any:
+                # The endpoint closes what it is given.
+                return AdoptedStreamServerEndpoint(reactor, os.dup(there.fileno()), there.family)
+
+            self.patch(sockets, "serverFromString", described)
+            shared = self.shared("systemd:")
+            self.assertEqual(len(shared.sockets), 1)
+            upstream = Upstream()
+            for own in range(2):
+                twin = socket.socket(fileno=os.dup(shared.sockets[0].fileno()))
+                ports = Inheriting(reactor, [twin], own)
+                ports.listenFor([1])
+                port = await described(ports, "systemd:").listen(upstream)
+                ports.listenFor([1])
+                twin.close()
+                self.addCleanup(port.stopListening)
+            await self.carries(await self.client(self.towards(shared)), upstream)
+
+    def unixServer(self) -> socket.socket:
+        """A listening UNIX socket."""
+        there = socket.socket(socket.AF_UNIX)
+        there.bind(self.socketPath())
+        there.listen()
+        return there
+
+    def test_otherwiseTheSame(self) -> None:
+        """In all but its ports it is the reactor that it stands for."""
+        inheriting = Inheriting(reactor, [], 0)
+        self.assertTrue(IReactorTCP.providedBy(inheriting))
+        self.assertEqual(inheriting.callLater, reactor.callLater)

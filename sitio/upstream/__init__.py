@@ -1,0 +1,8 @@
+"""
+The connections to the upstream.
+
+In reading order:
+
+  - C{pool}: hands out connections, and bounds how many there are.
+  - C{client}: L{ProxyClient<sitio.upstream.client.ProxyClient>}, one connection.
+"""
