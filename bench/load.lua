@@ -1,10 +1,10 @@
--- Heads and bodies for wrk, and its figures as one line of JSON.
--- Arguments: which head (bare, close, browser, unique), the method, octets of the body.
+-- Heads and bodies for wrk, and its metrics as one line of JSON.
+-- Arguments: which head (bare, close, browser, unique), the method, bytes of the body.
 
 local fields = {
   bare = "",
   close = "Connection: close\r\n",
-  -- As a browser sends them, in its order; with the rest of the head, 700 octets.
+  -- As a browser sends them, in its order; with the rest of the head, 700 bytes.
   browser = table.concat({
     "Connection: keep-alive",
     'sec-ch-ua: "Chromium";v="142", "Not-A.Brand";v="99"',
@@ -42,13 +42,13 @@ local function differing(text)
 end
 
 function init(args)
-  local head, method, octets = args[1], args[2], tonumber(args[3])
+  local head, method, bytes = args[1], args[2], tonumber(args[3])
   local text = method .. " " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] ..
     "\r\n" .. fields[head == "unique" and "browser" or head]
-  if octets > 0 then
-    text = text .. "Content-Length: " .. octets .. "\r\n"
+  if bytes > 0 then
+    text = text .. "Content-Length: " .. bytes .. "\r\n"
   end
-  text = text .. "\r\n" .. string.rep("x", octets)
+  text = text .. "\r\n" .. string.rep("x", bytes)
   if head == "unique" then
     request = differing(text)
   else

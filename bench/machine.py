@@ -120,7 +120,7 @@ def cores() -> list[int]:
 
 
 def describe() -> dict[str, str | int]:
-    """What a reader has to know of this machine to judge figures from it."""
+    """What a reader has to know of this machine to judge metrics from it."""
     about = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((each.partition(":")[2].strip() for each in about if "model name" in each), "?")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

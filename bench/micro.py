@@ -3,7 +3,7 @@ Single steps of sitio in one process, with no network: C{python -m bench.micro}.
 
 Each step is repeated for a while, several times; the least is what it costs, as
 whatever disturbs only adds.  The yardstick is httptools alone on the same head:
-figures in its units compare across machines, and show what has become slower.
+metrics in its units compare across machines, and show what has become slower.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sitio.http import codec
 from sitio.http.framing import Limits
 from sitio.policy.loader import loadPolicies
 from sitio.telemetry.stats import Stats
-from sitio.testing.harness import Conversation
+from sitio.testing.harness import Harness
 
 #: Seconds for one repetition, and how many there are.
 STRETCH = 0.05
@@ -52,7 +52,7 @@ BROWSER = (
     b"Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n"
     b"\r\n"
 )
-REPLY = (
+RESPONSE = (
     b"HTTP/1.1 200 OK\r\n"
     b"Server: nginx/1.22.1\r\n"
     b"Date: Mon, 23 Nov 2026 14:56:49 GMT\r\n"
@@ -107,13 +107,13 @@ def readRequest(*heads: bytes) -> Step:
     return step
 
 
-def readReply() -> Step:
-    """A reader is given a reply of 1 KB, and hands it out."""
+def readResponse() -> Step:
+    """A reader is given a response of 1 KB, and hands it out."""
     reader = codec.ResponseReader(Limits())
 
     def step() -> object:
         reader.expect("GET")
-        reader.receive(REPLY)
+        reader.receive(RESPONSE)
         reader.nextHead()
         return reader.nextBody()
 
@@ -126,11 +126,11 @@ def writeRequest(head: bytes) -> Step:
     return lambda: codec.requestHead(request, None)
 
 
-def writeReply() -> Step:
-    """The head of a reply becomes bytes."""
+def writeResponse() -> Step:
+    """The head of a response becomes bytes."""
     reader = codec.ResponseReader(Limits())
     reader.expect("GET")
-    reader.receive(REPLY)
+    reader.receive(RESPONSE)
     response: Any = reader.nextHead()
     return lambda: codec.responseHead(response, 1024)
 
@@ -139,21 +139,21 @@ def exchange(*heads: bytes, policies: tuple[str, ...] = POLICIES, counted: bool 
     """A whole exchange, between a client and an upstream in memory."""
     following = cycle(heads)
     loaded: list[Any] = [each for text in policies for each in loadPolicies(text)]
-    conversation = Conversation(loaded)
+    harness = Harness(loaded)
     if counted:
-        loaded.append(("stats", Stats(conversation.clock)))
-        conversation = Conversation(loaded, clock=conversation.clock)
-    client = conversation.connect()
+        loaded.append(("stats", Stats(harness.clock)))
+        harness = Harness(loaded, clock=harness.clock)
+    client = harness.connect()
 
     def step() -> object:
         client.sends(next(following))
-        upstream = conversation.upstream()
+        upstream = harness.upstream()
         upstream.pieces.clear()
-        upstream.sends(REPLY)
-        conversation.exchanges.clear()
+        upstream.sends(RESPONSE)
+        harness.exchanges.clear()
         return client.got()
 
-    if not bytes(step()).endswith(REPLY[-1024:]):  # type: ignore[call-overload]
+    if not bytes(step()).endswith(RESPONSE[-1024:]):  # type: ignore[call-overload]
         raise AssertionError("the exchange did not come to its end")
     return step
 
@@ -165,10 +165,10 @@ def steps() -> Iterator[tuple[str, Step]]:
     yield "read a browser's head", readRequest(BROWSER)
     yield "read a browser's head that never came before", readRequest(*unseen())
     yield "write a browser's head", writeRequest(BROWSER)
-    yield "read a reply of 1 KB", readReply()
-    yield "write the head of a reply", writeReply()
+    yield "read a response of 1 KB", readResponse()
+    yield "write the head of a response", writeResponse()
     plain = exchange(BARE, policies=(), counted=False)
-    yield "an exchange in memory, bare head, no policy and no figures", plain
+    yield "an exchange in memory, bare head, no policy and no metrics", plain
     yield "an exchange in memory, bare head", exchange(BARE)
     yield "an exchange in memory, a browser's head", exchange(BROWSER)
     yield "an exchange in memory, a browser's head that never came before", exchange(*unseen())

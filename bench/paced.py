@@ -1,5 +1,5 @@
 """
-Load at a given rate, whatever the replies do: the open loop that users are.
+Load at a given rate, whatever the responses do: the open loop that users are.
 
 Requests fall due at random moments, as those of many independent users do
 (exponential gaps, the same ones in each run).  Each is sent on the connection
@@ -22,7 +22,7 @@ import sys
 import time
 from collections import deque
 
-#: Seconds for which the last replies are waited for.
+#: Seconds for which the last responses are waited for.
 PATIENCE = 2.0
 
 
@@ -40,8 +40,8 @@ def quantile(latencies: list[float], share: float) -> float:
     return latencies[min(len(latencies) - 1, int(share * len(latencies)))]
 
 
-def replyLength(head: bytes) -> int:
-    """Octets of a reply with this head, which must announce a length."""
+def responseLength(head: bytes) -> int:
+    """Bytes of a response with this head, which must announce a length."""
     end = head.index(b"\r\n\r\n") + 4
     lowered = head[:end].lower()
     start = lowered.index(b"content-length:") + 15
@@ -60,7 +60,7 @@ def run(port: int, path: str, rate: float, seconds: float, connections: int) -> 
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # One by one, so that each has its way through before the clock runs.
         each.sendall(request)
-        length = len(_wholeReply(each))
+        length = len(_wholeResponse(each))
         each.setblocking(False)
         sockets[each.fileno()] = each
     free = deque(sockets)
@@ -102,9 +102,9 @@ def run(port: int, path: str, rate: float, seconds: float, connections: int) -> 
     }
 
 
-def _wholeReply(connection: socket.socket) -> bytes:
+def _wholeResponse(connection: socket.socket) -> bytes:
     data = b""
-    while b"\r\n\r\n" not in data or len(data) < replyLength(data):
+    while b"\r\n\r\n" not in data or len(data) < responseLength(data):
         piece = connection.recv(65536)
         if not piece:
             raise ConnectionError("the proxy closed a connection")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.machine import tree
 
-#: Seconds that a process has until its first reply.
+#: Seconds that a process has until its first response.
 START_TIME = 20.0
 
 

@@ -294,7 +294,7 @@ class Sitio(Proxy):
 
 @frozen
 class Uncounted(Sitio):
-    """sitio without its figures, which no option switches off."""
+    """sitio without its metrics, which no option switches off."""
 
     def command(self, place: Place) -> list[str]:
         upstream = f"tcp:127.0.0.1:{place.upstream}"
@@ -328,14 +328,14 @@ SITIO = Sitio(
     "sitio",
     "sitio",
     f"{PIP} --editable '.[dev]'",
-    "counts and times each endpoint, a line of figures every 2 s; keeps the last good replies;"
+    "counts and times each endpoint, a line of metrics every 2 s; keeps the last good responses;"
     " strict about what is ambiguous; timeouts for each step",
 )
 
 #: In the order of the tables.
 PROXIES: tuple[Proxy, ...] = (
     SITIO,
-    Nginx("nginx", "nginx", "apt install nginx-light", "no figures; buffers replies"),
+    Nginx("nginx", "nginx", "apt install nginx-light", "no metrics; buffers responses"),
     HAProxy(
         "haproxy",
         "HAProxy",
@@ -352,7 +352,7 @@ PROXIES: tuple[Proxy, ...] = (
         "fast-proxy",
         "fast-proxy",
         "apt install nodejs npm && npm install --prefix bench",
-        "no figures; undici towards the service, pipelining as its documentation shows",
+        "no metrics; undici towards the service, pipelining as its documentation shows",
         # Its compiler is busy that long.
         warming=4,
     ),
@@ -360,6 +360,6 @@ PROXIES: tuple[Proxy, ...] = (
         "twisted.web.proxy",
         "twisted.web.proxy",
         f"{PIP} --editable '.[dev]'",
-        "no figures; HTTP/1.0 and a new connection to the service for each request",
+        "no metrics; HTTP/1.0 and a new connection to the service for each request",
     ),
 )

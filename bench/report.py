@@ -1,5 +1,5 @@
 """
-Writes what a run has found: RESULTS.md, from the figures of C{results.json}.
+Writes what a run has found: RESULTS.md, from the metrics of C{results.json}.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def memory(run: Run) -> list[str]:
         if start is not None and resident is not None:
             shown = number(start * 1000), number(resident / 2**20), number(idle and idle / 1024, 2)
             rows.append((each.title, *shown))
-    head = ("", "start to first reply, ms", "memory after it, MB", "idle connection, KB")
+    head = ("", "start to first response, ms", "memory after it, MB", "idle connection, KB")
     return table(head, rows) if rows else []
 
 
@@ -170,7 +170,7 @@ def comparison(run: Run) -> list[str]:
     rewriting = run.figure("rewrite", REWRITING.name, "cpu")
     if plain is not None and rewriting is not None:
         lines.append(
-            f"- A policy of Python that takes each reply whole and rewrites its body costs"
+            f"- A policy of Python that takes each response whole and rewrites its body costs"
             f" {rewriting - plain:.1f} µs: {rewriting:.1f} in place of {plain:.1f}."
         )
     one = run.figure("workers", "sitio", "cpu")
@@ -221,7 +221,7 @@ def about(run: Run) -> list[str]:
         f" While the proxies were measured, others used {share(others(run))} of their cores.",
     ]
     if others(run) > QUIET:
-        lines += ["", "**The machine was not quiet: don't trust single figures.**"]
+        lines += ["", "**The machine was not quiet: don't trust single metrics.**"]
     rows = [
         (each.title, run.versions[each.name], each.does)
         for each in PROXIES
@@ -241,7 +241,7 @@ def write(run: Run) -> str:
     )
     left = [f"- {each}" for each in run.left]
     if bad:
-        left.append(f"- Replies that were broken or had another status: {'; '.join(bad)}.")
+        left.append(f"- Responses that were broken or had another status: {'; '.join(bad)}.")
     sections = {
         "Targets": targets(run),
         "CPU time for each request, µs": matrix(run, "cpu"),

@@ -17,7 +17,7 @@ from attrs import define, field
 from bench.machine import describe
 from bench.processes import Unusable, output
 from bench.proxies import ROOT, Proxy, program
-from bench.scenarios import Figures, Scenario
+from bench.scenarios import Metrics, Scenario
 from bench.stage import staging
 
 Tell = Callable[[str], None]
@@ -29,7 +29,7 @@ TOOLS = {
     "taskset": "apt install util-linux",
 }
 
-#: Figures in a line of progress.
+#: Metrics in a line of progress.
 SHOWN = frozenset(("cpu", "rate", "p99", "busy", "others", "start", "resident", "idle"))
 
 
@@ -41,14 +41,14 @@ class Run:
     @ivar about: the machine, the date, the settings.
     @ivar versions: of each proxy that took part, by name.
     @ivar left: a sentence for each proxy or part that did not.
-    @ivar rounds: figures by scenario and proxy, a dict for each round.
+    @ivar rounds: metrics by scenario and proxy, a dict for each round.
     @ivar steps: what C{micro} found, by the name of the step.
     """
 
     about: dict[str, Any] = field(factory=dict)
     versions: dict[str, str] = field(factory=dict)
     left: list[str] = field(factory=list)
-    rounds: dict[str, dict[str, list[Figures]]] = field(factory=dict)
+    rounds: dict[str, dict[str, list[Metrics]]] = field(factory=dict)
     steps: dict[str, dict[str, float]] = field(factory=dict)
 
     def figure(self, scenario: str, proxy: str, name: str) -> float | None:
@@ -177,11 +177,11 @@ def measure(
         for number in range(rounds):
             for scenario in scenarios:
                 for proxy in turned(scenario.cast(), number):
-                    figures = attempt(scenario, proxy, partial(scenario.measure, seconds=seconds))
-                    if figures is not None:
+                    metrics = attempt(scenario, proxy, partial(scenario.measure, seconds=seconds))
+                    if metrics is not None:
                         results = run.rounds.setdefault(scenario.name, {})
-                        results.setdefault(proxy.name, []).append(figures)
-                        tell(_line(number, rounds, scenario, proxy, figures))
+                        results.setdefault(proxy.name, []).append(metrics)
+                        tell(_line(number, rounds, scenario, proxy, metrics))
     return run
 
 
@@ -198,7 +198,7 @@ def turned(cast: tuple[Proxy, ...], number: int) -> tuple[Proxy, ...]:
     return cast[start:] + cast[:start]
 
 
-def _line(number: int, rounds: int, scenario: Scenario, proxy: Proxy, figures: Figures) -> str:
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name in SHOWN)
-    bad = f"  BAD {figures['bad']:.0f}" if figures.get("bad") else ""
+def _line(number: int, rounds: int, scenario: Scenario, proxy: Proxy, metrics: Metrics) -> str:
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name in SHOWN)
+    bad = f"  BAD {metrics['bad']:.0f}" if metrics.get("bad") else ""
     return f"{number + 1}/{rounds} {scenario.name:<9} {proxy.name:<18} {shown}{bad}"

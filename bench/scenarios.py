@@ -1,15 +1,15 @@
 """
 What is measured: each scenario with its load.
 
-A scenario measures one proxy at a time.  C{measure} gives a dict of figures:
+A scenario measures one proxy at a time.  C{measure} gives a dict of metrics:
 
   - C{cpu}: CPU time for each request, in microseconds; C{cpuPerGB}: seconds;
   - C{rate}: requests per second; C{p50} and C{p99}: latency in microseconds;
   - C{busy}: the proxy's share of its cores, 1 for all of the time, C{others} that
     of whatever else ran there, unless the load did;
   - C{largest}: the share of its busiest process in its CPU time;
-  - C{bad}: replies with a status that isn't the scenario's, and broken ones;
-  - C{start}: seconds to the first reply; C{resident}: memory after the start, in
+  - C{bad}: responses with a status that isn't the scenario's, and broken ones;
+  - C{start}: seconds to the first response; C{resident}: memory after the start, in
     bytes; C{idle}: bytes for each idle connection.
 """
 
@@ -40,7 +40,7 @@ from bench.proxies import (
 )
 from bench.stage import Actor, Stage
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 #: Idle connections that are opened to see what one takes.
 IDLE = 1000
@@ -76,7 +76,7 @@ class Scenario:
     def prepare(self, stage: Stage, proxy: Proxy) -> None:
         """Done once, before the first round."""
 
-    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Figures:
+    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Metrics:
         """
         Measure once.
 
@@ -99,11 +99,11 @@ class Loaded(Scenario):
     def prepare(self, stage: Stage, proxy: Proxy) -> None:
         self.load(stage, stage.actor(proxy, self.tls), proxy.warming)
 
-    def load(self, stage: Stage, actor: Actor, seconds: int) -> Figures:
+    def load(self, stage: Stage, actor: Actor, seconds: int) -> Metrics:
         """Make the load; gives C{requests}, C{bytes}, C{seconds}, C{p50}, C{p99} and C{bad}."""
         raise NotImplementedError
 
-    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Figures:
+    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Metrics:
         actor = stage.actor(proxy, self.tls)
         core, before, since = coreSeconds(actor.cores), actor.cpuSeconds(), time.perf_counter()
         told = self.load(stage, actor, seconds)
@@ -112,7 +112,7 @@ class Loaded(Scenario):
         core = coreSeconds(actor.cores) - core
         actor.checkAlive()
         cpu = sum(used)
-        figures = {
+        metrics = {
             "cpu": cpu / max(1, told["requests"]) * 1e6,
             "cpuPerGB": cpu / max(1, told["bytes"]) * 1e9,
             "rate": told["requests"] / told["seconds"],
@@ -123,8 +123,8 @@ class Loaded(Scenario):
             "bad": told["bad"],
         }
         if not set(actor.cores) & set(stage.cores.load):
-            figures["others"] = max(0.0, core - cpu) / wall
-        return figures
+            metrics["others"] = max(0.0, core - cpu) / wall
+        return metrics
 
 
 @frozen
@@ -133,8 +133,8 @@ class Saturation(Loaded):
     As many requests as go through, by wrk.
 
     @ivar head: one that C{load.lua} knows.
-    @ivar body: octets of the requests' bodies.
-    @ivar status: of all replies.
+    @ivar body: bytes of the requests' bodies.
+    @ivar status: of all responses.
     """
 
     path: str = "/1k"
@@ -143,7 +143,7 @@ class Saturation(Loaded):
     body: int = 0
     status: int = 200
 
-    def load(self, stage: Stage, actor: Actor, seconds: int) -> Figures:
+    def load(self, stage: Stage, actor: Actor, seconds: int) -> Metrics:
         wrk = [program("wrk", "apt install wrk"), "-t1", f"-c{self.connections}", f"-d{seconds}s"]
         wrk += ["--timeout", "5s", "-s", str(HERE / "load.lua"), actor.origin + self.path]
         wrk += ["--", self.head, self.method, str(self.body)]
@@ -155,9 +155,9 @@ class Saturation(Loaded):
 
 @frozen
 class Paced(Loaded):
-    """Requests at L{PACE}, whatever the replies do; see C{paced.py}."""
+    """Requests at L{PACE}, whatever the responses do; see C{paced.py}."""
 
-    def load(self, stage: Stage, actor: Actor, seconds: int) -> Figures:
+    def load(self, stage: Stage, actor: Actor, seconds: int) -> Metrics:
         command = [sys.executable, "-m", "bench.paced", str(actor.place.port), "/1k"]
         command += [str(PACE), str(seconds), str(self.connections)]
         environment = {"PYTHONPATH": str(ROOT)}
@@ -167,18 +167,18 @@ class Paced(Loaded):
 
 @frozen
 class Start(Scenario):
-    """A start from nothing: until the first reply, what it then takes, and for idle connections."""
+    """A cold start: time to the first response, memory then, and memory per idle connection."""
 
-    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Figures:
+    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Metrics:
         with stage.starting(proxy) as actor, ExitStack() as stack:
             pause(SETTLING)
-            figures = {"start": actor.started, "resident": float(actor.residentBytes())}
+            metrics = {"start": actor.started, "resident": float(actor.residentBytes())}
             # What is allocated at the first requests is no price of a connection.
             _open(actor, IDLE // 10, stack)
             before = actor.residentBytes()
             if _open(actor, IDLE, stack):
-                figures["idle"] = (actor.residentBytes() - before) / IDLE
-            return figures
+                metrics["idle"] = (actor.residentBytes() - before) / IDLE
+            return metrics
 
 
 def _open(actor: Actor, count: int, stack: ExitStack) -> bool:
@@ -189,7 +189,7 @@ def _open(actor: Actor, count: int, stack: ExitStack) -> bool:
         each.request("GET", "/1k")
         each.getresponse().read()
     pause(SETTLING)
-    # http.client lets go of one whose reply says that it will close.
+    # http.client lets go of one whose response says that it will close.
     return all(each.sock is not None for each in connections)
 
 
@@ -237,14 +237,14 @@ class Feature:
 
 FEATURES = (
     Feature(
-        "the line of figures",
-        _variant("sitio-no-line", "no line of figures", options=("--stats-interval", "0")),
+        "the line of metrics",
+        _variant("sitio-no-line", "no line of metrics", options=("--stats-interval", "0")),
         "`--stats-interval 0`",
         "what happens, in the log, every two seconds in which anything does",
     ),
     Feature(
-        "figures at all",
-        Uncounted("sitio-uncounted", "no figures", does="", wanted=SITIO.wanted),
+        "metrics at all",
+        Uncounted("sitio-uncounted", "no metrics", does="", wanted=SITIO.wanted),
         "no option; the chain without its observer",
         "hits, statuses, bytes and latencies of each endpoint, the true status of what is masked",
     ),
@@ -258,7 +258,7 @@ FEATURES = (
         "`last-good`",
         _variant("sitio-no-last-good", "no last-good", policies=("error-page:404",)),
         "without `--policy last-good`",
-        "failures masked with the last good reply, which is kept from each GET",
+        "failures masked with the last good response, which is kept from each GET",
     ),
     Feature(
         "both policies",
@@ -276,13 +276,13 @@ FEATURES = (
         "the admin port",
         _variant("sitio-no-admin", "no admin port", options=("--admin", "")),
         "`--admin=`",
-        "health, figures, the last exchanges and the dashboard, for who asks; here nobody does",
+        "health, metrics, the last exchanges and the dashboard, for who asks; here nobody does",
     ),
     Feature(
         "`/metrics`, asked every second",
         _watched("sitio-metrics", "scraped", "/metrics"),
         "somebody asks",
-        "all figures, for Prometheus, which asks every 15 s or more seldom",
+        "all metrics, for Prometheus, which asks every 15 s or more seldom",
         default=False,
     ),
     Feature(
@@ -296,14 +296,14 @@ FEATURES = (
         "`--via`",
         _variant("sitio-via", "with --via", options=("--via",)),
         "`--via`",
-        "loops and ways can be seen in requests and replies",
+        "loops and ways can be seen in requests and responses",
         default=False,
     ),
     Feature(
         "`--access-log json`",
         _variant("sitio-log-json", "an access log", options=("--access-log", "json:/dev/null")),
         "`--access-log json`",
-        "a line for each request: both statuses, who made the reply, and why",
+        "a line for each request: both statuses, who made the response, and why",
         default=False,
     ),
     Feature(
@@ -320,10 +320,10 @@ _SLOW = ("twisted.web.proxy",)
 
 SCENARIOS: tuple[Scenario, ...] = (
     Saturation("get-1k", "1 KB GET, bare head"),
-    Saturation("browser", "1 KB GET, a browser's head of 700 octets", head="browser"),
+    Saturation("browser", "1 KB GET, a browser's head of 700 bytes", head="browser"),
     Saturation(
         "unique",
-        "the same, no head like one before, of request or reply",
+        "the same, no head like one before, of request or response",
         path="/unique",
         head="unique",
         without=_SLOW,

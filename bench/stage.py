@@ -27,10 +27,10 @@ from bench.machine import Ports, cores, cpuSeconds, residentBytes
 from bench.processes import START_TIME, Unusable, checkAlive, running
 from bench.proxies import Place, Proxy, program
 
-#: The service's files, and their octets.
+#: The service's files, and their bytes.
 FILES = {"1k": 1024, "64k": 64 * 1024, "100m": 100_000_000}
 
-#: Octets of the error page; sitio's own has about as many.
+#: Bytes of the error page; sitio's own has about as many.
 PAGE_LENGTH = 2151
 
 #: Signals that end the benchmark.
@@ -75,7 +75,7 @@ class Actor:
     A proxy that runs.
 
     @ivar cores: where it runs.
-    @ivar started: seconds from its start to its first reply.
+    @ivar started: seconds from its start to its first response.
     @ivar beside: what runs beside it, and its log, if anything does.
     """
 
@@ -118,7 +118,7 @@ class Actor:
         return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
-        """Status and body of one reply, on a connection of its own."""
+        """Status and body of one response, on a connection of its own."""
         connection = self.connection()
         try:
             connection.request(method, path, body)
@@ -127,9 +127,9 @@ class Actor:
         finally:
             connection.close()
 
-    def awaitFirstReply(self, since: float) -> None:
+    def awaitFirstResponse(self, since: float) -> None:
         """
-        Wait for its first reply and note when it came.
+        Wait for its first response and note when it came.
 
         @raise Unusable: none came in time.
         """
@@ -144,7 +144,7 @@ class Actor:
             if (status, len(body)) != (200, FILES["1k"]):
                 raise Unusable(f"{self.proxy.name} answers {status} where the service says 200")
             return
-        raise Unusable(f"{self.proxy.name} gave no reply within {START_TIME:.0f} s")
+        raise Unusable(f"{self.proxy.name} gave no response within {START_TIME:.0f} s")
 
     def checkConduct(self) -> None:
         """
@@ -195,7 +195,7 @@ class Stage:
 
     @contextmanager
     def starting(self, proxy: Proxy, tls: bool = False) -> Iterator[Actor]:
-        """A proxy that has just sent its first reply, and is ended after use."""
+        """A proxy that has just sent its first response, and is ended after use."""
         pem = (self.folder / "cert.pem", self.folder / "key.pem") if tls else (None, None)
         page = self.folder / "pages/404.html"
         place = Place(self.folder, self.ports.take(), self.upstream, page, *pem)
@@ -206,7 +206,7 @@ class Stage:
         with ExitStack() as stack:
             process = stack.enter_context(running(command, cores, log, proxy.environment()))
             actor = Actor(proxy, place, process, log, cores)
-            actor.awaitFirstReply(since)
+            actor.awaitFirstResponse(since)
             if beside := proxy.beside(place):
                 told = log.with_suffix(".beside")
                 actor.beside = stack.enter_context(running(beside, self.cores.load, told)), told
@@ -237,7 +237,7 @@ def staging() -> Iterator[Stage]:
         command = [nginx, "-e", "stderr", "-c", configuration]
         process = stack.enter_context(running(command, stage.cores.load, log))
         service = Actor(Proxy("upstream", "the service"), place, process, log, stage.cores.load)
-        service.awaitFirstReply(time.perf_counter())
+        service.awaitFirstResponse(time.perf_counter())
         # A second Ctrl-C waits until all has been ended.
         stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, ENDINGS)
         yield stage

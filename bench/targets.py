@@ -1,5 +1,5 @@
 """
-What sitio is to keep to: ratios to others within one run, and a few absolute figures.
+What sitio is to keep to: ratios to others within one run, and a few absolute metrics.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from attrs import frozen
 from bench.runner import Run
 from bench.scenarios import TWO_WORKERS
 
-#: How figures are shown: what they are divided by, and their unit.
+#: How metrics are shown: what they are divided by, and their unit.
 UNITS = {"idle": (1024, "KB"), "resident": (2**20, "MB"), "start": (1, "s")}
 
 
@@ -106,7 +106,7 @@ TARGETS: tuple[Target, ...] = (
     Target("p99 below saturation, to Envoy", "paced", "p99", 1.5, "envoy"),
     Target("memory of an idle connection", "start", "idle", 4),
     Target("memory after the start", "start", "resident", 50),
-    Target("start to first reply", "start", "start", 0.6),
+    Target("start to first response", "start", "start", 0.6),
     Target("admin port on, CPU per request, to off", "features", "cpu", 1.03, "sitio-no-admin"),
     TwoWorkers("two workers, to one", "workers", "rate", 1.8, atLeast=True),
 )

@@ -1,5 +1,5 @@
 """
-A client within the Pod: on SIGUSR1 it asks for many slow replies at a time, and
+A client within the Pod: on SIGUSR1 it asks for many slow responses at a time, and
 prints how many of them came whole.  SIGTERM it doesn't hear, as process 1.
 """
 
@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 
 def whole(number):
-    """Whether a reply comes, to its end: one that is short raises."""
+    """Whether a response comes, to its end: one that is short raises."""
     with urlopen(f"http://127.0.0.1:8080/{number}", timeout=30) as answer:
         return len(answer.read()) == int(answer.headers["Content-Length"])
 

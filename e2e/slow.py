@@ -1,5 +1,5 @@
 """
-A service that takes its time: half of each reply after a while, the rest after
+A service that takes its time: half of each response after a while, the rest after
 another.  It hears SIGTERM: then it accepts no more, and finishes what it has.
 """
 

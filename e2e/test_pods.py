@@ -47,11 +47,11 @@ def setUpModule() -> None:
     _running.append(here)
 
 
-class Reply:
-    """A reply, read to its end."""
+class Response:
+    """A response, read to its end."""
 
     def __init__(self, url: str, method: str = "GET") -> None:
-        """Ask; raises C{OSError} or C{HTTPException} where no whole reply comes."""
+        """Ask; raises C{OSError} or C{HTTPException} where no whole response comes."""
         asked = urllib.request.Request(url, method=method)
         try:
             answer: Any = _open(asked, timeout=PATIENCE)
@@ -70,13 +70,13 @@ class Reply:
 def status(url: str) -> int:
     """The status that a page has; 0 while nobody answers."""
     try:
-        return Reply(url).status
+        return Response(url).status
     except (OSError, http.client.HTTPException):
         return 0
 
 
-def photo(base: str, path: Path) -> Reply:
-    return Reply(f"{base}/photos/{path.name}")
+def photo(base: str, path: Path) -> Response:
+    return Response(f"{base}/photos/{path.name}")
 
 
 class PodTests(TestCase):
@@ -146,9 +146,9 @@ class TwoContainers(PodTests):
 
     def test_notFound(self) -> None:
         """In place of the service's 404 page comes sitio's."""
-        reply = Reply(f"{self.base}/photos/volcano")
-        self.assertEqual((reply.status, reply.headers["Server"]), (404, "Sitio"))
-        self.assertIn("<html", reply.text)
+        response = Response(f"{self.base}/photos/volcano")
+        self.assertEqual((response.status, response.headers["Server"]), (404, "Sitio"))
+        self.assertIn("<html", response.text)
 
     def test_lastGood(self) -> None:
         """
@@ -164,7 +164,7 @@ class TwoContainers(PodTests):
             self.assertIn("detail=last-good", kept.headers["Cache-Status"])
             self.assertEqual(status(f"{self.base}/never-asked-for"), 502)
             self.wait(f"{self.admin}/ready", 503)
-            self.assertIn("refused", Reply(f"{self.admin}/ready").text)
+            self.assertIn("refused", Response(f"{self.admin}/ready").text)
             self.assertEqual(status(f"{self.admin}/live"), 200)
         finally:
             self.runtime.run("start", web)
@@ -173,7 +173,7 @@ class TwoContainers(PodTests):
 
     def test_prometheus(self) -> None:
         """
-        A real Prometheus scrapes the Pod; requests arrive in its figures, and an outage
+        A real Prometheus scrapes the Pod; requests arrive in its metrics, and an outage
         that clients don't see is an outage there.
         """
         prometheus = Prometheus(f"{self.pod.address}:9901")
@@ -247,7 +247,7 @@ class TwoContainers(PodTests):
 
     def test_promtool(self) -> None:
         """C{promtool} finds no fault with the page."""
-        page = Reply(f"{self.admin}/metrics").body
+        page = Response(f"{self.admin}/metrics").body
         checked = subprocess.run(
             [tool("promtool"), "check", "metrics"], input=page, capture_output=True, timeout=60
         )
@@ -256,7 +256,7 @@ class TwoContainers(PodTests):
     def test_adminFromElsewhere(self) -> None:
         """From outside the Pod one can look, and neither drain it nor end it."""
         for path in ("/drain", "/quit"):
-            self.assertEqual(Reply(self.admin + path, "POST").status, 403, path)
+            self.assertEqual(Response(self.admin + path, "POST").status, 403, path)
         self.assertEqual(status(f"{self.admin}/ready"), 200)
 
     def test_healthCheck(self) -> None:
@@ -308,7 +308,7 @@ class AnyUser(PodTests):
 
 
 class Slow(PodTests):
-    """The Pod with a service that takes three seconds for a reply."""
+    """The Pod with a service that takes three seconds for a response."""
 
     manifest = "pod.yml"
 
@@ -332,9 +332,9 @@ class Slow(PodTests):
         }
         return [made, *documents]
 
-    def ask(self, threads: ThreadPoolExecutor) -> list[Future[Reply]]:
+    def ask(self, threads: ThreadPoolExecutor) -> list[Future[Response]]:
         """Many requests, all of them under way."""
-        asked = [threads.submit(Reply, f"{self.base}/{each}") for each in range(MANY)]
+        asked = [threads.submit(Response, f"{self.base}/{each}") for each in range(MANY)]
         self.waitForMany()
         return asked
 
@@ -346,12 +346,12 @@ class Slow(PodTests):
             time.sleep(0.05)
 
     def underWay(self) -> int:
-        page = Reply(f"{self.admin}/metrics").text
+        page = Response(f"{self.admin}/metrics").text
         found = re.search(r"^http_server_active_requests (\d+)", page, re.MULTILINE)
         assert found is not None, page
         return int(found[1])
 
-    def checkWhole(self, asked: list[Future[Reply]]) -> None:
+    def checkWhole(self, asked: list[Future[Response]]) -> None:
         """None is lost, and none is short."""
         from e2e.slow import HALF
 
@@ -415,7 +415,7 @@ class Deleted(Slow):
             asked = self.ask(threads)
             ended = threads.submit(self.runtime.end, self.pod)
             time.sleep(2)
-            late = [threads.submit(Reply, f"{self.base}/late/{each}") for each in range(MANY)]
+            late = [threads.submit(Response, f"{self.base}/late/{each}") for each in range(MANY)]
             self.checkWhole(asked)
             self.checkWhole(late)
             codes = ended.result()
@@ -449,7 +449,7 @@ class Workers(PodTests):
         self.checkPhotos()
 
     def workers(self) -> list[int]:
-        found = json.loads(Reply(f"{self.admin}/stats.json").text)["workers"]
+        found = json.loads(Response(f"{self.admin}/stats.json").text)["workers"]
         return sorted(each["pid"] for each in found)
 
 
@@ -460,9 +460,9 @@ class Plain(PodTests):
 
     def test_policies(self) -> None:
         """The policy of the ConfigMap acts, and so do those of the arguments."""
-        reply = photo(self.base, PHOTOS[0])
-        self.assertEqual(reply.headers["X-Decorated-By"], "sitio")
-        self.assertEqual(Reply(f"{self.base}/nothing").headers["Server"], "Sitio")
+        response = photo(self.base, PHOTOS[0])
+        self.assertEqual(response.headers["X-Decorated-By"], "sitio")
+        self.assertEqual(Response(f"{self.base}/nothing").headers["Server"], "Sitio")
         self.checkPhotos()
 
 

@@ -11,11 +11,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import Data
 
-from sitio import IExchange, Response, onReply
+from sitio import IExchange, Response, onResponse
 from sitio.service import SidecarService
 
 
-@onReply(404)
+@onResponse(404)
 def friendly(exchange: IExchange, response: Response) -> Response:
     return Response(404, text="Not here. Try /hello\n")
 

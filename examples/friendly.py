@@ -2,10 +2,10 @@
 
 from html import escape
 
-from sitio import IExchange, Response, onReply
+from sitio import IExchange, Response, onResponse
 
 
-@onReply(404)
+@onResponse(404)
 def friendly(exchange: IExchange, response: Response) -> Response:
     # What the client wrote is shown to the client: escaped, or it could be a script.
     path = escape(exchange.request.path)

@@ -3,15 +3,15 @@ sitio, the sidecar you program in Python.
 
 The rooms, in the order in which a request meets them:
 
-  - C{server}: a client's connection; reads requests, writes replies.
+  - C{server}: a client's connection; reads requests, writes responses.
   - C{exchange}: one request's whole life; the only room that knows both halves.
   - C{policy}: orders and runs policies; contains their failures.
   - C{pool}, C{client}: connections to the upstream, one request in flight on each.
-  - C{stats}, C{figures}, C{line}: figures, and the line every two seconds.
-  - C{accesslog}, C{outlet}: a line for each request, where that is asked for.
+  - C{stats}, C{metrics}, C{line}: metrics, and the line every two seconds.
+  - C{accesslog}, C{logFile}: a line for each request, where that is asked for.
   - C{recent}: single exchanges, while somebody looks.
   - C{adminport}, C{admin}, C{live}, C{feed}, C{metrics}, C{health}, C{redact}: the admin port.
-  - C{mothership}, C{ledger}, C{resources}, C{address}: figures for a dashboard elsewhere.
+  - C{mothership}, C{backlog}, C{resources}, C{address}: metrics for a dashboard elsewhere.
 
 and what they stand on:
 
@@ -38,7 +38,7 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.policy.loader import onFinish, onReply, onRequest
+from sitio.policy.loader import onFinish, onRequest, onResponse
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,6 @@ __all__ = [
     "Response",
     "Retry",
     "onFinish",
-    "onReply",
     "onRequest",
+    "onResponse",
 ]

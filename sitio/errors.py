@@ -1,7 +1,7 @@
 """
 Failures: what went wrong, on whose side, and how far the request had got.
 
-A retry needs no more than that, and neither does the reply: L{asReply} is the
+A retry needs no more than that, and neither does the response: L{asResponse} is the
 one place that turns an error into a L{Response}.
 """
 
@@ -27,7 +27,7 @@ class Reached(IntEnum):
     NOTHING = 0
     #: Some of it may have arrived: only an idempotent one may.
     SENT = 1
-    #: Bytes of a reply have come: none may.
+    #: Bytes of a response have come: none may.
     ANSWERED = 2
 
 
@@ -37,7 +37,7 @@ class CannotStart(SystemExit, Exception):
 
     As a C{SystemExit} it ends the process with its one sentence and no
     traceback; as an C{Exception} it is told to the parent of a daemon by
-    C{twistd}, which prints a hundred octets of it: sentences are short.
+    C{twistd}, which prints a hundred bytes of it: sentences are short.
     """
 
 
@@ -81,7 +81,7 @@ class BadMessage(SitioError):
 
 
 class HeadTooLong(BadMessage):
-    """A head with more octets or fields than the limit (RFC 6585, section 5)."""
+    """A head with more bytes or fields than the limit (RFC 6585, section 5)."""
 
     status = 431
     summary = "The head of the request is too long."
@@ -120,7 +120,7 @@ class RequestTimeout(SitioError):
 
 
 class ClientGone(SitioError):
-    """The client closed before it had its reply.  499 is a figure, never sent."""
+    """The client closed before it had its response.  499 is a figure, never sent."""
 
     side = Side.CLIENT
     status = 499
@@ -143,23 +143,23 @@ class ConnectTimeout(ConnectFailed):
 
 
 class UpstreamLost(SitioError):
-    """The upstream closed or reset before its reply was whole."""
+    """The upstream closed or reset before its response was whole."""
 
     side = Side.UPSTREAM
     status = 502
     summary = "The service behind this proxy broke off."
 
 
-class BadReply(SitioError):
-    """The upstream sent what is no reply, or an ambiguous one."""
+class BadResponse(SitioError):
+    """The upstream sent what is no response, or an ambiguous one."""
 
     side = Side.UPSTREAM
     status = 502
-    summary = "The service behind this proxy sent a malformed reply."
+    summary = "The service behind this proxy sent a malformed response."
 
 
 class UpstreamTimeout(SitioError):
-    """The upstream took too long over its reply."""
+    """The upstream took too long over its response."""
 
     side = Side.UPSTREAM
     status = 504
@@ -175,7 +175,7 @@ class PoolExhausted(SitioError):
 
 
 class Stalled(SitioError):
-    """No octet of a body moved for too long, whoever held it up."""
+    """No byte of a body moved for too long, whoever held it up."""
 
     side = Side.SITIO
     status = 504
@@ -196,12 +196,12 @@ class PolicyFailed(SitioError):
     summary = "sitio could not decide about this request."
 
 
-def asReply(error: SitioError) -> Response:
+def asResponse(error: SitioError) -> Response:
     """
-    The reply that stands for an error: its status and one sentence.
+    The response that stands for an error: its status and one sentence.
 
     L{Response.failure} is set, so that response policies can tell a failed
-    attempt from a reply of the upstream with the same status.
+    attempt from a response of the upstream with the same status.
     """
     summary = error.summary
     if isinstance(error, BadMessage) and error.detail != summary:

@@ -29,7 +29,7 @@ class IExchange(Interface):
         " that failed; L{None} when the upstream was not asked."
     )
     status = Attribute(
-        "The status that the client was sent; 499 when it went away before its reply"
+        "The status that the client was sent; 499 when it went away before its response"
         " was whole; L{None} until then."
     )
     failure = Attribute(
@@ -42,9 +42,9 @@ class IExchange(Interface):
     clientAddress = Attribute("The client's address as C{str}, without its port.")
     secure = Attribute("Whether the client came by TLS, as C{bool}.")
     began = Attribute("When the head of the request was read: seconds on sitio's clock.")
-    duration = Attribute("Seconds from C{began} to the last octet; L{None} before the end.")
+    duration = Attribute("Seconds from C{began} to the last byte; L{None} before the end.")
     upstreamTime = Attribute(
-        "Seconds from the first octet sent upstream to the head of its last reply, all"
+        "Seconds from the first byte sent upstream to the head of its last response, all"
         " attempts added up; C{0.0} when it was not asked."
     )
     connectTime = Attribute("Seconds of waiting for connections to the upstream.")
@@ -52,13 +52,13 @@ class IExchange(Interface):
         "Seconds that policies took over their answers, their pauses before another"
         " attempt included."
     )
-    bytesIn = Attribute("Octets of the request's body that have come from the client.")
-    bytesOut = Attribute("Octets of the reply's body that were written to the client.")
+    bytesIn = Attribute("Bytes of the request's body that have come from the client.")
+    bytesOut = Attribute("Bytes of the response's body that were written to the client.")
     acted = Attribute(
         "Names of the policies that answered, replaced or retried, in order, as C{tuple}."
     )
     producer = Attribute(
-        "Name of the policy that made the reply, or L{None}: it is the upstream's, or"
+        "Name of the policy that made the response, or L{None}: it is the upstream's, or"
         " sitio's own, which has C{response.failure}."
     )
     notes = Attribute("A C{dict} for policies: what they remember about this exchange.")
@@ -87,7 +87,7 @@ class IRequestPolicy(Interface):
 
 
 class IResponsePolicy(Interface):
-    """Sees each reply of the statuses it names before the client does."""
+    """Sees each response of the statuses it names before the client does."""
 
     statuses = Attribute(
         "A container of C{int}: the statuses that interest it.  A failed attempt has"
@@ -100,7 +100,7 @@ class IResponsePolicy(Interface):
 
     def responseReceived(exchange, response):
         """
-        Called in the operator's order, with the reply as the policies before
+        Called in the operator's order, with the response as the policies before
         this one left it, once for every attempt.
 
         @param exchange: the L{IExchange}.
@@ -112,7 +112,7 @@ class IResponsePolicy(Interface):
             L{Retry<sitio.http.message.Retry>}; or a coroutine or
             L{Deferred<twisted.internet.defer.Deferred>} of one.
 
-        @raise Exception: anything raised lets the reply as it was pass: a
+        @raise Exception: anything raised lets the response as it was pass: a
             decoration that crashes must not take the service down.
         """
 
@@ -122,7 +122,7 @@ class IExchangeObserver(Interface):
 
     def exchangeFinished(exchange):
         """
-        Called once, after the last octet, whatever came of it; read only.
+        Called once, after the last byte, whatever came of it; read only.
 
         What it raises is logged and goes no further.
         """
@@ -152,13 +152,13 @@ class IPolicyMaker(Interface):
 
 class ISelectivePolicy(IResponsePolicy):
     """
-    A response policy that can tell from the head alone that a reply is none of
+    A response policy that can tell from the head alone that a response is none of
     its business.  Worth it for a buffered one: what it does not want streams.
     """
 
     def wants(exchange, response):
         """
-        Called with the head of each reply of its C{statuses}, body not yet there.
+        Called with the head of each response of its C{statuses}, body not yet there.
 
-        @return: C{False} to be passed over for this reply.
+        @return: C{False} to be passed over for this response.
         """

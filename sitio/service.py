@@ -34,7 +34,7 @@ from zope.interface import implementer
 from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.errors import CannotStart
 from sitio.fleet.address import VARIABLES, Address, addressOf
-from sitio.net.deadlines import Sweep
+from sitio.net.deadlines import Deadlines
 from sitio.net.process import installReactor, spareCollector
 from sitio.policy.chain import Chain
 from sitio.policy.loader import loadPolicies, makers, named
@@ -42,7 +42,7 @@ from sitio.proxy.context import Sidecar
 from sitio.proxy.server import ProxyServerFactory
 from sitio.settings import Settings
 from sitio.telemetry.accesslog import accessLog, described
-from sitio.telemetry.history import Recent
+from sitio.telemetry.history import History
 from sitio.telemetry.logfile import Reopening
 from sitio.telemetry.snapshot import (
     DRAINING,
@@ -50,7 +50,7 @@ from sitio.telemetry.snapshot import (
     STARTING,
     Exchanges,
     ISidecar,
-    PolicyFigures,
+    PolicyMetrics,
     SidecarSnapshot,
     lostBy,
 )
@@ -94,10 +94,10 @@ _UPSTREAM_HELP = (
     " $TARGET_PORT on localhost, else a photo site that comes with sitio"
 )
 _WORKERS_HELP = "processes that share the port; auto for one on each core"
-_STATS_HELP = "seconds between two lines of figures; 0 for none"
+_STATS_HELP = "seconds between two lines of metrics; 0 for none"
 _ACCESS_HELP = "a line for each request: json, common or off; json:PATH writes to that file"
 _DASHBOARD_HELP = (
-    "where to post figures, such as http://dashboard:8080; default $DASHBOARD, $MOTHERSHIP or"
+    "where to post metrics, such as http://dashboard:8080; default $DASHBOARD, $MOTHERSHIP or"
     " $DASHBOARD_URL; empty for nowhere"
 )
 _QUERY_HELP = "show query strings in the access log; they may hold secrets"
@@ -109,7 +109,7 @@ _HEALTH_HELP = (
     "a page of the service that says whether it is well, such as /healthz; it is asked"
     " every two seconds, and sitio is ready when it answers 200 to 399"
 )
-_VIA_HELP = "add Via to requests and replies; it makes some services stop compressing"
+_VIA_HELP = "add Via to requests and responses; it makes some services stop compressing"
 
 
 def _limit(each: attrs.Attribute) -> list[Any]:
@@ -148,7 +148,7 @@ class Options(usage.Options):
     synopsis = "[--port PORT] [--upstream ENDPOINT] [--policy DESCRIPTION ...] [options]"
     longdesc = (
         "An HTTP sidecar: takes requests on --port, hands them to --upstream, and lets"
-        " each --policy act on requests and replies, in the order in which they are given."
+        " each --policy act on requests and responses, in the order in which they are given."
     )
 
     optParameters: ClassVar = _PARAMETERS
@@ -188,7 +188,7 @@ class Options(usage.Options):
 
     def opt_help_policies(self) -> None:
         """list the policies that are installed, and exit"""
-        print("file:PATH  the policies that a file of Python makes with @onRequest, @onReply")
+        print("file:PATH  the policies that a file of Python makes with @onRequest, @onResponse")
         for _, maker in sorted(makers().items()):
             print(maker.usage)
         raise SystemExit(0)
@@ -295,7 +295,7 @@ class SidecarService(MultiService):
     A sidecar as a service: it listens while it runs, and drains when it stops.
 
     @ivar sidecar: what its exchanges share; C{sidecar.chain} may be replaced.
-    @ivar stats: the figures.
+    @ivar stats: the metrics.
     @ivar recent: single exchanges.
     @ivar port: the L{IListeningPort}, while it listens.
     """
@@ -320,19 +320,19 @@ class SidecarService(MultiService):
         @param upstream: the service behind.
         @param policies: in order, as L{named<sitio.policy.loader.named>} takes them.
         @param settings: limits and timeouts.
-        @param statsInterval: seconds between two lines of figures, 0 for none.
+        @param statsInterval: seconds between two lines of metrics, 0 for none.
         @param host: Host for requests of HTTP/1.0 that come without.
         @param via: the pseudonym in Via fields; L{None} adds none.
         """
         MultiService.__init__(self)
         settings = settings or Settings()
         self.stats = Stats(reactor, statsInterval)
-        self.recent = Recent(reactor, time, os.getpid())
+        self.recent = History(reactor, time, os.getpid())
         self.port: IListeningPort | None = None
         self._listening: Deferred[None] | None = None
         self._clock = reactor
         self._endpoint = listen
-        sweep = Sweep(reactor)
+        sweep = Deadlines(reactor)
         self.sidecar = Sidecar(
             clock=reactor,
             pool=UpstreamPool(reactor, upstream, settings, sweep),
@@ -379,7 +379,7 @@ class SidecarService(MultiService):
                 self.log.critical("sitio takes no requests: {why}", why=whyNoPort(each.value))
 
     def startService(self) -> None:
-        """Start the policies and the figures; listen, if nobody has before."""
+        """Start the policies and the metrics; listen, if nobody has before."""
         self.privilegedStartService()
         MultiService.startService(self)
 
@@ -387,7 +387,7 @@ class SidecarService(MultiService):
         """
         Stop to accept, finish what is in flight, for C{settings.grace} at most.
 
-        Policies and figures are stopped last, when nothing uses them any more.
+        Policies and metrics are stopped last, when nothing uses them any more.
         """
         listening, self._listening = self._listening, None
         if listening is not None:
@@ -438,13 +438,13 @@ class SidecarService(MultiService):
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
-        figures = self.stats.snapshot()
+        metrics = self.stats.snapshot()
         clients = self.factory.connections
         chain = self.sidecar.chain
         told: SidecarSnapshot = {
-            "figures": figures,
+            "metrics": metrics,
             "policies": [
-                cast(PolicyFigures, each)
+                cast(PolicyMetrics, each)
                 for policy, each in zip(chain.policies, chain.snapshot())
                 if policy not in (self.stats, self.recent)
             ],
@@ -460,9 +460,9 @@ class SidecarService(MultiService):
                 {
                     "number": 1,
                     "pid": os.getpid(),
-                    "uptime": figures["uptime"],
+                    "uptime": metrics["uptime"],
                     "restarts": 0,
-                    "hits": figures["total"]["hits"],
+                    "hits": metrics["total"]["hits"],
                     "clients": clients,
                 }
             ],

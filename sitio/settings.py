@@ -14,7 +14,7 @@ from attrs import field, frozen
 from sitio.http.framing import Limits
 
 SECONDS = "seconds"
-OCTETS = "octets"
+BYTES = "bytes"
 COUNT = "number"
 
 
@@ -25,7 +25,7 @@ def _setting(default: Any, unit: str, help: str) -> Any:
 @frozen
 class Settings:
     """
-    What bounds every wait and every buffer; seconds, octets and counts.
+    What bounds every wait and every buffer; seconds, bytes and counts.
 
     The fields' metadata hold the unit and a line of help.
     """
@@ -33,25 +33,27 @@ class Settings:
     # Waits.  A client that is slow to begin is cheap, one that is slow to end
     # holds an upstream connection: the defaults are those of common proxies.
     connectTimeout: float = _setting(5.0, SECONDS, "to connect to the upstream")
-    headTimeout: float = _setting(10.0, SECONDS, "for the head of a request, from its first octet")
-    replyTimeout: float = _setting(60.0, SECONDS, "for the head of a reply, from the request's end")
-    stallTimeout: float = _setting(60.0, SECONDS, "in which no octet of a body moves")
+    headTimeout: float = _setting(10.0, SECONDS, "for the head of a request, from its first byte")
+    responseTimeout: float = _setting(
+        60.0, SECONDS, "for the head of a response, from the request's end"
+    )
+    stallTimeout: float = _setting(60.0, SECONDS, "in which no byte of a body moves")
     idleTimeout: float = _setting(75.0, SECONDS, "between the requests of a client's connection")
     poolTimeout: float = _setting(5.0, SECONDS, "for a free upstream connection")
     # Shorter than the 5 seconds after which Node and uvicorn close theirs: a
     # connection that is closed while a POST goes out on it costs that POST.
     upstreamIdleTimeout: float = _setting(4.0, SECONDS, "an idle upstream connection is kept")
-    tunnelTimeout: float = _setting(3600.0, SECONDS, "in which no octet moves in a tunnel")
+    tunnelTimeout: float = _setting(3600.0, SECONDS, "in which no byte moves in a tunnel")
     policyTimeout: float = _setting(30.0, SECONDS, "for the answer of a policy")
     grace: float = _setting(30.0, SECONDS, "to finish what is in flight when told to stop")
 
     # Sizes.  32 KiB hold any head that browsers send, cookies included.
-    maxHead: int = _setting(32 * 1024, OCTETS, "of a head, request or reply")
+    maxHead: int = _setting(32 * 1024, BYTES, "of a head, request or response")
     maxFields: int = _setting(100, COUNT, "of fields in a head")
-    maxBody: int = _setting(0, OCTETS, "of a request's body; 0 for no limit, as it streams")
-    bufferLimit: int = _setting(1024 * 1024, OCTETS, "of a reply that a policy wants whole")
+    maxBody: int = _setting(0, BYTES, "of a request's body; 0 for no limit, as it streams")
+    bufferLimit: int = _setting(1024 * 1024, BYTES, "of a response that a policy wants whole")
     replayLimit: int = _setting(
-        64 * 1024, OCTETS, "of a request's body kept so that it can be sent again"
+        64 * 1024, BYTES, "of a request's body kept so that it can be sent again"
     )
 
     # Numbers of connections.
@@ -63,13 +65,13 @@ class Settings:
         """What the readers of L{sitio.http.codec} need of it, for requests."""
         return Limits(head=self.maxHead, fields=self.maxFields, body=self.maxBody or None)
 
-    def replyLimits(self) -> Limits:
-        """The same for replies, whose bodies have no limit: they stream."""
+    def responseLimits(self) -> Limits:
+        """The same for responses, whose bodies have no limit: they stream."""
         return Limits(head=self.maxHead, fields=self.maxFields)
 
 
-#: Seconds in which the rest of a request is read and dropped after its reply has
-#: gone out, so that the reply isn't lost to a reset (RFC 9112, section 9.6).
+#: Seconds in which the rest of a request is read and dropped after its response has
+#: gone out, so that the response isn't lost to a reset (RFC 9112, section 9.6).
 LINGER = 2.0
 
 #: Seconds for which an idle connection is kept once sitio has been told to stop:

@@ -1,9 +1,9 @@
-"""A policy that rewrites the body of each reply."""
+"""A policy that rewrites the body of each response."""
 
-from sitio import IExchange, Response, onReply
+from sitio import IExchange, Response, onResponse
 
 
-@onReply(200, buffered=True)
+@onResponse(200, buffered=True)
 def rewrite(exchange: IExchange, response: Response) -> Response:
     assert response.body is not None
     return Response(200, body=response.body.replace(b"service", b"sidecar"))

@@ -1,4 +1,4 @@
-"""sitio without its figures: what counting costs.  Arguments: where, upstream, policies."""
+"""sitio without its metrics: what counting costs.  Arguments: where, upstream, policies."""
 
 import sys
 

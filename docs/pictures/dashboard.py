@@ -87,9 +87,9 @@ def listen(port):
     """Look at the dashboard from the beginning on, so that there is a history."""
     connection = HTTPConnection("localhost", port)
     connection.request("GET", "/events")
-    reply = connection.getresponse()
+    response = connection.getresponse()
     with suppress(OSError, HTTPException):
-        while reply.read1():
+        while response.read1():
             pass
 
 

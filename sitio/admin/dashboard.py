@@ -62,7 +62,7 @@ RETRY = 2000
 _PAGE = Path(__file__).parent / "page"
 
 #: One script in parts, each using those before it.
-_SCRIPTS = ("figures", "charts", "tables", "dashboard")
+_SCRIPTS = ("metrics", "charts", "tables", "dashboard")
 
 #: Says in a sentence what keeps the upstream from taking requests, or L{None}.
 Trouble = Callable[[], Deferred[str | None]]
@@ -314,7 +314,7 @@ class Audience:
         if isinstance(reason.value, FirstError):
             reason = reason.value.subFailure
         if not self._late:
-            self.log.failure("The dashboard has no figures to show", reason)
+            self.log.failure("The dashboard has no metrics to show", reason)
         self._late = True
         for each in self._ready():
             each.behind = True

@@ -23,10 +23,10 @@ from socket import gethostname
 from typing import Any
 
 from sitio.telemetry.snapshot import (
-    EndpointFigures,
+    EndpointMetrics,
     ExchangeFacts,
     Exchanges,
-    Figures,
+    Metrics,
     SidecarSnapshot,
     Snapshot,
 )
@@ -84,7 +84,7 @@ class Feed:
         self._about = about
         self._at = float("-inf")
         self._hits = 0
-        self._endpoints: dict[tuple[str, str], EndpointFigures] = {}
+        self._endpoints: dict[tuple[str, str], EndpointMetrics] = {}
         self._trails: dict[tuple[str, str], deque[tuple[int, int]]] = {}
         self._history: deque[dict[str, Any]] = deque(maxlen=MAX_POINTS)
         self._known: set[str] = set()
@@ -111,11 +111,11 @@ class Feed:
         @return: whether it goes on from what it told before; else nobody knows
             anything any more.
         """
-        figures = snapshot["figures"]
-        on = figures["total"]["hits"] >= self._hits and now - self._at <= HISTORY
+        metrics = snapshot["metrics"]
+        on = metrics["total"]["hits"] >= self._hits and now - self._at <= HISTORY
         if not on:
             self._forget()
-        moved, gone = self._follow(now, figures)
+        moved, gone = self._follow(now, metrics)
         point = _point(now, snapshot)
         self._history.append(point)
         while self._history[0]["at"] < now - HISTORY:
@@ -125,7 +125,7 @@ class Feed:
             "trouble": trouble,
             "now": today,
             "point": point,
-            "sums": _sums(figures),
+            "sums": _sums(metrics),
             "open": exchanges["open"][:MAX_OPEN],
             **{name: snapshot[name] for name in _AS_THEY_ARE},  # type: ignore[literal-required]
         }
@@ -136,8 +136,8 @@ class Feed:
             "failed": self._fresh(exchanges["failed"]),
         }
         self._rest = {
-            "latencyBounds": figures["latencyBounds"],
-            "ownBounds": figures["ownBounds"],
+            "latencyBounds": metrics["latencyBounds"],
+            "ownBounds": metrics["ownBounds"],
             "recent": exchanges["recent"],
             "failed": exchanges["failed"],
         }
@@ -175,12 +175,12 @@ class Feed:
         self._known.clear()
 
     def _follow(
-        self, now: float, figures: Snapshot
-    ) -> tuple[list[EndpointFigures], list[tuple[str, str]]]:
+        self, now: float, metrics: Snapshot
+    ) -> tuple[list[EndpointMetrics], list[tuple[str, str]]]:
         """Lengthen the trails; the endpoints that have moved, and those that are gone."""
         steady = now - self._at <= GAP
         before = self._endpoints
-        after = {(each["method"], each["route"]): each for each in figures["endpoints"]}
+        after = {(each["method"], each["route"]): each for each in metrics["endpoints"]}
         moved, trails = [], {}
         for key, each in after.items():
             trail = self._trails.get(key) if steady else None
@@ -194,36 +194,36 @@ class Feed:
                 step = (max(0, each["hits"] - hits), max(0, failuresOf(each) - failures))
             if steady:
                 trail.append(step)
-        self._at, self._hits = now, figures["total"]["hits"]
+        self._at, self._hits = now, metrics["total"]["hits"]
         self._endpoints, self._trails = after, trails
         return moved, [key for key in before if key not in after]
 
 
-def failuresOf(figures: Figures) -> int:
+def failuresOf(metrics: Metrics) -> int:
     """How many of its exchanges were failures in truth, be they masked or not."""
-    return sum(times for name, times in figures["true"].items() if name[0] == "5")
+    return sum(times for name, times in metrics["true"].items() if name[0] == "5")
 
 
-def _short(endpoint: EndpointFigures) -> dict[str, Any]:
+def _short(endpoint: EndpointMetrics) -> dict[str, Any]:
     """What the page shows of an endpoint."""
     return {name: endpoint[name] for name in _OF_ENDPOINTS}  # type: ignore[literal-required]
 
 
-def _sums(figures: Snapshot) -> dict[str, Any]:
+def _sums(metrics: Snapshot) -> dict[str, Any]:
     """What the page shows of all endpoints together, since the start."""
-    total = figures["total"]
+    total = metrics["total"]
     return {
         "hits": total["hits"],
         "true": total["true"],
         "masked": total["masked"],
-        "uptime": figures["uptime"],
+        "uptime": metrics["uptime"],
     }
 
 
 def _point(now: float, snapshot: SidecarSnapshot) -> dict[str, Any]:
     """The sums at one moment, by class of status, of which a history is made."""
-    figures = snapshot["figures"]
-    total = figures["total"]
+    metrics = snapshot["metrics"]
+    total = metrics["total"]
     return {
         "at": round(now, 3),
         "hits": total["hits"],
@@ -232,7 +232,7 @@ def _point(now: float, snapshot: SidecarSnapshot) -> dict[str, Any]:
         "masked": sum(total["masked"].values()),
         "broken": snapshot["brokenOff"],
         "latency": total["latency"],
-        "own": figures["own"],
+        "own": metrics["own"],
         "bytesOut": total["bytesOut"],
     }
 

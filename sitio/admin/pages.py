@@ -5,8 +5,8 @@ The pages of the admin port, for who runs sitio.
     GET   /help        this list
     GET   /live        200 while the process answers at all
     GET   /ready       200 while clients may come, else 503 and the reason
-    GET   /metrics     all figures, for Prometheus
-    GET   /stats.json  all figures, for programs
+    GET   /metrics     all metrics, for Prometheus
+    GET   /stats.json  all metrics, for programs
     GET   /exchanges   the last exchanges and the open ones, each with its cause
     GET   /policies    the policies, what each did, and how long it took
     GET   /config      what this sitio was told, without secrets
@@ -54,7 +54,7 @@ IDLE = 60.0
 FAREWELL = 0.1
 
 #: What may be asked for under any name: probes and Prometheus know sitio by whatever
-#: name the cluster gave it, and a stranger's page would learn no more than figures.
+#: name the cluster gave it, and a stranger's page would learn no more than metrics.
 UNDER_ANY_NAME = frozenset((b"/live", b"/ready", b"/metrics"))
 
 #: Last labels of names that nobody can register, so that they can't be made to point
@@ -167,7 +167,7 @@ def _isOurs(host: str) -> bool:
 
 
 def _fields(request: Request, name: bytes) -> list[str]:
-    """The values of a field, whatever octets they are."""
+    """The values of a field, whatever bytes they are."""
     return [each.decode("latin-1") for each in request.requestHeaders.getRawHeaders(name, [])]
 
 
@@ -316,7 +316,7 @@ class Admin:
         return _text("sitio is ready") if trouble is None else _text(trouble, 503)
 
     async def metrics(self, request: Request) -> Answer:
-        """All figures, as Prometheus reads them."""
+        """All metrics, as Prometheus reads them."""
         body, kind = await self._metrics.ask(", ".join(_fields(request, b"accept")))
         return Answer(body, type=kind.encode())
 
@@ -329,7 +329,7 @@ class Admin:
         return snapshot.addCallback(partial(self._inThread, exposition), accept)
 
     async def stats(self, request: Request) -> Answer:
-        """All figures."""
+        """All metrics."""
         return _json(await self._sidecar.snapshot())
 
     async def exchanges(self, request: Request) -> Answer:
@@ -347,7 +347,7 @@ class Admin:
     def drain(self, request: Request) -> Answer:
         """Clients go elsewhere."""
         self._sidecar.drain()
-        return _text("sitio drains: it is not ready, and ends connections after their replies")
+        return _text("sitio drains: it is not ready, and ends connections after their responses")
 
     def quit(self, request: Request) -> Answer:
         """The end."""

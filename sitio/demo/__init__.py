@@ -38,7 +38,7 @@ from zope.interface import implementer
 HOST = "127.0.0.1"
 PORT = 8087
 
-#: Browsers ask again on each visit, so that it shows in the figures; who keeps a
+#: Browsers ask again on each visit, so that it shows in the metrics; who keeps a
 #: copy, as last-good does, may use it when the site fails.
 CACHING = b"public, max-age=0"
 
@@ -130,12 +130,12 @@ class Flaky(Resource):
         marks[place] = marks[place].replace("<li", '<li aria-current="step"')
         title = "It worked" if status == 200 else "It failed, as promised"
         text = (
-            f"<p>This is reply <strong>{self._asked}</strong> of this page,"
+            f"<p>This is response <strong>{self._asked}</strong> of this page,"
             f" number {place + 1} of each six.</p>\n"
-            f'<ol class="pattern" aria-label="What each six replies are">{"".join(marks)}</ol>\n'
+            f'<ol class="pattern" aria-label="What each six responses are">{"".join(marks)}</ol>\n'
             "<p>Reload and watch. Without a policy for it, you see each 500.</p>\n"
             "<p>With <code>--policy last-good:max-age=60</code> you go on seeing the last"
-            " reply that worked, its number standing still, while the stats line counts"
+            " response that worked, its number standing still, while the stats line counts"
             " what was masked. With <code>--policy retry</code> sitio asks again before"
             " it believes a failure.</p>\n"
         )
@@ -153,11 +153,11 @@ class Slow(Resource):
 
     def render_GET(self, request: Request) -> int:
         """Answer later, unless the client goes away before."""
-        call = self._clock.callLater(SLOWNESS, self._reply, request)
+        call = self._clock.callLater(SLOWNESS, self._response, request)
         request.notifyFinish().addErrback(lambda reason: call.cancel())
         return NOT_DONE_YET
 
-    def _reply(self, request: Request) -> None:
+    def _response(self, request: Request) -> None:
         text = (
             f"<p>This page takes <strong>{SLOWNESS} seconds</strong>, whatever is done about"
             " it. Look at the next stats line: the wait is the upstream's.</p>\n"

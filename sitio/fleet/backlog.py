@@ -1,10 +1,10 @@
 """
-What a dashboard is owed: L{Ledger}, an entry for each request, made of figures.
+What a dashboard is owed: L{Backlog}, an entry for each request, made of metrics.
 
-Figures only grow, so what has come between two looks at them is what was not told
+Metrics only grow, so what has come between two looks at them is what was not told
 yet.  As long as nobody takes it, it is a few numbers for each endpoint and status.
 
-Contract: pure; figures in, JSON out.
+Contract: pure; metrics in, JSON out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attrs import define
 
 from sitio.telemetry.snapshot import OTHER, Snapshot
 
-#: Octets of a post; the dashboard of the articles takes 100 KiB.
+#: Bytes of a post; the dashboard of the articles takes 100 KiB.
 MAX_BATCH = 90_000
 
 #: Requests that are owed to a dashboard: a day of one in a second, or two minutes of
@@ -54,9 +54,9 @@ class _Owed:
     seconds: float = 0.0
 
 
-class Ledger:
+class Backlog:
     """
-    What a dashboard is owed: an entry for each hit, made of figures that only grow.
+    What a dashboard is owed: an entry for each hit, made of metrics that only grow.
 
     The time in an entry is the mean of those of its endpoint and status that were
     counted together.
@@ -71,11 +71,11 @@ class Ledger:
         self._seen: dict[Key, tuple[int, float]] = {}
         self._owed: dict[Key, _Owed] = {}
 
-    def count(self, figures: Snapshot) -> None:
+    def count(self, metrics: Snapshot) -> None:
         """Owe what has come since the last time."""
         now = {
             (row["method"], row["route"], status): (hits, row["durations"][status]["seconds"])
-            for row in figures["endpoints"]
+            for row in metrics["endpoints"]
             for status, hits in row["true"].items()
         }
         nothing = (0, 0.0)
@@ -118,7 +118,7 @@ class Ledger:
         As many entries as fit, each the JSON of one hit; they are owed no more.
 
         @param now: seconds since 1970.
-        @param most: octets, with a comma for each.
+        @param most: bytes, with a comma for each.
         """
         taken: list[str] = []
         for key, owed in list(self._owed.items()):

@@ -1,5 +1,5 @@
 """
-Figures for a dashboard elsewhere, in the protocol of the articles that sitio is from:
+Metrics for a dashboard elsewhere, in the protocol of the articles that sitio is from:
 every sidecar posts what passed through it to a small service, which shows a card for
 each pod.
 
@@ -8,13 +8,13 @@ each pod.
   - C{POST /resources}: memory and processors, every second, as a pod that is silent
     for two is taken for gone.
 
-L{Dashboard} posts them.  The entries are made of the figures, by the
-L{Ledger<sitio.fleet.backlog.Ledger>}: so they cost a request nothing, hold for one process
+L{Dashboard} posts them.  The entries are made of the metrics, by the
+L{Backlog<sitio.fleet.backlog.Backlog>}: so they cost a request nothing, hold for one process
 and for many, and an outage of the dashboard leaves numbers behind and not a heap of
 entries.  A batch that was not taken is posted again as it was, with the same
 C{Idempotency-Key}, until it is: each hit arrives at least once.
 
-Contract: clock, log, figures and the agent that posts are passed in.
+Contract: clock, log, metrics and the agent that posts are passed in.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
 from sitio.fleet.address import Address
-from sitio.fleet.backlog import Ledger
+from sitio.fleet.backlog import Backlog
 from sitio.fleet.resources import Resources, resources
 from sitio.net.httpclient import NOWHERE, Below, agentAnywhere
 from sitio.telemetry.snapshot import ILoses, ISnapshots
@@ -54,7 +54,7 @@ from sitio.telemetry.snapshot import ILoses, ISnapshots
 STATS_INTERVAL = 5.0
 RESOURCES_INTERVAL = 1.0
 
-#: Seconds for a post, from the connection to the end of its reply.
+#: Seconds for a post, from the connection to the end of its response.
 TIMEOUT = 5.0
 
 #: Seconds until the next attempt after one that failed, and what that grows to,
@@ -63,14 +63,14 @@ TIMEOUT = 5.0
 FIRST_DELAY = 2.0
 MAX_DELAY = 60.0
 
-#: Seconds for the last figures when sitio stops.
+#: Seconds for the last metrics when sitio stops.
 PATIENCE = 2.0
 
 #: Posts in a row: some 5,000 requests every five seconds.
 MAX_POSTS = 10
 
-#: Octets of a reply; it has 20.
-MAX_REPLY = 64 * 1024
+#: Bytes of a response; it has 20.
+MAX_RESPONSE = 64 * 1024
 
 
 class NotTaken(Exception):
@@ -78,17 +78,17 @@ class NotTaken(Exception):
 
 
 class _Rest(Protocol):
-    """What a reply has beyond its head: read as far as it may go, and dropped."""
+    """What a response has beyond its head: read as far as it may go, and dropped."""
 
     transport: Any
 
     def __init__(self) -> None:
         self.ended: Deferred[None] = Deferred(lambda _: self.transport.loseConnection())
-        self._octets = 0
+        self._bytes = 0
 
     def dataReceived(self, data: bytes) -> None:
-        self._octets += len(data)
-        if self._octets > MAX_REPLY:
+        self._bytes += len(data)
+        if self._bytes > MAX_RESPONSE:
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -131,7 +131,7 @@ class Dashboard(Service):
     ) -> None:
         """
         @param clock: an C{IReactorTime}.
-        @param source: where the figures are.
+        @param source: where the metrics are.
         @param pod: the name of this pod.
         @param machine: tells what there is of memory and processors.
         @param now: seconds since 1970.
@@ -146,7 +146,7 @@ class Dashboard(Service):
         self._now = now
         self._chance = chance
         self._log = Logger(namespace="sitio.fleet.reporter") if log is None else log
-        self._ledger = Ledger()
+        self._ledger = Backlog()
         self._stats = _Way("/stats")
         self._resources = _Way("/resources")
         self._failing: set[str] = set()
@@ -183,7 +183,7 @@ class Dashboard(Service):
         def ended(result: Any) -> None:
             self._posting.discard(posting)
             if isinstance(result, Failure) and not result.check(CancelledError):
-                self._log.failure("Figures can't be posted to the dashboard", result)
+                self._log.failure("Metrics can't be posted to the dashboard", result)
 
         return posting.addBoth(ended)
 
@@ -198,7 +198,7 @@ class Dashboard(Service):
     async def _postStats(self) -> None:
         if self._clock.seconds() < self._stats.rests:
             return
-        self._ledger.count((await self._source.snapshot())["figures"])
+        self._ledger.count((await self._source.snapshot())["metrics"])
         self._sayLeftOut()
         for _ in range(MAX_POSTS):
             self._batch = self._batch or self._nextBatch()
@@ -234,7 +234,7 @@ class Dashboard(Service):
         if way.path in self._failing:
             self._failing.discard(way.path)
             if not self._failing:
-                self._log.info("The dashboard takes figures again")
+                self._log.info("The dashboard takes metrics again")
         return True
 
     async def _send(self, way: _Way, content: bytes) -> None:
@@ -264,7 +264,7 @@ class Dashboard(Service):
         way.delay = min(2 * way.delay, MAX_DELAY)
         if not self._failing:
             self._log.warn(
-                "The dashboard does not take figures: {why}; they are posted when it does",
+                "The dashboard does not take metrics: {why}; they are posted when it does",
                 why=str(why).rstrip(" .") or type(why).__name__,
                 url=self._address.url,
             )
@@ -289,9 +289,9 @@ class Dashboard(Service):
         if late.active():
             late.cancel()
         # What has come since is not posted either.
-        self._ledger.count((await self._source.snapshot())["figures"])
+        self._ledger.count((await self._source.snapshot())["metrics"])
         if self._batch or self._ledger.hits:
-            self._log.warn("The dashboard has not taken the last figures")
+            self._log.warn("The dashboard has not taken the last metrics")
 
     def _giveUp(self) -> None:
         for each in list(self._posting):

@@ -39,7 +39,7 @@ class Processor(TypedDict):
 
 
 class Resources(TypedDict):
-    """What there is; memory in octets."""
+    """What there is; memory in bytes."""
 
     free_memory: int
     total_memory: int

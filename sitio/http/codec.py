@@ -1,5 +1,5 @@
 """
-Bytes to messages and back: the heads of requests and replies, read and written.
+Bytes to messages and back: the heads of requests and responses, read and written.
 
 Pure: nothing here knows a transport, a clock or another message than the one
 at hand.  L{framing<sitio.http.framing>} states the contract of a reader, and reads
@@ -13,12 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sitio.errors import BadMessage, BadReply, BodyTooLong, Reached, UpstreamLost
+from sitio.errors import BadMessage, BadResponse, BodyTooLong, Reached, UpstreamLost
 from sitio.http.framing import ENDED, FIRST, HEAD, LENGTH, NONE, TUNNEL, UNTIL_CLOSE, Limits, Reader
 from sitio.http.head import RequestHead, ResponseHead, requestHeads, responseHeads
 from sitio.http.message import Request, Response, reasonFor
 
-#: Octets of a body that are not put behind their head but written beside it: copying
+#: Bytes of a body that are not put behind their head but written beside it: copying
 #: them would cost more than a second piece.
 LONG = 16 * 1024
 
@@ -50,19 +50,19 @@ class RequestReader(Reader):
         """
         The head of the next request, if all of it has come.
 
-        @raise HeadTooLong: more octets or fields than the limit.
+        @raise HeadTooLong: more bytes or fields than the limit.
         @raise BodyTooLong: the announced length is beyond the limit.
         @raise BadVersion: a version that isn't spoken here.
         @raise MethodRefused: CONNECT.
         @raise BadMessage: anything else that is malformed or ambiguous.
         """
-        if not self.octets:
+        if not self.data:
             return None
         self.state = HEAD
-        octets = self._takeHead(self._emptyLines() if self.octets[0] in b"\r\n" else 0)
-        if octets is None:
+        data = self._takeHead(self._emptyLines() if self.data[0] in b"\r\n" else 0)
+        if data is None:
             return None
-        head: RequestHead = requestHeads[octets]
+        head: RequestHead = requestHeads[data]
         self.host = head.host
         self.forwarded = head.forwarded
         self.keepAlive = head.keepAlive
@@ -73,13 +73,13 @@ class RequestReader(Reader):
             body = None
             limit = self._limits.body
             if limit is not None and head.length is not None and head.length > limit:
-                raise BodyTooLong(f"a body of more than {limit} octets")
+                raise BodyTooLong(f"a body of more than {limit} bytes")
         return Request.fromHead(
             head.line, head.lines, head.version, body, head.length, head.upgrade
         )
 
     def _emptyLines(self) -> int:
-        held = self.octets
+        held = self.data
         start = 0
         while held.startswith(b"\r\n", start):
             start += 2
@@ -97,7 +97,7 @@ class ResponseReader(Reader):
     """
     Reads what an upstream sends.
 
-    Raises L{BadReply}, and L{UpstreamLost} for a reply cut short: the
+    Raises L{BadResponse}, and L{UpstreamLost} for a response cut short: the
     upstream's fault.
     """
 
@@ -108,30 +108,30 @@ class ResponseReader(Reader):
         self.expect("GET")
 
     def expect(self, method: str) -> None:
-        """A reply to such a request comes next; call it before each, as it begins one."""
+        """A response to such a request comes next; call it before each, as it begins one."""
         self._method = method
-        # A connection lost from here on is lost before its reply, not after the last one.
+        # A connection lost from here on is lost before its response, not after the last one.
         self.state = FIRST
 
     def nextHead(self) -> Response | None:
         """
-        The head of the next reply, interim ones (1xx) included, if all of it has come.
+        The head of the next response, interim ones (1xx) included, if all of it has come.
 
         After an interim one C{state} is still L{HEAD}; after 101 it is L{TUNNEL}.
         """
-        if not self.octets:
+        if not self.data:
             return None
         self.state = HEAD
         try:
-            octets = self._takeHead()
-            if octets is None:
+            data = self._takeHead()
+            if data is None:
                 # A peer that speaks something else is told apart at once.
-                if not b"HTTP/1."[: len(self.octets)] == self.octets[:7]:
+                if not b"HTTP/1."[: len(self.data)] == self.data[:7]:
                     raise BadMessage("no status line")
                 return None
-            head: ResponseHead = responseHeads[octets]
+            head: ResponseHead = responseHeads[data]
         except BadMessage as error:
-            raise BadReply(f"the reply has {error.detail}", Reached.ANSWERED) from error
+            raise BadResponse(f"the response has {error.detail}", Reached.ANSWERED) from error
         self.keepAlive = head.keepAlive
         self.trailers = NONE
         status = head.status
@@ -149,31 +149,31 @@ class ResponseReader(Reader):
         )
 
     def nextBody(self) -> bytes:
-        """As L{Reader.nextBody}; raises L{BadReply}."""
-        if self.state is LENGTH and len(self.octets) == self._left:
+        """As L{Reader.nextBody}; raises L{BadResponse}."""
+        if self.state is LENGTH and len(self.data) == self._left:
             # All of it, as it mostly comes.
-            body, self.octets = self.octets, b""
+            body, self.data = self.data, b""
             self.state = ENDED
             return bytes(body)
         try:
             return Reader.nextBody(self)
         except BadMessage as error:
-            raise BadReply(f"the reply has {error.detail}", Reached.ANSWERED) from error
+            raise BadResponse(f"the response has {error.detail}", Reached.ANSWERED) from error
 
     def connectionLost(self) -> None:
         """
         The upstream sends no more.  A body that ends so has L{ENDED}.
 
-        @raise UpstreamLost: the reply isn't whole.
+        @raise UpstreamLost: the response isn't whole.
         """
         if self.state is UNTIL_CLOSE:
             self.state = ENDED
         elif self.state is not ENDED:
             begun = self.state is not FIRST or self.held
             raise UpstreamLost(
-                "the upstream closed within its reply"
+                "the upstream closed within its response"
                 if begun
-                else "the upstream closed without a reply",
+                else "the upstream closed without a response",
                 Reached.ANSWERED if begun else Reached.SENT,
             )
 
@@ -194,20 +194,20 @@ def requestHead(
     """
     The head of a request as sent upstream, in HTTP/1.1 whatever the client speaks.
 
-    @param length: octets of the body to announce; L{None} for no announcement.
+    @param length: bytes of the body to announce; L{None} for no announcement.
     @param chunked: announce chunks instead.
     @param extra: whole lines to be added.
     """
     upgrade = request.upgrade
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (request.line.octets, request.octets(length), extra)
+    return b"%b%b%b\r\n" % (request.line.raw, request.encoded(length), extra)
 
 
 def responseHead(
     response: Response, length: int | None, *, chunked: bool = False, extra: bytes = b""
 ) -> bytes:
-    """The head of a reply as sent to the client; parameters as L{requestHead}'s."""
+    """The head of a response as sent to the client; parameters as L{requestHead}'s."""
     line = _STATUS_LINES.get((response.status, response.reason))
     if line is None:
         reason = response.reason.encode("latin-1", "replace")
@@ -217,7 +217,7 @@ def responseHead(
     upgrade = response.upgrade if response.status in (101, 426) else None
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (line, response.octets(length), extra)
+    return b"%b%b%b\r\n" % (line, response.encoded(length), extra)
 
 
 def _framing(chunked: bool, upgrade: bytes | None) -> bytes:

@@ -1,5 +1,5 @@
 """
-What readers of requests and of replies share: storage, fields and bodies.
+What readers of requests and of responses share: storage, fields and bodies.
 
 Pure: it knows neither a transport nor a clock, nor which side sends what.  The
 contract of a reader: L{receive<Reader.receive>} only stores; C{nextHead} (in
@@ -12,7 +12,7 @@ Where a head ends and how its body is framed is read here, what a head says in
 L{heads<sitio.http.head>} (docs/decisions/0002-framing.md), so that
 
   - a message can be taken out without the next one being parsed,
-  - a head is bounded in octets and fields before anything is made of it,
+  - a head is bounded in bytes and fields before anything is made of it,
   - a body is passed on as it came, without a copy.
 
 RFC 9112 is meant where a section stands without a name.
@@ -32,7 +32,7 @@ from sitio.http.head import SPECIAL, Fields, Head, parse
 NONE: Fields = []
 
 # States of a reader: what it expects next.
-FIRST = "the first octet of a reply"
+FIRST = "the first byte of a response"
 HEAD = "head"
 LENGTH = "the rest of a body of known length"
 CHUNK_SIZE = "the size of a chunk"
@@ -45,7 +45,7 @@ TUNNEL = "bytes of another protocol"
 
 _CHUNKED = (CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS)
 
-#: Octets in the line with a chunk's size and extensions; extensions are used by
+#: Bytes in the line with a chunk's size and extensions; extensions are used by
 #: nobody, and an unbounded number of them is an attack (RFC 9112, section 7.1.1).
 MAX_CHUNK_LINE = 256
 
@@ -57,7 +57,7 @@ _chunkStart = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?
 
 @frozen
 class Limits:
-    """Octets and fields of a head (or of trailers), octets of a body or L{None}."""
+    """Bytes and fields of a head (or of trailers), bytes of a body or L{None}."""
 
     head: int = 32 * 1024
     fields: int = 100
@@ -65,7 +65,7 @@ class Limits:
 
 
 class Reader:
-    """What readers of requests and of replies have in common: storage, fields, bodies."""
+    """What readers of requests and of responses have in common: storage, fields, bodies."""
 
     __slots__ = (
         "_left",
@@ -73,7 +73,7 @@ class Reader:
         "_passed",
         "_searched",
         "keepAlive",
-        "octets",
+        "data",
         "state",
         "trailers",
     )
@@ -81,7 +81,7 @@ class Reader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         #: What was received and no message has been made of.
-        self.octets: bytes | bytearray = b""
+        self.data: bytes | bytearray = b""
         self._searched = 0
         self._left = 0
         self._passed = 0
@@ -94,63 +94,63 @@ class Reader:
 
     @property
     def held(self) -> int:
-        """Octets received that no message has been made of."""
-        return len(self.octets)
+        """Bytes received that no message has been made of."""
+        return len(self.data)
 
     @property
     def left(self) -> int | None:
-        """Octets of the body that are still to come, if that is known."""
+        """Bytes of the body that are still to come, if that is known."""
         return self._left if self.state is LENGTH else None
 
     def receive(self, data: bytes) -> None:
         """Store what came from the wire."""
-        if not self.octets:
-            self.octets = data
+        if not self.data:
+            self.data = data
         else:
-            if isinstance(self.octets, bytes):
-                self.octets = bytearray(self.octets)
-            self.octets += data
+            if isinstance(self.data, bytes):
+                self.data = bytearray(self.data)
+            self.data += data
 
     def skip(self, size: int) -> None:
-        """So many octets of a body of known length have gone another way."""
+        """So many bytes of a body of known length have gone another way."""
         self._left -= size
         if not self._left:
             self.state = ENDED
 
     def takeRest(self) -> bytes:
         """Everything that is held: the first bytes of a tunnel."""
-        rest, self.octets = bytes(self.octets), b""
+        rest, self.data = bytes(self.data), b""
         return rest
 
     def _takeHead(self, start: int = 0) -> bytes | None:
-        """A head without its end, if all of it has come; C{start} octets are dropped."""
-        held = self.octets
+        """A head without its end, if all of it has come; C{start} bytes are dropped."""
+        held = self.data
         limit = self._limits.head
         if self._searched or start or type(held) is bytearray:
-            # Nothing is searched twice, or a head that comes octet by octet would
-            # cost seconds; three octets back, as a read may have cut the blank line.
+            # Nothing is searched twice, or a head that comes byte by byte would
+            # cost seconds; three bytes back, as a read may have cut the blank line.
             if held.find(b"\r\n\r\n", max(start, self._searched - 3)) < 0:
                 self._part(start)
                 return None
             held = bytes(held[start:])
             limit -= start
             self._searched = 0
-        head, found, self.octets = held.partition(b"\r\n\r\n")
+        head, found, self.data = held.partition(b"\r\n\r\n")
         if not found:
-            self.octets = held
+            self.data = held
             self._part(start)
             return None
         if len(head) > limit - 4:
-            raise HeadTooLong(f"a head of more than {self._limits.head} octets")
+            raise HeadTooLong(f"a head of more than {self._limits.head} bytes")
         if head.count(b"\n") > self._limits.fields:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
         return cast(bytes, head)
 
     def _part(self, start: int) -> None:
         """A part of a head is held: raise if nothing can come of it."""
-        held = self.octets
+        held = self.data
         if len(held) > self._limits.head:
-            raise HeadTooLong(f"a head of more than {self._limits.head} octets")
+            raise HeadTooLong(f"a head of more than {self._limits.head} bytes")
         if _bareLineFeed(held, max(start, self._searched - 3)):
             raise BadMessage("a line that ends with LF alone")
         self._searched = len(held)
@@ -169,34 +169,34 @@ class Reader:
     def _pass(self, size: int) -> None:
         self._passed += size
         if self._limits.body is not None and self._passed > self._limits.body:
-            raise BodyTooLong(f"a body of more than {self._limits.body} octets")
+            raise BodyTooLong(f"a body of more than {self._limits.body} bytes")
 
     def nextBody(self) -> bytes:
         """
         What has come of the body and wasn't handed out; C{b""} if nothing has.
 
         @raise BadMessage: bad chunks.
-        @raise BodyTooLong: more octets than the limit.
+        @raise BodyTooLong: more bytes than the limit.
         """
         state = self.state
-        held = self.octets
+        held = self.data
         if state is ENDED or not held:
             return b""
         if state is LENGTH:
             size = len(held)
             if size <= self._left:
                 self._left -= size
-                self.octets = b""
+                self.data = b""
                 if not self._left:
                     self.state = ENDED
                 return bytes(held)
             piece = bytes(held[: self._left])
-            self.octets = held[self._left :]
+            self.data = held[self._left :]
             self._left = 0
             self.state = ENDED
             return piece
         if state is UNTIL_CLOSE:
-            self.octets = b""
+            self.data = b""
             return bytes(held)
         if state in _CHUNKED:
             return self._nextChunks(bytes(held))
@@ -240,7 +240,7 @@ class Reader:
             else:
                 at = self._nextTrailers(held, at)
                 break
-        self.octets = held[at:]
+        self.data = held[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _nextTrailers(self, held: bytes, at: int) -> int:
@@ -253,7 +253,7 @@ class Reader:
         end = held.find(b"\r\n\r\n", start) + 4
         whole = end >= 4
         if (end if whole else len(held)) - at > self._limits.head:
-            raise HeadTooLong(f"trailers of more than {self._limits.head} octets")
+            raise HeadTooLong(f"trailers of more than {self._limits.head} bytes")
         if not whole:
             if _bareLineFeed(held, start):
                 raise BadMessage("a line that ends with LF alone")

@@ -1,13 +1,13 @@
 """
-What heads say: from octets to facts, and each only once.
+What heads say: from bytes to facts, and each only once.
 
 The lines of a head are mostly those of a head before: so what a line, and what all
-lines of a head say is remembered (L{Memo}), by their octets.  httptools judges
+lines of a head say is remembered (L{Memo}), by their bytes.  httptools judges
 fields; the request line and the status line are read here, so that methods unknown
 to llhttp pass.
 
 What is remembered is shared by all clients, so it must never change, and say nothing
-but what its octets say.  Limits are looked at before, in L{framing<sitio.http.framing>}.
+but what its bytes say.  Limits are looked at before, in L{framing<sitio.http.framing>}.
 
 What is malformed or ambiguous raises L{BadMessage} or one of its kin, and is not
 remembered.  RFC 9112 is meant where a section stands without a name.
@@ -28,11 +28,11 @@ from sitio.http.message import RequestLine
 Fields = list[tuple[bytes, bytes]]
 
 #: How much is remembered: so many lines, or lines of one head, or heads; and as many
-#: octets of memory at most, estimated by what each octet (which is kept up to four
+#: bytes of memory at most, estimated by what each byte (which is kept up to four
 #: times) and each line costs, as was measured.  Browsers' heads come to less.
 REMEMBERED = 1024
 MAX_MEMO = 4 * 1024 * 1024
-_OCTET_COST = 4
+_BYTE_COST = 4
 _LINE_COST = 160
 
 # What a line means to a reader.  All others pass unseen.
@@ -80,7 +80,7 @@ _statusLine = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?"
 ).fullmatch
 _absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
-# RFC 9110, section 7.2, and RFC 3986, section 3.2.2, which knows names of 255 octets at
+# RFC 9110, section 7.2, and RFC 3986, section 3.2.2, which knows names of 255 bytes at
 # most; an idle connection holds on to one.  No user information.
 isHost = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{1,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=%]{0,255})(?::[0-9]{0,5})?"
@@ -118,7 +118,7 @@ def parse(lines: bytes) -> Fields:
 
 class Memo(dict[bytes, Any]):
     """
-    What octets say that came more than once, by those octets.
+    What bytes say that came more than once, by those bytes.
 
     What comes for the first time is only marked: a request id never comes again, and
     would push out what does.  Bounded: a full one forgets all and begins anew, which
@@ -129,25 +129,25 @@ class Memo(dict[bytes, Any]):
     """
 
     def __init__(self, read: Callable[[bytes], Any]) -> None:
-        """@param read: what octets say; what it raises is not remembered."""
+        """@param read: what bytes say; what it raises is not remembered."""
         self._read = read
         self._seen: set[int] = set()
-        #: What it takes, in octets of memory, as it is estimated.
+        #: What it takes, in bytes of memory, as it is estimated.
         self.size = 0
 
-    def __missing__(self, octets: bytes) -> Any:
-        said = self._read(octets)
-        mark = hash(octets)
+    def __missing__(self, data: bytes) -> Any:
+        said = self._read(data)
+        mark = hash(data)
         if mark not in self._seen:
             if len(self._seen) >= REMEMBERED:
                 self._seen.clear()
             self._seen.add(mark)
-        elif len(octets) <= MAX_SHARED:
-            cost = _OCTET_COST * len(octets) + _LINE_COST * octets.count(b"\n")
+        elif len(data) <= MAX_SHARED:
+            cost = _BYTE_COST * len(data) + _LINE_COST * data.count(b"\n")
             if len(self) >= REMEMBERED or self.size + cost > MAX_MEMO:
                 self.clear()
             self.size += cost
-            self[octets] = said
+            self[data] = said
         return said
 
     def clear(self) -> None:
@@ -252,9 +252,9 @@ class Said:
         "upgrade",
     )
 
-    def __init__(self, octets: bytes, known: _Lines) -> None:
+    def __init__(self, data: bytes, known: _Lines) -> None:
         """
-        @param octets: the lines, with an end between two.
+        @param bytes: the lines, with an end between two.
         @param known: what lines mean.
 
         @raise BadMessage: fields that can't be read, or stand there twice and must not.
@@ -264,7 +264,7 @@ class Said:
         self.upgrade: bytes | None = None
         self.chunked = self.forwarded = self.switches = False
         self.keepAlive = (False, True)
-        lines = octets.split(b"\r\n") if octets else []
+        lines = data.split(b"\r\n") if data else []
         fields = known.read(lines)
         options: list[bytes] = []
         named: frozenset[bytes] = frozenset()
@@ -303,24 +303,24 @@ class Said:
             named = frozenset(options) - _NOT_CUT
             if named:
                 lines = [each for each in lines if each.partition(b":")[0].lower() not in named]
-        octets = b"\r\n".join(lines) + b"\r\n" if lines else b""
+        data = b"\r\n".join(lines) + b"\r\n" if lines else b""
         pairs = [each.pair if type(each) is Special else each for each in fields]
         if len(pairs) != len(lines):
             pairs = [each for each in pairs if each[0].lower() not in named]
-        self.lines = Lines(octets, self.length, pairs)
+        self.lines = Lines(data, self.length, pairs)
 
 
 def saidMemo(meanings: dict[bytes, str]) -> Memo:
     """What lines of fields say, as L{Said}; what each means is given by its name."""
     known = _Lines(meanings)
-    return Memo(lambda octets: Said(octets, known))
+    return Memo(lambda data: Said(data, known))
 
 
 class Head:
     """
     A head that has been read: all that a reader of it needs to know.
 
-    Never changed, and shared by all messages that came with the same octets.
+    Never changed, and shared by all messages that came with the same bytes.
 
     @ivar version: as in messages.
     @ivar keepAlive: whether the connection may go on, if the body doesn't end with it.
@@ -404,8 +404,8 @@ class RequestHead(Head):
 
     __slots__ = ("forwarded", "host", "line")
 
-    def __init__(self, octets: bytes) -> None:
-        first, _, lines = octets.partition(b"\r\n")
+    def __init__(self, data: bytes) -> None:
+        first, _, lines = data.partition(b"\r\n")
         line, modern = _requestLines[first]
         said = _saidToUs[lines]
         self.host = said.host
@@ -427,15 +427,15 @@ class RequestHead(Head):
 
 class ResponseHead(Head):
     """
-    The head of a reply.
+    The head of a response.
 
     @ivar bodiless: whether it ends a message, whatever it announces (section 6.3, rule 1).
     """
 
     __slots__ = ("bodiless", "reason", "status")
 
-    def __init__(self, octets: bytes) -> None:
-        first, _, lines = octets.partition(b"\r\n")
+    def __init__(self, data: bytes) -> None:
+        first, _, lines = data.partition(b"\r\n")
         self.status, self.reason, modern = _statusLines[first]
         Head.__init__(self, _saidToClients[lines], modern)
         self.bodiless = self.status in (204, 304)

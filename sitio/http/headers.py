@@ -26,7 +26,7 @@ FRAMING = frozenset(
 )
 _FRAMING = frozenset(name.encode() for name in FRAMING)
 
-#: Octets of lines that messages share, should they come again.  Longer ones are
+#: Bytes of lines that messages share, should they come again.  Longer ones are
 #: each message's own; a browser's, with a few cookies, are not.
 MAX_SHARED = 2048
 
@@ -59,17 +59,17 @@ class Lines:
     The lines of a head as they go on: never changed, and shared by all messages
     that came with the same.
 
-    @ivar octets: the lines, C{name: value} and its end each.
+    @ivar raw: the lines, C{name: value} and its end each.
     @ivar length: what their one Content-Length announces, if there is one.
     @ivar fields: name and value of each.
     """
 
-    __slots__ = ("fields", "length", "octets")
+    __slots__ = ("fields", "length", "raw")
 
     def __init__(
-        self, octets: bytes, length: int | None, fields: Iterable[tuple[bytes, bytes]]
+        self, raw: bytes, length: int | None, fields: Iterable[tuple[bytes, bytes]]
     ) -> None:
-        self.octets = octets
+        self.raw = raw
         self.length = length
         self.fields = tuple(fields)
 
@@ -130,7 +130,7 @@ class Headers:
             self.lines = None
         return self._fields
 
-    def octets(self, length: int | None) -> bytes:
+    def encoded(self, length: int | None) -> bytes:
         """
         The lines as they are sent, with exactly the length that is given.
 
@@ -139,7 +139,7 @@ class Headers:
         """
         lines = self.lines
         if lines is not None and length == lines.length:
-            return lines.octets
+            return lines.raw
         parts: list[bytes] = []
         for name, value in self.seen:
             # By size first, as this is asked of every field.

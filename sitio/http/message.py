@@ -99,15 +99,15 @@ class _Message:
         lines = self.lines
         return self.headers.seen if lines is None else lines.fields
 
-    def octets(self, length: int | None) -> bytes:
-        """The fields as they are sent; see L{Headers.octets}."""
+    def encoded(self, length: int | None) -> bytes:
+        """The fields as they are sent; see L{Headers.encoded}."""
         lines = self._lines if self._headers is None else self._headers.lines
         if lines is not None:
             if lines.length == length:
-                return lines.octets
+                return lines.raw
             if lines.length is None and length is not None:
-                return lines.octets + b"Content-Length: %d\r\n" % length
-        return self.headers.octets(length)
+                return lines.raw + b"Content-Length: %d\r\n" % length
+        return self.headers.encoded(length)
 
 
 class RequestLine:
@@ -116,17 +116,17 @@ class RequestLine:
 
     @ivar path: the target up to its query.
     @ivar endpoint: method and path.
-    @ivar octets: the line as it is sent to the upstream.
+    @ivar raw: the line as it is sent to the upstream.
     """
 
-    __slots__ = ("endpoint", "method", "octets", "path", "target")
+    __slots__ = ("endpoint", "method", "path", "raw", "target")
 
     def __init__(self, method: str, target: str) -> None:
         self.method = method
         self.target = target
         self.path = target.partition("?")[0]
         self.endpoint = (method, self.path)
-        self.octets = f"{method} {target} HTTP/1.1\r\n".encode("latin-1", "replace")
+        self.raw = f"{method} {target} HTTP/1.1\r\n".encode("latin-1", "replace")
 
 
 class Request(_Message):
@@ -141,7 +141,7 @@ class Request(_Message):
     @ivar version: C{"1.1"} or C{"1.0"}, the client's.
     @ivar body: the whole body where it has come whole with the head (C{b""}
         for none), else L{None}: then it streams past.
-    @ivar length: octets of the body as announced; L{None} when there was no
+    @ivar length: bytes of the body as announced; L{None} when there was no
         announcement: no body, or one in chunks.
     @ivar upgrade: the protocol that the client asks to switch to, if it does.
     """
@@ -233,17 +233,17 @@ class Response(_Message):
     C{Response(404, html="<h1>no</h1>")} makes one; of C{body} (bytes),
     C{text}, C{html} and C{json} at most one is given, and the last three set
     Content-Type (UTF-8) unless C{headers} does.  C{ValueError} for a status
-    outside 200 to 999: an interim reply is no answer.
+    outside 200 to 999: an interim response is no answer.
 
     @ivar status: three digits (RFC 9110, section 15).
     @ivar reason: the phrase beside it; of no meaning.
     @ivar headers: the end-to-end fields.
     @ivar body: the whole body, or L{None} while it streams: a policy that
         needs it asks for it with C{buffered}.
-    @ivar length: octets of the body as the upstream announced them, if it did.
-    @ivar upgrade: the protocol switched to, in a reply of status 101.
+    @ivar length: bytes of the body as the upstream announced them, if it did.
+    @ivar upgrade: the protocol switched to, in a response of status 101.
     @ivar version: C{"1.1"} or C{"1.0"}, the upstream's.
-    @ivar failure: where this reply stands for an attempt that failed, the
+    @ivar failure: where this response stands for an attempt that failed, the
         L{SitioError<sitio.errors.SitioError>} that says how; else L{None}.
     @ivar filters: what L{addFilter} was given.
     """
@@ -335,8 +335,8 @@ class Response(_Message):
         @param bodyFilter: called with each piece, then once with C{b""} at the
             end; what it returns is sent in the piece's place.  When it raises,
             a filter that keeps the length is left out from there on; for any
-            other the reply is broken off, as half a change would look whole.
-        @param keepsLength: promise that as many octets go as came, so that an
+            other the response is broken off, as half a change would look whole.
+        @param keepsLength: promise that as many bytes go as came, so that an
             announced length stays true.  Without it the client gets chunks.
         """
         if self.filters is None:
@@ -353,7 +353,7 @@ class Retry:
     A response policy's wish: ask the upstream again after so many seconds.
 
     sitio alone decides whether the request can be sent again; where it can't,
-    the reply at hand goes on to the next policy.
+    the response at hand goes on to the next policy.
     """
 
     after: float = field(default=0.0)

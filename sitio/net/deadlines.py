@@ -31,7 +31,7 @@ class Watched(Protocol):
         """The deadline lies in the past: do something, and set another or be forgotten."""
 
 
-class Sweep:
+class Deadlines:
     """
     Calls C{deadlinePassed} of what it watches once its deadline has passed.
 

@@ -98,7 +98,7 @@ class Client(Connection):
             uv.abort()
             return
         Connection.connection_made(self, uv)
-        # What connectionMade put off to the next turn happens before the first octet
+        # What connectionMade put off to the next turn happens before the first byte
         # comes: ClientCreator tells that way whom it has connected.
         self.reactor.callSoon(self._begin)
         raise StayPaused
@@ -311,7 +311,7 @@ class _AdoptedUNIXPort(UNIXPort):
 
 class _ChildSignals:
     """
-    Reaps children on SIGCHLD.  Twisted waits for the octet that Python writes into
+    Reaps children on SIGCHLD.  Twisted waits for the byte that Python writes into
     its wake-up descriptor; while uvloop runs, that descriptor is uvloop's.
     """
 

@@ -18,11 +18,11 @@ from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Octets of a body that are worth it: a pipe and two descriptors cost as much as
+#: Bytes of a body that are worth it: a pipe and two descriptors cost as much as
 #: some copies.
 WORTHWHILE = 1024 * 1024
 
-#: Octets of the pipe, which is what is moved at a time.  Where the kernel gives less
+#: Bytes of the pipe, which is what is moved at a time.  Where the kernel gives less
 #: (it bounds what all pipes of a user take), it's done in smaller steps.
 PIPE = 1024 * 1024
 
@@ -34,11 +34,11 @@ _FLAGS = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK", 0)
 
 def descriptorOf(transport: Any, written: bool = False) -> int | None:
     """
-    A descriptor of a connection's socket to move octets past its transport, to be
+    A descriptor of a connection's socket to move bytes past its transport, to be
     closed by the caller; L{None} where that can't be.
 
     Only a transport itself says so, as uvloop's do: one that is wrapped, in TLS for
-    one, has other octets on the wire.
+    one, has other bytes on the wire.
 
     @param written: only if nothing that was written waits to leave.
     """
@@ -51,7 +51,7 @@ def descriptorOf(transport: Any, written: bool = False) -> int | None:
 
 class Splice:
     """
-    Moves so many octets from one socket to another, while both are connected.
+    Moves so many bytes from one socket to another, while both are connected.
 
     It reads no more than fits into the pipe, and nothing while that waits for the
     sink: a sink that is slow slows the source.
@@ -70,9 +70,9 @@ class Splice:
         @param reactor: an C{IReactorFDSet}.
         @param source: the descriptor to read; closed in the end, as C{sink} is.
         @param sink: the one to write.
-        @param size: how many octets.
-        @param moved: called with how many octets have reached the sink, each time.
-        @param ended: called once, unless L{stop} came first: with how many octets
+        @param size: how many bytes.
+        @param moved: called with how many bytes have reached the sink, each time.
+        @param ended: called once, unless L{stop} came first: with how many bytes
             are still in the source, and whether the sink has failed.  Where none are
             left and it hasn't, all have moved; otherwise the source has ended or failed.
 

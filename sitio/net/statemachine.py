@@ -1,5 +1,5 @@
 """
-States with names, and tables of the moves between them: L{Stateful}.
+States with names, and tables of the moves between them: L{StateMachine}.
 """
 
 from __future__ import annotations
@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class IllegalMove(Exception):
+class IllegalTransition(Exception):
     """An event in a state that does not know it: a mistake in sitio."""
 
 
-class Stateful:
+class StateMachine:
     """
     Something that is in one named state at a time.
 
@@ -26,9 +26,9 @@ class Stateful:
         """
         An event has come.
 
-        @raise IllegalMove: naming the state and the event.
+        @raise IllegalTransition: naming the state and the event.
         """
         try:
             self.state = self.moves[self.state, event]
         except KeyError:
-            raise IllegalMove(f"{type(self).__name__}: {event} while {self.state}") from None
+            raise IllegalTransition(f"{type(self).__name__}: {event} while {self.state}") from None

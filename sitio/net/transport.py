@@ -376,7 +376,7 @@ class Connection:
         self._writing = _Half.ENDED
         self.write = self.writeSequence = _discard  # type: ignore
         self._uv.write_eof()
-        # With a mark of 0 resume_writing is called when the last octet has left.
+        # With a mark of 0 resume_writing is called when the last byte has left.
         self._uv.set_write_buffer_limits(0)
         if not self._full:
             self.reactor.callSoon(self._writeEnded)
@@ -547,7 +547,7 @@ class Connection:
 
     def duplicate(self) -> int | None:
         """
-        Another descriptor of this connection's socket, to move octets past it; the
+        Another descriptor of this connection's socket, to move bytes past it; the
         caller closes it.  L{None} where that can't be: with TLS, at the end, or when
         there are no descriptors left.
         """

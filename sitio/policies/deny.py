@@ -76,10 +76,10 @@ def _resolved(path: str) -> str:
 
 
 def _decoded(path: str) -> str:
-    # Octets that are no UTF-8 stay what they are.
-    octets = path.encode("utf-8", "surrogateescape")
-    octets = _escape(lambda found: bytes((int(found[1], 16),)), octets)
-    return octets.decode("utf-8", "surrogateescape")
+    # Bytes that are no UTF-8 stay what they are.
+    data = path.encode("utf-8", "surrogateescape")
+    data = _escape(lambda found: bytes((int(found[1], 16),)), data)
+    return data.decode("utf-8", "surrogateescape")
 
 
 # What may be read in another way, and that way.  Applied in any order and number.

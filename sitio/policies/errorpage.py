@@ -7,7 +7,7 @@ misled; the body is the built-in page (HTML, or JSON for a client that prefers
 it) or the file.
 
 Of the fields of the original only those go on that tell the client what to do
-next or whether it may read the reply (L{KEPT}): the others describe a body
+next or whether it may read the response (L{KEPT}): the others describe a body
 that is not sent, or a service that has just shown that it's better not named.
 """
 
@@ -32,14 +32,14 @@ from sitio.http.headers import Lines
 from sitio.http.message import Request, Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, IResponsePolicy
 
-#: Octets of a page read from a file.  It is held for as long as sitio runs and
+#: Bytes of a page read from a file.  It is held for as long as sitio runs and
 #: sent whole each time; an error page of more than this is a mistake.
 MAX_FILE = 1024 * 1024
 
 #: Characters of a path or a reason shown on the page; they may have thousands.
 MAX_SHOWN = 256
 
-#: Octets of an Accept field that are read: browsers send about 130.  A longer
+#: Bytes of an Accept field that are read: browsers send about 130.  A longer
 #: one gets HTML, unread, so that what is remembered of it is bounded.
 MAX_ACCEPT = 512
 
@@ -174,7 +174,7 @@ class Page:
         except OSError as error:
             raise ValueError(f"the error page {path!r} can't be read: {error.strerror}") from error
         if len(body) > MAX_FILE:
-            raise ValueError(f"the error page {path!r} is larger than {MAX_FILE} octets")
+            raise ValueError(f"the error page {path!r} is larger than {MAX_FILE} bytes")
         if kind.startswith("text/"):
             try:
                 body.decode("utf-8")
@@ -189,7 +189,7 @@ class Page:
 @define(eq=False)
 class ErrorPage:
     """
-    Replaces replies of some statuses by an error page.
+    Replaces responses of some statuses by an error page.
 
     @ivar statuses: which.
     @ivar page: sent in place of the built-in page.
@@ -204,7 +204,7 @@ class ErrorPage:
     _made: dict[bytes, Lines] = field(factory=dict, init=False)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response:
-        """The page, with the status and the reason of the reply."""
+        """The page, with the status and the reason of the response."""
         if self.page is not None:
             body, kind = self.page.body, self.page.kind
         else:

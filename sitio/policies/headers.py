@@ -1,5 +1,5 @@
 """
-C{headers}: add, set and remove fields of requests and replies.
+C{headers}: add, set and remove fields of requests and responses.
 
 Each argument is one change, and reads like a sentence::
 
@@ -8,11 +8,11 @@ Each argument is one change, and reads like a sentence::
 
 C{set NAME VALUE} replaces every line of that name, C{add NAME VALUE} appends one
 more, C{remove NAME} removes every line; C{request} before it means the request on
-its way to the upstream, otherwise it's the reply on its way to the client.  Changes
+its way to the upstream, otherwise it's the response on its way to the client.  Changes
 are made in this order.  A description with spaces stands in quotes in a shell, and
 a colon within a value has a backslash before it: C{'headers:set X-See https\\://a.example'}.
 
-All replies are changed that this policy is shown, those that stand for a failed
+All responses are changed that this policy is shown, those that stand for a failed
 attempt too.  Fields of framing and of single connections are sitio's, and refused.
 """
 
@@ -70,17 +70,17 @@ class Changes:
 @implementer(IRequestPolicy, IResponsePolicy)
 class FieldPolicy:
     """
-    Makes changes to the fields of all requests, and of all replies.
+    Makes changes to the fields of all requests, and of all responses.
 
-    @ivar statuses: all, unless replies are to stay as they are.
+    @ivar statuses: all, unless responses are to stay as they are.
     """
 
     buffered = False
 
-    def __init__(self, requests: Changes | None = None, replies: Changes | None = None) -> None:
+    def __init__(self, requests: Changes | None = None, responses: Changes | None = None) -> None:
         self._requests = requests or Changes()
-        self._replies = replies or Changes()
-        self.statuses: Container[int] = range(100, 1000) if self._replies else ()
+        self._responses = responses or Changes()
+        self.statuses: Container[int] = range(100, 1000) if self._responses else ()
 
     def requestReceived(self, exchange: IExchange) -> None:
         """Change the request."""
@@ -88,8 +88,8 @@ class FieldPolicy:
             self._requests.apply(exchange.request.headers)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> None:
-        """Change the reply in place."""
-        self._replies.apply(response.headers)
+        """Change the response in place."""
+        self._responses.apply(response.headers)
 
 
 def _tell(changes: Changes, words: Iterable[str]) -> None:
@@ -113,12 +113,12 @@ def makePolicy(*changes: str) -> FieldPolicy:
     """
     if not changes:
         raise ValueError(f"headers changes nothing: {_USAGE}")
-    requests, replies = Changes(), Changes()
+    requests, responses = Changes(), Changes()
     for each in changes:
         try:
             first, _, rest = each.strip().partition(" ")
             if first != "request":
-                _tell(replies, each.split(None, 2))
+                _tell(responses, each.split(None, 2))
                 continue
             words = rest.split(None, 2)
             if words[1:] and words[1].lower() == "host" and words[0] != "set":
@@ -126,4 +126,4 @@ def makePolicy(*changes: str) -> FieldPolicy:
             _tell(requests, words)
         except ValueError as error:
             raise ValueError(f"{each!r}: {error}") from None
-    return FieldPolicy(requests, replies)
+    return FieldPolicy(requests, responses)

@@ -1,52 +1,52 @@
 """
-C{last-good}: a failure is masked with the last good reply to the same request.
+C{last-good}: a failure is masked with the last good response to the same request.
 
 Options, each of them optional::
 
-    max-age=SECONDS     how old a reply may be when it is used (300)
+    max-age=SECONDS     how old a response may be when it is used (300)
     budget=SECONDS      how long failures are masked on end (600)
     statuses=STATUSES   the failures that are masked (5xx)
-    max-bytes=N         octets held in all, the least recently used go first (16 MiB)
-    max-reply=N         octets of one body; a longer reply is not kept (256 KiB)
+    max-bytes=N         bytes held in all, the least recently used go first (16 MiB)
+    max-response=N         bytes of one body; a longer response is not kept (256 KiB)
     personal=NAME,...   more request fields that say who is asking
-    despite=WORD,...    keep and use replies despite what forbids it: the names in
+    despite=WORD,...    keep and use responses despite what forbids it: the names in
                         PERSONAL and FORBIDDING
 
 B{Kept} is the last 200 to a GET: any other status should not outlive its moment.
 Scheme, host, target and what Vary names must be the same again (RFC 9111, section
-4.1); Accept-Encoding too for an encoded reply that forgot to name it.  HEAD is
-answered from what a GET brought.  A reply that takes its place but can't be kept
+4.1); Accept-Encoding too for an encoded response that forgot to name it.  HEAD is
+answered from what a GET brought.  A response that takes its place but can't be kept
 removes it, as does an unsafe method that succeeds (section 4.4): what was deleted
 does not rise again.
 
-B{Not kept} is a reply that is C{private}, C{no-store} or C{no-cache}, sets a
+B{Not kept} is a response that is C{private}, C{no-store} or C{no-cache}, sets a
 cookie or is partial; nor one to a request with C{no-store}, with a body, or with
-a field of L{PERSONAL}, unless the reply says C{public}.  RFC 9111 sees no obstacle
+a field of L{PERSONAL}, unless the response says C{public}.  RFC 9111 sees no obstacle
 in a Cookie, but a service that never expected a cache doesn't say C{private}
 either, and the page of one user must not mask another's.  A Set-Cookie is never
-sent again, and a partial reply serves its own Range only, C{despite} or not.
+sent again, and a partial response serves its own Range only, C{despite} or not.
 
-B{How long}: C{max-age} counts from when a reply came or was confirmed by a 304;
+B{How long}: C{max-age} counts from when a response came or was confirmed by a 304;
 it's the operator's permission to send what is stale (section 4.2.4).  A
-C{stale-if-error=N}, be it the reply's or the request's (RFC 5861, section 4),
+C{stale-if-error=N}, be it the response's or the request's (RFC 5861, section 4),
 shortens that to N seconds past freshness, and never lengthens it.  After
 C{must-revalidate}, C{proxy-revalidate} and C{s-maxage} nothing stale is sent.
 The age is that of the Age field and the time here: the clocks behind Date differ.
 
-B{The budget} is for a service that fails nearly always, as each reply that gets
-through begins C{max-age} anew.  Replies that could be kept are weighed against
+B{The budget} is for a service that fails nearly always, as each response that gets
+through begins C{max-age} anew.  Responses that could be kept are weighed against
 failures that could be masked, ten seconds at a time; when failures have prevailed
 for C{budget} seconds on end, the mask comes off, with a warning, until good
-replies prevail again.
+responses prevail again.
 
-B{The client gets} the reply as it came with Age and C{Cache-Status: sitio;
+B{The client gets} the response as it came with Age and C{Cache-Status: sitio;
 fwd=stale; fwd-status=503; detail=last-good}: it went forward, so it's no C{hit}
 (RFC 9211, section 2.1), C{fwd-status} is the failure's, and C{fwd=bypass} stands
-for a reply still fresh (section 2.2).  If-None-Match and If-Modified-Since get
+for a response still fresh (section 2.2).  If-None-Match and If-Modified-Since get
 their 304, a Range the whole (RFC 9110, section 14.2).  If-Match is for the origin
 to judge (RFC 9111, section 4.3.2) and sees the failure.
 
-A reply of announced length is buffered, so that one that breaks off is masked as
+A response of announced length is buffered, so that one that breaks off is masked as
 well.  Any other is collected as it passes: an endless one must not be held up.
 """
 
@@ -73,11 +73,11 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Replies kept for one target: encodings and a few languages.  A Vary on a field
+#: Responses kept for one target: encodings and a few languages.  A Vary on a field
 #: of many values must not push out all other targets.
 MAX_VARIANTS = 8
 
-#: Seconds over which good replies and failures are weighed against each other:
+#: Seconds over which good responses and failures are weighed against each other:
 #: short beside any budget, long enough for a few requests.
 WINDOW = 10
 
@@ -88,12 +88,12 @@ MAX_BYTES = 16 * 1024 * 1024 * 1024
 #: Marks, each of which holds on to two heads; readers don't remember more heads either.
 MAX_MARKS = 1024
 
-#: What a reply and each of its lines cost in memory beside their octets: the
+#: What a response and each of its lines cost in memory beside their bytes: the
 #: objects of Python around them, measured and rounded up.
-REPLY_COST = 1024
+RESPONSE_COST = 1024
 LINE_COST = 160
 
-#: Request fields that say who is asking: a reply to one may be for that one only.
+#: Request fields that say who is asking: a response to one may be for that one only.
 PERSONAL = _names(
     "authorization cookie proxy-authorization api-key x-api-key x-access-token x-auth-token"
     " client-cert x-client-cert x-forwarded-client-cert remote-user x-remote-user x-user-id"
@@ -102,7 +102,7 @@ PERSONAL = _names(
     " x-goog-iap-jwt-assertion x-ms-client-principal cf-access-jwt-assertion"
 )
 
-#: What forbids to keep a reply, or to use it once stale: directives of its
+#: What forbids to keep a response, or to use it once stale: directives of its
 #: Cache-Control, its Set-Cookie, and C{partial} for the status 206.
 FORBIDDING = _names(
     "no-cache no-store private set-cookie partial must-revalidate proxy-revalidate s-maxage"
@@ -135,7 +135,7 @@ _Lines = Sequence[tuple[bytes, bytes]]
 _Told = tuple[tuple[bytes, bytes], ...]
 _Key = tuple[bool, bytes, str, _Told]
 _Said = tuple[bool, tuple[bytes, ...]]
-# Whether it is secure, the request's line and lines, the reply's lines: the objects
+# Whether it is secure, the request's line and lines, the response's lines: the objects
 # themselves, as what comes again is the same object.
 _Mark = tuple[bool, RequestLine, Lines | None, Lines | None]
 
@@ -160,7 +160,7 @@ def _directives(value: bytes | None) -> dict[bytes, bytes]:
 
 def _read(fields: _Lines) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     """
-    What a reply says: the directives, with C{set-cookie} as one more, and the
+    What a response says: the directives, with C{set-cookie} as one more, and the
     request fields that it depends on, where C{*} is all.
     """
     words: set[bytes] = set()
@@ -195,7 +195,7 @@ def _date(value: bytes | None) -> int | None:
 
 
 def _freshness(fields: _Lines, says: dict[bytes, bytes]) -> int:
-    """Seconds for which a reply is fresh (RFC 9111, section 4.2.1); none are guessed."""
+    """Seconds for which a response is fresh (RFC 9111, section 4.2.1); none are guessed."""
     for name in (b"s-maxage", b"max-age"):
         if name in says:
             return _seconds(says[name])
@@ -204,7 +204,7 @@ def _freshness(fields: _Lines, says: dict[bytes, bytes]) -> int:
 
 
 def _unchanged(asked: _Lines, fields: _Lines) -> bool:
-    """Whether the client has this reply already (RFC 9110, section 13.2.2; weakly compared)."""
+    """Whether the client has this response already (RFC 9110, section 13.2.2; weakly compared)."""
     tags = _value(asked, b"if-none-match")
     if tags is not None:
         own = _tag(_value(fields, b"etag") or b"")
@@ -223,7 +223,7 @@ class _Asked:
     A request, as far as it matters here.
 
     @ivar personal: whether it says who is asking.
-    @ivar said: what the reply to it says of itself, once that is known to be kept.
+    @ivar said: what the response to it says of itself, once that is known to be kept.
     """
 
     request: Request
@@ -235,13 +235,13 @@ class _Asked:
 @define(eq=False)
 class _Kept:
     """
-    A reply, its fields as they came.
+    A response, its fields as they came.
 
     @ivar public: whether it is for anyone who asks.
     @ivar varies: the request fields that it depends on, and what they were.
     @ivar since: when it came, or was confirmed.
-    @ivar size: what it costs, in octets.
-    @ivar marks: requests, each with a reply to it that would be kept as just this.
+    @ivar size: what it costs, in bytes.
+    @ivar marks: requests, each with a response to it that would be kept as just this.
     """
 
     key: _Key
@@ -258,9 +258,9 @@ class _Kept:
     def __attrs_post_init__(self) -> None:
         _, host, target, told = self.key
         lines = [*self.fields, *self.varies, *told]
-        octets = sum([len(name) + len(value or b"") for name, value in lines])
-        octets += len(host) + len(target) + len(self.body)
-        self.size = REPLY_COST + LINE_COST * len(lines) + octets
+        data = sum([len(name) + len(value or b"") for name, value in lines])
+        data += len(host) + len(target) + len(self.body)
+        self.size = RESPONSE_COST + LINE_COST * len(lines) + data
 
     def answers(self, request: Request) -> bool:
         """Whether it was given to such a request."""
@@ -284,7 +284,7 @@ class _Kept:
 
 class _Store:
     """
-    Replies by key, bounded in octets; the least recently used go first.
+    Responses by key, bounded in bytes; the least recently used go first.
 
     @ivar marked: what would be found by a mark, as long as nothing else is kept for its key.
     """
@@ -299,7 +299,7 @@ class _Store:
         return key in self._variants
 
     def find(self, asked: _Asked) -> _Kept | None:
-        """The latest reply that answers a request (RFC 9111, section 4)."""
+        """The latest response that answers a request (RFC 9111, section 4)."""
         for kept in reversed(self._variants.get(asked.key, ())):
             if (kept.public or not asked.personal) and kept.answers(asked.request):
                 return kept
@@ -326,7 +326,7 @@ class _Store:
         self._variants.move_to_end(key)
 
     def put(self, key: _Key, kept: _Kept, instead: _Kept | None) -> None:
-        """Keep a reply, in place of the one that was found for the same request."""
+        """Keep a response, in place of the one that was found for the same request."""
         variants = self._variants.setdefault(key, [])
         self._unmark(*variants)
         if instead is not None:
@@ -365,14 +365,14 @@ class _Budget:
     def __init__(self, budget: float) -> None:
         self._budget = budget
         self._began = float("-inf")
-        #: Good replies less failures, since then.
+        #: Good responses less failures, since then.
         self._balance = 0
         #: When failures began to prevail, or L{None}.
         self._since: float | None = None
         self._warned = False
 
     def good(self, now: float) -> None:
-        """A reply came that could be kept."""
+        """A response came that could be kept."""
         if now - self._began >= WINDOW:
             self._turn(now)
         self._balance += 1
@@ -408,9 +408,9 @@ class _Budget:
 @implementer(ISelectivePolicy)
 class LastGood:
     """
-    Masks failures with the last good reply; see the head of this module.
+    Masks failures with the last good response; see the head of this module.
 
-    @ivar statuses: those of replies that are kept, that confirm or remove what
+    @ivar statuses: those of responses that are kept, that confirm or remove what
         is kept, and those that are masked.
     @ivar seconds: a clock that never goes back.
     """
@@ -425,7 +425,7 @@ class LastGood:
         budget: float = 600,
         masked: Container[int] = range(500, 600),
         maxBytes: int = 16 * 1024 * 1024,
-        maxReply: int = 256 * 1024,
+        maxResponse: int = 256 * 1024,
         personal: frozenset[str] = PERSONAL,
         despite: frozenset[str] = frozenset(),
         seconds: Callable[[], float] = time.monotonic,
@@ -437,7 +437,7 @@ class LastGood:
         """
         lifted = frozenset(each.encode() for each in despite)
         self._maxAge = maxAge
-        self._maxReply = maxReply
+        self._maxResponse = maxResponse
         self._masked = frozenset(each for each in range(400, 600) if each in masked)
         self.statuses = self._masked | _SUPERSEDING
         self._personal = frozenset(each.encode() for each in personal) - lifted
@@ -451,17 +451,17 @@ class LastGood:
 
     @property
     def size(self) -> int:
-        """Octets held."""
+        """Bytes held."""
         return self._store.size
 
     def wants(self, exchange: IExchange, response: Response) -> bool:
         """
-        Whether the whole of a reply is needed: to be kept, or masked.
+        Whether the whole of a response is needed: to be kept, or masked.
 
         What the head alone settles is done here: dropping what it supersedes.
         """
         request = exchange.request
-        # Mostly a reply is here whole, and just what is kept.
+        # Mostly a response is here whole, and just what is kept.
         kept = self._store.marked.get(
             (exchange.secure, request.line, request.lines, response.lines)
         )
@@ -485,7 +485,7 @@ class LastGood:
         self._store.used(kept.key)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response | None:
-        """A mask for a failure, else L{None}; a good reply is kept."""
+        """A mask for a failure, else L{None}; a good response is kept."""
         # Without C{wants} before it this works as well.
         noted = self in exchange.notes
         asked = exchange.notes.pop(self) if noted else self._concern(exchange, response)
@@ -502,7 +502,7 @@ class LastGood:
     # --- What a head tells
 
     def _concern(self, exchange: IExchange, response: Response) -> _Asked | None:
-        """The request, if the whole of this reply to it is needed."""
+        """The request, if the whole of this response to it is needed."""
         request, status = exchange.request, response.status
         asked = self._asked(exchange)
         if asked is None:
@@ -517,11 +517,11 @@ class LastGood:
         if status in self._masked or status == 304:
             return asked if asked.key in self._store else None
         if status in (200, 206):
-            # What another policy has put in place of a failure is no good reply.
+            # What another policy has put in place of a failure is no good response.
             masked = response.failure is not None
             if masked or request.method == "HEAD" or (status == 206 and not self._partial):
                 return None
-            within = (response.length or 0) <= self._maxReply
+            within = (response.length or 0) <= self._maxResponse
             if within:
                 asked.said = self._said(response.seen, status, asked.personal)
             if asked.said is not None:
@@ -554,7 +554,7 @@ class LastGood:
 
     def _said(self, seen: _Lines, status: int, personal: bool) -> _Said | None:
         """
-        Whether a reply is for anyone and the request fields that it depends on;
+        Whether a response is for anyone and the request fields that it depends on;
         L{None} if it must not be kept.
         """
         words, names = _read(seen)
@@ -570,22 +570,22 @@ class LastGood:
         if kept is not None and kept.body == body and kept.fields == tuple(headers.seen):
             self._confirmed(kept)
             parts = asked.request.line, asked.request.lines, headers.lines
-            if all(each is not None and len(each.octets) <= MAX_SHARED for each in parts):
+            if all(each is not None and len(each.raw) <= MAX_SHARED for each in parts):
                 # It will be the same again, from this client or another of its kind.
                 self._store.mark(kept, (asked.key[0], *parts))
             return
         self._budget.good(self.seconds())
-        if len(body) > self._maxReply:
+        if len(body) > self._maxResponse:
             self._supersede(asked)
         else:
             self._put(asked, kept, response.status, response.reason, headers, body)
 
     def _collect(self, asked: _Asked, response: Response) -> None:
-        """Keep a reply once it has passed."""
+        """Keep a response once it has passed."""
         # As it is now: policies after this one may change it.
         headers = response.headers.copy()
         held = bytearray()
-        room = self._maxReply
+        room = self._maxResponse
 
         def collect(piece: bytes) -> bytes:
             nonlocal room
@@ -623,7 +623,7 @@ class LastGood:
         self._store.put(asked.key, kept, instead)
 
     def _supersede(self, asked: _Asked) -> None:
-        """There is a newer reply, which is not kept; one for a single person says nothing."""
+        """There is a newer response, which is not kept; one for a single person says nothing."""
         if not asked.personal:
             self._store.forget(asked.key, asked.request)
 
@@ -697,7 +697,7 @@ def makePolicy(
     budget: str = "600",
     statuses: str = "5xx",
     maxBytes: str = str(16 * 1024 * 1024),
-    maxReply: str = str(256 * 1024),
+    maxResponse: str = str(256 * 1024),
     personal: str = "",
     despite: str = "",
 ) -> LastGood:
@@ -718,7 +718,7 @@ def makePolicy(
         budget=_number("budget", budget, WINDOW, MAX_SECONDS),
         masked=parseStatuses(statuses),
         maxBytes=_number("max-bytes", maxBytes, 1, MAX_BYTES),
-        maxReply=_number("max-reply", maxReply, 1, MAX_BYTES),
+        maxResponse=_number("max-response", maxResponse, 1, MAX_BYTES),
         personal=named,
         despite=_words(despite),
     )

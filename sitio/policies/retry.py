@@ -4,15 +4,15 @@ C{retry}: ask the upstream again after a failure, where that is safe.
 Options, each of them optional::
 
     times=N             how often one request is sent again at most (2)
-    statuses=STATUSES   which replies, and failed attempts, call for it (502,503,504)
+    statuses=STATUSES   which responses, and failed attempts, call for it (502,503,504)
     after=SECONDS       the first pause, doubled from attempt to attempt (0.1)
 
-Only requests of safe methods are repeated: those ask for nothing but a reply (RFC
+Only requests of safe methods are repeated: those ask for nothing but a response (RFC
 9110, section 9.2.1), so that one too many does no harm.  C{exchange} alone decides
 whether a request still can be sent again.
 
 A pause is cut at random by up to a half: clients that failed together must not
-come back together.  Retry-After of the reply makes it longer, up to L{PATIENCE};
+come back together.  Retry-After of the response makes it longer, up to L{PATIENCE};
 an upstream that asks for more is not asked again, as no client should wait so long
 without a word.
 
@@ -88,7 +88,7 @@ class Retries:
     Has requests sent again; see the head of this module.
 
     @ivar times: how often one request is, at most.
-    @ivar statuses: after which replies.
+    @ivar statuses: after which responses.
     @ivar after: seconds of the first pause.
     @ivar seconds: the time, in seconds since 1970.
     @ivar chance: a random number from 0 to 1.

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sitio.errors import PolicyFailed, asReply
+from sitio.errors import PolicyFailed, asResponse
 from sitio.http.headers import Headers
 from sitio.http.message import Request, Response, Retry
 from sitio.interfaces import (
@@ -38,7 +38,7 @@ TRACEBACK_INTERVAL = 60.0
 
 @define(eq=False)
 class _Member:
-    """A policy in a chain, with its name and figures."""
+    """A policy in a chain, with its name and metrics."""
 
     name: str
     policy: Any
@@ -177,7 +177,7 @@ class Chain:
         self._observers = self._providing(IExchangeObserver)
         #: Whether there is a request policy at all.
         self.asks = bool(self._request)
-        #: The response policies that want to see replies of a status.
+        #: The response policies that want to see responses of a status.
         # Statuses have three digits: this never holds more than 900.
         self.interested = _Interested(self._response, self._wantsStatus)
 
@@ -190,7 +190,7 @@ class Chain:
         return [each.policy for each in self._members]
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Name and figures of each policy, as plain data."""
+        """Name and metrics of each policy, as plain data."""
         return [
             {
                 "name": each.name,
@@ -198,7 +198,7 @@ class Chain:
                     what
                     for what, members in (
                         ("requests", self._request),
-                        ("replies", self._response),
+                        ("responses", self._response),
                         ("exchanges", self._observers),
                     )
                     if each in members
@@ -232,7 +232,7 @@ class Chain:
             except Exception as error:
                 self._reraiseIfCancelled(exchange, error)
                 self._failed(member, "decided nothing, so the request is answered 500")
-                answer = asReply(PolicyFailed(f"the policy {member.name} failed"))
+                answer = asResponse(PolicyFailed(f"the policy {member.name} failed"))
             finally:
                 self._took(member, exchange, self._seconds() - began)
             if answer is not None:
@@ -250,7 +250,7 @@ class Chain:
             return False
 
     def wanting(self, exchange: Any, response: Response) -> _Member | None:
-        """The first policy that wants this reply; L{None} for most."""
+        """The first policy that wants this response; L{None} for most."""
         for member in self.interested[response.status]:
             if not member.selective or self._wanted(member, exchange, response):
                 return member
@@ -264,7 +264,7 @@ class Chain:
         or a L{Deferred} of either.
 
         C{exchange.wholeBody(response)} is awaited where a policy wants the whole
-        reply; C{exchange.mayRetry()} is asked where one wants another attempt.
+        response; C{exchange.mayRetry()} is asked where one wants another attempt.
         Fails only where C{wholeBody} does.
 
         @param wanting: what L{wanting} has found, if it was asked before.
@@ -334,7 +334,7 @@ class Chain:
         try:
             return bool(member.policy.wants(exchange, response))
         except Exception:
-            self._failed(member, "could not tell whether it wants a reply, and is passed over")
+            self._failed(member, "could not tell whether it wants a response, and is passed over")
             return False
 
     async def _answer(self, member: _Member, answer: Any, kinds: tuple[type, ...]) -> Any:

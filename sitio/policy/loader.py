@@ -1,7 +1,7 @@
 """
 How policies are made: of functions, of descriptions, of files.
 
-L{onRequest}, L{onReply} and L{onFinish} make a policy of a function;
+L{onRequest}, L{onResponse} and L{onFinish} make a policy of a function;
 L{loadPolicies} makes those that an operator's description names, by way of the
 makers that are installed as plugins; L{named} takes whatever a program has.
 What is wrong is a C{ValueError} with one sentence.
@@ -90,7 +90,7 @@ class RequestFunction:
 
 @implementer(IResponsePolicy)
 @frozen
-class ReplyFunction:
+class ResponseFunction:
     """A response policy that is a function; calling it calls the function."""
 
     function: Callable[..., Any]
@@ -123,9 +123,9 @@ def onRequest(function: Callable[..., Any]) -> RequestFunction:
     return RequestFunction(function)
 
 
-def onReply(
+def onResponse(
     *statuses: int | range, buffered: bool = False
-) -> Callable[[Callable[..., Any]], ReplyFunction]:
+) -> Callable[[Callable[..., Any]], ResponseFunction]:
     """
     Make a response policy of C{function(exchange, response)}; see L{IResponsePolicy}.
 
@@ -135,11 +135,13 @@ def onReply(
     wanted: set[int] = set()
     for each in statuses or (range(100, 1000),):
         if not isinstance(each, int | range):
-            raise TypeError("write @onReply(404) or @onReply(): statuses come before the function")
+            raise TypeError(
+                "write @onResponse(404) or @onResponse(): statuses come before the function"
+            )
         wanted |= {each} if isinstance(each, int) else set(each)
     if not wanted <= set(range(100, 1000)):
         raise ValueError("a status has three digits: 100 to 999")
-    return lambda function: ReplyFunction(function, frozenset(wanted), buffered)
+    return lambda function: ResponseFunction(function, frozenset(wanted), buffered)
 
 
 def onFinish(function: Callable[..., Any]) -> FinishFunction:
@@ -239,7 +241,7 @@ def _loadFile(path: Path) -> list[tuple[str, Any]]:
             found.setdefault(id(each), (name, each))
     if not found:
         raise ValueError(
-            f"{path} makes no policy: decorate a function with @onReply, @onRequest or"
+            f"{path} makes no policy: decorate a function with @onResponse, @onRequest or"
             " @onFinish, or make an instance of a class of policies"
         )
     return [(name, verified(f"{path}: {name}", each)) for name, each in found.values()]

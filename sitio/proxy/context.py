@@ -27,9 +27,9 @@ class Sidecar:
     @ivar chain: the policies; put another here to swap them while traffic flows.
     @ivar pool: the L{UpstreamPool<sitio.upstream.pool.UpstreamPool>}.
     @ivar host: what an upstream is told as Host when an HTTP/1.0 client names none.
-    @ivar brokenOff: how many replies broke off once their head was on its way, the
+    @ivar brokenOff: how many responses broke off once their head was on its way, the
         client being there.
-    @ivar tooLong: how many replies a policy wanted whole that were longer than
+    @ivar tooLong: how many responses a policy wanted whole that were longer than
         the buffer limit, and passed unchanged.
     @ivar via: the pseudonym in the Via fields that are added, or L{None} for none.
     """

@@ -7,9 +7,9 @@ request travels (docs/request.md has the numbers):
   3. L{Exchange.begin}: the request policies; one of them may answer.
   4. a connection to the upstream.
   5. the request goes out, its body streams.
-  6. the reply comes, or a failure that stands for one.
+  6. the response comes, or a failure that stands for one.
   7. the response policies that are interested; perhaps another attempt.
-  8. the reply goes to the client.
+  8. the response goes to the client.
   9. L{Exchange._end}, whatever came of it.
 
 It knows messages, not bytes: how they are framed is each half's own affair.
@@ -32,7 +32,7 @@ from sitio.errors import (
     Stalled,
     Stopped,
     UpstreamTimeout,
-    asReply,
+    asResponse,
 )
 from sitio.http.message import BodyFilter, Request, Response, Retry
 from sitio.interfaces import IExchange
@@ -42,10 +42,10 @@ from sitio.proxy.context import Sidecar
 
 DECIDING = "deciding whether to let the request in"  # step 3
 CONNECTING = "waiting for a connection"  # step 4
-ASKED = "waiting for the reply"  # steps 5 and 6
-JUDGING = "showing the reply to policies"  # step 7
+ASKED = "waiting for the response"  # steps 5 and 6
+JUDGING = "showing the response to policies"  # step 7
 RESTING = "waiting before another attempt"  # step 7, a Retry
-RELAYING = "relaying the reply"  # step 8
+RELAYING = "relaying the response"  # step 8
 TUNNELLING = "relaying another protocol"
 ENDED = "ended"  # step 9
 
@@ -68,7 +68,7 @@ _SECRET = ("authorization", "cookie", "proxy-authorization")
 MAX_ATTEMPTS = 10
 
 
-class Front(Typing):
+class Downstream(Typing):
     """What an exchange needs of the server half."""
 
     deadline: float
@@ -79,18 +79,18 @@ class Front(Typing):
         """The lines to add to this request, or (C{shown}) to its fields instead."""
 
     def inform(self, response: Response) -> None:
-        """Send an interim reply."""
+        """Send an interim response."""
 
-    def reply(self, response: Response, body: bytes, ended: bool) -> int:
-        """Send the head of the reply, and all or the first of its body; how much of that."""
+    def response(self, response: Response, body: bytes, ended: bool) -> int:
+        """Send the head of the response, and all or the first of its body; how much of that."""
 
-    def replyBody(self, data: bytes) -> None:
+    def responseBody(self, data: bytes) -> None:
         """Send more of the body."""
 
     def sink(self) -> int | None:
         """A descriptor for the rest of the body, or L{None} where it has to come here."""
 
-    def endReply(self, trailers: list[tuple[bytes, bytes]]) -> None:
+    def endResponse(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The body was all."""
 
     def switch(self, response: Response, data: bytes) -> None:
@@ -129,7 +129,7 @@ class Exchange:
     upstreamStatus: int | None = None
     status: int | None = None
     failure: SitioError | None = None
-    #: Whether that has broken the reply off, of which the head was on its way.
+    #: Whether that has broken the response off, of which the head was on its way.
     brokeOff = False
     attempts = 0
     duration: float | None = None
@@ -152,7 +152,7 @@ class Exchange:
     _uploadPaused = False
     #: How far this attempt has got.
     _reached = Reached.NOTHING
-    #: The reply's body as far as it has come before it could be sent.
+    #: The response's body as far as it has come before it could be sent.
     _held: list[bytes]
     _heldEnd: list[tuple[bytes, bytes]] | None = None
     _heldFailure: SitioError | None = None
@@ -162,7 +162,7 @@ class Exchange:
     #: Whether one side of a tunnel sends no more.
     _halfEnded = False
 
-    def __init__(self, front: Front, request: Request, sidecar: Sidecar) -> None:
+    def __init__(self, front: Downstream, request: Request, sidecar: Sidecar) -> None:
         self.request = request
         self.began = sidecar.seconds()
         self._front = front
@@ -219,7 +219,7 @@ class Exchange:
         """The client is told what keeps its request from an answer; nobody is asked."""
         self.failure = error
         self.producer = None
-        response = asReply(error)
+        response = asResponse(error)
         self._send(response, response.body or b"", True)
 
     def requestBroke(self, error: SitioError) -> None:
@@ -331,7 +331,7 @@ class Exchange:
         ended = self._bodyEnded
         settings = self._sidecar.settings
         self._askedAt = now = self._sidecar.seconds()
-        self._front.deadline = now + (settings.replyTimeout if ended else settings.stallTimeout)
+        self._front.deadline = now + (settings.responseTimeout if ended else settings.stallTimeout)
         if not ended:
             # Before it is written, which may pause it again.
             self._front.resumeUpload()
@@ -344,7 +344,7 @@ class Exchange:
     def _expect(self) -> None:
         """Set the time in which the next thing has to happen."""
         settings = self._sidecar.settings
-        timeout = settings.replyTimeout if self._bodyEnded else settings.stallTimeout
+        timeout = settings.responseTimeout if self._bodyEnded else settings.stallTimeout
         self._front.deadline = self._sidecar.seconds() + timeout
 
     def requestBody(self, data: bytes) -> None:
@@ -395,18 +395,18 @@ class Exchange:
         if not self._bodyEnded or self.state is TUNNELLING:
             self._uploadPaused = False
             self._front.resumeUpload()
-            # Octets have moved; and the client's time to send on begins now.
+            # Bytes have moved; and the client's time to send on begins now.
             self._uploadMoved()
 
-    # --- Step 6: the reply comes, or a failure that stands for one
+    # --- Step 6: the response comes, or a failure that stands for one
 
     def informed(self, response: Response) -> None:
-        """An interim reply: passed on."""
+        """An interim response: passed on."""
         self._front.inform(response)
         self._expect()
 
-    def replyReceived(self, response: Response, body: bytes, ended: bool) -> None:
-        """The head of the reply has come, and this much of its body with it."""
+    def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
+        """The head of the response has come, and this much of its body with it."""
         self.upstreamTime += self._sidecar.seconds() - self._askedAt
         self.upstreamStatus = status = response.status
         self._reached = Reached.ANSWERED
@@ -422,7 +422,7 @@ class Exchange:
         self._send(response, body, ended)
 
     def upstreamFailed(self, error: SitioError) -> None:
-        """No reply, or no more of it, will come from this connection."""
+        """No response, or no more of it, will come from this connection."""
         client, self._client = self._client, None
         if self.state is ASKED:
             self._waitedInVain()
@@ -447,9 +447,9 @@ class Exchange:
         self._sidecar.failed(error)
 
     def _fail(self, error: SitioError) -> None:
-        """An attempt failed: that is a reply too, so policies see one thing."""
+        """An attempt failed: that is a response too, so policies see one thing."""
         self._note(error)
-        response = asReply(error)
+        response = asResponse(error)
         self.upstreamStatus = response.status
         body = response.body or b""
         wanting = self._chain.wanting(self, response)
@@ -479,7 +479,7 @@ class Exchange:
 
     def wholeBody(self, response: Response) -> Deferred[bool]:
         """
-        For L{Chain}: hold the reply to its end and put its body into C{response}.
+        For L{Chain}: hold the response to its end and put its body into C{response}.
 
         @return: fires with whether it was within the buffer limit; fails with
             L{UpstreamLost} and the like when it breaks off.
@@ -513,7 +513,7 @@ class Exchange:
         return whole
 
     def _tooLongFor(self, response: Response) -> None:
-        """This reply is longer than the buffer: no policy gets it whole."""
+        """This response is longer than the buffer: no policy gets it whole."""
         self._tooLong = response
         self._sidecar.tooLong += 1
 
@@ -540,7 +540,7 @@ class Exchange:
             error = judged.value
             if not isinstance(error, SitioError):
                 judged.raiseException()
-            # The reply broke off while it was being buffered: a failed attempt.
+            # The response broke off while it was being buffered: a failed attempt.
             self._leaveUpstream()
             self._fail(error)
         elif isinstance(judged, Retry):
@@ -551,7 +551,7 @@ class Exchange:
             self._send(judged, judged.body or b"", True)
 
     def _passed(self, response: Response) -> None:
-        """No policy has put another reply in this one's place."""
+        """No policy has put another response in this one's place."""
         if self._heldFailure is not None:
             # The head has not gone out: this can still be said.
             self._fail(self._heldFailure)
@@ -565,7 +565,7 @@ class Exchange:
             self._held = []
             self._send(response, held, trailers == [])
             if trailers:
-                self.replyEnded(trailers)
+                self.responseEnded(trailers)
 
     def _leaveUpstream(self) -> None:
         client, self._client = self._client, None
@@ -607,7 +607,7 @@ class Exchange:
         self.policyTime += self._sidecar.seconds() - self._wantedAt
         self._connect()
 
-    # --- Step 8: the reply goes to the client
+    # --- Step 8: the response goes to the client
 
     def _send(self, response: Response, body: bytes, ended: bool) -> None:
         self.state = RELAYING
@@ -628,7 +628,7 @@ class Exchange:
             if self._client is not None:
                 # Before it is written, which may pause it again.
                 self._client.resume()
-        self.bytesOut += self._front.reply(response, body, ended)
+        self.bytesOut += self._front.response(response, body, ended)
         if ended:
             self._end()
 
@@ -658,8 +658,8 @@ class Exchange:
         timeout = settings.tunnelTimeout if self.state is TUNNELLING else settings.stallTimeout
         self._front.deadline = self._sidecar.seconds() + timeout
 
-    def replyBody(self, data: bytes) -> None:
-        """More of the reply's body has come."""
+    def responseBody(self, data: bytes) -> None:
+        """More of the response's body has come."""
         if self.state is JUDGING:
             self._held.append(data)
             if self._client is not None:
@@ -671,7 +671,7 @@ class Exchange:
                     return
             if data:
                 self.bytesOut += len(data)
-                self._front.replyBody(data)
+                self._front.responseBody(data)
             self._moved()
             client = self._client
             if client is not None and not self._filters and client.left >= WORTHWHILE:
@@ -693,8 +693,8 @@ class Exchange:
         self._front.abort()
         self.clientGone()
 
-    def replyEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        """The reply's body has come to its end, and its connection is let go of."""
+    def responseEnded(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """The response's body has come to its end, and its connection is let go of."""
         self._client = None
         if self.state is JUDGING:
             self._heldEnd = trailers
@@ -705,22 +705,22 @@ class Exchange:
                     return
                 if last:
                     self.bytesOut += len(last)
-                    self._front.replyBody(last)
-            self._front.endReply(trailers)
+                    self._front.responseBody(last)
+            self._front.endResponse(trailers)
             self._end()
 
-    def pauseReply(self) -> None:
-        """The client does not keep up with the reply, or the tunnel."""
+    def pauseResponse(self) -> None:
+        """The client does not keep up with the response, or the tunnel."""
         if self._client is not None and self.state in (RELAYING, TUNNELLING):
             self._client.pause()
 
-    def resumeReply(self) -> None:
+    def resumeResponse(self) -> None:
         """It has caught up."""
         if self._client is not None and self.state in (RELAYING, TUNNELLING):
             self._client.resume()
             self._moved()
 
-    # --- A tunnel instead of a reply (RFC 9110, section 7.8)
+    # --- A tunnel instead of a response (RFC 9110, section 7.8)
 
     def switched(self, response: Response, data: bytes) -> None:
         """The upstream has switched protocols; so does the client."""
@@ -777,7 +777,7 @@ class Exchange:
             self._end()
         elif self.state is not ENDED:
             self._waitedInVain()
-            self.failure = ClientGone("the client closed before its reply was whole")
+            self.failure = ClientGone("the client closed before its response was whole")
             self.status = 499
             self._end()
 
@@ -800,25 +800,25 @@ class Exchange:
         """What had to happen in time has not."""
         settings = self._sidecar.settings
         if self.state is ASKED and not self._bodyEnded and not self._uploadPaused:
-            late = f"no octet of the request's body in {settings.stallTimeout:g} seconds"
+            late = f"no byte of the request's body in {settings.stallTimeout:g} seconds"
             self.refuse(RequestTimeout(late))
         elif self.state is ASKED:
             self._leaveUpstream()
             self._waitedInVain()
-            timeout = settings.replyTimeout if self._bodyEnded else settings.stallTimeout
-            self._fail(UpstreamTimeout(f"no reply in {timeout:g} seconds", Reached.SENT))
+            timeout = settings.responseTimeout if self._bodyEnded else settings.stallTimeout
+            self._fail(UpstreamTimeout(f"no response in {timeout:g} seconds", Reached.SENT))
         elif self.state is JUDGING and self._whole is not None:
             self._leaveUpstream()
             self.upstreamFailed(
                 UpstreamTimeout(
-                    f"no octet of the reply's body in {settings.stallTimeout:g} seconds",
+                    f"no byte of the response's body in {settings.stallTimeout:g} seconds",
                     Reached.ANSWERED,
                 )
             )
         elif self.state is TUNNELLING:
             self._abort(None)
         elif self.state is not ENDED:
-            self._abort(Stalled(f"no octet moved in {settings.stallTimeout:g} seconds"))
+            self._abort(Stalled(f"no byte moved in {settings.stallTimeout:g} seconds"))
 
     def _abort(self, error: SitioError | None) -> None:
         if error is not None:

@@ -2,11 +2,11 @@
 The server half: L{ProxyServer}, one connection of a client.
 
 It owns steps 1, 2 and 8 of a request's life (docs/request.md): it reads
-requests, makes an L{Exchange} of each, one at a time, and frames the replies
+requests, makes an L{Exchange} of each, one at a time, and frames the responses
 for this client.  It knows nothing of upstreams and policies.
 
-A client that does not read its replies is not read from either: the next
-request is not begun while the last reply piles up, and what is pipelined
+A client that does not read its responses is not read from either: the next
+request is not begun while the last response piles up, and what is pipelined
 meanwhile is held up to one head before the transport is paused.  Otherwise a
 client that only sends would fill the memory.
 
@@ -34,9 +34,9 @@ from zope.interface import implementer
 from sitio.errors import BadMessage, RequestTimeout, SitioError
 from sitio.http import codec, framing
 from sitio.http.message import Headers, Request, Response
-from sitio.net.deadlines import NEVER, Sweep
+from sitio.net.deadlines import NEVER, Deadlines
 from sitio.net.splice import descriptorOf
-from sitio.net.statemachine import Stateful
+from sitio.net.statemachine import StateMachine
 from sitio.proxy.context import Sidecar
 from sitio.proxy.exchange import Exchange
 from sitio.settings import DRAIN_IDLE, LINGER
@@ -45,7 +45,7 @@ IDLE = "idle"  # nothing has come of a next request
 HEAD = "head"  # some of its head has come
 EXCHANGE = "exchange"  # an exchange is under way; requests behind it wait
 TUNNEL = "tunnel"  # bytes of another protocol, both ways
-LINGERING = "lingering"  # the last reply is out, the rest of its request is dropped
+LINGERING = "lingering"  # the last response is out, the rest of its request is dropped
 CLOSING = "closing"  # what was written leaves, then the connection closes
 CLOSED = "closed"  # it has
 
@@ -65,7 +65,7 @@ _UNREADABLE = "-"
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class ProxyServer(Stateful, Protocol):
+class ProxyServer(StateMachine, Protocol):
     """
     One connection of a client.
 
@@ -96,7 +96,7 @@ class ProxyServer(Stateful, Protocol):
         # What the client has asked by, and whether in HTTP/1.1.
         self._method = ""
         self._modern = True
-        # How the reply at hand is framed, and whether it is the last one.
+        # How the response at hand is framed, and whether it is the last one.
         self._chunked = False
         self._bodiless = False
         self._last = False
@@ -127,12 +127,12 @@ class ProxyServer(Stateful, Protocol):
         state = self.state
         if state is IDLE or state is HEAD:
             reader = self._reader
-            if reader.octets:
+            if reader.data:
                 reader.receive(data)
             else:
-                reader.octets = data
+                reader.data = data
             self._begin()
-            if reader.octets:
+            if reader.data:
                 self._boundHeld()
         elif state is EXCHANGE:
             self._reader.receive(data)
@@ -291,19 +291,19 @@ class ProxyServer(Stateful, Protocol):
         if self._reader.held > self._settings.maxHead and self.state in (IDLE, HEAD, EXCHANGE):
             self._pause()
 
-    # --- Step 8: the reply
+    # --- Step 8: the response
 
     def inform(self, response: Response) -> None:
-        """Send an interim reply, which HTTP/1.0 does not know (RFC 9110, section 15.2)."""
+        """Send an interim response, which HTTP/1.0 does not know (RFC 9110, section 15.2)."""
         if self._modern:
             self.transport.write(codec.responseHead(response, None))
 
-    def reply(self, response: Response, body: bytes, ended: bool) -> int:
+    def response(self, response: Response, body: bytes, ended: bool) -> int:
         """
-        Send the head of the reply, framed for this client, and all or the first
+        Send the head of the response, framed for this client, and all or the first
         of its body.
 
-        @return: how many octets of the body that was.
+        @return: how many bytes of the body that was.
         """
         if self._reader.state is not framing.ENDED or self._factory.draining:
             self._last = True
@@ -347,9 +347,9 @@ class ProxyServer(Stateful, Protocol):
     def _holdUp(self) -> None:
         """Pause what begins behind a backlog: some transports ask for it only once."""
         if self._backlogged and self._exchange is not None:
-            self._exchange.pauseReply()
+            self._exchange.pauseResponse()
 
-    def replyBody(self, data: bytes) -> None:
+    def responseBody(self, data: bytes) -> None:
         """Send more of the body."""
         if not self._bodiless:
             self.transport.write(codec.chunk(data) if self._chunked else data)
@@ -357,13 +357,13 @@ class ProxyServer(Stateful, Protocol):
     def sink(self) -> int | None:
         """
         A descriptor for the rest of a body of known length, to be closed by whoever
-        asked; L{None} where it has to come by L{replyBody}.
+        asked; L{None} where it has to come by L{responseBody}.
         """
         if self._chunked or self._bodiless or self._backlogged:
             return None
         return descriptorOf(self.transport, written=True)
 
-    def endReply(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
+    def endResponse(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
         """The body was all."""
         if self._chunked and not self._bodiless:
             self.transport.write(codec.lastChunk(trailers))
@@ -378,13 +378,13 @@ class ProxyServer(Stateful, Protocol):
             self.state = IDLE
             idle = DRAIN_IDLE if self._factory.draining else self._settings.idleTimeout
             self.deadline = self._sidecar.seconds() + idle
-            if self._reader.octets or not self._reading:
+            if self._reader.data or not self._reading:
                 self._goOn()
         elif self._reader.state is framing.ENDED and not self._reader.held:
             self.leave()
         else:
             # RFC 9112, section 9.6: closing while the client still sends would
-            # reset the connection, and the reply might be lost.
+            # reset the connection, and the response might be lost.
             self._move("linger")
             self._within(LINGER)
             self._resume()
@@ -442,12 +442,12 @@ class ProxyServer(Stateful, Protocol):
     def pauseProducing(self) -> None:
         self._backlogged = True
         if self._exchange is not None:
-            self._exchange.pauseReply()
+            self._exchange.pauseResponse()
 
     def resumeProducing(self) -> None:
         self._backlogged = False
         if self._exchange is not None:
-            self._exchange.resumeReply()
+            self._exchange.resumeResponse()
         else:
             self._goOn()
 
@@ -535,7 +535,7 @@ class ProxyServerFactory(Factory):
 
     noisy = False
 
-    def __init__(self, sidecar: Sidecar, sweep: Sweep) -> None:
+    def __init__(self, sidecar: Sidecar, sweep: Deadlines) -> None:
         self.sidecar = sidecar
         self.draining = False
         self._sweep = sweep

@@ -4,7 +4,7 @@ The access log: one line for each exchange, of JSON or in the common log format.
 L{AccessLog} is an observer, there only when it was asked for.  Of an exchange
 that ends it takes down what its line needs, and no more.  It makes lines of
 L{SLICE} of them at a time, and four times a second a thread writes what there is
-to the L{Outlet}.  So a disk that is slow or full, or a pipe that nobody reads,
+to the L{LogFile}.  So a disk that is slow or full, or a pipe that nobody reads,
 holds up that thread and nothing else: the loop goes on, what waits is bounded,
 and lines beyond that are dropped, counted, and spoken of once.
 
@@ -13,7 +13,7 @@ loop waiting for Python's lock, for longer than a slice takes.
 
 What clients send can't forge a line: nothing but printable ASCII gets into one,
 quotes and backslashes escaped, and none is longer than
-L{ATOMIC<sitio.telemetry.logfile.ATOMIC>} octets.
+L{ATOMIC<sitio.telemetry.logfile.ATOMIC>} bytes.
 
 Contract: clock, log, threads and signals are passed in.
 """
@@ -38,7 +38,7 @@ from zope.interface import implementer
 
 from sitio.errors import CannotStart, SitioError
 from sitio.interfaces import IExchange, IExchangeObserver
-from sitio.telemetry.logfile import Outlet, aside, onUserSignal
+from sitio.telemetry.logfile import LogFile, aside, onUserSignal
 from sitio.telemetry.snapshot import ILoses, producerOf, stepsOf
 
 #: Seconds between two batches: soon enough for who watches the file.
@@ -48,7 +48,7 @@ INTERVAL = 0.25
 #: for that.
 SLICE = 64
 
-#: Octets of lines that wait to be written, and as many may be on their way: some
+#: Bytes of lines that wait to be written, and as many may be on their way: some
 #: 15,000 lines, which a disk that is slow for a moment catches up with.
 MAX_WAITING = 4 * 1024 * 1024
 
@@ -166,7 +166,8 @@ _OBJECT = (
 class JsonLines(Lines):
     """
     Each line is an object, with the names of
-    L{ExchangeFacts<sitio.telemetry.snapshot.ExchangeFacts>} for what is in both.  What does not apply is left out, or C{null}.
+    L{ExchangeFacts<sitio.telemetry.snapshot.ExchangeFacts>} for what is in both.
+    What does not apply is left out, or C{null}.
     """
 
     @staticmethod
@@ -175,8 +176,8 @@ class JsonLines(Lines):
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{Lines}."""
-        began, client, version, line, headers, producer, acted, failure, *figures = entry
-        sent, true, attempts, duration, policies, connection, upstream, *octets = figures
+        began, client, version, line, headers, producer, acted, failure, *numbers = entry
+        sent, true, attempts, duration, policies, connection, upstream, *sizes = numbers
         second, millis = divmod(int((began + offset) * 1000), 1000)
         more = ""
         if acted:
@@ -193,7 +194,7 @@ class JsonLines(Lines):
             asked,
             duration,
             *stepsOf(policies, connection, upstream, duration).values(),
-            *octets,
+            *sizes,
             attempts,
             more,
         )
@@ -218,13 +219,13 @@ class CommonLines(Lines):
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{Lines}."""
-        began, client, version, line, _, producer, _, _, sent, true, *_, octets = entry
+        began, client, version, line, _, producer, _, _, sent, true, *_, size = entry
         more = ""
         if sent != true and true is not None:
             more = f" true={true} producer={quoted(producer)}"
         date = self.date(int(began + offset))
         asked = _asCommon(line.method, self.target(line), version, sent)
-        return f"{quoted(client)[1:-1]} - - {date} {asked} {octets or '-'}{more}\n"
+        return f"{quoted(client)[1:-1]} - - {date} {asked} {size or '-'}{more}\n"
 
 
 #: By the names that C{--access-log} knows.
@@ -257,7 +258,7 @@ class AccessLog(Service):
         self,
         clock: IReactorTime,
         lines: Lines,
-        outlet: Outlet,
+        logFile: LogFile,
         run: Callable[..., Deferred[Any]],
         *,
         onReopen: Callable[[Callable[[], Any]], Any],
@@ -272,7 +273,7 @@ class AccessLog(Service):
         self.dropped = 0
         self._clock = clock
         self._lines = lines
-        self._outlet = outlet
+        self._outlet = logFile
         self._run = run
         self._onReopen = onReopen
         self._now = now
@@ -280,7 +281,7 @@ class AccessLog(Service):
         self._loop: LoopingCall | None = None
         self._entries: list[Entry] = []
         self._waiting: list[bytes] = []
-        self._octets = 0
+        self._bytes = 0
         self._writing: Deferred[Any] | None = None
         # When a line was lost last, until the log is whole again.
         self._lostAt: float | None = None
@@ -323,14 +324,14 @@ class AccessLog(Service):
         entries, self._entries = self._entries, []
         if not entries:
             return
-        if self._octets >= MAX_WAITING:
+        if self._bytes >= MAX_WAITING:
             self._lose(len(entries), "it is written more slowly than lines come")
             return
         offset = self._now() - self._clock.seconds()
         line = self._lines.line
         lines = "".join([line(each, offset) for each in entries]).encode("ascii")
         self._waiting.append(lines)
-        self._octets += len(lines)
+        self._bytes += len(lines)
 
     # Writing: a service.
 
@@ -366,7 +367,7 @@ class AccessLog(Service):
             self._send()
 
     def _send(self) -> None:
-        data, self._waiting, self._octets = b"".join(self._waiting), [], 0
+        data, self._waiting, self._bytes = b"".join(self._waiting), [], 0
         self._writing = maybeDeferred(self._run, self._outlet.write, data)
         self._writing.addErrback(self._broke, data.count(b"\n")).addCallback(self._written)
 
@@ -446,7 +447,7 @@ def accessLog(
     return AccessLog(
         reactor,
         FORMATS[form](query),
-        Outlet(path, stdout),
+        LogFile(path, stdout),
         partial(aside, reactor),
         onReopen=partial(onUserSignal, reactor),
     )

@@ -1,7 +1,7 @@
 """
 Single exchanges, for people: the last ones, the open ones, and what came of each.
 
-L{Recent} observes exchanges.  It notes down those that fail, and the others only
+L{History} observes exchanges.  It notes down those that fail, and the others only
 while somebody looks: that is for L{ATTENTION} after each look.  While nobody does, an
 exchange that went well costs three comparisons; and in one second no more are noted
 down than are kept, so that thousands that pass, or fail, are no work.
@@ -64,7 +64,7 @@ def explained(exchange: Any) -> str:
     response = exchange.response
     sent = exchange.status
     if sent == 499:
-        return "the client went away before its reply was whole"
+        return "the client went away before its response was whole"
     # Else another attempt has mended what failed.
     last = response is None or response.failure is not None or exchange.brokeOff
     if failure is not None and last:
@@ -80,7 +80,7 @@ def explained(exchange: Any) -> str:
     if response is None:
         return f"{cause}; nothing was sent"
     if exchange.brokeOff:
-        return f"{cause}; the reply, a {sent}, broke off"
+        return f"{cause}; the response, a {sent}, broke off"
     if exchange.producer is not None:
         return f"{cause}; {exchange.producer} sent {sent}"
     return f"{cause}; sitio sent {sent}" if producerOf(exchange) == "sitio" else cause
@@ -145,7 +145,7 @@ class _Last:
 
 
 @implementer(IExchangeObserver)
-class Recent:
+class History:
     """The exchanges of one process, as L{Exchanges}."""
 
     def __init__(self, clock: IReactorTime, now: Callable[[], float], process: int) -> None:

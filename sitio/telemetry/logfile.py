@@ -1,5 +1,5 @@
 """
-Where lines go that are written beside the loop: L{Outlet}, a file or standard
+Where lines go that are written beside the loop: L{LogFile}, a file or standard
 output, and what goes with one.
 
 L{aside} runs what may take its time in a thread; L{onUserSignal} is how files that
@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
-#: Octets of a line at most, and of what is written at a time to anything but a file:
+#: Bytes of a line at most, and of what is written at a time to anything but a file:
 #: what Linux puts into a pipe in one piece (C{PIPE_BUF}), so that lines of several
 #: processes don't mix.
 ATOMIC = 4096
@@ -34,7 +34,7 @@ PIECE = 64 * 1024
 _LINE_END = ord("\n")
 
 
-class Outlet:
+class LogFile:
     """
     Where lines go: a file, or a descriptor that is open already.
 

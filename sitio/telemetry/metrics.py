@@ -29,7 +29,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from sitio.telemetry.snapshot import EndpointFigures, SidecarSnapshot
+from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot
 
 _ENDPOINT = ["http_request_method", "http_route"]
 _STATUS = [*_ENDPOINT, "http_response_status_code"]
@@ -72,32 +72,32 @@ def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, 
     return list(zip(names, accumulate(counts)))
 
 
-def _labels(endpoint: EndpointFigures, *more: str) -> list[str]:
+def _labels(endpoint: EndpointMetrics, *more: str) -> list[str]:
     # Those in round brackets stand for many methods: OpenTelemetry's word for others.
     return [endpoint["method"] or "_OTHER", endpoint["route"], *more]
 
 
 def _status(name: str) -> str:
-    # A label that is empty is as good as none: no reply came to anything.
+    # A label that is empty is as good as none: no response came to anything.
     return "" if name == "none" else name
 
 
 def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
-    figures = snapshot["figures"]
-    endpoints = figures["endpoints"]
+    metrics = snapshot["metrics"]
+    endpoints = metrics["endpoints"]
     durations = HistogramMetricFamily(
         "http_server_request_duration_seconds",
-        "Time from the head of a request to the last octet of its reply, by the true status.",
+        "Time from the head of a request to the last byte of its response, by the true status.",
         labels=_STATUS,
     )
     received = SummaryMetricFamily(
-        "http_server_request_body_size_bytes", "Octets of requests' bodies.", labels=_ENDPOINT
+        "http_server_request_body_size_bytes", "Bytes of requests' bodies.", labels=_ENDPOINT
     )
     returned = SummaryMetricFamily(
-        "http_server_response_body_size_bytes", "Octets of replies' bodies.", labels=_ENDPOINT
+        "http_server_response_body_size_bytes", "Bytes of responses' bodies.", labels=_ENDPOINT
     )
     sent = CounterMetricFamily(
-        "sitio_sent_replies", "Replies by the status that clients were sent.", labels=_STATUS
+        "sitio_sent_responses", "Responses by the status that clients were sent.", labels=_STATUS
     )
     masked = CounterMetricFamily(
         "sitio_masked_failures",
@@ -108,7 +108,7 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         for status, spent in each["durations"].items():
             durations.add_metric(
                 _labels(each, _status(status)),
-                _buckets(figures["latencyBounds"], spent["latency"]),
+                _buckets(metrics["latencyBounds"], spent["latency"]),
                 spent["seconds"],
             )
         received.add_metric(_labels(each), each["hits"], each["bytesIn"])
@@ -126,12 +126,12 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         "sitio_added_duration_seconds",
         "Time of an exchange without the wait for the upstream's head.",
     )
-    own.add_metric([], _buckets(figures["ownBounds"], figures["own"]), figures["ownSeconds"])
+    own.add_metric([], _buckets(metrics["ownBounds"], metrics["own"]), metrics["ownSeconds"])
     yield own
     yield CounterMetricFamily(
         "sitio_displaced_endpoints",
         "Endpoints that have lost their row in the table to others.",
-        figures["displaced"],
+        metrics["displaced"],
     )
 
 
@@ -175,13 +175,13 @@ def _connections(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         counts["failed"],
     )
     yield CounterMetricFamily(
-        "sitio_broken_replies",
-        "Replies that broke off within, whatever status they had begun with.",
+        "sitio_broken_responses",
+        "Responses that broke off within, whatever status they had begun with.",
         snapshot["brokenOff"],
     )
     yield CounterMetricFamily(
-        "sitio_overlong_replies",
-        "Replies that a policy wanted whole and that were too long for that.",
+        "sitio_overlong_responses",
+        "Responses that a policy wanted whole and that were too long for that.",
         snapshot["tooLong"],
     )
 
@@ -230,7 +230,7 @@ def _lost(snapshot: SidecarSnapshot) -> Iterator[Metric]:
 
 def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "sitio_uptime_seconds", "Time since sitio was started.", snapshot["figures"]["uptime"]
+        "sitio_uptime_seconds", "Time since sitio was started.", snapshot["metrics"]["uptime"]
     )
     yield GaugeMetricFamily("sitio_workers", "Processes that serve.", len(snapshot["workers"]))
     yield CounterMetricFamily(

@@ -1,5 +1,5 @@
 """
-Figures as plain data: what they say, and what can be made of them.
+Metrics as plain data: what they say, and what can be made of them.
 
 L{sitio.telemetry.stats} makes a L{Snapshot}; pages, logs and other processes read it.
 L{merge} adds two up, L{bounded} keeps a sum within bounds, L{quantile} reads a
@@ -10,7 +10,7 @@ exchanges, which are L{Exchanges}; L{together} makes one of several, and
 L{ISnapshots} is where to ask for both, be the sidecar one process or many.
 
 Contract: pure; dicts, lists and numbers in, the same or text out.  Seconds are
-C{float}, octets C{int}.
+C{float}, bytes C{int}.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Durations(TypedDict):
     seconds: float
 
 
-class Figures(TypedDict):
+class Metrics(TypedDict):
     """
     What is known of one endpoint, or of all together.
 
@@ -87,9 +87,9 @@ class Figures(TypedDict):
     durations: dict[str, Durations]
 
 
-class EndpointFigures(Figures):
+class EndpointMetrics(Metrics):
     """
-    The figures of one endpoint.  C{method} is empty for the three endpoints in
+    The metrics of one endpoint.  C{method} is empty for the three endpoints in
     round brackets, which stand for many.
     """
 
@@ -99,7 +99,7 @@ class EndpointFigures(Figures):
 
 class Snapshot(TypedDict):
     """
-    All figures at one moment, safe to keep, to change and to make JSON of.
+    All metrics at one moment, safe to keep, to change and to make JSON of.
 
     C{endpoints} are in order of falling hits and C{total} is their sum.  C{own}
     counts by C{ownBounds}, and C{ownSeconds} sums up, what sitio added to the
@@ -110,8 +110,8 @@ class Snapshot(TypedDict):
     """
 
     uptime: float
-    total: Figures
-    endpoints: list[EndpointFigures]
+    total: Metrics
+    endpoints: list[EndpointMetrics]
     displaced: int
     own: list[int]
     ownSeconds: float
@@ -119,11 +119,11 @@ class Snapshot(TypedDict):
     ownBounds: list[float]
 
 
-class PolicyFigures(TypedDict):
+class PolicyMetrics(TypedDict):
     """
     How often a policy was called, acted and failed, and how many seconds it took
-    over its answers in all; a reply of which its C{wants} has said that it need not be
-    shown is no call.  C{sees} is what it is shown: C{requests}, C{replies},
+    over its answers in all; a response of which its C{wants} has said that it need not be
+    shown is no call.  C{sees} is what it is shown: C{requests}, C{responses},
     C{exchanges} that have ended, or several of these, with commas.
     """
 
@@ -157,7 +157,7 @@ class Lost(TypedDict):
     dashboardEntries: int
 
 
-class WorkerFigures(TypedDict):
+class WorkerMetrics(TypedDict):
     """
     One process: C{number} is its place among the workers, C{restarts} how many
     were in that place before it.  C{hits} are its own.
@@ -178,13 +178,13 @@ class SidecarSnapshot(TypedDict):
     C{pool} says how many upstream connections are open and idle, and how many
     requests wait for one; C{poolCounts} is what it has done so far.  C{clients} is
     how many client connections are open, C{inFlight} how many exchanges are under
-    way, C{brokenOff} how many replies broke off within, C{tooLong} how many a policy
+    way, C{brokenOff} how many responses broke off within, C{tooLong} how many a policy
     wanted whole and could not have, C{lost} what was dropped on its way elsewhere,
     C{restarts} how many workers were started in the place of others.
     """
 
-    figures: Snapshot
-    policies: list[PolicyFigures]
+    metrics: Snapshot
+    policies: list[PolicyMetrics]
     pool: dict[str, int]
     poolCounts: PoolCounts
     clients: int
@@ -193,7 +193,7 @@ class SidecarSnapshot(TypedDict):
     tooLong: int
     lost: Lost
     restarts: int
-    workers: list[WorkerFigures]
+    workers: list[WorkerMetrics]
 
 
 class Steps(TypedDict):
@@ -233,7 +233,7 @@ def stepsOf(
 
 
 def producerOf(exchange: Any) -> str:
-    """Who made the reply: C{upstream}, C{sitio} or C{policy NAME}; empty without one."""
+    """Who made the response: C{upstream}, C{sitio} or C{policy NAME}; empty without one."""
     response = exchange.response
     if exchange.producer is not None:
         return f"policy {exchange.producer}"
@@ -251,7 +251,7 @@ class ExchangeFacts(TypedDict):
     one of its own.  C{began} is in seconds since 1970, C{duration} how many seconds
     it took, or takes already.  C{sent} and C{true} are statuses: what the client
     got, and what the upstream had said where it was asked.  C{by} is who made the
-    reply: C{upstream}, C{sitio}, or C{policy NAME}; empty while there is none.
+    response: C{upstream}, C{sitio}, or C{policy NAME}; empty while there is none.
     C{state} is the step that an open exchange is at, and C{ended} of the others;
     C{why} a sentence on what came of it; C{failed} whether something went wrong, be
     it masked or not.
@@ -319,18 +319,18 @@ class ISidecar(ISnapshots):
     def drain() -> None:
         """
         Have clients go elsewhere: it counts as draining, and each client's connection
-        ends after its next reply.  It still accepts, as some do not know yet.
+        ends after its next response.  It still accepts, as some do not know yet.
         """
 
 
-def inOrder(endpoints: Iterable[EndpointFigures]) -> list[EndpointFigures]:
+def inOrder(endpoints: Iterable[EndpointMetrics]) -> list[EndpointMetrics]:
     """The busiest first; equals always in the same order."""
     return sorted(endpoints, key=lambda each: (-each["hits"], each["route"], each["method"]))
 
 
 def merge(one: Snapshot, two: Snapshot) -> Snapshot:
     """
-    The figures of two processes as if one had done it all; neither is changed.
+    The metrics of two processes as if one had done it all; neither is changed.
 
     The order in which several are merged makes no difference beyond the
     rounding of sums of seconds.  The result has at most as many endpoints as
@@ -340,7 +340,7 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
     for bounds in ("latencyBounds", "ownBounds"):
         if one[bounds] != two[bounds]:
             raise ValueError(f"these snapshots differ in {bounds}: merge those of one version")
-    sums: dict[tuple[str, str], EndpointFigures] = {}
+    sums: dict[tuple[str, str], EndpointMetrics] = {}
     for endpoint in (*one["endpoints"], *two["endpoints"]):
         key = _keyOf(endpoint)
         sums[key] = _sum(sums[key], endpoint) if key in sums else deepcopy(endpoint)
@@ -356,25 +356,25 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
     }
 
 
-def _keyOf(endpoint: EndpointFigures) -> tuple[str, str]:
+def _keyOf(endpoint: EndpointMetrics) -> tuple[str, str]:
     return (endpoint["method"], endpoint["route"])
 
 
-def bounded(figures: Snapshot, most: int) -> Snapshot:
+def bounded(metrics: Snapshot, most: int) -> Snapshot:
     """
     The same with this many endpoints at most, those beside it that stand for many: the
     quietest go to C{(other)}, and count as displaced.  The sums stay as they are.
     """
-    endpoints = figures["endpoints"]
+    endpoints = metrics["endpoints"]
     quiet = [each for each in endpoints if each["method"]][most:]
     if not quiet:
-        return figures
+        return metrics
     gone = {OTHER, *map(_keyOf, quiet)}
     kept = [each for each in endpoints if _keyOf(each) not in gone]
     rest = [each for each in endpoints if _keyOf(each) in gone]
-    other: EndpointFigures = {**reduce(_sum, rest), "method": OTHER[0], "route": OTHER[1]}
-    displaced = figures["displaced"] + len(quiet)
-    return {**figures, "endpoints": inOrder([*kept, other]), "displaced": displaced}
+    other: EndpointMetrics = {**reduce(_sum, rest), "method": OTHER[0], "route": OTHER[1]}
+    displaced = metrics["displaced"] + len(quiet)
+    return {**metrics, "endpoints": inOrder([*kept, other]), "displaced": displaced}
 
 
 def together(snapshots: Iterable[SidecarSnapshot]) -> SidecarSnapshot:
@@ -384,7 +384,7 @@ def together(snapshots: Iterable[SidecarSnapshot]) -> SidecarSnapshot:
 
 def _both(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
     return {
-        "figures": merge(one["figures"], two["figures"]),
+        "metrics": merge(one["metrics"], two["metrics"]),
         "policies": _policies(one["policies"], two["policies"]),
         "pool": _sum(one["pool"], two["pool"]),
         "poolCounts": _sum(one["poolCounts"], two["poolCounts"]),
@@ -398,7 +398,7 @@ def _both(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
     }
 
 
-def _policies(one: list[PolicyFigures], two: list[PolicyFigures]) -> list[PolicyFigures]:
+def _policies(one: list[PolicyMetrics], two: list[PolicyMetrics]) -> list[PolicyMetrics]:
     """Policies of one name are told apart by their order."""
     rest = list(two)
     sums = []

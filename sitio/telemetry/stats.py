@@ -1,7 +1,7 @@
 """
-Figures: what came, what became of it, and how long it took.
+Metrics: what came, what became of it, and how long it took.
 
-L{Stats} observes exchanges, keeps figures for each endpoint for the life of
+L{Stats} observes exchanges, keeps metrics for each endpoint for the life of
 the process, and logs them every two seconds where anything moved.  Everybody
 else reads them as a L{Snapshot<sitio.telemetry.snapshot.Snapshot>}, which is plain data.
 
@@ -41,8 +41,8 @@ from sitio.telemetry.snapshot import (
     LATENCY_BOUNDS,
     OWN_BOUNDS,
     Durations,
-    EndpointFigures,
-    Figures,
+    EndpointMetrics,
+    Metrics,
     Snapshot,
     inOrder,
 )
@@ -86,7 +86,7 @@ def _noLatency() -> list[int]:
 @define(eq=False)
 class _Row:
     """
-    One endpoint's figures as they are kept.
+    One endpoint's metrics as they are kept.
 
     @ivar statuses: for each pair of a sent and an upstream status that came, how
         often in each bucket of durations, and at last the sum of these in seconds.
@@ -108,7 +108,7 @@ class _Row:
         return self.statuses.setdefault(pair, [*_noLatency(), 0.0])
 
     def add(self, other: _Row) -> None:
-        """Take over the figures of a row that is given up."""
+        """Take over the metrics of a row that is given up."""
         self.hits += other.hits
         self.bytesIn += other.bytesIn
         self.bytesOut += other.bytesOut
@@ -116,7 +116,7 @@ class _Row:
             ours = self.durationsOf(sent, upstream)
             ours[:] = map(add, ours, theirs)
 
-    def figures(self) -> Figures:
+    def metrics(self) -> Metrics:
         """The same as plain data."""
         sent: dict[str, int] = {}
         true: dict[str, int] = {}
@@ -173,7 +173,7 @@ def _isMask(sent: int | None, true: int | None) -> bool:
 @implementer(IExchangeObserver)
 class Stats(Service):
     """
-    Keeps the figures, and logs them while it runs.
+    Keeps the metrics, and logs them while it runs.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Stats(Service):
         self._rows: dict[tuple[str, str], _Row] = {}
         self._shared = {key: _Row() for key in (_OTHER, _NOT_FOUND, _REFUSED)}
         self._logged: dict[tuple[str, str], int] = {}
-        self._loggedTotal: Figures | None = None
+        self._loggedTotal: Metrics | None = None
 
     # Counting: a call for each exchange, so it is written out and does no more than it must.
 
@@ -270,13 +270,13 @@ class Stats(Service):
     # Reading.
 
     def snapshot(self) -> Snapshot:
-        """The figures as they are now."""
+        """The metrics as they are now."""
         rows = self._allRows()
         return {
             "uptime": self._clock.seconds() - self._began,
-            "total": self._total(rows).figures(),
+            "total": self._total(rows).metrics(),
             "endpoints": inOrder(
-                {"method": method, "route": route, **row.figures()}
+                {"method": method, "route": route, **row.metrics()}
                 for (method, route), row in rows.items()
             ),
             "displaced": self._displaced,
@@ -323,9 +323,9 @@ class Stats(Service):
         rows = self._allRows()
         hits = {key: row.hits for key, row in rows.items()}
         listed, more = moved(hits, self._logged)
-        endpoints: list[EndpointFigures] = [
-            {"method": key[0], "route": key[1], **rows[key].figures()} for key in listed
+        endpoints: list[EndpointMetrics] = [
+            {"method": key[0], "route": key[1], **rows[key].metrics()} for key in listed
         ]
-        total = self._total(rows).figures()
+        total = self._total(rows).metrics()
         self._log.info("{line}", **event(total, self._loggedTotal, endpoints, more))
         self._logged, self._loggedTotal = hits, total

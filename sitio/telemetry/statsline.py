@@ -1,10 +1,10 @@
 """
-The stats line: figures as an event of the log.
+The stats line: metrics as an event of the log.
 
 L{event} makes one of what has moved, L{asLine} its text, and L{StatsLine} logs those of
 a sidecar of many processes; one process does that by itself, in L{sitio.telemetry.stats}.
 
-Contract: clock and figures are passed in; no I/O but the log.
+Contract: clock and metrics are passed in; no I/O but the log.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from twisted.logger import Logger
 
 from sitio.telemetry.snapshot import (
     LATENCY_BOUNDS,
-    EndpointFigures,
-    Figures,
+    EndpointMetrics,
     ISnapshots,
+    Metrics,
     SidecarSnapshot,
     Snapshot,
     quantile,
@@ -67,7 +67,7 @@ def moved(now: dict[_Key, int], before: dict[_Key, int]) -> tuple[list[_Key], in
 
 
 def event(
-    total: Figures, before: Figures | None, endpoints: list[EndpointFigures], more: int
+    total: Metrics, before: Metrics | None, endpoints: list[EndpointMetrics], more: int
 ) -> dict[str, Any]:
     """
     The fields of the log event on what has moved since an earlier total, with the text
@@ -94,7 +94,7 @@ def event(
     }
 
 
-def asLine(hits: int, new: int, endpoints: Sequence[EndpointFigures], more: int = 0) -> str:
+def asLine(hits: int, new: int, endpoints: Sequence[EndpointMetrics], more: int = 0) -> str:
     """
     One line of at most L{LINE_WIDTH} columns: as many endpoints as fit, in the
     order given, each with its hits, its failures and its mean latency.
@@ -116,7 +116,7 @@ def asLine(hits: int, new: int, endpoints: Sequence[EndpointFigures], more: int 
     return f"{line} | and {left} more" if left else line
 
 
-def _asText(endpoint: EndpointFigures, width: int) -> str:
+def _asText(endpoint: EndpointMetrics, width: int) -> str:
     """C{GET /photos/a.png 30 (2 x 404), 1.0 ms}, the route cut to a width."""
     # What a client wrote must not move the cursor of who reads the log.
     route = endpoint["route"].encode("unicode_escape").decode("ascii")
@@ -128,7 +128,7 @@ def _asText(endpoint: EndpointFigures, width: int) -> str:
     return text.lstrip()
 
 
-def _failuresOf(endpoint: Figures) -> str:
+def _failuresOf(endpoint: Metrics) -> str:
     """The true statuses from 400 on, in brackets, the most frequent two by name."""
     masked = endpoint["masked"]
     failures = {name: times for name, times in endpoint["true"].items() if name[0] in "456789"}
@@ -153,7 +153,7 @@ def _asTime(seconds: float) -> str:
 
 class StatsLine(Service):
     """
-    Logs the figures of a sidecar of many processes, as L{sitio.telemetry.stats} logs those of one.
+    Logs the metrics of a sidecar of many processes, as L{sitio.telemetry.stats} logs those of one.
     """
 
     def __init__(self, clock: IReactorTime, source: ISnapshots, interval: float) -> None:
@@ -186,10 +186,10 @@ class StatsLine(Service):
 
     def _report(self) -> Deferred[None]:
         said: Deferred[Any] = maybeDeferred(self._source.snapshot).addCallback(self._say)
-        return said.addErrback(lambda why: self._log.failure("The figures don't add up", why))
+        return said.addErrback(lambda why: self._log.failure("The metrics don't add up", why))
 
     def _say(self, snapshot: SidecarSnapshot) -> None:
-        event = report(snapshot["figures"], self._before)
+        event = report(snapshot["metrics"], self._before)
         if event is not None:
             self._log.info("{line}", **event)
-        self._before = snapshot["figures"]
+        self._before = snapshot["metrics"]

@@ -86,10 +86,10 @@ class RunTests(ToolsTestCase):
         )
         self.assertEqual(await process.finish(), 0, process.said())
         found = json.loads((folder / "results.json").read_text())
-        figures = found["scenarios"]["get-1k"]["sitio"]["median"]
-        self.assertGreater(figures["cpu"], 0)
-        self.assertGreater(figures["rate"], 0)
-        self.assertEqual(figures["bad"], 0)
+        metrics = found["scenarios"]["get-1k"]["sitio"]["median"]
+        self.assertGreater(metrics["cpu"], 0)
+        self.assertGreater(metrics["rate"], 0)
+        self.assertEqual(metrics["bad"], 0)
         self.assertIn("| 1 KB GET, bare head |", (folder / "RESULTS.md").read_text())
         self.assertIn("sitio", (folder / "chart.svg").read_text())
 
@@ -182,7 +182,7 @@ class MachineTests(LoopbackTestCase):
 
 
 class Answers(Protocol):
-    """Answers each piece with the same reply."""
+    """Answers each piece with the same response."""
 
     def dataReceived(self, data: bytes) -> None:
         assert self.transport is not None
@@ -256,7 +256,7 @@ class ProxyTests(SynchronousTestCase):
 
 
 class OutcomeTests(SynchronousTestCase):
-    """What is made of figures."""
+    """What is made of metrics."""
 
     def target(self, bound: float, **changes: Any) -> targets.Target:
         """One that compares sitio with Envoy."""
@@ -322,7 +322,7 @@ class OutcomeTests(SynchronousTestCase):
             self.assertEqual(len(columns), 1, block)
 
     def test_bad(self) -> None:
-        """Replies that were not as they should be are told, and so is a busy machine."""
+        """Responses that were not as they should be are told, and so is a busy machine."""
         run = made(sitio=[10.0])
         run.rounds["get-1k"]["sitio"][0].update(bad=3, others=0.5)
         text = report.write(run)
@@ -342,7 +342,7 @@ class ChartTests(SynchronousTestCase):
         return {str(a.text): float(b.attrib["width"]) for a, b in zip(names, bars)}
 
     def test_bars(self) -> None:
-        """Bars are as long as the figures they stand for, the least first."""
+        """Bars are as long as the metrics they stand for, the least first."""
         found = self.widths(made(envoy=[40.0], sitio=[20.0]))
         self.assertEqual(list(found), ["sitio", "Envoy"])
         self.assertAlmostEqual(found["sitio"] * 2, found["Envoy"], delta=0.2)
@@ -376,7 +376,7 @@ class MicroTests(SynchronousTestCase):
             self.assertLessEqual(each["least"], each["median"], name)
 
     def test_browser(self) -> None:
-        """The browser's head is the one that wrk sends, and of 700 octets."""
+        """The browser's head is the one that wrk sends, and of 700 bytes."""
         lua = (ROOT / "bench/load.lua").read_text()
         self.assertEqual(len(micro.BROWSER), 700)
         quoted = re.sub(r'" \.\.\s+"', "", lua)

@@ -67,17 +67,17 @@ class SiteTests(SynchronousTestCase):
         return self.successResultOf(deferred)
 
     def asked(self, path: str, method: str = "GET", **options: Any) -> Any:
-        """The reply to a request, as treq has it."""
+        """The response to a request, as treq has it."""
         return self.settled(self.treq.request(method, f"http://127.0.0.1:8087{path}", **options))
 
     def field(self, response: Any, name: str) -> str:
-        """A field of a reply that stands there once."""
+        """A field of a response that stands there once."""
         (value,) = response.headers.getRawHeaders(name)
         assert isinstance(value, str)
         return value
 
     def text(self, response: Any) -> str:
-        """The body of a reply."""
+        """The body of a response."""
         text = self.settled(response.text())
         assert isinstance(text, str)
         return text
@@ -185,10 +185,10 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(codes, [*PATTERN, *PATTERN])
 
     def test_flakyTellsWhich(self) -> None:
-        """Each reply of the flaky page says which it is, so that an old one is known."""
+        """Each response of the flaky page says which it is, so that an old one is known."""
         for number in range(1, 9):
             page = self.text(self.asked("/flaky"))
-            self.assertIn(f"reply <strong>{number}</strong>", page)
+            self.assertIn(f"response <strong>{number}</strong>", page)
             self.assertEqual(page.count('aria-current="step"'), 1)
             self.assertEqual(page.count('class="bad"'), 3)
 
@@ -196,7 +196,7 @@ class SiteTests(SynchronousTestCase):
         """A site of its own starts the pattern anew."""
         self.asked("/flaky")
         self.visit(demoSite(self.clock))
-        self.assertIn("reply <strong>1</strong>", self.text(self.asked("/flaky")))
+        self.assertIn("response <strong>1</strong>", self.text(self.asked("/flaky")))
 
     def test_slow(self) -> None:
         """The slow page takes a second and a half, by the clock that was given."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import errors
-from sitio.errors import Reached, Side, SitioError, asReply
+from sitio.errors import Reached, Side, SitioError, asResponse
 
 #: Each kind of error: the client is told this status, and whose fault it was counts.
 KINDS: dict[type[SitioError], tuple[Side, int]] = {
@@ -22,7 +22,7 @@ KINDS: dict[type[SitioError], tuple[Side, int]] = {
     errors.ConnectFailed: (Side.UPSTREAM, 502),
     errors.ConnectTimeout: (Side.UPSTREAM, 504),
     errors.UpstreamLost: (Side.UPSTREAM, 502),
-    errors.BadReply: (Side.UPSTREAM, 502),
+    errors.BadResponse: (Side.UPSTREAM, 502),
     errors.UpstreamTimeout: (Side.UPSTREAM, 504),
     errors.PoolExhausted: (Side.SITIO, 503),
     errors.Stalled: (Side.SITIO, 504),
@@ -61,7 +61,7 @@ class KindTests(SynchronousTestCase):
             self.assertEqual((error.detail, str(error)), (kind.summary, kind.summary))
 
     def test_badMessages(self) -> None:
-        """What is wrong with a request is caught as one kind; a reply is not a request."""
+        """What is wrong with a request is caught as one kind; a response is not a request."""
         requests = {each for each in KINDS if issubclass(each, errors.BadMessage)}
         self.assertEqual(
             requests,
@@ -88,27 +88,27 @@ class KindTests(SynchronousTestCase):
         self.assertEqual(str(errors.UpstreamLost("lost", cause=OSError())), "lost")
 
 
-class AsReplyTests(SynchronousTestCase):
-    """An error becomes a reply in one place."""
+class AsResponseTests(SynchronousTestCase):
+    """An error becomes a response in one place."""
 
     def test_every(self) -> None:
         """Each kind gives its status with its sentence, and stands as the failure."""
         for kind, (_, status) in KINDS.items():
             error = kind("detail", Reached.SENT)
-            reply = asReply(error)
+            response = asResponse(error)
             said = kind.summary
             if issubclass(kind, errors.BadMessage):
                 said = f"{said[:-1]}: detail."
             self.assertEqual(
-                (reply.status, reply.body, list(reply.headers)),
+                (response.status, response.body, list(response.headers)),
                 (
                     status,
                     f"{status} {said}\n".encode(),
                     [("Content-Type", "text/plain; charset=utf-8"), ("Server", "sitio")],
                 ),
             )
-            self.assertTrue(reply.reason)
-            self.assertIdentical(reply.failure, error)
+            self.assertTrue(response.reason)
+            self.assertIdentical(response.failure, error)
 
     def test_clientLearnsNoAddress(self) -> None:
         """
@@ -117,15 +117,15 @@ class AsReplyTests(SynchronousTestCase):
         """
         for kind in KINDS:
             detail = "" if issubclass(kind, errors.BadMessage) else "at 10.0.0.1:8087"
-            reply = asReply(kind(detail, cause=OSError("/run/secret.sock")))
-            told = repr((reply.status, reply.reason, list(reply.headers), reply.body))
+            response = asResponse(kind(detail, cause=OSError("/run/secret.sock")))
+            told = repr((response.status, response.reason, list(response.headers), response.body))
             for word in ("10.0.0.1", "8087", "secret"):
                 self.assertNotIn(word, told)
 
     def test_reason(self) -> None:
         """The reason is the registered one, where there is one."""
-        self.assertEqual(asReply(errors.UpstreamTimeout()).reason, "Gateway Timeout")
-        self.assertEqual(asReply(errors.ClientGone()).reason, "Client Closed Request")
+        self.assertEqual(asResponse(errors.UpstreamTimeout()).reason, "Gateway Timeout")
+        self.assertEqual(asResponse(errors.ClientGone()).reason, "Client Closed Request")
 
     def test_unregisteredStatus(self) -> None:
         """A kind with a status that nobody has registered has a reason nevertheless."""
@@ -133,10 +133,10 @@ class AsReplyTests(SynchronousTestCase):
         class Odd(SitioError):
             status = 599
 
-        self.assertEqual(asReply(Odd()).reason, "Error")
+        self.assertEqual(asResponse(Odd()).reason, "Error")
 
-    def test_ownReply(self) -> None:
-        """Two replies to one kind share nothing that a policy could change for the other."""
-        first, second = asReply(errors.BadReply()), asReply(errors.BadReply())
+    def test_ownResponse(self) -> None:
+        """Two responses to one kind share nothing that a policy could change for the other."""
+        first, second = asResponse(errors.BadResponse()), asResponse(errors.BadResponse())
         first.headers["Server"] = "b"
         self.assertEqual(second.headers["Server"], "sitio")

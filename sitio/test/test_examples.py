@@ -23,10 +23,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 import sitio
-from sitio import Response, onReply
+from sitio import Response, onResponse
 from sitio.policy.loader import loadPolicies
 from sitio.test.helpers.loopback import LISTENS, LOCALHOST, TWISTD, LoopbackTestCase, reactor
-from sitio.testing import Runner, refused, reply, request, runPolicy
+from sitio.testing import Runner, refused, request, response, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -92,18 +92,18 @@ class FriendlyTests(SynchronousTestCase):
 
     def test_notFound(self) -> None:
         """A 404 shows what was asked for, and stays a 404."""
-        outcome = runPolicy(example("friendly.py"), request("/x?secret=1"), reply(404))
+        outcome = runPolicy(example("friendly.py"), request("/x?secret=1"), response(404))
         self.assertEqual((outcome.status, outcome.attempts), (404, 1))
         self.assertIn("<h1>/x is not here</h1>", outcome.text)
 
     def test_escaped(self) -> None:
         """What a client wrote into the path becomes no tag of the page."""
-        outcome = runPolicy(example("friendly.py"), request("/'<script>&"), reply(404))
+        outcome = runPolicy(example("friendly.py"), request("/'<script>&"), response(404))
         self.assertIn("<h1>/&#x27;&lt;script&gt;&amp; is not here</h1>", outcome.text)
 
     def test_others(self) -> None:
         """All else passes."""
-        outcome = runPolicy(example("friendly.py"), request(), reply(200, text="a"))
+        outcome = runPolicy(example("friendly.py"), request(), response(200, text="a"))
         self.assertEqual((outcome.status, outcome.text), (200, "a"))
 
 
@@ -182,9 +182,9 @@ class NotifyTests(SynchronousTestCase):
     def test_batched(self) -> None:
         """Failures are told in one message, ten seconds later, their queries cut."""
         with Runner(self.policy, clock=self.clock) as runner:
-            runner.run(request("/a?secret=1"), reply(500))
+            runner.run(request("/a?secret=1"), response(500))
             runner.run(request("/b", "POST"), refused())
-            runner.run(request("/c"), reply(404))
+            runner.run(request("/c"), response(404))
             self.assertEqual(self.webhook.asked, [])
             runner.advance(10)
             [(method, _, _, body)] = self.webhook.asked
@@ -195,22 +195,22 @@ class NotifyTests(SynchronousTestCase):
     def test_silent(self) -> None:
         """While nothing fails nothing is told."""
         with Runner(self.policy, clock=self.clock) as runner:
-            runner.run(request(), reply(404))
+            runner.run(request(), response(404))
             runner.advance(60)
         self.assertEqual(self.webhook.asked, [])
 
     def test_masked(self) -> None:
         """A failure that another policy has masked is told all the same."""
-        mask = onReply(500)(lambda exchange, response: Response(200))
+        mask = onResponse(500)(lambda exchange, response: Response(200))
         with Runner([mask, self.policy], clock=self.clock) as runner:
-            self.assertEqual(runner.run(request("/a"), reply(500)).status, 200)
+            self.assertEqual(runner.run(request("/a"), response(500)).status, 200)
         self.assertIn("500 GET /a", self.webhook.asked[0][3])
 
     def test_bounded(self) -> None:
         """Of many failures the number is told, and the last of them."""
         with Runner(self.policy, clock=self.clock) as runner:
             for each in range(50):
-                runner.run(request(f"/{each}"), reply(500))
+                runner.run(request(f"/{each}"), response(500))
         text = self.webhook.asked[0][3]
         self.assertIn("50 requests failed", text)
         self.assertEqual(text.count("GET"), 20)
@@ -219,7 +219,7 @@ class NotifyTests(SynchronousTestCase):
     def test_atTheEnd(self) -> None:
         """What was not told yet is told when sitio stops, which leaves no call behind."""
         with Runner(self.policy, clock=self.clock) as runner:
-            runner.run(request(), reply(500))
+            runner.run(request(), response(500))
         self.assertEqual(len(self.webhook.asked), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -234,7 +234,7 @@ class NotifyTests(SynchronousTestCase):
         self.policy.client.post = post
         with Runner(self.policy, clock=self.clock) as runner:
             for _ in range(3):
-                runner.run(request(), reply(500))
+                runner.run(request(), response(500))
                 runner.advance(10)
             self.assertEqual(len(slow), 1)
             slow[0].errback(ConnectionError())

@@ -25,7 +25,7 @@ from sitio.admin.port import DEFAULT
 from sitio.policy.loader import loadPolicies
 from sitio.service import DEFAULT_PORT, Options
 from sitio.test.telemetry.test_metrics import page, snapshotOf
-from sitio.testing import reply, request, runPolicy
+from sitio.testing import request, response, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent
 MANIFESTS = ROOT / "manifests"
@@ -451,7 +451,7 @@ class PodTests(SynchronousTestCase):
         """The policy of the ConfigMap does what it says."""
         path = MANIFESTS / "components/common/policies/marked.py"
         ((_, policy),) = loadPolicies(f"file:{path}")
-        outcome = runPolicy(policy, request("/"), reply(200, text="hello"))
+        outcome = runPolicy(policy, request("/"), response(200, text="hello"))
         self.assertEqual(outcome.headers["X-Decorated-By"], "sitio")
 
 

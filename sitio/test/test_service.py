@@ -32,7 +32,7 @@ from zope.interface import alsoProvides, implementer
 from zope.interface.verify import verifyObject
 
 import sitio
-from sitio import Response, onReply, onRequest
+from sitio import Response, onRequest, onResponse
 from sitio.errors import CannotStart
 from sitio.fleet.address import VARIABLES, Address
 from sitio.interfaces import IExchangeObserver
@@ -117,7 +117,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(parsed("--stats-interval", "0.5")["stats-interval"], 0.5)
 
     def test_none(self) -> None:
-        """Figures can be switched off, and grace, by a 0."""
+        """Metrics can be switched off, and grace, by a 0."""
         options = parsed("--stats-interval", "0", "--grace", "0")
         self.assertEqual(options["stats-interval"], 0)
         self.assertEqual(options["settings"].grace, 0)
@@ -187,7 +187,9 @@ class OptionsTests(SynchronousTestCase):
     def policyFile(self, name: str) -> str:
         """A file with one policy of that name."""
         path = FilePath(self.mktemp() + ".py")
-        text = f"from sitio import onReply\n@onReply()\ndef {name}(exchange, response): pass\n"
+        text = (
+            f"from sitio import onResponse\n@onResponse()\ndef {name}(exchange, response): pass\n"
+        )
         path.setContent(text.encode())
         return path.path
 
@@ -199,7 +201,7 @@ class OptionsTests(SynchronousTestCase):
         """The help on a limit begins with what its number counts."""
         text = str(Options({}))
         for each in LIMITS:
-            self.assertIn(each.metadata["unit"], ("seconds", "octets", "number"))
+            self.assertIn(each.metadata["unit"], ("seconds", "bytes", "number"))
             self.assertIn(
                 f"{each.metadata['unit']} {each.metadata['help']}", " ".join(text.split())
             )
@@ -251,8 +253,8 @@ class BadOptionsTests(SynchronousTestCase):
             sentence = self.refused(f"--max-head={value}")
             self.assertIn(f"--max-head is {value!r}; a whole number, more than 0", sentence)
         for value in ("x", "", "-1", "nan", "inf", "1s"):
-            sentence = self.refused(f"--reply-timeout={value}")
-            self.assertIn(f"--reply-timeout is {value!r}; a number of seconds", sentence)
+            sentence = self.refused(f"--response-timeout={value}")
+            self.assertIn(f"--response-timeout is {value!r}; a number of seconds", sentence)
             self.assertIn("--stats-interval", self.refused(f"--stats-interval={value}"))
 
     def test_workers(self) -> None:
@@ -334,7 +336,7 @@ class BadOptionsTests(SynchronousTestCase):
         for text, mistake in (
             ("import sitio\n\nsitio.onNothing\n", f"{path.path}:3 can't be loaded: AttributeError"),
             ("x = 1\ndef broken(:\n", f"{path.path}:2 can't be loaded: SyntaxError"),
-            ("x = 1\n", f"{path.path} makes no policy: decorate a function with @onReply"),
+            ("x = 1\n", f"{path.path} makes no policy: decorate a function with @onResponse"),
         ):
             path.setContent(text.encode())
             self.assertIn(mistake, self.refused("--policy", f"file:{path.path}"))
@@ -587,7 +589,7 @@ class Watcher(Service):
 
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: here\r\n\r\n"
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
 class SidecarTestCase(SynchronousTestCase):
@@ -690,7 +692,7 @@ class StartTests(SidecarTestCase):
         self.assertEqual((watcher.started, watcher.stopped), (1, 0))
         client = self.client()
         client.receive(REQUEST)
-        self.upstream.wires[0].receive(REPLY)
+        self.upstream.wires[0].receive(RESPONSE)
         self.assertEqual(watcher.seen, 1)
         stopped = service.stopService()
         client.close()
@@ -701,7 +703,7 @@ class StartTests(SidecarTestCase):
         self.assertEqual((watcher.started, watcher.stopped), (1, 1))
 
     def test_figures(self) -> None:
-        """The figures are a service of it, with the interval that was asked for."""
+        """The metrics are a service of it, with the interval that was asked for."""
         service = self.sidecar(statsInterval=5)
         service.startService()
         self.assertEqual([each.getTime() for each in self.clock.getDelayedCalls()], [5])
@@ -715,10 +717,10 @@ class StartTests(SidecarTestCase):
         self.assertTrue(verifyObject(ISidecar, service))
         service.startService()
         self.client().receive(REQUEST)
-        self.upstream.wires[0].receive(REPLY)
+        self.upstream.wires[0].receive(RESPONSE)
         told = self.successResultOf(service.snapshot())
-        self.assertEqual(told["figures"], service.stats.snapshot())
-        self.assertEqual(told["figures"]["total"]["hits"], 1)
+        self.assertEqual(told["metrics"], service.stats.snapshot())
+        self.assertEqual(told["metrics"]["total"]["hits"], 1)
         self.assertEqual([each["name"] for each in told["policies"]], ["seen", "access-log"])
         self.assertEqual(told["pool"], {"open": 1, "idle": 1, "waiting": 0})
         self.assertEqual(told["poolCounts"]["opened"], 1)
@@ -739,14 +741,14 @@ class StartTests(SidecarTestCase):
         self.assertEqual(service.state, DRAINING)
 
     def test_drain(self) -> None:
-        """While it drains it goes on to accept, and each connection ends after its reply."""
+        """While it drains it goes on to accept, and each connection ends after its response."""
         service = self.sidecar()
         service.startService()
         before = self.client()
         service.drain()
         for client in (before, self.client()):
             client.receive(REQUEST)
-            self.upstream.wires[0].receive(REPLY)
+            self.upstream.wires[0].receive(RESPONSE)
             self.assertIn(b"\r\nConnection: close\r\n", client.value())
             self.assertTrue(client.disconnecting)
 
@@ -755,12 +757,12 @@ class StartTests(SidecarTestCase):
         service = self.sidecar()
         service.startService()
         self.client().receive(REQUEST)
-        self.upstream.wires[0].receive(REPLY.replace(b"200 OK", b"500 No"))
+        self.upstream.wires[0].receive(RESPONSE.replace(b"200 OK", b"500 No"))
         self.client().receive(REQUEST)
         told = self.successResultOf(service.exchanges())
         self.assertEqual([each["true"] for each in told["failed"]], [500])
         [exchange] = told["open"]
-        self.assertEqual(exchange["state"], "waiting for the reply")
+        self.assertEqual(exchange["state"], "waiting for the response")
         self.assertTrue(exchange["id"].startswith(f"{os.getpid()}-"))
 
     def test_policies(self) -> None:
@@ -770,7 +772,7 @@ class StartTests(SidecarTestCase):
         def answered(exchange: Any) -> Any:
             return Response(200, text="mine") if exchange.request.path == "/mine" else None
 
-        @onReply(404)
+        @onResponse(404)
         def friendly(exchange: Any, response: Any) -> Any:
             return Response(404, text="sorry")
 
@@ -792,7 +794,7 @@ class StopTests(SidecarTestCase):
     """A sidecar that is told to stop loses nothing that is in flight."""
 
     def started(self, grace: float = 30) -> SidecarService:
-        """One that runs, without figures."""
+        """One that runs, without metrics."""
         service = self.sidecar(settings=Settings(grace=grace), statsInterval=0)
         service.startService()
         return service
@@ -818,7 +820,7 @@ class StopTests(SidecarTestCase):
         self.successResultOf(stopped)
 
     def test_inFlight(self) -> None:
-        """A request under way gets its reply, with C{Connection: close}; then all is over."""
+        """A request under way gets its response, with C{Connection: close}; then all is over."""
         service = self.started()
         client = self.client()
         client.receive(REQUEST)
@@ -826,7 +828,7 @@ class StopTests(SidecarTestCase):
         self.clock.pump([0.25] * 40)
         self.assertNoResult(stopped)
         self.assertEqual(client.value(), b"")
-        self.upstream.wires[0].receive(REPLY)
+        self.upstream.wires[0].receive(RESPONSE)
         self.assertIn(b"\r\nConnection: close\r\n", client.value())
         self.assertTrue(client.value().endswith(b"\r\n\r\nhi"))
         self.clock.advance(0)
@@ -841,12 +843,12 @@ class StopTests(SidecarTestCase):
         service = self.started()
         client = self.client()
         client.receive(REQUEST)
-        self.upstream.wires[0].receive(REPLY)
+        self.upstream.wires[0].receive(RESPONSE)
         client.clear()
         stopped = self.stopped(service)
         self.clock.advance(0.5)
         client.receive(REQUEST)
-        self.upstream.wires[0].receive(REPLY)
+        self.upstream.wires[0].receive(RESPONSE)
         self.assertIn(b"\r\nConnection: close\r\n", client.value())
         self.clock.pump([0, 0])
         self.successResultOf(stopped)
@@ -857,7 +859,7 @@ class StopTests(SidecarTestCase):
         clients = [self.client() for _ in range(3)]
         for each in clients:
             each.receive(REQUEST)
-            self.upstream.wires[-1].receive(REPLY)
+            self.upstream.wires[-1].receive(RESPONSE)
         stopped = self.stopped(service)
         self.clock.pump([0.25] * 8)
         self.assertEqual([each.lost for each in clients], [True] * 3)
@@ -898,7 +900,7 @@ class StopTests(SidecarTestCase):
         client = self.client()
         client.receive(REQUEST)
         [wire] = self.upstream.wires
-        wire.receive(REPLY)
+        wire.receive(RESPONSE)
         client.close()
         wire.loseConnection = lambda: None  # type: ignore[method-assign]
         stopped = self.stopped(service)
@@ -909,7 +911,7 @@ class StopTests(SidecarTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_policiesLast(self) -> None:
-        """Policies and figures run on until the last exchange has ended."""
+        """Policies and metrics run on until the last exchange has ended."""
         watcher = Watcher()
         service = self.sidecar(watcher, statsInterval=0)
         service.startService()
@@ -917,7 +919,7 @@ class StopTests(SidecarTestCase):
         client.receive(REQUEST)
         stopped = self.stopped(service)
         self.assertEqual(watcher.stopped, 0)
-        self.upstream.wires[0].receive(REPLY)
+        self.upstream.wires[0].receive(RESPONSE)
         self.assertEqual(watcher.seen, 1)
         self.clock.pump([0, 0])
         self.successResultOf(stopped)

@@ -8,7 +8,7 @@ from attrs import evolve, exceptions, fields
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.http.framing import Limits
-from sitio.settings import COUNT, OCTETS, SECONDS, Settings
+from sitio.settings import BYTES, COUNT, SECONDS, Settings
 
 
 class SettingsTests(SynchronousTestCase):
@@ -17,7 +17,7 @@ class SettingsTests(SynchronousTestCase):
     def test_explained(self) -> None:
         """Each field has a unit, and a line of help that reads on from it."""
         for each in fields(Settings):
-            self.assertIn(each.metadata["unit"], (SECONDS, OCTETS, COUNT), each.name)
+            self.assertIn(each.metadata["unit"], (SECONDS, BYTES, COUNT), each.name)
             help = each.metadata["help"]
             self.assertTrue(help and "\n" not in help and not help.endswith("."), each.name)
             self.assertEqual(help, help.strip(), each.name)
@@ -38,7 +38,7 @@ class SettingsTests(SynchronousTestCase):
             (
                 settings.connectTimeout,
                 settings.headTimeout,
-                settings.replyTimeout,
+                settings.responseTimeout,
                 settings.stallTimeout,
                 settings.idleTimeout,
                 settings.poolTimeout,
@@ -49,12 +49,12 @@ class SettingsTests(SynchronousTestCase):
         )
 
     def test_timeoutNames(self) -> None:
-        """What is named a timeout is in seconds; what is a limit of size is in octets."""
+        """What is named a timeout is in seconds; what is a limit of size is in bytes."""
         for each in fields(Settings):
             if each.name.endswith("Timeout"):
                 self.assertEqual(each.metadata["unit"], SECONDS, each.name)
             elif each.name.endswith("Limit"):
-                self.assertEqual(each.metadata["unit"], OCTETS, each.name)
+                self.assertEqual(each.metadata["unit"], BYTES, each.name)
 
     def test_limits(self) -> None:
         """The reader of requests gets the limits of head, fields and body."""
@@ -62,18 +62,18 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings.limits(), Limits(head=1000, fields=10, body=5))
 
     def test_noLimitOfBody(self) -> None:
-        """0 is no limit of a body, not one of no octets."""
+        """0 is no limit of a body, not one of no bytes."""
         self.assertEqual(Settings().maxBody, 0)
         self.assertIs(Settings().limits().body, None)
 
-    def test_replyLimits(self) -> None:
-        """The reader of replies gets the same for heads, and none for bodies: they stream."""
+    def test_responseLimits(self) -> None:
+        """The reader of responses gets the same for heads, and none for bodies: they stream."""
         settings = Settings(maxHead=1000, maxFields=10, maxBody=5)
-        self.assertEqual(settings.replyLimits(), Limits(head=1000, fields=10, body=None))
+        self.assertEqual(settings.responseLimits(), Limits(head=1000, fields=10, body=None))
 
     def test_readersDefaults(self) -> None:
         """The defaults here are those of the readers."""
-        self.assertEqual((Settings().limits(), Settings().replyLimits()), (Limits(), Limits()))
+        self.assertEqual((Settings().limits(), Settings().responseLimits()), (Limits(), Limits()))
 
     def test_frozen(self) -> None:
         """Settings don't change under those that were given them."""

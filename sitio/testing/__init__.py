@@ -2,18 +2,18 @@
 The test kit: policies, and sitio itself, without a socket or a reactor.
 
 For authors of policies, L{runPolicy} shows a request to a policy, with the
-upstream's replies given as arguments, and returns what came of it::
+upstream's responses given as arguments, and returns what came of it::
 
-    outcome = runPolicy(friendly, request("/x"), reply(404))
+    outcome = runPolicy(friendly, request("/x"), response(404))
     self.assertEqual((outcome.status, outcome.attempts), (404, 1))
 
 L{Runner} does so with one sidecar that is kept, for policies that remember::
 
     with Runner("last-good:max-age=60") as runner:
-        runner.run(request("/"), reply(200, text="good"))
+        runner.run(request("/"), response(200, text="good"))
         self.assertEqual(runner.run(request("/"), refused()).text, "good")
 
-Both stand on the real core.  L{Conversation} is that core in memory, and tests
+Both stand on the real core.  L{Harness} is that core in memory, and tests
 of sitio speak to it in bytes.
 
 Time is a L{Clock}, C{runner.clock}.  It moves when it is advanced, and as far as
@@ -23,7 +23,7 @@ C{seconds}, a function such as C{time.monotonic}, that a L{Runner} sets to the
 clock's.
 """
 
-from sitio.testing.harness import Conversation
+from sitio.testing.harness import Harness
 from sitio.testing.network import (
     CLIENT_ADDRESS,
     CLOSED,
@@ -32,17 +32,17 @@ from sitio.testing.network import (
     RESET,
     MemoryEndpoint,
     Peer,
-    readReplies,
     readRequests,
+    readResponses,
 )
 from sitio.testing.runner import (
     Outcome,
     Runner,
     brokenOff,
     refused,
-    reply,
     request,
     reset,
+    response,
     runPolicy,
     silence,
 )
@@ -53,18 +53,18 @@ __all__ = [
     "HALF_CLOSED",
     "OPEN",
     "RESET",
-    "Conversation",
+    "Harness",
     "MemoryEndpoint",
     "Outcome",
     "Peer",
     "Runner",
     "brokenOff",
-    "readReplies",
     "readRequests",
+    "readResponses",
     "refused",
-    "reply",
     "request",
     "reset",
+    "response",
     "runPolicy",
     "silence",
 ]

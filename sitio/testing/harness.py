@@ -1,5 +1,5 @@
 """
-A whole sidecar in memory: L{Conversation}.
+A whole sidecar in memory: L{Harness}.
 
 The real core, with a L{Clock} for its time and L{Peer}s for its network.  The
 tests of sitio speak to it in bytes; L{sitio.testing} builds on it.
@@ -15,7 +15,7 @@ from attrs import define, field
 from twisted.internet.task import Clock
 
 from sitio.errors import SitioError
-from sitio.net.deadlines import Sweep
+from sitio.net.deadlines import Deadlines
 from sitio.policy.chain import Chain
 from sitio.policy.loader import named
 from sitio.proxy.context import Sidecar
@@ -46,7 +46,7 @@ class _Chain(Chain):
 
 
 @define(eq=False)
-class _Sidecar(Sidecar):
+class _Context(Sidecar):
     """A sidecar that keeps every failure of an exchange."""
 
     failures: list[SitioError] = field(factory=list, init=False)
@@ -56,7 +56,7 @@ class _Sidecar(Sidecar):
         Sidecar.failed(self, error)
 
 
-class Conversation:
+class Harness:
     """
     A whole sidecar in memory, between clients and an upstream that a test plays.
 
@@ -81,11 +81,11 @@ class Conversation:
         """@param policies: as L{named} takes them."""
         self.clock = clock or Clock()
         settings = settings or Settings()
-        sweep = Sweep(self.clock)
+        sweep = Deadlines(self.clock)
         chain = _Chain(named(policies), self.clock, settings.policyTimeout)
         self.endpoint = MemoryEndpoint(self.clock)
         self.pool = UpstreamPool(self.clock, self.endpoint, settings, sweep)
-        self.sidecar = _Sidecar(self.clock, self.pool, chain, settings, host, via)
+        self.sidecar = _Context(self.clock, self.pool, chain, settings, host, via)
         self.factory = ProxyServerFactory(self.sidecar, sweep)
         self.exchanges = chain.ended
         self.errors = chain.errors

@@ -39,7 +39,7 @@ from sitio.http.message import Request, Response
 #: Where clients come from unless a test says otherwise (RFC 5737 keeps it for this).
 CLIENT_ADDRESS = "192.0.2.1"
 
-#: Octets that wait in a transport before it asks its producer to pause, and the
+#: Bytes that wait in a transport before it asks its producer to pause, and the
 #: most that it delivers at a time: those of Twisted's TCP transports.
 TRANSPORT_BUFFER = 64 * 1024
 
@@ -207,7 +207,7 @@ class Peer:
     @ivar state: how the connection looks from here: L{OPEN}, L{HALF_CLOSED},
         L{CLOSED} or L{RESET}.
     @ivar pieces: what sitio has written, write by write, since the last L{got}.
-    @ivar room: octets that sitio's transport takes before it asks for a pause.
+    @ivar room: bytes that sitio's transport takes before it asks for a pause.
     @ivar gone: whether this end is closed altogether.
     """
 
@@ -221,7 +221,7 @@ class Peer:
         self._ended = False
 
     def __repr__(self) -> str:
-        return f"<Peer {self.state}, {sum(map(len, self.pieces))} octets not looked at>"
+        return f"<Peer {self.state}, {sum(map(len, self.pieces))} bytes not looked at>"
 
     def connect(self, protocol: IProtocol) -> None:
         """Make the connection to a protocol of sitio's."""
@@ -245,7 +245,7 @@ class Peer:
 
     @property
     def backlog(self) -> int:
-        """Octets that sitio has written and this end has not read."""
+        """Bytes that sitio has written and this end has not read."""
         return sum(map(len, self.transport.outgoing))
 
     def got(self) -> bytes:
@@ -254,28 +254,28 @@ class Peer:
         pieces, self.pieces = self.pieces, []
         return b"".join(pieces)
 
-    def gotReply(self, method: str = "GET") -> Response:
+    def gotResponse(self, method: str = "GET") -> Response:
         """
-        The one reply that has come since the last L{got}, its body complete.
+        The one response that has come since the last L{got}, its body complete.
 
-        @param method: of the request: a reply to HEAD has no body.
+        @param method: of the request: a response to HEAD has no body.
 
         @raise AssertionError: there is none, more than one, or an incomplete one.
         """
-        found = list(readReplies(self.got(), method, closed=self.state is CLOSED))
+        found = list(readResponses(self.got(), method, closed=self.state is CLOSED))
         if len(found) != 1:
-            raise AssertionError(f"one reply was wanted, these have come: {found}")
+            raise AssertionError(f"one response was wanted, these have come: {found}")
         return found[0]
 
     def gotRequest(self) -> Request:
-        """The one request that has come since the last L{got}; raises as L{gotReply}."""
+        """The one request that has come since the last L{got}; raises as L{gotResponse}."""
         found = list(readRequests(self.got()))
         if len(found) != 1:
             raise AssertionError(f"one request was wanted, these have come: {found}")
         return found[0]
 
     def sends(self, *pieces: bytes) -> None:
-        """Send these octets, each piece arriving on its own."""
+        """Send these bytes, each piece arriving on its own."""
         if self._ended:
             raise AssertionError("this end has said that it sends no more")
         for piece in pieces:
@@ -377,9 +377,9 @@ class MemoryEndpoint:
         connected.errback(Failure(ConnectionRefusedError()))
 
 
-def readReplies(data: bytes, *methods: str, closed: bool = False) -> Iterator[Response]:
+def readResponses(data: bytes, *methods: str, closed: bool = False) -> Iterator[Response]:
     """
-    The replies that these octets hold, interim ones included, bodies complete.
+    The responses that these bytes hold, interim ones included, bodies complete.
 
     @param methods: of the requests that they answer, the last one for all that follow.
     @param closed: whether the connection was closed after them.
@@ -398,18 +398,18 @@ def readReplies(data: bytes, *methods: str, closed: bool = False) -> Iterator[Re
             yield response
             response = reader.nextHead()
         if response is None:
-            raise AssertionError(f"no whole reply: {data!r}")
+            raise AssertionError(f"no whole response: {data!r}")
         response.body = reader.takeRest() if reader.state is framing.TUNNEL else reader.nextBody()
         if closed and reader.state is framing.UNTIL_CLOSE:
             reader.connectionLost()
         if reader.state not in (framing.ENDED, framing.TUNNEL):
-            raise AssertionError(f"a reply that is not whole: {data!r}")
+            raise AssertionError(f"a response that is not whole: {data!r}")
         yield response
         waiting = waiting[1:] or waiting
 
 
 def readRequests(data: bytes) -> Iterator[Request]:
-    """The requests that these octets hold, bodies complete; raises as L{readReplies}."""
+    """The requests that these bytes hold, bodies complete; raises as L{readResponses}."""
     reader = codec.RequestReader(framing.Limits())
     reader.receive(data)
     while reader.held:

@@ -20,7 +20,7 @@ from sitio.http import codec, framing
 from sitio.http.message import Headers, Request, Response
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
-from sitio.testing.harness import Conversation, nextCall
+from sitio.testing.harness import Harness, nextCall
 from sitio.testing.network import (
     CLIENT_ADDRESS,
     MemoryEndpoint,
@@ -64,13 +64,13 @@ def request(
 
 @frozen
 class Mishap:
-    """What happens to an attempt instead of a reply; C{response} is begun and not ended."""
+    """What happens to an attempt instead of a response; C{response} is begun and not ended."""
 
     name: str
     response: Response | None = None
 
 
-def reply(status: int = 200, **contents: Any) -> Response:
+def response(status: int = 200, **contents: Any) -> Response:
     """What the upstream answers; further arguments as L{Response} takes them."""
     return Response(status, **contents)
 
@@ -91,9 +91,9 @@ def silence() -> Mishap:
 
 
 def brokenOff(response: Response) -> Mishap:
-    """The upstream breaks the connection in the middle of this reply's body."""
+    """The upstream breaks the connection in the middle of this response's body."""
     if not response.body:
-        raise ValueError("a reply that is to be broken off needs a body")
+        raise ValueError("a response that is to be broken off needs a body")
     return Mishap("brokenOff", response)
 
 
@@ -102,8 +102,8 @@ class Outcome:
     """
     What came of a request.
 
-    @ivar status: what the client got; L{None} if the connection broke before a reply.
-    @ivar whole: whether the reply came to its end.
+    @ivar status: what the client got; L{None} if the connection broke before a response.
+    @ivar whole: whether the response came to its end.
     @ivar attempts: how often the upstream was asked, refused connections included.
     @ivar requests: the requests that reached it, as it got them.
     @ivar exchange: the L{IExchange<sitio.interfaces.IExchange>}, ended.
@@ -137,7 +137,7 @@ class Runner:
     As a context manager it starts those policies that are services, and stops
     them at the end.
 
-    @ivar conversation: the L{Conversation} underneath.
+    @ivar harness: the L{Harness} underneath.
     @ivar clock: its L{Clock}.
     """
 
@@ -149,14 +149,14 @@ class Runner:
             of a name and a policy, or a list of these.
         @param clock: for policies that were made with one.
         """
-        self.conversation = Conversation(policy, settings=settings, clock=clock)
-        self.clock = self.conversation.clock
-        self.policies = self.conversation.sidecar.chain.policies
+        self.harness = Harness(policy, settings=settings, clock=clock)
+        self.clock = self.harness.clock
+        self.policies = self.harness.sidecar.chain.policies
         self._broken: list[BaseException] = []
         # What is raised is raised again or listed, and need not be logged as well.
         logged: Any = self._logged
-        self.conversation.sidecar.log = Logger(observer=logged)
-        self.conversation.sidecar.chain.log = Logger(observer=lambda event: None)  # type: ignore[arg-type]
+        self.harness.sidecar.log = Logger(observer=logged)
+        self.harness.sidecar.chain.log = Logger(observer=lambda event: None)  # type: ignore[arg-type]
         for each in self.policies:
             if callable(getattr(each, "seconds", None)):
                 each.seconds = self.clock.seconds
@@ -171,7 +171,7 @@ class Runner:
         failures: list[Failure] = []
         for each in self._services():
             maybeDeferred(each.stopService).addErrback(failures.append)
-        self.conversation.settle()
+        self.harness.settle()
         for failure in failures:
             failure.raiseException()
 
@@ -184,12 +184,12 @@ class Runner:
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
-        self.conversation.advance(seconds)
+        self.harness.advance(seconds)
 
     def run(
         self,
         request: Request,
-        *replies: Response | Mishap,
+        *responses: Response | Mishap,
         clientAddress: str = CLIENT_ADDRESS,
         secure: bool = False,
         pieces: int | None = None,
@@ -198,26 +198,26 @@ class Runner:
         """
         Send a request, and let the upstream answer each attempt in turn.
 
-        @param replies: one for each attempt, the last one for all that follow;
+        @param responses: one for each attempt, the last one for all that follow;
             a plain 200 if there is none.
         @param secure: whether the client comes by TLS.
-        @param pieces: octets in which bodies arrive, one after the other; L{None}
+        @param pieces: bytes in which bodies arrive, one after the other; L{None}
             for all at once, together with their heads.
         @param contained: contain what policies raise, as C{twistd sitio} does,
             and list it in L{Outcome.errors}.  Otherwise it is raised here.
 
         @raise AssertionError: the exchange has not ended after an hour of the clock.
         """
-        conversation = self.conversation
-        for each in (conversation.errors, conversation.failures, conversation.exchanges):
+        harness = self.harness
+        for each in (harness.errors, harness.failures, harness.exchanges):
             del each[:]
-        upstream = _Upstream(conversation.endpoint, replies or (reply(),), pieces)
-        client = conversation.connect(clientAddress, secure)
+        upstream = _Upstream(harness.endpoint, responses or (response(),), pieces)
+        client = harness.connect(clientAddress, secure)
         client.sends(*_cut(*_wireRequest(request), pieces))
         self._untilEnded(upstream)
-        conversation.settle()
-        exchange = conversation.exchanges[0]
-        got, whole = _readReply(client, request.method)
+        harness.settle()
+        exchange = harness.exchanges[0]
+        got, whole = _readResponse(client, request.method)
         outcome = Outcome(
             status=got.status if got else None,
             reason=got.reason if got else "",
@@ -229,18 +229,18 @@ class Runner:
             exchange=exchange,
             errors=self._errors(),
         )
-        conversation.closeAll()
-        del conversation.clients[:], conversation.endpoint.peers[:]
+        harness.closeAll()
+        del harness.clients[:], harness.endpoint.peers[:]
         if outcome.errors and not contained:
             raise outcome.errors[0]
         return outcome
 
     def _untilEnded(self, upstream: _Upstream) -> None:
-        conversation = self.conversation
+        harness = self.harness
         givesUp = self.clock.seconds() + PATIENCE
         while True:
-            conversation.settle()
-            if conversation.exchanges:
+            harness.settle()
+            if harness.exchanges:
                 return
             if not upstream.answer():
                 due = nextCall(self.clock)
@@ -250,27 +250,27 @@ class Runner:
 
     def _errors(self) -> list[BaseException]:
         """What policies raised, and their body filters, and what the core could not bear."""
-        conversation = self.conversation
+        harness = self.harness
         filters = [
             each.cause
-            for each in conversation.failures
+            for each in harness.failures
             if each.side is Side.SITIO and each.cause is not None
         ]
         broken, self._broken = self._broken, []
-        return [*conversation.errors, *filters, *broken]
+        return [*harness.errors, *filters, *broken]
 
 
 class _Upstream:
     """Answers each attempt with what it was told to."""
 
     def __init__(
-        self, endpoint: MemoryEndpoint, replies: tuple[Response | Mishap, ...], pieces: int | None
+        self, endpoint: MemoryEndpoint, responses: tuple[Response | Mishap, ...], pieces: int | None
     ) -> None:
         self.attempts = 0
         self.requests: list[Request] = []
         self._endpoint = endpoint
         self._endpoint.verdict = None
-        self._replies = deque(replies)
+        self._responses = deque(responses)
         self._pieces = pieces
         self._open: list[tuple[Peer, Response | Mishap]] = []
         self._data: dict[Peer, bytes] = {}
@@ -283,13 +283,13 @@ class _Upstream:
         for each in self._open:
             if self._read(each[0]):
                 self._open.remove(each)
-                self._reply(*each)
+                self._response(*each)
                 return True
         return False
 
     def _decide(self) -> None:
         self.attempts += 1
-        answer = self._replies.popleft() if len(self._replies) > 1 else self._replies[0]
+        answer = self._responses.popleft() if len(self._responses) > 1 else self._responses[0]
         if isinstance(answer, Mishap) and answer.name == "refused":
             self._endpoint.refuse()
         else:
@@ -305,13 +305,13 @@ class _Upstream:
             return False
         return bool(data)
 
-    def _reply(self, peer: Peer, answer: Response | Mishap) -> None:
+    def _response(self, peer: Peer, answer: Response | Mishap) -> None:
         if isinstance(answer, Response):
-            peer.sends(*_cut(*_wireReply(answer, self.requests[-1].method), self._pieces))
+            peer.sends(*_cut(*_wireResponse(answer, self.requests[-1].method), self._pieces))
             peer.closes()
         elif answer.name != "silence":
             if answer.response is not None:
-                head, body = _wireReply(answer.response, self.requests[-1].method)
+                head, body = _wireResponse(answer.response, self.requests[-1].method)
                 peer.sends(*_cut(head, body[: len(body) // 2], self._pieces))
             peer.resets()
 
@@ -323,7 +323,7 @@ def _wireRequest(request: Request) -> tuple[bytes, bytes]:
     return head.replace(b" HTTP/1.1\r\n", f" HTTP/{request.version}\r\n".encode(), 1), body
 
 
-def _wireReply(response: Response, method: str) -> tuple[bytes, bytes]:
+def _wireResponse(response: Response, method: str) -> tuple[bytes, bytes]:
     body = response.body or b""
     length = None if response.status in (204, 304) else len(body)
     head = codec.responseHead(response, length, extra=b"Connection: close\r\n")
@@ -336,8 +336,8 @@ def _cut(head: bytes, body: bytes, size: int | None) -> list[bytes]:
     return [head, *(body[start : start + size] for start in range(0, len(body), size))]
 
 
-def _readReply(client: Peer, method: str) -> tuple[Response | None, bool]:
-    """The last reply that a client got, if any, and whether it is whole."""
+def _readResponse(client: Peer, method: str) -> tuple[Response | None, bool]:
+    """The last response that a client got, if any, and whether it is whole."""
     reader = codec.ResponseReader(framing.Limits(head=1024 * 1024, fields=10_000))
     reader.expect(method)
     reader.receive(client.got())
@@ -350,7 +350,7 @@ def _readReply(client: Peer, method: str) -> tuple[Response | None, bool]:
     return response, untilClose or reader.state in (framing.ENDED, framing.TUNNEL)
 
 
-def runPolicy(policy: Any, request: Request, *replies: Response | Mishap, **how: Any) -> Outcome:
+def runPolicy(policy: Any, request: Request, *responses: Response | Mishap, **how: Any) -> Outcome:
     """
     Show one request to a policy, in a sidecar of its own.
 
@@ -358,4 +358,4 @@ def runPolicy(policy: Any, request: Request, *replies: Response | Mishap, **how:
     """
     settings, clock = how.pop("settings", None), how.pop("clock", None)
     with Runner(policy, settings=settings, clock=clock) as runner:
-        return runner.run(request, *replies, **how)
+        return runner.run(request, *responses, **how)

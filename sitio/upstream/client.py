@@ -2,7 +2,7 @@
 The client half: L{ProxyClient}, one connection to the upstream.
 
 It owns steps 5 and 6 of a request's life (docs/request.md): it sends a request,
-reads the reply, and buffers the reply to its end for an exchange that asks for
+reads the response, and buffers the response to its end for an exchange that asks for
 it whole.  One request is in flight at a time.  It knows its pool, which it
 tells when it is free or gone, and the exchange it works for, which it tells
 what came; it knows nothing of clients or policies.
@@ -27,60 +27,60 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sitio.errors import BadReply, Reached, SitioError, UpstreamLost
+from sitio.errors import BadResponse, Reached, SitioError, UpstreamLost
 from sitio.http import codec, framing
 from sitio.http.head import Fields
 from sitio.http.message import Request, Response
 from sitio.net.deadlines import NEVER
 from sitio.net.splice import Splice, descriptorOf
-from sitio.net.statemachine import Stateful
+from sitio.net.statemachine import StateMachine
 
 IDLE = "idle"  # in the pool, nothing in flight
-ASKED = "asked"  # a request goes out or has gone, no head of a reply yet
-REPLYING = "replying"  # the head of the reply has come, its body comes
-DISCARDING = "discarding"  # the rest of a reply that nobody wants comes in
+ASKED = "asked"  # a request goes out or has gone, no head of a response yet
+RESPONDING = "responding"  # the head of the response has come, its body comes
+DISCARDING = "discarding"  # the rest of a response that nobody wants comes in
 TUNNEL = "tunnel"  # bytes of another protocol, both ways
 CLOSED = "closed"  # let go of
 
 _MOVES: dict[tuple[str, str], str] = {
     (IDLE, "ask"): ASKED,
-    (ASKED, "head"): REPLYING,
+    (ASKED, "head"): RESPONDING,
     (ASKED, "switch"): TUNNEL,
-    (REPLYING, "whole"): IDLE,
-    (REPLYING, "discard"): DISCARDING,
+    (RESPONDING, "whole"): IDLE,
+    (RESPONDING, "discard"): DISCARDING,
     (DISCARDING, "whole"): IDLE,
-    **{(each, "close"): CLOSED for each in (IDLE, ASKED, REPLYING, DISCARDING, TUNNEL)},
+    **{(each, "close"): CLOSED for each in (IDLE, ASKED, RESPONDING, DISCARDING, TUNNEL)},
 }
 
-#: Interim replies to one request; a handful is used, an unbounded number would
+#: Interim responses to one request; a handful is used, an unbounded number would
 #: hold a request for ever.
 MAX_INTERIM = 32
 
-#: Octets of an unwanted reply that are read so as to keep its connection; reading
+#: Bytes of an unwanted response that are read so as to keep its connection; reading
 #: more costs more than a new one.
 MAX_DISCARD = 64 * 1024
 
 
-class Asker(Typing):
+class ResponseReceiver(Typing):
     """What a client tells the exchange that it works for."""
 
     def informed(self, response: Response) -> None:
-        """An interim reply has come (RFC 9110, section 15.2)."""
+        """An interim response has come (RFC 9110, section 15.2)."""
 
-    def replyReceived(self, response: Response, body: bytes, ended: bool) -> None:
-        """The head of the reply has come, and this much of its body with it."""
+    def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
+        """The head of the response has come, and this much of its body with it."""
 
-    def replyBody(self, data: bytes) -> None:
+    def responseBody(self, data: bytes) -> None:
         """More of the body has come."""
 
-    def replyEnded(self, trailers: Fields) -> None:
+    def responseEnded(self, trailers: Fields) -> None:
         """The body has come to its end."""
 
     def bufferGrew(self) -> None:
         """More of a body that is being buffered has come."""
 
     def spliced(self, size: int) -> None:
-        """The kernel has moved so many octets of the body."""
+        """The kernel has moved so many bytes of the body."""
 
     def sinkLost(self) -> None:
         """The kernel found that it can't send any more of the body."""
@@ -101,7 +101,7 @@ class Asker(Typing):
         """The connection to the upstream has gone altogether."""
 
     def upstreamFailed(self, error: SitioError) -> None:
-        """No reply, or no more of it, will come."""
+        """No response, or no more of it, will come."""
 
     def pauseUpload(self) -> None:
         """The upstream does not keep up with what it is sent."""
@@ -127,7 +127,7 @@ class Keeper(Typing):
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class ProxyClient(Stateful, Protocol):
+class ProxyClient(StateMachine, Protocol):
     """
     One connection to the upstream.
 
@@ -147,18 +147,18 @@ class ProxyClient(Stateful, Protocol):
         self.deadline = NEVER
         self._keeper = keeper
         self._reader = codec.ResponseReader(limits)
-        self._asker: Asker | None = None
+        self._asker: ResponseReceiver | None = None
         self._chunked = False
         self._requestEnded = True
         self._upgrading = False
         self._paused = False
         self._backlogged = False
         self._interim = 0
-        # The reply being buffered, piece by piece; None while it streams.
+        # The response being buffered, piece by piece; None while it streams.
         self._buffer: list[bytes] | None = None
         self._bufferLeft = 0
         self._discardLeft = 0
-        # What moves the rest of the reply's body past us.
+        # What moves the rest of the response's body past us.
         self._splice: Splice | None = None
 
     def connectionMade(self) -> None:
@@ -170,7 +170,12 @@ class ProxyClient(Stateful, Protocol):
     # --- The request, step 5
 
     def ask(
-        self, asker: Asker, request: Request, body: bytes, ended: bool, extra: bytes = b""
+        self,
+        asker: ResponseReceiver,
+        request: Request,
+        body: bytes,
+        ended: bool,
+        extra: bytes = b"",
     ) -> None:
         """
         Send a request, or its head and what has come of its body.
@@ -202,8 +207,8 @@ class ProxyClient(Stateful, Protocol):
             self.transport.writeSequence((head, body))
 
     def sendBody(self, data: bytes) -> None:
-        """Send more of the body; dropped where the upstream has replied already."""
-        if self.state in (ASKED, REPLYING):
+        """Send more of the body; dropped where the upstream has responded already."""
+        if self.state in (ASKED, RESPONDING):
             self.transport.write(codec.chunk(data) if self._chunked else data)
 
     def endRequest(self, trailers: Fields) -> None:
@@ -211,19 +216,19 @@ class ProxyClient(Stateful, Protocol):
         if self._requestEnded:
             return
         self._requestEnded = True
-        if self._chunked and self.state in (ASKED, REPLYING):
+        if self._chunked and self.state in (ASKED, RESPONDING):
             self.transport.write(codec.lastChunk(trailers))
 
-    # --- The reply, step 6
+    # --- The response, step 6
 
     def dataReceived(self, data: bytes) -> None:
         state = self.state
-        if state is ASKED or state is REPLYING or state is DISCARDING:
+        if state is ASKED or state is RESPONDING or state is DISCARDING:
             reader = self._reader
-            if reader.octets:
+            if reader.data:
                 reader.receive(data)
             else:
-                reader.octets = data
+                reader.data = data
             try:
                 if state is ASKED:
                     self._readHead()
@@ -235,7 +240,7 @@ class ProxyClient(Stateful, Protocol):
             if self._asker is not None:
                 self._asker.tunnelReceived(data)
         elif state is IDLE:
-            # Nobody asked; it would be taken for the reply to the next request.
+            # Nobody asked; it would be taken for the response to the next request.
             self.close()
 
     def _readHead(self) -> None:
@@ -245,7 +250,7 @@ class ProxyClient(Stateful, Protocol):
         while response is not None and reader.state is framing.HEAD:
             self._interim += 1
             if self._interim > MAX_INTERIM:
-                raise BadReply(f"more than {MAX_INTERIM} interim replies", Reached.ANSWERED)
+                raise BadResponse(f"more than {MAX_INTERIM} interim responses", Reached.ANSWERED)
             if asker is not None:
                 asker.informed(response)
             if self.state is not ASKED:
@@ -257,15 +262,15 @@ class ProxyClient(Stateful, Protocol):
             self._switch(response, asker)
             return
         # From ASKED, as was seen above.
-        self.state = REPLYING
+        self.state = RESPONDING
         body = reader.nextBody()
         if reader.state is not framing.ENDED:
-            asker.replyReceived(response, body, False)
+            asker.responseReceived(response, body, False)
         elif not reader.trailers:
             self._whole()
-            asker.replyReceived(response, body, True)
+            asker.responseReceived(response, body, True)
         else:
-            asker.replyReceived(response, body, False)
+            asker.responseReceived(response, body, False)
             self._ended(asker)
 
     def _readBody(self) -> None:
@@ -283,16 +288,16 @@ class ProxyClient(Stateful, Protocol):
         if ended:
             self._ended(asker)
 
-    def _switch(self, response: Response, asker: Asker) -> None:
+    def _switch(self, response: Response, asker: ResponseReceiver) -> None:
         # RFC 9110, section 15.2.2: only a client that asked for it can follow.
         if not (self._upgrading and self._requestEnded and response.upgrade):
-            raise BadReply("the upstream switched protocols unasked", Reached.ANSWERED)
+            raise BadResponse("the upstream switched protocols unasked", Reached.ANSWERED)
         self._move("switch")
         asker.switched(response, self._reader.takeRest())
 
-    def _deliver(self, asker: Asker, data: bytes) -> None:
+    def _deliver(self, asker: ResponseReceiver, data: bytes) -> None:
         if self._buffer is None:
-            asker.replyBody(data)
+            asker.responseBody(data)
             return
         self._buffer.append(data)
         self._bufferLeft -= len(data)
@@ -302,14 +307,14 @@ class ProxyClient(Stateful, Protocol):
             held, self._buffer = self._buffer, None
             asker.bufferEnded(None)
             for piece in held:
-                asker.replyBody(piece)
+                asker.responseBody(piece)
 
-    def _ended(self, asker: Asker) -> None:
-        """The reply is whole, by its framing or by the connection's end."""
+    def _ended(self, asker: ResponseReceiver) -> None:
+        """The response is whole, by its framing or by the connection's end."""
         if self.state is DISCARDING:
             # The exchange left as it was told of the last piece.
             self._whole()
-        if self.state is not REPLYING:
+        if self.state is not RESPONDING:
             return
         trailers = self._reader.trailers
         held, self._buffer = self._buffer, None
@@ -317,7 +322,7 @@ class ProxyClient(Stateful, Protocol):
         if held is not None:
             asker.bufferEnded(b"".join(held))
         else:
-            asker.replyEnded(trailers)
+            asker.responseEnded(trailers)
 
     def _whole(self) -> None:
         """Free for the next request, if both messages of this one are whole."""
@@ -325,12 +330,12 @@ class ProxyClient(Stateful, Protocol):
         if not self._requestEnded:
             # What is left of the request would be read as the next one.
             self.close()
-        elif not self._reader.keepAlive or self._reader.octets or self._backlogged:
+        elif not self._reader.keepAlive or self._reader.data or self._backlogged:
             # Behind a backlog the next request would pile up, and nobody be paused:
             # some transports ask for it only once.
             self.close(orderly=True)
         else:
-            if self.state is not REPLYING:
+            if self.state is not RESPONDING:
                 self._move("whole")
             self.state = IDLE
             if self._paused:
@@ -340,27 +345,27 @@ class ProxyClient(Stateful, Protocol):
 
     def buffer(self, body: bytes, limit: int) -> None:
         """
-        Hold the rest of the reply instead of passing it on; C{bufferEnded} follows.
+        Hold the rest of the response instead of passing it on; C{bufferEnded} follows.
 
         @param body: what has been handed out already and is to be held as well.
-        @param limit: octets; beyond them what was held passes on, and the rest.
+        @param limit: bytes; beyond them what was held passes on, and the rest.
         """
         self._buffer = [body]
         self._bufferLeft = limit - len(body)
 
     @property
     def left(self) -> int:
-        """Octets of the reply's body that have not come yet, where it is known; else 0."""
+        """Bytes of the response's body that have not come yet, where it is known; else 0."""
         return self._reader.left or 0
 
     def splice(self, sink: int) -> bool:
         """
-        Let the kernel move the rest of the reply's body, of known length, to this
-        descriptor; C{spliced} follows, and C{replyEnded} as always.
+        Let the kernel move the rest of the response's body, of known length, to this
+        descriptor; C{spliced} follows, and C{responseEnded} as always.
 
         @return: whether that is so; then C{sink} will be closed.
         """
-        source = None if self._reader.octets else descriptorOf(self.transport)
+        source = None if self._reader.data else descriptorOf(self.transport)
         if source is None:
             return False
         try:
@@ -414,7 +419,7 @@ class ProxyClient(Stateful, Protocol):
 
     def leave(self) -> None:
         """
-        The exchange wants no more of this reply.
+        The exchange wants no more of this response.
 
         A short rest is read and dropped, so that the connection can be used
         again; otherwise it is closed.
@@ -423,7 +428,7 @@ class ProxyClient(Stateful, Protocol):
         self._buffer = None
         left = self._reader.left
         if (
-            self.state is REPLYING
+            self.state is RESPONDING
             and self._requestEnded
             and self._splice is None
             and (left is None or left <= MAX_DISCARD)
@@ -496,20 +501,20 @@ class ProxyClient(Stateful, Protocol):
         self._keeper.gone(self)
 
     def _upstreamClosed(self, cause: BaseException | None) -> None:
-        """No more bytes will come: that ends the reply, or breaks it."""
+        """No more bytes will come: that ends the response, or breaks it."""
         asker = self._asker
         reader = self._reader
-        if self.state in (ASKED, REPLYING):
+        if self.state in (ASKED, RESPONDING):
             try:
                 if cause is not None and reader.state is framing.UNTIL_CLOSE:
                     # A reset, or TLS without its farewell, is no end (RFC 9112, section 9.8).
-                    raise UpstreamLost("the upstream broke off its reply", Reached.ANSWERED)
+                    raise UpstreamLost("the upstream broke off its response", Reached.ANSWERED)
                 reader.connectionLost()
             except UpstreamLost as error:
                 error.cause = cause
                 self._fail(error)
                 return
-            if asker is not None and self.state is REPLYING:
+            if asker is not None and self.state is RESPONDING:
                 self._ended(asker)
         self.close()
 

@@ -18,12 +18,12 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Stopped
-from sitio.net.deadlines import Sweep
+from sitio.net.deadlines import Deadlines
 from sitio.settings import Settings
 from sitio.telemetry.snapshot import PoolCounts
 from sitio.upstream.client import ProxyClient, ProxyClientFactory
 
-#: Seconds for the rest of a reply that nobody wants, and for what was written to
+#: Seconds for the rest of a response that nobody wants, and for what was written to
 #: leave before a connection is closed.
 REST_TIMEOUT = 5.0
 
@@ -41,14 +41,14 @@ class UpstreamPool:
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         settings: Settings,
-        sweep: Sweep,
+        sweep: Deadlines,
     ) -> None:
         self.size = 0
         self._clock = clock
         self._endpoint = endpoint
         self._settings = settings
         self._sweep = sweep
-        self._limits = settings.replyLimits()
+        self._limits = settings.responseLimits()
         # All whose transports are not closed yet, those that do not count included.
         self._alive: set[ProxyClient] = set()
         self._idle: list[ProxyClient] = []

@@ -1,7 +1,7 @@
 """
 Several processes behind one port: what passes between the parent and one worker.
 
-They talk over a socket of their own, in L{Talk}; a second socket is the worker's
+They talk over a socket of their own, in L{Channel}; a second socket is the worker's
 standard output, which carries its log to L{Output}.  When the first is closed,
 the other side has gone, whatever came of it.  L{Process} is a worker as its
 parent sees it.
@@ -32,17 +32,17 @@ from twisted.python.failure import Failure
 #: Seconds that the start waits for the first worker; later ones are not waited for.
 START = 30.0
 
-#: Seconds that a worker may take over its figures.
+#: Seconds that a worker may take over its metrics.
 ANSWER = 1.0
 
 #: Seconds that it may take from one end to the other: of its process, and of what
 #: it has to say.
 PATIENCE = 5.0
 
-#: Octets of one message: the figures of a full table are 400 KiB.
+#: Bytes of one message: the metrics of a full table are 400 KiB.
 MAX_MESSAGE = 16 * 1024 * 1024
 
-#: Octets of a line that a worker logs; what is longer is logged in pieces.
+#: Bytes of a line that a worker logs; what is longer is logged in pieces.
 MAX_LINE = 1024 * 1024
 
 _RECORD = "\x1e"
@@ -50,12 +50,12 @@ _LENGTH = Struct("!I")
 
 
 def framed(word: str, content: Any = None) -> bytes:
-    """One message as octets."""
+    """One message as bytes."""
     data = json.dumps([word, content]).encode()
     return _LENGTH.pack(len(data)) + data
 
 
-class Talk(Int32StringReceiver):
+class Channel(Int32StringReceiver):
     """
     One end of the talk between the parent and a worker: a word and some plain data
     each time.
@@ -179,7 +179,7 @@ class Question:
     @ivar answer: its last answer.
     """
 
-    def __init__(self, word: str, talk: Talk, clock: IReactorTime) -> None:
+    def __init__(self, word: str, talk: Channel, clock: IReactorTime) -> None:
         self.answer: Any = None
         self._word = word
         self._talk = talk
@@ -233,7 +233,7 @@ class Process(ProcessProtocol):
         self.accepts = False
         self.refusal: str | None = None
         self.why = ""
-        self.talk = Talk(self._heard, self._over)
+        self.talk = Channel(self._heard, self._over)
         self.snapshot = Question("snapshot", self.talk, clock)
         self.exchanges = Question("exchanges", self.talk, clock)
         self._clock = clock

@@ -3,7 +3,7 @@ Several processes behind one port: the parent.
 
 L{Workers} opens the port and carries no request itself.  It starts processes
 that inherit the listening socket, starts another where one has ended, adds up
-their figures, and lets them finish what is in flight when it is told to stop.
+their metrics, and lets them finish what is in flight when it is told to stop.
 What happens in each of them is told in L{sitio.workers.worker}, what passes between in
 L{sitio.workers.channel}.
 
@@ -36,7 +36,7 @@ from sitio.telemetry.snapshot import (
     Exchanges,
     ISidecar,
     SidecarSnapshot,
-    WorkerFigures,
+    WorkerMetrics,
     bounded,
     exchangesTogether,
     lostBy,
@@ -161,7 +161,7 @@ class Workers(MultiService):
         @param port: where clients come.
         @param duty: what a worker is told, as plain data; asked at each start.
         @param grace: seconds in which workers finish what is in flight.
-        @param statsInterval: seconds between two lines of figures, 0 for none.
+        @param statsInterval: seconds between two lines of metrics, 0 for none.
         @param stdout: a descriptor that workers write to as well, if they do.
         @param onSignal: how to be called on a signal.
         @param firstWord: L{whyNot}.
@@ -179,7 +179,7 @@ class Workers(MultiService):
         self._stats = StatsLine(reactor, self, statsInterval)
         # What those counted that have ended.
         self._past: SidecarSnapshot = {
-            "figures": Stats(reactor).snapshot(),
+            "metrics": Stats(reactor).snapshot(),
             "policies": [],
             "pool": {},
             "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
@@ -309,7 +309,7 @@ class Workers(MultiService):
         place.process = None
         if process.snapshot.answer is not None:
             past = retired(together([self._past, process.snapshot.answer]))
-            self._past = {**past, "figures": bounded(past["figures"], MAX_ENDPOINTS)}
+            self._past = {**past, "metrics": bounded(past["metrics"], MAX_ENDPOINTS)}
         if self._ended is not None:
             self._checkEnded()
             return
@@ -373,17 +373,17 @@ class Workers(MultiService):
             process = place.process
             if process is not None and process.snapshot.answer is not None:
                 last: SidecarSnapshot = process.snapshot.answer
-                row: WorkerFigures = {
+                row: WorkerMetrics = {
                     **last["workers"][0],
                     "number": place.number,
                     "restarts": place.starts - 1,
                 }
                 told.append({**last, "workers": [row]})
         whole = together(told)
-        figures = bounded(whole["figures"], MAX_ENDPOINTS)
-        figures = {**figures, "uptime": self._reactor.seconds() - self._began}
+        metrics = bounded(whole["metrics"], MAX_ENDPOINTS)
+        metrics = {**metrics, "uptime": self._reactor.seconds() - self._began}
         restarts = sum(max(0, place.starts - 1) for place in self._places)
-        return {**whole, "figures": figures, "restarts": restarts}
+        return {**whole, "metrics": metrics, "restarts": restarts}
 
     # Stopping.
 

@@ -27,7 +27,7 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
 from sitio.net.process import spareCollector
 from sitio.service import Options, SidecarService, assemble
-from sitio.workers.channel import ANSWER, Adopted, Talk, asRecord, framed
+from sitio.workers.channel import ANSWER, Adopted, Channel, asRecord, framed
 from sitio.workers.sockets import Inheriting
 from sitio.workers.supervisor import PORT_DESCRIPTOR
 
@@ -43,7 +43,7 @@ class Worker:
     """
 
     def __init__(self, reactor: Any, sidecar: SidecarService, ports: Inheriting) -> None:
-        self.talk = Talk(self._heard, self._left)
+        self.talk = Channel(self._heard, self._left)
         self._reactor = reactor
         self._ports = ports
         self._sidecar = sidecar
@@ -99,7 +99,7 @@ class Worker:
         return stopped.addBoth(lambda _: self._tell()).addBoth(lambda _: self._leave())
 
     def _leave(self) -> Deferred[None]:
-        """Go, once the parent has the last figures; or without it, if it takes its time."""
+        """Go, once the parent has the last metrics; or without it, if it takes its time."""
         self.talk.transport.loseConnection()
         self._gone.addTimeout(ANSWER, self._reactor)
         return self._gone.addErrback(lambda reason: None)

@@ -27,7 +27,8 @@ lastGood = PolicyMaker(
     "last-good",
     "sitio.policies.lastgood",
     "last-good[:max-age=SECONDS][:budget=SECONDS][:statuses=STATUSES][:max-bytes=N]"
-    "[:max-reply=N][:personal=NAMES][:despite=WORDS]  mask a failure with the last good reply",
+    "[:max-response=N][:personal=NAMES][:despite=WORDS]"
+    "  mask a failure with the last good response",
 )
 
 retry = PolicyMaker(

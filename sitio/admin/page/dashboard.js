@@ -19,7 +19,7 @@ const AGAIN = 60;
 const PATIENCE = 5;
 
 /** Steps of an exchange that are not sitio's. */
-const WAITING = ["waiting for a connection", "waiting for the reply"];
+const WAITING = ["waiting for a connection", "waiting for the response"];
 
 /** Milliseconds without an event after which the connection counts as lost. */
 const SILENCE = 7000;
@@ -118,9 +118,9 @@ function verdictOf(seen, { sums: total, trouble, open, inFlight }) {
   const requests = plural(hits, "request");
   const [failed, shown] = [seen.true[4], seen.sent[4]];
   if (broken > failed + shown) {
-    const text = `${asCount(broken)} of ${requests} ${span} got a reply that broke off within` +
+    const text = `${asCount(broken)} of ${requests} ${span} got a response that broke off within` +
       ` (${asPercent(broken / hits)}): the service ended it early, or the client read no more.`;
-    return { level: broken / hits >= OUTAGE ? "bad" : "warn", title: "Replies break off", text };
+    return { level: broken / hits >= OUTAGE ? "bad" : "warn", title: "Responses break off", text };
   }
   if (!failed && !shown) {
     const but = wait ? ` One that is under way has waited ${wait} for the service.` : "";
@@ -135,7 +135,7 @@ function verdictOf(seen, { sums: total, trouble, open, inFlight }) {
   }
   const share = `${asCount(failed)} of ${requests} failed ${span} (${asPercent(failed / hits)}).`;
   if (!shown) {
-    const text = `${share} Clients see none of it: policies sent them good replies.`;
+    const text = `${share} Clients see none of it: policies sent them good responses.`;
     return { level, title: bad ? "Outage, masked" : "A few failures, masked", text };
   }
   if (masked > 0) {
@@ -188,14 +188,14 @@ function drawFigure(id, [number, unit]) {
   say(element.lastChild, unit);
 }
 
-function drawFigures() {
+function drawMetrics() {
   const { latencyBounds, ownBounds } = state;
   const now = lately(MOMENT);
   const time = (share) => timeParts(now && quantile(latencyBounds, now.latency, share));
   drawFigure("rate", [now ? asRate(now.hits / now.seconds) : NONE, ""]);
   for (const [id, share] of LINES) drawFigure(id, time(share));
   drawFigure("own", timeParts(now && quantile(ownBounds, now.own, 0.5)));
-  drawFigure("bytes", now ? octetParts(now.bytesOut / now.seconds) : [NONE, ""]);
+  drawFigure("bytes", now ? byteParts(now.bytesOut / now.seconds) : [NONE, ""]);
 }
 
 function fillLegend(id, items) {
@@ -343,7 +343,7 @@ function draw() {
   if (!last) return;
   const { sums } = last;
   drawVerdict(sums);
-  drawFigures();
+  drawMetrics();
   drawCharts();
   drawFailures();
   drawService(last);

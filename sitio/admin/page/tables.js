@@ -261,8 +261,8 @@ function factsOf(exchange) {
   for (const [name, text] of Object.entries(STEPS)) {
     if (exchange.steps[name]) facts.push([text, asTime(exchange.steps[name])]);
   }
-  if (exchange.bytesIn) facts.push(["Body in", asOctets(exchange.bytesIn)]);
-  facts.push(["Body out", asOctets(exchange.bytesOut)]);
+  if (exchange.bytesIn) facts.push(["Body in", asBytes(exchange.bytesIn)]);
+  facts.push(["Body out", asBytes(exchange.bytesOut)]);
   if (exchange.attempts > 1) facts.push(["Attempts", String(exchange.attempts)]);
   if (exchange.acted.length) facts.push(["Acted", exchange.acted.join(", ")]);
   return facts;
@@ -351,7 +351,7 @@ class Exchanges {
       status: "",
       by: "by",
       took: "number",
-      size: "number octets",
+      size: "number bytes",
       client: "client",
     });
     const button = make("button", "route", { type: "button" });
@@ -382,7 +382,7 @@ class Exchanges {
     // Logarithmic: 0.1 ms is nothing, 10 s are all.
     const share = Math.max(0.02, Math.min(1, Math.log10(Math.max(exchange.duration, 1e-4) * 1e4) / 5));
     bar.firstChild.style.width = `${(share * 100).toFixed(1)}%`;
-    say(size, asOctets(exchange.bytesOut));
+    say(size, asBytes(exchange.bytesOut));
     say(client, exchange.client);
     client.title = exchange.client;
   }

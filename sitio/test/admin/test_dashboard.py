@@ -62,7 +62,7 @@ class Source:
     A sidecar that tells what a test lets it count.
 
     @ivar asked: how often it was asked.
-    @ivar answer: what it says instead of its figures, if anything.
+    @ivar answer: what it says instead of its metrics, if anything.
     @ivar trouble: what keeps its upstream from taking requests.
     """
 
@@ -94,11 +94,11 @@ class Source:
         if self.answer is not None:
             return self.answer()
         told: Any = {
-            "figures": self.stats.snapshot(),
+            "metrics": self.stats.snapshot(),
             "policies": [
                 {
                     "name": "last-good",
-                    "sees": "replies",
+                    "sees": "responses",
                     "called": 9,
                     "acted": self.acted,
                     "failed": 0,
@@ -138,7 +138,7 @@ class Visit:
         self.protocol: Any = site.buildProtocol(None)
         self.transport.protocol = self.protocol
         self.protocol.makeConnection(self.transport)
-        # 1.0, as its replies come without chunks.
+        # 1.0, as its responses come without chunks.
         self.protocol.dataReceived(f"{method} {target} HTTP/1.0\r\n{fields}\r\n".encode())
 
     @property
@@ -148,22 +148,22 @@ class Visit:
 
     @property
     def status(self) -> int:
-        """Of the reply."""
+        """Of the response."""
         return int(self.text.split(" ", 2)[1])
 
     def field(self, name: str) -> str | None:
-        """A field of the reply."""
+        """A field of the response."""
         found = re.search(rf"(?im)^{name}: (.*)\r$", self.text.partition("\r\n\r\n")[0] + "\r\n")
         return found and found[1]
 
     @property
     def body(self) -> str:
-        """Of the reply."""
+        """Of the response."""
         return self.text.partition("\r\n\r\n")[2]
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The events with figures that have come."""
+        """The events with metrics that have come."""
         blocks = self.body.split("\n\n")
         return [json.loads(each[6:]) for each in blocks if each.startswith("data: ")]
 
@@ -186,7 +186,7 @@ class Visit:
 
 
 class LiveTestCase(SynchronousTestCase):
-    """Has a dashboard on a site, with a source of figures and a clock."""
+    """Has a dashboard on a site, with a source of metrics and a clock."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -432,7 +432,7 @@ class SlowTests(LiveTestCase):
         self.assertNotIn("event: late", visit.body)
         self.beat(3)
         self.assertEqual(visit.body.count("event: late\ndata: {}\n\n"), 1)
-        self.source.answer = lambda: fail(RuntimeError("no figures"))
+        self.source.answer = lambda: fail(RuntimeError("no metrics"))
         self.beat(2)
         self.assertGreater(visit.body.count("event: late"), 1)
         self.source.answer = None
@@ -445,7 +445,7 @@ class SlowTests(LiveTestCase):
         visit = self.visit()
 
         def refuse() -> Any:
-            raise RuntimeError("no figures")
+            raise RuntimeError("no metrics")
 
         self.source.answer = refuse
         self.beat()

@@ -85,7 +85,7 @@ class Well:
 
 
 @define
-class Reply:
+class Response:
     """What a page answered."""
 
     status: int
@@ -108,19 +108,21 @@ class Visitor:
         value: bytes = self.transport.value()
         return value
 
-    def asks(self, method: str, path: str, *, host: str = "localhost:9901", **fields: str) -> Reply:
-        """Ask, and read the reply; C{sec_fetch_site="x"} is the field Sec-Fetch-Site."""
+    def asks(
+        self, method: str, path: str, *, host: str = "localhost:9901", **fields: str
+    ) -> Response:
+        """Ask, and read the response; C{sec_fetch_site="x"} is the field Sec-Fetch-Site."""
         named = {"Host": host, **{name.replace("_", "-"): fields[name] for name in fields}}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {named[name]}" for name in named)]
         return read(self.sends("\r\n".join([*lines, "", ""]).encode()))
 
 
-def read(data: bytes) -> Reply:
-    """The one reply that these octets are."""
+def read(data: bytes) -> Response:
+    """The one response that these bytes are."""
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
-    return Reply(int(first.split()[1]), headers, body.decode())
+    return Response(int(first.split()[1]), headers, body.decode())
 
 
 class AdminTestCase(SynchronousTestCase):
@@ -142,7 +144,7 @@ class AdminTestCase(SynchronousTestCase):
         )
         self.site = self.pages.site()
 
-    def ask(self, method: str, path: str, *, peer: IAddress = LOCAL, **fields: str) -> Reply:
+    def ask(self, method: str, path: str, *, peer: IAddress = LOCAL, **fields: str) -> Response:
         """Ask on a connection of its own."""
         return Visitor(self.site, peer).asks(method, path, **fields)
 
@@ -153,8 +155,8 @@ class PageTests(AdminTestCase):
     def test_listed(self) -> None:
         """One page lists every page and its method, and no other; it is that of the module."""
         lines = self.ask("GET", "/help").text.splitlines()
-        pages = [*(["GET", path] for path in ("/", *GETS)), *(["POST", path] for path in POSTS)]
-        self.assertEqual([line.split()[:2] for line in lines], pages)
+        known = [*(["GET", path] for path in ("/", *GETS)), *(["POST", path] for path in POSTS)]
+        self.assertEqual([line.split()[:2] for line in lines], known)
         self.assertIn("\n".join(f"    {line}" for line in lines), pages.__doc__ or "")
 
     def test_dashboard(self) -> None:
@@ -172,20 +174,22 @@ class PageTests(AdminTestCase):
     def test_gets(self) -> None:
         """Each page can be read, and a HEAD gets its head alone."""
         for path in GETS:
-            reply = self.ask("GET", path)
-            self.assertEqual(reply.status, 200, path)
-            self.assertEqual(reply.headers["Cache-Control"], "no-store")
-            self.assertEqual(reply.headers["X-Content-Type-Options"], "nosniff")
-            self.assertEqual(int(reply.headers["Content-Length"]), len(reply.text.encode()))
+            response = self.ask("GET", path)
+            self.assertEqual(response.status, 200, path)
+            self.assertEqual(response.headers["Cache-Control"], "no-store")
+            self.assertEqual(response.headers["X-Content-Type-Options"], "nosniff")
+            self.assertEqual(int(response.headers["Content-Length"]), len(response.text.encode()))
             head = self.ask("HEAD", path)
             self.assertEqual((head.status, head.text), (200, ""), path)
 
     def test_missing(self) -> None:
         """What is not there is said in a line, and below a page there is nothing."""
         for path in ("/nothing", "/nothing/below", "/config/below", "/config/"):
-            reply = self.ask("GET", path)
-            self.assertEqual(reply.status, 404)
-            self.assertEqual(reply.text, "404 There is no such page; /help lists those that are.\n")
+            response = self.ask("GET", path)
+            self.assertEqual(response.status, 404)
+            self.assertEqual(
+                response.text, "404 There is no such page; /help lists those that are.\n"
+            )
 
     def test_live(self) -> None:
         """It is alive whatever else it is."""
@@ -204,30 +208,30 @@ class PageTests(AdminTestCase):
         ):
             self.sidecar.state = state
             self.health.why = why
-            reply = self.ask("GET", "/ready")
-            self.assertEqual((reply.status, reply.text), (status, text))
+            response = self.ask("GET", "/ready")
+            self.assertEqual((response.status, response.text), (status, text))
 
     def test_json(self) -> None:
-        """Figures, policies, exchanges and configuration come as JSON."""
+        """Metrics, policies, exchanges and configuration come as JSON."""
         for path, data in (
             ("/stats.json", told(3)),
             ("/policies", told(3)["policies"]),
             ("/exchanges", {"failed": [], "recent": [], "open": []}),
             ("/config", {"sitio": "1", "options": {}}),
         ):
-            reply = self.ask("GET", path)
-            self.assertEqual(reply.headers["Content-Type"], "application/json")
-            self.assertEqual(json.loads(reply.text), data)
+            response = self.ask("GET", path)
+            self.assertEqual(response.headers["Content-Type"], "application/json")
+            self.assertEqual(json.loads(response.text), data)
 
     def test_metrics(self) -> None:
-        """The figures come as Prometheus reads them, in the format that it asks for."""
-        reply = self.ask("GET", "/metrics")
-        self.assertTrue(reply.headers["Content-Type"].startswith("text/plain; version=0.0.4"))
-        self.assertIn('http_route="/"', reply.text)
+        """The metrics come as Prometheus reads them, in the format that it asks for."""
+        response = self.ask("GET", "/metrics")
+        self.assertTrue(response.headers["Content-Type"].startswith("text/plain; version=0.0.4"))
+        self.assertIn('http_route="/"', response.text)
         accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
-        reply = self.ask("GET", "/metrics", accept=accept)
-        self.assertTrue(reply.headers["Content-Type"].startswith("application/openmetrics-text"))
-        self.assertTrue(reply.text.endswith("# EOF\n"))
+        response = self.ask("GET", "/metrics", accept=accept)
+        self.assertTrue(response.headers["Content-Type"].startswith("application/openmetrics-text"))
+        self.assertTrue(response.text.endswith("# EOF\n"))
 
     def test_metricsShared(self) -> None:
         """
@@ -297,9 +301,9 @@ class PageTests(AdminTestCase):
         visitor = Visitor(self.site)
         self.assertEqual(visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n"), b"")
         self.sidecar.late.errback(RuntimeError("a secret"))
-        reply = read(visitor.transport.value())
+        response = read(visitor.transport.value())
         self.assertEqual(
-            (reply.status, reply.text), (500, "500 This page is broken; the log has more.\n")
+            (response.status, response.text), (500, "500 This page is broken; the log has more.\n")
         )
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
@@ -328,12 +332,14 @@ class StrangerTests(AdminTestCase):
         """Another method gets 405, with the one that would do in Allow."""
         for path in GETS:
             for method in ("POST", "PUT", "DELETE", "FOO"):
-                reply = self.ask(method, path)
-                self.assertEqual((reply.status, reply.headers["Allow"]), (405, "GET, HEAD"), path)
+                response = self.ask(method, path)
+                self.assertEqual(
+                    (response.status, response.headers["Allow"]), (405, "GET, HEAD"), path
+                )
         for path in POSTS:
             for method in ("GET", "HEAD", "PUT", "OPTIONS"):
-                reply = self.ask(method, path)
-                self.assertEqual((reply.status, reply.headers["Allow"]), (405, "POST"), path)
+                response = self.ask(method, path)
+                self.assertEqual((response.status, response.headers["Allow"]), (405, "POST"), path)
         self.clock.advance(FAREWELL)
         self.assertEqual((self.sidecar.state, self.quits), (SERVING, []))
 
@@ -350,8 +356,8 @@ class StrangerTests(AdminTestCase):
             (IPv6Address("TCP", "fe80::1%eth0", 1), 403),
         ):
             self.sidecar.state = SERVING
-            reply = self.ask("POST", "/drain", peer=peer, x_forwarded_for="127.0.0.1")
-            self.assertEqual(reply.status, status, peer)
+            response = self.ask("POST", "/drain", peer=peer, x_forwarded_for="127.0.0.1")
+            self.assertEqual(response.status, status, peer)
             self.assertEqual(self.sidecar.state, DRAINING if status == 200 else SERVING)
             self.assertEqual(self.ask("POST", "/quit", peer=peer).status, status, peer)
 
@@ -429,8 +435,8 @@ class StrangerTests(AdminTestCase):
 
     def test_noHost(self) -> None:
         """A probe in HTTP/1.0 names no host, as no browser would."""
-        reply = read(Visitor(self.site).sends(b"GET /config HTTP/1.0\r\n\r\n"))
-        self.assertEqual(reply.status, 200)
+        response = read(Visitor(self.site).sends(b"GET /config HTTP/1.0\r\n\r\n"))
+        self.assertEqual(response.status, 200)
 
     def test_body(self) -> None:
         """A body is dropped as it comes: it fills neither memory nor disk."""
@@ -442,8 +448,8 @@ class StrangerTests(AdminTestCase):
         for _ in range(99):
             visitor.sends(bytes(length // 100))
         self.assertEqual(request.content.getvalue(), b"")
-        reply = read(visitor.sends(bytes(length // 100)))
-        self.assertEqual(reply.status, 200)
+        response = read(visitor.sends(bytes(length // 100)))
+        self.assertEqual(response.status, 200)
 
     def test_idle(self) -> None:
         """A connection that asks nothing is closed."""
@@ -684,7 +690,7 @@ class ProcessTests(LoopbackTestCase):
         return response.code, await response.text()
 
     async def metrics(self) -> dict[str, float]:
-        """The figures, those of endpoints by path and status."""
+        """The metrics, those of endpoints by path and status."""
         found = {}
         for line in (await self.asked("GET", "/metrics"))[1].splitlines():
             name, _, value = line.rpartition(" ")
@@ -740,7 +746,9 @@ class ProcessTests(LoopbackTestCase):
         self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
         await process.out.saw(b"Port %d Closed" % port)
         [exchange] = json.loads((await self.asked("GET", "/exchanges"))[1])["open"]
-        self.assertEqual((exchange["path"], exchange["state"]), ("/slow", "waiting for the reply"))
+        self.assertEqual(
+            (exchange["path"], exchange["state"]), ("/slow", "waiting for the response")
+        )
         self.service.slow[0].write(b"at last")
         self.service.slow[0].finish()
         await client.got.over()

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.fleet.backlog import MAX_BATCH, MAX_KEYS, Ledger, isFile
+from sitio.fleet.backlog import MAX_BATCH, MAX_KEYS, Backlog, isFile
 from sitio.telemetry.stats import Stats
 from sitio.test.telemetry.test_stats import ended, refused
 
@@ -20,16 +20,16 @@ NOW = 1_544_042_305.989
 
 
 class LedgerTestCase(SynchronousTestCase):
-    """Figures that are counted here, and what is owed of them."""
+    """Metrics that are counted here, and what is owed of them."""
 
     def setUp(self) -> None:
         self.stats = Stats(Clock())
-        self.ledger = Ledger()
+        self.backlog = Backlog()
 
     def entries(self, most: int = MAX_BATCH) -> list[dict[str, Any]]:
         """Those of what has come since the last time."""
-        self.ledger.count(self.stats.snapshot())
-        return [json.loads(each) for each in self.ledger.entries(NOW, most)]
+        self.backlog.count(self.stats.snapshot())
+        return [json.loads(each) for each in self.backlog.entries(NOW, most)]
 
     def hit(self, target: str = "/", method: str = "GET", times: int = 1, **facts: Any) -> None:
         """So many exchanges."""
@@ -109,13 +109,13 @@ class CountTests(LedgerTestCase):
         """What does not fit waits for the next time, and no batch is longer than it may be."""
         self.hit("/a", times=30)
         self.hit("/b", times=30)
-        self.ledger.count(self.stats.snapshot())
+        self.backlog.count(self.stats.snapshot())
         told = []
-        while entries := self.ledger.entries(NOW, 1000):
+        while entries := self.backlog.entries(NOW, 1000):
             self.assertLessEqual(len(",".join(entries)), 1000)
             told += [json.loads(each)["endpoint"] for each in entries]
         self.assertEqual(Counter(told), {"/a": 30, "/b": 30})
-        self.assertEqual(self.ledger.hits, 0)
+        self.assertEqual(self.backlog.hits, 0)
 
     def test_displaced(self) -> None:
         """A hit whose endpoint lost its row is in (other) then, and not told again."""
@@ -167,29 +167,29 @@ class BoundTests(LedgerTestCase):
 
     def test_hits(self) -> None:
         """Beyond what may be owed the same share of each is left out, and counted."""
-        self.ledger = Ledger(100)
+        self.backlog = Backlog(100)
         self.hit("/a", times=300)
         self.hit("/b", times=100)
         told = Counter(each["endpoint"] for each in self.entries())
         self.assertEqual(told, {"/a": 75, "/b": 25})
-        self.assertEqual(self.ledger.leftOut, 300)
+        self.assertEqual(self.backlog.leftOut, 300)
 
     def test_rare(self) -> None:
         """One that is left out altogether is owed nothing."""
-        self.ledger = Ledger(10)
+        self.backlog = Backlog(10)
         self.hit("/a", times=99)
         self.hit("/b")
         self.assertEqual(len(self.entries()), 9)
         self.assertEqual(self.entries(), [])
-        self.assertEqual(self.ledger.leftOut, 91)
+        self.assertEqual(self.backlog.leftOut, 91)
 
     def test_endpoints(self) -> None:
         """Endpoints that come and go while nobody takes anything end up in (other)."""
         self.stats = Stats(Clock(), maxEndpoints=8)
         for number in range(MAX_KEYS + 100):
             self.hit(f"/{number}")
-            self.ledger.count(self.stats.snapshot())
-        told = Counter(json.loads(each)["endpoint"] for each in self.ledger.entries(NOW, 10**9))
+            self.backlog.count(self.stats.snapshot())
+        told = Counter(json.loads(each)["endpoint"] for each in self.backlog.entries(NOW, 10**9))
         self.assertEqual(told.total(), MAX_KEYS + 100)
         self.assertLessEqual(len(told), MAX_KEYS + 1)
         self.assertGreaterEqual(told["(other)"], 100)

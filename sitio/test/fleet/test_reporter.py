@@ -30,7 +30,7 @@ from sitio.fleet.reporter import (
     FIRST_DELAY,
     MAX_DELAY,
     MAX_POSTS,
-    MAX_REPLY,
+    MAX_RESPONSE,
     PATIENCE,
     RESOURCES_INTERVAL,
     STATS_INTERVAL,
@@ -122,7 +122,7 @@ class Wire:
 
 
 class Source:
-    """A sidecar's figures; how often they were asked for."""
+    """A sidecar's metrics; how often they were asked for."""
 
     def __init__(self, clock: Clock) -> None:
         self.stats = Stats(clock)
@@ -132,7 +132,7 @@ class Source:
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
         self.asked += 1
-        told: Any = {"figures": self.stats.snapshot()}
+        told: Any = {"metrics": self.stats.snapshot()}
         return succeed(told)
 
     def hits(self, count: int = 1, target: str = "/") -> None:
@@ -170,7 +170,7 @@ class DashboardTestCase(SynchronousTestCase):
         return self.dashboard
 
     def passes(self, seconds: float) -> None:
-        """Let time pass, in steps in which posts go out and replies may come."""
+        """Let time pass, in steps in which posts go out and responses may come."""
         for _ in range(round(seconds / 0.25)):
             self.clock.advance(0.25)
             self.turns()
@@ -293,7 +293,7 @@ class DownTests(DashboardTestCase):
     def test_saidOnce(self) -> None:
         """
         Its outage is said once, and its end; in between each kind of post is tried at
-        growing distances, and nobody asks for figures in vain.
+        growing distances, and nobody asks for metrics in vain.
         """
         self.started()
         self.passes(STATS_INTERVAL)
@@ -304,7 +304,7 @@ class DownTests(DashboardTestCase):
         self.assertEqual(
             self.sayings(),
             [
-                "The dashboard does not take figures: Connection was refused by other side;"
+                "The dashboard does not take metrics: Connection was refused by other side;"
                 " they are posted when it does"
             ],
         )
@@ -314,7 +314,7 @@ class DownTests(DashboardTestCase):
         self.assertLess(self.source.asked, 20)
         self.wire.error = None
         self.passes(MAX_DELAY + STATS_INTERVAL)
-        self.assertEqual(self.sayings()[1:], ["The dashboard takes figures again"])
+        self.assertEqual(self.sayings()[1:], ["The dashboard takes metrics again"])
         self.assertEqual(len(self.receiver.entries()), 3)
 
     def test_jitter(self) -> None:
@@ -360,7 +360,7 @@ class DownTests(DashboardTestCase):
             self.assertEqual(
                 self.sayings(),
                 [
-                    f"The dashboard does not take figures: it answers {status};"
+                    f"The dashboard does not take metrics: it answers {status};"
                     " they are posted when it does"
                 ],
             )
@@ -395,14 +395,14 @@ class DownTests(DashboardTestCase):
         self.assertEqual(
             self.sayings(),
             [
-                "The dashboard does not take figures: no answer in 5 seconds;"
+                "The dashboard does not take metrics: no answer in 5 seconds;"
                 " they are posted when it does"
             ],
         )
 
-    def test_longReply(self) -> None:
-        """A reply without end is not read to its end."""
-        self.receiver.body = b"x" * (2 * MAX_REPLY)
+    def test_longResponse(self) -> None:
+        """A response without end is not read to its end."""
+        self.receiver.body = b"x" * (2 * MAX_RESPONSE)
         self.started()
         self.passes(5)
         self.assertEqual(self.receiver.count("/resources"), 6)
@@ -412,7 +412,7 @@ class DownTests(DashboardTestCase):
         wrapped = ResponseNeverReceived([Failure(ConnectionRefusedError("no. "))])
         self.down(wrapped)
         self.started()
-        self.assertIn("figures: Connection was refused by other side: no", self.sayings()[0])
+        self.assertIn("metrics: Connection was refused by other side: no", self.sayings()[0])
 
     def test_secret(self) -> None:
         """User and password of an address are not in what is said."""
@@ -423,7 +423,7 @@ class DownTests(DashboardTestCase):
         self.assertNotIn("secret", repr(self.dashboard.__dict__))
 
     def test_noFigures(self) -> None:
-        """Figures that can't be had are said in the log, and asked for again."""
+        """Metrics that can't be had are said in the log, and asked for again."""
         self.started()
 
         def broken() -> Any:
@@ -431,7 +431,7 @@ class DownTests(DashboardTestCase):
 
         self.patch(self.source, "snapshot", broken)
         self.passes(STATS_INTERVAL)
-        self.assertEqual(self.sayings(), ["Figures can't be posted to the dashboard"])
+        self.assertEqual(self.sayings(), ["Metrics can't be posted to the dashboard"])
         self.patch(self.source, "snapshot", Source.snapshot.__get__(self.source))
         self.source.hits()
         self.passes(STATS_INTERVAL)
@@ -479,7 +479,7 @@ class StopTests(DashboardTestCase):
         self.assertNoResult(stopped)
         self.clock.advance(0.1)
         self.successResultOf(stopped)
-        self.assertEqual(self.sayings(), ["The dashboard has not taken the last figures"])
+        self.assertEqual(self.sayings(), ["The dashboard has not taken the last metrics"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_connecting(self) -> None:
@@ -492,7 +492,7 @@ class StopTests(DashboardTestCase):
         stopped = dashboard.stopService()
         self.clock.advance(PATIENCE)
         self.successResultOf(stopped)
-        self.assertEqual(self.sayings(), ["The dashboard has not taken the last figures"])
+        self.assertEqual(self.sayings(), ["The dashboard has not taken the last metrics"])
 
     def test_down(self) -> None:
         """One that is known to be down is not waited for."""
@@ -501,7 +501,7 @@ class StopTests(DashboardTestCase):
         self.source.hits()
         self.passes(STATS_INTERVAL)
         self.successResultOf(dashboard.stopService())
-        self.assertEqual(self.sayings()[1:], ["The dashboard has not taken the last figures"])
+        self.assertEqual(self.sayings()[1:], ["The dashboard has not taken the last metrics"])
 
     def test_neverStarted(self) -> None:
         """What was not started can be stopped."""
@@ -543,13 +543,13 @@ class ProcessTests(LoopbackTestCase):
         upstream = await self.listen(Upstream(answerEach))
         nobody = re.sub(r":\d+/", ":1/", url)
         process, port = await self.sitio(upstream, "--dashboard", nobody)
-        await process.out.saw(b"does not take figures")
+        await process.out.saw(b"does not take metrics")
         client = await self.connect(port, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         await client.got.over()
         self.assertTrue(client.got.data.endswith(b"ok"))
         process.signal(signal.SIGTERM)
         await process.finish()
-        self.assertEqual(process.said().count("does not take figures"), 1)
+        self.assertEqual(process.said().count("does not take metrics"), 1)
         self.assertEqual(receiver.posts, [])
 
 

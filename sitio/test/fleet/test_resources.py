@@ -47,7 +47,7 @@ class ResourcesTests(SynchronousTestCase):
         return told["free_memory"], told["total_memory"]
 
     def test_machine(self) -> None:
-        """Without a limit it is the machine's: what is available, and all there is, in octets."""
+        """Without a limit it is the machine's: what is available, and all there is, in bytes."""
         self.assertEqual(self.memory(), (300 * 1024, 1000 * 1024))
         self.group(memory_max="max\n", memory_current="1000\n")
         self.assertEqual(self.memory(), (300 * 1024, 1000 * 1024))

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import (
     BadMessage,
-    BadReply,
+    BadResponse,
     BodyTooLong,
     ClientGone,
     ConnectFailed,
@@ -29,11 +29,11 @@ from sitio.errors import (
 )
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD
-from sitio.policy.loader import onFinish, onReply, onRequest
+from sitio.policy.loader import onFinish, onRequest, onResponse
 from sitio.proxy import exchange as states
 from sitio.proxy.exchange import Exchange
 from sitio.settings import DRAIN_IDLE, LINGER, Settings
-from sitio.testing import CLOSED, HALF_CLOSED, OPEN, Conversation, Peer
+from sitio.testing import CLOSED, HALF_CLOSED, OPEN, Harness, Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
@@ -46,7 +46,7 @@ BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 
-#: What the client sees instead of a reply.
+#: What the client sees instead of a response.
 BROKEN = "broken off"
 
 
@@ -57,7 +57,7 @@ class EndingCase(SynchronousTestCase):
         """A new sidecar with these policies and settings, and its client."""
         self.told: list[Exchange] = []
         observer = onFinish(self.told.append)
-        self.sidecar = Conversation([*policies, observer], settings=Settings(**settings))
+        self.sidecar = Harness([*policies, observer], settings=Settings(**settings))
         self.client = self.sidecar.connect()
 
     @property
@@ -96,11 +96,11 @@ class EndingCase(SynchronousTestCase):
         self.sidecar.assertQuiet()
         self.assertEqual(len(self.told), 1)
 
-    def assertReplied(
+    def assertResponded(
         self, status: int, upstreamStatus: int | None, failure: Any = None, attempts: int = 1
     ) -> None:
-        """The client has got one whole reply, and the observer is told of just that."""
-        self.assertEqual(self.client.gotReply().status, status)
+        """The client has got one whole response, and the observer is told of just that."""
+        self.assertEqual(self.client.gotResponse().status, status)
         self.assertEnded(status, upstreamStatus, failure, attempts)
 
     def assertBroken(
@@ -112,8 +112,8 @@ class EndingCase(SynchronousTestCase):
         self.assertEnded(status, upstreamStatus, failure, attempts)
 
 
-class ByAReply(EndingCase):
-    """Exchanges that end with a whole reply."""
+class ByAResponse(EndingCase):
+    """Exchanges that end with a whole response."""
 
     def test_plain(self) -> None:
         """The upstream's own status, whatever it is, and no failure."""
@@ -122,37 +122,37 @@ class ByAReply(EndingCase):
             self.client.sends(GET)
             length = b"" if status in (204, 304) else b"Content-Length: 0\r\n"
             self.upstream.sends(b"HTTP/1.1 %d X\r\n%b\r\n" % (status, length))
-            self.assertReplied(status, status)
+            self.assertResponded(status, status)
 
     def test_untilClose(self) -> None:
-        """A reply that the end of its connection ends is whole."""
+        """A response that the end of its connection ends is whole."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it")
         self.assertEqual(self.told, [])
         self.upstream.closes()
-        self.assertReplied(200, 200)
+        self.assertResponded(200, 200)
 
     def test_policyAnswers(self) -> None:
         """A request that a policy answers asks nobody."""
         self.open(onRequest(lambda exchange: Response(403)))
         self.client.sends(GET)
-        self.assertReplied(403, None, None, 0)
+        self.assertResponded(403, None, None, 0)
         self.assertEqual(self.sidecar.upstreams, [])
 
     def test_policyReplaces(self) -> None:
         """The true status is told beside the one that was sent."""
-        self.open(onReply(404)(lambda exchange, response: Response(200, text="mine")))
+        self.open(onResponse(404)(lambda exchange, response: Response(200, text="mine")))
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno")
-        self.assertReplied(200, 404)
+        self.assertResponded(200, 404)
 
     def test_policyMasks(self) -> None:
         """A failure that a policy masks is told as well."""
-        self.open(onReply(502)(lambda exchange, response: Response(200, text="mine")))
+        self.open(onResponse(502)(lambda exchange, response: Response(200, text="mine")))
         self.sidecar.refuseConnections()
         self.client.sends(GET)
-        self.assertReplied(200, 502, ConnectFailed)
+        self.assertResponded(200, 502, ConnectFailed)
 
     def test_policyFails(self) -> None:
         """A request policy that raises answers 500, and that is told as what it is."""
@@ -163,7 +163,7 @@ class ByAReply(EndingCase):
         self.open(onRequest(fails))
         self.client.sends(GET)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertReplied(500, None, PolicyFailed, 0)
+        self.assertResponded(500, None, PolicyFailed, 0)
 
     def test_refused(self) -> None:
         """A request that can't be read is told with its failure, and reaches nobody."""
@@ -175,7 +175,7 @@ class ByAReply(EndingCase):
         ):
             self.open(maxBody=3)
             self.client.sends(data)
-            self.assertEqual(self.client.gotReply().status, status)
+            self.assertEqual(self.client.gotResponse().status, status)
             self.sidecar.advance(LINGER + PERIOD)
             self.assertIs(self.client.state, CLOSED)
             [exchange] = self.told
@@ -191,17 +191,17 @@ class ByAReply(EndingCase):
         self.assertTrue(self.upstream.got().endswith(b"4\r\nbody\r\n"))
         self.client.sends(b"no chunk\r\n")
         self.assertTrue(self.upstream.reset)
-        self.assertReplied(400, None, BadMessage)
+        self.assertResponded(400, None, BadMessage)
 
     def test_bodyTooLong(self) -> None:
         """The same for a body in chunks that grows beyond its limit."""
         self.open(maxBody=5)
         self.client.sends(CHUNKS, b"4\r\nbody\r\n", b"2\r\nxx\r\n")
         self.assertTrue(self.upstream.reset)
-        self.assertReplied(413, None, BodyTooLong)
+        self.assertResponded(413, None, BodyTooLong)
 
-    def test_bodyBreaksBehindTheReply(self) -> None:
-        """When the head of the reply is out already, that can only be broken off."""
+    def test_bodyBreaksBehindTheResponse(self) -> None:
+        """When the head of the response is out already, that can only be broken off."""
         self.open()
         self.client.sends(CHUNKS)
         self.upstream.sends(PART)
@@ -218,7 +218,7 @@ class ByTheUpstream(EndingCase):
         self.open()
         self.sidecar.refuseConnections()
         self.client.sends(GET)
-        self.assertReplied(502, 502, ConnectFailed)
+        self.assertResponded(502, 502, ConnectFailed)
 
     def test_connectTimeout(self) -> None:
         """One that is never accepted is a 504."""
@@ -226,7 +226,7 @@ class ByTheUpstream(EndingCase):
         self.sidecar.holdConnections()
         self.client.sends(GET)
         self.sidecar.advance(Settings().connectTimeout)
-        self.assertReplied(504, 504, ConnectTimeout)
+        self.assertResponded(504, 504, ConnectTimeout)
 
     def test_poolTimeout(self) -> None:
         """No free connection is a 503 of sitio's own: the upstream is not at fault."""
@@ -235,7 +235,7 @@ class ByTheUpstream(EndingCase):
         other.sends(GET)
         self.client.sends(GET)
         self.sidecar.advance(Settings().poolTimeout)
-        self.assertEqual(self.client.gotReply().status, 503)
+        self.assertEqual(self.client.gotResponse().status, 503)
         self.assertEqual(len(self.told), 1)
         self.assertIs(type(self.told[0].failure), PoolExhausted)
         self.upstream.sends(OK)
@@ -243,18 +243,18 @@ class ByTheUpstream(EndingCase):
         self.sidecar.assertQuiet()
 
     def test_beforeTheHead(self) -> None:
-        """No reply, or a piece of a head: 502, whichever way the connection ended."""
+        """No response, or a piece of a head: 502, whichever way the connection ended."""
         for happens in (Peer.closes, Peer.halfCloses, Peer.resets):
             for data in (b"", b"H", OK[:-3]):
                 self.open()
                 self.client.sends(GET)
                 self.upstream.sends(data)
                 happens(self.upstream)
-                self.assertReplied(502, 502, UpstreamLost)
+                self.assertResponded(502, 502, UpstreamLost)
 
     def test_withinTheBody(self) -> None:
         """
-        A reply that breaks off, by its length, by its chunks or by a reset, is
+        A response that breaks off, by its length, by its chunks or by a reset, is
         broken off for the client as well: it must not look whole.
         """
         head = b"HTTP/1.1 200 OK\r\n"
@@ -279,17 +279,17 @@ class ByTheUpstream(EndingCase):
         self.upstream.resets()
         self.assertBroken(200, 200, UpstreamLost)
 
-    def test_behindTheReply(self) -> None:
-        """What happens to the connection behind a whole reply is nobody's failure."""
+    def test_behindTheResponse(self) -> None:
+        """What happens to the connection behind a whole response is nobody's failure."""
         for happens in (Peer.closes, Peer.halfCloses, Peer.resets):
             self.open()
             self.client.sends(GET)
             self.upstream.sends(OK)
             happens(self.upstream)
-            self.assertReplied(200, 200)
+            self.assertResponded(200, 200)
 
     def test_garbage(self) -> None:
-        """What is no reply, or an ambiguous one, is a 502, and its connection is broken."""
+        """What is no response, or an ambiguous one, is a 502, and its connection is broken."""
         for data in (
             b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
@@ -306,7 +306,7 @@ class ByTheUpstream(EndingCase):
             self.assertTrue(self.upstream.reset, data)
             got = self.client.got()
             self.assertEqual(got[got.rindex(b"HTTP/1.1") :][9:12], b"502", data)
-            self.assertEnded(502, 502, BadReply)
+            self.assertEnded(502, 502, BadResponse)
 
     def test_badChunks(self) -> None:
         """A body that turns out malformed is broken off, on both sides."""
@@ -314,18 +314,18 @@ class ByTheUpstream(EndingCase):
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"no\r\n")
         self.assertTrue(self.upstream.reset)
-        self.assertBroken(200, 200, BadReply)
+        self.assertBroken(200, 200, BadResponse)
 
-    def test_neverReplies(self) -> None:
-        """A reply that does not come in time is a 504."""
+    def test_neverResponses(self) -> None:
+        """A response that does not come in time is a 504."""
         self.open()
         self.client.sends(GET)
-        self.sidecar.advance(Settings().replyTimeout + PERIOD)
+        self.sidecar.advance(Settings().responseTimeout + PERIOD)
         self.assertTrue(self.upstream.reset)
-        self.assertReplied(504, 504, UpstreamTimeout)
+        self.assertResponded(504, 504, UpstreamTimeout)
 
     def test_stalls(self) -> None:
-        """A reply that stops is broken off on both sides."""
+        """A response that stops is broken off on both sides."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(PART)
@@ -334,36 +334,36 @@ class ByTheUpstream(EndingCase):
         self.assertBroken(200, 200, Stalled)
 
     def test_buffering(self) -> None:
-        """A reply that breaks while a policy waits for it is a 502: nothing is out yet."""
+        """A response that breaks while a policy waits for it is a 502: nothing is out yet."""
         happenings: tuple[tuple[Callable[[Peer], None], type[SitioError]], ...] = (
             (Peer.closes, UpstreamLost),
             (Peer.resets, UpstreamLost),
-            (lambda peer: peer.sends(b"no chunk\r\n"), BadReply),
+            (lambda peer: peer.sends(b"no chunk\r\n"), BadResponse),
         )
         for happens, failure in happenings:
-            self.open(onReply(200, buffered=True)(lambda exchange, response: None))
+            self.open(onResponse(200, buffered=True)(lambda exchange, response: None))
             self.client.sends(GET)
             self.upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
             happens(self.upstream)
-            self.assertReplied(502, 502, failure)
+            self.assertResponded(502, 502, failure)
 
     def test_retriesExhausted(self) -> None:
         """A policy that always wishes for another attempt gets a bounded number of them."""
-        self.open(onReply(502)(lambda exchange, response: Retry(0.1)))
+        self.open(onResponse(502)(lambda exchange, response: Retry(0.1)))
         self.sidecar.refuseConnections()
         self.client.sends(GET)
         self.sidecar.advance(1.0)
-        self.assertReplied(502, 502, ConnectFailed, states.MAX_ATTEMPTS)
+        self.assertResponded(502, 502, ConnectFailed, states.MAX_ATTEMPTS)
 
     def test_retried(self) -> None:
         """A failure that another attempt made good is told, with the true last status."""
-        self.open(onReply(502)(lambda exchange, response: Retry(2.0)))
+        self.open(onResponse(502)(lambda exchange, response: Retry(2.0)))
         self.client.sends(GET)
         self.upstream.resets()
         self.sidecar.advance(2.0)
         self.assertEqual(self.client.got(), b"")
         self.upstream.sends(OK)
-        self.assertReplied(200, 200, UpstreamLost, 2)
+        self.assertResponded(200, 200, UpstreamLost, 2)
 
 
 class ByTheClient(EndingCase):
@@ -374,9 +374,9 @@ class ByTheClient(EndingCase):
         if state is states.DECIDING:
             self.open(onRequest(lambda exchange: Deferred()))
         elif state is states.JUDGING:
-            self.open(onReply(200)(lambda exchange, response: Deferred()))
+            self.open(onResponse(200)(lambda exchange, response: Deferred()))
         elif state is states.RESTING:
-            self.open(onReply(503)(lambda exchange, response: Retry(5.0)))
+            self.open(onResponse(503)(lambda exchange, response: Retry(5.0)))
         else:
             self.open()
         if state is states.CONNECTING:
@@ -447,8 +447,8 @@ class ByTheClient(EndingCase):
         self.assertEqual((exchange.status, exchange.upstreamStatus), (499, None))
 
     def test_buffering(self) -> None:
-        """While a reply is being buffered, too."""
-        self.open(onReply(200, buffered=True)(lambda exchange, response: None))
+        """While a response is being buffered, too."""
+        self.open(onResponse(200, buffered=True)(lambda exchange, response: None))
         self.client.sends(GET)
         self.upstream.sends(PART)
         self.client.closes()
@@ -506,13 +506,13 @@ class ByTheClient(EndingCase):
             self.assertEqual(self.told, [])
             self.sidecar.assertQuiet()
 
-    def test_behindTheReply(self) -> None:
-        """Nor is it anybody's failure when it goes away behind its reply."""
+    def test_behindTheResponse(self) -> None:
+        """Nor is it anybody's failure when it goes away behind its response."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(OK)
         self.client.closes()
-        self.assertReplied(200, 200)
+        self.assertResponded(200, 200)
 
     def test_withRequestsBehind(self) -> None:
         """Requests behind the one under way are not begun for a client that has gone."""
@@ -527,7 +527,7 @@ class ByTheClient(EndingCase):
         self.client.sends(POST, b"bo")
         self.sidecar.advance(Settings().stallTimeout + PERIOD)
         self.assertTrue(self.upstream.reset)
-        self.assertReplied(408, None, RequestTimeout)
+        self.assertResponded(408, None, RequestTimeout)
 
     def test_inATunnel(self) -> None:
         """A tunnel whose client breaks it off is a 101, and the upstream is let go of."""
@@ -594,40 +594,40 @@ class Tunnels(EndingCase):
         self.client.sends(UPGRADE)
         self.upstream.sends(OK)
         self.assertEqual(self.sidecar.pool.snapshot()["idle"], 1)
-        self.assertReplied(200, 200)
+        self.assertResponded(200, 200)
 
 
 class Filters(EndingCase):
     """Body filters that raise."""
 
     def test_raises(self) -> None:
-        """A filter that may change the length, and raises, breaks the reply off."""
+        """A filter that may change the length, and raises, breaks the response off."""
 
         def fails(data: bytes) -> bytes:
             raise ZeroDivisionError
 
-        self.open(onReply(200)(lambda exchange, response: response.addFilter(fails)))
+        self.open(onResponse(200)(lambda exchange, response: response.addFilter(fails)))
         self.client.sends(GET)
         self.upstream.sends(PART)
         self.assertTrue(self.upstream.reset)
         self.assertBroken(200, 200, SitioError)
 
     def test_raisesAtTheEnd(self) -> None:
-        """The same at the end of a reply that has gone out but for that."""
+        """The same at the end of a response that has gone out but for that."""
 
         def fails(data: bytes) -> bytes:
             if not data:
                 raise ZeroDivisionError
             return data
 
-        self.open(onReply(200)(lambda exchange, response: response.addFilter(fails)))
+        self.open(onResponse(200)(lambda exchange, response: response.addFilter(fails)))
         self.client.sends(GET)
         self.upstream.sends(PART, b"y")
         self.assertBroken(200, 200, SitioError)
 
 
 class Reused(EndingCase):
-    """A reused connection that breaks before a byte of the reply (RFC 9112, section 9.3.1)."""
+    """A reused connection that breaks before a byte of the response (RFC 9112, section 9.3.1)."""
 
     def reuse(self, request: bytes, *pieces: bytes, **settings: Any) -> bytes:
         """Send this on a connection that has carried a request; what the upstream got."""
@@ -650,7 +650,7 @@ class Reused(EndingCase):
                 self.assertEqual(len(self.sidecar.upstreams), 2)
                 self.assertEqual(self.upstream.got(), first)
                 self.upstream.sends(OK if method != b"HEAD" else OK[:-2])
-                self.assertEqual(self.client.gotReply(method.decode()).status, 200)
+                self.assertEqual(self.client.gotResponse(method.decode()).status, 200)
                 self.assertEnded(200, 200, None, 2)
 
     def test_bodyHeld(self) -> None:
@@ -665,7 +665,7 @@ class Reused(EndingCase):
             self.assertEqual(len(self.sidecar.upstreams), 2)
             self.assertEqual(self.upstream.gotRequest().body, b"body")
             self.upstream.sends(OK)
-            self.assertReplied(200, 200, None, 2)
+            self.assertResponded(200, 200, None, 2)
 
     def test_bodyNotHeld(self) -> None:
         """A body beyond the replay limit, or not yet whole, is not sent again."""
@@ -674,7 +674,7 @@ class Reused(EndingCase):
             self.reuse(*pieces, replayLimit=3 if len(pieces) > 2 else 1000)
             self.upstream.resets()
             self.assertEqual(len(self.sidecar.upstreams), 1)
-            self.assertReplied(502, 502, UpstreamLost)
+            self.assertResponded(502, 502, UpstreamLost)
 
     def test_neverAPost(self) -> None:
         """What may have been done already is never done twice."""
@@ -683,7 +683,7 @@ class Reused(EndingCase):
                 self.reuse(request)
                 self.upstream.closes()
                 self.assertEqual(len(self.sidecar.upstreams), 1)
-                self.assertReplied(502, 502, UpstreamLost)
+                self.assertResponded(502, 502, UpstreamLost)
 
     def test_onlyOnce(self) -> None:
         """A fresh connection that breaks as well is the upstream's failure."""
@@ -692,7 +692,7 @@ class Reused(EndingCase):
         self.assertEqual(len(self.sidecar.upstreams), 2)
         self.upstream.closes()
         self.assertEqual(len(self.sidecar.upstreams), 2)
-        self.assertReplied(502, 502, UpstreamLost, 2)
+        self.assertResponded(502, 502, UpstreamLost, 2)
 
     def test_notOnAnotherReusedOne(self) -> None:
         """Other idle connections, which may have ended as well, are not tried."""
@@ -708,10 +708,10 @@ class Reused(EndingCase):
         self.sidecar.upstream(1).closes()
         self.assertEqual(len(self.sidecar.upstreams), 3)
         self.upstream.sends(OK)
-        self.assertReplied(200, 200, None, 2)
+        self.assertResponded(200, 200, None, 2)
 
     def test_notBehindAByte(self) -> None:
-        """Once a byte of a reply has come, an interim one too, nothing is sent again."""
+        """Once a byte of a response has come, an interim one too, nothing is sent again."""
         for data in (b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\n"):
             self.reuse(GET)
             self.upstream.sends(data)
@@ -722,13 +722,13 @@ class Reused(EndingCase):
             self.assertEnded(502, 502, UpstreamLost)
 
     def test_notGarbageNorTimeout(self) -> None:
-        """Nor behind garbage, nor when the reply takes too long."""
+        """Nor behind garbage, nor when the response takes too long."""
         self.reuse(GET)
         self.upstream.sends(b"garbage\r\n\r\n")
-        self.assertReplied(502, 502, BadReply)
+        self.assertResponded(502, 502, BadResponse)
         self.reuse(GET)
-        self.sidecar.advance(Settings().replyTimeout + PERIOD)
-        self.assertReplied(504, 504, UpstreamTimeout)
+        self.sidecar.advance(Settings().responseTimeout + PERIOD)
+        self.assertResponded(504, 504, UpstreamTimeout)
 
     def test_notOnAFreshOne(self) -> None:
         """A fresh connection that breaks is no idle one that was closed."""
@@ -736,14 +736,14 @@ class Reused(EndingCase):
         self.client.sends(GET)
         self.upstream.closes()
         self.assertEqual(len(self.sidecar.upstreams), 1)
-        self.assertReplied(502, 502, UpstreamLost)
+        self.assertResponded(502, 502, UpstreamLost)
 
     def test_freshOneRefused(self) -> None:
         """When no fresh connection is to be had, that is what is told."""
         self.reuse(GET)
         self.sidecar.endpoint.verdict = self.sidecar.endpoint.refuse
         self.upstream.closes()
-        self.assertReplied(502, 502, ConnectFailed, 2)
+        self.assertResponded(502, 502, ConnectFailed, 2)
 
 
 class Draining(EndingCase):
@@ -801,7 +801,7 @@ class Draining(EndingCase):
             self.assertEnded(200, 200)
 
     def test_headIsOut(self) -> None:
-        """A reply whose head was out comes whole; then the client has its moment, too."""
+        """A response whose head was out comes whole; then the client has its moment, too."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(PART)

@@ -2,8 +2,8 @@
 Random conversations: whatever clients, the upstream, policies and time do, in
 whatever order, what holds always holds.
 
-All octets that belong to one request - the bodies both ways, its tunnel - are
-made of a tag of its own, so that an octet that ends in another's message is seen.
+All bytes that belong to one request - the bodies both ways, its tunnel - are
+made of a tag of its own, so that an byte that ends in another's message is seen.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from sitio.proxy import server
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
 from sitio.test.proxy.test_exchange import asksOnce
-from sitio.testing import CLOSED, OPEN, RESET, Conversation, Peer
+from sitio.testing import CLOSED, OPEN, RESET, Harness, Peer
 
 #: Short waits and small bounds, so that they are met.
 SETTINGS = Settings(
     connectTimeout=2.0,
     headTimeout=2.0,
-    replyTimeout=4.0,
+    responseTimeout=4.0,
     stallTimeout=4.0,
     idleTimeout=5.0,
     poolTimeout=2.0,
@@ -57,7 +57,7 @@ SIZES = (0, 1, 40, 500, 3000, 3001, 70_000, 250_000)
 JUDGED = (201, 404, 500, 502, 503, 504)
 
 REQUEST_ACTS = (*("",) * 16, "answer", "defer", "raise", "body", "get")
-REPLY_ACTS = ("", "replace", "retry", "defer", "raise", "filter", "keeps", "fails", "edit")
+RESPONSE_ACTS = ("", "replace", "retry", "defer", "raise", "filter", "keeps", "fails", "edit")
 
 MALFORMED = (
     b"GET /%b HTTP/1.1\r\n\r\n",
@@ -70,7 +70,7 @@ MALFORMED = (
     b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: 250001\r\n\r\n",
 )
 
-#: Bodies that turn out malformed, or too long; the upstream may have replied by then.
+#: Bodies that turn out malformed, or too long; the upstream may have responded by then.
 BROKEN = (b"1\r\n<more", b"1\r\n<\r\nfffff\r\n", b"+1\r\n<", b"1\r\n<\r\n0\r\nX: y\n\n")
 
 
@@ -79,13 +79,13 @@ class Mistake(Exception):
 
 
 def filled(tag: str, size: int, start: int = 0) -> bytes:
-    """So many octets that are seen to be this tag's."""
+    """So many bytes that are seen to be this tag's."""
     unit = f"<{tag}>".encode()
     return (unit * ((start + size) // len(unit) + 1))[start : start + size]
 
 
 def cut(random: Random, data: bytes, times: int) -> list[bytes]:
-    """The same octets in some pieces."""
+    """The same bytes in some pieces."""
     at = sorted(random.randrange(len(data) + 1) for _ in range(times))
     pieces = [data[start:end] for start, end in zip([0, *at], [*at, len(data)])]
     return [each for each in pieces if each]
@@ -122,7 +122,7 @@ class Asked:
 
 @define
 class Client:
-    """A client: it sends requests, and checks that each reply is the one to the next."""
+    """A client: it sends requests, and checks that each response is the one to the next."""
 
     peer: Peer
     asked: list[Asked] = field(factory=list)
@@ -155,7 +155,7 @@ class Client:
     def read(self) -> None:
         """Check what has come."""
         data = self.peer.got()
-        assert not (data and self.last), f"octets behind the last reply: {data!r}"
+        assert not (data and self.last), f"bytes behind the last response: {data!r}"
         if data:
             self.reader.receive(data)
         while self.reader.held:
@@ -166,12 +166,12 @@ class Client:
             self.body += self.reader.takeRest() if self.inTunnel else self.reader.nextBody()
             if "X-Tag" in self.head.headers:
                 tag = self.asked[self.number].tag
-                assert self.body == filled(tag, len(self.body)), "another's octets"
+                assert self.body == filled(tag, len(self.body)), "another's bytes"
             if self.reader.state is framing.ENDED:
-                self.replied()
+                self.responded()
 
     def readHead(self) -> bool:
-        assert self.number < len(self.asked), "a reply to nothing"
+        assert self.number < len(self.asked), "a response to nothing"
         asked = self.asked[self.number]
         if not self.begun:
             self.begun = True
@@ -180,22 +180,22 @@ class Client:
         if head is None:
             return False
         if self.reader.state is framing.HEAD:
-            assert asked.modern, "an interim reply in HTTP/1.0"
-            assert head.headers["X-Tag"] == asked.tag, f"{asked} got an interim reply to another"
+            assert asked.modern, "an interim response in HTTP/1.0"
+            assert head.headers["X-Tag"] == asked.tag, f"{asked} got an interim response to another"
             return self.readHead()
         if "X-Tag" in head.headers:
             assert asked.good, f"{asked} was let pass"
-            assert head.headers["X-Tag"] == asked.tag, f"{asked} got the reply to another"
+            assert head.headers["X-Tag"] == asked.tag, f"{asked} got the response to another"
         else:
             assert head.headers["Server"] == "sitio", head.headers.fields
         assert asked.upgrade or head.status != 101, "switched unasked"
         self.head = head
         if self.reader.state is framing.ENDED:
-            self.replied()
+            self.responded()
         return True
 
-    def replied(self) -> None:
-        """The reply is whole."""
+    def responded(self) -> None:
+        """The response is whole."""
         assert self.head is not None
         asked = self.asked[self.number]
         own = "X-Tag" not in self.head.headers
@@ -203,29 +203,29 @@ class Client:
         if asked.method == "HEAD" or self.head.status in (204, 304):
             assert not self.body
         elif size is not None:
-            assert len(self.body) == int(size), f"{len(self.body)} octets of {size}"
+            assert len(self.body) == int(size), f"{len(self.body)} bytes of {size}"
         self.head, self.body, self.begun = None, b"", False
         self.number += 1
         self.last = not self.reader.keepAlive
         held = self.reader.takeRest() if self.last else b""
         # Where a head did not come whole, sitio can't know that it was HEAD's.
         unread = asked.method == "HEAD" and own
-        assert unread or not held, f"octets behind the last reply: {held!r}"
+        assert unread or not held, f"bytes behind the last response: {held!r}"
 
     def checkClosed(self) -> None:
-        """sitio has closed: a reply that isn't whole must not look so."""
+        """sitio has closed: a response that isn't whole must not look so."""
         if self.left or self.peer.state is RESET or self.inTunnel:
             return
         assert self.peer.state is CLOSED, self.peer
         if self.head is not None and self.reader.state is framing.UNTIL_CLOSE:
             self.reader.connectionLost()
-            self.replied()
-        assert self.head is None and not self.reader.held, "a reply that was cut short"
+            self.responded()
+        assert self.head is None and not self.reader.held, "a response that was cut short"
 
 
 @define
 class Upstream:
-    """The upstream's end of one connection: it checks requests, and replies in pieces."""
+    """The upstream's end of one connection: it checks requests, and responses in pieces."""
 
     peer: Peer
     arrived: dict[str, int]
@@ -233,14 +233,14 @@ class Upstream:
     request: Request | None = None
     tag: str = ""
     body: bytes = b""
-    # Pieces of the reply that are still to be sent, and what ends the connection then.
+    # Pieces of the response that are still to be sent, and what ends the connection then.
     rest: list[bytes] = field(factory=list)
     end: str = ""
-    # Whether only the connection's end tells the reply's, and whether it has said that this
-    # is the last reply.
+    # Whether only the connection's end tells the response's, and whether it has said that this
+    # is the last response.
     untilClose: bool = False
     last: bool = False
-    replied: bool = False
+    responded: bool = False
     tunnel: bool = False
     tunnelled: int = 0
     ended: bool = False
@@ -252,7 +252,7 @@ class Upstream:
         while self.reader.held or self.request is not None:
             if self.tunnel:
                 self.body += self.reader.takeRest()
-                assert self.body == filled(self.tag, len(self.body)), "another's octets"
+                assert self.body == filled(self.tag, len(self.body)), "another's bytes"
                 return
             if self.request is None:
                 head = self.reader.nextHead()
@@ -261,11 +261,11 @@ class Upstream:
                 self.begin(head)
             assert self.request is not None
             self.body += self.reader.nextBody()
-            assert self.body == filled(self.tag, len(self.body)), "another's octets"
+            assert self.body == filled(self.tag, len(self.body)), "another's bytes"
             if not self.whole:
                 return
             assert len(self.body) == int(self.request.headers["X-Size"]), "a body cut short"
-            if not self.replied:
+            if not self.responded:
                 return
             self.request = None
 
@@ -274,16 +274,16 @@ class Upstream:
         return self.reader.state is framing.ENDED
 
     def begin(self, head: Request) -> None:
-        assert not self.last, "a request behind the last reply"
+        assert not self.last, "a request behind the last response"
         self.request = head
         self.tag = head.path.strip("/")
         self.body = b""
-        self.replied = False
+        self.responded = False
         self.arrived[self.tag] = times = self.arrived.get(self.tag, 0) + 1
         assert times == 1 or head.method != "POST", f"a POST came {times} times"
 
-    def reply(self, random: Random) -> None:
-        """Send the next piece of a reply, or begin one."""
+    def response(self, random: Random) -> None:
+        """Send the next piece of a response, or begin one."""
         if self.ended or self.tunnel:
             if self.tunnel and not self.ended:
                 size = random.choice((1, 20, 70_000))
@@ -291,23 +291,23 @@ class Upstream:
                 self.tunnelled += size
             return
         if not self.rest:
-            if self.request is None or self.replied:
+            if self.request is None or self.responded:
                 return
             self.rest = self.make(random, self.request)
         self.peer.sends(self.rest.pop(0))
         if not self.rest:
-            self.replied = True
+            self.responded = True
             # Where only this tells the end, or else sitio may be quicker.
             if self.end and (self.untilClose or random.random() < 0.5):
                 self.breaks(self.end)
 
     def breaks(self, way: str) -> None:
-        """End the connection; where only its end tells the end of a reply, by a reset."""
+        """End the connection; where only its end tells the end of a response, by a reset."""
         self.ended = True
         getattr(self.peer, "resets" if self.rest and self.untilClose else way)()
 
     def make(self, random: Random, request: Request) -> list[bytes]:
-        """The pieces of a reply, of which C{end} says what follows."""
+        """The pieces of a response, of which C{end} says what follows."""
         self.end, self.untilClose = "", False
         tag = b"X-Tag: %b\r\n" % self.tag.encode()
         interim = b"HTTP/1.1 103 Early Hints\r\n" + tag + b"\r\n"
@@ -331,7 +331,7 @@ class Upstream:
         head = b"HTTP/1.%b %d Some Reason\r\n" % (minor, status) + tag
         head += b"X-Size: %d\r\n" % size
         if status in JUDGED:
-            act = random.choice(("", "whole-")) + random.choice(REPLY_ACTS)
+            act = random.choice(("", "whole-")) + random.choice(RESPONSE_ACTS)
             head += b"X-Act: %b\r\n" % act.encode()
         if random.random() < 0.1:
             self.end, self.last = "closes", True
@@ -388,7 +388,7 @@ class Decides:
 @implementer(IResponsePolicy)
 @define(eq=False)
 class Judges:
-    """A response policy that does what the reply says."""
+    """A response policy that does what the response says."""
 
     world: World
     buffered: bool
@@ -421,12 +421,12 @@ class Judges:
 
 
 def mine(tag: str) -> Response:
-    """A policy's own reply."""
+    """A policy's own response."""
     return Response(418, body=filled(tag, 21), headers={"X-Tag": tag, "X-Size": "21"})
 
 
 class World:
-    """A conversation, and what may happen in it; each event makes its own choices."""
+    """A harness, and what may happen in it; each event makes its own choices."""
 
     def __init__(self) -> None:
         policies = [
@@ -436,7 +436,7 @@ class World:
             ("again", Judges(self, False)),
             ("once more", Judges(self, True)),
         ]
-        self.sidecar = Conversation(policies, settings=SETTINGS)
+        self.sidecar = Harness(policies, settings=SETTINGS)
         self.clients: list[Client] = []
         self.upstreams: list[Upstream] = []
         self.arrived: dict[str, int] = {}
@@ -471,7 +471,7 @@ class World:
             protocol: Any = client.peer.transport.protocol
             assert protocol._reader.held <= SETTINGS.maxHead + 2 * 64 * 1024
         for peer in self.peers:
-            # What a transport takes, a read, and a little; or a buffered reply and a head.
+            # What a transport takes, a read, and a little; or a buffered response and a head.
             assert peer.backlog <= 140_000, "written to somebody who does not read"
 
     # --- What may happen
@@ -537,11 +537,11 @@ class World:
             head += f"Content-Length: {size}\r\n"
         return asked, head.encode() + b"\r\n" + body
 
-    def replies(self, random: Random) -> None:
-        """The upstream goes on with a reply, or begins one."""
+    def responses(self, random: Random) -> None:
+        """The upstream goes on with a response, or begins one."""
         able = [each for each in self.upstreams if each.request is not None or each.rest]
         if able:
-            random.choice(able).reply(random)
+            random.choice(able).response(random)
 
     def fires(self, random: Random) -> None:
         """A policy makes up its mind."""
@@ -573,7 +573,7 @@ class World:
         """What a transport, as TLS may, has read already comes after it was paused."""
         for transport in (each.transport for each in self.peers if each.paused):
             first = transport.incoming[0] if transport.incoming else None
-            # A few octets, as that must not go on without end.
+            # A few bytes, as that must not go on without end.
             if isinstance(first, bytes) and 0 < len(first) < 500 and transport.connected:
                 del transport.incoming[0]
                 transport.protocol.dataReceived(first)
@@ -621,7 +621,7 @@ class World:
 
 EVENTS = (
     *(World.asks,) * 8,
-    *(World.replies,) * 12,
+    *(World.responses,) * 12,
     *(World.fires,) * 2,
     World.passes,
     World.stops,
@@ -646,8 +646,8 @@ class AnyConversation(SynchronousTestCase):
     @given(st.lists(EVENT, max_size=20) | st.lists(EVENT, min_size=60, max_size=150))
     def test_anyConversation(self, events: list[Any]) -> None:
         """
-        Nothing raises; each reply and each octet goes to whom it belongs to; no
-        reply that is cut short looks whole; a POST goes out once; nobody who does
+        Nothing raises; each response and each byte goes to whom it belongs to; no
+        response that is cut short looks whole; a POST goes out once; nobody who does
         not read is written to without end; each exchange is observed once; and
         where nobody does anything any more, all ends, and nothing is left.
         """

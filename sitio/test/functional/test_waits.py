@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import (
-    BadReply,
+    BadResponse,
     BodyTooLong,
     ConnectTimeout,
     HeadTooLong,
@@ -24,10 +24,10 @@ from sitio.errors import (
 )
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD
-from sitio.policy.loader import onFinish, onReply, onRequest
+from sitio.policy.loader import onFinish, onRequest, onResponse
 from sitio.proxy.exchange import MAX_ATTEMPTS, Exchange
 from sitio.settings import LINGER, Settings
-from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET, Conversation, Peer
+from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET, Harness, Peer
 from sitio.testing.network import TRANSPORT_BUFFER
 from sitio.upstream.client import MAX_DISCARD, MAX_INTERIM
 from sitio.upstream.pool import REST_TIMEOUT
@@ -41,7 +41,7 @@ LONG = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 
-#: Octets of one read.
+#: Bytes of one read.
 READ = b"x" * TRANSPORT_BUFFER
 
 
@@ -52,7 +52,7 @@ class WaitCase(SynchronousTestCase):
         """A new sidecar with these policies and settings, and its client."""
         self.told: list[Exchange] = []
         observer = onFinish(self.told.append)
-        self.sidecar = Conversation([*policies, observer], settings=Settings(**settings))
+        self.sidecar = Harness([*policies, observer], settings=Settings(**settings))
         self.client = self.sidecar.connect()
 
     @property
@@ -106,7 +106,7 @@ class TheClient(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_head(self) -> None:
-        """A head has its time from its first octet, however steadily it trickles: 408."""
+        """A head has its time from its first byte, however steadily it trickles: 408."""
         self.open(headTimeout=7.0)
         self.sidecar.advance(5.0)
         self.client.sends(GET[:5])
@@ -114,7 +114,7 @@ class TheClient(WaitCase):
             self.sidecar.advance(1.0)
             self.client.sends(b"x")
         self.assertWaits(1.0)
-        self.assertEqual(self.client.gotReply().status, 408)
+        self.assertEqual(self.client.gotResponse().status, 408)
         self.sidecar.advance(LINGER + PERIOD)
         self.assertTrue(self.client.closed)
         self.assertEnded(408, None, RequestTimeout)
@@ -129,12 +129,12 @@ class TheClient(WaitCase):
         self.sidecar.advance(20.0)
         self.client.sends(GET[:-1])
         self.assertWaits(7.0)
-        self.assertEqual(self.client.gotReply().status, 408)
+        self.assertEqual(self.client.gotResponse().status, 408)
         self.sidecar.advance(LINGER + PERIOD)
         self.assertEnded(408, None, RequestTimeout)
 
     def test_idle(self) -> None:
-        """A connection between requests is kept for its time, from the last reply's end."""
+        """A connection between requests is kept for its time, from the last response's end."""
         self.open(idleTimeout=7.0, upstreamIdleTimeout=100.0)
         for _ in range(3):
             self.client.sends(GET)
@@ -164,7 +164,7 @@ class TheClient(WaitCase):
             (POST % 9, [b"x"] * 4),
             (CHUNKS, [b"1\r\nx\r\n"] * 4),
         ):
-            self.open(stallTimeout=7.0, replyTimeout=100.0)
+            self.open(stallTimeout=7.0, responseTimeout=100.0)
             self.client.sends(head)
             for piece in pieces:
                 self.assertStill(6.0)
@@ -172,12 +172,12 @@ class TheClient(WaitCase):
             self.upstream.got()
             self.assertWaits(7.0)
             self.assertTrue(self.upstream.reset)
-            self.assertEqual(self.client.gotReply().status, 408)
+            self.assertEqual(self.client.gotResponse().status, 408)
             self.sidecar.advance(LINGER + PERIOD)
             self.assertEnded(408, None, RequestTimeout)
 
     def test_readsNothing(self) -> None:
-        """A client that reads nothing of its reply is broken off, and the upstream with it."""
+        """A client that reads nothing of its response is broken off, and the upstream with it."""
         self.open(stallTimeout=7.0)
         self.client.stopsReading()
         self.client.sends(GET)
@@ -203,7 +203,7 @@ class TheClient(WaitCase):
 
     def test_closing(self) -> None:
         """
-        A client that does not read its last reply is waited for no longer than
+        A client that does not read its last response is waited for no longer than
         a stall.
         """
         self.open(stallTimeout=7.0)
@@ -216,7 +216,7 @@ class TheClient(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_idleAndReadsNothing(self) -> None:
-        """Nor is one that does not read a reply behind which it could ask again."""
+        """Nor is one that does not read a response behind which it could ask again."""
         self.open(stallTimeout=7.0, idleTimeout=9.0)
         self.client.stopsReading()
         self.client.sends(GET)
@@ -227,7 +227,7 @@ class TheClient(WaitCase):
 
     def test_lingers(self) -> None:
         """
-        The rest of a request whose reply is out is dropped for a while, which
+        The rest of a request whose response is out is dropped for a while, which
         nothing prolongs.
         """
         self.open()
@@ -253,7 +253,7 @@ class TheUpstream(WaitCase):
         self.sidecar.advance(7.0 - 0.001)
         self.assertEqual(self.client.got(), b"")
         self.sidecar.advance(0.001)
-        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(self.client.gotResponse().status, 504)
         self.assertEnded(504, 504, ConnectTimeout)
 
     def test_pool(self) -> None:
@@ -265,34 +265,34 @@ class TheUpstream(WaitCase):
         self.sidecar.advance(7.0 - 0.001)
         self.assertEqual(self.client.got(), b"")
         self.sidecar.advance(0.001)
-        self.assertEqual(self.client.gotReply().status, 503)
+        self.assertEqual(self.client.gotResponse().status, 503)
         self.assertEnded(503, 503, PoolExhausted)
 
-    def test_reply(self) -> None:
-        """For the head of a reply, from the request's end: 504, and it is let go of."""
-        self.open(replyTimeout=9.0, stallTimeout=7.0)
+    def test_response(self) -> None:
+        """For the head of a response, from the request's end: 504, and it is let go of."""
+        self.open(responseTimeout=9.0, stallTimeout=7.0)
         self.client.sends(POST % 4, b"bo")
         self.sidecar.advance(5.0)
         self.client.sends(b"dy")
         self.assertWaits(9.0)
         self.assertTrue(self.upstream.reset)
-        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(self.client.gotResponse().status, 504)
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_halfAHead(self) -> None:
         """A head that trickles has no more time than one that does not come."""
-        self.open(replyTimeout=9.0)
+        self.open(responseTimeout=9.0)
         self.client.sends(GET)
         for start in range(8):
             self.sidecar.advance(1.0)
             self.upstream.sends(OK[start : start + 1])
         self.assertWaits(1.0)
-        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(self.client.gotResponse().status, 504)
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_interim(self) -> None:
-        """An interim reply says that it works on it: the wait begins anew."""
-        self.open(replyTimeout=9.0)
+        """An interim response says that it works on it: the wait begins anew."""
+        self.open(responseTimeout=9.0)
         self.client.sends(GET)
         self.sidecar.advance(8.0)
         self.upstream.sends(b"HTTP/1.1 102 Processing\r\n\r\n")
@@ -301,14 +301,14 @@ class TheUpstream(WaitCase):
 
     def test_uploadIsNotRead(self) -> None:
         """An upstream that reads nothing of an upload is the one that stalls: 504."""
-        self.open(stallTimeout=7.0, replyTimeout=100.0)
+        self.open(stallTimeout=7.0, responseTimeout=100.0)
         self.client.sends(POST % 9)
         self.upstream.stopsReading()
         self.client.sends(b"x")
         self.assertTrue(self.client.paused)
         self.assertWaits(7.0)
         self.assertTrue(self.upstream.reset)
-        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(self.client.gotResponse().status, 504)
         self.sidecar.advance(LINGER + PERIOD)
         self.assertEnded(504, 504, UpstreamTimeout)
 
@@ -323,7 +323,7 @@ class TheUpstream(WaitCase):
         self.assertFalse(self.client.paused)
         self.client.sends(b"x")
         self.assertWaits(7.0)
-        self.assertEqual(self.client.gotReply().status, 408)
+        self.assertEqual(self.client.gotResponse().status, 408)
         self.sidecar.advance(LINGER + PERIOD)
         self.assertEnded(408, None, RequestTimeout)
 
@@ -344,7 +344,7 @@ class TheUpstream(WaitCase):
         self.assertEqual(self.client.got(), OK)
         self.assertEnded(200, 200, None)
 
-    def test_replyStops(self) -> None:
+    def test_responseStops(self) -> None:
         """A body that stops is broken off on both sides; each piece begins the wait anew."""
         self.open(stallTimeout=7.0)
         self.client.sends(GET)
@@ -357,39 +357,39 @@ class TheUpstream(WaitCase):
         self.assertEqual((self.client.state, self.upstream.state), (RESET, RESET))
         self.assertEnded(200, 200, Stalled)
 
-    def test_bufferedReplyStops(self) -> None:
+    def test_bufferedResponseStops(self) -> None:
         """One that is being buffered can still be answered for: 504."""
-        self.open(onReply(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
+        self.open(onResponse(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
         self.client.sends(GET)
         self.upstream.sends(LONG % 9)
         for _ in range(4):
             self.assertStill(6.0)
             self.upstream.sends(b"x")
         self.assertWaits(7.0)
-        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(self.client.gotResponse().status, 504)
         self.sidecar.advance(REST_TIMEOUT + PERIOD)
         self.assertTrue(self.upstream.reset)
         self.assertEnded(504, 504, UpstreamTimeout)
 
-    def test_bufferedReplyStopsAtOnce(self) -> None:
+    def test_bufferedResponseStopsAtOnce(self) -> None:
         """So can one that stops right behind its head."""
-        self.open(onReply(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
+        self.open(onResponse(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
         self.client.sends(GET)
         self.upstream.sends(LONG % 9)
         self.assertWaits(7.0)
-        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(self.client.gotResponse().status, 504)
         self.assertEnded(504, 504, UpstreamTimeout)
 
-    def test_uploadBesideABufferedReply(self) -> None:
-        """Octets of an upload that move are no stall, though a buffered reply rests."""
-        self.open(onReply(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
+    def test_uploadBesideABufferedResponse(self) -> None:
+        """Bytes of an upload that move are no stall, though a buffered response rests."""
+        self.open(onResponse(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
         self.client.sends(POST % 9)
         self.upstream.sends(LONG % 9)
         for _ in range(3):
             self.assertStill(6.0)
             self.client.sends(b"x")
         self.assertWaits(7.0)
-        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(self.client.gotResponse().status, 504)
         self.sidecar.advance(LINGER + PERIOD)
         self.assertEnded(504, 504, UpstreamTimeout)
 
@@ -404,11 +404,11 @@ class TheUpstream(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_unwantedRest(self) -> None:
-        """A rest that nobody wants has its own time, which no octet prolongs."""
-        self.open(onReply(200)(lambda exchange, response: Response(404)))
+        """A rest that nobody wants has its own time, which no byte prolongs."""
+        self.open(onResponse(200)(lambda exchange, response: Response(404)))
         self.client.sends(GET)
         self.upstream.sends(LONG % 9)
-        self.assertEqual(self.client.gotReply().status, 404)
+        self.assertEqual(self.client.gotResponse().status, 404)
         for _ in range(4):
             self.sidecar.advance(REST_TIMEOUT / 5)
             self.upstream.sends(b"x")
@@ -459,19 +459,19 @@ class Policies(WaitCase):
         self.sidecar.advance(7.0 - 0.001)
         self.assertEqual(self.client.got(), b"")
         self.sidecar.advance(0.001)
-        self.assertEqual(self.client.gotReply().status, 500)
+        self.assertEqual(self.client.gotResponse().status, 500)
         self.assertEqual(len(self.sidecar.errors), 1)
         self.assertEqual(len(self.flushLoggedErrors()), 1)
         self.assertEnded(500, None, PolicyFailed)
 
-    def test_reply(self) -> None:
-        """One that makes nothing of a reply in time lets it pass."""
+    def test_response(self) -> None:
+        """One that makes nothing of a response in time lets it pass."""
         for data in (OK, OK[:-1]):
             self.open(
-                onReply(200)(lambda exchange, response: Deferred()),
+                onResponse(200)(lambda exchange, response: Deferred()),
                 policyTimeout=7.0,
                 stallTimeout=1.0,
-                replyTimeout=1.0,
+                responseTimeout=1.0,
             )
             self.client.sends(GET)
             self.upstream.sends(data)
@@ -486,7 +486,7 @@ class Policies(WaitCase):
 
     def test_retry(self) -> None:
         """The wait before another attempt is that of the Retry, exactly."""
-        self.open(onReply(503)(lambda exchange, response: Retry(7.0)), stallTimeout=1.0)
+        self.open(onResponse(503)(lambda exchange, response: Retry(7.0)), stallTimeout=1.0)
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
         self.sidecar.advance(7.0 - 0.001)
@@ -507,7 +507,7 @@ class Sizes(WaitCase):
         return start + b"x" * (size - len(start) - 4) + b"\r\n\r\n"
 
     def test_head(self) -> None:
-        """A head of the limit passes, one octet more is a 431, whole or not yet."""
+        """A head of the limit passes, one byte more is a 431, whole or not yet."""
         for size, cut, status in ((200, 0, 200), (201, 0, 431), (400, 199, 431), (200, 2, None)):
             self.open(maxHead=200)
             data = self.padded(GET, size)
@@ -517,20 +517,20 @@ class Sizes(WaitCase):
             if status is None:
                 self.assertEqual((self.client.got(), self.told), (b"", []))
                 continue
-            self.assertEqual(self.client.gotReply().status, status)
+            self.assertEqual(self.client.gotResponse().status, status)
             self.assertEqual(len(self.sidecar.upstreams), int(status == 200))
             failure = None if status == 200 else HeadTooLong
             self.assertEnded(status, 200 if status == 200 else None, failure)
 
-    def test_replyHead(self) -> None:
-        """The same limit holds for replies: 502."""
+    def test_responseHead(self) -> None:
+        """The same limit holds for responses: 502."""
         for size, status in ((200, 200), (201, 502)):
             self.open(maxHead=200)
             self.client.sends(GET)
             head = self.padded(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", size)
             self.upstream.sends(head)
-            self.assertEqual(self.client.gotReply().status, status)
-            self.assertEnded(status, status, None if status == 200 else BadReply)
+            self.assertEqual(self.client.gotResponse().status, status)
+            self.assertEnded(status, status, None if status == 200 else BadResponse)
 
     def test_fields(self) -> None:
         """As many fields as the limit pass, one more is a 431, or a 502."""
@@ -541,15 +541,15 @@ class Sizes(WaitCase):
             if count == 5:
                 self.upstream.sends(OK)
             status = 200 if count == 5 else 431
-            self.assertEqual(self.client.gotReply().status, status)
+            self.assertEqual(self.client.gotResponse().status, status)
             self.open(maxFields=5)
             self.client.sends(GET)
             self.upstream.sends(b"HTTP/1.1 204 No\r\n" + b"X: y\r\n" * count + b"\r\n")
-            self.assertEqual(self.client.gotReply().status, 204 if count == 5 else 502)
+            self.assertEqual(self.client.gotResponse().status, 204 if count == 5 else 502)
             self.sidecar.assertQuiet()
 
     def test_body(self) -> None:
-        """A body of the limit passes, one octet more is a 413, by length and by chunks."""
+        """A body of the limit passes, one byte more is a 413, by length and by chunks."""
         for size, status in ((5, 200), (6, 413)):
             body = b"x" * size
             for pieces in (
@@ -563,7 +563,7 @@ class Sizes(WaitCase):
                 if status == 200:
                     self.assertEqual(self.upstream.gotRequest().body, body)
                     self.upstream.sends(OK)
-                self.assertEqual(self.client.gotReply().status, status)
+                self.assertEqual(self.client.gotResponse().status, status)
                 self.sidecar.advance(LINGER + PERIOD)
                 told = (200, 200, None) if status == 200 else (413, None, BodyTooLong)
                 self.assertEnded(*told)
@@ -580,9 +580,9 @@ class Sizes(WaitCase):
         self.assertEqual(self.told[0].bytesIn, len(READ) * 40)
 
     def test_replay(self) -> None:
-        """A body of the limit is kept to be sent again, one octet more is not."""
+        """A body of the limit is kept to be sent again, one byte more is not."""
         for size in (5, 6):
-            self.open(onReply(502)(lambda exchange, response: Retry()), replayLimit=5)
+            self.open(onResponse(502)(lambda exchange, response: Retry()), replayLimit=5)
             head = (POST % size).replace(b"POST", b"PUT")
             self.client.sends(head, b"x", b"x" * (size - 1))
             self.upstream.got()
@@ -593,7 +593,7 @@ class Sizes(WaitCase):
                 self.assertEqual(self.client.got(), OK)
                 self.assertEnded(200, 200, UpstreamLost)
             else:
-                self.assertEqual(self.client.gotReply().status, 502)
+                self.assertEqual(self.client.gotResponse().status, 502)
                 self.assertEnded(502, 502, UpstreamLost)
 
     def test_bodyBeforeItCanBeSent(self) -> None:
@@ -634,7 +634,7 @@ class Sizes(WaitCase):
         for each in clients:
             each.sends(GET)
         self.assertEqual(self.sidecar.pool.snapshot(), {"open": 2, "idle": 0, "waiting": 1})
-        self.assertEqual(clients[3].gotReply().status, 503)
+        self.assertEqual(clients[3].gotResponse().status, 503)
         self.assertIs(type(self.told[0].failure), PoolExhausted)
         self.sidecar.upstream(0).sends(OK)
         self.assertIn(b"GET", self.sidecar.upstream(0).got().partition(b"GET")[2])
@@ -644,7 +644,7 @@ class Sizes(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_interim(self) -> None:
-        """As many interim replies as the bound pass, one more is a 502."""
+        """As many interim responses as the bound pass, one more is a 502."""
         hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
         for count in (MAX_INTERIM, MAX_INTERIM + 1):
             self.open()
@@ -654,11 +654,11 @@ class Sizes(WaitCase):
             self.assertTrue(got.startswith(hint * MAX_INTERIM))
             status = 200 if count == MAX_INTERIM else 502
             self.assertEqual(got[len(hint) * MAX_INTERIM :][9:12], b"%d" % status)
-            self.assertEnded(status, status, None if status == 200 else BadReply)
+            self.assertEnded(status, status, None if status == 200 else BadResponse)
 
     def test_unwantedRest(self) -> None:
         """
-        Of a reply that nobody wants a short rest is read, and the connection kept;
+        Of a response that nobody wants a short rest is read, and the connection kept;
         a longer one closes it, be its length announced or not.
         """
         chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -669,23 +669,23 @@ class Sizes(WaitCase):
             (chunked, b"%x\r\n" % MAX_DISCARD + rest + b"\r\n0\r\n\r\n", True),
             (chunked, b"%x\r\n" % (MAX_DISCARD + 1) + rest + b"x", False),
         ):
-            self.open(onReply(200)(lambda exchange, response: Response(404)))
+            self.open(onResponse(200)(lambda exchange, response: Response(404)))
             self.client.sends(GET)
             self.upstream.sends(head, *([tail] if tail else []))
-            self.assertEqual(self.client.gotReply().status, 404)
+            self.assertEqual(self.client.gotResponse().status, 404)
             self.assertEqual(self.sidecar.pool.snapshot()["idle"], int(kept), head)
             self.assertIs(self.upstream.state, OPEN if kept else RESET)
             self.assertEnded(404, 200, None)
 
     def test_attempts(self) -> None:
         """The upstream is not asked more often than the bound, whatever a policy wishes."""
-        self.open(onReply(503)(lambda exchange, response: Retry()))
+        self.open(onResponse(503)(lambda exchange, response: Retry()))
         self.client.sends(GET)
         for _ in range(MAX_ATTEMPTS):
             self.assertEqual(self.told, [])
             self.upstream.sends(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
             self.sidecar.settle()
-        self.assertEqual(self.client.gotReply().status, 503)
+        self.assertEqual(self.client.gotResponse().status, 503)
         self.assertEqual(self.told[0].attempts, MAX_ATTEMPTS)
         self.assertEnded(503, 503, None)
 
@@ -752,8 +752,8 @@ class FlowControl(WaitCase):
             self.sidecar.assertQuiet()
 
     def test_pauseDuringTheFirstWrite(self) -> None:
-        """A pause that comes while the head of a reply is written is not undone."""
-        for policies in ([], [onReply(200)(lambda exchange, response: None)]):
+        """A pause that comes while the head of a response is written is not undone."""
+        for policies in ([], [onResponse(200)(lambda exchange, response: None)]):
             self.open(*policies)
             self.client.stopsReading()
             self.client.sends(GET)
@@ -768,7 +768,7 @@ class FlowControl(WaitCase):
     def test_pauseBehindAThoughtfulPolicy(self) -> None:
         """Nor when a policy took its time before the head went out."""
         verdict: Deferred[None] = Deferred()
-        self.open(onReply(200)(lambda exchange, response: verdict))
+        self.open(onResponse(200)(lambda exchange, response: verdict))
         self.client.stopsReading()
         self.client.sends(GET)
         self.upstream.sends(LONG % 100)
@@ -815,7 +815,7 @@ class FlowControl(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_nextRequestWaits(self) -> None:
-        """A client that does not read its reply has no other request begun."""
+        """A client that does not read its response has no other request begun."""
         self.open()
         self.client.stopsReading()
         self.client.sends(GET * 2)

@@ -1,8 +1,8 @@
 """
 Promises of the two halves together: what a client says, what the upstream gets
-of it, and the other way round, in exact octets.
+of it, and the other way round, in exact bytes.
 
-Most are rows of tables, each of them run whole and octet by octet.
+Most are rows of tables, each of them run whole and byte by byte.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sitio.http.message import reasonFor
 from sitio.interfaces import IResponsePolicy
 from sitio.settings import LINGER, Settings
 from sitio.test.http import test_codec as wire
-from sitio.test.http.test_codec import eachRow, octets
+from sitio.test.http.test_codec import data, eachRow
 from sitio.testing import (
     CLOSED,
     HALF_CLOSED,
     OPEN,
     RESET,
-    Conversation,
+    Harness,
     Peer,
-    readReplies,
     readRequests,
+    readResponses,
 )
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -63,7 +63,7 @@ class HalvesCase(SynchronousTestCase):
 
     def open(self, *policies: Any, via: bytes | None = None, **settings: Any) -> Peer:
         """The client of a new sidecar with these policies and settings."""
-        self.sidecar = Conversation(policies, settings=Settings(**settings), via=via)
+        self.sidecar = Harness(policies, settings=Settings(**settings), via=via)
         self.client = self.sidecar.connect()
         return self.client
 
@@ -76,7 +76,7 @@ class HalvesCase(SynchronousTestCase):
 
     def assertGoesOn(self, number: int = 0, client: Peer | None = None) -> None:
         """
-        The next request comes to the upstream, by this connection, and its reply back.
+        The next request comes to the upstream, by this connection, and its response back.
         """
         client = client or self.client
         client.sends(GET)
@@ -114,7 +114,7 @@ class Asking:
 
 @frozen
 class Answering:
-    """A way to reply."""
+    """A way to response."""
 
     start: bytes
     fields: bytes
@@ -181,9 +181,9 @@ ANSWERING = {
 }  # fmt: skip
 
 BODIES = [
-    (f"A request of {client} with {asks} is answered with {replies}", *CLIENTS[client],
-     ASKING[asks], ANSWERING[replies])
-    for client, asks, replies in itertools.product(CLIENTS, ASKING, ANSWERING)
+    (f"A request of {client} with {asks} is answered with {responses}", *CLIENTS[client],
+     ASKING[asks], ANSWERING[responses])
+    for client, asks, responses in itertools.product(CLIENTS, ASKING, ANSWERING)
     # Chunks in HTTP/1.0 are refused.
     if "HTTP/1.1" in client or asks in ("no body", "a length")
 ]  # fmt: skip
@@ -202,13 +202,13 @@ class Bodies(HalvesCase):
         asks: Asking,
         says: Answering,
     ) -> None:
-        """Both messages whole and octet by octet; then the next request."""
+        """Both messages whole and byte by byte; then the next request."""
         for askedWhole, saidWhole in itertools.product((True, False), repeat=2):
             self.open()
             raw = b"PUT /a HTTP/%b\r\nHost: h\r\n%b%bA: b\r\n\r\n%b" % (
                 version, option, asks.fields, asks.body,
             )  # fmt: skip
-            self.client.sends(*([raw] if askedWhole else octets(raw)))
+            self.client.sends(*([raw] if askedWhole else data(raw)))
             # A length stays where it stood, anything else is added behind.
             fields = asks.sentFields if askedWhole else asks.cutFields
             fields = fields + b"A: b\r\n" if fields == asks.fields == LENGTH else (
@@ -220,7 +220,7 @@ class Bodies(HalvesCase):
                 upstream.got(), b"PUT /a HTTP/1.1\r\nHost: h\r\n" + fields + OWN + b"\r\n" + body
             )
             raw = says.start + says.fields + b"C: d\r\n\r\n" + says.body
-            upstream.sends(*([raw] if saidWhole else octets(raw)))
+            upstream.sends(*([raw] if saidWhole else data(raw)))
             if says.closes:
                 upstream.closes()
             stays = goesOn
@@ -242,11 +242,11 @@ class Bodies(HalvesCase):
             self.assertGoesOn(0 if says.kept else 1, client)
 
 
-# --- Replies without a body
+# --- Responses without a body
 
 
 def said(line: bytes, *fields: bytes) -> bytes:
-    """The head of a reply."""
+    """The head of a response."""
     return b"\r\n".join((b"HTTP/1.1 " + line, *fields, b"", b""))
 
 
@@ -262,7 +262,7 @@ BODILESS: list[tuple[Any, ...]] = [
     ("HEAD in chunks", b"HEAD", said(b"200 OK", IN_CHUNKS), said(b"200 OK"), True),
     ("HEAD that announces nothing", b"HEAD", said(b"200 OK", b"A: b"),
      said(b"200 OK", b"A: b"), True),
-    ("HEAD of a reply that closes", b"HEAD", said(b"404 Not Found", FIVE, b"Connection: close"),
+    ("HEAD of a response that closes", b"HEAD", said(b"404 Not Found", FIVE, b"Connection: close"),
      said(b"404 Not Found", FIVE), False),
     ("HEAD answered with a body all the same", b"HEAD", said(b"200 OK", FIVE) + b"hello",
      said(b"200 OK", FIVE), False),
@@ -289,7 +289,7 @@ BODILESS: list[tuple[Any, ...]] = [
 
 @implementer(IResponsePolicy)
 class Looks:
-    """Asks for every reply whole, and leaves it as it is."""
+    """Asks for every response whole, and leaves it as it is."""
 
     statuses = range(1000)
     buffered = True
@@ -300,20 +300,20 @@ class Looks:
 
 @eachRow(BODILESS)
 class Bodiless(HalvesCase):
-    """Replies that end with their heads do so, whatever those announce."""
+    """Responses that end with their heads do so, whatever those announce."""
 
-    def check(self, method: bytes, reply: bytes, expected: bytes, kept: bool) -> None:
-        """Whole and octet by octet, streamed and held for a policy; and what follows."""
+    def check(self, method: bytes, response: bytes, expected: bytes, kept: bool) -> None:
+        """Whole and byte by byte, streamed and held for a policy; and what follows."""
         for policies, cut in itertools.product(((), (Looks(),)), (False, True)):
             self.open(*policies)
             self.client.sends(method + GET[3:])
-            self.answer(*(octets(reply) if cut else [reply]))
+            self.answer(*(data(response) if cut else [response]))
             self.assertEqual(self.client.got(), expected)
             self.assertEqual(self.sidecar.upstream().state == OPEN, kept)
             self.assertGoesOn(0 if kept else 1)
 
 
-#: Method; status; body; what the client gets of a policy's reply.
+#: Method; status; body; what the client gets of a policy's response.
 OF_POLICIES: list[tuple[Any, ...]] = [
     ("A policy answers HEAD with a body", b"HEAD", 200, b"hello", said(b"200 OK", FIVE)),
     ("A policy answers HEAD without one", b"HEAD", 404, b"", said(b"404 Not Found")),
@@ -330,7 +330,7 @@ OF_POLICIES: list[tuple[Any, ...]] = [
 
 @implementer(IResponsePolicy)
 class Replaces:
-    """Sends another reply in place of each 200."""
+    """Sends another response in place of each 200."""
 
     statuses = (200,)
 
@@ -348,7 +348,7 @@ class OfPolicies(HalvesCase):
     """What policies answer is framed as what the upstream does."""
 
     def check(self, method: bytes, status: int, body: bytes, expected: bytes) -> None:
-        """In place of asking the upstream, and in place of its reply."""
+        """In place of asking the upstream, and in place of its response."""
 
         @onRequest
         def answers(exchange: Any) -> Response | None:
@@ -359,13 +359,13 @@ class OfPolicies(HalvesCase):
         self.client.sends(asks)
         self.assertEqual(self.client.got(), expected)
         self.assertEqual(self.sidecar.upstreams, [])
-        for buffered, reply in itertools.product(
+        for buffered, response in itertools.product(
             (False, True), (said(b"200 OK", FIVE), said(b"200 OK", IN_CHUNKS))
         ):
             self.open(Replaces(buffered, Response(status, body=body)))
             self.client.sends(asks)
-            content = b"hello" if FIVE in reply else chunks(b"hello") + LAST
-            self.answer(reply + (b"" if method == b"HEAD" else content))
+            content = b"hello" if FIVE in response else chunks(b"hello") + LAST
+            self.answer(response + (b"" if method == b"HEAD" else content))
             self.assertEqual(self.client.got(), expected)
             self.client.sends(asks)
             self.answer(said(b"404 Not Found", b"Content-Length: 0"))
@@ -374,8 +374,8 @@ class OfPolicies(HalvesCase):
             self.sidecar.assertQuiet()
 
 
-#: The upstream's reply, and whether it closes; what a client gets if it comes whole, and
-#: octet by octet.
+#: The upstream's response, and whether it closes; what a client gets if it comes whole, and
+#: byte by byte.
 EMPTY: list[tuple[Any, ...]] = [
     ("A length of 0", said(b"200 OK", b"Content-Length: 0"), False,
      said(b"200 OK", b"Content-Length: 0"), said(b"200 OK", b"Content-Length: 0")),
@@ -391,11 +391,11 @@ EMPTY: list[tuple[Any, ...]] = [
 
 @eachRow(EMPTY)
 class Empty(HalvesCase):
-    """A body of no octets ends as any other."""
+    """A body of no bytes ends as any other."""
 
-    def check(self, reply: bytes, closes: bool, whole: bytes, cut: bytes) -> None:
-        """Whole and octet by octet; and what follows."""
-        for pieces, expected in (([reply], whole), (octets(reply), cut)):
+    def check(self, response: bytes, closes: bool, whole: bytes, cut: bytes) -> None:
+        """Whole and byte by byte; and what follows."""
+        for pieces, expected in (([response], whole), (data(response), cut)):
             self.open().sends(GET)
             self.answer(*pieces)
             if closes:
@@ -404,10 +404,10 @@ class Empty(HalvesCase):
             self.assertGoesOn(1 if closes else 0)
 
     def test_heldForAPolicy(self) -> None:
-        """A policy that had the reply whole leaves its length known, and its trailers go."""
-        for reply, closes in [row[1:3] for row in EMPTY]:
+        """A policy that had the response whole leaves its length known, and its trailers go."""
+        for response, closes in [row[1:3] for row in EMPTY]:
             self.open(Looks()).sends(GET)
-            self.answer(*octets(reply))
+            self.answer(*data(response))
             if closes:
                 self.sidecar.upstream().closes()
             self.assertEqual(self.client.got(), said(b"200 OK", b"Content-Length: 0"))
@@ -421,7 +421,7 @@ IN_HEADS = [
 ]  # fmt: skip
 IN_BODIES = [*wire.CHUNKS, *wire.TRAILERS]
 
-#: Every request that C{test_wire} has refused: the octets, and the error.
+#: Every request that C{test_wire} has refused: the bytes, and the error.
 REFUSED = [
     (promise, raw, error, where is IN_BODIES)
     for where in (IN_HEADS, IN_BODIES)
@@ -435,7 +435,7 @@ class Refused(HalvesCase):
     """What is ambiguous is answered at once, the connection ends, and it reaches no upstream."""
 
     def assertRefused(self, got: bytes, error: type[BadMessage]) -> None:
-        """One short clear reply, and no more will come."""
+        """One short clear response, and no more will come."""
         found = re.fullmatch(
             rb"HTTP/1\.1 %d [A-Za-z ]+\r\nContent-Type: text/plain; charset=utf-8\r\n"
             rb"Server: sitio\r\nContent-Length: ([0-9]+)\r\nConnection: close\r\n\r\n"
@@ -449,8 +449,8 @@ class Refused(HalvesCase):
         self.assertLingers()
 
     def check(self, raw: bytes, error: type[BadMessage], inBody: bool) -> None:
-        """Alone, octet by octet, before another request, and behind one."""
-        for pieces in ([raw], [raw + GET], octets(raw), octets(raw + GET)):
+        """Alone, byte by byte, before another request, and behind one."""
+        for pieces in ([raw], [raw + GET], data(raw), data(raw + GET)):
             self.open()
             self.client.sends(*pieces)
             self.assertRefused(self.client.got(), error)
@@ -463,7 +463,7 @@ class Refused(HalvesCase):
                 self.assertNotIn(b"nasty", got)
             else:
                 self.assertEqual(self.sidecar.upstreams, [])
-        for pieces in ([GET + raw], octets(GET + raw)):
+        for pieces in ([GET + raw], data(GET + raw)):
             self.open()
             self.client.sends(*pieces)
             self.assertEqual(self.answer(OK), GOT)
@@ -478,26 +478,26 @@ FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nnasty"
 MALFORMED = failure(b"502 Bad Gateway", b"The service behind this proxy sent a malformed reply.")
 BROKEN = failure(b"502 Bad Gateway", b"The service behind this proxy broke off.")
 
-#: Every reply that C{test_wire} has refused: the method, and the octets.
+#: Every response that C{test_wire} has refused: the method, and the bytes.
 BAD_REPLIES = [
     (promise, method.encode(), raw, "bad chunk" in promise)
-    for table in (wire.STATUS_LINES, wire.REPLY_FIELDS, wire.REPLY_FRAMING, wire.INTERIM)
+    for table in (wire.STATUS_LINES, wire.RESPONSE_FIELDS, wire.RESPONSE_FRAMING, wire.INTERIM)
     for promise, method, raw, error in table
     if isinstance(error, type)
 ]
 
 
 @eachRow(BAD_REPLIES)
-class BadReplies(HalvesCase):
-    """What is ambiguous in a reply reaches no client."""
+class BadResponses(HalvesCase):
+    """What is ambiguous in a response reaches no client."""
 
     def check(self, method: bytes, raw: bytes, inBody: bool) -> None:
-        """Whole, octet by octet, before another reply; with and without a policy that holds it."""
+        """Whole, byte by byte, before another response; with and without a policy that holds it."""
         expected = MALFORMED
         if method == b"HEAD":
             expected = MALFORMED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
         for policies, pieces in itertools.product(
-            ((), (Looks(),)), ([raw], octets(raw), [raw + FORGED], octets(raw + FORGED))
+            ((), (Looks(),)), ([raw], data(raw), [raw + FORGED], data(raw + FORGED))
         ):
             self.open(*policies)
             self.client.sends(method + GET[3:])
@@ -516,12 +516,12 @@ class BadReplies(HalvesCase):
 
 @eachRow([(promise, raw, expected) for promise, _, raw, expected in wire.CUT_SHORT])
 class CutShort(HalvesCase):
-    """A reply that the upstream breaks off is never taken for a whole one."""
+    """A response that the upstream breaks off is never taken for a whole one."""
 
-    def check(self, raw: bytes, expected: wire.Replied | None) -> None:
-        """Whole and octet by octet, closed and reset; with a policy that holds it and without."""
+    def check(self, raw: bytes, expected: wire.Responded | None) -> None:
+        """Whole and byte by byte, closed and reset; with a policy that holds it and without."""
         for policies, pieces, end in itertools.product(
-            ((), (Looks(),)), ([raw], octets(raw)), (Peer.closes, Peer.resets)
+            ((), (Looks(),)), ([raw], data(raw)), (Peer.closes, Peer.resets)
         ):
             self.open(*policies)
             self.client.sends(GET)
@@ -534,12 +534,12 @@ class CutShort(HalvesCase):
             else:
                 self.assertTrue(got.startswith(b"HTTP/1.1 200 OK\r\n"), got)
                 self.assertIs(self.client.state, RESET)
-                self.assertRaises(AssertionError, list, readReplies(got))
+                self.assertRaises(AssertionError, list, readResponses(got))
                 self.sidecar.assertQuiet()
 
 
 class Failures(HalvesCase):
-    """What sitio itself answers, to the octet."""
+    """What sitio itself answers, to the byte."""
 
     def test_noHost(self) -> None:
         """400 says what is wrong."""
@@ -559,7 +559,7 @@ class Failures(HalvesCase):
     def test_slowHead(self) -> None:
         """408 for a head that takes too long, however steadily it comes."""
         self.open(headTimeout=10.0)
-        for each in octets(GET[:9]):
+        for each in data(GET[:9]):
             self.sidecar.advance(1)
             self.client.sends(each)
         self.assertEqual(self.client.got(), b"")
@@ -598,7 +598,7 @@ class Failures(HalvesCase):
             self.assertEqual(self.client.got(), expected)
             self.assertEqual(self.sidecar.upstreams, [])
             self.assertLingers()
-            self.open(maxBody=4).sends(*octets(raw))
+            self.open(maxBody=4).sends(*data(raw))
             self.assertEqual(self.client.got(), expected)
             for each in self.sidecar.upstreams:
                 self.assertRaises(AssertionError, list, readRequests(each.got()))
@@ -610,7 +610,7 @@ class Failures(HalvesCase):
             self.sidecar.assertQuiet()
 
     def test_headTooLong(self) -> None:
-        """431 for too many octets, as soon as they have come, and for too many fields."""
+        """431 for too many bytes, as soon as they have come, and for too many fields."""
         start = b"GET / HTTP/1.1\r\nHost: h\r\n"
         for raw, why in (
             (start + b"A: %b" % (b"a" * 200), b"a head of more than 200 octets"),
@@ -716,7 +716,7 @@ class Failures(HalvesCase):
             self.sidecar.assertQuiet()
 
     def test_silence(self) -> None:
-        """504 for an upstream that does not accept, or does not reply, in time."""
+        """504 for an upstream that does not accept, or does not response, in time."""
         self.open(connectTimeout=5.0)
         self.sidecar.holdConnections()
         self.client.sends(GET)
@@ -758,11 +758,11 @@ class Failures(HalvesCase):
         self.assertGoesOn(client=other)
 
 
-# --- Interim replies
+# --- Interim responses
 
 HINTS = said(b"103 Early Hints", b"Link: </a>; rel=preload", b"link: </\xe9>")
 
-#: What the upstream sends before its reply, and what a client of HTTP/1.1 gets.
+#: What the upstream sends before its response, and what a client of HTTP/1.1 gets.
 INFORMED: list[tuple[Any, ...]] = [
     ("100", CONTINUE, CONTINUE),
     ("103 with its fields", HINTS, HINTS),
@@ -780,31 +780,31 @@ INFORMED: list[tuple[Any, ...]] = [
 
 @eachRow(INFORMED)
 class Informed(HalvesCase):
-    """Interim replies pass at once, and never to HTTP/1.0 (RFC 9110, section 15.2)."""
+    """Interim responses pass at once, and never to HTTP/1.0 (RFC 9110, section 15.2)."""
 
     def check(self, interim: bytes, expected: bytes) -> None:
         """On their own and on the heels of the final one; for any client, and twice."""
         for method, version, way in itertools.product(
-            (b"GET", b"HEAD"), (b"1.0", b"1.1"), ("alone", "octets", "behind")
+            (b"GET", b"HEAD"), (b"1.0", b"1.1"), ("alone", "bytes", "behind")
         ):
             self.open()
             raw = method + b" / HTTP/%b\r\nHost: h\r\nConnection: keep-alive\r\n\r\n" % version
             final = OK if method == b"GET" else OK[:-2]
             if version == b"1.1":
-                reply = final
+                response = final
             else:
-                reply = final.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
+                response = final.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
             passed = expected if version == b"1.1" else b""
             self.client.sends(raw * 2)
             for _ in range(2):
                 if way == "behind":
                     self.answer(interim + final)
-                    self.assertEqual(self.client.got(), passed + reply)
+                    self.assertEqual(self.client.got(), passed + response)
                     continue
-                self.answer(*(octets(interim) if way == "octets" else [interim]))
+                self.answer(*(data(interim) if way == "bytes" else [interim]))
                 self.assertEqual(self.client.got(), passed)
                 self.answer(final)
-                self.assertEqual(self.client.got(), reply)
+                self.assertEqual(self.client.got(), response)
             self.assertGoesOn()
 
 
@@ -846,7 +846,7 @@ class Expectations(HalvesCase):
 
     def test_refused(self) -> None:
         """
-        A final reply instead ends it: nobody can tell whether the body still comes,
+        A final response instead ends it: nobody can tell whether the body still comes,
         so neither connection goes on.
         """
         self.open().sends(EXPECTS + b"\r\n")
@@ -858,7 +858,7 @@ class Expectations(HalvesCase):
         self.assertLingers()
 
     def test_refusedAfterContinue(self) -> None:
-        """So it is for a reply that comes after 100 and before the body."""
+        """So it is for a response that comes after 100 and before the body."""
         self.open().sends(EXPECTS + b"\r\n")
         self.answer(CONTINUE)
         self.client.sends(b"he")
@@ -868,7 +868,7 @@ class Expectations(HalvesCase):
         self.assertLingers()
 
     def test_answeredByAPolicy(self) -> None:
-        """A policy's reply spares the client its body."""
+        """A policy's response spares the client its body."""
         self.open(onRequest(lambda exchange: Response(403))).sends(EXPECTS + b"\r\n")
         self.assertEqual(
             self.client.got(), said(b"403 Forbidden", b"Content-Length: 0", CLOSE[:-2])
@@ -890,7 +890,7 @@ class Expectations(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_tooMany(self) -> None:
-        """Interim replies without end are no reply."""
+        """Interim responses without end are no response."""
         self.open().sends(GET)
         self.answer(CONTINUE * 33)
         self.assertEqual(self.client.got(), CONTINUE * 32 + MALFORMED)
@@ -898,7 +898,7 @@ class Expectations(HalvesCase):
         self.assertGoesOn(1)
 
 
-# --- Replies that come early
+# --- Responses that come early
 
 #: What the client sends of its request; the fields of its framing; what the
 #: upstream gets; the rest of the body, and what the upstream gets of that.
@@ -917,19 +917,19 @@ LARGE_LAST = said(b"200 OK", b"Content-Length: 300000", CLOSE[:-2])
 @eachRow([(f"While a body of {name} comes", *row) for name, *row in UPLOADS])
 class Early(HalvesCase):
     """
-    A reply that comes before the request's body has ended goes to the client at
+    A response that comes before the request's body has ended goes to the client at
     once, whole, and says that the connection is done for.
     """
 
     def check(self, begins: bytes, gets: bytes, rest: bytes, getsRest: bytes) -> None:
         """Small and large ones; the body ends before them, after them or never."""
-        for step in (self.small, self.bodyFirst, self.replyFirst, self.broken, self.held):
+        for step in (self.small, self.bodyFirst, self.responseFirst, self.broken, self.held):
             self.open().sends(POSTS + begins)
             self.assertEqual(self.sidecar.upstream().got(), POSTS + gets)
             step(rest, getsRest)
 
     def small(self, rest: bytes, getsRest: bytes) -> None:
-        """A reply that is whole at once."""
+        """A response that is whole at once."""
         self.answer(REFUSES)
         self.assertEqual(self.client.got(), REFUSED_BY)
         self.assertIs(self.sidecar.upstream().state, RESET)
@@ -938,7 +938,7 @@ class Early(HalvesCase):
         self.assertLingers()
 
     def bodyFirst(self, rest: bytes, getsRest: bytes) -> None:
-        """The body ends while the reply streams: the upstream's connection goes on."""
+        """The body ends while the response streams: the upstream's connection goes on."""
         self.answer(LARGE_HEAD, LARGE[:200_000])
         self.assertEqual(self.client.got(), LARGE_LAST + LARGE[:200_000])
         self.client.sends(rest + GET)
@@ -948,8 +948,8 @@ class Early(HalvesCase):
         self.assertIs(self.client.state, HALF_CLOSED)
         self.assertGoesOn(client=self.sidecar.connect())
 
-    def replyFirst(self, rest: bytes, getsRest: bytes) -> None:
-        """The reply ends first: nobody gets the rest."""
+    def responseFirst(self, rest: bytes, getsRest: bytes) -> None:
+        """The response ends first: nobody gets the rest."""
         self.answer(LARGE_HEAD, LARGE[:200_000])
         self.client.got()
         self.answer(LARGE[200_000:])
@@ -960,7 +960,7 @@ class Early(HalvesCase):
         self.assertLingers()
 
     def broken(self, rest: bytes, getsRest: bytes) -> None:
-        """The upstream breaks within its reply: the client must see it."""
+        """The upstream breaks within its response: the client must see it."""
         self.answer(LARGE_HEAD, LARGE[:200_000])
         self.client.sends(rest)
         self.sidecar.upstream().resets()
@@ -969,7 +969,7 @@ class Early(HalvesCase):
         self.sidecar.assertQuiet()
 
     def held(self, rest: bytes, getsRest: bytes) -> None:
-        """A policy holds the reply until the body has come: both connections go on."""
+        """A policy holds the response until the body has come: both connections go on."""
         self.sidecar.closeAll()
         self.open(Looks()).sends(POSTS + LENGTH + b"\r\nhel")
         self.answer(OK[:-1])
@@ -981,7 +981,7 @@ class Early(HalvesCase):
         self.assertGoesOn()
 
     def test_untilClose(self) -> None:
-        """An early reply that ends with the upstream's connection is whole all the same."""
+        """An early response that ends with the upstream's connection is whole all the same."""
         self.open().sends(POSTS + LENGTH + b"\r\nhel")
         self.answer(said(b"401 Unauthorized"), b"go", b" away")
         self.client.sends(b"l")
@@ -1042,7 +1042,7 @@ TWICE: list[tuple[Any, ...]] = [
 @eachRow(TWICE)
 class Again(HalvesCase):
     """
-    When a connection that was used before breaks without a reply, a request that may
+    When a connection that was used before breaks without a response, a request that may
     be repeated and is held whole is sent once more, by a fresh connection.
     """
 
@@ -1051,18 +1051,18 @@ class Again(HalvesCase):
         self.open(replayLimit=8).sends(GET)
         self.assertEqual(self.answer(OK), GOT)
         self.assertEqual(self.client.got(), OK)
-        self.client.sends(*(octets(raw) if cut else [raw]))
+        self.client.sends(*(data(raw) if cut else [raw]))
         upstream = self.sidecar.upstream()
         self.assertNotEqual(upstream.got(), b"")
         return upstream
 
     def check(self, method: bytes, rest: bytes, again: bytes | None) -> None:
-        """Closed and reset; once, twice, and after an interim reply."""
+        """Closed and reset; once, twice, and after an interim response."""
         raw = method + b" / HTTP/1.1\r\nHost: h\r\n" + rest
         broken = BROKEN
         if method == b"HEAD":
             broken = broken.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-        reply = OK[:-2] if method == b"HEAD" else OK
+        response = OK[:-2] if method == b"HEAD" else OK
         for end, cut in itertools.product((Peer.closes, Peer.resets), (False, True)):
             end(self.begin(raw, cut))
             if again is not None:
@@ -1070,9 +1070,9 @@ class Again(HalvesCase):
                 got = fresh.got()
                 head = method + b" / HTTP/1.1\r\nHost: h\r\n"
                 self.assertEqual(got, head + again % OWN)
-                fresh.sends(reply)
-                self.assertEqual(self.client.got(), reply)
-                # Not more often than once, and not behind the first octet of a reply.
+                fresh.sends(response)
+                self.assertEqual(self.client.got(), response)
+                # Not more often than once, and not behind the first byte of a response.
                 end(self.begin(raw, cut))
                 end(self.sidecar.upstream(1))
                 self.assertEqual(len(self.sidecar.upstreams), 2)
@@ -1112,7 +1112,7 @@ class Again(HalvesCase):
 
 # --- Targets and methods
 
-#: What the client sends; what the upstream gets, or else the client's reply.
+#: What the client sends; what the upstream gets, or else the client's response.
 ROUTED: list[tuple[Any, ...]] = [
     ("An unknown method", b"FOO /a HTTP/1.1\r\nHost: h\r\n\r\n",
      b"FOO /a HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
@@ -1153,17 +1153,17 @@ ROUTED: list[tuple[Any, ...]] = [
 class Routed(HalvesCase):
     """Methods pass as they are; targets come as a service expects them."""
 
-    def check(self, raw: bytes, gets: bytes | None, reply: bytes | None) -> None:
+    def check(self, raw: bytes, gets: bytes | None, response: bytes | None) -> None:
         """Alone, and pipelined behind another."""
         self.open().sends(raw)
         if gets is not None:
             self.assertEqual(self.answer(OK), gets)
-        self.assertEqual(self.client.got(), reply or OK)
+        self.assertEqual(self.client.got(), response or OK)
         self.client.sends(GET + raw)
         self.assertEqual(self.answer(OK), GOT)
         if gets is not None:
             self.assertEqual(self.answer(OK), gets)
-        self.assertEqual(self.client.got(), OK + (reply or OK))
+        self.assertEqual(self.client.got(), OK + (response or OK))
         self.assertGoesOn()
 
 
@@ -1171,7 +1171,7 @@ class Routed(HalvesCase):
 
 #: Lines behind the request line; what the upstream gets of them.
 SENT_FIELDS: list[tuple[Any, ...]] = [
-    ("Order, repeats, spelling and octets are kept", b"1.1",
+    ("Order, repeats, spelling and bytes are kept", b"1.1",
      b"b: 1\r\nHost: h\r\nA: \x80\xe9 \xff\r\nB:3\r\na: \r\nCookie: x\r\ncookie: y\r\n",
      b"b: 1\r\nHost: h\r\nA: \x80\xe9 \xff\r\nB: 3\r\na: \r\nCookie: x\r\ncookie: y\r\n" + OWN),
     ("What nobody acts upon is kept", b"1.1",
@@ -1210,7 +1210,7 @@ class SentFields(HalvesCase):
         """With and without Via, and on a connection that goes on."""
         line = b"GET /a HTTP/" + version + b"\r\n"
         for via, more in ((None, b""), (b"sitio", b"Via: %b sitio\r\n" % version)):
-            self.open(via=via).sends(*octets(line + fields + b"\r\n"))
+            self.open(via=via).sends(*data(line + fields + b"\r\n"))
             expected = b"GET /a HTTP/1.1\r\n" + gets + more + b"\r\n"
             self.assertEqual(self.answer(OK), expected)
             self.client.sends(line + fields + b"\r\n")
@@ -1232,7 +1232,7 @@ class SentFields(HalvesCase):
 GOT_FIELDS: list[tuple[Any, ...]] = [
     ("Nothing is made up", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
      b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"),
-    ("Order, repeats, spelling and octets are kept",
+    ("Order, repeats, spelling and bytes are kept",
      b"HTTP/1.1 200 OK\r\nset-cookie: b\r\nA: \x80\xe9 \xff\r\ncontent-LENGTH: 02\r\na:\r\n"
      b"Set-Cookie: a\r\nServer: x\r\nDate: y\r\nVia: 1.0 z\r\n",
      b"HTTP/1.1 200 OK\r\nset-cookie: b\r\nA: \x80\xe9 \xff\r\ncontent-LENGTH: 2\r\na: \r\n"
@@ -1265,7 +1265,7 @@ GOT_FIELDS: list[tuple[Any, ...]] = [
 
 @eachRow(GOT_FIELDS)
 class GotFields(HalvesCase):
-    """Fields of a reply come to the client as they were, but for those of a connection."""
+    """Fields of a response come to the client as they were, but for those of a connection."""
 
     def check(self, sends: bytes, gets: bytes) -> None:
         """With and without Via, with a policy that looks, and whatever the client's version."""
@@ -1274,7 +1274,7 @@ class GotFields(HalvesCase):
         ):
             self.open(*policies, via=via).sends(GET)
             raw = sends + b"\r\nok"
-            self.answer(*(octets(raw) if cut else [raw]))
+            self.answer(*(data(raw) if cut else [raw]))
             expected = gets
             if via:
                 before, mark, after = gets.partition(b"Connection: upgrade")
@@ -1292,7 +1292,7 @@ class GotFields(HalvesCase):
 
 
 def asked(number: int) -> tuple[bytes, bytes, bytes, bytes]:
-    """A request of one of several kinds: octets, method, target and body."""
+    """A request of one of several kinds: bytes, method, target and body."""
     target = b"/%d" % number
     body = b"body %d" % number
     method, fields, sent = (
@@ -1311,7 +1311,7 @@ def asked(number: int) -> tuple[bytes, bytes, bytes, bytes]:
 
 def answered(number: int) -> tuple[bytes, bool, bytes]:
     """
-    The upstream's reply to it, whole; whether the connection ends then; and what
+    The upstream's response to it, whole; whether the connection ends then; and what
     the client gets.
     """
     _, method, target, body = asked(number)
@@ -1326,20 +1326,20 @@ def answered(number: int) -> tuple[bytes, bool, bytes]:
             said(b"200 OK", IN_CHUNKS) + chunks(content) + LAST
         )  # fmt: skip
     if number % 2:
-        reply = said(b"404 Not Found", IN_CHUNKS)
+        response = said(b"404 Not Found", IN_CHUNKS)
         if method == b"HEAD":
-            return reply, False, said(b"404 Not Found")
-        return reply + chunks(content[:3], content[3:]) + LAST, False, (
+            return response, False, said(b"404 Not Found")
+        return response + chunks(content[:3], content[3:]) + LAST, False, (
             said(b"404 Not Found", length) + content
         )  # fmt: skip
-    reply = said(b"200 OK", length)
+    response = said(b"200 OK", length)
     if method != b"HEAD":
-        reply += content
-    return reply, False, reply
+        response += content
+    return response, False, response
 
 
 class Pipelined(HalvesCase):
-    """Requests that come before the reply to the one before are answered in order."""
+    """Requests that come before the response to the one before are answered in order."""
 
     COUNT = 50
 
@@ -1349,13 +1349,13 @@ class Pipelined(HalvesCase):
             for peer in self.sidecar.upstreams:
                 if peer.state is OPEN:
                     self.seen[peer] = self.seen.get(peer, b"") + peer.got()
-                    if self.seen[peer] and self.replies(peer):
+                    if self.seen[peer] and self.responses(peer):
                         break
             else:
                 return
 
-    def replies(self, peer: Peer) -> bool:
-        """Whether there was a whole request to reply to."""
+    def responses(self, peer: Peer) -> bool:
+        """Whether there was a whole request to response to."""
         try:
             [request] = readRequests(self.seen[peer])
         except AssertionError:
@@ -1368,8 +1368,8 @@ class Pipelined(HalvesCase):
             (method.decode(), target.decode(), body),
         )
         self.reached.append(number)
-        reply, closes, _ = answered(number)
-        peer.sends(reply)
+        response, closes, _ = answered(number)
+        peer.sends(response)
         if closes:
             peer.closes()
         return True
@@ -1464,7 +1464,7 @@ class Upgrades(HalvesCase):
         return self.sidecar.upstream()
 
     def test_heads(self) -> None:
-        """Both heads pass, with their own fields, whole and octet by octet."""
+        """Both heads pass, with their own fields, whole and byte by byte."""
         fields = b"Sec-WebSocket-Key: \xe9=\r\nsec-websocket-protocol: a\r\n"
         asks = (
             b"GET /a?b HTTP/1.1\r\nconnection: keep-alive, Upgrade\r\nHost: h\r\n"
@@ -1475,7 +1475,7 @@ class Upgrades(HalvesCase):
             b"HTTP/1.1 101 Go\r\nupgrade: websocket\r\nA: b\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: c\r\n\r\n"
         )
-        for first, second in ((asks, says), (octets(asks), octets(says))):
+        for first, second in ((asks, says), (data(asks), data(says))):
             self.open().sends(*(first if isinstance(first, list) else [first]))
             self.assertEqual(
                 self.answer(*(second if isinstance(second, list) else [second])),
@@ -1568,12 +1568,12 @@ class Upgrades(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_refused(self) -> None:
-        """A plain reply refuses the upgrade; both connections go on, requests behind it too."""
+        """A plain response refuses the upgrade; both connections go on, requests behind it too."""
         for status in (b"200 OK", b"403 Forbidden"):
             self.open().sends(UPGRADE + GET)
-            reply = said(status, b"Content-Length: 2") + b"no"
-            self.assertEqual(self.answer(reply), UPGRADING)
-            self.assertEqual(self.client.got(), reply)
+            response = said(status, b"Content-Length: 2") + b"no"
+            self.assertEqual(self.answer(response), UPGRADING)
+            self.assertEqual(self.client.got(), response)
             self.assertEqual(self.answer(OK), GOT)
             self.assertEqual(self.client.got(), OK)
             self.assertGoesOn()
@@ -1581,17 +1581,17 @@ class Upgrades(HalvesCase):
     def test_required(self) -> None:
         """426 says what to upgrade to, and the connection goes on (RFC 9110, section 15.5.22)."""
         self.open().sends(GET)
-        reply = said(
+        response = said(
             b"426 Upgrade Required", b"Content-Length: 2", b"Connection: upgrade", b"Upgrade: a"
         )
-        self.answer(reply + b"no")
-        self.assertEqual(self.client.got(), reply + b"no")
+        self.answer(response + b"no")
+        self.assertEqual(self.client.got(), response + b"no")
         self.assertGoesOn()
 
     def test_withABody(self) -> None:
         """A request for an upgrade may have a body, of which the tunnel is no part."""
         head = UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH
-        for pieces in ([head + b"\r\nhelloearly"], octets(head + b"\r\nhelloearly")):
+        for pieces in ([head + b"\r\nhelloearly"], data(head + b"\r\nhelloearly")):
             self.open().sends(*pieces)
             got = self.answer(SWITCH)
             self.assertEqual(
@@ -1619,9 +1619,9 @@ UNASKED: list[tuple[Any, ...]] = [
 class Unasked(HalvesCase):
     """An upstream that switches unasked is not followed."""
 
-    def check(self, raw: bytes, gets: bytes, reply: bytes) -> None:
+    def check(self, raw: bytes, gets: bytes, response: bytes) -> None:
         """502, and none of its bytes; the client's connection goes on."""
-        for pieces in ([reply + b"nasty"], octets(reply + b"nasty")):
+        for pieces in ([response + b"nasty"], data(response + b"nasty")):
             self.open().sends(raw)
             self.assertEqual(self.answer(*pieces), gets)
             self.assertEqual(self.client.got(), MALFORMED)

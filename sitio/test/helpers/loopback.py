@@ -164,7 +164,7 @@ class Process(ProcessProtocol):
 
 
 def peakOf(pid: int) -> int:
-    """Octets of memory that a process has had at most, since L{resetPeak}."""
+    """Bytes of memory that a process has had at most, since L{resetPeak}."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"^VmHWM:\s+([0-9]+) kB$", status, re.MULTILINE)
     assert found is not None

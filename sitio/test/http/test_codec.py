@@ -1,8 +1,8 @@
 """
 Tests of L{sitio.http.codec}.
 
-Most are rows of two tables, one of requests and one of replies.  Each row is fed
-whole, octet by octet, and with a tail that belongs to the next message; what was
+Most are rows of two tables, one of requests and one of responses.  Each row is fed
+whole, byte by byte, and with a tail that belongs to the next message; what was
 read is compared as one value.  Below the tables stand the limits, what httptools
 leaves to C{wire}, the writers, and properties that hold for any message.
 
@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import (
     BadMessage,
-    BadReply,
+    BadResponse,
     BadVersion,
     BodyTooLong,
     HeadTooLong,
@@ -83,12 +83,12 @@ class Asked:
 
 
 @frozen
-class Replied:
+class Responded:
     """
-    A reply as it was read, all of it, and the interim ones before it.
+    A response as it was read, all of it, and the interim ones before it.
 
     C{lost} is how far the request had got if the connection ends here and that
-    breaks the reply; C{rest} is what was left for the next message.
+    breaks the response; C{rest} is what was left for the next message.
     """
 
     status: int = 200
@@ -149,9 +149,9 @@ def readRequests(
     return seen, None, reader.state
 
 
-def readReply(reader: ResponseReader, pieces: Iterable[bytes]) -> Replied | None:
+def readResponse(reader: ResponseReader, pieces: Iterable[bytes]) -> Responded | None:
     """
-    Read one reply as a client does; L{None} if its head hasn't come.
+    Read one response as a client does; L{None} if its head hasn't come.
     """
     interim: list[tuple[int, str, Fields]] = []
     head: Response | None = None
@@ -176,7 +176,7 @@ def readReply(reader: ResponseReader, pieces: Iterable[bytes]) -> Replied | None
             reader.connectionLost()
     except UpstreamLost as error:
         lost = error.reached
-    return Replied(
+    return Responded(
         head.status,
         head.reason,
         head.headers.fields,
@@ -192,7 +192,7 @@ def readReply(reader: ResponseReader, pieces: Iterable[bytes]) -> Replied | None
     )
 
 
-def octets(raw: bytes) -> list[bytes]:
+def data(raw: bytes) -> list[bytes]:
     """Cut everywhere."""
     return [raw[at : at + 1] for at in range(len(raw))]
 
@@ -371,7 +371,7 @@ HOSTS: list[Row] = [
 FIELDS: list[Row] = [
     ("Order, repeats and spelling of fields are kept", get(b"b: 1", b"A: 2", b"B: 3", b"a: 4"),
      Asked(fields=[HOST, (b"b", b"1"), (b"A", b"2"), (b"B", b"3"), (b"a", b"4")])),
-    ("Octets beyond ASCII in a value are kept", get(b"A: \x80\xe9\xff"),
+    ("Bytes beyond ASCII in a value are kept", get(b"A: \x80\xe9\xff"),
      Asked(fields=[HOST, (b"A", b"\x80\xe9\xff")])),
     ("An empty value is kept", get(b"A:", b"B: ", b"C: c"),
      Asked(fields=[HOST, (b"A", b""), (b"B", b""), (b"C", b"c")])),
@@ -495,7 +495,7 @@ CODINGS: list[Row] = [
      BadMessage),
     ("chunked after a vertical tab is refused", post(b"Transfer-Encoding: \x0bchunked", body=HELLO),
      BadMessage),
-    ("chunked after octets that some take for a blank is refused",
+    ("chunked after bytes that some take for a blank is refused",
      post(b"Transfer-Encoding: \xa0chunked", body=HELLO), BadMessage),
     ("An empty coding is refused", post(b"Transfer-Encoding:", body=HELLO), BadMessage),
     ("A coding in HTTP/1.0 is refused",
@@ -527,14 +527,14 @@ CHUNKS: list[Row] = [
      posted(b"hello")),
     ("Blanks around an extension are passed over", chunked(b"5 ;\ta\r\nhello\r\n" + LAST),
      posted(b"hello")),
-    ("Octets beyond ASCII in an extension are passed over",
+    ("Bytes beyond ASCII in an extension are passed over",
      chunked(b'5;a="\xe9"\r\nhello\r\n' + LAST), posted(b"hello")),
     ("Blanks after a size are passed over, as some pad it",
      chunked(b"5 \t\r\nhello\r\n0  \r\n\r\n"),
      posted(b"hello")),
-    ("A line of 256 octets for a size is read", chunked(b"5;%b\r\nhello\r\n" % (b"x" * 252) + LAST),
+    ("A line of 256 bytes for a size is read", chunked(b"5;%b\r\nhello\r\n" % (b"x" * 252) + LAST),
      posted(b"hello")),
-    ("A line of 257 octets for a size is refused",
+    ("A line of 257 bytes for a size is refused",
      chunked(b"5;%b\r\nhello\r\n" % (b"x" * 253) + LAST), BadMessage),
     ("A size with a plus is refused", chunked(b"+5\r\nhello\r\n" + LAST), BadMessage),
     ("A size with a minus is refused", chunked(b"-5\r\nhello\r\n" + LAST), BadMessage),
@@ -643,13 +643,13 @@ class RequestTests(SynchronousTestCase):
     """Each request of the tables is read, or refused, however it is cut."""
 
     def check(self, raw: bytes, expected: Asked | type[BadMessage]) -> None:
-        """Read it whole, octet by octet, and with the next request on its heels."""
+        """Read it whole, byte by byte, and with the next request on its heels."""
         following = Asked(target="/next")
         for way, pieces, more in (
             ("whole", [raw], []),
-            ("octet by octet", octets(raw), []),
+            ("byte by byte", data(raw), []),
             ("with a tail", [raw + NEXT], [following]),
-            ("with a tail, octet by octet", octets(raw + NEXT), [following]),
+            ("with a tail, byte by byte", data(raw + NEXT), [following]),
         ):
             seen, error, _ = readRequests(pieces)
             if isinstance(expected, Asked):
@@ -658,11 +658,11 @@ class RequestTests(SynchronousTestCase):
                 self.assertEqual((way, seen, type(error)), (way, [], expected))
 
 
-# --- Replies
+# --- Responses
 
 
 def ok(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", body: bytes = b"") -> bytes:
-    """A reply with these lines and this body."""
+    """A response with these lines and this body."""
     return b"\r\n".join((start, *lines, b"", b"")) + body
 
 
@@ -670,13 +670,13 @@ FIVE = b"Content-Length: 5"
 FIVE_FIELD = (b"Content-Length", b"5")
 
 
-def five(body: bytes = b"hello", **others: Any) -> Replied:
-    """A reply that announced five octets."""
-    return Replied(length=5, body=body, **{"fields": [FIVE_FIELD], **others})
+def five(body: bytes = b"hello", **others: Any) -> Responded:
+    """A response that announced five bytes."""
+    return Responded(length=5, body=body, **{"fields": [FIVE_FIELD], **others})
 
 
 STATUS_LINES: list[Row] = [
-    ("A plain reply is read", "GET", ok(FIVE, body=b"hello"), five()),
+    ("A plain response is read", "GET", ok(FIVE, body=b"hello"), five()),
     ("A reason may be any words", "GET",
      ok(FIVE, start=b"HTTP/1.1 404 Not here, no", body=b"hello"),
      five(status=404, reason="Not here, no")),
@@ -684,213 +684,221 @@ STATUS_LINES: list[Row] = [
      five(reason="")),
     ("A reason may be missing with its space", "GET", ok(FIVE, start=b"HTTP/1.1 200",
      body=b"hello"), five(reason="")),
-    ("Octets beyond ASCII in a reason are kept", "GET", ok(FIVE, start=b"HTTP/1.1 200 \x80\xe9\xff",
+    ("Bytes beyond ASCII in a reason are kept", "GET", ok(FIVE, start=b"HTTP/1.1 200 \x80\xe9\xff",
      body=b"hello"), five(reason="\x80\xe9\xff")),
     ("A tab in a reason is kept", "GET", ok(FIVE, start=b"HTTP/1.1 200 a\tb", body=b"hello"),
      five(reason="a\tb")),
     ("A status that nobody has registered passes", "GET", ok(FIVE, start=b"HTTP/1.1 999 x",
      body=b"hello"), five(status=999, reason="x")),
     ("A status below 100 is refused", "GET", ok(FIVE, start=b"HTTP/1.1 099 x", body=b"hello"),
-     BadReply),
+     BadResponse),
     ("A status of two digits is refused", "GET", ok(FIVE, start=b"HTTP/1.1 20 OK", body=b"hello"),
-     BadReply),
+     BadResponse),
     ("A status of four digits is refused", "GET",
      ok(FIVE, start=b"HTTP/1.1 2000 OK", body=b"hello"),
-     BadReply),
+     BadResponse),
     ("A status of letters is refused", "GET", ok(FIVE, start=b"HTTP/1.1 OK", body=b"hello"),
-     BadReply),
+     BadResponse),
     ("Two spaces before the status are refused", "GET", ok(FIVE, start=b"HTTP/1.1  200 OK"),
-     BadReply),
-    ("NUL in a reason is refused", "GET", ok(FIVE, start=b"HTTP/1.1 200 a\0b"), BadReply),
-    ("CR alone in a reason is refused", "GET", ok(FIVE, start=b"HTTP/1.1 200 a\rb"), BadReply),
-    ("HTTP/2 is refused", "GET", ok(FIVE, start=b"HTTP/2 200"), BadReply),
-    ("HTTP/1.2 is refused", "GET", ok(FIVE, start=b"HTTP/1.2 200 OK"), BadReply),
-    ("Another protocol is refused", "GET", b"SSH-2.0-OpenSSH_9.2\r\n", BadReply),
-    ("A reply without a head is refused", "GET", b"<html>hello</html>", BadReply),
-    ("An empty line before a reply is refused", "GET", b"\r\n" + ok(FIVE, body=b"hello"), BadReply),
+     BadResponse),
+    ("NUL in a reason is refused", "GET", ok(FIVE, start=b"HTTP/1.1 200 a\0b"), BadResponse),
+    ("CR alone in a reason is refused", "GET", ok(FIVE, start=b"HTTP/1.1 200 a\rb"), BadResponse),
+    ("HTTP/2 is refused", "GET", ok(FIVE, start=b"HTTP/2 200"), BadResponse),
+    ("HTTP/1.2 is refused", "GET", ok(FIVE, start=b"HTTP/1.2 200 OK"), BadResponse),
+    ("Another protocol is refused", "GET", b"SSH-2.0-OpenSSH_9.2\r\n", BadResponse),
+    ("A response without a head is refused", "GET", b"<html>hello</html>", BadResponse),
+    ("An empty line before a response is refused", "GET",
+     b"\r\n" + ok(FIVE, body=b"hello"), BadResponse),
 ]  # fmt: skip
 
-REPLY_FIELDS: list[Row] = [
-    ("Order, repeats, spelling and octets of reply fields are kept", "GET",
+RESPONSE_FIELDS: list[Row] = [
+    ("Order, repeats, spelling and bytes of response fields are kept", "GET",
      ok(b"b: 1", b"A: \xe9 ", b"CONTENT-length: 5", b"B: 3", body=b"hello"),
      five(fields=[(b"b", b"1"), (b"A", b"\xe9 "), (b"CONTENT-length", b"5"), (b"B", b"3")])),
     ("Cookies are kept apart", "GET", ok(FIVE, b"Set-Cookie: a", b"Set-Cookie: b", body=b"hello"),
      five(fields=[FIVE_FIELD, (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b")])),
-    ("Reply fields of one connection are cut", "GET",
+    ("Response fields of one connection are cut", "GET",
      ok(FIVE, b"Keep-Alive: timeout=5", b"Connection: A", b"a: b", b"Upgrade: h2", body=b"hello"),
      five(upgrade=b"h2")),
-    ("Naming Content-Length in a reply's Connection cuts nothing", "GET",
+    ("Naming Content-Length in a response's Connection cuts nothing", "GET",
      ok(FIVE, b"Connection: content-length", body=b"hello"), five()),
-    ("Fields that mean something in a request only are kept in a reply", "GET",
+    ("Fields that mean something in a request only are kept in a response", "GET",
      ok(FIVE, b"Host: a", b"Expect: b", b"X-Forwarded-For: c", body=b"hello"),
      five(fields=[FIVE_FIELD, (b"Host", b"a"), (b"Expect", b"b"), (b"X-Forwarded-For", b"c")])),
-    ("LF alone after a status line is refused", "GET", b"HTTP/1.1 200 OK\nA: b\r\n\r\n", BadReply),
-    ("LF alone after a reply field is refused", "GET", b"HTTP/1.1 200 OK\r\nA: b\nB: c\r\n\r\n",
-     BadReply),
-    ("LF alone as a reply's blank line is refused", "GET", b"HTTP/1.1 200 OK\r\nA: b\r\n\n",
-     BadReply),
-    ("NUL in a reply field is refused", "GET", ok(b"A: \0"), BadReply),
-    ("CR alone in a reply field is refused", "GET", ok(b"A: b\rc"), BadReply),
-    ("A space before a reply field's colon is refused", "GET", ok(b"A : b"), BadReply),
-    ("A folded reply field is refused", "GET", ok(b"A: b", b" c"), BadReply),
+    ("LF alone after a status line is refused", "GET",
+     b"HTTP/1.1 200 OK\nA: b\r\n\r\n", BadResponse),
+    ("LF alone after a response field is refused", "GET", b"HTTP/1.1 200 OK\r\nA: b\nB: c\r\n\r\n",
+     BadResponse),
+    ("LF alone as a response's blank line is refused", "GET", b"HTTP/1.1 200 OK\r\nA: b\r\n\n",
+     BadResponse),
+    ("NUL in a response field is refused", "GET", ok(b"A: \0"), BadResponse),
+    ("CR alone in a response field is refused", "GET", ok(b"A: b\rc"), BadResponse),
+    ("A space before a response field's colon is refused", "GET", ok(b"A : b"), BadResponse),
+    ("A folded response field is refused", "GET", ok(b"A: b", b" c"), BadResponse),
 ]  # fmt: skip
 
 #: RFC 9112, section 6.3, in the order of its rules.
-REPLY_FRAMING: list[Row] = [
-    ("A reply to HEAD has no body", "HEAD", ok(FIVE), five(b"")),
-    ("A reply to HEAD in chunks has no body", "HEAD", ok(b"Transfer-Encoding: chunked"), Replied()),
-    ("A reply to HEAD that announces nothing has no body", "HEAD", ok(b"A: b"),
-     Replied(fields=[(b"A", b"b")])),
-    ("A failure in reply to HEAD has no body", "HEAD", ok(FIVE, start=b"HTTP/1.1 404 No"),
+RESPONSE_FRAMING: list[Row] = [
+    ("A response to HEAD has no body", "HEAD", ok(FIVE), five(b"")),
+    ("A response to HEAD in chunks has no body", "HEAD",
+     ok(b"Transfer-Encoding: chunked"), Responded()),
+    ("A response to HEAD that announces nothing has no body", "HEAD", ok(b"A: b"),
+     Responded(fields=[(b"A", b"b")])),
+    ("A failure in response to HEAD has no body", "HEAD", ok(FIVE, start=b"HTTP/1.1 404 No"),
      five(b"", status=404, reason="No")),
     ("head is another method than HEAD", "head", ok(FIVE, body=b"hello"), five()),
-    ("204 has no body", "GET", ok(start=b"HTTP/1.1 204 No"), Replied(204, "No")),
+    ("204 has no body", "GET", ok(start=b"HTTP/1.1 204 No"), Responded(204, "No")),
     ("204 has no body, and no length whatever it announces", "GET", ok(FIVE,
-     start=b"HTTP/1.1 204 No"), Replied(204, "No")),
+     start=b"HTTP/1.1 204 No"), Responded(204, "No")),
     ("204 in chunks has no body", "GET", ok(b"Transfer-Encoding: chunked",
-     start=b"HTTP/1.1 204 No"), Replied(204, "No")),
+     start=b"HTTP/1.1 204 No"), Responded(204, "No")),
     ("304 has no body, and keeps the length of what it stands for", "GET",
      ok(FIVE, start=b"HTTP/1.1 304 No"), five(b"", status=304, reason="No")),
     ("304 in chunks has no body", "GET", ok(b"Transfer-Encoding: chunked",
-     start=b"HTTP/1.1 304 No"), Replied(304, "No")),
+     start=b"HTTP/1.1 304 No"), Responded(304, "No")),
     ("304 that announces nothing has no body", "GET", ok(start=b"HTTP/1.1 304 No"),
-     Replied(304, "No")),
+     Responded(304, "No")),
     ("205 has the body that it announces", "GET", ok(FIVE, start=b"HTTP/1.1 205 Reset",
      body=b"hello"), five(status=205, reason="Reset")),
-    ("A reply in chunks is read", "GET", ok(b"Transfer-Encoding: Chunked", body=HELLO),
-     Replied(body=b"hello")),
-    ("A reply in chunks may have trailers", "GET",
+    ("A response in chunks is read", "GET", ok(b"Transfer-Encoding: Chunked", body=HELLO),
+     Responded(body=b"hello")),
+    ("A response in chunks may have trailers", "GET",
      ok(b"Transfer-Encoding: chunked",
         body=b"5\r\nhello\r\n0\r\nContent-Length: 9\r\nA: b\r\n\r\n"),
-     Replied(body=b"hello", trailers=[(b"A", b"b")])),
+     Responded(body=b"hello", trailers=[(b"A", b"b")])),
     ("Chunks beside a length are refused", "GET", ok(FIVE, b"Transfer-Encoding: chunked",
-     body=HELLO), BadReply),
-    ("Chunks beside a length are refused in reply to HEAD too", "HEAD",
-     ok(FIVE, b"Transfer-Encoding: chunked"), BadReply),
+     body=HELLO), BadResponse),
+    ("Chunks beside a length are refused in response to HEAD too", "HEAD",
+     ok(FIVE, b"Transfer-Encoding: chunked"), BadResponse),
     ("Chunks in HTTP/1.0 are refused", "GET",
-     ok(b"Transfer-Encoding: chunked", start=b"HTTP/1.0 200 OK", body=HELLO), BadReply),
-    ("A reply in gzip alone is refused", "GET", ok(b"Transfer-Encoding: gzip", body=b"hello"),
-     BadReply),
-    ("A reply in gzip and chunks is refused", "GET", ok(b"Transfer-Encoding: gzip, chunked",
-     body=HELLO), BadReply),
-    ("A reply in chunks and gzip is refused", "GET", ok(b"Transfer-Encoding: chunked, gzip",
-     body=HELLO), BadReply),
-    ("A reply in identity is refused", "GET", ok(b"Transfer-Encoding: identity", FIVE,
-     body=b"hello"), BadReply),
-    ("A reply with two codings is refused", "GET",
-     ok(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", body=HELLO), BadReply),
-    ("A bad chunk in a reply is refused", "GET", ok(b"Transfer-Encoding: chunked",
-     body=b"+5\r\nhello\r\n" + LAST), BadReply),
-    ("A reply with two lengths is refused", "GET", ok(FIVE, b"Content-Length: 6", body=b"hello"),
-     BadReply),
-    ("A reply with two equal lengths is refused", "GET", ok(FIVE, FIVE, body=b"hello"), BadReply),
-    ("A reply with a list of lengths is refused", "GET", ok(b"Content-Length: 5, 5", body=b"hello"),
-     BadReply),
-    ("A reply with a length that is no number is refused", "GET", ok(b"Content-Length: +5",
-     body=b"hello"), BadReply),
-    ("A reply with too great a length is refused", "GET",
-     ok(b"Content-Length: 18446744073709551621", body=b"hello"), BadReply),
-    ("A reply of no octets is whole at once", "GET", ok(b"Content-Length: 0"),
-     Replied(length=0, fields=[(b"Content-Length", b"0")])),
-    ("A reply that announces nothing ends with its connection", "GET", ok(b"A: b", body=b"hello"),
-     Replied(fields=[(b"A", b"b")], body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
+     ok(b"Transfer-Encoding: chunked", start=b"HTTP/1.0 200 OK", body=HELLO), BadResponse),
+    ("A response in gzip alone is refused", "GET", ok(b"Transfer-Encoding: gzip", body=b"hello"),
+     BadResponse),
+    ("A response in gzip and chunks is refused", "GET", ok(b"Transfer-Encoding: gzip, chunked",
+     body=HELLO), BadResponse),
+    ("A response in chunks and gzip is refused", "GET", ok(b"Transfer-Encoding: chunked, gzip",
+     body=HELLO), BadResponse),
+    ("A response in identity is refused", "GET", ok(b"Transfer-Encoding: identity", FIVE,
+     body=b"hello"), BadResponse),
+    ("A response with two codings is refused", "GET",
+     ok(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", body=HELLO), BadResponse),
+    ("A bad chunk in a response is refused", "GET", ok(b"Transfer-Encoding: chunked",
+     body=b"+5\r\nhello\r\n" + LAST), BadResponse),
+    ("A response with two lengths is refused", "GET", ok(FIVE, b"Content-Length: 6", body=b"hello"),
+     BadResponse),
+    ("A response with two equal lengths is refused", "GET",
+     ok(FIVE, FIVE, body=b"hello"), BadResponse),
+    ("A response with a list of lengths is refused", "GET",
+     ok(b"Content-Length: 5, 5", body=b"hello"),
+     BadResponse),
+    ("A response with a length that is no number is refused", "GET", ok(b"Content-Length: +5",
+     body=b"hello"), BadResponse),
+    ("A response with too great a length is refused", "GET",
+     ok(b"Content-Length: 18446744073709551621", body=b"hello"), BadResponse),
+    ("A response of no bytes is whole at once", "GET", ok(b"Content-Length: 0"),
+     Responded(length=0, fields=[(b"Content-Length", b"0")])),
+    ("A response that announces nothing ends with its connection", "GET",
+     ok(b"A: b", body=b"hello"),
+     Responded(fields=[(b"A", b"b")], body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
     ("keep-alive does not make it end sooner", "GET", ok(b"Connection: keep-alive", body=b"hello"),
-     Replied(body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
-    ("An empty reply may end with its connection", "GET", ok(),
-     Replied(keepAlive=False, state=UNTIL_CLOSE)),
-    ("A reply of HTTP/1.0 may end with its connection", "GET", ok(start=b"HTTP/1.0 200 OK",
-     body=b"hello"), Replied(body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
-    ("A reply of HTTP/1.0 is the last on its connection", "GET", ok(FIVE,
+     Responded(body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
+    ("An empty response may end with its connection", "GET", ok(),
+     Responded(keepAlive=False, state=UNTIL_CLOSE)),
+    ("A response of HTTP/1.0 may end with its connection", "GET", ok(start=b"HTTP/1.0 200 OK",
+     body=b"hello"), Responded(body=b"hello", keepAlive=False, state=UNTIL_CLOSE)),
+    ("A response of HTTP/1.0 is the last on its connection", "GET", ok(FIVE,
      start=b"HTTP/1.0 200 OK", body=b"hello"), five(keepAlive=False)),
-    ("A reply of HTTP/1.0 may keep the connection", "GET", ok(FIVE, b"connection: keep-alive",
+    ("A response of HTTP/1.0 may keep the connection", "GET", ok(FIVE, b"connection: keep-alive",
      start=b"HTTP/1.0 200 OK", body=b"hello"), five()),
-    ("A reply may close the connection", "GET", ok(FIVE, b"Connection: Close", body=b"hello"),
+    ("A response may close the connection", "GET", ok(FIVE, b"Connection: Close", body=b"hello"),
      five(keepAlive=False)),
     ("204 may close the connection", "GET", ok(b"Connection: close", start=b"HTTP/1.1 204 No"),
-     Replied(204, "No", keepAlive=False)),
+     Responded(204, "No", keepAlive=False)),
 ]  # fmt: skip
 
 CUT_SHORT: list[Row] = [
-    ("A reply without its head is no reply", "GET", ok(FIVE)[:-1], None),
-    ("A reply with less than it announced is broken", "GET", ok(FIVE, body=b"hell"),
+    ("A response without its head is no response", "GET", ok(FIVE)[:-1], None),
+    ("A response with less than it announced is broken", "GET", ok(FIVE, body=b"hell"),
      five(b"hell", state=LENGTH, lost=Reached.ANSWERED)),
-    ("A reply with nothing of what it announced is broken", "GET", ok(FIVE),
+    ("A response with nothing of what it announced is broken", "GET", ok(FIVE),
      five(b"", state=LENGTH, lost=Reached.ANSWERED)),
-    ("A reply without its last chunk is broken", "GET",
+    ("A response without its last chunk is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n"),
-     Replied(body=b"hello", state=framing.CHUNK_SIZE, lost=Reached.ANSWERED)),
-    ("A reply without its first chunk is broken", "GET", ok(b"Transfer-Encoding: chunked"),
-     Replied(state=framing.CHUNK_SIZE, lost=Reached.ANSWERED)),
-    ("A reply within a chunk is broken", "GET",
+     Responded(body=b"hello", state=framing.CHUNK_SIZE, lost=Reached.ANSWERED)),
+    ("A response without its first chunk is broken", "GET", ok(b"Transfer-Encoding: chunked"),
+     Responded(state=framing.CHUNK_SIZE, lost=Reached.ANSWERED)),
+    ("A response within a chunk is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"5\r\nhell"),
-     Replied(body=b"hell", state=framing.CHUNK_DATA, lost=Reached.ANSWERED)),
-    ("A reply at the end of a chunk is broken", "GET",
+     Responded(body=b"hell", state=framing.CHUNK_DATA, lost=Reached.ANSWERED)),
+    ("A response at the end of a chunk is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello"),
-     Replied(body=b"hello", state=framing.CHUNK_END, lost=Reached.ANSWERED)),
-    ("A reply within its last line is broken", "GET",
+     Responded(body=b"hello", state=framing.CHUNK_END, lost=Reached.ANSWERED)),
+    ("A response within its last line is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n"),
-     Replied(body=b"hello", state=framing.TRAILERS, lost=Reached.ANSWERED)),
-    ("A reply within its trailers is broken", "GET",
+     Responded(body=b"hello", state=framing.TRAILERS, lost=Reached.ANSWERED)),
+    ("A response within its trailers is broken", "GET",
      ok(b"Transfer-Encoding: chunked", body=b"0\r\nA: b\r\n"),
-     Replied(state=framing.TRAILERS, lost=Reached.ANSWERED, rest=b"A: b\r\n")),
+     Responded(state=framing.TRAILERS, lost=Reached.ANSWERED, rest=b"A: b\r\n")),
 ]  # fmt: skip
 
 CONTINUE = ok(start=b"HTTP/1.1 100 Continue")
 
 #: RFC 9110, sections 15.2 and 7.8.
 INTERIM: list[Row] = [
-    ("An interim reply comes before the final one", "GET", CONTINUE + ok(FIVE, body=b"hello"),
+    ("An interim response comes before the final one", "GET", CONTINUE + ok(FIVE, body=b"hello"),
      five(interim=[(100, "Continue", [])])),
-    ("Several interim replies come before the final one", "GET",
+    ("Several interim responses come before the final one", "GET",
      CONTINUE + ok(b"Link: a", start=b"HTTP/1.1 103 Early Hints") + CONTINUE
      + ok(FIVE, body=b"hello"),
      five(interim=[(100, "Continue", []), (103, "Early Hints", [(b"Link", b"a")]),
                    (100, "Continue", [])])),
-    ("An interim reply has neither length nor body", "GET",
+    ("An interim response has neither length nor body", "GET",
      ok(FIVE, b"A: b", start=b"HTTP/1.1 102 Wait") + ok(FIVE, body=b"hello"),
      five(interim=[(102, "Wait", [(b"A", b"b")])])),
-    ("An interim reply has no chunks", "GET",
+    ("An interim response has no chunks", "GET",
      ok(b"Transfer-Encoding: chunked", start=b"HTTP/1.1 102 Wait") + ok(FIVE, body=b"hello"),
      five(interim=[(102, "Wait", [])])),
-    ("An interim reply to HEAD is not the final one", "HEAD", CONTINUE + ok(FIVE),
+    ("An interim response to HEAD is not the final one", "HEAD", CONTINUE + ok(FIVE),
      five(b"", interim=[(100, "Continue", [])])),
-    ("Interim replies alone are no reply", "GET", CONTINUE + CONTINUE, None),
+    ("Interim responses alone are no response", "GET", CONTINUE + CONTINUE, None),
     ("101 switches to another protocol", "GET",
      ok(b"Connection: upgrade", b"Upgrade: websocket", b"A: b",
         start=b"HTTP/1.1 101 Switching Protocols"),
-     Replied(101, "Switching Protocols", [(b"A", b"b")], upgrade=b"websocket", state=TUNNEL)),
-    ("101 may follow another interim reply", "GET",
+     Responded(101, "Switching Protocols", [(b"A", b"b")], upgrade=b"websocket", state=TUNNEL)),
+    ("101 may follow another interim response", "GET",
      CONTINUE + ok(b"Connection: upgrade", b"Upgrade: a", start=b"HTTP/1.1 101 Go"),
-     Replied(101, "Go", upgrade=b"a", state=TUNNEL, interim=[(100, "Continue", [])])),
-    ("A reply may offer an upgrade", "GET", ok(FIVE, b"Connection: upgrade", b"Upgrade: h2",
+     Responded(101, "Go", upgrade=b"a", state=TUNNEL, interim=[(100, "Continue", [])])),
+    ("A response may offer an upgrade", "GET", ok(FIVE, b"Connection: upgrade", b"Upgrade: h2",
      b"upgrade: h3", body=b"hello"), five(upgrade=b"h2, h3")),
 ]  # fmt: skip
 
 
-@eachRow(STATUS_LINES, REPLY_FIELDS, REPLY_FRAMING, CUT_SHORT, INTERIM)
-class ReplyTests(SynchronousTestCase):
-    """Each reply of the tables is read, or refused, however it is cut."""
+@eachRow(STATUS_LINES, RESPONSE_FIELDS, RESPONSE_FRAMING, CUT_SHORT, INTERIM)
+class ResponseTests(SynchronousTestCase):
+    """Each response of the tables is read, or refused, however it is cut."""
 
-    def check(self, method: str, raw: bytes, expected: Replied | type[BadReply] | None) -> None:
-        """Read it whole, octet by octet, and with octets that nobody asked for behind it."""
+    def check(
+        self, method: str, raw: bytes, expected: Responded | type[BadResponse] | None
+    ) -> None:
+        """Read it whole, byte by byte, and with bytes that nobody asked for behind it."""
         forged = ok(FIVE, body=b"nasty")
-        ways = [("whole", [raw], b""), ("octet by octet", octets(raw), b"")]
+        ways = [("whole", [raw], b""), ("byte by byte", data(raw), b"")]
         if isinstance(expected, type) or (expected and expected.state in (ENDED, TUNNEL)):
             ways.append(("with a tail", [raw + forged], forged))
-            ways.append(("with a tail, octet by octet", octets(raw + forged), forged))
+            ways.append(("with a tail, byte by byte", data(raw + forged), forged))
         for way, pieces, tail in ways:
             reader = ResponseReader(LIMITS)
             reader.expect(method)
             if isinstance(expected, type):
-                error = self.assertRaises(expected, readReply, reader, pieces)
+                error = self.assertRaises(expected, readResponse, reader, pieces)
                 self.assertEqual((way, error.reached), (way, Reached.ANSWERED))
             elif expected is None:
-                self.assertEqual((way, readReply(reader, pieces)), (way, None))
+                self.assertEqual((way, readResponse(reader, pieces)), (way, None))
                 lost = self.assertRaises(UpstreamLost, reader.connectionLost)
                 self.assertEqual(lost.reached, Reached.ANSWERED)
             else:
                 self.assertEqual(
-                    (way, readReply(reader, pieces)),
+                    (way, readResponse(reader, pieces)),
                     (way, evolve(expected, rest=expected.rest + tail)),
                 )
 
@@ -899,23 +907,23 @@ class ReplyTests(SynchronousTestCase):
 
 
 class LimitTests(SynchronousTestCase):
-    """A message at its limit passes, and one octet or field more is refused."""
+    """A message at its limit passes, and one byte or field more is refused."""
 
     def both(self, raw: bytes, limits: Limits) -> list[object]:
-        """What a request comes to, whole and octet by octet: its body or its error."""
+        """What a request comes to, whole and byte by byte: its body or its error."""
         outcomes: list[object] = []
-        for pieces in ([raw], octets(raw), [raw + NEXT]):
+        for pieces in ([raw], data(raw), [raw + NEXT]):
             seen, error, _ = readRequests(pieces, limits)
             outcomes.append(type(error) if error is not None else seen[0].body)
         return outcomes
 
-    def test_octetsOfHead(self) -> None:
-        """A head may have as many octets as the limit, its blank line included."""
+    def test_bytesOfHead(self) -> None:
+        """A head may have as many bytes as the limit, its blank line included."""
         raw = get(b"A: " + b"x" * 100)
         self.assertEqual(self.both(raw, Limits(head=len(raw))), [b"", b"", b""])
         self.assertEqual(self.both(raw, Limits(head=len(raw) - 1)), [HeadTooLong] * 3)
 
-    def test_octetsOfHeadBeforeItsEnd(self) -> None:
+    def test_bytesOfHeadBeforeItsEnd(self) -> None:
         """A head beyond the limit is refused before its end has come, or ever does."""
         reader = RequestReader(Limits(head=100))
         reader.receive(b"GET /" + b"x" * 95)
@@ -923,7 +931,7 @@ class LimitTests(SynchronousTestCase):
         reader.receive(b"x")
         self.assertRaises(HeadTooLong, reader.nextHead)
 
-    def test_octetsOfHeadWithTail(self) -> None:
+    def test_bytesOfHeadWithTail(self) -> None:
         """What follows a head does not count for it."""
         raw = get()
         self.assertEqual(self.both(raw + NEXT * 100, Limits(head=len(NEXT))), [b"", b"", b""])
@@ -934,7 +942,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.both(get(*[b"A: b"] * 10), Limits(fields=10)), [HeadTooLong] * 3)
 
     def test_bodyOfLength(self) -> None:
-        """A length may announce as many octets as the limit; more are refused at the head."""
+        """A length may announce as many bytes as the limit; more are refused at the head."""
         raw = post(b"Content-Length: 5", body=b"hello")
         self.assertEqual(self.both(raw, Limits(body=5)), [b"hello"] * 3)
         self.assertEqual(self.both(raw, Limits(body=4)), [BodyTooLong] * 3)
@@ -943,7 +951,7 @@ class LimitTests(SynchronousTestCase):
         self.assertRaises(BodyTooLong, reader.nextHead)
 
     def test_bodyOfChunks(self) -> None:
-        """Chunks may hold as many octets as the limit, all together."""
+        """Chunks may hold as many bytes as the limit, all together."""
         raw = chunked(b"3\r\nhel\r\n2\r\nlo\r\n" + LAST)
         self.assertEqual(self.both(raw, Limits(body=5)), [b"hello"] * 3)
         self.assertEqual(self.both(raw, Limits(body=4)), [BodyTooLong] * 3)
@@ -961,8 +969,8 @@ class LimitTests(SynchronousTestCase):
         seen, error, _ = readRequests([raw * 3], Limits(body=5))
         self.assertEqual(([each.body for each in seen], error), ([b"hello"] * 6, None))
 
-    def test_octetsOfTrailers(self) -> None:
-        """Trailers may have as many octets as a head, their blank line included."""
+    def test_bytesOfTrailers(self) -> None:
+        """Trailers may have as many bytes as a head, their blank line included."""
         trailers = b"A: %b\r\n\r\n" % (b"x" * 91)
         raw = chunked(b"0\r\n" + trailers)
         self.assertEqual(len(trailers), 98)
@@ -975,19 +983,19 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.both(raw, Limits(fields=10)), [b"", b"", b""])
         self.assertEqual(self.both(raw, Limits(fields=9)), [HeadTooLong] * 3)
 
-    def test_replies(self) -> None:
-        """The limits of a head hold for replies, too, where they are the upstream's fault."""
+    def test_responses(self) -> None:
+        """The limits of a head hold for responses, too, where they are the upstream's fault."""
         raw = ok(b"A: b", b"B: c", b"Content-Length: 0")
         for limits in (Limits(head=len(raw) - 1), Limits(fields=2)):
-            for pieces in ([raw], octets(raw)):
-                self.assertRaises(BadReply, readReply, ResponseReader(limits), pieces)
+            for pieces in ([raw], data(raw)):
+                self.assertRaises(BadResponse, readResponse, ResponseReader(limits), pieces)
         for limits in (Limits(head=len(raw)), Limits(fields=3)):
-            for pieces in ([raw], octets(raw)):
-                reply = readReply(ResponseReader(limits), pieces)
-                self.assertEqual(reply and reply.status, 200)
+            for pieces in ([raw], data(raw)):
+                response = readResponse(ResponseReader(limits), pieces)
+                self.assertEqual(response and response.status, 200)
 
     def searched(self, reader: codec.RequestReader | ResponseReader, raw: bytes) -> int:
-        """How many octets are searched for a bare LF when this comes octet by octet."""
+        """How many bytes are searched for a bare LF when this comes byte by byte."""
         total = 0
         search = framing._bareLineFeed
 
@@ -997,7 +1005,7 @@ class LimitTests(SynchronousTestCase):
             return search(held, at)
 
         self.patch(framing, "_bareLineFeed", counting)
-        for piece in octets(raw):
+        for piece in data(raw):
             reader.receive(piece)
             if reader.state in (HEAD, FIRST):
                 reader.nextHead()
@@ -1006,7 +1014,7 @@ class LimitTests(SynchronousTestCase):
         return total
 
     def test_slowHead(self) -> None:
-        """A head that comes octet by octet costs no more than a few looks at each octet."""
+        """A head that comes byte by byte costs no more than a few looks at each byte."""
         limits = Limits(head=8192)
         for reader, raw in (
             (RequestReader(limits), get(b"A: " + b"x" * 8000)),
@@ -1015,7 +1023,7 @@ class LimitTests(SynchronousTestCase):
             self.assertLess(self.searched(reader, raw), 5 * len(raw))
 
     def test_slowTrailers(self) -> None:
-        """Trailers that come octet by octet cost no more than a few looks at each octet."""
+        """Trailers that come byte by byte cost no more than a few looks at each byte."""
         reader = RequestReader(Limits(head=8192))
         reader.receive(chunked(b""))
         reader.nextHead()
@@ -1036,8 +1044,8 @@ def readOne(raw: bytes, limits: Limits = LIMITS) -> Request:
     return request
 
 
-def repliedOne(raw: bytes, method: str = "GET") -> tuple[Response, ResponseReader]:
-    """The head of a reply, read by a reader of its own."""
+def respondedOne(raw: bytes, method: str = "GET") -> tuple[Response, ResponseReader]:
+    """The head of a response, read by a reader of its own."""
     reader = ResponseReader(LIMITS)
     reader.expect(method)
     reader.receive(raw)
@@ -1065,7 +1073,7 @@ def emptyMemos() -> tuple[list[head.Memo], list[Any]]:
 
 
 class MemoTests(SynchronousTestCase):
-    """What octets say that come again is remembered, within bounds."""
+    """What bytes say that come again is remembered, within bounds."""
 
     def setUp(self) -> None:
         self.memos, self.lines = emptyMemos()
@@ -1074,9 +1082,9 @@ class MemoTests(SynchronousTestCase):
         """What came twice is not read a third time; what came once is not held."""
         read: list[bytes] = []
 
-        def upper(octets: bytes) -> bytes:
-            read.append(octets)
-            return octets.upper()
+        def upper(data: bytes) -> bytes:
+            read.append(data)
+            return data.upper()
 
         memo = head.Memo(upper)
         self.assertEqual(
@@ -1091,7 +1099,7 @@ class MemoTests(SynchronousTestCase):
             for _ in range(3):
                 self.assertEqual(memo[b"%d" % n], n)
             self.assertLessEqual(len(memo), head.REMEMBERED)
-        self.assertEqual((list(memo), memo.size), ([b"%d" % n], head._OCTET_COST * 4))
+        self.assertEqual((list(memo), memo.size), ([b"%d" % n], head._BYTE_COST * 4))
         self.assertEqual(memo[b"0"], 0)
 
     def test_once(self) -> None:
@@ -1163,9 +1171,9 @@ class MemoTests(SynchronousTestCase):
             request = readOne(odd)
             self.assertEqual(codec.requestHead(request, 7), plain)
             fields = [*request.headers.seen]
-            self.assertEqual(b"".join(b"%b: %b\r\n" % each for each in fields), request.octets(7))
+            self.assertEqual(b"".join(b"%b: %b\r\n" % each for each in fields), request.encoded(7))
             self.assertEqual(codec.requestHead(readOne(plain), 7), plain)
-            response, _ = repliedOne(ok(b"A:b", b"Content-Length:05"))
+            response, _ = respondedOne(ok(b"A:b", b"Content-Length:05"))
             self.assertEqual(codec.responseHead(response, 5), ok(b"A: b", FIVE))
 
     def test_errors(self) -> None:
@@ -1193,7 +1201,7 @@ class MemoTests(SynchronousTestCase):
                 self.assertNotIsInstance(error and error.__context__, KeyError)
         for raw in ok(b"A : b"), ok(start=b"HTTP/1.1 99 no"):
             for _ in range(3):
-                self.assertRaises(BadReply, repliedOne, raw)
+                self.assertRaises(BadResponse, respondedOne, raw)
         self.assertEqual([len(each) for each in self.memos[:2]], [0, 0])
 
     def test_memory(self) -> None:
@@ -1237,7 +1245,7 @@ class MemoTests(SynchronousTestCase):
             (Limits(body=4), BodyTooLong),
             (Limits(head=size, fields=3, body=5), None),
         ):
-            for pieces in ([raw], octets(raw)):
+            for pieces in ([raw], data(raw)):
                 seen, error, _ = readRequests(pieces, limits)
                 self.assertEqual(type(error), refusal or type(None), limits)
                 self.assertEqual(len(seen), 0 if refusal else 1)
@@ -1245,9 +1253,9 @@ class MemoTests(SynchronousTestCase):
         for limits in (Limits(), Limits(), Limits(head=len(raw) - 1), Limits(fields=1)):
             reader = ResponseReader(limits)
             if limits == Limits():
-                self.assertEqual(readReply(reader, [raw]).status, 200)  # type: ignore[union-attr]
+                self.assertEqual(readResponse(reader, [raw]).status, 200)  # type: ignore[union-attr]
             else:
-                self.assertRaises(BadReply, readReply, reader, [raw])
+                self.assertRaises(BadResponse, readResponse, reader, [raw])
 
     def test_ownRequest(self) -> None:
         """What a policy does to one request is not done to the next with the same head."""
@@ -1274,17 +1282,17 @@ class MemoTests(SynchronousTestCase):
             b"DELETE /other HTTP/1.1\r\nA: changed\r\nB: added\r\nC: appended\r\n\r\n",
         )
 
-    def test_ownReply(self) -> None:
-        """What a policy does to one reply is not done to the next with the same head."""
+    def test_ownResponse(self) -> None:
+        """What a policy does to one response is not done to the next with the same head."""
         raw = ok(b"A: b", FIVE)
-        _, (first, _), (untouched, _) = repliedOne(raw), repliedOne(raw), repliedOne(raw)
+        _, (first, _), (untouched, _) = respondedOne(raw), respondedOne(raw), respondedOne(raw)
         self.assertIdentical(first.lines, untouched.lines)
         first.status, first.reason = 500, "Changed"
         first.headers["A"] = "changed"
         first.headers.fields.clear()
         first.length = 7
         first.addFilter(bytes.upper)
-        for after in (untouched, repliedOne(raw)[0]):
+        for after in (untouched, respondedOne(raw)[0]):
             self.assertEqual((after.status, after.reason, after.length), (200, "OK", 5))
             self.assertEqual((list(after.headers), after.filters), ([("A", "b")], None))
             self.assertEqual(codec.responseHead(after, 5), raw)
@@ -1310,8 +1318,8 @@ class MemoTests(SynchronousTestCase):
             for start in b"POST / HTTP/1.1", b"POST / HTTP/1.0":
                 request = readOne(get(*announced, start=start))
                 self.assertEqual((request.length, request.body), (5, None))
-                self.assertIn(b"Content-Length: 5\r\n", request.octets(5))
-                self.assertNotIn(b"Content-Length", request.octets(None))
+                self.assertIn(b"Content-Length: 5\r\n", request.encoded(5))
+                self.assertNotIn(b"Content-Length", request.encoded(None))
             new, old = (readOne(get(*fields, start=b"GET / HTTP/1.%d" % n)) for n in (1, 0))
             self.assertEqual((new.upgrade, "Expect" in new.headers), (b"a", True))
             self.assertEqual((old.upgrade, "Expect" in old.headers), (None, False))
@@ -1324,13 +1332,13 @@ class MemoTests(SynchronousTestCase):
             self.assertIsInstance(readRequests([b"GET / HTTP/1.1\r\nA: b\r\n\r\n"])[1], BadMessage)
 
     def test_questions(self) -> None:
-        """The same reply has a body or none, as what was asked has it."""
+        """The same response has a body or none, as what was asked has it."""
         raw = ok(FIVE, body=b"hello")
         for method, state in (("GET", LENGTH), ("HEAD", ENDED)) * 3:
-            response, reader = repliedOne(raw, method)
+            response, reader = respondedOne(raw, method)
             self.assertEqual((reader.state, response.length), (state, 5))
         for status, state, length in ((200, LENGTH, 5), (304, ENDED, 5), (204, ENDED, None)) * 3:
-            response, reader = repliedOne(ok(FIVE, start=b"HTTP/1.1 %d x" % status))
+            response, reader = respondedOne(ok(FIVE, start=b"HTTP/1.1 %d x" % status))
             self.assertEqual((reader.state, response.length), (state, length))
             lines = response.lines
             self.assertEqual(
@@ -1338,10 +1346,10 @@ class MemoTests(SynchronousTestCase):
             )
 
     def test_sides(self) -> None:
-        """Lines of requests and of replies don't mean the same, and aren't taken for each other."""
+        """Lines of requests and of responses differ in meaning, and are kept apart."""
         twice = b"Host: a\r\nHost: b c\r\n\r\n"
         for _ in range(3):
-            response, _ = repliedOne(b"HTTP/1.1 200 OK\r\n" + twice)
+            response, _ = respondedOne(b"HTTP/1.1 200 OK\r\n" + twice)
             self.assertEqual(response.headers.getAll("Host"), ["a", "b c"])
             self.assertIsInstance(readRequests([b"GET / HTTP/1.1\r\n" + twice])[1], BadMessage)
 
@@ -1350,7 +1358,7 @@ class MemoTests(SynchronousTestCase):
         for raw in (get(b"A: pieces"), b"\r\n" + get(b"A: pieces")):
             _, whole = readOne(get(b"A: pieces")), readOne(get(b"A: pieces"))
             reader = RequestReader(LIMITS)
-            for piece in octets(raw):
+            for piece in data(raw):
                 reader.receive(piece)
                 request = reader.nextHead()
             self.assertIdentical(request and request.lines, whole.lines)
@@ -1368,10 +1376,10 @@ class ReaderTests(SynchronousTestCase):
         """Between two messages a reader holds on to neither the head nor the body of the last."""
         lines = [b"A: %d" % n + b"x" * 300 for n in range(90)]
         request = post(*lines, b"Content-Length: 5", body=b"hello")
-        reply = ok(*lines, FIVE, body=b"hello")
+        response = ok(*lines, FIVE, body=b"hello")
         readers: list[tuple[Any, bytes]] = [
             (RequestReader(Limits()), request),
-            (ResponseReader(Limits()), reply),
+            (ResponseReader(Limits()), response),
         ]
         for reader, raw in readers * 2:
             if isinstance(reader, ResponseReader):
@@ -1379,7 +1387,7 @@ class ReaderTests(SynchronousTestCase):
             tracemalloc.start()
             try:
                 before = tracemalloc.get_traced_memory()[0]
-                # Octets of its own, as a transport gives them.
+                # Bytes of its own, as a transport gives them.
                 reader.receive(bytes(bytearray(raw)))
                 self.assertIsNotNone(reader.nextHead())
                 self.assertEqual(reader.nextBody(), b"hello")
@@ -1405,14 +1413,14 @@ class ReaderTests(SynchronousTestCase):
             self.assertEqual((reader.nextHead(), reader.nextBody(), reader.held), (None, b"", 0))
 
     def test_bodyBeforeHead(self) -> None:
-        """Between an interim reply and the next head there is no body to be had."""
+        """Between an interim response and the next head there is no body to be had."""
         reader = ResponseReader(LIMITS)
         reader.receive(CONTINUE + b"HTTP/1.1 200")
         self.assertNotIdentical(reader.nextHead(), None)
         self.assertEqual((reader.nextBody(), reader.held), (b"", 12))
 
     def test_noBodyInTunnel(self) -> None:
-        """Octets of another protocol are no body; takeRest hands them out, once."""
+        """Bytes of another protocol are no body; takeRest hands them out, once."""
         reader = ResponseReader(LIMITS)
         reader.receive(
             ok(b"Upgrade: a", b"Connection: upgrade", start=b"HTTP/1.1 101 x") + b"\0\xff"
@@ -1442,8 +1450,8 @@ class ReaderTests(SynchronousTestCase):
         self.assertIdentical(reader.nextBody(), piece)
         self.assertEqual(reader.left, 1000)
 
-    def test_replyUncopied(self) -> None:
-        """A piece of a reply that ends with its connection is handed out as it came."""
+    def test_responseUncopied(self) -> None:
+        """A piece of a response that ends with its connection is handed out as it came."""
         reader = ResponseReader(LIMITS)
         reader.receive(ok())
         reader.nextHead()
@@ -1484,38 +1492,38 @@ class ReaderTests(SynchronousTestCase):
             ([([(b"A", b"b")], True, b"a"), ([], False, b"a"), ([], False, None)], None),
         )
 
-    def test_lostBeforeReply(self) -> None:
-        """A connection that ends before an octet of its first reply has only been asked."""
+    def test_lostBeforeResponse(self) -> None:
+        """A connection that ends before an byte of its first response has only been asked."""
         reader = ResponseReader(LIMITS)
         error = self.assertRaises(UpstreamLost, reader.connectionLost)
         self.assertEqual(error.reached, Reached.SENT)
 
-    def test_lostBeforeLaterReply(self) -> None:
-        """A reused connection that ends before the next reply is not taken for its last one."""
+    def test_lostBeforeLaterResponse(self) -> None:
+        """A reused connection that ends before the next response is not taken for its last one."""
         reader = ResponseReader(LIMITS)
-        readReply(reader, [ok(FIVE, body=b"hello")])
+        readResponse(reader, [ok(FIVE, body=b"hello")])
         reader.expect("GET")
         error = self.assertRaises(UpstreamLost, reader.connectionLost)
         self.assertEqual(error.reached, Reached.SENT)
 
     def test_lostAfterInterim(self) -> None:
-        """An interim reply is an answer: the request can't be sent again."""
+        """An interim response is an answer: the request can't be sent again."""
         reader = ResponseReader(LIMITS)
-        readReply(reader, [CONTINUE])
+        readResponse(reader, [CONTINUE])
         error = self.assertRaises(UpstreamLost, reader.connectionLost)
         self.assertEqual(error.reached, Reached.ANSWERED)
 
-    def test_lostWithinFirstOctets(self) -> None:
-        """One octet of a reply is an answer."""
+    def test_lostWithinFirstBytes(self) -> None:
+        """One byte of a response is an answer."""
         reader = ResponseReader(LIMITS)
-        readReply(reader, [b"H"])
+        readResponse(reader, [b"H"])
         error = self.assertRaises(UpstreamLost, reader.connectionLost)
         self.assertEqual(error.reached, Reached.ANSWERED)
 
-    def test_methodOfEachReply(self) -> None:
-        """Replies on one connection are framed by the methods they answer."""
+    def test_methodOfEachResponse(self) -> None:
+        """Responses on one connection are framed by the methods they answer."""
         reader = ResponseReader(LIMITS)
-        replies = []
+        responses = []
         for method, raw in (
             ("HEAD", ok(FIVE)),
             ("GET", ok(FIVE, body=b"hello")),
@@ -1524,17 +1532,17 @@ class ReaderTests(SynchronousTestCase):
         ):
             reader.expect(method)
             self.assertEqual(reader.state, FIRST)
-            reply = readReply(reader, [raw])
-            replies.append(reply and (reply.body, reply.state, reply.rest))
+            response = readResponse(reader, [raw])
+            responses.append(response and (response.body, response.state, response.rest))
         self.assertEqual(
-            replies,
+            responses,
             [(b"", ENDED, b""), (b"hello", ENDED, b""), (b"", ENDED, b""), (b"hello", ENDED, b"")],
         )
 
     def test_sentence(self) -> None:
-        """An error of a reply says that it is one, and keeps what was wrong."""
-        error = self.assertRaises(BadReply, readReply, ResponseReader(LIMITS), [b"no reply"])
-        self.assertEqual(str(error), "the reply has no status line")
+        """An error of a response says that it is one, and keeps what was wrong."""
+        error = self.assertRaises(BadResponse, readResponse, ResponseReader(LIMITS), [b"no reply"])
+        self.assertEqual(str(error), "the response has no status line")
 
 
 # --- What httptools leaves to wire
@@ -1584,8 +1592,8 @@ class HttptoolsTests(SynchronousTestCase):
         _, error, _ = readRequests([get(*[b"a:"] * 50)])
         self.assertIsInstance(error, HeadTooLong)
 
-    def test_bodilessReplies(self) -> None:
-        """Replies to HEAD, 204 and 304 don't swallow the reply after them."""
+    def test_bodilessResponses(self) -> None:
+        """Responses to HEAD, 204 and 304 don't swallow the response after them."""
         for method, start in (
             ("HEAD", b"HTTP/1.1 200 OK"),
             ("GET", b"HTTP/1.1 204 No Content"),
@@ -1594,12 +1602,12 @@ class HttptoolsTests(SynchronousTestCase):
             following = ok(FIVE, body=b"hello")
             reader = ResponseReader(LIMITS)
             reader.expect(method)
-            reply = readReply(reader, [ok(FIVE, start=start) + following])
-            self.assertEqual(reply and (reply.body, reply.state), (b"", ENDED))
-            self.assertEqual(reply and reply.rest, following)
+            response = readResponse(reader, [ok(FIVE, start=start) + following])
+            self.assertEqual(response and (response.body, response.state), (b"", ENDED))
+            self.assertEqual(response and response.rest, following)
 
     def test_endAtConnectionLost(self) -> None:
-        """A reply without length or chunks is whole when its connection ends."""
+        """A response without length or chunks is whole when its connection ends."""
         reader = ResponseReader(LIMITS)
         reader.receive(ok(body=b"hello"))
         reader.nextHead()
@@ -1608,13 +1616,13 @@ class HttptoolsTests(SynchronousTestCase):
         self.assertIdentical(reader.state, ENDED)
 
     def test_truncation(self) -> None:
-        """Short of its length or its last chunk, a reply is broken when its connection ends."""
+        """Short of its length or its last chunk, a response is broken when its connection ends."""
         for raw in (
             ok(FIVE, body=b"hell"),
             ok(b"Transfer-Encoding: chunked", body=HELLO[:-2]),
         ):
-            reply = readReply(ResponseReader(LIMITS), [raw])
-            self.assertEqual(reply and reply.lost, Reached.ANSWERED)
+            response = readResponse(ResponseReader(LIMITS), [raw])
+            self.assertEqual(response and response.lost, Reached.ANSWERED)
 
     def test_trailers(self) -> None:
         """Trailers are no fields of the head."""
@@ -1632,13 +1640,13 @@ class HttptoolsTests(SynchronousTestCase):
             self.assertEqual([each.target for each in seen], ["/a/long/target?with=query"])
         raw = ok(FIVE, start=b"HTTP/1.1 404 No Such Thing", body=b"hello")
         for at in range(1, len(raw)):
-            reply = readReply(ResponseReader(LIMITS), cut(raw, [at]))
-            self.assertEqual(reply and reply.reason, "No Such Thing")
+            response = readResponse(ResponseReader(LIMITS), cut(raw, [at]))
+            self.assertEqual(response and response.reason, "No Such Thing")
 
-    def test_interimReplies(self) -> None:
-        """An interim reply is told apart from the one that answers."""
-        reply = readReply(ResponseReader(LIMITS), [CONTINUE + ok(FIVE, body=b"hello")])
-        self.assertEqual(reply, five(interim=[(100, "Continue", [])]))
+    def test_interimResponses(self) -> None:
+        """An interim response is told apart from the one that answers."""
+        response = readResponse(ResponseReader(LIMITS), [CONTINUE + ok(FIVE, body=b"hello")])
+        self.assertEqual(response, five(interim=[(100, "Continue", [])]))
 
     def test_errorsUnwrapped(self) -> None:
         """Errors of httptools never leave wire as they are."""
@@ -1699,7 +1707,7 @@ class HttptoolsTests(SynchronousTestCase):
             _, error, _ = readRequests([post(*framed, body=HELLO)])
             self.assertIs(type(error), BadMessage, framed)
             reader = ResponseReader(LIMITS)
-            self.assertRaises(BadReply, readReply, reader, [ok(*framed, body=HELLO)])
+            self.assertRaises(BadResponse, readResponse, reader, [ok(*framed, body=HELLO)])
 
     def test_unknownMethod(self) -> None:
         """httptools refuses methods that it doesn't know; wire passes them."""
@@ -1748,7 +1756,7 @@ class WriterTests(SynchronousTestCase):
         )
 
     def test_response(self) -> None:
-        """A reply is written with its reason and fields as they are."""
+        """A response is written with its reason and fields as they are."""
         for reason in ("OK", "Whatever", "", "\xe9"):
             response = Response.fromWire(200, reason, [(b"server", b"a"), (b"A", b"\xff")])
             self.assertEqual(
@@ -1758,7 +1766,7 @@ class WriterTests(SynchronousTestCase):
             )
 
     def test_responseUpgrade(self) -> None:
-        """101 names the protocol; no other reply does, as it speaks of another connection."""
+        """101 names the protocol; no other response does, as it speaks of another connection."""
         switching = Response.fromWire(101, "Switching Protocols", [], upgrade=b"a")
         self.assertEqual(
             codec.responseHead(switching, None),
@@ -1777,7 +1785,7 @@ class WriterTests(SynchronousTestCase):
         self.assertEqual(codec.responseHead(response, None), b"HTTP/1.1 200 10 ?\r\n\r\n")
 
     def test_upgradeNamed(self) -> None:
-        """What was switched to, or must be, is named in 101 and 426, and in no other reply."""
+        """What was switched to, or must be, is named in 101 and 426, and in no other response."""
         upgrade = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
         for status, expected in ((101, upgrade), (426, upgrade), (200, b"")):
             head = codec.responseHead(Response.fromWire(status, "X", [], None, b"websocket"), None)
@@ -1804,7 +1812,7 @@ class WriterTests(SynchronousTestCase):
         )
 
     def test_lengthOfAnotherMessage(self) -> None:
-        """The length of a reply whose fields a policy has copied is not written."""
+        """The length of a response whose fields a policy has copied is not written."""
         upstream = Response.fromWire(200, "OK", [(b"Content-Length", b"5"), (b"A", b"b")], 5)
         made = Response(200, body=b"made up", headers=upstream.headers)
         self.assertEqual(
@@ -1911,8 +1919,8 @@ def requests(draw: st.DrawFn) -> tuple[bytes, Asked]:
 
 
 @st.composite
-def replies(draw: st.DrawFn) -> tuple[str, bytes, Replied]:
-    """The method of a request, a valid reply to it, and how that is to be read."""
+def responses(draw: st.DrawFn) -> tuple[str, bytes, Responded]:
+    """The method of a request, a valid response to it, and how that is to be read."""
     method = draw(st.sampled_from(["GET", "HEAD", "POST", "FOO"]))
     status = draw(st.sampled_from([200, 204, 206, 304, 404, 500, 999]))
     reason, fields = draw(reasons), draw(lines)
@@ -1930,7 +1938,7 @@ def replies(draw: st.DrawFn) -> tuple[str, bytes, Replied]:
     return (
         method,
         raw + _raw(b"HTTP/1.1 %d %b" % (status, reason), [*fields, *framing], framed),
-        Replied(
+        Responded(
             status,
             reason.decode("latin-1"),
             kept,
@@ -1957,7 +1965,7 @@ SPICE = [
 
 @st.composite
 def mutated(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
-    """Valid messages with octets changed, put in, taken out and moved about."""
+    """Valid messages with bytes changed, put in, taken out and moved about."""
     raw = bytearray(draw(valid))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(raw)))
@@ -1980,12 +1988,12 @@ def mutated(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
 anyRequests = st.lists(requests(), min_size=1, max_size=3).map(
     lambda each: b"".join(raw for raw, _ in each)
 )
-anyReplies = replies().map(lambda each: each[1])
+anyResponses = responses().map(lambda each: each[1])
 #: Rows of the tables, which are closer to the edge than what is made up.
 requestRows = st.sampled_from(
     [row[1] for table in (LENGTHS, CODINGS, CHUNKS, TRAILERS, CONNECTIONS) for row in table]
 )
-replyRows = st.sampled_from([row[2] for table in (REPLY_FRAMING, INTERIM) for row in table])
+responseRows = st.sampled_from([row[2] for table in (RESPONSE_FRAMING, INTERIM) for row in table])
 
 #: Methods that httptools knows, for which it can be asked for a second opinion.
 _KNOWN = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
@@ -2016,17 +2024,17 @@ class PropertyTests(SynchronousTestCase):
         """Pipelined requests are read as they were meant, however they are cut."""
         raw = b"".join(raw for raw, _ in messages)
         expected = [asked for _, asked in messages]
-        for pieces in ([raw], cut(raw, at), octets(raw)):
+        for pieces in ([raw], cut(raw, at), data(raw)):
             self.assertEqual(readRequests(pieces)[:2], (expected, None))
 
-    @given(replies(), places)
-    def test_cutReplies(self, reply: tuple[str, bytes, Replied], at: list[int]) -> None:
-        """A reply is read as it was meant, however it is cut."""
-        method, raw, expected = reply
-        for pieces in ([raw], cut(raw, at), octets(raw)):
+    @given(responses(), places)
+    def test_cutResponses(self, response: tuple[str, bytes, Responded], at: list[int]) -> None:
+        """A response is read as it was meant, however it is cut."""
+        method, raw, expected = response
+        for pieces in ([raw], cut(raw, at), data(raw)):
             reader = ResponseReader(LIMITS)
             reader.expect(method)
-            self.assertEqual(readReply(reader, pieces), expected)
+            self.assertEqual(readResponse(reader, pieces), expected)
 
     @given(mutated(anyRequests | requestRows), places)
     def test_mutatedRequests(self, raw: bytes, at: list[int]) -> None:
@@ -2036,30 +2044,30 @@ class PropertyTests(SynchronousTestCase):
         """
         seen, error, state = readRequests([raw])
         self.assertIsInstance(error, (BadMessage, type(None)))
-        for pieces in (cut(raw, at), octets(raw)):
+        for pieces in (cut(raw, at), data(raw)):
             again, otherError, otherState = readRequests(pieces)
             self.assertEqual(again, seen)
             self.assertEqual(error is None, otherError is None)
             if error is None and state is not ENDED:
                 self.assertIdentical(otherState, state)
 
-    @given(st.sampled_from(["GET", "HEAD"]), mutated(anyReplies | replyRows), places)
-    def test_mutatedReplies(self, method: str, raw: bytes, at: list[int]) -> None:
+    @given(st.sampled_from(["GET", "HEAD"]), mutated(anyResponses | responseRows), places)
+    def test_mutatedResponses(self, method: str, raw: bytes, at: list[int]) -> None:
         """
-        Whatever comes is read or refused by BadReply; and cuts change neither.
+        Whatever comes is read or refused by BadResponse; and cuts change neither.
         """
 
         def outcome(pieces: Iterable[bytes]) -> object:
             reader = ResponseReader(LIMITS)
             reader.expect(method)
             try:
-                return readReply(reader, pieces)
-            except BadReply as error:
+                return readResponse(reader, pieces)
+            except BadResponse as error:
                 return error.reached
 
         whole = outcome([raw])
         self.assertEqual(outcome(cut(raw, at)), whole)
-        self.assertEqual(outcome(octets(raw)), whole)
+        self.assertEqual(outcome(data(raw)), whole)
 
     @given(mutated(anyRequests | requestRows))
     def test_sentOn(self, raw: bytes) -> None:
@@ -2098,33 +2106,35 @@ class PropertyTests(SynchronousTestCase):
                 httptools.HttpRequestParser(opinion).feed_data(sent + NEXT)
                 self.assertEqual((opinion.bodies, opinion.whole), ([asked.body, b""], 2))
 
-    @given(replies())
-    def test_repliesSentOn(self, reply: tuple[str, bytes, Replied]) -> None:
-        """A reply that was read is written as one that is read as the same."""
-        method, raw, _ = reply
+    @given(responses())
+    def test_responsesSentOn(self, case: tuple[str, bytes, Responded]) -> None:
+        """A response that was read is written as one that is read as the same."""
+        method, raw, _ = case
         reader = ResponseReader(LIMITS)
         reader.expect(method)
-        replied = readReply(reader, [raw])
-        assert replied is not None
-        response = Response.fromWire(replied.status, replied.reason, replied.fields, replied.length)
-        inChunks = replied.length is None and bool(replied.body)
-        sent = codec.responseHead(response, replied.length, chunked=inChunks)
+        responded = readResponse(reader, [raw])
+        assert responded is not None
+        response = Response.fromWire(
+            responded.status, responded.reason, responded.fields, responded.length
+        )
+        inChunks = responded.length is None and bool(responded.body)
+        sent = codec.responseHead(response, responded.length, chunked=inChunks)
         if inChunks:
-            sent += codec.chunk(replied.body) + codec.lastChunk(replied.trailers)
+            sent += codec.chunk(responded.body) + codec.lastChunk(responded.trailers)
         else:
-            sent += replied.body
+            sent += responded.body
         other = ResponseReader(LIMITS)
         other.expect(method)
-        again = readReply(other, [sent])
-        untilClose = replied.state is UNTIL_CLOSE and not inChunks
+        again = readResponse(other, [sent])
+        untilClose = responded.state is UNTIL_CLOSE and not inChunks
         expected = evolve(
-            replied,
+            responded,
             interim=[],
-            trailers=replied.trailers if inChunks else [],
-            state=replied.state if untilClose else ENDED,
+            trailers=responded.trailers if inChunks else [],
+            state=responded.state if untilClose else ENDED,
             keepAlive=not untilClose,
         )
-        if not inChunks and replied.state is ENDED and again and again.state is UNTIL_CLOSE:
+        if not inChunks and responded.state is ENDED and again and again.state is UNTIL_CLOSE:
             # An empty body in chunks: nothing of it is left to be written.
             expected = evolve(expected, state=UNTIL_CLOSE, keepAlive=False)
         self.assertEqual(again, expected)

@@ -122,8 +122,8 @@ class HeadersTests(SynchronousTestCase):
         headers["a"] = "c"
         self.assertEqual(fields, [(b"a", b"c")])
 
-    def test_octets(self) -> None:
-        """Octets beyond ASCII come and go as latin-1, which loses none."""
+    def test_bytes(self) -> None:
+        """Bytes beyond ASCII come and go as latin-1, which loses none."""
         every = bytes([9, *range(0x21, 0x7F), *range(0x80, 0x100)])
         value = Headers.fromWire([(b"A", b"x" + every)])["a"]
         self.assertEqual(Headers({"A": value}).fields, [(b"A", b"x" + every)])
@@ -193,7 +193,7 @@ class LinesTests(SynchronousTestCase):
         headers = Headers.fromLines(self.lines)
         self.assertEqual(list(headers), [("A", "b"), ("C", "d: e"), ("F", "")])
         self.assertEqual(len(headers.seen), 4)
-        self.assertIdentical(headers.octets(5), self.lines.octets)
+        self.assertIdentical(headers.encoded(5), self.lines.raw)
 
     def test_looking(self) -> None:
         """Who only looks leaves the lines as they came."""
@@ -203,7 +203,7 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(headers, headers.copy())
         self.assertIdentical(headers, self.response.headers)
         self.assertIdentical(self.response.lines, self.lines)
-        self.assertIdentical(self.response.octets(5), self.lines.octets)
+        self.assertIdentical(self.response.encoded(5), self.lines.raw)
         self.assertAsItCame()
 
     def test_changes(self) -> None:
@@ -219,7 +219,7 @@ class LinesTests(SynchronousTestCase):
             copy = response.headers.copy()
             change(response.headers)
             self.assertIdentical(response.lines, None)
-            self.assertEqual(response.octets(None), left)
+            self.assertEqual(response.encoded(None), left)
             self.assertIdentical(copy.lines, self.lines)
             self.assertAsItCame()
 
@@ -227,24 +227,24 @@ class LinesTests(SynchronousTestCase):
         """What was refused has changed nothing."""
         self.assertRaises(ValueError, self.response.headers.add, "A", "b\r\nc")
         self.assertRaises(ValueError, self.response.headers.__setitem__, "Connection", "b")
-        self.assertIdentical(self.response.octets(5), self.lines.octets)
+        self.assertIdentical(self.response.encoded(5), self.lines.raw)
 
     def test_length(self) -> None:
         """The length that is sent is the one that is given, whatever the lines say."""
-        for octets in self.response.octets, self.response.headers.octets:
-            self.assertEqual(octets(None), b"A: b\r\nC: d: e\r\nF: \r\n")
-            self.assertEqual(octets(0), b"A: b\r\nContent-Length: 0\r\nC: d: e\r\nF: \r\n")
-            self.assertIdentical(octets(5), self.lines.octets)
+        for data in self.response.encoded, self.response.headers.encoded:
+            self.assertEqual(data(None), b"A: b\r\nC: d: e\r\nF: \r\n")
+            self.assertEqual(data(0), b"A: b\r\nContent-Length: 0\r\nC: d: e\r\nF: \r\n")
+            self.assertIdentical(data(5), self.lines.raw)
         other = Response.fromHead(200, "OK", Lines.of([(b"A", b"b")]), 5)
-        self.assertEqual(other.octets(5), b"A: b\r\nContent-Length: 5\r\n")
+        self.assertEqual(other.encoded(5), b"A: b\r\nContent-Length: 5\r\n")
         other.headers = self.response.headers
-        self.assertEqual(other.octets(None), b"A: b\r\nC: d: e\r\nF: \r\n")
+        self.assertEqual(other.encoded(None), b"A: b\r\nC: d: e\r\nF: \r\n")
 
     def test_replaced(self) -> None:
         """Headers that are put in place of lines are what is sent."""
         self.response.headers = Headers({"X": "y"})
         self.assertIdentical(self.response.lines, None)
-        self.assertEqual(self.response.octets(None), b"X: y\r\n")
+        self.assertEqual(self.response.encoded(None), b"X: y\r\n")
         taken = Response(404, headers=Headers.fromLines(self.lines))
         taken.headers["A"] = "x"
         self.assertAsItCame()
@@ -265,12 +265,12 @@ class LinesTests(SynchronousTestCase):
         requests = [Request.fromHead(line, Lines.of([]), "1.1", b"", None, None) for _ in range(2)]
         requests[0].method = "PUT"
         self.assertEqual((line.method, requests[1].method), ("GET", "GET"))
-        self.assertEqual(requests[0].line.octets, b"PUT /a?b HTTP/1.1\r\n")
+        self.assertEqual(requests[0].line.raw, b"PUT /a?b HTTP/1.1\r\n")
         requests[0].target = "/c"
-        self.assertEqual(requests[0].line.octets, b"PUT /c HTTP/1.1\r\n")
+        self.assertEqual(requests[0].line.raw, b"PUT /c HTTP/1.1\r\n")
         self.assertEqual(requests[0].line.endpoint, ("PUT", "/c"))
         self.assertIdentical(requests[1].line, line)
-        self.assertEqual((line.octets, line.endpoint), (b"GET /a?b HTTP/1.1\r\n", ("GET", "/a")))
+        self.assertEqual((line.raw, line.endpoint), (b"GET /a?b HTTP/1.1\r\n", ("GET", "/a")))
 
 
 class RequestTests(SynchronousTestCase):
@@ -363,7 +363,7 @@ class ResponseTests(SynchronousTestCase):
         )
 
     def test_bodies(self) -> None:
-        """A body is made of octets, text, HTML or JSON, and says which."""
+        """A body is made of bytes, text, HTML or JSON, and says which."""
         for given, body, kind in (
             ({"body": b"\xff"}, b"\xff", None),
             ({"text": "\xe4"}, b"\xc3\xa4", "text/plain; charset=utf-8"),
@@ -387,7 +387,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertRaises(ValueError, Response, body=b"", json=[])
 
     def test_status(self) -> None:
-        """200 to 999 are statuses of an answer; an interim reply is none."""
+        """200 to 999 are statuses of an answer; an interim response is none."""
         for status in (200, 404, 599, 999):
             self.assertEqual(Response(status).status, status)
         for status in (-1, 0, 99, 100, 101, 199, 1000):

@@ -66,8 +66,8 @@ MEBIBYTE = 1024 * 1024
 
 CURL = shutil.which("curl")
 
-#: Octets that are no text, the same in each run.
-OCTETS = random.Random(7).randbytes(300_000)
+#: Bytes that are no text, the same in each run.
+BYTES = random.Random(7).randbytes(300_000)
 
 TEXT = b"".join(b"line %d of a text that can be compressed\n" % each for each in range(5000))
 
@@ -103,7 +103,7 @@ class Echo(Resource):
 
 
 class Pieces(Resource):
-    """Sends L{OCTETS} in pieces, without a length: in chunks."""
+    """Sends L{BYTES} in pieces, without a length: in chunks."""
 
     isLeaf = True
 
@@ -114,8 +114,8 @@ class Pieces(Resource):
 
     def send(self, request: Any, at: int) -> None:
         """The piece that begins here, and then the next."""
-        if at < len(OCTETS):
-            request.write(OCTETS[at : at + 7001])
+        if at < len(BYTES):
+            request.write(BYTES[at : at + 7001])
             reactor.callLater(0, self.send, request, at + 7001)
         else:
             request.finish()
@@ -125,13 +125,13 @@ class Zipped(Resource):
     """A text that was compressed beforehand."""
 
     isLeaf = True
-    octets: ClassVar[bytes] = gzip.compress(TEXT)
+    data: ClassVar[bytes] = gzip.compress(TEXT)
 
     def render_GET(self, request: Any) -> bytes:
         """As it is."""
         request.setHeader(b"Content-Encoding", b"gzip")
         request.setHeader(b"Vary", b"Accept-Encoding")
-        return self.octets
+        return self.data
 
 
 class Elsewhere(Resource):
@@ -154,7 +154,7 @@ def site(folder: str) -> Site:
     root.putChild(b"pieces", Pieces())
     root.putChild(b"zipped", Zipped())
     root.putChild(b"elsewhere", Elsewhere())
-    root.putChild(b"octets", Data(OCTETS, "application/octet-stream"))
+    root.putChild(b"octets", Data(BYTES, "application/octet-stream"))
     root.putChild(b"files", File(folder))
     return Site(root)
 
@@ -211,11 +211,11 @@ def portOf(service: SidecarService) -> int:
 
 
 class HTTPServerTests(IntegrationTestCase):
-    """C{python -m http.server}: HTTP/1.0, each reply ends with its connection."""
+    """C{python -m http.server}: HTTP/1.0, each response ends with its connection."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         folder = self.folder()
-        (folder / "octets").write_bytes(OCTETS)
+        (folder / "bytes").write_bytes(BYTES)
         (folder / "empty").write_bytes(b"")
         server = self.spawn(
             sys.executable, "-m", "http.server", "0", "--bind", LOCALHOST, cwd=str(folder)
@@ -227,10 +227,10 @@ class HTTPServerTests(IntegrationTestCase):
     async def test_get(self) -> None:
         """A file comes through with the bytes and the fields that it has."""
         client = self.client()
-        response = await client.get(f"{self.url}/octets")
+        response = await client.get(f"{self.url}/bytes")
         self.assertEqual(response.code, 200)
-        self.assertEqual(await response.content(), OCTETS)
-        direct = await client.get(f"http://{LOCALHOST}:{self.upstream}/octets")
+        self.assertEqual(await response.content(), BYTES)
+        direct = await client.get(f"http://{LOCALHOST}:{self.upstream}/bytes")
         await direct.content()
         for name in ("Server", "Content-Type", "Last-Modified", "Content-Length"):
             self.assertEqual(
@@ -245,11 +245,11 @@ class HTTPServerTests(IntegrationTestCase):
     async def test_head(self) -> None:
         """HEAD tells the length and sends nothing; the connection is good for more."""
         client = self.client()
-        response = await client.head(f"{self.url}/octets")
-        self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(OCTETS))])
+        response = await client.head(f"{self.url}/bytes")
+        self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(BYTES))])
         self.assertEqual(await response.content(), b"")
-        response = await client.get(f"{self.url}/octets")
-        self.assertEqual(await response.content(), OCTETS)
+        response = await client.get(f"{self.url}/bytes")
+        self.assertEqual(await response.content(), BYTES)
 
     async def test_missing(self) -> None:
         """What isn't there is a 404 of the service's own."""
@@ -258,7 +258,7 @@ class HTTPServerTests(IntegrationTestCase):
         self.assertIn(b"File not found", await response.content())
 
     async def test_keepAlive(self) -> None:
-        """The client keeps one connection, though the service closes after each reply."""
+        """The client keeps one connection, though the service closes after each response."""
         said = await deferToThread(self.many, 40)
         self.assertEqual(said, [200] * 40)
 
@@ -269,9 +269,9 @@ class HTTPServerTests(IntegrationTestCase):
         connection.connect()
         statuses = []
         for _ in range(times):
-            connection.request("GET", "/octets")
+            connection.request("GET", "/bytes")
             response = connection.getresponse()
-            assert response.read() == OCTETS
+            assert response.read() == BYTES
             statuses.append(response.status)
         connection.close()
         return statuses
@@ -283,7 +283,7 @@ class HTTPServerTests(IntegrationTestCase):
         async def one(name: str) -> bytes:
             return await (await client.get(f"{self.url}/{name}")).content()
 
-        wanted = [("octets", OCTETS), ("empty", b"")] * 5
+        wanted = [("bytes", BYTES), ("empty", b"")] * 5
         found = await gatherResults([Deferred.fromCoroutine(one(name)) for name, _ in wanted])
         self.assertEqual([hash(each) for each in found], [hash(each) for _, each in wanted])
 
@@ -325,7 +325,7 @@ class TwistedWebTests(IntegrationTestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         folder = self.folder()
-        (folder / "octets").write_bytes(OCTETS)
+        (folder / "bytes").write_bytes(BYTES)
         self.port = self.inFront(await self.listen(site(str(folder))))
         self.url = f"http://{LOCALHOST}:{self.port}"
         self.treq = self.client()
@@ -346,8 +346,8 @@ class TwistedWebTests(IntegrationTestCase):
 
     async def test_head(self) -> None:
         """HEAD has the length that GET would have, and nothing more."""
-        response = await self.treq.head(f"{self.url}/octets")
-        self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(OCTETS))])
+        response = await self.treq.head(f"{self.url}/bytes")
+        self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(BYTES))])
         self.assertEqual(await response.content(), b"")
 
     async def test_methods(self) -> None:
@@ -359,45 +359,45 @@ class TwistedWebTests(IntegrationTestCase):
 
     async def test_post(self) -> None:
         """An upload of known length arrives whole, with its length."""
-        response = await self.treq.post(f"{self.url}/echo", data=OCTETS)
+        response = await self.treq.post(f"{self.url}/echo", data=BYTES)
         said = await response.json()
-        self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
-        self.assertEqual(said["fields"]["content-length"], [str(len(OCTETS))])
+        self.assertEqual(said["digest"], hashlib.sha256(BYTES).hexdigest())
+        self.assertEqual(said["fields"]["content-length"], [str(len(BYTES))])
 
     async def test_postChunked(self) -> None:
         """An upload in chunks arrives whole, in chunks."""
-        pieces = [OCTETS[at : at + 50_001] for at in range(0, len(OCTETS), 50_001)]
+        pieces = [BYTES[at : at + 50_001] for at in range(0, len(BYTES), 50_001)]
         response = await self.treq.post(f"{self.url}/echo", data=Unmeasured(*pieces))
         said = await response.json()
-        self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+        self.assertEqual(said["digest"], hashlib.sha256(BYTES).hexdigest())
         self.assertEqual(said["fields"]["transfer-encoding"], ["chunked"])
         self.assertNotIn("content-length", said["fields"])
 
     async def test_chunks(self) -> None:
-        """A reply in chunks comes through whole, in chunks."""
+        """A response in chunks comes through whole, in chunks."""
         response = await self.treq.get(f"{self.url}/pieces")
         self.assertEqual(response.length, UNKNOWN_LENGTH)
-        self.assertEqual(await response.content(), OCTETS)
+        self.assertEqual(await response.content(), BYTES)
 
     async def test_range(self) -> None:
         """A part of a file comes with its place in it."""
         response = await self.treq.get(
-            f"{self.url}/files/octets", headers=Headers({"Range": ["bytes=10-19"]})
+            f"{self.url}/files/bytes", headers=Headers({"Range": ["bytes=10-19"]})
         )
         self.assertEqual(response.code, 206)
         self.assertEqual(
-            response.headers.getRawHeaders("Content-Range"), [f"bytes 10-19/{len(OCTETS)}"]
+            response.headers.getRawHeaders("Content-Range"), [f"bytes 10-19/{len(BYTES)}"]
         )
-        self.assertEqual(await response.content(), OCTETS[10:20])
+        self.assertEqual(await response.content(), BYTES[10:20])
 
     async def test_notModified(self) -> None:
         """A 304 has no body, and the connection is good for more."""
-        response = await self.treq.get(f"{self.url}/files/octets")
+        response = await self.treq.get(f"{self.url}/files/bytes")
         await response.content()
         [changed] = response.headers.getRawHeaders("Last-Modified")
         for _ in range(2):
             response = await self.treq.get(
-                f"{self.url}/files/octets", headers=Headers({"If-Modified-Since": [changed]})
+                f"{self.url}/files/bytes", headers=Headers({"If-Modified-Since": [changed]})
             )
             self.assertEqual((response.code, await response.content()), (304, b""))
 
@@ -407,7 +407,7 @@ class TwistedWebTests(IntegrationTestCase):
             b"GET", f"{self.url}/zipped".encode(), Headers({"Accept-Encoding": ["gzip"]})
         )
         self.assertEqual(response.headers.getRawHeaders("Content-Encoding"), ["gzip"])
-        self.assertEqual(await readBody(response), Zipped.octets)
+        self.assertEqual(await readBody(response), Zipped.data)
 
     async def test_redirect(self) -> None:
         """A redirect is the client's affair, and repeated fields stay repeated."""
@@ -418,7 +418,7 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertEqual(response.headers.getRawHeaders("Set-Cookie"), ["a=1; Path=/", "b=2"])
 
     async def test_sequential(self) -> None:
-        """Hundreds of requests, one after the other, are answered each with its own reply."""
+        """Hundreds of requests, one after the other, are answered each with its own response."""
         for number in range(300):
             response = await self.treq.get(f"{self.url}/echo?{number}")
             self.assertEqual((await response.json())["target"], f"/echo?{number}")
@@ -444,7 +444,7 @@ class CurlTests(IntegrationTestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.path = self.folder()
-        (self.path / "octets").write_bytes(OCTETS)
+        (self.path / "bytes").write_bytes(BYTES)
         self.service = site(str(self.path))
         self.upstream = await self.listen(self.service)
         self.url = f"http://{LOCALHOST}:{self.inFront(self.upstream)}"
@@ -458,14 +458,14 @@ class CurlTests(IntegrationTestCase):
 
     async def test_get(self) -> None:
         """A file comes through."""
-        process = await self.curl(f"{self.url}/octets")
-        self.assertEqual(process.out.data, OCTETS)
+        process = await self.curl(f"{self.url}/bytes")
+        self.assertEqual(process.out.data, BYTES)
 
     async def test_head(self) -> None:
         """C{--head} gets a head, and doesn't wait for more."""
-        process = await self.curl("--head", f"{self.url}/octets")
+        process = await self.curl("--head", f"{self.url}/bytes")
         self.assertTrue(process.said().startswith("HTTP/1.1 200 OK\r\n"))
-        self.assertIn(f"Content-Length: {len(OCTETS)}\r\n", process.said())
+        self.assertIn(f"Content-Length: {len(BYTES)}\r\n", process.said())
 
     async def test_upload(self) -> None:
         """Uploads arrive, with a length and in chunks, and after a 100 or without."""
@@ -476,24 +476,24 @@ class CurlTests(IntegrationTestCase):
             ["--header", "Transfer-Encoding: chunked", "--header", "Expect: 100-continue"],
         ):
             process = await self.curl(
-                "--data-binary", f"@{self.path}/octets", *arguments, f"{self.url}/echo"
+                "--data-binary", f"@{self.path}/bytes", *arguments, f"{self.url}/echo"
             )
             said = json.loads(process.out.data)
-            self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+            self.assertEqual(said["digest"], hashlib.sha256(BYTES).hexdigest())
 
     async def test_continue(self) -> None:
         """The service's 100 is what makes curl send the body."""
         process = await self.curl(
             *("--verbose", "--expect100-timeout", "1000", "--header", "Expect: 100-continue"),
-            *("--data-binary", f"@{self.path}/octets", f"{self.url}/echo"),
+            *("--data-binary", f"@{self.path}/bytes", f"{self.url}/echo"),
         )
         self.assertIn("< HTTP/1.1 100 Continue", process.said())
         self.assertIn("< HTTP/1.1 200 OK", process.said())
 
     async def test_range(self) -> None:
         """C{--range} gets a part."""
-        process = await self.curl("--range", "10-19", f"{self.url}/files/octets")
-        self.assertEqual(process.out.data, OCTETS[10:20])
+        process = await self.curl("--range", "10-19", f"{self.url}/files/bytes")
+        self.assertEqual(process.out.data, BYTES[10:20])
 
     async def test_compressed(self) -> None:
         """curl can expand what was compressed."""
@@ -501,11 +501,11 @@ class CurlTests(IntegrationTestCase):
         self.assertEqual(process.out.data, TEXT)
 
     async def test_oldVersion(self) -> None:
-        """A client of HTTP/1.0 gets a chunked reply as one that ends with the connection."""
+        """A client of HTTP/1.0 gets a chunked response as one that ends with the connection."""
         process = await self.curl("--http1.0", "--include", f"{self.url}/pieces")
         head, _, body = process.out.data.partition(b"\r\n\r\n")
         self.assertNotIn(b"chunked", head.lower())
-        self.assertEqual(body, OCTETS)
+        self.assertEqual(body, BYTES)
 
     async def test_keepAlive(self) -> None:
         """Several URLs are fetched by one connection, and the service sees one as well."""
@@ -523,8 +523,8 @@ class CurlTests(IntegrationTestCase):
         process = await self.curl("--unix-socket", f"{self.path}/sitio", "http://here/echo")
         said = json.loads(process.out.data)
         self.assertEqual(said["fields"]["host"], ["here"])
-        process = await self.curl("--unix-socket", f"{self.path}/sitio", "http://here/octets")
-        self.assertEqual(process.out.data, OCTETS)
+        process = await self.curl("--unix-socket", f"{self.path}/sitio", "http://here/bytes")
+        self.assertEqual(process.out.data, BYTES)
 
     async def test_proxyProtocol(self) -> None:
         """Behind a load balancer that speaks the PROXY protocol, the client is who it says."""
@@ -532,9 +532,9 @@ class CurlTests(IntegrationTestCase):
             f"tcp:{LOCALHOST}:{self.upstream}", port=f"haproxy:tcp:0:interface={LOCALHOST}"
         )
         process = await self.curl(
-            "--haproxy-protocol", f"http://{LOCALHOST}:{portOf(service)}/octets"
+            "--haproxy-protocol", f"http://{LOCALHOST}:{portOf(service)}/bytes"
         )
-        self.assertEqual(process.out.data, OCTETS)
+        self.assertEqual(process.out.data, BYTES)
         client = await self.connect(
             portOf(service),
             b"PROXY TCP4 192.0.2.7 192.0.2.80 40000 80\r\n"
@@ -599,11 +599,11 @@ class TLSTests(IntegrationTestCase):
         service = self.sidecar(f"tcp:{LOCALHOST}:{upstream}", port=self.secure)
         url = f"https://{LOCALHOST}:{portOf(service)}"
         for _ in range(2):
-            said = await (await self.treq.post(f"{url}/echo", data=OCTETS)).json()
+            said = await (await self.treq.post(f"{url}/echo", data=BYTES)).json()
             self.assertEqual(said["fields"]["x-forwarded-proto"], ["https"])
-            self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+            self.assertEqual(said["digest"], hashlib.sha256(BYTES).hexdigest())
         response = await self.treq.get(f"{url}/pieces")
-        self.assertEqual(await response.content(), OCTETS)
+        self.assertEqual(await response.content(), BYTES)
 
     async def secured(self) -> int:
         """The port of a service that speaks TLS."""
@@ -619,11 +619,11 @@ class TLSTests(IntegrationTestCase):
         service = self.sidecar(f"tls:localhost:{upstream}:trustRoots={self.path}/trusted")
         url = f"http://{LOCALHOST}:{portOf(service)}"
         for _ in range(2):
-            said = await (await self.treq.post(f"{url}/echo", data=OCTETS)).json()
+            said = await (await self.treq.post(f"{url}/echo", data=BYTES)).json()
             self.assertEqual(said["fields"]["x-forwarded-proto"], ["http"])
-            self.assertEqual(said["digest"], hashlib.sha256(OCTETS).hexdigest())
+            self.assertEqual(said["digest"], hashlib.sha256(BYTES).hexdigest())
         response = await self.treq.get(f"{url}/pieces")
-        self.assertEqual(await response.content(), OCTETS)
+        self.assertEqual(await response.content(), BYTES)
 
     async def test_untrusted(self) -> None:
         """Of one that it can't trust it wants nothing: 502."""
@@ -646,7 +646,7 @@ class GoneTests(IntegrationTestCase):
     async def gone(self, how: str, request: bytes, part: bytes = b"") -> tuple[float, int]:
         """
         Have a client go away in this manner, when the service has got its request
-        and replied this much.
+        and responded this much.
 
         @return: after how many seconds the service was let go of, and what the
             exchange was counted as.
@@ -676,12 +676,12 @@ class GoneTests(IntegrationTestCase):
             self.assertLess(min(took for took, _ in found), self.AT_ONCE)
             self.assertEqual({status for _, status in found}, {499})
 
-    async def test_beforeReply(self) -> None:
-        """While it waits for the reply."""
+    async def test_beforeResponse(self) -> None:
+        """While it waits for the response."""
         await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
 
-    async def test_withinReply(self) -> None:
-        """While it gets the reply."""
+    async def test_withinResponse(self) -> None:
+        """While it gets the response."""
         await self.assertGone(
             b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n01234",
@@ -747,7 +747,7 @@ class WebSocketTests(IntegrationTestCase):
             "ümläut ☃",
             b"",
             b"\0\xff",
-            OCTETS,
+            BYTES,
             os.urandom(MEBIBYTE),
             "x" * MEBIBYTE,
         ]
@@ -834,7 +834,7 @@ class WebSocketTests(IntegrationTestCase):
         self.assertEqual(self.closed, [1006])
 
     async def test_refused(self) -> None:
-        """An upgrade that the service refuses is a plain reply."""
+        """An upgrade that the service refuses is a plain response."""
 
         def talk() -> tuple[int, bytes]:
             try:

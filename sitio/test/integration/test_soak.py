@@ -4,7 +4,7 @@ another's bytes, and nothing is left behind.
 
 Two clients, each with several connections, pipeline requests of all kinds into
 one small pool, while both they and the service break off at random.  Whoever
-gets a message checks that each octet of it is its own.  C{SITIO_SOAK_SECONDS}
+gets a message checks that each byte of it is its own.  C{SITIO_SOAK_SECONDS}
 says for how long, C{SITIO_SOAK_SEED} with which random numbers.
 """
 
@@ -24,7 +24,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from sitio import Response, Retry, onFinish, onReply
+from sitio import Response, Retry, onFinish, onResponse
 from sitio.interfaces import ISelectivePolicy
 from sitio.service import SidecarService
 from sitio.settings import Settings
@@ -49,7 +49,7 @@ CONNECTIONS = 8
 #: Fewer than those, so that they are shared and waited for.
 POOL = 5
 
-#: Octets of the longest body, beyond what the transports of one connection hold.
+#: Bytes of the longest body, beyond what the transports of one connection hold.
 LARGE = 200_000
 
 #: What no client may ever see: the service says it where nobody asked.
@@ -231,24 +231,24 @@ class Served:
             body = chunked(dice, body)
         else:
             head += b"Content-Length: %d\r\n\r\n" % len(body)
-        reply = head if method == b"HEAD" else head + body
+        response = head if method == b"HEAD" else head + body
         if plan == "answer and more":
-            reply += b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(UNASKED) + UNASKED
+            response += b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(UNASKED) + UNASKED
         if plan == "break within":
-            script.send(reply[: dice.randrange(len(reply))])
+            script.send(response[: dice.randrange(len(response))])
             reactor.callLater(dice.choice((0, 0.002)), script.transport.abortConnection)
         elif plan != "answer and more" and dice.random() < 0.3:
-            at = dice.randrange(len(reply))
-            script.send(reply[:at])
-            reactor.callLater(0.001, self._finish, plan, reply[at:])
+            at = dice.randrange(len(response))
+            script.send(response[:at])
+            reactor.callLater(0.001, self._finish, plan, response[at:])
         else:
-            self._finish(plan, reply)
+            self._finish(plan, response)
 
-    def _finish(self, plan: str, reply: bytes) -> None:
-        """Send the rest of a reply."""
+    def _finish(self, plan: str, response: bytes) -> None:
+        """Send the rest of a response."""
         self._answering = False
         if not self._script.got.ended:
-            self._script.send(reply)
+            self._script.send(response)
             if plan in ("answer to the close", "answer and close"):
                 self._script.transport.loseConnection()
 
@@ -258,7 +258,7 @@ def markOf(target: bytes) -> bytes:
     return b"[%b]" % target.split(b"/", 2)[2]
 
 
-class Asker:
+class ResponseReceiver:
     """
     One connection of a client, with a pipeline of requests.
 
@@ -344,21 +344,21 @@ class Asker:
         return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
     def _received(self, client: Client, data: bytes) -> None:
-        # Also of replies that never get whole.
+        # Also of responses that never get whole.
         around = self._tail + data
         found = self._foreign.search(around)
         if found:
             self._wrong(f"{self._name} has seen {found[0]!r}")
         self._tail = around[-20:]
         self._parser.held += data
-        while self._asked and (reply := self._parser.next()):
-            self._check(reply)
+        while self._asked and (response := self._parser.next()):
+            self._check(response)
         if not self._asked and self._parser.held:
             self._wrong(f"{self._name} got {self._parser.held[:100]!r}, asked for nothing")
         client.got.add(b"")
 
-    def _check(self, reply: tuple[bytes, dict[bytes, bytes], bytes]) -> None:
-        line, fields, body = reply
+    def _check(self, response: tuple[bytes, dict[bytes, bytes], bytes]) -> None:
+        line, fields, body = response
         _, target = self._asked.popleft()
         status = line.split(b" ")[1].decode()
         self._tally[status] += 1
@@ -372,15 +372,15 @@ class Asker:
 
     def _ended(self, client: Client) -> None:
         if self._asked and client.clean and not self._left:
-            reply = self._parser.next(closed=True)
-            if reply is not None:
-                self._check(reply)
+            response = self._parser.next(closed=True)
+            if response is not None:
+                self._check(response)
         self._tally["unanswered"] += len(self._asked)
 
 
 @implementer(ISelectivePolicy)
 class Whole:
-    """Wants some replies whole, and sends another in their place."""
+    """Wants some responses whole, and sends another in their place."""
 
     statuses = (200,)
     buffered = True
@@ -390,11 +390,11 @@ class Whole:
         return bool(exchange.request.path.startswith("/whole/"))
 
     def responseReceived(self, exchange: Any, response: Response) -> Response:
-        """The same again, as a reply of its own."""
+        """The same again, as a response of its own."""
         return Response(200, body=response.body, headers=response.headers)
 
 
-@onReply(503)
+@onResponse(503)
 def again(exchange: Any, response: Response) -> Retry | None:
     """Ask again, twice."""
     return Retry() if exchange.attempts < 3 else None
@@ -458,7 +458,7 @@ class SoakTests(LoopbackTestCase):
             while reactor.seconds() < until and not self.mistakes:
                 client = await self.connect(port)
                 tally["connections"] += 1
-                await Asker(name, dice, self.wrong, tally).run(client, numbers[name])
+                await ResponseReceiver(name, dice, self.wrong, tally).run(client, numbers[name])
 
         asking = [
             Deferred.fromCoroutine(keepAsking(name)) for name in NAMES for _ in range(CONNECTIONS)

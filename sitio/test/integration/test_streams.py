@@ -37,7 +37,7 @@ STREAM = int(os.environ.get("SITIO_STREAM_MEBIBYTES", "64")) * MEBIBYTE
 #: What the process may grow by, however much there is.
 GROWTH = 4 * MEBIBYTE
 
-#: Glances without an octet, after which a sender is stuck: half a second.
+#: Glances without an byte, after which a sender is stuck: half a second.
 STUCK = 25
 
 PIECE = random.Random(3).randbytes(65536)
@@ -46,7 +46,7 @@ PIECE = random.Random(3).randbytes(65536)
 @implementer(IPullProducer)
 class Flood:
     """
-    Sends so many octets, as fast as they are taken.
+    Sends so many bytes, as fast as they are taken.
 
     @ivar sent: how many were handed over.
     @ivar digest: of those.
@@ -62,10 +62,10 @@ class Flood:
 
     def resumeProducing(self) -> None:
         """One more piece; unless it is given, each differs from the others."""
-        octets = (self._piece or b"%d " % self.sent + PIECE)[: self._size - self.sent]
-        self.sent += len(octets)
-        self.digest.update(octets)
-        self._transport.write(octets)
+        data = (self._piece or b"%d " % self.sent + PIECE)[: self._size - self.sent]
+        self.sent += len(data)
+        self.digest.update(data)
+        self._transport.write(data)
         if self.sent == self._size:
             self._transport.unregisterProducer()
 
@@ -77,7 +77,7 @@ class Sink:
     """
     Takes in what a L{Script} or a L{Client} gets, without holding it.
 
-    @ivar size: how many octets came behind the first empty line.
+    @ivar size: how many bytes came behind the first empty line.
     @ivar digest: of those.
     """
 
@@ -108,7 +108,7 @@ class Sink:
         self._end.got.add(b"")
 
     def has(self, size: int) -> Any:
-        """Fires once so many octets have come."""
+        """Fires once so many bytes have come."""
         return self._end.got.when(lambda: self.size >= size)
 
 
@@ -156,7 +156,7 @@ def upload(size: int, body: bytes = b"") -> bytes:
 
 
 def download(size: int, body: bytes = b"") -> bytes:
-    """The head of a reply, and the first of it."""
+    """The head of a response, and the first of it."""
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + body
 
 
@@ -172,7 +172,7 @@ class WholeTests(StreamTestCase):
     log = Logger()
 
     async def test_download(self) -> None:
-        """A large reply arrives with its very bytes, and the process stays as it was."""
+        """A large response arrives with its very bytes, and the process stays as it was."""
         began = reactor.seconds()
         client = await self.connect(self.port, GET)
         sink = Sink(client)
@@ -210,7 +210,7 @@ class WholeTests(StreamTestCase):
         await asked.got.saw(b"\r\n\r\n")
         asked.send(download(STREAM))
         given = Flood(asked.transport, STREAM - 1)
-        # The end of a reply ends its exchange: the last octet comes behind the upload.
+        # The end of a response ends its exchange: the last byte comes behind the upload.
         await taken.has(STREAM)
         await received.has(STREAM - 1)
         asked.send(b"!")
@@ -241,13 +241,13 @@ class WholeTests(StreamTestCase):
         self.assertFlat()
 
     def report(self, what: str, began: float) -> None:
-        """Put the figures into trial's log."""
+        """Put the metrics into trial's log."""
         seconds = reactor.seconds() - began
         after = peakOf(self.process.pid)
         self.log.info(
-            "{what}: {octets} octets in {seconds} s; peak {before} KiB before, {after} KiB after",
+            "{what}: {bytes} bytes in {seconds} s; peak {before} KiB before, {after} KiB after",
             what=what,
-            octets=STREAM,
+            data=STREAM,
             seconds=seconds,
             before=self.before // 1024,
             after=after // 1024,
@@ -303,7 +303,7 @@ class StuckTests(StreamTestCase):
         self.assertFlat()
 
     async def test_pipeline(self) -> None:
-        """A client that sends requests without end, and reads no reply."""
+        """A client that sends requests without end, and reads no response."""
         self.upstream.begin = answerAll
         client = await self.connect(self.port)
         client.transport.pauseProducing()

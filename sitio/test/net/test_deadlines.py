@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.net.deadlines import NEVER, PERIOD, Sweep
+from sitio.net.deadlines import NEVER, PERIOD, Deadlines
 
 
 class Waiter:
@@ -36,7 +36,7 @@ class SweepTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.sweep = Sweep(self.clock)
+        self.sweep = Deadlines(self.clock)
 
     def watched(self, deadline: float = NEVER) -> Waiter:
         """A waiter that is watched."""
@@ -66,7 +66,7 @@ class SweepTests(SynchronousTestCase):
 
     def test_period(self) -> None:
         """The period may be another one."""
-        self.sweep = Sweep(self.clock, period=2.0)
+        self.sweep = Deadlines(self.clock, period=2.0)
         waiter = self.watched(0.5)
         self.clock.advance(1.9)
         self.assertEqual(waiter.called, [])

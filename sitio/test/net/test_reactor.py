@@ -97,7 +97,7 @@ NOT_RUN = {
     "SSLClientTestsMixin.test_logPrefix": "as the one before",
     "StartTLSClientTestsMixin.test_logPrefix": "as the one before",
     "TCPTransportTestsBuilder.test_streamingProducer": (
-        "sets bufferSize and expects 1000 octets to wait for the next turn; uvloop sends them at"
+        "sets bufferSize and expects 1000 bytes to wait for the next turn; uvloop sends them at"
         " once.  Back pressure has tests below"
     ),
     "TCPTransportTestsBuilder.test_writeSequeceWithoutWrite": (
@@ -329,7 +329,7 @@ class UVTestCase(ReactorBuilder, SynchronousTestCase):
         return accepted[0], peer
 
     async def read(self, peer: socket.socket, size: int | None = None) -> bytes:
-        """So many octets from a socket, or all until its end."""
+        """So many bytes from a socket, or all until its end."""
         data = bytearray()
         while size is None or len(data) < size:
             try:
@@ -1032,7 +1032,7 @@ class TransportTests(UVTestCase):
     def test_putOff(self) -> None:
         """
         What C{connectionMade} of a client puts off to the next turn happens before the
-        first octet, although the service has sent some already.
+        first byte, although the service has sent some already.
         """
         happened: list[str] = []
 

@@ -46,7 +46,7 @@ class Reactor:
 
 @skipUnless(HERE, NOT_HERE)
 class SpliceTests(SynchronousTestCase):
-    """Octets from one socket to another."""
+    """Bytes from one socket to another."""
 
     def setUp(self) -> None:
         self.reactor = Reactor()
@@ -112,7 +112,7 @@ class SpliceTests(SynchronousTestCase):
         self.fail(f"it took all: {splice}")
 
     def test_all(self) -> None:
-        """All octets arrive, in order; it says how many, and ends once, having closed all."""
+        """All bytes arrive, in order; it says how many, and ends once, having closed all."""
         self.splice(11)
         self.upstream.send(b"hello ")
         self.turn()
@@ -211,7 +211,7 @@ class SpliceTests(SynchronousTestCase):
                 os.close(each)
 
     def test_descriptorOf(self) -> None:
-        """Only a transport that says so itself: one that wraps it has others octets."""
+        """Only a transport that says so itself: one that wraps it has others bytes."""
 
         class Transport:
             def duplicate(self) -> int:
@@ -245,7 +245,7 @@ class SidecarTests(StreamTestCase):
     size = 64 * MEBIBYTE
 
     async def begin(self, *arguments: str) -> None:
-        """A reply of which the client reads the first, and the kernel has begun to move it."""
+        """A response of which the client reads the first, and the kernel has begun to move it."""
         if arguments:
             self.process, self.port = await self.sitio(await self.listen(self.upstream), *arguments)
         self.pipes = pipes(self.process)
@@ -310,7 +310,7 @@ class SidecarTests(StreamTestCase):
         self.assertIn("did not end within the grace", self.process.said())
 
     async def test_drained(self) -> None:
-        """A reply that is moved so comes through whole when sitio is told to stop."""
+        """A response that is moved so comes through whole when sitio is told to stop."""
         await self.begin()
         self.process.signal(signal.SIGTERM)
         body = self.client.got.data.partition(b"\r\n\r\n")[2]
@@ -324,7 +324,7 @@ class SidecarTests(StreamTestCase):
 
 
 class OtherTests(LoopbackTestCase):
-    """Where it can't be done so, the octets come by."""
+    """Where it can't be done so, the bytes come by."""
 
     size = 16 * MEBIBYTE
 

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.net.statemachine import IllegalMove, Stateful
+from sitio.net.statemachine import IllegalTransition, StateMachine
 from sitio.proxy import server
 from sitio.upstream import client
 
 
-class Door(Stateful):
+class Door(StateMachine):
     """Open or shut."""
 
     moves: ClassVar = {("open", "push"): "shut"}
@@ -37,7 +37,7 @@ class StatefulTests(SynchronousTestCase):
         """Any other raises, naming state and event, and the state stays."""
         door = Door()
         door.push()
-        error = self.assertRaises(IllegalMove, door.push)
+        error = self.assertRaises(IllegalTransition, door.push)
         self.assertEqual((str(error), door.state), ("Door: push while shut", "shut"))
 
     def test_tables(self) -> None:

@@ -25,10 +25,10 @@ from sitio.net.reactor import UVReactor
 from sitio.test.helpers.loopback import LOCALHOST
 from sitio.test.net.test_reactor import close
 
-#: Octets of the kernel's buffers; what is beyond both waits in a transport.
+#: Bytes of the kernel's buffers; what is beyond both waits in a transport.
 BUFFER = 32 * 1024
 
-#: Octets of one write: a few, and more than transports take without pausing producers.
+#: Bytes of one write: a few, and more than transports take without pausing producers.
 SIZES = (1, 150, 1024 * 1024)
 
 #: What each end sends, over and over, so that what is lost or changes places is seen.
@@ -60,7 +60,7 @@ programs = st.lists(
 
 
 def pattern(start: int, size: int) -> bytes:
-    """So many octets of what an end sends, from this one on."""
+    """So many bytes of what an end sends, from this one on."""
     first = start % len(PATTERN)
     return (PATTERN * ((first + size) // len(PATTERN) + 1))[first : first + size]
 
@@ -70,7 +70,7 @@ class End(Protocol):
     One end.
 
     @ivar happened: what has, in order.
-    @ivar got: how many octets have come, all as they should be.
+    @ivar got: how many bytes have come, all as they should be.
     @ivar sent: how many were written.
     @ivar deaf: whether it reads no more, or did so when it ended.
     """
@@ -110,7 +110,7 @@ class End(Protocol):
         self.happened.append(type(reason.value).__name__)
 
     def piece(self, size: int) -> bytes:
-        """The next so many octets to send."""
+        """The next so many bytes to send."""
         self.sent += size
         return pattern(self.sent - size, size)
 

@@ -30,7 +30,7 @@ from sitio.policies.errorpage import (
     makePolicy,
     prefersJSON,
 )
-from sitio.testing import refused, reply, request, runPolicy
+from sitio.testing import refused, request, response, runPolicy
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -69,8 +69,8 @@ def asked(target: str = "/", method: str = "GET", **fields: str) -> Asked:
     return Asked(request)
 
 
-def replied(status: int, *lines: tuple[str, str], body: bytes = b"theirs") -> Response:
-    """A reply as it comes from the upstream, framing and all, its body complete."""
+def responded(status: int, *lines: tuple[str, str], body: bytes = b"theirs") -> Response:
+    """A response as it comes from the upstream, framing and all, its body complete."""
     fields = [(name.encode(), value.encode("latin-1")) for name, value in lines]
     fields.append((b"Content-Length", b"%d" % len(body)))
     response = Response.fromWire(status, Response(status).reason, fields, len(body))
@@ -105,7 +105,7 @@ class PageTests(SynchronousTestCase):
         self.policy = ErrorPage(frozenset((404,)), seconds=self.clock.seconds)
 
     def body(self, exchange: Asked, response: Response) -> bytes:
-        """What is sent in place of a reply."""
+        """What is sent in place of a response."""
         body = self.policy.responseReceived(exchange, response).body
         assert body is not None
         return body
@@ -117,7 +117,7 @@ class PageTests(SynchronousTestCase):
 
     def test_html(self) -> None:
         """A browser gets a page with title, picture, status, reason and path."""
-        answer = self.policy.responseReceived(asked("/no.jpg?key=s3cret"), replied(404))
+        answer = self.policy.responseReceived(asked("/no.jpg?key=s3cret"), responded(404))
         self.assertEqual((answer.status, answer.reason), (404, "Not Found"))
         self.assertEqual(
             list(answer.headers),
@@ -139,29 +139,29 @@ class PageTests(SynchronousTestCase):
 
     def test_selfContained(self) -> None:
         """The page loads nothing, and its own policy allows all that it needs."""
-        page = self.body(asked(), replied(404))
+        page = self.body(asked(), responded(404))
         for each in (b"src=", b"href=", b"url(", b"@import", b"style=", b"<script"):
             self.assertNotIn(each, page)
 
     def test_noFraming(self) -> None:
-        """Framing of the reply it replaces is not taken over: the body is another one."""
-        answer = self.policy.responseReceived(asked(), replied(404))
+        """Framing of the response it replaces is not taken over: the body is another one."""
+        answer = self.policy.responseReceived(asked(), responded(404))
         self.assertNotIn(b"content-length", [name.lower() for name, _ in answer.headers.fields])
         self.assertIsNone(answer.length)
 
     def test_dateOfNow(self) -> None:
-        """The date is that of the reply, not of the start."""
+        """The date is that of the response, not of the start."""
         dates = []
         for seconds in (0, 0.5, 90):
             self.clock.advance(seconds)
-            answer = self.policy.responseReceived(asked(), replied(404))
+            answer = self.policy.responseReceived(asked(), responded(404))
             dates.append(parsedate_to_datetime(answer.headers["Date"]).timestamp())
         self.assertEqual(dates, [784111777, 784111777, 784111867])
 
     def test_json(self) -> None:
         """A client that prefers JSON gets status, reason and path as JSON."""
         answer = self.policy.responseReceived(
-            asked('/a"b?c=d', accept="application/json"), replied(404)
+            asked('/a"b?c=d', accept="application/json"), responded(404)
         )
         self.assertEqual(answer.headers["Content-Type"], "application/json")
         self.assertEqual(answer.headers["Vary"], "Accept")
@@ -173,21 +173,21 @@ class PageTests(SynchronousTestCase):
     def test_acceptInSeveralLines(self) -> None:
         """Several Accept lines are one list, and no other field is taken for it."""
         exchange = asked(accept="text/html;q=0.5", cookie="application/json")
-        self.assertIn(b"<html", self.body(exchange, replied(404)))
+        self.assertIn(b"<html", self.body(exchange, responded(404)))
         exchange.request.headers.add("ACCEPT", "application/json")
-        self.assertIn(b'"status"', self.body(exchange, replied(404)))
+        self.assertIn(b'"status"', self.body(exchange, responded(404)))
 
     def test_acceptTooLong(self) -> None:
         """An Accept field longer than any honest one isn't read, and gets HTML."""
         accept = "application/json" + "," * (MAX_ACCEPT - 16)
-        self.assertIn(b'"status"', self.body(asked(accept=accept), replied(404)))
-        self.assertIn(b"<html", self.body(asked(accept=accept + ","), replied(404)))
+        self.assertIn(b'"status"', self.body(asked(accept=accept), responded(404)))
+        self.assertIn(b"<html", self.body(asked(accept=accept + ","), responded(404)))
 
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
     def test_escaped(self, path: str) -> None:
         """Whatever stands in path and reason, HTML and JSON show it as text."""
         policy = ErrorPage(frozenset((404,)))
-        response = replied(404)
+        response = responded(404)
         response.reason = f"<b>{path}&amp;"
         shown = f"/{path}".partition("?")[0]
         html = policy.responseReceived(asked(f"/{path}"), response).body
@@ -202,7 +202,7 @@ class PageTests(SynchronousTestCase):
 
     def test_reason(self) -> None:
         """The upstream's own reason goes on and is shown; for none the page has the usual one."""
-        response = replied(404)
+        response = responded(404)
         response.reason = "Gone fishing"
         answer = self.policy.responseReceived(asked(), response)
         self.assertEqual(answer.reason, "Gone fishing")
@@ -214,7 +214,7 @@ class PageTests(SynchronousTestCase):
 
     def test_unregisteredStatus(self) -> None:
         """A status that nobody has registered gets a page as well."""
-        response = replied(404)
+        response = responded(404)
         response.status, response.reason = 499, ""
         self.assertIn(b"<title>499 Error</title>", self.body(asked(), response))
 
@@ -226,11 +226,11 @@ class PageTests(SynchronousTestCase):
             (500, b"went wrong on our side"),
             (503, b"having a rest"),
         ):
-            self.assertIn(words, self.body(asked(), replied(status)))
+            self.assertIn(words, self.body(asked(), responded(status)))
 
     def test_bounded(self) -> None:
         """Of a very long path or reason only the beginning is shown."""
-        response = replied(404)
+        response = responded(404)
         response.reason = "r" * 5000
         page = _Outline(self.body(asked("/" + "p" * 5000), response))
         self.assertEqual(page.texts["code"], "/" + "p" * (MAX_SHOWN - 1))
@@ -248,7 +248,7 @@ class PageTests(SynchronousTestCase):
             ("Access-Control-Allow-Origin", "*"),
             ("Set-Cookie", "session=; Max-Age=0"),
         ]
-        answer = self.policy.responseReceived(asked(), replied(404, *kept))
+        answer = self.policy.responseReceived(asked(), responded(404, *kept))
         self.assertEqual(list(answer.headers)[-len(kept) :], kept)
         self.assertEqual(answer.headers["Vary"], "Accept, Origin")
 
@@ -256,7 +256,7 @@ class PageTests(SynchronousTestCase):
         """What describes the replaced body, or the service, is gone."""
         answer = self.policy.responseReceived(
             asked(),
-            replied(
+            responded(
                 404,
                 ("Server", "Rails"),
                 ("Date", "Mon, 01 Jan 1990 00:00:00 GMT"),
@@ -275,8 +275,8 @@ class PageTests(SynchronousTestCase):
     def test_head(self) -> None:
         """The answer to HEAD carries the page: its length is to be announced."""
         self.assertEqual(
-            self.body(asked(method="HEAD"), replied(404, body=b"")),
-            self.body(asked(), replied(404)),
+            self.body(asked(method="HEAD"), responded(404, body=b"")),
+            self.body(asked(), responded(404)),
         )
 
 
@@ -340,7 +340,7 @@ class FileTests(SynchronousTestCase):
         path = self.write("sorry.html", "<h1>olé</h1>".encode())
         policy = makePolicy("404", file=path)
         os.remove(path)
-        answer = policy.responseReceived(asked(accept="application/json"), replied(404))
+        answer = policy.responseReceived(asked(accept="application/json"), responded(404))
         self.assertEqual(answer.body, "<h1>olé</h1>".encode())
         self.assertEqual(answer.headers["Content-Type"], "text/html; charset=utf-8")
         self.assertEqual(answer.headers["Server"], "Sitio")
@@ -355,7 +355,7 @@ class FileTests(SynchronousTestCase):
             ("a.html", b"ol\xe9", "text/html"),
         ):
             policy = makePolicy("404", file=self.write(name, body))
-            answer = policy.responseReceived(asked(), replied(404))
+            answer = policy.responseReceived(asked(), responded(404))
             self.assertEqual(answer.headers["Content-Type"], kind)
 
     def test_unknownType(self) -> None:
@@ -390,11 +390,11 @@ class FileTests(SynchronousTestCase):
         body = b"x" * MAX_FILE
         self.assertEqual(
             makePolicy("404", file=self.write("a.txt", body))
-            .responseReceived(asked(), replied(404))
+            .responseReceived(asked(), responded(404))
             .body,
             body,
         )
-        with self.assertRaisesRegex(ValueError, f"larger than {MAX_FILE} octets"):
+        with self.assertRaisesRegex(ValueError, f"larger than {MAX_FILE} bytes"):
             makePolicy("404", file=self.write("a.txt", body + b"x"))
 
 
@@ -444,7 +444,7 @@ class SidecarTests(SynchronousTestCase):
 
     def test_replaced(self) -> None:
         """The client gets the page, framed anew, in place of the service's own."""
-        theirs = reply(404, text="theirs" * 1000, headers={"ETag": '"x"'})
+        theirs = response(404, text="theirs" * 1000, headers={"ETag": '"x"'})
         outcome = runPolicy("error-page:404", request("/no?a=b"), theirs)
         self.assertEqual((outcome.status, outcome.reason, outcome.whole), (404, "Not Found", True))
         self.assertEqual(outcome.headers["Server"], "Sitio")
@@ -460,5 +460,5 @@ class SidecarTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """What is not named passes."""
-        self.assertEqual(runPolicy("error-page:404", request("/"), reply(410)).body, b"")
-        self.assertEqual(runPolicy("error-page:404", request("/"), reply(text="a")).text, "a")
+        self.assertEqual(runPolicy("error-page:404", request("/"), response(410)).body, b"")
+        self.assertEqual(runPolicy("error-page:404", request("/"), response(text="a")).text, "a")

@@ -12,8 +12,8 @@ from sitio.http.headers import FRAMING
 from sitio.http.message import Headers
 from sitio.interfaces import IRequestPolicy, IResponsePolicy
 from sitio.policies.headers import Changes, FieldPolicy, makePolicy
-from sitio.test.policies.test_errorpage import asked, replied
-from sitio.testing import reply, request, runPolicy
+from sitio.test.policies.test_errorpage import asked, responded
+from sitio.testing import request, response, runPolicy
 
 NAMES = ["A", "a", "B", "b", "C"]
 
@@ -21,14 +21,14 @@ NAMES = ["A", "a", "B", "b", "C"]
 class ChangeTests(SynchronousTestCase):
     """What is changed."""
 
-    def reply(self, *changes: str) -> list[tuple[str, str]]:
-        """The fields of a reply after these changes."""
-        response = replied(200, ("Server", "x/1"), ("Via", "a"), ("X-A", "1"), ("via", "b"))
+    def response(self, *changes: str) -> list[tuple[str, str]]:
+        """The fields of a response after these changes."""
+        response = responded(200, ("Server", "x/1"), ("Via", "a"), ("X-A", "1"), ("via", "b"))
         makePolicy(*changes).responseReceived(asked(), response)
         return list(response.headers)
 
     def test_interface(self) -> None:
-        """It is a policy for requests and for all replies, bodies aside."""
+        """It is a policy for requests and for all responses, bodies aside."""
         policy = makePolicy("set A b")
         verifyObject(IRequestPolicy, policy)
         verifyObject(IResponsePolicy, policy)
@@ -39,39 +39,39 @@ class ChangeTests(SynchronousTestCase):
     def test_set(self) -> None:
         """Set replaces every line of a name, whatever its case."""
         self.assertEqual(
-            self.reply("set VIA c, d"), [("Server", "x/1"), ("X-A", "1"), ("VIA", "c, d")]
+            self.response("set VIA c, d"), [("Server", "x/1"), ("X-A", "1"), ("VIA", "c, d")]
         )
 
     def test_setNew(self) -> None:
         """Set adds what was not there."""
-        self.assertEqual(self.reply("set X-Frame-Options DENY")[-1], ("X-Frame-Options", "DENY"))
+        self.assertEqual(self.response("set X-Frame-Options DENY")[-1], ("X-Frame-Options", "DENY"))
 
     def test_add(self) -> None:
         """Add leaves the lines of this name as they are."""
-        self.assertEqual(self.reply("add Via c")[-1], ("Via", "c"))
-        self.assertEqual(len(self.reply("add Via c")), 5)
+        self.assertEqual(self.response("add Via c")[-1], ("Via", "c"))
+        self.assertEqual(len(self.response("add Via c")), 5)
 
     def test_remove(self) -> None:
         """Remove removes every line of a name, and none is no error."""
         self.assertEqual(
-            self.reply("remove vIa", "remove X-None"), [("Server", "x/1"), ("X-A", "1")]
+            self.response("remove vIa", "remove X-None"), [("Server", "x/1"), ("X-A", "1")]
         )
 
     def test_values(self) -> None:
         """A value may have spaces, equals signs and colons; those around it don't count."""
         self.assertEqual(
-            self.reply("  set  X-See   https://a.example/?b=c;  d  ")[-1],
+            self.response("  set  X-See   https://a.example/?b=c;  d  ")[-1],
             ("X-See", "https://a.example/?b=c;  d"),
         )
 
     def test_framing(self) -> None:
         """The framing of the message at hand stays in place."""
-        response = replied(200)
+        response = responded(200)
         makePolicy("remove Server").responseReceived(asked(), response)
         self.assertEqual(response.headers.fields, [(b"Content-Length", b"6")])
 
     def test_request(self) -> None:
-        """With request before it a change is made to requests, and not to replies."""
+        """With request before it a change is made to requests, and not to responses."""
         policy = makePolicy(
             "request add X-Team blue", "request remove Cookie", "request set host b"
         )
@@ -82,8 +82,8 @@ class ChangeTests(SynchronousTestCase):
         )
         self.assertNotIn(200, policy.statuses)
 
-    def test_repliesOnly(self) -> None:
-        """Changes to replies leave requests alone."""
+    def test_responsesOnly(self) -> None:
+        """Changes to responses leave requests alone."""
         exchange = asked(via="a")
         before = exchange.request.headers.copy()
         makePolicy("remove Via").requestReceived(exchange)
@@ -93,7 +93,7 @@ class ChangeTests(SynchronousTestCase):
         """The policy changes each message in the same way, one after the other."""
         policy = makePolicy("add A b")
         for _ in range(2):
-            response = replied(200)
+            response = responded(200)
             policy.responseReceived(asked(), response)
             self.assertEqual(list(response.headers), [("A", "b")])
 
@@ -128,8 +128,8 @@ class ChangeTests(SynchronousTestCase):
         """The class is of use without a description, and without any change."""
         changes = Changes()
         changes.set("A", "b")
-        response = replied(200)
-        FieldPolicy(replies=changes).responseReceived(asked(), response)
+        response = responded(200)
+        FieldPolicy(responses=changes).responseReceived(asked(), response)
         self.assertEqual(response.headers["A"], "b")
         self.assertNotIn(200, FieldPolicy().statuses)
 
@@ -160,7 +160,7 @@ class DescriptionTests(SynchronousTestCase):
             makePolicy()
 
     def test_framing(self) -> None:
-        """Fields that belong to one connection are refused, on requests as on replies."""
+        """Fields that belong to one connection are refused, on requests as on responses."""
         for name in FRAMING:
             for change in (f"set {name} b", f"add {name.title()} b", f"remove {name}"):
                 for prefix in ("", "request "):
@@ -175,7 +175,7 @@ class DescriptionTests(SynchronousTestCase):
                     makePolicy(change)
 
     def test_badValues(self) -> None:
-        """What can't be sent as a value is refused: it would be a field, or a reply, of its own."""
+        """A value with line ends is refused: it could add a field, or a whole response."""
         for value in ("b\r\nC: d", "b\nC: d", "b\0", "\u20ac"):
             with self.assertRaisesRegex(ValueError, "is no value for the field A"):
                 makePolicy(f"set A {value}")
@@ -195,7 +195,7 @@ class SidecarTests(SynchronousTestCase):
         outcome = runPolicy(
             "headers:set X-See https\\://a.example/?b=c:remove server:request set X-Team blue",
             request("/", headers={"X-Team": "red"}),
-            reply(headers={"Server": "x"}),
+            response(headers={"Server": "x"}),
         )
         self.assertEqual(outcome.requests[0].headers["X-Team"], "blue")
         self.assertEqual(outcome.headers["X-See"], "https://a.example/?b=c")

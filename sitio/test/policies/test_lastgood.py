@@ -24,22 +24,22 @@ from sitio.policies.lastgood import (
     LINE_COST,
     MAX_VARIANTS,
     PERSONAL,
-    REPLY_COST,
+    RESPONSE_COST,
     WINDOW,
     LastGood,
     makePolicy,
 )
 from sitio.settings import Settings
-from sitio.test.policies.test_errorpage import Asked, asked, replied
+from sitio.test.policies.test_errorpage import Asked, asked, responded
 from sitio.testing import (
     Runner,
     brokenOff,
-    readReplies,
     readRequests,
+    readResponses,
     refused,
-    reply,
     request,
     reset,
+    response,
     silence,
 )
 
@@ -62,28 +62,28 @@ class LastGoodTests(SynchronousTestCase):
         self.policy = LastGood(seconds=self.clock.seconds, **options)
         return self.policy
 
-    def reply(self, exchange: Asked, response: Response) -> Response:
+    def response(self, exchange: Asked, response: Response) -> Response:
         """What the client gets, as the core asks: first by the head, then for the whole."""
         if response.status in self.policy.statuses and self.policy.wants(exchange, response):
             return self.policy.responseReceived(exchange, response) or response
         return response
 
     def keep(self, *lines: tuple[str, str], body: bytes = b"good", **request: Any) -> None:
-        """Let a good reply pass."""
-        response = replied(200, *lines, body=body)
-        self.assertIs(self.reply(asked(**request), response), response)
+        """Let a good response pass."""
+        response = responded(200, *lines, body=body)
+        self.assertIs(self.response(asked(**request), response), response)
 
     def failed(self, status: int = 503, **request: Any) -> Response:
         """What the client gets where the upstream fails."""
-        return self.reply(asked(**request), replied(status, body=b"bad"))
+        return self.response(asked(**request), responded(status, body=b"bad"))
 
     def assertMasked(self, response: Response, body: bytes = b"good") -> None:
-        """The reply is a mask."""
+        """The response is a mask."""
         self.assertEqual((response.status, response.body), (200, body))
         self.assertIn("detail=last-good", response.headers["Cache-Status"])
 
     def assertNotMasked(self, response: Response) -> None:
-        """The reply is the failure itself."""
+        """The response is the failure itself."""
         self.assertEqual((response.status, response.body), (503, b"bad"))
 
 
@@ -91,7 +91,7 @@ class MaskTests(LastGoodTests):
     """The mask itself."""
 
     def test_interface(self) -> None:
-        """It is a response policy that wants some replies whole."""
+        """It is a response policy that wants some responses whole."""
         verifyObject(ISelectivePolicy, self.policy)
         self.assertTrue(self.policy.buffered)
         for status in (200, 304, 500, 502, 503, 504):
@@ -100,7 +100,7 @@ class MaskTests(LastGoodTests):
             self.assertNotIn(status, self.policy.statuses)
 
     def test_masked(self) -> None:
-        """A failure is masked with the last good reply, as it came, with age and origin."""
+        """A failure is masked with the last good response, as it came, with age and origin."""
         self.keep(("Content-Type", "text/plain"), ("Date", WAS), ("X-A", "1"), ("x-a", "2"))
         self.clock.advance(7.9)
         answer = self.failed()
@@ -134,18 +134,18 @@ class MaskTests(LastGoodTests):
             self.assertEqual(self.failed(status).status, status)
 
     def test_nothingKept(self) -> None:
-        """Without a good reply the failure passes, and is not even buffered."""
+        """Without a good response the failure passes, and is not even buffered."""
         self.assertNotMasked(self.failed())
-        self.assertFalse(self.policy.wants(asked(), replied(503)))
+        self.assertFalse(self.policy.wants(asked(), responded(503)))
 
     def test_theLatest(self) -> None:
-        """The mask is the latest good reply, not the first."""
+        """The mask is the latest good response, not the first."""
         self.keep()
         self.keep(body=b"better")
         self.assertMasked(self.failed(), b"better")
 
     def test_masksDoNotRefresh(self) -> None:
-        """A mask that was sent is no good reply: its age counts on."""
+        """A mask that was sent is no good response: its age counts on."""
         self.keep()
         self.clock.advance(200)
         self.assertMasked(self.failed())
@@ -154,29 +154,29 @@ class MaskTests(LastGoodTests):
 
     def test_anotherPolicysMask(self) -> None:
         """What stands in place of a failed attempt is not kept as good."""
-        response = replied(200, body=b"good")
+        response = responded(200, body=b"good")
         response.failure = Exception("refused")
-        self.reply(asked(), response)
+        self.response(asked(), response)
         self.assertNotMasked(self.failed())
 
     def test_withoutWants(self) -> None:
         """A core that doesn't ask first gets the same answers."""
-        self.assertIsNone(self.policy.responseReceived(asked(), replied(200, body=b"good")))
-        self.assertIsNone(self.policy.responseReceived(asked(method="PATCH"), replied(503)))
-        answer = self.policy.responseReceived(asked(), replied(503))
+        self.assertIsNone(self.policy.responseReceived(asked(), responded(200, body=b"good")))
+        self.assertIsNone(self.policy.responseReceived(asked(method="PATCH"), responded(503)))
+        answer = self.policy.responseReceived(asked(), responded(503))
         assert answer is not None
         self.assertMasked(answer)
 
     def test_notesAreLeftClean(self) -> None:
         """An exchange that has passed holds nothing of the policy's any more."""
         exchange = asked()
-        self.reply(exchange, replied(200))
+        self.response(exchange, responded(200))
         self.assertEqual(exchange.notes, {})
 
     def test_kept(self) -> None:
-        """What is changed in a reply after it was kept does not change the mask."""
-        response = replied(200, ("X-A", "1"), body=b"good")
-        self.reply(asked(), response)
+        """What is changed in a response after it was kept does not change the mask."""
+        response = responded(200, ("X-A", "1"), body=b"good")
+        self.response(asked(), response)
         response.headers["X-A"] = "2"
         response.headers.add("Via", "1.1 sitio")
         answer = self.failed()
@@ -200,11 +200,11 @@ class MethodTests(LastGoodTests):
         self.assertMasked(self.failed(method="HEAD"))
 
     def test_headKeepsNothing(self) -> None:
-        """The reply to HEAD has no body: it's not kept, and what was kept stays."""
-        self.reply(asked(method="HEAD"), replied(200, body=b""))
+        """The response to HEAD has no body: it's not kept, and what was kept stays."""
+        self.response(asked(method="HEAD"), responded(200, body=b""))
         self.assertNotMasked(self.failed())
         self.keep()
-        self.reply(asked(method="HEAD"), replied(200, body=b""))
+        self.response(asked(method="HEAD"), responded(200, body=b""))
         self.assertMasked(self.failed())
 
     def test_otherMethods(self) -> None:
@@ -218,17 +218,17 @@ class MethodTests(LastGoodTests):
         for method in ("POST", "PUT", "DELETE", "PROPPATCH"):
             for status in (200, 201, 204, 303):
                 self.keep(("Vary", "Accept"), accept="a/b")
-                self.reply(asked(method=method), replied(status))
+                self.response(asked(method=method), responded(status))
                 self.assertNotMasked(self.failed(accept="a/b"))
         self.assertEqual(self.policy.size, 0)
 
     def test_safeOrFailed(self) -> None:
         """A safe method, another target or an unsafe one that fails drops nothing."""
         self.keep()
-        self.reply(asked(method="OPTIONS"), replied(200))
-        self.reply(asked("/other", method="DELETE"), replied(204))
-        self.reply(asked(method="DELETE"), replied(403))
-        self.reply(asked(method="DELETE"), replied(500))
+        self.response(asked(method="OPTIONS"), responded(200))
+        self.response(asked("/other", method="DELETE"), responded(204))
+        self.response(asked(method="DELETE"), responded(403))
+        self.response(asked(method="DELETE"), responded(500))
         self.assertMasked(self.failed())
 
     def test_requestBody(self) -> None:
@@ -236,12 +236,12 @@ class MethodTests(LastGoodTests):
         for body in (b"query", None):
             exchange = asked()
             exchange.request.body = body
-            self.reply(exchange, replied(200))
+            self.response(exchange, responded(200))
             self.assertNotMasked(self.failed())
         self.keep()
         exchange = asked()
         exchange.request.body = b"query"
-        self.assertEqual(self.reply(exchange, replied(503)).status, 503)
+        self.assertEqual(self.response(exchange, responded(503)).status, 503)
 
     def test_key(self) -> None:
         """Another target, query, host, scheme or claimed host is another page."""
@@ -253,12 +253,12 @@ class MethodTests(LastGoodTests):
         self.assertNotMasked(self.failed(target="/a?b=c", X_Original_URL="/admin"))
         secure = asked("/a?b=c")
         secure.secure = True
-        self.assertNotMasked(self.reply(secure, replied(503, body=b"bad")))
+        self.assertNotMasked(self.response(secure, responded(503, body=b"bad")))
         other = asked("/a?b=c")
         other.request.headers["Host"] = "other.example"
-        self.assertNotMasked(self.reply(other, replied(503, body=b"bad")))
+        self.assertNotMasked(self.response(other, responded(503, body=b"bad")))
         other.request.headers["Host"] = "PHOTOS.example"
-        self.assertMasked(self.reply(other, replied(503, body=b"bad")))
+        self.assertMasked(self.response(other, responded(503, body=b"bad")))
 
     def test_claimedHost(self) -> None:
         """A page made for a claimed host is sent to those only who claim the same."""
@@ -268,28 +268,28 @@ class MethodTests(LastGoodTests):
 
     def test_streamsPass(self) -> None:
         """What it has nothing to do with is not buffered."""
-        for exchange, response in (
-            (asked(method="POST"), replied(200)),
-            (asked(cookie="a=b"), replied(200)),
-            (asked(), replied(200, ("Cache-Control", "private"))),
-            (asked(), replied(404)),
-            (asked(), replied(206)),
-            (asked(method="HEAD"), replied(200)),
+        for exchange, answer in (
+            (asked(method="POST"), responded(200)),
+            (asked(cookie="a=b"), responded(200)),
+            (asked(), responded(200, ("Cache-Control", "private"))),
+            (asked(), responded(404)),
+            (asked(), responded(206)),
+            (asked(method="HEAD"), responded(200)),
         ):
-            self.assertFalse(self.policy.wants(exchange, response))
+            self.assertFalse(self.policy.wants(exchange, answer))
 
     def test_tooLong(self) -> None:
-        """A reply announced as longer than the limit streams."""
-        self.made(maxReply=10)
-        self.assertTrue(self.policy.wants(asked(), replied(200, body=bytes(10))))
-        self.assertFalse(self.policy.wants(asked(), replied(200, body=bytes(11))))
+        """A response announced as longer than the limit streams."""
+        self.made(maxResponse=10)
+        self.assertTrue(self.policy.wants(asked(), responded(200, body=bytes(10))))
+        self.assertFalse(self.policy.wants(asked(), responded(200, body=bytes(11))))
 
 
 class PrivacyTests(LastGoodTests):
     """No client sees what was meant for another."""
 
     def test_personal(self) -> None:
-        """A reply to a request that says who is asking is not kept."""
+        """A response to a request that says who is asking is not kept."""
         for name in sorted(PERSONAL):
             request: dict[str, Any] = {name: "me"}
             self.keep(**request)
@@ -302,10 +302,10 @@ class PrivacyTests(LastGoodTests):
         self.assertNotMasked(self.failed(Authorization="Basic bWU6"))
 
     def test_personalDropsNothing(self) -> None:
-        """A reply for one person leaves what is kept for all others alone."""
+        """A response for one person leaves what is kept for all others alone."""
         self.keep()
         self.keep(cookie="session=me", body=b"mine")
-        self.reply(asked(cookie="session=me"), replied(403))
+        self.response(asked(cookie="session=me"), responded(403))
         self.assertMasked(self.failed())
 
     def test_public(self) -> None:
@@ -356,7 +356,7 @@ class PrivacyTests(LastGoodTests):
             self.assertNotMasked(self.failed())
 
     def test_cookiesAreNeverSentAgain(self) -> None:
-        """Even where a reply that sets a cookie is kept, nobody gets another's session."""
+        """Even where a response that sets a cookie is kept, nobody gets another's session."""
         self.made(despite=frozenset(("set-cookie",)))
         self.keep(("Set-Cookie", "session=mine"), ("set-cookie", "b=c"), ("X-A", "1"))
         answer = self.failed()
@@ -374,7 +374,7 @@ class PrivacyTests(LastGoodTests):
 
 
 class SupersededTests(LastGoodTests):
-    """A reply that can't be kept, and takes the place of what was."""
+    """A response that can't be kept, and takes the place of what was."""
 
     def test_answers(self) -> None:
         """An answer that says otherwise drops what was kept; one about the client doesn't."""
@@ -393,7 +393,7 @@ class SupersededTests(LastGoodTests):
             (429, True),
         ):
             self.keep()
-            self.reply(asked(), replied(status))
+            self.response(asked(), responded(status))
             self.assertEqual(self.failed().status, 200 if masked else 503, status)
 
     def test_variants(self) -> None:
@@ -401,44 +401,44 @@ class SupersededTests(LastGoodTests):
         self.keep(("Vary", "X"), x="2")
         size = self.policy.size
         self.keep(("Vary", "X"), x="1")
-        self.reply(asked(x="1"), replied(404))
+        self.response(asked(x="1"), responded(404))
         self.assertEqual(self.policy.size, size)
         self.assertNotMasked(self.failed(x="1"))
         self.assertMasked(self.failed(x="2"))
 
     def test_unkeepable(self) -> None:
         """A newer 200 that is private or too long drops the older one."""
-        self.made(maxReply=10)
-        for response in (
-            replied(200, ("Cache-Control", "private")),
-            replied(200, ("Vary", "*")),
-            replied(200, body=bytes(11)),
+        self.made(maxResponse=10)
+        for answer in (
+            responded(200, ("Cache-Control", "private")),
+            responded(200, ("Vary", "*")),
+            responded(200, body=bytes(11)),
         ):
             self.keep()
-            self.reply(asked(), response)
+            self.response(asked(), answer)
             self.assertNotMasked(self.failed())
 
     def test_tooLongWithoutLength(self) -> None:
         """So does one whose length shows only when it is whole."""
-        self.made(maxReply=10)
+        self.made(maxResponse=10)
         self.keep()
-        response = replied(200, body=bytes(11))
+        response = responded(200, body=bytes(11))
         response.length = None
-        self.reply(asked(), response)
+        self.response(asked(), response)
         self.assertNotMasked(self.failed())
 
     def test_partial(self) -> None:
-        """A partial reply is neither kept nor does it drop the whole one."""
+        """A partial response is neither kept nor does it drop the whole one."""
         self.keep()
-        self.reply(asked(range="bytes=0-1"), replied(206, body=b"go"))
+        self.response(asked(range="bytes=0-1"), responded(206, body=b"go"))
         self.assertMasked(self.failed())
 
 
 class VaryTests(LastGoodTests):
-    """Replies that depend on request fields (RFC 9111, section 4.1)."""
+    """Responses that depend on request fields (RFC 9111, section 4.1)."""
 
     def test_vary(self) -> None:
-        """Each value of the field has a reply of its own; another or none gets no mask."""
+        """Each value of the field has a response of its own; another or none gets no mask."""
         self.keep(("Vary", "Accept-Language"), body=b"hello", accept_language="en")
         self.keep(("Vary", "accept-language"), body=b"ol\xe1", accept_language="pt")
         self.assertMasked(self.failed(accept_language="en"), b"hello")
@@ -447,7 +447,7 @@ class VaryTests(LastGoodTests):
         self.assertNotMasked(self.failed())
 
     def test_absent(self) -> None:
-        """A reply to a request without the field is for those without it, empty is not none."""
+        """A response to a request without the field is for those without it, empty is not none."""
         self.keep(("Vary", "Accept-Language"))
         self.assertMasked(self.failed())
         self.assertNotMasked(self.failed(accept_language="en"))
@@ -466,7 +466,7 @@ class VaryTests(LastGoodTests):
         self.keep(("Vary", "Accept"), accept="a/b, c/d")
         exchange = asked(accept="a/b")
         exchange.request.headers.add("Accept", "c/d")
-        self.assertMasked(self.reply(exchange, replied(503)))
+        self.assertMasked(self.response(exchange, responded(503)))
 
     def test_star(self) -> None:
         """What varies on everything is not kept."""
@@ -481,14 +481,14 @@ class VaryTests(LastGoodTests):
         self.assertMasked(self.failed(accept_language="pt"), b"2")
 
     def test_latestVary(self) -> None:
-        """Where Vary itself changed, the latest reply that fits is used."""
+        """Where Vary itself changed, the latest response that fits is used."""
         self.keep(body=b"all")
         self.keep(("Vary", "Accept-Language"), body=b"pt", accept_language="pt")
         self.assertMasked(self.failed(accept_language="pt"), b"pt")
         self.assertNotMasked(self.failed(accept_language="en"))
 
     def test_encoded(self) -> None:
-        """An encoded reply that forgot Vary goes to those only who accept the same."""
+        """An encoded response that forgot Vary goes to those only who accept the same."""
         self.keep(("Content-Encoding", "gzip"), body=b"\x1f\x8b", accept_encoding="gzip, br")
         answer = self.failed(accept_encoding="gzip, br")
         self.assertMasked(answer, b"\x1f\x8b")
@@ -497,7 +497,7 @@ class VaryTests(LastGoodTests):
         self.assertNotMasked(self.failed())
 
     def test_plain(self) -> None:
-        """A plain reply is for any Accept-Encoding, unless it says otherwise."""
+        """A plain response is for any Accept-Encoding, unless it says otherwise."""
         self.keep()
         self.assertMasked(self.failed(accept_encoding="gzip"))
         self.keep(("Vary", "Accept-Encoding"))
@@ -517,17 +517,17 @@ class VaryTests(LastGoodTests):
 
 
 class AgeTests(LastGoodTests):
-    """For how long a reply may be used."""
+    """For how long a response may be used."""
 
     def masked(self, seconds: float, *lines: tuple[str, str], **request: Any) -> bool:
-        """Whether a reply with these lines still masks after so many seconds."""
+        """Whether a response with these lines still masks after so many seconds."""
         self.made(maxAge=100)
         self.keep(*lines)
         self.clock.advance(seconds)
         return self.failed(**request).status == 200
 
     def test_maxAge(self) -> None:
-        """A reply is used until it's as old as the operator allows, by default 300 s."""
+        """A response is used until it's as old as the operator allows, by default 300 s."""
         self.assertTrue(self.masked(100))
         self.assertFalse(self.masked(100.5))
         self.made()
@@ -538,7 +538,7 @@ class AgeTests(LastGoodTests):
         self.assertNotMasked(self.failed())
 
     def test_kept(self) -> None:
-        """Each good reply begins its time anew, an equal one too."""
+        """Each good response begins its time anew, an equal one too."""
         self.made(maxAge=100)
         for body in (b"good", b"good", b"other"):
             self.keep(body=body)
@@ -546,7 +546,7 @@ class AgeTests(LastGoodTests):
             self.assertEqual(self.failed().headers["Age"], "99")
 
     def test_age(self) -> None:
-        """The age that a reply came with counts, and its line is replaced."""
+        """The age that a response came with counts, and its line is replaced."""
         self.keep(("Age", "50"))
         self.clock.advance(10)
         self.assertEqual(self.failed().headers.getAll("Age"), ["60"])
@@ -643,10 +643,10 @@ class AgeTests(LastGoodTests):
 
 
 class ConditionalTests(LastGoodTests):
-    """Conditional and range requests that are masked, and 304 replies of the upstream."""
+    """Conditional and range requests that are masked, and 304 responses of the upstream."""
 
     def test_tags(self) -> None:
-        """If-None-Match gets a 304 where the kept reply has one of its tags."""
+        """If-None-Match gets a 304 where the kept response has one of its tags."""
         self.keep(("ETag", 'W/"a,b"'), ("Last-Modified", WAS))
         for tags, status in (
             ('"a,b"', 304),
@@ -664,13 +664,13 @@ class ConditionalTests(LastGoodTests):
         self.assertEqual(answer.status, 200)
 
     def test_tagsOfNone(self) -> None:
-        """A kept reply without a tag matches the asterisk only."""
+        """A kept response without a tag matches the asterisk only."""
         self.keep()
         self.assertEqual(self.failed(if_none_match='"a"').status, 200)
         self.assertEqual(self.failed(if_none_match="*").status, 304)
 
     def test_dates(self) -> None:
-        """If-Modified-Since gets a 304 where the kept reply is not newer."""
+        """If-Modified-Since gets a 304 where the kept response is not newer."""
         self.keep(("Last-Modified", WAS))
         for since, status in (
             (WAS, 304),
@@ -715,20 +715,20 @@ class ConditionalTests(LastGoodTests):
         self.assertNotMasked(self.failed(if_unmodified_since=LATER))
 
     def test_range(self) -> None:
-        """A range request gets the whole reply."""
+        """A range request gets the whole response."""
         self.keep()
         self.assertMasked(self.failed(range="bytes=0-1", if_range='"a"'))
 
     def confirm(self, *lines: tuple[str, str], **request: Any) -> bool:
-        """Whether a 304 of these lines, 200 s later, lets the kept reply live on."""
+        """Whether a 304 of these lines, 200 s later, lets the kept response live on."""
         self.clock.advance(200)
-        response = replied(304, *lines, body=b"")
-        self.assertIs(self.reply(asked(**request), response), response)
+        response = responded(304, *lines, body=b"")
+        self.assertIs(self.response(asked(**request), response), response)
         self.clock.advance(200)
         return self.failed().status == 200
 
     def test_confirmed(self) -> None:
-        """A 304 that speaks of the kept reply begins its time anew."""
+        """A 304 that speaks of the kept response begins its time anew."""
         tagged = (("ETag", '"a"'), ("Last-Modified", WAS))
         dated = (("Last-Modified", WAS),)
         for lines, said, fields, confirmed in (
@@ -766,30 +766,30 @@ class ConditionalTests(LastGoodTests):
         )
 
     def test_confirmedNoMore(self) -> None:
-        """A 304 that says private takes the kept reply away."""
+        """A 304 that says private takes the kept response away."""
         self.keep(("ETag", '"a"'))
         self.assertFalse(self.confirm(("ETag", '"a"'), ("Cache-Control", "private")))
         self.assertEqual(self.policy.size, 0)
 
     def test_confirmedNothing(self) -> None:
         """A 304 where nothing is kept is passed by, also beside another variant."""
-        self.assertFalse(self.policy.wants(asked(), replied(304)))
+        self.assertFalse(self.policy.wants(asked(), responded(304)))
         self.keep(("Vary", "X"), ("ETag", '"a"'), x="1")
         self.assertFalse(self.confirm(("ETag", '"a"'), x="2"))
 
 
 class PartialTests(LastGoodTests):
-    """Partial replies, where the operator wants them."""
+    """Partial responses, where the operator wants them."""
 
     def setUp(self) -> None:
         LastGoodTests.setUp(self)
         self.made(despite=frozenset(("partial",)))
-        self.reply(
-            asked(range="bytes=0-1"), replied(206, ("Content-Range", "bytes 0-1/4"), body=b"go")
+        self.response(
+            asked(range="bytes=0-1"), responded(206, ("Content-Range", "bytes 0-1/4"), body=b"go")
         )
 
     def test_sameRange(self) -> None:
-        """A partial reply is sent to who asks for the same part, and nobody else."""
+        """A partial response is sent to who asks for the same part, and nobody else."""
         answer = self.failed(range="bytes=0-1")
         self.assertEqual((answer.status, answer.body), (206, b"go"))
         self.assertEqual(answer.headers["Content-Range"], "bytes 0-1/4")
@@ -803,11 +803,11 @@ class PartialTests(LastGoodTests):
 
 
 class StreamTests(LastGoodTests):
-    """Replies that are collected as they pass."""
+    """Responses that are collected as they pass."""
 
     def stream(self, *pieces: bytes, **request: Any) -> Response:
-        """Let a reply of unknown length pass, piece by piece; an empty one is its end."""
-        response = replied(200, ("X-A", "1"))
+        """Let a response of unknown length pass, piece by piece; an empty one is its end."""
+        response = responded(200, ("X-A", "1"))
         response.body = response.length = None
         self.assertFalse(self.policy.wants(asked(**request), response))
         for piece in pieces:
@@ -817,7 +817,7 @@ class StreamTests(LastGoodTests):
         return response
 
     def test_collected(self) -> None:
-        """A reply without a length isn't held up, and kept when it has passed."""
+        """A response without a length isn't held up, and kept when it has passed."""
         self.stream(b"go", b"od", b"")
         answer = self.failed()
         self.assertMasked(answer)
@@ -833,7 +833,7 @@ class StreamTests(LastGoodTests):
 
     def test_tooLong(self) -> None:
         """One beyond the limit passes, isn't held, and drops the one before at its end."""
-        self.made(maxReply=4)
+        self.made(maxResponse=4)
         self.stream(b"good", b"")
         self.assertMasked(self.failed())
         self.stream(b"12345", b"6")
@@ -843,7 +843,7 @@ class StreamTests(LastGoodTests):
 
     def test_tooLongIsLetGo(self) -> None:
         """What turns out too long to be kept is not held while the rest of it passes."""
-        self.made(maxReply=4)
+        self.made(maxResponse=4)
         response = self.stream(b"1234")
         assert response.filters is not None
         collect = response.filters[0][0]
@@ -863,7 +863,7 @@ class StreamTests(LastGoodTests):
 
     def test_filtered(self) -> None:
         """What another policy's filter makes of a body is what is kept, be it whole already."""
-        response = replied(200, body=b"good")
+        response = responded(200, body=b"good")
         response.addFilter(bytes.upper)
         self.assertFalse(self.policy.wants(asked(), response))
         for piece in (b"good", b""):
@@ -880,8 +880,8 @@ class BoundTests(LastGoodTests):
     """What the policy holds is bounded."""
 
     def test_leastRecentlyUsed(self) -> None:
-        """Beyond its octets the policy drops what was used longest ago, masks included."""
-        self.made(maxBytes=3 * (REPLY_COST + 3 * LINE_COST + 1000))
+        """Beyond its bytes the policy drops what was used longest ago, masks included."""
+        self.made(maxBytes=3 * (RESPONSE_COST + 3 * LINE_COST + 1000))
         for target in "/a", "/b", "/c":
             self.keep(target=target, body=bytes(900))
         self.assertMasked(self.failed(target="/a"), bytes(900))
@@ -897,7 +897,7 @@ class BoundTests(LastGoodTests):
 
     def test_variantByVariant(self) -> None:
         """Of a target with several variants no more go than have to, the oldest first."""
-        self.made(maxBytes=3 * (REPLY_COST + 3 * LINE_COST + 1000))
+        self.made(maxBytes=3 * (RESPONSE_COST + 3 * LINE_COST + 1000))
         for n in range(4):
             self.keep(("Vary", "X"), x=str(n), body=bytes(900))
         self.assertNotMasked(self.failed(x="0"))
@@ -905,14 +905,14 @@ class BoundTests(LastGoodTests):
             self.assertMasked(self.failed(x=str(n)), bytes(900))
 
     def test_tooLargeForAll(self) -> None:
-        """A reply larger than all that may be held is not held."""
+        """A response larger than all that may be held is not held."""
         self.made(maxBytes=1000)
         self.keep()
         self.assertEqual(self.policy.size, 0)
         self.assertNotMasked(self.failed())
 
     def test_memory(self) -> None:
-        """What is counted is no less than what it takes, small replies and many lines included."""
+        """The counted size is at least the real one, for small responses and many lines too."""
         self.made(maxBytes=2**40)
         tracemalloc.start()
         try:
@@ -957,9 +957,11 @@ class BoundTests(LastGoodTests):
             elif step == "fail":
                 self.failed(**request)
             elif step == "delete":
-                self.reply(asked(method="DELETE", **request), replied(204))
+                self.response(asked(method="DELETE", **request), responded(204))
             else:
-                self.reply(asked(**request), replied(304, ("ETag", '"a"'), ("A", "b" * length)))
+                self.response(
+                    asked(**request), responded(304, ("ETag", '"a"'), ("A", "b" * length))
+                )
             held = [each for variants in policy._store._variants.values() for each in variants]
             self.assertEqual(policy.size, sum(each.size for each in held))
             self.assertLessEqual(policy.size, 8000)
@@ -967,7 +969,7 @@ class BoundTests(LastGoodTests):
 
 
 def wired(target: str = "/", method: str = "GET", *, body: bytes = b"", **fields: str) -> Asked:
-    """As L{asked}, but read from octets: the same once more shares its lines."""
+    """As L{asked}, but read from bytes: the same once more shares its lines."""
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     if body:
         lines.append(f"Content-Length: {len(body)}")
@@ -977,10 +979,10 @@ def wired(target: str = "/", method: str = "GET", *, body: bytes = b"", **fields
 
 
 def came(status: int, *lines: tuple[str, str], body: bytes = b"good") -> Response:
-    """As L{replied}, but read from octets."""
+    """As L{responded}, but read from bytes."""
     length = [] if status == 304 else [("Content-Length", str(len(body)))]
     head = [f"HTTP/1.1 {status} x", *(f"{name}: {value}" for name, value in [*lines, *length])]
-    [response] = readReplies("\r\n".join([*head, "", ""]).encode() + (body if length else b""))
+    [response] = readResponses("\r\n".join([*head, "", ""]).encode() + (body if length else b""))
     return response
 
 
@@ -996,7 +998,7 @@ class MarkTests(LastGoodTests):
             each.clear()
 
     def quick(self, response: Response, exchange: Asked | None = None, **request: Any) -> bool:
-        """Let a good reply pass; whether it was known without being looked at as a whole."""
+        """Let a good response pass; whether it was known without being looked at as a whole."""
         exchange = exchange or wired(**request)
         if self.policy.wants(exchange, response):
             self.assertIs(self.policy.responseReceived(exchange, response), None)
@@ -1004,7 +1006,7 @@ class MarkTests(LastGoodTests):
         return not response.filters
 
     def learn(self, *lines: tuple[str, str], **request: Any) -> None:
-        """Let a good reply pass until it is known."""
+        """Let a good response pass until it is known."""
         known = [self.quick(came(200, *lines), **request) for _ in range(3)]
         self.assertEqual(known, [False, False, True])
 
@@ -1024,7 +1026,7 @@ class MarkTests(LastGoodTests):
         self.assertTrue(self.quick(came(200)))
         self.assertMasked(self.failed())
         self.assertTrue(self.quick(came(200)))
-        self.reply(wired(method="HEAD"), came(200))
+        self.response(wired(method="HEAD"), came(200))
         self.assertEqual(self.marked(), 1)
 
     def test_refreshed(self) -> None:
@@ -1039,7 +1041,7 @@ class MarkTests(LastGoodTests):
 
     def test_used(self) -> None:
         """What is known is not the first that goes for want of room, and what goes is forgotten."""
-        self.made(maxBytes=3 * (REPLY_COST + 3 * LINE_COST + 100))
+        self.made(maxBytes=3 * (RESPONSE_COST + 3 * LINE_COST + 100))
         for target in "/a", "/b", "/c":
             self.learn(target=target)
         self.assertTrue(self.quick(came(200), target="/a"))
@@ -1051,7 +1053,7 @@ class MarkTests(LastGoodTests):
         self.assertEqual(self.marked(), 1)
 
     def test_budget(self) -> None:
-        """What is known is a good reply that failures are weighed against."""
+        """What is known is a good response that failures are weighed against."""
         self.made(maxAge=100_000, budget=600)
         self.learn()
         for _ in range(120):
@@ -1066,7 +1068,7 @@ class MarkTests(LastGoodTests):
             response = [self.failed(), self.failed()][1]
         self.assertNotMasked(response)
 
-    def test_otherReply(self) -> None:
+    def test_otherResponse(self) -> None:
         """Another body, line, status or filter is not taken for the one that is kept."""
         self.learn()
         self.assertFalse(self.quick(came(200, body=b"else")))
@@ -1109,7 +1111,7 @@ class MarkTests(LastGoodTests):
         self.assertTrue(self.quick(response, exchange))
         spoil(exchange, response)
         self.clock.advance(200)
-        self.reply(exchange, response)
+        self.response(exchange, response)
         self.clock.advance(200)
         self.assertNotMasked(self.failed())
 
@@ -1174,7 +1176,7 @@ class MarkTests(LastGoodTests):
 
     def test_dropped(self) -> None:
         """Whatever removes what is kept, its marks go with it."""
-        for exchange, response in (
+        for exchange, answer in (
             (wired(), came(404)),
             (wired(), came(200, ("Cache-Control", "no-store"))),
             (wired(method="DELETE"), came(200)),
@@ -1183,7 +1185,7 @@ class MarkTests(LastGoodTests):
             self.made()
             self.learn(("ETag", '"a"'))
             self.assertEqual(self.marked(), 1)
-            self.reply(exchange, response)
+            self.response(exchange, answer)
             self.assertEqual(self.marked(), 0)
             self.assertFalse(self.quick(came(200, ("ETag", '"a"'))))
             self.assertMasked(self.failed())
@@ -1252,7 +1254,7 @@ class MarkTests(LastGoodTests):
                 self.marked()
 
     def shows(self, policy: LastGood, marking: bool, question: int, answer: int) -> Any:
-        """Show a reply to a policy; what comes of it, and all that the policy knows then."""
+        """Show a response to a policy; what comes of it, and all that the policy knows then."""
         exchange, response, body = self.step(question, answer)
         if not marking:
             self.assertIsNot(exchange.request.headers.fields, response.headers.fields)
@@ -1277,7 +1279,7 @@ class MarkTests(LastGoodTests):
         )
 
     def step(self, question: int, answer: int) -> tuple[Asked, Response, bytes]:
-        """A request and a reply to it, whose body may be yet to come."""
+        """A request and a response to it, whose body may be yet to come."""
         exchange = (
             [wired, wired, wired, lambda: wired("/b"), lambda: wired(x="1"), lambda: wired(x="2")]
             + [lambda: wired(method="HEAD"), lambda: wired(method="DELETE")]
@@ -1322,7 +1324,7 @@ class BudgetTests(LastGoodTests):
         self.made(maxAge=100_000, budget=600)
 
     def minutes(self, count: int, good: int, failed: int) -> int:
-        """So many minutes with so many replies of each kind in each; how many were masked."""
+        """So many minutes with so many responses of each kind in each; how many were masked."""
         masked = 0
         for _ in range(count * 6):
             for _ in range(good):
@@ -1339,25 +1341,25 @@ class BudgetTests(LastGoodTests):
         self.assertEqual(self.minutes(100, 0, 1), 0)
 
     def test_flapping(self) -> None:
-        """A reply that gets through now and then doesn't begin the budget anew."""
+        """A response that gets through now and then doesn't begin the budget anew."""
         self.keep()
         self.clock.advance(WINDOW)
         self.assertEqual(self.minutes(10, 1, 9), 60 * 9)
         self.assertEqual(self.minutes(10, 1, 9), 0)
 
     def test_half(self) -> None:
-        """As many good replies as failures are no recovery."""
+        """As many good responses as failures are no recovery."""
         self.keep()
         self.clock.advance(WINDOW)
         self.minutes(11, 1, 1)
         self.assertEqual(self.minutes(10, 1, 1), 0)
 
     def test_someFailures(self) -> None:
-        """Failures that good replies outweigh are masked for ever."""
+        """Failures that good responses outweigh are masked for ever."""
         self.assertEqual(self.minutes(60, 3, 2), 360 * 2)
 
     def test_over(self) -> None:
-        """When good replies prevail again, so does the mask."""
+        """When good responses prevail again, so does the mask."""
         self.keep()
         self.clock.advance(WINDOW)
         self.minutes(11, 0, 1)
@@ -1370,7 +1372,7 @@ class BudgetTests(LastGoodTests):
         self.keep(("ETag", '"a"'))
         self.clock.advance(WINDOW)
         self.minutes(11, 0, 1)
-        self.reply(asked(), replied(304, ("ETag", '"a"')))
+        self.response(asked(), responded(304, ("ETag", '"a"')))
         self.clock.advance(WINDOW)
         self.assertMasked(self.failed())
 
@@ -1423,14 +1425,14 @@ class DescriptionTests(LastGoodTests):
 
     def test_options(self) -> None:
         """Each option arrives where it belongs."""
-        for options, response in (
-            ({"statuses": "500,502-503"}, replied(504)),
-            ({"maxBytes": "1000"}, replied(503)),
-            ({"maxReply": "3"}, replied(503)),
+        for options, answer in (
+            ({"statuses": "500,502-503"}, responded(504)),
+            ({"maxBytes": "1000"}, responded(503)),
+            ({"maxResponse": "3"}, responded(503)),
         ):
             self.policy = makePolicy(**options)
             self.keep()
-            self.assertNotEqual(self.reply(asked(), response).status, 200, options)
+            self.assertNotEqual(self.response(asked(), answer).status, 200, options)
         self.policy = makePolicy(
             despite="Cookie,no-store, x-team", personal="x-team", statuses="4xx"
         )
@@ -1458,7 +1460,7 @@ class DescriptionTests(LastGoodTests):
             ({"maxAge": "604801"}, "max-age=604801: a whole number"),
             ({"budget": "9"}, "budget=9: a whole number from 10 to"),
             ({"maxBytes": "16M"}, "max-bytes=16M: a whole number"),
-            ({"maxReply": "9" * 5000}, "max-reply=9+: a whole number"),
+            ({"maxResponse": "9" * 5000}, "max-response=9+: a whole number"),
             ({"statuses": "200"}, "'200' is no error status: 404, 500-504 or 5xx"),
             ({"statuses": "503,"}, "'' is no error status"),
             (
@@ -1485,11 +1487,11 @@ class SidecarTests(SynchronousTestCase):
 
     def test_failures(self) -> None:
         """Whatever goes wrong is masked, and the true status is known."""
-        good = reply(200, text="good" * 20)
+        good = response(200, text="good" * 20)
         for pieces in (None, 7):
             self.runner.run(request("/"), good, pieces=pieces)
             for mishap, status in (
-                (reply(503, text="bad"), 503),
+                (response(503, text="bad"), 503),
                 (refused(), 502),
                 (reset(), 502),
                 (silence(), 504),
@@ -1503,11 +1505,11 @@ class SidecarTests(SynchronousTestCase):
 
     def test_head(self) -> None:
         """The mask for HEAD has no body, and the length of the one left out."""
-        self.runner.run(request("/"), reply(200, text="good"))
+        self.runner.run(request("/"), response(200, text="good"))
         outcome = self.runner.run(request("/", "HEAD"), refused())
         self.assertEqual((outcome.status, outcome.body), (200, b""))
-        client = self.runner.conversation.connect()
-        self.runner.conversation.refuseConnections()
+        client = self.runner.harness.connect()
+        self.runner.harness.refuseConnections()
         client.sends(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         head = client.got().lower()
         self.assertEqual(head.count(b"\r\ncontent-length: 4\r\n"), 1, head)
@@ -1515,17 +1517,17 @@ class SidecarTests(SynchronousTestCase):
 
     def test_conditional(self) -> None:
         """A conditional request that is masked gets a 304 without a body or a length."""
-        self.runner.run(request("/"), reply(200, text="good", headers={"ETag": '"a"'}))
+        self.runner.run(request("/"), response(200, text="good", headers={"ETag": '"a"'}))
         outcome = self.runner.run(request("/", headers={"If-None-Match": '"a"'}), refused())
         self.assertEqual((outcome.status, outcome.body, outcome.whole), (304, b"", True))
 
     def test_stream(self) -> None:
         """What comes in chunks reaches the client as it comes, and is kept all the same."""
-        conversation = self.runner.conversation
-        client = conversation.connect()
+        harness = self.runner.harness
+        client = harness.connect()
         client.sends(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        conversation.acceptConnections()
-        upstream = conversation.upstream()
+        harness.acceptConnections()
+        upstream = harness.upstream()
         upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ngo\r\n")
         self.assertTrue(client.got().endswith(b"2\r\ngo\r\n"))
         upstream.sends(b"2\r\nod\r\n0\r\n\r\n")
@@ -1535,27 +1537,27 @@ class SidecarTests(SynchronousTestCase):
 
     def test_brokenStream(self) -> None:
         """What comes in chunks and breaks off is not kept."""
-        conversation = self.runner.conversation
-        client = conversation.connect()
+        harness = self.runner.harness
+        client = harness.connect()
         client.sends(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        conversation.acceptConnections()
-        upstream = conversation.upstream()
+        harness.acceptConnections()
+        upstream = harness.upstream()
         upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ngo\r\n")
         upstream.closes()
-        conversation.settle()
+        harness.settle()
         self.assertTrue(client.reset or client.closed)
         self.assertEqual(self.runner.run(request("/"), refused()).status, 502)
 
     def test_overTheBufferLimit(self) -> None:
-        """A reply too long to be buffered passes, whole, and is not kept."""
-        long = reply(200, body=bytes(2000))
+        """A response too long to be buffered passes, whole, and is not kept."""
+        long = response(200, body=bytes(2000))
         outcome = self.runner.run(request("/"), long, pieces=100)
         self.assertEqual((outcome.status, outcome.body), (200, bytes(2000)))
         self.assertEqual(self.runner.run(request("/"), refused()).status, 502)
 
     def test_time(self) -> None:
         """The age is told by the clock of the sidecar."""
-        self.runner.run(request("/"), reply(200, text="good"))
+        self.runner.run(request("/"), response(200, text="good"))
         self.runner.advance(100)
         self.assertEqual(self.runner.run(request("/"), refused()).headers["Age"], "100")
         self.runner.advance(1)

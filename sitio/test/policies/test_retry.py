@@ -22,8 +22,8 @@ from sitio.policies.retry import (
     Retries,
     makePolicy,
 )
-from sitio.test.policies.test_errorpage import Asked, asked, replied
-from sitio.testing import refused, reply, request, reset, runPolicy
+from sitio.test.policies.test_errorpage import Asked, asked, responded
+from sitio.testing import refused, request, reset, response, runPolicy
 
 
 class RetryTests(SynchronousTestCase):
@@ -36,7 +36,7 @@ class RetryTests(SynchronousTestCase):
 
     def pause(self, exchange: Asked, *lines: tuple[str, str]) -> float | None:
         """Seconds to the next attempt after a failure with these lines, or L{None} for none."""
-        answer = self.policy.responseReceived(exchange, replied(503, *lines))
+        answer = self.policy.responseReceived(exchange, responded(503, *lines))
         return None if answer is None else answer.after
 
     def test_interface(self) -> None:
@@ -60,7 +60,7 @@ class RetryTests(SynchronousTestCase):
         self.assertEqual(self.pause(exchange), 0.1)
 
     def test_safeOnly(self) -> None:
-        """Only requests that ask for nothing but a reply are repeated."""
+        """Only requests that ask for nothing but a response are repeated."""
         for method in ("GET", "HEAD", "OPTIONS", "TRACE"):
             self.assertIsNotNone(self.pause(asked(method=method)), method)
         for method in ("POST", "PUT", "DELETE", "PATCH", "PROPFIND", "get"):
@@ -79,7 +79,7 @@ class RetryTests(SynchronousTestCase):
         policy = Retries(times, after=after, seconds=self.clock.seconds, chance=lambda: chance)
         exchange = asked()
         for n in range(times):
-            answer = policy.responseReceived(exchange, replied(503))
+            answer = policy.responseReceived(exchange, responded(503))
             assert answer is not None
             whole = min(PATIENCE, after * 2**n)
             self.assertTrue(whole / 2 <= answer.after <= whole, (n, answer))
@@ -114,7 +114,7 @@ class RetryTests(SynchronousTestCase):
     def test_anyRetryAfter(self, value: str) -> None:
         """No Retry-After, however malformed, raises or makes a pause too long."""
         policy = Retries(seconds=self.clock.seconds)
-        answer = policy.responseReceived(asked(), replied(503, ("Retry-After", value)))
+        answer = policy.responseReceived(asked(), responded(503, ("Retry-After", value)))
         self.assertTrue(answer is None or 0 <= answer.after <= PATIENCE)
 
 
@@ -129,7 +129,7 @@ class BudgetTests(SynchronousTestCase):
         """An exchange that fails from its beginning to its end; whether it was repeated."""
         exchange = asked()
         exchange.attempts = attempts
-        answer = self.policy.responseReceived(exchange, replied(503))
+        answer = self.policy.responseReceived(exchange, responded(503))
         self.policy.exchangeFinished(exchange)
         return isinstance(answer, Retry)
 
@@ -215,23 +215,23 @@ class SidecarTests(SynchronousTestCase):
     """The policy within a whole sidecar."""
 
     def test_repeated(self) -> None:
-        """A failure is followed by another attempt, and the client sees the good reply only."""
-        for mishap in (reply(503), refused(), reset()):
-            outcome = runPolicy("retry", request("/"), mishap, reply(200, text="good"))
+        """A failure is followed by another attempt, and the client sees the good response only."""
+        for mishap in (response(503), refused(), reset()):
+            outcome = runPolicy("retry", request("/"), mishap, response(200, text="good"))
             self.assertEqual((outcome.status, outcome.text, outcome.attempts), (200, "good", 2))
             self.assertEqual(outcome.exchange.acted, ("retry",))
 
     def test_inVain(self) -> None:
         """When every attempt fails, the client gets the last failure."""
-        outcome = runPolicy("retry:times=3:after=1", request("/"), reply(502), reply(503))
+        outcome = runPolicy("retry:times=3:after=1", request("/"), response(502), response(503))
         self.assertEqual((outcome.status, outcome.attempts), (503, 4))
 
     def test_notRepeated(self) -> None:
         """A POST reaches the upstream once, whatever comes of it."""
-        outcome = runPolicy("retry", request("/", "POST", body=b"x"), reset(), reply(200))
+        outcome = runPolicy("retry", request("/", "POST", body=b"x"), reset(), response(200))
         self.assertEqual((outcome.status, outcome.attempts), (502, 1))
 
     def test_otherStatuses(self) -> None:
         """A status that is not named is no failure."""
-        outcome = runPolicy("retry:statuses=503", request("/"), reply(500), reply(200))
+        outcome = runPolicy("retry:statuses=503", request("/"), response(500), response(200))
         self.assertEqual((outcome.status, outcome.attempts), (500, 1))

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio import Request, Response, Retry, onFinish, onReply, onRequest
+from sitio import Request, Response, Retry, onFinish, onRequest, onResponse
 from sitio.http.headers import Lines
 from sitio.interfaces import (
     IResponsePolicy,
@@ -27,13 +27,13 @@ from sitio.interfaces import (
 from sitio.policy.chain import TRACEBACK_INTERVAL, Chain
 from sitio.settings import Settings
 from sitio.testing import (
-    Conversation,
+    Harness,
     Runner,
     brokenOff,
     refused,
-    reply,
     request,
     reset,
+    response,
     runPolicy,
     silence,
 )
@@ -116,7 +116,7 @@ def noted(calls: list[str], name: str, answer: Any = None) -> Callable[..., Any]
 
 
 class OrderTests(SynchronousTestCase):
-    """The operator's order holds for requests and replies alike."""
+    """The operator's order holds for requests and responses alike."""
 
     def setUp(self) -> None:
         self.calls: list[str] = []
@@ -127,12 +127,12 @@ class OrderTests(SynchronousTestCase):
 
     def judges(self, name: str, *statuses: int, answer: Any = None) -> tuple[str, Any]:
         """A response policy."""
-        return name, onReply(*statuses)(noted(self.calls, name, answer))
+        return name, onResponse(*statuses)(noted(self.calls, name, answer))
 
     def test_order(self) -> None:
         """All are called in the order in which they were given, on the way in and back."""
         policies = [self.asks("a"), self.judges("b"), self.asks("c"), self.judges("d")]
-        outcome = runPolicy(policies, request(), reply(200))
+        outcome = runPolicy(policies, request(), response(200))
         self.assertEqual(self.calls, ["a", "c", "b 200", "d 200"])
         self.assertEqual((outcome.status, outcome.exchange.acted), (200, ()))
 
@@ -151,13 +151,13 @@ class OrderTests(SynchronousTestCase):
         self.assertIs(outcome.exchange.upstreamStatus, None)
 
     def test_replaced(self) -> None:
-        """A replaced reply is shown to the policies after it, never again to those before."""
+        """A replaced response is shown to the policies after it, never again to those before."""
         policies = [
             self.judges("a"),
             self.judges("b", 404, answer=lambda: Response(200, text="b")),
             self.judges("c"),
         ]
-        outcome = runPolicy(policies, request(), reply(404))
+        outcome = runPolicy(policies, request(), response(404))
         self.assertEqual(self.calls, ["a 404", "b 404", "c 200"])
         self.assertEqual((outcome.status, outcome.text), (200, "b"))
         self.assertEqual(outcome.exchange.upstreamStatus, 404)
@@ -170,11 +170,11 @@ class OrderTests(SynchronousTestCase):
             self.judges("c", 503, answer=lambda: Response(418)),
             self.judges("d", 418),
         ]
-        runPolicy(policies, request(), reply(404))
+        runPolicy(policies, request(), response(404))
         self.assertEqual(self.calls, ["a 404", "c 503", "d 418"])
 
     def test_changedInPlace(self) -> None:
-        """So does a status, a field or a body that it changes in the reply it was given."""
+        """So does a status, a field or a body that it changes in the response it was given."""
 
         def change(exchange: Any, response: Any) -> None:
             response.status = 503
@@ -182,25 +182,25 @@ class OrderTests(SynchronousTestCase):
             response.body += b" more"
 
         policies = [
-            onReply(404, buffered=True)(change),
+            onResponse(404, buffered=True)(change),
             self.judges("b", 404),
             self.judges("c", 503),
         ]
-        outcome = runPolicy(policies, request(), reply(404, text="text"), pieces=1)
+        outcome = runPolicy(policies, request(), response(404, text="text"), pieces=1)
         self.assertEqual(self.calls, ["c 503"])
         self.assertEqual((outcome.status, outcome.text), (503, "text more"))
         self.assertEqual(outcome.headers["X-A"], "1")
 
     def test_sameReturned(self) -> None:
-        """To return the reply it was given is to leave it, be it whole or streaming."""
-        policy = ("same", onReply()(lambda exchange, response: response))
+        """To return the response it was given is to leave it, be it whole or streaming."""
+        policy = ("same", onResponse()(lambda exchange, response: response))
         for pieces in (None, 2):
-            outcome = runPolicy(policy, request(), reply(200, text="12345"), pieces=pieces)
+            outcome = runPolicy(policy, request(), response(200, text="12345"), pieces=pieces)
             self.assertEqual((outcome.status, outcome.text), (200, "12345"))
             self.assertEqual(outcome.exchange.acted, ())
 
     def test_failureToo(self) -> None:
-        """A failed attempt is a reply: it is shown, can be replaced, and stays a failure."""
+        """A failed attempt is a response: it is shown, can be replaced, and stays a failure."""
         failures: list[Any] = []
 
         def mask(exchange: Any, response: Any) -> Response:
@@ -208,8 +208,8 @@ class OrderTests(SynchronousTestCase):
             return Response(200, text="masked")
 
         policies = [
-            onReply(502, 504)(mask),
-            onReply(200)(lambda exchange, response: failures.append(response.failure)),
+            onResponse(502, 504)(mask),
+            onResponse(200)(lambda exchange, response: failures.append(response.failure)),
         ]
         for mishap in (refused(), reset(), silence()):
             outcome = runPolicy(policies, request(), mishap)
@@ -220,8 +220,8 @@ class OrderTests(SynchronousTestCase):
         self.assertNotIn(None, failures)
 
     def test_uninterested(self) -> None:
-        """A reply that nobody wants is not shown, and costs no list of its own twice."""
-        outcome = runPolicy(self.judges("a", 404), request(), reply(200))
+        """A response that nobody wants is not shown, and costs no list of its own twice."""
+        outcome = runPolicy(self.judges("a", 404), request(), response(200))
         self.assertEqual((self.calls, outcome.status), ([], 200))
 
     def test_sharedResponse(self) -> None:
@@ -234,13 +234,13 @@ class OrderTests(SynchronousTestCase):
 
         for policies in (
             [onRequest(lambda exchange: constant)],
-            [onReply(500)(lambda exchange, response: constant), onReply(403)(mark)],
-            [onReply(502)(lambda exchange, response: constant)],
+            [onResponse(500)(lambda exchange, response: constant), onResponse(403)(mark)],
+            [onResponse(502)(lambda exchange, response: constant)],
         ):
             with Runner(policies) as runner:
-                first = runner.run(request(), reply(500))
+                first = runner.run(request(), response(500))
                 second = runner.run(request(), refused())
-                third = runner.run(request(), reply(500))
+                third = runner.run(request(), response(500))
             self.assertEqual(list(first.headers), list(third.headers))
             self.assertEqual(first.body, third.body)
             self.assertIsNot(second.status, None)
@@ -284,13 +284,13 @@ class WaitingTests(SynchronousTestCase):
             self.assertEqual(outcome.exchange.duration, took, name)
 
     def test_response(self) -> None:
-        """Each replaces a reply, whether it is whole by then or still streams."""
+        """Each replaces a response, whether it is whole by then or still streams."""
         for name, function in self.answers().items():
             for pieces in (None, 1):
                 outcome = runPolicy(
-                    onReply()(function),
+                    onResponse()(function),
                     request(),
-                    reply(200, text="abc"),
+                    response(200, text="abc"),
                     clock=self.clock,
                     pieces=pieces,
                 )
@@ -306,10 +306,10 @@ class WaitingTests(SynchronousTestCase):
         policies = [
             onRequest(lambda exchange: deferLater(clock, 1)),
             onRequest(coroutine),
-            onReply()(coroutine),
-            onReply()(lambda exchange, response: succeed(None)),
+            onResponse()(coroutine),
+            onResponse()(lambda exchange, response: succeed(None)),
         ]
-        outcome = runPolicy(policies, request(), reply(200, text="abc"), clock=clock)
+        outcome = runPolicy(policies, request(), response(200, text="abc"), clock=clock)
         self.assertEqual((outcome.text, outcome.exchange.duration), ("abc", 3))
 
     def test_clientLeaves(self) -> None:
@@ -328,33 +328,33 @@ class WaitingTests(SynchronousTestCase):
         for policy, name in (
             (onRequest(lambda exchange: wait("request")), "request"),
             (onRequest(coroutine), "coroutine"),
-            (onReply()(lambda exchange, response: wait("reply")), "reply"),
-            (onReply()(coroutine), "coroutine"),
+            (onResponse()(lambda exchange, response: wait("response")), "response"),
+            (onResponse()(coroutine), "coroutine"),
         ):
-            conversation = Conversation(policy)
-            client = conversation.connect()
+            harness = Harness(policy)
+            client = harness.connect()
             client.sends(GET)
-            for upstream in conversation.upstreams:
+            for upstream in harness.upstreams:
                 upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
             client.resets()
             self.assertEqual(cancelled, [name])
             cancelled.clear()
-            [figures] = conversation.sidecar.chain.snapshot()
-            self.assertEqual((figures["called"], figures["failed"]), (1, 0))
-            self.assertEqual([each.status for each in conversation.exchanges], [499])
-            self.assertEqual(conversation.errors, [])
-            conversation.assertQuiet()
+            [metrics] = harness.sidecar.chain.snapshot()
+            self.assertEqual((metrics["called"], metrics["failed"]), (1, 0))
+            self.assertEqual([each.status for each in harness.exchanges], [499])
+            self.assertEqual(harness.errors, [])
+            harness.assertQuiet()
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_bodyBreaks(self) -> None:
         """Nor is it one when the rest of the request proves to be malformed meanwhile."""
-        conversation = Conversation(onRequest(never))
-        client = conversation.connect()
+        harness = Harness(onRequest(never))
+        client = harness.connect()
         client.sends(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         client.sends(b"nonsense\r\n")
-        self.assertEqual(client.gotReply().status, 400)
-        self.assertEqual(conversation.errors, [])
-        conversation.assertQuiet()
+        self.assertEqual(client.gotResponse().status, 400)
+        self.assertEqual(harness.errors, [])
+        harness.assertQuiet()
 
     def test_ownCancellation(self) -> None:
         """A Deferred that the policy itself has cancelled is its failure."""
@@ -377,12 +377,12 @@ class FailureTests(SynchronousTestCase):
         for function in FAILING:
             with Runner([("rule", onRequest(function)), ("next", onRequest(trouble))]) as runner:
                 outcome = runner.run(request(), contained=True)
-                figures = counted(runner.conversation.sidecar.chain)
+                metrics = counted(runner.harness.sidecar.chain)
             self.assertEqual((outcome.status, outcome.attempts), (500, 0), function.__name__)
             self.assertEqual(outcome.text, "500 sitio could not decide about this request.\n")
             self.assertEqual(len(outcome.errors), 1)
             self.assertEqual(
-                figures,
+                metrics,
                 [
                     {"name": "rule", "called": 1, "acted": 1, "failed": 1},
                     {"name": "next", "called": 0, "acted": 0, "failed": 0},
@@ -432,29 +432,29 @@ class FailureTests(SynchronousTestCase):
         self.assertRaises(TypeError, runPolicy, onRequest(lambda exchange: Retry()), request())
 
     def test_response(self) -> None:
-        """However a response policy fails, the reply passes and the next policy is asked."""
+        """However a response policy fails, the response passes and the next policy is asked."""
         for function in FAILING:
             calls: list[str] = []
             policies = [
-                ("decoration", onReply()(function)),
-                ("next", onReply()(noted(calls, "next"))),
+                ("decoration", onResponse()(function)),
+                ("next", onResponse()(noted(calls, "next"))),
             ]
             for pieces in (None, 2):
                 with Runner(policies) as runner:
                     outcome = runner.run(
-                        request(), reply(200, text="abcde"), contained=True, pieces=pieces
+                        request(), response(200, text="abcde"), contained=True, pieces=pieces
                     )
-                    figures = counted(runner.conversation.sidecar.chain)
+                    metrics = counted(runner.harness.sidecar.chain)
                 self.assertEqual((outcome.status, outcome.text), (200, "abcde"), function.__name__)
                 self.assertTrue(outcome.whole)
                 self.assertEqual(calls.pop(), "next 200")
                 self.assertEqual(outcome.exchange.acted, ())
                 self.assertEqual(
-                    figures[0], {"name": "decoration", "called": 1, "acted": 0, "failed": 1}
+                    metrics[0], {"name": "decoration", "called": 1, "acted": 0, "failed": 1}
                 )
 
     def test_undone(self) -> None:
-        """What a response policy had done to the reply before it failed is undone."""
+        """What a response policy had done to the response before it failed is undone."""
 
         def meddle(exchange: Any, response: Any) -> None:
             response.status = 299
@@ -467,9 +467,9 @@ class FailureTests(SynchronousTestCase):
 
         for buffered, pieces in ((True, None), (True, 1), (False, None), (False, 1)):
             outcome = runPolicy(
-                [onReply(buffered=buffered)(meddle)],
+                [onResponse(buffered=buffered)(meddle)],
                 request(),
-                reply(200, text="as it was"),
+                response(200, text="as it was"),
                 pieces=pieces,
                 contained=True,
             )
@@ -478,7 +478,7 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual(list(outcome.headers), [("Content-Type", TEXT)])
 
     def test_undoneOfOthers(self) -> None:
-        """What policies before it did stands, down to a reply without a single field."""
+        """What policies before it did stands, down to a response without a single field."""
 
         def meddle(exchange: Any, response: Any) -> None:
             response.headers["X-A"] = "meddled"
@@ -490,16 +490,16 @@ class FailureTests(SynchronousTestCase):
             (lambda exchange, response: response.headers.add("X-A", "b"), [("X-A", "b")]),
             (lambda exchange, response: Response(headers={"X-A": "b"}), [("X-A", "b")]),
         ):
-            policies = [onReply(200)(first), onReply()(meddle)]
-            outcome = runPolicy(policies, request(), reply(200), contained=True)
+            policies = [onResponse(200)(first), onResponse()(meddle)]
+            outcome = runPolicy(policies, request(), response(200), contained=True)
             self.assertEqual(list(outcome.headers), left)
             self.assertEqual([type(each) for each in outcome.errors], [Trouble])
 
     def test_spoiled(self) -> None:
-        """A reply that it leaves in a state that can't be sent is undone as well."""
+        """A response that it leaves in a state that can't be sent is undone as well."""
 
         def spoil(attribute: str, value: Any) -> Any:
-            return onReply(buffered=True)(
+            return onResponse(buffered=True)(
                 lambda exchange, response: setattr(response, attribute, value)
             )
 
@@ -512,7 +512,7 @@ class FailureTests(SynchronousTestCase):
             ("headers", None),
             ("body", "text"),
         ):
-            for mishap, status in ((reply(200, text="as it was"), 200), (reset(), 502)):
+            for mishap, status in ((response(200, text="as it was"), 200), (reset(), 502)):
                 outcome = runPolicy(spoil(attribute, value), request(), mishap, contained=True)
                 self.assertEqual(outcome.status, status, attribute)
                 self.assertTrue(outcome.text.startswith(("as it was", "502 ")), outcome.text)
@@ -527,11 +527,11 @@ class FailureTests(SynchronousTestCase):
             ("next", onFinish(lambda exchange: calls.append(exchange.status))),
         ]
         with Runner(policies) as runner:
-            outcome = runner.run(request(), reply(204), contained=True)
-            figures = counted(runner.conversation.sidecar.chain)
+            outcome = runner.run(request(), response(204), contained=True)
+            metrics = counted(runner.harness.sidecar.chain)
         self.assertEqual((outcome.status, calls), (204, [204]))
         self.assertEqual(
-            figures,
+            metrics,
             [
                 {"name": "broken", "called": 1, "acted": 0, "failed": 1},
                 {"name": "next", "called": 1, "acted": 0, "failed": 0},
@@ -540,7 +540,7 @@ class FailureTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """A policy has so many seconds for its answer, and what it waits for is cancelled."""
-        for policy, status in ((onRequest(never), 500), (onReply()(never), 200)):
+        for policy, status in ((onRequest(never), 500), (onResponse()(never), 200)):
             outcome = runPolicy(
                 policy, request(), settings=Settings(policyTimeout=7), contained=True
             )
@@ -680,7 +680,7 @@ class ChainTests(SynchronousTestCase):
 
     def test_asks(self) -> None:
         """It says whether there is a request policy at all, so that none costs nothing."""
-        self.assertFalse(self.chain(onReply(404)(trouble)).asks)
+        self.assertFalse(self.chain(onResponse(404)(trouble)).asks)
         self.assertTrue(self.chain(onRequest(trouble)).asks)
 
     def test_statusesAskedOnce(self) -> None:
@@ -695,7 +695,7 @@ class ChainTests(SynchronousTestCase):
     def test_statusesBroken(self) -> None:
         """A policy that can't tell its statuses is passed over; others are not."""
         policy = Counting()
-        chain = self.chain(onReply()(noted([], "a")), policy)
+        chain = self.chain(onResponse()(noted([], "a")), policy)
         self.patch(Counting, "__contains__", trouble)
         self.assertTrue(chain.interested[404])
         chain.responseReceived(Exchange(), Response(404))
@@ -708,23 +708,25 @@ class ChainTests(SynchronousTestCase):
         async def coroutine(*given: Any) -> None:
             await succeed(None)
 
-        chain = self.chain(onRequest(coroutine), onReply()(coroutine), onReply()(succeedWithNone))
+        chain = self.chain(
+            onRequest(coroutine), onResponse()(coroutine), onResponse()(succeedWithNone)
+        )
         response = Response(200)
         self.assertIs(chain.requestReceived(Exchange()), None)
         self.assertIs(chain.responseReceived(Exchange(), response), response)
 
     def test_retry(self) -> None:
         """A Retry goes to the exchange where that may follow it."""
-        chain = self.chain(onReply()(lambda exchange, response: Retry(2)))
+        chain = self.chain(onResponse()(lambda exchange, response: Retry(2)))
         exchange = Exchange(again=True)
         self.assertEqual(chain.responseReceived(exchange, Response(503)), Retry(2))
         self.assertEqual((exchange.acted, chain.snapshot()[0]["acted"]), (("policy0",), 1))
 
     def test_noRetry(self) -> None:
-        """Where it may not, the reply at hand goes on to the next policy."""
+        """Where it may not, the response at hand goes on to the next policy."""
         calls: list[str] = []
         chain = self.chain(
-            onReply()(lambda exchange, response: Retry(2)), onReply()(noted(calls, "next"))
+            onResponse()(lambda exchange, response: Retry(2)), onResponse()(noted(calls, "next"))
         )
         exchange = Exchange(again=False)
         response = Response(503)
@@ -741,13 +743,13 @@ class ChainTests(SynchronousTestCase):
     def test_tooLong(self) -> None:
         """A body that can't be had whole passes that policy by."""
         late = Counting(buffered=True)
-        chain = self.chain(late, onReply()(noted([], "next")))
+        chain = self.chain(late, onResponse()(noted([], "next")))
         response = Response.fromWire(404, "", [])
         self.assertIs(chain.responseReceived(Exchange(body=None), response), response)
         self.assertEqual((late.shown, chain.snapshot()[0]["called"]), ([], 0))
 
     def test_selective(self) -> None:
-        """One that doesn't want a reply is passed over before any of its body is held."""
+        """One that doesn't want a response is passed over before any of its body is held."""
         verifyObject(ISelectivePolicy, Choosy())
         for wanted, shown in (
             (lambda: True, ["asked", b"all"]),
@@ -761,7 +763,7 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(Trouble)), 1)
 
     def test_askedOnce(self) -> None:
-        """Of each reply each selective policy is asked once, in the operator's order."""
+        """Of each response each selective policy is asked once, in the operator's order."""
         for wishes, answers in (
             ((False, False, False), ["a?", "b?", "c?"]),
             ((True, False, True), ["a?", "a", "b?", "c?", "c"]),
@@ -775,7 +777,7 @@ class ChainTests(SynchronousTestCase):
             self.assertEqual(calls, answers)
 
     def test_askedAgain(self) -> None:
-        """A reply in another's place is shown to those behind: those before aren't asked again."""
+        """A replaced response is shown to the policies after it, never again to those before."""
         for status, answers in ((503, ["a?", "b?", "b", "c?"]), (200, ["a?", "b?", "b"])):
             calls: list[str] = []
             policies = [
@@ -814,7 +816,7 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(Trouble)), 2)
 
     def test_noWish(self) -> None:
-        """Where none wants the reply, nothing is made of it: no Headers, no Deferred."""
+        """Where none wants the response, nothing is made of it: no Headers, no Deferred."""
         chain = self.chain(Choosy(), Choosy(buffered=True))
         response = Response.fromHead(404, "", Lines.of([(b"A", b"b")]))
         self.assertIs(chain.responseReceived(Exchange(), response), response)
@@ -829,10 +831,10 @@ class ChainTests(SynchronousTestCase):
 
     def test_sees(self) -> None:
         """What each policy is shown can be listed."""
-        chain = self.chain(onRequest(trouble), onReply(404)(trouble), onFinish(trouble))
+        chain = self.chain(onRequest(trouble), onResponse(404)(trouble), onFinish(trouble))
         self.assertEqual(
             [each["sees"] for each in chain.snapshot()],
-            ["requests", "replies", "exchanges"],
+            ["requests", "responses", "exchanges"],
         )
 
     def test_seconds(self) -> None:
@@ -844,7 +846,7 @@ class ChainTests(SynchronousTestCase):
             waits.append(Deferred())
             return waits[-1]
 
-        chain = Chain([("in", onRequest(slow)), ("out", onReply(404)(slow))], clock=clock)
+        chain = Chain([("in", onRequest(slow)), ("out", onResponse(404)(slow))], clock=clock)
         exchange = Exchange()
         for name, ask in (
             ("in", lambda: chain.requestReceived(exchange)),
@@ -908,26 +910,26 @@ class SharingTests(SynchronousTestCase):
                 response.status = 202
                 response.reason = "Changed"
 
-        policies = [onRequest(ask), onReply()(judge)]
-        conversation = Conversation(policies)
+        policies = [onRequest(ask), onResponse()(judge)]
+        harness = Harness(policies)
         for _ in range(3):
             for changed in (True, False):
-                client = conversation.connect()
+                client = harness.connect()
                 client.sends(GET.replace(b"\r\n\r\n", b"\r\nAccept: b\r\n\r\n"))
-                got = conversation.upstream().gotRequest()
+                got = harness.upstream().gotRequest()
                 self.assertEqual(got.method, "DELETE" if changed else "GET")
                 self.assertEqual(got.target, "/changed" if changed else "/x")
                 self.assertEqual("X-Secret" in got.headers, changed)
                 self.assertEqual("Accept" in got.headers, not changed)
-                conversation.upstream().sends(
+                harness.upstream().sends(
                     b"HTTP/1.1 200 OK\r\nX-Kept: a\r\nContent-Length: 2\r\n\r\nhi"
                 )
-                reply = client.gotReply()
+                response = client.gotResponse()
                 self.assertEqual(
-                    (reply.status, reply.reason), (202, "Changed") if changed else (200, "OK")
+                    (response.status, response.reason), (202, "Changed") if changed else (200, "OK")
                 )
-                self.assertEqual("Set-Cookie" in reply.headers, changed)
-                self.assertEqual("X-Kept" in reply.headers, not changed)
+                self.assertEqual("Set-Cookie" in response.headers, changed)
+                self.assertEqual("X-Kept" in response.headers, not changed)
 
     def test_pages(self) -> None:
         """Nor what was made of a page that another policy gives to many."""
@@ -936,9 +938,9 @@ class SharingTests(SynchronousTestCase):
             response.headers.add("X-Shown", exchange.request.target)
             response.headers.fields.pop(0)
 
-        with Runner(["error-page:404", ("change", onReply(404)(change))]) as runner:
+        with Runner(["error-page:404", ("change", onResponse(404)(change))]) as runner:
             for target in "/1", "/2":
-                outcome = runner.run(request(target), reply(404))
+                outcome = runner.run(request(target), response(404))
                 self.assertEqual(outcome.headers.getAll("X-Shown"), [target])
                 self.assertIn("Date", outcome.headers)
 
@@ -950,10 +952,10 @@ class SharingTests(SynchronousTestCase):
             response.headers.fields.append((b"X-A", b"b"))
             raise Trouble
 
-        policies = [onReply()(spoil)]
+        policies = [onResponse()(spoil)]
         with Runner(policies) as runner:
             for _ in range(3):
-                outcome = runner.run(request(), reply(headers={"X-Kept": "a"}), contained=True)
+                outcome = runner.run(request(), response(headers={"X-Kept": "a"}), contained=True)
                 self.assertEqual(list(outcome.headers), [("X-Kept", "a")])
 
     def test_oneForAll(self) -> None:
@@ -963,10 +965,12 @@ class SharingTests(SynchronousTestCase):
         def change(exchange: Any, response: Any) -> None:
             response.headers["X-A"] += exchange.request.target
 
-        policies = [onReply(200)(lambda exchange, response: given), onReply(404)(change)]
+        policies = [onResponse(200)(lambda exchange, response: given), onResponse(404)(change)]
         with Runner(policies) as runner:
             for target in "/1", "/2":
-                self.assertEqual(runner.run(request(target), reply()).headers["X-A"], "b" + target)
+                self.assertEqual(
+                    runner.run(request(target), response()).headers["X-A"], "b" + target
+                )
         self.assertEqual(given.headers["X-A"], "b")
 
 
@@ -974,43 +978,51 @@ class RetryTests(SynchronousTestCase):
     """A Retry is a wish; the core alone decides."""
 
     def setUp(self) -> None:
-        self.policy = onReply(502, 503)(lambda exchange, response: Retry(3))
+        self.policy = onResponse(502, 503)(lambda exchange, response: Retry(3))
 
     def test_honoured(self) -> None:
         """A GET is sent again after the wait, and what comes then is shown again."""
-        outcome = runPolicy(self.policy, request(), reply(503), reset(), reply(200, text="good"))
+        outcome = runPolicy(
+            self.policy, request(), response(503), reset(), response(200, text="good")
+        )
         self.assertEqual((outcome.text, outcome.attempts), ("good", 3))
         self.assertEqual(outcome.exchange.duration, 6)
         self.assertEqual(len(outcome.exchange.acted), 2)
 
     def test_sameAgain(self) -> None:
         """Each attempt sends the request as it was, its body included."""
-        outcome = runPolicy(self.policy, request("/x", "PUT", body=b"abc"), reply(503), reply(200))
+        outcome = runPolicy(
+            self.policy, request("/x", "PUT", body=b"abc"), response(503), response(200)
+        )
         first, second = outcome.requests
         self.assertEqual((first.body, second.body), (b"abc", b"abc"))
         self.assertEqual(list(first.headers), list(second.headers))
 
     def test_notRepeatable(self) -> None:
-        """A POST that may have arrived is not sent again: the reply at hand goes out."""
-        for answer, status in ((reply(503), 503), (reset(), 502)):
+        """A POST that may have arrived is not sent again: the response at hand goes out."""
+        for answer, status in ((response(503), 503), (reset(), 502)):
             outcome = runPolicy(self.policy, request("/", "POST", body=b"abc"), answer)
             self.assertEqual((outcome.status, outcome.attempts), (status, 1))
 
     def test_neverArrived(self) -> None:
         """One that never left may be."""
-        outcome = runPolicy(self.policy, request("/", "POST", body=b"abc"), refused(), reply(201))
+        outcome = runPolicy(
+            self.policy, request("/", "POST", body=b"abc"), refused(), response(201)
+        )
         self.assertEqual((outcome.status, outcome.attempts), (201, 2))
         self.assertEqual(outcome.requests[0].body, b"abc")
 
     def test_brokenOff(self) -> None:
-        """A reply that breaks off while it is held is a failed attempt, and may be retried."""
-        again = onReply(200, 502, buffered=True)(
+        """A response that breaks off while it is held is a failed attempt, and may be retried."""
+        again = onResponse(200, 502, buffered=True)(
             lambda exchange, response: Retry() if response.failure else None
         )
-        outcome = runPolicy(again, request(), brokenOff(reply(text="abcd")), reply(text="whole"))
+        outcome = runPolicy(
+            again, request(), brokenOff(response(text="abcd")), response(text="whole")
+        )
         self.assertEqual((outcome.text, outcome.attempts), ("whole", 2))
 
     def test_bounded(self) -> None:
         """A policy that wishes for ever is not followed for ever."""
-        outcome = runPolicy(self.policy, request(), reply(503))
+        outcome = runPolicy(self.policy, request(), response(503))
         self.assertEqual((outcome.status, outcome.attempts), (503, 10))

@@ -16,7 +16,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from sitio import onFinish, onReply, onRequest
+from sitio import onFinish, onRequest, onResponse
 from sitio.interfaces import (
     IExchangeObserver,
     IPolicyMaker,
@@ -25,8 +25,8 @@ from sitio.interfaces import (
 )
 from sitio.policy.loader import loadPolicies, makers
 from sitio.testing import (
-    reply,
     request,
+    response,
     runPolicy,
 )
 
@@ -47,38 +47,38 @@ class FunctionTests(SynchronousTestCase):
     def test_interfaces(self) -> None:
         """Each decorator makes what its interface asks for."""
         verifyObject(IRequestPolicy, onRequest(trouble))
-        verifyObject(IResponsePolicy, onReply()(trouble))
+        verifyObject(IResponsePolicy, onResponse()(trouble))
         verifyObject(IExchangeObserver, onFinish(trouble))
 
     def test_callable(self) -> None:
         """The function can still be called, as its test may want to."""
         self.assertEqual(onRequest(lambda exchange: [exchange])(1), [1])
-        policy: Any = onReply(404)(lambda exchange, response: [exchange, response])
+        policy: Any = onResponse(404)(lambda exchange, response: [exchange, response])
         self.assertEqual(policy(1, 2), [1, 2])
         seen: list[int] = []
         onFinish(seen.append)(1)
         self.assertEqual(seen, [1])
 
     def test_statuses(self) -> None:
-        """Numbers and ranges say which replies; none means all."""
-        policy = onReply(404, range(500, 502))(trouble)
+        """Numbers and ranges say which responses; none means all."""
+        policy = onResponse(404, range(500, 502))(trouble)
         self.assertEqual(policy.statuses, {404, 500, 501})
         self.assertFalse(policy.buffered)
-        everything = onReply(buffered=True)(trouble)
+        everything = onResponse(buffered=True)(trouble)
         self.assertEqual(everything.statuses, set(range(100, 1000)))
         self.assertTrue(everything.buffered)
 
     def test_wrongUse(self) -> None:
         """What is written wrongly says at once how it is written."""
         for attempt, hint in (
-            (lambda: onReply(trouble), "write @onReply(404)"),  # type: ignore[arg-type]
-            (lambda: onReply("404"), "write @onReply(404)"),  # type: ignore[arg-type]
+            (lambda: onResponse(trouble), "write @onResponse(404)"),  # type: ignore[arg-type]
+            (lambda: onResponse("404"), "write @onResponse(404)"),  # type: ignore[arg-type]
             (lambda: onRequest(404), "write @onRequest"),  # type: ignore[arg-type]
             (lambda: onFinish(404), "write @onFinish"),  # type: ignore[arg-type]
             (lambda: onFinish(troubleLater), "def and not async def"),
         ):
             self.assertIn(hint, str(self.assertRaises(TypeError, attempt)))
-        self.assertIn("100 to 999", str(self.assertRaises(ValueError, onReply, 4040)))
+        self.assertIn("100 to 999", str(self.assertRaises(ValueError, onResponse, 4040)))
 
 
 class DescriptionTests(SynchronousTestCase):
@@ -214,8 +214,8 @@ class FileTests(SynchronousTestCase):
         path = self.write(
             "from attrs import define\n"
             "from zope.interface import implementer\n"
-            "from sitio import IRequestPolicy, Response, onFinish, onReply, onRequest\n"
-            "@onReply(404)\n"
+            "from sitio import IRequestPolicy, Response, onFinish, onResponse, onRequest\n"
+            "@onResponse(404)\n"
             "def second(exchange, response): return Response(404, text='mine')\n"
             "@onRequest\n"
             "def first(exchange): pass\n"
@@ -230,7 +230,7 @@ class FileTests(SynchronousTestCase):
         )
         found = loadPolicies(f"file:{path}")
         self.assertEqual([name for name, _ in found], ["second", "first", "third"])
-        self.assertEqual(runPolicy(found, request(), reply(404)).text, "mine")
+        self.assertEqual(runPolicy(found, request(), response(404)).text, "mine")
 
     def test_sameName(self) -> None:
         """Files of one name in two folders are two modules, and both go on to work."""
@@ -308,7 +308,7 @@ class FileTests(SynchronousTestCase):
         for text in ("", "def friendly(exchange, response): pass\n", onlyClass):
             self.assertEqual(
                 self.sentence(text),
-                " makes no policy: decorate a function with @onReply, @onRequest or @onFinish,"
+                " makes no policy: decorate a function with @onResponse, @onRequest or @onFinish,"
                 " or make an instance of a class of policies",
             )
 
@@ -326,8 +326,8 @@ class FileTests(SynchronousTestCase):
     def test_wrongUse(self) -> None:
         """A decorator used wrongly is told with its line."""
         self.assertRegex(
-            self.sentence("from sitio import onReply\n@onReply\ndef f(e, r): pass\n"),
-            r"^:2 can't be loaded: TypeError: write @onReply\(404\)",
+            self.sentence("from sitio import onResponse\n@onResponse\ndef f(e, r): pass\n"),
+            r"^:2 can't be loaded: TypeError: write @onResponse\(404\)",
         )
 
     def test_noFile(self) -> None:

@@ -11,12 +11,12 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.errors import BadReply, SitioError
+from sitio.errors import BadResponse, SitioError
 from sitio.http.message import Response, Retry
-from sitio.policy.loader import onReply, onRequest
+from sitio.policy.loader import onRequest, onResponse
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
-from sitio.testing import Conversation, Peer
+from sitio.testing import Harness, Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
@@ -45,7 +45,7 @@ class ExchangeCase(SynchronousTestCase):
 
     def open(self, *policies: Any, via: bytes | None = None, **settings: Any) -> Peer:
         """The client of a new sidecar with these policies and settings."""
-        self.sidecar = Conversation(policies, settings=Settings(**settings), via=via)
+        self.sidecar = Harness(policies, settings=Settings(**settings), via=via)
         self.client = self.sidecar.connect()
         return self.client
 
@@ -67,7 +67,7 @@ class Tunnels(ExchangeCase):
 
     def test_silentAfterABacklog(self) -> None:
         """
-        A tunnel in which no octet moves is kept for its own timeout, also when a
+        A tunnel in which no byte moves is kept for its own timeout, also when a
         side was slow to read before.
         """
         self.open()
@@ -83,17 +83,17 @@ class Tunnels(ExchangeCase):
 
 
 class Judging(ExchangeCase):
-    """Policies look at a reply."""
+    """Policies look at a response."""
 
     def test_retryAfterABreak(self) -> None:
         """
-        A reply that broke off while a policy thought about its head, and wished
-        for another attempt, leaves nothing behind: the next reply is judged on
+        A response that broke off while a policy thought about its head, and wished
+        for another attempt, leaves nothing behind: the next response is judged on
         its own.
         """
         verdicts: list[Deferred[Any]] = [Deferred(), Deferred()]
         waiting = list(verdicts)
-        self.open(onReply(200, 503)(lambda exchange, response: waiting.pop(0)))
+        self.open(onResponse(200, 503)(lambda exchange, response: waiting.pop(0)))
         self.client.sends(GET)
         self.answer(b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n")
         arrivesAfterThePause(self.sidecar.upstream(), b"no chunk\r\n")
@@ -107,7 +107,7 @@ class Judging(ExchangeCase):
 
     def test_breakWhileJudging(self) -> None:
         """
-        A reply that breaks off while a policy thinks about its head is a failed
+        A response that breaks off while a policy thinks about its head is a failed
         attempt, and shown to the policies as one.
         """
         verdict: Deferred[None] = Deferred()
@@ -120,19 +120,19 @@ class Judging(ExchangeCase):
             response.headers["X-Seen"] = "yes"
             return None
 
-        self.open(onReply(200, 502)(think))
+        self.open(onResponse(200, 502)(think))
         self.client.sends(GET)
         self.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         arrivesAfterThePause(self.sidecar.upstream(), b"no chunk\r\n")
         verdict.callback(None)
-        self.assertEqual(seen, [(200, type(None)), (502, BadReply)])
-        self.assertEqual(self.client.gotReply().headers["X-Seen"], "yes")
+        self.assertEqual(seen, [(200, type(None)), (502, BadResponse)])
+        self.assertEqual(self.client.gotResponse().headers["X-Seen"], "yes")
         self.assertEqual((self.last.status, self.last.upstreamStatus), (502, 502))
         self.sidecar.assertQuiet()
 
     def test_stallBehindAThoughtfulPolicy(self) -> None:
         """
-        A reply that a second policy wants whole, and that stalls, is given up in
+        A response that a second policy wants whole, and that stalls, is given up in
         time, though the first policy took its own time over the head.
         """
         verdict: Deferred[None] = Deferred()
@@ -142,8 +142,8 @@ class Judging(ExchangeCase):
             seen.append(response.status)
 
         self.open(
-            onReply(200)(lambda exchange, response: verdict),
-            onReply(200, 504, buffered=True)(whole),
+            onResponse(200)(lambda exchange, response: verdict),
+            onResponse(200, 504, buffered=True)(whole),
             stallTimeout=7.0,
         )
         self.client.sends(GET)
@@ -152,17 +152,17 @@ class Judging(ExchangeCase):
         self.sidecar.advance(6.5)
         self.assertEqual(self.client.got(), b"")
         self.sidecar.advance(1.0)
-        self.assertEqual(self.client.gotReply().status, 504)
+        self.assertEqual(self.client.gotResponse().status, 504)
         self.assertEqual(seen, [504])
         self.sidecar.assertQuiet()
 
 
 class Buffering(ExchangeCase):
-    """Policies that want replies whole."""
+    """Policies that want responses whole."""
 
     def test_twoPoliciesAndTooLong(self) -> None:
         """
-        A reply that is too long for the buffer passes unchanged, is counted once,
+        A response that is too long for the buffer passes unchanged, is counted once,
         and is shown to none of the policies that wanted it whole.
         """
         seen: list[int] = []
@@ -170,30 +170,30 @@ class Buffering(ExchangeCase):
         def whole(exchange: Any, response: Response) -> None:
             seen.append(response.status)
 
-        wants = onReply(200, buffered=True)(whole)
+        wants = onResponse(200, buffered=True)(whole)
         self.open(("a", wants), ("b", wants), bufferLimit=10)
         self.client.sends(GET)
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.answer(head, b"8\r\nto begin\r\n", b"9\r\n with, to\r\n", b"4\r\n end\r\n0\r\n\r\n")
-        self.assertEqual(self.client.gotReply().body, b"to begin with, to end")
+        self.assertEqual(self.client.gotResponse().body, b"to begin with, to end")
         self.assertEqual((seen, self.sidecar.sidecar.tooLong), ([], 1))
         self.sidecar.assertQuiet()
 
     def test_twoPoliciesAndTooLongByItsLength(self) -> None:
-        """The same for a reply that announces how long it is."""
-        wants = onReply(200, buffered=True)(lambda exchange, response: Response(500))
+        """The same for a response that announces how long it is."""
+        wants = onResponse(200, buffered=True)(lambda exchange, response: Response(500))
         self.open(("a", wants), ("b", wants), bufferLimit=10)
         self.client.sends(GET)
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nall of it..")
-        self.assertEqual(self.client.gotReply().body, b"all of it..")
+        self.assertEqual(self.client.gotResponse().body, b"all of it..")
         self.assertEqual(self.sidecar.sidecar.tooLong, 1)
 
     def test_limit(self) -> None:
         """
-        A body of exactly the limit is held, one octet more passes unchanged, and
+        A body of exactly the limit is held, one byte more passes unchanged, and
         that depends neither on framing nor on the pieces in which it comes.
         """
-        shout = onReply(200, buffered=True)(
+        shout = onResponse(200, buffered=True)(
             lambda exchange, response: Response(body=response.body.upper())
         )
         for size in (19, 20, 21):
@@ -215,7 +215,7 @@ class Buffering(ExchangeCase):
                     self.answer(*cut)
                     if name == "close":
                         self.sidecar.upstream().closes()
-                    got = self.client.gotReply().body
+                    got = self.client.gotResponse().body
                     self.assertEqual(got, body if size > 20 else body.upper(), (size, cut))
                     self.assertEqual(self.sidecar.sidecar.tooLong, int(size > 20))
                     self.sidecar.assertQuiet()
@@ -243,7 +243,7 @@ class Requests(ExchangeCase):
     def test_methodMadeGet(self) -> None:
         """
         A client that asked by HEAD gets no body, though a policy has asked the
-        upstream by GET: it would take it for the next reply.
+        upstream by GET: it would take it for the next response.
         """
 
         def get(exchange: Any) -> None:
@@ -374,20 +374,20 @@ class Requests(ExchangeCase):
         self.client.sends(
             b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", b"no chunk\r\n"
         )
-        self.assertEqual(self.client.gotReply().status, 400)
+        self.assertEqual(self.client.gotResponse().status, 400)
         self.assertEqual(len(cancelled), 1)
         self.assertEqual(self.sidecar.errors, [])
         self.assertEqual(self.last.status, 400)
         self.sidecar.assertQuiet()
 
-    def test_breaksWhileAReplyIsJudged(self) -> None:
-        """The same while a policy looks at a reply that came early."""
+    def test_breaksWhileAResponseIsJudged(self) -> None:
+        """The same while a policy looks at a response that came early."""
         cancelled: list[Any] = []
-        self.open(onReply(200)(lambda exchange, response: Deferred(cancelled.append)))
+        self.open(onResponse(200)(lambda exchange, response: Deferred(cancelled.append)))
         self.client.sends(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
         self.answer()
         self.client.sends(b"no chunk\r\n")
-        self.assertEqual(self.client.gotReply().status, 400)
+        self.assertEqual(self.client.gotResponse().status, 400)
         self.assertEqual(len(cancelled), 1)
         self.assertEqual(self.sidecar.errors, [])
         self.sidecar.assertQuiet()
@@ -398,7 +398,7 @@ class Mistakes(ExchangeCase):
 
     def test_chainBreaks(self) -> None:
         """Policies that can't be run at all: the client is told 500, once."""
-        self.open(onReply()(lambda exchange, response: None))
+        self.open(onResponse()(lambda exchange, response: None))
         calls = []
 
         def broken(exchange: Any, response: Response, wanting: Any) -> Any:
@@ -408,7 +408,7 @@ class Mistakes(ExchangeCase):
         self.sidecar.sidecar.chain.responseReceived = broken  # type: ignore[method-assign, assignment]
         self.client.sends(GET)
         self.answer()
-        self.assertEqual(self.client.gotReply().status, 500)
+        self.assertEqual(self.client.gotResponse().status, 500)
         self.assertEqual((calls, self.last.status), ([200], 500))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.sidecar.assertQuiet()
@@ -420,19 +420,19 @@ class Mistakes(ExchangeCase):
         self.client.sends(GET)
         self.sidecar.sidecar.pool.take = lambda: 1 / 0
         decision.callback(None)
-        self.assertEqual(self.client.gotReply().status, 500)
+        self.assertEqual(self.client.gotResponse().status, 500)
         self.assertEqual((self.last.status, type(self.last.failure)), (500, SitioError))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.sidecar.assertQuiet()
 
 
 class BothWays(ExchangeCase):
-    """A reply that comes while the request's body is still on its way."""
+    """A response that comes while the request's body is still on its way."""
 
     POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"
 
     def test_uploadKeepsItAlive(self) -> None:
-        """Octets of the request's body that move are no stall, though the reply rests."""
+        """Bytes of the request's body that move are no stall, though the response rests."""
         self.open(stallTimeout=5.0)
         self.client.sends(self.POST)
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
@@ -449,7 +449,7 @@ class BothWays(ExchangeCase):
         self.sidecar.assertQuiet()
 
 
-class Replies(ExchangeCase):
+class Responses(ExchangeCase):
     """What goes to the client."""
 
     def test_viaOfAResponseThatIsKept(self) -> None:
@@ -478,10 +478,10 @@ class Replies(ExchangeCase):
         self.open(onRequest(lambda exchange: mine))
         for _ in range(2):
             self.client.sends(GET)
-            self.assertEqual(self.client.gotReply().body, b"text")
+            self.assertEqual(self.client.gotResponse().body, b"text")
         self.assertEqual(calls, [b"text", b"text"])
 
-    def test_headOfAFilteredReply(self) -> None:
+    def test_headOfAFilteredResponse(self) -> None:
         """
         The length of a body that is filtered is not known, so HEAD is told none:
         GET would be told none either (RFC 9110, section 8.6).
@@ -490,7 +490,7 @@ class Replies(ExchangeCase):
         def append(exchange: Any, response: Response) -> None:
             response.addFilter(lambda data: data or b"<!-- end -->")
 
-        self.open(onReply(200)(append))
+        self.open(onResponse(200)(append))
         self.client.sends(GET)
         self.answer()
         self.assertEqual(
@@ -503,20 +503,20 @@ class Replies(ExchangeCase):
 
 
 class Producers(ExchangeCase):
-    """Who made the reply is known of each exchange."""
+    """Who made the response is known of each exchange."""
 
-    def producer(self, *policies: Any, reply: bytes = OK, request: bytes = GET) -> str | None:
+    def producer(self, *policies: Any, response: bytes = OK, request: bytes = GET) -> str | None:
         """That of an exchange with these policies, which the upstream answers so."""
         self.open(*policies)
         self.client.sends(request)
         if self.sidecar.upstreams:
-            self.answer(reply)
+            self.answer(response)
         self.assertTrue(self.client.got())
         return self.last.producer
 
     def test_upstream(self) -> None:
-        """A reply that policies leave as it is, or decorate, is nobody else's."""
-        leaves = onReply(200)(lambda exchange, response: None)
+        """A response that policies leave as it is, or decorate, is nobody else's."""
+        leaves = onResponse(200)(lambda exchange, response: None)
         self.assertIsNone(self.producer(leaves))
 
     def test_answers(self) -> None:
@@ -527,36 +527,36 @@ class Producers(ExchangeCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_replaced(self) -> None:
-        """Of several that put another reply in its place the last one made it."""
-        first = ("first", onReply(200)(lambda *_: Response(404)))
-        last = ("last", onReply(404)(lambda *_: Response(410)))
+        """Of several that put another response in its place the last one made it."""
+        first = ("first", onResponse(200)(lambda *_: Response(404)))
+        last = ("last", onResponse(404)(lambda *_: Response(410)))
         self.assertEqual(self.producer(first, last), "last")
 
     def test_retried(self) -> None:
         """What was replaced in an attempt that was given up has made nothing."""
         answers = [Response(503), None]
-        replaces = ("replaces", onReply(200)(lambda *_: answers.pop(0)))
-        retries = ("retries", onReply(503)(lambda *_: Retry()))
+        replaces = ("replaces", onResponse(200)(lambda *_: answers.pop(0)))
+        retries = ("retries", onResponse(503)(lambda *_: Retry()))
         self.open(replaces, retries)
         self.client.sends(GET)
         self.answer()
         self.sidecar.clock.advance(0)
         self.answer()
-        self.assertEqual(self.client.gotReply().status, 200)
+        self.assertEqual(self.client.gotResponse().status, 200)
         self.assertEqual((self.last.acted, self.last.producer), (("replaces", "retries"), None))
 
     def test_refused(self) -> None:
         """A request that turns out to be none is refused by sitio, whatever a policy made."""
         verdict: Deferred[None] = Deferred()
-        first = ("first", onReply(200)(lambda *_: Response(404)))
-        waits = ("waits", onReply(404)(lambda *_: verdict))
+        first = ("first", onResponse(200)(lambda *_: Response(404)))
+        waits = ("waits", onResponse(404)(lambda *_: verdict))
         self.open(first, waits)
         self.client.sends(
             b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
         )
         self.answer()
         self.client.sends(b"nonsense\r\n")
-        self.assertEqual(self.client.gotReply().status, 400)
+        self.assertEqual(self.client.gotResponse().status, 400)
         self.assertIsNone(self.last.producer)
 
 
@@ -564,7 +564,7 @@ class Reuse(ExchangeCase):
     """Upstream connections carry one request after another."""
 
     def breakReused(self, request: bytes) -> bytes:
-        """What reaches a fresh connection when a reused one breaks before its reply."""
+        """What reaches a fresh connection when a reused one breaks before its response."""
         self.open()
         self.client.sends(GET)
         self.answer()
@@ -588,7 +588,7 @@ class Reuse(ExchangeCase):
 class Trailers(ExchangeCase):
     """Fields behind a body in chunks."""
 
-    REPLY = (
+    RESPONSE = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"2;ext=1\r\nok\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n"
     )
@@ -598,10 +598,10 @@ class Trailers(ExchangeCase):
     )
 
     def test_behindAPolicy(self) -> None:
-        """Trailers pass behind a policy that leaves the reply alone, whenever it does."""
-        for cut in ([self.REPLY], [self.REPLY[:-40], self.REPLY[-40:]]):
+        """Trailers pass behind a policy that leaves the response alone, whenever it does."""
+        for cut in ([self.RESPONSE], [self.RESPONSE[:-40], self.RESPONSE[-40:]]):
             verdict: Deferred[None] = Deferred()
-            self.open(onReply(200)(lambda exchange, response, v=verdict: v))
+            self.open(onResponse(200)(lambda exchange, response, v=verdict: v))
             self.client.sends(GET)
             self.answer(*cut)
             verdict.callback(None)
@@ -610,12 +610,12 @@ class Trailers(ExchangeCase):
 
     def test_behindABuffer(self) -> None:
         """
-        A reply that a policy got whole goes out by its length, without trailers:
+        A response that a policy got whole goes out by its length, without trailers:
         they may speak of a body that is another by now (RFC 9110, section 6.5.1).
         """
-        self.open(onReply(200, buffered=True)(lambda exchange, response: None))
+        self.open(onResponse(200, buffered=True)(lambda exchange, response: None))
         self.client.sends(GET)
-        self.answer(self.REPLY)
+        self.answer(self.RESPONSE)
         self.assertEqual(self.client.got(), OK)
 
 
@@ -647,10 +647,10 @@ def asksOnce(peer: Peer) -> None:
 class FlowControl(ExchangeCase):
     """Whoever does not read is not written to for long."""
 
-    def test_backlogOfInterimReplies(self) -> None:
+    def test_backlogOfInterimResponses(self) -> None:
         """
-        A client that did not read what came before the reply holds up the reply
-        from its first octet.
+        A client that did not read what came before the response holds up the response
+        from its first byte.
         """
         for final in (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n", SWITCH):
             self.open()
@@ -688,7 +688,7 @@ class Fails:
 
 
 class InPlace(ExchangeCase):
-    """Policies that change the reply they are shown."""
+    """Policies that change the response they are shown."""
 
     def test_bodyOfAStream(self) -> None:
         """
@@ -696,7 +696,7 @@ class InPlace(ExchangeCase):
         rest is read and dropped, so that the connection can be used again.
         """
 
-        @onReply(404)
+        @onResponse(404)
         def fill(exchange: Any, response: Response) -> None:
             response.body = b"mine"
             response.status, response.reason = 200, "OK"
@@ -727,7 +727,7 @@ class Filters(ExchangeCase):
             self.seen.append(data)
             return data.upper() if data or keepsLength else b"!"
 
-        @onReply(200)
+        @onResponse(200)
         def shouts(exchange: Any, response: Response) -> None:
             response.addFilter(filtered, keepsLength=keepsLength)
 
@@ -784,8 +784,8 @@ class Filters(ExchangeCase):
 
     def test_fails(self) -> None:
         """
-        A filter that raises, or gives what is no octets, or not as many as it
-        promised, is not called again: the reply goes on without it where it keeps
+        A filter that raises, or gives what is no bytes, or not as many as it
+        promised, is not called again: the response goes on without it where it keeps
         the length, and is broken off where half a change would look whole.
         """
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
@@ -795,7 +795,7 @@ class Filters(ExchangeCase):
                     if wrong == b"longer" and not keepsLength:
                         continue
                     fails = Fails(failing, wrong)
-                    self.open(onReply(200)(partial(fails.addTo, keepsLength)))
+                    self.open(onResponse(200)(partial(fails.addTo, keepsLength)))
                     self.client.sends(GET)
                     self.answer(whole[:-2], whole[-2:])
                     self.assertEqual(fails.calls, [b"ab", b"cd", b""][:failing])
@@ -814,7 +814,7 @@ class Filters(ExchangeCase):
         """The same for a body that is there whole."""
         for failing in (1, 2):
             fails = Fails(failing, ValueError)
-            self.open(onReply(200)(partial(fails.addTo, False)))
+            self.open(onResponse(200)(partial(fails.addTo, False)))
             self.client.sends(GET)
             self.answer()
             self.assertEqual(fails.calls, [b"ok", b""][:failing])

@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.proxy.server}: one connection of a client, in exact octets.
+Promises of L{sitio.proxy.server}: one connection of a client, in exact bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sitio import onFinish, onRequest
 from sitio.errors import Stopped
 from sitio.http.message import Response
 from sitio.settings import DRAIN_IDLE, LINGER, Settings
-from sitio.testing import HALF_CLOSED, OPEN, Conversation, Peer, readReplies
+from sitio.testing import HALF_CLOSED, OPEN, Harness, Peer, readResponses
 from sitio.testing.network import TRANSPORT_BUFFER
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -30,7 +30,7 @@ class ServerCase(SynchronousTestCase):
 
     def open(self, *policies: Any, secure: bool = False, **settings: Any) -> Peer:
         """The client of a new sidecar with these policies and settings."""
-        self.sidecar = Conversation(policies, settings=Settings(**settings))
+        self.sidecar = Harness(policies, settings=Settings(**settings))
         self.client = self.sidecar.connect(secure=secure)
         return self.client
 
@@ -77,7 +77,7 @@ class Replaces:
 
 
 class Pipelining(ServerCase):
-    """Requests that come before the reply to the one before."""
+    """Requests that come before the response to the one before."""
 
     def test_heldRequestsAreBounded(self) -> None:
         """
@@ -115,7 +115,7 @@ class Pipelining(ServerCase):
         self.open(onRequest(lambda exchange: Response(body=exchange.request.path.encode())))
         requests = [b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % number for number in range(count)]
         self.client.sends(b"".join(requests))
-        got = [each.body for each in readReplies(self.client.got())]
+        got = [each.body for each in readResponses(self.client.got())]
         self.assertEqual(got, [b"/%d" % number for number in range(count)])
         self.sidecar.assertQuiet()
 
@@ -127,7 +127,7 @@ class Refusals(ServerCase):
         """
         Where it can't be told where a refused request ends, what follows is read
         and dropped for a while: closing at once would reset the connection, and
-        the reply might be lost.
+        the response might be lost.
         """
         for version, field in (
             (b"1.1", b"Transfer-Encoding: gzip"),
@@ -141,9 +141,9 @@ class Refusals(ServerCase):
             head = b"POST / HTTP/%b\r\nHost: h\r\n%b\r\n\r\n" % (version, field)
             self.client.sends(head)
             self.client.sends(b"a body, ", b"the rest of it")
-            reply, said = self.client.got().split(b"\r\n\r\n")
+            response, said = self.client.got().split(b"\r\n\r\n")
             self.assertEqual(
-                reply,
+                response,
                 b"HTTP/1.1 400 Bad Request\r\n"
                 b"Content-Type: text/plain; charset=utf-8\r\nServer: sitio\r\n"
                 b"Content-Length: %d\r\nConnection: close" % len(said),
@@ -167,7 +167,7 @@ class Draining(ServerCase):
         self.assertTrue(late.closed)
 
     def test_graceEndsWhatCloses(self) -> None:
-        """A client that does not read its last reply does not outlive the grace."""
+        """A client that does not read its last response does not outlive the grace."""
         self.open()
         self.client.stopsReading()
         self.client.sends(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
@@ -206,11 +206,11 @@ class Negotiating(ServerCase):
 
 
 class Closing(ServerCase):
-    """The last reply of a connection."""
+    """The last response of a connection."""
 
     def test_requestsBehindTheLast(self) -> None:
         """
-        A client that sends on behind its last request gets its reply, and not a
+        A client that sends on behind its last request gets its response, and not a
         reset: what it sends is read and dropped for a while.
         """
         self.open()
@@ -231,7 +231,7 @@ class Closing(ServerCase):
 
     def test_endIsSaidAtOnce(self) -> None:
         """
-        A client that waits for the end of the connection sees it behind the reply,
+        A client that waits for the end of the connection sees it behind the response,
         not after the lingering, and however slowly it reads.
         """
         self.open()
@@ -251,7 +251,7 @@ class Closing(ServerCase):
         """Where there is no half-close, the lingering ends in an orderly close."""
         self.open(secure=True)
         self.client.sends(GET.replace(b"1.1", b"0.9"))
-        self.assertEqual(self.client.gotReply().status, 505)
+        self.assertEqual(self.client.gotResponse().status, 505)
         self.assertIs(self.client.state, OPEN)
         self.client.sends(b"more")
         self.sidecar.advance(LINGER + 0.5)

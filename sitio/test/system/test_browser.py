@@ -237,7 +237,7 @@ class Looking:
         await self.drive(self.browser.execute_cdp_cmd, command, arguments)
 
     async def look(self, width: int = 1280, height: int = 900, **media: str) -> None:
-        """Open the page, on a screen of this size, and wait for its first figures."""
+        """Open the page, on a screen of this size, and wait for its first metrics."""
         await self.cdp(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -325,7 +325,7 @@ class PageTests(BrowserTestCase):
     """What the page shows."""
 
     async def test_first(self) -> None:
-        """With the first figures it is not known what happened lately, and not claimed."""
+        """With the first metrics it is not known what happened lately, and not claimed."""
         self.patch(module, "BEAT", 60.0)
         self.source.count("/a", 5)
         await self.look()
@@ -458,11 +458,11 @@ class PageTests(BrowserTestCase):
         )
 
     async def test_broken(self) -> None:
-        """Replies that break off are no good ones, whatever status they began with."""
+        """Responses that break off are no good ones, whatever status they began with."""
         await self.look()
         self.source.count("/a", 40)
         self.source.brokenOff = 30
-        await self.untilText("#verdict-title", "Replies break off")
+        await self.untilText("#verdict-title", "Responses break off")
         self.assertIn("30 of 40 requests", await self.text("#verdict-text"))
         self.assertEqual(await self.text("#sent-share"), "25.0\u202f%")
 
@@ -516,7 +516,7 @@ class PageTests(BrowserTestCase):
         self.source.failed.insert(
             0,
             facts(
-                "9", sent=499, why="the client went away before its reply was whole", failed=True
+                "9", sent=499, why="the client went away before its response was whole", failed=True
             ),
         )
         await self.look()
@@ -525,7 +525,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(
             await self.texts("#failure-list .why"),
             [
-                "The client went away before its reply was whole.",
+                "The client went away before its response was whole.",
                 "It broke off; last-good sent 200.",
             ],
         )
@@ -556,7 +556,7 @@ class PageTests(BrowserTestCase):
         self.source.open = [
             facts(
                 "1-7",
-                state="waiting for the reply",
+                state="waiting for the response",
                 duration=3.0,
                 sent=None,
                 true=None,
@@ -567,7 +567,7 @@ class PageTests(BrowserTestCase):
         ]
         await self.look()
         await self.untilText('#last [data-cell="status"]', "open")
-        self.assertEqual(await self.text('#last [data-cell="by"]'), "waiting for the reply")
+        self.assertEqual(await self.text('#last [data-cell="by"]'), "waiting for the response")
         self.assertRegex(await self.text('#last [data-cell="took"]'), r"^3\.0\ss$")
         self.source.open = []
         self.source.recent = [facts("1-7", path="/slow", duration=4.0)]
@@ -884,7 +884,7 @@ class UseTests(BrowserTestCase):
             new PerformanceObserver((list) => {
               for (const { node } of list.getEntries().flatMap((each) => each.sources)) {
                 const element = node?.closest ? node : node?.parentElement;
-                if (!element?.closest("#last tbody, #figures dd, footer")) {
+                if (!element?.closest("#last tbody, #metrics dd, footer")) {
                   window.jumped.push(`${element?.tagName} ${element?.id}`);
                 }
               }
@@ -926,7 +926,7 @@ class ConnectionTests(BrowserTestCase):
             self.assertIn("net::ERR_", each)
 
     async def test_late(self) -> None:
-        """A sidecar that is too busy to tell its figures is not taken for lost."""
+        """A sidecar that is too busy to tell its metrics is not taken for lost."""
         self.patch(module, "LATE", 0.2)
         await self.look()
         self.source.answer = Deferred

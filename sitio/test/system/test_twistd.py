@@ -86,7 +86,7 @@ class FailedStartTests(LoopbackTestCase):
     async def test_policyFile(self) -> None:
         """The mistake in a policy file is told with its line."""
         path = Path(self.mktemp() + ".py").absolute()
-        path.write_text("from sitio import onReply\n\n1 / 0\n")
+        path.write_text("from sitio import onResponse\n\n1 / 0\n")
         self.assertEqual(
             await self.refused("--policy", f"file:{path}"),
             f"sitio: --policy {path}:3 can't be loaded: ZeroDivisionError: division by zero",
@@ -204,8 +204,8 @@ class ReactorTests(LoopbackTestCase):
         path = Path(self.mktemp() + ".py").absolute()
         path.write_text(
             "from twisted.internet import reactor\n"
-            "from sitio import onReply\n"
-            "@onReply(404)\n"
+            "from sitio import onResponse\n"
+            "@onResponse(404)\n"
             "def late(exchange, response):\n"
             "    reactor.callLater(0, print)\n"
         )
@@ -279,7 +279,7 @@ class EndTests(LoopbackTestCase):
 
     async def test_inFlight(self) -> None:
         """
-        A slow request that is under way gets its whole reply, with C{Connection:
+        A slow request that is under way gets its whole response, with C{Connection:
         close}, while new clients are turned away; then the process ends.
         """
         upstream = Upstream()

@@ -121,7 +121,7 @@ class TrafficTests(WorkersTestCase):
 
     async def test_both(self) -> None:
         """
-        Each of them answers, in processes of their own; figures are those of all, to
+        Each of them answers, in processes of their own; metrics are those of all, to
         the last hit, and only the parent logs them.
         """
         process, port = await self.running("--stats-interval=0.2")
@@ -394,7 +394,7 @@ class EndTests(WorkersTestCase):
                 await self.connect(port)
 
     async def test_sigterm(self) -> None:
-        """SIGTERM: no more clients, whole replies for all who are there, then the end."""
+        """SIGTERM: no more clients, whole responses for all who are there, then the end."""
         process, port, clients, upstream = await self.inFlight()
         pids = self.workersOf(process.pid)
         process.signal(signal.SIGTERM)

@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 from sitio.errors import CannotStart, ConnectFailed
 from sitio.http.message import Headers, Request, Response
 from sitio.interfaces import IExchangeObserver
-from sitio.policy.loader import onReply, onRequest
+from sitio.policy.loader import onRequest, onResponse
 from sitio.telemetry.accesslog import (
     INTERVAL,
     MAX_WAITING,
@@ -51,7 +51,7 @@ from sitio.test.helpers.loopback import (
 from sitio.test.system.test_twistd import LOOPBACK, NOWHERE
 from sitio.test.system.test_workers import WorkersTestCase
 from sitio.test.telemetry.test_stats import Ended, Noted, ended
-from sitio.testing import Conversation
+from sitio.testing import Harness
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -61,7 +61,7 @@ EPOCH = 1_542_985_009.25
 
 @define
 class Paper:
-    """An outlet that keeps what it is given, and can be told to fail."""
+    """An logFile that keeps what it is given, and can be told to fail."""
 
     path: str = "access.log"
     written: bytes = b""
@@ -305,14 +305,14 @@ class CommonTests(LogTestCase):
     lines = CommonLines
 
     def test_plain(self) -> None:
-        """A reply that is the upstream's has the seven parts and no more."""
+        """A response that is the upstream's has the seven parts and no more."""
         self.assertEqual(
             self.lineOf(ended("/a?b", bytesOut=7, response=Response(200))),
             '192.0.2.1 - - [23/Nov/2018:14:56:49 +0000] "GET /a HTTP/1.1" 200 7',
         )
 
     def test_noBody(self) -> None:
-        """No octet is a hyphen, as servers have it; no status is one of three digits."""
+        """No byte is a hyphen, as servers have it; no status is one of three digits."""
         self.assertTrue(self.lineOf(ended()).endswith('HTTP/1.1" 200 -'))
         line = self.lineOf(ended(status=None, upstreamStatus=None))
         self.assertTrue(line.endswith('HTTP/1.1" 000 -'), line)
@@ -375,10 +375,10 @@ class HostileTests(LogTestCase):
         """A request that could not be read has a line that says so."""
         log = self.make()
         log.startService()
-        sidecar = Conversation([("access-log", log)])
+        sidecar = Harness([("access-log", log)])
         client = sidecar.connect()
         client.sends(b"\x16\x03\x01 no HTTP\r\n\r\n")
-        self.assertEqual(client.gotReply().status, 400)
+        self.assertEqual(client.gotResponse().status, 400)
         facts = json.loads(self.tick()[0])
         self.assertEqual((facts["method"], facts["path"], facts["sent"]), ("-", "-", 400))
         self.assertEqual((facts["producer"], facts["side"]), ("sitio", "client"))
@@ -388,12 +388,12 @@ QUOTE = '\\"'
 
 
 class ProducerTests(LogTestCase):
-    """Who made the reply, as a sidecar has it."""
+    """Who made the response, as a sidecar has it."""
 
     def facts(self, *policies: Any, answer: bytes = OK) -> dict[str, Any]:
         """The line of a GET which the upstream answers so, before it closes."""
         self.log.startService()
-        sidecar = Conversation([*policies, ("access-log", self.log)])
+        sidecar = Harness([*policies, ("access-log", self.log)])
         client = sidecar.connect()
         client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         if sidecar.upstreams:
@@ -410,7 +410,7 @@ class ProducerTests(LogTestCase):
 
     def test_policy(self) -> None:
         """A policy's, with what the upstream had said."""
-        facts = self.facts(("page", onReply(200)(lambda *_: Response(404))))
+        facts = self.facts(("page", onResponse(200)(lambda *_: Response(404))))
         self.assertEqual(
             (facts["producer"], facts["sent"], facts["true"]), ("policy page", 404, 200)
         )
@@ -429,7 +429,7 @@ class ProducerTests(LogTestCase):
         self.assertIn("closed", facts["failure"])
 
     def test_brokenOff(self) -> None:
-        """A reply that broke off has the status that was sent, and the failure."""
+        """A response that broke off has the status that was sent, and the failure."""
         facts = self.facts(answer=OK[:-1])
         self.assertEqual((facts["producer"], facts["sent"], facts["true"]), ("upstream", 200, 200))
         self.assertEqual(facts["side"], "upstream")

@@ -15,9 +15,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from sitio import Response, Retry, onReply, onRequest
+from sitio import Response, Retry, onRequest, onResponse
 from sitio.interfaces import IExchangeObserver
-from sitio.telemetry.history import ATTENTION, MAX_TEXT, Recent
+from sitio.telemetry.history import ATTENTION, MAX_TEXT, History
 from sitio.telemetry.snapshot import (
     MAX_FAILED,
     MAX_OPEN,
@@ -26,7 +26,7 @@ from sitio.telemetry.snapshot import (
     Exchanges,
     exchangesTogether,
 )
-from sitio.testing.harness import Conversation
+from sitio.testing.harness import Harness
 
 GET = b"GET /photos/1.png?token=secret HTTP/1.1\r\nHost: here\r\nAuthorization: secret\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret"
@@ -42,15 +42,15 @@ class RecentTestCase(SynchronousTestCase):
     def begin(self, *policies: Any) -> None:
         """With these policies."""
         self.clock = Clock()
-        self.recent = Recent(self.clock, lambda: THEN + self.clock.seconds(), 7)
-        self.talk = Conversation([*policies, ("recent", self.recent)], clock=self.clock)
+        self.recent = History(self.clock, lambda: THEN + self.clock.seconds(), 7)
+        self.talk = Harness([*policies, ("recent", self.recent)], clock=self.clock)
         self.talk.acceptConnections()
 
-    def ask(self, *replies: bytes, after: float = 0.0, request: bytes = GET) -> None:
+    def ask(self, *responses: bytes, after: float = 0.0, request: bytes = GET) -> None:
         """One request, to which the upstream says this, after so many seconds."""
         client = self.talk.connect()
         client.sends(request)
-        for each in replies:
+        for each in responses:
             self.talk.advance(after)
             self.talk.upstreams[-1].sends(each)
         self.talk.settle()
@@ -191,10 +191,10 @@ class AttentionTests(RecentTestCase):
 class FactTests(RecentTestCase):
     """What is told of an exchange."""
 
-    def why(self, *replies: bytes, request: bytes = GET) -> tuple[str, str]:
-        """Who made the reply, and what came of it."""
+    def why(self, *responses: bytes, request: bytes = GET) -> tuple[str, str]:
+        """Who made the response, and what came of it."""
         self.told()
-        self.ask(*replies, request=request)
+        self.ask(*responses, request=request)
         facts = self.told()["recent"][0]
         return facts["by"], facts["why"]
 
@@ -231,7 +231,7 @@ class FactTests(RecentTestCase):
 
     def test_masked(self) -> None:
         """Of a masked failure, the truth and the mask, and whose it is."""
-        self.begin(("nice", onReply(503)(lambda exchange, response: Response(200, text="fine"))))
+        self.begin(("nice", onResponse(503)(lambda exchange, response: Response(200, text="fine"))))
         self.assertEqual(self.why(BROKEN), ("policy nice", "the service said 503; nice sent 200"))
         facts = self.only()
         self.assertEqual((facts["true"], facts["sent"], facts["failed"]), (503, 200, True))
@@ -276,7 +276,7 @@ class FactTests(RecentTestCase):
 
     def test_unreachableMasked(self) -> None:
         """Of the same when it is masked."""
-        self.begin(("nice", onReply(502)(lambda exchange, response: Response(200))))
+        self.begin(("nice", onResponse(502)(lambda exchange, response: Response(200))))
         self.talk.refuseConnections()
         by, why = self.why()
         self.assertEqual(by, "policy nice")
@@ -284,7 +284,7 @@ class FactTests(RecentTestCase):
         self.assertEqual(self.only()["true"], 502)
 
     def test_brokenOff(self) -> None:
-        """Of a reply that ends too early."""
+        """Of a response that ends too early."""
         self.begin()
         self.told()
         client = self.talk.connect()
@@ -294,7 +294,7 @@ class FactTests(RecentTestCase):
         self.talk.settle()
         facts = self.only()
         self.assertEqual(facts["by"], "upstream")
-        self.assertTrue(facts["why"].endswith("; the reply, a 200, broke off"), facts["why"])
+        self.assertTrue(facts["why"].endswith("; the response, a 200, broke off"), facts["why"])
         self.assertEqual(self.talk.sidecar.brokenOff, 1)
 
     def test_clientGone(self) -> None:
@@ -307,11 +307,11 @@ class FactTests(RecentTestCase):
         self.talk.settle()
         facts = self.only()
         self.assertEqual((facts["sent"], facts["by"]), (499, ""))
-        self.assertEqual(facts["why"], "the client went away before its reply was whole")
+        self.assertEqual(facts["why"], "the client went away before its response was whole")
 
     def test_again(self) -> None:
-        """Of one that was sent again: how often, whose reply it is, whose the pauses are."""
-        self.begin(("again", onReply(503)(lambda exchange, response: Retry(2.0))))
+        """Of one that was sent again: how often, whose response it is, whose the pauses are."""
+        self.begin(("again", onResponse(503)(lambda exchange, response: Retry(2.0))))
         self.told()
         client = self.talk.connect()
         client.sends(GET)
@@ -328,7 +328,7 @@ class FactTests(RecentTestCase):
 
     def test_mended(self) -> None:
         """Of one of which an attempt failed and another did well: both."""
-        self.begin(("again", onReply(502)(lambda exchange, response: Retry(0.0))))
+        self.begin(("again", onResponse(502)(lambda exchange, response: Retry(0.0))))
         self.told()
         client = self.talk.connect()
         client.sends(GET)
@@ -341,7 +341,8 @@ class FactTests(RecentTestCase):
         self.assertEqual((facts["by"], facts["sent"], facts["attempts"]), ("upstream", 200, 2))
         self.assertEqual(
             facts["why"],
-            "the service said 200, at attempt 2, after this: the upstream closed without a reply",
+            "the service said 200, at attempt 2, after this:"
+            " the upstream closed without a response",
         )
 
     def test_steps(self) -> None:
@@ -372,7 +373,7 @@ class FactTests(RecentTestCase):
         connection, the upstream, the pause before another attempt.
         """
         never: Deferred[None] = Deferred()
-        again = onReply(503)(lambda exchange, response: Retry(9.0))
+        again = onResponse(503)(lambda exchange, response: Retry(9.0))
         for step, wait in (
             ("policies", never),
             ("connection", None),
@@ -413,9 +414,9 @@ class FactTests(RecentTestCase):
         wait.callback(None)
         self.assertEqual(now(), ("7-1", "waiting for a connection", [1, 1, 0, 0]))
         self.talk.accept()
-        self.assertEqual(now(), ("7-1", "waiting for the reply", [1, 1, 1, 0]))
+        self.assertEqual(now(), ("7-1", "waiting for the response", [1, 1, 1, 0]))
         self.talk.upstreams[-1].sends(OK[:-3])
-        self.assertEqual(now(), ("7-1", "relaying the reply", [1, 1, 1, 1]))
+        self.assertEqual(now(), ("7-1", "relaying the response", [1, 1, 1, 1]))
         self.talk.upstreams[-1].sends(OK[-3:])
         self.assertEqual(self.only("recent")["id"], "7-1")
         self.assertEqual(self.told()["open"], [])

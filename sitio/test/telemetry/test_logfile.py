@@ -17,7 +17,7 @@ from unittest import skipUnless
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from sitio.telemetry.logfile import ATOMIC, PIECE, Outlet, Reopening, aside, onUserSignal
+from sitio.telemetry.logfile import ATOMIC, PIECE, LogFile, Reopening, aside, onUserSignal
 from sitio.test.helpers.loopback import LIMIT, reactor
 
 FULL = Path("/dev/full")
@@ -39,14 +39,14 @@ class OutletTestCase(SynchronousTestCase):
         self.file = self.folder / "log"
         self.pieces: list[bytes] = []
 
-    def outlet(self, path: Path | None = None, descriptor: int = 1) -> Outlet:
+    def logFile(self, path: Path | None = None, descriptor: int = 1) -> LogFile:
         """One to our file, another, or a descriptor."""
-        outlet = Outlet(None if descriptor != 1 else str(path or self.file), descriptor)
-        self.addCleanup(outlet.close)
-        return outlet
+        logFile = LogFile(None if descriptor != 1 else str(path or self.file), descriptor)
+        self.addCleanup(logFile.close)
+        return logFile
 
     def accepting(self, takes: Callable[[bytes], int]) -> None:
-        """Have C{os.write} take so many octets, or raise."""
+        """Have C{os.write} take so many bytes, or raise."""
         write = os.write
 
         def some(descriptor: int, data: bytes) -> int:
@@ -61,69 +61,69 @@ class FileTests(OutletTestCase):
 
     def test_appended(self) -> None:
         """What stands in the file stays, and the file is made where there is none."""
-        outlet = self.outlet()
-        self.assertEqual(outlet.write(b"a\n"), (0, None))
-        outlet.close()
-        self.assertEqual(self.outlet().write(b"b\n"), (0, None))
+        logFile = self.logFile()
+        self.assertEqual(logFile.write(b"a\n"), (0, None))
+        logFile.close()
+        self.assertEqual(self.logFile().write(b"b\n"), (0, None))
         self.assertEqual(self.file.read_bytes(), b"a\nb\n")
 
     def test_private(self) -> None:
         """Who asked for what is nothing for everybody on the host."""
-        self.outlet().open()
+        self.logFile().open()
         self.assertEqual(self.file.stat().st_mode & 0o007, 0)
 
     def test_closed(self) -> None:
         """Each descriptor is given back, however often the file was opened anew."""
         before = len(os.listdir("/proc/self/fd"))
-        outlet = self.outlet()
+        logFile = self.logFile()
         for _ in range(5):
-            outlet.reopen()
-            outlet.write(b"a\n")
+            logFile.reopen()
+            logFile.write(b"a\n")
             self.file.unlink()
-        outlet.close()
+        logFile.close()
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_missing(self) -> None:
         """A directory that isn't there is an error when the file is opened."""
-        outlet = self.outlet(self.folder / "no" / "log")
-        self.assertRaises(FileNotFoundError, outlet.open)
+        logFile = self.logFile(self.folder / "no" / "log")
+        self.assertRaises(FileNotFoundError, logFile.open)
 
     def test_renamed(self) -> None:
         """What comes after the file was renamed goes to a new one, even without a word."""
-        outlet = self.outlet()
-        outlet.write(b"a\n")
+        logFile = self.logFile()
+        logFile.write(b"a\n")
         self.file.rename(self.folder / "old")
-        outlet.write(b"b\n")
+        logFile.write(b"b\n")
         self.assertEqual(self.file.read_bytes(), b"b\n")
         self.assertEqual((self.folder / "old").read_bytes(), b"a\n")
 
     def test_reopen(self) -> None:
         """When told to, it opens the file anew, with nothing to write as well."""
-        outlet = self.outlet()
-        outlet.open()
+        logFile = self.logFile()
+        logFile.open()
         self.file.rename(self.folder / "old")
-        outlet.reopen()
-        outlet.write(b"")
+        logFile.reopen()
+        logFile.write(b"")
         self.assertTrue(self.file.exists())
 
     def test_directoryGone(self) -> None:
         """While the directory is away lines are lost and counted; when it is back none is."""
-        outlet = self.outlet()
-        outlet.write(b"a\n")
+        logFile = self.logFile()
+        logFile.write(b"a\n")
         rmtree(self.folder)
         for _ in range(2):
-            lost, error = outlet.write(b"b\nc\n")
+            lost, error = logFile.write(b"b\nc\n")
             self.assertEqual((lost, error and error.errno), (2, errno.ENOENT))
         self.folder.mkdir()
-        self.assertEqual(outlet.write(b"d\n"), (0, None))
+        self.assertEqual(logFile.write(b"d\n"), (0, None))
         self.assertEqual(self.file.read_bytes(), b"d\n")
 
     @skipUnless(FULL.exists(), "this system has no disk that is always full")
     def test_full(self) -> None:
         """Where there is no room lines are lost and counted, each time anew."""
-        outlet = self.outlet(FULL)
+        logFile = self.logFile(FULL)
         for _ in range(2):
-            lost, error = outlet.write(lines(3))
+            lost, error = logFile.write(lines(3))
             self.assertEqual((lost, error and error.errno), (3, errno.ENOSPC))
 
     def test_fullWithinALine(self) -> None:
@@ -131,7 +131,7 @@ class FileTests(OutletTestCase):
         A line that found room for its beginning only is counted as lost, and the next
         one that finds room begins a line of its own.
         """
-        outlet = self.outlet()
+        logFile = self.logFile()
         room = [150, None, None]
 
         def takes(data: bytes) -> int:
@@ -141,20 +141,20 @@ class FileTests(OutletTestCase):
             return left
 
         self.accepting(takes)
-        self.assertEqual(outlet.write(lines(4))[0], 3)
+        self.assertEqual(logFile.write(lines(4))[0], 3)
         # What is left without room a second time still has to end that line.
-        self.assertEqual(outlet.write(lines(2))[0], 2)
+        self.assertEqual(logFile.write(lines(2))[0], 2)
         room += [10**6]
-        self.assertEqual(outlet.write(b"next\n"), (0, None))
+        self.assertEqual(logFile.write(b"next\n"), (0, None))
         found = self.file.read_bytes().split(b"\n")
         self.assertEqual([len(each) for each in found], [99, 50, 4, 0])
 
     def test_pieces(self) -> None:
         """A file gets whole lines each time, as many as fit."""
-        outlet = self.outlet()
+        logFile = self.logFile()
         self.accepting(len)
         data = lines(3000)
-        outlet.write(data)
+        logFile.write(data)
         self.assertEqual(b"".join(self.pieces), data)
         for each in self.pieces:
             self.assertTrue(each.endswith(b"\n"))
@@ -163,10 +163,10 @@ class FileTests(OutletTestCase):
 
     def test_shortWrites(self) -> None:
         """What a write leaves is written by the next."""
-        outlet = self.outlet()
+        logFile = self.logFile()
         self.accepting(lambda data: min(len(data), 77))
         data = lines(50)
-        self.assertEqual(outlet.write(data), (0, None))
+        self.assertEqual(logFile.write(data), (0, None))
         self.assertEqual(self.file.read_bytes(), data)
 
 
@@ -185,7 +185,7 @@ class DescriptorTests(OutletTestCase):
         reading, writing = self.pipe()
         self.accepting(len)
         data = lines(300)
-        self.assertEqual(self.outlet(descriptor=writing).write(data), (0, None))
+        self.assertEqual(self.logFile(descriptor=writing).write(data), (0, None))
         self.assertEqual(os.read(reading, len(data)), data)
         for each in self.pieces:
             self.assertTrue(each.endswith(b"\n"))
@@ -195,7 +195,7 @@ class DescriptorTests(OutletTestCase):
         """A line of the greatest length is one piece."""
         _, writing = self.pipe()
         self.accepting(len)
-        self.outlet(descriptor=writing).write(lines(3, ATOMIC))
+        self.logFile(descriptor=writing).write(lines(3, ATOMIC))
         self.assertEqual([len(each) for each in self.pieces], 3 * [ATOMIC])
 
     def test_notBlocking(self) -> None:
@@ -214,45 +214,45 @@ class DescriptorTests(OutletTestCase):
             return len(data)
 
         self.accepting(takes)
-        self.assertEqual(self.outlet(descriptor=writing).write(b"a\n"), (0, None))
+        self.assertEqual(self.logFile(descriptor=writing).write(b"a\n"), (0, None))
         self.assertEqual(os.read(reading, 100), b"a\n")
 
     def test_left(self) -> None:
         """While it is being written to, it is known how many lines have not got there."""
         _, writing = self.pipe()
         left = []
-        outlet = self.outlet(descriptor=writing)
+        logFile = self.logFile(descriptor=writing)
 
         def takes(data: bytes) -> int:
-            left.append(outlet.left)
+            left.append(logFile.left)
             return len(data)
 
         self.accepting(takes)
-        outlet.write(lines(4, ATOMIC))
-        self.assertEqual((left, outlet.left), ([4, 3, 2, 1], 0))
+        logFile.write(lines(4, ATOMIC))
+        self.assertEqual((left, logFile.left), ([4, 3, 2, 1], 0))
 
     def test_readerGone(self) -> None:
         """When nobody can read any more lines are lost and counted."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, writing)
         os.close(reading)
-        lost, error = self.outlet(descriptor=writing).write(b"a\nb\n")
+        lost, error = self.logFile(descriptor=writing).write(b"a\nb\n")
         self.assertEqual((lost, error and error.errno), (2, errno.EPIPE))
 
     def test_notClosed(self) -> None:
-        """It is not this outlet's to close, nor to open anew."""
+        """It is not this logFile's to close, nor to open anew."""
         reading, writing = self.pipe()
-        outlet = self.outlet(descriptor=writing)
-        outlet.reopen()
-        outlet.write(b"a\n")
-        outlet.close()
+        logFile = self.logFile(descriptor=writing)
+        logFile.reopen()
+        logFile.write(b"a\n")
+        logFile.close()
         os.write(writing, b"b\n")
         self.assertEqual(os.read(reading, 100), b"a\nb\n")
 
     def test_namedPipe(self) -> None:
         """A named pipe that nobody reads is an error, and holds up nobody."""
         os.mkfifo(self.file)
-        error = self.assertRaises(OSError, self.outlet().open)
+        error = self.assertRaises(OSError, self.logFile().open)
         self.assertEqual(error.errno, errno.ENXIO)
 
 

@@ -31,7 +31,7 @@ def snapshotOf(*exchanges: Any) -> SidecarSnapshot:
     stats = Stats(Clock())
     for each in exchanges:
         stats.exchangeFinished(each)
-    return {**told(), "figures": stats.snapshot()}
+    return {**told(), "metrics": stats.snapshot()}
 
 
 def page(snapshot: SidecarSnapshot, accept: str = "") -> str:
@@ -98,16 +98,16 @@ class EndpointTests(SynchronousTestCase):
         )
         self.assertEqual(found[f"{DURATION}_count{labels(status='503')}"], 3)
         self.assertEqual(found[f"{DURATION}_count{labels(status='200')}"], 1)
-        self.assertEqual(found[f"sitio_sent_replies_total{labels(status='200')}"], 3)
-        self.assertEqual(found[f"sitio_sent_replies_total{labels(status='503')}"], 1)
+        self.assertEqual(found[f"sitio_sent_responses_total{labels(status='200')}"], 3)
+        self.assertEqual(found[f"sitio_sent_responses_total{labels(status='503')}"], 1)
         self.assertEqual(found[f"sitio_masked_failures_total{labels(status='503')}"], 2)
 
-    def test_octets(self) -> None:
-        """Octets of bodies stand each way, with how many bodies they were."""
+    def test_bytes(self) -> None:
+        """Bytes of bodies stand each way, with how many bodies they were."""
         found = samples(page(snapshotOf(ended(bytesIn=3, bytesOut=5), ended(bytesOut=6))))
-        for way, octets in (("request", 3), ("response", 11)):
+        for way, data in (("request", 3), ("response", 11)):
             name = f"http_server_{way}_body_size_bytes"
-            self.assertEqual(found[f"{name}_sum{labels(status=None)}"], octets)
+            self.assertEqual(found[f"{name}_sum{labels(status=None)}"], data)
             self.assertEqual(found[f"{name}_count{labels(status=None)}"], 2)
 
     def test_own(self) -> None:
@@ -133,7 +133,7 @@ class EndpointTests(SynchronousTestCase):
         stats = Stats(Clock())
         for number in range(100_000):
             stats.exchangeFinished(ended(f"/{number}"))
-        found = samples(page({**told(), "figures": stats.snapshot()}))
+        found = samples(page({**told(), "metrics": stats.snapshot()}))
         counts = [each for each in found if each.startswith(f"{DURATION}_count")]
         self.assertLessEqual(len(counts), MAX_ENDPOINTS + 3)
         self.assertEqual(sum(found[each] for each in counts), 100_000)
@@ -169,8 +169,8 @@ class SidecarTests(SynchronousTestCase):
             ("sitio_upstream_wait_seconds_sum", 0.5),
             ("sitio_upstream_opened_connections_total", 5),
             ("sitio_upstream_failed_connections_total", 1),
-            ("sitio_broken_replies_total", 2),
-            ("sitio_overlong_replies_total", 1),
+            ("sitio_broken_responses_total", 2),
+            ("sitio_overlong_responses_total", 1),
             ("sitio_access_log_dropped_lines_total", 3),
             ("sitio_dashboard_dropped_entries_total", 0),
         ):

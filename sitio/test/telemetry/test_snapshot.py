@@ -126,7 +126,7 @@ class StatusTests(SynchronousTestCase):
 
 
 class MergeTests(SynchronousTestCase):
-    """Adding up the figures of several processes."""
+    """Adding up the metrics of several processes."""
 
     @given(_exchanges, _exchanges)
     @settings(max_examples=60)

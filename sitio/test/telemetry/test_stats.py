@@ -26,7 +26,7 @@ from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.telemetry.snapshot import (
     LATENCY_BOUNDS,
     OWN_BOUNDS,
-    EndpointFigures,
+    EndpointMetrics,
     Snapshot,
 )
 from sitio.telemetry.stats import MAX_ROUTE, Stats
@@ -79,18 +79,18 @@ def refused(status: int = 400) -> Ended:
     return ended("-", "-", status=status, upstreamStatus=None, duration=0.0, upstreamTime=0.0)
 
 
-def byName(snapshot: Snapshot) -> dict[str, EndpointFigures]:
+def byName(snapshot: Snapshot) -> dict[str, EndpointMetrics]:
     """The endpoints of a snapshot, by what the line calls them."""
     return {f"{each['method']} {each['route']}".strip(): each for each in snapshot["endpoints"]}
 
 
 class CountingTests(SynchronousTestCase):
-    """What one exchange adds to the figures."""
+    """What one exchange adds to the metrics."""
 
     def setUp(self) -> None:
         self.stats = Stats(Clock())
 
-    def counted(self, *exchanges: Ended) -> dict[str, EndpointFigures]:
+    def counted(self, *exchanges: Ended) -> dict[str, EndpointMetrics]:
         """Count these, then read by name."""
         for exchange in exchanges:
             self.stats.exchangeFinished(exchange)
@@ -110,8 +110,8 @@ class CountingTests(SynchronousTestCase):
             {"GET /a": 3, "POST /a": 1, "GET /a/": 1},
         )
 
-    def test_octets(self) -> None:
-        """Octets of bodies add up for an endpoint and in all, each way for itself."""
+    def test_bytes(self) -> None:
+        """Bytes of bodies add up for an endpoint and in all, each way for itself."""
         rows = self.counted(
             ended(bytesIn=1, bytesOut=10), ended(bytesIn=2, bytesOut=20), ended("/b", bytesIn=4)
         )
@@ -132,7 +132,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(row["masked"], {"500": 1, "503": 1})
 
     def test_otherChangesAreNoMask(self) -> None:
-        """A reply made worse, or changed among successes, is no masked failure."""
+        """A response made worse, or changed among successes, is no masked failure."""
         row = self.counted(
             ended(status=500, upstreamStatus=200),
             ended(status=204, upstreamStatus=200),
@@ -472,7 +472,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(len(self.lines()), 1)
 
     def test_off(self) -> None:
-        """With an interval of 0 there is no line, no call to come, and figures all the same."""
+        """With an interval of 0 there is no line, no call to come, and metrics all the same."""
         self.stats.stopService()
         counting = self.started(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])

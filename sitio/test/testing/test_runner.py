@@ -1,6 +1,6 @@
 """
 The test kit keeps its own promises: connections in memory behave as real ones
-do, a conversation finds what is left behind, and L{runPolicy} shows what a
+do, a harness finds what is left behind, and L{runPolicy} shows what a
 client and an upstream would have seen.
 """
 
@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio import Response, Retry, onFinish, onReply, onRequest
+from sitio import Response, Retry, onFinish, onRequest, onResponse
 from sitio.interfaces import IExchange, IResponsePolicy
 from sitio.settings import Settings
 from sitio.testing import (
@@ -34,16 +34,16 @@ from sitio.testing import (
     HALF_CLOSED,
     OPEN,
     RESET,
-    Conversation,
+    Harness,
     Peer,
     Runner,
     brokenOff,
-    readReplies,
     readRequests,
+    readResponses,
     refused,
-    reply,
     request,
     reset,
+    response,
     runPolicy,
     silence,
 )
@@ -302,22 +302,22 @@ class EndpointTests(SynchronousTestCase):
 class ReadingTests(SynchronousTestCase):
     """Bytes are read as messages, and what is no whole one is an assertion's failure."""
 
-    def test_replies(self) -> None:
-        """Several replies, interim ones and those without a body are told apart."""
+    def test_responses(self) -> None:
+        """Several responses, interim ones and those without a body are told apart."""
         data = INTERIM + OK + TO_HEAD + OK
-        found = [(each.status, each.body) for each in readReplies(data, "GET", "HEAD", "GET")]
+        found = [(each.status, each.body) for each in readResponses(data, "GET", "HEAD", "GET")]
         self.assertEqual(found, [(100, b""), (200, b"ok"), (200, b""), (200, b"ok")])
 
     def test_tunnel(self) -> None:
         """What follows a 101 is its body: bytes of something else."""
         data = b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nrest"
-        self.assertEqual([each.body for each in readReplies(data)], [b"rest"])
+        self.assertEqual([each.body for each in readResponses(data)], [b"rest"])
 
     def test_untilClose(self) -> None:
-        """A reply without a length is whole when its connection has closed."""
+        """A response without a length is whole when its connection has closed."""
         data = b"HTTP/1.0 200 OK\r\n\r\nall"
-        self.assertRaises(AssertionError, list, readReplies(data))
-        self.assertEqual([each.body for each in readReplies(data, closed=True)], [b"all"])
+        self.assertRaises(AssertionError, list, readResponses(data))
+        self.assertEqual([each.body for each in readResponses(data, closed=True)], [b"all"])
 
     def test_requests(self) -> None:
         """Several requests are told apart, their bodies complete."""
@@ -327,73 +327,73 @@ class ReadingTests(SynchronousTestCase):
     def test_incomplete(self) -> None:
         """A message that lacks some of its head or body is none."""
         for data in (OK[:-1], OK[:9]):
-            self.assertRaises(AssertionError, list, readReplies(data))
+            self.assertRaises(AssertionError, list, readResponses(data))
         for data in (GET[:-1], b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"):
             self.assertRaises(AssertionError, list, readRequests(data))
 
     def test_oneWanted(self) -> None:
         """Who wants one message is told what has come instead."""
-        conversation = Conversation()
-        client = conversation.connect()
-        error = self.assertRaises(AssertionError, client.gotReply)
-        self.assertIn("one reply was wanted", str(error))
+        harness = Harness()
+        client = harness.connect()
+        error = self.assertRaises(AssertionError, client.gotResponse)
+        self.assertIn("one response was wanted", str(error))
         client.sends(GET)
-        upstream = conversation.upstream()
+        upstream = harness.upstream()
         self.assertEqual(upstream.gotRequest().target, "/x")
         self.assertRaises(AssertionError, upstream.gotRequest)
 
 
 class ConversationTests(SynchronousTestCase):
-    """A conversation is the real core, and knows whether anything of it is left."""
+    """A harness is the real core, and knows whether anything of it is left."""
 
     def test_exchange(self) -> None:
-        """A request goes to the upstream and its reply comes back; both are seen as bytes."""
-        conversation = Conversation()
-        client = conversation.connect("192.0.2.7")
+        """A request goes to the upstream and its response comes back; both are seen as bytes."""
+        harness = Harness()
+        client = harness.connect("192.0.2.7")
         client.sends(GET)
-        self.assertIn(b"X-Forwarded-For: 192.0.2.7\r\n", conversation.upstream(0).got())
-        conversation.upstream(0).sends(OK)
+        self.assertIn(b"X-Forwarded-For: 192.0.2.7\r\n", harness.upstream(0).got())
+        harness.upstream(0).sends(OK)
         self.assertEqual(client.pieces, [OK])
-        self.assertEqual(client.gotReply().body, b"ok")
-        self.assertEqual([each.status for each in conversation.exchanges], [200])
-        conversation.assertQuiet()
+        self.assertEqual(client.gotResponse().body, b"ok")
+        self.assertEqual([each.status for each in harness.exchanges], [200])
+        harness.assertQuiet()
 
     def test_noSuchUpstream(self) -> None:
         """To ask for a connection that was not opened is a failure that says so."""
-        error = self.assertRaises(AssertionError, Conversation().upstream)
+        error = self.assertRaises(AssertionError, Harness().upstream)
         self.assertEqual(str(error), "sitio has opened 0 connections so far")
 
     def test_held(self) -> None:
         """Connections can be held, accepted one by one, and all from then on."""
-        conversation = Conversation()
-        self.assertRaises(AssertionError, conversation.accept)
-        conversation.holdConnections()
+        harness = Harness()
+        self.assertRaises(AssertionError, harness.accept)
+        harness.holdConnections()
         for _ in range(3):
-            conversation.connect().sends(GET)
-        self.assertEqual(conversation.upstreams, [])
-        self.assertIn(b"GET /x", conversation.accept().got())
-        self.assertEqual(len(conversation.upstreams), 1)
-        conversation.acceptConnections()
-        self.assertEqual(len(conversation.upstreams), 3)
-        conversation.assertQuiet()
+            harness.connect().sends(GET)
+        self.assertEqual(harness.upstreams, [])
+        self.assertIn(b"GET /x", harness.accept().got())
+        self.assertEqual(len(harness.upstreams), 1)
+        harness.acceptConnections()
+        self.assertEqual(len(harness.upstreams), 3)
+        harness.assertQuiet()
 
     def test_refused(self) -> None:
         """A refused connection is the exchange's failure, and kept for the test to see."""
-        conversation = Conversation()
-        conversation.refuseConnections()
-        client = conversation.connect()
+        harness = Harness()
+        harness.refuseConnections()
+        client = harness.connect()
         client.sends(GET)
-        self.assertEqual(client.gotReply().status, 502)
-        self.assertEqual([each.status for each in conversation.failures], [502])
-        conversation.assertQuiet()
+        self.assertEqual(client.gotResponse().status, 502)
+        self.assertEqual([each.status for each in harness.failures], [502])
+        harness.assertQuiet()
 
     def test_tunnel(self) -> None:
         """A tunnel ends one half at a time, in either order, and with both it is closed."""
         for clientFirst in (True, False):
-            conversation = Conversation()
-            client = conversation.connect()
+            harness = Harness()
+            client = harness.connect()
             client.sends(SWITCH[0])
-            upstream = conversation.upstream()
+            upstream = harness.upstream()
             self.assertIn(b"\r\nUpgrade: x\r\n", upstream.got())
             upstream.sends(SWITCH[1])
             self.assertTrue(client.got().endswith(b"\r\n\r\nhello"))
@@ -404,51 +404,51 @@ class ConversationTests(SynchronousTestCase):
             self.assertEqual(first.got(), b"still")
             second.halfCloses()
             self.assertEqual((first.state, second.state), (CLOSED, CLOSED))
-            self.assertEqual(conversation.clock.getDelayedCalls(), [])
-            self.assertEqual([each.status for each in conversation.exchanges], [101])
+            self.assertEqual(harness.clock.getDelayedCalls(), [])
+            self.assertEqual([each.status for each in harness.exchanges], [101])
 
     def test_advance(self) -> None:
         """Time passes in the steps in which something is due, and by no more than asked."""
-        conversation = Conversation()
+        harness = Harness()
         called: list[float] = []
 
         def due() -> None:
-            called.append(conversation.clock.seconds())
-            conversation.clock.callLater(1, due)
+            called.append(harness.clock.seconds())
+            harness.clock.callLater(1, due)
 
         due()
-        conversation.advance(2.5)
-        self.assertEqual((called, conversation.clock.seconds()), ([0, 1, 2], 2.5))
+        harness.advance(2.5)
+        self.assertEqual((called, harness.clock.seconds()), ([0, 1, 2], 2.5))
 
     def test_leftDelayedCall(self) -> None:
         """A delayed call that nobody cancelled is not quiet."""
-        conversation = Conversation()
-        conversation.clock.callLater(5, list)
-        error = self.assertRaises(AssertionError, conversation.assertQuiet)
+        harness = Harness()
+        harness.clock.callLater(5, list)
+        error = self.assertRaises(AssertionError, harness.assertQuiet)
         self.assertIn("delayed calls", str(error))
 
     def test_leftConnection(self) -> None:
         """A connection that sitio keeps though its client has gone is not quiet."""
-        conversation = Conversation()
-        client = conversation.connect()
-        self.patch(conversation.factory, "closed", lambda server: None)
+        harness = Harness()
+        client = harness.connect()
+        self.patch(harness.factory, "closed", lambda server: None)
         client.resets()
-        error = self.assertRaises(AssertionError, conversation.assertQuiet)
+        error = self.assertRaises(AssertionError, harness.assertQuiet)
         self.assertIn("connections of the server: 1", str(error))
 
     def test_errors(self) -> None:
         """What policies raise is contained and logged as ever, and kept for the test to see."""
-        failing = onReply(200)(lambda exchange, response: [][0])
-        conversation = Conversation([("failing", failing)])
-        client = conversation.connect()
+        failing = onResponse(200)(lambda exchange, response: [][0])
+        harness = Harness([("failing", failing)])
+        client = harness.connect()
         client.sends(GET)
-        conversation.upstream().sends(OK)
-        self.assertEqual(client.gotReply().status, 200)
-        self.assertEqual([type(each) for each in conversation.errors], [IndexError])
+        harness.upstream().sends(OK)
+        self.assertEqual(client.gotResponse().status, 200)
+        self.assertEqual([type(each) for each in harness.errors], [IndexError])
         self.assertEqual(len(self.flushLoggedErrors(IndexError)), 1)
 
 
-@onReply(404)
+@onResponse(404)
 def friendly(exchange: Any, response: Response) -> Response:
     """The policy of the manual."""
     return Response(404, html=f"<h1>{exchange.request.path} is not here</h1>")
@@ -458,8 +458,8 @@ class RunPolicyTests(SynchronousTestCase):
     """L{runPolicy} tells what a client got and how often the upstream was asked."""
 
     def test_outcome(self) -> None:
-        """The policy's reply is what the client got; the upstream was asked once."""
-        outcome = runPolicy(friendly, request("/x"), reply(404))
+        """The policy's response is what the client got; the upstream was asked once."""
+        outcome = runPolicy(friendly, request("/x"), response(404))
         self.assertEqual((outcome.status, outcome.reason), (404, "Not Found"))
         self.assertEqual(outcome.text, "<h1>/x is not here</h1>")
         self.assertEqual(outcome.headers["Content-Type"], "text/html; charset=utf-8")
@@ -469,8 +469,8 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual(outcome.exchange.acted, ("friendly",))
 
     def test_untouched(self) -> None:
-        """A reply that no policy wants comes through; without any the upstream says 200."""
-        outcome = runPolicy(friendly, request("/x"), reply(200, json={"a": 1}))
+        """A response that no policy wants comes through; without any the upstream says 200."""
+        outcome = runPolicy(friendly, request("/x"), response(200, json={"a": 1}))
         self.assertEqual((outcome.status, outcome.json()), (200, {"a": 1}))
         self.assertEqual(runPolicy(friendly, request()).status, 200)
 
@@ -506,15 +506,15 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual(seen, [("192.0.2.9", True)])
 
     def test_head(self) -> None:
-        """A reply to HEAD has no body, as on the wire."""
-        outcome = runPolicy(friendly, request("/x", "HEAD"), reply(200, text="four"))
+        """A response to HEAD has no body, as on the wire."""
+        outcome = runPolicy(friendly, request("/x", "HEAD"), response(200, text="four"))
         self.assertEqual((outcome.status, outcome.body, outcome.whole), (200, b"", True))
-        self.assertEqual(runPolicy(friendly, request(), reply(304)).status, 304)
+        self.assertEqual(runPolicy(friendly, request(), response(304)).status, 304)
 
     def test_mishaps(self) -> None:
         """Each way to fail looks to policies as it does in life, and waits as long."""
         statuses = []
-        policy = onReply(502, 504)(
+        policy = onResponse(502, 504)(
             lambda exchange, response: statuses.append((response.status, exchange.began))
         )
         clock = Clock()
@@ -523,27 +523,27 @@ class RunPolicyTests(SynchronousTestCase):
             self.assertEqual(outcome.attempts, 1)
             self.assertTrue(outcome.whole)
         self.assertEqual([status for status, _ in statuses], [502, 502, 504])
-        self.assertGreater(clock.seconds(), Settings().replyTimeout - 1)
+        self.assertGreater(clock.seconds(), Settings().responseTimeout - 1)
 
     def test_brokenOff(self) -> None:
-        """A reply that breaks off reaches the client in part, and can be told from a whole one."""
-        outcome = runPolicy(friendly, request(), brokenOff(reply(200, text="abcdef")))
+        """A response that breaks off reaches the client in part, and differs from a whole one."""
+        outcome = runPolicy(friendly, request(), brokenOff(response(200, text="abcdef")))
         self.assertEqual((outcome.status, outcome.body, outcome.whole), (200, b"abc", False))
-        self.assertRaises(ValueError, brokenOff, reply(200))
+        self.assertRaises(ValueError, brokenOff, response(200))
 
     def test_attempts(self) -> None:
-        """Replies are given one to each attempt, the last one to all that follow."""
-        again = onReply(500, 502)(
+        """Responses are given one to each attempt, the last one to all that follow."""
+        again = onResponse(500, 502)(
             lambda exchange, response: Retry(20) if exchange.attempts < 5 else None
         )
-        outcome = runPolicy(again, request(), reset(), refused(), reply(500))
+        outcome = runPolicy(again, request(), reset(), refused(), response(500))
         self.assertEqual((outcome.status, outcome.attempts), (500, 5))
         # The second was refused, and so nothing of it was seen.
         self.assertEqual(len(outcome.requests), 4)
         self.assertEqual(outcome.exchange.duration, 80)
 
     def test_pieces(self) -> None:
-        """Bodies can be made to arrive in pieces, of the request as of the reply."""
+        """Bodies can be made to arrive in pieces, of the request as of the response."""
         passed: list[bytes] = []
 
         def noting(data: bytes) -> bytes:
@@ -553,10 +553,10 @@ class RunPolicyTests(SynchronousTestCase):
         bodies = []
         policies = [
             onRequest(lambda exchange: bodies.append(exchange.request.body)),
-            onReply()(lambda exchange, response: response.addFilter(noting)),
+            onResponse()(lambda exchange, response: response.addFilter(noting)),
         ]
         sent = request("/", "PUT", body=b"abc")
-        outcome = runPolicy(policies, sent, reply(200, text="12345"), pieces=2)
+        outcome = runPolicy(policies, sent, response(200, text="12345"), pieces=2)
         self.assertEqual(bodies, [None])
         self.assertEqual(outcome.requests[0].body, b"abc")
         self.assertEqual(passed, [b"12", b"34", b"5", b""])
@@ -565,19 +565,21 @@ class RunPolicyTests(SynchronousTestCase):
     def test_described(self) -> None:
         """A policy may be given as the operator would, in a pair with its name, or in a list."""
         self.assertEqual(
-            runPolicy("error-page:404", request(), reply(404)).exchange.acted, ("error-page",)
+            runPolicy("error-page:404", request(), response(404)).exchange.acted, ("error-page",)
         )
         self.assertEqual(
-            runPolicy(("kind", friendly), request(), reply(404)).exchange.acted, ("kind",)
+            runPolicy(("kind", friendly), request(), response(404)).exchange.acted, ("kind",)
         )
-        both = runPolicy([("first", friendly), friendly, "error-page:404"], request(), reply(404))
+        both = runPolicy(
+            [("first", friendly), friendly, "error-page:404"], request(), response(404)
+        )
         self.assertEqual(both.exchange.acted, ("first", "friendly", "error-page"))
 
     def test_raised(self) -> None:
         """What a policy raises is raised at its author's test, and not logged as well."""
         for policy in (
             onRequest(lambda exchange: NOTHING["key"]),
-            onReply()(lambda exchange, response: NOTHING["key"]),
+            onResponse()(lambda exchange, response: NOTHING["key"]),
             onFinish(lambda exchange: NOTHING["key"]),
         ):
             self.assertRaises(KeyError, runPolicy, policy, request())
@@ -589,7 +591,7 @@ class RunPolicyTests(SynchronousTestCase):
         outcome = runPolicy(failing, request(), contained=True)
         self.assertEqual((outcome.status, outcome.attempts), (500, 0))
         self.assertEqual([type(each) for each in outcome.errors], [KeyError])
-        failing = onReply()(lambda exchange, response: NOTHING["key"])
+        failing = onResponse()(lambda exchange, response: NOTHING["key"])
         outcome = runPolicy(failing, request(), contained=True)
         self.assertEqual((outcome.status, len(outcome.errors)), (200, 1))
 
@@ -600,20 +602,22 @@ class RunPolicyTests(SynchronousTestCase):
             raise ArithmeticError(f"after {len(data)}")
 
         for keepsLength in (True, False):
-            policy = onReply()(
+            policy = onResponse()(
                 lambda exchange, response, keeps=keepsLength: response.addFilter(
                     broken, keepsLength=keeps
                 )
             )
-            self.assertRaises(ArithmeticError, runPolicy, policy, request(), reply(200, text="x"))
-            outcome = runPolicy(policy, request(), reply(200, text="x"), contained=True)
+            self.assertRaises(
+                ArithmeticError, runPolicy, policy, request(), response(200, text="x")
+            )
+            outcome = runPolicy(policy, request(), response(200, text="x"), contained=True)
             self.assertEqual(outcome.status, 200 if keepsLength else None)
             self.assertEqual(outcome.whole, keepsLength)
 
     def test_coreRaised(self) -> None:
         """A mistake of sitio's own, logged for the operator, does not stay unseen either."""
         with Runner(onRequest(lambda exchange: deferLater(runner.clock, 1))) as runner:
-            self.patch(runner.conversation.pool, "take", lambda: NOTHING["key"])
+            self.patch(runner.harness.pool, "take", lambda: NOTHING["key"])
             self.assertRaises(KeyError, runner.run, request())
         self.assertEqual(self.flushLoggedErrors(), [])
 
@@ -701,19 +705,19 @@ class RunnerTests(SynchronousTestCase):
     """A L{Runner} keeps one sidecar, and what its policies remember."""
 
     def test_remembers(self) -> None:
-        """What a policy has seen in one request it knows in the next; figures add up."""
+        """What a policy has seen in one request it knows in the next; metrics add up."""
         with Runner(friendly) as runner:
             for _ in range(3):
-                runner.run(request(), reply(404))
-            [figures] = runner.conversation.sidecar.chain.snapshot()
-            self.assertEqual((figures["name"], figures["called"]), ("friendly", 3))
-            self.assertEqual((figures["acted"], figures["failed"]), (3, 0))
+                runner.run(request(), response(404))
+            [metrics] = runner.harness.sidecar.chain.snapshot()
+            self.assertEqual((metrics["name"], metrics["called"]), ("friendly", 3))
+            self.assertEqual((metrics["acted"], metrics["failed"]), (3, 0))
 
     def test_seconds(self) -> None:
         """A policy that tells time by its C{seconds} does so by the clock of the test."""
         policy = Expiring(seconds=lambda: 0)
         with Runner(policy) as runner:
-            runner.run(request(), reply(200, text="good"))
+            runner.run(request(), response(200, text="good"))
             self.assertEqual(runner.run(request(), refused()).text, "good")
             runner.advance(9)
             self.assertEqual(runner.run(request(), refused()).text, "good")
@@ -721,14 +725,14 @@ class RunnerTests(SynchronousTestCase):
             self.assertEqual(runner.run(request(), refused()).status, 502)
 
     def test_apart(self) -> None:
-        """Each run has its own outcome: connections, errors and replies of others are gone."""
-        boom = onReply(500)(lambda exchange, response: NOTHING["key"])
+        """Each run has its own outcome: connections, errors and responses of others are gone."""
+        boom = onResponse(500)(lambda exchange, response: NOTHING["key"])
         with Runner(boom) as runner:
-            self.assertEqual(len(runner.run(request(), reply(500), contained=True).errors), 1)
-            outcome = runner.run(request("/y"), reply(200))
+            self.assertEqual(len(runner.run(request(), response(500), contained=True).errors), 1)
+            outcome = runner.run(request("/y"), response(200))
             self.assertEqual((outcome.errors, outcome.attempts), ([], 1))
             self.assertEqual([each.target for each in outcome.requests], ["/y"])
-            runner.conversation.assertQuiet()
+            runner.harness.assertQuiet()
 
     def test_services(self) -> None:
         """Policies that are services run while the runner is entered, and no longer."""

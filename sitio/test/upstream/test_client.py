@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.upstream.client}: one connection to the upstream, in exact octets.
+Promises of L{sitio.upstream.client}: one connection to the upstream, in exact bytes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.errors import BadReply, Reached, SitioError, UpstreamLost
+from sitio.errors import BadResponse, Reached, SitioError, UpstreamLost
 from sitio.http import framing, head
 from sitio.http.message import Headers, Request, Response
-from sitio.net.statemachine import IllegalMove
+from sitio.net.statemachine import IllegalTransition
 from sitio.testing import HALF_CLOSED, Peer
 from sitio.upstream import client as states
 from sitio.upstream.client import MAX_DISCARD, MAX_INTERIM, ProxyClient, ProxyClientFactory
@@ -21,23 +21,23 @@ from sitio.upstream.client import MAX_DISCARD, MAX_INTERIM, ProxyClient, ProxyCl
 
 @define
 class Heard:
-    """An exchange that notes down what it is told; C{onReply} may act on the head."""
+    """An exchange that notes down what it is told; C{onResponse} may act on the head."""
 
     said: list[Any] = field(factory=list)
-    onReply: Any = None
+    onResponse: Any = None
 
     def informed(self, response: Response) -> None:
         self.said.append(("informed", response.status))
 
-    def replyReceived(self, response: Response, body: bytes, ended: bool) -> None:
-        self.said.append(("reply", response.status, body, ended))
-        if self.onReply is not None:
-            self.onReply()
+    def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
+        self.said.append(("response", response.status, body, ended))
+        if self.onResponse is not None:
+            self.onResponse()
 
-    def replyBody(self, data: bytes) -> None:
+    def responseBody(self, data: bytes) -> None:
         self.said.append(("body", data))
 
-    def replyEnded(self, trailers: head.Fields) -> None:
+    def responseEnded(self, trailers: head.Fields) -> None:
         self.said.append(("ended", trailers))
 
     def bufferGrew(self) -> None:
@@ -126,14 +126,14 @@ class ClientCase(SynchronousTestCase):
 
 
 class EndOfBodies(ClientCase):
-    """When a reply is whole, and what becomes of its connection."""
+    """When a response is whole, and what becomes of its connection."""
 
-    def test_trailersOfAnUnwantedReply(self) -> None:
+    def test_trailersOfAnUnwantedResponse(self) -> None:
         """
-        A reply with trailers that came whole, and that the exchange wants no more
+        A response with trailers that came whole, and that the exchange wants no more
         of, leaves its connection free for the next request.
         """
-        self.heard.onReply = self.client.leave
+        self.heard.onResponse = self.client.leave
         self.ask()
         self.upstream.sends(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: 1\r\n\r\n"
@@ -141,10 +141,10 @@ class EndOfBodies(ClientCase):
         self.assertEqual(self.kept.said, ["discarding", "released"])
         self.assertIs(self.client.state, states.IDLE)
 
-    def test_unwantedReplyOfAClosingUpstream(self) -> None:
+    def test_unwantedResponseOfAClosingUpstream(self) -> None:
         """
         A short rest that nobody wants is read from an upstream that closes behind
-        it as well: a reset would be an error in its log for each replaced reply.
+        it as well: a reset would be an error in its log for each replaced response.
         """
         self.ask()
         self.upstream.sends(b"HTTP/1.0 404 Not Found\r\nContent-Length: 9\r\n\r\n")
@@ -157,17 +157,17 @@ class EndOfBodies(ClientCase):
         self.assertEqual(self.kept.said[:2], ["discarding", "lost"])
 
     def test_untilClose(self) -> None:
-        """A reply without framing ends where the upstream closes in order."""
+        """A response without framing ends where the upstream closes in order."""
         self.ask()
         self.upstream.sends(b"HTTP/1.1 200 OK\r\n\r\n", b"all of it")
         self.upstream.closes()
         self.assertEqual(
             self.heard.said,
-            [("reply", 200, b"", False), ("body", b"all of it"), ("ended", [])],
+            [("response", 200, b"", False), ("body", b"all of it"), ("ended", [])],
         )
 
     def test_untilReset(self) -> None:
-        """A reply without framing is broken, and not ended, by a reset."""
+        """A response without framing is broken, and not ended, by a reset."""
         self.ask()
         self.upstream.sends(b"HTTP/1.1 200 OK\r\n\r\n", b"some of it")
         self.upstream.resets()
@@ -216,16 +216,16 @@ class Tunnels(ClientCase):
 class FlowControl(ClientCase):
     """An upstream that does not read."""
 
-    def test_repliesWithoutReading(self) -> None:
+    def test_responsesWithoutReading(self) -> None:
         """
-        A connection whose upstream has replied without reading the request is not
+        A connection whose upstream has responded without reading the request is not
         used again: what it does not read would pile up behind the next one.
         """
         self.upstream.stopsReading()
         self.ask(get(method="PUT", length=3), b"abc")
         self.assertEqual(self.heard.said, [("pause",)])
         self.upstream.sends(OK)
-        self.assertEqual(self.heard.said[1:], [("reply", 200, b"ok", True)])
+        self.assertEqual(self.heard.said[1:], [("response", 200, b"ok", True)])
         self.assertEqual(self.kept.said, ["lost"])
         self.upstream.readsOn()
         self.assertTrue(self.upstream.got().endswith(b"abc"))
@@ -265,13 +265,13 @@ class Asking(ClientCase):
         self.assertEqual(self.kept.said, ["released"])
 
     def test_oneAtATime(self) -> None:
-        """A second request before the reply is a mistake, and named as one."""
+        """A second request before the response is a mistake, and named as one."""
         self.ask()
-        error = self.assertRaises(IllegalMove, self.ask)
+        error = self.assertRaises(IllegalTransition, self.ask)
         self.assertEqual(str(error), "ProxyClient: ask while asked")
 
     def test_oneAfterTheOther(self) -> None:
-        """Once its reply is whole, a connection is ready for another request."""
+        """Once its response is whole, a connection is ready for another request."""
         for count in (1, 2, 3):
             self.ask()
             self.assertEqual(self.upstream.got(), GET)
@@ -279,32 +279,32 @@ class Asking(ClientCase):
             self.assertEqual(self.heard.said[-1], ("ended", []))
             self.assertEqual((self.client.asked, self.kept.said), (count, ["released"] * count))
 
-    def test_replyBeforeTheRequestsEnd(self) -> None:
-        """A reply that is whole first ends the connection: it can't carry another request."""
+    def test_responseBeforeTheRequestsEnd(self) -> None:
+        """A response that is whole first ends the connection: it can't carry another request."""
         self.ask(get(method="PUT", length=9), b"abc", False)
         self.upstream.sends(OK)
-        self.assertEqual(self.heard.said, [("reply", 200, b"ok", True)])
+        self.assertEqual(self.heard.said, [("response", 200, b"ok", True)])
         self.client.sendBody(b"def")
         self.client.endRequest([])
         self.assertEqual(self.kept.said, ["lost", "gone"])
         self.assertTrue(self.upstream.reset)
 
 
-class Replies(ClientCase):
+class Responses(ClientCase):
     """What the exchange is told."""
 
     def test_interim(self) -> None:
-        """Interim replies are told apart, up to a limit; beyond it the reply is malformed."""
+        """Interim responses are told apart, up to a limit; beyond it the response is malformed."""
         interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
         self.ask()
         self.upstream.sends(interim * MAX_INTERIM)
         self.assertEqual(self.heard.said, [("informed", 103)] * MAX_INTERIM)
         self.upstream.sends(interim)
-        self.assertEqual(self.heard.said[-1], ("failed", BadReply, Reached.ANSWERED))
+        self.assertEqual(self.heard.said[-1], ("failed", BadResponse, Reached.ANSWERED))
         self.assertTrue(self.upstream.reset)
 
     def test_reached(self) -> None:
-        """A connection that breaks says whether a byte of the reply had come."""
+        """A connection that breaks says whether a byte of the response had come."""
         for some, reached in ((b"", Reached.SENT), (b"H", Reached.ANSWERED)):
             self.open()
             self.ask()
@@ -314,7 +314,7 @@ class Replies(ClientCase):
             self.assertEqual(self.heard.said[-1], ("failed", UpstreamLost, reached))
 
     def test_unasked(self) -> None:
-        """Octets that nobody asked for close an idle connection, and are told to nobody."""
+        """Bytes that nobody asked for close an idle connection, and are told to nobody."""
         for early in (True, False):
             self.open()
             self.kept.said.clear()
@@ -324,18 +324,18 @@ class Replies(ClientCase):
             else:
                 self.ask()
                 self.upstream.sends(OK, OK)
-                self.assertEqual(self.heard.said, [("reply", 200, b"ok", True)])
+                self.assertEqual(self.heard.said, [("response", 200, b"ok", True)])
             self.assertEqual(self.kept.said[-2:], ["lost", "gone"])
 
-    def test_behindTheReply(self) -> None:
-        """The same for octets that come with the end of a reply."""
+    def test_behindTheResponse(self) -> None:
+        """The same for bytes that come with the end of a response."""
         self.ask()
         self.upstream.sends(OK + b"H")
-        self.assertEqual(self.heard.said, [("reply", 200, b"ok", True)])
+        self.assertEqual(self.heard.said, [("response", 200, b"ok", True)])
         self.assertEqual(self.kept.said, ["lost", "gone"])
 
     def test_paused(self) -> None:
-        """A connection that was paused for its reply is read from again when it is idle."""
+        """A connection that was paused for its response is read from again when it is idle."""
         self.ask()
         self.upstream.sends(OK[:-2])
         self.client.pause()
@@ -348,13 +348,13 @@ class Replies(ClientCase):
 
 
 class Buffered(ClientCase):
-    """Replies that are held back until they are whole."""
+    """Responses that are held back until they are whole."""
 
     HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     def buffer(self, limit: int) -> None:
-        """Begin a reply of which the first two octets were handed out, and hold it."""
-        self.heard.onReply = lambda: self.client.buffer(b"ab", limit)
+        """Begin a response of which the first two bytes were handed out, and hold it."""
+        self.heard.onResponse = lambda: self.client.buffer(b"ab", limit)
         self.ask()
         self.upstream.sends(self.HEAD + b"2\r\nab\r\n")
 
@@ -363,7 +363,7 @@ class Buffered(ClientCase):
         self.buffer(6)
         self.upstream.sends(b"2\r\ncd\r\n2\r\nef\r\n", b"0\r\n\r\n")
         self.assertEqual(
-            self.heard.said, [("reply", 200, b"ab", False), ("grew",), ("buffered", b"abcdef")]
+            self.heard.said, [("response", 200, b"ab", False), ("grew",), ("buffered", b"abcdef")]
         )
         self.assertEqual(self.kept.said, ["released"])
 
@@ -374,7 +374,7 @@ class Buffered(ClientCase):
         self.assertEqual(
             self.heard.said,
             [
-                ("reply", 200, b"ab", False),
+                ("response", 200, b"ab", False),
                 ("grew",),
                 ("buffered", None),
                 ("body", b"ab"),
@@ -391,15 +391,15 @@ class Buffered(ClientCase):
         self.upstream.closes()
         self.assertEqual(
             self.heard.said,
-            [("reply", 200, b"ab", False), ("failed", UpstreamLost, Reached.ANSWERED)],
+            [("response", 200, b"ab", False), ("failed", UpstreamLost, Reached.ANSWERED)],
         )
 
 
 class Unwanted(ClientCase):
-    """The rest of a reply that the exchange has left."""
+    """The rest of a response that the exchange has left."""
 
     def leave(self, head: bytes, body: bytes = b"") -> None:
-        """Leave a reply of which this much has come."""
+        """Leave a response of which this much has come."""
         self.ask()
         self.upstream.sends(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body)
         self.client.leave()
@@ -410,7 +410,7 @@ class Unwanted(ClientCase):
         self.leave(b"Content-Length: 9", b"abc")
         self.upstream.sends(b"defghi")
         self.assertEqual(self.kept.said, ["discarding", "released"])
-        self.assertEqual(self.heard.said, [("reply", 200, b"abc", False)])
+        self.assertEqual(self.heard.said, [("response", 200, b"abc", False)])
 
     def test_long(self) -> None:
         """One that says that it is long is not waited for."""
@@ -430,4 +430,4 @@ class Unwanted(ClientCase):
         self.leave(b"Transfer-Encoding: chunked")
         self.upstream.sends(b"no chunk\r\n")
         self.assertEqual(self.kept.said, ["discarding", "lost", "gone"])
-        self.assertEqual(self.heard.said, [("reply", 200, b"", False)])
+        self.assertEqual(self.heard.said, [("response", 200, b"", False)])

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Reached, Stopped
-from sitio.net.deadlines import PERIOD, Sweep
+from sitio.net.deadlines import PERIOD, Deadlines
 from sitio.settings import Settings
 from sitio.test.upstream.test_client import OK, Heard, get
 from sitio.testing import MemoryEndpoint, Peer
@@ -64,7 +64,7 @@ class PoolCase(SynchronousTestCase):
         """A new pool with these settings."""
         self.clock = Clock()
         self.endpoint = MemoryEndpoint(self.clock)
-        self.sweep = Sweep(self.clock)
+        self.sweep = Deadlines(self.clock)
         self.pool = UpstreamPool(self.clock, self.endpoint, Settings(**settings), self.sweep)
 
     def settle(self) -> None:
@@ -87,7 +87,7 @@ class PoolCase(SynchronousTestCase):
         return next(each for each in self.endpoint.peers if each.transport.protocol is client)
 
     def use(self, client: ProxyClient) -> None:
-        """Let a connection carry one request and its reply."""
+        """Let a connection carry one request and its response."""
         client.ask(Heard(), get(), b"", True)
         self.peer(client).sends(OK)
 
@@ -211,8 +211,8 @@ class Reusing(PoolCase):
 
     def test_idleAndUnasked(self) -> None:
         """
-        Octets on an idle connection, its end or its break close it: it is never
-        given again, and what came is no reply to the next request.
+        Bytes on an idle connection, its end or its break close it: it is never
+        given again, and what came is no response to the next request.
         """
         happenings: tuple[Callable[[Peer], None], ...] = (
             lambda peer: peer.sends(OK),
@@ -231,8 +231,8 @@ class Reusing(PoolCase):
             self.assertFalse(self.endpoint.peers[0].transport.connected)
             self.assertQuiet()
 
-    def test_octetsBehindTheReply(self) -> None:
-        """A connection on which more came than one reply is not used again."""
+    def test_bytesBehindTheResponse(self) -> None:
+        """A connection on which more came than one response is not used again."""
         client = self.acquire()
         client.ask(Heard(), get(), b"", True)
         self.peer(client).sends(OK + b"H")
@@ -247,7 +247,7 @@ class Reusing(PoolCase):
         self.open(poolSize=1)
         for rest in (b"rest", None):
             client = self.acquire()
-            heard = Heard(onReply=client.leave)
+            heard = Heard(onResponse=client.leave)
             client.ask(heard, get(), b"", True)
             peer = self.peer(client)
             peer.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")

@@ -85,7 +85,7 @@ class SharingTestCase(LoopbackTestCase):
         return client
 
     async def carries(self, client: Client, upstream: Upstream, number: int = 0) -> None:
-        """Wait until octets of this client's have come to this factory, and back."""
+        """Wait until bytes of this client's have come to this factory, and back."""
         client.send(b"there")
         script = await upstream.connection(number)
         await script.got.saw(b"there$")

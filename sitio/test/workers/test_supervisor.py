@@ -49,7 +49,7 @@ from sitio.telemetry.stats import MAX_ENDPOINTS
 from sitio.test.telemetry.test_snapshot import snapshotOf
 from sitio.test.telemetry.test_stats import Noted, ended
 from sitio.workers import channel
-from sitio.workers.channel import ANSWER, PATIENCE, Output, Talk, asRecord, framed, whyNot
+from sitio.workers.channel import ANSWER, PATIENCE, Channel, Output, asRecord, framed, whyNot
 from sitio.workers.supervisor import (
     FIRST_DELAY,
     MAX_DELAY,
@@ -127,7 +127,7 @@ def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
     exchanges = [ended() for _ in range(hits)]
     exchanges += [ended(f"/{path}") for path, times in paths.items() for _ in range(times)]
     return {
-        "figures": snapshotOf(exchanges),
+        "metrics": snapshotOf(exchanges),
         "policies": [
             {
                 "name": "deny",
@@ -188,7 +188,7 @@ class Child:
     def heard(self) -> list[Any]:
         """What its parent has told it since the last time, as pairs."""
         heard: list[Any] = []
-        reader = Talk(lambda word, content: heard.append((word, content)), lambda: None)
+        reader = Channel(lambda word, content: heard.append((word, content)), lambda: None)
         reader.makeConnection(StringTransport())
         reader.dataReceived(self.adopted[0].value())
         self.adopted[0].clear()
@@ -534,17 +534,17 @@ class SnapshotTests(WorkersTestCase):
         self.assertTrue(verifyObject(ISidecar, self.workers()))
 
     def test_sum(self) -> None:
-        """Figures add up: endpoints, policies, pool, clients; uptime is the parent's."""
+        """Metrics add up: endpoints, policies, pool, clients; uptime is the parent's."""
         workers = self.started(statsInterval=0)
         self.machine.advance(7)
         whole = self.snapshot(workers, told(2, a=1), told(3, b=4))
-        figures = whole["figures"]
-        self.assertEqual(figures["total"]["hits"], 10)
+        metrics = whole["metrics"]
+        self.assertEqual(metrics["total"]["hits"], 10)
         self.assertEqual(
-            {each["route"]: each["hits"] for each in figures["endpoints"]},
+            {each["route"]: each["hits"] for each in metrics["endpoints"]},
             {"/": 5, "/a": 1, "/b": 4},
         )
-        self.assertEqual(figures["uptime"], 7)
+        self.assertEqual(metrics["uptime"], 7)
         [policy] = whole["policies"]
         self.assertEqual((policy["name"], policy["called"], policy["seconds"]), ("deny", 5, 1.25))
         self.assertEqual(whole["pool"], {"open": 4, "idle": 2, "waiting": 0})
@@ -606,7 +606,7 @@ class SnapshotTests(WorkersTestCase):
     def test_noneYet(self) -> None:
         """Before any has said anything there are zeros."""
         whole = self.snapshot(self.started(), None, None)
-        self.assertEqual(whole["figures"]["total"]["hits"], 0)
+        self.assertEqual(whole["metrics"]["total"]["hits"], 0)
         self.assertEqual(whole["workers"], [])
 
     def test_silent(self) -> None:
@@ -615,7 +615,7 @@ class SnapshotTests(WorkersTestCase):
         self.snapshot(workers, told(2), told(3))
         for _ in range(5):
             whole = self.snapshot(workers, told(4), None)
-            self.assertEqual(whole["figures"]["total"]["hits"], 7)
+            self.assertEqual(whole["metrics"]["total"]["hits"], 7)
         self.assertEqual(self.machine.children[1].heard(), [("snapshot", None)] * 2)
 
     def test_late(self) -> None:
@@ -623,7 +623,7 @@ class SnapshotTests(WorkersTestCase):
         workers = self.started(statsInterval=0)
         self.snapshot(workers, told(2), None)
         self.machine.children[1].says("snapshot", told(3))
-        self.assertEqual(self.snapshot(workers, told(2), None)["figures"]["total"]["hits"], 5)
+        self.assertEqual(self.snapshot(workers, told(2), None)["metrics"]["total"]["hits"], 5)
 
     def test_together(self) -> None:
         """Several that ask at a time are answered together."""
@@ -633,7 +633,7 @@ class SnapshotTests(WorkersTestCase):
             self.assertEqual(each.heard(), [("snapshot", None)])
             each.says("snapshot", told(1))
         for snapshot in snapshots:
-            self.assertEqual(self.successResultOf(snapshot)["figures"]["total"]["hits"], 2)
+            self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 2)
 
     def test_impatient(self) -> None:
         """Who does not want to wait for all cancels, and has what is known so far."""
@@ -641,7 +641,7 @@ class SnapshotTests(WorkersTestCase):
         snapshot = workers.snapshot()
         self.machine.children[0].says("snapshot", told(1))
         snapshot.cancel()
-        self.assertEqual(self.successResultOf(snapshot)["figures"]["total"]["hits"], 1)
+        self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 1)
 
     def test_endedMeanwhile(self) -> None:
         """One that ends while it is asked is not waited for, and not counted twice."""
@@ -650,7 +650,7 @@ class SnapshotTests(WorkersTestCase):
         snapshot = workers.snapshot()
         self.machine.children[0].says("snapshot", told(2))
         self.machine.children[1].ends(1)
-        self.assertEqual(self.successResultOf(snapshot)["figures"]["total"]["hits"], 5)
+        self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 5)
 
     def test_past(self) -> None:
         """What one counted that has ended stays in the sums; what it had open does not."""
@@ -664,7 +664,7 @@ class SnapshotTests(WorkersTestCase):
         one.says("snapshot", told(2))
         two.says("snapshot", told(1))
         whole = self.successResultOf(snapshot)
-        self.assertEqual(whole["figures"]["total"]["hits"], 7)
+        self.assertEqual(whole["metrics"]["total"]["hits"], 7)
         self.assertEqual(whole["policies"][0]["called"], 7)
         self.assertEqual((whole["clients"], whole["pool"]["open"]), (6, 4))
 
@@ -678,11 +678,11 @@ class SnapshotTests(WorkersTestCase):
             self.machine.advance(MAX_DELAY)
         snapshot = workers.snapshot()
         self.machine.children[-1].says("snapshot", told(0, q=5))
-        figures = self.successResultOf(snapshot)["figures"]
-        self.assertEqual(len(figures["endpoints"]), MAX_ENDPOINTS + 1)
-        self.assertEqual(sum(each["hits"] for each in figures["endpoints"]), 1205)
-        self.assertEqual(figures["total"]["hits"], 1205)
-        self.assertGreater(figures["displaced"], 0)
+        metrics = self.successResultOf(snapshot)["metrics"]
+        self.assertEqual(len(metrics["endpoints"]), MAX_ENDPOINTS + 1)
+        self.assertEqual(sum(each["hits"] for each in metrics["endpoints"]), 1205)
+        self.assertEqual(metrics["total"]["hits"], 1205)
+        self.assertGreater(metrics["displaced"], 0)
 
 
 def exchange(began: float, id: str = "7-1") -> ExchangeFacts:
@@ -745,7 +745,7 @@ class ExchangeTests(WorkersTestCase):
         for each in self.machine.children:
             self.assertEqual(each.heard(), [("snapshot", None), ("exchanges", None)])
             each.says("snapshot", told(1))
-        self.assertEqual(self.successResultOf(snapshot)["figures"]["total"]["hits"], 2)
+        self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 2)
         self.assertNoResult(asked)
         for each in self.machine.children:
             each.says("exchanges", exchanges())
@@ -799,7 +799,7 @@ class LineTests(WorkersTestCase):
         self.said = self.observed()
 
     def observed(self) -> list[LogEvent]:
-        """What is logged on figures from here on."""
+        """What is logged on metrics from here on."""
         events: list[LogEvent] = []
 
         def observe(event: LogEvent) -> None:
@@ -849,10 +849,10 @@ class LineTests(WorkersTestCase):
         self.assertEqual(formatEvent(self.said[-1]), "stats: 7 hits (+4) | GET / 7, 2.0 ms")
 
     def test_differ(self) -> None:
-        """Figures that can't be added up are a line in the log, and not the end of it."""
+        """Metrics that can't be added up are a line in the log, and not the end of it."""
         self.started()
         strange = told(1)
-        strange["figures"]["ownBounds"] = [1.0]
+        strange["metrics"]["ownBounds"] = [1.0]
         self.after(2, strange, told(2))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(self.after(2, told(1), told(2)), ["stats: 3 hits (+3) | GET / 3, 2.0 ms"])
@@ -1024,7 +1024,7 @@ class OutputTests(SynchronousTestCase):
         self.assertTrue(text.endswith(" [- worker=3] Starting\n"), text)
 
     def test_text(self) -> None:
-        """Other lines are logged as they stand, whatever octets are in them."""
+        """Other lines are logged as they stand, whatever bytes are in them."""
         [one, two] = self.logged(b"Fatal Python error: {x}\nand \xff\n")
         self.assertEqual(formatEvent(one), "Fatal Python error: {x}")
         self.assertEqual(formatEvent(two), "and \N{REPLACEMENT CHARACTER}")
@@ -1215,7 +1215,7 @@ class WorkerTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        Told to stop it says that it accepts no more, drains, tells its last figures,
+        Told to stop it says that it accepts no more, drains, tells its last metrics,
         and ends once its parent has them.
         """
         self.said()
@@ -1241,7 +1241,7 @@ class WorkerTests(SynchronousTestCase):
         self.successResultOf(ended)
 
     def test_failsToDrain(self) -> None:
-        """Even if it can't drain it tells its last figures, and ends."""
+        """Even if it can't drain it tells its last metrics, and ends."""
         ended = self.shutDown()
         self.said()
         self.served.stopping.errback(RuntimeError("a policy's service"))

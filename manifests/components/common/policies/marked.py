@@ -1,8 +1,8 @@
-"""Every reply says that it came through sitio."""
+"""Every response says that it came through sitio."""
 
-from sitio import onReply
+from sitio import onResponse
 
 
-@onReply()
+@onResponse()
 def marked(exchange, response):
     response.headers["X-Decorated-By"] = "sitio"

@@ -6,7 +6,7 @@
 /** Seconds that the charts show. */
 const WINDOW = 300;
 
-/** Seconds that the figures of the moment are taken over. */
+/** Seconds that the metrics of the moment are taken over. */
 const MOMENT = 10;
 
 /** Seconds between two points after which nobody was looking in between. */
@@ -110,9 +110,9 @@ function timeParts(seconds) {
 
 const asTime = (seconds) => timeParts(seconds).join("\u202f").trim();
 
-/** [number, unit] of some octets. */
-function octetParts(octets) {
-  let value = octets;
+/** [number, unit] of some bytes. */
+function byteParts(bytes) {
+  let value = bytes;
   for (const unit of ["B", "kB", "MB", "GB"]) {
     if (value < 9.95 && unit !== "B") return [value.toFixed(1), unit];
     if (value < 999.5) return [String(Math.round(value)), unit];
@@ -121,7 +121,7 @@ function octetParts(octets) {
   return [value.toFixed(1), "TB"];
 }
 
-const asOctets = (octets) => octetParts(octets).join("\u202f");
+const asBytes = (bytes) => byteParts(bytes).join("\u202f");
 
 /** 42 s, 12 min, 3 h 5 min, 4 d 2 h. */
 function asSpan(seconds) {
