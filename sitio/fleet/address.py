@@ -12,9 +12,6 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from attrs import field, frozen
 
-#: The variables that may name the dashboard, the first that is set wins.
-VARIABLES = ("DASHBOARD", "MOTHERSHIP", "DASHBOARD_URL")
-
 # A name (RFC 1123, section 2.1), as no other is ever connected to; or an address of IPv6.
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _isHost = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f]*:[0-9a-f:.]+").fullmatch

@@ -232,20 +232,6 @@ class CommonLines(Lines):
 FORMATS: dict[str, type[Lines]] = {"json": JsonLines, "common": CommonLines}
 
 
-def described(text: str) -> tuple[str, str | None] | None:
-    """
-    What C{--access-log} asks for: a format, and a path or L{None} for standard
-    output; L{None} for nothing.  Raises C{ValueError}, in one sentence.
-    """
-    if text in ("", "off"):
-        return None
-    form, colon, path = text.partition(":")
-    if form not in FORMATS or (colon and not path):
-        names = ", ".join(FORMATS)
-        raise ValueError(f"{text!r}; {names} or off is wanted, as in json or json:access.log")
-    return form, path or None
-
-
 @implementer(IExchangeObserver, ILoses)
 class AccessLog(Service):
     """
@@ -440,7 +426,7 @@ def accessLog(
     """
     One on a reactor.
 
-    @param asked: see L{described}.
+    @param asked: see L{accessLogTarget<sitio.config.values.accessLogTarget>}.
     @param stdout: the descriptor of standard output.
     """
     form, path = asked

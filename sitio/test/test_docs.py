@@ -16,9 +16,9 @@ from unittest import TestResult, TestSuite
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from sitio.config.options import Options
 from sitio.interfaces import IPolicyMaker
 from sitio.policy.loader import loadPolicies, makers
-from sitio.service import Options
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -22,8 +22,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import sitio
 from sitio.admin.port import DEFAULT
+from sitio.config.options import DEFAULT_PORT, Options
 from sitio.policy.loader import loadPolicies
-from sitio.service import DEFAULT_PORT, Options
 from sitio.test.telemetry.test_metrics import page, snapshotOf
 from sitio.testing import request, response, runPolicy
 

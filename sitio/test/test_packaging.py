@@ -64,7 +64,7 @@ class PluginTests(SynchronousTestCase):
     def test_service(self) -> None:
         """C{twistd sitio} is known, once."""
         found: list[Any] = [each for each in getPlugins(IServiceMaker) if each.tapname == "sitio"]
-        self.assertEqual([each.module for each in found], ["sitio.service"])
+        self.assertEqual([each.module for each in found], ["sitio.assembly"])
 
     def test_policies(self) -> None:
         """Each built-in policy has one maker that provides what a maker promises."""

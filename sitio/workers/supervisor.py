@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from attrs import define
@@ -47,9 +45,6 @@ from sitio.telemetry.stats import MAX_ENDPOINTS, Stats
 from sitio.telemetry.statsline import StatsLine
 from sitio.workers.channel import PATIENCE, Adopted, Output, Process, whyNot
 
-#: More than machines have cores; each takes some 50 MB.
-MAX_WORKERS = 256
-
 #: Seconds until a worker that has ended is followed by another, and what that
 #: grows to, doubled each time, while they end as soon as they have started.
 FIRST_DELAY = 0.25
@@ -73,31 +68,6 @@ sys.path[:] = json.loads(sys.argv[1])["path"]
 from sitio.workers.worker import work
 work()
 """
-
-
-def coresOf(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """
-    How many cores this process may use: by its affinity, and by the limit that a
-    container sets (C{cpu.max} of cgroup version 2), parts of one counted as one.
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return max(1, min(cores, -(-int(quota) // int(period))))
-    except (OSError, ValueError):
-        return cores
-
-
-def numberOf(text: str) -> int:
-    """How many workers a text asks for; raises C{ValueError}, in one sentence."""
-    if text == "auto":
-        return min(coresOf(), MAX_WORKERS)
-    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_WORKERS:
-        raise ValueError(f"{text!r}; 1 to {MAX_WORKERS} is wanted, or auto for one on each core")
-    if int(text) > 1 and os.name != "posix":
-        raise ValueError(f"{text!r}; this system can't share a port, so 1 is wanted")
-    return int(text)
 
 
 class SharedPort(Protocol):

@@ -25,8 +25,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
+from sitio.assembly import Options, assemble
 from sitio.net.process import spareCollector
-from sitio.service import Options, SidecarService, assemble
+from sitio.service import SidecarService
 from sitio.workers.channel import ANSWER, Adopted, Channel, asRecord, framed
 from sitio.workers.sockets import Inheriting
 from sitio.workers.supervisor import PORT_DESCRIPTOR

@@ -12,7 +12,7 @@ from sitio.policy.maker import PolicyMaker
 
 sitio = ServiceMaker(
     "sitio",
-    "sitio.service",
+    "sitio.assembly",
     "An HTTP proxy beside a service, with policies in Python.",
     "sitio",
 )

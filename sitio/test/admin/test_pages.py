@@ -800,7 +800,8 @@ class ProcessTests(LoopbackTestCase):
         ]
         script = f"""
 import sys
-from sitio.service import Options, makeService
+from sitio.assembly import makeService
+from sitio.config.options import Options
 options = Options({{}})
 options.parseOptions(["--port=0", "--upstream=tcp:a:1", "--admin=0"])
 service = makeService(options)

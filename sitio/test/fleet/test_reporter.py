@@ -523,7 +523,7 @@ class ProcessTests(LoopbackTestCase):
         """It posts what it was asked, to the last request, and logs no secret."""
         receiver, url = await self.receiver()
         upstream = await self.listen(Upstream(answerEach))
-        process, port = await self.sitio(upstream, "--dashboard", url)
+        process, port = await self.sitio(upstream, "--fleet", url)
         for path in ("/a.png", "/b?secret", "/b"):
             request = f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
             client = await self.connect(port, request.encode())
@@ -542,7 +542,7 @@ class ProcessTests(LoopbackTestCase):
         receiver, url = await self.receiver()
         upstream = await self.listen(Upstream(answerEach))
         nobody = re.sub(r":\d+/", ":1/", url)
-        process, port = await self.sitio(upstream, "--dashboard", nobody)
+        process, port = await self.sitio(upstream, "--fleet", nobody)
         await process.out.saw(b"does not take metrics")
         client = await self.connect(port, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         await client.got.over()
@@ -560,7 +560,7 @@ class WorkersTests(WorkersTestCase):
         """The parent posts what all of them were asked, once, to the last request."""
         receiver = Receiver()
         place = await self.listen(Site(receiver))
-        process, port = await self.running("--dashboard", f"http://{LOCALHOST}:{place}")
+        process, port = await self.running("--fleet", f"http://{LOCALHOST}:{place}")
         pids = [(await self.ask(port))[0] for _ in range(30)]
         self.assertEqual(len(set(pids)), 2)
         await self.ended(process)

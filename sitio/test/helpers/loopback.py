@@ -29,8 +29,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import sitio
-from sitio.fleet.address import VARIABLES
-from sitio.service import BACKLOG
+from sitio.config.options import FLEET_VARIABLES
+from sitio.config.values import BACKLOG
 
 #: What these tests run on: all interfaces of it are used.
 reactor: Any = _reactor
@@ -48,7 +48,7 @@ LOCALHOST = "127.0.0.1"
 LISTENS = rb"takes requests on 127\.0\.0\.1:([0-9]+)"
 
 #: Variables that sitio heeds, and no test wants to inherit.
-OURS = frozenset(("PORT", "TARGET_PORT", *VARIABLES))
+OURS = frozenset(("PORT", "TARGET_PORT", *FLEET_VARIABLES))
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 

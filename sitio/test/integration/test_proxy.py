@@ -51,8 +51,9 @@ from twisted.web.static import Data, File
 from zope.interface import implementer
 
 from sitio import onFinish
+from sitio.config.values import BACKLOG
 from sitio.errors import Side
-from sitio.service import BACKLOG, SidecarService
+from sitio.service import SidecarService
 from sitio.settings import Settings
 from sitio.test.helpers.loopback import (
     LOCALHOST,

@@ -12,13 +12,13 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
-from twisted.python import usage
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio import assembly
+from sitio.config.options import Options
 from sitio.errors import CannotStart
 from sitio.net.process import YOUNG, spareCollector
-from sitio.service import Options
 
 
 class ReactorTests(SynchronousTestCase):
@@ -37,27 +37,25 @@ class ReactorTests(SynchronousTestCase):
 
     def parse(self, options: Options) -> None:
         """Have options read as C{twistd} has them read."""
-        options.parent = usage.Options()
         options.parseOptions([])
 
     def test_none(self) -> None:
         """Where there is none, it is the one on uvloop."""
-        self.parse(Options({}))
+        self.parse(assembly.Options({}))
         self.assertEqual(self.installed, ["uv"])
 
     def test_beforePolicies(self) -> None:
         """It is there before the first policy, which may import it."""
         path = FilePath(self.mktemp() + ".py")
         path.setContent(b"1 / 0")
-        options = Options({})
-        options.parent = usage.Options()
+        options = assembly.Options({})
         self.assertRaises(CannotStart, options.parseOptions, ["--policy", f"file:{path.path}"])
         self.assertEqual(self.installed, ["uv"])
 
     def test_installed(self) -> None:
         """One that is there stays, as the operator may have named it."""
         sys.modules[self.REACTOR] = ModuleType(self.REACTOR)
-        self.parse(Options({}))
+        self.parse(assembly.Options({}))
         self.assertEqual(self.installed, [])
 
     def test_embedded(self) -> None:
@@ -72,7 +70,7 @@ class ReactorTests(SynchronousTestCase):
         observer = cast(ILogObserver, events.append)
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        self.parse(Options({}))
+        self.parse(assembly.Options({}))
         [said] = [formatEvent(each) for each in events]
         self.assertIn("sitio runs on Twisted's default reactor", said)
         self.assertNotIn(self.REACTOR, sys.modules)

@@ -34,7 +34,6 @@ from sitio.telemetry.accesslog import (
     CommonLines,
     JsonLines,
     Lines,
-    described,
     quoted,
 )
 from sitio.telemetry.logfile import ATOMIC
@@ -155,29 +154,6 @@ class LogTestCase(SynchronousTestCase):
     def sayings(self) -> list[str]:
         """What it has said in the log of sitio."""
         return [formatEvent(each) for each in self.said.events]
-
-
-class DescriptionTests(SynchronousTestCase):
-    """What the option takes."""
-
-    def test_formats(self) -> None:
-        """A format goes to standard output, with a path behind it to a file."""
-        self.assertEqual(described("json"), ("json", None))
-        self.assertEqual(described("common:/var/log/a:b"), ("common", "/var/log/a:b"))
-
-    def test_off(self) -> None:
-        """Off is off, and so is nothing."""
-        self.assertIsNone(described("off"))
-        self.assertIsNone(described(""))
-
-    def test_wrong(self) -> None:
-        """Anything else is answered with what there is."""
-        for text in ("xml", "json:", "access.log", "off:x"):
-            error = self.assertRaises(ValueError, described, text)
-            self.assertEqual(
-                str(error),
-                f"{text!r}; json, common or off is wanted, as in json or json:access.log",
-            )
 
 
 class JsonTests(LogTestCase):

@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from attrs import define, field
@@ -53,66 +52,11 @@ from sitio.workers.channel import ANSWER, PATIENCE, Channel, Output, asRecord, f
 from sitio.workers.supervisor import (
     FIRST_DELAY,
     MAX_DELAY,
-    MAX_WORKERS,
     SAME,
     SOUND,
     Workers,
-    coresOf,
-    numberOf,
 )
 from sitio.workers.worker import Worker
-
-
-class NumberTests(SynchronousTestCase):
-    """How many workers are asked for."""
-
-    def test_number(self) -> None:
-        """A number is taken as it is."""
-        self.assertEqual([numberOf("1"), numberOf("16")], [1, 16])
-
-    def test_none(self) -> None:
-        """What is no number, or none that makes sense, is shown with what would do."""
-        for text in ("", "0", "-1", "two", "1.5", "257", "9" * 5000, "\u0662"):
-            why = self.assertRaises(ValueError, numberOf, text)
-            self.assertEqual(
-                str(why), f"{text!r}; 1 to 256 is wanted, or auto for one on each core"
-            )
-
-    def test_auto(self) -> None:
-        """auto is as many as there are cores, those that this process may use."""
-        self.patch(os, "sched_getaffinity", lambda pid: {0, 2, 5})
-        self.assertEqual(coresOf(Path(self.mktemp())), 3)
-        self.patch(os, "sched_getaffinity", lambda pid: set(range(1000)))
-        self.assertEqual(numberOf("auto"), min(coresOf(), MAX_WORKERS))
-
-    def test_limited(self) -> None:
-        """A limit on a container's CPU time counts, parts of a core as one."""
-        self.patch(os, "sched_getaffinity", lambda pid: set(range(8)))
-        root = Path(self.mktemp())
-        root.mkdir()
-        for text, cores in (
-            ("200000 100000\n", 2),
-            ("250000 100000\n", 3),
-            ("50000 100000\n", 1),
-            ("6400000 100000\n", 8),
-            ("max 100000\n", 8),
-            ("nonsense\n", 8),
-        ):
-            (root / "cpu.max").write_text(text)
-            self.assertEqual(coresOf(root), cores, text)
-
-    def test_noAffinity(self) -> None:
-        """Where nobody knows about affinity, all cores count."""
-        self.patch(os, "cpu_count", lambda: 5)
-        self.patch(os, "sched_getaffinity", None)
-        self.assertEqual(coresOf(Path(self.mktemp())), 5)
-
-    def test_noSharing(self) -> None:
-        """A system that can't share a port says so, and still runs one."""
-        self.patch(os, "name", "nt")
-        self.assertEqual(numberOf("1"), 1)
-        why = self.assertRaises(ValueError, numberOf, "2")
-        self.assertIn("so 1 is wanted", str(why))
 
 
 @implementer(ILoses)

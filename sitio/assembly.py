@@ -1,0 +1,231 @@
+"""
+Makes the services that C{twistd sitio} runs from its options.
+
+C{twistd} uses two names of this module: L{Options} and L{makeService}.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.threads import deferToThreadPool
+
+from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
+from sitio.config import options as config
+from sitio.errors import CannotStart
+from sitio.net.process import installReactor, spareCollector
+from sitio.service import SidecarService
+from sitio.telemetry.accesslog import accessLog
+from sitio.telemetry.logfile import Reopening
+from sitio.workers.sockets import SharedPort
+from sitio.workers.supervisor import Workers
+
+if TYPE_CHECKING:
+    from sitio.fleet.address import Address
+
+#: C{twistd} has not installed a reactor when it parses the options, and a policy may
+#: import C{twisted.internet.reactor}, which would install Twisted's default.
+Options = partial(config.Options, beforeParsing=installReactor)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    raise CannotStart(f"sitio: {sentence}")
+
+
+def makeService(options: config.Options) -> SidecarService | Workers:
+    """
+    The service that C{twistd sitio} runs: a sidecar, or the parent of several
+    worker processes, with its admin port and its reports to the fleet's dashboard.
+
+    @raise CannotStart: an endpoint description or the URL of C{--fleet} is wrong.
+    """
+    from twisted.internet import reactor
+
+    fleet = fleetAddress(options)
+    sidecar: SidecarService | Workers = assemble(reactor, options)
+    reactor.callWhenRunning(spareCollector)
+    if options["workers"] > 1:
+        # The sidecar above is dropped: it has shown that the options are valid.
+        sidecar = supervise(reactor, options)
+    if options["admin"] != "":
+        administer(reactor, options, sidecar)
+    if fleet is not None:
+        # Imported here so that workers, which don't report, don't load it.
+        from sitio.fleet.reporter import dashboard
+
+        dashboard(reactor, sidecar, fleet).setServiceParent(sidecar)
+    return sidecar
+
+
+def assemble(reactor: Any, options: config.Options, ports: Any = None) -> SidecarService:
+    """
+    Make one sidecar.
+
+    @param ports: the reactor to listen with, if it is not C{reactor}: a worker's
+        has sockets that the parent has opened.
+    @raise CannotStart: an endpoint description is wrong.
+    """
+    try:
+        listen = serverFromString(ports or reactor, options["port"])
+    except Exception as error:
+        shown = endpointWithoutSecrets(options["port"])
+        _refuse(f"--port {shown!r} can't be used ({error}); 8080 or tcp:8080 could")
+    policies = list(options["policies"])
+    if options["access-log"] is not None:
+        query = bool(options["access-log-query"])
+        log = accessLog(reactor, options["access-log"], query, options["stdout"])
+        policies.append(("access-log", log))
+    description = options["upstream"]
+    demo = None
+    upstream: IStreamClientEndpoint
+    if description is None:
+        from sitio.demo import demoService
+
+        upstream, host = (demo := demoService(reactor)), b"localhost"
+    else:
+        upstream, host = upstreamOf(reactor, description)
+    sidecar = SidecarService(
+        reactor,
+        listen,
+        upstream,
+        policies,
+        settings=options["settings"],
+        statsInterval=options["stats-interval"],
+        host=host,
+        via=b"sitio" if options["via"] else None,
+    )
+    if demo is not None:
+        # As a child of the sidecar, the site stops after the last exchange has ended.
+        demo.setServiceParent(sidecar)
+    return sidecar
+
+
+def supervise(reactor: Any, options: config.Options) -> Workers:
+    """Make the parent of several processes, each of which runs L{assemble}'s sidecar."""
+    demo = None
+    if options["upstream"] is None:
+        from sitio.demo import HOST, demoService
+
+        demo = demoService(reactor)
+
+    def duty() -> dict[str, Any]:
+        address: Any = demo.port.getHost() if demo is not None and demo.port is not None else None
+        return {
+            "arguments": options["arguments"],
+            "folder": options["folder"],
+            "upstream": address and f"tcp:{HOST}:{address.port}",
+        }
+
+    target = options["access-log"]
+    workers = Workers(
+        reactor,
+        options["workers"],
+        SharedPort(reactor, options["port"], options["workers"]),
+        duty,
+        grace=options["settings"].grace,
+        statsInterval=options["stats-interval"],
+        stdout=options["stdout"] if target and target[1] is None else None,
+    )
+    if target:
+        Reopening(reactor, workers.reopen).setServiceParent(workers)
+    if demo is not None:
+        demo.setServiceParent(workers)
+    return workers
+
+
+def administer(reactor: Any, options: config.Options, sidecar: SidecarService | Workers) -> None:
+    """
+    Add the admin port to a sidecar.
+
+    @raise CannotStart: the endpoint description of C{--admin} is wrong.
+    """
+    from sitio.admin.health import Asking, Connecting, asking
+    from sitio.admin.port import DEFAULT, SPARE, AdminPort
+
+    endpoint: IStreamClientEndpoint
+    if options["upstream"] is None:
+        endpoint, host = cast(Any, sidecar.getServiceNamed("demo")), b"localhost"
+    else:
+        endpoint, host = upstreamOf(reactor, options["upstream"])
+    path = options["health-path"]
+    health: Asking | Connecting = Connecting(reactor, endpoint)
+    if path is not None:
+        health = asking(reactor, endpoint, host.decode(), path)
+        health.setServiceParent(sidecar)
+
+    def pages() -> Any:
+        # Imported at the first request: a web server takes a tenth of sitio's start-up
+        # time and memory.
+        from sitio.admin.pages import Admin
+
+        inThread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        shown = shownOptions(options)
+        return Admin(reactor, sidecar, health, shown, reactor.stop, inThread).site()
+
+    description = options["admin"] or DEFAULT
+    try:
+        listen = serverFromString(reactor, description)
+    except Exception as error:
+        shown = endpointWithoutSecrets(description)
+        could = "9901 or tcp:9901 could, and --admin= is for none"
+        _refuse(f"--admin {shown!r} can't be used ({error}); {could}")
+    spare = serverFromString(reactor, SPARE) if options["admin"] is None else None
+    AdminPort(pages, listen, spare).setServiceParent(sidecar)
+
+
+def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, bytes]:
+    """
+    The endpoint of an upstream, and the Host for requests that have none.
+
+    @raise CannotStart: the endpoint description is wrong.
+    """
+    try:
+        return clientFromString(reactor, description), _hostOf(description)
+    except Exception as error:
+        shown = endpointWithoutSecrets(description)
+        _refuse(f"--upstream {shown!r} can't be used ({error}); tcp:localhost:8087 could")
+
+
+def _hostOf(description: str) -> bytes:
+    match = re.match(r"(?:tcp|tls|ssl):(?:host=)?([^:=\\]+):(?:port=)?([0-9]+)", description)
+    if match is None:
+        return b"localhost"
+    if int(match[2]) > 65535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return f"{match[1]}:{match[2]}".encode()
+
+
+def fleetAddress(options: config.Options) -> Address | None:
+    """
+    The address of the fleet's dashboard, if there is one.
+
+    @raise CannotStart: the URL is wrong; the sentence does not repeat it, as it may
+        contain a password.
+    """
+    if options["fleet"] is None:
+        return None
+    from sitio.fleet.address import addressOf
+
+    try:
+        return addressOf(options["fleet"])
+    except ValueError as error:
+        _refuse(f"{options['fleet-source']} is {error}; twistd sitio --help lists the options")
+
+
+def shownOptions(options: config.Options) -> dict[str, Any]:
+    """The version, the options and the policies as plain data, without secrets."""
+    from sitio import __version__
+
+    texts = options.texts()
+    fleet = fleetAddress(options)
+    if fleet is not None:
+        texts["fleet"] = fleet.url
+    return {
+        "sitio": __version__,
+        "options": {name: endpointWithoutSecrets(text) for name, text in texts.items()},
+        "policies": [policyWithoutSecrets(each) for each in options["descriptions"]],
+    }

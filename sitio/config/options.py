@@ -1,0 +1,262 @@
+"""
+The options of C{twistd sitio}, and the environment variables that replace them.
+
+Limits and timeouts are not listed here: L{sitio.settings} has their names, defaults
+and help.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NoReturn, TypeVar
+
+import attrs
+from twisted.python import usage
+
+from sitio.config.values import (
+    BACKLOG,
+    accessLogTarget,
+    healthPath,
+    number,
+    portNumber,
+    workerCount,
+)
+from sitio.errors import CannotStart
+from sitio.policy.loader import loadPolicies, makers
+from sitio.settings import Settings
+
+DEFAULT_PORT = "8080"
+
+#: Variables that give the address for C{--fleet}; the first that is set wins.
+FLEET_VARIABLES = ("DASHBOARD", "MOTHERSHIP", "DASHBOARD_URL")
+
+_Value = TypeVar("_Value")
+
+_PORT_HELP = (
+    "port for clients: a number, or an endpoint description such as"
+    " tcp:8080:interface=127.0.0.1; default $PORT, else 8080"
+)
+_UPSTREAM_HELP = (
+    "the service behind sitio: an endpoint description such as tcp:localhost:8087; default"
+    " $TARGET_PORT on localhost, else a photo site that comes with sitio"
+)
+_WORKERS_HELP = "number of processes that share the port; auto for one on each core"
+_STATS_HELP = "seconds between two stats lines in the log; 0 for none"
+_ACCESS_HELP = "write a line for each request: json, common or off; json:PATH writes to a file"
+_FLEET_HELP = (
+    "post metrics to this central dashboard, such as http://dashboard:8080; default"
+    " $DASHBOARD, $MOTHERSHIP or $DASHBOARD_URL; empty for none"
+)
+_QUERY_HELP = "show query strings in the access log; they may hold secrets"
+_ADMIN_HELP = (
+    "port for the admin pages: a port of this host, an endpoint description, or empty"
+    " for none; default tcp:9901:interface=127.0.0.1, or another port if that is taken"
+)
+_HEALTH_HELP = (
+    "health check of the upstream: a path such as /healthz that sitio requests every two"
+    " seconds; sitio is ready while the status is 200 to 399"
+)
+_VIA_HELP = "add Via to requests and responses; it makes some services stop compressing"
+
+
+def _optionName(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda match: "-" + match[0].lower(), name)
+
+
+def _limit(each: attrs.Attribute) -> list[Any]:
+    """The option for one of the L{Settings}."""
+    default = str(each.default).removesuffix(".0")
+    help = f"{each.metadata['unit']} {each.metadata['help']}"
+    return [_optionName(each.name), None, default, help]
+
+
+#: Limits that may be 0; with 0 for any other, no request would pass.
+_MAY_BE_ZERO = frozenset(
+    ("bufferLimit", "grace", "maxBody", "poolQueue", "replayLimit", "upstreamIdleTimeout")
+)
+
+_PARAMETERS: list[list[Any]] = [
+    ["port", "p", None, _PORT_HELP],
+    ["upstream", "u", None, _UPSTREAM_HELP],
+    ["workers", "w", "1", _WORKERS_HELP],
+    ["stats-interval", None, "2", _STATS_HELP],
+    ["access-log", None, "off", _ACCESS_HELP],
+    ["admin", None, None, _ADMIN_HELP],
+    ["health-path", None, None, _HEALTH_HELP],
+    ["fleet", None, None, _FLEET_HELP],
+    *(_limit(each) for each in attrs.fields(Settings)),
+]
+_FLAGS = [["access-log-query", None, _QUERY_HELP], ["via", None, _VIA_HELP]]
+
+
+def _refuse(sentence: str) -> NoReturn:
+    raise CannotStart(f"sitio: {sentence}")
+
+
+def _parsed(name: str, parser: Callable[..., _Value], text: str, *more: Any) -> _Value:
+    """The value that a parser of L{sitio.config.values} makes of a text."""
+    try:
+        return parser(text, *more)
+    except ValueError as error:
+        raise usage.UsageError(f"{name} is {error}") from error
+
+
+def _nothing() -> None:
+    pass
+
+
+class Options(usage.Options):
+    """
+    The options of C{twistd sitio}.
+
+    Parsing raises L{CannotStart} for a bad value: it ends the process with one
+    sentence and status 1.  The items hold, once they are parsed:
+
+      - C{port}: endpoint description; C{admin}: the same, C{""} for no admin
+        port, L{None} for the default.
+      - C{upstream}: endpoint description, L{None} for the demo site.
+      - C{fleet}: the text of a URL, L{None} for none; C{fleet-source}: the option
+        or variable that it is from.
+      - C{access-log}: see L{accessLogTarget}.
+      - C{policies}: names and policies, in order; C{descriptions}: their texts.
+      - C{settings}: L{Settings}.
+      - C{arguments} and C{folder}: the command line and the folder of the
+        process, so that worker processes can parse the same.
+      - C{stdout}: the file descriptor of standard output.
+    """
+
+    synopsis = "[--port PORT] [--upstream ENDPOINT] [--policy DESCRIPTION ...] [options]"
+    longdesc = (
+        "An HTTP sidecar: takes requests on --port, sends them to --upstream, and lets"
+        " each --policy act on requests and responses, in the order in which they are given."
+    )
+
+    optParameters: ClassVar = _PARAMETERS
+    optFlags: ClassVar = _FLAGS
+
+    def __init__(
+        self,
+        environ: dict[str, str] | None = None,
+        beforeParsing: Callable[[], Any] = _nothing,
+    ) -> None:
+        """
+        @param environ: environment variables; L{None} for those of the process.
+        @param beforeParsing: called before the first option is parsed, and so
+            before the first policy is imported.
+        """
+        usage.Options.__init__(self)
+        self._environ = dict(os.environ) if environ is None else environ
+        self._beforeParsing = beforeParsing
+        self["policies"] = []
+        self["descriptions"] = []
+        self["arguments"] = []
+        self["folder"] = os.getcwd()
+        self["stdout"] = 1
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Parse a command line; the process's own if it is L{None}.
+
+        @raise CannotStart: an option is unknown or has a bad value.  In contrast
+            to C{usage.Options}, no usage text follows the sentence.
+        """
+        self._beforeParsing()
+        self["arguments"] = list(sys.argv[1:] if options is None else options)
+        try:
+            usage.Options.parseOptions(self, options)
+        except usage.UsageError as error:
+            _refuse(f"{error}; twistd sitio --help lists the options")
+
+    def opt_policy(self, description: str) -> None:
+        """a policy, such as error-page:404 or file:mine.py; repeatable, order matters"""
+        try:
+            self["policies"] += loadPolicies(description)
+            self["descriptions"].append(description)
+        except ValueError as error:
+            _refuse(f"--policy {error}")
+
+    def opt_help_policies(self) -> None:
+        """list the policies that are installed, and exit"""
+        print("file:PATH  the policies that a file of Python makes with @onRequest, @onResponse")
+        for _, maker in sorted(makers().items()):
+            print(maker.usage)
+        raise SystemExit(0)
+
+    def opt_version(self) -> None:
+        """print the version of sitio, and exit"""
+        from sitio import __version__
+
+        print(f"sitio {__version__}")
+        raise SystemExit(0)
+
+    def parseArgs(self, *rest: str) -> None:
+        """Refuse positional arguments: there are none."""
+        if rest:
+            raise usage.UsageError(f"{rest[0]!r} is no option")
+
+    def postOptions(self) -> None:
+        """Parse the values, and read the environment for options that were not given."""
+        self["port"] = self._port()
+        admin = self["admin"]
+        if admin is not None and admin.isdecimal():
+            port = _parsed("--admin", portNumber, admin)
+            self["admin"] = f"tcp:{port}:interface=127.0.0.1"
+        if self["health-path"] is not None:
+            _parsed("--health-path", healthPath, self["health-path"])
+        target = self._environ.get("TARGET_PORT")
+        if self["upstream"] is None and target:
+            self["upstream"] = f"tcp:localhost:{_parsed('TARGET_PORT', portNumber, target)}"
+        self["workers"] = _parsed("--workers", workerCount, self["workers"])
+        self["stats-interval"] = _parsed("--stats-interval", number, self["stats-interval"], float)
+        self["access-log"] = self._accessLog(self["access-log"])
+        self["fleet"], self["fleet-source"] = self._fleet()
+        self["settings"] = self._settings()
+
+    def texts(self) -> dict[str, str]:
+        """The value of each option as text, defaults included; may contain secrets."""
+        names = [name for name, *_ in (*_PARAMETERS, *_FLAGS) if self[name] is not None]
+        return {name: self._text(self[name]) for name in names}
+
+    @staticmethod
+    def _text(value: Any) -> str:
+        return ":".join(filter(None, value)) if isinstance(value, tuple) else str(value)
+
+    def _port(self) -> str:
+        given: str | None = self["port"]
+        port = given or self._environ.get("PORT") or DEFAULT_PORT
+        if not port.isdecimal():
+            return port
+        name = "PORT" if given is None else "--port"
+        return f"tcp:{_parsed(name, portNumber, port)}:backlog={BACKLOG}"
+
+    def _fleet(self) -> tuple[str | None, str]:
+        given: str | None = self["fleet"]
+        if given is not None:
+            return given or None, "--fleet"
+        name = next((each for each in FLEET_VARIABLES if self._environ.get(each)), "")
+        return self._environ.get(name), name
+
+    def _accessLog(self, text: str) -> tuple[str, str | None] | None:
+        target = _parsed("--access-log", accessLogTarget, text)
+        if target is None:
+            return None
+        form, path = target
+        if path is not None:
+            return form, os.path.join(self["folder"], path)
+        if self.parent is not None and not self.parent.get("nodaemon", True):
+            raise usage.UsageError(
+                f"--access-log {form} needs twistd -n, as a daemon has no standard output;"
+                f" {form}:access.log works without"
+            )
+        return form, None
+
+    def _settings(self) -> Settings:
+        values: dict[str, Any] = {}
+        for each in attrs.fields(Settings):
+            name = _optionName(each.name)
+            kind, zero = type(each.default), each.name in _MAY_BE_ZERO
+            values[each.name] = _parsed(f"--{name}", number, self[name], kind, zero)
+        return Settings(**values)

@@ -1,0 +1,98 @@
+"""
+Parsers for the values of single options.
+
+Each takes the text that the operator gave and returns a value.  Each raises
+C{ValueError} with one sentence that begins with the text and says what is wanted;
+L{sitio.config.options} puts the option's name before it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+#: The longest queue of connections that the kernel holds before they are accepted.
+#: Twisted's default of 50 is soon full when many clients connect at the same time,
+#: and a client that finds it full tries again only after a second.
+BACKLOG = 1024
+
+#: The most worker processes: more than the cores of any machine sitio is run on.
+MAX_WORKERS = 256
+
+#: The formats of L{sitio.telemetry.accesslog}.
+ACCESS_LOG_FORMATS = ("json", "common")
+
+_MAX_PORT = 65535
+
+
+def portNumber(text: str) -> int:
+    """A TCP port; 0 lets the kernel choose one."""
+    if not text.isdecimal() or int(text) > _MAX_PORT:
+        raise ValueError(f"{text!r}; a port, 0 to {_MAX_PORT}, is wanted")
+    return int(text)
+
+
+def number(text: str, kind: type[int] | type[float], zero: bool = True) -> float:
+    """
+    A count, a number of bytes or a number of seconds.
+
+    @param kind: C{int} for whole numbers, C{float} for seconds.
+    @param zero: whether 0 is allowed.
+    """
+    try:
+        value = kind(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf") or not (value or zero):
+        what = "a whole number" if kind is int else "a number of seconds"
+        least = "0 or more" if zero else "more than 0"
+        raise ValueError(f"{text!r}; {what}, {least}, is wanted")
+    return value
+
+
+def healthPath(text: str) -> str:
+    """The path and query of a request target: printable ASCII, no spaces, no fragment."""
+    if not re.fullmatch(r"/[!\"$-~]*", text):
+        raise ValueError(f"{text!r}; a path such as /healthz is wanted")
+    return text
+
+
+def accessLogTarget(text: str) -> tuple[str, str | None] | None:
+    """
+    The format of the access log, and the path of its file or L{None} for standard
+    output; L{None} if there is to be no access log.
+    """
+    if text in ("", "off"):
+        return None
+    form, colon, path = text.partition(":")
+    if form not in ACCESS_LOG_FORMATS or (colon and not path):
+        names = ", ".join(ACCESS_LOG_FORMATS)
+        raise ValueError(f"{text!r}; {names} or off is wanted, as in json or json:access.log")
+    return form, path or None
+
+
+def coreCount(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """
+    The number of cores that this process may use: its CPU affinity, or the CPU limit
+    of its container (C{cpu.max} of cgroup version 2) if that is lower.  A fraction of
+    a core counts as one.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+        return max(1, min(cores, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        return cores
+
+
+def workerCount(text: str) -> int:
+    """The number of worker processes; C{auto} is one for each core."""
+    if text == "auto":
+        return min(coreCount(), MAX_WORKERS)
+    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"{text!r}; 1 to {MAX_WORKERS} is wanted, or auto for one on each core")
+    if int(text) > 1 and os.name != "posix":
+        raise ValueError(f"{text!r}; this system can't share a port, so 1 is wanted")
+    return int(text)

@@ -1,0 +1,98 @@
+"""
+Tests of L{sitio.config.values}.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.config.values import (
+    ACCESS_LOG_FORMATS,
+    MAX_WORKERS,
+    accessLogTarget,
+    coreCount,
+    workerCount,
+)
+from sitio.telemetry.accesslog import FORMATS
+
+
+class WorkerCountTests(SynchronousTestCase):
+    """How many workers are asked for."""
+
+    def test_number(self) -> None:
+        """A number is taken as it is."""
+        self.assertEqual([workerCount("1"), workerCount("16")], [1, 16])
+
+    def test_none(self) -> None:
+        """What is no number, or none that makes sense, is shown with what would do."""
+        for text in ("", "0", "-1", "two", "1.5", "257", "9" * 5000, "\u0662"):
+            why = self.assertRaises(ValueError, workerCount, text)
+            self.assertEqual(
+                str(why), f"{text!r}; 1 to 256 is wanted, or auto for one on each core"
+            )
+
+    def test_auto(self) -> None:
+        """auto is as many as there are cores, those that this process may use."""
+        self.patch(os, "sched_getaffinity", lambda pid: {0, 2, 5})
+        self.assertEqual(coreCount(Path(self.mktemp())), 3)
+        self.patch(os, "sched_getaffinity", lambda pid: set(range(1000)))
+        self.assertEqual(workerCount("auto"), min(coreCount(), MAX_WORKERS))
+
+    def test_limited(self) -> None:
+        """A limit on a container's CPU time counts, parts of a core as one."""
+        self.patch(os, "sched_getaffinity", lambda pid: set(range(8)))
+        root = Path(self.mktemp())
+        root.mkdir()
+        for text, cores in (
+            ("200000 100000\n", 2),
+            ("250000 100000\n", 3),
+            ("50000 100000\n", 1),
+            ("6400000 100000\n", 8),
+            ("max 100000\n", 8),
+            ("nonsense\n", 8),
+        ):
+            (root / "cpu.max").write_text(text)
+            self.assertEqual(coreCount(root), cores, text)
+
+    def test_noAffinity(self) -> None:
+        """Where nobody knows about affinity, all cores count."""
+        self.patch(os, "cpu_count", lambda: 5)
+        self.patch(os, "sched_getaffinity", None)
+        self.assertEqual(coreCount(Path(self.mktemp())), 5)
+
+    def test_noSharing(self) -> None:
+        """A system that can't share a port says so, and still runs one."""
+        self.patch(os, "name", "nt")
+        self.assertEqual(workerCount("1"), 1)
+        why = self.assertRaises(ValueError, workerCount, "2")
+        self.assertIn("so 1 is wanted", str(why))
+
+
+class AccessLogTargetTests(SynchronousTestCase):
+    """What the option takes."""
+
+    def test_formats(self) -> None:
+        """A format goes to standard output, with a path behind it to a file."""
+        self.assertEqual(accessLogTarget("json"), ("json", None))
+        self.assertEqual(accessLogTarget("common:/var/log/a:b"), ("common", "/var/log/a:b"))
+
+    def test_off(self) -> None:
+        """Off is off, and so is nothing."""
+        self.assertIsNone(accessLogTarget("off"))
+        self.assertIsNone(accessLogTarget(""))
+
+    def test_wrong(self) -> None:
+        """Anything else is answered with what there is."""
+        for text in ("xml", "json:", "access.log", "off:x"):
+            error = self.assertRaises(ValueError, accessLogTarget, text)
+            self.assertEqual(
+                str(error),
+                f"{text!r}; json, common or off is wanted, as in json or json:access.log",
+            )
+
+    def test_writers(self) -> None:
+        """The access log has a writer for each format, and no other."""
+        self.assertEqual(tuple(FORMATS), ACCESS_LOG_FORMATS)

@@ -1,0 +1,228 @@
+"""
+Tests of L{sitio.assembly}: from options to services, without a socket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, cast
+
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+import sitio
+from sitio.assembly import administer, assemble, fleetAddress, shownOptions, supervise
+from sitio.config.options import Options
+from sitio.errors import CannotStart
+from sitio.fleet.address import Address
+
+
+def parsed(*arguments: str, **environ: str) -> Options:
+    """Options that were told these arguments, in this environment and no other."""
+    options = Options(environ)
+    options.parseOptions(arguments)
+    return options
+
+
+class AssembleTests(SynchronousTestCase):
+    """From options to services."""
+
+    def test_listens(self) -> None:
+        """The service listens where it was told to, once it is started and not before."""
+        reactor = MemoryReactorClock()
+        service = assemble(
+            reactor, parsed("--port", "tcp:8123:interface=127.0.0.1", "--upstream=tcp:a:1")
+        )
+        self.assertEqual(reactor.tcpServers, [])
+        service.privilegedStartService()
+        [(port, _, _, interface)] = reactor.tcpServers
+        self.assertEqual((port, interface), (8123, "127.0.0.1"))
+
+    def test_told(self) -> None:
+        """Limits, policies, Via and the upstream's name reach what they are meant for."""
+        reactor = MemoryReactorClock()
+        service = assemble(
+            reactor, parsed("--port=1", "--upstream=tcp:there:8087", "--via", "--grace=7")
+        )
+        self.assertEqual(service.sidecar.settings.grace, 7)
+        self.assertEqual(service.sidecar.host, b"there:8087")
+        self.assertEqual(service.sidecar.via, b"sitio")
+
+    def test_demo(self) -> None:
+        """Without an upstream there is a site of its own, on loopback, while it runs."""
+        reactor = MemoryReactorClock()
+        service = assemble(reactor, parsed("--port=8123", "--stats-interval=0"))
+        service.startService()
+        self.assertEqual(
+            [(port, interface) for port, _, _, interface in reactor.tcpServers],
+            [(8123, ""), (8087, "127.0.0.1")],
+        )
+
+    def test_hostless(self) -> None:
+        """For an upstream without a name, requests without Host say localhost."""
+        service = assemble(MemoryReactorClock(), parsed("--upstream=unix:/run/there.sock"))
+        self.assertEqual(service.sidecar.host, b"localhost")
+
+
+class SuperviseTests(SynchronousTestCase):
+    """From options to several processes."""
+
+    def duty(self, *arguments: str) -> dict[str, Any]:
+        """What a worker is told, where these are the options."""
+        workers = supervise(MemoryReactorClock(), parsed("--workers=2", *arguments))
+        return cast(dict[str, Any], workers._duty())
+
+    def test_duty(self) -> None:
+        """A worker is told the options, and where they were given."""
+        duty = self.duty("--upstream=tcp:a:1", "--via")
+        self.assertEqual(duty["arguments"], ["--workers=2", "--upstream=tcp:a:1", "--via"])
+        self.assertEqual(duty["folder"], os.getcwd())
+        self.assertIsNone(duty["upstream"])
+
+    def test_demo(self) -> None:
+        """The site that comes along runs once, in the parent, and workers are told where."""
+        workers = supervise(MemoryReactorClock(), parsed("--workers=2"))
+        [demo] = workers
+        demo.startService()
+        self.assertRegex(workers._duty()["upstream"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
+
+
+class Host(MemoryReactorClock):
+    """A reactor whose threads nobody needs."""
+
+    def getThreadPool(self) -> None:
+        """There is none."""
+
+
+class AdministerTests(SynchronousTestCase):
+    """From options to an admin port."""
+
+    def listening(self, *arguments: str) -> list[tuple[int, str]]:
+        """Where a sidecar listens that was told this, in order."""
+        self.reactor = Host()
+        options = parsed("--port=1", "--stats-interval=0", *arguments)
+        service = assemble(self.reactor, options)
+        administer(self.reactor, options, service)
+        service.startService()
+        return [(port, interface) for port, _, _, interface in self.reactor.tcpServers]
+
+    def test_default(self) -> None:
+        """Nobody but this host sees it, unless it is told otherwise."""
+        self.assertEqual(self.listening("--upstream=tcp:a:1"), [(1, ""), (9901, "127.0.0.1")])
+
+    def test_told(self) -> None:
+        """A number is a port of this host; a description is taken as it is."""
+        for admin, where in (("81", (81, "127.0.0.1")), ("tcp:82", (82, ""))):
+            self.assertEqual(self.listening("--upstream=tcp:a:1", "--admin", admin)[1], where)
+
+    def test_off(self) -> None:
+        """An empty value is heard as such."""
+        self.assertEqual(parsed("--admin=")["admin"], "")
+        self.assertIsNone(parsed()["admin"])
+
+    def test_malformed(self) -> None:
+        """A description that is no endpoint's is shown."""
+        options = parsed("--upstream=tcp:a:1", "--admin=nope:1:token=s3cr3t")
+        reactor = Host()
+        error = self.assertRaises(
+            CannotStart, administer, reactor, options, assemble(reactor, options)
+        )
+        self.assertEqual(
+            str(error),
+            "sitio: --admin 'nope:1:token=***' can't be used (Unknown endpoint type: 'nope');"
+            " 9901 or tcp:9901 could, and --admin= is for none",
+        )
+
+    def test_demo(self) -> None:
+        """The site that comes along is as good an upstream as any to be asked for its health."""
+        self.assertIn((8087, "127.0.0.1"), self.listening("--health-path=/"))
+        [(host, *_)] = self.reactor.tcpClients
+        self.assertEqual(host, "127.0.0.1")
+
+    def test_healthPath(self) -> None:
+        """The upstream is asked for that path when the service starts."""
+        self.listening("--upstream=tcp:10.0.0.1:8087", "--health-path=/healthz")
+        [(host, port, factory, *_)] = self.reactor.tcpClients
+        self.assertEqual((host, port), ("10.0.0.1", 8087))
+        protocol: Any = factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        self.assertTrue(transport.value().startswith(b"GET /healthz HTTP/1.1\r\n"))
+        self.assertIn(b"\r\nHost: 10.0.0.1:8087\r\n", transport.value())
+
+    def test_config(self) -> None:
+        """What it was told is shown, and the defaults of the rest; secrets are not."""
+        options = parsed(
+            *("--port=tcp:1:token=abc", "--via", "--access-log=json:there/access.log"),
+            *("--policy", "retry:times=1", "--policy", "headers:set X-Key abc"),
+        )
+        told = shownOptions(options)
+        self.assertEqual(told["sitio"], sitio.__version__)
+        self.assertEqual(told["policies"], ["retry:times=1", "headers:set X-Key ***"])
+        self.assertEqual(told["options"]["port"], "tcp:1:token=***")
+        self.assertEqual(told["options"]["grace"], "30")
+        self.assertTrue(told["options"]["access-log"].endswith("/there/access.log"))
+        self.assertEqual(json.loads(json.dumps(told)), told)
+
+
+class BadEndpointTests(SynchronousTestCase):
+    """An option that can't be used ends the start with one sentence."""
+
+    def refused(self, *arguments: str) -> str:
+        """The sentence, when nothing may be opened on the reactor."""
+        reactor = MemoryReactorClock()
+        end = self.assertRaises(CannotStart, assemble, reactor, parsed(*arguments))
+        self.assertEqual(reactor.tcpServers, [])
+        sentence = str(end.code)
+        self.assertTrue(sentence.startswith("sitio: "), sentence)
+        self.assertNotIn("\n", sentence)
+        return sentence
+
+    def test_port(self) -> None:
+        """A port that is neither a number nor a description is shown, and what would do."""
+        for value in ("80x", "tcp:x", "nope:1", "ssl:8443:privateKey=/nonexistent"):
+            sentence = self.refused("--port", value, "--upstream=tcp:a:1")
+            self.assertIn(f"--port {value!r} can't be used", sentence)
+            self.assertIn("8080 or tcp:8080 could", sentence)
+
+    def test_secrets(self) -> None:
+        """What may be a secret is not repeated, as logs are kept and read by others."""
+        for name in ("port", "upstream"):
+            rest = ["--upstream=tcp:a:1"] if name == "port" else []
+            sentence = self.refused(f"--{name}", "nope:1:password=s3cr3t", *rest)
+            self.assertIn(f"--{name} 'nope:1:password=***' can't be used", sentence)
+
+    def test_upstream(self) -> None:
+        """The same of the upstream."""
+        for value in ("", "8087", "tcp:a", "tcp:a:b", "tcp:a:65536", "nope:1", "tls:a"):
+            sentence = self.refused("--upstream", value)
+            self.assertIn(f"--upstream {value!r} can't be used", sentence)
+            self.assertIn("tcp:localhost:8087 could", sentence)
+
+
+class FleetTests(SynchronousTestCase):
+    """From options to the address of the fleet's dashboard."""
+
+    def test_none(self) -> None:
+        """Without the option there is no address."""
+        self.assertIsNone(fleetAddress(parsed()))
+
+    def test_address(self) -> None:
+        """The URL of the option is parsed."""
+        self.assertEqual(fleetAddress(parsed("--fleet=http://a:1/")), Address("http://a:1"))
+
+    def test_malformed(self) -> None:
+        """A URL that is wrong is not repeated, as it may contain a password."""
+        what = "no address of a dashboard; http://dashboard:8080 could be one"
+        error = self.assertRaises(CannotStart, fleetAddress, parsed("--fleet=me:secret@a:80"))
+        self.assertTrue(str(error).startswith(f"sitio: --fleet is {what}"), str(error))
+        error = self.assertRaises(CannotStart, fleetAddress, parsed(MOTHERSHIP="me:secret@a:80"))
+        self.assertTrue(str(error).startswith(f"sitio: MOTHERSHIP is {what}"), str(error))
+        self.assertNotIn("secret", str(error))
+
+    def test_shown(self) -> None:
+        """User and password of the URL are not shown."""
+        told = shownOptions(parsed("--fleet=http://me:secret@a"))
+        self.assertNotIn("secret", repr(told))
+        self.assertEqual(told["options"]["fleet"], "http://a")
