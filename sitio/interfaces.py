@@ -57,9 +57,9 @@ class IExchange(Interface):
     acted = Attribute(
         "Names of the policies that answered, replaced or retried, in order, as C{tuple}."
     )
-    producer = Attribute(
-        "Name of the policy that made the response, or L{None}: it is the upstream's, or"
-        " sitio's own, which has C{response.failure}."
+    answeredBy = Attribute(
+        "Name of the policy that made the response; L{None} when the upstream made it, or"
+        " sitio itself, which sets C{response.failure}."
     )
     notes = Attribute("A C{dict} for policies: what they remember about this exchange.")
 

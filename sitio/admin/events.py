@@ -56,7 +56,7 @@ _STILL = (0, 0)
 
 #: What events have of a snapshot as it is, and of an endpoint.
 _AS_THEY_ARE = ("policies", "pool", "poolCounts", "clients", "inFlight", "workers")
-_OF_ENDPOINTS = ("method", "route", "hits", "true", "masked", "latency")
+_OF_ENDPOINTS = ("method", "route", "hits", "upstreamStatuses", "masked", "latency")
 
 
 def aboutOf(config: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class Feed:
 
 def failuresOf(metrics: Metrics) -> int:
     """How many of its exchanges were failures in truth, be they masked or not."""
-    return sum(times for name, times in metrics["true"].items() if name[0] == "5")
+    return sum(times for name, times in metrics["upstreamStatuses"].items() if name[0] == "5")
 
 
 def _short(endpoint: EndpointMetrics) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _sums(metrics: Snapshot) -> dict[str, Any]:
     total = metrics["total"]
     return {
         "hits": total["hits"],
-        "true": total["true"],
+        "upstreamStatuses": total["upstreamStatuses"],
         "masked": total["masked"],
         "uptime": metrics["uptime"],
     }
@@ -227,8 +227,8 @@ def _point(now: float, snapshot: SidecarSnapshot) -> dict[str, Any]:
     return {
         "at": round(now, 3),
         "hits": total["hits"],
-        "true": _byClass(total["true"]),
-        "sent": _byClass(total["sent"]),
+        "upstreamStatuses": _byClass(total["upstreamStatuses"]),
+        "statuses": _byClass(total["statuses"]),
         "masked": sum(total["masked"].values()),
         "broken": snapshot["brokenOff"],
         "latency": total["latency"],

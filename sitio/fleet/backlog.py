@@ -76,7 +76,7 @@ class Backlog:
         now = {
             (row["method"], row["route"], status): (hits, row["durations"][status]["seconds"])
             for row in metrics["endpoints"]
-            for status, hits in row["true"].items()
+            for status, hits in row["upstreamStatuses"].items()
         }
         nothing = (0, 0.0)
         changes = {

@@ -238,7 +238,7 @@ class Chain:
             if answer is not None:
                 self._acted(member, exchange)
                 if answer.failure is None:
-                    exchange.producer = member.name
+                    exchange.answeredBy = member.name
                 return cast(Response, answer)
         return None
 
@@ -321,12 +321,12 @@ class Chain:
                 continue
             if isinstance(answer, Response):
                 self._acted(member, exchange)
-                exchange.producer = member.name
+                exchange.answeredBy = member.name
                 answer.failure = answer.failure or response.failure
                 response = answer
             elif exchange.mayRetry():
                 self._acted(member, exchange)
-                exchange.producer = None
+                exchange.answeredBy = None
                 return cast(Retry, answer)
         return response
 

@@ -139,7 +139,7 @@ class Exchange:
     bytesIn = 0
     bytesOut = 0
     acted: tuple[str, ...] = ()
-    producer: str | None = None
+    answeredBy: str | None = None
     _notes: dict[Any, Any] | None = None
     _client: Any = None
     #: What is waited for, to be cancelled should the client go away.
@@ -218,7 +218,7 @@ class Exchange:
     def refuse(self, error: SitioError) -> None:
         """The client is told what keeps its request from an answer; nobody is asked."""
         self.failure = error
-        self.producer = None
+        self.answeredBy = None
         response = asResponse(error)
         self._send(response, response.body or b"", True)
 

@@ -39,7 +39,7 @@ from zope.interface import implementer
 from sitio.errors import CannotStart, SitioError
 from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.telemetry.logfile import LogFile, aside, onUserSignal
-from sitio.telemetry.snapshot import ILoses, producerOf, stepsOf
+from sitio.telemetry.snapshot import ILoses, stepsOf, whoAnswered
 
 #: Seconds between two batches: soon enough for who watches the file.
 INTERVAL = 0.25
@@ -140,19 +140,24 @@ class Lines:
 # Most come again, with the same answer; the others cost less than a megabyte.
 @lru_cache(512)
 def _asJson(
-    method: str, target: str, version: str, sent: int | None, true: int | None, producer: str
+    method: str,
+    target: str,
+    version: str,
+    status: int | None,
+    upstream: int | None,
+    answeredBy: str | None,
 ) -> str:
     return (
         f'"method":{quoted(method)},"path":{quoted(target, MAX_PATH)},"protocol":"HTTP/{version}"'
-        f',"sent":{sent or "null"},"true":{true or "null"},"producer":{quoted(producer)}'
+        f',"status":{status or "null"},"upstreamStatus":{upstream or "null"}'
+        f',"answeredBy":{quoted(answeredBy) if answeredBy else "null"}'
     )
 
 
 @lru_cache(512)
-def _asCommon(method: str, target: str, version: str, sent: int | None) -> str:
-    return (
-        f'"{quoted(method)[1:-1]} {quoted(target, MAX_PATH)[1:-1]} HTTP/{version}" {sent or 0:03d}'
-    )
+def _asCommon(method: str, target: str, version: str, status: int | None) -> str:
+    request = f"{quoted(method)[1:-1]} {quoted(target, MAX_PATH)[1:-1]} HTTP/{version}"
+    return f'"{request}" {status or 0:03d}'
 
 
 # Faster than the same as an f-string.
@@ -176,8 +181,8 @@ class JsonLines(Lines):
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{Lines}."""
-        began, client, version, line, headers, producer, acted, failure, *numbers = entry
-        sent, true, attempts, duration, policies, connection, upstream, *sizes = numbers
+        began, client, version, line, headers, answeredBy, acted, failure, *numbers = entry
+        status, upstreamStatus, attempts, duration, policies, connection, upstream, *sizes = numbers
         second, millis = divmod(int((began + offset) * 1000), 1000)
         more = ""
         if acted:
@@ -185,7 +190,7 @@ class JsonLines(Lines):
         if failure is not None:
             side = failure.side.value if isinstance(failure, SitioError) else "sitio"
             more += f',"side":"{side}","failure":{quoted(str(failure), MAX_FAILURE)}'
-        asked = _asJson(line.method, self.target(line), version, sent, true, producer)
+        asked = _asJson(line.method, self.target(line), version, status, upstreamStatus, answeredBy)
         return _OBJECT % (
             self.date(second),
             millis,
@@ -219,12 +224,12 @@ class CommonLines(Lines):
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{Lines}."""
-        began, client, version, line, _, producer, _, _, sent, true, *_, size = entry
+        began, client, version, line, _, answeredBy, _, _, status, upstream, *_, size = entry
         more = ""
-        if sent != true and true is not None:
-            more = f" true={true} producer={quoted(producer)}"
+        if status != upstream and upstream is not None:
+            more = f" upstreamStatus={upstream} answeredBy={quoted(answeredBy or '-')}"
         date = self.date(int(began + offset))
-        asked = _asCommon(line.method, self.target(line), version, sent)
+        asked = _asCommon(line.method, self.target(line), version, status)
         return f"{quoted(client)[1:-1]} - - {date} {asked} {size or '-'}{more}\n"
 
 
@@ -288,7 +293,7 @@ class AccessLog(Service):
                 request.version,
                 request.line,
                 request.headers,
-                producerOf(exchange) or "nobody",
+                whoAnswered(exchange),
                 exchange.acted,
                 exchange.failure,
                 exchange.status,

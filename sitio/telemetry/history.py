@@ -34,8 +34,8 @@ from sitio.telemetry.snapshot import (
     Exchanges,
     Step,
     exchangesTogether as together,
-    producerOf,
     stepsOf,
+    whoAnswered,
 )
 
 #: Seconds after a look in which exchanges that go well are noted down as well.
@@ -81,9 +81,9 @@ def explained(exchange: Any) -> str:
         return f"{cause}; nothing was sent"
     if exchange.brokeOff:
         return f"{cause}; the response, a {sent}, broke off"
-    if exchange.producer is not None:
-        return f"{cause}; {exchange.producer} sent {sent}"
-    return f"{cause}; sitio sent {sent}" if producerOf(exchange) == "sitio" else cause
+    if exchange.answeredBy is not None:
+        return f"{cause}; {exchange.answeredBy} sent {sent}"
+    return f"{cause}; sitio sent {sent}" if whoAnswered(exchange) == "sitio" else cause
 
 
 def _failed(exchange: Any) -> bool:
@@ -113,9 +113,9 @@ def factsOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeFa
         "client": exchange.clientAddress,
         "method": _cut(exchange.request.line.method),
         "path": _cut(exchange.request.line.path),
-        "sent": exchange.status,
-        "true": exchange.upstreamStatus,
-        "by": producerOf(exchange),
+        "status": exchange.status,
+        "upstreamStatus": exchange.upstreamStatus,
+        "answeredBy": whoAnswered(exchange),
         "acted": list(exchange.acted),
         "attempts": exchange.attempts,
         "bytesIn": exchange.bytesIn,

@@ -113,7 +113,7 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
             )
         received.add_metric(_labels(each), each["hits"], each["bytesIn"])
         returned.add_metric(_labels(each), each["hits"], each["bytesOut"])
-        for status, times in each["sent"].items():
+        for status, times in each["statuses"].items():
             sent.add_metric(_labels(each, _status(status)), times)
         for status, times in each["masked"].items():
             masked.add_metric(_labels(each, status), times)

@@ -65,8 +65,8 @@ class Metrics(TypedDict):
     What is known of one endpoint, or of all together.
 
     Statuses are text: C{"404"}, C{"4xx"} for a status beyond those told apart,
-    C{"none"} where none was sent.  C{sent} is what clients got, with C{"499"}
-    for those who left; C{true} is what the upstream had said, or the status
+    C{"none"} where none was sent.  C{statuses} is what clients were sent, with C{"499"}
+    for those who left; C{upstreamStatuses} is what the upstream answered, or the status
     sent where it was not asked.  Both add up to C{hits}.  C{masked} has the
     true statuses of the failures that were sent as something better.
 
@@ -77,8 +77,8 @@ class Metrics(TypedDict):
     """
 
     hits: int
-    sent: dict[str, int]
-    true: dict[str, int]
+    statuses: dict[str, int]
+    upstreamStatuses: dict[str, int]
     masked: dict[str, int]
     bytesIn: int
     bytesOut: int
@@ -232,13 +232,13 @@ def stepsOf(
     return steps
 
 
-def producerOf(exchange: Any) -> str:
-    """Who made the response: C{upstream}, C{sitio} or C{policy NAME}; empty without one."""
+def whoAnswered(exchange: Any) -> str | None:
+    """Returns C{"upstream"}, C{"sitio"} or C{"policy NAME"}; L{None} without a response."""
     response = exchange.response
-    if exchange.producer is not None:
-        return f"policy {exchange.producer}"
+    if exchange.answeredBy is not None:
+        return f"policy {exchange.answeredBy}"
     if response is None:
-        return ""
+        return None
     asked = exchange.upstreamStatus is not None and response.failure is None
     return "upstream" if asked else "sitio"
 
@@ -249,9 +249,10 @@ class ExchangeFacts(TypedDict):
 
     C{id} is its name from its beginning to its end: the number of its process, and
     one of its own.  C{began} is in seconds since 1970, C{duration} how many seconds
-    it took, or takes already.  C{sent} and C{true} are statuses: what the client
-    got, and what the upstream had said where it was asked.  C{by} is who made the
-    response: C{upstream}, C{sitio}, or C{policy NAME}; empty while there is none.
+    it took, or takes already.  C{status} is what the client
+    was sent, C{upstreamStatus} what the upstream answered, if it was asked.
+    C{answeredBy} is who made the response: C{upstream}, C{sitio} or C{policy NAME};
+    L{None} without one.
     C{state} is the step that an open exchange is at, and C{ended} of the others;
     C{why} a sentence on what came of it; C{failed} whether something went wrong, be
     it masked or not.
@@ -263,9 +264,9 @@ class ExchangeFacts(TypedDict):
     client: str
     method: str
     path: str
-    sent: int | None
-    true: int | None
-    by: str
+    status: int | None
+    upstreamStatus: int | None
+    answeredBy: str | None
     acted: list[str]
     attempts: int
     bytesIn: int

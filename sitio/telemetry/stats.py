@@ -118,18 +118,18 @@ class _Row:
 
     def metrics(self) -> Metrics:
         """The same as plain data."""
-        sent: dict[str, int] = {}
-        true: dict[str, int] = {}
+        statuses: dict[str, int] = {}
+        upstreamStatuses: dict[str, int] = {}
         masked: dict[str, int] = {}
         total: Durations = {"latency": _noLatency(), "seconds": 0.0}
         durations: dict[str, Durations] = {}
-        for (sentStatus, upstreamStatus), (*latency, seconds) in self.statuses.items():
-            trueStatus = sentStatus if upstreamStatus is None else upstreamStatus
-            name = _nameOf(trueStatus)
+        for (status, asked), (*latency, seconds) in self.statuses.items():
+            upstreamStatus = status if asked is None else asked
+            name = _nameOf(upstreamStatus)
             times = sum(latency)
-            _tally(sent, _nameOf(sentStatus), times)
-            _tally(true, name, times)
-            if _isMask(sentStatus, trueStatus):
+            _tally(statuses, _nameOf(status), times)
+            _tally(upstreamStatuses, name, times)
+            if _isMasked(status, upstreamStatus):
                 _tally(masked, name, times)
             same = durations.setdefault(name, {"latency": _noLatency(), "seconds": 0.0})
             for each in (total, same):
@@ -137,8 +137,8 @@ class _Row:
                 each["seconds"] += seconds
         return {
             "hits": self.hits,
-            "sent": sent,
-            "true": true,
+            "statuses": statuses,
+            "upstreamStatuses": upstreamStatuses,
             "masked": masked,
             "bytesIn": self.bytesIn,
             "bytesOut": self.bytesOut,
@@ -163,11 +163,11 @@ def _nameOf(status: int | None) -> str:
     return str(status) if status > 9 else f"{status}xx"
 
 
-def _isMask(sent: int | None, true: int | None) -> bool:
-    """Whether the client was told better than the truth; one who left was told nothing."""
-    if sent is None or true is None or sent == 499:
+def _isMasked(status: int | None, upstreamStatus: int | None) -> bool:
+    """Whether the upstream failed and the client was sent something better."""
+    if status is None or upstreamStatus is None or status == 499:
         return False
-    return _classOf(sent) < 5 <= _classOf(true)
+    return _classOf(status) < 5 <= _classOf(upstreamStatus)
 
 
 @implementer(IExchangeObserver)

@@ -86,8 +86,8 @@ def event(
         "new": new,
         "endpoints": endpoints,
         "more": more,
-        "statuses": total["true"],
-        "sent": total["sent"],
+        "upstreamStatuses": total["upstreamStatuses"],
+        "statuses": total["statuses"],
         "masked": total["masked"],
         "median": quantile(LATENCY_BOUNDS, recent, 0.5),
         "p95": quantile(LATENCY_BOUNDS, recent, 0.95),
@@ -131,9 +131,11 @@ def _asText(endpoint: EndpointMetrics, width: int) -> str:
 def _failuresOf(endpoint: Metrics) -> str:
     """The true statuses from 400 on, in brackets, the most frequent two by name."""
     masked = endpoint["masked"]
-    failures = {name: times for name, times in endpoint["true"].items() if name[0] in "456789"}
-    if "499" in endpoint["sent"]:
-        failures["499"] = endpoint["sent"]["499"]
+    failures = {
+        name: times for name, times in endpoint["upstreamStatuses"].items() if name[0] in "456789"
+    }
+    if "499" in endpoint["statuses"]:
+        failures["499"] = endpoint["statuses"]["499"]
     texts = []
     for name, times in sorted(failures.items(), key=lambda item: (-item[1], item[0])):
         texts.append(f"{times} x {name}")

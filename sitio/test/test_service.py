@@ -306,7 +306,7 @@ class StartTests(SidecarTestCase):
         self.upstream.wires[0].receive(RESPONSE.replace(b"200 OK", b"500 No"))
         self.client().receive(REQUEST)
         told = self.successResultOf(service.exchanges())
-        self.assertEqual([each["true"] for each in told["failed"]], [500])
+        self.assertEqual([each["upstreamStatus"] for each in told["failed"]], [500])
         [exchange] = told["open"]
         self.assertEqual(exchange["state"], "waiting for the response")
         self.assertTrue(exchange["id"].startswith(f"{os.getpid()}-"))

@@ -162,7 +162,7 @@ class Traffic extends Chart {
     // An average of a time that nobody watched is a pale one.
     this.context.globalAlpha = step.seconds > GAP ? 0.3 : 1;
     const width = Math.max(1, right - left);
-    for (const [counts, side] of [[step.true, -1], [step.sent, 1]]) {
+    for (const [counts, side] of [[step.upstreamStatuses, -1], [step.statuses, 1]]) {
       let y = middle + (side > 0 ? 1 : 0);
       for (const place of STACK) {
         // A single failure among thousands is still to be seen.

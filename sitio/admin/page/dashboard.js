@@ -116,7 +116,7 @@ function verdictOf(seen, { sums: total, trouble, open, inFlight }) {
   const span = `in the last ${asSpan(Math.max(1, Math.round(seen.seconds)))}`;
   if (!hits) return { level: "good", title: "Quiet", text: `No request ended ${span}. ${sofar}.` };
   const requests = plural(hits, "request");
-  const [failed, shown] = [seen.true[4], seen.sent[4]];
+  const [failed, shown] = [seen.upstreamStatuses[4], seen.statuses[4]];
   if (broken > failed + shown) {
     const text = `${asCount(broken)} of ${requests} ${span} got a response that broke off within` +
       ` (${asPercent(broken / hits)}): the service ended it early, or the client read no more.`;
@@ -171,7 +171,7 @@ function drawVerdict(total) {
   byId("first").hidden = total.hits > 0 || verdict.level === "bad" || !state.about.address;
   if (!total.hits) say(byId("curl"), `curl -i ${state.about.address}/`);
   const some = Boolean(seen?.hits);
-  for (const name of ["true", "sent"]) {
+  for (const name of ["upstreamStatuses", "statuses"]) {
     const good = some ? Math.max(0, 1 - (seen[name][4] + seen.broken) / seen.hits) : 0;
     say(byId(`${name}-share`), some ? asPercent(good) : NONE);
     byId(`${name}-meter`).style.width = `${good * 100}%`;
@@ -220,7 +220,7 @@ function drawCharts() {
     name: `${name}xx`,
     colour: `c${name}`,
     kind: name === 5 ? "hatched" : "",
-    value: seen ? asRate(Math.max(0, seen.true[name - 1]) / seen.seconds) : NONE,
+    value: seen ? asRate(Math.max(0, seen.upstreamStatuses[name - 1]) / seen.seconds) : NONE,
   }));
   if (sum(Object.values(last.sums.masked))) {
     const value = seen ? asRate(seen.masked / seen.seconds) : NONE;
@@ -267,7 +267,7 @@ function drawFailures() {
   arrange(byId("failure-list"), shown, (each) => each.sentence, makeFailure, fillFailure);
   byId("no-failures").hidden = shown.length > 0;
   const total = state.last.sums;
-  const failed = failuresIn(total.true);
+  const failed = failuresIn(total.upstreamStatuses);
   const masked = asCount(sum(Object.values(total.masked)));
   say(byId("failures-when"), failed ? `${asCount(failed)} since the start, ${masked} masked` : "");
 }
@@ -289,7 +289,7 @@ function drawService(event) {
     say(lastChild, value);
     lastChild.classList.toggle("bad", bad);
   });
-  const statuses = Object.entries(sums.true).sort(([one], [two]) => one.localeCompare(two));
+  const statuses = Object.entries(sums.upstreamStatuses).sort(([one], [two]) => one.localeCompare(two));
   const makeStatus = ([name]) => make("li", "", {}, makeCode(name), make("span"));
   arrange(byId("statuses"), statuses, ([name]) => name, makeStatus, ({ lastChild }, [name, times]) => {
     const masked = sums.masked[name] ?? 0;

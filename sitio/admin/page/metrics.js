@@ -1,7 +1,7 @@
 // What can be made of sums: differences, quantiles, text.  Pure.
 //
-// A point holds the sums at one moment: {at, hits, true, sent, masked, broken,
-// latency, own, bytesOut}, with statuses by class from 1xx to 5xx and the rest.
+// A point holds the sums at one moment: {at, hits, upstreamStatuses, statuses, masked,
+// broken, latency, own, bytesOut}, with statuses by class from 1xx to 5xx and the rest.
 
 /** Seconds that the charts show. */
 const WINDOW = 300;
@@ -21,8 +21,8 @@ function between(older, newer) {
   return {
     seconds: newer.at - older.at,
     hits: newer.hits - older.hits,
-    true: minus(newer.true, older.true),
-    sent: minus(newer.sent, older.sent),
+    upstreamStatuses: minus(newer.upstreamStatuses, older.upstreamStatuses),
+    statuses: minus(newer.statuses, older.statuses),
     masked: newer.masked - older.masked,
     broken: newer.broken - older.broken,
     latency: minus(newer.latency, older.latency),

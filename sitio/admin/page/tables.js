@@ -125,7 +125,7 @@ class Endpoints {
     const moved = new Map();
     event.endpoints.forEach((told, index) => {
       const key = `${told.method} ${told.route}`;
-      const failures = failuresIn(told.true);
+      const failures = failuresIn(told.upstreamStatuses);
       const before = this.rows.get(key);
       const trail = event.all ? event.trails[index] : before ? before.trail : [];
       if (!event.all) trail.push([told.hits - (before?.hits ?? 0), failures - (before?.failures ?? 0)]);
@@ -134,7 +134,7 @@ class Endpoints {
         method: told.method,
         route: told.route,
         hits: told.hits,
-        refusals: sum(Object.entries(told.true).map(([name, times]) => (name[0] === "4" ? times : 0))),
+        refusals: sum(Object.entries(told.upstreamStatuses).map(([name, times]) => (name[0] === "4" ? times : 0))),
         masked: sum(Object.values(told.masked)),
         median: quantile(this.bounds, told.latency, 0.5),
         p95: quantile(this.bounds, told.latency, 0.95),
@@ -226,19 +226,19 @@ const LONG = 1;
 const classOf = (status) => (status === null ? 0 : Math.floor(status / 100));
 
 /** Whether it was the service, or sitio, that failed, and no client. */
-const isFailure = (exchange) => classOf(exchange.true) === 5 || classOf(exchange.sent) === 5;
+const isFailure = (exchange) => classOf(exchange.upstreamStatus) === 5 || classOf(exchange.status) === 5;
 
 const isMasked = (exchange) =>
-  classOf(exchange.true) === 5 && exchange.sent !== null && exchange.sent < 500 && exchange.sent !== 499;
+  classOf(exchange.upstreamStatus) === 5 && exchange.status !== null && exchange.status < 500 && exchange.status !== 499;
 
 /** An exchange as the tables want it. */
 function readExchange(told) {
   return {
     ...told,
     // What the service was not asked, sitio said.
-    true: told.true ?? told.sent,
+    upstreamStatus: told.upstreamStatus ?? told.status,
     open: told.state !== "ended",
-    text: [told.method, told.path, told.client, told.by, told.id, ...told.acted].join(" ").toLowerCase(),
+    text: [told.method, told.path, told.client, told.answeredBy, told.id, ...told.acted].join(" ").toLowerCase(),
     sentence: asSentence(told.why),
   };
 }
@@ -311,7 +311,7 @@ class Exchanges {
     const fits = {
       "": () => true,
       masked: isMasked,
-    }[kind] ?? ((exchange) => [exchange.true, exchange.sent].some((each) => classOf(each) === Number(kind)));
+    }[kind] ?? ((exchange) => [exchange.upstreamStatus, exchange.status].some((each) => classOf(each) === Number(kind)));
     return (exchange) => fits(exchange) && exchange.text.includes(sought);
   }
 
@@ -349,7 +349,7 @@ class Exchanges {
       time: "",
       request: "request",
       status: "",
-      by: "by",
+      answeredBy: "by",
       took: "number",
       size: "number bytes",
       client: "client",
@@ -367,7 +367,7 @@ class Exchanges {
 
   /** All but the durations of open ones stays as it was first said. */
   fill(row, exchange) {
-    const { time, request, status, by, took, size, client } = row.cells_;
+    const { time, request, status, answeredBy, took, size, client } = row.cells_;
     const [text, bar] = took.firstChild.children;
     say(text, asTime(exchange.duration));
     request.firstChild.ariaExpanded = String(this.opened.has(exchange.id));
@@ -377,8 +377,8 @@ class Exchanges {
     say(time, timeOfDay.format(exchange.began * 1000));
     fillRoute(request.firstChild, exchange.method, exchange.path);
     status.replaceChildren(...this.statuses(exchange));
-    say(by, exchange.open ? exchange.state : exchange.by.replace(/^policy /, ""));
-    by.title = by.textContent;
+    say(answeredBy, exchange.open ? exchange.state : (exchange.answeredBy ?? "").replace(/^policy /, ""));
+    answeredBy.title = answeredBy.textContent;
     // Logarithmic: 0.1 ms is nothing, 10 s are all.
     const share = Math.max(0.02, Math.min(1, Math.log10(Math.max(exchange.duration, 1e-4) * 1e4) / 5));
     bar.firstChild.style.width = `${(share * 100).toFixed(1)}%`;
@@ -390,9 +390,9 @@ class Exchanges {
   /** What the service said and, where that is another, what was sent. */
   statuses(exchange) {
     if (exchange.open) return [make("span", "code", {}, "open")];
-    if (exchange.true === exchange.sent) return [makeCode(exchange.sent)];
+    if (exchange.upstreamStatus === exchange.status) return [makeCode(exchange.status)];
     const arrow = make("span", "", { "aria-hidden": "true" }, " \u2192 ");
-    return [makeCode(exchange.true), arrow, make("span", "aside", {}, "sent as"), makeCode(exchange.sent)];
+    return [makeCode(exchange.upstreamStatus), arrow, make("span", "aside", {}, "sent as"), makeCode(exchange.status)];
   }
 
   createMore(exchange) {

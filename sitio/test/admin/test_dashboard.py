@@ -40,9 +40,9 @@ def facts(id: str = "1-1", **more: Any) -> ExchangeFacts:
         "client": "192.0.2.1",
         "method": "GET",
         "path": "/",
-        "sent": 200,
-        "true": 200,
-        "by": "upstream",
+        "status": 200,
+        "upstreamStatus": 200,
+        "answeredBy": "upstream",
         "acted": [],
         "attempts": 1,
         "bytesIn": 0,
@@ -488,8 +488,8 @@ class EventTests(LiveTestCase):
         self.source.count(status=404, upstreamStatus=404)
         self.source.count(status=None, upstreamStatus=None)
         point = self.visit().events[0]["point"]
-        self.assertEqual(point["true"], [0, 0, 0, 1, 2, 1])
-        self.assertEqual(point["sent"], [0, 2, 0, 1, 0, 1])
+        self.assertEqual(point["upstreamStatuses"], [0, 0, 0, 1, 2, 1])
+        self.assertEqual(point["statuses"], [0, 2, 0, 1, 0, 1])
         self.assertEqual((point["hits"], point["masked"], point["broken"]), (4, 2, 3))
         self.assertEqual(sum(point["latency"]), 4)
 

@@ -26,6 +26,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from sitio.admin import pages
 from sitio.admin.pages import FAREWELL, IDLE, Admin, AdminSite
 from sitio.admin.port import MAX_CONNECTIONS, AdminPort
 from sitio.errors import CannotStart

@@ -55,7 +55,7 @@ class Asked:
     bytesIn: int = 0
     bytesOut: int = 0
     acted: tuple[str, ...] = ()
-    producer: str | None = None
+    answeredBy: str | None = None
     connectTime: float = 0.0
     policyTime: float = 0.0
 

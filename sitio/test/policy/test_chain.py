@@ -596,7 +596,7 @@ class Exchange:
 
     request: Request = field(factory=lambda: request("/"))
     acted: tuple[str, ...] = ()
-    producer: str | None = None
+    answeredBy: str | None = None
     policyTime: float = 0.0
     duration: float | None = None
     again: bool = False

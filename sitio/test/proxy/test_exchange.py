@@ -502,27 +502,27 @@ class Responses(ExchangeCase):
         self.assertEqual(self.client.got(), b"HTTP/1.1 200 OK\r\n\r\n")
 
 
-class Producers(ExchangeCase):
+class AnsweredByTests(ExchangeCase):
     """Who made the response is known of each exchange."""
 
-    def producer(self, *policies: Any, response: bytes = OK, request: bytes = GET) -> str | None:
+    def answeredBy(self, *policies: Any, response: bytes = OK, request: bytes = GET) -> str | None:
         """That of an exchange with these policies, which the upstream answers so."""
         self.open(*policies)
         self.client.sends(request)
         if self.sidecar.upstreams:
             self.answer(response)
         self.assertTrue(self.client.got())
-        return self.last.producer
+        return self.last.answeredBy
 
     def test_upstream(self) -> None:
         """A response that policies leave as it is, or decorate, is nobody else's."""
         leaves = onResponse(200)(lambda exchange, response: None)
-        self.assertIsNone(self.producer(leaves))
+        self.assertIsNone(self.answeredBy(leaves))
 
     def test_answers(self) -> None:
         """The policy that answered made it; one that could not decide did not."""
-        self.assertEqual(self.producer(("door", onRequest(lambda _: Response(403)))), "door")
-        self.assertIsNone(self.producer(("door", onRequest(lambda _: 1 / 0))))
+        self.assertEqual(self.answeredBy(("door", onRequest(lambda _: Response(403)))), "door")
+        self.assertIsNone(self.answeredBy(("door", onRequest(lambda _: 1 / 0))))
         self.assertEqual(self.last.status, 500)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
@@ -530,7 +530,7 @@ class Producers(ExchangeCase):
         """Of several that put another response in its place the last one made it."""
         first = ("first", onResponse(200)(lambda *_: Response(404)))
         last = ("last", onResponse(404)(lambda *_: Response(410)))
-        self.assertEqual(self.producer(first, last), "last")
+        self.assertEqual(self.answeredBy(first, last), "last")
 
     def test_retried(self) -> None:
         """What was replaced in an attempt that was given up has made nothing."""
@@ -543,7 +543,7 @@ class Producers(ExchangeCase):
         self.sidecar.clock.advance(0)
         self.answer()
         self.assertEqual(self.client.gotResponse().status, 200)
-        self.assertEqual((self.last.acted, self.last.producer), (("replaces", "retries"), None))
+        self.assertEqual((self.last.acted, self.last.answeredBy), (("replaces", "retries"), None))
 
     def test_refused(self) -> None:
         """A request that turns out to be none is refused by sitio, whatever a policy made."""
@@ -557,7 +557,7 @@ class Producers(ExchangeCase):
         self.answer()
         self.client.sends(b"nonsense\r\n")
         self.assertEqual(self.client.gotResponse().status, 400)
-        self.assertIsNone(self.last.producer)
+        self.assertIsNone(self.last.answeredBy)
 
 
 class Reuse(ExchangeCase):

@@ -310,8 +310,8 @@ class BrowserTestCase(Looking, TestCase):
         said: dict[str, Any] = {"why": "the service said 500; last-good sent 200", **more}
         failed = facts(
             f"1-{times}",
-            true=500,
-            by="policy last-good",
+            upstreamStatus=500,
+            answeredBy="policy last-good",
             acted=["last-good"],
             failed=True,
             **said,
@@ -470,7 +470,13 @@ class PageTests(BrowserTestCase):
         """A service that takes requests and does not answer is not taken for a quiet one."""
         for state in (ASKED, CONNECTING):
             stuck = facts(
-                "1-7", state=state, duration=42.0, sent=None, true=None, by="", path="/slow"
+                "1-7",
+                state=state,
+                duration=42.0,
+                status=None,
+                upstreamStatus=None,
+                answeredBy=None,
+                path="/slow",
             )
             self.source.open = [facts("1-6", state=RELAYING, duration=99.0), stuck]
             await self.look()
@@ -516,7 +522,10 @@ class PageTests(BrowserTestCase):
         self.source.failed.insert(
             0,
             facts(
-                "9", sent=499, why="the client went away before its response was whole", failed=True
+                "9",
+                status=499,
+                why="the client went away before its response was whole",
+                failed=True,
             ),
         )
         await self.look()
@@ -540,7 +549,13 @@ class PageTests(BrowserTestCase):
         await self.look()
         for at, name in ((0, "old"), (10, "new"), (20, "old"), (90, "old")):
             self.source.failed = [
-                facts(f"{name} {at}", began=1_790_000_000.0 + at, true=500, failed=True, why=name)
+                facts(
+                    f"{name} {at}",
+                    began=1_790_000_000.0 + at,
+                    upstreamStatus=500,
+                    failed=True,
+                    why=name,
+                )
             ]
             await self.becomes(
                 "return document.querySelector('#failure-list')?.innerText.includes(arguments[0])",
@@ -558,16 +573,18 @@ class PageTests(BrowserTestCase):
                 "1-7",
                 state="waiting for the response",
                 duration=3.0,
-                sent=None,
-                true=None,
-                by="",
+                status=None,
+                upstreamStatus=None,
+                answeredBy=None,
                 path="/slow",
                 why="",
             )
         ]
         await self.look()
         await self.untilText('#last [data-cell="status"]', "open")
-        self.assertEqual(await self.text('#last [data-cell="by"]'), "waiting for the response")
+        self.assertEqual(
+            await self.text('#last [data-cell="answeredBy"]'), "waiting for the response"
+        )
         self.assertRegex(await self.text('#last [data-cell="took"]'), r"^3\.0\ss$")
         self.source.open = []
         self.source.recent = [facts("1-7", path="/slow", duration=4.0)]
@@ -579,7 +596,13 @@ class PageTests(BrowserTestCase):
         path = "/<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
         self.source.count(path, 3, status=200, upstreamStatus=500)
         bad = facts(
-            "1-1", path=path, client=path, why=path, failed=True, true=500, by=f"policy {path}"
+            "1-1",
+            path=path,
+            client=path,
+            why=path,
+            failed=True,
+            upstreamStatus=500,
+            answeredBy=f"policy {path}",
         )
         self.source.recent = self.source.failed = [bad]
         await self.look()
@@ -671,10 +694,18 @@ class UseTests(BrowserTestCase):
     async def exchanges(self) -> None:
         """Four exchanges that differ."""
         self.source.recent = [
-            facts("4", path="/masked", true=500, by="policy last-good", acted=["last-good"]),
-            facts("3", path="/missing", sent=404, true=404),
+            facts(
+                "4",
+                path="/masked",
+                upstreamStatus=500,
+                answeredBy="policy last-good",
+                acted=["last-good"],
+            ),
+            facts("3", path="/missing", status=404, upstreamStatus=404),
             facts("2", path="/there", client="198.51.100.9"),
-            facts("1", path="/broken", sent=502, true=502, by="sitio", failed=True),
+            facts(
+                "1", path="/broken", status=502, upstreamStatus=502, answeredBy="sitio", failed=True
+            ),
         ]
         await self.look()
         await self.becomes("return document.querySelectorAll('#last tbody tr').length === 4")

@@ -190,9 +190,9 @@ class JsonTests(LogTestCase):
                 "method": "POST",
                 "path": "/a%20b",
                 "protocol": "HTTP/1.1",
-                "sent": 201,
-                "true": 201,
-                "producer": "upstream",
+                "status": 201,
+                "upstreamStatus": 201,
+                "answeredBy": "upstream",
                 "duration": 0.25,
                 "steps": {
                     "policies": 0.03125,
@@ -216,14 +216,14 @@ class JsonTests(LogTestCase):
             ended(
                 upstreamStatus=502,
                 response=Response(200),
-                producer="last-good",
+                answeredBy="last-good",
                 acted=("retry", "last-good"),
                 failure=ConnectFailed("refused"),
                 attempts=2,
             )
         )
-        self.assertEqual((facts["sent"], facts["true"]), (200, 502))
-        self.assertEqual(facts["producer"], "policy last-good")
+        self.assertEqual((facts["status"], facts["upstreamStatus"]), (200, 502))
+        self.assertEqual(facts["answeredBy"], "policy last-good")
         self.assertEqual(facts["acted"], ["retry", "last-good"])
         self.assertEqual((facts["side"], facts["failure"]), ("upstream", "refused"))
         self.assertEqual(facts["attempts"], 2)
@@ -234,9 +234,11 @@ class JsonTests(LogTestCase):
         self.assertEqual((facts["side"], facts["failure"]), ("sitio", "odd"))
 
     def test_nothingSent(self) -> None:
-        """Where nothing was sent there is no status and no producer."""
+        """Where nothing was sent there is no status and no C{answeredBy}."""
         facts = self.facts(ended(status=None, upstreamStatus=None))
-        self.assertEqual((facts["sent"], facts["true"], facts["producer"]), (None, None, "nobody"))
+        self.assertEqual(
+            (facts["status"], facts["upstreamStatus"], facts["answeredBy"]), (None, None, None)
+        )
 
     def test_idGiven(self) -> None:
         """A request that brings an id keeps it, as what else logs the request has it too."""
@@ -295,12 +297,14 @@ class CommonTests(LogTestCase):
 
     def test_mask(self) -> None:
         """A mask is not hidden, though the format has no place for it."""
-        line = self.lineOf(ended(status=200, upstreamStatus=500, producer="last-good"))
-        self.assertTrue(line.endswith(' 200 - true=500 producer="policy last-good"'), line)
+        line = self.lineOf(ended(status=200, upstreamStatus=500, answeredBy="last-good"))
+        self.assertTrue(
+            line.endswith(' 200 - upstreamStatus=500 answeredBy="policy last-good"'), line
+        )
 
     def test_ownAnswer(self) -> None:
         """What the upstream was not asked for has one status."""
-        line = self.lineOf(ended(status=403, upstreamStatus=None, producer="deny"))
+        line = self.lineOf(ended(status=403, upstreamStatus=None, answeredBy="deny"))
         self.assertTrue(line.endswith(" 403 -"), line)
 
 
@@ -313,7 +317,7 @@ class HostileTests(LogTestCase):
     def hostile(self, text: str) -> Ended:
         """An exchange all of whose texts are this."""
         exchange = ended(
-            acted=(text,) * 100, producer=text, failure=ValueError(text), clientAddress=text
+            acted=(text,) * 100, answeredBy=text, failure=ValueError(text), clientAddress=text
         )
         line: Any = exchange.request.line
         line.method = line.path = line.target = text
@@ -356,14 +360,14 @@ class HostileTests(LogTestCase):
         client.sends(b"\x16\x03\x01 no HTTP\r\n\r\n")
         self.assertEqual(client.gotResponse().status, 400)
         facts = json.loads(self.tick()[0])
-        self.assertEqual((facts["method"], facts["path"], facts["sent"]), ("-", "-", 400))
-        self.assertEqual((facts["producer"], facts["side"]), ("sitio", "client"))
+        self.assertEqual((facts["method"], facts["path"], facts["status"]), ("-", "-", 400))
+        self.assertEqual((facts["answeredBy"], facts["side"]), ("sitio", "client"))
 
 
 QUOTE = '\\"'
 
 
-class ProducerTests(LogTestCase):
+class AnsweredByTests(LogTestCase):
     """Who made the response, as a sidecar has it."""
 
     def facts(self, *policies: Any, answer: bytes = OK) -> dict[str, Any]:
@@ -382,32 +386,37 @@ class ProducerTests(LogTestCase):
     def test_upstream(self) -> None:
         """The upstream's own."""
         facts = self.facts()
-        self.assertEqual((facts["producer"], facts["bytesOut"]), ("upstream", 2))
+        self.assertEqual((facts["answeredBy"], facts["bytesOut"]), ("upstream", 2))
 
     def test_policy(self) -> None:
         """A policy's, with what the upstream had said."""
         facts = self.facts(("page", onResponse(200)(lambda *_: Response(404))))
         self.assertEqual(
-            (facts["producer"], facts["sent"], facts["true"]), ("policy page", 404, 200)
+            (facts["answeredBy"], facts["status"], facts["upstreamStatus"]),
+            ("policy page", 404, 200),
         )
 
     def test_answer(self) -> None:
         """A policy's, without asking the upstream."""
         facts = self.facts(("door", onRequest(lambda _: Response(403))))
-        self.assertEqual((facts["producer"], facts["true"]), ("policy door", None))
+        self.assertEqual((facts["answeredBy"], facts["upstreamStatus"]), ("policy door", None))
         self.assertEqual(facts["attempts"], 0)
 
     def test_sitio(self) -> None:
         """sitio's own, with the reason: the upstream broke off."""
         facts = self.facts(answer=b"")
-        self.assertEqual((facts["producer"], facts["sent"], facts["true"]), ("sitio", 502, 502))
+        self.assertEqual(
+            (facts["answeredBy"], facts["status"], facts["upstreamStatus"]), ("sitio", 502, 502)
+        )
         self.assertEqual(facts["side"], "upstream")
         self.assertIn("closed", facts["failure"])
 
     def test_brokenOff(self) -> None:
         """A response that broke off has the status that was sent, and the failure."""
         facts = self.facts(answer=OK[:-1])
-        self.assertEqual((facts["producer"], facts["sent"], facts["true"]), ("upstream", 200, 200))
+        self.assertEqual(
+            (facts["answeredBy"], facts["status"], facts["upstreamStatus"]), ("upstream", 200, 200)
+        )
         self.assertEqual(facts["side"], "upstream")
         self.assertIn("closed", facts["failure"])
 
@@ -415,7 +424,7 @@ class ProducerTests(LogTestCase):
         """A policy that could not decide has made nothing; sitio says 500."""
         facts = self.facts(("door", onRequest(lambda _: 1 / 0)))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual((facts["producer"], facts["sent"]), ("sitio", 500))
+        self.assertEqual((facts["answeredBy"], facts["status"]), ("sitio", 500))
         self.assertEqual(facts["failure"], "the policy door failed")
 
 
@@ -775,7 +784,7 @@ class WorkersTests(WorkersTestCase):
         self.assertEqual(len(pids), 2)
         await self.until(lambda: file.read_text().count("\n") == 40)
         lines = [json.loads(each) for each in file.read_text().splitlines()]
-        self.assertEqual({each["producer"] for each in lines}, {"policy who"})
+        self.assertEqual({each["answeredBy"] for each in lines}, {"policy who"})
         self.assertEqual(len({each["id"] for each in lines}), 40)
         old = file.rename(file.with_suffix(".1"))
         process.signal(signal.SIGUSR1)

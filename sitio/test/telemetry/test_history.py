@@ -110,8 +110,8 @@ class AttentionTests(RecentTestCase):
             self.clock.advance(1 / 32)
         told = self.told()
         self.assertEqual(len(told["recent"]), MAX_RECENT)
-        self.assertEqual({each["sent"] for each in told["recent"]}, {400})
-        sent = [each["sent"] for each in told["failed"]]
+        self.assertEqual({each["status"] for each in told["recent"]}, {400})
+        sent = [each["status"] for each in told["failed"]]
         self.assertEqual((sent.count(400), sent.count(503)), (MAX_FAILED // 2, MAX_FAILED // 2))
 
     def test_rate(self) -> None:
@@ -184,19 +184,19 @@ class AttentionTests(RecentTestCase):
         self.assertEqual(len(both["recent"]), MAX_RECENT)
         began = [each["began"] for each in both["recent"]]
         self.assertEqual(began, sorted(began, reverse=True))
-        self.assertEqual(both["recent"][0]["true"], 200)
+        self.assertEqual(both["recent"][0]["upstreamStatus"], 200)
         self.assertEqual(exchangesTogether([]), {"failed": [], "recent": [], "open": []})
 
 
 class FactTests(RecentTestCase):
     """What is told of an exchange."""
 
-    def why(self, *responses: bytes, request: bytes = GET) -> tuple[str, str]:
+    def why(self, *responses: bytes, request: bytes = GET) -> tuple[str | None, str]:
         """Who made the response, and what came of it."""
         self.told()
         self.ask(*responses, request=request)
         facts = self.told()["recent"][0]
-        return facts["by"], facts["why"]
+        return facts["answeredBy"], facts["why"]
 
     def test_plain(self) -> None:
         """Who asked for what, when, what came, how long it took."""
@@ -215,9 +215,9 @@ class FactTests(RecentTestCase):
                 "client": facts["client"],
                 "method": "GET",
                 "path": "/photos/1.png",
-                "sent": 200,
-                "true": 200,
-                "by": "upstream",
+                "status": 200,
+                "upstreamStatus": 200,
+                "answeredBy": "upstream",
                 "acted": [],
                 "attempts": 1,
                 "bytesIn": 0,
@@ -234,7 +234,9 @@ class FactTests(RecentTestCase):
         self.begin(("nice", onResponse(503)(lambda exchange, response: Response(200, text="fine"))))
         self.assertEqual(self.why(BROKEN), ("policy nice", "the service said 503; nice sent 200"))
         facts = self.only()
-        self.assertEqual((facts["true"], facts["sent"], facts["failed"]), (503, 200, True))
+        self.assertEqual(
+            (facts["upstreamStatus"], facts["status"], facts["failed"]), (503, 200, True)
+        )
 
     def test_passedOn(self) -> None:
         """Of a failure that nobody masks."""
@@ -262,7 +264,8 @@ class FactTests(RecentTestCase):
         self.ask(request=b"OPTIONS /x HTTP/1.1\r\nHost: here\r\nMax-Forwards: 0\r\n\r\n")
         facts = self.only("recent")
         self.assertEqual(
-            (facts["by"], facts["why"]), ("sitio", "the service was not asked; sitio sent 204")
+            (facts["answeredBy"], facts["why"]),
+            ("sitio", "the service was not asked; sitio sent 204"),
         )
 
     def test_unreachable(self) -> None:
@@ -281,7 +284,7 @@ class FactTests(RecentTestCase):
         by, why = self.why()
         self.assertEqual(by, "policy nice")
         self.assertTrue(why.endswith("; nice sent 200"), why)
-        self.assertEqual(self.only()["true"], 502)
+        self.assertEqual(self.only()["upstreamStatus"], 502)
 
     def test_brokenOff(self) -> None:
         """Of a response that ends too early."""
@@ -293,7 +296,7 @@ class FactTests(RecentTestCase):
         self.talk.upstreams[-1].closes()
         self.talk.settle()
         facts = self.only()
-        self.assertEqual(facts["by"], "upstream")
+        self.assertEqual(facts["answeredBy"], "upstream")
         self.assertTrue(facts["why"].endswith("; the response, a 200, broke off"), facts["why"])
         self.assertEqual(self.talk.sidecar.brokenOff, 1)
 
@@ -306,7 +309,7 @@ class FactTests(RecentTestCase):
         client.resets()
         self.talk.settle()
         facts = self.only()
-        self.assertEqual((facts["sent"], facts["by"]), (499, ""))
+        self.assertEqual((facts["status"], facts["answeredBy"]), (499, None))
         self.assertEqual(facts["why"], "the client went away before its response was whole")
 
     def test_again(self) -> None:
@@ -322,7 +325,7 @@ class FactTests(RecentTestCase):
         facts = self.only("recent")
         self.assertEqual((facts["attempts"], facts["acted"]), (2, ["again"]))
         self.assertEqual(
-            (facts["by"], facts["why"]), ("upstream", "the service said 200, at attempt 2")
+            (facts["answeredBy"], facts["why"]), ("upstream", "the service said 200, at attempt 2")
         )
         self.assertEqual(facts["steps"]["policies"], 2)
 
@@ -338,7 +341,9 @@ class FactTests(RecentTestCase):
         self.talk.upstreams[-1].sends(OK)
         self.talk.settle()
         facts = self.only("recent")
-        self.assertEqual((facts["by"], facts["sent"], facts["attempts"]), ("upstream", 200, 2))
+        self.assertEqual(
+            (facts["answeredBy"], facts["status"], facts["attempts"]), ("upstream", 200, 2)
+        )
         self.assertEqual(
             facts["why"],
             "the service said 200, at attempt 2, after this:"

@@ -157,7 +157,7 @@ class MergeTests(SynchronousTestCase):
         one, two = snapshotOf([ended()]), snapshotOf([ended("/b")])
         before = json.dumps([one, two])
         both = merge(one, two)
-        both["endpoints"][0]["sent"]["200"] = both["endpoints"][1]["latency"][0] = 99
+        both["endpoints"][0]["statuses"]["200"] = both["endpoints"][1]["latency"][0] = 99
         both["own"][0] = both["total"]["latency"][0] = both["latencyBounds"][0] = 99
         self.assertEqual(json.dumps([one, two]), before)
 
@@ -197,7 +197,7 @@ class BoundedTests(SynchronousTestCase):
             {name: each["hits"] for name, each in byName(less).items()},
             {"GET /0": 5, "GET /1": 4, "(other)": 7},
         )
-        self.assertEqual(byName(less)["(other)"]["sent"], {"200": 7})
+        self.assertEqual(byName(less)["(other)"]["statuses"], {"200": 7})
         self.assertEqual(less["displaced"], 3)
         self.assertEqual(less["total"], one["total"])
         self.assertEqual(bounded(less, 2), less)

@@ -52,7 +52,7 @@ class Ended:
     secure: bool = False
     began: float = 0.0
     acted: tuple[str, ...] = ()
-    producer: str | None = None
+    answeredBy: str | None = None
     connectTime: float = 0.0
     policyTime: float = 0.0
     notes: dict[Any, Any] = field(factory=dict)
@@ -127,8 +127,8 @@ class CountingTests(SynchronousTestCase):
             ended(status=404, upstreamStatus=503),
             ended(),
         )["GET /"]
-        self.assertEqual(row["true"], {"500": 2, "503": 1, "200": 1})
-        self.assertEqual(row["sent"], {"200": 2, "500": 1, "404": 1})
+        self.assertEqual(row["upstreamStatuses"], {"500": 2, "503": 1, "200": 1})
+        self.assertEqual(row["statuses"], {"200": 2, "500": 1, "404": 1})
         self.assertEqual(row["masked"], {"500": 1, "503": 1})
 
     def test_otherChangesAreNoMask(self) -> None:
@@ -147,19 +147,21 @@ class CountingTests(SynchronousTestCase):
             ended(status=499, upstreamStatus=500),
             ended(status=499, upstreamStatus=None),
         )["GET /"]
-        self.assertEqual(row["sent"], {"499": 3})
-        self.assertEqual(row["true"], {"200": 1, "500": 1, "499": 1})
+        self.assertEqual(row["statuses"], {"499": 3})
+        self.assertEqual(row["upstreamStatuses"], {"200": 1, "500": 1, "499": 1})
         self.assertEqual(row["masked"], {})
 
     def test_answeredBySitio(self) -> None:
         """Where the upstream was not asked, the status sent is the true one."""
         row = self.counted(ended(status=403, upstreamStatus=None))["GET /"]
-        self.assertEqual((row["true"], row["sent"]), ({"403": 1}, {"403": 1}))
+        self.assertEqual((row["upstreamStatuses"], row["statuses"]), ({"403": 1}, {"403": 1}))
 
     def test_nothingSent(self) -> None:
         """An exchange that ended without a status is counted like any other."""
         row = self.counted(ended(status=None, upstreamStatus=None))["GET /"]
-        self.assertEqual((row["hits"], row["sent"], row["true"]), (1, {"none": 1}, {"none": 1}))
+        self.assertEqual(
+            (row["hits"], row["statuses"], row["upstreamStatuses"]), (1, {"none": 1}, {"none": 1})
+        )
 
     def test_tunnel(self) -> None:
         """A tunnel's latency is that of its 101: its life of hours is no latency."""
@@ -186,7 +188,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual([each["hits"] for each in snapshot["endpoints"]], [2, 1, 1, 1])
         self.assertEqual(snapshot["endpoints"][0]["route"], "/b")
         self.assertEqual(snapshot["total"]["hits"], 5)
-        self.assertEqual(snapshot["total"]["sent"], {"200": 3, "404": 1, "400": 1})
+        self.assertEqual(snapshot["total"]["statuses"], {"200": 3, "404": 1, "400": 1})
 
     def test_totalTellsStatusesApart(self) -> None:
         """Statuses that no endpoint alone has many of are all named in the total."""
@@ -194,7 +196,7 @@ class CountingTests(SynchronousTestCase):
         for status in statuses:
             self.counted(ended(f"/{status}", status=status, upstreamStatus=status))
         total = self.stats.snapshot()["total"]
-        self.assertEqual(total["sent"], {str(status): 1 for status in statuses})
+        self.assertEqual(total["statuses"], {str(status): 1 for status in statuses})
 
     def test_uptime(self) -> None:
         """A snapshot says how many seconds it speaks of, by the clock that was given."""
@@ -264,7 +266,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(snapshot["total"]["hits"], 20_000)
         self.assertEqual(snapshot["total"]["bytesOut"], 60_000)
         self.assertEqual(sum(snapshot["total"]["latency"]), 20_000)
-        self.assertEqual(byName(snapshot)["(other)"]["sent"], {"200": snapshot["displaced"]})
+        self.assertEqual(byName(snapshot)["(other)"]["statuses"], {"200": snapshot["displaced"]})
 
     def test_oneRow(self) -> None:
         """Even a table of one row keeps its bound and its sums."""
@@ -348,8 +350,8 @@ class BoundTests(SynchronousTestCase):
         counting.exchangeFinished(ended("/spa", status=200, upstreamStatus=404))
         rows = byName(counting.snapshot())
         self.assertEqual(list(rows), ["(not found)"])
-        self.assertEqual(rows["(not found)"]["true"], {"404": 1_001, "405": 1})
-        self.assertEqual(rows["(not found)"]["sent"], {"404": 1_000, "405": 1, "200": 1})
+        self.assertEqual(rows["(not found)"]["upstreamStatuses"], {"404": 1_001, "405": 1})
+        self.assertEqual(rows["(not found)"]["statuses"], {"404": 1_000, "405": 1, "200": 1})
 
     def test_knownEndpointGoesMissing(self) -> None:
         """An endpoint that once answered keeps its row when it answers 404."""
@@ -357,7 +359,7 @@ class BoundTests(SynchronousTestCase):
         for status in (200, 404, 404):
             counting.exchangeFinished(ended("/a.png", status=status, upstreamStatus=status))
         rows = byName(counting.snapshot())
-        self.assertEqual(rows["GET /a.png"]["true"], {"200": 1, "404": 2})
+        self.assertEqual(rows["GET /a.png"]["upstreamStatuses"], {"200": 1, "404": 2})
         self.assertNotIn("(not found)", rows)
 
     def test_methods(self) -> None:
@@ -392,7 +394,7 @@ class BoundTests(SynchronousTestCase):
             counting.exchangeFinished(exchange)
         rows = byName(counting.snapshot())
         self.assertEqual(list(rows), ["(refused)"])
-        self.assertEqual(rows["(refused)"]["sent"], {"400": 1, "431": 1, "505": 1})
+        self.assertEqual(rows["(refused)"]["statuses"], {"400": 1, "431": 1, "505": 1})
 
     def test_namesInBracketsAreNotForClients(self) -> None:
         """A client can't add to the rows in brackets by asking for them."""
@@ -409,10 +411,10 @@ class BoundTests(SynchronousTestCase):
             counting.exchangeFinished(ended(status=status, upstreamStatus=200))
             counting.exchangeFinished(ended(status=200, upstreamStatus=status))
         row = byName(counting.snapshot())["GET /"]
-        self.assertLess(len(row["sent"]) + len(row["true"]), 100)
-        self.assertIn("9xx", row["sent"])
-        self.assertEqual(sum(row["sent"].values()), row["hits"])
-        self.assertEqual(sum(row["true"].values()), row["hits"])
+        self.assertLess(len(row["statuses"]) + len(row["upstreamStatuses"]), 100)
+        self.assertIn("9xx", row["statuses"])
+        self.assertEqual(sum(row["statuses"].values()), row["hits"])
+        self.assertEqual(sum(row["upstreamStatuses"].values()), row["hits"])
         self.assertEqual(sum(row["masked"].values()), 501)
 
     def test_badArguments(self) -> None:
@@ -538,8 +540,8 @@ class ServiceTests(SynchronousTestCase):
         (event,) = self.noted.events
         self.assertIs(event["log_level"], LogLevel.info)
         self.assertEqual((event["hits"], event["new"], event["more"]), (3, 3, 0))
-        self.assertEqual(event["statuses"], {"200": 1, "500": 1, "499": 1})
-        self.assertEqual(event["sent"], {"200": 2, "499": 1})
+        self.assertEqual(event["upstreamStatuses"], {"200": 1, "500": 1, "499": 1})
+        self.assertEqual(event["statuses"], {"200": 2, "499": 1})
         self.assertEqual(event["masked"], {"500": 1})
         self.assertEqual(event["endpoints"], self.stats.snapshot()["endpoints"])
         self.assertTrue(0.1 <= event["median"] <= 0.25, event["median"])
