@@ -1,15 +1,12 @@
 """
 Failures: what went wrong, on whose side, and how far the request had got.
 
-A retry needs no more than that, and neither does the response: L{asResponse} is the
-one place that turns an error into a L{Response}.
+L{sitio.http.failures.asResponse} makes a response of one.
 """
 
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-
-from sitio.http.message import Response
 
 
 class Side(Enum):
@@ -194,22 +191,3 @@ class PolicyFailed(SitioError):
 
     status = 500
     summary = "sitio could not decide about this request."
-
-
-def asResponse(error: SitioError) -> Response:
-    """
-    The response that stands for an error: its status and one sentence.
-
-    L{Response.failure} is set, so that response policies can tell a failed
-    attempt from a response of the upstream with the same status.
-    """
-    summary = error.summary
-    if isinstance(error, BadMessage) and error.detail != summary:
-        # A client is told what it did wrong; of the upstream it is told nothing.
-        summary = f"{summary[:-1]}: {error.detail}."
-    response = Response(error.status, text=f"{error.status} {summary}\n")
-    if not response.reason:
-        response.reason = "Client Closed Request" if error.status == 499 else "Error"
-    response.headers.add("Server", "sitio")
-    response.failure = error
-    return response

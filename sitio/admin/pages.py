@@ -26,7 +26,6 @@ Contract: the reactor is passed in; bodies of requests are dropped as they come.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -45,6 +44,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from sitio.admin.dashboard import dashboard
 from sitio.admin.health import Health
+from sitio.http.grammar import isHostname, splitHost
 from sitio.telemetry.snapshot import SERVING, ISidecar
 
 #: Seconds in which a connection has to send its next request.
@@ -60,11 +60,6 @@ UNDER_ANY_NAME = frozenset((b"/live", b"/ready", b"/metrics"))
 #: Last labels of names that nobody can register, so that they can't be made to point
 #: here by a stranger: RFC 6761, RFC 6762, RFC 8375 (home.arpa), and ICANN's .internal.
 _PRIVATE = ("localhost", "local", "internal", "test", "home.arpa", "svc")
-
-# A host as that field has it, with or without a port (RFC 9110, section 7.2).
-_isHost = re.compile(
-    r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[\w.-]+))(?::[0-9]*)?", re.ASCII | re.IGNORECASE
-).fullmatch
 
 _TEXT = b"text/plain; charset=utf-8"
 _JSON = b"application/json"
@@ -156,14 +151,13 @@ def _isOurs(host: str) -> bool:
     Whether a Host can't be a stranger's name: one that anybody can register could be
     made to point here, and a page of that name would read what it likes.
     """
-    found = _isHost(host)
-    if found is None:
-        return False
-    name = (found["address"] or found["name"]).lower()
+    name = (splitHost(host) or ("", ""))[0].lower()
     with suppress(ValueError):
-        return bool(ip_address(name).version)
-    private = "." not in name or name.endswith(tuple(f".{each}" for each in _PRIVATE))
-    return private and found["address"] is None
+        return bool(ip_address(name.strip("[]")).version)
+    # Names of containers may have underscores.
+    if not isHostname(name.replace("_", "-")):
+        return False
+    return "." not in name or name.endswith(tuple(f".{each}" for each in _PRIVATE))
 
 
 def _fields(request: Request, name: bytes) -> list[str]:

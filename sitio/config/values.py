@@ -12,6 +12,8 @@ import os
 import re
 from pathlib import Path
 
+from sitio.http.grammar import isPath
+
 #: The longest queue of connections that the kernel holds before they are accepted.
 #: Twisted's default of 50 is soon full when many clients connect at the same time,
 #: and a client that finds it full tries again only after a second.
@@ -53,7 +55,7 @@ def number(text: str, kind: type[int] | type[float], zero: bool = True) -> float
 
 def healthPath(text: str) -> str:
     """The path and query of a request target: printable ASCII, no spaces, no fragment."""
-    if not re.fullmatch(r"/[!\"$-~]*", text):
+    if not isPath(text):
         raise ValueError(f"{text!r}; a path such as /healthz is wanted")
     return text
 

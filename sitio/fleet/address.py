@@ -12,9 +12,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from attrs import field, frozen
 
-# A name (RFC 1123, section 2.1), as no other is ever connected to; or an address of IPv6.
-_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_isHost = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f]*:[0-9a-f:.]+").fullmatch
+from sitio.http.grammar import isHostname, splitHost
 
 
 @frozen
@@ -46,11 +44,13 @@ def addressOf(text: str) -> Address:
         port = parts.port
     except ValueError:
         raise wrong from None
-    if parts.scheme not in ("http", "https") or not _isHost(parts.hostname or "") or port == 0:
-        raise wrong
-    if parts.query or parts.fragment:
-        raise wrong
     host = parts.netloc.rpartition("@")[2]
+    name = (splitHost(host) or ("", ""))[0]
+    # A connection to any other name would fail each time.
+    if parts.scheme not in ("http", "https") or not (isHostname(name) or name[:1] == "["):
+        raise wrong
+    if parts.query or parts.fragment or port == 0:
+        raise wrong
     url = SplitResult(parts.scheme, host, parts.path.rstrip("/"), "", "").geturl()
     if parts.username is None:
         return Address(url)

@@ -10,11 +10,11 @@ RFC 9112 is meant where a section stands without a name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from sitio.errors import BadMessage, BadResponse, BodyTooLong, Reached, UpstreamLost
 from sitio.http.framing import ENDED, FIRST, HEAD, LENGTH, NONE, TUNNEL, UNTIL_CLOSE, Limits, Reader
+from sitio.http.grammar import isValue
 from sitio.http.head import RequestHead, ResponseHead, requestHeads, responseHeads
 from sitio.http.message import Request, Response, reasonFor
 
@@ -24,8 +24,6 @@ LONG = 16 * 1024
 
 #: Empty lines tolerated before a request line; one is asked for (section 2.2).
 MAX_EMPTY_LINES = 4
-
-_reason = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
 class RequestReader(Reader):
@@ -212,7 +210,9 @@ def responseHead(
     if line is None:
         reason = response.reason.encode("latin-1", "replace")
         # A policy may have set one that can't be sent; it has no meaning (section 4).
-        line = b"HTTP/1.1 %d %b\r\n" % (response.status, reason if _reason(reason) else b"")
+        if not isValue(reason.decode("latin-1")):
+            reason = b""
+        line = b"HTTP/1.1 %d %b\r\n" % (response.status, reason)
     # 426 names what to upgrade to (RFC 9110, section 15.5.22).
     upgrade = response.upgrade if response.status in (101, 426) else None
     if chunked or upgrade is not None:

@@ -22,6 +22,7 @@ from typing import Any
 import httptools
 
 from sitio.errors import BadMessage, BadVersion, MethodRefused
+from sitio.http.grammar import TOKEN, VALUE, listMembers, splitHost
 from sitio.http.headers import MAX_SHARED, Lines
 from sitio.http.message import RequestLine
 
@@ -73,18 +74,13 @@ _NOT_CUT = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"", b"host", 
 
 # Section 3: method, one space, target, one space, version; nothing else.  A
 # target is visible ASCII without a fragment.
-_requestLine = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!\x22$-~]+) HTTP/1\.([01])").fullmatch
-_otherVersion = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/([0-9]\.[0-9])").fullmatch
+_requestLine = re.compile(rf"({TOKEN}) ([!\x22$-~]+) HTTP/1\.([01])".encode()).fullmatch
+_otherVersion = re.compile(rf"{TOKEN} [!-~]+ HTTP/([0-9]\.[0-9])".encode()).fullmatch
 # Section 4; the reason may be missing together with its space, as some send it.
 _statusLine = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?"
+    rf"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ({VALUE}))?".encode("latin-1")
 ).fullmatch
 _absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
-# RFC 9110, section 7.2, and RFC 3986, section 3.2.2, which knows names of 255 bytes at
-# most; an idle connection holds on to one.  No user information.
-isHost = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]{1,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=%]{0,255})(?::[0-9]{0,5})?"
-).fullmatch
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 
 
@@ -157,11 +153,6 @@ class Memo(dict[bytes, Any]):
         self.size = 0
 
 
-def tokens(value: bytes) -> list[bytes]:
-    """The members of a list without parameters, in lower case (RFC 9110, section 5.6.1)."""
-    return [each.strip(b" \t") for each in value.lower().split(b",")]
-
-
 class Special:
     """
     A line that a reader acts upon, or that does not go on as it came.
@@ -189,8 +180,8 @@ class Special:
             # Anything else has been read differently by somebody (section 6.1).
             raise BadMessage("a Transfer-Encoding other than chunked")
         elif meaning is CONNECTION:
-            self.value = tokens(value)
-        elif meaning is HOST and not isHost(self.value):
+            self.value = listMembers(value)
+        elif meaning is HOST and splitHost(self.value.decode("latin-1")) is None:
             raise BadMessage("a Host that names none")
         self.pair = (name, value)
         self.goesOn = None if meaning in _STAYING else b"%b: %b" % self.pair
@@ -384,7 +375,7 @@ def _originForm(method: str, target: str, host: bytes | None) -> str:
     # two names for one request are refused.
     scheme, authority, rest = absolute.groups()
     port = ":443" if scheme.lower() == "https" else ":80"
-    if host is None or not isHost(authority.encode("ascii")):
+    if host is None or splitHost(authority) is None:
         raise BadMessage("a target in absolute form that has no fitting Host")
     said = host.decode("ascii").lower().removesuffix(port)
     if authority.lower().removesuffix(port) != said:
@@ -421,7 +412,7 @@ class RequestHead(Head):
             fields = [each for each in said.lines.fields if each[0].lower() != b"expect"]
             self.lines = Lines.of(fields, said.length)
         # HTTP/2 behind an upgrade would be requests that no policy sees.
-        if not modern or not said.switches or b"h2c" in tokens(said.upgrade or b""):
+        if not modern or not said.switches or b"h2c" in listMembers(said.upgrade or b""):
             self.upgrade = None
 
 

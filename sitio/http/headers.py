@@ -7,8 +7,9 @@ Text is C{str} here, for people; values are decoded as latin-1, which loses no b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from sitio.http.grammar import isToken, isValue
 
 #: Fields that speak of one connection or of the framing of one message.
 #: sitio sets them itself on each side; a policy neither sees nor sets them
@@ -29,9 +30,6 @@ _FRAMING = frozenset(name.encode() for name in FRAMING)
 #: Bytes of lines that messages share, should they come again.  Longer ones are
 #: each message's own; a browser's, with a few cookies, are not.
 MAX_SHARED = 2048
-
-isToken = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-isValue = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 #: What fields are made of.
 Given = Mapping[str, str] | Iterable[tuple[str, str]]

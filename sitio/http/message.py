@@ -17,7 +17,8 @@ from typing import Any, cast
 
 from attrs import define, field
 
-from sitio.http.headers import Given, Headers, Lines, isToken, isValue
+from sitio.http.grammar import isPath, isToken, isValue
+from sitio.http.headers import Given, Headers, Lines
 
 __all__ = [
     "BodyFilter",
@@ -31,8 +32,6 @@ __all__ = [
 ]
 
 _REASONS = {int(status): status.phrase for status in HTTPStatus}
-
-_target = re.compile(r"/[!\x22$-~]*|\*").fullmatch
 
 _statuses = re.compile(r"([45])xx|([45]\d\d)(?:-([45]\d\d))?", re.ASCII).fullmatch
 
@@ -203,7 +202,7 @@ class Request(_Message):
 
     @target.setter
     def target(self, target: str) -> None:
-        if not _target(target):
+        if not (isPath(target) or target == "*"):
             # Its query may hold secrets, and this text ends in logs.
             raise ValueError(
                 f"{target.partition('?')[0]!r} is no target: a path and query,"

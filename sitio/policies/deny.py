@@ -36,6 +36,7 @@ from fnmatch import translate
 
 from zope.interface import implementer
 
+from sitio.http.grammar import isToken
 from sitio.http.message import Response, reasonFor
 from sitio.interfaces import IExchange, IRequestPolicy
 
@@ -58,7 +59,6 @@ _INCOMPLETE = frozenset((401, 405, 407))
 
 _authority = re.compile(r"\A(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/]*")
 _escape = re.compile(b"%([0-9A-Fa-f]{2})").sub
-_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 
 def _resolved(path: str) -> str:
@@ -185,7 +185,7 @@ def makePolicy(methods: str, *patterns: str, status: str = "403") -> Deny:
     """
     named = [each.strip() for each in methods.split(",")]
     for each in named:
-        if not _token(each):
+        if not isToken(each):
             raise ValueError(f"{each!r} is no method: GET, GET,POST or * for all are")
     if not patterns:
         raise ValueError("deny needs the paths that it refuses, such as deny:*:/admin/*")

@@ -18,7 +18,6 @@ import mimetypes
 import re
 import time
 from collections.abc import Callable, Container
-from email.utils import formatdate
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
@@ -28,6 +27,7 @@ from string import Template
 from attrs import define, field
 from zope.interface import implementer
 
+from sitio.http.dates import formatDate
 from sitio.http.headers import Lines
 from sitio.http.message import Request, Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, IResponsePolicy
@@ -238,8 +238,7 @@ class ErrorPage:
             self._made = {}
         lines = self._made.get(kind)
         if lines is None:
-            # The date of now (RFC 9110, section 5.6.7).
-            date = formatdate(second, usegmt=True).encode()
+            date = formatDate(second).encode()
             fields = [(b"Server", b"Sitio"), (b"Date", date), (b"Content-Type", kind)]
             if self.page is None:
                 fields += _BUILT_IN[kind]

@@ -54,16 +54,16 @@ from __future__ import annotations
 
 import re
 import time
-from calendar import timegm
 from collections import OrderedDict
 from collections.abc import Callable, Container, Sequence
-from email.utils import parsedate
 from functools import lru_cache
 
 from attrs import define, field
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from sitio.http.dates import parseDate
+from sitio.http.grammar import SAFE_METHODS, listMembers
 from sitio.http.headers import FRAMING, MAX_SHARED, Headers, Lines
 from sitio.http.message import Request, RequestLine, Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, ISelectivePolicy
@@ -123,7 +123,6 @@ _NOT_IN_304 = _NOT_SENT | _OF_THE_BODY
 _NOT_UPDATED = _FRAMING | _OF_THE_BODY
 _FOR_THE_ORIGIN = frozenset((b"if-match", b"if-unmodified-since"))
 
-_SAFE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 # Statuses that say as surely as a 200 that what was kept is out of date; a 429 or
 # a 408, for one, says nothing about the page.
 _SUPERSEDING = frozenset((*range(200, 400), 401, 403, 404, 410, 451))
@@ -170,7 +169,7 @@ def _read(fields: _Lines) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
         if name == b"cache-control":
             words.update(_directives(value))
         elif name == b"vary":
-            names.update(each.strip(b" \t") for each in value.lower().split(b","))
+            names.update(listMembers(value))
         elif name == b"content-encoding":
             names.add(b"accept-encoding")
         elif name == b"set-cookie":
@@ -186,12 +185,7 @@ def _seconds(value: bytes | None) -> int:
 
 
 def _date(value: bytes | None) -> int | None:
-    """The seconds since 1970 of an HTTP-date in any of its forms, which are GMT, else L{None}."""
-    parsed = parsedate((value or b"").decode("latin-1"))
-    try:
-        return None if parsed is None else timegm(parsed)
-    except (ValueError, OverflowError):
-        return None
+    return parseDate((value or b"").decode("latin-1"))
 
 
 def _freshness(fields: _Lines, says: dict[bytes, bytes]) -> int:
@@ -508,7 +502,7 @@ class LastGood:
         if asked is None:
             return None
         if request.method not in ("GET", "HEAD"):
-            if request.method not in _SAFE and status < 400:
+            if request.method not in SAFE_METHODS and status < 400:
                 self._store.forget(asked.key)
             return None
         # A body might make it another request, and is no part of the key.

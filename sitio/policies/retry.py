@@ -27,14 +27,14 @@ from __future__ import annotations
 
 import re
 import time
-from calendar import timegm
 from collections.abc import Callable, Container
-from email.utils import parsedate
 from random import random
 
 from attrs import define, field
 from zope.interface import implementer
 
+from sitio.http.dates import parseDate
+from sitio.http.grammar import SAFE_METHODS
 from sitio.http.message import Response, Retry, parseStatuses
 from sitio.interfaces import IExchange, IExchangeObserver, IResponsePolicy
 
@@ -51,8 +51,6 @@ EARNED = 0.2
 PER_SECOND = 1.0
 AT_FIRST = 10.0
 SAVED = 100.0
-
-_SAFE = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 
 
 @define(eq=False)
@@ -105,7 +103,7 @@ class Retries:
     def responseReceived(self, exchange: IExchange, response: Response) -> Retry | None:
         """A L{Retry}, or L{None} where it's not safe, not welcome or too much."""
         done = exchange.notes.get(self, 0)
-        if exchange.request.method not in _SAFE or done >= self.times:
+        if exchange.request.method not in SAFE_METHODS or done >= self.times:
             return None
         pause = min(PATIENCE, self.after * 2**done) * (1 - self.chance() / 2)
         asked = self._retryAfter(response)
@@ -124,12 +122,8 @@ class Retries:
         text = response.headers.get("Retry-After") or ""
         if re.fullmatch("[0-9]+", text):
             return int(text[:9])
-        try:
-            # All forms of an HTTP-date are GMT.
-            parsed = parsedate(text)
-            return 0 if parsed is None else max(0, timegm(parsed) - self.seconds())
-        except (ValueError, OverflowError):
-            return 0
+        date = parseDate(text)
+        return 0 if date is None else max(0, date - self.seconds())
 
 
 def makePolicy(*, times: str = "2", statuses: str = "502,503,504", after: str = "0.1") -> Retries:

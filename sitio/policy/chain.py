@@ -21,7 +21,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sitio.errors import PolicyFailed, asResponse
+from sitio.errors import PolicyFailed
+from sitio.http.failures import asResponse
 from sitio.http.headers import Headers
 from sitio.http.message import Request, Response, Retry
 from sitio.interfaces import (

@@ -32,8 +32,9 @@ from sitio.errors import (
     Stalled,
     Stopped,
     UpstreamTimeout,
-    asResponse,
 )
+from sitio.http.failures import asResponse
+from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.message import BodyFilter, Request, Response, Retry
 from sitio.interfaces import IExchange
 from sitio.net.deadlines import NEVER
@@ -50,9 +51,6 @@ TUNNELLING = "relaying another protocol"
 ENDED = "ended"  # step 9
 
 _NONE: list[tuple[bytes, bytes]] = []  # Never changed.
-
-#: Methods that may be sent twice (RFC 9110, section 9.2.2).
-IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 
 #: Methods with which Max-Forwards counts hops (RFC 9110, section 7.6.2).
 _HOPPING = frozenset(("OPTIONS", "TRACE"))
@@ -203,7 +201,7 @@ class Exchange:
         if not self._bodyEnded:
             self._body = first
             # What can't be sent twice is not kept for it.
-            self._replay = first if request.line.method in IDEMPOTENT else None
+            self._replay = first if request.line.method in IDEMPOTENT_METHODS else None
         self.bytesIn = len(self._body)
         asks = self._chain.asks
         self._extra = self._front.forwarded(request, asks)
@@ -587,7 +585,7 @@ class Exchange:
             self._bodyEnded
             and self._replay is not None
             # Again, as a policy may have made it another.
-            and self.request.method in IDEMPOTENT
+            and self.request.method in IDEMPOTENT_METHODS
         )
 
     def _prepare(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import errors
-from sitio.errors import Reached, Side, SitioError, asResponse
+from sitio.errors import Reached, Side, SitioError
 
 #: Each kind of error: the client is told this status, and whose fault it was counts.
 KINDS: dict[type[SitioError], tuple[Side, int]] = {
@@ -86,57 +86,3 @@ class KindTests(SynchronousTestCase):
     def test_causeWithoutWords(self) -> None:
         """A cause that says nothing adds nothing."""
         self.assertEqual(str(errors.UpstreamLost("lost", cause=OSError())), "lost")
-
-
-class AsResponseTests(SynchronousTestCase):
-    """An error becomes a response in one place."""
-
-    def test_every(self) -> None:
-        """Each kind gives its status with its sentence, and stands as the failure."""
-        for kind, (_, status) in KINDS.items():
-            error = kind("detail", Reached.SENT)
-            response = asResponse(error)
-            said = kind.summary
-            if issubclass(kind, errors.BadMessage):
-                said = f"{said[:-1]}: detail."
-            self.assertEqual(
-                (response.status, response.body, list(response.headers)),
-                (
-                    status,
-                    f"{status} {said}\n".encode(),
-                    [("Content-Type", "text/plain; charset=utf-8"), ("Server", "sitio")],
-                ),
-            )
-            self.assertTrue(response.reason)
-            self.assertIdentical(response.failure, error)
-
-    def test_clientLearnsNoAddress(self) -> None:
-        """
-        No cause reaches the client, nor a detail, unless it is of its own request:
-        they name hosts, files and policies.
-        """
-        for kind in KINDS:
-            detail = "" if issubclass(kind, errors.BadMessage) else "at 10.0.0.1:8087"
-            response = asResponse(kind(detail, cause=OSError("/run/secret.sock")))
-            told = repr((response.status, response.reason, list(response.headers), response.body))
-            for word in ("10.0.0.1", "8087", "secret"):
-                self.assertNotIn(word, told)
-
-    def test_reason(self) -> None:
-        """The reason is the registered one, where there is one."""
-        self.assertEqual(asResponse(errors.UpstreamTimeout()).reason, "Gateway Timeout")
-        self.assertEqual(asResponse(errors.ClientGone()).reason, "Client Closed Request")
-
-    def test_unregisteredStatus(self) -> None:
-        """A kind with a status that nobody has registered has a reason nevertheless."""
-
-        class Odd(SitioError):
-            status = 599
-
-        self.assertEqual(asResponse(Odd()).reason, "Error")
-
-    def test_ownResponse(self) -> None:
-        """Two responses to one kind share nothing that a policy could change for the other."""
-        first, second = asResponse(errors.BadResponse()), asResponse(errors.BadResponse())
-        first.headers["Server"] = "b"
-        self.assertEqual(second.headers["Server"], "sitio")
