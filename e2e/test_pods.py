@@ -218,7 +218,7 @@ class TwoContainers(PodTests):
         clients see good pages; no script of it complains.
         """
         # Not above: it brings much that the other tests can do without.
-        from sitio.test.system.test_browser import browser
+        from sitio.test.helpers.browser import browser
 
         chromium = browser()
         chromium.get(f"{self.admin}/")

@@ -9,125 +9,23 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable
 from hashlib import sha256
 from socket import gethostname
 from typing import Any, cast
 
-from attrs import define, field
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
-from zope.interface import implementer
 
 from sitio.admin import dashboard as module, events
 from sitio.admin.dashboard import Dashboard, dashboard
 from sitio.admin.events import aboutOf
-from sitio.telemetry.snapshot import SERVING, ExchangeFacts, Exchanges, ISidecar, SidecarSnapshot
+from sitio.telemetry.snapshot import SERVING, ExchangeFacts
 from sitio.telemetry.stats import Stats
-from sitio.test.telemetry.test_stats import ended
-
-
-def facts(id: str = "1-1", **more: Any) -> ExchangeFacts:
-    """What a sidecar tells of an exchange that went well, but for the given facts."""
-    told: dict[str, Any] = {
-        "id": id,
-        "began": 1_790_000_000.0,
-        "duration": 0.002,
-        "client": "192.0.2.1",
-        "method": "GET",
-        "path": "/",
-        "status": 200,
-        "upstreamStatus": 200,
-        "answeredBy": "upstream",
-        "acted": [],
-        "attempts": 1,
-        "bytesIn": 0,
-        "bytesOut": 10,
-        "steps": {"policies": 0.0, "connection": 0.0, "upstream": 0.001, "transfer": 0.001},
-        "state": "ended",
-        "why": "the service said 200",
-        "failed": False,
-    }
-    return cast(ExchangeFacts, told | more)
-
-
-@implementer(ISidecar)
-@define(eq=False)
-class Source:
-    """
-    A sidecar that tells what a test lets it count.
-
-    @ivar asked: how often it was asked.
-    @ivar answer: what it says instead of its metrics, if anything.
-    @ivar trouble: what keeps its upstream from taking requests.
-    """
-
-    clock: IReactorTime
-    stats: Stats = field(init=False)
-    recent: list[ExchangeFacts] = field(factory=list)
-    failed: list[ExchangeFacts] = field(factory=list)
-    open: list[ExchangeFacts] = field(factory=list)
-    acted: int = 0
-    brokenOff: int = 0
-    workers: list[Any] = field(factory=list)
-    state: str = SERVING
-    trouble: str | None = None
-    asked: int = 0
-    checked: int = 0
-    answer: Callable[[], Deferred[Any]] | None = None
-
-    def __attrs_post_init__(self) -> None:
-        self.stats = Stats(self.clock)
-
-    def count(self, target: str = "/", times: int = 1, **more: Any) -> None:
-        """So many exchanges have ended."""
-        for _ in range(times):
-            self.stats.exchangeFinished(ended(target, **more))
-
-    def snapshot(self) -> Deferred[SidecarSnapshot]:
-        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
-        self.asked += 1
-        if self.answer is not None:
-            return self.answer()
-        told: Any = {
-            "metrics": self.stats.snapshot(),
-            "policies": [
-                {
-                    "name": "last-good",
-                    "sees": "responses",
-                    "called": 9,
-                    "acted": self.acted,
-                    "failed": 0,
-                    "seconds": 0.009,
-                }
-            ],
-            "pool": {"open": 3, "idle": 2, "waiting": 0},
-            "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
-            "clients": 4,
-            "inFlight": len(self.open),
-            "brokenOff": self.brokenOff,
-            "tooLong": 0,
-            "lost": {"accessLogLines": 0, "dashboardEntries": 0},
-            "workers": self.workers,
-        }
-        return succeed(told)
-
-    def exchanges(self) -> Deferred[Exchanges]:
-        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
-        told: Exchanges = {"failed": self.failed, "recent": self.recent, "open": self.open}
-        return succeed(told)
-
-    def drain(self) -> None:
-        """See L{ISidecar}."""
-
-    def whatTroubles(self) -> Deferred[str | None]:
-        """What the page /ready would say."""
-        self.checked += 1
-        return succeed(self.trouble)
+from sitio.test.helpers.exchanges import facts
+from sitio.test.helpers.sidecars import Source
 
 
 class Visit:

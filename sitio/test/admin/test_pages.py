@@ -38,6 +38,7 @@ from sitio.telemetry.snapshot import (
     ISidecar,
     SidecarSnapshot,
 )
+from sitio.test.helpers.logs import Noted
 from sitio.test.helpers.loopback import (
     LIMIT,
     LOCALHOST,
@@ -46,8 +47,7 @@ from sitio.test.helpers.loopback import (
     Upstream,
     Waiter,
 )
-from sitio.test.telemetry.test_stats import Noted
-from sitio.test.workers.test_supervisor import told
+from sitio.test.helpers.snapshots import told
 
 ADMIN = IPv4Address("TCP", "127.0.0.1", 9901)
 LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.fleet.backlog import MAX_BATCH, MAX_KEYS, Backlog, isFile
 from sitio.telemetry.stats import Stats
-from sitio.test.telemetry.test_stats import ended, refused
+from sitio.test.helpers.exchanges import ended, refused
 
 NOW = 1_544_042_305.989
 

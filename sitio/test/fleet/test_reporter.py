@@ -40,10 +40,10 @@ from sitio.fleet.reporter import (
 from sitio.fleet.resources import Resources
 from sitio.telemetry.snapshot import SidecarSnapshot, lostBy
 from sitio.telemetry.stats import Stats
+from sitio.test.helpers.exchanges import ended
+from sitio.test.helpers.logs import Noted
 from sitio.test.helpers.loopback import LOCALHOST, LoopbackTestCase, Process, Upstream
-from sitio.test.system.test_workers import WorkersTestCase
-from sitio.test.telemetry.test_accesslog import answerEach
-from sitio.test.telemetry.test_stats import Noted, ended
+from sitio.test.helpers.processes import WorkersTestCase, answerEach
 
 MACHINE: Resources = {"free_memory": 1, "total_memory": 2, "cpus": []}
 

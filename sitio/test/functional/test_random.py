@@ -25,7 +25,7 @@ from sitio.interfaces import IRequestPolicy, IResponsePolicy
 from sitio.proxy import server
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
-from sitio.test.proxy.test_exchange import asksOnce
+from sitio.test.helpers.producers import asksOnce
 from sitio.testing import CLOSED, OPEN, RESET, Harness, Peer
 
 #: Short waits and small bounds, so that they are met.

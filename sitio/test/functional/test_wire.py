@@ -16,12 +16,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from sitio import Response, onRequest
-from sitio.errors import BadMessage
+from sitio.errors import BadMessage, BadVersion, MethodRefused
 from sitio.http.message import reasonFor
 from sitio.interfaces import IResponsePolicy
 from sitio.settings import LINGER, Settings
-from sitio.test.http import test_codec as wire
-from sitio.test.http.test_codec import data, eachRow
+from sitio.test.helpers.rows import byteByByte, eachRow
 from sitio.testing import (
     CLOSED,
     HALF_CLOSED,
@@ -208,7 +207,7 @@ class Bodies(HalvesCase):
             raw = b"PUT /a HTTP/%b\r\nHost: h\r\n%b%bA: b\r\n\r\n%b" % (
                 version, option, asks.fields, asks.body,
             )  # fmt: skip
-            self.client.sends(*([raw] if askedWhole else data(raw)))
+            self.client.sends(*([raw] if askedWhole else byteByByte(raw)))
             # A length stays where it stood, anything else is added behind.
             fields = asks.sentFields if askedWhole else asks.cutFields
             fields = fields + b"A: b\r\n" if fields == asks.fields == LENGTH else (
@@ -220,7 +219,7 @@ class Bodies(HalvesCase):
                 upstream.got(), b"PUT /a HTTP/1.1\r\nHost: h\r\n" + fields + OWN + b"\r\n" + body
             )
             raw = says.start + says.fields + b"C: d\r\n\r\n" + says.body
-            upstream.sends(*([raw] if saidWhole else data(raw)))
+            upstream.sends(*([raw] if saidWhole else byteByByte(raw)))
             if says.closes:
                 upstream.closes()
             stays = goesOn
@@ -307,7 +306,7 @@ class Bodiless(HalvesCase):
         for policies, cut in itertools.product(((), (Looks(),)), (False, True)):
             self.open(*policies)
             self.client.sends(method + GET[3:])
-            self.answer(*(data(response) if cut else [response]))
+            self.answer(*(byteByByte(response) if cut else [response]))
             self.assertEqual(self.client.got(), expected)
             self.assertEqual(self.sidecar.upstream().state == OPEN, kept)
             self.assertGoesOn(0 if kept else 1)
@@ -395,7 +394,7 @@ class Empty(HalvesCase):
 
     def check(self, response: bytes, closes: bool, whole: bytes, cut: bytes) -> None:
         """Whole and byte by byte; and what follows."""
-        for pieces, expected in (([response], whole), (data(response), cut)):
+        for pieces, expected in (([response], whole), (byteByByte(response), cut)):
             self.open().sends(GET)
             self.answer(*pieces)
             if closes:
@@ -407,7 +406,7 @@ class Empty(HalvesCase):
         """A policy that had the response whole leaves its length known, and its trailers go."""
         for response, closes in [row[1:3] for row in EMPTY]:
             self.open(Looks()).sends(GET)
-            self.answer(*data(response))
+            self.answer(*byteByByte(response))
             if closes:
                 self.sidecar.upstream().closes()
             self.assertEqual(self.client.got(), said(b"200 OK", b"Content-Length: 0"))
@@ -416,17 +415,81 @@ class Empty(HalvesCase):
 
 # --- What is malformed or ambiguous
 
-IN_HEADS = [
-    *wire.REQUEST_LINES, *wire.HOSTS, *wire.FIELDS, *wire.LENGTHS, *wire.CODINGS, *wire.CONNECTIONS,
-]  # fmt: skip
-IN_BODIES = [*wire.CHUNKS, *wire.TRAILERS]
 
-#: Every request that C{test_wire} has refused: the bytes, and the error.
+def asking(*lines: bytes, start: bytes = b"GET / HTTP/1.1") -> bytes:
+    """A head of a request with these lines after Host."""
+    return b"\r\n".join((start, b"Host: a", *lines, b"", b""))
+
+
+def sending(*lines: bytes, body: bytes = b"hello", version: bytes = b"1.1") -> bytes:
+    """A POST with these lines after Host, and a body."""
+    return asking(*lines, start=b"POST / HTTP/" + version) + body
+
+
+def inChunks(body: bytes) -> bytes:
+    """A POST whose body is in chunks, as given."""
+    return sending(b"Transfer-Encoding: chunked", body=body)
+
+
+HELLO = b"5\r\nhello\r\n0\r\n\r\n"
+
+#: One request for each kind of error that the request reader knows, whether it is in
+#: the head or in the body.  All other malformed requests are rows of
+#: C{sitio.test.http.test_codec}.
+REFUSED_HEADS = [
+    ("CONNECT is refused", asking(start=b"CONNECT a:80 HTTP/1.1"), MethodRefused),
+    ("HTTP/2.0 is another version", asking(start=b"GET / HTTP/2.0"), BadVersion),
+    ("A method that is no token is refused", asking(start=b"G(T / HTTP/1.1"), BadMessage),
+    ("An asterisk with another method is refused", asking(start=b"GET * HTTP/1.1"), BadMessage),
+    ("Five empty lines before a request are refused", b"\r\n" * 5 + asking(), BadMessage),
+    ("No Host is refused", b"GET / HTTP/1.1\r\nA: b\r\n\r\n", BadMessage),
+    ("Two Hosts are refused", asking(b"Host: b"), BadMessage),
+    ("A Host with a path is refused", b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", BadMessage),
+    ("A URI of another host than Host is refused", asking(start=b"GET http://b/ HTTP/1.1"),
+     BadMessage),
+    ("A URI with a user is refused", asking(start=b"GET http://a@a/ HTTP/1.1"), BadMessage),
+    ("A space before the colon is refused", asking(b"A : b"), BadMessage),
+    ("A folded line is refused", asking(b"A: b", b" c"), BadMessage),
+    ("NUL in a value is refused", asking(b"A: \0"), BadMessage),
+    ("CR alone in a value is refused", asking(b"A: b\rc: d"), BadMessage),
+    ("CR at the start of a line is refused", asking(b"\rA: b"), BadMessage),
+    ("LF alone after a field is refused", asking(b"A: b\nc: d"), BadMessage),
+    ("LF alone as the blank line is refused", asking()[:-2] + b"\n", BadMessage),
+    ("A second request after LF alone is refused with the first",
+     asking()[:-2] + b"\n" + asking(start=b"GET /next HTTP/1.1"), BadMessage),
+    ("A length of 19 digits is refused", sending(b"Content-Length: 1" + b"0" * 18), BadMessage),
+    ("A length beyond 64 bits is refused", sending(b"Content-Length: 18446744073709551616"),
+     BadMessage),
+    ("A length with a plus is refused", sending(b"Content-Length: +5"), BadMessage),
+    ("An empty length is refused", sending(b"Content-Length:"), BadMessage),
+    ("Two different lengths are refused", sending(b"Content-Length: 5", b"Content-Length: 6"),
+     BadMessage),
+    ("A length beside a coding is refused",
+     sending(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=HELLO), BadMessage),
+    ("A coding beside a length is refused",
+     sending(b"Transfer-Encoding: chunked", b"Content-Length: 5", body=HELLO), BadMessage),
+    ("gzip alone is refused", sending(b"Transfer-Encoding: gzip", body=HELLO), BadMessage),
+    ("gzip before chunked is refused", sending(b"Transfer-Encoding: gzip, chunked", body=HELLO),
+     BadMessage),
+    ("gzip after chunked is refused", sending(b"Transfer-Encoding: chunked, gzip", body=HELLO),
+     BadMessage),
+    ("An empty coding is refused", sending(b"Transfer-Encoding:", body=HELLO), BadMessage),
+    ("A coding in HTTP/1.0 is refused",
+     sending(b"Transfer-Encoding: chunked", body=HELLO, version=b"1.0"), BadMessage),
+]  # fmt: skip
+REFUSED_BODIES = [
+    ("A size with a plus is refused", inChunks(b"+" + HELLO), BadMessage),
+    ("Data longer than its size is refused", inChunks(b"4" + HELLO[1:]), BadMessage),
+    ("LF alone at the end is refused", inChunks(HELLO[:-2] + b"\n"), BadMessage),
+    ("A trailer with a space before its colon is refused", inChunks(b"0\r\nA : b\r\n\r\n"),
+     BadMessage),
+    ("A folded trailer is refused", inChunks(b"0\r\nA: b\r\n c\r\n\r\n"), BadMessage),
+    ("NUL in a trailer is refused", inChunks(b"0\r\nA: \0\r\n\r\n"), BadMessage),
+    ("LF alone after a trailer is refused", inChunks(b"0\r\nA: b\nB: c\r\n\r\n"), BadMessage),
+]  # fmt: skip
 REFUSED = [
-    (promise, raw, error, where is IN_BODIES)
-    for where in (IN_HEADS, IN_BODIES)
-    for promise, raw, error in where
-    if isinstance(error, type)
+    *((*row, False) for row in REFUSED_HEADS),
+    *((*row, True) for row in REFUSED_BODIES),
 ]
 
 
@@ -450,7 +513,7 @@ class Refused(HalvesCase):
 
     def check(self, raw: bytes, error: type[BadMessage], inBody: bool) -> None:
         """Alone, byte by byte, before another request, and behind one."""
-        for pieces in ([raw], [raw + GET], data(raw), data(raw + GET)):
+        for pieces in ([raw], [raw + GET], byteByByte(raw), byteByByte(raw + GET)):
             self.open()
             self.client.sends(*pieces)
             self.assertRefused(self.client.got(), error)
@@ -463,7 +526,7 @@ class Refused(HalvesCase):
                 self.assertNotIn(b"nasty", got)
             else:
                 self.assertEqual(self.sidecar.upstreams, [])
-        for pieces in ([GET + raw], data(GET + raw)):
+        for pieces in ([GET + raw], byteByByte(GET + raw)):
             self.open()
             self.client.sends(*pieces)
             self.assertEqual(self.answer(OK), GOT)
@@ -475,19 +538,55 @@ class Refused(HalvesCase):
 
 
 FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nnasty"
-MALFORMED = failure(b"502 Bad Gateway", b"The service behind this proxy sent a malformed reply.")
+MALFORMED = failure(b"502 Bad Gateway", b"The service behind this proxy sent a malformed response.")
 BROKEN = failure(b"502 Bad Gateway", b"The service behind this proxy broke off.")
 
-#: Every response that C{test_wire} has refused: the method, and the bytes.
-BAD_REPLIES = [
-    (promise, method.encode(), raw, "bad chunk" in promise)
-    for table in (wire.STATUS_LINES, wire.RESPONSE_FIELDS, wire.RESPONSE_FRAMING, wire.INTERIM)
-    for promise, method, raw, error in table
-    if isinstance(error, type)
-]
+
+def answering(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", body: bytes = b"hello") -> bytes:
+    """A response of these lines, and a body."""
+    return b"\r\n".join((start, *lines, b"", body))
 
 
-@eachRow(BAD_REPLIES)
+#: One response for each kind of error that the response reader knows: the method that
+#: asks for it, the bytes, and whether the error is in the body.  All other malformed
+#: responses are rows of C{sitio.test.http.test_codec}.
+BAD_RESPONSES = [
+    ("A status below 100 is refused", b"GET", answering(start=b"HTTP/1.1 099 x"), False),
+    ("Another protocol is refused", b"GET", b"SSH-2.0-OpenSSH_9.2\r\n", False),
+    ("LF alone after a response field is refused", b"GET", answering(b"A: b\nB: c"), False),
+    ("LF alone as a response's blank line is refused", b"GET",
+     answering(b"A: b", body=b"")[:-2] + b"\n", False),
+    ("NUL in a response field is refused", b"GET", answering(b"A: \0"), False),
+    ("CR alone in a response field is refused", b"GET", answering(b"A: b\rc"), False),
+    ("A space before a response field's colon is refused", b"GET", answering(b"A : b"), False),
+    ("A folded response field is refused", b"GET", answering(b"A: b", b" c"), False),
+    ("Chunks beside a length are refused", b"GET",
+     answering(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=HELLO), False),
+    ("Chunks beside a length are refused in response to HEAD too", b"HEAD",
+     answering(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=b""), False),
+    ("Chunks in HTTP/1.0 are refused", b"GET",
+     answering(b"Transfer-Encoding: chunked", start=b"HTTP/1.0 200 OK", body=HELLO), False),
+    ("A response in gzip alone is refused", b"GET", answering(b"Transfer-Encoding: gzip"), False),
+    ("A response in gzip and chunks is refused", b"GET",
+     answering(b"Transfer-Encoding: gzip, chunked", body=HELLO), False),
+    ("A response in chunks and gzip is refused", b"GET",
+     answering(b"Transfer-Encoding: chunked, gzip", body=HELLO), False),
+    ("A response in identity is refused", b"GET",
+     answering(b"Transfer-Encoding: identity", b"Content-Length: 5"), False),
+    ("A response with two codings is refused", b"GET",
+     answering(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked", body=HELLO), False),
+    ("A response with two lengths is refused", b"GET",
+     answering(b"Content-Length: 5", b"Content-Length: 6"), False),
+    ("A response with a list of lengths is refused", b"GET",
+     answering(b"Content-Length: 5, 5"), False),
+    ("A response with too great a length is refused", b"GET",
+     answering(b"Content-Length: 18446744073709551621"), False),
+    ("A bad chunk in a response is refused", b"GET",
+     answering(b"Transfer-Encoding: chunked", body=b"+" + HELLO), True),
+]  # fmt: skip
+
+
+@eachRow(BAD_RESPONSES)
 class BadResponses(HalvesCase):
     """What is ambiguous in a response reaches no client."""
 
@@ -497,7 +596,7 @@ class BadResponses(HalvesCase):
         if method == b"HEAD":
             expected = MALFORMED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
         for policies, pieces in itertools.product(
-            ((), (Looks(),)), ([raw], data(raw), [raw + FORGED], data(raw + FORGED))
+            ((), (Looks(),)), ([raw], byteByByte(raw), [raw + FORGED], byteByByte(raw + FORGED))
         ):
             self.open(*policies)
             self.client.sends(method + GET[3:])
@@ -514,21 +613,43 @@ class BadResponses(HalvesCase):
                 self.assertGoesOn(1)
 
 
-@eachRow([(promise, raw, expected) for promise, _, raw, expected in wire.CUT_SHORT])
+#: Responses that end too early, one for each place, and whether the head is there.
+CUT_SHORT = [
+    ("A response without its head is no response", answering(b"Content-Length: 5", body=b"")[:-1],
+     False),
+    ("A response with less than it announced is broken",
+     answering(b"Content-Length: 5", body=b"hell"), True),
+    ("A response with nothing of what it announced is broken",
+     answering(b"Content-Length: 5", body=b""), True),
+    *(
+        (promise, answering(b"Transfer-Encoding: chunked", body=body), True)
+        for promise, body in (
+            ("A response without its first chunk is broken", b""),
+            ("A response within a chunk is broken", b"5\r\nhell"),
+            ("A response at the end of a chunk is broken", b"5\r\nhello"),
+            ("A response without its last chunk is broken", b"5\r\nhello\r\n"),
+            ("A response within its last line is broken", b"5\r\nhello\r\n0\r\n"),
+            ("A response within its trailers is broken", b"0\r\nA: b\r\n"),
+        )
+    ),
+]  # fmt: skip
+
+
+@eachRow(CUT_SHORT)
 class CutShort(HalvesCase):
     """A response that the upstream breaks off is never taken for a whole one."""
 
-    def check(self, raw: bytes, expected: wire.Responded | None) -> None:
+    def check(self, raw: bytes, hasHead: bool) -> None:
         """Whole and byte by byte, closed and reset; with a policy that holds it and without."""
         for policies, pieces, end in itertools.product(
-            ((), (Looks(),)), ([raw], data(raw)), (Peer.closes, Peer.resets)
+            ((), (Looks(),)), ([raw], byteByByte(raw)), (Peer.closes, Peer.resets)
         ):
             self.open(*policies)
             self.client.sends(GET)
             self.answer(*pieces)
             end(self.sidecar.upstream())
             got = self.client.got()
-            if expected is None or policies:
+            if policies or not hasHead:
                 self.assertEqual(got, BROKEN)
                 self.assertGoesOn(1)
             else:
@@ -559,7 +680,7 @@ class Failures(HalvesCase):
     def test_slowHead(self) -> None:
         """408 for a head that takes too long, however steadily it comes."""
         self.open(headTimeout=10.0)
-        for each in data(GET[:9]):
+        for each in byteByByte(GET[:9]):
             self.sidecar.advance(1)
             self.client.sends(each)
         self.assertEqual(self.client.got(), b"")
@@ -598,7 +719,7 @@ class Failures(HalvesCase):
             self.assertEqual(self.client.got(), expected)
             self.assertEqual(self.sidecar.upstreams, [])
             self.assertLingers()
-            self.open(maxBody=4).sends(*data(raw))
+            self.open(maxBody=4).sends(*byteByByte(raw))
             self.assertEqual(self.client.got(), expected)
             for each in self.sidecar.upstreams:
                 self.assertRaises(AssertionError, list, readRequests(each.got()))
@@ -801,7 +922,7 @@ class Informed(HalvesCase):
                     self.answer(interim + final)
                     self.assertEqual(self.client.got(), passed + response)
                     continue
-                self.answer(*(data(interim) if way == "bytes" else [interim]))
+                self.answer(*(byteByByte(interim) if way == "bytes" else [interim]))
                 self.assertEqual(self.client.got(), passed)
                 self.answer(final)
                 self.assertEqual(self.client.got(), response)
@@ -1051,7 +1172,7 @@ class Again(HalvesCase):
         self.open(replayLimit=8).sends(GET)
         self.assertEqual(self.answer(OK), GOT)
         self.assertEqual(self.client.got(), OK)
-        self.client.sends(*(data(raw) if cut else [raw]))
+        self.client.sends(*(byteByByte(raw) if cut else [raw]))
         upstream = self.sidecar.upstream()
         self.assertNotEqual(upstream.got(), b"")
         return upstream
@@ -1210,7 +1331,7 @@ class SentFields(HalvesCase):
         """With and without Via, and on a connection that goes on."""
         line = b"GET /a HTTP/" + version + b"\r\n"
         for via, more in ((None, b""), (b"sitio", b"Via: %b sitio\r\n" % version)):
-            self.open(via=via).sends(*data(line + fields + b"\r\n"))
+            self.open(via=via).sends(*byteByByte(line + fields + b"\r\n"))
             expected = b"GET /a HTTP/1.1\r\n" + gets + more + b"\r\n"
             self.assertEqual(self.answer(OK), expected)
             self.client.sends(line + fields + b"\r\n")
@@ -1274,7 +1395,7 @@ class GotFields(HalvesCase):
         ):
             self.open(*policies, via=via).sends(GET)
             raw = sends + b"\r\nok"
-            self.answer(*(data(raw) if cut else [raw]))
+            self.answer(*(byteByByte(raw) if cut else [raw]))
             expected = gets
             if via:
                 before, mark, after = gets.partition(b"Connection: upgrade")
@@ -1475,7 +1596,7 @@ class Upgrades(HalvesCase):
             b"HTTP/1.1 101 Go\r\nupgrade: websocket\r\nA: b\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: c\r\n\r\n"
         )
-        for first, second in ((asks, says), (data(asks), data(says))):
+        for first, second in ((asks, says), (byteByByte(asks), byteByByte(says))):
             self.open().sends(*(first if isinstance(first, list) else [first]))
             self.assertEqual(
                 self.answer(*(second if isinstance(second, list) else [second])),
@@ -1591,7 +1712,7 @@ class Upgrades(HalvesCase):
     def test_withABody(self) -> None:
         """A request for an upgrade may have a body, of which the tunnel is no part."""
         head = UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH
-        for pieces in ([head + b"\r\nhelloearly"], data(head + b"\r\nhelloearly")):
+        for pieces in ([head + b"\r\nhelloearly"], byteByByte(head + b"\r\nhelloearly")):
             self.open().sends(*pieces)
             got = self.answer(SWITCH)
             self.assertEqual(
@@ -1621,7 +1742,7 @@ class Unasked(HalvesCase):
 
     def check(self, raw: bytes, gets: bytes, response: bytes) -> None:
         """502, and none of its bytes; the client's connection goes on."""
-        for pieces in ([response + b"nasty"], data(response + b"nasty")):
+        for pieces in ([response + b"nasty"], byteByByte(response + b"nasty")):
             self.open().sends(raw)
             self.assertEqual(self.answer(*pieces), gets)
             self.assertEqual(self.client.got(), MALFORMED)

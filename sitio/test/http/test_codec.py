@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import operator
 import os
-import re
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from inspect import getclosurevars
 from typing import Any
 
@@ -48,6 +47,7 @@ from sitio.http.framing import (
 )
 from sitio.http.headers import MAX_SHARED
 from sitio.http.message import Headers, Request, Response
+from sitio.test.helpers.rows import Row, byteByByte, cut, eachRow
 
 # Nothing is kept between runs, as a failure that was found becomes a row of a table.
 _profile: dict[str, Any] = {
@@ -62,7 +62,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 LIMITS = Limits(head=2048, fields=20)
 
 Fields = list[tuple[bytes, bytes]]
-Row = tuple[Any, ...]
 
 
 @frozen
@@ -190,36 +189,6 @@ def readResponse(reader: ResponseReader, pieces: Iterable[bytes]) -> Responded |
         interim,
         reader.takeRest(),
     )
-
-
-def data(raw: bytes) -> list[bytes]:
-    """Cut everywhere."""
-    return [raw[at : at + 1] for at in range(len(raw))]
-
-
-def cut(raw: bytes, places: Iterable[int]) -> list[bytes]:
-    """Cut at these places."""
-    ends = [*sorted(places), len(raw)]
-    return [raw[start:end] for start, end in zip([0, *ends], ends) if start < end]
-
-
-def eachRow(*tables: list[Row]) -> Callable[[type], type]:
-    """Make a test of each row: the first column is the promise, C{check} gets the others."""
-
-    def decorate(cls: type) -> type:
-        for promise, *row in [row for table in tables for row in table]:
-            name = "test_" + re.sub(r"\W+", "_", promise).strip("_")
-            assert not hasattr(cls, name), f"two rows say {promise!r}"
-
-            def test(self: Any, row: list[Any] = row) -> None:
-                self.check(*row)
-
-            test.__doc__ = f"{promise}."
-            test.__name__ = name
-            setattr(cls, name, test)
-        return cls
-
-    return decorate
 
 
 # --- Requests
@@ -647,9 +616,9 @@ class RequestTests(SynchronousTestCase):
         following = Asked(target="/next")
         for way, pieces, more in (
             ("whole", [raw], []),
-            ("byte by byte", data(raw), []),
+            ("byte by byte", byteByByte(raw), []),
             ("with a tail", [raw + NEXT], [following]),
-            ("with a tail, byte by byte", data(raw + NEXT), [following]),
+            ("with a tail, byte by byte", byteByByte(raw + NEXT), [following]),
         ):
             seen, error, _ = readRequests(pieces)
             if isinstance(expected, Asked):
@@ -882,10 +851,10 @@ class ResponseTests(SynchronousTestCase):
     ) -> None:
         """Read it whole, byte by byte, and with bytes that nobody asked for behind it."""
         forged = ok(FIVE, body=b"nasty")
-        ways = [("whole", [raw], b""), ("byte by byte", data(raw), b"")]
+        ways = [("whole", [raw], b""), ("byte by byte", byteByByte(raw), b"")]
         if isinstance(expected, type) or (expected and expected.state in (ENDED, TUNNEL)):
             ways.append(("with a tail", [raw + forged], forged))
-            ways.append(("with a tail, byte by byte", data(raw + forged), forged))
+            ways.append(("with a tail, byte by byte", byteByByte(raw + forged), forged))
         for way, pieces, tail in ways:
             reader = ResponseReader(LIMITS)
             reader.expect(method)
@@ -912,7 +881,7 @@ class LimitTests(SynchronousTestCase):
     def both(self, raw: bytes, limits: Limits) -> list[object]:
         """What a request comes to, whole and byte by byte: its body or its error."""
         outcomes: list[object] = []
-        for pieces in ([raw], data(raw), [raw + NEXT]):
+        for pieces in ([raw], byteByByte(raw), [raw + NEXT]):
             seen, error, _ = readRequests(pieces, limits)
             outcomes.append(type(error) if error is not None else seen[0].body)
         return outcomes
@@ -987,10 +956,10 @@ class LimitTests(SynchronousTestCase):
         """The limits of a head hold for responses, too, where they are the upstream's fault."""
         raw = ok(b"A: b", b"B: c", b"Content-Length: 0")
         for limits in (Limits(head=len(raw) - 1), Limits(fields=2)):
-            for pieces in ([raw], data(raw)):
+            for pieces in ([raw], byteByByte(raw)):
                 self.assertRaises(BadResponse, readResponse, ResponseReader(limits), pieces)
         for limits in (Limits(head=len(raw)), Limits(fields=3)):
-            for pieces in ([raw], data(raw)):
+            for pieces in ([raw], byteByByte(raw)):
                 response = readResponse(ResponseReader(limits), pieces)
                 self.assertEqual(response and response.status, 200)
 
@@ -1005,7 +974,7 @@ class LimitTests(SynchronousTestCase):
             return search(held, at)
 
         self.patch(framing, "_bareLineFeed", counting)
-        for piece in data(raw):
+        for piece in byteByByte(raw):
             reader.receive(piece)
             if reader.state in (HEAD, FIRST):
                 reader.nextHead()
@@ -1245,7 +1214,7 @@ class MemoTests(SynchronousTestCase):
             (Limits(body=4), BodyTooLong),
             (Limits(head=size, fields=3, body=5), None),
         ):
-            for pieces in ([raw], data(raw)):
+            for pieces in ([raw], byteByByte(raw)):
                 seen, error, _ = readRequests(pieces, limits)
                 self.assertEqual(type(error), refusal or type(None), limits)
                 self.assertEqual(len(seen), 0 if refusal else 1)
@@ -1358,7 +1327,7 @@ class MemoTests(SynchronousTestCase):
         for raw in (get(b"A: pieces"), b"\r\n" + get(b"A: pieces")):
             _, whole = readOne(get(b"A: pieces")), readOne(get(b"A: pieces"))
             reader = RequestReader(LIMITS)
-            for piece in data(raw):
+            for piece in byteByByte(raw):
                 reader.receive(piece)
                 request = reader.nextHead()
             self.assertIdentical(request and request.lines, whole.lines)
@@ -2024,14 +1993,14 @@ class PropertyTests(SynchronousTestCase):
         """Pipelined requests are read as they were meant, however they are cut."""
         raw = b"".join(raw for raw, _ in messages)
         expected = [asked for _, asked in messages]
-        for pieces in ([raw], cut(raw, at), data(raw)):
+        for pieces in ([raw], cut(raw, at), byteByByte(raw)):
             self.assertEqual(readRequests(pieces)[:2], (expected, None))
 
     @given(responses(), places)
     def test_cutResponses(self, response: tuple[str, bytes, Responded], at: list[int]) -> None:
         """A response is read as it was meant, however it is cut."""
         method, raw, expected = response
-        for pieces in ([raw], cut(raw, at), data(raw)):
+        for pieces in ([raw], cut(raw, at), byteByByte(raw)):
             reader = ResponseReader(LIMITS)
             reader.expect(method)
             self.assertEqual(readResponse(reader, pieces), expected)
@@ -2044,7 +2013,7 @@ class PropertyTests(SynchronousTestCase):
         """
         seen, error, state = readRequests([raw])
         self.assertIsInstance(error, (BadMessage, type(None)))
-        for pieces in (cut(raw, at), data(raw)):
+        for pieces in (cut(raw, at), byteByByte(raw)):
             again, otherError, otherState = readRequests(pieces)
             self.assertEqual(again, seen)
             self.assertEqual(error is None, otherError is None)
@@ -2067,7 +2036,7 @@ class PropertyTests(SynchronousTestCase):
 
         whole = outcome([raw])
         self.assertEqual(outcome(cut(raw, at)), whole)
-        self.assertEqual(outcome(data(raw)), whole)
+        self.assertEqual(outcome(byteByByte(raw)), whole)
 
     @given(mutated(anyRequests | requestRows))
     def test_sentOn(self, raw: bytes) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import gzip
 import hashlib
 import http.client
-import ipaddress
 import json
 import os
 import random
@@ -20,7 +19,6 @@ import socket
 import sys
 import tempfile
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import skipIf
@@ -28,10 +26,6 @@ from unittest import skipIf
 import websockets.exceptions
 import websockets.sync.client
 import websockets.sync.server
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import clientFromString, serverFromString
@@ -55,6 +49,7 @@ from sitio.config.values import BACKLOG
 from sitio.errors import Side
 from sitio.service import SidecarService
 from sitio.settings import Settings
+from sitio.test.helpers.certificates import certify
 from sitio.test.helpers.loopback import (
     LOCALHOST,
     LoopbackTestCase,
@@ -547,37 +542,6 @@ class CurlTests(IntegrationTestCase):
 
 
 # --- TLS
-
-
-def certify(folder: Path) -> tuple[Path, Path]:
-    """A key, and a certificate that says of itself that this is localhost."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(LOCALHOST))]
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    keyFile, certificateFile = folder / "key.pem", folder / "trusted" / "certificate.pem"
-    keyFile.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    certificateFile.parent.mkdir()
-    certificateFile.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return keyFile, certificateFile
 
 
 class TLSTests(IntegrationTestCase):

@@ -7,160 +7,30 @@ sitio runs in a process of its own, so that its memory can be measured.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import random
-from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.interfaces import IPullProducer
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from sitio.test.helpers.loopback import (
-    Client,
-    LoopbackTestCase,
-    Process,
     Script,
-    Upstream,
     peakOf,
     reactor,
-    resetPeak,
 )
-
-MEBIBYTE = 1024 * 1024
-GIBIBYTE = 1024 * MEBIBYTE
+from sitio.test.helpers.streams import (
+    GET,
+    GIBIBYTE,
+    MEBIBYTE,
+    PIECE,
+    Flood,
+    Sink,
+    StreamTestCase,
+    download,
+    upload,
+)
 
 #: How much is sent in the tests that send it all; a GiB takes some seconds each.
 STREAM = int(os.environ.get("SITIO_STREAM_MEBIBYTES", "64")) * MEBIBYTE
 
-#: What the process may grow by, however much there is.
-GROWTH = 4 * MEBIBYTE
-
-#: Glances without an byte, after which a sender is stuck: half a second.
-STUCK = 25
-
-PIECE = random.Random(3).randbytes(65536)
-
-
-@implementer(IPullProducer)
-class Flood:
-    """
-    Sends so many bytes, as fast as they are taken.
-
-    @ivar sent: how many were handed over.
-    @ivar digest: of those.
-    """
-
-    def __init__(self, transport: Any, size: int, piece: bytes = b"") -> None:
-        self.sent = 0
-        self.digest = hashlib.sha256()
-        self._size = size
-        self._piece = piece
-        self._transport = transport
-        transport.registerProducer(self, False)
-
-    def resumeProducing(self) -> None:
-        """One more piece; unless it is given, each differs from the others."""
-        data = (self._piece or b"%d " % self.sent + PIECE)[: self._size - self.sent]
-        self.sent += len(data)
-        self.digest.update(data)
-        self._transport.write(data)
-        if self.sent == self._size:
-            self._transport.unregisterProducer()
-
-    def stopProducing(self) -> None:
-        """The connection is lost."""
-
-
-class Sink:
-    """
-    Takes in what a L{Script} or a L{Client} gets, without holding it.
-
-    @ivar size: how many bytes came behind the first empty line.
-    @ivar digest: of those.
-    """
-
-    def __init__(self, end: Script | Client) -> None:
-        self.size = 0
-        self.digest = hashlib.sha256()
-        self._end = end
-        self.take(self.headReceived)
-
-    def take(self, receiver: Callable[[bytes], None]) -> None:
-        """Have this called with what comes; a transport may have looked it up before."""
-        self._end.dataReceived = receiver  # type: ignore
-        self._end.transport.protocol = self._end
-
-    def headReceived(self, data: bytes) -> None:
-        """Some of the head, and perhaps more."""
-        self._end.got.add(data)
-        head, line, body = self._end.got.data.partition(b"\r\n\r\n")
-        if line:
-            self._end.got.data = head + line
-            self.take(self.bodyReceived)
-            self.bodyReceived(body)
-
-    def bodyReceived(self, data: bytes) -> None:
-        """Some of what follows."""
-        self.size += len(data)
-        self.digest.update(data)
-        self._end.got.add(b"")
-
-    def has(self, size: int) -> Any:
-        """Fires once so many bytes have come."""
-        return self._end.got.when(lambda: self.size >= size)
-
-
-class StreamTestCase(LoopbackTestCase):
-    """sitio in a process of its own, warm."""
-
-    async def setUp(self) -> None:  # type: ignore[override]
-        self.upstream = Upstream()
-        self.process, self.port = await self.sitio(await self.listen(self.upstream))
-        await self.warmUp(self.process)
-
-    async def warmUp(self, process: Process) -> None:
-        """Have it carry a request, as memory that the first one takes is none of growth."""
-        client = await self.connect(self.port, upload(1, b"x"))
-        asked = await self.upstream.connection(0)
-        await asked.got.saw(b"x$")
-        asked.send(download(1, b"x"))
-        await client.got.saw(b"x$")
-        client.transport.loseConnection()
-        asked.transport.loseConnection()
-        resetPeak(process.pid)
-        self.before = peakOf(process.pid)
-
-    async def stuck(self, flood: Flood) -> None:
-        """Wait until a flood gets no further."""
-        seen, glances = -1, 0
-
-        def still() -> bool:
-            nonlocal seen, glances
-            glances = glances + 1 if flood.sent == seen else 0
-            seen = flood.sent
-            return glances > STUCK
-
-        await self.until(still)
-
-    def assertFlat(self) -> None:
-        """The process has not grown, at no moment."""
-        growth = peakOf(self.process.pid) - self.before
-        self.assertLess(growth, GROWTH)
-
-
-def upload(size: int, body: bytes = b"") -> bytes:
-    """The head of an upload, and the first of it."""
-    return b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % size + body
-
-
-def download(size: int, body: bytes = b"") -> bytes:
-    """The head of a response, and the first of it."""
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + body
-
-
-GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: here\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n"

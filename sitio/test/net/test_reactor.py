@@ -70,6 +70,7 @@ from zope.interface.verify import verifyObject
 
 from sitio.net.reactor import ACCEPTS, UVReactor
 from sitio.test.helpers.loopback import LOCALHOST, TWISTD, LoopbackTestCase
+from sitio.test.helpers.loops import close
 
 #: Where Twisted's tests of reactors are.
 MODULES = (
@@ -130,15 +131,6 @@ NOT_RUN = {
 
 #: Seconds that a test may take, which is much more than it does.
 LIMIT = 20
-
-
-def close(loop: Any) -> None:
-    """Close a loop on which a reactor was."""
-    # What was let go before the loop ever ran needs one turn to go.
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 def uvReactor(case: Any) -> UVReactor:

@@ -28,7 +28,7 @@ from sitio.test.helpers.loopback import (
     Process,
     Upstream,
 )
-from sitio.test.integration.test_streams import GET, MEBIBYTE, Flood, Sink, StreamTestCase, download
+from sitio.test.helpers.streams import GET, MEBIBYTE, Flood, Sink, StreamTestCase, download
 
 HERE = hasattr(os, "splice")
 NOT_HERE = "there is no splice on this system"

@@ -23,7 +23,7 @@ from zope.interface import directlyProvides, implementer
 
 from sitio.net.reactor import UVReactor
 from sitio.test.helpers.loopback import LOCALHOST
-from sitio.test.net.test_reactor import close
+from sitio.test.helpers.loops import close
 
 #: Bytes of the kernel's buffers; what is beyond both waits in a transport.
 BUFFER = 32 * 1024

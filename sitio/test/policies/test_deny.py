@@ -16,7 +16,7 @@ from sitio.policies.deny import (
     makePolicy,
     readings,
 )
-from sitio.test.policies.test_errorpage import asked
+from sitio.test.helpers.policies import asked
 from sitio.testing import request, runPolicy
 
 

@@ -11,17 +11,14 @@ import os
 from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-from attrs import Factory, define
 from hypothesis import given, strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio.http.message import Request, Response, parseStatuses
-from sitio.interfaces import IExchange, IResponsePolicy
+from sitio.http.message import Response, parseStatuses
+from sitio.interfaces import IResponsePolicy
 from sitio.policies.errorpage import (
     MAX_ACCEPT,
     MAX_FILE,
@@ -30,52 +27,10 @@ from sitio.policies.errorpage import (
     makePolicy,
     prefersJSON,
 )
+from sitio.test.helpers.policies import Asked, asked, responded
 from sitio.testing import refused, request, response, runPolicy
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
-
-
-@implementer(IExchange)
-@define(eq=False)
-class Asked:
-    """As much of an exchange as a policy may look at."""
-
-    request: Request
-    secure: bool = False
-    attempts: int = 1
-    notes: dict[Any, Any] = Factory(dict)
-    response: Response | None = None
-    upstreamStatus: int | None = None
-    status: int | None = None
-    failure: Exception | None = None
-    clientAddress: str = "192.0.2.1"
-    began: float = 0.0
-    duration: float | None = None
-    upstreamTime: float = 0.0
-    bytesIn: int = 0
-    bytesOut: int = 0
-    acted: tuple[str, ...] = ()
-    answeredBy: str | None = None
-    connectTime: float = 0.0
-    policyTime: float = 0.0
-
-
-def asked(target: str = "/", method: str = "GET", **fields: str) -> Asked:
-    """An exchange for a request; C{if_range="x"} is the field If-Range."""
-    request = Request(method, target)
-    request.headers.add("Host", "photos.example")
-    for name, value in fields.items():
-        request.headers.add(name.replace("_", "-"), value)
-    return Asked(request)
-
-
-def responded(status: int, *lines: tuple[str, str], body: bytes = b"theirs") -> Response:
-    """A response as it comes from the upstream, framing and all, its body complete."""
-    fields = [(name.encode(), value.encode("latin-1")) for name, value in lines]
-    fields.append((b"Content-Length", b"%d" % len(body)))
-    response = Response.fromWire(status, Response(status).reason, fields, len(body))
-    response.body = body
-    return response
 
 
 class _Outline(HTMLParser):

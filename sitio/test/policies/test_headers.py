@@ -12,7 +12,7 @@ from sitio.http.headers import FRAMING
 from sitio.http.message import Headers
 from sitio.interfaces import IRequestPolicy, IResponsePolicy
 from sitio.policies.headers import Changes, FieldPolicy, makePolicy
-from sitio.test.policies.test_errorpage import asked, responded
+from sitio.test.helpers.policies import asked, responded
 from sitio.testing import request, response, runPolicy
 
 NAMES = ["A", "a", "B", "b", "C"]

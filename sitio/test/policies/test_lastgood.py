@@ -30,7 +30,7 @@ from sitio.policies.lastgood import (
     makePolicy,
 )
 from sitio.settings import Settings
-from sitio.test.policies.test_errorpage import Asked, asked, responded
+from sitio.test.helpers.policies import Asked, asked, responded
 from sitio.testing import (
     Runner,
     brokenOff,

@@ -22,7 +22,7 @@ from sitio.policies.retry import (
     Retries,
     makePolicy,
 )
-from sitio.test.policies.test_errorpage import Asked, asked, responded
+from sitio.test.helpers.policies import Asked, asked, responded
 from sitio.testing import refused, request, reset, response, runPolicy
 
 

@@ -16,6 +16,7 @@ from sitio.http.message import Response, Retry
 from sitio.policy.loader import onRequest, onResponse
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
+from sitio.test.helpers.producers import asksOnce
 from sitio.testing import Harness, Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -617,31 +618,6 @@ class Trailers(ExchangeCase):
         self.client.sends(GET)
         self.answer(self.RESPONSE)
         self.assertEqual(self.client.got(), OK)
-
-
-@define
-class Once:
-    """A producer that is asked to pause once, as uvloop's transports ask."""
-
-    producer: Any
-    paused: bool = False
-
-    def pauseProducing(self) -> None:
-        if not self.paused:
-            self.paused = True
-            self.producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-        self.producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        self.producer.stopProducing()
-
-
-def asksOnce(peer: Peer) -> None:
-    """Let the transport to this peer ask for a pause once, and not at each write."""
-    peer.transport.producer = Once(peer.transport.producer)
 
 
 class FlowControl(ExchangeCase):

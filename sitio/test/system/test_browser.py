@@ -8,13 +8,8 @@ skipped.
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Callable
-from functools import cache
-from importlib import import_module
-from shutil import rmtree, which
 from signal import SIGTERM
-from tempfile import mkdtemp
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -22,21 +17,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.protocols.policies import WrappingFactory
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import TestCase
 from twisted.web.server import Site
 from zope.interface import implementer
 
 from sitio.admin import dashboard as module
 from sitio.admin.dashboard import dashboard
 from sitio.proxy.exchange import ASKED, CONNECTING, RELAYING
-from sitio.test.admin.test_dashboard import Source, facts
+from sitio.test.helpers.browser import browser, webdriver
+from sitio.test.helpers.exchanges import facts
 from sitio.test.helpers.loopback import LIMIT, LISTENS, LOCALHOST, LoopbackTestCase, reactor
-
-try:
-    # By name, so that types can be checked without it.
-    webdriver: Any = import_module("selenium.webdriver")
-except ImportError:
-    webdriver = None
+from sitio.test.helpers.sidecars import Source
 
 #: Seconds between two events here, and between two looks at the page.
 BEAT = 0.1
@@ -44,19 +35,6 @@ GLANCE = 0.05
 
 #: Where the service is: a name as long as those in clusters are.
 UPSTREAM = "tcp:photographs.some-namespace.svc.cluster.local:8087"
-
-#: What keeps the browser to itself: no start page, no updates, nothing from elsewhere.
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 
 #: How much darker or lighter than its ground each text is, at the least, and which.
 CONTRAST = """
@@ -99,31 +77,6 @@ class QuietSite(Site):
 
     def log(self, request: Any) -> None:
         """Nothing."""
-
-
-@cache
-def browser() -> Any:
-    """
-    The browser, one for all tests, as it takes a second or two to start; it ends
-    with the process.  Raises L{SkipTest} where there is none.
-    """
-    chromium = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), "")
-    driver = which("chromedriver")
-    if webdriver is None:
-        raise SkipTest("selenium is not installed: pip install -e '.[dev]'")
-    if not chromium or driver is None:
-        raise SkipTest("there is no Chromium: apt install chromium chromium-driver")
-    profile = mkdtemp()
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    started.set_script_timeout(LIMIT)
-    atexit.register(rmtree, profile, ignore_errors=True)
-    atexit.register(started.quit)
-    return started
 
 
 @implementer(IReactorTime)

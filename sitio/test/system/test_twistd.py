@@ -5,7 +5,6 @@ how it runs in the background, and how it ends.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -26,18 +25,10 @@ from sitio.test.helpers.loopback import (
     Client,
     LoopbackTestCase,
     Process,
-    Script,
     Upstream,
     reactor,
 )
-
-LOOPBACK = f"tcp:0:interface={LOCALHOST}"
-
-#: An upstream that nobody is asked for.
-NOWHERE = f"tcp:{LOCALHOST}:1"
-
-REQUEST = b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n"
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+from sitio.test.helpers.processes import HEAD, LOOPBACK, NOWHERE, REQUEST, answerAll, kill
 
 
 class FailedStartTests(LoopbackTestCase):
@@ -341,19 +332,3 @@ class EndTests(LoopbackTestCase):
         with self.assertRaises(ConnectError):
             while True:
                 await self.connect(port)
-
-
-def answerAll(script: Script) -> None:
-    """Answer each request at once."""
-
-    def answer(match: object) -> None:
-        script.got.data = b""
-        script.send(HEAD + b"0123456789")
-
-    script.got.saw(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
-
-
-def kill(pid: int) -> None:
-    """End a process, if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

@@ -38,21 +38,19 @@ from sitio.telemetry.accesslog import (
 )
 from sitio.telemetry.logfile import ATOMIC
 from sitio.telemetry.snapshot import ILoses, lostBy
+from sitio.test.helpers.exchanges import Ended, ended
+from sitio.test.helpers.logs import Noted
 from sitio.test.helpers.loopback import (
     LISTENS,
     LOCALHOST,
     TWISTD,
     LoopbackTestCase,
-    Script,
     Upstream,
     reactor,
 )
-from sitio.test.system.test_twistd import LOOPBACK, NOWHERE
-from sitio.test.system.test_workers import WorkersTestCase
-from sitio.test.telemetry.test_stats import Ended, Noted, ended
+from sitio.test.helpers.messages import OK
+from sitio.test.helpers.processes import LOOPBACK, NOWHERE, WorkersTestCase, answerEach
 from sitio.testing import Harness
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 #: Seconds since 1970 when clocks of these tests show 0.
 EPOCH = 1_542_985_009.25
@@ -654,17 +652,6 @@ class StopTests(LogTestCase):
     def test_neverStarted(self) -> None:
         """What was not started can be stopped."""
         self.successResultOf(self.make().stopService())
-
-
-def answerEach(script: Script) -> None:
-    """Answer each request on a connection at once."""
-
-    def answer(match: object) -> None:
-        script.got.data = b""
-        script.send(OK)
-        answerEach(script)
-
-    script.got.saw(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
 
 
 class ProcessTests(LoopbackTestCase):

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from typing import Any
 
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parseOpenMetrics,
@@ -16,27 +15,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from sitio.telemetry.metrics import exposition
-from sitio.telemetry.snapshot import LATENCY_BOUNDS, SidecarSnapshot, together
+from sitio.telemetry.snapshot import LATENCY_BOUNDS, together
 from sitio.telemetry.stats import MAX_ENDPOINTS, MAX_STATUSES, Stats
-from sitio.test.telemetry.test_stats import ended
-from sitio.test.workers.test_supervisor import told
+from sitio.test.helpers.exchanges import ended
+from sitio.test.helpers.metrics import page, sidecarSnapshotOf
+from sitio.test.helpers.snapshots import told
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 
 DURATION = "http_server_request_duration_seconds"
-
-
-def snapshotOf(*exchanges: Any) -> SidecarSnapshot:
-    """What a sidecar tells that has seen these."""
-    stats = Stats(Clock())
-    for each in exchanges:
-        stats.exchangeFinished(each)
-    return {**told(), "metrics": stats.snapshot()}
-
-
-def page(snapshot: SidecarSnapshot, accept: str = "") -> str:
-    """The page."""
-    return exposition(snapshot, accept)[0].decode()
 
 
 def samples(text: str) -> dict[str, float]:
@@ -64,7 +51,7 @@ class EndpointTests(SynchronousTestCase):
         """Durations stand by method, route and status, in OpenTelemetry's name and buckets."""
         found = samples(
             page(
-                snapshotOf(
+                sidecarSnapshotOf(
                     ended(duration=0.003),
                     ended(duration=0.03),
                     ended(duration=20.0),
@@ -88,7 +75,7 @@ class EndpointTests(SynchronousTestCase):
         """A masked 503 counts as the 503 it was; what was sent has a counter of its own."""
         found = samples(
             page(
-                snapshotOf(
+                sidecarSnapshotOf(
                     ended(status=200, upstreamStatus=503),
                     ended(status=200, upstreamStatus=503),
                     ended(status=503, upstreamStatus=503),
@@ -104,7 +91,7 @@ class EndpointTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """Bytes of bodies stand each way, with how many bodies they were."""
-        found = samples(page(snapshotOf(ended(bytesIn=3, bytesOut=5), ended(bytesOut=6))))
+        found = samples(page(sidecarSnapshotOf(ended(bytesIn=3, bytesOut=5), ended(bytesOut=6))))
         for way, data in (("request", 3), ("response", 11)):
             name = f"http_server_{way}_body_size_bytes"
             self.assertEqual(found[f"{name}_sum{labels(status=None)}"], data)
@@ -112,19 +99,19 @@ class EndpointTests(SynchronousTestCase):
 
     def test_own(self) -> None:
         """What sitio adds is a histogram."""
-        found = samples(page(snapshotOf(ended(duration=0.5, upstreamTime=0.25))))
+        found = samples(page(sidecarSnapshotOf(ended(duration=0.5, upstreamTime=0.25))))
         self.assertEqual(found["sitio_added_duration_seconds_sum"], 0.25)
         self.assertEqual(found["sitio_added_duration_seconds_bucket{le=0.1}"], 0)
         self.assertEqual(found["sitio_added_duration_seconds_bucket{le=0.25}"], 1)
 
     def test_noStatus(self) -> None:
         """Where no status was sent there is no label for one."""
-        found = samples(page(snapshotOf(ended(status=None, upstreamStatus=None))))
+        found = samples(page(sidecarSnapshotOf(ended(status=None, upstreamStatus=None))))
         self.assertEqual(found[f"{DURATION}_count{labels(status='')}"], 1)
 
     def test_shared(self) -> None:
         """The rows for many have OpenTelemetry's word for other methods."""
-        found = samples(page(snapshotOf(ended("/no", status=404, upstreamStatus=404))))
+        found = samples(page(sidecarSnapshotOf(ended("/no", status=404, upstreamStatus=404))))
         name = labels("(not found)", "404", "_OTHER")
         self.assertEqual(found[f"{DURATION}_count{name}"], 1)
 
@@ -141,7 +128,7 @@ class EndpointTests(SynchronousTestCase):
     def test_statusesBounded(self) -> None:
         """However many statuses there are, so many and their classes are told apart."""
         many = [ended(status=each, upstreamStatus=each) for each in range(200, 400)]
-        found = samples(page(snapshotOf(*many)))
+        found = samples(page(sidecarSnapshotOf(*many)))
         counts = [each for each in found if each.startswith(f"{DURATION}_count")]
         self.assertLessEqual(len(counts), MAX_STATUSES + 9)
         self.assertIn(f"{DURATION}_count{labels(status='3xx')}", counts)
@@ -149,7 +136,7 @@ class EndpointTests(SynchronousTestCase):
     def test_escapes(self) -> None:
         """What clients put into a path can't break the page."""
         path = '/a"b\\c{d}=e'
-        found = samples(page(snapshotOf(ended(path))))
+        found = samples(page(sidecarSnapshotOf(ended(path))))
         self.assertEqual(found[f"{DURATION}_count{labels(path)}"], 1)
 
 
@@ -221,7 +208,7 @@ class PromtoolTests(SynchronousTestCase):
         promtool = shutil.which("promtool")
         if promtool is None:
             raise SkipTest("there is no promtool: on Debian it is in the package prometheus")
-        snapshot = snapshotOf(
+        snapshot = sidecarSnapshotOf(
             ended(), ended("/b?c", "PUT", status=200, upstreamStatus=500), ended(status=None)
         )
         done = subprocess.run(

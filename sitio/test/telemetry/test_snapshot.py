@@ -22,7 +22,9 @@ from sitio.telemetry.snapshot import (
 )
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.statsline import LINE_WIDTH, report
-from sitio.test.telemetry.test_stats import Ended, Noted, byName, ended, refused
+from sitio.test.helpers.exchanges import Ended, ended, refused
+from sitio.test.helpers.logs import Noted
+from sitio.test.helpers.snapshots import byName, snapshotOf
 
 
 class BucketTests(SynchronousTestCase):
@@ -82,16 +84,6 @@ _exchanges = st.lists(
     ),
     max_size=12,
 )
-
-
-def snapshotOf(exchanges: list[Ended], uptime: float = 0.0) -> Snapshot:
-    """What a process that saw these has to show."""
-    clock = Clock()
-    counting = Stats(clock)
-    for exchange in exchanges:
-        counting.exchangeFinished(exchange)
-    clock.advance(uptime)
-    return counting.snapshot()
 
 
 class StatusTests(SynchronousTestCase):

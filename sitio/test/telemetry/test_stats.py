@@ -5,83 +5,28 @@ Promises of L{sitio.telemetry.stats}.
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.logger import (
-    ILogObserver,
-    LogEvent,
     Logger,
     LogLevel,
     formatEvent,
     formatEventAsClassicLogText,
 )
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio.http.message import Request
-from sitio.interfaces import IExchange, IExchangeObserver
+from sitio.interfaces import IExchangeObserver
 from sitio.telemetry.snapshot import (
     LATENCY_BOUNDS,
     OWN_BOUNDS,
     EndpointMetrics,
-    Snapshot,
 )
 from sitio.telemetry.stats import MAX_ROUTE, Stats
 from sitio.telemetry.statsline import MAX_LISTED
-
-
-@implementer(IExchange)
-@define
-class Ended:
-    """An exchange as observers get it, with nothing behind it."""
-
-    request: Request
-    status: int | None = 200
-    upstreamStatus: int | None = 200
-    failure: Exception | None = None
-    duration: float = 0.002
-    upstreamTime: float = 0.001
-    bytesIn: int = 0
-    bytesOut: int = 0
-    response: Any = None
-    attempts: int = 1
-    clientAddress: str = "192.0.2.1"
-    secure: bool = False
-    began: float = 0.0
-    acted: tuple[str, ...] = ()
-    answeredBy: str | None = None
-    connectTime: float = 0.0
-    policyTime: float = 0.0
-    notes: dict[Any, Any] = field(factory=dict)
-
-
-@implementer(ILogObserver)
-@define
-class Noted:
-    """Events that were logged."""
-
-    events: list[LogEvent] = field(factory=list)
-
-    def __call__(self, event: LogEvent) -> None:
-        self.events.append(event)
-
-
-def ended(target: str = "/", method: str = "GET", **facts: Any) -> Ended:
-    """An exchange that went well, but for the given facts."""
-    return Ended(Request(method, target), **facts)
-
-
-def refused(status: int = 400) -> Ended:
-    """An exchange whose request could not be read."""
-    return ended("-", "-", status=status, upstreamStatus=None, duration=0.0, upstreamTime=0.0)
-
-
-def byName(snapshot: Snapshot) -> dict[str, EndpointMetrics]:
-    """The endpoints of a snapshot, by what the line calls them."""
-    return {f"{each['method']} {each['route']}".strip(): each for each in snapshot["endpoints"]}
+from sitio.test.helpers.exchanges import Ended, ended, refused
+from sitio.test.helpers.logs import Noted
+from sitio.test.helpers.snapshots import byName
 
 
 class CountingTests(SynchronousTestCase):

@@ -4,74 +4,19 @@ Promises of L{sitio.upstream.client}: one connection to the upstream, in exact b
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.errors import BadResponse, Reached, SitioError, UpstreamLost
-from sitio.http import framing, head
-from sitio.http.message import Headers, Request, Response
+from sitio.errors import BadResponse, Reached, UpstreamLost
+from sitio.http import framing
+from sitio.http.message import Request
 from sitio.net.statemachine import IllegalTransition
+from sitio.test.helpers.messages import OK, get
+from sitio.test.helpers.receivers import Heard
 from sitio.testing import HALF_CLOSED, Peer
 from sitio.upstream import client as states
 from sitio.upstream.client import MAX_DISCARD, MAX_INTERIM, ProxyClient, ProxyClientFactory
-
-
-@define
-class Heard:
-    """An exchange that notes down what it is told; C{onResponse} may act on the head."""
-
-    said: list[Any] = field(factory=list)
-    onResponse: Any = None
-
-    def informed(self, response: Response) -> None:
-        self.said.append(("informed", response.status))
-
-    def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
-        self.said.append(("response", response.status, body, ended))
-        if self.onResponse is not None:
-            self.onResponse()
-
-    def responseBody(self, data: bytes) -> None:
-        self.said.append(("body", data))
-
-    def responseEnded(self, trailers: head.Fields) -> None:
-        self.said.append(("ended", trailers))
-
-    def bufferGrew(self) -> None:
-        self.said.append(("grew",))
-
-    def spliced(self, size: int) -> None:
-        self.said.append(("spliced", size))
-
-    def sinkLost(self) -> None:
-        self.said.append(("sink lost",))
-
-    def bufferEnded(self, body: bytes | None) -> None:
-        self.said.append(("buffered", body))
-
-    def switched(self, response: Response, data: bytes) -> None:
-        self.said.append(("switched", response.upgrade, data))
-
-    def tunnelReceived(self, data: bytes) -> None:
-        self.said.append(("tunnel", data))
-
-    def tunnelEnded(self) -> None:
-        self.said.append(("tunnelEnded",))
-
-    def tunnelLost(self) -> None:
-        self.said.append(("tunnelLost",))
-
-    def upstreamFailed(self, error: SitioError) -> None:
-        self.said.append(("failed", type(error), error.reached))
-
-    def pauseUpload(self) -> None:
-        self.said.append(("pause",))
-
-    def resumeUpload(self) -> None:
-        self.said.append(("resume",))
 
 
 @define
@@ -93,13 +38,7 @@ class Kept:
         self.said.append("gone")
 
 
-def get(target: str = "/", method: str = "GET", **more: Any) -> Request:
-    """A request as a reader would have made it."""
-    return Request(method, target, Headers({"Host": "h"}), **more)
-
-
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class ClientCase(SynchronousTestCase):

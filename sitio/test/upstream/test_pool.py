@@ -20,7 +20,8 @@ from zope.interface import implementer
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Reached, Stopped
 from sitio.net.deadlines import PERIOD, Deadlines
 from sitio.settings import Settings
-from sitio.test.upstream.test_client import OK, Heard, get
+from sitio.test.helpers.messages import OK, get
+from sitio.test.helpers.receivers import Heard
 from sitio.testing import MemoryEndpoint, Peer
 from sitio.upstream import client as states
 from sitio.upstream.client import ProxyClient

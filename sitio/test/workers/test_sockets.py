@@ -25,6 +25,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTCP
 from twisted.internet.protocol import Factory
 
 from sitio.errors import CannotStart
+from sitio.test.helpers.certificates import certify
 from sitio.test.helpers.loopback import (
     LOCALHOST,
     Client,
@@ -32,7 +33,6 @@ from sitio.test.helpers.loopback import (
     Upstream,
     reactor,
 )
-from sitio.test.integration.test_proxy import certify
 from sitio.workers import sockets
 from sitio.workers.sockets import Inheriting, SharedPort
 

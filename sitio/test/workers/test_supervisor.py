@@ -45,8 +45,8 @@ from sitio.telemetry.snapshot import (
     SidecarSnapshot,
 )
 from sitio.telemetry.stats import MAX_ENDPOINTS
-from sitio.test.telemetry.test_snapshot import snapshotOf
-from sitio.test.telemetry.test_stats import Noted, ended
+from sitio.test.helpers.logs import Noted
+from sitio.test.helpers.snapshots import told
 from sitio.workers import channel
 from sitio.workers.channel import ANSWER, PATIENCE, Channel, Output, asRecord, framed, whyNot
 from sitio.workers.supervisor import (
@@ -64,43 +64,6 @@ class Losing(Service):
     """A dashboard that was not told all."""
 
     losses: ClassVar = {"dashboardEntries": 4}
-
-
-def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
-    """What a worker tells that has had so many hits, on / and on these paths."""
-    exchanges = [ended() for _ in range(hits)]
-    exchanges += [ended(f"/{path}") for path, times in paths.items() for _ in range(times)]
-    return {
-        "metrics": snapshotOf(exchanges),
-        "policies": [
-            {
-                "name": "deny",
-                "sees": "requests",
-                "called": hits,
-                "acted": 0,
-                "failed": 0,
-                "seconds": hits / 4,
-            }
-        ],
-        "pool": {"open": 2, "idle": 1, "waiting": 0},
-        "poolCounts": {"opened": 5, "failed": 1, "waited": 2, "waitedSeconds": 0.5},
-        "clients": 3,
-        "inFlight": 2,
-        "brokenOff": 2,
-        "tooLong": 1,
-        "lost": {"accessLogLines": 3, "dashboardEntries": 0},
-        "restarts": 0,
-        "workers": [
-            {
-                "number": 1,
-                "pid": pid,
-                "uptime": 1.0,
-                "restarts": 0,
-                "hits": hits,
-                "clients": 3,
-            }
-        ],
-    }
 
 
 @define(eq=False)
@@ -665,10 +628,10 @@ class ExchangeTests(WorkersTestCase):
         """All workers are asked, and their exchanges stand in one order."""
         workers = self.started(statsInterval=0)
         asked = workers.exchanges()
-        for child, told in zip(self.machine.children, (exchanges(3, 1), exchanges(4, 2))):
+        for child, shown in zip(self.machine.children, (exchanges(3, 1), exchanges(4, 2))):
             self.assertEqual(child.heard(), [("exchanges", None)])
             self.assertNoResult(asked)
-            child.says("exchanges", told)
+            child.says("exchanges", shown)
         whole = self.successResultOf(asked)
         self.assertEqual([each["began"] for each in whole["recent"]], [4, 3, 2, 1])
         self.assertEqual([each["began"] for each in whole["open"]], [1, 2, 3, 4])

@@ -1,0 +1,73 @@
+"""
+Finished exchanges, as observers get them and as the dashboard shows them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import define, field
+from zope.interface import implementer
+
+from sitio.http.message import Request
+from sitio.interfaces import IExchange
+from sitio.telemetry.snapshot import ExchangeFacts
+
+
+@implementer(IExchange)
+@define
+class Ended:
+    """An exchange as observers get it, with nothing behind it."""
+
+    request: Request
+    status: int | None = 200
+    upstreamStatus: int | None = 200
+    failure: Exception | None = None
+    duration: float = 0.002
+    upstreamTime: float = 0.001
+    bytesIn: int = 0
+    bytesOut: int = 0
+    response: Any = None
+    attempts: int = 1
+    clientAddress: str = "192.0.2.1"
+    secure: bool = False
+    began: float = 0.0
+    acted: tuple[str, ...] = ()
+    answeredBy: str | None = None
+    connectTime: float = 0.0
+    policyTime: float = 0.0
+    notes: dict[Any, Any] = field(factory=dict)
+
+
+def ended(target: str = "/", method: str = "GET", **facts: Any) -> Ended:
+    """An exchange that went well, but for the given facts."""
+    return Ended(Request(method, target), **facts)
+
+
+def refused(status: int = 400) -> Ended:
+    """An exchange whose request could not be read."""
+    return ended("-", "-", status=status, upstreamStatus=None, duration=0.0, upstreamTime=0.0)
+
+
+def facts(id: str = "1-1", **more: Any) -> ExchangeFacts:
+    """What a sidecar tells of an exchange that went well, but for the given facts."""
+    told: dict[str, Any] = {
+        "id": id,
+        "began": 1_790_000_000.0,
+        "duration": 0.002,
+        "client": "192.0.2.1",
+        "method": "GET",
+        "path": "/",
+        "status": 200,
+        "upstreamStatus": 200,
+        "answeredBy": "upstream",
+        "acted": [],
+        "attempts": 1,
+        "bytesIn": 0,
+        "bytesOut": 10,
+        "steps": {"policies": 0.0, "connection": 0.0, "upstream": 0.001, "transfer": 0.001},
+        "state": "ended",
+        "why": "the service said 200",
+        "failed": False,
+    }
+    return cast(ExchangeFacts, told | more)

@@ -1,0 +1,27 @@
+"""
+The page for Prometheus of a sidecar that has counted some exchanges.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from sitio.telemetry.metrics import exposition
+from sitio.telemetry.snapshot import SidecarSnapshot
+from sitio.telemetry.stats import Stats
+from sitio.test.helpers.snapshots import told
+
+
+def sidecarSnapshotOf(*exchanges: Any) -> SidecarSnapshot:
+    """What a sidecar tells that has seen these."""
+    stats = Stats(Clock())
+    for each in exchanges:
+        stats.exchangeFinished(each)
+    return {**told(), "metrics": stats.snapshot()}
+
+
+def page(snapshot: SidecarSnapshot, accept: str = "") -> str:
+    """The page."""
+    return exposition(snapshot, accept)[0].decode()

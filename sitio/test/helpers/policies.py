@@ -1,0 +1,56 @@
+"""
+Exchanges and responses to hand to a policy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import Factory, define
+from zope.interface import implementer
+
+from sitio.http.message import Request, Response
+from sitio.interfaces import IExchange
+
+
+@implementer(IExchange)
+@define(eq=False)
+class Asked:
+    """As much of an exchange as a policy may look at."""
+
+    request: Request
+    secure: bool = False
+    attempts: int = 1
+    notes: dict[Any, Any] = Factory(dict)
+    response: Response | None = None
+    upstreamStatus: int | None = None
+    status: int | None = None
+    failure: Exception | None = None
+    clientAddress: str = "192.0.2.1"
+    began: float = 0.0
+    duration: float | None = None
+    upstreamTime: float = 0.0
+    bytesIn: int = 0
+    bytesOut: int = 0
+    acted: tuple[str, ...] = ()
+    answeredBy: str | None = None
+    connectTime: float = 0.0
+    policyTime: float = 0.0
+
+
+def asked(target: str = "/", method: str = "GET", **fields: str) -> Asked:
+    """An exchange for a request; C{if_range="x"} is the field If-Range."""
+    request = Request(method, target)
+    request.headers.add("Host", "photos.example")
+    for name, value in fields.items():
+        request.headers.add(name.replace("_", "-"), value)
+    return Asked(request)
+
+
+def responded(status: int, *lines: tuple[str, str], body: bytes = b"theirs") -> Response:
+    """A response as it comes from the upstream, framing and all, its body complete."""
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in lines]
+    fields.append((b"Content-Length", b"%d" % len(body)))
+    response = Response.fromWire(status, Response(status).reason, fields, len(body))
+    response.body = body
+    return response

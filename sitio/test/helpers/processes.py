@@ -1,0 +1,136 @@
+"""
+C{twistd sitio} with workers, and services that answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from pathlib import Path
+
+from sitio.test.helpers.loopback import (
+    LISTENS,
+    LOCALHOST,
+    TWISTD,
+    LoopbackTestCase,
+    Process,
+    Script,
+)
+from sitio.test.helpers.messages import OK
+
+LOOPBACK = f"tcp:0:interface={LOCALHOST}"
+
+#: An upstream that nobody is asked for.
+NOWHERE = f"tcp:{LOCALHOST}:1"
+
+REQUEST = b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n"
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+
+
+def answerAll(script: Script) -> None:
+    """Answer each request at once."""
+
+    def answer(match: object) -> None:
+        script.got.data = b""
+        script.send(HEAD + b"0123456789")
+
+    script.got.saw(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
+
+
+def kill(pid: int) -> None:
+    """End a process, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+#: Answers with the number of the process, and the reactor that it runs on.
+WHO = """\
+import os
+from sitio import Response, onRequest
+
+@onRequest
+def who(exchange):
+    from twisted.internet import reactor
+    if exchange.request.path == "/who":
+        return Response(200, text=f"{os.getpid()} {type(reactor).__name__}.")
+"""
+
+
+ASK_WHO = b"GET /who HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+
+
+class WorkersTestCase(LoopbackTestCase):
+    """A parent and its workers, two unless more are asked for."""
+
+    def folder(self) -> Path:
+        """A new directory, with a policy that tells who answers."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        (folder / "who.py").write_text(WHO)
+        return folder
+
+    async def running(
+        self, *arguments: str, upstream: str = NOWHERE, twistd: tuple[str, ...] = ()
+    ) -> tuple[Process, int]:
+        """A parent whose two workers are ready, and its port."""
+        who = f"file:{self.folder()}/who.py"
+        process = self.spawn(
+            *(
+                *TWISTD,
+                "-n",
+                "--pidfile=",
+                *twistd,
+                "sitio",
+                "--admin=",
+                "--workers=2",
+                "--port",
+                LOOPBACK,
+            ),
+            *("--upstream", upstream, "--policy", who, *arguments),
+        )
+        return process, await self.ready(process)
+
+    async def ready(self, process: Process, count: int = 2) -> int:
+        """Wait until so many workers have said that they are ready; the port."""
+        ports = await process.out.when(
+            lambda: len(found := re.findall(LISTENS, process.out.data)) >= count and found
+        )
+        self.addCleanup(self.killAll, self.workersOf(process.pid))
+        return int(ports[0])
+
+    def workersOf(self, parent: int) -> list[int]:
+        """Its processes."""
+        return [
+            int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        ]
+
+    def killAll(self, pids: list[int]) -> None:
+        """End these, if they are still there."""
+        for each in pids:
+            kill(each)
+
+    async def ask(self, port: int) -> tuple[int, str]:
+        """Who answers on a new connection: the number of its process, and its reactor."""
+        client = await self.connect(port, ASK_WHO)
+        await client.got.over()
+        found = re.search(rb"\r\n\r\n([0-9]+) (\w+)\.$", client.got.data)
+        assert found is not None, client.got.data
+        return int(found[1]), found[2].decode()
+
+    async def hits(self, process: Process, count: int) -> None:
+        """Wait for the line that shows so many hits."""
+        await process.out.saw(rb"stats: %d hits " % count)
+
+
+def answerEach(script: Script) -> None:
+    """Answer each request on a connection at once."""
+
+    def answer(match: object) -> None:
+        script.got.data = b""
+        script.send(OK)
+        answerEach(script)
+
+    script.got.saw(b"\r\n\r\n").addCallbacks(answer, lambda _: None)

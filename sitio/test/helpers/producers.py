@@ -1,0 +1,36 @@
+"""
+Producers that behave as those of other transports than the fake network's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define
+
+from sitio.testing import Peer
+
+
+@define
+class Once:
+    """A producer that is asked to pause once, as uvloop's transports ask."""
+
+    producer: Any
+    paused: bool = False
+
+    def pauseProducing(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self.producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.producer.stopProducing()
+
+
+def asksOnce(peer: Peer) -> None:
+    """Let the transport to this peer ask for a pause once, and not at each write."""
+    peer.transport.producer = Once(peer.transport.producer)

@@ -1,0 +1,92 @@
+"""
+A sidecar for the admin port, with metrics that a test fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from sitio.telemetry.snapshot import SERVING, ExchangeFacts, Exchanges, ISidecar, SidecarSnapshot
+from sitio.telemetry.stats import Stats
+from sitio.test.helpers.exchanges import ended
+
+
+@implementer(ISidecar)
+@define(eq=False)
+class Source:
+    """
+    A sidecar that tells what a test lets it count.
+
+    @ivar asked: how often it was asked.
+    @ivar answer: what it says instead of its metrics, if anything.
+    @ivar trouble: what keeps its upstream from taking requests.
+    """
+
+    clock: IReactorTime
+    stats: Stats = field(init=False)
+    recent: list[ExchangeFacts] = field(factory=list)
+    failed: list[ExchangeFacts] = field(factory=list)
+    open: list[ExchangeFacts] = field(factory=list)
+    acted: int = 0
+    brokenOff: int = 0
+    workers: list[Any] = field(factory=list)
+    state: str = SERVING
+    trouble: str | None = None
+    asked: int = 0
+    checked: int = 0
+    answer: Callable[[], Deferred[Any]] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.stats = Stats(self.clock)
+
+    def count(self, target: str = "/", times: int = 1, **more: Any) -> None:
+        """So many exchanges have ended."""
+        for _ in range(times):
+            self.stats.exchangeFinished(ended(target, **more))
+
+    def snapshot(self) -> Deferred[SidecarSnapshot]:
+        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
+        self.asked += 1
+        if self.answer is not None:
+            return self.answer()
+        told: Any = {
+            "metrics": self.stats.snapshot(),
+            "policies": [
+                {
+                    "name": "last-good",
+                    "sees": "responses",
+                    "called": 9,
+                    "acted": self.acted,
+                    "failed": 0,
+                    "seconds": 0.009,
+                }
+            ],
+            "pool": {"open": 3, "idle": 2, "waiting": 0},
+            "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
+            "clients": 4,
+            "inFlight": len(self.open),
+            "brokenOff": self.brokenOff,
+            "tooLong": 0,
+            "lost": {"accessLogLines": 0, "dashboardEntries": 0},
+            "workers": self.workers,
+        }
+        return succeed(told)
+
+    def exchanges(self) -> Deferred[Exchanges]:
+        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
+        told: Exchanges = {"failed": self.failed, "recent": self.recent, "open": self.open}
+        return succeed(told)
+
+    def drain(self) -> None:
+        """See L{ISidecar}."""
+
+    def whatTroubles(self) -> Deferred[str | None]:
+        """What the page /ready would say."""
+        self.checked += 1
+        return succeed(self.trouble)

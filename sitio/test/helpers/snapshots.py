@@ -1,0 +1,67 @@
+"""
+Snapshots of processes and of sidecars that have counted some exchanges.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from sitio.telemetry.snapshot import (
+    EndpointMetrics,
+    SidecarSnapshot,
+    Snapshot,
+)
+from sitio.telemetry.stats import Stats
+from sitio.test.helpers.exchanges import Ended, ended
+
+
+def byName(snapshot: Snapshot) -> dict[str, EndpointMetrics]:
+    """The endpoints of a snapshot, by what the line calls them."""
+    return {f"{each['method']} {each['route']}".strip(): each for each in snapshot["endpoints"]}
+
+
+def snapshotOf(exchanges: list[Ended], uptime: float = 0.0) -> Snapshot:
+    """What a process that saw these has to show."""
+    clock = Clock()
+    counting = Stats(clock)
+    for exchange in exchanges:
+        counting.exchangeFinished(exchange)
+    clock.advance(uptime)
+    return counting.snapshot()
+
+
+def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
+    """What a worker tells that has had so many hits, on / and on these paths."""
+    exchanges = [ended() for _ in range(hits)]
+    exchanges += [ended(f"/{path}") for path, times in paths.items() for _ in range(times)]
+    return {
+        "metrics": snapshotOf(exchanges),
+        "policies": [
+            {
+                "name": "deny",
+                "sees": "requests",
+                "called": hits,
+                "acted": 0,
+                "failed": 0,
+                "seconds": hits / 4,
+            }
+        ],
+        "pool": {"open": 2, "idle": 1, "waiting": 0},
+        "poolCounts": {"opened": 5, "failed": 1, "waited": 2, "waitedSeconds": 0.5},
+        "clients": 3,
+        "inFlight": 2,
+        "brokenOff": 2,
+        "tooLong": 1,
+        "lost": {"accessLogLines": 3, "dashboardEntries": 0},
+        "restarts": 0,
+        "workers": [
+            {
+                "number": 1,
+                "pid": pid,
+                "uptime": 1.0,
+                "restarts": 0,
+                "hits": hits,
+                "clients": 3,
+            }
+        ],
+    }
