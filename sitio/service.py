@@ -13,7 +13,7 @@ from time import time
 from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import (
     IListeningPort,
     IReactorTime,
@@ -21,11 +21,11 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
 from sitio.net.deadlines import Deadlines
+from sitio.net.listening import Listening
 from sitio.policy.chain import Chain
 from sitio.policy.loader import named
 from sitio.proxy.context import Sidecar
@@ -44,7 +44,6 @@ from sitio.telemetry.snapshot import (
 )
 from sitio.telemetry.stats import Stats
 from sitio.upstream.pool import UpstreamPool
-from sitio.workers.sockets import whyNoPort
 
 
 @implementer(ISidecar)
@@ -55,7 +54,6 @@ class SidecarService(MultiService):
     @ivar sidecar: what its exchanges share; C{sidecar.chain} may be replaced.
     @ivar stats: the metrics.
     @ivar recent: single exchanges.
-    @ivar port: the L{IListeningPort}, while it listens.
     """
 
     log = Logger(namespace="sitio")
@@ -86,8 +84,6 @@ class SidecarService(MultiService):
         settings = settings or Settings()
         self.stats = Stats(reactor, statsInterval)
         self.recent = History(reactor, time, os.getpid())
-        self.port: IListeningPort | None = None
-        self._listening: Deferred[None] | None = None
         self._clock = reactor
         self._endpoint = listen
         sweep = Deadlines(reactor)
@@ -104,9 +100,17 @@ class SidecarService(MultiService):
             via=via,
         )
         self.factory = ProxyServerFactory(self.sidecar, sweep)
+        self._listening = Listening(
+            self.factory, self._listens, log=self.log, consequence="sitio takes no requests"
+        )
         for policy in self.sidecar.chain.policies:
             if IService.providedBy(policy):
                 IService(policy).setServiceParent(self)
+
+    @property
+    def port(self) -> IListeningPort | None:
+        """The listening port; L{None} while there is none."""
+        return self._listening.port
 
     def privilegedStartService(self) -> None:
         """
@@ -115,26 +119,14 @@ class SidecarService(MultiService):
         @raise CannotStart: the port can't be listened on.
         """
         MultiService.privilegedStartService(self)
-        if self._listening is not None:
+        if self._listening.begun:
             return
         if self.factory.draining:
             raise CannotStart("sitio: a sidecar that was stopped can't start again; make another")
-        failures: list[Failure] = []
-        listening: Deferred[Any] = self._endpoint.listen(self.factory)
-        self._listening = listening.addCallbacks(self._listens, failures.append)
-        if failures:
-            raise CannotStart(f"sitio: {whyNoPort(failures[0].value)}")
-        self._listening.addCallback(lambda _: self._failedLate(failures))
+        self._listening.listen(self._endpoint)
 
     def _listens(self, port: IListeningPort) -> None:
-        self.port = port
         self.log.info("sitio takes requests on {address}", address=_readable(port.getHost()))
-
-    def _failedLate(self, failures: list[Failure]) -> None:
-        """An endpoint that takes its time over it has nobody left to raise to."""
-        for each in failures:
-            if not each.check(CancelledError):
-                self.log.critical("sitio takes no requests: {why}", why=whyNoPort(each.value))
 
     def startService(self) -> None:
         """Start the policies and the metrics; listen, if nobody has before."""
@@ -147,11 +139,7 @@ class SidecarService(MultiService):
 
         Policies and metrics are stopped last, when nothing uses them any more.
         """
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            listening.cancel()
-        port, self.port = self.port, None
-        closed = maybeDeferred(port.stopListening) if port is not None else succeed(None)
+        closed = self._listening.close()
         drained = self.factory.drain()
         grace = self.sidecar.settings.grace
         late = self._clock.callLater(grace, self._graceIsOver)

@@ -27,7 +27,6 @@ from typing import Any, cast
 from attrs import define, field
 from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IPushProducer, IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import CACHED, FORBIDDEN, SERVICE_UNAVAILABLE
@@ -36,6 +35,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from sitio.admin.events import Feed, aboutOf
+from sitio.net.periodic import Periodic
 from sitio.telemetry.snapshot import Exchanges, ISidecar, SidecarSnapshot
 
 #: Seconds between two events.
@@ -244,7 +244,14 @@ class Audience:
         self._clock = clock
         self._feed = feed
         self._trouble = trouble
-        self._loop: LoopingCall | None = None
+        self._beats = Periodic(
+            clock,
+            BEAT,
+            self._beat,
+            log=self.log,
+            whenFails="The dashboard's events failed",
+            now=True,
+        )
         self._listeners: list[Listener] = []
         self._stopped = False
         self._late = False
@@ -265,18 +272,13 @@ class Audience:
         request.registerProducer(listener, True)
         request.write(b"retry: %d\n\n" % RETRY)
         self._listeners.append(listener)
-        if self._loop is None:
-            self._loop = LoopingCall(self._beat)
-            self._loop.clock = self._clock
-            self._loop.start(BEAT).addErrback(
-                lambda reason: self.log.failure("The dashboard's events have ended", reason)
-            )
+        if not self._beats.running:
+            self._beats.startService()
 
     def _left(self, listener: Listener) -> None:
         self._listeners.remove(listener)
-        if not self._listeners and self._loop is not None:
-            loop, self._loop = self._loop, None
-            loop.stop()
+        if not self._listeners and self._beats.running:
+            self._beats.stopService()
 
     def stop(self) -> None:
         """End all, and let nobody in any more."""

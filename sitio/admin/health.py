@@ -20,9 +20,12 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from sitio.net.periodic import Periodic
+from sitio.net.singleflight import SingleFlight
 
 #: Seconds for a connection: who asks, as Kubernetes does, often waits for one.
 CONNECT_TIMEOUT = 0.75
@@ -86,29 +89,24 @@ class Connecting:
         self._endpoint = Brief(clock, endpoint)
         self._until = float("-inf")
         self._trouble: str | None = None
-        self._waiting: list[Deferred[str | None]] = []
-        self._connecting: Deferred[Any] | None = None
+        self._attempt: SingleFlight[str | None] = SingleFlight(self._connect)
 
     def trouble(self) -> Deferred[str | None]:
         """See L{Health}."""
         if self._clock.seconds() < self._until:
             return succeed(self._trouble)
-        answer: Deferred[str | None] = Deferred(self._waiting.remove)
-        self._waiting.append(answer)
-        if self._connecting is None:
-            connecting: Deferred[Any] = self._endpoint.connect(_Knocking())
-            self._connecting = connecting.addCallbacks(lambda _: None, _whyNot)
-            connecting.addTimeout(CONNECT_TIMEOUT, self._clock, _tooLate)
-            connecting.addCallback(self._known)
-        return answer
+        return self._attempt.run()
 
-    def _known(self, trouble: str | None) -> None:
-        self._connecting = None
+    def _connect(self) -> Deferred[str | None]:
+        connecting: Deferred[Any] = self._endpoint.connect(_Knocking())
+        connecting.addCallbacks(lambda _: None, _whyNot)
+        connecting.addTimeout(CONNECT_TIMEOUT, self._clock, _tooLate)
+        return connecting.addCallback(self._known)
+
+    def _known(self, trouble: str | None) -> str | None:
         self._trouble = trouble
         self._until = self._clock.seconds() + REMEMBERED
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(trouble)
+        return trouble
 
 
 def _whyNot(why: Failure) -> str:
@@ -133,19 +131,24 @@ class Asking(Service):
         self._path = path
         self._clock = clock
         self._trouble: str | None = "the upstream has not been asked yet"
-        self._loop = LoopingCall(self._ask)
-        self._loop.clock = clock
+        self._asking = Periodic(
+            clock,
+            INTERVAL,
+            self._ask,
+            log=Logger(namespace="sitio.admin.health"),
+            whenFails="The upstream's health can't be asked for",
+            now=True,
+        )
 
     def startService(self) -> None:
         """Begin to ask."""
         Service.startService(self)
-        self._loop.start(INTERVAL)
+        self._asking.startService()
 
     def stopService(self) -> None:
         """Ask no more."""
         Service.stopService(self)
-        if self._loop.running:
-            self._loop.stop()
+        self._asking.stopService()
 
     def trouble(self) -> Deferred[str | None]:
         """See L{Health}."""

@@ -45,6 +45,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from sitio.admin.dashboard import dashboard
 from sitio.admin.health import Health
 from sitio.http.grammar import isHostname, splitHost
+from sitio.net.singleflight import SingleFlight
 from sitio.telemetry.snapshot import SERVING, ISidecar
 
 #: Seconds in which a connection has to send its next request.
@@ -220,28 +221,6 @@ class AdminSite(Site):
         """Nothing: probes ask every few seconds, for ever."""
 
 
-class _Shared:
-    """What takes its time is made once for all who ask for it while it is being made."""
-
-    def __init__(self, make: Callable[[str], Deferred[Any]]) -> None:
-        self._make = make
-        self._waiting: dict[str, list[Deferred[Any]]] = {}
-
-    def ask(self, kind: str) -> Deferred[Any]:
-        """What was made; who does not wait for it any more cancels nobody else's."""
-        making = kind in self._waiting
-        waiting = self._waiting.setdefault(kind, [])
-        answer: Deferred[Any] = Deferred(waiting.remove)
-        waiting.append(answer)
-        if not making:
-            self._make(kind).addBoth(self._made, kind)
-        return answer
-
-    def _made(self, made: Any, kind: str) -> None:
-        for each in self._waiting.pop(kind):
-            each.callback(made)
-
-
 class Admin:
     """What the pages say."""
 
@@ -270,7 +249,9 @@ class Admin:
         self._inThread = inThread
         # Text and OpenMetrics are two: one after the other.
         turn = DeferredLock()
-        self._metrics = _Shared(lambda accept: turn.run(self._exposition, accept))
+        self._metrics: SingleFlight[tuple[bytes, str]] = SingleFlight(
+            lambda accept: turn.run(self._exposition, accept)
+        )
 
     def site(self) -> AdminSite:
         """All pages, for a port."""
@@ -311,7 +292,7 @@ class Admin:
 
     async def metrics(self, request: Request) -> Answer:
         """All metrics, as Prometheus reads them."""
-        body, kind = await self._metrics.ask(", ".join(_fields(request, b"accept")))
+        body, kind = await self._metrics.run(", ".join(_fields(request, b"accept")))
         return Answer(body, type=kind.encode())
 
     def _exposition(self, accept: str) -> Deferred[tuple[bytes, str]]:

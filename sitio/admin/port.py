@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
@@ -26,10 +26,9 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
-from twisted.python.failure import Failure
 
 from sitio.errors import CannotStart
-from sitio.workers.sockets import whyNoPort
+from sitio.net.listening import Listening, explainListenError
 
 #: Where it listens unless it is told: nowhere but on this host.
 DEFAULT = "tcp:9901:interface=127.0.0.1"
@@ -105,8 +104,6 @@ class _Few(WrappingFactory):
 class AdminPort(Service):
     """
     The port, open until everything else has stopped.
-
-    @ivar port: the L{IListeningPort}, while it listens.
     """
 
     def __init__(
@@ -120,11 +117,21 @@ class AdminPort(Service):
         @param spare: where to listen when the first is taken; with L{None} that
             ends the start.
         """
-        self.port: IListeningPort | None = None
         self._factory = _Few(Pages(pages))
+        self._listening = Listening(
+            self._factory,
+            self._listens,
+            log=_log,
+            consequence="sitio has no admin pages",
+            name="sitio: --admin",
+        )
         self._endpoint = endpoint
         self._spare = spare
-        self._listening: Deferred[None] | None = None
+
+    @property
+    def port(self) -> IListeningPort | None:
+        """The listening port; L{None} while there is none."""
+        return self._listening.port
 
     def startService(self) -> None:
         """
@@ -133,29 +140,16 @@ class AdminPort(Service):
         @raise CannotStart: the port can't be listened on.
         """
         Service.startService(self)
-        self._listen(self._endpoint)
-
-    def _listen(self, endpoint: IStreamServerEndpoint) -> None:
-        failures: list[Failure] = []
-        listening: Deferred[Any] = endpoint.listen(self._factory)
-        self._listening = listening.addCallbacks(self._listens, failures.append)
-        if not failures:
-            # An endpoint that takes its time over it has nobody left to raise to.
-            self._listening.addCallback(lambda _: self._failedLate(failures))
-            return
-        why = whyNoPort(failures[0].value)
-        if self._spare is None or endpoint is self._spare:
-            raise CannotStart(f"sitio: --admin: {why}")
-        _log.warn("sitio {why}; so its admin pages are elsewhere", why=why)
-        self._listen(self._spare)
-
-    def _failedLate(self, failures: list[Failure]) -> None:
-        for each in failures:
-            if not each.check(CancelledError):
-                _log.critical("sitio has no admin pages: {why}", why=whyNoPort(each.value))
+        try:
+            self._listening.listen(self._endpoint)
+        except CannotStart as error:
+            if self._spare is None:
+                raise
+            why = explainListenError(error.__cause__)
+            _log.warn("sitio {why}; so its admin pages are elsewhere", why=why)
+            self._listening.listen(self._spare)
 
     def _listens(self, port: IListeningPort) -> None:
-        self.port = port
         address: Any = port.getHost()
         if isinstance(address, UNIXAddress):
             where = os.fsdecode(address.name or b"")
@@ -164,13 +158,10 @@ class AdminPort(Service):
             where = f"http://{host}:{address.port}/"
         _log.info("The admin pages are on {address}", address=where)
 
-    def stopService(self) -> Deferred[Any] | None:
+    def stopService(self) -> Deferred[Any]:
         """Listen no more, and close what is open once what was written has left."""
         Service.stopService(self)
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            listening.cancel()
+        closed = self._listening.close()
         for each in list(self._factory.protocols):
             each.loseConnection()
-        port, self.port = self.port, None
-        return maybeDeferred(port.stopListening) if port is not None else None
+        return closed

@@ -36,7 +36,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import Cooperator, LoopingCall
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import FileBodyProducer, ResponseFailed
@@ -48,6 +48,7 @@ from sitio.fleet.address import Address
 from sitio.fleet.backlog import Backlog
 from sitio.fleet.resources import Resources, resources
 from sitio.net.httpclient import NOWHERE, Below, agentAnywhere
+from sitio.net.periodic import Periodic
 from sitio.telemetry.snapshot import ILoses, ISnapshots
 
 #: Seconds between two posts of each kind: the protocol's.
@@ -156,8 +157,18 @@ class Dashboard(Service):
         self._number = 0
         self._prefix = os.urandom(6).hex()
         self._cooperator = Cooperator(scheduler=partial(clock.callLater, 0))
-        self._loops: list[LoopingCall] = []
-        self._posting: set[Deferred[None]] = set()
+        self._statsPosts = self._periodic(STATS_INTERVAL, self._postStats)
+        self._resourcesPosts = self._periodic(RESOURCES_INTERVAL, self._postResources, now=True)
+
+    def _periodic(self, interval: float, post: Callable[[], Any], now: bool = False) -> Periodic:
+        return Periodic(
+            self._clock,
+            interval,
+            post,
+            log=self._log,
+            whenFails="Metrics can't be posted to the dashboard",
+            now=now,
+        )
 
     @property
     def losses(self) -> dict[str, int]:
@@ -167,25 +178,8 @@ class Dashboard(Service):
     def startService(self) -> None:
         """From now on."""
         Service.startService(self)
-        for call, interval in (
-            (self._postStats, STATS_INTERVAL),
-            (self._postResources, RESOURCES_INTERVAL),
-        ):
-            loop = LoopingCall(self._begin, call)
-            loop.clock = self._clock
-            loop.start(interval, now=call == self._postResources)
-            self._loops.append(loop)
-
-    def _begin(self, call: Callable[[], Any]) -> Deferred[None]:
-        posting = Deferred.fromCoroutine(call())
-        self._posting.add(posting)
-
-        def ended(result: Any) -> None:
-            self._posting.discard(posting)
-            if isinstance(result, Failure) and not result.check(CancelledError):
-                self._log.failure("Metrics can't be posted to the dashboard", result)
-
-        return posting.addBoth(ended)
+        self._statsPosts.startService()
+        self._resourcesPosts.startService()
 
     async def _postResources(self) -> None:
         if self._clock.seconds() < self._resources.rests:
@@ -273,19 +267,17 @@ class Dashboard(Service):
     def stopService(self) -> Deferred[None]:
         """Post what was not posted yet, for L{PATIENCE} at most, unless nobody takes it."""
         Service.stopService(self)
-        loops, self._loops = self._loops, []
-        if not loops:
+        if not self._statsPosts.running:
             return succeed(None)
-        for each in loops:
-            each.stop()
+        stopped = [self._statsPosts.stopService(), self._resourcesPosts.stopService()]
         late = self._clock.callLater(PATIENCE, self._giveUp)
-        return Deferred.fromCoroutine(self._postLast(late))
+        return Deferred.fromCoroutine(self._postLast(stopped, late))
 
-    async def _postLast(self, late: IDelayedCall) -> None:
-        for each in list(self._posting):
+    async def _postLast(self, stopped: list[Deferred[None]], late: IDelayedCall) -> None:
+        for each in stopped:
             await each
         if late.active():
-            await self._begin(self._postStats)
+            await self._statsPosts.turn()
         if late.active():
             late.cancel()
         # What has come since is not posted either.
@@ -294,8 +286,8 @@ class Dashboard(Service):
             self._log.warn("The dashboard has not taken the last metrics")
 
     def _giveUp(self) -> None:
-        for each in list(self._posting):
-            each.cancel()
+        self._statsPosts.cancel()
+        self._resourcesPosts.cancel()
 
 
 def _late(result: object, timeout: float) -> NoReturn:

@@ -31,13 +31,13 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.errors import CannotStart, SitioError
 from sitio.interfaces import IExchange, IExchangeObserver
+from sitio.net.periodic import Periodic
 from sitio.telemetry.logfile import LogFile, aside, onUserSignal
 from sitio.telemetry.snapshot import ILoses, stepsOf, whoAnswered
 
@@ -269,7 +269,9 @@ class AccessLog(Service):
         self._onReopen = onReopen
         self._now = now
         self._log = Logger(namespace="sitio.telemetry.accesslog") if log is None else log
-        self._loop: LoopingCall | None = None
+        self._turns = Periodic(
+            clock, INTERVAL, self._write, log=self._log, whenFails="The access log failed"
+        )
         self._entries: list[Entry] = []
         self._waiting: list[bytes] = []
         self._bytes = 0
@@ -339,16 +341,12 @@ class AccessLog(Service):
             raise CannotStart(f"sitio: --access-log can't write to {why}") from error
         Service.startService(self)
         self._onReopen(self.reopen)
-        self._loop = LoopingCall(self._write)
-        self._loop.clock = self._clock
-        self._loop.start(INTERVAL, now=False).addErrback(
-            lambda reason: self._log.failure("The access log has ended", reason)
-        )
+        self._turns.startService()
 
     def reopen(self) -> None:
         """Open the file anew, as it was renamed; and at once, even if nothing comes."""
         self._outlet.reopen()
-        if self._writing is None and self._loop is not None:
+        if self._writing is None and self._turns.running:
             self._send()
 
     def _write(self) -> None:
@@ -396,11 +394,9 @@ class AccessLog(Service):
     def stopService(self) -> Deferred[None]:
         """Write what there is, for L{PATIENCE} at most."""
         Service.stopService(self)
-        loop, self._loop = self._loop, None
-        if loop is None:
+        if not self._turns.running:
             return succeed(None)
-        if loop.running:
-            loop.stop()
+        self._turns.stopService()
         self._makeLines()
         ended = self._ended = Deferred()
         if self._writing is None:

@@ -32,11 +32,11 @@ from typing import Any
 from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.interfaces import IExchange, IExchangeObserver
+from sitio.net.periodic import Periodic
 from sitio.telemetry.snapshot import (
     LATENCY_BOUNDS,
     OWN_BOUNDS,
@@ -199,7 +199,9 @@ class Stats(Service):
         self._began = clock.seconds()
         self._interval = interval
         self._log = Logger(namespace="sitio.telemetry.stats") if log is None else log
-        self._loop: LoopingCall | None = None
+        self._reporting = Periodic(
+            clock, interval, self._report, log=self._log, whenFails="The stats line failed"
+        )
         self._hits = 0
         self._displaced = 0
         self._own = [0] * (len(OWN_BOUNDS) + 1)
@@ -302,20 +304,14 @@ class Stats(Service):
         """From now on log a line each interval in which anything moved."""
         Service.startService(self)
         if self._interval:
-            self._loop = LoopingCall(self._report)
-            self._loop.clock = self._clock
-            self._loop.start(self._interval, now=False).addErrback(
-                lambda reason: self._log.failure("The stats line has ended", reason)
-            )
+            self._reporting.startService()
 
     def stopService(self) -> None:
         """Log what has not been logged yet, and no more.  What ends later still counts."""
         Service.stopService(self)
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            if loop.running:
-                loop.stop()
-            self._report()
+        if self._reporting.running:
+            self._reporting.stopService()
+            self._reporting.turn()
 
     def _report(self) -> None:
         if self._hits == (self._loggedTotal["hits"] if self._loggedTotal else 0):

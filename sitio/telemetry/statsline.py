@@ -15,9 +15,9 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from sitio.net.periodic import Periodic
 from sitio.telemetry.snapshot import (
     LATENCY_BOUNDS,
     EndpointMetrics,
@@ -162,33 +162,30 @@ class StatsLine(Service):
         """
         @param interval: seconds between two lines; 0 for none at all.
         """
-        self._clock = clock
         self._source = source
         self._interval = interval
         self._log = Logger(namespace="sitio.telemetry.stats")
         self._before: Snapshot | None = None
-        self._loop: LoopingCall | None = None
+        self._reporting = Periodic(
+            clock, interval, self._report, log=self._log, whenFails="The stats line failed"
+        )
 
     def startService(self) -> None:
         """From now on log a line each interval in which anything moved."""
         Service.startService(self)
         if self._interval:
-            self._loop = LoopingCall(self._report)
-            self._loop.clock = self._clock
-            self._loop.start(self._interval, now=False)
+            self._reporting.startService()
 
     def stopService(self) -> Deferred[None] | None:
         """Log what has not been logged yet, and no more."""
         Service.stopService(self)
-        loop, self._loop = self._loop, None
-        if loop is None:
+        if not self._reporting.running:
             return None
-        loop.stop()
-        return self._report()
+        stopped = self._reporting.stopService()
+        return stopped.addCallback(lambda _: self._reporting.turn())
 
     def _report(self) -> Deferred[None]:
-        said: Deferred[Any] = maybeDeferred(self._source.snapshot).addCallback(self._say)
-        return said.addErrback(lambda why: self._log.failure("The metrics don't add up", why))
+        return maybeDeferred(self._source.snapshot).addCallback(self._say)
 
     def _say(self, snapshot: SidecarSnapshot) -> None:
         event = report(snapshot["metrics"], self._before)

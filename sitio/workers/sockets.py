@@ -27,20 +27,15 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 from sitio.errors import CannotStart
+from sitio.net.listening import Listening
 
-
-def whyNoPort(error: BaseException | None) -> str:
-    """Why a port can't be listened on."""
-    cause = getattr(error, "socketError", error)
-    port = getattr(error, "port", None)
-    where = f"port {port}" if port else "the address"
-    reason = getattr(cause, "strerror", None) or str(cause)
-    return f"can't listen on {where}: {reason}"
+_log = Logger(namespace="sitio")
 
 
 class _Ports:
@@ -144,6 +139,7 @@ class SharedPort:
         self._description = description
         self._opening = _Opening(reactor, count)
         self._endpoint = serverFromString(self._opening, description)
+        self._listening = Listening(_Nobody(), log=_log, consequence="sitio takes no requests")
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -154,10 +150,7 @@ class SharedPort:
         """Bind it; raises L{CannotStart}."""
         if self.sockets:
             return
-        failures: list[Failure] = []
-        self._endpoint.listen(_Nobody()).addErrback(failures.append)
-        if failures:
-            raise CannotStart(f"sitio: {whyNoPort(failures[0].value)}")
+        self._listening.listen(self._endpoint)
         if not self.sockets:
             raise CannotStart(
                 f"sitio: --port {self._description!r} can't be shared by several processes;"

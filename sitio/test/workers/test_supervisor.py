@@ -913,7 +913,7 @@ class OutputTests(SynchronousTestCase):
         [event] = self.logged(asRecord(theirs.events[0]).encode())
         text = formatEventAsClassicLogText(event) or ""
         self.assertIn("The policy failed\n", text)
-        self.assertIn("test_workers.py", text)
+        self.assertIn("test_supervisor.py", text)
         self.assertIn("builtins.ZeroDivisionError: of a policy", text)
 
     def test_legacy(self) -> None:

@@ -1,0 +1,108 @@
+"""
+A port that is opened when a service starts: it listens, or the start fails.
+
+Contract: endpoints, factory and log are passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sitio.errors import CannotStart
+
+
+def explainListenError(error: BaseException | None) -> str:
+    """Why a port cannot be listened on, as a clause: C{can't listen on port 80: ...}."""
+    cause = getattr(error, "socketError", error)
+    port = getattr(error, "port", None)
+    where = f"port {port}" if port else "the address"
+    reason = getattr(cause, "strerror", None) or str(cause)
+    return f"can't listen on {where}: {reason}"
+
+
+class Listening:
+    """
+    Listens on an endpoint until it is closed.
+
+    @ivar port: the L{IListeningPort}, while it listens.
+    """
+
+    def __init__(
+        self,
+        factory: IProtocolFactory,
+        onListening: Callable[[Any], object] = lambda port: None,
+        *,
+        log: Logger,
+        consequence: str,
+        name: str = "sitio",
+    ) -> None:
+        """
+        @param factory: builds a protocol for each connection.
+        @param onListening: is called with the port once it listens.
+        @param log: where a failure goes that comes after the start.
+        @param consequence: what such a failure means for the operator, as the first
+            half of the log line: C{sitio takes no requests}.
+        @param name: the first words of the error that ends the start.
+        """
+        self.port: IListeningPort | None = None
+        self._factory = factory
+        self._onListening = onListening
+        self._log = log
+        self._consequence = consequence
+        self._name = name
+        self._listening: Deferred[Any] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it listens, or waits for an endpoint that needs time."""
+        return self._listening is not None
+
+    def listen(self, endpoint: IStreamServerEndpoint) -> None:
+        """
+        Listen on this endpoint, unless this object listens already.
+
+        An endpoint may need time.  A failure that comes later can't be raised; it is
+        logged as critical.
+
+        @raise CannotStart: the endpoint failed at once; its C{__cause__} is the error.
+        """
+        if self.begun:
+            return
+        failures: list[Failure] = []
+        listening: Deferred[Any] = endpoint.listen(self._factory)
+        listening.addCallbacks(self._opened, failures.append)
+        if failures:
+            error = failures[0].value
+            raise CannotStart(f"{self._name}: {explainListenError(error)}") from error
+        self._listening = listening.addCallback(lambda _: self._failedLater(failures))
+
+    def _opened(self, port: Any) -> None:
+        self.port = port
+        self._onListening(port)
+
+    def _failedLater(self, failures: list[Failure]) -> None:
+        for each in failures:
+            if not each.check(CancelledError):
+                self._log.critical(
+                    "{consequence}: {why}",
+                    consequence=self._consequence,
+                    why=explainListenError(each.value),
+                )
+
+    def close(self) -> Deferred[Any]:
+        """
+        Stop listening, also on an endpoint that still needs time.
+
+        @return: fires when the port is closed.
+        """
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.cancel()
+        port, self.port = self.port, None
+        return maybeDeferred(port.stopListening) if port is not None else succeed(None)
