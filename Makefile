@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-uv lint format bench e2e manifests dist dist-check clean
+.PHONY: help run test test-uv lint format bench e2e manifests news dist dist-check clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,15 +42,18 @@ manifests: $(VENV)/installed-dev ## write manifests/deployment.yml anew, and che
 	    "edit there."; kubectl kustomize manifests/overlays/plain; } > manifests/deployment.yml
 	$(BIN)/python -m twisted.trial sitio.test.test_manifests
 
+news: $(VENV)/installed-dev ## move newsfragments/ into CHANGELOG.md, for a release
+	$(BIN)/towncrier build --yes
+
 dist: $(VENV)/installed-dev ## build the source archive and the wheel into dist/
-	rm -rf build dist
+	rm -rf dist
 	$(BIN)/python -m build
 
 dist-check: dist ## prove that each way of installing makes `twistd sitio` known
 	PYTHON="$(PYTHON)" bash .ci/dist-check
 
 clean: ## remove what the other verbs made
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov _trial_temp* \
+	rm -rf $(VENV) dist *.egg-info .coverage .coverage.* htmlcov _trial_temp* \
 	    .mypy_cache .ruff_cache .hypothesis .e2e twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

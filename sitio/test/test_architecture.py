@@ -155,7 +155,8 @@ def modulesImported(module: str, modules: dict[str, str]) -> set[str]:
     """The modules of sitio that a module imports."""
     found = set()
     for base, name in imported(modules[module], packageOf(module)):
-        if base.split(".")[0] == "sitio":
+        # The version is a constant, and C{sitio} is loaded before any of its modules.
+        if base.split(".")[0] == "sitio" and (base, name) != ("sitio", "__version__"):
             whole = f"{base}.{name}".removeprefix("sitio").strip(".")
             found.add(whole if whole in modules else base.removeprefix("sitio").strip("."))
     return found - {module}

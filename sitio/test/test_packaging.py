@@ -1,8 +1,8 @@
 """
-What is shipped, and what Twisted finds of it: the plugin file, L{PolicyMaker},
-the version, the data files.
+Tests of the packaging: the plugin file, L{PolicyMaker}, the version, the data
+files, the news.
 
-C{make dist-check} proves the slow part, that each way of installing works.
+C{make dist-check} tests the slow part: each way of installing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from fnmatch import fnmatch
 from importlib import import_module
 from inspect import Parameter, signature
@@ -104,21 +105,20 @@ class PluginTests(SynchronousTestCase):
 
     def test_light(self) -> None:
         """
-        Loading the plugin file loads no data path, no parser and no client: every
-        C{twistd} on the host loads it, whatever it is going to run.
+        Loading the plugin file loads no data path, no parser and no HTTP client: every
+        C{twistd} on the host loads it, for any service.
         """
         script = (
             "import sys, twisted.plugins.sitio_plugin\n"
             "heavy = {'httptools', 'treq', 'twisted.web', 'twisted.internet.reactor'}\n"
-            "path = {f'sitio.{each}' for each in ('framing wire server exchange pool client'\n"
-            "    ' stats service testing demo uvreactor').split()}\n"
-            "built = {each for each in sys.modules if each.startswith('sitio.policies.')}\n"
-            "print(sorted((heavy | path | built) & set(sys.modules)))"
+            "light = {'http', 'interfaces', 'policy'}\n"
+            "ours = [each.split('.') for each in sys.modules if each.startswith('sitio.')]\n"
+            "print(sorted(heavy & set(sys.modules)), sorted({each[1] for each in ours} - light))"
         )
         result = subprocess.run(
             [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
         )
-        self.assertEqual((result.stdout, result.stderr), ("[]\n", ""))
+        self.assertEqual((result.stdout, result.stderr), ("[] []\n", ""))
 
     def test_noInit(self) -> None:
         """Nothing beside the plugin file makes a package that hides Twisted's own."""
@@ -177,15 +177,23 @@ class PolicyMakerTests(SynchronousTestCase):
 
 
 class ShippingTests(SynchronousTestCase):
-    """setup.py and its neighbours agree with the tree."""
+    """pyproject.toml and setup.py agree with the tree."""
 
     def setUp(self) -> None:
         needsCheckout()
+        self.pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+        self.project = self.pyproject["project"]
+        self.setuptools = self.pyproject["tool"]["setuptools"]
+
+    def test_name(self) -> None:
+        """The distribution is sitio-sidecar: another project has the name sitio."""
+        self.assertEqual(self.project["name"], "sitio-sidecar")
 
     def test_version(self) -> None:
-        """The version stands in C{sitio/__init__.py} and setup.py reads it from there."""
+        """The version stands in C{sitio/__init__.py} only."""
         self.assertRegex(sitio.__version__, r"^\d+\.\d+\.\d+(\.dev\d+|rc\d+)?$")
-        self.assertIsInstance(setupArguments()["version"], ast.Name)
+        self.assertIn("version", self.project["dynamic"])
+        self.assertEqual(self.setuptools["dynamic"]["version"], {"attr": "sitio.__version__"})
         elsewhere = [
             str(each.relative_to(ROOT))
             for each in [ROOT / "setup.py", ROOT / "pyproject.toml", *ROOT.glob("sitio/**/*.py")]
@@ -194,8 +202,8 @@ class ShippingTests(SynchronousTestCase):
         self.assertEqual(elsewhere, ["sitio/__init__.py"])
 
     def test_dataFiles(self) -> None:
-        """Each file that is no Python matches a pattern of setup.py, and so gets shipped."""
-        patterns = ast.literal_eval(setupArguments()["package_data"])["sitio"]
+        """Each data file matches a pattern of pyproject.toml, and so is in the wheel."""
+        patterns = self.setuptools["package-data"]["sitio"]
         package = ROOT / "sitio"
         files = [
             str(each.relative_to(package))
@@ -209,25 +217,43 @@ class ShippingTests(SynchronousTestCase):
         self.assertEqual(forgotten, [])
 
     def test_dependencies(self) -> None:
-        """Each package that sitio needs at run time has its reason written down."""
-        names = [
-            re.split(r"[\[><=;]", each)[0]
-            for each in ast.literal_eval(setupArguments()["install_requires"])
-        ]
+        """Each dependency, of users and of developers, has its reason in docs/decisions."""
+        needed = [*self.project["dependencies"], *self.project["optional-dependencies"]["dev"]]
+        names = {re.split(r"[\[><=;]", each)[0] for each in needed}
         reasons = (ROOT / "docs/decisions/0001-dependencies.md").read_text("utf-8")
         self.assertEqual([each for each in names if f"**{each}**" not in reasons], [])
 
     def test_editable(self) -> None:
         """
-        The root of the package is said in full, as it is this that makes an
-        editable install put the checkout on C{sys.path}, where Twisted looks.
+        setup.py gives the root of the package, as an editable install then puts the
+        checkout on C{sys.path}, where Twisted finds plugins.
         """
         self.assertEqual(ast.literal_eval(setupArguments()["package_dir"]), {"": "."})
 
-    def test_newsfragments(self) -> None:
-        """Each news fragment is named for its issue and kind and is one line."""
+
+class NewsTests(SynchronousTestCase):
+    """The news fragments are those that towncrier folds into the changelog."""
+
+    def setUp(self) -> None:
+        needsCheckout()
         folder = ROOT / "newsfragments"
-        for each in folder.iterdir():
-            if each.name != "README.md":
-                self.assertRegex(each.name, r"^\d+(-\w+)?\.(feature|fix|doc|removal|misc)\.md$")
-                self.assertRegex(each.read_text("utf-8"), r"^[^\n]+[.!]\n$")
+        self.fragments = [
+            each for each in folder.iterdir() if each.name not in {"README.md", "template.jinja"}
+        ]
+
+    def test_fragments(self) -> None:
+        """Each is named for its issue and kind, and has one line."""
+        for each in self.fragments:
+            self.assertRegex(each.name, r"^\d+(-\w+)?\.(feature|fix|doc|removal|misc)\.md$")
+            self.assertRegex(each.read_text("utf-8"), r"^[^\n]+[.!]\n$")
+
+    def test_folded(self) -> None:
+        """towncrier writes each sentence, under the version, as one item of a list."""
+        command = [sys.executable, "-m", "towncrier", "build", "--draft"]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertTrue(lines[0].startswith(f"## {sitio.__version__} ("), lines[0])
+        items = sorted(each.removeprefix("- ") for each in lines if each.startswith("- "))
+        news = sorted(each.read_text("utf-8").rstrip("\n") for each in self.fragments)
+        self.assertEqual(items, news)
