@@ -1,6 +1,6 @@
-# The verbs of this project.  `make` lists them.
+# The commands for developers.  `make` lists them.
 
-# The interpreter that .venv is made with.
+# The interpreter for .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,13 +8,13 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .PHONY: help run test test-uv lint format bench e2e manifests news dist dist-check clean
 
-help: ## list the verbs
+help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: $(VENV)/installed ## start sitio on http://localhost:8080, in front of a small photo site
 	$(BIN)/twistd -n --pidfile= sitio --policy error-page:404 --policy last-good:max-age=60
 
-test: $(VENV)/installed-dev ## run the whole test suite and show its coverage
+test: $(VENV)/installed-dev ## run all tests and show their coverage
 	@$(BIN)/coverage erase
 	@status=0; $(BIN)/coverage run -m twisted.trial sitio || status=$$?; \
 	echo; $(BIN)/coverage report || status=1; exit $$status
@@ -27,19 +27,19 @@ lint: $(VENV)/installed-dev ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(VENV)/installed-dev ## lay the source out as lint wants it
+format: $(VENV)/installed-dev ## format the source for lint
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 bench: $(VENV)/installed-dev ## measure sitio beside other proxies (20 minutes; BENCH=--help)
 	$(BIN)/python -m bench $(BENCH)
 
-e2e: $(VENV)/installed-dev ## build the image, play the Pods, and see that they keep their promises
+e2e: $(VENV)/installed-dev ## build the image, run the Pods of manifests/, and test them
 	$(BIN)/python -m e2e $(E2E)
 
-manifests: $(VENV)/installed-dev ## write manifests/deployment.yml anew, and check all manifests
-	{ echo "# Made by \`make manifests\` of manifests/overlays/plain, for those without kustomize:" \
-	    "edit there."; kubectl kustomize manifests/overlays/plain; } > manifests/deployment.yml
+manifests: $(VENV)/installed-dev ## write manifests/deployment.yml, and check all manifests
+	{ echo "# Made by \`make manifests\` from manifests/overlays/plain, for use without kustomize." \
+	    "Edit there."; kubectl kustomize manifests/overlays/plain; } > manifests/deployment.yml
 	$(BIN)/python -m twisted.trial sitio.test.test_manifests
 
 news: $(VENV)/installed-dev ## move newsfragments/ into CHANGELOG.md, for a release
@@ -49,15 +49,15 @@ dist: $(VENV)/installed-dev ## build the source archive and the wheel into dist/
 	rm -rf dist
 	$(BIN)/python -m build
 
-dist-check: dist ## prove that each way of installing makes `twistd sitio` known
+dist-check: dist ## check each way of installing sitio
 	PYTHON="$(PYTHON)" bash .ci/dist-check
 
-clean: ## remove what the other verbs made
+clean: ## remove all files that the other commands made
 	rm -rf $(VENV) dist *.egg-info .coverage .coverage.* htmlcov _trial_temp* \
 	    .mypy_cache .ruff_cache .hypothesis .e2e twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Installed once, and again when what is to be installed has changed.
+# Installed once, and again when the dependencies may have changed.
 $(VENV)/installed: setup.py pyproject.toml | $(BIN)/pip
 	@echo "installing sitio into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .

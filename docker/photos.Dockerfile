@@ -1,4 +1,4 @@
-# The photo site, as a service that knows nothing of sitio.  From the root of the project:
+# The photo site as a service of its own, without sitio.  From the root of the project:
 #
 #     docker build -t photos:dev -f docker/photos.Dockerfile .
 

@@ -1,9 +1,9 @@
 """
-Promises of C{manifests/} and C{docker/}, as far as they can be kept without a
-cluster: that Kubernetes and OpenShift know all that is said there, that what it
-refers to is there, and that sitio takes what it is told there.
+Tests of C{manifests/} and C{docker/} that need no cluster: Kubernetes and
+OpenShift know each field, each reference has its target, and sitio accepts the
+options in them.
 
-C{make e2e} runs them.
+C{make e2e} runs the manifests.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ except ImportError:
 if not MANIFESTS.exists():
     skip = "this is no checkout, and only a checkout has the manifests"
 
-#: The oldest Kubernetes where native sidecars work without further ado.
+#: The oldest Kubernetes that enables native sidecars by default.
 OLDEST = "1.29"
 
-#: How many of the newest are tried as well.
+#: How many of the newest versions are checked as well.
 NEWEST = 3
 
 Document = dict[str, Any]
 
-#: All that we say in manifests of OpenShift's own kinds, as it stands in OpenShift's
-#: reference: a type for any such value, a set for one of these, a mapping for a mapping.
+#: The fields that our manifests use of OpenShift's own kinds, from OpenShift's reference: a
+#: type allows any value of it, a set allows its members, a mapping has the fields below.
 OPENSHIFT: dict[str, Any] = {
     "ImageStream": {
         "apiVersion": {"image.openshift.io/v1"},
@@ -81,7 +81,7 @@ OPENSHIFT: dict[str, Any] = {
 @cache
 def _kustomized(folder: Path) -> str:
     if shutil.which("kubectl") is None:
-        raise SkipTest("there is no kubectl here, which has kustomize in it")
+        raise SkipTest("kubectl, which contains kustomize, is not installed")
     built = subprocess.run(
         ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60
     )
@@ -91,23 +91,23 @@ def _kustomized(folder: Path) -> str:
 
 
 def kustomized(folder: Path) -> list[Document]:
-    """What kustomize makes of a folder."""
+    """The documents that kustomize builds from a folder."""
     return list(yaml.safe_load_all(_kustomized(folder)))
 
 
 def files() -> Iterator[Path]:
-    """The manifests that are used as they are."""
+    """The manifests that are applied as they are."""
     return MANIFESTS.glob("*.yml")
 
 
 def folders() -> Iterator[Path]:
-    """The kustomizations that are used as they are."""
+    """The kustomizations that are applied as they are."""
     yield MANIFESTS / "base"
     yield from (MANIFESTS / "overlays").iterdir()
 
 
 def everything() -> Iterator[tuple[str, list[Document]]]:
-    """Each set of documents that is given to a cluster together, by its name."""
+    """Each set of documents that is applied together, with its name."""
     for each in files():
         yield each.name, list(yaml.safe_load_all(each.read_text("utf-8")))
     if shutil.which("kubectl") is not None:
@@ -116,13 +116,13 @@ def everything() -> Iterator[tuple[str, list[Document]]]:
 
 
 def podOf(document: Document) -> Document:
-    """The Pod that a document has or makes, C{{}} where there is none."""
+    """The Pod spec in a document, or C{{}}."""
     spec: Document = document.get("spec") or {}
     return spec if document["kind"] == "Pod" else spec.get("template", {}).get("spec", {})
 
 
 def pods() -> Iterator[tuple[str, Document, list[Document]]]:
-    """Each Pod that is there, with the name of its set and the set."""
+    """Each Pod spec, with a name and the set of documents that it belongs to."""
     for name, documents in everything():
         for each in documents:
             if podOf(each):
@@ -130,26 +130,26 @@ def pods() -> Iterator[tuple[str, Document, list[Document]]]:
 
 
 def containers(pod: Document) -> list[Document]:
-    """All of them, in the order of their start."""
+    """All containers of a Pod, in the order of their start."""
     return [*pod.get("initContainers", ()), *pod["containers"]]
 
 
 def isSitio(container: Document) -> bool:
-    """Whether this is sitio's image."""
+    """Whether a container runs sitio's image."""
     return bool(container["image"].startswith("sitio:"))
 
 
 def named(documents: list[Document], kind: str) -> dict[str, Document]:
-    """The documents of a kind, by their names."""
+    """The documents of a kind, by name."""
     return {each["metadata"]["name"]: each for each in documents if each["kind"] == kind}
 
 
 class SchemaTests(SynchronousTestCase):
-    """What Kubernetes and OpenShift know."""
+    """The manifests against the schemas of Kubernetes and OpenShift."""
 
     def test_kubernetes(self) -> None:
         """
-        The oldest Kubernetes that we name and the newest know each field, and miss none.
+        The oldest supported and the newest versions of Kubernetes accept each document.
         """
         versions = sorted(
             {schemas.major_minor(each) for each in schemas.all_versions()},
@@ -169,7 +169,7 @@ class SchemaTests(SynchronousTestCase):
         self.assertGreater(count, 12)
 
     def test_mistaken(self) -> None:
-        """A field that isn't there, or of another type, is found by that check."""
+        """The check finds an unknown field, and a value of the wrong type."""
         (pod,) = yaml.safe_load_all((MANIFESTS / "pod.yml").read_text("utf-8"))
         for change in ({"grace": 1}, {"terminationGracePeriodSeconds": "40 s"}):
             wrong = deepcopy(pod)
@@ -178,7 +178,7 @@ class SchemaTests(SynchronousTestCase):
                 schemas.validate(wrong, OLDEST, strict=True)
 
     def test_openshift(self) -> None:
-        """OpenShift's kinds say what they must, and nothing that we haven't looked up."""
+        """Documents of OpenShift's kinds have exactly the fields of L{OPENSHIFT}."""
         documents = kustomized(MANIFESTS / "overlays/openshift")
         found = [each for each in documents if each["kind"] in OPENSHIFT]
         self.assertEqual({each["kind"] for each in found}, set(OPENSHIFT))
@@ -188,7 +188,7 @@ class SchemaTests(SynchronousTestCase):
             self.checkAgainst(where, said, OPENSHIFT[each["kind"]])
 
     def checkAgainst(self, where: str, said: Any, known: Any) -> None:
-        """See L{OPENSHIFT}."""
+        """Compare a value with its part of L{OPENSHIFT}."""
         if isinstance(known, dict):
             self.assertEqual(set(said), set(known), where)
             for key, value in said.items():
@@ -200,10 +200,10 @@ class SchemaTests(SynchronousTestCase):
 
 
 class ReferenceTests(SynchronousTestCase):
-    """What one part says of another."""
+    """References between documents and files."""
 
     def test_services(self) -> None:
-        """A Service selects a Pod of its set, and leads to a port of it."""
+        """A Service selects a Pod of its set, and its target port is a port of that Pod."""
         for name, documents in everything():
             for service in named(documents, "Service").values():
                 selected = [
@@ -225,8 +225,8 @@ class ReferenceTests(SynchronousTestCase):
                     self.assertIn(port["targetPort"], ports, name)
 
     def test_proxied(self) -> None:
-        """Where sitio is in the Pod, the Service leads to sitio, and before to the service."""
-        led = {}
+        """The Service's target port is sitio's where the Pod has sitio, else the service's."""
+        owners = {}
         for folder in folders():
             documents = kustomized(folder)
             target = named(documents, "Service")["photos"]["spec"]["ports"][0]["targetPort"]
@@ -236,14 +236,14 @@ class ReferenceTests(SynchronousTestCase):
                 for each in containers(pod)
                 if target in [port["name"] for port in each["ports"]]
             )
-            led[folder.name] = owner
+            owners[folder.name] = owner
         self.assertEqual(
-            led,
+            owners,
             {"base": "photos", "plain": "sitio", "native-sidecar": "sitio", "openshift": "sitio"},
         )
 
     def test_ports(self) -> None:
-        """Probes ask a port that their container has; names of ports are unique in a Pod."""
+        """A probe uses a port of its container; names of ports are unique in a Pod."""
         for name, pod, _ in pods():
             names = [port["name"] for each in containers(pod) for port in each.get("ports", ())]
             self.assertEqual(len(names), len(set(names)), name)
@@ -254,7 +254,7 @@ class ReferenceTests(SynchronousTestCase):
                         self.assertIn(each[kind]["httpGet"]["port"], own, name)
 
     def test_volumes(self) -> None:
-        """Each mount has its volume, each volume its mount and its ConfigMap."""
+        """Each mount has a volume, each volume has a mount and a ConfigMap."""
         for name, pod, documents in pods():
             volumes = {each["name"]: each for each in pod.get("volumes", ())}
             mounts = {
@@ -266,8 +266,8 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_openshift(self) -> None:
         """
-        A build makes an image of a Dockerfile that is there for a stream that is there; a
-        new image in a stream rolls the container that has it; the Route leads to the Service.
+        Each build has its Dockerfile and its image stream; each trigger sets the image of a
+        container; the Route's target port is a port of the Service.
         """
         documents = kustomized(MANIFESTS / "overlays/openshift")
         streams = named(documents, "ImageStream")
@@ -292,7 +292,7 @@ class ReferenceTests(SynchronousTestCase):
         )
 
     def test_files(self) -> None:
-        """Each file below C{manifests/} is named by a kustomization beside it, or used as it is."""
+        """Each file below C{manifests/} is used by a kustomization, or applied as it is."""
         used = set(files())
         for each in MANIFESTS.rglob("kustomization.yml"):
             used.add(each)
@@ -311,7 +311,7 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual({each for each in there - used if each.suffix != ".pyc"}, set())
 
     def test_documented(self) -> None:
-        """The kustomization of docs/kubernetes.md puts sitio in front of another service."""
+        """The kustomization in docs/kubernetes.md adds sitio to another service."""
         text = (ROOT / "docs/kubernetes.md").read_text("utf-8")
         (written,) = re.findall("^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         folder = Path(self.mktemp()).resolve()
@@ -330,18 +330,18 @@ class ReferenceTests(SynchronousTestCase):
             self.assertIn({"name": "TARGET_PORT", "value": "3000"}, proxy["env"])
 
     def test_deployment(self) -> None:
-        """C{deployment.yml} is what kustomize makes of C{overlays/plain}: C{make manifests}."""
+        """C{deployment.yml} is up to date with C{overlays/plain}: C{make manifests} writes it."""
         there = list(yaml.safe_load_all((MANIFESTS / "deployment.yml").read_text("utf-8")))
         self.assertEqual(there, kustomized(MANIFESTS / "overlays/plain"))
 
 
 class PodTests(SynchronousTestCase):
-    """What each Pod keeps to."""
+    """Rules for each Pod."""
 
     def test_restricted(self) -> None:
         """
-        Pod Security's level I{restricted} and OpenShift's I{restricted-v2} let each Pod in,
-        and no file system can be written.
+        Each Pod satisfies Pod Security's level I{restricted} and OpenShift's
+        I{restricted-v2}, and all file systems are read-only.
         """
         for name, pod, _ in pods():
             self.assertEqual(
@@ -364,7 +364,7 @@ class PodTests(SynchronousTestCase):
                 self.assertNotIn("hostPort", str(each.get("ports")), name)
 
     def test_resources(self) -> None:
-        """Each container says what it needs, and how much memory it may have."""
+        """Each container requests CPU and memory, and limits its memory."""
         for name, pod, _ in pods():
             for each in containers(pod):
                 resources = each["resources"]
@@ -372,7 +372,7 @@ class PodTests(SynchronousTestCase):
                 self.assertIn("memory", resources["limits"], name)
 
     def test_options(self) -> None:
-        """sitio takes the arguments of each of its containers, with the policies of its set."""
+        """sitio accepts the arguments and policies of each of its containers."""
         count = 0
         for name, pod, documents in pods():
             for each in filter(isSitio, containers(pod)):
@@ -384,7 +384,7 @@ class PodTests(SynchronousTestCase):
         self.assertGreaterEqual(count, 3)
 
     def options(self, container: Document, documents: list[Document]) -> Options:
-        """What sitio makes of a container's arguments and environment."""
+        """The options of a container, from its arguments and environment."""
         folder = Path(self.mktemp()).resolve()
         folder.mkdir()
         for made in named(documents, "ConfigMap").values():
@@ -397,12 +397,12 @@ class PodTests(SynchronousTestCase):
         return options
 
     def test_grace(self) -> None:
-        """A Pod has the time that its preStop and sitio's C{--grace} may take, and some more."""
+        """A Pod's grace period is longer than its preStop and sitio's C{--grace} together."""
         count = 0
         for name, pod, documents in pods():
             for each in filter(isSitio, pod["containers"]):
                 if "lifecycle" not in each:
-                    continue  # a Job's: nobody asks it from outside
+                    continue  # a Job's, which has no clients outside its Pod
                 command, seconds = each["lifecycle"]["preStop"]["exec"]["command"]
                 self.assertEqual(command, "sleep", name)
                 grace = self.options(each, documents)["settings"].grace
@@ -412,8 +412,8 @@ class PodTests(SynchronousTestCase):
 
     def test_native(self) -> None:
         """
-        A native sidecar is one for Kubernetes too, and its startup waits for nothing that
-        starts after it: C{/ready} would.
+        An init container has C{restartPolicy: Always}, which makes it a native sidecar; its
+        startup probe is C{/live}, as C{/ready} waits for containers that start after it.
         """
         count = 0
         for name, pod, _ in pods():
@@ -424,7 +424,7 @@ class PodTests(SynchronousTestCase):
         self.assertGreaterEqual(count, 1)
 
     def test_sameProxy(self) -> None:
-        """Both forms run the same sitio: they differ in when it starts and ends."""
+        """Both forms run the same sitio: they differ in its start and its end only."""
         proxies = []
         for form in ("container", "native"):
             patch = yaml.safe_load((MANIFESTS / f"components/{form}/proxy.yml").read_text("utf-8"))
@@ -438,7 +438,7 @@ class PodTests(SynchronousTestCase):
         self.assertEqual(*proxies)
 
     def test_jobs(self) -> None:
-        """The sidecar of a Job ends: it is a native one, or the work tells it to."""
+        """The sidecar of a Job ends: it is native, or the work sends POST /quit."""
         count = 0
         for name, pod, _ in pods():
             if pod.get("restartPolicy") == "Never":
@@ -448,7 +448,7 @@ class PodTests(SynchronousTestCase):
         self.assertGreaterEqual(count, 2)
 
     def test_policy(self) -> None:
-        """The policy of the ConfigMap does what it says."""
+        """The policy in the ConfigMap adds its field."""
         path = MANIFESTS / "components/common/policies/marked.py"
         ((_, policy),) = loadPolicies(f"file:{path}")
         outcome = runPolicy(policy, request("/"), response(200, text="hello"))
@@ -462,13 +462,13 @@ class DockerTests(SynchronousTestCase):
         self.dockerfile = (DOCKER / "Dockerfile").read_text("utf-8")
 
     def test_ports(self) -> None:
-        """The image names the ports that sitio opens unless it is told others."""
+        """The image exposes sitio's default ports."""
         admin = DEFAULT.split(":")[1]
         self.assertIn(f"\nEXPOSE {DEFAULT_PORT} {admin}\n", self.dockerfile)
         self.assertIn(f"('127.0.0.1', {admin}, ", self.dockerfile)
 
     def test_copied(self) -> None:
-        """What the Dockerfiles copy is there, and not ignored."""
+        """Each file that a Dockerfile copies exists, and .dockerignore lets it through."""
         ignored = (ROOT / ".dockerignore").read_text("utf-8").split()
         self.assertEqual(ignored[ignored.index("*")], "*")
         for name in ("Dockerfile", "photos.Dockerfile"):
@@ -479,7 +479,7 @@ class DockerTests(SynchronousTestCase):
                     self.assertIn(f"!{each.split('/')[0]}", ignored)
 
     def test_compose(self) -> None:
-        """sitio takes what the compose file tells it, and the files that it mounts are there."""
+        """sitio accepts its options in the compose file, and each mounted file exists."""
         services = yaml.safe_load((DOCKER / "compose.yml").read_text("utf-8"))["services"]
         self.assertEqual(set(services), {"photos", "sitio", "prometheus", "grafana"})
         Options({}).parseOptions(services["sitio"]["command"])
@@ -491,7 +491,7 @@ class DockerTests(SynchronousTestCase):
                 self.assertTrue((context / each["build"]["dockerfile"]).is_file())
 
     def test_board(self) -> None:
-        """Each metric on the board for Grafana is one of sitio's."""
+        """Each metric on the dashboard for Grafana is one of sitio's."""
         known = set(re.findall(r"^# TYPE (\S+)", page(sidecarSnapshotOf()), re.MULTILINE))
         board = json.loads((DOCKER / "grafana/sitio.json").read_text("utf-8"))
         expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]

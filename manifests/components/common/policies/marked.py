@@ -1,4 +1,4 @@
-"""Every response says that it came through sitio."""
+"""Adds a field to every response, to show that it came through sitio."""
 
 from sitio import onResponse
 
