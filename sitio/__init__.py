@@ -38,7 +38,7 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.policy.loader import onFinish, onRequest, onResponse
+from sitio.policy.functions import onFinish, onRequest, onResponse
 
 __version__ = "0.1.0"
 

@@ -156,9 +156,9 @@ class ISelectivePolicy(IResponsePolicy):
     its business.  Worth it for a buffered one: what it does not want streams.
     """
 
-    def wants(exchange, response):
+    def isInterested(exchange, response):
         """
         Called with the head of each response of its C{statuses}, body not yet there.
 
-        @return: C{False} to be passed over for this response.
+        @return: C{False} if C{responseReceived} need not be called with it.
         """

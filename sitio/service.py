@@ -27,7 +27,7 @@ from sitio.errors import CannotStart
 from sitio.net.deadlines import Deadlines
 from sitio.net.listening import Listening
 from sitio.policy.chain import Chain
-from sitio.policy.loader import named
+from sitio.policy.loader import namedPolicies
 from sitio.proxy.context import Sidecar
 from sitio.proxy.server import ProxyServerFactory
 from sitio.settings import Settings
@@ -74,7 +74,7 @@ class SidecarService(MultiService):
         @param reactor: the clock.
         @param listen: where clients come.
         @param upstream: the service behind.
-        @param policies: in order, as L{named<sitio.policy.loader.named>} takes them.
+        @param policies: what L{sitio.policy.loader.namedPolicies} takes, in order.
         @param settings: limits and timeouts.
         @param statsInterval: seconds between two lines of metrics, 0 for none.
         @param host: Host for requests of HTTP/1.0 that come without.
@@ -91,7 +91,7 @@ class SidecarService(MultiService):
             clock=reactor,
             pool=UpstreamPool(reactor, upstream, settings, sweep),
             chain=Chain(
-                [*named(policies), ("stats", self.stats), ("recent", self.recent)],
+                [*namedPolicies(policies), ("stats", self.stats), ("recent", self.recent)],
                 clock=reactor,
                 timeout=settings.policyTimeout,
             ),

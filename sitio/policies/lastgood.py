@@ -448,7 +448,7 @@ class LastGood:
         """Bytes held."""
         return self._store.size
 
-    def wants(self, exchange: IExchange, response: Response) -> bool:
+    def isInterested(self, exchange: IExchange, response: Response) -> bool:
         """
         Whether the whole of a response is needed: to be kept, or masked.
 

@@ -1,19 +1,19 @@
 """
-Policies put in order, run, and kept from doing harm: L{Chain}.
+Runs policies in order and contains their failures: L{Chain}.
 
-It owns steps 3 and 7 of a request's life (docs/request.md).  How policies are
-made is said in C{making}.
+These are steps 3, 7 and 9 of a request (docs/request.md).
 
-The rule on failures, in one place: a request policy that fails answers 500, a
-response policy or an observer that fails is passed over; each is counted by
-name, and its traceback logged not more than once a minute.
+Request policies fail closed: a failure answers the request with status 500.  Response
+policies fail open: the response is sent as it was before.  The failure of an observer
+changes nothing.  Each failure is counted under the policy's name, and its traceback is
+logged at most once in L{TRACEBACK_INTERVAL_SECONDS}.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container, Coroutine, Iterable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable
+from typing import Any, Protocol, cast
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -31,15 +31,42 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.policy.loader import verified
+from sitio.policy.loader import verifyPolicy
 
 #: Seconds between two tracebacks of the same policy.
-TRACEBACK_INTERVAL = 60.0
+TRACEBACK_INTERVAL_SECONDS = 60.0
+
+
+class JudgedExchange(Protocol):
+    """
+    What a chain needs of an exchange.
+
+    @ivar duration: L{None} until the exchange has ended.
+    @ivar policyTime: seconds spent in policies; the chain adds to it.
+    @ivar acted: names of the policies that changed something; the chain adds to it.
+    @ivar answeredBy: the policy that made the response; set by the chain.
+    """
+
+    request: Request
+    duration: float | None
+    policyTime: float
+    acted: tuple[str, ...]
+    answeredBy: str | None
+
+    def wholeBody(self, response: Response) -> Awaitable[bool]:
+        """
+        Read the rest of the body into C{response.body}.
+
+        @return: C{False} if it is longer than the buffer limit: it streams then.
+        """
+
+    def mayRetry(self) -> bool:
+        """Whether the request can be sent to the upstream again."""
 
 
 @define(eq=False)
-class _Member:
-    """A policy in a chain, with its name and metrics."""
+class Member:
+    """A policy in a chain, with its name and its counters."""
 
     name: str
     policy: Any
@@ -59,41 +86,41 @@ class _Member:
 
 def _settle(run: Coroutine[Any, Any, Any]) -> Any:
     """
-    Run a coroutine; its result if it never had to wait, else a L{Deferred}.
+    Run a coroutine as far as it goes without waiting.
 
-    A Deferred that is awaited again yields itself again, so what has been
-    started can be handed over.
+    @return: its result if it has ended, else a L{Deferred} of it.
     """
     try:
         run.send(None)
     except StopIteration as stop:
         return stop.value
+    # The coroutine awaits a Deferred, which it yields once more to its new driver.
     return Deferred.fromCoroutine(run)
 
 
-def _sendable(response: Response, streams: bool = False) -> Response:
+def _checkResponse(response: Response, *, mayStream: bool) -> None:
     """
-    The response; raises if it can't be sent as a policy made or left it.
+    Raise if a response can't be sent as a policy made it or left it.
 
-    @param streams: whether its body may be yet to come.
+    @param mayStream: whether a body of L{None} is right: it is still to come.
     """
-    if not isinstance(response.body, bytes) and not (streams and response.body is None):
-        raise TypeError(f"its body is no bytes: {type(response.body).__name__}")
+    body = response.body
+    if not isinstance(body, bytes) and not (mayStream and body is None):
+        raise TypeError(f"the body of a response is bytes, not {type(body).__name__}")
     if not (isinstance(response.status, int) and 200 <= response.status <= 999):
-        raise ValueError(f"its status is {response.status!r}: 200 to 999 can be sent")
+        raise ValueError(f"the status of a response is 200 to 999, not {response.status!r}")
     if not isinstance(response.reason, str):
-        raise TypeError(f"its reason is no text: {type(response.reason).__name__}")
-    return response
+        raise TypeError(f"the reason of a response is str, not {type(response.reason).__name__}")
 
 
 def _checkRequest(request: Request) -> None:
-    """Raise if it can't be sent as a policy left it; all but its body sees to itself."""
+    """Raise if a policy left a body that can't be sent; all else is checked when it is set."""
     if not (request.body is None or isinstance(request.body, bytes)):
-        raise TypeError(f"the request's body is no bytes: {type(request.body).__name__}")
+        raise TypeError(f"the body of a request is bytes, not {type(request.body).__name__}")
 
 
 def _copied(response: Response) -> Response:
-    """The same once more: a policy may give one response to many exchanges."""
+    """A copy of a response: a policy may return the same one for many exchanges."""
     twin = Response.fromHead(
         response.status,
         response.reason,
@@ -110,8 +137,8 @@ def _copied(response: Response) -> Response:
     return twin
 
 
-class _Before:
-    """A response as it was before a policy saw it, to undo what one did until it failed."""
+class _SavedResponse:
+    """What a response was before a policy got it, to undo the changes of one that failed."""
 
     __slots__ = ("_body", "_filters", "_headers", "_reason", "_status")
 
@@ -120,12 +147,12 @@ class _Before:
         self._reason = response.reason
         self._body = response.body
         self._filters = response.filters and list(response.filters)
-        # Lines never change; only what may have been changed needs a copy.
+        # Lines never change; only fields that may have been changed are copied.
         lines = response.lines
         self._headers = response.headers.copy() if lines is None else Headers.fromLines(lines)
 
     def restore(self, response: Response) -> None:
-        """Make it again what it was."""
+        """Undo all changes since then."""
         response.status = self._status
         response.reason = self._reason
         response.headers = self._headers
@@ -133,24 +160,28 @@ class _Before:
         response.filters = self._filters
 
 
-class _Interested(dict[int, list[_Member]]):
-    """Policies by the status that they want to see; each is asked once for each status."""
+class _MembersByStatus(dict[int, list[Member]]):
+    """Policies by the status they are interested in; each is asked once for each status."""
 
-    def __init__(self, members: list[_Member], wants: Callable[[_Member, int], bool]) -> None:
+    def __init__(self, members: list[Member], isInterested: Callable[[Member, int], bool]) -> None:
         self._members = members
-        self._wants = wants
+        self._isInterested = isInterested
 
-    def __missing__(self, status: int) -> list[_Member]:
-        self[status] = [each for each in self._members if self._wants(each, status)]
+    def __missing__(self, status: int) -> list[Member]:
+        self[status] = [each for each in self._members if self._isInterested(each, status)]
         return self[status]
 
 
 class Chain:
     """
-    The policies of a sidecar, in the operator's order.
+    The policies of a proxy, in the operator's order.
 
-    A chain is never changed: to swap policies while traffic flows, put another
-    in its place; exchanges under way keep theirs.
+    A chain never changes.  To swap policies while traffic flows, put another chain in its
+    place: exchanges under way keep the one they started with.
+
+    @ivar interested: response policies by the status of the responses they want to see.
+    @ivar hasRequestPolicies: whether there is a request policy.
+    @ivar hasObservers: whether there is an observer.
     """
 
     log = Logger()
@@ -164,34 +195,32 @@ class Chain:
     ) -> None:
         """
         @param policies: names and policies.
+        @param timeout: seconds that a policy may take for one call.
 
-        @param timeout: seconds that a policy may take over its answer.
-
-        @raise ValueError: for something that is no policy.
+        @raise ValueError: one of them is not a policy, or an incomplete one.
         """
         self._clock = clock
         self._seconds = clock.seconds
         self._timeout = timeout
-        self._members = [_Member(name, verified(name, policy)) for name, policy in policies]
+        self._members = [Member(name, verifyPolicy(name, policy)) for name, policy in policies]
         self._request = self._providing(IRequestPolicy)
         self._response = self._providing(IResponsePolicy)
         self._observers = self._providing(IExchangeObserver)
-        #: Whether there is a request policy at all.
-        self.asks = bool(self._request)
-        #: The response policies that want to see responses of a status.
-        # Statuses have three digits: this never holds more than 900.
-        self.interested = _Interested(self._response, self._wantsStatus)
+        self.hasRequestPolicies = bool(self._request)
+        self.hasObservers = bool(self._observers)
+        # Bounded: there are 900 statuses of three digits.
+        self.interested = _MembersByStatus(self._response, self._isInterestedInStatus)
 
-    def _providing(self, interface: Any) -> list[_Member]:
+    def _providing(self, interface: Any) -> list[Member]:
         return [each for each in self._members if interface.providedBy(each.policy)]
 
     @property
     def policies(self) -> list[Any]:
-        """The policies themselves, in order."""
+        """The policies, in order."""
         return [each.policy for each in self._members]
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Name and metrics of each policy, as plain data."""
+        """Name and counters of each policy, as data for JSON."""
         return [
             {
                 "name": each.name,
@@ -212,27 +241,31 @@ class Chain:
             for each in self._members
         ]
 
-    def requestReceived(self, exchange: Any) -> Any:
+    def requestReceived(self, exchange: JudgedExchange) -> Any:
         """
-        Step 3.  L{None} to go on, a L{Response} to answer with, or a L{Deferred}
-        of either.  Never fails: see the rule on failures.
+        Step 3: run the request policies.
+
+        @return: L{None} to go on to the upstream, the L{Response} that one of them made,
+            or a L{Deferred} of either.  A policy that fails makes a response of status
+            500.  The Deferred fails only if it is cancelled because the client left.
         """
         return _settle(self._runRequest(exchange))
 
-    async def _runRequest(self, exchange: Any) -> Response | None:
+    async def _runRequest(self, exchange: JudgedExchange) -> Response | None:
         for member in self._request:
             began = self._seconds()
             try:
                 member.called += 1
                 answer = member.policy.requestReceived(exchange)
                 if answer is not None:
-                    answer = await self._answer(member, answer, (Response,))
+                    answer = await self._settled(member, answer, (Response,))
                 if answer is not None:
-                    answer = _copied(_sendable(answer))
+                    _checkResponse(answer, mayStream=False)
+                    answer = _copied(answer)
                 _checkRequest(exchange.request)
             except Exception as error:
                 self._reraiseIfCancelled(exchange, error)
-                self._failed(member, "decided nothing, so the request is answered 500")
+                self._failed(member, "the request is answered with status 500")
                 answer = asResponse(PolicyFailed(f"the policy {member.name} failed"))
             finally:
                 self._took(member, exchange, self._seconds() - began)
@@ -243,78 +276,78 @@ class Chain:
                 return cast(Response, answer)
         return None
 
-    def _wantsStatus(self, member: _Member, status: int) -> bool:
+    def _isInterestedInStatus(self, member: Member, status: int) -> bool:
         try:
             return status in cast(Container[int], member.policy.statuses)
         except Exception:
-            self._failed(member, "could not tell its statuses, and is passed over")
+            self._failed(member, "it gets no responses of this status")
             return False
 
-    def wanting(self, exchange: Any, response: Response) -> _Member | None:
-        """The first policy that wants this response; L{None} for most."""
+    def firstInterested(self, exchange: JudgedExchange, response: Response) -> Member | None:
+        """The first policy that is interested in this response; L{None} for most responses."""
         for member in self.interested[response.status]:
-            if not member.selective or self._wanted(member, exchange, response):
+            if not member.selective or self._isInterested(member, exchange, response):
                 return member
         return None
 
     def responseReceived(
-        self, exchange: Any, response: Response, wanting: _Member | None = None
+        self, exchange: JudgedExchange, response: Response, first: Member | None = None
     ) -> Any:
         """
-        Step 7.  The L{Response} to send, a L{Retry} that C{exchange} may follow,
-        or a L{Deferred} of either.
+        Step 7: run the response policies.
 
-        C{exchange.wholeBody(response)} is awaited where a policy wants the whole
-        response; C{exchange.mayRetry()} is asked where one wants another attempt.
-        Fails only where C{wholeBody} does.
+        Calls C{exchange.wholeBody} if a policy needs the whole body, and
+        C{exchange.mayRetry} if one returns a L{Retry}.
 
-        @param wanting: what L{wanting} has found, if it was asked before.
+        @param first: what L{firstInterested} returned, if it was called before.
+
+        @return: the L{Response} to send, a L{Retry} to follow, or a L{Deferred} of either.
+            The Deferred fails if C{wholeBody} does, or if it is cancelled because the
+            client left.
         """
-        wanting = wanting or self.wanting(exchange, response)
-        if wanting is None:
+        first = first or self.firstInterested(exchange, response)
+        if first is None:
             return response
-        return _settle(self._runResponse(exchange, response, wanting))
+        return _settle(self._runResponse(exchange, response, first))
 
     async def _runResponse(
-        self, exchange: Any, response: Response, wanting: _Member | None
+        self, exchange: JudgedExchange, response: Response, first: Member | None
     ) -> Response | Retry:
-        """
-        @param wanting: the first that is known to want it.
-        """
         status = response.status
         interested = self.interested[status]
         for member in self._response:
             if response.status != status:
-                # Those that follow are shown what it was made.
+                # A policy changed the status: the next ones are chosen by the new one.
                 status = response.status
                 interested = self.interested[status]
-            if member is wanting:
-                wanting = None
+            if member is first:
+                first = None
             elif (
-                wanting is not None
+                first is not None
                 or member not in interested
-                or (member.selective and not self._wanted(member, exchange, response))
+                or (member.selective and not self._isInterested(member, exchange, response))
             ):
                 continue
             if response.body is None and member.buffered and not await exchange.wholeBody(response):
                 continue
-            before = _Before(response)
+            saved = _SavedResponse(response)
             began = self._seconds()
             try:
                 member.called += 1
                 answer = member.policy.responseReceived(exchange, response)
                 if answer is not None:
-                    answer = await self._answer(member, answer, (Response, Retry))
+                    answer = await self._settled(member, answer, (Response, Retry))
                 if answer is response:
                     answer = None
                 if isinstance(answer, Response):
-                    answer = _copied(_sendable(answer))
+                    _checkResponse(answer, mayStream=False)
+                    answer = _copied(answer)
                 else:
-                    _sendable(response, streams=True)
+                    _checkResponse(response, mayStream=True)
             except Exception as error:
                 self._reraiseIfCancelled(exchange, error)
-                self._failed(member, "is passed over")
-                before.restore(response)
+                self._failed(member, "the response is sent as it was before")
+                saved.restore(response)
                 answer = None
             finally:
                 self._took(member, exchange, self._seconds() - began)
@@ -331,56 +364,64 @@ class Chain:
                 return cast(Retry, answer)
         return response
 
-    def _wanted(self, member: _Member, exchange: Any, response: Response) -> bool:
+    def _isInterested(self, member: Member, exchange: JudgedExchange, response: Response) -> bool:
         try:
-            return bool(member.policy.wants(exchange, response))
+            return bool(member.policy.isInterested(exchange, response))
         except Exception:
-            self._failed(member, "could not tell whether it wants a response, and is passed over")
+            self._failed(member, "it does not get this response")
             return False
 
-    async def _answer(self, member: _Member, answer: Any, kinds: tuple[type, ...]) -> Any:
-        """What a policy answers, once it does."""
+    async def _settled(self, member: Member, answer: Any, kinds: tuple[type, ...]) -> Any:
+        """
+        What a policy returned, once it is there.
+
+        @param kinds: the types that it may have, beside L{None}.
+        """
         if inspect.iscoroutine(answer):
             answer = _settle(answer)
         if isinstance(answer, Deferred):
             answer = await answer.addTimeout(self._timeout, self._clock)
         if answer is not None and not isinstance(answer, kinds):
-            raise TypeError(f"{member.name} gave {answer!r}, which is no answer")
+            allowed = "None, a Response or a Retry" if Retry in kinds else "None or a Response"
+            raise TypeError(
+                f"{member.name} returned {answer!r} ({type(answer).__name__}); return {allowed}"
+            )
         return answer
 
-    def _reraiseIfCancelled(self, exchange: Any, error: Exception) -> None:
-        # The client went away while a policy waited: not the policy's failure.
+    def _reraiseIfCancelled(self, exchange: JudgedExchange, error: Exception) -> None:
+        # The client left while a policy waited: the policy did not fail.
         if isinstance(error, CancelledError) and exchange.duration is not None:
             raise error
 
-    def exchangeFinished(self, exchange: Any) -> None:
-        """Step 9: tell the observers."""
+    def exchangeFinished(self, exchange: JudgedExchange) -> None:
+        """Step 9: call the observers."""
         for member in self._observers:
             member.called += 1
             try:
                 member.policy.exchangeFinished(exchange)
             except Exception:
-                self._failed(member, "missed an exchange")
+                self._failed(member, "it missed one exchange")
 
-    def _took(self, member: _Member, exchange: Any, seconds: float) -> None:
+    def _took(self, member: Member, exchange: JudgedExchange, seconds: float) -> None:
         member.seconds += seconds
         exchange.policyTime += seconds
 
-    def _acted(self, member: _Member, exchange: Any) -> None:
+    def _acted(self, member: Member, exchange: JudgedExchange) -> None:
         member.acted += 1
         exchange.acted += (member.name,)
 
-    def _failed(self, member: _Member, outcome: str) -> None:
+    def _failed(self, member: Member, consequence: str) -> None:
         member.failed += 1
         now = self._clock.seconds()
-        if now - member.loggedAt < TRACEBACK_INTERVAL:
+        if now - member.loggedAt < TRACEBACK_INTERVAL_SECONDS:
             member.unlogged += 1
             return
         self.log.failure(
-            "The policy {name} failed and {outcome} ({unlogged} more failures since then)",
+            "The policy {name} failed: {consequence} ({unlogged} failures since the last"
+            " report were not logged)",
             failure=Failure(),
             name=member.name,
-            outcome=outcome,
+            consequence=consequence,
             unlogged=member.unlogged,
         )
         member.loggedAt = now

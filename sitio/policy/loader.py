@@ -1,10 +1,9 @@
 """
-How policies are made: of functions, of descriptions, of files.
+Makes the policies that an operator's descriptions name: L{loadPolicies}.
 
-L{onRequest}, L{onResponse} and L{onFinish} make a policy of a function;
-L{loadPolicies} makes those that an operator's description names, by way of the
-makers that are installed as plugins; L{named} takes whatever a program has.
-What is wrong is a C{ValueError} with one sentence.
+A description such as C{error-page:404} names a plugin, one such as C{file:mine.py} a
+Python file.  L{namedPolicies} also takes the policy objects of a program.  Every mistake
+raises C{ValueError} with one sentence for the operator.
 """
 
 from __future__ import annotations
@@ -14,18 +13,16 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from zlib import crc32
 
-from attrs import frozen
 from twisted.plugin import getPlugins
-from zope.interface import Invalid, implementer
+from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
-from sitio.http.message import Response
 from sitio.interfaces import (
     IExchangeObserver,
     IPolicyMaker,
@@ -37,12 +34,17 @@ from sitio.interfaces import (
 _POLICIES = (IRequestPolicy, IResponsePolicy, IExchangeObserver)
 
 
-def verified(name: str, policy: Any) -> Any:
-    """The policy; raises C{ValueError} if it lacks what its interfaces promise."""
+def verifyPolicy(name: str, policy: Any) -> Any:
+    """
+    Return the policy if it has all that its interfaces promise.
+
+    @raise ValueError: it provides no interface of a policy, or lacks a method or an
+        attribute of one.
+    """
     provided = [each for each in (*_POLICIES, ISelectivePolicy) if each.providedBy(policy)]
     if not provided:
         raise ValueError(
-            f"{name} is no policy: {policy!r} provides none of "
+            f"{name} is not a policy: {policy!r} provides none of "
             + ", ".join(each.__name__ for each in _POLICIES)
         )
     for each in provided:
@@ -50,147 +52,67 @@ def verified(name: str, policy: Any) -> Any:
             verifyObject(each, policy)
         except Invalid as error:
             # Without the repr that it begins with.
-            lack = str(error).partition(" has failed to implement interface ")[2]
-            raise ValueError(f"{name} is no whole policy: {lack}") from error
+            missing = str(error).partition(" has failed to implement interface ")[2]
+            raise ValueError(f"{name} is an incomplete policy: {missing}") from error
     return policy
 
 
-def named(policies: Any) -> list[tuple[str, Any]]:
+def namedPolicies(policies: Any) -> list[tuple[str, Any]]:
     """
-    Names and policies of what is given: a policy, a description such as
-    C{error-page:404}, a pair of a name and a policy, or several of these.
+    Names and policies of what a program passes.
 
-    @raise ValueError: a description is wrong.
+    @param policies: a policy, a description such as C{error-page:404}, a pair of a name
+        and a policy, or an iterable of these.
+
+    @raise ValueError: a description is wrong; see L{loadPolicies}.
     """
     if isinstance(policies, str):
         return loadPolicies(policies)
     if isinstance(policies, tuple) and len(policies) == 2 and isinstance(policies[0], str):
         return [policies]
     if isinstance(policies, Iterable):
-        return [each for some in policies for each in named(some)]
+        return [each for some in policies for each in namedPolicies(some)]
     function = getattr(policies, "function", policies)
     return [(getattr(function, "__name__", None) or type(policies).__name__, policies)]
 
 
-# --- The function form
-
-
-@implementer(IRequestPolicy)
-@frozen
-class RequestFunction:
-    """A request policy that is a function; calling it calls the function."""
-
-    function: Callable[..., Any]
-
-    def requestReceived(self, exchange: Any) -> Any:
-        return self.function(exchange)
-
-    __call__ = requestReceived
-
-
-@implementer(IResponsePolicy)
-@frozen
-class ResponseFunction:
-    """A response policy that is a function; calling it calls the function."""
-
-    function: Callable[..., Any]
-    statuses: Container[int]
-    buffered: bool
-
-    def responseReceived(self, exchange: Any, response: Response) -> Any:
-        return self.function(exchange, response)
-
-    __call__ = responseReceived
-
-
-@implementer(IExchangeObserver)
-@frozen
-class FinishFunction:
-    """An observer that is a function; calling it calls the function."""
-
-    function: Callable[..., Any]
-
-    def exchangeFinished(self, exchange: Any) -> None:
-        self.function(exchange)
-
-    __call__ = exchangeFinished
-
-
-def onRequest(function: Callable[..., Any]) -> RequestFunction:
-    """Make a request policy of C{function(exchange)}; see L{IRequestPolicy}."""
-    if not callable(function):
-        raise TypeError("write @onRequest, with nothing in parentheses")
-    return RequestFunction(function)
-
-
-def onResponse(
-    *statuses: int | range, buffered: bool = False
-) -> Callable[[Callable[..., Any]], ResponseFunction]:
-    """
-    Make a response policy of C{function(exchange, response)}; see L{IResponsePolicy}.
-
-    @param statuses: those that interest it, as numbers or ranges; none means all.
-    @param buffered: whether C{response.body} is to be complete.
-    """
-    wanted: set[int] = set()
-    for each in statuses or (range(100, 1000),):
-        if not isinstance(each, int | range):
-            raise TypeError(
-                "write @onResponse(404) or @onResponse(): statuses come before the function"
-            )
-        wanted |= {each} if isinstance(each, int) else set(each)
-    if not wanted <= set(range(100, 1000)):
-        raise ValueError("a status has three digits: 100 to 999")
-    return lambda function: ResponseFunction(function, frozenset(wanted), buffered)
-
-
-def onFinish(function: Callable[..., Any]) -> FinishFunction:
-    """Make an observer of C{function(exchange)}; see L{IExchangeObserver}."""
-    if not callable(function):
-        raise TypeError("write @onFinish, with nothing in parentheses")
-    if inspect.iscoroutinefunction(function):
-        raise TypeError("an observer is not waited for: write def and not async def")
-    return FinishFunction(function)
-
-
-# --- Descriptions
-
-
 def loadPolicies(description: str) -> list[tuple[str, Any]]:
     """
-    The policies that a description names: C{name:argument:key=value}, where a
-    backslash keeps a colon from separating, or C{file:path.py} for all policies
-    that a file of Python makes at its top level, in that order.
+    Names and policies that a description names.
 
-    @raise ValueError: in one sentence what is wrong and what would be right.
+    @param description: C{name:argument:key=value} for a plugin, or C{file:path.py} for
+        all policies at the top level of a Python file, in the order of the file.  A
+        backslash before a colon makes it a part of an argument.
+
+    @raise ValueError: the operator's mistake, or an exception of the maker or the file.
     """
     name, arguments, options = _parse(description)
     if name == "file":
         if len(arguments) != 1 or options:
-            raise ValueError(f"{description!r}: write file:PATH, where PATH is a file of Python")
+            raise ValueError(f"{description!r}: write file:PATH, where PATH is a Python file")
         return _loadFile(Path(arguments[0]))
     maker = makers().get(name)
     if maker is None:
-        why = _brokenPlugins()
+        broken = _brokenPlugins()
         raise ValueError(
-            f"there is no policy {name!r}; there are file, {', '.join(sorted(makers()))}"
-            + (f" (plugins that failed to load: {why})" if why else "")
+            f"there is no policy {name!r}; the known ones are file, {', '.join(sorted(makers()))}"
+            + (f" (plugins that failed to load: {broken})" if broken else "")
         )
     try:
-        return [(name, verified(name, maker.makePolicy(*arguments, **options)))]
+        return [(name, verifyPolicy(name, maker.makePolicy(*arguments, **options)))]
     except ValueError as error:
         raise ValueError(f"{description!r}: {error}; usage: {maker.usage}") from error
     except Exception as error:
-        raise ValueError(f"{description!r}: {_said(error)}; usage: {maker.usage}") from error
+        raise ValueError(f"{description!r}: {_inOneLine(error)}; usage: {maker.usage}") from error
 
 
 def makers() -> dict[str, Any]:
-    """The makers that are installed, by name."""
+    """The installed makers of policies, by name."""
     return {each.name: each for each in getPlugins(IPolicyMaker)}
 
 
 def _brokenPlugins() -> str:
-    """Why plugin files can't be imported: twisted.plugin only logs it."""
+    """Plugin files that cannot be imported, and why: twisted.plugin only logs them."""
     import twisted.plugins
 
     broken = []
@@ -200,11 +122,12 @@ def _brokenPlugins() -> str:
                 try:
                     importlib.import_module(f"twisted.plugins.{path.stem}")
                 except Exception as error:
-                    broken.append(f"{path}: {_said(error)}")
+                    broken.append(f"{path}: {_inOneLine(error)}")
     return "; ".join(broken)
 
 
 def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:
+    """Name, arguments and options of a description; C{max-age=60} is the option C{maxAge}."""
     words = [""]
     for part in re.findall(r"\\.|.", description, re.DOTALL):
         if part == ":":
@@ -227,28 +150,28 @@ def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:
 
 def _loadFile(path: Path) -> list[tuple[str, Any]]:
     if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"{path} is no file of Python: there is none, or its name ends otherwise")
+        raise ValueError(f"{path} is not a Python file: it must exist and end in .py")
     try:
         module = _import(path.resolve())
-    # A file that calls sys.exit is no reason to end without a word.
+    # A file that calls sys.exit must not end the process without a message.
     except (Exception, SystemExit) as error:
         where = _lineIn(path.resolve(), error)
-        raise ValueError(f"{path}{where} can't be loaded: {_said(error)}") from error
+        raise ValueError(f"{path}{where} can't be loaded: {_inOneLine(error)}") from error
     found: dict[int, tuple[str, Any]] = {}
     for name, each in vars(module).items():
         if not inspect.isclass(each) and any(which.providedBy(each) for which in _POLICIES):
-            # By identity: a policy with two names is one.
+            # By identity: a policy with two names is loaded once.
             found.setdefault(id(each), (name, each))
     if not found:
         raise ValueError(
-            f"{path} makes no policy: decorate a function with @onResponse, @onRequest or"
-            " @onFinish, or make an instance of a class of policies"
+            f"{path} defines no policy: decorate a function with @onResponse, @onRequest or"
+            " @onFinish, or create an instance of a policy class"
         )
-    return [(name, verified(f"{path}: {name}", each)) for name, each in found.values()]
+    return [(name, verifyPolicy(f"{path}: {name}", each)) for name, each in found.values()]
 
 
 def _import(path: Path) -> ModuleType:
-    # Files of the same name in two folders are two modules.
+    # Files of the same name in two folders become two modules.
     name = f"sitio_policy_{path.stem}_{crc32(bytes(path)):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
@@ -263,13 +186,13 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def _said(error: BaseException) -> str:
-    """What an exception says, in one line."""
+def _inOneLine(error: BaseException) -> str:
+    """Type and message of an exception, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _lineIn(path: Path, error: BaseException) -> str:
-    """The last line of this file that the traceback names, as C{:12}."""
+    """The last line of this file that the traceback names, as C{:12}, or C{""}."""
     lines = [
         each.lineno
         for each in traceback.extract_tb(error.__traceback__)

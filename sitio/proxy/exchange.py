@@ -203,7 +203,7 @@ class Exchange:
             # What can't be sent twice is not kept for it.
             self._replay = first if request.line.method in IDEMPOTENT_METHODS else None
         self.bytesIn = len(self._body)
-        asks = self._chain.asks
+        asks = self._chain.hasRequestPolicies
         self._extra = self._front.forwarded(request, asks)
         if self._sidecar.via is not None:
             version = request.version.encode()
@@ -413,9 +413,9 @@ class Exchange:
         if self._chain.interested[status]:
             if ended and len(body) <= self._sidecar.settings.bufferLimit:
                 response.body = body
-            wanting = self._chain.wanting(self, response)
-            if wanting is not None:
-                self._judge(response, body, ended, wanting)
+            first = self._chain.firstInterested(self, response)
+            if first is not None:
+                self._judge(response, body, ended, first)
                 return
         self._send(response, body, ended)
 
@@ -450,20 +450,20 @@ class Exchange:
         response = asResponse(error)
         self.upstreamStatus = response.status
         body = response.body or b""
-        wanting = self._chain.wanting(self, response)
-        if wanting is not None:
-            self._judge(response, body, True, wanting)
+        first = self._chain.firstInterested(self, response)
+        if first is not None:
+            self._judge(response, body, True, first)
         else:
             self._send(response, body, True)
 
     # --- Step 7: what policies make of it
 
-    def _judge(self, response: Response, body: bytes, ended: bool, wanting: Any) -> None:
+    def _judge(self, response: Response, body: bytes, ended: bool, first: Any) -> None:
         self.state = JUDGING
         self._held = [body]
         self._heldEnd = _NONE if ended else None
         self._heldFailure = None
-        result = self._chain.responseReceived(self, response, wanting)
+        result = self._chain.responseReceived(self, response, first)
         if result is response:
             self._passed(response)
         elif isinstance(result, Deferred):

@@ -122,7 +122,7 @@ class Snapshot(TypedDict):
 class PolicyMetrics(TypedDict):
     """
     How often a policy was called, acted and failed, and how many seconds it took
-    over its answers in all; a response of which its C{wants} has said that it need not be
+    over its answers in all; a response of which its C{isInterested} has said that it need not be
     shown is no call.  C{sees} is what it is shown: C{requests}, C{responses},
     C{exchanges} that have ended, or several of these, with commas.
     """

@@ -333,7 +333,7 @@ class StartTests(SidecarTestCase):
     def test_noPolicy(self) -> None:
         """What is no policy is refused when the sidecar is made."""
         why = self.assertRaises(ValueError, self.sidecar, object())
-        self.assertIn("is no policy", str(why))
+        self.assertIn("is not a policy", str(why))
 
 
 class StopTests(SidecarTestCase):

@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from sitio.errors import SitioError
 from sitio.net.deadlines import Deadlines
 from sitio.policy.chain import Chain
-from sitio.policy.loader import named
+from sitio.policy.loader import namedPolicies
 from sitio.proxy.context import Sidecar
 from sitio.proxy.exchange import Exchange
 from sitio.proxy.server import ProxyServerFactory
@@ -82,7 +82,7 @@ class Harness:
         self.clock = clock or Clock()
         settings = settings or Settings()
         sweep = Deadlines(self.clock)
-        chain = _Chain(named(policies), self.clock, settings.policyTimeout)
+        chain = _Chain(namedPolicies(policies), self.clock, settings.policyTimeout)
         self.endpoint = MemoryEndpoint(self.clock)
         self.pool = UpstreamPool(self.clock, self.endpoint, settings, sweep)
         self.sidecar = _Context(self.clock, self.pool, chain, settings, host, via)

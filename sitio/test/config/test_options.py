@@ -274,7 +274,7 @@ class BadOptionsTests(SynchronousTestCase):
         for text, mistake in (
             ("import sitio\n\nsitio.onNothing\n", f"{path.path}:3 can't be loaded: AttributeError"),
             ("x = 1\ndef broken(:\n", f"{path.path}:2 can't be loaded: SyntaxError"),
-            ("x = 1\n", f"{path.path} makes no policy: decorate a function with @onResponse"),
+            ("x = 1\n", f"{path.path} defines no policy: decorate a function with @onResponse"),
         ):
             path.setContent(text.encode())
             self.assertIn(mistake, self.refused("--policy", f"file:{path.path}"))

@@ -29,7 +29,7 @@ from sitio.errors import (
 )
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD
-from sitio.policy.loader import onFinish, onRequest, onResponse
+from sitio.policy.functions import onFinish, onRequest, onResponse
 from sitio.proxy import exchange as states
 from sitio.proxy.exchange import Exchange
 from sitio.settings import DRAIN_IDLE, LINGER, Settings

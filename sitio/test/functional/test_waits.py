@@ -24,7 +24,7 @@ from sitio.errors import (
 )
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD
-from sitio.policy.loader import onFinish, onRequest, onResponse
+from sitio.policy.functions import onFinish, onRequest, onResponse
 from sitio.proxy.exchange import MAX_ATTEMPTS, Exchange
 from sitio.settings import LINGER, Settings
 from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET, Harness, Peer

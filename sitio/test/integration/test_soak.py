@@ -385,7 +385,7 @@ class Whole:
     statuses = (200,)
     buffered = True
 
-    def wants(self, exchange: Any, response: Response) -> bool:
+    def isInterested(self, exchange: Any, response: Response) -> bool:
         """Those that say so."""
         return bool(exchange.request.path.startswith("/whole/"))
 

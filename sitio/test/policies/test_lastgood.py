@@ -64,7 +64,7 @@ class LastGoodTests(SynchronousTestCase):
 
     def response(self, exchange: Asked, response: Response) -> Response:
         """What the client gets, as the core asks: first by the head, then for the whole."""
-        if response.status in self.policy.statuses and self.policy.wants(exchange, response):
+        if response.status in self.policy.statuses and self.policy.isInterested(exchange, response):
             return self.policy.responseReceived(exchange, response) or response
         return response
 
@@ -136,7 +136,7 @@ class MaskTests(LastGoodTests):
     def test_nothingKept(self) -> None:
         """Without a good response the failure passes, and is not even buffered."""
         self.assertNotMasked(self.failed())
-        self.assertFalse(self.policy.wants(asked(), responded(503)))
+        self.assertFalse(self.policy.isInterested(asked(), responded(503)))
 
     def test_theLatest(self) -> None:
         """The mask is the latest good response, not the first."""
@@ -276,13 +276,13 @@ class MethodTests(LastGoodTests):
             (asked(), responded(206)),
             (asked(method="HEAD"), responded(200)),
         ):
-            self.assertFalse(self.policy.wants(exchange, answer))
+            self.assertFalse(self.policy.isInterested(exchange, answer))
 
     def test_tooLong(self) -> None:
         """A response announced as longer than the limit streams."""
         self.made(maxResponse=10)
-        self.assertTrue(self.policy.wants(asked(), responded(200, body=bytes(10))))
-        self.assertFalse(self.policy.wants(asked(), responded(200, body=bytes(11))))
+        self.assertTrue(self.policy.isInterested(asked(), responded(200, body=bytes(10))))
+        self.assertFalse(self.policy.isInterested(asked(), responded(200, body=bytes(11))))
 
 
 class PrivacyTests(LastGoodTests):
@@ -773,7 +773,7 @@ class ConditionalTests(LastGoodTests):
 
     def test_confirmedNothing(self) -> None:
         """A 304 where nothing is kept is passed by, also beside another variant."""
-        self.assertFalse(self.policy.wants(asked(), responded(304)))
+        self.assertFalse(self.policy.isInterested(asked(), responded(304)))
         self.keep(("Vary", "X"), ("ETag", '"a"'), x="1")
         self.assertFalse(self.confirm(("ETag", '"a"'), x="2"))
 
@@ -809,7 +809,7 @@ class StreamTests(LastGoodTests):
         """Let a response of unknown length pass, piece by piece; an empty one is its end."""
         response = responded(200, ("X-A", "1"))
         response.body = response.length = None
-        self.assertFalse(self.policy.wants(asked(**request), response))
+        self.assertFalse(self.policy.isInterested(asked(**request), response))
         for piece in pieces:
             for bodyFilter, keepsLength in response.filters or ():
                 self.assertTrue(keepsLength)
@@ -865,7 +865,7 @@ class StreamTests(LastGoodTests):
         """What another policy's filter makes of a body is what is kept, be it whole already."""
         response = responded(200, body=b"good")
         response.addFilter(bytes.upper)
-        self.assertFalse(self.policy.wants(asked(), response))
+        self.assertFalse(self.policy.isInterested(asked(), response))
         for piece in (b"good", b""):
             for bodyFilter, _ in response.filters or ():
                 piece = bodyFilter(piece)
@@ -1000,7 +1000,7 @@ class MarkTests(LastGoodTests):
     def quick(self, response: Response, exchange: Asked | None = None, **request: Any) -> bool:
         """Let a good response pass; whether it was known without being looked at as a whole."""
         exchange = exchange or wired(**request)
-        if self.policy.wants(exchange, response):
+        if self.policy.isInterested(exchange, response):
             self.assertIs(self.policy.responseReceived(exchange, response), None)
             return False
         return not response.filters
@@ -1100,7 +1100,7 @@ class MarkTests(LastGoodTests):
         self.learn()
         response = came(200)
         response.body = None
-        self.assertTrue(self.policy.wants(wired(), response))
+        self.assertTrue(self.policy.isInterested(wired(), response))
 
     def assertUnconfirmed(self, spoil: Callable[[Asked, Response], None]) -> None:
         """What is known, spoilt like this, says nothing of what is kept."""
@@ -1156,7 +1156,7 @@ class MarkTests(LastGoodTests):
             response = came(200)
             exchange = wired()
             response.body = None
-            self.assertTrue(self.policy.wants(exchange, response))
+            self.assertTrue(self.policy.isInterested(exchange, response))
             response.body = b"good"
             self.policy.responseReceived(exchange, response)
         self.assertEqual(self.marked(), 1)
@@ -1258,7 +1258,7 @@ class MarkTests(LastGoodTests):
         exchange, response, body = self.step(question, answer)
         if not marking:
             self.assertIsNot(exchange.request.headers.fields, response.headers.fields)
-        wanted = response.status in policy.statuses and policy.wants(exchange, response)
+        wanted = response.status in policy.statuses and policy.isInterested(exchange, response)
         self.glances += (1 if marking else -1) * (response.status == 200 and not wanted)
         sent = None
         if wanted:

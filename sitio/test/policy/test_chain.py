@@ -24,7 +24,7 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.policy.chain import TRACEBACK_INTERVAL, Chain
+from sitio.policy.chain import TRACEBACK_INTERVAL_SECONDS, Chain
 from sitio.settings import Settings
 from sitio.testing import (
     Harness,
@@ -131,7 +131,12 @@ class OrderTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """All are called in the order in which they were given, on the way in and back."""
-        policies = [self.asks("a"), self.judges("b"), self.asks("c"), self.judges("d")]
+        policies = [
+            self.asks("a"),
+            self.judges("b"),
+            self.asks("c"),
+            self.judges("d"),
+        ]
         outcome = runPolicy(policies, request(), response(200))
         self.assertEqual(self.calls, ["a", "c", "b 200", "d 200"])
         self.assertEqual((outcome.status, outcome.exchange.acted), (200, ()))
@@ -572,7 +577,7 @@ class FailureTests(SynchronousTestCase):
         observer: Any = events.append
         self.patch(chain, "log", Logger(observer=observer))
         fails(3)
-        clock.advance(TRACEBACK_INTERVAL - 1)
+        clock.advance(TRACEBACK_INTERVAL_SECONDS - 1)
         fails(2)
         clock.advance(1)
         fails(2)
@@ -642,7 +647,7 @@ class Choosy(Counting):
 
     wanted: Callable[[], bool] = bool
 
-    def wants(self, exchange: Any, response: Any) -> bool:
+    def isInterested(self, exchange: Any, response: Any) -> bool:
         """See L{ISelectivePolicy}."""
         self.shown.append("asked")
         return self.wanted()
@@ -660,7 +665,7 @@ class Wishing:
     statuses: Any = range(400, 600)
     buffered: bool = False
 
-    def wants(self, exchange: Any, response: Any) -> bool:
+    def isInterested(self, exchange: Any, response: Any) -> bool:
         """See L{ISelectivePolicy}."""
         self.calls.append(self.name + "?")
         return self.wish
@@ -680,8 +685,8 @@ class ChainTests(SynchronousTestCase):
 
     def test_asks(self) -> None:
         """It says whether there is a request policy at all, so that none costs nothing."""
-        self.assertFalse(self.chain(onResponse(404)(trouble)).asks)
-        self.assertTrue(self.chain(onRequest(trouble)).asks)
+        self.assertFalse(self.chain(onResponse(404)(trouble)).hasRequestPolicies)
+        self.assertTrue(self.chain(onRequest(trouble)).hasRequestPolicies)
 
     def test_statusesAskedOnce(self) -> None:
         """A policy is asked once for each status that occurs, and never again."""
@@ -865,7 +870,7 @@ class ChainTests(SynchronousTestCase):
     def test_noPolicy(self) -> None:
         """What is no policy is refused, with its name and what it might be."""
         error = self.assertRaises(ValueError, self.chain, trouble)
-        self.assertIn("policy0 is no policy", str(error))
+        self.assertIn("policy0 is not a policy", str(error))
         self.assertIn("IRequestPolicy, IResponsePolicy, IExchangeObserver", str(error))
 
     def test_noWholePolicy(self) -> None:
@@ -879,7 +884,7 @@ class ChainTests(SynchronousTestCase):
                 """Nothing."""
 
         error = self.assertRaises(ValueError, self.chain, Careless())
-        self.assertIn("policy0 is no whole policy", str(error))
+        self.assertIn("policy0 is an incomplete policy", str(error))
         self.assertIn("buffered", str(error))
 
 

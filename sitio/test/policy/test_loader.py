@@ -14,14 +14,10 @@ from typing import Any
 import twisted.plugins
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
-from sitio import onFinish, onRequest, onResponse
+from sitio import onRequest
 from sitio.interfaces import (
-    IExchangeObserver,
     IPolicyMaker,
-    IRequestPolicy,
-    IResponsePolicy,
 )
 from sitio.policy.loader import loadPolicies, makers
 from sitio.testing import (
@@ -39,46 +35,6 @@ def trouble(*given: Any) -> None:
 async def troubleLater(*given: Any) -> None:
     """The same as a coroutine."""
     raise AssertionError("nobody runs what is made here")
-
-
-class FunctionTests(SynchronousTestCase):
-    """A policy can be a function."""
-
-    def test_interfaces(self) -> None:
-        """Each decorator makes what its interface asks for."""
-        verifyObject(IRequestPolicy, onRequest(trouble))
-        verifyObject(IResponsePolicy, onResponse()(trouble))
-        verifyObject(IExchangeObserver, onFinish(trouble))
-
-    def test_callable(self) -> None:
-        """The function can still be called, as its test may want to."""
-        self.assertEqual(onRequest(lambda exchange: [exchange])(1), [1])
-        policy: Any = onResponse(404)(lambda exchange, response: [exchange, response])
-        self.assertEqual(policy(1, 2), [1, 2])
-        seen: list[int] = []
-        onFinish(seen.append)(1)
-        self.assertEqual(seen, [1])
-
-    def test_statuses(self) -> None:
-        """Numbers and ranges say which responses; none means all."""
-        policy = onResponse(404, range(500, 502))(trouble)
-        self.assertEqual(policy.statuses, {404, 500, 501})
-        self.assertFalse(policy.buffered)
-        everything = onResponse(buffered=True)(trouble)
-        self.assertEqual(everything.statuses, set(range(100, 1000)))
-        self.assertTrue(everything.buffered)
-
-    def test_wrongUse(self) -> None:
-        """What is written wrongly says at once how it is written."""
-        for attempt, hint in (
-            (lambda: onResponse(trouble), "write @onResponse(404)"),  # type: ignore[arg-type]
-            (lambda: onResponse("404"), "write @onResponse(404)"),  # type: ignore[arg-type]
-            (lambda: onRequest(404), "write @onRequest"),  # type: ignore[arg-type]
-            (lambda: onFinish(404), "write @onFinish"),  # type: ignore[arg-type]
-            (lambda: onFinish(troubleLater), "def and not async def"),
-        ):
-            self.assertIn(hint, str(self.assertRaises(TypeError, attempt)))
-        self.assertIn("100 to 999", str(self.assertRaises(ValueError, onResponse, 4040)))
 
 
 class DescriptionTests(SynchronousTestCase):
@@ -136,7 +92,7 @@ class DescriptionTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """An unknown name lists the known ones."""
         self.assertEqual(
-            self.sentence("zork"), "there is no policy 'zork'; there are file, made-up"
+            self.sentence("zork"), "there is no policy 'zork'; the known ones are file, made-up"
         )
         self.assertIn("there is no policy ''", self.sentence(""))
 
@@ -175,7 +131,7 @@ class DescriptionTests(SynchronousTestCase):
     def test_notMade(self) -> None:
         """A maker that makes no policy is found out before anything starts."""
         self.makes = lambda *arguments, **options: None
-        self.assertIn("made-up is no policy", self.sentence("made-up"))
+        self.assertIn("made-up is not a policy", self.sentence("made-up"))
 
     def test_makers(self) -> None:
         """Makers are known by their names."""
@@ -308,8 +264,8 @@ class FileTests(SynchronousTestCase):
         for text in ("", "def friendly(exchange, response): pass\n", onlyClass):
             self.assertEqual(
                 self.sentence(text),
-                " makes no policy: decorate a function with @onResponse, @onRequest or @onFinish,"
-                " or make an instance of a class of policies",
+                " defines no policy: decorate a function with @onResponse, @onRequest or @onFinish,"
+                " or create an instance of a policy class",
             )
 
     def test_incomplete(self) -> None:
@@ -321,7 +277,7 @@ class FileTests(SynchronousTestCase):
             "class Rule: pass\n"
             "rule = Rule()\n"
         )
-        self.assertRegex(said, r"^: rule is no whole policy: sitio\S+: .*requestReceived")
+        self.assertRegex(said, r"^: rule is an incomplete policy: sitio\S+: .*requestReceived")
 
     def test_wrongUse(self) -> None:
         """A decorator used wrongly is told with its line."""
@@ -337,15 +293,13 @@ class FileTests(SynchronousTestCase):
         for name in ("missing.py", "folder.py", "mine.txt", ""):
             path = self.folder / name
             said = str(self.assertRaises(ValueError, loadPolicies, f"file:{path}"))
-            self.assertIn(f"{path} is no file of Python", said)
+            self.assertIn(f"{path} is not a Python file", said)
 
     def test_noPath(self) -> None:
         """C{file:} takes one path and no options."""
         for description in ("file", "file:a.py:b.py", "file:a.py:b=c"):
             said = str(self.assertRaises(ValueError, loadPolicies, description))
-            self.assertEqual(
-                said, f"{description!r}: write file:PATH, where PATH is a file of Python"
-            )
+            self.assertEqual(said, f"{description!r}: write file:PATH, where PATH is a Python file")
 
     def test_failedLeavesNothing(self) -> None:
         """A file that failed to load leaves no half-made module behind."""

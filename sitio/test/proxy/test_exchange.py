@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import BadResponse, SitioError
 from sitio.http.message import Response, Retry
-from sitio.policy.loader import onRequest, onResponse
+from sitio.policy.functions import onRequest, onResponse
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
 from sitio.test.helpers.producers import asksOnce

@@ -71,7 +71,7 @@ class FailedStartTests(LoopbackTestCase):
     async def test_unknownPolicy(self) -> None:
         """An unknown policy is named, with all that are known."""
         said = await self.refused("--policy", "nope")
-        self.assertIn("sitio: --policy there is no policy 'nope'; there are file, ", said)
+        self.assertIn("sitio: --policy there is no policy 'nope'; the known ones are file, ", said)
         self.assertIn("error-page", said)
 
     async def test_policyFile(self) -> None:

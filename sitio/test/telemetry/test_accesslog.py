@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 from sitio.errors import CannotStart, ConnectFailed
 from sitio.http.message import Headers, Request, Response
 from sitio.interfaces import IExchangeObserver
-from sitio.policy.loader import onRequest, onResponse
+from sitio.policy.functions import onRequest, onResponse
 from sitio.telemetry.accesslog import (
     INTERVAL,
     MAX_WAITING,
