@@ -1,8 +1,8 @@
 """
 Every limit and timeout, with its default and the reason for it.
 
-C{service} makes its options from this list, so that a limit has one name, one
-default and one explanation.
+L{sitio.config.options} makes an option from each field, so a limit has one name,
+one default and one line of help.
 """
 
 from __future__ import annotations
@@ -25,41 +25,70 @@ def _setting(default: Any, unit: str, help: str) -> Any:
 @frozen
 class Settings:
     """
-    What bounds every wait and every buffer; seconds, bytes and counts.
+    The limits of all waits and buffers.
 
-    The fields' metadata hold the unit and a line of help.
+    The metadata of each field have its unit and its help.
     """
 
-    # Waits.  A client that is slow to begin is cheap, one that is slow to end
-    # holds an upstream connection: the defaults are those of common proxies.
-    connectTimeout: float = _setting(5.0, SECONDS, "to connect to the upstream")
-    headTimeout: float = _setting(10.0, SECONDS, "for the head of a request, from its first byte")
-    responseTimeout: float = _setting(
-        60.0, SECONDS, "for the head of a response, from the request's end"
+    # Times.  The defaults are those of common proxies.
+    connectTimeout: float = _setting(
+        5.0, SECONDS, "longest time, in seconds, to connect to the upstream"
     )
-    stallTimeout: float = _setting(60.0, SECONDS, "in which no byte of a body moves")
-    idleTimeout: float = _setting(75.0, SECONDS, "between the requests of a client's connection")
-    poolTimeout: float = _setting(5.0, SECONDS, "for a free upstream connection")
-    # Shorter than the 5 seconds after which Node and uvicorn close theirs: a
-    # connection that is closed while a POST goes out on it costs that POST.
-    upstreamIdleTimeout: float = _setting(4.0, SECONDS, "an idle upstream connection is kept")
-    tunnelTimeout: float = _setting(3600.0, SECONDS, "in which no byte moves in a tunnel")
-    policyTimeout: float = _setting(30.0, SECONDS, "for the answer of a policy")
-    grace: float = _setting(30.0, SECONDS, "to finish what is in flight when told to stop")
+    headTimeout: float = _setting(
+        10.0,
+        SECONDS,
+        "longest time, in seconds, from the first byte of a request's head to its last",
+    )
+    responseTimeout: float = _setting(
+        60.0,
+        SECONDS,
+        "longest time, in seconds, from the end of a request to the head of its response",
+    )
+    stallTimeout: float = _setting(
+        60.0, SECONDS, "longest pause, in seconds, in the transfer of a body"
+    )
+    idleTimeout: float = _setting(
+        75.0, SECONDS, "longest time, in seconds, that a client connection is idle between requests"
+    )
+    poolTimeout: float = _setting(
+        5.0,
+        SECONDS,
+        "longest time, in seconds, that a request waits for a free upstream connection",
+    )
+    # Shorter than the 5 seconds after which Node and uvicorn close idle connections:
+    # if one is closed while a POST is sent on it, that POST fails.
+    upstreamIdleTimeout: float = _setting(
+        4.0, SECONDS, "longest time, in seconds, that an idle upstream connection is kept"
+    )
+    tunnelTimeout: float = _setting(3600.0, SECONDS, "longest pause, in seconds, in a tunnel")
+    policyTimeout: float = _setting(
+        30.0, SECONDS, "longest time, in seconds, that a policy may take"
+    )
+    grace: float = _setting(
+        30.0, SECONDS, "longest time, in seconds, to finish requests in flight when sitio stops"
+    )
 
     # Sizes.  32 KiB hold any head that browsers send, cookies included.
-    maxHead: int = _setting(32 * 1024, BYTES, "of a head, request or response")
-    maxFields: int = _setting(100, COUNT, "of fields in a head")
-    maxBody: int = _setting(0, BYTES, "of a request's body; 0 for no limit, as it streams")
-    bufferLimit: int = _setting(1024 * 1024, BYTES, "of a response that a policy wants whole")
+    maxHead: int = _setting(32 * 1024, BYTES, "largest head of a request or response, in bytes")
+    maxFields: int = _setting(100, COUNT, "largest number of fields in a head")
+    maxBody: int = _setting(
+        0, BYTES, "largest request body, in bytes; 0 for no limit, as bodies are streamed"
+    )
+    bufferLimit: int = _setting(
+        1024 * 1024, BYTES, "largest response body, in bytes, that a policy may buffer"
+    )
     replayLimit: int = _setting(
-        64 * 1024, BYTES, "of a request's body kept so that it can be sent again"
+        64 * 1024,
+        BYTES,
+        "largest request body, in bytes, that is kept so that it can be sent again",
     )
 
     # Numbers of connections.
-    maxClients: int = _setting(10_000, COUNT, "of client connections at a time")
-    poolSize: int = _setting(1024, COUNT, "of upstream connections at a time")
-    poolQueue: int = _setting(1024, COUNT, "of requests that wait for an upstream connection")
+    maxClients: int = _setting(10_000, COUNT, "largest number of client connections")
+    poolSize: int = _setting(1024, COUNT, "largest number of upstream connections")
+    poolQueue: int = _setting(
+        1024, COUNT, "largest number of requests that wait for an upstream connection"
+    )
 
     def limits(self) -> Limits:
         """What the readers of L{sitio.http.codec} need of it, for requests."""

@@ -69,8 +69,7 @@ def _optionName(name: str) -> str:
 def _limit(each: attrs.Attribute) -> list[Any]:
     """The option for one of the L{Settings}."""
     default = str(each.default).removesuffix(".0")
-    help = f"{each.metadata['unit']} {each.metadata['help']}"
-    return [_optionName(each.name), None, default, help]
+    return [_optionName(each.name), None, default, each.metadata["help"]]
 
 
 #: Limits that may be 0; with 0 for any other, no request would pass.

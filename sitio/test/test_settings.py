@@ -15,15 +15,16 @@ class SettingsTests(SynchronousTestCase):
     """Each limit has one name, one default and one explanation."""
 
     def test_explained(self) -> None:
-        """Each field has a unit, and a line of help that reads on from it."""
+        """Each field has a unit, and a line of help that contains it."""
         for each in fields(Settings):
             self.assertIn(each.metadata["unit"], (SECONDS, BYTES, COUNT), each.name)
             help = each.metadata["help"]
+            self.assertIn(each.metadata["unit"], help)
             self.assertTrue(help and "\n" not in help and not help.endswith("."), each.name)
             self.assertEqual(help, help.strip(), each.name)
 
     def test_defaults(self) -> None:
-        """Each default is of its unit's type, and bounds something; only a body has no limit."""
+        """Each default has the type of its unit and is a limit; only a request body has none."""
         for each in fields(Settings):
             kind = float if each.metadata["unit"] == SECONDS else int
             self.assertIs(type(each.default), kind, each.name)
@@ -32,7 +33,7 @@ class SettingsTests(SynchronousTestCase):
                 self.assertTrue(0 < each.default < float("inf"), each.name)
 
     def test_waitsOfTheIssue(self) -> None:
-        """The defaults that are promised to users are these."""
+        """The defaults that the documents promise."""
         settings = Settings()
         self.assertEqual(
             (
@@ -49,7 +50,7 @@ class SettingsTests(SynchronousTestCase):
         )
 
     def test_timeoutNames(self) -> None:
-        """What is named a timeout is in seconds; what is a limit of size is in bytes."""
+        """A field that ends in Timeout is in seconds, one that ends in Limit is in bytes."""
         for each in fields(Settings):
             if each.name.endswith("Timeout"):
                 self.assertEqual(each.metadata["unit"], SECONDS, each.name)
@@ -57,26 +58,26 @@ class SettingsTests(SynchronousTestCase):
                 self.assertEqual(each.metadata["unit"], BYTES, each.name)
 
     def test_limits(self) -> None:
-        """The reader of requests gets the limits of head, fields and body."""
+        """L{Settings.limits} has the limits of head, fields and body, for requests."""
         settings = Settings(maxHead=1000, maxFields=10, maxBody=5)
         self.assertEqual(settings.limits(), Limits(head=1000, fields=10, body=5))
 
     def test_noLimitOfBody(self) -> None:
-        """0 is no limit of a body, not one of no bytes."""
+        """A body limit of 0 means no limit."""
         self.assertEqual(Settings().maxBody, 0)
         self.assertIs(Settings().limits().body, None)
 
     def test_responseLimits(self) -> None:
-        """The reader of responses gets the same for heads, and none for bodies: they stream."""
+        """L{Settings.responseLimits} has the limits of head and fields, and none for the body."""
         settings = Settings(maxHead=1000, maxFields=10, maxBody=5)
         self.assertEqual(settings.responseLimits(), Limits(head=1000, fields=10, body=None))
 
     def test_readersDefaults(self) -> None:
-        """The defaults here are those of the readers."""
+        """The defaults of L{Settings} and of L{Limits} are the same."""
         self.assertEqual((Settings().limits(), Settings().responseLimits()), (Limits(), Limits()))
 
     def test_frozen(self) -> None:
-        """Settings don't change under those that were given them."""
+        """Settings are immutable; C{evolve} makes changed copies."""
         settings = Settings()
         self.assertRaises(exceptions.FrozenInstanceError, setattr, settings, "grace", 1.0)
         self.assertEqual(evolve(settings, grace=1.0).grace, 1.0)
