@@ -63,7 +63,8 @@ TESTED_BY: dict[str, str] = {
     "http.framing": "http.test_codec",  # tested through the readers that use it
     "http.head": "http.test_codec",  # as the one before
     "http.headers": "http.test_message",  # as a part of messages
-    "net.transport": "net.test_reactor",  # a connection is seen through its reactor
+    "net.reactor": "integration.test_reactor",  # reactors are tested on real sockets
+    "net.transport": "integration.test_reactor",  # a connection is seen through its reactor
     "net.httpclient": "admin.test_health",  # tested by a service that uses it
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
     "proxy.context": "proxy.test_exchange",  # with the exchanges that share one
@@ -71,6 +72,7 @@ TESTED_BY: dict[str, str] = {
     "admin.events": "admin.test_dashboard",  # events are seen as they arrive
     "admin.port": "admin.test_pages",  # what the pages promise begins at the port
     "workers.channel": "workers.test_supervisor",  # both ends of the channel at once
+    "workers.sockets": "integration.test_sockets",  # a socket that several listen on
     "workers.worker": "workers.test_supervisor",  # the other end of it
     "testing.network": "testing.test_runner",  # the network of the test kit
     "testing.harness": "testing.test_runner",  # the proxy of the test kit

@@ -1,0 +1,134 @@
+"""
+Tests of L{sitio.net.splice} in C{twistd sitio}: the kernel moves long bodies from one socket to
+the other.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from unittest import skipUnless
+
+from sitio.test.helpers.loopback import (
+    LISTENS,
+    LOCALHOST,
+    TWISTD,
+    LoopbackTestCase,
+    Process,
+    Upstream,
+)
+from sitio.test.helpers.streams import GET, MEBIBYTE, Flood, Sink, StreamTestCase, download
+
+
+def pipes(process: Process) -> int:
+    """How many ends of pipes a process has."""
+    return len([each for each in process.descriptors() if each.startswith("pipe:")])
+
+
+@skipUnless(hasattr(os, "splice"), "there is no splice on this system")
+class SidecarTests(StreamTestCase):
+    """A sitio of its own, that moves long bodies so."""
+
+    size = 64 * MEBIBYTE
+
+    async def begin(self, *arguments: str) -> None:
+        """A response of which the client reads the first, and the kernel has begun to move it."""
+        if arguments:
+            self.process, self.port = await self.sitio(await self.listen(self.upstream), *arguments)
+        self.pipes = pipes(self.process)
+        self.open = len(self.process.descriptors())
+        self.client = await self.connect(self.port, GET)
+        self.asked = await self.upstream.connection(1)
+        await self.asked.got.saw(b"\r\n\r\n")
+        self.asked.send(download(self.size))
+        self.flood = Flood(self.asked.transport, self.size)
+        await self.client.got.saw(b"\r\n\r\n")
+        self.client.transport.pauseProducing()
+        await self.until(lambda: pipes(self.process) == self.pipes + 2)
+
+    async def test_reused(self) -> None:
+        """It is so; and both connections go on afterwards, with nothing left open."""
+        self.size = 16 * MEBIBYTE
+        client = await self.connect(self.port, GET)
+        open = len(self.process.descriptors())
+        for number in range(3):
+            sink = Sink(client)
+            asked = await self.upstream.connection(1)
+            if number:
+                # Both tell of the round before; the first request may have come already.
+                asked.got.data = client.got.data = b""
+                client.send(GET)
+            await asked.got.saw(b"\r\n\r\n")
+            asked.send(download(self.size))
+            flood = Flood(asked.transport, self.size)
+            await sink.has(self.size)
+            self.assertEqual(sink.digest.digest(), flood.digest.digest())
+        self.assertEqual(len(self.upstream.connections), 2)
+        await self.until(lambda: len(self.process.descriptors()) <= open + 1)
+
+    async def test_clientLeaves(self) -> None:
+        """A client that goes: the service is let go of, and all is closed."""
+        await self.begin()
+        self.client.transport.abortConnection()
+        await self.asked.got.over()
+        await self.until(lambda: pipes(self.process) == self.pipes)
+        await self.until(lambda: len(self.process.descriptors()) <= self.open)
+
+    async def test_upstreamLeaves(self) -> None:
+        """A service that breaks off: so is the client's connection, as the rest is missing."""
+        await self.begin()
+        self.asked.transport.abortConnection()
+        self.client.transport.resumeProducing()
+        await self.client.got.over()
+        self.assertFalse(self.client.clean)
+        await self.until(lambda: len(self.process.descriptors()) <= self.open)
+
+    async def test_stalled(self) -> None:
+        """A client that takes nothing for too long is let go of."""
+        await self.begin("--stall-timeout", "1")
+        await self.asked.got.over()
+        await self.until(lambda: pipes(self.process) == self.pipes)
+
+    async def test_grace(self) -> None:
+        """sitio stops in the midst of it, after the grace."""
+        await self.begin("--grace", "1")
+        self.process.signal(signal.SIGTERM)
+        self.assertEqual(await self.process.finish(), -signal.SIGTERM)
+        self.assertIn("did not end within the grace", self.process.said())
+
+    async def test_drained(self) -> None:
+        """A response that is moved so comes through whole when sitio is told to stop."""
+        await self.begin()
+        self.process.signal(signal.SIGTERM)
+        body = self.client.got.data.partition(b"\r\n\r\n")[2]
+        sink = Sink(self.client)
+        sink.take(sink.bodyReceived)
+        sink.bodyReceived(body)
+        self.client.transport.resumeProducing()
+        await sink.has(self.size)
+        self.assertEqual(sink.digest.digest(), self.flood.digest.digest())
+        self.assertEqual(await self.process.finish(), -signal.SIGTERM)
+
+
+class OtherTests(LoopbackTestCase):
+    """Where it can't be done so, the bytes come by."""
+
+    size = 16 * MEBIBYTE
+
+    async def test_withoutUvloop(self) -> None:
+        """On a reactor of Twisted's own."""
+        upstream = Upstream()
+        process = self.spawn(
+            *(*TWISTD, "-n", "--pidfile=", "--reactor", "select", "sitio", "--admin="),
+            *("--port", f"tcp:0:interface={LOCALHOST}"),
+            *("--upstream", f"tcp:{LOCALHOST}:{await self.listen(upstream)}"),
+        )
+        port = int((await process.out.saw(LISTENS))[1])
+        client = await self.connect(port, GET)
+        sink = Sink(client)
+        asked = await upstream.connection(0)
+        await asked.got.saw(b"\r\n\r\n")
+        asked.send(download(self.size))
+        flood = Flood(asked.transport, self.size)
+        await sink.has(self.size)
+        self.assertEqual(sink.digest.digest(), flood.digest.digest())
