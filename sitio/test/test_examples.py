@@ -1,31 +1,25 @@
 """
-What stands in C{examples/} does what it says: each is loaded as an operator
-would load it, the packaged one from an environment that it is installed into.
+Tests of the policies in C{examples/}, each loaded as an operator loads it.
+
+C{integration.test_examples} runs the embedded one, and C{system.test_examples}
+installs the packaged one.
 """
 
 from __future__ import annotations
 
-import os
-import runpy
-import shutil
-import site
-import subprocess
-import sys
-import venv
 from pathlib import Path
 from typing import Any
 
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 import sitio
 from sitio import Response, onResponse
 from sitio.policy.loader import loadPolicies
-from sitio.test.helpers.loopback import LISTENS, LOCALHOST, TWISTD, LoopbackTestCase, reactor
 from sitio.testing import Runner, refused, request, response, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent
@@ -243,98 +237,3 @@ class NotifyTests(SynchronousTestCase):
             slow[1].errback(ConnectionError())
         # It was told what failed, and went on.
         self.assertEqual(len(self.flushLoggedErrors(ConnectionError)), 2)
-
-
-class EmbeddedTests(LoopbackTestCase):
-    """C{embedded.py}: a sidecar in another application's service tree."""
-
-    async def ask(self, port: int) -> None:
-        """It serves what the application does, with its policy in front."""
-        client = await self.connect(port, b"GET /hello HTTP/1.1\r\nHost: here\r\n\r\n")
-        await client.got.saw(rb"^HTTP/1\.1 200 OK\r\n(?s:.*)\r\n\r\nhello\n$")
-        client = await self.connect(port, b"GET /x HTTP/1.1\r\nHost: here\r\n\r\n")
-        await client.got.saw(
-            rb"^HTTP/1\.1 404 Not Found\r\n(?s:.*)\r\n\r\nNot here\. Try /hello\n$"
-        )
-
-    async def test_inside(self) -> None:
-        """Its services start and stop as parts of any tree."""
-        makeService = runpy.run_path(str(EXAMPLES / "embedded.py"))["makeService"]
-        service = makeService(reactor, f"tcp:0:interface={LOCALHOST}", self.mktemp())
-        service.startService()
-        self.addCleanup(service.stopService)
-        [sidecar] = [each for each in service if hasattr(each, "sidecar")]
-        await self.ask(sidecar.port.getHost().port)
-
-    async def test_twistd(self) -> None:
-        """C{twistd -ny} runs it, and SIGTERM ends it."""
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        process = self.spawn(
-            *(*TWISTD, "--pidfile=", "-ny", str(EXAMPLES / "embedded.py")),
-            cwd=str(folder),
-            PORT=f"tcp:0:interface={LOCALHOST}",
-        )
-        await self.ask(int((await process.out.saw(LISTENS))[1]))
-        process.signal(15)
-        # twistd ends by the signal that has ended it.
-        self.assertEqual(await process.finish(), -15, process.said())
-        self.assertNotIn("Traceback", process.said())
-        self.assertEqual(os.listdir(folder), [])
-
-
-class PackagedTests(SynchronousTestCase):
-    """C{packaged}: policies as a distribution of its own, found once it is installed."""
-
-    def python(self, *arguments: str) -> str:
-        """Run the environment's Python; what it says, which must be all that it has to say."""
-        command = [str(self.environment / "bin/python"), *arguments]
-        folder = self.environment.parent
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        self.assertEqual((result.returncode, result.stderr), (0, ""), result.stdout)
-        return result.stdout
-
-    def install(self) -> None:
-        """Install it into an environment that sees the packages of this one, and sitio."""
-        self.environment = Path(self.mktemp()).absolute() / "environment"
-        try:
-            venv.create(self.environment, symlinks=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise SkipTest(f"no virtual environment can be made here: {error}") from error
-        [packages] = self.environment.glob("lib/python*/site-packages")
-        paths = [*site.getsitepackages(), str(ROOT)]
-        (packages / "this.pth").write_text("".join(f"{each}\n" for each in paths), "utf-8")
-        # A copy, as a build leaves its own files beside what it builds.
-        source = self.environment.parent / "packaged"
-        shutil.copytree(EXAMPLES / "packaged", source)
-        offline = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet")
-        self.python(*("-m", "pip", "--disable-pip-version-check", "install", *offline, str(source)))
-
-    def test_installed(self) -> None:
-        """C{twistd sitio} lists it then, makes it from a description, and it works."""
-        self.install()
-        twistd = "from twisted.scripts.twistd import run; run()"
-        known = self.python("-c", twistd, "sitio", "--help-policies")
-        self.assertIn("maintenance:file=PATH[:retry-after=SECONDS]  answer 503", known)
-        self.assertIn("error-page:", known)
-        stop = self.environment.parent / "stop"
-        script = (
-            "from pathlib import Path\n"
-            "from sitio.testing import *\n"
-            f"stop = Path({str(stop)!r})\n"
-            "with Runner(f'maintenance:file={stop}:retry-after=9') as runner:\n"
-            "    print(runner.run(request()).status)\n"
-            "    stop.touch()\n"
-            "    outcome = runner.run(request())\n"
-            "    print(outcome.status, outcome.attempts, outcome.headers['Retry-After'])\n"
-            "    stop.unlink()\n"
-            "    print(runner.run(request()).status)\n"
-        )
-        self.assertEqual(self.python("-c", script), "200\n503 0 9\n200\n")
-        wrong = (
-            "from sitio.policy.loader import loadPolicies\n"
-            "try: loadPolicies('maintenance:file=stop:retry-after=soon')\n"
-            "except ValueError as error: print(error)\n"
-        )
-        self.assertIn("a whole number of seconds is wanted", self.python("-c", wrong))
-        self.assertNotIn(str(self.environment), sys.path)
