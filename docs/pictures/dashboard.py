@@ -1,11 +1,11 @@
 """
-Takes the pictures of the live dashboard, from a sitio that really runs.
+Takes the pictures of the live dashboard, from a running sitio.
 
     python docs/pictures/dashboard.py docs/pictures
 
-Needs Chromium, chromedriver, selenium and Pillow, takes seven minutes, and wants
-the port 8087 for the photo site, as that is to be seen.  It has five minutes of
-gentle traffic; then the photo site goes away, and last-good masks that.
+Needs Chromium, chromedriver, selenium, Pillow and port 8087, and takes seven minutes.
+Clients send requests for five minutes; then the photo site stops, and last-good masks
+the outage.
 """
 
 import math

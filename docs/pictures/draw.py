@@ -1,12 +1,11 @@
 """
-Draws the pictures of the demo upstream, the same ones each time.
+Draws the photos of the demo upstream.
 
     python docs/pictures/draw.py sitio/demo/site/photos
 
-Needs numpy and Pillow, which sitio itself does not: the pictures are kept
-beside the demo, and this is kept to show where they come from.  Each is drawn
-from noise, gradients and outlines at twice its size and then made smaller,
-which smooths the edges.
+Needs numpy and Pillow.  The photos are in the repository; this program shows how
+they were made.  It draws each from noise, gradients and outlines at twice its size,
+then scales it down, which smooths the edges.
 """
 
 import sys

@@ -1,12 +1,11 @@
 """
-The demo upstream: a small photo site, for who has no service at hand.
+The demo upstream: a small photo site on loopback, made with L{twisted.web}.
 
-It stands for the service that sitio is put in front of, and knows nothing of
-it: plain L{twisted.web} on loopback.  Beside the photos it has a page that
-fails at times and one that is slow, so that policies have something to do.
+C{twistd sitio} uses it if no upstream is given.  Beside the photos it has a page
+that sometimes fails and a page that is slow, to show what policies do.  The pages
+and photos are in the folder C{site}; docs/pictures/draw.py draws the photos.
 
-Contract: the reactor is passed in; the pages and photos lie beside this file,
-in C{site}.  Where the photos come from: docs/pictures/draw.py.
+It imports nothing of sitio.  The reactor is passed in.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from twisted.web.static import File
 from zope.interface import implementer
 
-#: Only the host itself may see it: it stands behind sitio.
+#: Loopback only: clients from elsewhere go through sitio.
 HOST = "127.0.0.1"
 PORT = 8087
 
-#: Browsers ask again on each visit, so that it shows in the metrics; who keeps a
-#: copy, as last-good does, may use it when the site fails.
+#: Browsers revalidate on each visit, so that each visit shows in the metrics.  Caches,
+#: such as last-good, may keep a copy and use it when the site fails.
 CACHING = b"public, max-age=0"
 
-#: What the flaky page does with each six requests, over and over.
+#: The statuses of the flaky page, in a cycle.
 PATTERN = (200, 200, 500, 500, 500, 200)
 
 #: Seconds that the slow page takes.
-SLOWNESS = 1.5
+SLOW_SECONDS = 1.5
 
-#: Said here, as what a host knows of types differs from host to host.
+#: Content types by extension; the tables of hosts differ.
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -61,7 +60,7 @@ _page = Template((_HERE / "page.html").read_text("utf-8"))
 
 
 def _answer(request: Request, title: str, text: str, status: int = 200) -> int:
-    """Answer with the common page around some HTML; a HEAD with its head alone."""
+    """Answer with the page frame around some HTML; twisted.web drops the body for HEAD."""
     body = _page.substitute(title=title, text=text).encode()
     request.setResponseCode(status)
     request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
@@ -73,16 +72,16 @@ def _answer(request: Request, title: str, text: str, status: int = 200) -> int:
 
 
 class Missing(Resource):
-    """What is not there, whatever it is asked."""
+    """A missing page, for any method."""
 
     isLeaf = True
 
     def render(self, request: Request) -> int:
-        """A 404 that says whose it is."""
+        """Answer 404, in the words of this site."""
         text = (
-            "<p>This is the service's own 404, in plain words: sitio has passed it on.</p>\n"
-            "<p>With <code>--policy error-page:404</code> sitio sends a page of its own in"
-            " its place.</p>\n"
+            "<p>This is the service's own 404. sitio has passed it on.</p>\n"
+            "<p>With <code>--policy error-page:404</code> sitio sends a page of its own"
+            " instead.</p>\n"
         )
         return _answer(request, "There is nothing here", text, 404)
 
@@ -94,11 +93,11 @@ class Files(File):
     childNotFound: Any = Missing()
 
     def directoryListing(self) -> Any:
-        """There is none."""
+        """No list: answer 404."""
         return self.childNotFound
 
     def render_GET(self, request: Request) -> Any:
-        """The file, or a 304 for who has it already (RFC 9110, section 13.1)."""
+        """Send the file, or 304 to a client that has it (RFC 9110, section 13.1)."""
         if self.isfile():
             request.setHeader(b"Cache-Control", CACHING)
             if request.setETag(self._tag()) is CACHED:
@@ -113,7 +112,7 @@ class Files(File):
 
 
 class Flaky(Resource):
-    """A page that fails as L{PATTERN} says."""
+    """A page that sometimes fails: see L{PATTERN}."""
 
     isLeaf = True
 
@@ -122,28 +121,27 @@ class Flaky(Resource):
         self._asked = 0
 
     def render_GET(self, request: Request) -> int:
-        """The next of the pattern, and which it is."""
+        """Answer with the next status of the pattern, and show its place."""
         place = self._asked % len(PATTERN)
         self._asked += 1
         status = PATTERN[place]
         marks = [f'<li class="{"good" if each == 200 else "bad"}">{each}</li>' for each in PATTERN]
         marks[place] = marks[place].replace("<li", '<li aria-current="step"')
-        title = "It worked" if status == 200 else "It failed, as promised"
+        title = "It worked" if status == 200 else "It failed, as announced"
         text = (
             f"<p>This is response <strong>{self._asked}</strong> of this page,"
-            f" number {place + 1} of each six.</p>\n"
-            f'<ol class="pattern" aria-label="What each six responses are">{"".join(marks)}</ol>\n'
-            "<p>Reload and watch. Without a policy for it, you see each 500.</p>\n"
-            "<p>With <code>--policy last-good:max-age=60</code> you go on seeing the last"
-            " response that worked, its number standing still, while the stats line counts"
-            " what was masked. With <code>--policy retry</code> sitio asks again before"
-            " it believes a failure.</p>\n"
+            f" number {place + 1} of every six.</p>\n"
+            f'<ol class="pattern" aria-label="The six statuses">{"".join(marks)}</ol>\n'
+            "<p>Reload and watch. Without a policy, you see each 500.</p>\n"
+            "<p>With <code>--policy last-good:max-age=60</code> you see the last good response"
+            " instead, with its old number, and the stats line counts the masked failures."
+            " With <code>--policy retry</code> sitio sends a failed request again.</p>\n"
         )
         return _answer(request, title, text, status)
 
 
 class Slow(Resource):
-    """A page that takes L{SLOWNESS}."""
+    """A page that takes L{SLOW_SECONDS}."""
 
     isLeaf = True
 
@@ -152,26 +150,26 @@ class Slow(Resource):
         self._clock = clock
 
     def render_GET(self, request: Request) -> int:
-        """Answer later, unless the client goes away before."""
-        call = self._clock.callLater(SLOWNESS, self._response, request)
+        """Answer later, unless the client disconnects first."""
+        call = self._clock.callLater(SLOW_SECONDS, self._response, request)
         request.notifyFinish().addErrback(lambda reason: call.cancel())
         return NOT_DONE_YET
 
     def _response(self, request: Request) -> None:
         text = (
-            f"<p>This page takes <strong>{SLOWNESS} seconds</strong>, whatever is done about"
-            " it. Look at the next stats line: the wait is the upstream's.</p>\n"
+            f"<p>This page always takes <strong>{SLOW_SECONDS} seconds</strong>. The next stats"
+            " line shows it.</p>\n"
         )
         _answer(request, "Thank you for waiting", text)
 
 
 class DemoSite(Site):
-    """The site, silent: sitio in front of it says what is asked for."""
+    """A site without an access log: sitio in front of it counts the requests."""
 
     noisy = False
 
     def log(self, request: Any) -> None:
-        """Nothing, or these lines would bury the stats line."""
+        """Log nothing, so that the stats line is easy to see."""
 
 
 def demoSite(reactor: Any) -> Site:
@@ -189,9 +187,9 @@ def demoSite(reactor: Any) -> Site:
 @implementer(IStreamClientEndpoint)
 class DemoService(Service):
     """
-    Serves a site on loopback, and is the endpoint that leads there.
+    Serves a site on loopback, and is a client endpoint that connects to it.
 
-    @ivar port: where it listens, or L{None} while it does not.
+    @ivar port: the listening port; L{None} while there is none.
     """
 
     _log = Logger(namespace="sitio.demo")
@@ -203,14 +201,14 @@ class DemoService(Service):
         self._site = site
 
     def startService(self) -> None:
-        """Listen on the port, or on any other where somebody else has it."""
+        """Listen on the port, or on another if that is in use."""
         Service.startService(self)
         try:
             self.port = self._listen(self._wanted)
         except CannotListenError as error:
             self.port = self._listen(0)
             self._log.warn(
-                "The demo upstream takes another port than {wanted}: {reason}",
+                "The demo upstream can't use port {wanted}, and uses another: {reason}",
                 wanted=self._wanted,
                 reason=error.socketError,
             )
@@ -227,7 +225,7 @@ class DemoService(Service):
         return port
 
     def stopService(self) -> Deferred[None] | None:
-        """Listen no more; fires when the port is free."""
+        """Stop listening; the Deferred fires when the port is closed."""
         Service.stopService(self)
         port, self.port = self.port, None
         return port.stopListening() if port is not None else None
@@ -242,10 +240,10 @@ class DemoService(Service):
 
 def demoService(reactor: Any, port: int = PORT) -> DemoService:
     """
-    A service that runs the photo site on loopback.
+    Make a service that runs the photo site on loopback.
 
-    Connect to it by what it returns, which is a client endpoint as well: when
-    the port is taken it listens on another.
+    The service is also the client endpoint for the site: use it to connect, as the
+    site listens on another port if C{port} is in use.
 
     @param reactor: provides L{IReactorTCP} and L{IReactorTime}.
     """

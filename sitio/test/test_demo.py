@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.demo}.
+Tests of L{sitio.demo}.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
 from sitio import demo
-from sitio.demo import PATTERN, SLOWNESS, DemoService, demoService, demoSite
+from sitio.demo import PATTERN, SLOW_SECONDS, DemoService, demoService, demoSite
 
 HERE = Path(demo.__file__).parent
 PHOTOS = sorted((HERE / "site" / "photos").iterdir())
 
 
 class Links(HTMLParser):
-    """What a page points to, and the elements that it has."""
+    """The link targets and the elements of a page."""
 
     def __init__(self, page: str) -> None:
         HTMLParser.__init__(self)
@@ -45,33 +45,33 @@ class Links(HTMLParser):
 
 
 class SiteTests(SynchronousTestCase):
-    """What a visitor gets."""
+    """The pages and files of the site."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        # Files go out piece by piece, by the one cooperator that Twisted has for all.
+        # Twisted's global cooperator sends files piece by piece.
         cooperator = Cooperator(scheduler=lambda call: self.clock.callLater(0, call))
         self.patch(task, "_theCooperator", cooperator)
         self.visit(demoSite(self.clock))
 
     def visit(self, site: Site) -> None:
-        """From now on ask this site."""
+        """Send further requests to this site."""
         self.agent = RequestTraversalAgent(site.resource)
         self.treq = HTTPClient(self.agent)
 
     def settled(self, deferred: Deferred[Any]) -> Any:
-        """What a request comes to when all that was written has arrived."""
+        """The result of a request, after all written data has arrived."""
         for _ in range(10):
             self.clock.advance(0)
             self.agent.flush()
         return self.successResultOf(deferred)
 
-    def asked(self, path: str, method: str = "GET", **options: Any) -> Any:
-        """The response to a request, as treq has it."""
+    def request(self, path: str, method: str = "GET", **options: Any) -> Any:
+        """treq's response to a request."""
         return self.settled(self.treq.request(method, f"http://127.0.0.1:8087{path}", **options))
 
     def field(self, response: Any, name: str) -> str:
-        """A field of a response that stands there once."""
+        """The value of a field that occurs once in a response."""
         (value,) = response.headers.getRawHeaders(name)
         assert isinstance(value, str)
         return value
@@ -83,16 +83,16 @@ class SiteTests(SynchronousTestCase):
         return text
 
     def test_index(self) -> None:
-        """The first page is HTML in UTF-8 that says what it shows."""
-        response = self.asked("/")
+        """The first page is HTML in UTF-8, with its heading."""
+        response = self.request("/")
         self.assertEqual(response.code, 200)
         self.assertEqual(self.field(response, "Content-Type"), "text/html; charset=utf-8")
         page = self.text(response)
         self.assertIn("<h1>Served by the demo upstream,<br>through sitio</h1>", page)
 
     def test_links(self) -> None:
-        """All that the first page points to is there, but for the picture that is missing."""
-        links = Links(self.text(self.asked("/")))
+        """All link targets of the first page exist, except the missing picture."""
+        links = Links(self.text(self.request("/")))
         missing = set()
         for target in links.targets:
             if target == "http://127.0.0.1:8087/":
@@ -100,7 +100,7 @@ class SiteTests(SynchronousTestCase):
             self.assertTrue(target.startswith("/"), f"{target} is another site's")
             if target == "/slow":
                 continue
-            code = self.asked(target).code
+            code = self.request(target).code
             if code != 200:
                 self.assertEqual(code, 404, target)
                 missing.add(target)
@@ -109,12 +109,12 @@ class SiteTests(SynchronousTestCase):
         self.assertNotIn("script", links.elements)
 
     def test_photos(self) -> None:
-        """The page shows each photo, and they are JPEG pictures that are quick to fetch."""
-        targets = Links(self.text(self.asked("/"))).targets
+        """The page shows each photo; all are JPEG files, and small."""
+        targets = Links(self.text(self.request("/"))).targets
         self.assertEqual(len(PHOTOS), 8)
         for photo in PHOTOS:
             self.assertIn(f"/photos/{photo.name}", targets)
-            response = self.asked(f"/photos/{photo.name}")
+            response = self.request(f"/photos/{photo.name}")
             self.assertEqual(self.field(response, "Content-Type"), "image/jpeg")
             body = self.settled(response.content())
             self.assertEqual(body, photo.read_bytes())
@@ -122,44 +122,46 @@ class SiteTests(SynchronousTestCase):
         self.assertLess(sum(photo.stat().st_size for photo in PHOTOS), 350_000)
 
     def test_types(self) -> None:
-        """Types do not depend on what the host knows of them."""
+        """Content types do not depend on the host's table of types."""
         self.assertEqual({path.suffix for path in (HERE / "site").rglob("*.*")}, set(demo.TYPES))
         for path, kind in (
             ("/style.css", "text/css; charset=utf-8"),
             ("/icon.svg", "image/svg+xml"),
         ):
-            self.assertEqual(self.field(self.asked(path), "Content-Type"), kind)
+            self.assertEqual(self.field(self.request(path), "Content-Type"), kind)
 
     def test_notModified(self) -> None:
-        """Who has a file already is told so, by its tag and by its date."""
-        response = self.asked("/photos/lake.jpg")
+        """A client with the current file gets 304, by entity tag and by date."""
+        response = self.request("/photos/lake.jpg")
         for condition, proof in (("If-None-Match", "ETag"), ("If-Modified-Since", "Last-Modified")):
-            again = self.asked("/photos/lake.jpg", headers={condition: self.field(response, proof)})
+            again = self.request(
+                "/photos/lake.jpg", headers={condition: self.field(response, proof)}
+            )
             self.assertEqual(again.code, 304, condition)
             self.assertEqual(self.settled(again.content()), b"")
-        other = self.asked("/photos/lake.jpg", headers={"If-None-Match": '"other"'})
+        other = self.request("/photos/lake.jpg", headers={"If-None-Match": '"other"'})
         self.assertEqual(other.code, 200)
 
     def test_tags(self) -> None:
-        """Each file has a tag of its own."""
-        tags = {self.field(self.asked(f"/photos/{photo.name}"), "ETag") for photo in PHOTOS}
+        """Each file has a different entity tag."""
+        tags = {self.field(self.request(f"/photos/{photo.name}"), "ETag") for photo in PHOTOS}
         self.assertEqual(len(tags), len(PHOTOS))
 
     def test_caching(self) -> None:
-        """Browsers ask on each visit, and nothing forbids keeping a copy for bad times."""
+        """Browsers revalidate on each visit, and caches may keep a copy."""
         for path in ("/", "/style.css", "/photos/lake.jpg", "/flaky"):
-            self.assertEqual(self.field(self.asked(path), "Cache-Control"), "public, max-age=0")
+            self.assertEqual(self.field(self.request(path), "Cache-Control"), "public, max-age=0")
 
     def test_range(self) -> None:
-        """A part of a photo can be asked for."""
-        response = self.asked("/photos/lake.jpg", headers={"Range": "bytes=0-99"})
+        """The site answers a range request for a photo."""
+        response = self.request("/photos/lake.jpg", headers={"Range": "bytes=0-99"})
         self.assertEqual(response.code, 206)
         self.assertEqual(
             self.settled(response.content()), (HERE / "site/photos/lake.jpg").read_bytes()[:100]
         )
 
     def test_nothingElse(self) -> None:
-        """Only the site's files are served: no directory, no source, nothing above it."""
+        """Only files of the site are served: no directory list, no source, no parent folder."""
         for path in (
             "/photos/",
             "/photos/volcano.jpg",
@@ -169,39 +171,39 @@ class SiteTests(SynchronousTestCase):
             "/photos/%2e%2e/%2e%2e/page.html",
             "/%2e%2e%2f__init__.py",
         ):
-            self.assertEqual(self.asked(path).code, 404, path)
+            self.assertEqual(self.request(path).code, 404, path)
 
     def test_missing(self) -> None:
-        """What is not there is a 404 of this site's own, whatever it is asked."""
+        """A missing page is the site's own 404, for any method."""
         for method in ("GET", "POST", "DELETE"):
-            response = self.asked("/photos/volcano", method)
+            response = self.request("/photos/volcano", method)
             self.assertEqual(response.code, 404)
             self.assertIn("the service's own 404", self.text(response))
 
     def test_flaky(self) -> None:
-        """Of each six requests the third, fourth and fifth fail with 500, over and over."""
-        codes = [self.asked("/flaky").code for _ in range(12)]
+        """The third, fourth and fifth of every six requests fail with 500."""
+        codes = [self.request("/flaky").code for _ in range(12)]
         self.assertEqual(codes, [200, 200, 500, 500, 500, 200] * 2)
         self.assertEqual(codes, [*PATTERN, *PATTERN])
 
-    def test_flakyTellsWhich(self) -> None:
-        """Each response of the flaky page says which it is, so that an old one is known."""
+    def test_flakyNumber(self) -> None:
+        """Each response of the flaky page has its number, so that a masked one is recognised."""
         for number in range(1, 9):
-            page = self.text(self.asked("/flaky"))
+            page = self.text(self.request("/flaky"))
             self.assertIn(f"response <strong>{number}</strong>", page)
             self.assertEqual(page.count('aria-current="step"'), 1)
             self.assertEqual(page.count('class="bad"'), 3)
 
     def test_flakyForEachSite(self) -> None:
-        """A site of its own starts the pattern anew."""
-        self.asked("/flaky")
+        """Each site starts the pattern from the beginning."""
+        self.request("/flaky")
         self.visit(demoSite(self.clock))
-        self.assertIn("response <strong>1</strong>", self.text(self.asked("/flaky")))
+        self.assertIn("response <strong>1</strong>", self.text(self.request("/flaky")))
 
     def test_slow(self) -> None:
-        """The slow page takes a second and a half, by the clock that was given."""
+        """The slow page takes a second and a half of the given clock."""
         asked = self.treq.get("http://127.0.0.1:8087/slow")
-        self.clock.advance(SLOWNESS - 0.01)
+        self.clock.advance(SLOW_SECONDS - 0.01)
         self.agent.flush()
         self.assertNoResult(asked)
         self.clock.advance(0.01)
@@ -211,7 +213,7 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_slowAndGone(self) -> None:
-        """A client that does not wait leaves no delayed call behind."""
+        """A client that disconnects early leaves no delayed call."""
         asked = self.treq.get("http://127.0.0.1:8087/slow")
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         asked.cancel()
@@ -220,12 +222,12 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_head(self) -> None:
-        """A HEAD is answered with the head that a GET has, and nothing else."""
+        """A HEAD gets the same head as a GET, and no body."""
         for path in ("/", "/photos/lake.jpg", "/flaky", "/slow", "/nowhere"):
             got = []
             for method in ("HEAD", "GET"):
                 asked = self.treq.request(method, f"http://127.0.0.1:8087{path}")
-                self.clock.advance(SLOWNESS)
+                self.clock.advance(SLOW_SECONDS)
                 got.append(self.settled(asked))
             head, whole = got
             self.assertEqual((head.code, self.text(head)), (whole.code, ""))
@@ -235,18 +237,18 @@ class SiteTests(SynchronousTestCase):
             )
 
     def test_silence(self) -> None:
-        """Requests leave nothing in the log, which the stats line has to itself."""
+        """Requests are not logged."""
         site = demoSite(self.clock)
         with capturedLogs() as events:
             for method in ("GET", "HEAD"):
                 for path in ("/", "/flaky", "/nowhere", "/photos/lake.jpg"):
-                    self.asked(path, method)
+                    self.request(path, method)
             site.log(None)  # type: ignore[arg-type]
         self.assertEqual(events, [])
 
 
 class Taken(MemoryReactorClock):
-    """A reactor on which port 8087 is somebody else's, and 0 is 40000."""
+    """A reactor where port 8087 is in use, and port 0 becomes 40000."""
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         if port == 8087:
@@ -255,28 +257,28 @@ class Taken(MemoryReactorClock):
 
 
 class ServiceTests(SynchronousTestCase):
-    """Where the site listens."""
+    """The service listens on loopback, and is an endpoint."""
 
     def started(self, reactor: Any) -> DemoService:
-        """A service that runs."""
+        """A started service."""
         service = demoService(reactor)
         service.startService()
         return service
 
     def test_endpoint(self) -> None:
-        """The service is an endpoint too."""
+        """The service provides L{IStreamClientEndpoint}."""
         verifyObject(IStreamClientEndpoint, demoService(MemoryReactorClock()))
 
     def test_loopback(self) -> None:
-        """The site listens on loopback 8087, where nobody but this host can reach it."""
+        """The site listens on port 8087 of loopback only."""
         reactor = MemoryReactorClock()
         self.started(reactor)
         ((port, site, _, interface),) = reactor.tcpServers
         self.assertEqual((port, interface), (8087, "127.0.0.1"))
         self.assertIsInstance(site, demo.DemoSite)
 
-    def test_says(self) -> None:
-        """The log says where the site is."""
+    def test_logged(self) -> None:
+        """The address of the site is logged."""
         with capturedLogs() as events:
             self.started(MemoryReactorClock())
         self.assertEqual([(e["host"], e["port"]) for e in events], [("127.0.0.1", 8087)])
@@ -288,7 +290,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(reactor.tcpServers, [])
 
     def test_taken(self) -> None:
-        """When the port is taken the site is on another, the log says so, and clients find it."""
+        """If the port is in use, the site uses another, logs that, and clients connect to it."""
         reactor = Taken()
         with capturedLogs() as events:
             service = self.started(reactor)
@@ -300,7 +302,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual((host, port), ("127.0.0.1", 40000))
 
     def test_connect(self) -> None:
-        """Connecting to the service leads to where the site listens."""
+        """Connecting to the service connects to the port of the site."""
         reactor = MemoryReactorClock()
         service = self.started(reactor)
         service.connect(Factory.forProtocol(Protocol))
@@ -308,11 +310,11 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual((host, port), ("127.0.0.1", 8087))
 
     def test_stop(self) -> None:
-        """After the stop nothing listens, and to connect fails; stopping twice does no harm."""
+        """After a stop the port is closed, and connecting fails; a second stop does nothing."""
         stopped = []
 
         class Port:
-            """A port that notes that it was closed."""
+            """A port that records that it was closed."""
 
             def getHost(self) -> IPv4Address:
                 return IPv4Address("TCP", "127.0.0.1", 8087)
