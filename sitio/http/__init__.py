@@ -10,5 +10,6 @@ In reading order:
   - C{head}: what the bytes of a head say.
   - C{framing}: where a head and a body end.
   - C{codec}: readers of requests and responses, and writers of both.
+  - C{caching}: what may be stored, for whom and for how long (RFC 9111).
   - C{failures}: the response that stands for an error.
 """

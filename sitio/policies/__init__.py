@@ -1,1 +1,11 @@
-"""The policies that come with sitio, one a file."""
+"""
+The policies that come with sitio.
+
+Each module holds one policy and its options:
+
+  - C{errorpage}: replaces error responses by a page.
+  - C{lastgood}: masks a failure with the last good response.
+  - C{retry}: sends a request again after a failure, where that is safe.
+  - C{headers}: adds, sets and removes fields of requests and responses.
+  - C{deny}: refuses requests by method and path.
+"""

@@ -96,8 +96,8 @@ class PluginTests(SynchronousTestCase):
         """No module in C{sitio/policies} that makes policies lacks a maker."""
         folder = ROOT / "sitio/policies"
         present = {
-            f"sitio.policies.{each.stem}"
-            for each in folder.glob("*.py")
+            ".".join(each.relative_to(ROOT).with_suffix("").parts)
+            for each in folder.rglob("*.py")
             if "\ndef makePolicy(" in each.read_text("utf-8")
         }
         named = {each.module for each in getPlugins(IPolicyMaker) if isinstance(each, PolicyMaker)}

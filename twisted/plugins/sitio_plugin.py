@@ -25,7 +25,7 @@ errorPage = PolicyMaker(
 
 lastGood = PolicyMaker(
     "last-good",
-    "sitio.policies.lastgood",
+    "sitio.policies.lastgood.policy",
     "last-good[:max-age=SECONDS][:budget=SECONDS][:statuses=STATUSES][:max-bytes=N]"
     "[:max-response=N][:personal=NAMES][:despite=WORDS]"
     "  mask a failure with the last good response",

@@ -1,0 +1,209 @@
+"""
+Rules of HTTP caching: what may be stored, for whom, and for how long it is fresh.
+
+Pure functions of fields, for a cache that all clients share.  Fields are pairs of
+C{bytes}, name and value, as a reader gave them.
+
+A section without the name of an RFC is one of RFC 9111.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from sitio.http.dates import parseDate
+from sitio.http.grammar import listMembers
+
+Fields = Sequence[tuple[bytes, bytes]]
+
+#: Names and values of a Cache-Control; the value of one without is C{b""}.
+Directives = Mapping[bytes, bytes]
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Request fields that identify the client: the response may be for this client only.
+#: RFC 9111 allows to store a response to a request with a cookie.  But a service that
+#: expects no cache does not send C{private} either.
+PERSONAL_FIELDS = _names(
+    "authorization cookie proxy-authorization api-key x-api-key x-access-token x-auth-token"
+    " client-cert x-client-cert x-forwarded-client-cert remote-user x-remote-user x-user-id"
+    " x-forwarded-user x-forwarded-email x-forwarded-access-token x-auth-request-user"
+    " x-auth-request-email x-auth-request-access-token x-amzn-oidc-data x-amzn-oidc-identity"
+    " x-goog-iap-jwt-assertion x-ms-client-principal cf-access-jwt-assertion"
+)
+
+#: Request fields that tell a service another host, scheme, path or method than those of
+#: the request.  A cache needs them in its key: a client can set them to any value, and the
+#: response to them must not be sent to other clients.
+ROUTING_FIELDS = frozenset(
+    b"forwarded x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-host"
+    b" x-http-method-override x-original-url x-rewrite-url".split()
+)
+
+#: Terms (see L{storageTerms}) of responses that are not stored.  C{no-cache} is one of
+#: them, as it allows no use without asking the upstream (section 5.2.2.4).
+NOT_STORED = frozenset((b"no-cache", b"no-store", b"private", b"set-cookie"))
+
+#: Directives of responses that are not sent once they are stale (section 4.2.4).
+NOT_SENT_STALE = frozenset((b"must-revalidate", b"proxy-revalidate", b"s-maxage"))
+
+#: Fields that describe a body: a 304 has none of them, and updates none of them.
+BODY_FIELDS = frozenset(b"content-encoding content-language content-range content-type".split())
+
+_MAX_DELTA_SECONDS = 2**31
+
+_directive = re.compile(rb'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?').findall
+_tag = re.compile(rb'(?:W/)?("[^"]*")').findall
+
+
+def fieldValue(fields: Fields, name: bytes) -> bytes | None:
+    """
+    All lines of a field as one value (RFC 9110, section 5.3), or L{None}.
+
+    @param name: in lower case.
+    """
+    found = [value.strip(b" \t") for each, value in fields if each.lower() == name]
+    return b", ".join(found) if found else None
+
+
+@lru_cache(maxsize=256)
+def directives(value: bytes | None) -> Directives:
+    """
+    The directives of a Cache-Control, their names in lower case (section 5.2).
+
+    If a directive is repeated, the first counts.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, quoted, plain in _directive(value or b""):
+        found.setdefault(name.lower(), quoted or plain)
+    return found
+
+
+def deltaSeconds(value: bytes | None) -> int:
+    """
+    A number of seconds (section 1.2.2).
+
+    A value that is not a number is 0, hence stale (section 4.2.1).
+    """
+    if value is None or not value.isdigit():
+        return 0
+    return int(value) if len(value) <= 10 else _MAX_DELTA_SECONDS
+
+
+def _date(value: bytes | None) -> int | None:
+    return parseDate((value or b"").decode("latin-1"))
+
+
+def freshness(fields: Fields, said: Directives) -> int:
+    """
+    For how many seconds a response is fresh (section 4.2.1).
+
+    Without a date or a directive that says so it is 0: nothing is guessed.
+
+    @param said: the directives of its Cache-Control.
+    """
+    for name in (b"s-maxage", b"max-age"):
+        if name in said:
+            return deltaSeconds(said[name])
+    expires, date = _date(fieldValue(fields, b"expires")), _date(fieldValue(fields, b"date"))
+    return 0 if expires is None or date is None else max(0, expires - date)
+
+
+def mayBeSent(
+    staleness: float, response: Directives, request: Directives, notSentStale: frozenset[bytes]
+) -> bool:
+    """
+    Whether a stored response may be sent in place of an error (section 4.2.4).
+
+    C{stale-if-error=N} of either side limits the staleness to N seconds (RFC 5861,
+    section 4).
+
+    @param staleness: seconds since it was fresh; negative while it is.
+    @param response: the directives of its Cache-Control.
+    @param request: those of the client's.
+    @param notSentStale: directives such as L{NOT_SENT_STALE}.
+    """
+    if staleness >= 0 and not notSentStale.isdisjoint(response):
+        return False
+    for each in (response, request):
+        if b"stale-if-error" in each and staleness > deltaSeconds(each[b"stale-if-error"]):
+            return False
+    return True
+
+
+def storageTerms(fields: Fields) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+    """
+    On what terms a response may be stored.
+
+    @return: first the names of its directives, and C{set-cookie} if it sets a cookie;
+        then the request fields that it varies on (section 4.1), sorted, in lower case,
+        where C{*} is all.  An encoded response always varies on Accept-Encoding, as some
+        services do not say so.
+    """
+    terms: set[bytes] = set()
+    names: set[bytes] = set()
+    for line, value in fields:
+        name = line.lower()
+        if name == b"cache-control":
+            terms.update(directives(value))
+        elif name == b"vary":
+            names.update(listMembers(value))
+        elif name == b"content-encoding":
+            names.add(b"accept-encoding")
+        elif name == b"set-cookie":
+            terms.add(name)
+    return frozenset(terms), tuple(sorted(names - {b""}))
+
+
+def selectingValues(names: Iterable[bytes], request: Fields) -> list[tuple[bytes, bytes | None]]:
+    """The request fields that a response varies on, with their values (section 4.1)."""
+    return [(each, fieldValue(request, each)) for each in names]
+
+
+def isUnchanged(request: Fields, stored: Fields) -> bool:
+    """
+    Whether a conditional request gets a 304, as its client already has the stored response.
+
+    By If-None-Match, compared weakly, else by If-Modified-Since (RFC 9110, section 13.2.2).
+    """
+    tags = fieldValue(request, b"if-none-match")
+    if tags is not None:
+        own = _tag(fieldValue(stored, b"etag") or b"")
+        return tags == b"*" or bool(own and own[0] in _tag(tags))
+    since = _date(fieldValue(request, b"if-modified-since"))
+    changed = _date(fieldValue(stored, b"last-modified") or fieldValue(stored, b"date"))
+    return since is not None and changed is not None and changed <= since
+
+
+def isConfirmed(stored: Fields, request: Fields, received: Fields) -> bool:
+    """
+    Whether a 304 of the upstream is about the stored response (section 4.3.4).
+
+    @param request: the fields that the upstream was sent.
+    @param received: the fields of the 304.
+    """
+    for own, condition in ((b"etag", b"if-none-match"), (b"last-modified", b"if-modified-since")):
+        value = fieldValue(stored, own)
+        other = fieldValue(received, own) or fieldValue(request, condition)
+        if value is not None or other is not None:
+            return value == other
+    return False
+
+
+def updatedFields(
+    stored: Fields, received: Fields, kept: frozenset[bytes]
+) -> list[tuple[bytes, bytes]]:
+    """
+    The fields of a stored response after a 304 confirmed it (section 3.2).
+
+    @param received: the fields of the 304.
+    @param kept: names of fields, in lower case, that it does not update.
+    """
+    newer = [each for each in received if each[0].lower() not in kept]
+    replaced = {name.lower() for name, _ in newer} | {b"age"}
+    return [each for each in stored if each[0].lower() not in replaced] + newer

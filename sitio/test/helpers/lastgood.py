@@ -1,0 +1,51 @@
+"""
+What the tests of the policy C{last-good} share: L{LastGoodTestCase}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.http.message import Response
+from sitio.policies.lastgood.policy import LastGood
+from sitio.test.helpers.policies import Asked, asked, responded
+
+
+class LastGoodTestCase(SynchronousTestCase):
+    """A policy with a clock, and methods that let responses pass it."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.policy = self.make()
+
+    def make(self, **options: Any) -> LastGood:
+        """Make the policy of this test again, with these options."""
+        self.policy = LastGood(seconds=self.clock.seconds, **options)
+        return self.policy
+
+    def response(self, exchange: Asked, response: Response) -> Response:
+        """What the client gets: the policy is asked like in the proxy, first with the head only."""
+        if response.status in self.policy.statuses and self.policy.isInterested(exchange, response):
+            return self.policy.responseReceived(exchange, response) or response
+        return response
+
+    def keep(self, *lines: tuple[str, str], body: bytes = b"good", **request: Any) -> None:
+        """Let a good response pass, which is stored if it may be."""
+        response = responded(200, *lines, body=body)
+        self.assertIs(self.response(asked(**request), response), response)
+
+    def failed(self, status: int = 503, **request: Any) -> Response:
+        """What the client gets when the upstream fails with this status."""
+        return self.response(asked(**request), responded(status, body=b"bad"))
+
+    def assertMasked(self, response: Response, body: bytes = b"good") -> None:
+        """Assert that the response is a mask with this body."""
+        self.assertEqual((response.status, response.body), (200, body))
+        self.assertIn("detail=last-good", response.headers["Cache-Status"])
+
+    def assertNotMasked(self, response: Response) -> None:
+        """Assert that the response is the failure itself."""
+        self.assertEqual((response.status, response.body), (503, b"bad"))
