@@ -1,11 +1,13 @@
 """
-What sitio needs of the network and of its process: reactor, transports, timers.
+Network and process: reactor, transports, timers, HTTP client.
 
 In reading order:
 
   - C{process}: process-wide setup: reactor and garbage collector.
-  - C{reactor}, C{transport}: Twisted's interfaces on uvloop.
-  - C{splice}: long bodies, moved by the kernel.
+  - C{reactor}: a Twisted reactor on uvloop; C{ports} and C{connectors} are its
+    listening ports and its outgoing connections.
+  - C{transport}: one connection; C{consumer} and C{socketoptions} are parts of it.
+  - C{splice}: moves long bodies in the kernel.
   - C{deadlines}: one timer for many deadlines.
   - C{periodic}: a service that calls a function at a fixed interval.
   - C{listening}: a port that is opened at the start, or the start fails.

@@ -76,6 +76,9 @@ class ProxyServer(StateMachine, Protocol):
 
     moves = _MOVES
 
+    #: Reads skip a Python frame on uvloop: see L{sitio.net.transport}.
+    receivesDirectly = True
+
     # An ITCPTransport that can be paused, or what TLS makes of one.
     transport: Any
 

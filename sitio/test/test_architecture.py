@@ -65,6 +65,10 @@ TESTED_BY: dict[str, str] = {
     "http.headers": "http.test_message",  # as a part of messages
     "net.reactor": "integration.test_reactor",  # reactors are tested on real sockets
     "net.transport": "integration.test_reactor",  # a connection is seen through its reactor
+    "net.consumer": "integration.test_reactor",  # as the one before
+    "net.socketoptions": "integration.test_reactor",  # as the one before
+    "net.ports": "integration.test_reactor",  # as the one before
+    "net.connectors": "integration.test_reactor",  # as the one before
     "net.httpclient": "admin.test_health",  # tested by a service that uses it
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
     "proxy.context": "proxy.test_exchange",  # with the exchanges that share one

@@ -138,6 +138,9 @@ class ProxyClient(StateMachine, Protocol):
 
     moves = _MOVES
 
+    #: Reads skip a Python frame on uvloop: see L{sitio.net.transport}.
+    receivesDirectly = True
+
     # An ITCPTransport that can be paused, or what TLS makes of one.
     transport: Any
 

@@ -266,8 +266,7 @@ class Inheriting(_Ports):
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0
     ) -> Any:
         """See C{IReactorUNIX}."""
-        # A reactor with a transport of its own has a port of its own beside it.
-        base = getattr(sys.modules[type(self._reactor).__module__], "UNIXPort", unix.Port)
+        base = getattr(self._reactor, "unixPortClass", unix.Port)
         kind: Any = type("InheritedUNIXPort", (_InheritedUNIX, base), {})
         port = kind(address, factory, backlog, mode, self._reactor)
         port.take(self._sockets[0].dup())

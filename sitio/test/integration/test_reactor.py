@@ -59,14 +59,13 @@ from twisted.internet.test import (
     test_unix,
 )
 from twisted.internet.test.reactormixins import ReactorBuilder
-from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio.net.reactor import ACCEPTS, UVReactor
+from sitio.net.ports import MAX_ACCEPTS
+from sitio.net.reactor import UVReactor
 from sitio.test.helpers.loopback import LOCALHOST
 from sitio.test.helpers.loops import close
 
@@ -93,15 +92,12 @@ NOT_RUN = {
     ),
     "TCP6ClientTestsBuilder.test_logPrefix": "as the one before",
     "UNIXTestsBuilder.test_logPrefix": "as the one before",
+    "DirectUNIXTestsBuilder.test_logPrefix": "as the one before",
     "SSLClientTestsMixin.test_logPrefix": "as the one before",
     "StartTLSClientTestsMixin.test_logPrefix": "as the one before",
     "TCPTransportTestsBuilder.test_streamingProducer": (
         "sets bufferSize and expects 1000 bytes to wait for the next turn; uvloop sends them at"
         " once.  Back pressure has tests below"
-    ),
-    "TCPTransportTestsBuilder.test_writeSequeceWithoutWrite": (
-        "assigns dataReceived of a connected protocol from outside, without telling the transport."
-        "  writeSequence has a test below"
     ),
     "TCPTransportTestsBuilder.test_writeSequenceWithUnicodeRaisesException": (
         "wants Twisted's words in the TypeError that uvloop raises"
@@ -117,15 +113,30 @@ NOT_RUN = {
     "UNIXAdoptStreamConnectionTestsBuilder": (
         "as the one before.  A UNIX connection that is adopted has Twisted's own transport"
     ),
-    "UNIXTestsBuilder.test_avoidLeakingFileDescriptors": (
-        "wants a line in the log for a descriptor that came and wasn't wanted: here the kernel"
-        " closes it, and nobody hears of it"
+    "DirectUNIXTestsBuilder.test_avoidLeakingFileDescriptors": (
+        "wants a line in the log for a descriptor that came and wasn't wanted: uvloop does not ask"
+        " for descriptors, and the kernel closes it"
     ),
+    "DirectUNIXTestsBuilder.test_sendFileDescriptor": (
+        "its protocol sends a descriptor: it must not say receivesDirectly"
+    ),
+    "DirectUNIXTestsBuilder.test_sendFileDescriptorTriggersPauseProducing": "as the one before",
+    "DirectUNIXTestsBuilder.test_fileDescriptorOverrun": "as the one before",
+    "DirectUNIXTestsBuilder.test_descriptorDeliveredBeforeBytes": "as the one before",
     "ProcessTestsBuilder.test_changeUID": (
         "starts the interpreter as another user, who may not read where it lies; so on any reactor"
     ),
     "PTYProcessTestsBuilder.test_changeUID": "as the one before",
 }
+
+#: Those that run a second time, with protocols that say C{receivesDirectly}: without it
+#: a UNIX connection has Twisted's own transport.
+DIRECT_AS_WELL = (
+    "UNIXFDPortTestsBuilder",
+    "UNIXPortTestsBuilder",
+    "UNIXTestsBuilder",
+    "UnixClientTestsBuilder",
+)
 
 #: Seconds that a test may take, which is much more than it does.
 LIMIT = 20
@@ -146,6 +157,12 @@ def _notRun(reason: str) -> Callable[..., None]:
     return test
 
 
+def _receiveDirectly(case: SynchronousTestCase) -> None:
+    """C{setUp} of tests whose protocols all say that they receive directly."""
+    Protocol.receivesDirectly = True  # type: ignore[attr-defined]
+    case.addCleanup(delattr, Protocol, "receivesDirectly")
+
+
 def _twistedsTests() -> Iterator[tuple[str, type]]:
     """Twisted's test cases for reactors, as test cases for this one."""
     for case in (case for module in MODULES for case in vars(module).values()):
@@ -156,19 +173,22 @@ def _twistedsTests() -> Iterator[tuple[str, type]]:
             and issubclass(case, SynchronousTestCase)
         ):
             builder = case.__mro__[1]
-            name = builder.__name__
-            members: dict[str, Any] = {
-                "reactorFactory": uvReactor,
-                "timeout": LIMIT,
-                "__module__": __name__,
-            }
-            for listed, reason in NOT_RUN.items():
-                where, _, test = listed.partition(".")
-                if where == name:
-                    members.update({test: _notRun(reason)} if test else {"skip": reason})
             # One that names reactors is for those.
             if "_reactors" not in vars(builder):
-                yield name, type(name, (builder, SynchronousTestCase), members)
+                name = builder.__name__
+                yield name, _testCase(name, builder)
+                if name in DIRECT_AS_WELL:
+                    name = f"Direct{name}"
+                    yield name, _testCase(name, builder, setUp=_receiveDirectly)
+
+
+def _testCase(name: str, builder: type, **members: Any) -> type:
+    members |= {"reactorFactory": uvReactor, "timeout": LIMIT, "__module__": __name__}
+    for listed, reason in NOT_RUN.items():
+        where, _, test = listed.partition(".")
+        if where == name:
+            members.update({test: _notRun(reason)} if test else {"skip": reason})
+    return type(name, (builder, SynchronousTestCase), members)
 
 
 globals().update(_twistedsTests())
@@ -197,6 +217,7 @@ class End(Protocol):
     @ivar reason: why the connection was lost, or L{None}.
     """
 
+    receivesDirectly = True
     transport: Any
 
     def __init__(self) -> None:
@@ -396,9 +417,11 @@ class PathTests(UVTestCase):
         self.run_(test)
 
     def test_receiverReplaced(self) -> None:
-        """A protocol whose methods assign C{dataReceived} gets what comes where it says."""
+        """A protocol may assign C{dataReceived}, unless it says that it receives directly."""
 
         class Replacing(End):
+            receivesDirectly = False
+
             def dataReceived(self, data: bytes) -> None:
                 def second(data: bytes) -> None:
                     self.happened.append(data.decode())
@@ -417,35 +440,48 @@ class PathTests(UVTestCase):
 
     def test_receiverReplacedFromOutside(self) -> None:
         """
-        Who assigns C{dataReceived} from outside says so by assigning the protocol again;
-        who doesn't is told of it in the log.
+        Others may assign C{dataReceived} of a protocol, unless that receives directly;
+        then the protocol has to be assigned again.
         """
-        logged: list[Any] = []
-        observer: Any = logged.append
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+        class Plain(End):
+            receivesDirectly = False
 
         async def test() -> None:
-            for says in (True, False):
-                server, client = await self.pair()
+            for kind in (Plain, End):
+                server, client = await self.pair(kind)
                 got: list[bytes] = []
                 server.dataReceived = got.append
-                if says:
+                if kind is End:
                     server.transport.protocol = server
                 client.transport.write(b"x")
                 client.transport.loseConnection()
                 await self.until(partial(getattr, server, "reason"))
-                told = [each for each in logged if each["log_namespace"] == "sitio.net.transport"]
-                self.assertEqual((len(got), len(told)), (1, 0) if says else (0, 1))
+                self.assertEqual(got, [b"x"])
 
         self.run_(test)
 
-    def test_replacingClasses(self) -> None:
-        """twisted.web's channel is known to replace its C{dataReceived}, a plain one not to."""
-        from sitio.net.transport import _replacesReceiver
+    def test_receivesDirectly(self) -> None:
+        """
+        The attribute counts for the class alone: a wrapper that passes on the attributes of
+        what it wraps makes no promise for itself.
+        """
 
-        self.assertTrue(_replacesReceiver(HTTPChannel))
-        self.assertFalse(_replacesReceiver(End))
+        class Wrapper(Protocol):
+            def __init__(self) -> None:
+                self.wrapped = End()
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(vars(self)["wrapped"], name)
+
+        async def test() -> None:
+            server, client = await self.pair(Wrapper)
+            got: list[bytes] = []
+            server.dataReceived = got.append
+            client.transport.write(b"x")
+            await self.until(lambda: got)
+
+        self.run_(test)
 
     def test_writeSequence(self) -> None:
         """Pieces that are written at once arrive in order, and more than writev takes."""
@@ -734,12 +770,12 @@ class TransportTests(UVTestCase):
         """Many who wait are accepted within a few turns, and are connections like any other."""
 
         async def test() -> None:
-            port, accepted = self.listen(backlog=ACCEPTS)
-            peers = self.waiting(port, ACCEPTS)
+            port, accepted = self.listen(backlog=MAX_ACCEPTS)
+            peers = self.waiting(port, MAX_ACCEPTS)
             port.startReading()
             for _ in range(5):
                 await self.turn()
-            self.assertEqual(len(accepted), ACCEPTS)
+            self.assertEqual(len(accepted), MAX_ACCEPTS)
             for peer in peers:
                 peer.send(b"x")
             await self.until(lambda: all(each.data for each in accepted))
