@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThreadPool
 from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.config import options as config
 from sitio.errors import CannotStart
-from sitio.net.process import installReactor, spareCollector
+from sitio.net.process import installReactor, tuneGarbageCollector
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import accessLog
 from sitio.telemetry.logfile import Reopening
@@ -47,7 +47,7 @@ def makeService(options: config.Options) -> SidecarService | Workers:
 
     fleet = fleetAddress(options)
     sidecar: SidecarService | Workers = assemble(reactor, options)
-    reactor.callWhenRunning(spareCollector)
+    reactor.callWhenRunning(tuneGarbageCollector)
     if options["workers"] > 1:
         # The sidecar above is dropped: it has shown that the options are valid.
         sidecar = supervise(reactor, options)

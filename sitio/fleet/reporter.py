@@ -47,7 +47,7 @@ from zope.interface import implementer
 from sitio.fleet.address import Address
 from sitio.fleet.backlog import Backlog
 from sitio.fleet.resources import Resources, resources
-from sitio.net.httpclient import NOWHERE, Below, agentAnywhere
+from sitio.net.httpclient import PLACEHOLDER_URL, BaseURLAgent, agentByURL
 from sitio.net.periodic import Periodic
 from sitio.telemetry.snapshot import ILoses, ISnapshots
 
@@ -140,7 +140,7 @@ class Dashboard(Service):
         """
         self._clock = clock
         self._source = source
-        self._agent = Below(agent, address.url)
+        self._agent = BaseURLAgent(agent, address.url)
         self._address = address
         self._pod = pod
         self._machine = machine
@@ -240,7 +240,7 @@ class Dashboard(Service):
         # A new one each time keeps no cookies.
         client = HTTPClient(self._agent)
         response = await client.post(
-            NOWHERE + way.path,
+            PLACEHOLDER_URL + way.path,
             data=FileBodyProducer(BytesIO(content), self._cooperator),
             headers=headers,
             allow_redirects=False,
@@ -303,5 +303,5 @@ def _causeOf(error: BaseException) -> BaseException:
 
 def dashboard(reactor: Any, source: ISnapshots, address: Address) -> Dashboard:
     """One on a reactor, for this pod."""
-    agent = agentAnywhere(reactor, TIMEOUT)
+    agent = agentByURL(reactor, TIMEOUT)
     return Dashboard(reactor, source, agent, address, socket.gethostname())

@@ -1,9 +1,11 @@
 """
-HTTP calls of sitio's own: agents that keep no connection, and whose
-connections are no lines in the log.
+An HTTP client for the calls that sitio makes itself: health checks, metrics for a fleet.
 
-Contract: reactors and endpoints are passed in.  Whoever calls imports this when there
-is something to call: it takes memory that nobody else should pay for.
+Its agents use a new connection for each call, as the peer may close a kept connection
+while a request is under way.  Their connections are not logged.
+
+Contract: reactors and endpoints are passed in.  This module imports C{twisted.web.client},
+which takes memory: import it only when there is something to call.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from zope.interface import implementer
 
 
 @implementer(IStreamClientEndpoint)
-class _Quiet:
-    """An endpoint whose factories don't log each of their connections."""
+class QuietEndpoint:
+    """An endpoint whose connections are not logged."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
@@ -30,16 +32,19 @@ class _Quiet:
         return self._endpoint.connect(protocolFactory)
 
 
-class _QuietPool(HTTPConnectionPool):
-    """Keeps no connection: one that was kept may be closed as a request goes out on it."""
+class QuietPool(HTTPConnectionPool):
+    """A pool that keeps no connection and logs none."""
+
+    def __init__(self, reactor: Any) -> None:
+        HTTPConnectionPool.__init__(self, reactor, persistent=False)
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Any:
-        return HTTPConnectionPool.getConnection(self, key, _Quiet(endpoint))
+        return HTTPConnectionPool.getConnection(self, key, QuietEndpoint(endpoint))
 
 
 @implementer(IAgentEndpointFactory)
-class _Always:
-    """Leads to one place, whatever the address says."""
+class FixedEndpointFactory:
+    """Returns one endpoint for all URLs."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
@@ -49,18 +54,23 @@ class _Always:
         return self._endpoint
 
 
-#: Where L{Below} is asked for pages.
-NOWHERE = "http://localhost"
+#: The URL that stands for the base URL in requests to a L{BaseURLAgent}.
+PLACEHOLDER_URL = "http://localhost"
 
 
 @implementer(IAgent)
-class Below:
-    """Asks for pages below an address that C{treq} may not read: it takes none of IPv6."""
+class BaseURLAgent:
+    """
+    Requests URLs below a base URL.
+
+    Callers write L{PLACEHOLDER_URL} instead of the base URL.  So C{treq} never parses
+    the base URL, which it can't do for an IPv6 address.
+    """
 
     def __init__(self, agent: IAgent, url: str) -> None:
         """
-        @param agent: what asks.
-        @param url: the address, without a slash at its end.
+        @param agent: sends the requests.
+        @param url: the base URL, without a slash at its end.
         """
         self._agent = agent
         self._url = url.encode()
@@ -68,26 +78,24 @@ class Below:
     def request(
         self, method: bytes, uri: bytes, headers: Any = None, bodyProducer: Any = None
     ) -> Deferred[Any]:
-        """See C{IAgent}; what is below L{NOWHERE} is below the address."""
-        url = self._url + uri.removeprefix(NOWHERE.encode())
+        """See C{IAgent}; L{PLACEHOLDER_URL} at the start is replaced by the base URL."""
+        url = self._url + uri.removeprefix(PLACEHOLDER_URL.encode())
         response: Deferred[Any] = self._agent.request(method, url, headers, bodyProducer)
         return response
 
 
 def agentFor(reactor: Any, endpoint: IStreamClientEndpoint) -> IAgent:
-    """An agent whose connections all go there, whatever the address says."""
-    pool = _QuietPool(reactor, persistent=False)
-    agent: IAgent = Agent.usingEndpointFactory(reactor, _Always(endpoint), pool=pool)
+    """An agent that connects to this endpoint, whatever the URL says."""
+    factory = FixedEndpointFactory(endpoint)
+    agent: IAgent = Agent.usingEndpointFactory(reactor, factory, pool=QuietPool(reactor))
     return agent
 
 
-def agentAnywhere(reactor: Any, timeout: float) -> IAgent:
+def agentByURL(reactor: Any, timeout: float) -> IAgent:
     """
-    An agent whose connections go where the address says.
+    An agent that connects to the host that the URL names.
 
     @param timeout: seconds for a connection.
     """
-    agent: IAgent = Agent(
-        reactor, connectTimeout=timeout, pool=_QuietPool(reactor, persistent=False)
-    )
+    agent: IAgent = Agent(reactor, connectTimeout=timeout, pool=QuietPool(reactor))
     return agent

@@ -1,8 +1,8 @@
 """
-What a process gets that is sitio's alone: a reactor, and a garbage collector with
-less to do.
+Process-wide setup: the reactor and the garbage collector.
 
-For C{twistd sitio} and its workers, and never for a program that embeds sitio.
+Only C{twistd sitio} and its worker processes call these functions.  A program that embeds
+sitio keeps its own settings.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from twisted.logger import Logger
 
 _log = Logger(namespace="sitio")
 
-#: Objects that may be made, beyond those that went, before the garbage collector looks
-#: at them.  With Python's own 700 it does so several times a turn when hundreds of
-#: connections are busy, and takes 5 % of the time to see that all is in use.
-YOUNG = 10_000
+#: Number of new objects (made and not freed) after which Python's garbage collector runs.
+#: With Python's own 700 it runs several times on each turn of the reactor when hundreds of
+#: connections are busy.  That takes 5 % of the CPU time and frees nothing.
+GC_THRESHOLD = 10_000
 
 
 def installReactor() -> None:
-    """Install the reactor on uvloop, unless there is one: of the operator's, by --reactor."""
+    """Install the reactor on uvloop, unless one is installed already, as by C{--reactor}."""
     if "twisted.internet.reactor" in sys.modules:
         return
     try:
@@ -36,14 +36,14 @@ def installReactor() -> None:
         install()
 
 
-def spareCollector() -> None:
+def tuneGarbageCollector() -> None:
     """
-    To be called when all has started: the garbage collector looks no more at what is
-    there by now, which would hold up all traffic for some 20 ms each time, and less
-    often at the rest.
+    Make the garbage collector take less time.  Call this when everything has started.
 
-    Of what requests and connections leave behind next to nothing needs it.
+    It stops looking at the objects that exist now: each look would hold up all traffic
+    for some 20 ms.  It looks less often at newer objects (L{GC_THRESHOLD}): next to none
+    of those that requests and connections leave behind need it.
     """
-    if hasattr(gc, "freeze"):  # PyPy's is another.
+    if hasattr(gc, "freeze"):  # PyPy's collector has no freeze.
         gc.freeze()
-        gc.set_threshold(YOUNG)
+        gc.set_threshold(GC_THRESHOLD)

@@ -1,10 +1,12 @@
 """
-A long body that nobody looks at: the kernel moves it from socket to socket.
+Moves a long body from socket to socket in the kernel.
 
-It goes through a pipe (Linux's splice) and never comes into this process, which
-takes a third of the CPU time of reading and writing it.  Both connections keep
-their transports, which do nothing meanwhile; the L{Splice} works on descriptors of
-its own, which it closes.
+The body goes through a pipe with Linux's C{splice} and never enters this process.  That
+takes a third of the CPU time of reading and writing it.  Both connections keep their
+transports, which neither read nor write meanwhile.  A L{Splice} works on descriptors of
+its own and closes them.
+
+Use it only for a body that no policy reads or changes.
 """
 
 from __future__ import annotations
@@ -18,29 +20,29 @@ from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Bytes of a body that are worth it: a pipe and two descriptors cost as much as
-#: some copies.
-WORTHWHILE = 1024 * 1024
+#: The shortest body, in bytes, that is worth a splice.  Setting up a pipe and two
+#: descriptors costs as much time as copying some hundred KiB.
+MIN_SPLICE_BYTES = 1024 * 1024
 
-#: Bytes of the pipe, which is what is moved at a time.  Where the kernel gives less
-#: (it bounds what all pipes of a user take), it's done in smaller steps.
-PIPE = 1024 * 1024
-
-#: Linux's number for what sets the size of a pipe, in Pythons that don't know it.
-_SET_SIZE = 1031
+#: Size of the pipe in bytes, which is how much is moved at a time.  The kernel may give
+#: less, as it limits the pipes of a user; then the steps are smaller.
+PIPE_BYTES = 1024 * 1024
 
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK", 0)
 
 
 def descriptorOf(transport: Any, written: bool = False) -> int | None:
     """
-    A descriptor of a connection's socket to move bytes past its transport, to be
-    closed by the caller; L{None} where that can't be.
+    A second descriptor of a connection's socket, for moving bytes past its transport.
 
-    Only a transport itself says so, as uvloop's do: one that is wrapped, in TLS for
-    one, has other bytes on the wire.
+    Only transports with a method C{duplicate} have one, as those of
+    L{sitio.net.transport} do.  A wrapper does not count: with TLS, for example, other
+    bytes are on the wire.
 
-    @param written: only if nothing that was written waits to leave.
+    @param written: whether the descriptor is for writing.  Then there is none while
+        bytes that were written still wait to leave.
+
+    @return: the descriptor, which the caller closes; L{None} if there is none.
     """
     if not hasattr(os, "splice") or not hasattr(type(transport), "duplicate"):
         return None
@@ -51,10 +53,10 @@ def descriptorOf(transport: Any, written: bool = False) -> int | None:
 
 class Splice:
     """
-    Moves so many bytes from one socket to another, while both are connected.
+    Moves a given number of bytes from one socket to another.
 
-    It reads no more than fits into the pipe, and nothing while that waits for the
-    sink: a sink that is slow slows the source.
+    It reads what fits into the pipe, and no more until the sink has taken that.  So a
+    slow sink slows the source.
     """
 
     def __init__(
@@ -68,35 +70,40 @@ class Splice:
     ) -> None:
         """
         @param reactor: an C{IReactorFDSet}.
-        @param source: the descriptor to read; closed in the end, as C{sink} is.
-        @param sink: the one to write.
-        @param size: how many bytes.
-        @param moved: called with how many bytes have reached the sink, each time.
-        @param ended: called once, unless L{stop} came first: with how many bytes
-            are still in the source, and whether the sink has failed.  Where none are
-            left and it hasn't, all have moved; otherwise the source has ended or failed.
+        @param source: the descriptor to read.  It is closed at the end.
+        @param sink: the descriptor to write.  It is closed at the end.
+        @param size: the number of bytes to move.
+        @param moved: is called after each step with the number of bytes that have
+            reached the sink in it.
+        @param ended: is called once at the end, unless L{stop} came first.  Its
+            arguments are the number of bytes that were not read, and whether the sink
+            has failed.  C{(0, False)} means that all bytes were moved; C{(n, False)}
+            means that the source has ended or failed.
 
-        @raise OSError: there are no descriptors left; nothing is closed then.
+        @raise OSError: the process has no descriptors left.  C{source} and C{sink}
+            stay open then.
         """
         self._reactor = reactor
         self._moved = moved
         self._ended = ended
         self._left = size
         self._piped = 0
-        self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pipeOut, self._pipeIn = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         with contextlib.suppress(OSError):
             import fcntl
 
-            fcntl.fcntl(self._in, _SET_SIZE, PIPE)
+            fcntl.fcntl(self._pipeIn, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._source: _Source | None = _Source(source, self)
         self._sink = _Sink(sink, self)
         reactor.addReader(self._source)
 
     def fill(self) -> None:
-        """The source has something: into the pipe with it, and on."""
+        """Read from the source into the pipe, and write what comes to the sink."""
         assert self._source is not None
         try:
-            size = os.splice(self._source.fileno(), self._in, min(self._left, PIPE), flags=_FLAGS)
+            size = os.splice(
+                self._source.fileno(), self._pipeIn, min(self._left, PIPE_BYTES), flags=_FLAGS
+            )
         except BlockingIOError:
             return
         except OSError:
@@ -109,14 +116,14 @@ class Splice:
         self.drain()
 
     def drain(self) -> None:
-        """What is in the pipe goes to the sink, as far as it takes it."""
+        """Write from the pipe to the sink, as much as it takes."""
         source = self._source
         assert source is not None
         moved = 0
         try:
             while moved < self._piped:
                 moved += os.splice(
-                    self._out, self._sink.fileno(), self._piped - moved, flags=_FLAGS
+                    self._pipeOut, self._sink.fileno(), self._piped - moved, flags=_FLAGS
                 )
         except BlockingIOError:
             pass
@@ -127,7 +134,7 @@ class Splice:
         if moved:
             self._moved(moved)
         if self._source is None:
-            return  # Whoever was told wants no more.
+            return  # The callback has called stop().
         if self._piped:
             self._reactor.removeReader(source)
             self._reactor.addWriter(self._sink)
@@ -142,17 +149,17 @@ class Splice:
         self._ended(self._left, sinkFailed)
 
     def stop(self) -> None:
-        """Move no more; what is in the pipe is lost."""
+        """Move no more.  Bytes in the pipe are lost.  A second call does nothing."""
         source, self._source = self._source, None
         if source is not None:
             self._reactor.removeReader(source)
             self._reactor.removeWriter(self._sink)
-            for each in (source.fileno(), self._sink.fileno(), self._in, self._out):
+            for each in (source.fileno(), self._sink.fileno(), self._pipeIn, self._pipeOut):
                 os.close(each)
 
 
-class _End:
-    """One of the two sockets, for the reactor."""
+class _Descriptor:
+    """One of the two sockets, as the reactor wants it."""
 
     def __init__(self, descriptor: int, splice: Splice) -> None:
         self._descriptor = descriptor
@@ -162,21 +169,21 @@ class _End:
         return self._descriptor
 
     def logPrefix(self) -> str:
-        """What log lines about it begin with."""
+        """The first word of log lines about it."""
         return "splice"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor is being emptied, or found the descriptor bad."""
+        """The reactor removes all its descriptors, or has found this one to be bad."""
         self._splice.stop()
 
 
 @implementer(IReadDescriptor)
-class _Source(_End):
+class _Source(_Descriptor):
     def doRead(self) -> None:
         self._splice.fill()
 
 
 @implementer(IWriteDescriptor)
-class _Sink(_End):
+class _Sink(_Descriptor):
     def doWrite(self) -> None:
         self._splice.drain()

@@ -38,7 +38,7 @@ from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.message import BodyFilter, Request, Response, Retry
 from sitio.interfaces import IExchange
 from sitio.net.deadlines import NEVER
-from sitio.net.splice import WORTHWHILE
+from sitio.net.splice import MIN_SPLICE_BYTES
 from sitio.proxy.context import Sidecar
 
 DECIDING = "deciding whether to let the request in"  # step 3
@@ -672,7 +672,7 @@ class Exchange:
                 self._front.responseBody(data)
             self._moved()
             client = self._client
-            if client is not None and not self._filters and client.left >= WORTHWHILE:
+            if client is not None and not self._filters and client.left >= MIN_SPLICE_BYTES:
                 self._splice(client)
 
     def _splice(self, client: Any) -> None:

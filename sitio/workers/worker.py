@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
 from sitio.assembly import Options, assemble
-from sitio.net.process import spareCollector
+from sitio.net.process import tuneGarbageCollector
 from sitio.service import SidecarService
 from sitio.workers.channel import ANSWER, Adopted, Channel, asRecord, framed
 from sitio.workers.sockets import Inheriting
@@ -153,7 +153,7 @@ def prepare(duty: dict[str, Any], talk: socket.socket) -> Any:
     reactor.adoptStreamConnection(talk.fileno(), talk.family, Adopted(worker.talk))
     talk.close()
     worker.begin()
-    reactor.callWhenRunning(spareCollector)
+    reactor.callWhenRunning(tuneGarbageCollector)
     return reactor
 
 

@@ -1,6 +1,5 @@
 """
-Promises of L{sitio.net.process}: what is done to a process that is sitio's alone, and
-not to any other.  L{sitio.test.system.test_twistd} sees such processes.
+Tests of L{sitio.net.process}.  L{sitio.test.system.test_twistd} tests whole processes.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from sitio import assembly
 from sitio.config.options import Options
 from sitio.errors import CannotStart
-from sitio.net.process import YOUNG, spareCollector
+from sitio.net.process import GC_THRESHOLD, tuneGarbageCollector
 
 
 class ReactorTests(SynchronousTestCase):
-    """Which reactor C{twistd sitio} installs, when it reads its options."""
+    """Which reactor C{twistd sitio} installs when it reads its options."""
 
     REACTOR = "twisted.internet.reactor"
 
@@ -36,16 +35,16 @@ class ReactorTests(SynchronousTestCase):
         sys.modules.pop(self.REACTOR, None)
 
     def parse(self, options: Options) -> None:
-        """Have options read as C{twistd} has them read."""
+        """Read options as C{twistd} does."""
         options.parseOptions([])
 
     def test_none(self) -> None:
-        """Where there is none, it is the one on uvloop."""
+        """If no reactor is installed, the one on uvloop is."""
         self.parse(assembly.Options({}))
         self.assertEqual(self.installed, ["uv"])
 
     def test_beforePolicies(self) -> None:
-        """It is there before the first policy, which may import it."""
+        """The reactor is installed before the first policy is loaded, which may import it."""
         path = FilePath(self.mktemp() + ".py")
         path.setContent(b"1 / 0")
         options = assembly.Options({})
@@ -53,18 +52,18 @@ class ReactorTests(SynchronousTestCase):
         self.assertEqual(self.installed, ["uv"])
 
     def test_installed(self) -> None:
-        """One that is there stays, as the operator may have named it."""
+        """A reactor that is installed stays: the operator may have chosen it."""
         sys.modules[self.REACTOR] = ModuleType(self.REACTOR)
         self.parse(assembly.Options({}))
         self.assertEqual(self.installed, [])
 
     def test_embedded(self) -> None:
-        """A program that reads options of sitio's without C{twistd} is left alone."""
+        """A program that reads sitio's options without C{twistd} gets no reactor."""
         Options({}).parseOptions([])
         self.assertEqual(self.installed, [])
 
     def test_without(self) -> None:
-        """Where uvloop can't be imported, a line says so, and Twisted's default will do."""
+        """If uvloop can't be imported, a log line says so, and no reactor is installed."""
         sys.modules["sitio.net.reactor"] = cast(Any, None)
         events: list[LogEvent] = []
         observer = cast(ILogObserver, events.append)
@@ -77,19 +76,19 @@ class ReactorTests(SynchronousTestCase):
 
 
 class CollectorTests(SynchronousTestCase):
-    """What the garbage collector is told."""
+    """The garbage collector is told to look at fewer objects."""
 
-    def test_spared(self) -> None:
-        """It looks no more at what is there, and less often at the rest."""
+    def test_tuned(self) -> None:
+        """It no longer looks at objects that exist, and less often at new ones."""
         self.addCleanup(gc.set_threshold, *gc.get_threshold())
         self.addCleanup(gc.unfreeze)
-        spareCollector()
+        tuneGarbageCollector()
         self.assertGreater(gc.get_freeze_count(), 10_000)
-        self.assertEqual(gc.get_threshold()[0], YOUNG)
+        self.assertEqual(gc.get_threshold()[0], GC_THRESHOLD)
 
     def test_other(self) -> None:
-        """A collector that can't leave anything out is left as it is."""
+        """A collector without C{gc.freeze} stays as it is."""
         before = gc.get_threshold()
         self.patch(sys.modules["sitio.net.process"], "gc", ModuleType("gc"))
-        spareCollector()
+        tuneGarbageCollector()
         self.assertEqual(gc.get_threshold(), before)

@@ -1,7 +1,8 @@
 """
-Tests of L{sitio.net.splice}, on pairs of sockets and a reactor that records who waits.
+Tests of L{sitio.net.splice}.
 
-The kernel moves the bytes, so these tests need sockets; they wait for nothing.
+The kernel moves the bytes, so the tests use pairs of real sockets.  The reactor is a fake,
+and no test waits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from sitio.net.splice import PIPE, Splice, descriptorOf
+from sitio.net.splice import PIPE_BYTES, Splice, descriptorOf
 from sitio.test.helpers.loopback import (
     LIMIT,
 )
@@ -28,7 +29,7 @@ NOT_HERE = "there is no splice on this system"
 
 
 class Reactor:
-    """An C{IReactorFDSet} that notes who waits for what."""
+    """An C{IReactorFDSet} that records its readers and writers."""
 
     def __init__(self) -> None:
         self.readers: set[Any] = set()
@@ -60,7 +61,7 @@ class SpliceTests(SynchronousTestCase):
         return there, here
 
     def splice(self, size: int) -> Splice:
-        """Begin to move so much."""
+        """Begin to move this number of bytes."""
         splice = Splice(
             self.reactor, self.ours[0], self.ours[1], size, self.moved.append, self.ended
         )
@@ -71,21 +72,21 @@ class SpliceTests(SynchronousTestCase):
         self.ends.append((left, sinkFailed))
 
     def turn(self) -> None:
-        """What a reactor does when both sockets are ready."""
+        """Do what a reactor does when both sockets are ready."""
         for each in list(self.reactor.readers):
             each.doRead()
         for each in list(self.reactor.writers):
             each.doWrite()
 
     def assertClosed(self) -> None:
-        """It has let go of its descriptors, and waits for nothing."""
+        """It has closed its descriptors, and the reactor watches none of them."""
         self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
         for each in self.ours:
             self.assertRaises(OSError, os.fstat, each)
 
     def test_interfaces(self) -> None:
-        """What a reactor is given is what it takes."""
-        splice = self.splice(PIPE * 100)
+        """What the reactor gets provides the interfaces that it needs."""
+        splice = self.splice(PIPE_BYTES * 100)
         [source] = self.reactor.readers
         self.assertTrue(verifyObject(IReadDescriptor, source))
         self.fillUp(splice)
@@ -105,7 +106,7 @@ class SpliceTests(SynchronousTestCase):
         self.fail(f"it took all: {splice}")
 
     def test_all(self) -> None:
-        """All bytes arrive, in order; it says how many, and ends once, having closed all."""
+        """All bytes arrive in order and are counted; at the end it closes its descriptors."""
         self.splice(11)
         self.upstream.send(b"hello ")
         self.turn()
@@ -116,7 +117,7 @@ class SpliceTests(SynchronousTestCase):
         self.assertClosed()
 
     def test_noMore(self) -> None:
-        """What follows the body stays in the source, for whoever reads it."""
+        """Bytes after the body stay in the source."""
         [source] = [socket.socket(fileno=os.dup(self.ours[0]))]
         self.addCleanup(source.close)
         self.splice(5)
@@ -126,14 +127,14 @@ class SpliceTests(SynchronousTestCase):
         self.assertEqual(source.recv(100), b"HTTP/1.1")
 
     def test_nothingYet(self) -> None:
-        """To be asked to read where nothing has come does no harm."""
+        """A read when nothing has come does nothing."""
         self.splice(5)
         self.turn()
         self.assertEqual((self.moved, self.ends), ([], []))
 
     def test_slowSink(self) -> None:
-        """While the sink takes nothing the source isn't read, and goes on when it does."""
-        self.fillUp(self.splice(PIPE * 100))
+        """While the sink takes nothing, the source is not read; then both go on."""
+        self.fillUp(self.splice(PIPE_BYTES * 100))
         self.assertEqual(self.reactor.readers, set())
         self.turn()
         self.assertEqual(self.reactor.readers, set())
@@ -146,7 +147,7 @@ class SpliceTests(SynchronousTestCase):
         self.assertEqual(self.reactor.writers, set())
 
     def test_sourceEnds(self) -> None:
-        """A source that ends early: it says how much is missing."""
+        """If the source ends early, it reports the number of missing bytes."""
         self.splice(10)
         self.upstream.send(b"hello")
         self.turn()
@@ -156,7 +157,7 @@ class SpliceTests(SynchronousTestCase):
         self.assertClosed()
 
     def test_sinkFails(self) -> None:
-        """A sink that can't be written any more: it says so."""
+        """If the sink can no longer be written, it reports that."""
         self.splice(10)
         self.client.close()
         self.upstream.send(b"hello")
@@ -165,7 +166,7 @@ class SpliceTests(SynchronousTestCase):
         self.assertClosed()
 
     def test_stop(self) -> None:
-        """Stopped it closes all and tells nobody; a second time does nothing."""
+        """C{stop} closes the descriptors and reports nothing; a second call does nothing."""
         splice = self.splice(10)
         splice.stop()
         self.assertClosed()
@@ -173,7 +174,7 @@ class SpliceTests(SynchronousTestCase):
         self.assertEqual(self.ends, [])
 
     def test_stopWhenTold(self) -> None:
-        """Whoever is told may want no more."""
+        """The C{moved} callback may stop it."""
         splice = self.splice(10)
         splice._moved = lambda size: splice.stop()
         self.upstream.send(b"hello")
@@ -182,14 +183,14 @@ class SpliceTests(SynchronousTestCase):
         self.assertEqual(self.ends, [])
 
     def test_reactorEmptied(self) -> None:
-        """A reactor that lets go of all has it closed."""
+        """It closes its descriptors when the reactor removes all of its own."""
         self.splice(10)
         for each in list(self.reactor.readers):
             each.connectionLost(Failure(Exception()))
         self.assertClosed()
 
     def test_noDescriptors(self) -> None:
-        """With no descriptor left it can't begin, and has closed nothing."""
+        """When the process has no descriptors left, it raises, and closes nothing."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(self.ours) + 1, hard))
         try:
@@ -204,7 +205,7 @@ class SpliceTests(SynchronousTestCase):
                 os.close(each)
 
     def test_descriptorOf(self) -> None:
-        """Only a transport that says so itself: one that wraps it has others bytes."""
+        """Only a transport has a descriptor: a wrapper has other bytes on the wire."""
 
         class Transport:
             def duplicate(self) -> int:

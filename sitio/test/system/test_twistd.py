@@ -17,7 +17,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
 
-from sitio.net.process import YOUNG
+from sitio.net.process import GC_THRESHOLD
 from sitio.test.helpers.loopback import (
     LISTENS,
     LOCALHOST,
@@ -161,7 +161,7 @@ class RunTests(LoopbackTestCase):
         client = await self.connect(port, REQUEST)
         found = await client.got.saw(rb"\r\n\r\n([0-9]+) ([0-9]+)$")
         self.assertGreater(int(found[1]), 10_000)
-        self.assertEqual(int(found[2]), YOUNG)
+        self.assertEqual(int(found[2]), GC_THRESHOLD)
 
     async def test_demo(self) -> None:
         """With no upstream there is a photo site to see."""
