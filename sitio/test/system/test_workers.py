@@ -110,7 +110,7 @@ class TrafficTests(WorkersTestCase):
         numbers = []
         for _ in range(12):
             client = await self.connect(port, REQUEST.replace(b"/slow", b"/flaky"))
-            numbers.append(int((await client.got.saw(rb"reply <strong>(\d+)<"))[1]))
+            numbers.append(int((await client.got.saw(rb"response <strong>(\d+)<"))[1]))
         self.assertEqual(numbers, list(range(1, 13)))
         self.assertEqual(process.said().count("The demo upstream is on"), 1)
 
