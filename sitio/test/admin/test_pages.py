@@ -5,12 +5,9 @@ Promises of L{sitio.admin.pages}: its pages, who may ask for them, and its port.
 from __future__ import annotations
 
 import json
-import re
-import sys
 from collections.abc import Callable
 from typing import Any
 
-import treq
 from attrs import define, field
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, execute, succeed
@@ -21,8 +18,6 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -39,14 +34,6 @@ from sitio.telemetry.snapshot import (
     SidecarSnapshot,
 )
 from sitio.test.helpers.logs import Noted
-from sitio.test.helpers.loopback import (
-    LIMIT,
-    LOCALHOST,
-    LoopbackTestCase,
-    Process,
-    Upstream,
-    Waiter,
-)
 from sitio.test.helpers.snapshots import told
 
 ADMIN = IPv4Address("TCP", "127.0.0.1", 9901)
@@ -651,189 +638,3 @@ class PortTests(AdminTestCase):
         """What is played here is a sidecar as the pages want one."""
         verifyObject(ISidecar, self.sidecar)
         self.assertIsInstance(self.site, AdminSite)
-
-
-class Service(Resource):
-    """A service that is broken on one page, and slow on another."""
-
-    isLeaf = True
-
-    def __init__(self) -> None:
-        Resource.__init__(self)
-        self.slow: list[Request] = []
-        self.asked = Waiter()
-
-    def render_GET(self, request: Request) -> Any:
-        if request.path == b"/slow":
-            self.slow.append(request)
-            self.asked.add(b"+")
-            return NOT_DONE_YET
-        request.setResponseCode(500 if request.path == b"/broken" else 200)
-        return b"ok"
-
-
-class ProcessTests(LoopbackTestCase):
-    """The pages of processes."""
-
-    async def begun(self, *arguments: str) -> tuple[Process, int]:
-        """A sitio in front of a service, and the port of its clients."""
-        self.service = Service()
-        upstream = await self.listen(Site(self.service))
-        admin = f"--admin=tcp:0:interface={LOCALHOST}"
-        process, port = await self.sitio(upstream, admin, *arguments)
-        found = await process.out.saw(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
-        self.url = found[1].decode()
-        return process, port
-
-    async def asked(self, method: str, path: str) -> tuple[int, str]:
-        """Status and text of a page."""
-        response = await treq.request(method, f"{self.url}{path}", persistent=False, timeout=LIMIT)
-        return response.code, await response.text()
-
-    async def metrics(self) -> dict[str, float]:
-        """The metrics, those of endpoints by path and status."""
-        found = {}
-        for line in (await self.asked("GET", "/metrics"))[1].splitlines():
-            name, _, value = line.rpartition(" ")
-            route = re.search('http_route="(.*?)"', name)
-            status = re.search('code="(.*?)"', name)
-            if route and status:
-                name = f"{name.partition('{')[0]} {route[1]} {status[1]}"
-            if not line.startswith("#"):
-                found[name] = float(value)
-        return found
-
-    async def carries(self, port: int, path: str = "/") -> None:
-        """A client asks for this, on a connection of its own."""
-        client = await self.connect(port, f"GET {path} HTTP/1.0\r\nHost: a\r\n\r\n".encode())
-        await client.got.over()
-
-    async def test_pages(self) -> None:
-        """
-        A process is ready when it says where its pages are, counts what passes, tells
-        of it, and ends when it is told to.
-        """
-        process, port = await self.begun()
-        self.assertEqual(await self.asked("GET", "/ready"), (200, "sitio is ready\n"))
-        for path in ("/", "/", "/broken"):
-            await self.carries(port, path)
-        metrics = await self.metrics()
-        self.assertEqual(metrics["http_server_request_duration_seconds_count / 200"], 2)
-        self.assertEqual(metrics["http_server_request_duration_seconds_count /broken 500"], 1)
-        exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
-        self.assertEqual([each["path"] for each in exchanges["failed"]], ["/broken"])
-        self.assertEqual(exchanges["recent"], [])
-        config = json.loads((await self.asked("GET", "/config"))[1])
-        self.assertEqual(config["options"]["admin"], f"tcp:0:interface={LOCALHOST}")
-        self.assertEqual((await self.asked("GET", "/"))[0], 200)
-        self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
-        self.assertEqual(await process.finish(), 0)
-        self.assertNotIn("Traceback", process.said())
-        self.assertNotIn("#error", process.said())
-
-    async def test_drain(self) -> None:
-        """
-        While it drains it is not ready, and still serves who comes, once each; told to
-        quit it finishes what is in flight, its pages open to the end.
-        """
-        process, port = await self.begun()
-        client = await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        await self.service.asked.saw(b"\\+")
-        self.assertEqual((await self.asked("POST", "/drain"))[0], 200)
-        self.assertEqual(await self.asked("GET", "/ready"), (503, "sitio is draining\n"))
-        late = await self.connect(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        await late.got.over()
-        self.assertIn(b"\r\nConnection: close\r\n", late.got.data)
-        self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
-        await process.out.saw(b"Port %d Closed" % port)
-        [exchange] = json.loads((await self.asked("GET", "/exchanges"))[1])["open"]
-        self.assertEqual(
-            (exchange["path"], exchange["state"]), ("/slow", "waiting for the response")
-        )
-        self.service.slow[0].write(b"at last")
-        self.service.slow[0].finish()
-        await client.got.over()
-        self.assertIn(b"at last", client.got.data)
-        self.assertEqual(await process.finish(), 0)
-        self.assertNotIn("Traceback", process.said())
-
-    async def test_workers(self) -> None:
-        """With several workers all adds up, and what is done is done to all."""
-        process, port = await self.begun("--workers=2", "--stats-interval=0")
-        await self.until(lambda: process.said().count("takes requests on") == 2)
-        clients = []
-        processes: set[str] = set()
-        # The kernel deals clients out: so many that both have some.
-        while len(processes) < 2:
-            clients.append(await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"))
-            await self.service.asked.when(lambda: len(self.service.slow) == len(clients))
-            exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
-            self.assertEqual(len(exchanges["open"]), len(clients))
-            processes = {each["id"].partition("-")[0] for each in exchanges["open"]}
-        metrics = await self.metrics()
-        self.assertEqual(metrics["http_server_active_requests"], len(clients))
-        self.assertEqual(metrics["sitio_workers"], 2)
-        self.assertEqual((await self.asked("POST", "/drain"))[0], 200)
-        self.assertEqual(await self.asked("GET", "/ready"), (503, "sitio is draining\n"))
-        for request in self.service.slow:
-            request.finish()
-        for client in clients:
-            await client.got.over()
-            self.assertIn(b"\r\nConnection: close\r\n", client.got.data)
-        metrics = await self.metrics()
-        self.assertEqual(
-            metrics["http_server_request_duration_seconds_count /slow 200"], len(clients)
-        )
-        exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
-        self.assertEqual({each["id"].partition("-")[0] for each in exchanges["recent"]}, processes)
-        self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
-        self.assertEqual(await process.finish(), 0)
-        self.assertNotIn("Traceback", process.said())
-
-    async def test_light(self) -> None:
-        """Until somebody looks, neither the web server of the pages nor a client is loaded."""
-        heavy = [
-            "twisted.web",
-            "treq",
-            "prometheus_client",
-            "sitio.admin.pages",
-            "sitio.net.httpclient",
-        ]
-        script = f"""
-import sys
-from sitio.assembly import makeService
-from sitio.config.options import Options
-options = Options({{}})
-options.parseOptions(["--port=0", "--upstream=tcp:a:1", "--admin=0"])
-service = makeService(options)
-print([each for each in {heavy} if each in sys.modules])
-"""
-        run = self.spawn(sys.executable, "-c", script)
-        self.assertEqual(await run.finish(), 0)
-        self.assertEqual(run.said().splitlines()[-1], "[]")
-
-    async def test_upstreamGone(self) -> None:
-        """Without its upstream it is not ready, asked for its health or not; no line each time."""
-        for arguments, why in (
-            ((), "the upstream can't be reached: Connection was refused"),
-            (("--health-path=/",), "the upstream can't be asked for its health: Connection"),
-        ):
-            process, _ = await self.sitio(
-                "tcp:127.0.0.1:1", f"--admin=tcp:0:interface={LOCALHOST}", *arguments
-            )
-            found = await process.out.saw(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
-            self.url = found[1].decode()
-            code, text = await self.asked("GET", "/ready")
-            while "not been asked" in text:
-                code, text = await self.asked("GET", "/ready")
-            self.assertEqual((code, text[: len(why)]), (503, why))
-            self.assertNotIn("factory", process.said().lower())
-
-    async def test_taken(self) -> None:
-        """A port that was named must be free; else a sentence says so, and sitio ends."""
-        taken = await self.listen(Upstream())
-        loopback = f"tcp:0:interface={LOCALHOST}"
-        named = self.twistd("--port", loopback, "--upstream", "tcp:a:1", f"--admin={taken}")
-        self.assertEqual(await named.finish(), 1)
-        self.assertIn(f"sitio: --admin: can't listen on port {taken}: Address", named.said())
-        self.assertNotIn("Traceback", named.said())

@@ -5,10 +5,6 @@ nothing costs nothing.
 
 from __future__ import annotations
 
-import json
-import re
-import signal
-from collections import Counter
 from typing import Any
 
 from treq.testing import RequestTraversalAgent
@@ -21,8 +17,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseNeverReceived
 from twisted.web.iweb import IAgent
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from sitio.fleet.address import Address, addressOf
@@ -41,59 +35,10 @@ from sitio.fleet.resources import Resources
 from sitio.telemetry.snapshot import SidecarSnapshot, lostBy
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import ended
+from sitio.test.helpers.fleet import Receiver
 from sitio.test.helpers.logs import Noted
-from sitio.test.helpers.loopback import LOCALHOST, LoopbackTestCase, Process, Upstream
-from sitio.test.helpers.processes import WorkersTestCase, answerEach
 
 MACHINE: Resources = {"free_memory": 1, "total_memory": 2, "cpus": []}
-
-SAVED = b'{"response":"saved"}'
-
-
-class Receiver(Resource):
-    """
-    A dashboard.
-
-    @ivar posts: what came: path, fields and content of each.
-    @ivar status: what it answers with.
-    @ivar silent: whether it answers at all.
-    """
-
-    isLeaf = True
-
-    def __init__(self) -> None:
-        Resource.__init__(self)
-        self.posts: list[tuple[str, dict[str, str], Any]] = []
-        self.status = 200
-        self.silent = False
-        self.body = SAVED
-
-    def render_POST(self, request: Any) -> Any:
-        """Take a post."""
-        fields = {
-            name.decode().lower(): values[0].decode()
-            for name, values in request.requestHeaders.getAllRawHeaders()
-        }
-        content = request.content.read()
-        assert int(fields["content-length"]) == len(content)
-        self.posts.append((request.path.decode(), fields, json.loads(content)))
-        if self.silent:
-            return NOT_DONE_YET
-        request.setResponseCode(self.status)
-        return self.body
-
-    def entries(self) -> list[dict[str, Any]]:
-        """Those of all batches, each batch once."""
-        batches = {
-            fields["idempotency-key"]: content["stats"]
-            for path, fields, content in self.posts
-            if path.endswith("/stats")
-        }
-        return [entry for batch in batches.values() for entry in batch]
-
-    def count(self, path: str) -> int:
-        """How many posts went there."""
-        return sum(each == path for each, _, _ in self.posts)
 
 
 @implementer(IAgent)
@@ -508,67 +453,3 @@ class StopTests(DashboardTestCase):
         dashboard = Dashboard(self.clock, self.source, self.wire, Address("http://a"), "p")  # type: ignore[arg-type]
         self.successResultOf(dashboard.stopService())
         self.assertEqual(self.wire.asked, 0)
-
-
-class ProcessTests(LoopbackTestCase):
-    """A sitio process and a dashboard."""
-
-    async def receiver(self) -> tuple[Receiver, str]:
-        """A dashboard, and where it is."""
-        receiver = Receiver()
-        port = await self.listen(Site(receiver))
-        return receiver, f"http://me:secret@{LOCALHOST}:{port}/base"
-
-    async def test_posts(self) -> None:
-        """It posts what it was asked, to the last request, and logs no secret."""
-        receiver, url = await self.receiver()
-        upstream = await self.listen(Upstream(answerEach))
-        process, port = await self.sitio(upstream, "--fleet", url)
-        for path in ("/a.png", "/b?secret", "/b"):
-            request = f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-            client = await self.connect(port, request.encode())
-            await client.got.over()
-        await self.until(lambda: receiver.count("/base/resources"))
-        process.signal(signal.SIGTERM)
-        await process.finish()
-        told = Counter((each["endpoint"], each["file"]) for each in receiver.entries())
-        self.assertEqual(told, {("/a.png", True): 1, ("/b", False): 2})
-        self.assertNotIn("secret", process.said())
-        self.assertNotIn("Traceback", process.said())
-        self.assertNotIn("Starting factory", process.said())
-
-    async def test_down(self) -> None:
-        """With a dashboard that is not there it serves on, says so once, and ends at once."""
-        receiver, url = await self.receiver()
-        upstream = await self.listen(Upstream(answerEach))
-        nobody = re.sub(r":\d+/", ":1/", url)
-        process, port = await self.sitio(upstream, "--fleet", nobody)
-        await process.out.saw(b"does not take metrics")
-        client = await self.connect(port, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-        await client.got.over()
-        self.assertTrue(client.got.data.endswith(b"ok"))
-        process.signal(signal.SIGTERM)
-        await process.finish()
-        self.assertEqual(process.said().count("does not take metrics"), 1)
-        self.assertEqual(receiver.posts, [])
-
-
-class WorkersTests(WorkersTestCase):
-    """The dashboard of several processes."""
-
-    async def test_addsUp(self) -> None:
-        """The parent posts what all of them were asked, once, to the last request."""
-        receiver = Receiver()
-        place = await self.listen(Site(receiver))
-        process, port = await self.running("--fleet", f"http://{LOCALHOST}:{place}")
-        pids = [(await self.ask(port))[0] for _ in range(30)]
-        self.assertEqual(len(set(pids)), 2)
-        await self.ended(process)
-        self.assertEqual(len(receiver.entries()), 30)
-        pods = {content["pod"] for _, _, content in receiver.posts}
-        self.assertEqual(len(pods), 1)
-
-    async def ended(self, process: Process) -> None:
-        """Have it end."""
-        process.signal(signal.SIGTERM)
-        await process.finish()

@@ -6,15 +6,12 @@ and that nothing waits for lines to be written.
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-from pathlib import Path
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -40,16 +37,7 @@ from sitio.telemetry.logfile import ATOMIC
 from sitio.telemetry.snapshot import ILoses, lostBy
 from sitio.test.helpers.exchanges import Ended, ended
 from sitio.test.helpers.logs import Noted
-from sitio.test.helpers.loopback import (
-    LISTENS,
-    LOCALHOST,
-    TWISTD,
-    LoopbackTestCase,
-    Upstream,
-    reactor,
-)
 from sitio.test.helpers.messages import OK
-from sitio.test.helpers.processes import LOOPBACK, NOWHERE, WorkersTestCase, answerEach
 from sitio.testing import Harness
 
 #: Seconds since 1970 when clocks of these tests show 0.
@@ -652,150 +640,3 @@ class StopTests(LogTestCase):
     def test_neverStarted(self) -> None:
         """What was not started can be stopped."""
         self.successResultOf(self.make().stopService())
-
-
-class ProcessTests(LoopbackTestCase):
-    """The access log of a sitio process."""
-
-    def folder(self) -> Path:
-        """A new directory."""
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir()
-        return folder
-
-    async def ask(self, port: int, path: str) -> None:
-        """Have this path asked for, and answered."""
-        request = f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
-        client = await self.connect(port, request.encode())
-        await client.got.over()
-
-    async def test_stdout(self) -> None:
-        """Lines of JSON stand in standard output between those of the log; the last as well."""
-        upstream = await self.listen(Upstream(answerEach))
-        process, port = await self.sitio(upstream, "--access-log=json")
-        await self.ask(port, "/one?secret")
-        await process.out.saw(rb'\n\{.*"path":"/one".*\}\n')
-        self.assertNotIn("secret", process.said())
-        await self.ask(port, "/two")
-        process.signal(signal.SIGTERM)
-        await process.finish()
-        lines = [json.loads(each) for each in process.said().splitlines() if each[0] == "{"]
-        self.assertEqual([each["path"] for each in lines], ["/one", "/two"])
-
-    async def test_renamed(self) -> None:
-        """After SIGUSR1 nothing goes to the file that was renamed, and sitio lives on."""
-        upstream = await self.listen(Upstream(answerEach))
-        file = self.folder() / "access.log"
-        process, port = await self.sitio(upstream, f"--access-log=common:{file}")
-        await self.ask(port, "/one")
-        await self.until(lambda: "/one" in file.read_text())
-        old = file.rename(file.with_suffix(".1"))
-        process.signal(signal.SIGUSR1)
-        await self.until(file.exists)
-        await self.ask(port, "/two")
-        await self.until(lambda: "/two" in file.read_text())
-        self.assertEqual(len(old.read_text().splitlines()), 1)
-        self.assertIsNone(process.status)
-
-    async def test_twistdLog(self) -> None:
-        """SIGUSR1 rotates twistd's own log as it did before."""
-        folder = self.folder()
-        arguments = ["--port", LOOPBACK, "--upstream", NOWHERE, "--access-log=json:access.log"]
-        process = self.spawn(
-            *(*TWISTD, "-n", "--pidfile=", "--logfile=twistd.log", "sitio", *arguments),
-            cwd=str(folder),
-        )
-        log = folder / "twistd.log"
-        await self.until(lambda: log.exists() and re.search(LISTENS, log.read_bytes()))
-        await self.until(lambda: (folder / "access.log").exists())
-        process.signal(signal.SIGUSR1)
-        await self.until(lambda: (folder / "twistd.log.1").exists())
-        self.assertIsNone(process.status)
-
-    async def test_nobodyReads(self) -> None:
-        """
-        With a standard output that nobody reads sitio answers on, and ends when it is
-        told to.
-        """
-        upstream = await self.listen(Upstream(answerEach))
-        unread, ours = os.pipe()
-        self.addCleanup(os.close, unread)
-        log = self.folder() / "twistd.log"
-        process = self.spawn(
-            *(*TWISTD, "-n", "--pidfile=", f"--logfile={log}", "sitio"),
-            *("--port", LOOPBACK, "--upstream", f"tcp:{LOCALHOST}:{upstream}"),
-            "--access-log=json",
-            childFDs={0: 0, 1: ours, 2: ours},
-        )
-        os.close(ours)
-        found = await self.until(lambda: log.exists() and re.search(LISTENS, log.read_bytes()))
-        port = int(found[1])
-        for _ in range(100):
-            await self.ask(port, "/" + 2000 * "x")
-        # A pipe holds 64 KiB, and the thread waits in the middle of these.
-        await deferLater(reactor, 3 * INTERVAL, lambda: None)
-        process.signal(signal.SIGTERM)
-        self.assertIn(await process.finish(), (0, -signal.SIGTERM))
-
-    async def test_background(self) -> None:
-        """In the background there is no standard output, and a sentence says so."""
-        arguments = ["--port", LOOPBACK, "--upstream", NOWHERE, "--access-log=json"]
-        process = self.spawn(*TWISTD, "sitio", *arguments, cwd=str(self.folder()))
-        self.assertEqual(await process.finish(), 1)
-        self.assertIn("sitio: --access-log json needs twistd -n", process.said())
-
-    async def test_noDirectory(self) -> None:
-        """A file in a directory that isn't there ends the start with a sentence."""
-        path = self.folder() / "no" / "access.log"
-        process = self.twistd(
-            "--port", LOOPBACK, "--upstream", NOWHERE, f"--access-log=json:{path}"
-        )
-        self.assertEqual(await process.finish(), 1)
-        self.assertIn(
-            f"sitio: --access-log can't write to {path}: No such file or directory",
-            process.said(),
-        )
-
-
-class WorkersTests(WorkersTestCase):
-    """The access log of several processes."""
-
-    async def test_file(self) -> None:
-        """
-        All write whole lines into one file, each exchange once and with an id of its
-        own; and all open it anew when their parent is told to.
-        """
-        file = self.folder() / "access.log"
-        process, port = await self.running(f"--access-log=json:{file}")
-        pids = {pid for pid, _ in [await self.ask(port) for _ in range(40)]}
-        self.assertEqual(len(pids), 2)
-        await self.until(lambda: file.read_text().count("\n") == 40)
-        lines = [json.loads(each) for each in file.read_text().splitlines()]
-        self.assertEqual({each["answeredBy"] for each in lines}, {"policy who"})
-        self.assertEqual(len({each["id"] for each in lines}), 40)
-        old = file.rename(file.with_suffix(".1"))
-        process.signal(signal.SIGUSR1)
-        await self.until(file.exists)
-        for _ in range(40):
-            await self.ask(port)
-        await self.until(lambda: file.exists() and file.read_text().count("\n") == 40)
-        self.assertEqual(old.read_text().count("\n"), 40)
-        self.assertEqual(set(self.workersOf(process.pid)), pids)
-
-    async def test_stdout(self) -> None:
-        """Lines of all stand in the parent's standard output, as they are."""
-        process, port = await self.running("--access-log=common")
-        for _ in range(10):
-            await self.ask(port)
-        lines = await process.out.when(
-            lambda: (
-                len(
-                    found := re.findall(
-                        rb'(?m)^\S+ - - .* "GET /who HTTP/1.1" 200 .*$', process.out.data
-                    )
-                )
-                == 10
-                and found
-            )
-        )
-        self.assertEqual(len(lines), 10)

@@ -1,0 +1,79 @@
+"""
+Tests of C{twistd sitio --fleet}, alone and with workers.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections import Counter
+
+from twisted.web.server import Site
+
+from sitio.test.helpers.fleet import Receiver
+from sitio.test.helpers.loopback import LOCALHOST, LoopbackTestCase, Process, Upstream
+from sitio.test.helpers.processes import WorkersTestCase, answerEach
+
+
+class ProcessTests(LoopbackTestCase):
+    """A sitio process and a dashboard."""
+
+    async def receiver(self) -> tuple[Receiver, str]:
+        """A dashboard, and where it is."""
+        receiver = Receiver()
+        port = await self.listen(Site(receiver))
+        return receiver, f"http://me:secret@{LOCALHOST}:{port}/base"
+
+    async def test_posts(self) -> None:
+        """It posts what it was asked, to the last request, and logs no secret."""
+        receiver, url = await self.receiver()
+        upstream = await self.listen(Upstream(answerEach))
+        process, port = await self.sitio(upstream, "--fleet", url)
+        for path in ("/a.png", "/b?secret", "/b"):
+            request = f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+            client = await self.connect(port, request.encode())
+            await client.got.over()
+        await self.until(lambda: receiver.count("/base/resources"))
+        process.signal(signal.SIGTERM)
+        await process.finish()
+        told = Counter((each["endpoint"], each["file"]) for each in receiver.entries())
+        self.assertEqual(told, {("/a.png", True): 1, ("/b", False): 2})
+        self.assertNotIn("secret", process.said())
+        self.assertNotIn("Traceback", process.said())
+        self.assertNotIn("Starting factory", process.said())
+
+    async def test_down(self) -> None:
+        """With a dashboard that is not there it serves on, says so once, and ends at once."""
+        receiver, url = await self.receiver()
+        upstream = await self.listen(Upstream(answerEach))
+        nobody = re.sub(r":\d+/", ":1/", url)
+        process, port = await self.sitio(upstream, "--fleet", nobody)
+        await process.out.saw(b"does not take metrics")
+        client = await self.connect(port, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        await client.got.over()
+        self.assertTrue(client.got.data.endswith(b"ok"))
+        process.signal(signal.SIGTERM)
+        await process.finish()
+        self.assertEqual(process.said().count("does not take metrics"), 1)
+        self.assertEqual(receiver.posts, [])
+
+
+class WorkersTests(WorkersTestCase):
+    """The dashboard of several processes."""
+
+    async def test_addsUp(self) -> None:
+        """The parent posts what all of them were asked, once, to the last request."""
+        receiver = Receiver()
+        place = await self.listen(Site(receiver))
+        process, port = await self.running("--fleet", f"http://{LOCALHOST}:{place}")
+        pids = [(await self.ask(port))[0] for _ in range(30)]
+        self.assertEqual(len(set(pids)), 2)
+        await self.ended(process)
+        self.assertEqual(len(receiver.entries()), 30)
+        pods = {content["pod"] for _, _, content in receiver.posts}
+        self.assertEqual(len(pods), 1)
+
+    async def ended(self, process: Process) -> None:
+        """Have it end."""
+        process.signal(signal.SIGTERM)
+        await process.finish()
