@@ -1,11 +1,9 @@
 """
-Bytes to messages and back: the heads of requests and responses, read and written.
+Reads and writes messages: L{RequestReader}, L{ResponseReader} and functions that write.
 
-Pure: nothing here knows a transport, a clock or another message than the one
-at hand.  L{framing<sitio.http.framing>} states the contract of a reader, and reads
-bodies; L{heads<sitio.http.head>} reads heads.
+How a reader is used is said in L{framing<sitio.http.framing>}.
 
-RFC 9112 is meant where a section stands without a name.
+A section without the name of an RFC is one of RFC 9112.
 """
 
 from __future__ import annotations
@@ -13,30 +11,40 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sitio.errors import BadMessage, BadResponse, BodyTooLong, Reached, UpstreamLost
-from sitio.http.framing import ENDED, FIRST, HEAD, LENGTH, NONE, TUNNEL, UNTIL_CLOSE, Limits, Reader
+from sitio.http.framing import (
+    ENDED,
+    FIRST,
+    HEAD,
+    LENGTH,
+    NO_TRAILERS,
+    TUNNEL,
+    UNTIL_CLOSE,
+    Limits,
+    Reader,
+)
 from sitio.http.grammar import isValue
 from sitio.http.head import RequestHead, ResponseHead, requestHeads, responseHeads
 from sitio.http.message import Request, Response, reasonFor
 
-#: Bytes of a body that are not put behind their head but written beside it: copying
-#: them would cost more than a second piece.
-LONG = 16 * 1024
+#: Bytes of a body from which head and body are written as two pieces: to join them would
+#: cost more than a second piece.
+LONG_BODY_BYTES = 16 * 1024
 
-#: Empty lines tolerated before a request line; one is asked for (section 2.2).
+#: Empty lines that are ignored before a request line; section 2.2 asks for one.
 MAX_EMPTY_LINES = 4
 
 
 class RequestReader(Reader):
     """
-    Reads what a client sends.
+    Reads the requests of a client.
 
-    Raises L{BadMessage} and its kin, which are the client's fault.
+    L{BadMessage} and its subclasses are the client's fault.
 
-    @ivar host: the Host of the request at hand, or L{None} for one of HTTP/1.0 without.
-    @ivar forwarded: whether it came with X-Forwarded fields.
+    @ivar host: the Host of the current request; L{None} for an HTTP/1.0 request without it.
+    @ivar forwarded: whether the current request has X-Forwarded fields.
     """
 
-    # Not the head itself, which an idle connection would hold on to.
+    # Not the head itself: an idle connection would keep it in memory.
     __slots__ = ("forwarded", "host")
 
     def __init__(self, limits: Limits) -> None:
@@ -46,13 +54,15 @@ class RequestReader(Reader):
 
     def nextHead(self) -> Request | None:
         """
-        The head of the next request, if all of it has come.
+        Take the head of the next request.
+
+        @return: L{None} if not all of it was received.
 
         @raise HeadTooLong: more bytes or fields than the limit.
-        @raise BodyTooLong: the announced length is beyond the limit.
-        @raise BadVersion: a version that isn't spoken here.
+        @raise BodyTooLong: the announced length is over the limit.
+        @raise BadVersion: a version other than HTTP/1.0 and HTTP/1.1.
         @raise MethodRefused: CONNECT.
-        @raise BadMessage: anything else that is malformed or ambiguous.
+        @raise BadMessage: any other malformed or ambiguous head.
         """
         if not self.data:
             return None
@@ -64,9 +74,9 @@ class RequestReader(Reader):
         self.host = head.host
         self.forwarded = head.forwarded
         self.keepAlive = head.keepAlive
-        self.trailers = NONE
+        self.trailers = NO_TRAILERS
         body: bytes | None = b""
-        self._frame(head)
+        self._startBody(head)
         if self.state is not ENDED:
             body = None
             limit = self._limits.body
@@ -77,6 +87,7 @@ class RequestReader(Reader):
         )
 
     def _emptyLines(self) -> int:
+        """How many bytes of empty lines stand before the request line."""
         held = self.data
         start = 0
         while held.startswith(b"\r\n", start):
@@ -93,10 +104,9 @@ class RequestReader(Reader):
 
 class ResponseReader(Reader):
     """
-    Reads what an upstream sends.
+    Reads the responses of an upstream.
 
-    Raises L{BadResponse}, and L{UpstreamLost} for a response cut short: the
-    upstream's fault.
+    L{BadResponse}, and L{UpstreamLost} for an incomplete response, are the upstream's fault.
     """
 
     __slots__ = ("_method",)
@@ -106,16 +116,20 @@ class ResponseReader(Reader):
         self.expect("GET")
 
     def expect(self, method: str) -> None:
-        """A response to such a request comes next; call it before each, as it begins one."""
+        """Expect the response to a request with this method; call it before each response."""
         self._method = method
-        # A connection lost from here on is lost before its response, not after the last one.
+        # If the connection is lost now, it is lost before this response.
         self.state = FIRST
 
     def nextHead(self) -> Response | None:
         """
-        The head of the next response, interim ones (1xx) included, if all of it has come.
+        Take the head of the next response, which may be an interim one (1xx).
 
-        After an interim one C{state} is still L{HEAD}; after 101 it is L{TUNNEL}.
+        After an interim response C{state} is still L{HEAD}; after 101 it is L{TUNNEL}.
+
+        @return: L{None} if not all of it was received.
+
+        @raise BadResponse: a head over the limits, malformed or ambiguous.
         """
         if not self.data:
             return None
@@ -123,7 +137,7 @@ class ResponseReader(Reader):
         try:
             data = self._takeHead()
             if data is None:
-                # A peer that speaks something else is told apart at once.
+                # Refuse at once an upstream that does not speak HTTP/1.
                 if not b"HTTP/1."[: len(self.data)] == self.data[:7]:
                     raise BadMessage("no status line")
                 return None
@@ -131,7 +145,7 @@ class ResponseReader(Reader):
         except BadMessage as error:
             raise BadResponse(f"the response has {error.detail}", Reached.ANSWERED) from error
         self.keepAlive = head.keepAlive
-        self.trailers = NONE
+        self.trailers = NO_TRAILERS
         status = head.status
         if status < 200:
             self.state = TUNNEL if status == 101 else HEAD
@@ -141,15 +155,15 @@ class ResponseReader(Reader):
             self.state = UNTIL_CLOSE
             self.keepAlive = False
         else:
-            self._frame(head)
+            self._startBody(head)
         return Response.fromHead(
             status, head.reason, head.lines, head.length, head.upgrade, head.version
         )
 
     def nextBody(self) -> bytes:
-        """As L{Reader.nextBody}; raises L{BadResponse}."""
+        """As L{Reader.nextBody}, but raises L{BadResponse}."""
         if self.state is LENGTH and len(self.data) == self._left:
-            # All of it, as it mostly comes.
+            # The usual case: exactly the rest of the body.
             body, self.data = self.data, b""
             self.state = ENDED
             return bytes(body)
@@ -160,9 +174,9 @@ class ResponseReader(Reader):
 
     def connectionLost(self) -> None:
         """
-        The upstream sends no more.  A body that ends so has L{ENDED}.
+        The upstream closed the connection.  A body without other framing has L{ENDED} now.
 
-        @raise UpstreamLost: the response isn't whole.
+        @raise UpstreamLost: the response is incomplete.
         """
         if self.state is UNTIL_CLOSE:
             self.state = ENDED
@@ -190,11 +204,11 @@ def requestHead(
     request: Request, length: int | None, *, chunked: bool = False, extra: bytes = b""
 ) -> bytes:
     """
-    The head of a request as sent upstream, in HTTP/1.1 whatever the client speaks.
+    The head of a request for the upstream, in HTTP/1.1 whatever the client's version is.
 
-    @param length: bytes of the body to announce; L{None} for no announcement.
-    @param chunked: announce chunks instead.
-    @param extra: whole lines to be added.
+    @param length: the value of Content-Length; L{None} for no such line.
+    @param chunked: whether to announce chunks.
+    @param extra: lines to add, with their line ends.
     """
     upgrade = request.upgrade
     if chunked or upgrade is not None:
@@ -209,11 +223,11 @@ def responseHead(
     line = _STATUS_LINES.get((response.status, response.reason))
     if line is None:
         reason = response.reason.encode("latin-1", "replace")
-        # A policy may have set one that can't be sent; it has no meaning (section 4).
+        # A reason that can't be sent is left out: it has no meaning (section 4).
         if not isValue(reason.decode("latin-1")):
             reason = b""
         line = b"HTTP/1.1 %d %b\r\n" % (response.status, reason)
-    # 426 names what to upgrade to (RFC 9110, section 15.5.22).
+    # A 426 names the protocols to upgrade to (RFC 9110, section 15.5.22).
     upgrade = response.upgrade if response.status in (101, 426) else None
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
@@ -228,7 +242,11 @@ def _framing(chunked: bool, upgrade: bytes | None) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk (section 7.1).  Empty data is none: a chunk of size 0 would end the body."""
+    """
+    One chunk (section 7.1).
+
+    Empty data is not a chunk but C{b""}, as a chunk of size 0 would end the body.
+    """
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 

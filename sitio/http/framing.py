@@ -1,21 +1,25 @@
 """
-What readers of requests and of responses share: storage, fields and bodies.
+Finds where heads and bodies end: L{Reader}.
 
-Pure: it knows neither a transport nor a clock, nor which side sends what.  The
-contract of a reader: L{receive<Reader.receive>} only stores; C{nextHead} (in
-C{wire}) gives a head or L{None} for "more bytes, please"; L{nextBody
-<Reader.nextBody>} gives what has come of the body; once C{state} is L{ENDED}
-nothing of the next message is looked at until C{nextHead} is called again.
-What is malformed or ambiguous raises, and the reader is of no more use.
+L{Reader} is the part that readers of requests and of responses share
+(L{codec<sitio.http.codec>} has the rest).  A reader has no transport and no clock:
 
-Where a head ends and how its body is framed is read here, what a head says in
-L{heads<sitio.http.head>} (docs/decisions/0002-framing.md), so that
+  - L{receive<Reader.receive>} stores bytes;
+  - C{nextHead} returns a head, or L{None} if more bytes are needed;
+  - L{nextBody<Reader.nextBody>} returns the part of the body that was received;
+  - once C{state} is L{ENDED}, bytes of the next message are left alone until C{nextHead} is
+    called again.
 
-  - a message can be taken out without the next one being parsed,
-  - a head is bounded in bytes and fields before anything is made of it,
-  - a body is passed on as it came, without a copy.
+A malformed or ambiguous message raises an exception, and the reader can't be used any more.
 
-RFC 9112 is meant where a section stands without a name.
+Heads are parsed in L{head<sitio.http.head>}.  The ends of messages are found here (see
+docs/decisions/0002-framing.md), so that
+
+  - one message can be taken without parsing the next one,
+  - bytes and fields of a head are limited before it is parsed,
+  - a body is forwarded as received, without a copy.
+
+A section without the name of an RFC is one of RFC 9112.
 """
 
 from __future__ import annotations
@@ -26,10 +30,10 @@ from typing import cast
 from attrs import frozen
 
 from sitio.errors import BadMessage, BodyTooLong, HeadTooLong
-from sitio.http.head import SPECIAL, Fields, Head, parse
+from sitio.http.head import SPECIAL_FIELDS, Fields, Head, parseFields
 
-#: The trailers of nearly every message; shared, so never to be changed.
-NONE: Fields = []
+#: The trailers of a message without trailers.  Shared: never change it.
+NO_TRAILERS: Fields = []
 
 # States of a reader: what it expects next.
 FIRST = "the first byte of a response"
@@ -40,24 +44,30 @@ CHUNK_DATA = "the rest of a chunk"
 CHUNK_END = "the line end after a chunk"
 TRAILERS = "trailers"
 UNTIL_CLOSE = "a body that ends with the connection"
-ENDED = "nothing: the message is whole"
+ENDED = "nothing: the message is complete"
 TUNNEL = "bytes of another protocol"
 
 _CHUNKED = (CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS)
 
-#: Bytes in the line with a chunk's size and extensions; extensions are used by
-#: nobody, and an unbounded number of them is an attack (RFC 9112, section 7.1.1).
-MAX_CHUNK_LINE = 256
+#: Bytes of the line with the size and the extensions of a chunk.  Extensions are not in use,
+#: and unbounded ones are an attack (section 7.1.1).
+MAX_CHUNK_LINE_BYTES = 256
 
 _bareLineFeed = re.compile(rb"(?<!\r)\n").search
-# Section 7.1; 15 digits hold any size, and more would be an overflow elsewhere.
+# Section 7.1.  15 digits hold any size; more might overflow in another implementation.
 _chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n").match
 _chunkStart = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?").fullmatch
 
 
 @frozen
 class Limits:
-    """Bytes and fields of a head (or of trailers), bytes of a body or L{None}."""
+    """
+    The limits of a message.
+
+    @ivar head: bytes of the head, and of the trailers.
+    @ivar fields: number of fields in each of them.
+    @ivar body: bytes of the body; L{None} for no limit.
+    """
 
     head: int = 32 * 1024
     fields: int = 100
@@ -65,45 +75,52 @@ class Limits:
 
 
 class Reader:
-    """What readers of requests and of responses have in common: storage, fields, bodies."""
+    """
+    Stores what was received, and takes heads, bodies and trailers from it.
+
+    @ivar data: bytes that were received and not taken.
+    @ivar state: what it expects next; one of the states above.
+    @ivar keepAlive: whether the connection may be used again after this message (section
+        9.3).
+    @ivar trailers: those of the message, once it has L{ENDED}.
+    """
 
     __slots__ = (
+        "_bodyBytes",
         "_left",
         "_limits",
-        "_passed",
         "_searched",
-        "keepAlive",
         "data",
+        "keepAlive",
         "state",
         "trailers",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        #: What was received and no message has been made of.
         self.data: bytes | bytearray = b""
+        #: Bytes of a partial head or of trailers that have no end in them.
         self._searched = 0
+        #: Bytes to come of a body of known length, or of a chunk.
         self._left = 0
-        self._passed = 0
-        #: See the states above.
+        #: Bytes of a chunked body so far.
+        self._bodyBytes = 0
         self.state = HEAD
-        #: Whether the connection may go on after this message (section 9.3).
         self.keepAlive = False
-        #: The trailers of the message, once it has L{ENDED}.
         self.trailers: Fields = []
 
     @property
     def held(self) -> int:
-        """Bytes received that no message has been made of."""
+        """How many bytes were received and not taken."""
         return len(self.data)
 
     @property
     def left(self) -> int | None:
-        """Bytes of the body that are still to come, if that is known."""
+        """How many bytes of the body are still to come; L{None} if that is not known."""
         return self._left if self.state is LENGTH else None
 
     def receive(self, data: bytes) -> None:
-        """Store what came from the wire."""
+        """Store bytes that were received."""
         if not self.data:
             self.data = data
         else:
@@ -112,25 +129,31 @@ class Reader:
             self.data += data
 
     def skip(self, size: int) -> None:
-        """So many bytes of a body of known length have gone another way."""
+        """Count bytes of a body of known length that were moved without this reader."""
         self._left -= size
         if not self._left:
             self.state = ENDED
 
     def takeRest(self) -> bytes:
-        """Everything that is held: the first bytes of a tunnel."""
+        """Take all bytes: the first ones of a tunnel."""
         rest, self.data = bytes(self.data), b""
         return rest
 
     def _takeHead(self, start: int = 0) -> bytes | None:
-        """A head without its end, if all of it has come; C{start} bytes are dropped."""
+        """
+        Take the next head, without the empty line at its end.
+
+        @param start: bytes to drop before it.
+
+        @return: L{None} if not all of it was received.
+        """
         held = self.data
         limit = self._limits.head
         if self._searched or start or type(held) is bytearray:
-            # Nothing is searched twice, or a head that comes byte by byte would
-            # cost seconds; three bytes back, as a read may have cut the blank line.
+            # No byte is searched twice: a head that comes byte by byte would cost seconds.
+            # Three bytes are, as the end may have been received in two pieces.
             if held.find(b"\r\n\r\n", max(start, self._searched - 3)) < 0:
-                self._part(start)
+                self._checkPartialHead(start)
                 return None
             held = bytes(held[start:])
             limit -= start
@@ -138,7 +161,7 @@ class Reader:
         head, found, self.data = held.partition(b"\r\n\r\n")
         if not found:
             self.data = held
-            self._part(start)
+            self._checkPartialHead(start)
             return None
         if len(head) > limit - 4:
             raise HeadTooLong(f"a head of more than {self._limits.head} bytes")
@@ -146,8 +169,8 @@ class Reader:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
         return cast(bytes, head)
 
-    def _part(self, start: int) -> None:
-        """A part of a head is held: raise if nothing can come of it."""
+    def _checkPartialHead(self, start: int) -> None:
+        """Raise if what was received can't become a head any more."""
         held = self.data
         if len(held) > self._limits.head:
             raise HeadTooLong(f"a head of more than {self._limits.head} bytes")
@@ -155,28 +178,29 @@ class Reader:
             raise BadMessage("a line that ends with LF alone")
         self._searched = len(held)
 
-    def _frame(self, head: Head) -> None:
-        """A body comes, framed as this head says (section 6.3)."""
+    def _startBody(self, head: Head) -> None:
+        """Expect a body with the framing that a head announces (section 6.3)."""
         if head.chunked:
             self.state = CHUNK_SIZE
-            self._passed = 0
+            self._bodyBytes = 0
         elif head.length:
             self.state = LENGTH
             self._left = head.length
         else:
             self.state = ENDED
 
-    def _pass(self, size: int) -> None:
-        self._passed += size
-        if self._limits.body is not None and self._passed > self._limits.body:
+    def _countBodyBytes(self, size: int) -> None:
+        self._bodyBytes += size
+        if self._limits.body is not None and self._bodyBytes > self._limits.body:
             raise BodyTooLong(f"a body of more than {self._limits.body} bytes")
 
     def nextBody(self) -> bytes:
         """
-        What has come of the body and wasn't handed out; C{b""} if nothing has.
+        Take what was received of the body; C{b""} if it is nothing.
 
-        @raise BadMessage: bad chunks.
-        @raise BodyTooLong: more bytes than the limit.
+        @raise BadMessage: a malformed chunk or trailer.
+        @raise HeadTooLong: trailers over the limits.
+        @raise BodyTooLong: a chunked body over the limit.
         """
         state = self.state
         held = self.data
@@ -203,22 +227,22 @@ class Reader:
         return b""
 
     def _nextChunks(self, held: bytes) -> bytes:
-        """Section 7.1: sizes, data and line ends, as far as they have come."""
+        """Take chunks and trailers as far as they were received (section 7.1)."""
         pieces: list[bytes] = []
         at = 0
         while True:
             if self.state is CHUNK_SIZE:
-                line = _chunkLine(held, at, at + MAX_CHUNK_LINE)
+                line = _chunkLine(held, at, at + MAX_CHUNK_LINE_BYTES)
                 if line is None:
-                    rest = held[at : at + MAX_CHUNK_LINE]
-                    if len(rest) == MAX_CHUNK_LINE or (rest and not _chunkStart(rest)):
+                    rest = held[at : at + MAX_CHUNK_LINE_BYTES]
+                    if len(rest) == MAX_CHUNK_LINE_BYTES or (rest and not _chunkStart(rest)):
                         raise BadMessage("a malformed chunk size")
                     break
                 at = line.end()
                 self._left = int(line[1], 16)
                 self.state = CHUNK_DATA if self._left else TRAILERS
                 if self._left:
-                    self._pass(self._left)
+                    self._countBodyBytes(self._left)
             elif self.state is CHUNK_DATA:
                 piece = held[at : at + self._left]
                 if not piece:
@@ -244,11 +268,11 @@ class Reader:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _nextTrailers(self, held: bytes, at: int) -> int:
-        """Section 7.1.2: fields up to an empty line; returns where they end."""
+        """Take the trailers (section 7.1.2), and return where they end in C{held}."""
         if held.startswith(b"\r\n", at):
             self.state = ENDED
             return at + 2
-        # As in _takeHead; what is held begins at the trailers once they were searched.
+        # As in _takeHead.  After the first search, C{held} begins with the trailers.
         start = max(at, self._searched - 3)
         end = held.find(b"\r\n\r\n", start) + 4
         whole = end >= 4
@@ -260,10 +284,10 @@ class Reader:
             self._searched = len(held) - at
             return at
         self._searched = 0
-        fields = parse(held[at : end - 2])
+        fields = parseFields(held[at : end - 2])
         if len(fields) > self._limits.fields:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
-        # Framing and routing can't come late (RFC 9110, section 6.5.1).
-        self.trailers = [each for each in fields if each[0].lower() not in SPECIAL]
+        # Fields of framing and routing are dropped (RFC 9110, section 6.5.1).
+        self.trailers = [each for each in fields if each[0].lower() not in SPECIAL_FIELDS]
         self.state = ENDED
         return end

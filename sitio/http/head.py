@@ -1,16 +1,19 @@
 """
-What heads say: from bytes to facts, and each only once.
+Parses heads: L{RequestHead} and L{ResponseHead}.
 
-The lines of a head are mostly those of a head before: so what a line, and what all
-lines of a head say is remembered (L{Memo}), by their bytes.  httptools judges
-fields; the request line and the status line are read here, so that methods unknown
-to llhttp pass.
+Most heads, and most lines of a head, were received before.  So results are cached by the
+bytes they were parsed from: whole heads, first lines, all field lines of a head, and single
+field lines.  L{requestHeads} and L{responseHeads} are the caches to parse with.
 
-What is remembered is shared by all clients, so it must never change, and say nothing
-but what its bytes say.  Limits are looked at before, in L{framing<sitio.http.framing>}.
+httptools parses field lines.  The request line and the status line are parsed here, so that
+methods which llhttp does not know can pass.
 
-What is malformed or ambiguous raises L{BadMessage} or one of its kin, and is not
-remembered.  RFC 9112 is meant where a section stands without a name.
+All clients share what is cached: it must never change, and must depend on its bytes alone.
+Limits are checked before, in L{framing<sitio.http.framing>}.
+
+Malformed or ambiguous heads raise L{BadMessage} or a subclass, and are not cached.
+
+A section without the name of an RFC is one of RFC 9112.
 """
 
 from __future__ import annotations
@@ -23,30 +26,30 @@ import httptools
 
 from sitio.errors import BadMessage, BadVersion, MethodRefused
 from sitio.http.grammar import TOKEN, VALUE, listMembers, splitHost
-from sitio.http.headers import MAX_SHARED, Lines
+from sitio.http.headers import MAX_SHARED_BYTES, FieldLines
 from sitio.http.message import RequestLine
 
 Fields = list[tuple[bytes, bytes]]
 
-#: How much is remembered: so many lines, or lines of one head, or heads; and as many
-#: bytes of memory at most, estimated by what each byte (which is kept up to four
-#: times) and each line costs, as was measured.  Browsers' heads come to less.
-REMEMBERED = 1024
-MAX_MEMO = 4 * 1024 * 1024
+#: Bounds of each cache: entries, and bytes of memory.  The memory is estimated from what
+#: each byte (which is stored up to four times) and each line costs, as measured.  Heads of
+#: browsers stay below both.
+MAX_CACHED = 1024
+MAX_CACHE_BYTES = 4 * 1024 * 1024
 _BYTE_COST = 4
 _LINE_COST = 160
 
-# What a line means to a reader.  All others pass unseen.
-PLAIN = ""
+# The meaning that a field line has for a reader, by its name.
+PLAIN = ""  # None: the line is forwarded as received.
 HOST = "Host"
 CONTENT_LENGTH = "Content-Length"
 TRANSFER_ENCODING = "Transfer-Encoding"
 CONNECTION = "Connection"
 UPGRADE = "Upgrade"
 FORWARDED = "X-Forwarded"
-DROPPED = "of one connection, and of no meaning here"
+DROPPED = "hop-by-hop, without a meaning for sitio"
 
-MEANINGS = {
+RESPONSE_MEANINGS = {
     b"connection": CONNECTION,
     b"content-length": CONTENT_LENGTH,
     b"keep-alive": DROPPED,
@@ -56,27 +59,29 @@ MEANINGS = {
     b"upgrade": UPGRADE,
 }
 REQUEST_MEANINGS = {
-    **MEANINGS,
+    **RESPONSE_MEANINGS,
     b"host": HOST,
     b"x-forwarded-for": FORWARDED,
     b"x-forwarded-host": FORWARDED,
     b"x-forwarded-proto": FORWARDED,
 }
-#: Fields that a reader acts upon.
-SPECIAL = REQUEST_MEANINGS.keys() | {b"expect"}
+#: Fields that a reader acts on; they can't be trailers.
+SPECIAL_FIELDS = REQUEST_MEANINGS.keys() | {b"expect"}
 
-#: What a line means that goes no further.
-_STAYING = frozenset((CONNECTION, TRANSFER_ENCODING, UPGRADE, DROPPED))
+#: Meanings of lines that are not forwarded.
+_NOT_FORWARDED = frozenset((CONNECTION, TRANSFER_ENCODING, UPGRADE, DROPPED))
 
-#: Connection options that name no field to be cut, and fields without which the
-#: message would be another one: naming those in Connection cuts nothing.
-_NOT_CUT = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"", b"host", b"content-length"))
+#: Names in Connection that remove no field: those of its own options, and of fields without
+#: which the message would be another one.
+_NEVER_REMOVED = frozenset(
+    (b"close", b"keep-alive", b"upgrade", b"te", b"", b"host", b"content-length")
+)
 
-# Section 3: method, one space, target, one space, version; nothing else.  A
-# target is visible ASCII without a fragment.
+# Section 3: method, one space, target, one space, version.  A target is visible ASCII
+# without a fragment.
 _requestLine = re.compile(rf"({TOKEN}) ([!\x22$-~]+) HTTP/1\.([01])".encode()).fullmatch
 _otherVersion = re.compile(rf"{TOKEN} [!-~]+ HTTP/([0-9]\.[0-9])".encode()).fullmatch
-# Section 4; the reason may be missing together with its space, as some send it.
+# Section 4.  Some upstreams send neither a reason nor the space before it.
 _statusLine = re.compile(
     rf"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ({VALUE}))?".encode("latin-1")
 ).fullmatch
@@ -85,7 +90,7 @@ _length = re.compile(rb"[0-9]{1,18}").fullmatch
 
 
 class _Collector:
-    """What httptools calls back: it only notes fields down."""
+    """Collects the fields that httptools finds."""
 
     __slots__ = ("fields",)
 
@@ -96,139 +101,147 @@ class _Collector:
         self.fields.append((name, value))
 
 
-def parse(lines: bytes) -> Fields:
+def parseFields(lines: bytes) -> Fields:
     """
-    Fields, read by httptools below a head of ours.
+    Name and value of each field line.
 
-    @raise BadMessage: a line that is none.
+    @param lines: each with its line end.
+
+    @raise BadMessage: httptools can't parse a line.
     """
     collector = _Collector()
     try:
         httptools.HttpRequestParser(collector).feed_data(b"GET / HTTP/1.1\r\n%b\r\n" % lines)
     except httptools.HttpParserUpgrade:
-        pass  # The head was whole; nothing follows it.
+        pass  # It was parsed to its end.
     except httptools.HttpParserError as error:
-        raise BadMessage(f"a field that can't be read ({error})") from error
+        raise BadMessage(f"a field that can't be parsed ({error})") from error
     return collector.fields
 
 
-class Memo(dict[bytes, Any]):
+class ParseCache(dict[bytes, Any]):
     """
-    What bytes say that came more than once, by those bytes.
+    Results of a parser by the bytes that were parsed: C{cache[data]} parses if it has to.
 
-    What comes for the first time is only marked: a request id never comes again, and
-    would push out what does.  Bounded: a full one forgets all and begins anew, which
-    costs less than to know what was used last.
+    A result is stored when the same bytes come for the second time: a head with a request
+    id never comes twice, and would push out those that do.
 
-    Credentials that clients send are among what is remembered, until it is
-    forgotten: longer than a request lasts.  They leave the process by no other way.
+    Bounded by L{MAX_CACHED} and L{MAX_CACHE_BYTES}.  A full cache is emptied as a whole,
+    which costs less than to record what was used last.
+
+    Credentials of clients are among the keys, and stay in memory for longer than their
+    requests.  Nothing reads the keys.
     """
 
-    def __init__(self, read: Callable[[bytes], Any]) -> None:
-        """@param read: what bytes say; what it raises is not remembered."""
-        self._read = read
-        self._seen: set[int] = set()
-        #: What it takes, in bytes of memory, as it is estimated.
+    def __init__(self, parse: Callable[[bytes], Any]) -> None:
+        """@param parse: what it raises is raised by the lookup, and not cached."""
+        self._parse = parse
+        self._seenOnce: set[int] = set()
+        #: Estimated bytes of memory.
         self.size = 0
 
     def __missing__(self, data: bytes) -> Any:
-        said = self._read(data)
+        result = self._parse(data)
         mark = hash(data)
-        if mark not in self._seen:
-            if len(self._seen) >= REMEMBERED:
-                self._seen.clear()
-            self._seen.add(mark)
-        elif len(data) <= MAX_SHARED:
+        if mark not in self._seenOnce:
+            if len(self._seenOnce) >= MAX_CACHED:
+                self._seenOnce.clear()
+            self._seenOnce.add(mark)
+        elif len(data) <= MAX_SHARED_BYTES:
             cost = _BYTE_COST * len(data) + _LINE_COST * data.count(b"\n")
-            if len(self) >= REMEMBERED or self.size + cost > MAX_MEMO:
+            if len(self) >= MAX_CACHED or self.size + cost > MAX_CACHE_BYTES:
                 self.clear()
             self.size += cost
-            self[data] = said
-        return said
+            self[data] = result
+        return result
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove everything."""
         dict.clear(self)
-        self._seen.clear()
+        self._seenOnce.clear()
         self.size = 0
 
 
-class Special:
+class SpecialLine:
     """
-    A line that a reader acts upon, or that does not go on as it came.
+    A field line that a reader acts on, or that is not forwarded as received.
 
-    @ivar meaning: what it is to the reader, and C{value} its value.
-    @ivar line: as it came.
-    @ivar goesOn: as it goes on, or L{None}.
+    @ivar meaning: one of the meanings above.
+    @ivar value: its value; a number or a list, depending on the meaning.
+    @ivar line: the line as received.
+    @ivar sentAs: the line as forwarded, or L{None} if it is not.
     @ivar pair: name and value.
     """
 
-    __slots__ = ("goesOn", "line", "meaning", "pair", "value")
+    __slots__ = ("line", "meaning", "pair", "sentAs", "value")
 
     def __init__(self, meaning: str, line: bytes, name: bytes, value: bytes) -> None:
-        """@raise BadMessage: a value that can't be acted upon."""
+        """@raise BadMessage: the value is malformed, or not supported."""
         self.meaning = meaning
         self.line = line
         self.value: Any = value.strip(b" \t")
         if meaning is CONTENT_LENGTH:
             if not _length(self.value):
-                raise BadMessage("a Content-Length that is no number")
-            # Zeros in front were not meant as a sign of something else.
+                raise BadMessage("a Content-Length that is not a number")
+            # Written again, so that the upstream gets no leading zeros.
             self.value = int(self.value)
             value = b"%d" % self.value
         elif meaning is TRANSFER_ENCODING and self.value.lower() != b"chunked":
-            # Anything else has been read differently by somebody (section 6.1).
+            # Implementations differ in how they read anything else (section 6.1).
             raise BadMessage("a Transfer-Encoding other than chunked")
         elif meaning is CONNECTION:
             self.value = listMembers(value)
         elif meaning is HOST and splitHost(self.value.decode("latin-1")) is None:
-            raise BadMessage("a Host that names none")
+            raise BadMessage("a malformed Host")
         self.pair = (name, value)
-        self.goesOn = None if meaning in _STAYING else b"%b: %b" % self.pair
+        self.sentAs = None if meaning in _NOT_FORWARDED else b"%b: %b" % self.pair
 
 
-#: A line of fields: most are a tuple of name and value, the others L{Special}.
-Line = Any
+#: A parsed field line: for most a tuple of name and value, for others a L{SpecialLine}.
+ParsedLine = Any
 
 
-class _Lines(dict[bytes, Line]):
-    """What lines mean, by those lines; bounded, and forgetting all, as a L{Memo} is."""
+class _LineCache(dict[bytes, ParsedLine]):
+    """Parsed field lines, by the line.  Bounded by L{MAX_CACHED}, and emptied as a whole."""
 
     def __init__(self, meanings: dict[bytes, str]) -> None:
+        """@param meanings: by the name of a field, in lower case."""
         self._meanings = meanings
 
-    def read(self, lines: list[bytes]) -> list[Line]:
-        """What each of these means; those that are not known are judged in one go."""
+    def parse(self, lines: list[bytes]) -> list[ParsedLine]:
+        """Parse lines.  Those that are not cached are parsed in one call of httptools."""
         new = [line for line in lines if line not in self]
         if not new:
             return list(map(self.__getitem__, lines))
-        if len(self) + len(new) > REMEMBERED:
+        if len(self) + len(new) > MAX_CACHED:
             self.clear()
             new = lines
-        pairs = parse(b"\r\n".join(new) + b"\r\n")
+        pairs = parseFields(b"\r\n".join(new) + b"\r\n")
         if len(pairs) != len(new):
-            raise BadMessage("a field that can't be read")
+            raise BadMessage("a field that can't be parsed")
         try:
             for line, pair in zip(new, pairs):
                 meaning = self._meanings.get(pair[0].lower(), PLAIN)
-                asItCame = not meaning and line == b"%b: %b" % pair
-                self[line] = pair if asItCame else Special(meaning, line, *pair)
+                asReceived = not meaning and line == b"%b: %b" % pair
+                self[line] = pair if asReceived else SpecialLine(meaning, line, *pair)
             return list(map(self.__getitem__, lines))
         finally:
             for line in new:
-                if len(line) > MAX_SHARED:
+                if len(line) > MAX_SHARED_BYTES:
                     self.pop(line, None)
 
 
-class Said:
+class HeadFields:
     """
-    What the lines of fields in a head say, whatever its first line is.
+    All field lines of a head, parsed.
 
-    @ivar lines: those that go on.
+    @ivar lines: those that are forwarded.
+    @ivar host: the value of Host, or L{None}.
+    @ivar length: the value of Content-Length, or L{None}.
     @ivar chunked: whether there is a Transfer-Encoding.
-    @ivar keepAlive: whether the connection may go on, in HTTP/1.0 and in HTTP/1.1.
-    @ivar upgrade: the protocols to switch to, and C{switches} whether Connection
-        says so as well.
+    @ivar keepAlive: whether the connection may be used again, for HTTP/1.0 and HTTP/1.1.
+    @ivar upgrade: the protocols in Upgrade, or L{None}.
+    @ivar switches: whether Connection has the option C{upgrade}.
     @ivar forwarded: whether there are X-Forwarded fields.
     """
 
@@ -243,12 +256,11 @@ class Said:
         "upgrade",
     )
 
-    def __init__(self, data: bytes, known: _Lines) -> None:
+    def __init__(self, data: bytes, cache: _LineCache) -> None:
         """
-        @param bytes: the lines, with an end between two.
-        @param known: what lines mean.
+        @param data: the lines, separated by line ends.
 
-        @raise BadMessage: fields that can't be read, or stand there twice and must not.
+        @raise BadMessage: a malformed line, or a repeated one that must not be repeated.
         """
         self.host: bytes | None = None
         self.length: int | None = None
@@ -256,10 +268,10 @@ class Said:
         self.chunked = self.forwarded = self.switches = False
         self.keepAlive = (False, True)
         lines = data.split(b"\r\n") if data else []
-        fields = known.read(lines)
+        fields = cache.parse(lines)
         options: list[bytes] = []
         named: frozenset[bytes] = frozenset()
-        for each in [each for each in fields if type(each) is Special]:
+        for each in [each for each in fields if type(each) is SpecialLine]:
             meaning = each.meaning
             if meaning is HOST:
                 if self.host is not None:
@@ -280,63 +292,64 @@ class Said:
                 self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
             elif meaning is FORWARDED:
                 self.forwarded = True
-            if each.goesOn != each.line:
+            if each.sentAs != each.line:
                 at = lines.index(each.line)
-                if each.goesOn is None:
+                if each.sentAs is None:
                     del lines[at], fields[fields.index(each)]
                 else:
-                    lines[at] = each.goesOn
+                    lines[at] = each.sentAs
         if options:
             closes = b"close" in options
             self.keepAlive = (not closes and b"keep-alive" in options, not closes)
             self.switches = b"upgrade" in options
-            # RFC 9110, section 7.6.1: what Connection names goes no further.
-            named = frozenset(options) - _NOT_CUT
+            # RFC 9110, section 7.6.1: fields that Connection names are not forwarded.
+            named = frozenset(options) - _NEVER_REMOVED
             if named:
                 lines = [each for each in lines if each.partition(b":")[0].lower() not in named]
         data = b"\r\n".join(lines) + b"\r\n" if lines else b""
-        pairs = [each.pair if type(each) is Special else each for each in fields]
+        pairs = [each.pair if type(each) is SpecialLine else each for each in fields]
         if len(pairs) != len(lines):
             pairs = [each for each in pairs if each[0].lower() not in named]
-        self.lines = Lines(data, self.length, pairs)
+        self.lines = FieldLines(data, self.length, pairs)
 
 
-def saidMemo(meanings: dict[bytes, str]) -> Memo:
-    """What lines of fields say, as L{Said}; what each means is given by its name."""
-    known = _Lines(meanings)
-    return Memo(lambda data: Said(data, known))
+def _fieldsCache(meanings: dict[bytes, str]) -> ParseCache:
+    """A cache of L{HeadFields}."""
+    lines = _LineCache(meanings)
+    return ParseCache(lambda data: HeadFields(data, lines))
 
 
 class Head:
     """
-    A head that has been read: all that a reader of it needs to know.
+    A parsed head.  It never changes, and is shared by all messages with the same bytes.
 
-    Never changed, and shared by all messages that came with the same bytes.
-
-    @ivar version: as in messages.
-    @ivar keepAlive: whether the connection may go on, if the body doesn't end with it.
-    @ivar chunked: whether a body in chunks is announced (section 6.3).
-    @ivar length: the Content-Length, if there is one.
+    @ivar version: C{"1.0"} or C{"1.1"}.
+    @ivar keepAlive: whether the connection may be used again, unless its end is the end of
+        the body.
+    @ivar lines: the field lines that are forwarded.
+    @ivar chunked: whether the body comes in chunks (section 6.3).
+    @ivar length: the Content-Length, or L{None}.
+    @ivar upgrade: the protocols to switch to, or L{None}.
     """
 
     __slots__ = ("chunked", "keepAlive", "length", "lines", "upgrade", "version")
 
-    def __init__(self, said: Said, modern: bool) -> None:
-        """@raise BadMessage: two framings at once, or one that HTTP/1.0 doesn't know."""
-        self.version = "1.1" if modern else "1.0"
-        self.keepAlive = said.keepAlive[modern]
-        self.lines = said.lines
-        self.upgrade = said.upgrade
-        self.length = said.length
-        self.chunked = said.chunked
-        if said.chunked and said.length is not None:
+    def __init__(self, fields: HeadFields, isHTTP11: bool) -> None:
+        """@raise BadMessage: two framings at once, or one that HTTP/1.0 does not have."""
+        self.version = "1.1" if isHTTP11 else "1.0"
+        self.keepAlive = fields.keepAlive[isHTTP11]
+        self.lines = fields.lines
+        self.upgrade = fields.upgrade
+        self.length = fields.length
+        self.chunked = fields.chunked
+        if fields.chunked and fields.length is not None:
             raise BadMessage("Content-Length beside Transfer-Encoding")
-        if said.chunked and not modern:
+        if fields.chunked and not isHTTP11:
             raise BadMessage("Transfer-Encoding in HTTP/1.0")
 
 
-def _readRequestLine(line: bytes) -> tuple[RequestLine, bool]:
-    """Method and target, and whether it is HTTP/1.1."""
+def _parseRequestLine(line: bytes) -> tuple[RequestLine, bool]:
+    """The request line, and whether the version is HTTP/1.1."""
     found = _requestLine(line)
     if found is None:
         other = _otherVersion(line)
@@ -349,8 +362,8 @@ def _readRequestLine(line: bytes) -> tuple[RequestLine, bool]:
     return RequestLine(method.decode("ascii"), target.decode("ascii")), minor == b"1"
 
 
-def _readStatusLine(line: bytes) -> tuple[int, str, bool]:
-    """Status, reason and whether it is HTTP/1.1."""
+def _parseStatusLine(line: bytes) -> tuple[int, str, bool]:
+    """Status, reason, and whether the version is HTTP/1.1."""
     found = _statusLine(line)
     if found is None:
         raise BadMessage("a malformed status line")
@@ -358,28 +371,28 @@ def _readStatusLine(line: bytes) -> tuple[int, str, bool]:
     return int(status), (reason or b"").decode("latin-1"), minor == b"1"
 
 
-_requestLines = Memo(_readRequestLine)
-_statusLines = Memo(_readStatusLine)
-_saidToUs = saidMemo(REQUEST_MEANINGS)
-_saidToClients = saidMemo(MEANINGS)
+_requestLines = ParseCache(_parseRequestLine)
+_statusLines = ParseCache(_parseStatusLine)
+_requestFields = _fieldsCache(REQUEST_MEANINGS)
+_responseFields = _fieldsCache(RESPONSE_MEANINGS)
 
 
 def _originForm(method: str, target: str, host: bytes | None) -> str:
-    """Section 3.2: the target as a service expects it, whatever form it came in."""
+    """The target in origin form, or C{*}, as services expect it (section 3.2)."""
     if target == "*" and method == "OPTIONS":
         return target
     absolute = _absolute(target)
     if absolute is None:
         raise BadMessage("a target that is neither a path nor an http URI")
-    # Section 3.2.2 lets the target win; a service would see the Host, so
-    # two names for one request are refused.
+    # Section 3.2.2 prefers the host of the target, but the upstream would use Host.
+    # So a request with two different hosts is refused.
     scheme, authority, rest = absolute.groups()
     port = ":443" if scheme.lower() == "https" else ":80"
     if host is None or splitHost(authority) is None:
-        raise BadMessage("a target in absolute form that has no fitting Host")
-    said = host.decode("ascii").lower().removesuffix(port)
-    if authority.lower().removesuffix(port) != said:
-        raise BadMessage("a target in absolute form that names another host than Host")
+        raise BadMessage("a target in absolute form without Host, or with a malformed host")
+    expected = host.decode("ascii").lower().removesuffix(port)
+    if authority.lower().removesuffix(port) != expected:
+        raise BadMessage("a target in absolute form with another host than Host")
     if not rest and method == "OPTIONS":
         return "*"
     return rest if rest[:1] == "/" else "/" + rest
@@ -389,30 +402,31 @@ class RequestHead(Head):
     """
     The head of a request.
 
-    @ivar host: its Host, or L{None} for an HTTP/1.0 request without.
-    @ivar forwarded: whether it came with X-Forwarded fields.
+    @ivar line: method and target.
+    @ivar host: the value of Host; L{None} for an HTTP/1.0 request without it.
+    @ivar forwarded: whether it has X-Forwarded fields.
     """
 
     __slots__ = ("forwarded", "host", "line")
 
     def __init__(self, data: bytes) -> None:
         first, _, lines = data.partition(b"\r\n")
-        line, modern = _requestLines[first]
-        said = _saidToUs[lines]
-        self.host = said.host
-        self.forwarded = said.forwarded
-        if said.host is None and modern:
+        line, isHTTP11 = _requestLines[first]
+        fields = _requestFields[lines]
+        self.host = fields.host
+        self.forwarded = fields.forwarded
+        if fields.host is None and isHTTP11:
             raise BadMessage("no Host")
         if line.target[0] != "/":
-            line = RequestLine(line.method, _originForm(line.method, line.target, said.host))
+            line = RequestLine(line.method, _originForm(line.method, line.target, fields.host))
         self.line = line
-        Head.__init__(self, said, modern)
-        # RFC 9110, sections 7.8 and 10.1.1: both are of no meaning in HTTP/1.0.
-        if not modern:
-            fields = [each for each in said.lines.fields if each[0].lower() != b"expect"]
-            self.lines = Lines.of(fields, said.length)
-        # HTTP/2 behind an upgrade would be requests that no policy sees.
-        if not modern or not said.switches or b"h2c" in listMembers(said.upgrade or b""):
+        Head.__init__(self, fields, isHTTP11)
+        # RFC 9110, sections 7.8 and 10.1.1: Upgrade and Expect mean nothing in HTTP/1.0.
+        if not isHTTP11:
+            kept = [each for each in fields.lines.fields if each[0].lower() != b"expect"]
+            self.lines = FieldLines.of(kept, fields.length)
+        # After an upgrade to HTTP/2 the policies would not see the requests.
+        if not isHTTP11 or not fields.switches or b"h2c" in listMembers(fields.upgrade or b""):
             self.upgrade = None
 
 
@@ -420,22 +434,27 @@ class ResponseHead(Head):
     """
     The head of a response.
 
-    @ivar bodiless: whether it ends a message, whatever it announces (section 6.3, rule 1).
+    @ivar status: the status code.
+    @ivar reason: the reason phrase, perhaps C{""}.
+    @ivar bodiless: whether the status allows no body (section 6.3, rule 1).
     """
 
     __slots__ = ("bodiless", "reason", "status")
 
     def __init__(self, data: bytes) -> None:
         first, _, lines = data.partition(b"\r\n")
-        self.status, self.reason, modern = _statusLines[first]
-        Head.__init__(self, _saidToClients[lines], modern)
+        self.status, self.reason, isHTTP11 = _statusLines[first]
+        Head.__init__(self, _responseFields[lines], isHTTP11)
         self.bodiless = self.status in (204, 304)
         if self.length is not None and (self.status < 200 or self.status == 204):
-            # RFC 9110, section 8.6: it must not be there.
-            fields = [each for each in self.lines.fields if each[0].lower() != b"content-length"]
-            self.lines = Lines.of(fields)
+            # RFC 9110, section 8.6: these responses must not have a Content-Length.
+            kept = [each for each in self.lines.fields if each[0].lower() != b"content-length"]
+            self.lines = FieldLines.of(kept)
             self.length = None
 
 
-requestHeads = Memo(RequestHead)
-responseHeads = Memo(ResponseHead)
+#: The head of a request by its bytes, without the empty line: a L{RequestHead}.
+requestHeads = ParseCache(RequestHead)
+
+#: The head of a response by its bytes, without the empty line: a L{ResponseHead}.
+responseHeads = ParseCache(ResponseHead)

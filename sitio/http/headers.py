@@ -1,8 +1,8 @@
 """
-The fields of a message: L{Headers}, for people, and L{Lines}, as they travel.
+The fields of a message: L{Headers} for policies, L{FieldLines} for the wire.
 
-Text is C{str} here, for people; values are decoded as latin-1, which loses no byte
-(RFC 9110, section 5.5).
+Names and values are C{str}.  Values are decoded as latin-1, which loses no byte (RFC 9110,
+section 5.5).
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sitio.http.grammar import isToken, isValue
 
-#: Fields that speak of one connection or of the framing of one message.
-#: sitio sets them itself on each side; a policy neither sees nor sets them
-#: (RFC 9110, section 7.6.1; RFC 9112, section 6).
-FRAMING = frozenset(
+#: Fields about one connection, or about the framing of one message (RFC 9110, section 7.6.1;
+#: RFC 9112, section 6).  sitio sets them on each side; a policy neither sees nor sets them.
+FRAMING_FIELDS = frozenset(
     (
         "connection",
         "content-length",
@@ -25,40 +24,41 @@ FRAMING = frozenset(
         "upgrade",
     )
 )
-_FRAMING = frozenset(name.encode() for name in FRAMING)
+_FRAMING_FIELDS = frozenset(name.encode() for name in FRAMING_FIELDS)
 
-#: Bytes of lines that messages share, should they come again.  Longer ones are
-#: each message's own; a browser's, with a few cookies, are not.
-MAX_SHARED = 2048
+#: Bytes of the longest field lines that are cached, and shared by messages.  Those of
+#: browsers are shorter, even with some cookies.
+MAX_SHARED_BYTES = 2048
 
-#: What fields are made of.
-Given = Mapping[str, str] | Iterable[tuple[str, str]]
+#: Fields as a program gives them.
+FieldsLike = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
 def _name(name: str) -> bytes:
     if not isToken(name):
-        raise ValueError(f"{name!r} is no field name: a token of RFC 9110, section 5.6.2, is")
-    if name.lower() in FRAMING:
-        raise ValueError(f"the field {name} is set by sitio alone: it belongs to one connection")
+        raise ValueError(f"{name!r} is not a field name: it must be a token (RFC 9110, 5.6.2)")
+    if name.lower() in FRAMING_FIELDS:
+        raise ValueError(f"the field {name} can't be set: sitio sets it for each connection")
     return name.encode("ascii")
 
 
 def _text(name: str, value: str) -> bytes:
     if not isValue(value):
         raise ValueError(
-            f"{value!r} is no value for the field {name}:"
-            " line ends, control characters and characters beyond latin-1 can't be sent"
+            f"{value!r} can't be the value of the field {name}:"
+            " no line ends, control characters or characters beyond latin-1"
         )
     return value.strip(" \t").encode("latin-1")
 
 
-class Lines:
+class FieldLines:
     """
-    The lines of a head as they go on: never changed, and shared by all messages
-    that came with the same.
+    The field lines of a head as they are sent.
 
-    @ivar raw: the lines, C{name: value} and its end each.
-    @ivar length: what their one Content-Length announces, if there is one.
+    They never change, and are shared by all messages received with the same lines.
+
+    @ivar raw: the bytes: C{name: value} and a line end for each.
+    @ivar length: the value of Content-Length, or L{None}.
     @ivar fields: name and value of each.
     """
 
@@ -72,57 +72,56 @@ class Lines:
         self.fields = tuple(fields)
 
     @classmethod
-    def of(cls, fields: Sequence[tuple[bytes, bytes]], length: int | None = None) -> Lines:
-        """Lines of fields that can be sent."""
+    def of(cls, fields: Sequence[tuple[bytes, bytes]], length: int | None = None) -> FieldLines:
+        """Lines of fields that were checked."""
         return cls(b"".join([b"%b: %b\r\n" % each for each in fields]), length, fields)
 
 
 class Headers:
     """
-    The fields of a message: ordered, repeats kept, names compared without case.
+    The fields of a message, in order.  Names are compared without case.
 
-    C{headers["Name"]} is the value as C{str}, repeated lines joined with
-    C{", "} (RFC 9110, section 5.3); assigning replaces all lines of the name
-    where the first stood, C{del} removes them, L{add} appends one more line.
-    Those of L{FRAMING} are not shown; setting one raises C{ValueError}, as does
-    a name or value that can't be sent.
+    C{headers["Name"]} is the value as C{str}; repeated lines are joined with C{", "} (RFC
+    9110, section 5.3).  Assigning replaces all lines of the name, at the place of the first.
+    C{del} removes them, and L{add} appends one more line.
 
-    Most messages pass without anybody looking, so what came is taken apart only
-    for those who do.
+    The fields in L{FRAMING_FIELDS} are hidden.  Setting one of them, or a name or a value
+    that can't be sent, raises C{ValueError}.
     """
 
     __slots__ = ("_fields", "lines")
 
-    def __init__(self, fields: Given = ()) -> None:
-        #: The lines that came, until somebody may have changed something; not to be set.
-        self.lines: Lines | None = None
+    def __init__(self, fields: FieldsLike = ()) -> None:
+        # Most messages are forwarded unchanged: lines are split only when needed.
+        #: The lines as received, or L{None} once they may have been changed.  Read only.
+        self.lines: FieldLines | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         for name, value in fields.items() if isinstance(fields, Mapping) else fields:
             self.add(name, value)
 
     @classmethod
     def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Headers:
-        """Headers around fields that a reader has checked; the list is kept, not copied."""
+        """Headers of fields that were checked.  The list is not copied."""
         headers = cls.__new__(cls)
         headers.lines = None
         headers._fields = fields
         return headers
 
     @classmethod
-    def fromLines(cls, lines: Lines) -> Headers:
-        """Headers of lines that a reader has checked."""
+    def fromLines(cls, lines: FieldLines) -> Headers:
+        """Headers of lines that were checked."""
         headers = cls.__new__(cls)
         headers.lines = lines
         return headers
 
     @property
-    def seen(self) -> Sequence[tuple[bytes, bytes]]:
-        """Name and value of each line as C{bytes}, for those who change nothing."""
+    def rawFields(self) -> Sequence[tuple[bytes, bytes]]:
+        """Name and value of each line as C{bytes}; read only, and the fastest way to read."""
         return self._fields if self.lines is None else self.lines.fields
 
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
-        """As C{seen}, but the list itself, which may be changed."""
+        """Name and value of each line as C{bytes}, in a list that may be changed."""
         if self.lines is not None:
             self._fields = list(self.lines.fields)
             self.lines = None
@@ -130,17 +129,18 @@ class Headers:
 
     def encoded(self, length: int | None) -> bytes:
         """
-        The lines as they are sent, with exactly the length that is given.
+        The lines as they are sent.
 
-        Content-Length stays where it stood, but what stood there is not believed: a
-        policy may have brought the fields from another message, or lost the line.
+        @param length: the value of Content-Length, or L{None} for no such line.  The line
+            stays where it was.  Its old value does not count: a policy may have copied
+            the fields of another message.
         """
         lines = self.lines
         if lines is not None and length == lines.length:
             return lines.raw
         parts: list[bytes] = []
-        for name, value in self.seen:
-            # By size first, as this is asked of every field.
+        for name, value in self.rawFields:
+            # The size is compared first, as this runs for every field.
             if len(name) == 14 and name.lower() == b"content-length":
                 if length is None:
                     continue
@@ -151,21 +151,23 @@ class Headers:
         return b"".join(parts)
 
     def getAll(self, name: str) -> list[str]:
-        """The values of every line of this name, in order; an empty list if there is none."""
+        """The values of all lines of this name, in order; an empty list if there are none."""
         key = name.lower().encode("latin-1", "replace")
-        if key in _FRAMING:
+        if key in _FRAMING_FIELDS:
             return []
         return [
-            value.decode("latin-1").strip(" \t") for each, value in self.seen if each.lower() == key
+            value.decode("latin-1").strip(" \t")
+            for each, value in self.rawFields
+            if each.lower() == key
         ]
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """The value of this name, repeated lines joined with C{", "}, or the default."""
+        """The value of this name, repeated lines joined with C{", "}; else the default."""
         values = self.getAll(name)
         return ", ".join(values) if values else default
 
     def add(self, name: str, value: str) -> None:
-        """Append one line, whatever stands there already.  Raises C{ValueError}."""
+        """Append one line.  Raises C{ValueError} if name or value can't be sent."""
         line = (_name(name), _text(name, value))
         self.fields.append(line)
 
@@ -192,7 +194,7 @@ class Headers:
         fields[:] = kept
 
     def __delitem__(self, name: str) -> None:
-        """Remove every line of this name; none is no error."""
+        """Remove all lines of this name; it is no error if there are none."""
         key = _name(name).lower()
         fields = self.fields
         fields[:] = [each for each in fields if each[0].lower() != key]
@@ -201,15 +203,15 @@ class Headers:
         return isinstance(name, str) and bool(self.getAll(name))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        for name, value in self.seen:
-            if name.lower() not in _FRAMING:
+        for name, value in self.rawFields:
+            if name.lower() not in _FRAMING_FIELDS:
                 yield name.decode("latin-1"), value.decode("latin-1").strip(" \t")
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __eq__(self, other: object) -> bool:
-        """Equal when the same lines are in the same order, case of names aside."""
+        """Whether the same lines are in the same order; the case of names does not count."""
         if not isinstance(other, Headers):
             return NotImplemented
         return [(name.lower(), value) for name, value in self] == [
@@ -222,7 +224,7 @@ class Headers:
         return f"<Headers {', '.join(name for name, _ in self)}>"
 
     def copy(self) -> Headers:
-        """Headers of their own with the same lines."""
+        """A copy with the same lines."""
         if self.lines is not None:
             return Headers.fromLines(self.lines)
         return Headers.fromWire(list(self._fields))

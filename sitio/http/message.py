@@ -1,10 +1,7 @@
 """
-Messages: L{Request}, L{Response}, L{Headers} and L{Retry}.
+Messages as policies see them: L{Request}, L{Response}, L{Headers} and L{Retry}.
 
-What a message says, and nothing of how it travels: no I/O, no framing, no
-connection.  Policies see these objects, the halves send and receive them.
-
-Contract: text is C{str} here, for people; bodies are C{bytes}, as on the wire.
+They know nothing of connections and framing.  Text is C{str}, bodies are C{bytes}.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from typing import Any, cast
 from attrs import define, field
 
 from sitio.http.grammar import isPath, isToken, isValue
-from sitio.http.headers import Given, Headers, Lines
+from sitio.http.headers import FieldLines, FieldsLike, Headers
 
 __all__ = [
     "BodyFilter",
@@ -35,50 +32,52 @@ _REASONS = {int(status): status.phrase for status in HTTPStatus}
 
 _statuses = re.compile(r"([45])xx|([45]\d\d)(?:-([45]\d\d))?", re.ASCII).fullmatch
 
-#: What a body filter is: it gets each piece as it passes, and C{b""} once at
-#: the end; it returns what goes on in the piece's place.
+#: A function that is called with each piece of a body, and with C{b""} once at the end.  It
+#: returns the bytes to send in place of the piece.
 BodyFilter = Callable[[bytes], bytes]
 
 
 def reasonFor(status: int) -> str:
-    """The registered reason phrase of a status, or C{""} (RFC 9110, section 15)."""
+    """The registered reason phrase of a status (RFC 9110, section 15), or C{""}."""
     return _REASONS.get(status, "")
 
 
 def parseStatuses(text: str) -> frozenset[int]:
     """
-    The statuses that C{"404,500-504,5xx"} names.
+    The error statuses in a list such as C{"404,500-504,5xx"}.
 
-    @raise ValueError: something else than an error status, a range or a class.
+    @raise ValueError: a word is not an error status (400 to 599), a range or a class of them.
     """
     statuses: set[int] = set()
     for word in text.split(","):
         found = _statuses(word.strip())
         if not found:
-            raise ValueError(f"{word!r} is no error status: 404, 500-504 or 5xx are")
+            raise ValueError(f"{word!r} is not an error status: write 404, 500-504 or 5xx")
         family, low, high = found.groups()
         first, last = (f"{family}00", f"{family}99") if family else (low, high or low)
         if first > last:
-            raise ValueError(f"{word!r} is no range of statuses: the lower one comes first")
+            raise ValueError(f"{word!r} is not a range of statuses: the lower one comes first")
         statuses.update(range(int(first), int(last) + 1))
     return frozenset(statuses)
 
 
 class _Message:
     """
-    What requests and responses share: their fields, which are made when first asked for.
+    What requests and responses share: their fields.
+
+    L{Headers} are made when they are first needed, which for most messages is never.
     """
 
     __slots__ = ("_headers", "_lines", "body", "length", "upgrade", "version")
 
     _headers: Headers | None
-    _lines: Lines | None
+    _lines: FieldLines | None
 
     @property
     def headers(self) -> Headers:
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers.fromLines(cast(Lines, self._lines))
+            headers = self._headers = Headers.fromLines(cast(FieldLines, self._lines))
         return headers
 
     @headers.setter
@@ -88,18 +87,18 @@ class _Message:
         self._headers = headers
 
     @property
-    def lines(self) -> Lines | None:
-        """The lines that came, as long as nobody can have changed them."""
+    def lines(self) -> FieldLines | None:
+        """The field lines as received, or L{None} once they may have been changed."""
         return self._lines if self._headers is None else self._headers.lines
 
     @property
-    def seen(self) -> Sequence[tuple[bytes, bytes]]:
-        """Name and value of each line as C{bytes}, for those who change nothing."""
+    def rawFields(self) -> Sequence[tuple[bytes, bytes]]:
+        """Name and value of each field line as C{bytes}; read only, and the fastest way to read."""
         lines = self.lines
-        return self.headers.seen if lines is None else lines.fields
+        return self.headers.rawFields if lines is None else lines.fields
 
     def encoded(self, length: int | None) -> bytes:
-        """The fields as they are sent; see L{Headers.encoded}."""
+        """The field lines as they are sent; see L{Headers.encoded}."""
         lines = self._lines if self._headers is None else self._headers.lines
         if lines is not None:
             if lines.length == length:
@@ -111,11 +110,11 @@ class _Message:
 
 class RequestLine:
     """
-    Method and target; never changed, and shared by all requests that came with the same.
+    Method and target.  It never changes, and is shared by all requests with the same line.
 
-    @ivar path: the target up to its query.
+    @ivar path: the target without its query.
     @ivar endpoint: method and path.
-    @ivar raw: the line as it is sent to the upstream.
+    @ivar raw: the line as sent to the upstream.
     """
 
     __slots__ = ("endpoint", "method", "path", "raw", "target")
@@ -130,19 +129,20 @@ class RequestLine:
 
 class Request(_Message):
     """
-    What a client asks for.
+    A request of a client.
 
-    @ivar method: as sent, case kept (RFC 9110, section 9.1).
-    @ivar target: path and query as sent, percent-encoding kept, or C{"*"}; a
-        policy may replace it.  C{ValueError} for a target, or a method, that
-        can't be sent, as it might be read as two requests.
-    @ivar headers: the end-to-end fields.
+    A policy may set C{method}, C{target}, C{headers} and C{body}.  A method or a target that
+    can't be sent raises C{ValueError}.
+
+    @ivar method: as received; case matters (RFC 9110, section 9.1).
+    @ivar target: path and query as received, percent-encoded, or C{"*"}.
+    @ivar headers: the end-to-end fields, as L{Headers}.
     @ivar version: C{"1.1"} or C{"1.0"}, the client's.
-    @ivar body: the whole body where it has come whole with the head (C{b""}
-        for none), else L{None}: then it streams past.
-    @ivar length: bytes of the body as announced; L{None} when there was no
-        announcement: no body, or one in chunks.
-    @ivar upgrade: the protocol that the client asks to switch to, if it does.
+    @ivar body: the whole body (C{b""} for none) if it was received together with the head;
+        else L{None}, and the body streams.
+    @ivar length: the announced bytes of the body; L{None} if there is no body, or if it comes
+        in chunks.
+    @ivar upgrade: the protocols that the client asks to switch to, or L{None}.
     """
 
     __slots__ = ("line",)
@@ -169,13 +169,13 @@ class Request(_Message):
     def fromHead(
         cls,
         line: RequestLine,
-        lines: Lines,
+        lines: FieldLines,
         version: str,
         body: bytes | None,
         length: int | None,
         upgrade: bytes | None,
     ) -> Request:
-        """A request of which a reader has seen the head."""
+        """A request from a parsed head.  Its body may still have to come."""
         request = cls.__new__(cls)
         request.line = line
         request._lines = lines
@@ -193,7 +193,7 @@ class Request(_Message):
     @method.setter
     def method(self, method: str) -> None:
         if not isToken(method):
-            raise ValueError(f"{method!r} is no method: a token of RFC 9110, section 5.6.2, is")
+            raise ValueError(f"{method!r} is not a method: it must be a token (RFC 9110, 5.6.2)")
         self.line = RequestLine(method, self.line.target)
 
     @property
@@ -203,48 +203,45 @@ class Request(_Message):
     @target.setter
     def target(self, target: str) -> None:
         if not (isPath(target) or target == "*"):
-            # Its query may hold secrets, and this text ends in logs.
+            # Without the query, which may hold secrets: the text is logged.
             raise ValueError(
-                f"{target.partition('?')[0]!r} is no target: a path and query,"
-                " percent-encoded so that they are visible ASCII without #, or * is"
+                f"{target.partition('?')[0]!r} is not a target: it must be * or a path and query,"
+                " percent-encoded, in visible ASCII without #"
             )
         self.line = RequestLine(self.line.method, target)
 
     @property
     def path(self) -> str:
-        """The target up to its query, percent-encoding kept."""
+        """The target without its query, percent-encoded as received."""
         return self.line.path
 
     @property
     def query(self) -> str:
-        """What follows the question mark of the target, or C{""}."""
+        """The part of the target after the question mark, or C{""}."""
         return self.line.target.partition("?")[2]
 
     def __repr__(self) -> str:
-        # Neither query nor fields: they may hold secrets and reprs end in logs.
+        # Neither query nor fields, which may hold secrets: reprs are logged.
         return f"<Request {self.method} {self.path}>"
 
 
 class Response(_Message):
     """
-    What a client is answered: by the upstream, by a policy or by sitio.
+    A response for a client: of the upstream, of a policy, or of sitio itself.
 
-    C{Response(404, html="<h1>no</h1>")} makes one; of C{body} (bytes),
-    C{text}, C{html} and C{json} at most one is given, and the last three set
-    Content-Type (UTF-8) unless C{headers} does.  C{ValueError} for a status
-    outside 200 to 999: an interim response is no answer.
+    A policy makes one with C{Response(404, html="<h1>Not here</h1>")}.
 
-    @ivar status: three digits (RFC 9110, section 15).
-    @ivar reason: the phrase beside it; of no meaning.
-    @ivar headers: the end-to-end fields.
-    @ivar body: the whole body, or L{None} while it streams: a policy that
-        needs it asks for it with C{buffered}.
-    @ivar length: bytes of the body as the upstream announced them, if it did.
-    @ivar upgrade: the protocol switched to, in a response of status 101.
+    @ivar status: the status code (RFC 9110, section 15).
+    @ivar reason: the reason phrase; it has no meaning.
+    @ivar headers: the end-to-end fields, as L{Headers}.
+    @ivar body: the whole body, or L{None} while it streams.  A policy with C{buffered} always
+        gets the whole body.
+    @ivar length: the announced bytes of the upstream's body, or L{None}.
+    @ivar upgrade: the protocol that a response of status 101 switches to, or L{None}.
     @ivar version: C{"1.1"} or C{"1.0"}, the upstream's.
-    @ivar failure: where this response stands for an attempt that failed, the
-        L{SitioError<sitio.errors.SitioError>} that says how; else L{None}.
-    @ivar filters: what L{addFilter} was given.
+    @ivar failure: the L{SitioError<sitio.errors.SitioError>} that this response stands for,
+        if the upstream could not be asked or did not answer; else L{None}.
+    @ivar filters: the filters of L{addFilter}, with C{keepsLength}, or L{None}.
     """
 
     __slots__ = ("failure", "filters", "reason", "status")
@@ -263,18 +260,29 @@ class Response(_Message):
         text: str | None = None,
         html: str | None = None,
         json: Any = None,
-        headers: Headers | Given = (),
+        headers: Headers | FieldsLike = (),
         reason: str | None = None,
     ) -> None:
+        """
+        Give at most one of C{body}, C{text}, C{html} and C{json}.  The last three set
+        Content-Type, with UTF-8, unless C{headers} has one.
+
+        @param status: 200 to 999; interim responses can't be made.
+        @param json: any value that C{json.dumps} takes.
+        @param reason: by default the registered phrase of the status.
+
+        @raise ValueError: a status out of range, several bodies, or a field or a reason that
+            can't be sent.
+        """
         if not 200 <= status <= 999:
-            raise ValueError(f"{status} is no status for a response: 200 to 999 are")
+            raise ValueError(f"{status} can't be the status of a response: write 200 to 999")
         given = [each for each in (body, text, html, json) if each is not None]
         if len(given) > 1:
-            raise ValueError("give a response one of body, text, html and json")
+            raise ValueError("give a response only one of body, text, html and json")
         self.status = status
         self.reason = reasonFor(status) if reason is None else reason
         if not isValue(self.reason):
-            raise ValueError(f"{reason!r} is no reason phrase: it can't be sent")
+            raise ValueError(f"{reason!r} can't be sent as a reason phrase")
         self._lines = None
         self._headers = headers.copy() if isinstance(headers, Headers) else Headers(headers)
         self.version = "1.1"
@@ -295,12 +303,12 @@ class Response(_Message):
         cls,
         status: int,
         reason: str,
-        lines: Lines | None,
+        lines: FieldLines | None,
         length: int | None = None,
         upgrade: bytes | None = None,
         version: str = "1.1",
     ) -> Response:
-        """A response of which a reader has seen the head; its body streams."""
+        """A response from a parsed head.  Its body streams."""
         response = cls.__new__(cls)
         response.status = status
         response.reason = reason
@@ -322,21 +330,21 @@ class Response(_Message):
         upgrade: bytes | None = None,
         version: str = "1.1",
     ) -> Response:
-        """As L{fromHead}, of fields that were checked; the list is kept, not copied."""
+        """As L{fromHead}, from fields that were checked.  The list is not copied."""
         response = cls.fromHead(status, reason, None, length, upgrade, version)
         response.headers = Headers.fromWire(fields)
         return response
 
     def addFilter(self, bodyFilter: BodyFilter, *, keepsLength: bool = False) -> None:
         """
-        See, or change, the body as it passes, without holding it.
+        Read or change the body while it streams, without buffering it.
 
-        @param bodyFilter: called with each piece, then once with C{b""} at the
-            end; what it returns is sent in the piece's place.  When it raises,
-            a filter that keeps the length is left out from there on; for any
-            other the response is broken off, as half a change would look whole.
-        @param keepsLength: promise that as many bytes go as came, so that an
-            announced length stays true.  Without it the client gets chunks.
+        @param bodyFilter: called with each piece of the body, and once with C{b""} at its
+            end.  The bytes that it returns are sent in place of the piece.  If it raises, the
+            response is aborted, as the client could not see that the change is incomplete;
+            a filter with C{keepsLength} is skipped from then on.
+        @param keepsLength: whether each result has as many bytes as its piece.  Then the
+            announced length stays valid; otherwise the client gets chunks.
         """
         if self.filters is None:
             self.filters = []
@@ -349,10 +357,12 @@ class Response(_Message):
 @define(frozen=True)
 class Retry:
     """
-    A response policy's wish: ask the upstream again after so many seconds.
+    Returned by a response policy to have the request sent to the upstream again.
 
-    sitio alone decides whether the request can be sent again; where it can't,
-    the response at hand goes on to the next policy.
+    sitio decides whether the request can be sent again.  If it can't, the response goes to
+    the next policy.
+
+    @ivar after: seconds to wait before, 0 to 60; other values raise C{ValueError}.
     """
 
     after: float = field(default=0.0)
@@ -360,4 +370,4 @@ class Retry:
     @after.validator
     def _isWait(self, attribute: object, value: float) -> None:
         if not 0 <= value <= 60:
-            raise ValueError(f"Retry(after={value!r}): 0 to 60 seconds")
+            raise ValueError(f"Retry(after={value!r}): write 0 to 60 seconds")

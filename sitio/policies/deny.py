@@ -149,7 +149,7 @@ class Deny:
         request = exchange.request
         methods = [request.method.upper()]
         paths = [request.path]
-        for line, value in request.headers.seen:
+        for line, value in request.headers.rawFields:
             name = line.lower()
             if name in _FIELDS:
                 text = value.decode("latin-1").strip(" \t")

@@ -28,7 +28,7 @@ from attrs import define, field
 from zope.interface import implementer
 
 from sitio.http.dates import formatDate
-from sitio.http.headers import Lines
+from sitio.http.headers import FieldLines
 from sitio.http.message import Request, Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, IResponsePolicy
 
@@ -201,7 +201,7 @@ class ErrorPage:
     seconds: Callable[[], float] = time.time
     buffered: bool = field(default=False, init=False)
     _second: int = field(default=-1, init=False)
-    _made: dict[bytes, Lines] = field(factory=dict, init=False)
+    _made: dict[bytes, FieldLines] = field(factory=dict, init=False)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response:
         """The page, with the status and the reason of the response."""
@@ -210,9 +210,9 @@ class ErrorPage:
         else:
             body, kind = self._builtIn(exchange.request, response)
         lines = self._lines(kind)
-        kept = [each for each in response.seen if each[0].lower() in KEPT]
+        kept = [each for each in response.rawFields if each[0].lower() in KEPT]
         if kept:
-            lines = Lines.of([*lines.fields, *kept])
+            lines = FieldLines.of([*lines.fields, *kept])
         answer = Response.fromHead(response.status, response.reason, lines)
         answer.body = body
         return answer
@@ -223,15 +223,17 @@ class ErrorPage:
         # Without its query, which may hold secrets and says nothing here.
         path = request.path[:MAX_SHOWN]
         accept = b",".join(
-            # Looking at lengths first spares most of the copies in lower case.
-            [value for name, value in request.seen if len(name) == 6 and name.lower() == b"accept"]
+            # The length is compared first, as it spares most names a copy in lower case.
+            value
+            for name, value in request.rawFields
+            if len(name) == 6 and name.lower() == b"accept"
         )
         if accept and len(accept) <= MAX_ACCEPT and prefersJSON(accept):
             return data + json.dumps(path).encode() + b"}", _JSON
         return before + escape(path).encode() + after, _HTML
 
-    def _lines(self, kind: bytes) -> Lines:
-        """Lines for a page of this type: those that are the same for a second are made once."""
+    def _lines(self, kind: bytes) -> FieldLines:
+        """FieldLines for a page of this type: those that are the same for a second are made once."""
         second = int(self.seconds())
         if self._second != second:
             self._second = second
@@ -242,7 +244,7 @@ class ErrorPage:
             fields = [(b"Server", b"Sitio"), (b"Date", date), (b"Content-Type", kind)]
             if self.page is None:
                 fields += _BUILT_IN[kind]
-            lines = self._made[kind] = Lines.of(fields)
+            lines = self._made[kind] = FieldLines.of(fields)
         return lines
 
 

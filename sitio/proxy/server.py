@@ -339,7 +339,7 @@ class ProxyServer(StateMachine, Protocol):
         size = len(body)
         if self._chunked and body:
             body = codec.chunk(body)
-        if size < codec.LONG:
+        if size < codec.LONG_BODY_BYTES:
             self.transport.write(head + body)
         else:
             self.transport.writeSequence((head, body))

@@ -204,7 +204,7 @@ class ProxyClient(StateMachine, Protocol):
         head = codec.requestHead(request, length, chunked=self._chunked, extra=extra)
         if body and self._chunked:
             body = codec.chunk(body)
-        if len(body) < codec.LONG:
+        if len(body) < codec.LONG_BODY_BYTES:
             self.transport.write(head + body)
         else:
             self.transport.writeSequence((head, body))

@@ -71,7 +71,7 @@ from sitio.http.caching import (
     updatedFields,
 )
 from sitio.http.grammar import SAFE_METHODS
-from sitio.http.headers import FRAMING, MAX_SHARED, Headers
+from sitio.http.headers import FRAMING_FIELDS, MAX_SHARED_BYTES, Headers
 from sitio.http.message import Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, ISelectivePolicy
 from sitio.policies.lastgood.budget import WINDOW_SECONDS, Budget
@@ -85,7 +85,7 @@ MAX_BYTES = 16 * 1024 * 1024 * 1024
 #: Cache-Control, its Set-Cookie, and C{partial} for the status 206.
 FORBIDDING = frozenset(each.decode() for each in NOT_STORED | NOT_SENT_STALE) | {"partial"}
 
-_FRAMING = frozenset(each.encode() for each in FRAMING)
+_FRAMING = frozenset(each.encode() for each in FRAMING_FIELDS)
 _NOT_SENT = _FRAMING | {b"age", b"set-cookie"}
 _NOT_IN_304 = _NOT_SENT | BODY_FIELDS
 _NOT_UPDATED = _FRAMING | BODY_FIELDS
@@ -190,7 +190,7 @@ class LastGood:
         if response.status in self._masked:
             return self._mask(lookup, response.status)
         if response.status == 304:
-            self._confirm(lookup, response.headers.seen)
+            self._confirm(lookup, response.headers.rawFields)
         else:
             self._keep(lookup, response, response.headers, response.body or b"")
         return None
@@ -218,7 +218,7 @@ class LastGood:
             if masked or request.method == "HEAD" or (status == 206 and not self._storesPartial):
                 return None
             if (response.length or 0) <= self._maxResponse:
-                lookup.terms = self._terms(response.seen, status, lookup.personal)
+                lookup.terms = self._terms(response.rawFields, status, lookup.personal)
             if lookup.terms is not None:
                 if not response.filters and (response.body, response.length) != (None, None):
                     return lookup
@@ -234,7 +234,7 @@ class LastGood:
         host = b""
         routing: tuple[tuple[bytes, bytes], ...] = ()
         keyFields = self._keyFields
-        for line, value in request.seen:
+        for line, value in request.rawFields:
             name = line.lower()
             if name in keyFields:
                 if name == b"host":
@@ -260,10 +260,10 @@ class LastGood:
     def _keep(self, lookup: Lookup, response: Response, headers: Headers, body: bytes) -> None:
         """Store a whole response, or renew the stored one if they are equal."""
         stored = self._store.find(lookup)
-        if stored is not None and stored.body == body and stored.fields == tuple(headers.seen):
+        if stored is not None and stored.body == body and stored.fields == tuple(headers.rawFields):
             self._renew(stored)
             parts = lookup.request.line, lookup.request.lines, headers.lines
-            if all(each is not None and len(each.raw) <= MAX_SHARED for each in parts):
+            if all(each is not None and len(each.raw) <= MAX_SHARED_BYTES for each in parts):
                 # It will probably be received again, for this client or a similar one.
                 self._store.recognize(stored, (lookup.key[0], *parts))
             return
@@ -304,14 +304,14 @@ class LastGood:
         headers: Headers,
         body: bytes,
     ) -> None:
-        terms = lookup.terms or self._terms(headers.seen, status, lookup.personal)
+        terms = lookup.terms or self._terms(headers.rawFields, status, lookup.personal)
         if terms is None:
             self._supersede(lookup)
             return
         public, names = terms
-        varies = selectingValues(names, lookup.request.headers.seen)
+        varies = selectingValues(names, lookup.request.headers.rawFields)
         now = self.seconds()
-        fields = tuple(headers.seen)
+        fields = tuple(headers.rawFields)
         stored = StoredResponse(lookup.key, status, reason, fields, body, public, varies, now)
         self._store.put(stored, replaced)
 
@@ -324,7 +324,7 @@ class LastGood:
     def _confirm(self, lookup: Lookup, fields: Fields) -> None:
         """After a 304: the stored response is good, with newer fields (RFC 9111, section 3.2)."""
         stored = self._store.find(lookup)
-        request = lookup.request.headers.seen
+        request = lookup.request.headers.rawFields
         if stored is None or not isConfirmed(stored.fields, request, fields):
             return
         self._budget.succeeded(self.seconds())
@@ -340,7 +340,7 @@ class LastGood:
         @param status: that of the failure.
         """
         stored = self._store.find(lookup)
-        request = lookup.request.headers.seen
+        request = lookup.request.headers.rawFields
         if stored is None or any(name.lower() in _FOR_THE_ORIGIN for name, _ in request):
             return None
         now = self.seconds()

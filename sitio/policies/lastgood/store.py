@@ -9,7 +9,7 @@ from collections import OrderedDict
 from attrs import define, field
 
 from sitio.http.caching import fieldValue
-from sitio.http.headers import Lines
+from sitio.http.headers import FieldLines
 from sitio.http.message import Request, RequestLine
 
 #: Responses stored for one target: encodings and a few languages.  A response that varies
@@ -34,7 +34,7 @@ Terms = tuple[bool, tuple[bytes, ...]]
 #: Identifies a request and a response to it: whether it is secure, the request's line and
 #: fields, the response's fields.  The head parser returns the same object for the same
 #: bytes, so comparing these is comparing identities.
-Fingerprint = tuple[bool, RequestLine, Lines | None, Lines | None]
+Fingerprint = tuple[bool, RequestLine, FieldLines | None, FieldLines | None]
 
 
 @define(eq=False)
@@ -89,7 +89,7 @@ class StoredResponse:
             return False
         if not self.varies:
             return True
-        fields = request.headers.seen
+        fields = request.headers.rawFields
         return all(fieldValue(fields, name) == value for name, value in self.varies)
 
 

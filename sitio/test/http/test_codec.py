@@ -45,7 +45,7 @@ from sitio.http.framing import (
     UNTIL_CLOSE,
     Limits,
 )
-from sitio.http.headers import MAX_SHARED
+from sitio.http.headers import MAX_SHARED_BYTES
 from sitio.http.message import Headers, Request, Response
 from sitio.test.helpers.rows import Row, byteByByte, cut, eachRow
 
@@ -1023,29 +1023,29 @@ def respondedOne(raw: bytes, method: str = "GET") -> tuple[Response, ResponseRea
     return response, reader
 
 
-def emptyMemos() -> tuple[list[head.Memo], list[Any]]:
+def emptyCaches() -> tuple[list[head.ParseCache], list[Any]]:
     """What readers remember of heads and of their parts, and of single lines: nothing."""
     memos = [
         head.requestHeads,
         head.responseHeads,
         head._requestLines,
         head._statusLines,
-        head._saidToUs,
-        head._saidToClients,
+        head._requestFields,
+        head._responseFields,
     ]
     lines: list[Any] = []
-    for said in head._saidToUs, head._saidToClients:
-        lines += getclosurevars(said._read).nonlocals.values()
+    for said in head._requestFields, head._responseFields:
+        lines += getclosurevars(said._parse).nonlocals.values()
     for each in [*memos, *lines]:
         each.clear()
     return memos, lines
 
 
-class MemoTests(SynchronousTestCase):
+class ParseCacheTests(SynchronousTestCase):
     """What bytes say that come again is remembered, within bounds."""
 
     def setUp(self) -> None:
-        self.memos, self.lines = emptyMemos()
+        self.memos, self.lines = emptyCaches()
 
     def test_again(self) -> None:
         """What came twice is not read a third time; what came once is not held."""
@@ -1055,7 +1055,7 @@ class MemoTests(SynchronousTestCase):
             read.append(data)
             return data.upper()
 
-        memo = head.Memo(upper)
+        memo = head.ParseCache(upper)
         self.assertEqual(
             [memo[each] for each in (b"a", b"b", b"a", b"a")], [b"A", b"B", b"A", b"A"]
         )
@@ -1063,68 +1063,68 @@ class MemoTests(SynchronousTestCase):
 
     def test_number(self) -> None:
         """A full memo forgets all and begins anew, and says the same as ever."""
-        memo = head.Memo(int)
-        for n in range(2 * head.REMEMBERED + 1):
+        memo = head.ParseCache(int)
+        for n in range(2 * head.MAX_CACHED + 1):
             for _ in range(3):
                 self.assertEqual(memo[b"%d" % n], n)
-            self.assertLessEqual(len(memo), head.REMEMBERED)
+            self.assertLessEqual(len(memo), head.MAX_CACHED)
         self.assertEqual((list(memo), memo.size), ([b"%d" % n], head._BYTE_COST * 4))
         self.assertEqual(memo[b"0"], 0)
 
     def test_once(self) -> None:
         """However much comes once, little is known of it."""
-        memo = head.Memo(int)
-        for n in range(2 * head.REMEMBERED + 1):
+        memo = head.ParseCache(int)
+        for n in range(2 * head.MAX_CACHED + 1):
             self.assertEqual(memo[b"%d" % n], n)
-            self.assertLessEqual(len(memo._seen), head.REMEMBERED)
+            self.assertLessEqual(len(memo._seenOnce), head.MAX_CACHED)
         self.assertEqual((len(memo), memo.size), (0, 0))
 
     def test_size(self) -> None:
         """Large things fill it sooner than small ones."""
-        memo = head.Memo(len)
+        memo = head.ParseCache(len)
         for n in range(1000):
             for _ in range(2):
                 self.assertEqual(memo[b"%06d\n" % n * 250], 1750)
-            self.assertLessEqual(memo.size, head.MAX_MEMO)
-        self.assertLess(len(memo), head.MAX_MEMO // (250 * head._LINE_COST))
+            self.assertLessEqual(memo.size, head.MAX_CACHE_BYTES)
+        self.assertLess(len(memo), head.MAX_CACHE_BYTES // (250 * head._LINE_COST))
         self.assertGreater(len(memo), 0)
 
     def test_long(self) -> None:
         """What is longer than the limit is read each time, and not held."""
-        memo = head.Memo(len)
+        memo = head.ParseCache(len)
         for _ in range(3):
-            self.assertEqual(memo[bytes(MAX_SHARED)], MAX_SHARED)
-            self.assertEqual(memo[bytes(MAX_SHARED + 1)], MAX_SHARED + 1)
-        self.assertEqual(list(map(len, memo)), [MAX_SHARED])
+            self.assertEqual(memo[bytes(MAX_SHARED_BYTES)], MAX_SHARED_BYTES)
+            self.assertEqual(memo[bytes(MAX_SHARED_BYTES + 1)], MAX_SHARED_BYTES + 1)
+        self.assertEqual(list(map(len, memo)), [MAX_SHARED_BYTES])
 
     def test_longLines(self) -> None:
         """Nor is a line, be the head that it stands in good or bad."""
-        long = b"A: " + b"x" * MAX_SHARED
+        long = b"A: " + b"x" * MAX_SHARED_BYTES
         for _ in range(3):
             self.assertIsNone(readRequests([get(long, b"B: c")], Limits())[1])
             self.assertIsNotNone(readRequests([get(long, b"Content-Length: x")], Limits())[1])
             self.assertIsNotNone(readRequests([get(long, b"Host: b c")], Limits())[1])
         for memo in [*self.memos, *self.lines]:
-            self.assertEqual([each for each in memo if len(each) > MAX_SHARED], [])
+            self.assertEqual([each for each in memo if len(each) > MAX_SHARED_BYTES], [])
         self.assertIn(b"B: c", self.lines[0])
 
     def test_lines(self) -> None:
         """Lines are remembered at once, as many as there may be; then all are forgotten."""
         known = self.lines[0]
-        for n in range(head.REMEMBERED):
+        for n in range(head.MAX_CACHED):
             seen, error, _ = readRequests([get(b"A: %d" % n, b"A: b", b"A: %d" % n, b"B: c")])
             self.assertIsNone(error)
             self.assertEqual(
                 [value for _, value in seen[0].fields[1:]], [b"%d" % n, b"b", b"%d" % n, b"c"]
             )
-            self.assertLessEqual(len(known), head.REMEMBERED)
+            self.assertLessEqual(len(known), head.MAX_CACHED)
         self.assertIn(b"A: %d" % n, known)
         self.assertNotIn(b"A: 0", known)
 
     def test_eachLine(self) -> None:
         """Each line is one field, or the head is refused, whatever a parser makes of it."""
         for found in [], [HOST], [HOST, (b"A", b"b"), (b"B", b"c")]:
-            self.patch(head, "parse", lambda lines, found=found: found)
+            self.patch(head, "parseFields", lambda lines, found=found: found)
             _, error, _ = readRequests([get(b"A: b")])
             self.assertIsInstance(error, BadMessage)
             self.assertEqual([len(each) for each in self.lines], [0, 0])
@@ -1139,7 +1139,7 @@ class MemoTests(SynchronousTestCase):
         for _ in range(4):
             request = readOne(odd)
             self.assertEqual(codec.requestHead(request, 7), plain)
-            fields = [*request.headers.seen]
+            fields = [*request.headers.rawFields]
             self.assertEqual(b"".join(b"%b: %b\r\n" % each for each in fields), request.encoded(7))
             self.assertEqual(codec.requestHead(readOne(plain), 7), plain)
             response, _ = respondedOne(ok(b"A:b", b"Content-Length:05"))
@@ -1147,7 +1147,7 @@ class MemoTests(SynchronousTestCase):
 
     def test_errors(self) -> None:
         """What raises is not remembered, and raises as well when it comes again."""
-        memo = head.Memo(int)
+        memo = head.ParseCache(int)
         for _ in range(3):
             self.assertRaises(ValueError, memo.__getitem__, b"x")
         self.assertEqual((len(memo), memo.size), (0, 0))
@@ -1175,10 +1175,10 @@ class MemoTests(SynchronousTestCase):
 
     def test_memory(self) -> None:
         """Clients that make up heads cannot fill the memory with them, whatever they make up."""
-        self.patch(head, "MAX_MEMO", 400_000)
-        self.patch(head, "REMEMBERED", 100)
+        self.patch(head, "MAX_CACHE_BYTES", 400_000)
+        self.patch(head, "MAX_CACHED", 100)
         # As a whole and without its first line, twice; and each line.
-        allowed = 2 * 400_000 + 100 * 2.5 * MAX_SHARED
+        allowed = 2 * 400_000 + 100 * 2.5 * MAX_SHARED_BYTES
         lines = b"".join(b"%d:\r\n" % n for n in range(10, 100))
         for raw in (
             b"GET / HTTP/1.1\r\nHost: a\r\nA: %06d\r\n" + lines + b"\r\n",
@@ -1268,7 +1268,7 @@ class MemoTests(SynchronousTestCase):
 
     def test_shared(self) -> None:
         """What is shared can't be changed by those who look at it."""
-        seen = readOne(get(b"A: b")).headers.seen
+        seen = readOne(get(b"A: b")).headers.rawFields
         self.assertEqual(seen, (HOST, (b"A", b"b")))
         self.assertRaises(TypeError, operator.setitem, seen, 0, (b"Host", b"c"))
 
@@ -1311,7 +1311,7 @@ class MemoTests(SynchronousTestCase):
             self.assertEqual((reader.state, response.length), (state, length))
             lines = response.lines
             self.assertEqual(
-                (lines and lines.length, len(response.headers.seen)), (length, bool(length))
+                (lines and lines.length, len(response.headers.rawFields)), (length, bool(length))
             )
 
     def test_sides(self) -> None:
@@ -1331,7 +1331,7 @@ class MemoTests(SynchronousTestCase):
                 reader.receive(piece)
                 request = reader.nextHead()
             self.assertIdentical(request and request.lines, whole.lines)
-        for memo in head.requestHeads, head._saidToUs, head._requestLines:
+        for memo in head.requestHeads, head._requestFields, head._requestLines:
             self.assertEqual({type(each) for each in memo}, {bytes})
 
 
@@ -1362,7 +1362,7 @@ class ReaderTests(SynchronousTestCase):
                 self.assertEqual(reader.nextBody(), b"hello")
                 self.assertIs(reader.state, ENDED)
                 # What is remembered for all is another matter.
-                emptyMemos()
+                emptyCaches()
                 taken = tracemalloc.get_traced_memory()[0] - before
             finally:
                 tracemalloc.stop()
@@ -1835,7 +1835,7 @@ methods = st.one_of(
 targets = _bytesOf(each for each in range(0x21, 0x7F) if each != ord("#")).map(
     lambda each: b"/" + each
 )
-names = tokens.filter(lambda each: each.lower() not in head.SPECIAL)
+names = tokens.filter(lambda each: each.lower() not in head.SPECIAL_FIELDS)
 values = _bytesOf([9, *range(0x20, 0x7F), *range(0x80, 0x100)]).map(
     lambda each: each.lstrip(b" \t")
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.http.headers import FRAMING, Lines
+from sitio.http.headers import FRAMING_FIELDS, FieldLines
 from sitio.http.message import Headers, Request, RequestLine, Response, Retry, reasonFor
 
 #: Texts that would end a line, or that no line can hold.
@@ -64,7 +64,7 @@ class HeadersTests(SynchronousTestCase):
         self.assertNotIn("\N{EURO SIGN}", self.headers)
 
     def test_order(self) -> None:
-        """Lines are told in order, each in its spelling."""
+        """FieldLines are told in order, each in its spelling."""
         self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
         self.assertEqual(len(self.headers), 3)
 
@@ -153,7 +153,7 @@ class HeadersTests(SynchronousTestCase):
 
     def test_framing(self) -> None:
         """Fields that belong to one connection are not shown, and not to be set."""
-        for name in sorted(FRAMING):
+        for name in sorted(FRAMING_FIELDS):
             wired = Headers.fromWire([(name.title().encode(), b"5"), (b"A", b"b")])
             self.assertEqual(
                 (wired.get(name), wired.getAll(name), name in wired), (None, [], False)
@@ -171,7 +171,7 @@ class HeadersTests(SynchronousTestCase):
         error = self.assertRaises(ValueError, self.headers.add, "Content-Length", "5")
         self.assertEqual(
             str(error),
-            "the field Content-Length is set by sitio alone: it belongs to one connection",
+            "the field Content-Length can't be set: sitio sets it for each connection",
         )
 
     def test_repr(self) -> None:
@@ -185,14 +185,14 @@ class LinesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         fields = [(b"A", b"b"), (b"Content-Length", b"5"), (b"C", b"d: e"), (b"F", b"")]
-        self.lines = Lines.of(fields, 5)
+        self.lines = FieldLines.of(fields, 5)
         self.response = Response.fromHead(200, "OK", self.lines, 5)
 
     def assertAsItCame(self) -> None:
         """The lines, and what is made of them, are what they were."""
         headers = Headers.fromLines(self.lines)
         self.assertEqual(list(headers), [("A", "b"), ("C", "d: e"), ("F", "")])
-        self.assertEqual(len(headers.seen), 4)
+        self.assertEqual(len(headers.rawFields), 4)
         self.assertIdentical(headers.encoded(5), self.lines.raw)
 
     def test_looking(self) -> None:
@@ -235,7 +235,7 @@ class LinesTests(SynchronousTestCase):
             self.assertEqual(data(None), b"A: b\r\nC: d: e\r\nF: \r\n")
             self.assertEqual(data(0), b"A: b\r\nContent-Length: 0\r\nC: d: e\r\nF: \r\n")
             self.assertIdentical(data(5), self.lines.raw)
-        other = Response.fromHead(200, "OK", Lines.of([(b"A", b"b")]), 5)
+        other = Response.fromHead(200, "OK", FieldLines.of([(b"A", b"b")]), 5)
         self.assertEqual(other.encoded(5), b"A: b\r\nContent-Length: 5\r\n")
         other.headers = self.response.headers
         self.assertEqual(other.encoded(None), b"A: b\r\nC: d: e\r\nF: \r\n")
@@ -262,7 +262,9 @@ class LinesTests(SynchronousTestCase):
     def test_line(self) -> None:
         """Another method or target is another line; the one that came is left alone."""
         line = RequestLine("GET", "/a?b")
-        requests = [Request.fromHead(line, Lines.of([]), "1.1", b"", None, None) for _ in range(2)]
+        requests = [
+            Request.fromHead(line, FieldLines.of([]), "1.1", b"", None, None) for _ in range(2)
+        ]
         requests[0].method = "PUT"
         self.assertEqual((line.method, requests[1].method), ("GET", "GET"))
         self.assertEqual(requests[0].line.raw, b"PUT /a?b HTTP/1.1\r\n")
@@ -460,7 +462,7 @@ class RetryTests(SynchronousTestCase):
     def test_sentence(self) -> None:
         """The error says what can be waited."""
         error = self.assertRaises(ValueError, Retry, 61)
-        self.assertEqual(str(error), "Retry(after=61): 0 to 60 seconds")
+        self.assertEqual(str(error), "Retry(after=61): write 0 to 60 seconds")
 
 
 class ReasonTests(SynchronousTestCase):

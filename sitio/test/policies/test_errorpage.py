@@ -382,9 +382,11 @@ class StatusTests(SynchronousTestCase):
             "-404",
             "\u0664\u0660\u0664",
         ):
-            with self.assertRaisesRegex(ValueError, "is no error status: 404, 500-504 or 5xx are"):
+            with self.assertRaisesRegex(
+                ValueError, "is not an error status: write 404, 500-504 or 5xx"
+            ):
                 parseStatuses(text)
-        with self.assertRaisesRegex(ValueError, "'504-500' is no range"):
+        with self.assertRaisesRegex(ValueError, "'504-500' is not a range"):
             parseStatuses("504-500")
 
     def test_description(self) -> None:

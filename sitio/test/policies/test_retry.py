@@ -200,11 +200,11 @@ class DescriptionTests(SynchronousTestCase):
             ({"after": "5.1"}, "after=5.1: seconds from 0 to 5 are expected"),
             ({"after": "-1"}, "after=-1: seconds"),
             ({"after": "nan"}, "after=nan: seconds"),
-            ({"statuses": "200"}, "'200' is no error status: 404, 500-504 or 5xx"),
-            ({"statuses": ""}, "'' is no error status"),
+            ({"statuses": "200"}, "'200' is not an error status: write 404, 500-504 or 5xx"),
+            ({"statuses": ""}, "'' is not an error status"),
             (
                 {"statuses": "504-502"},
-                "'504-502' is no range of statuses: the lower one comes first",
+                "'504-502' is not a range of statuses: the lower one comes first",
             ),
         ):
             with self.assertRaisesRegex(ValueError, words):

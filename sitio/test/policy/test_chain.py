@@ -19,7 +19,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio import Request, Response, Retry, onFinish, onRequest, onResponse
-from sitio.http.headers import Lines
+from sitio.http.headers import FieldLines
 from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
@@ -823,7 +823,7 @@ class ChainTests(SynchronousTestCase):
     def test_noWish(self) -> None:
         """Where none wants the response, nothing is made of it: no Headers, no Deferred."""
         chain = self.chain(Choosy(), Choosy(buffered=True))
-        response = Response.fromHead(404, "", Lines.of([(b"A", b"b")]))
+        response = Response.fromHead(404, "", FieldLines.of([(b"A", b"b")]))
         self.assertIs(chain.responseReceived(Exchange(), response), response)
         self.assertIs(response._headers, None)
 

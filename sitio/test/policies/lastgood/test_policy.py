@@ -890,13 +890,13 @@ class OptionTests(LastGoodTestCase):
             ({"budget": "9"}, "budget=9: a whole number from 10 to"),
             ({"maxBytes": "16M"}, "max-bytes=16M: a whole number"),
             ({"maxResponse": "9" * 5000}, "max-response=9+: a whole number"),
-            ({"statuses": "200"}, "'200' is no error status: 404, 500-504 or 5xx"),
-            ({"statuses": "503,"}, "'' is no error status"),
+            ({"statuses": "200"}, "'200' is not an error status: write 404, 500-504 or 5xx"),
+            ({"statuses": "503,"}, "'' is not an error status"),
             (
                 {"statuses": "504-502"},
-                "'504-502' is no range of statuses: the lower one comes first",
+                "'504-502' is not a range of statuses: the lower one comes first",
             ),
-            ({"personal": "a b"}, "'a b' is no field name"),
+            ({"personal": "a b"}, "'a b' is not a field name"),
             ({"despite": "cokie"}, "despite=cokie: 'cokie' is none of .*cookie"),
         ):
             with self.assertRaisesRegex(ValueError, words):

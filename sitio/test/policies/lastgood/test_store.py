@@ -12,7 +12,7 @@ from hypothesis import given, settings as profile, strategies as st
 from twisted.internet.task import Clock
 
 from sitio.http import head
-from sitio.http.headers import MAX_SHARED
+from sitio.http.headers import MAX_SHARED_BYTES
 from sitio.http.message import Response
 from sitio.policies.lastgood import store
 from sitio.policies.lastgood.budget import WINDOW_SECONDS
@@ -148,9 +148,9 @@ class FingerprintTests(LastGoodTestCase):
     def setUp(self) -> None:
         LastGoodTestCase.setUp(self)
         # The parsers as they are before the first request.
-        for each in (head.requestHeads, head._requestLines, head._saidToUs):
+        for each in (head.requestHeads, head._requestLines, head._requestFields):
             each.clear()
-        for each in (head.responseHeads, head._saidToClients):
+        for each in (head.responseHeads, head._responseFields):
             each.clear()
 
     def quick(self, response: Response, exchange: Asked | None = None, **request: Any) -> bool:
@@ -376,7 +376,7 @@ class FingerprintTests(LastGoodTestCase):
 
     def test_long(self) -> None:
         """Lines that are too long for the head parser to share are not kept by a fingerprint."""
-        long = "x" * MAX_SHARED
+        long = "x" * MAX_SHARED_BYTES
         cases: list[tuple[dict[str, Any], tuple[tuple[str, str], ...]]] = [
             ({"target": "/" + long}, ()),
             ({"x": long}, ()),
