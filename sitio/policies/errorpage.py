@@ -222,18 +222,16 @@ class ErrorPage:
         before, after, data = _pieces(response.status, response.reason[:MAX_SHOWN])
         # Without its query, which may hold secrets and says nothing here.
         path = request.path[:MAX_SHOWN]
-        accept = b",".join(
-            # The length is compared first, as it spares most names a copy in lower case.
-            value
-            for name, value in request.rawFields
-            if len(name) == 6 and name.lower() == b"accept"
-        )
+        # The length is compared first: most names need no copy in lower case.
+        fields = request.rawFields
+        lines = [value for name, value in fields if len(name) == 6 and name.lower() == b"accept"]
+        accept = b",".join(lines)
         if accept and len(accept) <= MAX_ACCEPT and prefersJSON(accept):
             return data + json.dumps(path).encode() + b"}", _JSON
         return before + escape(path).encode() + after, _HTML
 
     def _lines(self, kind: bytes) -> FieldLines:
-        """FieldLines for a page of this type: those that are the same for a second are made once."""
+        """The field lines for a page of this type, made once a second, as only Date changes."""
         second = int(self.seconds())
         if self._second != second:
             self._second = second
