@@ -19,8 +19,8 @@ from sitio.config import options as config
 from sitio.errors import CannotStart
 from sitio.net.process import installReactor, tuneGarbageCollector
 from sitio.service import SidecarService
-from sitio.telemetry.accesslog import accessLog
-from sitio.telemetry.logfile import Reopening
+from sitio.telemetry.accesslog import makeAccessLog
+from sitio.telemetry.reopen import ReopenSignal
 from sitio.workers.sockets import SharedPort
 from sitio.workers.supervisor import Workers
 
@@ -77,7 +77,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
     policies = list(options["policies"])
     if options["access-log"] is not None:
         query = bool(options["access-log-query"])
-        log = accessLog(reactor, options["access-log"], query, options["stdout"])
+        log = makeAccessLog(reactor, options["access-log"], query, options["stdout"])
         policies.append(("access-log", log))
     description = options["upstream"]
     demo = None
@@ -131,7 +131,7 @@ def supervise(reactor: Any, options: config.Options) -> Workers:
         stdout=options["stdout"] if target and target[1] is None else None,
     )
     if target:
-        Reopening(reactor, workers.reopen).setServiceParent(workers)
+        ReopenSignal(reactor, workers.reopen).setServiceParent(workers)
     if demo is not None:
         demo.setServiceParent(workers)
     return workers

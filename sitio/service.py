@@ -32,16 +32,9 @@ from sitio.proxy.context import Sidecar
 from sitio.proxy.server import ProxyServerFactory
 from sitio.settings import Settings
 from sitio.telemetry.history import History
-from sitio.telemetry.snapshot import (
-    DRAINING,
-    SERVING,
-    STARTING,
-    Exchanges,
-    ISidecar,
-    PolicyMetrics,
-    SidecarSnapshot,
-    lostBy,
-)
+from sitio.telemetry.records import ExchangeLists
+from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, droppedBy
+from sitio.telemetry.snapshot import PolicyMetrics, SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.upstream.pool import UpstreamPool
 
@@ -178,12 +171,12 @@ class SidecarService(MultiService):
             self.log.info("sitio is told to drain, and to let its clients go elsewhere")
             self.factory.drain()
 
-    def exchanges(self) -> Deferred[Exchanges]:
-        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
+    def exchanges(self) -> Deferred[ExchangeLists]:
+        """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         return succeed(self.recent.exchanges(self.factory.exchanges))
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
+        """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         metrics = self.stats.snapshot()
         clients = self.factory.connections
         chain = self.sidecar.chain
@@ -198,9 +191,9 @@ class SidecarService(MultiService):
             "poolCounts": self.sidecar.pool.counts(),
             "clients": clients,
             "inFlight": len(self.factory.exchanges),
-            "brokenOff": self.sidecar.brokenOff,
-            "tooLong": self.sidecar.tooLong,
-            "lost": lostBy(self),
+            "brokenResponses": self.sidecar.brokenOff,
+            "overlongResponses": self.sidecar.tooLong,
+            "dropped": droppedBy(self),
             "restarts": 0,
             "workers": [
                 {

@@ -36,7 +36,9 @@ from zope.interface import implementer
 
 from sitio.admin.events import Feed, aboutOf
 from sitio.net.periodic import Periodic
-from sitio.telemetry.snapshot import Exchanges, ISidecar, SidecarSnapshot
+from sitio.telemetry.records import ExchangeLists
+from sitio.telemetry.sidecar import ISidecar
+from sitio.telemetry.snapshot import SidecarSnapshot
 
 #: Seconds between two events.
 BEAT = 1.0
@@ -322,7 +324,9 @@ class Audience:
             each.behind = True
             each.tell(b"event: late\ndata: {}\n\n")
 
-    def _told(self, snapshot: SidecarSnapshot, exchanges: Exchanges, trouble: str | None) -> None:
+    def _told(
+        self, snapshot: SidecarSnapshot, exchanges: ExchangeLists, trouble: str | None
+    ) -> None:
         self._late = False
         now = self._clock.seconds()
         on = self._feed.take(now, time(), self._sidecar.state, snapshot, exchanges, trouble)

@@ -22,14 +22,8 @@ from collections import deque
 from socket import gethostname
 from typing import Any
 
-from sitio.telemetry.snapshot import (
-    EndpointMetrics,
-    ExchangeFacts,
-    Exchanges,
-    Metrics,
-    SidecarSnapshot,
-    Snapshot,
-)
+from sitio.telemetry.records import ExchangeLists, ExchangeRecord
+from sitio.telemetry.snapshot import EndpointMetrics, Metrics, SidecarSnapshot, Snapshot
 
 #: Seconds of history: what the page shows.
 HISTORY = 300.0
@@ -98,7 +92,7 @@ class Feed:
         today: float,
         state: str,
         snapshot: SidecarSnapshot,
-        exchanges: Exchanges,
+        exchanges: ExchangeLists,
         trouble: str | None,
     ) -> bool:
         """
@@ -137,7 +131,7 @@ class Feed:
         }
         self._rest = {
             "latencyBounds": metrics["latencyBounds"],
-            "ownBounds": metrics["ownBounds"],
+            "addedBounds": metrics["addedBounds"],
             "recent": exchanges["recent"],
             "failed": exchanges["failed"],
         }
@@ -162,7 +156,7 @@ class Feed:
             }
         )
 
-    def _fresh(self, ended: list[ExchangeFacts]) -> list[ExchangeFacts]:
+    def _fresh(self, ended: list[ExchangeRecord]) -> list[ExchangeRecord]:
         """Those that were not told before; the newest are the first."""
         return [each for each in ended if each["id"] not in self._known][:MAX_NEW]
 
@@ -230,9 +224,9 @@ def _point(now: float, snapshot: SidecarSnapshot) -> dict[str, Any]:
         "upstreamStatuses": _byClass(total["upstreamStatuses"]),
         "statuses": _byClass(total["statuses"]),
         "masked": sum(total["masked"].values()),
-        "broken": snapshot["brokenOff"],
+        "broken": snapshot["brokenResponses"],
         "latency": total["latency"],
-        "own": metrics["own"],
+        "added": metrics["added"],
         "bytesOut": total["bytesOut"],
     }
 

@@ -13,7 +13,7 @@ The pages of the admin port, for who runs sitio.
     POST  /drain       let clients go elsewhere; from this host only
     POST  /quit        finish what is in flight, and end; from this host only
 
-It sees the rest of sitio as snapshots, L{ISidecar<sitio.telemetry.snapshot.ISidecar>}, be that
+It sees the rest of sitio as snapshots, L{ISidecar<sitio.telemetry.sidecar.ISidecar>}, be that
 one process or many.
 
 There are no passwords, so L{AdminSite} lets nobody be tricked into asking: a browser
@@ -46,7 +46,7 @@ from sitio.admin.dashboard import dashboard
 from sitio.admin.health import Health
 from sitio.http.grammar import isHostname, splitHost
 from sitio.net.singleflight import SingleFlight
-from sitio.telemetry.snapshot import SERVING, ISidecar
+from sitio.telemetry.sidecar import SERVING, ISidecar
 
 #: Seconds in which a connection has to send its next request.
 IDLE = 60.0

@@ -22,7 +22,7 @@ BACKLOG = 1024
 #: The most worker processes: more than the cores of any machine sitio is run on.
 MAX_WORKERS = 256
 
-#: The formats of L{sitio.telemetry.accesslog}.
+#: The formats of L{sitio.telemetry.logformat}.
 ACCESS_LOG_FORMATS = ("json", "common")
 
 _MAX_PORT = 65535

@@ -49,7 +49,7 @@ from sitio.fleet.backlog import Backlog
 from sitio.fleet.resources import Resources, resources
 from sitio.net.httpclient import PLACEHOLDER_URL, BaseURLAgent, agentByURL
 from sitio.net.periodic import Periodic
-from sitio.telemetry.snapshot import ILoses, ISnapshots
+from sitio.telemetry.sidecar import IDropCounts, ISnapshotSource
 
 #: Seconds between two posts of each kind: the protocol's.
 STATS_INTERVAL = 5.0
@@ -111,7 +111,7 @@ class _Way:
     rests: float = float("-inf")
 
 
-@implementer(ILoses)
+@implementer(IDropCounts)
 class Dashboard(Service):
     """
     Posts to a dashboard while it runs.
@@ -120,7 +120,7 @@ class Dashboard(Service):
     def __init__(
         self,
         clock: Any,
-        source: ISnapshots,
+        source: ISnapshotSource,
         agent: IAgent,
         address: Address,
         pod: str,
@@ -171,9 +171,9 @@ class Dashboard(Service):
         )
 
     @property
-    def losses(self) -> dict[str, int]:
-        """See L{ILoses}."""
-        return {"dashboardEntries": self._ledger.leftOut}
+    def dropped(self) -> dict[str, int]:
+        """See L{IDropCounts}."""
+        return {"fleetEntries": self._ledger.leftOut}
 
     def startService(self) -> None:
         """From now on."""
@@ -301,7 +301,7 @@ def _causeOf(error: BaseException) -> BaseException:
     return error
 
 
-def dashboard(reactor: Any, source: ISnapshots, address: Address) -> Dashboard:
+def dashboard(reactor: Any, source: ISnapshotSource, address: Address) -> Dashboard:
     """One on a reactor, for this pod."""
     agent = agentByURL(reactor, TIMEOUT)
     return Dashboard(reactor, source, agent, address, socket.gethostname())

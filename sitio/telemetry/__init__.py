@@ -1,13 +1,18 @@
 """
-What sitio counts and logs about the requests that it carried.
+Counts exchanges and logs them.
 
 In reading order:
 
   - C{stats}: counters and latency histograms per endpoint.
-  - C{snapshot}: the same as plain data, and how snapshots add up.
+  - C{histogram}: bounds, sums and quantiles of histograms.
+  - C{snapshot}: the metrics as plain data, and how snapshots add up.
   - C{statsline}: the log line with hit counts.
-  - C{history}: the last exchanges, for the admin pages.
-  - C{accesslog}: one line for each request.
-  - C{logfile}: a file that is written to in a thread.
-  - C{metrics}: a snapshot in Prometheus' format.
+  - C{history}: remembers single exchanges for the admin port.
+  - C{records}: these exchanges as plain data.
+  - C{sidecar}: the interfaces through which others see a sidecar.
+  - C{metrics}: a snapshot in the formats that Prometheus reads.
+  - C{accesslog}: one log line for each exchange.
+  - C{logformat}: the formats of these lines.
+  - C{logfile}: a file that a thread writes to.
+  - C{reopen}: SIGUSR1 has log files opened anew.
 """

@@ -1,31 +1,24 @@
 """
-The access log: one line for each exchange, of JSON or in the common log format.
+The access log: one line for each exchange, as JSON or in the common log format.
 
-L{AccessLog} is an observer, there only when it was asked for.  Of an exchange
-that ends it takes down what its line needs, and no more.  It makes lines of
-L{SLICE} of them at a time, and four times a second a thread writes what there is
-to the L{LogFile}.  So a disk that is slow or full, or a pipe that nobody reads,
-holds up that thread and nothing else: the loop goes on, what waits is bounded,
-and lines beyond that are dropped, counted, and spoken of once.
+L{AccessLog} observes exchanges; it exists only if C{--access-log} asks for it.  When an
+exchange ends, it notes an L{Entry<sitio.telemetry.logformat.Entry>}.  It makes lines of
+L{BATCH_SIZE} entries at a time, and every L{INTERVAL_SECONDS} a thread writes them to
+the L{LogFile}.  So a slow disk, a full disk or a pipe without a reader blocks that thread
+only; the queue is bounded, and lines that do not fit are dropped, counted and reported
+once.
 
-The loop makes the lines, and not the thread: a thread that computes keeps the
-loop waiting for Python's lock, for longer than a slice takes.
-
-What clients send can't forge a line: nothing but printable ASCII gets into one,
-quotes and backslashes escaped, and none is longer than
-L{ATOMIC<sitio.telemetry.logfile.ATOMIC>} bytes.
+The reactor's thread makes the lines: a thread that computes would make the reactor
+wait for Python's global lock for longer than a batch takes.
 
 Contract: clock, log, threads and signals are passed in.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
-from json.encoder import encode_basestring_ascii as _escaped
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -35,220 +28,44 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sitio.errors import CannotStart, SitioError
+from sitio.errors import CannotStart
 from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.net.periodic import Periodic
-from sitio.telemetry.logfile import LogFile, aside, onUserSignal
-from sitio.telemetry.snapshot import ILoses, stepsOf, whoAnswered
+from sitio.telemetry.logfile import LogFile, callInThread
+from sitio.telemetry.logformat import FORMATS, Entry, LineFormat
+from sitio.telemetry.records import whoAnswered
+from sitio.telemetry.reopen import callOnReopenSignal
+from sitio.telemetry.sidecar import IDropCounts
 
-#: Seconds between two batches: soon enough for who watches the file.
-INTERVAL = 0.25
+#: Seconds between two writes: soon enough for somebody who watches the file.
+INTERVAL_SECONDS = 0.25
 
-#: Exchanges of which lines are made at a time; others wait less than a millisecond
-#: for that.
-SLICE = 64
+#: Entries of which lines are made at a time; it takes less than a millisecond.
+BATCH_SIZE = 64
 
-#: Bytes of lines that wait to be written, and as many may be on their way: some
-#: 15,000 lines, which a disk that is slow for a moment catches up with.
-MAX_WAITING = 4 * 1024 * 1024
+#: Bytes of lines that wait to be written; as many again may be in the thread.  These
+#: are some 15,000 lines, enough to bridge a short delay of the disk.
+MAX_QUEUED_BYTES = 4 * 1024 * 1024
 
-#: Characters of texts in a line, quotes and escapes included; longer ones are cut.
-#: Together they leave room within L{ATOMIC<sitio.telemetry.logfile.ATOMIC>}.
-MAX_PATH = 1024
-MAX_FAILURE = 256
-MAX_NAME = 64
+#: Seconds without a dropped line after which the log reports that it works again.
+RECOVERY_SECONDS = 10.0
 
-#: Names of policies in a line: more is a policy that asks for retry after retry.
-MAX_ACTED = 8
-
-#: Seconds without a loss after which the log counts as whole again.
-QUIET = 10.0
-
-#: Seconds for the last lines when sitio stops.
-PATIENCE = 2.0
-
-#: A request id that is taken from a client: what tracing tools make fits easily.
-_isId = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}").fullmatch
-
-#: What a line is made of, in the order in which L{AccessLog} takes it down.
-Entry = tuple[Any, ...]
+#: Seconds that the last lines may take when sitio stops.
+STOP_SECONDS = 2.0
 
 
-@lru_cache(512)
-def quoted(text: str, most: int = MAX_NAME) -> str:
-    """A text in quotes, as JSON has it, in printable ASCII and at most so long."""
-    whole: str = _escaped(text[: most - 2])
-    # Full of what needs escapes of up to six characters: nobody wants to read that.
-    return whole if len(whole) <= most else _escaped(text[: most // 6 - 1])
-
-
-class Lines:
-    """
-    Makes lines of what was taken down.
-
-    An exchange has the id that its client gave it, in X-Request-Id, or else one
-    that is made here: no two processes make the same.
-    """
-
-    #: The time of day, by the second, as this kind of line has it.
-    dated: Callable[[float], str]
-
-    def __init__(self, query: bool = False) -> None:
-        """
-        @param query: show targets with their query, which may hold secrets.
-        """
-        self._query = query
-        self._prefix = os.urandom(6).hex()
-        self._number = 0
-        self._without: Any = None
-        self._second = -1
-        self._date = ""
-
-    def line(self, entry: Entry, offset: float) -> str:
-        """
-        The line of one exchange, with its end.
-
-        @param offset: seconds from the time in the entry to that since 1970.
-        """
-        raise NotImplementedError
-
-    def idOf(self, headers: Any) -> str:
-        """The id of an exchange, by the fields of its request."""
-        lines = headers.lines
-        # Most bring none; those of one client are often the same, and shared.
-        if lines is None or lines is not self._without:
-            given = headers.getAll("X-Request-Id")
-            if len(given) == 1 and _isId(given[0]):
-                return str(given[0])
-            self._without = lines
-        self._number += 1
-        return f"{self._prefix}-{self._number:x}"
-
-    def date(self, second: int) -> str:
-        """The time of day; that of the last line, as a rule."""
-        if second != self._second:
-            self._second = second
-            self._date = self.dated(second)
-        return self._date
-
-    def target(self, line: Any) -> str:
-        """What was asked for."""
-        target: str = line.target if self._query else line.path
-        return target
-
-
-# Most come again, with the same answer; the others cost less than a megabyte.
-@lru_cache(512)
-def _asJson(
-    method: str,
-    target: str,
-    version: str,
-    status: int | None,
-    upstream: int | None,
-    answeredBy: str | None,
-) -> str:
-    return (
-        f'"method":{quoted(method)},"path":{quoted(target, MAX_PATH)},"protocol":"HTTP/{version}"'
-        f',"status":{status or "null"},"upstreamStatus":{upstream or "null"}'
-        f',"answeredBy":{quoted(answeredBy) if answeredBy else "null"}'
-    )
-
-
-@lru_cache(512)
-def _asCommon(method: str, target: str, version: str, status: int | None) -> str:
-    request = f"{quoted(method)[1:-1]} {quoted(target, MAX_PATH)[1:-1]} HTTP/{version}"
-    return f'"{request}" {status or 0:03d}'
-
-
-# Faster than the same as an f-string.
-_OBJECT = (
-    '{"time":"%s.%03dZ","id":"%s","client":%s,%s,"duration":%.6f,"steps":{"policies":%.6f'
-    ',"connection":%.6f,"upstream":%.6f,"transfer":%.6f},"bytesIn":%d,"bytesOut":%d'
-    ',"attempts":%d%s}\n'
-)
-
-
-class JsonLines(Lines):
-    """
-    Each line is an object, with the names of
-    L{ExchangeFacts<sitio.telemetry.snapshot.ExchangeFacts>} for what is in both.
-    What does not apply is left out, or C{null}.
-    """
-
-    @staticmethod
-    def dated(when: float) -> str:
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
-
-    def line(self, entry: Entry, offset: float) -> str:
-        """See L{Lines}."""
-        began, client, version, line, headers, answeredBy, acted, failure, *numbers = entry
-        status, upstreamStatus, attempts, duration, policies, connection, upstream, *sizes = numbers
-        second, millis = divmod(int((began + offset) * 1000), 1000)
-        more = ""
-        if acted:
-            more = f',"acted":[{",".join([quoted(each) for each in acted[:MAX_ACTED]])}]'
-        if failure is not None:
-            side = failure.side.value if isinstance(failure, SitioError) else "sitio"
-            more += f',"side":"{side}","failure":{quoted(str(failure), MAX_FAILURE)}'
-        asked = _asJson(line.method, self.target(line), version, status, upstreamStatus, answeredBy)
-        return _OBJECT % (
-            self.date(second),
-            millis,
-            self.idOf(headers),
-            quoted(client),
-            asked,
-            duration,
-            *stepsOf(policies, connection, upstream, duration).values(),
-            *sizes,
-            attempts,
-            more,
-        )
-
-
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-
-
-class CommonLines(Lines):
-    """
-    The common log format, as web servers have it since 1993.
-
-    It has a place for one status, which is the one that was sent.  Where the
-    upstream had said another, that and who replaced it stand behind the seven parts.
-    """
-
-    @staticmethod
-    def dated(when: float) -> str:
-        day, month, rest = time.strftime("%d %m %Y:%H:%M:%S", time.gmtime(when)).split()
-        # In English, whatever the language of this process.
-        return f"[{day}/{_MONTHS[int(month) - 1]}/{rest} +0000]"
-
-    def line(self, entry: Entry, offset: float) -> str:
-        """See L{Lines}."""
-        began, client, version, line, _, answeredBy, _, _, status, upstream, *_, size = entry
-        more = ""
-        if status != upstream and upstream is not None:
-            more = f" upstreamStatus={upstream} answeredBy={quoted(answeredBy or '-')}"
-        date = self.date(int(began + offset))
-        asked = _asCommon(line.method, self.target(line), version, status)
-        return f"{quoted(client)[1:-1]} - - {date} {asked} {size or '-'}{more}\n"
-
-
-#: By the names that C{--access-log} knows.
-FORMATS: dict[str, type[Lines]] = {"json": JsonLines, "common": CommonLines}
-
-
-@implementer(IExchangeObserver, ILoses)
+@implementer(IExchangeObserver, IDropCounts)
 class AccessLog(Service):
     """
-    Writes lines while it runs.
+    Writes a line for each exchange, while it runs.
 
-    @ivar dropped: how many lines were lost.
+    @ivar droppedLines: how many lines were dropped.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
-        lines: Lines,
+        lines: LineFormat,
         logFile: LogFile,
         run: Callable[..., Deferred[Any]],
         *,
@@ -257,36 +74,37 @@ class AccessLog(Service):
         log: Logger | None = None,
     ) -> None:
         """
-        @param run: calls what may take its time, with its arguments, elsewhere.
-        @param onReopen: is told what to call when the file is to be opened anew.
-        @param now: the time of day.
+        @param lines: the format.
+        @param run: runs a call with its arguments in a thread.
+        @param onReopen: takes a function and calls it when the file is to be opened anew.
+        @param now: gives seconds since 1970.
         """
-        self.dropped = 0
+        self.droppedLines = 0
         self._clock = clock
         self._lines = lines
-        self._outlet = logFile
+        self._logFile = logFile
         self._run = run
         self._onReopen = onReopen
         self._now = now
         self._log = Logger(namespace="sitio.telemetry.accesslog") if log is None else log
         self._turns = Periodic(
-            clock, INTERVAL, self._write, log=self._log, whenFails="The access log failed"
+            clock, INTERVAL_SECONDS, self._write, log=self._log, whenFails="The access log failed"
         )
         self._entries: list[Entry] = []
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._writing: Deferred[Any] | None = None
-        # When a line was lost last, until the log is whole again.
-        self._lostAt: float | None = None
+        # When a line was dropped last; None once the log has recovered.
+        self._droppedAt: float | None = None
         self._ended: Deferred[None] | None = None
 
     @property
-    def losses(self) -> dict[str, int]:
-        """See L{ILoses}."""
-        return {"accessLogLines": self.dropped}
+    def dropped(self) -> dict[str, int]:
+        """See L{IDropCounts}."""
+        return {"accessLogLines": self.droppedLines}
 
     def exchangeFinished(self, exchange: IExchange) -> None:
-        """Take down one exchange.  See L{IExchangeObserver}."""
+        """Note one exchange.  See L{IExchangeObserver}."""
         request = exchange.request
         self._entries.append(
             (
@@ -309,16 +127,16 @@ class AccessLog(Service):
                 exchange.bytesOut,
             )
         )
-        if len(self._entries) >= SLICE:
+        if len(self._entries) >= BATCH_SIZE:
             self._makeLines()
 
     def _makeLines(self) -> None:
-        """Make lines of what was taken down."""
+        """Make lines of the entries that were noted."""
         entries, self._entries = self._entries, []
         if not entries:
             return
-        if self._bytes >= MAX_WAITING:
-            self._lose(len(entries), "it is written more slowly than lines come")
+        if self._bytes >= MAX_QUEUED_BYTES:
+            self._drop(len(entries), "lines are made faster than they can be written")
             return
         offset = self._now() - self._clock.seconds()
         line = self._lines.line
@@ -330,69 +148,73 @@ class AccessLog(Service):
 
     def startService(self) -> None:
         """
-        From now on write four times a second.
+        Begin to write every L{INTERVAL_SECONDS}.
 
         @raise CannotStart: the file can't be opened.
         """
         try:
-            self._outlet.open()
+            self._logFile.open()
         except OSError as error:
-            why = f"{self._outlet.path}: {error.strerror}"
+            why = f"{self._logFile.path}: {error.strerror}"
             raise CannotStart(f"sitio: --access-log can't write to {why}") from error
         Service.startService(self)
         self._onReopen(self.reopen)
         self._turns.startService()
 
     def reopen(self) -> None:
-        """Open the file anew, as it was renamed; and at once, even if nothing comes."""
-        self._outlet.reopen()
+        """Open the file anew at once, as it was renamed; an idle sitio creates the new one too."""
+        self._logFile.reopen()
         if self._writing is None and self._turns.running:
             self._send()
 
     def _write(self) -> None:
-        """Have all that waits written, unless something is being written still."""
+        """Write all lines that wait, unless the last write is still going on."""
         self._makeLines()
         if self._waiting and self._writing is None:
             self._send()
 
     def _send(self) -> None:
         data, self._waiting, self._bytes = b"".join(self._waiting), [], 0
-        self._writing = maybeDeferred(self._run, self._outlet.write, data)
+        self._writing = maybeDeferred(self._run, self._logFile.write, data)
         self._writing.addErrback(self._broke, data.count(b"\n")).addCallback(self._written)
 
     def _broke(self, reason: Failure, lines: int) -> tuple[int, None]:
-        # That there is no thread to be had, or a mistake of sitio's own, must not keep
-        # what comes from being written.
-        if self._lostAt is None:
+        # No thread could be started, or sitio has a bug.  Later lines are still tried.
+        if self._droppedAt is None:
             self._log.failure("The access log was not written", reason)
-        self._lose(lines, reason.getErrorMessage())
+        self._drop(lines, reason.getErrorMessage())
         return 0, None
 
     def _written(self, result: tuple[int, OSError | None]) -> None:
         self._writing = None
-        lost, error = result
+        unwritten, error = result
         if error is not None:
-            self._lose(lost, error.strerror or str(error))
-        elif self._lostAt is not None and self._clock.seconds() - self._lostAt >= QUIET:
-            self._lostAt = None
-            self._log.info(
-                "The access log is written again; {dropped} lines were lost", dropped=self.dropped
-            )
+            self._drop(unwritten, error.strerror or str(error))
+        elif self._droppedAt is not None:
+            self._reportRecovery(self._droppedAt)
         if self._ended is not None:
             self._finish(self._ended)
 
-    def _lose(self, lines: int, why: str) -> None:
-        self.dropped += lines
-        if self._lostAt is None:
-            self._log.warn(
-                "The access log loses lines, until this is mended: {why}",
-                why=why,
-                path=self._outlet.path,
+    def _reportRecovery(self, droppedAt: float) -> None:
+        if self._clock.seconds() - droppedAt >= RECOVERY_SECONDS:
+            self._droppedAt = None
+            self._log.info(
+                "The access log works again; {dropped} lines were dropped",
+                dropped=self.droppedLines,
             )
-        self._lostAt = self._clock.seconds()
+
+    def _drop(self, lines: int, why: str) -> None:
+        self.droppedLines += lines
+        if self._droppedAt is None:
+            self._log.warn(
+                "The access log drops lines: {why}",
+                why=why,
+                path=self._logFile.path,
+            )
+        self._droppedAt = self._clock.seconds()
 
     def stopService(self) -> Deferred[None]:
-        """Write what there is, for L{PATIENCE} at most."""
+        """Write the lines that are left, for at most L{STOP_SECONDS}."""
         Service.stopService(self)
         if not self._turns.running:
             return succeed(None)
@@ -401,40 +223,41 @@ class AccessLog(Service):
         ended = self._ended = Deferred()
         if self._writing is None:
             self._finish(ended)
-        ended.addTimeout(PATIENCE, self._clock).addErrback(self._late)
-        return ended.addCallback(self._sayLost)
+        ended.addTimeout(STOP_SECONDS, self._clock).addErrback(self._late)
+        return ended.addCallback(self._reportDropped)
 
     def _finish(self, ended: Deferred[None]) -> None:
         if self._waiting:
             self._send()
         elif not ended.called:
-            self._outlet.close()
+            self._logFile.close()
             ended.callback(None)
 
     def _late(self, reason: Failure) -> None:
         waiting, self._waiting = self._waiting, []
-        lines = self._outlet.left + sum(each.count(b"\n") for each in waiting)
-        self._lose(lines, "what is being written takes too long")
+        lines = self._logFile.left + sum(each.count(b"\n") for each in waiting)
+        self._drop(lines, f"writing the last lines takes longer than {STOP_SECONDS:g} seconds")
 
-    def _sayLost(self, result: None) -> None:
-        if self.dropped:
-            self._log.warn("{dropped} lines of the access log were lost", dropped=self.dropped)
+    def _reportDropped(self, result: None) -> None:
+        if self.droppedLines:
+            self._log.warn("The access log has dropped {dropped} lines", dropped=self.droppedLines)
 
 
-def accessLog(
+def makeAccessLog(
     reactor: Any, asked: tuple[str, str | None], query: bool = False, stdout: int = 1
 ) -> AccessLog:
     """
-    One on a reactor.
+    Make the access log that C{--access-log} asks for.
 
-    @param asked: see L{accessLogTarget<sitio.config.values.accessLogTarget>}.
+    @param asked: format and path; see L{accessLogTarget<sitio.config.values.accessLogTarget>}.
+    @param query: write targets with their query.
     @param stdout: the descriptor of standard output.
     """
-    form, path = asked
+    formatName, path = asked
     return AccessLog(
         reactor,
-        FORMATS[form](query),
+        FORMATS[formatName](query),
         LogFile(path, stdout),
-        partial(aside, reactor),
-        onReopen=partial(onUserSignal, reactor),
+        partial(callInThread, reactor),
+        onReopen=partial(callOnReopenSignal, reactor),
     )

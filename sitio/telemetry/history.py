@@ -1,13 +1,13 @@
 """
-Single exchanges, for people: the last ones, the open ones, and what came of each.
+Remembers single exchanges for the admin port: the last ones and the open ones.
 
-L{History} observes exchanges.  It notes down those that fail, and the others only
-while somebody looks: that is for L{ATTENTION} after each look.  While nobody does, an
-exchange that went well costs three comparisons; and in one second no more are noted
-down than are kept, so that thousands that pass, or fail, are no work.
+L{History} observes exchanges.  Failed exchanges are always recorded, the others only for
+L{RECORD_SECONDS} after somebody has asked for the lists.  Otherwise an exchange that goes
+well costs three comparisons.  In one second no more exchanges are recorded than are kept,
+so that thousands of failures cost little.
 
-What is noted is small and plain (L{ExchangeFacts}): no body, no query, no field,
-as these may hold secrets, and nothing that keeps an exchange alive.
+A record (L{ExchangeRecord}) is small and plain: it has no bodies, queries or header
+fields, as these may hold secrets, and it does not keep the exchange alive.
 
 Contract: clocks are passed in; no I/O.
 """
@@ -25,87 +25,89 @@ from zope.interface import implementer
 
 from sitio.errors import Side
 from sitio.interfaces import IExchangeObserver
-from sitio.proxy.exchange import ASKED, CONNECTING, DECIDING, ENDED, JUDGING, RESTING
-from sitio.telemetry.snapshot import (
+from sitio.telemetry.records import (
     MAX_FAILED,
     MAX_OPEN,
     MAX_RECENT,
-    ExchangeFacts,
-    Exchanges,
+    ExchangeLists,
+    ExchangeRecord,
     Step,
-    exchangesTogether as together,
+    mergeExchanges,
     stepsOf,
     whoAnswered,
 )
 
-#: Seconds after a look in which exchanges that go well are noted down as well.
-ATTENTION = 60.0
+#: Seconds after a question in which exchanges that go well are recorded too.
+RECORD_SECONDS = 60.0
 
-#: Characters of a path, and of what a failure says of itself.
+#: Characters of a path, and of the text of a failure.
 MAX_TEXT = 200
 
-#: Which step the time counts for that has not come to its end.
-_STEP: dict[str, Step] = {
-    DECIDING: "policies",
-    JUDGING: "policies",
-    RESTING: "policies",
-    CONNECTING: "connection",
-    ASKED: "upstream",
+#: The step to which the time counts that an open exchange has spent in a state.
+_STEPS: dict[str, Step] = {
+    "deciding whether to let the request in": "policies",
+    "showing the response to policies": "policies",
+    "waiting before another attempt": "policies",
+    "waiting for a connection": "connection",
+    "waiting for the response": "upstream",
 }
+
+_ENDED = "ended"
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
 
 
-def explained(exchange: Any) -> str:
-    """One sentence, without its end: what the upstream said, and what became of that."""
+def explain(exchange: Any) -> str:
+    """
+    Describe the outcome of an exchange that has ended: one sentence, without a full stop,
+    on what the upstream answered and what the client was sent.
+    """
     failure = exchange.failure
     response = exchange.response
-    sent = exchange.status
-    if sent == 499:
-        return "the client went away before its response was whole"
-    # Else another attempt has mended what failed.
-    last = response is None or response.failure is not None or exchange.brokeOff
-    if failure is not None and last:
+    if exchange.status == 499:
+        return "the client went away before its response was complete"
+    # Otherwise a later attempt went well.
+    isLast = response is None or response.failure is not None or exchange.brokeOff
+    if failure is not None and isLast:
         cause = _cut(str(failure))
     elif exchange.upstreamStatus is None:
         cause = "the service was not asked"
     else:
-        cause = f"the service said {exchange.upstreamStatus}"
+        cause = f"the service answered {exchange.upstreamStatus}"
     if exchange.attempts > 1:
         cause += f", at attempt {exchange.attempts}"
-    if failure is not None and not last:
+    if failure is not None and not isLast:
         cause += f", after this: {_cut(str(failure))}"
     if response is None:
         return f"{cause}; nothing was sent"
     if exchange.brokeOff:
-        return f"{cause}; the response, a {sent}, broke off"
+        return f"{cause}; the response, a {exchange.status}, broke off"
     if exchange.answeredBy is not None:
-        return f"{cause}; {exchange.answeredBy} sent {sent}"
-    return f"{cause}; sitio sent {sent}" if whoAnswered(exchange) == "sitio" else cause
+        return f"{cause}; {exchange.answeredBy} sent {exchange.status}"
+    return f"{cause}; sitio sent {exchange.status}" if whoAnswered(exchange) == "sitio" else cause
 
 
 def _failed(exchange: Any) -> bool:
-    """Whether something went wrong, be it masked or not; without a failure there is a status."""
+    """Whether an exchange that has ended went wrong, masked or not."""
     return exchange.failure is not None or (exchange.upstreamStatus or exchange.status or 0) >= 500
 
 
-def factsOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeFacts:
+def recordOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeRecord:
     """
-    What is told of an exchange.
+    Make the record of an exchange.
 
     @param began: in seconds since 1970.
-    @param duration: how many seconds it took, or takes already.
+    @param duration: in seconds, so far if the exchange is open.
     """
     steps = stepsOf(
         exchange.policyTime,
         exchange.connectTime,
         exchange.upstreamTime,
         duration,
-        _STEP.get(exchange.state, "transfer"),
+        _STEPS.get(exchange.state, "transfer"),
     )
-    ended = exchange.state is ENDED
     return {
         "id": id,
         "began": began,
@@ -122,21 +124,21 @@ def factsOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeFa
         "bytesOut": exchange.bytesOut,
         "steps": steps,
         "state": exchange.state,
-        "why": explained(exchange) if ended else exchange.state,
+        "why": explain(exchange) if exchange.state == _ENDED else exchange.state,
         "failed": _failed(exchange),
     }
 
 
-class _Last:
-    """The last so many of one kind, and in one second no more than that."""
+class _LastRecords:
+    """The last records of one kind.  Accepts at most as many in one second as it keeps."""
 
     def __init__(self, most: int) -> None:
-        self.kept: deque[ExchangeFacts] = deque(maxlen=most)
+        self.kept: deque[ExchangeRecord] = deque(maxlen=most)
         self._most = self._left = most
         self._until = float("-inf")
 
-    def takes(self, now: float) -> bool:
-        """Whether one more is wanted now."""
+    def accepts(self, now: float) -> bool:
+        """Whether to record one more now."""
         if now >= self._until:
             self._until = now + 1
             self._left = self._most
@@ -146,71 +148,73 @@ class _Last:
 
 @implementer(IExchangeObserver)
 class History:
-    """The exchanges of one process, as L{Exchanges}."""
+    """The exchanges of one process, as L{ExchangeLists}."""
 
     def __init__(self, clock: IReactorTime, now: Callable[[], float], process: int) -> None:
         """
-        @param clock: that of the exchanges.
-        @param now: seconds since 1970.
-        @param process: the number of this process, or any that no other has.
+        @param clock: the clock of the exchanges.
+        @param now: gives seconds since 1970.
+        @param process: the process id, or another number that no other process has.
         """
         self._process = process
         self._clock = clock
         self._now = now
         self._until = float("-inf")
         self._count = count(1)
-        # Those that were told while they were open keep their names.
+        # An exchange that was listed while it was open keeps its id.
         self._ids: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-        self._ended = _Last(MAX_RECENT)
-        # Those that clients made fail have a place of their own: a scanner's many
-        # must not push out the service's few.
-        self._failed = _Last(MAX_FAILED // 2)
-        self._clients = _Last(MAX_FAILED // 2)
+        self._ended = _LastRecords(MAX_RECENT)
+        # Failures that clients cause have a list of their own: the thousands of a
+        # scanner must not push out the few of the service.
+        self._failed = _LastRecords(MAX_FAILED // 2)
+        self._clientFailed = _LastRecords(MAX_FAILED // 2)
 
     def exchangeFinished(self, exchange: Any) -> None:
-        """Note it down, if it failed or somebody looks.  See L{IExchangeObserver}."""
+        """Record it if it failed, or if somebody has asked.  See L{IExchangeObserver}."""
         failure = exchange.failure
-        # As in _failed, written out: this is all that is done for most.
+        # Inlined from _failed: most exchanges get no further.
         if (
             failure is None
             and (exchange.upstreamStatus or exchange.status) < 500
             and exchange.began >= self._until
         ):
             return
-        kinds = []
+        lists = []
         if exchange.began < self._until:
-            kinds.append(self._ended)
+            lists.append(self._ended)
         if _failed(exchange):
-            theirs = failure is not None and failure.side is Side.CLIENT
-            kinds.append(self._clients if theirs else self._failed)
+            byClient = failure is not None and failure.side is Side.CLIENT
+            lists.append(self._clientFailed if byClient else self._failed)
         now = self._clock.seconds()
-        kinds = [each for each in kinds if each.takes(now)]
-        if kinds:
-            facts = self._facts(exchange)
-            for each in kinds:
-                each.kept.append(facts)
+        lists = [each for each in lists if each.accepts(now)]
+        if lists:
+            record = self._record(exchange)
+            for each in lists:
+                each.kept.append(record)
 
-    def _facts(self, exchange: Any) -> ExchangeFacts:
+    def _record(self, exchange: Any) -> ExchangeRecord:
         id = self._ids.get(exchange)
         if id is None:
             id = self._ids[exchange] = f"{self._process}-{next(self._count)}"
         ago = self._clock.seconds() - exchange.began
         duration = ago if exchange.duration is None else exchange.duration
-        return factsOf(exchange, id, self._now() - ago, duration)
+        return recordOf(exchange, id, self._now() - ago, duration)
 
-    def exchanges(self, underWay: Iterable[Any]) -> Exchanges:
+    def exchanges(self, underWay: Iterable[Any]) -> ExchangeLists:
         """
-        What was noted down, and these; from now on, for L{ATTENTION}, others are
-        noted down too.
+        The recorded exchanges and the open ones.  For the next L{RECORD_SECONDS} all
+        exchanges are recorded.
+
+        @param underWay: the exchanges that are open.
         """
-        self._until = self._clock.seconds() + ATTENTION
+        self._until = self._clock.seconds() + RECORD_SECONDS
         longest = sorted(underWay, key=lambda each: each.began)[:MAX_OPEN]
-        return together(
+        return mergeExchanges(
             [
                 {
-                    "failed": [*reversed(self._failed.kept), *reversed(self._clients.kept)],
+                    "failed": [*reversed(self._failed.kept), *reversed(self._clientFailed.kept)],
                     "recent": [*reversed(self._ended.kept)],
-                    "open": [self._facts(each) for each in longest],
+                    "open": [self._record(each) for each in longest],
                 }
             ]
         )

@@ -1,87 +1,86 @@
 """
-Where lines go that are written beside the loop: L{LogFile}, a file or standard
-output, and what goes with one.
+L{LogFile}: a file, or a descriptor, to which lines are written in a thread.
 
-L{aside} runs what may take its time in a thread; L{onUserSignal} is how files that
-were renamed are opened anew.
+L{callInThread} runs a call that may block; L{LogFile.write} does.
 
-Contract: reactor and signals are passed in.
+Contract: the reactor is passed in; blocking file I/O.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import signal
 import stat
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
-#: Bytes of a line at most, and of what is written at a time to anything but a file:
-#: what Linux puts into a pipe in one piece (C{PIPE_BUF}), so that lines of several
+#: Largest line, and largest piece that is written at a time to anything but a file.
+#: Linux writes this much to a pipe in one piece (C{PIPE_BUF}), so that lines of several
 #: processes don't mix.
-ATOMIC = 4096
+ATOMIC_BYTES = 4096
 
-#: The same for a file, where what is appended stays in one piece in any case.
-PIECE = 64 * 1024
+#: Largest piece that is written to a file at a time.  The kernel appends each piece
+#: without mixing it with others.
+FILE_PIECE_BYTES = 64 * 1024
 
 _LINE_END = ord("\n")
 
 
 class LogFile:
     """
-    Where lines go: a file, or a descriptor that is open already.
+    A file, or an open descriptor, for lines.
 
-    Used by one thread at a time, but for L{reopen}.
+    Used by one thread at a time, except for L{reopen} and L{left}.
     """
 
     def __init__(self, path: str | None, descriptor: int = 1) -> None:
         """
-        @param path: the file's, made if there is none; L{None} for the descriptor.
+        @param path: of the file, which is created if it does not exist; L{None} to write
+            to the descriptor.
         """
         self.path = path
         self._descriptor: int | None = descriptor if path is None else None
-        self._piece = ATOMIC
+        self._piece = ATOMIC_BYTES
         self._stale = False
-        # What ended within a line, as the disk was full, is ended before the next.
+        # The line end that is missing where a full disk cut a line short.
         self._before = b""
-        # What is being written, and how much of it is.
+        # The data that is being written, and how many bytes of it are written.
         self._data = b""
         self._written = 0
 
     def open(self) -> None:
         """
-        Have the file open, if it is one: that which has this name now, whatever
-        became of the one before.
+        Open the file, if it is one, unless the open file still has this name.
 
-        @raise OSError: it can't be opened.
+        @raise OSError: the file can't be opened.
         """
         if self.path is None:
             return
-        if self._descriptor is not None and not self._stale and self._isThere():
+        if self._descriptor is not None and not self._stale and self._isCurrent():
             return
         self.close()
         self._stale = False
-        # Not waiting for a reader, should it be a pipe.
+        # O_NONBLOCK: opening a named pipe without a reader fails instead of blocking.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         self._descriptor = os.open(self.path, flags, 0o640)
         os.set_blocking(self._descriptor, True)
-        self._piece = ATOMIC if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode) else PIECE
+        isPipe = stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
+        self._piece = ATOMIC_BYTES if isPipe else FILE_PIECE_BYTES
 
-    def _isThere(self) -> bool:
+    def _isCurrent(self) -> bool:
+        """Whether the path still names the open file."""
         try:
             return os.path.samestat(os.stat(self.path or ""), os.fstat(self._descriptor or 0))
         except OSError:
             return False
 
     def reopen(self) -> None:
-        """Open the file anew before the next line."""
+        """Have the file opened anew before the next line."""
         self._stale = True
 
     def close(self) -> None:
@@ -92,9 +91,9 @@ class LogFile:
 
     def write(self, data: bytes) -> tuple[int, OSError | None]:
         """
-        Write lines, for as long as that takes.
+        Write lines.  Blocks until all are written or an error occurs.
 
-        @return: how many were lost, and why.
+        @return: how many lines were not written, and the error.
         """
         self._data, self._written = data, 0
         try:
@@ -110,7 +109,7 @@ class LogFile:
 
     @property
     def left(self) -> int:
-        """How many lines are being written and have not got there yet; any thread may ask."""
+        """How many lines of the current L{write} are not written yet; for any thread."""
         return self._data.count(b"\n", self._written)
 
     def _endOf(self, data: bytes, start: int) -> int:
@@ -118,12 +117,12 @@ class LogFile:
         return data.rfind(b"\n", start, start + self._piece) + 1
 
     def _put(self, piece: bytes) -> int:
-        """Write a piece, or what of it there is room for; how much that was."""
+        """Write a piece, or as much of it as there is room for; returns how much."""
         before, descriptor = self._before, self._descriptor or 0
         try:
             wrote = os.write(descriptor, before + piece) - len(before)
         except BlockingIOError:
-            # Somebody else who has it open does not want to be kept waiting by it.
+            # Another process that shares the descriptor has made it non-blocking.
             waiting = select.poll()
             waiting.register(descriptor, select.POLLOUT)
             waiting.poll()
@@ -132,12 +131,14 @@ class LogFile:
         return wrote
 
 
-def aside(reactor: IReactorFromThreads, call: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+def callInThread(
+    reactor: IReactorFromThreads, call: Callable[..., Any], *arguments: Any
+) -> Deferred[Any]:
     """
-    Call it in a thread that doesn't keep the process from ending, however long it
-    takes: those of the reactor's pool do.
+    Run a call in a thread that does not keep the process from ending.  Threads of the
+    reactor's pool do keep it, for as long as a pipe without a reader blocks them.
 
-    @return: what it gives, or the failure.
+    @return: fires with the result or the failure.
     """
     done: Deferred[Any] = Deferred()
 
@@ -150,40 +151,3 @@ def aside(reactor: IReactorFromThreads, call: Callable[..., Any], *arguments: An
 
     Thread(target=run, name="access log", daemon=True).start()
     return done
-
-
-def onUserSignal(
-    reactor: IReactorFromThreads,
-    call: Callable[[], Any],
-    onSignal: Callable[[int, Any], Any] = signal.signal,
-) -> None:
-    """On SIGUSR1 call this, and what would have been called before, as twistd's own."""
-
-    def signalled(number: int, frame: Any) -> None:
-        reactor.callFromThread(call)
-        if callable(before):
-            before(number, frame)
-
-    before = onSignal(signal.SIGUSR1, signalled)
-
-
-class Reopening(Service):
-    """Has files opened anew that another process writes, when this one is told to."""
-
-    def __init__(
-        self,
-        reactor: IReactorFromThreads,
-        reopen: Callable[[], Any],
-        onSignal: Callable[[int, Any], Any] = signal.signal,
-    ) -> None:
-        """
-        @param reopen: tells that process.
-        """
-        self._reactor = reactor
-        self._reopen = reopen
-        self._onSignal = onSignal
-
-    def startService(self) -> None:
-        """From now on."""
-        Service.startService(self)
-        onUserSignal(self._reactor, self._reopen, self._onSignal)

@@ -1,15 +1,14 @@
 """
-A snapshot as the page that Prometheus reads.
+A snapshot in the formats that Prometheus reads.
 
-Names, units and labels are those of OpenTelemetry's HTTP conventions where these
-have any; what only sitio knows begins with C{sitio_}.  An endpoint's true status is
-the label of its durations, so that a masked 503 counts as the 503 it was; what
-clients were sent instead has a counter of its own.
+Names, units and labels are those of OpenTelemetry's HTTP conventions where these have
+one; the others begin with C{sitio_}.  Durations are labelled with the upstream status,
+so a masked 503 counts as a 503; a separate counter has the statuses that clients were
+sent.
 
-Labels are bounded as the table of endpoints is: L{sitio.telemetry.stats} says how.
+The number of routes is bounded, as the table of L{sitio.telemetry.stats} is.
 
-Contract: pure; nothing is counted here, and nothing of sitio is reached but by the
-snapshot.
+Contract: pure; a snapshot in, bytes out.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ _STATUS = [*_ENDPOINT, "http_response_status_code"]
 
 def exposition(snapshot: SidecarSnapshot, accept: str) -> tuple[bytes, str]:
     """
-    The page and its type.
+    The body and the content type of the page /metrics.
 
-    @param accept: the field Accept of who asks, for the text format or OpenMetrics; one
-        that makes no sense is as good as none.
+    @param accept: the Accept field of the request; it chooses the text format or
+        OpenMetrics.  An invalid one counts as empty.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(snapshot))
     try:
         encode, kind = choose_encoder(accept)
     except (TypeError, ValueError):
-        # It asks for a version that is no number.
+        # The field asks for a version that is not a number.
         encode, kind = choose_encoder("")
     return encode(registry), kind
 
@@ -63,7 +62,7 @@ class _Snapshot(Collector):
         yield from _endpoints(self._snapshot)
         yield from _connections(self._snapshot)
         yield from _policies(self._snapshot)
-        yield from _lost(self._snapshot)
+        yield from _dropped(self._snapshot)
         yield from _processes(self._snapshot)
 
 
@@ -73,12 +72,12 @@ def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, 
 
 
 def _labels(endpoint: EndpointMetrics, *more: str) -> list[str]:
-    # Those in round brackets stand for many methods: OpenTelemetry's word for others.
+    # Rows in round brackets count for many methods; OpenTelemetry calls these _OTHER.
     return [endpoint["method"] or "_OTHER", endpoint["route"], *more]
 
 
 def _status(name: str) -> str:
-    # A label that is empty is as good as none: no response came to anything.
+    # No response was sent: an empty label is the same as no label.
     return "" if name == "none" else name
 
 
@@ -87,7 +86,7 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     endpoints = metrics["endpoints"]
     durations = HistogramMetricFamily(
         "http_server_request_duration_seconds",
-        "Time from the head of a request to the last byte of its response, by the true status.",
+        "Time from the head of a request to the last byte of its response, by the upstream status.",
         labels=_STATUS,
     )
     received = SummaryMetricFamily(
@@ -97,11 +96,11 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         "http_server_response_body_size_bytes", "Bytes of responses' bodies.", labels=_ENDPOINT
     )
     sent = CounterMetricFamily(
-        "sitio_sent_responses", "Responses by the status that clients were sent.", labels=_STATUS
+        "sitio_sent_responses", "Responses, by the status that clients were sent.", labels=_STATUS
     )
     masked = CounterMetricFamily(
         "sitio_masked_failures",
-        "Failures, by their true status, for which clients were sent something better.",
+        "Failures, by the upstream status, for which clients were sent something better.",
         labels=_STATUS,
     )
     for each in endpoints:
@@ -122,16 +121,18 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     yield returned
     yield sent
     yield masked
-    own = HistogramMetricFamily(
+    added = HistogramMetricFamily(
         "sitio_added_duration_seconds",
-        "Time of an exchange without the wait for the upstream's head.",
+        "Duration of an exchange without the wait for the upstream's head.",
     )
-    own.add_metric([], _buckets(metrics["ownBounds"], metrics["own"]), metrics["ownSeconds"])
-    yield own
+    added.add_metric(
+        [], _buckets(metrics["addedBounds"], metrics["added"]), metrics["addedSeconds"]
+    )
+    yield added
     yield CounterMetricFamily(
-        "sitio_displaced_endpoints",
+        "sitio_evicted_endpoints",
         "Endpoints that have lost their row in the table to others.",
-        metrics["displaced"],
+        metrics["evicted"],
     )
 
 
@@ -139,10 +140,10 @@ def _connections(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     pool = snapshot["pool"]
     counts = snapshot["poolCounts"]
     yield GaugeMetricFamily(
-        "http_server_active_requests", "Exchanges under way.", snapshot["inFlight"]
+        "http_server_active_requests", "ExchangeLists under way.", snapshot["inFlight"]
     )
     yield GaugeMetricFamily(
-        "sitio_client_connections", "Connections of clients.", snapshot["clients"]
+        "sitio_client_connections", "Open client connections.", snapshot["clients"]
     )
     open_ = GaugeMetricFamily(
         "http_client_open_connections",
@@ -160,7 +161,7 @@ def _connections(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     )
     yield SummaryMetricFamily(
         "sitio_upstream_wait_seconds",
-        "Waits for one of the connections, as all were in use.",
+        "Waits for a connection to the upstream, as all were in use.",
         count_value=counts["waited"],
         sum_value=counts["waitedSeconds"],
     )
@@ -171,18 +172,18 @@ def _connections(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "sitio_upstream_failed_connections",
-        "Connections to the upstream that could not be opened.",
+        "Attempts to connect to the upstream that failed.",
         counts["failed"],
     )
     yield CounterMetricFamily(
         "sitio_broken_responses",
-        "Responses that broke off within, whatever status they had begun with.",
-        snapshot["brokenOff"],
+        "Responses that broke off after their head was sent, whatever their status.",
+        snapshot["brokenResponses"],
     )
     yield CounterMetricFamily(
         "sitio_overlong_responses",
-        "Responses that a policy wanted whole and that were too long for that.",
-        snapshot["tooLong"],
+        "Responses that a policy wanted whole and that exceeded the buffer limit.",
+        snapshot["overlongResponses"],
     )
 
 
@@ -191,11 +192,11 @@ def _policies(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     names: list[str] = []
     for each in policies:
         times = sum(other["name"] == each["name"] for other in policies[: len(names)])
-        # The second of a name, and so on, is another series.
+        # Several policies of one name are separate series.
         names.append(each["name"] if not times else f"{each['name']} {times + 1}")
     duration = SummaryMetricFamily(
         "sitio_policy_duration_seconds",
-        "Time that a policy took over its answers, with how often it was called.",
+        "Seconds that a policy took, and how often it was called.",
         labels=["policy"],
     )
     acted = CounterMetricFamily(
@@ -215,26 +216,26 @@ def _policies(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     yield failed
 
 
-def _lost(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+def _dropped(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "sitio_access_log_dropped_lines",
-        "Lines that the access log could not write, or not in time.",
-        snapshot["lost"]["accessLogLines"],
+        "Lines that the access log dropped, as they could not be written in time.",
+        snapshot["dropped"]["accessLogLines"],
     )
     yield CounterMetricFamily(
-        "sitio_dashboard_dropped_entries",
-        "Requests that a dashboard elsewhere is not told of, as there were too many.",
-        snapshot["lost"]["dashboardEntries"],
+        "sitio_fleet_dropped_entries",
+        "Entries that were not posted to the fleet dashboard, as there were too many.",
+        snapshot["dropped"]["fleetEntries"],
     )
 
 
 def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "sitio_uptime_seconds", "Time since sitio was started.", snapshot["metrics"]["uptime"]
+        "sitio_uptime_seconds", "Seconds since sitio was started.", snapshot["metrics"]["uptime"]
     )
-    yield GaugeMetricFamily("sitio_workers", "Processes that serve.", len(snapshot["workers"]))
+    yield GaugeMetricFamily("sitio_workers", "Worker processes that run.", len(snapshot["workers"]))
     yield CounterMetricFamily(
         "sitio_worker_restarts",
-        "Processes that were started in the place of others.",
+        "Worker processes that were started to replace others.",
         snapshot["restarts"],
     )

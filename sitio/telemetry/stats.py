@@ -1,24 +1,23 @@
 """
-Metrics: what came, what became of it, and how long it took.
+Counters and latency histograms per endpoint.
 
-L{Stats} observes exchanges, keeps metrics for each endpoint for the life of
-the process, and logs them every two seconds where anything moved.  Everybody
-else reads them as a L{Snapshot<sitio.telemetry.snapshot.Snapshot>}, which is plain data.
+L{Stats} observes exchanges, counts them for the life of the process, and logs a line
+every two seconds in which something changed.  Everybody else reads the metrics as a
+L{Snapshot<sitio.telemetry.snapshot.Snapshot>}, which is plain data.
 
-An I{endpoint} is a method and a route, which is the path with its query cut.
-The table of endpoints is bounded, whatever clients ask for:
+An I{endpoint} is a method and a route; the route is the path without the query.  The
+table of endpoints is bounded, whatever clients request.  Three rows in round brackets
+count for many endpoints:
 
-  - B{(refused)} counts the requests of which no method and path could be read;
-  - B{(not found)} counts those whose endpoint the upstream does not know and
-    that never answered otherwise, so that a scan for holes makes no rows;
-  - B{(other)} counts those with an overlong path, and all that an endpoint had
-    when it lost its row to another.
+  - B{(refused)}: requests whose method and path could not be read;
+  - B{(not found)}: endpoints for which the upstream has never answered anything but
+    "not found", so that a scan for vulnerabilities makes no rows;
+  - B{(other)}: overlong paths, and what was counted for endpoints that were evicted.
 
-A full table gives up an eighth of its rows: those with the fewest hits, where
-hits weigh less the longer nothing more has come.  So a flood of paths that are
-asked for once pushes out its own, a busy endpoint stays, and one that shows up
-amid a flood, or after others fell silent, gets its place.  The sums stay right
-throughout.
+A full table evicts an eighth of its rows: those with the fewest hits, where hits weigh
+less the longer ago the last one was.  So a flood of paths that are requested once evicts
+its own rows, and busy endpoints stay.  A new endpoint gets its row amid a flood, or when
+old ones fall silent.  The sums stay right throughout.
 
 Contract: clock and log are passed in; no I/O but the log.
 """
@@ -37,60 +36,54 @@ from zope.interface import implementer
 
 from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.net.periodic import Periodic
-from sitio.telemetry.snapshot import (
+from sitio.telemetry.histogram import (
+    ADDED_BOUNDS,
     LATENCY_BOUNDS,
-    OWN_BOUNDS,
-    Durations,
-    EndpointMetrics,
-    Metrics,
-    Snapshot,
-    inOrder,
+    Histogram,
+    addCounts,
+    noCounts,
 )
+from sitio.telemetry.snapshot import OTHER, EndpointMetrics, Metrics, Snapshot, busiestFirst
 from sitio.telemetry.statsline import event, moved
 
-#: Rows of the table: more than a person reads, and at a kilobyte a row, long
-#: paths included, half a megabyte.
+#: Rows of the table: more than a person reads.  At a kilobyte a row, long paths
+#: included, they take half a megabyte.
 MAX_ENDPOINTS = 512
 
-#: Characters of a route: longer ones are data in the clothes of a path.
+#: Characters of a route.  A longer path mostly carries data.
 MAX_ROUTE = 256
 
-#: Pairs of a true and a sent status told apart in one row; those beyond are
-#: counted by class.  An endpoint has a handful, unless it makes statuses up.
+#: Pairs of sent and upstream status that one row tells apart; more are counted by
+#: class.  An endpoint has a handful, unless it makes up statuses.
 MAX_STATUSES = 32
 
-#: Seconds of silence after which an endpoint's hits weigh half when a full table
-#: chooses what to give up.  Ten hits outlast a quarter of an hour of scanning, a
-#: million hits before a deployment that renames all less than two hours.
+#: Seconds without a hit after which an endpoint's hits weigh half when a full table
+#: evicts rows.  Ten hits outlast a quarter of an hour of scanning; a million hits of
+#: an endpoint that no longer exists outlast less than two hours.
 HALF_LIFE = 300.0
 
-#: Methods shown by name: RFC 9110, section 9.3, RFC 5789 and WebDAV.  Any other
-#: is C{_OTHER}, OpenTelemetry's word, as clients can make up any number.
+#: Methods shown by name: RFC 9110, section 9.3, RFC 5789 and WebDAV.  Any other is
+#: C{_OTHER}, OpenTelemetry's name, as clients can make up any number of methods.
 _STANDARD = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _WEBDAV = ("LOCK", "UNLOCK", "COPY", "MOVE", "MKCOL", "PROPFIND", "PROPPATCH", "REPORT", "SEARCH")
 METHODS = frozenset(_STANDARD + _WEBDAV)
 
-#: Statuses that say that there is no such endpoint; the last is what simple
-#: servers answer to a method they don't know.
+#: Statuses for "no such endpoint".  Simple servers answer 501 to methods that they
+#: don't know.
 NOT_FOUND = frozenset((404, 405, 410, 501))
 
-_OTHER = ("", "(other)")
 _NOT_FOUND = ("", "(not found)")
 _REFUSED = ("", "(refused)")
-
-
-def _noLatency() -> list[int]:
-    return [0] * (len(LATENCY_BOUNDS) + 1)
 
 
 @define(eq=False)
 class _Row:
     """
-    One endpoint's metrics as they are kept.
+    The metrics of one endpoint, in the form that is fastest to count in.
 
-    @ivar statuses: for each pair of a sent and an upstream status that came, how
-        often in each bucket of durations, and at last the sum of these in seconds.
-    @ivar last: when its last exchange began.
+    @ivar statuses: for each pair of sent and upstream status a list: the counts of the
+        latency histogram, then the sum in seconds.
+    @ivar last: when the last exchange began.
     """
 
     hits: int = 0
@@ -101,14 +94,14 @@ class _Row:
     maxStatuses: int = MAX_STATUSES
 
     def durationsOf(self, sent: int | None, upstream: int | None) -> list[Any]:
-        """Those of a pair that has none yet, or may have none of its own."""
+        """The list of a pair of statuses; of their classes if there are too many pairs."""
         pair = (sent, upstream)
         if pair not in self.statuses and len(self.statuses) >= self.maxStatuses:
             pair = (sent and _classOf(sent), upstream and _classOf(upstream))
-        return self.statuses.setdefault(pair, [*_noLatency(), 0.0])
+        return self.statuses.setdefault(pair, [*noCounts(LATENCY_BOUNDS), 0.0])
 
     def add(self, other: _Row) -> None:
-        """Take over the metrics of a row that is given up."""
+        """Add the metrics of another row."""
         self.hits += other.hits
         self.bytesIn += other.bytesIn
         self.bytesOut += other.bytesOut
@@ -117,12 +110,12 @@ class _Row:
             ours[:] = map(add, ours, theirs)
 
     def metrics(self) -> Metrics:
-        """The same as plain data."""
+        """The metrics as plain data."""
         statuses: dict[str, int] = {}
         upstreamStatuses: dict[str, int] = {}
         masked: dict[str, int] = {}
-        total: Durations = {"latency": _noLatency(), "seconds": 0.0}
-        durations: dict[str, Durations] = {}
+        total: Histogram = {"latency": noCounts(LATENCY_BOUNDS), "seconds": 0.0}
+        durations: dict[str, Histogram] = {}
         for (status, asked), (*latency, seconds) in self.statuses.items():
             upstreamStatus = status if asked is None else asked
             name = _nameOf(upstreamStatus)
@@ -131,9 +124,10 @@ class _Row:
             _tally(upstreamStatuses, name, times)
             if _isMasked(status, upstreamStatus):
                 _tally(masked, name, times)
-            same = durations.setdefault(name, {"latency": _noLatency(), "seconds": 0.0})
-            for each in (total, same):
-                each["latency"] = list(map(add, each["latency"], latency))
+            if name not in durations:
+                durations[name] = {"latency": noCounts(LATENCY_BOUNDS), "seconds": 0.0}
+            for each in (total, durations[name]):
+                each["latency"] = addCounts(each["latency"], latency)
                 each["seconds"] += seconds
         return {
             "hits": self.hits,
@@ -153,7 +147,7 @@ def _tally(counts: dict[str, int], name: str, times: int) -> None:
 
 
 def _classOf(status: int) -> int:
-    """1 to 9; a class is its own class."""
+    """The class of a status, 1 to 9; a class is its own class."""
     return status // 100 or status
 
 
@@ -173,7 +167,7 @@ def _isMasked(status: int | None, upstreamStatus: int | None) -> bool:
 @implementer(IExchangeObserver)
 class Stats(Service):
     """
-    Keeps the metrics, and logs them while it runs.
+    Counts exchanges, and logs the stats line while it runs.
     """
 
     def __init__(
@@ -184,16 +178,17 @@ class Stats(Service):
         maxEndpoints: int = MAX_ENDPOINTS,
     ) -> None:
         """
-        @param interval: seconds between two lines of the log; 0 for none at all.
-        @param maxEndpoints: rows of the table; the three in round brackets are
-            beside it.
+        @param interval: seconds between two lines of the log; 0 for no lines.
+        @param maxEndpoints: rows of the table, not counting the three in round brackets.
 
-        @raise ValueError: for an interval or a number of rows that makes no sense.
+        @raise ValueError: the interval is negative or infinite, or there are no rows.
         """
         if not 0 <= interval < float("inf"):
-            raise ValueError(f"{interval!r} is no interval for the stats line: seconds, or 0, are")
+            raise ValueError(
+                f"{interval!r} is no interval for the stats line; use seconds, or 0 for no line"
+            )
         if maxEndpoints < 1:
-            raise ValueError(f"{maxEndpoints!r} endpoints can't be counted: 1 or more can")
+            raise ValueError(f"{maxEndpoints!r} endpoints can't be counted; use 1 or more")
         self.maxEndpoints = maxEndpoints
         self._clock = clock
         self._began = clock.seconds()
@@ -203,15 +198,15 @@ class Stats(Service):
             clock, interval, self._report, log=self._log, whenFails="The stats line failed"
         )
         self._hits = 0
-        self._displaced = 0
-        self._own = [0] * (len(OWN_BOUNDS) + 1)
-        self._ownSeconds = 0.0
+        self._evicted = 0
+        self._added = noCounts(ADDED_BOUNDS)
+        self._addedSeconds = 0.0
         self._rows: dict[tuple[str, str], _Row] = {}
-        self._shared = {key: _Row() for key in (_OTHER, _NOT_FOUND, _REFUSED)}
+        self._shared = {key: _Row() for key in (OTHER, _NOT_FOUND, _REFUSED)}
         self._logged: dict[tuple[str, str], int] = {}
         self._loggedTotal: Metrics | None = None
 
-    # Counting: a call for each exchange, so it is written out and does no more than it must.
+    # Counting: runs for each exchange, so it is inlined and does no more than it must.
 
     def exchangeFinished(self, exchange: IExchange) -> None:
         """Count one exchange.  See L{IExchangeObserver}."""
@@ -220,8 +215,7 @@ class Stats(Service):
         line = exchange.request.line
         row = self._rows.get(line.endpoint)
         if row is None:
-            true = status if upstream is None else upstream
-            row = self._rowFor(line.method, line.path, true)
+            row = self._rowFor(line.method, line.path, status if upstream is None else upstream)
         self._hits += 1
         row.hits += 1
         row.last = exchange.began
@@ -235,29 +229,29 @@ class Stats(Service):
         durations[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         durations[-1] += seconds
         if upstream is not None and status != 101 and exchange.failure is None:
-            own = seconds - exchange.upstreamTime
-            self._ownSeconds += own
-            self._own[bisect_left(OWN_BOUNDS, own)] += 1
+            added = seconds - exchange.upstreamTime
+            self._addedSeconds += added
+            self._added[bisect_left(ADDED_BOUNDS, added)] += 1
 
-    def _rowFor(self, method: str, path: str, true: int | None) -> _Row:
-        """The row for what has no row under its own name, or not yet."""
+    def _rowFor(self, method: str, path: str, status: int | None) -> _Row:
+        """The row for an endpoint that is not in the table; adds it if it belongs there."""
         if path == "-" or method == "-":
             return self._shared[_REFUSED]
         if method not in METHODS:
             method = "_OTHER"
             if (method, path) in self._rows:
                 return self._rows[method, path]
-        if true in NOT_FOUND:
+        if status in NOT_FOUND:
             return self._shared[_NOT_FOUND]
         if len(path) > MAX_ROUTE or path[:1] not in ("/", "*"):
-            return self._shared[_OTHER]
+            return self._shared[OTHER]
         if len(self._rows) >= self.maxEndpoints:
-            self._displace()
+            self._evict()
         row = self._rows[method, path] = _Row()
         return row
 
-    def _displace(self) -> None:
-        """Make room: the rows of least weight go to (other), the oldest of equals first."""
+    def _evict(self) -> None:
+        """Make room: add the rows of least weight to (other), of equals the oldest first."""
         now = self._clock.seconds()
 
         def weight(key: tuple[str, str]) -> float:
@@ -266,33 +260,33 @@ class Stats(Service):
 
         lightest = sorted(self._rows, key=weight)
         for key in lightest[: max(1, self.maxEndpoints // 8)]:
-            self._shared[_OTHER].add(self._rows.pop(key))
-            self._displaced += 1
+            self._shared[OTHER].add(self._rows.pop(key))
+            self._evicted += 1
 
     # Reading.
 
     def snapshot(self) -> Snapshot:
-        """The metrics as they are now."""
+        """The metrics now."""
         rows = self._allRows()
         return {
             "uptime": self._clock.seconds() - self._began,
             "total": self._total(rows).metrics(),
-            "endpoints": inOrder(
+            "endpoints": busiestFirst(
                 {"method": method, "route": route, **row.metrics()}
                 for (method, route), row in rows.items()
             ),
-            "displaced": self._displaced,
-            "own": list(self._own),
-            "ownSeconds": self._ownSeconds,
+            "evicted": self._evicted,
+            "added": list(self._added),
+            "addedSeconds": self._addedSeconds,
             "latencyBounds": list(LATENCY_BOUNDS),
-            "ownBounds": list(OWN_BOUNDS),
+            "addedBounds": list(ADDED_BOUNDS),
         }
 
     def _allRows(self) -> dict[tuple[str, str], _Row]:
         return self._rows | {key: row for key, row in self._shared.items() if row.hits}
 
     def _total(self, rows: dict[tuple[str, str], _Row]) -> _Row:
-        # Three digits each: a bound of its own, and the sum must tell all apart.
+        # There are at most 1000 statuses, and the total tells all pairs of them apart.
         total = _Row(maxStatuses=1000 * 1000)
         for row in rows.values():
             total.add(row)
@@ -301,13 +295,13 @@ class Stats(Service):
     # Logging: a service.
 
     def startService(self) -> None:
-        """From now on log a line each interval in which anything moved."""
+        """Begin to log a line in each interval in which something changed."""
         Service.startService(self)
         if self._interval:
             self._reporting.startService()
 
     def stopService(self) -> None:
-        """Log what has not been logged yet, and no more.  What ends later still counts."""
+        """Log what is not logged yet.  Exchanges that end later are still counted."""
         Service.stopService(self)
         if self._reporting.running:
             self._reporting.stopService()

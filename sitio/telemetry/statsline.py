@@ -1,8 +1,8 @@
 """
-The stats line: metrics as an event of the log.
+The stats line: a log event with hit counts and latencies.
 
-L{event} makes one of what has moved, L{asLine} its text, and L{StatsLine} logs those of
-a sidecar of many processes; one process does that by itself, in L{sitio.telemetry.stats}.
+L{event} makes the event, L{asLine} its text.  L{StatsLine} logs the line for a sidecar
+of several processes; L{sitio.telemetry.stats} logs it for one process.
 
 Contract: clock and metrics are passed in; no I/O but the log.
 """
@@ -18,21 +18,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sitio.net.periodic import Periodic
-from sitio.telemetry.snapshot import (
-    LATENCY_BOUNDS,
-    EndpointMetrics,
-    ISnapshots,
-    Metrics,
-    SidecarSnapshot,
-    Snapshot,
-    quantile,
-)
+from sitio.telemetry.histogram import LATENCY_BOUNDS, quantile, subtractCounts
+from sitio.telemetry.sidecar import ISnapshotSource
+from sitio.telemetry.snapshot import EndpointMetrics, Metrics, SidecarSnapshot, Snapshot
 
-#: Columns of the line: what fits a terminal.
+#: Columns of the line; it fits into a terminal.
 LINE_WIDTH = 100
 
-#: Columns of a route in the line, and of the first where that is too much.  What
-#: is longer loses its middle.
+#: Columns of a route in the line, and of the first route if that is too long for the
+#: line.  The middle of a longer route is left out.
 ROUTE_WIDTH = 40
 SHORT_ROUTE_WIDTH = 12
 
@@ -45,7 +39,7 @@ _Key = tuple[str, str]
 
 def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
     """
-    The L{event} on what has moved since an earlier snapshot; L{None} where nothing has.
+    The L{event} on what has changed since an earlier snapshot; L{None} if nothing has.
     """
     endpoints = {(each["method"], each["route"]): each for each in now["endpoints"]}
     known = before["endpoints"] if before else []
@@ -59,8 +53,13 @@ def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
 
 def moved(now: dict[_Key, int], before: dict[_Key, int]) -> tuple[list[_Key], int]:
     """
-    The endpoints that an event lists, by how many hits each has and had, and how many
-    more there are.  Those that moved come first: who makes a request wants to see it.
+    Choose the endpoints that an event lists: those with new hits first, then the
+    busiest.  Somebody who makes a request wants to see it.
+
+    @param now: hits by endpoint.
+    @param before: the same for the last event.
+
+    @return: the endpoints, and how many more there are.
     """
     order = sorted(now, key=lambda key: (now[key] == before.get(key), -now[key]))
     return order[:MAX_LISTED], len(order[MAX_LISTED:])
@@ -70,16 +69,16 @@ def event(
     total: Metrics, before: Metrics | None, endpoints: list[EndpointMetrics], more: int
 ) -> dict[str, Any]:
     """
-    The fields of the log event on what has moved since an earlier total, with the text
-    as C{line}.  Median and 95th percentile are those of the time in between.
+    The fields of the log event on what has changed since an earlier total.  C{line} is
+    the text.  C{median} and C{p95} are for the time since the earlier total.
 
-    @param endpoints: those that are listed.
+    @param endpoints: the endpoints to list.
     @param more: how many more there are.
     """
     new = total["hits"] - (before["hits"] if before else 0)
     recent = list(total["latency"])
     if before:
-        recent = [a - b for a, b in zip(recent, before["latency"])]
+        recent = subtractCounts(recent, before["latency"])
     return {
         "line": asLine(total["hits"], new, endpoints, more),
         "hits": total["hits"],
@@ -96,10 +95,10 @@ def event(
 
 def asLine(hits: int, new: int, endpoints: Sequence[EndpointMetrics], more: int = 0) -> str:
     """
-    One line of at most L{LINE_WIDTH} columns: as many endpoints as fit, in the
-    order given, each with its hits, its failures and its mean latency.
+    One line of at most L{LINE_WIDTH} columns with as many endpoints as fit, in the
+    given order, each with its hits, failures and mean latency.
 
-    @param more: endpoints that there are beside these.
+    @param more: how many endpoints there are beside these.
     """
     line = f"stats: {hits} hit{'s' * (hits != 1)} (+{new})"
     left = len(endpoints) + more
@@ -118,7 +117,7 @@ def asLine(hits: int, new: int, endpoints: Sequence[EndpointMetrics], more: int 
 
 def _asText(endpoint: EndpointMetrics, width: int) -> str:
     """C{GET /photos/a.png 30 (2 x 404), 1.0 ms}, the route cut to a width."""
-    # What a client wrote must not move the cursor of who reads the log.
+    # Control characters from a client must not reach a terminal.
     route = endpoint["route"].encode("unicode_escape").decode("ascii")
     if len(route) > width:
         # The end of a path says more than its middle.
@@ -129,7 +128,7 @@ def _asText(endpoint: EndpointMetrics, width: int) -> str:
 
 
 def _failuresOf(endpoint: Metrics) -> str:
-    """The true statuses from 400 on, in brackets, the most frequent two by name."""
+    """The upstream statuses from 400 on, in round brackets, the two most frequent by name."""
     masked = endpoint["masked"]
     failures = {
         name: times for name, times in endpoint["upstreamStatuses"].items() if name[0] in "456789"
@@ -155,12 +154,12 @@ def _asTime(seconds: float) -> str:
 
 class StatsLine(Service):
     """
-    Logs the metrics of a sidecar of many processes, as L{sitio.telemetry.stats} logs those of one.
+    Logs the stats line of a sidecar of several processes.
     """
 
-    def __init__(self, clock: IReactorTime, source: ISnapshots, interval: float) -> None:
+    def __init__(self, clock: IReactorTime, source: ISnapshotSource, interval: float) -> None:
         """
-        @param interval: seconds between two lines; 0 for none at all.
+        @param interval: seconds between two lines; 0 for no lines.
         """
         self._source = source
         self._interval = interval
@@ -171,13 +170,13 @@ class StatsLine(Service):
         )
 
     def startService(self) -> None:
-        """From now on log a line each interval in which anything moved."""
+        """Begin to log a line in each interval in which something changed."""
         Service.startService(self)
         if self._interval:
             self._reporting.startService()
 
     def stopService(self) -> Deferred[None] | None:
-        """Log what has not been logged yet, and no more."""
+        """Log what is not logged yet."""
         Service.stopService(self)
         if not self._reporting.running:
             return None

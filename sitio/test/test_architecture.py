@@ -73,6 +73,9 @@ TESTED_BY: dict[str, str] = {
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
     "proxy.context": "proxy.test_exchange",  # with the exchanges that share one
     "telemetry.statsline": "telemetry.test_snapshot",  # what it says of a snapshot
+    "telemetry.logformat": "telemetry.test_accesslog",  # lines are seen as they are written
+    "telemetry.records": "telemetry.test_history",  # records of real exchanges
+    "telemetry.sidecar": "test_service",  # with a sidecar that provides it
     "admin.events": "admin.test_dashboard",  # events are seen as they arrive
     "admin.port": "admin.test_pages",  # what the pages promise begins at the port
     "workers.channel": "workers.test_supervisor",  # both ends of the channel at once

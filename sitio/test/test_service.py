@@ -31,7 +31,7 @@ from sitio.errors import CannotStart
 from sitio.interfaces import IExchangeObserver
 from sitio.service import SidecarService
 from sitio.settings import Settings
-from sitio.telemetry.snapshot import DRAINING, SERVING, STARTING, ILoses, ISidecar
+from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, IDropCounts, ISidecar
 
 
 class Wire(StringTransport):
@@ -120,7 +120,7 @@ class Watcher(Service):
     started = 0
     stopped = 0
     seen = 0
-    losses: ClassVar = {"accessLogLines": 7}
+    dropped: ClassVar = {"accessLogLines": 7}
 
     def startService(self) -> None:
         self.started += 1
@@ -258,7 +258,7 @@ class StartTests(SidecarTestCase):
     def test_snapshot(self) -> None:
         """It tells of itself what several processes would."""
         log = Watcher()
-        alsoProvides(log, ILoses)
+        alsoProvides(log, IDropCounts)
         service = self.sidecar(("seen", Watcher()), ("access-log", log))
         self.assertTrue(verifyObject(ISidecar, service))
         service.startService()
@@ -270,8 +270,8 @@ class StartTests(SidecarTestCase):
         self.assertEqual([each["name"] for each in told["policies"]], ["seen", "access-log"])
         self.assertEqual(told["pool"], {"open": 1, "idle": 1, "waiting": 0})
         self.assertEqual(told["poolCounts"]["opened"], 1)
-        self.assertEqual((told["clients"], told["inFlight"], told["tooLong"]), (1, 0, 0))
-        self.assertEqual(told["lost"], {"accessLogLines": 7, "dashboardEntries": 0})
+        self.assertEqual((told["clients"], told["inFlight"], told["overlongResponses"]), (1, 0, 0))
+        self.assertEqual(told["dropped"], {"accessLogLines": 7, "fleetEntries": 0})
         [worker] = told["workers"]
         self.assertEqual((worker["pid"], worker["hits"]), (os.getpid(), 1))
         self.assertEqual(json.loads(json.dumps(told)), told)

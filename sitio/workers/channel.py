@@ -62,7 +62,7 @@ class Channel(Int32StringReceiver):
 
     The worker says C{failed} with a sentence why it can't start, or C{ready} when
     it accepts clients; C{snapshot} with its L{SidecarSnapshot}, when it is asked and
-    when it ends; C{exchanges} with its L{Exchanges}, when it is asked; and C{leaving}
+    when it ends; C{exchanges} with its L{ExchangeLists}, when it is asked; and C{leaving}
     when it accepts no more clients.  The parent says C{snapshot} and C{exchanges} to
     ask for them, C{absent} with the numbers of workers that are not there, in whose
     place others accept clients, C{reopen} when its files were renamed, C{drain} to
@@ -217,7 +217,7 @@ class Process(ProcessProtocol):
     @ivar began: when it was started.
     @ivar accepts: whether it accepts clients.
     @ivar snapshot: the L{Question} for its L{SidecarSnapshot}.
-    @ivar exchanges: the L{Question} for its L{Exchanges}.
+    @ivar exchanges: the L{Question} for its L{ExchangeLists}.
     @ivar refusal: why it can't start, if it has said so.
     @ivar why: how it has ended.
     """

@@ -27,19 +27,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
+from sitio.telemetry.records import ExchangeLists, mergeExchanges
+from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, droppedBy
 from sitio.telemetry.snapshot import (
-    DRAINING,
-    SERVING,
-    STARTING,
-    Exchanges,
-    ISidecar,
     SidecarSnapshot,
     WorkerMetrics,
-    bounded,
-    exchangesTogether,
-    lostBy,
-    retired,
-    together,
+    countersOf,
+    limitEndpoints,
+    mergeSidecars,
 )
 from sitio.telemetry.stats import MAX_ENDPOINTS, Stats
 from sitio.telemetry.statsline import StatsLine
@@ -155,9 +150,9 @@ class Workers(MultiService):
             "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 0,
             "inFlight": 0,
-            "brokenOff": 0,
-            "tooLong": 0,
-            "lost": lostBy(()),
+            "brokenResponses": 0,
+            "overlongResponses": 0,
+            "dropped": droppedBy(()),
             "restarts": 0,
             "workers": [],
         }
@@ -278,8 +273,8 @@ class Workers(MultiService):
         place = self._places[process.number - 1]
         place.process = None
         if process.snapshot.answer is not None:
-            past = retired(together([self._past, process.snapshot.answer]))
-            self._past = {**past, "metrics": bounded(past["metrics"], MAX_ENDPOINTS)}
+            past = countersOf(mergeSidecars([self._past, process.snapshot.answer]))
+            self._past = {**past, "metrics": limitEndpoints(past["metrics"], MAX_ENDPOINTS)}
         if self._ended is not None:
             self._checkEnded()
             return
@@ -308,17 +303,17 @@ class Workers(MultiService):
         return [each.process for each in self._places if each.process is not None]
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        """See L{ISnapshots}."""
+        """See L{ISnapshotSource}."""
         answers = gatherResults([each.snapshot.ask() for each in self._processes()])
         return answers.addCallback(lambda _: self._told())
 
-    def exchanges(self) -> Deferred[Exchanges]:
-        """See L{ISnapshots}."""
+    def exchanges(self) -> Deferred[ExchangeLists]:
+        """See L{ISnapshotSource}."""
         answers = gatherResults([each.exchanges.ask() for each in self._processes()])
         return answers.addCallback(lambda _: self._exchangesTold())
 
-    def _exchangesTold(self) -> Exchanges:
-        return exchangesTogether(
+    def _exchangesTold(self) -> ExchangeLists:
+        return mergeExchanges(
             each.exchanges.answer for each in self._processes() if each.exchanges.answer is not None
         )
 
@@ -337,7 +332,7 @@ class Workers(MultiService):
 
     def _told(self) -> SidecarSnapshot:
         # The workers' own, and that of what is beside them.
-        past: SidecarSnapshot = {**self._past, "lost": lostBy(self, self._past["lost"])}
+        past: SidecarSnapshot = {**self._past, "dropped": droppedBy(self, self._past["dropped"])}
         told = [past]
         for place in self._places:
             process = place.process
@@ -349,8 +344,8 @@ class Workers(MultiService):
                     "restarts": place.starts - 1,
                 }
                 told.append({**last, "workers": [row]})
-        whole = together(told)
-        metrics = bounded(whole["metrics"], MAX_ENDPOINTS)
+        whole = mergeSidecars(told)
+        metrics = limitEndpoints(whole["metrics"], MAX_ENDPOINTS)
         metrics = {**metrics, "uptime": self._reactor.seconds() - self._began}
         restarts = sum(max(0, place.starts - 1) for place in self._places)
         return {**whole, "metrics": metrics, "restarts": restarts}

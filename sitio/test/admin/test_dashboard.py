@@ -22,7 +22,8 @@ from twisted.web.server import Site
 from sitio.admin import dashboard as module, events
 from sitio.admin.dashboard import Dashboard, dashboard
 from sitio.admin.events import aboutOf
-from sitio.telemetry.snapshot import SERVING, ExchangeFacts
+from sitio.telemetry.records import ExchangeRecord
+from sitio.telemetry.sidecar import SERVING
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import facts
 from sitio.test.helpers.sidecars import Source
@@ -469,7 +470,7 @@ class EventTests(LiveTestCase):
     def test_exchanges(self) -> None:
         """An exchange is told once to who listens, and again only to who is new."""
         for name in ("recent", "failed"):
-            known: list[ExchangeFacts] = getattr(self.source, name)
+            known: list[ExchangeRecord] = getattr(self.source, name)
             known[:] = [facts(f"{name} 1")]
             visit = self.visit()
             known.insert(0, facts(f"{name} 2"))

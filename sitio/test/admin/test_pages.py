@@ -25,14 +25,9 @@ from sitio.admin import pages
 from sitio.admin.pages import FAREWELL, IDLE, Admin, AdminSite
 from sitio.admin.port import MAX_CONNECTIONS, AdminPort
 from sitio.errors import CannotStart
-from sitio.telemetry.snapshot import (
-    DRAINING,
-    SERVING,
-    STARTING,
-    Exchanges,
-    ISidecar,
-    SidecarSnapshot,
-)
+from sitio.telemetry.records import ExchangeLists
+from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
+from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.test.helpers.logs import Noted
 from sitio.test.helpers.snapshots import told
 
@@ -55,7 +50,7 @@ class Played:
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         return self.late or succeed(told(3))
 
-    def exchanges(self) -> Deferred[Exchanges]:
+    def exchanges(self) -> Deferred[ExchangeLists]:
         return succeed({"failed": [], "recent": [], "open": []})
 
     def drain(self) -> None:

@@ -16,7 +16,7 @@ from sitio.config.values import (
     coreCount,
     workerCount,
 )
-from sitio.telemetry.accesslog import FORMATS
+from sitio.telemetry.logformat import FORMATS
 
 
 class WorkerCountTests(SynchronousTestCase):

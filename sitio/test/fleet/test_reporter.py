@@ -32,7 +32,8 @@ from sitio.fleet.reporter import (
     Dashboard,
 )
 from sitio.fleet.resources import Resources
-from sitio.telemetry.snapshot import SidecarSnapshot, lostBy
+from sitio.telemetry.sidecar import droppedBy
+from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import ended
 from sitio.test.helpers.fleet import Receiver
@@ -75,7 +76,7 @@ class Source:
         self.waiting: Deferred[None] | None = None
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
+        """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         self.asked += 1
         told: Any = {"metrics": self.stats.snapshot()}
         return succeed(told)
@@ -221,7 +222,7 @@ class PostTests(DashboardTestCase):
             self.source.hits(50)
             self.passes(STATS_INTERVAL)
         self.assertEqual(len(self.receiver.entries()), 30)
-        self.assertEqual(lostBy([dashboard])["dashboardEntries"], 120)
+        self.assertEqual(droppedBy([dashboard])["fleetEntries"], 120)
         self.assertEqual(
             self.sayings(),
             ["There are more requests than a dashboard can be told: it gets a sample"],

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from sitio.http.message import Request
 from sitio.interfaces import IExchange
-from sitio.telemetry.snapshot import ExchangeFacts
+from sitio.telemetry.records import ExchangeRecord
 
 
 @implementer(IExchange)
@@ -49,7 +49,7 @@ def refused(status: int = 400) -> Ended:
     return ended("-", "-", status=status, upstreamStatus=None, duration=0.0, upstreamTime=0.0)
 
 
-def facts(id: str = "1-1", **more: Any) -> ExchangeFacts:
+def facts(id: str = "1-1", **more: Any) -> ExchangeRecord:
     """What a sidecar tells of an exchange that went well, but for the given facts."""
     told: dict[str, Any] = {
         "id": id,
@@ -67,7 +67,7 @@ def facts(id: str = "1-1", **more: Any) -> ExchangeFacts:
         "bytesOut": 10,
         "steps": {"policies": 0.0, "connection": 0.0, "upstream": 0.001, "transfer": 0.001},
         "state": "ended",
-        "why": "the service said 200",
+        "why": "the service answered 200",
         "failed": False,
     }
-    return cast(ExchangeFacts, told | more)
+    return cast(ExchangeRecord, told | more)

@@ -1,5 +1,5 @@
 """
-Exchanges and responses to hand to a policy.
+ExchangeLists and responses to hand to a policy.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from sitio.telemetry.snapshot import SERVING, ExchangeFacts, Exchanges, ISidecar, SidecarSnapshot
+from sitio.telemetry.records import ExchangeLists, ExchangeRecord
+from sitio.telemetry.sidecar import SERVING, ISidecar
+from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import ended
 
@@ -30,9 +32,9 @@ class Source:
 
     clock: IReactorTime
     stats: Stats = field(init=False)
-    recent: list[ExchangeFacts] = field(factory=list)
-    failed: list[ExchangeFacts] = field(factory=list)
-    open: list[ExchangeFacts] = field(factory=list)
+    recent: list[ExchangeRecord] = field(factory=list)
+    failed: list[ExchangeRecord] = field(factory=list)
+    open: list[ExchangeRecord] = field(factory=list)
     acted: int = 0
     brokenOff: int = 0
     workers: list[Any] = field(factory=list)
@@ -51,7 +53,7 @@ class Source:
             self.stats.exchangeFinished(ended(target, **more))
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
+        """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         self.asked += 1
         if self.answer is not None:
             return self.answer()
@@ -71,16 +73,16 @@ class Source:
             "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 4,
             "inFlight": len(self.open),
-            "brokenOff": self.brokenOff,
-            "tooLong": 0,
-            "lost": {"accessLogLines": 0, "dashboardEntries": 0},
+            "brokenResponses": self.brokenOff,
+            "overlongResponses": 0,
+            "dropped": {"accessLogLines": 0, "fleetEntries": 0},
             "workers": self.workers,
         }
         return succeed(told)
 
-    def exchanges(self) -> Deferred[Exchanges]:
-        """See L{ISnapshots<sitio.telemetry.snapshot.ISnapshots>}."""
-        told: Exchanges = {"failed": self.failed, "recent": self.recent, "open": self.open}
+    def exchanges(self) -> Deferred[ExchangeLists]:
+        """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
+        told: ExchangeLists = {"failed": self.failed, "recent": self.recent, "open": self.open}
         return succeed(told)
 
     def drain(self) -> None:

@@ -6,11 +6,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from sitio.telemetry.snapshot import (
-    EndpointMetrics,
-    SidecarSnapshot,
-    Snapshot,
-)
+from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot, Snapshot
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import Ended, ended
 
@@ -50,9 +46,9 @@ def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
         "poolCounts": {"opened": 5, "failed": 1, "waited": 2, "waitedSeconds": 0.5},
         "clients": 3,
         "inFlight": 2,
-        "brokenOff": 2,
-        "tooLong": 1,
-        "lost": {"accessLogLines": 3, "dashboardEntries": 0},
+        "brokenResponses": 2,
+        "overlongResponses": 1,
+        "dropped": {"accessLogLines": 3, "fleetEntries": 0},
         "restarts": 0,
         "workers": [
             {

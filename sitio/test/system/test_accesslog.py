@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.internet.task import deferLater
 
 from sitio.telemetry.accesslog import (
-    INTERVAL,
+    INTERVAL_SECONDS,
 )
 from sitio.test.helpers.loopback import (
     LISTENS,
@@ -105,7 +105,7 @@ class ProcessTests(LoopbackTestCase):
         for _ in range(100):
             await self.ask(port, "/" + 2000 * "x")
         # A pipe holds 64 KiB, and the thread waits in the middle of these.
-        await deferLater(reactor, 3 * INTERVAL, lambda: None)
+        await deferLater(reactor, 3 * INTERVAL_SECONDS, lambda: None)
         process.signal(signal.SIGTERM)
         self.assertIn(await process.finish(), (0, -signal.SIGTERM))
 

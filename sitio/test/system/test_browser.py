@@ -260,7 +260,7 @@ class BrowserTestCase(Looking, TestCase):
     def outage(self, times: int = 30, **more: Any) -> None:
         """The service fails so often; clients see nothing of it."""
         self.source.count("/a", times, status=200, upstreamStatus=500)
-        said: dict[str, Any] = {"why": "the service said 500; last-good sent 200", **more}
+        said: dict[str, Any] = {"why": "the service answered 500; last-good sent 200", **more}
         failed = facts(
             f"1-{times}",
             upstreamStatus=500,
@@ -477,7 +477,7 @@ class PageTests(BrowserTestCase):
             facts(
                 "9",
                 status=499,
-                why="the client went away before its response was whole",
+                why="the client went away before its response was complete",
                 failed=True,
             ),
         )
@@ -487,7 +487,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(
             await self.texts("#failure-list .why"),
             [
-                "The client went away before its response was whole.",
+                "The client went away before its response was complete.",
                 "It broke off; last-good sent 200.",
             ],
         )

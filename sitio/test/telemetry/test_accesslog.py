@@ -22,19 +22,16 @@ from sitio.http.message import Headers, Request, Response
 from sitio.interfaces import IExchangeObserver
 from sitio.policy.functions import onRequest, onResponse
 from sitio.telemetry.accesslog import (
-    INTERVAL,
-    MAX_WAITING,
-    PATIENCE,
-    QUIET,
-    SLICE,
+    BATCH_SIZE,
+    INTERVAL_SECONDS,
+    MAX_QUEUED_BYTES,
+    RECOVERY_SECONDS,
+    STOP_SECONDS,
     AccessLog,
-    CommonLines,
-    JsonLines,
-    Lines,
-    quoted,
 )
-from sitio.telemetry.logfile import ATOMIC
-from sitio.telemetry.snapshot import ILoses, lostBy
+from sitio.telemetry.logfile import ATOMIC_BYTES
+from sitio.telemetry.logformat import CommonFormat, JsonFormat, LineFormat, quoted
+from sitio.telemetry.sidecar import IDropCounts, droppedBy
 from sitio.test.helpers.exchanges import Ended, ended
 from sitio.test.helpers.logs import Noted
 from sitio.test.helpers.messages import OK
@@ -102,7 +99,7 @@ class Aside:
 class LogTestCase(SynchronousTestCase):
     """An access log in memory."""
 
-    lines: type[Lines] = JsonLines
+    lines: type[LineFormat] = JsonFormat
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -127,7 +124,7 @@ class LogTestCase(SynchronousTestCase):
     def tick(self, times: int = 1) -> list[str]:
         """Let so many intervals pass; all lines that have been written."""
         for _ in range(times):
-            self.clock.advance(INTERVAL)
+            self.clock.advance(INTERVAL_SECONDS)
         return self.paper.written.decode("ascii").splitlines()
 
     def lineOf(self, exchange: Ended, query: bool = False) -> str:
@@ -266,7 +263,7 @@ def headersOf(id: str) -> Headers:
 class CommonTests(LogTestCase):
     """What a line in the common log format says."""
 
-    lines = CommonLines
+    lines = CommonFormat
 
     def test_plain(self) -> None:
         """A response that is the upstream's has the seven parts and no more."""
@@ -311,13 +308,13 @@ class HostileTests(LogTestCase):
 
     def test_escaped(self) -> None:
         """Each exchange is one line of printable ASCII, and texts come out as they were."""
-        for lines in (JsonLines, CommonLines):
+        for lines in (JsonFormat, CommonFormat):
             self.lines = lines
             line = self.lineOf(self.hostile(self.TRICKS), query=True)
             self.assertEqual(self.paper.written.count(b"\n"), 1)
             self.assertTrue(re.fullmatch(r"[ -~]*", line), line)
             self.paper.written = b""
-        self.lines = JsonLines
+        self.lines = JsonFormat
         facts = json.loads(self.lineOf(self.hostile(self.TRICKS)))
         for name in ("method", "path", "failure", "client"):
             self.assertEqual(facts[name], self.TRICKS, name)
@@ -325,10 +322,10 @@ class HostileTests(LogTestCase):
     def test_bounded(self) -> None:
         """No line is longer than what a pipe takes in one piece, whatever is in it."""
         for text in ("x", '"', "\x00", "\U0001f600"):
-            for lines in (JsonLines, CommonLines):
+            for lines in (JsonFormat, CommonFormat):
                 self.lines = lines
                 line = self.lineOf(self.hostile(text * 100_000), query=True)
-                self.assertLess(len(line) + 1, ATOMIC)
+                self.assertLess(len(line) + 1, ATOMIC_BYTES)
 
     def test_quoted(self) -> None:
         """A text is whole as long as it fits, and is cut where its escapes don't."""
@@ -429,15 +426,15 @@ class WritingTests(LogTestCase):
     def fill(self) -> int:
         """Exchanges end until as much waits as may; how many that were."""
         count = 0
-        while self.log.dropped == 0:
-            self.ends(SLICE)
-            count += SLICE
+        while self.log.droppedLines == 0:
+            self.ends(BATCH_SIZE)
+            count += BATCH_SIZE
         return count
 
     def test_interface(self) -> None:
         """It is an observer as any other."""
         verifyObject(IExchangeObserver, self.log)
-        verifyObject(ILoses, self.log)
+        verifyObject(IDropCounts, self.log)
 
     def test_batches(self) -> None:
         """Lines are written together, four times a second; where there are none, nothing is."""
@@ -460,21 +457,21 @@ class WritingTests(LogTestCase):
             return line(entry, offset)
 
         self.patch(self.log._lines, "line", counted)
-        self.ends(SLICE - 1)
+        self.ends(BATCH_SIZE - 1)
         self.assertEqual(len(made), 0)
         self.ends(1)
-        self.assertEqual(len(made), SLICE)
-        self.ends(SLICE // 2)
-        self.assertEqual(len(self.tick()), SLICE + SLICE // 2)
+        self.assertEqual(len(made), BATCH_SIZE)
+        self.ends(BATCH_SIZE // 2)
+        self.assertEqual(len(self.tick()), BATCH_SIZE + BATCH_SIZE // 2)
 
     def test_order(self) -> None:
         """Lines come in the order in which exchanges ended, over batches and slices."""
-        for number in range(3 * SLICE):
+        for number in range(3 * BATCH_SIZE):
             self.log.exchangeFinished(ended(f"/{number}"))
             if number % 50 == 0:
                 self.tick()
         paths = [json.loads(each)["path"] for each in self.tick()]
-        self.assertEqual(paths, [f"/{number}" for number in range(3 * SLICE)])
+        self.assertEqual(paths, [f"/{number}" for number in range(3 * BATCH_SIZE)])
 
     def test_slow(self) -> None:
         """
@@ -485,10 +482,10 @@ class WritingTests(LogTestCase):
         self.ends()
         self.tick()
         count = self.fill()
-        self.ends(10 * SLICE)
+        self.ends(10 * BATCH_SIZE)
         self.tick(100)
         self.assertEqual(len(self.aside.waiting), 1)
-        self.assertEqual(self.log.dropped, 11 * SLICE)
+        self.assertEqual(self.log.droppedLines, 11 * BATCH_SIZE)
         self.assertEqual(
             self.sayings(),
             [
@@ -500,9 +497,9 @@ class WritingTests(LogTestCase):
         self.aside.atOnce = True
         self.aside.go()
         self.tick()
-        self.assertEqual(len(self.paper.written.splitlines()), 1 + count - SLICE)
+        self.assertEqual(len(self.paper.written.splitlines()), 1 + count - BATCH_SIZE)
         waited = len(self.paper.written)
-        self.assertLess(waited, MAX_WAITING + (SLICE + 1) * ATOMIC)
+        self.assertLess(waited, MAX_QUEUED_BYTES + (BATCH_SIZE + 1) * ATOMIC_BYTES)
 
     def test_failing(self) -> None:
         """
@@ -513,7 +510,7 @@ class WritingTests(LogTestCase):
         for _ in range(20):
             self.ends(2)
             self.tick()
-        self.assertEqual(lostBy([self.log])["accessLogLines"], 40)
+        self.assertEqual(droppedBy([self.log])["accessLogLines"], 40)
         self.assertEqual(
             self.sayings(),
             ["The access log loses lines, until this is mended: No space left on device"],
@@ -522,7 +519,7 @@ class WritingTests(LogTestCase):
         self.ends()
         self.assertEqual(len(self.tick()), 1)
         self.assertEqual(len(self.sayings()), 1)
-        self.clock.advance(QUIET)
+        self.clock.advance(RECOVERY_SECONDS)
         self.ends()
         self.tick()
         self.assertEqual(
@@ -544,7 +541,7 @@ class WritingTests(LogTestCase):
         self.ends(3)
         failing._run = broken
         self.tick(10)
-        self.assertEqual(self.log.dropped, 4)
+        self.assertEqual(self.log.droppedLines, 4)
         self.assertEqual(
             self.sayings(),
             [
@@ -615,7 +612,7 @@ class StopTests(LogTestCase):
         stopped = self.log.stopService()
         # Of a line before this one, which hangs, nothing has got there.
         self.paper.left = 1
-        self.clock.advance(PATIENCE - 0.1)
+        self.clock.advance(STOP_SECONDS - 0.1)
         self.assertNoResult(stopped)
         self.clock.advance(0.1)
         self.successResultOf(stopped)

@@ -17,14 +17,14 @@ from zope.interface.verify import verifyObject
 
 from sitio import Response, Retry, onRequest, onResponse
 from sitio.interfaces import IExchangeObserver
-from sitio.telemetry.history import ATTENTION, MAX_TEXT, History
-from sitio.telemetry.snapshot import (
+from sitio.telemetry.history import MAX_TEXT, RECORD_SECONDS, History
+from sitio.telemetry.records import (
     MAX_FAILED,
     MAX_OPEN,
     MAX_RECENT,
-    ExchangeFacts,
-    Exchanges,
-    exchangesTogether,
+    ExchangeLists,
+    ExchangeRecord,
+    mergeExchanges,
 )
 from sitio.testing.harness import Harness
 
@@ -57,15 +57,15 @@ class RecentTestCase(SynchronousTestCase):
         client.closes()
         self.talk.settle()
 
-    def told(self) -> Exchanges:
+    def told(self) -> ExchangeLists:
         """What is known."""
         return self.recent.exchanges(self.talk.factory.exchanges)
 
-    def only(self, kind: str = "failed") -> ExchangeFacts:
+    def only(self, kind: str = "failed") -> ExchangeRecord:
         """The one exchange of this kind."""
         told: Any = self.told()
         [exchange] = told[kind]
-        found: ExchangeFacts = exchange
+        found: ExchangeRecord = exchange
         return found
 
 
@@ -90,7 +90,7 @@ class AttentionTests(RecentTestCase):
         self.begin()
         self.told()
         self.ask(OK)
-        self.clock.advance(ATTENTION - 1)
+        self.clock.advance(RECORD_SECONDS - 1)
         self.ask(OK)
         self.clock.advance(1)
         self.ask(OK)
@@ -180,12 +180,12 @@ class AttentionTests(RecentTestCase):
         one = self.told()
         self.clock.advance(1 / 4)
         self.ask(OK)
-        both = exchangesTogether([one, self.told()])
+        both = mergeExchanges([one, self.told()])
         self.assertEqual(len(both["recent"]), MAX_RECENT)
         began = [each["began"] for each in both["recent"]]
         self.assertEqual(began, sorted(began, reverse=True))
         self.assertEqual(both["recent"][0]["upstreamStatus"], 200)
-        self.assertEqual(exchangesTogether([]), {"failed": [], "recent": [], "open": []})
+        self.assertEqual(mergeExchanges([]), {"failed": [], "recent": [], "open": []})
 
 
 class FactTests(RecentTestCase):
@@ -224,7 +224,7 @@ class FactTests(RecentTestCase):
                 "bytesOut": 6,
                 "steps": {"policies": 0, "connection": 0, "upstream": 0.5, "transfer": 0},
                 "state": "ended",
-                "why": "the service said 200",
+                "why": "the service answered 200",
                 "failed": False,
             },
         )
@@ -232,7 +232,9 @@ class FactTests(RecentTestCase):
     def test_masked(self) -> None:
         """Of a masked failure, the truth and the mask, and whose it is."""
         self.begin(("nice", onResponse(503)(lambda exchange, response: Response(200, text="fine"))))
-        self.assertEqual(self.why(BROKEN), ("policy nice", "the service said 503; nice sent 200"))
+        self.assertEqual(
+            self.why(BROKEN), ("policy nice", "the service answered 503; nice sent 200")
+        )
         facts = self.only()
         self.assertEqual(
             (facts["upstreamStatus"], facts["status"], facts["failed"]), (503, 200, True)
@@ -241,7 +243,7 @@ class FactTests(RecentTestCase):
     def test_passedOn(self) -> None:
         """Of a failure that nobody masks."""
         self.begin()
-        self.assertEqual(self.why(BROKEN), ("upstream", "the service said 503"))
+        self.assertEqual(self.why(BROKEN), ("upstream", "the service answered 503"))
 
     def test_answered(self) -> None:
         """Of a request that a policy answers."""
@@ -310,7 +312,7 @@ class FactTests(RecentTestCase):
         self.talk.settle()
         facts = self.only()
         self.assertEqual((facts["status"], facts["answeredBy"]), (499, None))
-        self.assertEqual(facts["why"], "the client went away before its response was whole")
+        self.assertEqual(facts["why"], "the client went away before its response was complete")
 
     def test_again(self) -> None:
         """Of one that was sent again: how often, whose response it is, whose the pauses are."""
@@ -325,7 +327,8 @@ class FactTests(RecentTestCase):
         facts = self.only("recent")
         self.assertEqual((facts["attempts"], facts["acted"]), (2, ["again"]))
         self.assertEqual(
-            (facts["answeredBy"], facts["why"]), ("upstream", "the service said 200, at attempt 2")
+            (facts["answeredBy"], facts["why"]),
+            ("upstream", "the service answered 200, at attempt 2"),
         )
         self.assertEqual(facts["steps"]["policies"], 2)
 
@@ -346,7 +349,7 @@ class FactTests(RecentTestCase):
         )
         self.assertEqual(
             facts["why"],
-            "the service said 200, at attempt 2, after this:"
+            "the service answered 200, at attempt 2, after this:"
             " the upstream closed without a response",
         )
 

@@ -6,18 +6,16 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
 from threading import Event
-from typing import Any
 from unittest import skipUnless
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from sitio.telemetry.logfile import ATOMIC, PIECE, LogFile, Reopening, aside, onUserSignal
+from sitio.telemetry.logfile import ATOMIC_BYTES, FILE_PIECE_BYTES, LogFile, callInThread
 from sitio.test.helpers.loopback import LIMIT, reactor
 
 FULL = Path("/dev/full")
@@ -30,7 +28,7 @@ def lines(count: int, length: int = 100) -> bytes:
     )
 
 
-class OutletTestCase(SynchronousTestCase):
+class LogFileTestCase(SynchronousTestCase):
     """A directory, and what is written there."""
 
     def setUp(self) -> None:
@@ -56,7 +54,7 @@ class OutletTestCase(SynchronousTestCase):
         self.patch(os, "write", some)
 
 
-class FileTests(OutletTestCase):
+class FileTests(LogFileTestCase):
     """A file by its name."""
 
     def test_appended(self) -> None:
@@ -158,7 +156,7 @@ class FileTests(OutletTestCase):
         self.assertEqual(b"".join(self.pieces), data)
         for each in self.pieces:
             self.assertTrue(each.endswith(b"\n"))
-            self.assertLessEqual(len(each), PIECE)
+            self.assertLessEqual(len(each), FILE_PIECE_BYTES)
         self.assertLess(len(self.pieces), 8)
 
     def test_shortWrites(self) -> None:
@@ -170,7 +168,7 @@ class FileTests(OutletTestCase):
         self.assertEqual(self.file.read_bytes(), data)
 
 
-class DescriptorTests(OutletTestCase):
+class DescriptorTests(LogFileTestCase):
     """A descriptor that is open already."""
 
     def pipe(self) -> tuple[int, int]:
@@ -189,14 +187,14 @@ class DescriptorTests(OutletTestCase):
         self.assertEqual(os.read(reading, len(data)), data)
         for each in self.pieces:
             self.assertTrue(each.endswith(b"\n"))
-            self.assertLessEqual(len(each), ATOMIC)
+            self.assertLessEqual(len(each), ATOMIC_BYTES)
 
     def test_longest(self) -> None:
         """A line of the greatest length is one piece."""
         _, writing = self.pipe()
         self.accepting(len)
-        self.logFile(descriptor=writing).write(lines(3, ATOMIC))
-        self.assertEqual([len(each) for each in self.pieces], 3 * [ATOMIC])
+        self.logFile(descriptor=writing).write(lines(3, ATOMIC_BYTES))
+        self.assertEqual([len(each) for each in self.pieces], 3 * [ATOMIC_BYTES])
 
     def test_notBlocking(self) -> None:
         """
@@ -228,7 +226,7 @@ class DescriptorTests(OutletTestCase):
             return len(data)
 
         self.accepting(takes)
-        logFile.write(lines(4, ATOMIC))
+        logFile.write(lines(4, ATOMIC_BYTES))
         self.assertEqual((left, logFile.left), ([4, 3, 2, 1], 0))
 
     def test_readerGone(self) -> None:
@@ -256,65 +254,27 @@ class DescriptorTests(OutletTestCase):
         self.assertEqual(error.errno, errno.ENXIO)
 
 
-class AsideTests(TestCase):
+class ThreadTests(TestCase):
     """Threads for what takes its time."""
 
     timeout = LIMIT
 
     async def test_result(self) -> None:
         """What is called gets its arguments, and gives its result to the reactor's thread."""
-        self.assertEqual(await aside(reactor, lambda a, b: a + b, 1, 2), 3)
+        self.assertEqual(await callInThread(reactor, lambda a, b: a + b, 1, 2), 3)
 
     async def test_failure(self) -> None:
         """What it raises comes as a failure."""
         with self.assertRaises(ZeroDivisionError):
-            await aside(reactor, lambda: 1 / 0)
+            await callInThread(reactor, lambda: 1 / 0)
 
     async def test_goesOn(self) -> None:
         """The reactor goes on meanwhile."""
         go = Event()
-        done = aside(reactor, go.wait, LIMIT)
+        done = callInThread(reactor, go.wait, LIMIT)
         turned: Deferred[None] = Deferred()
         reactor.callLater(0, turned.callback, None)
         await turned
         self.assertFalse(done.called)
         go.set()
         self.assertTrue(await done)
-
-
-class SignalTests(SynchronousTestCase):
-    """SIGUSR1."""
-
-    def setUp(self) -> None:
-        self.calls: list[str] = []
-        self.handlers: dict[int, Any] = {signal.SIGUSR1: signal.SIG_DFL}
-
-    def callFromThread(self, call: Callable[[], None]) -> None:
-        """As of a reactor."""
-        self.calls.append("in the reactor's turn")
-        call()
-
-    def onSignal(self, number: int, handler: Any) -> Any:
-        """C{signal.signal}."""
-        before, self.handlers[number] = self.handlers[number], handler
-        return before
-
-    def test_called(self) -> None:
-        """It has what it is for called by the reactor, and not amid whatever it interrupts."""
-        onUserSignal(self, lambda: self.calls.append("reopen"), self.onSignal)  # type: ignore[arg-type]
-        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
-        self.assertEqual(self.calls, ["in the reactor's turn", "reopen"])
-
-    def test_before(self) -> None:
-        """Who was to be called before still is: twistd rotates its log by it."""
-        self.handlers[signal.SIGUSR1] = lambda number, frame: self.calls.append("twistd")
-        onUserSignal(self, lambda: self.calls.append("reopen"), self.onSignal)  # type: ignore[arg-type]
-        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
-        self.assertEqual(self.calls[1:], ["reopen", "twistd"])
-
-    def test_service(self) -> None:
-        """A parent passes it on from its start."""
-        calls = self.calls
-        Reopening(self, lambda: calls.append("reopen"), self.onSignal).startService()  # type: ignore[arg-type]
-        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
-        self.assertEqual(calls[1:], ["reopen"])

@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from sitio.telemetry.histogram import LATENCY_BOUNDS
 from sitio.telemetry.metrics import exposition
-from sitio.telemetry.snapshot import LATENCY_BOUNDS, together
+from sitio.telemetry.snapshot import mergeSidecars
 from sitio.telemetry.stats import MAX_ENDPOINTS, MAX_STATUSES, Stats
 from sitio.test.helpers.exchanges import ended
 from sitio.test.helpers.metrics import page, sidecarSnapshotOf
@@ -159,7 +160,7 @@ class SidecarTests(SynchronousTestCase):
             ("sitio_broken_responses_total", 2),
             ("sitio_overlong_responses_total", 1),
             ("sitio_access_log_dropped_lines_total", 3),
-            ("sitio_dashboard_dropped_entries_total", 0),
+            ("sitio_fleet_dropped_entries_total", 0),
         ):
             self.assertEqual(found[name], value, name)
 
@@ -179,7 +180,7 @@ class SidecarTests(SynchronousTestCase):
 
     def test_workers(self) -> None:
         """Several processes are one page."""
-        found = samples(page(together([told(2), told(3)])))
+        found = samples(page(mergeSidecars([told(2), told(3)])))
         self.assertEqual(found["sitio_workers"], 2)
         self.assertEqual(found["sitio_worker_restarts_total"], 0)
         self.assertEqual(found[f"{DURATION}_count{labels()}"], 5)

@@ -11,63 +11,12 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.telemetry.snapshot import (
-    LATENCY_BOUNDS,
-    OWN_BOUNDS,
-    Snapshot,
-    bounded,
-    inOrder,
-    merge,
-    quantile,
-)
+from sitio.telemetry.snapshot import Snapshot, busiestFirst, limitEndpoints, merge
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.statsline import LINE_WIDTH, report
 from sitio.test.helpers.exchanges import Ended, ended, refused
 from sitio.test.helpers.logs import Noted
 from sitio.test.helpers.snapshots import byName, snapshotOf
-
-
-class BucketTests(SynchronousTestCase):
-    """The buckets, and what can be read from them."""
-
-    def test_bounds(self) -> None:
-        """The buckets of OpenTelemetry's HTTP conventions are all there, and bounds rise."""
-        theirs = {0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
-        self.assertLessEqual(theirs, set(LATENCY_BOUNDS))
-        for bounds in (LATENCY_BOUNDS, OWN_BOUNDS):
-            self.assertEqual(list(bounds), sorted(set(bounds)))
-
-    def test_quantileOfNothing(self) -> None:
-        """Where nothing was counted there is no quantile, rather than a zero."""
-        self.assertIsNone(quantile(LATENCY_BOUNDS, [0] * (len(LATENCY_BOUNDS) + 1), 0.5))
-
-    def test_quantileBetweenBounds(self) -> None:
-        """Within a bucket the estimate lies as far along as the share does."""
-        self.assertEqual(quantile((1.0, 2.0), (0, 4, 0), 0.5), 1.5)
-        self.assertEqual(quantile((1.0, 2.0), (0, 4, 0), 1.0), 2.0)
-        self.assertEqual(quantile((1.0, 2.0), (4, 0, 0), 0.25), 0.25)
-
-    def test_quantileInTheLastBucket(self) -> None:
-        """The last bucket has no end: the estimate is no more than what is known."""
-        self.assertEqual(quantile((1.0, 2.0), (0, 0, 7), 0.5), 2.0)
-
-    @given(
-        st.lists(st.floats(0, 20), min_size=1, max_size=60),
-        st.floats(0, 1, exclude_min=True),
-    )
-    def test_quantileInTheRightBucket(self, durations: list[float], share: float) -> None:
-        """The estimate lies in the bucket of the value that has that share at or below it."""
-        counting = Stats(Clock())
-        for duration in durations:
-            counting.exchangeFinished(ended(duration=duration))
-        estimate = quantile(LATENCY_BOUNDS, counting.snapshot()["total"]["latency"], share)
-        assert estimate is not None
-        rank = next(n for n in range(1, len(durations) + 1) if n >= share * len(durations))
-        true = sorted(durations)[rank - 1]
-        high = min((bound for bound in LATENCY_BOUNDS if true <= bound), default=LATENCY_BOUNDS[-1])
-        low = max((bound for bound in LATENCY_BOUNDS if bound < true), default=0.0)
-        self.assertTrue(low <= estimate <= high, (low, estimate, high))
-
 
 # Sixteenths of a second: sums of these are exact, so any order gives the same.
 _exchanges = st.lists(
@@ -150,14 +99,14 @@ class MergeTests(SynchronousTestCase):
         before = json.dumps([one, two])
         both = merge(one, two)
         both["endpoints"][0]["statuses"]["200"] = both["endpoints"][1]["latency"][0] = 99
-        both["own"][0] = both["total"]["latency"][0] = both["latencyBounds"][0] = 99
+        both["added"][0] = both["total"]["latency"][0] = both["latencyBounds"][0] = 99
         self.assertEqual(json.dumps([one, two]), before)
 
     def test_differentBuckets(self) -> None:
         """Histograms of different buckets are not added up."""
         one, two = snapshotOf([]), snapshotOf([])
-        two["ownBounds"] = [1.0]
-        self.assertRaisesRegex(ValueError, "ownBounds", merge, one, two)
+        two["addedBounds"] = [1.0]
+        self.assertRaisesRegex(ValueError, "addedBounds", merge, one, two)
 
 
 class BoundedTests(SynchronousTestCase):
@@ -171,28 +120,29 @@ class BoundedTests(SynchronousTestCase):
     def test_within(self) -> None:
         """What is within the bound stays as it is, and those that stand for many are beside it."""
         one = self.snapshot(5)
-        self.assertEqual(bounded(one, 5), one)
+        self.assertEqual(limitEndpoints(one, 5), one)
         full = snapshotOf([ended("/a"), ended("/b"), ended("/c", status=404, upstreamStatus=404)])
         full = merge(full, snapshotOf([refused(), ended("/" + "x" * 300)]))
-        self.assertEqual(bounded(full, 2), full)
+        self.assertEqual(limitEndpoints(full, 2), full)
         self.assertEqual(
-            sorted(byName(bounded(full, 1))), ["(not found)", "(other)", "(refused)", "GET /a"]
+            sorted(byName(limitEndpoints(full, 1))),
+            ["(not found)", "(other)", "(refused)", "GET /a"],
         )
 
     def test_beyond(self) -> None:
         """The busiest stay; the others are in (other), with all that they had, and displaced."""
         one = self.snapshot(5)
         before = json.dumps(one)
-        less = bounded(one, 2)
+        less = limitEndpoints(one, 2)
         self.assertEqual(json.dumps(one), before)
         self.assertEqual(
             {name: each["hits"] for name, each in byName(less).items()},
             {"GET /0": 5, "GET /1": 4, "(other)": 7},
         )
         self.assertEqual(byName(less)["(other)"]["statuses"], {"200": 7})
-        self.assertEqual(less["displaced"], 3)
+        self.assertEqual(less["evicted"], 3)
         self.assertEqual(less["total"], one["total"])
-        self.assertEqual(bounded(less, 2), less)
+        self.assertEqual(limitEndpoints(less, 2), less)
 
 
 class ReportTests(SynchronousTestCase):
@@ -223,8 +173,8 @@ class ReportTests(SynchronousTestCase):
                 assert event is not None
                 lines = [each.pop("line").partition(" | ")[0] for each in (event, theirs)]
                 self.assertEqual(lines[0], lines[1])
-                event["endpoints"] = inOrder(event["endpoints"])
-                theirs["endpoints"] = inOrder(theirs["endpoints"])
+                event["endpoints"] = busiestFirst(event["endpoints"])
+                theirs["endpoints"] = busiestFirst(theirs["endpoints"])
                 self.assertEqual({key: theirs[key] for key in event}, event)
 
     def test_movedFirst(self) -> None:

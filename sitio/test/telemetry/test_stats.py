@@ -17,11 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from sitio.interfaces import IExchangeObserver
-from sitio.telemetry.snapshot import (
-    LATENCY_BOUNDS,
-    OWN_BOUNDS,
-    EndpointMetrics,
-)
+from sitio.telemetry.histogram import ADDED_BOUNDS, LATENCY_BOUNDS
+from sitio.telemetry.snapshot import EndpointMetrics
 from sitio.telemetry.stats import MAX_ROUTE, Stats
 from sitio.telemetry.statsline import MAX_LISTED
 from sitio.test.helpers.exchanges import Ended, ended, refused
@@ -115,7 +112,7 @@ class CountingTests(SynchronousTestCase):
         )["GET /"]
         self.assertEqual(row["seconds"], 0.25)
         self.assertEqual(row["latency"][LATENCY_BOUNDS.index(0.25)], 1)
-        self.assertEqual(sum(self.stats.snapshot()["own"]), 0)
+        self.assertEqual(sum(self.stats.snapshot()["added"]), 0)
 
     def test_snapshotIsPlain(self) -> None:
         """A snapshot is JSON as it is, and later exchanges leave it alone."""
@@ -179,8 +176,8 @@ class HistogramTests(SynchronousTestCase):
         counting = Stats(Clock())
         counting.exchangeFinished(ended(duration=2.0625, upstreamTime=2.0))
         snapshot = counting.snapshot()
-        self.assertEqual(snapshot["ownSeconds"], 0.0625)
-        self.assertEqual(snapshot["own"].index(1), OWN_BOUNDS.index(0.1))
+        self.assertEqual(snapshot["addedSeconds"], 0.0625)
+        self.assertEqual(snapshot["added"].index(1), ADDED_BOUNDS.index(0.1))
 
     def test_notOwn(self) -> None:
         """Time lost to failures, absent upstreams and clients that left is not sitio's."""
@@ -193,7 +190,7 @@ class HistogramTests(SynchronousTestCase):
         ):
             counting.exchangeFinished(exchange)
         snapshot = counting.snapshot()
-        self.assertEqual((sum(snapshot["own"]), snapshot["ownSeconds"]), (0, 0.0))
+        self.assertEqual((sum(snapshot["added"]), snapshot["addedSeconds"]), (0, 0.0))
 
 
 class BoundTests(SynchronousTestCase):
@@ -211,7 +208,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(snapshot["total"]["hits"], 20_000)
         self.assertEqual(snapshot["total"]["bytesOut"], 60_000)
         self.assertEqual(sum(snapshot["total"]["latency"]), 20_000)
-        self.assertEqual(byName(snapshot)["(other)"]["statuses"], {"200": snapshot["displaced"]})
+        self.assertEqual(byName(snapshot)["(other)"]["statuses"], {"200": snapshot["evicted"]})
 
     def test_oneRow(self) -> None:
         """Even a table of one row keeps its bound and its sums."""
@@ -274,7 +271,7 @@ class BoundTests(SynchronousTestCase):
         counting = Stats(Clock(), maxEndpoints=64)
         for number in range(65):
             counting.exchangeFinished(ended(f"/{number}"))
-        self.assertEqual((len(counting._rows), counting.snapshot()["displaced"]), (57, 8))
+        self.assertEqual((len(counting._rows), counting.snapshot()["evicted"]), (57, 8))
 
     def test_clockSetBack(self) -> None:
         """A clock that is set back by a month makes no trouble."""

@@ -34,16 +34,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio.errors import CannotStart
-from sitio.telemetry.snapshot import (
-    DRAINING,
-    SERVING,
-    STARTING,
-    ExchangeFacts,
-    Exchanges,
-    ILoses,
-    ISidecar,
-    SidecarSnapshot,
-)
+from sitio.telemetry.records import ExchangeLists, ExchangeRecord
+from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, IDropCounts, ISidecar
+from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import MAX_ENDPOINTS
 from sitio.test.helpers.logs import Noted
 from sitio.test.helpers.snapshots import told
@@ -59,11 +52,11 @@ from sitio.workers.supervisor import (
 from sitio.workers.worker import Worker
 
 
-@implementer(ILoses)
+@implementer(IDropCounts)
 class Losing(Service):
     """A dashboard that was not told all."""
 
-    losses: ClassVar = {"dashboardEntries": 4}
+    dropped: ClassVar = {"fleetEntries": 4}
 
 
 @define(eq=False)
@@ -458,9 +451,11 @@ class SnapshotTests(WorkersTestCase):
         self.assertEqual(
             whole["poolCounts"], {"opened": 10, "failed": 2, "waited": 4, "waitedSeconds": 1.0}
         )
-        self.assertEqual((whole["clients"], whole["inFlight"], whole["tooLong"]), (6, 4, 2))
-        self.assertEqual(whole["brokenOff"], 4)
-        self.assertEqual(whole["lost"], {"accessLogLines": 6, "dashboardEntries": 0})
+        self.assertEqual(
+            (whole["clients"], whole["inFlight"], whole["overlongResponses"]), (6, 4, 2)
+        )
+        self.assertEqual(whole["brokenResponses"], 4)
+        self.assertEqual(whole["dropped"], {"accessLogLines": 6, "fleetEntries": 0})
 
     def test_lost(self) -> None:
         """What is lost counts wherever it was: in workers, those that have ended, the parent."""
@@ -475,10 +470,10 @@ class SnapshotTests(WorkersTestCase):
         two.says("snapshot", told())
         second = self.successResultOf(snapshot)
         self.assertEqual(
-            (first["lost"], second["lost"]),
+            (first["dropped"], second["dropped"]),
             (
-                {"accessLogLines": 6, "dashboardEntries": 4},
-                {"accessLogLines": 9, "dashboardEntries": 4},
+                {"accessLogLines": 6, "fleetEntries": 4},
+                {"accessLogLines": 9, "fleetEntries": 4},
             ),
         )
 
@@ -589,10 +584,10 @@ class SnapshotTests(WorkersTestCase):
         self.assertEqual(len(metrics["endpoints"]), MAX_ENDPOINTS + 1)
         self.assertEqual(sum(each["hits"] for each in metrics["endpoints"]), 1205)
         self.assertEqual(metrics["total"]["hits"], 1205)
-        self.assertGreater(metrics["displaced"], 0)
+        self.assertGreater(metrics["evicted"], 0)
 
 
-def exchange(began: float, id: str = "7-1") -> ExchangeFacts:
+def exchange(began: float, id: str = "7-1") -> ExchangeRecord:
     """What a worker tells of an exchange that began then, and took a second."""
     return {
         "id": id,
@@ -610,12 +605,12 @@ def exchange(began: float, id: str = "7-1") -> ExchangeFacts:
         "bytesOut": 0,
         "steps": {"policies": 0.0, "connection": 0.0, "upstream": 1.0, "transfer": 0.0},
         "state": "ended",
-        "why": "the service said 200",
+        "why": "the service answered 200",
         "failed": False,
     }
 
 
-def exchanges(*began: float) -> Exchanges:
+def exchanges(*began: float) -> ExchangeLists:
     """What a worker tells whose exchanges began then; its open ones as well."""
     told = [exchange(each) for each in began]
     return {"failed": [], "recent": told, "open": told}
@@ -759,7 +754,7 @@ class LineTests(WorkersTestCase):
         """Metrics that can't be added up are a line in the log, and not the end of it."""
         self.started()
         strange = told(1)
-        strange["metrics"]["ownBounds"] = [1.0]
+        strange["metrics"]["addedBounds"] = [1.0]
         self.after(2, strange, told(2))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(self.after(2, told(1), told(2)), ["stats: 3 hits (+3) | GET / 3, 2.0 ms"])
@@ -1039,7 +1034,7 @@ class Served:
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         return succeed(told(4))
 
-    def exchanges(self) -> Deferred[Exchanges]:
+    def exchanges(self) -> Deferred[ExchangeLists]:
         return succeed(exchanges(5))
 
     def listenFor(self, others: Any) -> None:
