@@ -488,10 +488,7 @@ class WritingTests(LogTestCase):
         self.assertEqual(self.log.droppedLines, 11 * BATCH_SIZE)
         self.assertEqual(
             self.sayings(),
-            [
-                "The access log loses lines, until this is mended:"
-                " it is written more slowly than lines come"
-            ],
+            ["The access log drops lines: lines are made faster than they can be written"],
         )
         self.assertEqual(self.said.events[0]["log_level"], LogLevel.warn)
         self.aside.atOnce = True
@@ -513,7 +510,7 @@ class WritingTests(LogTestCase):
         self.assertEqual(droppedBy([self.log])["accessLogLines"], 40)
         self.assertEqual(
             self.sayings(),
-            ["The access log loses lines, until this is mended: No space left on device"],
+            ["The access log drops lines: No space left on device"],
         )
         self.paper.error = None
         self.ends()
@@ -522,9 +519,7 @@ class WritingTests(LogTestCase):
         self.clock.advance(RECOVERY_SECONDS)
         self.ends()
         self.tick()
-        self.assertEqual(
-            self.sayings()[1:], ["The access log is written again; 40 lines were lost"]
-        )
+        self.assertEqual(self.sayings()[1:], ["The access log works again; 40 lines were dropped"])
 
     def test_mistake(self) -> None:
         """Where writing breaks, be it at once, that is a loss like any other, and it goes on."""
@@ -546,7 +541,7 @@ class WritingTests(LogTestCase):
             self.sayings(),
             [
                 "The access log was not written",
-                "The access log loses lines, until this is mended: mistake",
+                "The access log drops lines: mistake",
             ],
         )
         failing._run = self.aside
@@ -619,9 +614,8 @@ class StopTests(LogTestCase):
         self.assertEqual(
             self.sayings(),
             [
-                "The access log loses lines, until this is mended:"
-                " what is being written takes too long",
-                "2 lines of the access log were lost",
+                "The access log drops lines: writing the last lines takes longer than 2 seconds",
+                "The access log has dropped 2 lines",
             ],
         )
         self.aside.go()
