@@ -1,11 +1,12 @@
 """
-Pods that really run: the image is built, the manifests are played, and clients
-ask through the published port.  C{make e2e} runs all of it.
+Tests of real Pods: they build the images, run the manifests, and send requests to
+the published port.  C{make e2e} runs them.
 
-  - L{e2e.runtime}: what builds images and plays Pods on this machine
-  - L{e2e.kubelet}: as much of a kubelet as it takes, for a plain docker or podman
-  - L{e2e.manifests}: the manifests, to be played as they are or with a change
-  - L{e2e.prometheus}: a real Prometheus
-  - C{slow.py}: a service that takes its time, run within a Pod
-  - C{test_*.py}: the promises
+  - L{e2e.runtime}: builds images and runs Pods on this machine
+  - L{e2e.kubelet}: the parts of a kubelet that a plain docker or podman needs
+  - L{e2e.manifests}: reads the manifests, and lets tests change them
+  - L{e2e.prometheus}: runs a real Prometheus
+  - C{slow.py}: a slow service, for a container
+  - C{burst.py}: a client that sends many requests at once, for a container
+  - C{test_*.py}: the tests
 """

@@ -1,8 +1,8 @@
 """
-C{python -m e2e}: all tests, or those that are named as C{unittest} wants it.
+C{python -m e2e}: runs all tests, or those that are named in C{unittest}'s form.
 
-The last line is as trial's: C{PASSED (successes=9)}.  Where Pods can't be run, one
-line that begins with C{e2e: } says why.
+The last line is like trial's: C{PASSED (successes=9)}.  If this machine can't run Pods,
+one line that begins with C{e2e: } has the reason.
 """
 
 import fcntl
@@ -17,15 +17,15 @@ from pathlib import Path
 
 from e2e.runtime import NoRuntime, find
 
-#: Seconds to wait for another who runs this: images and Pods are the machine's.
-PATIENCE = 900
+#: Seconds to wait for another run on this machine: both use the same names of images and Pods.
+LOCK_SECONDS = 900
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Raises L{TimeoutError} when another doesn't end."""
+    """Hold the lock of this machine; raises L{TimeoutError} if another run does not end."""
     path = Path(tempfile.gettempdir()) / f"sitio-e2e-{os.getuid()}.lock"
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + LOCK_SECONDS
     with path.open("w") as file:
         while True:
             try:
@@ -33,13 +33,13 @@ def alone() -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise TimeoutError(f"another holds {path} for too long") from None
+                    raise TimeoutError(f"another run holds {path} for too long") from None
                 time.sleep(1)
         yield
 
 
 def main(arguments: list[str]) -> int:
-    """The status with which the process ends: 0, 1 for a failure, 2 where no Pods can be run."""
+    """Run the tests; the exit status: 0, 1 for a failure, 2 if this machine can't run Pods."""
     with alone():
         try:
             find()

@@ -1,9 +1,9 @@
 """
-As much of a kubelet as it takes to play this project's Pods with a plain docker
-or podman: containers that share one network, ConfigMaps, native sidecars,
-startup and readiness probes by HTTP, preStop, SIGTERM and a grace.
+The parts of a kubelet that this project's Pods need, for a plain docker or podman:
+containers that share one network, ConfigMaps, native sidecars, startup and
+readiness probes by HTTP, preStop, SIGTERM and the grace period.
 
-Containers are never started again, and liveness is not asked for.
+It never restarts a container, and has no liveness probes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 from e2e.manifests import Document, podSpec
 
 #: Seconds until a Pod must be ready.
-READY = 90
+READY_SECONDS = 90
 
-#: Somebody of whom no image knows: such numbers are what OpenShift gives.
+#: A user that is in no image, like those of OpenShift.
 ANY_USER = "1000620000:0"
 
-#: A process that holds the Pod's network, and does nothing.
+#: A process that does nothing but keep the Pod's network.
 HOLD = ["--entrypoint", "sleep"]
 
-#: Where docker and podman tell the address of a container.
+#: The format for C{inspect} that shows the address of a container.
 ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
 
 
@@ -37,8 +37,8 @@ class Kubelet:
     """
     One Pod.
 
-    @ivar address: of the Pod, for this machine.
-    @ivar containers: what the runtime calls its containers.
+    @ivar address: of the Pod, as this machine sees it.
+    @ivar containers: the names of its containers in the runtime.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Kubelet:
         self._publish = publish
         self._anyUser = anyUser
         self._folder = Path(tempfile.mkdtemp(prefix="sitio-e2e-"))
-        # A container reads it, whoever that runs as.
+        # Readable for the user of any container.
         self._folder.chmod(0o755)
 
     @property
@@ -80,7 +80,7 @@ class Kubelet:
         yield from self._spec.get("initContainers", ())
         yield from self._spec["containers"]
 
-    # Beginning.
+    # Start.
 
     def begin(self) -> None:
         """Start the containers in order, and wait until all are ready."""
@@ -89,7 +89,7 @@ class Kubelet:
         image = self._spec["containers"][0]["image"]
         self._run("run", "-d", "--name", self._network, *ports, *HOLD, image, "infinity")
         self.address = self._run("inspect", "--format", ADDRESS, self._network).split()[0]
-        until = time.monotonic() + READY
+        until = time.monotonic() + READY_SECONDS
         for each in self._all():
             self._start(each)
             self._wait(each, "startupProbe", until)
@@ -149,14 +149,14 @@ class Kubelet:
         finally:
             client.close()
 
-    # Ending.
+    # Stop.
 
     def end(self) -> dict[str, int]:
-        """End it and remove it; the exit code of each container."""
+        """Stop the Pod and remove it; the exit code of each container."""
         until = time.monotonic() + self._spec.get("terminationGracePeriodSeconds", 30)
         with ThreadPoolExecutor() as threads:
             list(threads.map(lambda each: self._stop(each, until), self._spec["containers"]))
-        # Sidecars end after those that they are beside.
+        # Native sidecars stop after the containers.
         for each in reversed(self._spec.get("initContainers", [])):
             self._stop(each, until)
         ended = [*self._spec["containers"], *reversed(self._spec.get("initContainers", []))]
@@ -175,21 +175,21 @@ class Kubelet:
         name = f"{self.name}-{each['name']}"
         before = each.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
         if before:
-            # Whatever comes of it, SIGTERM follows; and the container may have ended.
+            # SIGTERM follows even if this fails; and the container may have ended.
             with suppress(RuntimeError, subprocess.TimeoutExpired):
                 self._run("exec", name, *before, timeout=max(2, until - time.monotonic()))
         self._run("stop", "-t", str(max(2, round(until - time.monotonic()))), name)
 
     def remove(self) -> None:
-        """Remove what is there of it, at once."""
+        """Remove all containers at once."""
         for name in (*self.containers, self._network):
-            # Or podman waits for those that don't hear SIGTERM.
+            # Otherwise podman waits for containers that ignore SIGTERM.
             with suppress(RuntimeError):
                 self._run("kill", name)
             try:
                 self._run("rm", "-f", name)
             except RuntimeError as error:
-                # Not there, which not every version takes for success.
+                # Some versions report an error if there is no such container.
                 if "no such" not in str(error).lower():
                     raise
         if self.address:

@@ -1,5 +1,5 @@
 """
-The manifests, to be played as they are or with a change.
+Reads the manifests, and finds the parts that tests change.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import yaml
 ROOT = Path(__file__).parent.parent
 MANIFESTS = ROOT / "manifests"
 
-#: What a Pod or a Service is, as YAML has it.
+#: A document of YAML: a Pod, a Service and so on.
 Document = dict[str, Any]
 
 
 def read(name: str) -> list[Document]:
-    """The documents of a file of C{manifests/}, or of what kustomize makes of a folder."""
+    """The documents of a file of C{manifests/}, or those that kustomize builds from a folder."""
     path = MANIFESTS / name
     if path.is_dir():
         built = subprocess.run(
@@ -33,12 +33,12 @@ def read(name: str) -> list[Document]:
 
 
 def written(documents: list[Document]) -> str:
-    """What L{read} has read, as YAML."""
+    """The documents as YAML."""
     return str(yaml.safe_dump_all(documents, sort_keys=False))
 
 
 def podSpec(document: Document) -> Document:
-    """The part of a document that is a Pod's C{spec}, or C{{}} for one that has no Pod."""
+    """The Pod's C{spec} in a document, or C{{}} if it has none."""
     spec: Document = document.get("spec", {})
     if document["kind"] == "Pod":
         return spec
@@ -47,7 +47,7 @@ def podSpec(document: Document) -> Document:
 
 
 def container(documents: list[Document], name: str) -> Document:
-    """The container of that name; a change of it is one of the documents."""
+    """The container with a name; a change of it changes the documents."""
     found: list[Document] = [
         each
         for document in documents

@@ -1,5 +1,5 @@
 """
-A real Prometheus: Debian's package, installed or fetched and unpacked.
+Runs a real Prometheus: Debian's package, installed or downloaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from e2e.manifests import ROOT
 
-#: Where the package is kept once it was fetched.
+#: The folder for the downloaded package.
 CACHE = ROOT / ".e2e"
 
 #: Seconds until it answers, or has scraped.
@@ -36,11 +36,12 @@ scrape_configs:
 
 def tool(name: str) -> str:
     """
-    Where C{prometheus} or C{promtool} is.
+    The path of C{prometheus} or C{promtool}.
 
-    Debian's package is fetched and unpacked, not installed: that would start it as a service.
+    If it is not installed, Debian's package is downloaded and unpacked, but not installed:
+    that would start it as a service.
 
-    @raise FileNotFoundError: it isn't here, and can't be fetched.
+    @raise FileNotFoundError: it is not installed and can't be downloaded.
     """
     found = shutil.which(name)
     if found:
@@ -51,17 +52,17 @@ def tool(name: str) -> str:
             _fetch()
         except (OSError, subprocess.SubprocessError) as error:
             raise FileNotFoundError(
-                f"{name} is not here: install Prometheus (on Debian: apt install prometheus)"
+                f"{name} is missing: install Prometheus (on Debian: apt install prometheus)"
             ) from error
     return str(unpacked)
 
 
 def _fetch() -> None:
-    """Fetch Debian's package, and unpack it."""
+    """Download Debian's package, and unpack it."""
     CACHE.mkdir(exist_ok=True)
     fetch = ["apt-get", "download", "-qq", "prometheus"]
     if _apt(fetch):
-        # The lists of packages are old, or a lean image has none.
+        # The package lists are outdated or missing.
         _apt(["apt-get", "update", "-qq"])
         if said := _apt(fetch):
             raise OSError(said)
@@ -77,19 +78,19 @@ def _apt(command: list[str]) -> str:
 
 
 def freePort() -> int:
-    """A port of loopback that nobody has."""
+    """A free port on loopback."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
         return port
 
 
-#: Nothing that is asked here is behind somebody's proxy.
+#: Without the HTTP proxy of the environment.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 class Prometheus:
-    """One that scrapes one target, each second."""
+    """A Prometheus that scrapes one target every second."""
 
     def __init__(self, target: str) -> None:
         """
@@ -113,9 +114,9 @@ class Prometheus:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """
-        What an expression of PromQL gives now.
+        The current result of a PromQL expression.
 
-        @raise ValueError: it is none.
+        @raise ValueError: the expression is wrong.
         """
         asked = urllib.parse.urlencode({"query": expression}).encode()
         try:
@@ -126,12 +127,12 @@ class Prometheus:
             raise ValueError(f"{expression}: {error.read().decode()}") from error
 
     def value(self, expression: str) -> float:
-        """The one number that an expression gives; 0 where it gives nothing."""
+        """The single number that is an expression's result; 0 if it has none."""
         found = self.query(expression)
         return float(found[0]["value"][1]) if found else 0.0
 
     def wait(self, expression: str, least: float) -> float:
-        """Ask until an expression gives so much; what it gave last."""
+        """Query until the result is at least this; the last result."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
@@ -143,7 +144,7 @@ class Prometheus:
             time.sleep(0.3)
 
     def end(self) -> None:
-        """End it, and remove what it kept."""
+        """Stop it, and remove its data."""
         self._process.terminate()
         try:
             self._process.wait(20)

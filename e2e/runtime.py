@@ -1,8 +1,8 @@
 """
-What builds images and plays Pods on this machine.
+Builds images and runs Pods on this machine.
 
-L{find} takes the scripts of C{../shared/pods} where they are; else the podman or
-the docker that is installed, with L{e2e.kubelet} for what a kubelet does.
+L{find} selects the scripts of C{../shared/pods} if they exist, else podman or docker
+with L{e2e.kubelet}.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from e2e.manifests import ROOT, Document, podSpec, written
 SCRIPTS = ROOT.parent / "shared" / "pods"
 
 #: Seconds for a build, on a slow machine that has to make the base image first.
-BUILD = 900
+BUILD_SECONDS = 900
 
-#: Seconds for anything else.
-PATIENCE = 180
+#: Seconds for any other command.
+COMMAND_SECONDS = 180
 
 
 class NoRuntime(Exception):
-    """Pods can't be run here; in one sentence, why, and what to do."""
+    """This machine can't run Pods; the text says why, and what to do."""
 
 
 @define
 class Pod:
     """
-    A Pod that runs.
+    A running Pod.
 
-    @ivar documents: what it was played from.
-    @ivar address: where it can be reached from this machine, at any port.
+    @ivar documents: its manifests.
+    @ivar address: its address for this machine, for all ports.
     """
 
     name: str
@@ -47,56 +47,58 @@ class Pod:
     address: str
 
     def container(self, name: str) -> str:
-        """What the runtime calls one of its containers."""
+        """The name of a container in the runtime."""
         return f"{self.name}-{name}"
 
 
 @define
 class Runtime(ABC):
     """
-    @ivar command: C{podman} or C{docker}; both take what is given to them here.
+    Runs images and Pods.
+
+    @ivar command: C{podman} or C{docker}; both accept the arguments that are used here.
     """
 
     command: str
 
-    def run(self, *arguments: str, timeout: float = PATIENCE) -> str:
-        """Give it arguments; what it prints on standard output."""
+    def run(self, *arguments: str, timeout: float = COMMAND_SECONDS) -> str:
+        """Run the command with arguments; its standard output."""
         return succeed(self.command, *arguments, timeout=timeout)
 
     @abstractmethod
     def build(self, tag: str, dockerfile: str) -> None:
-        """Make an image of the project."""
+        """Build an image from the project."""
 
     @abstractmethod
     def play(
         self, documents: list[Document], publish: dict[int, int], anyUser: bool = False
     ) -> Pod:
         """
-        Run the one Pod of these documents, and wait until it is ready.
+        Run the Pod in these documents, and wait until it is ready.
 
-        @param publish: ports of this machine, and which of the Pod's each leads to.
-        @param anyUser: with a user that the image has never heard of, in group 0.
+        @param publish: ports of this machine, and the port of the Pod for each.
+        @param anyUser: run as a user that is not in the image, in group 0.
         """
 
     @abstractmethod
     def end(self, pod: Pod) -> dict[str, int]:
         """
-        End it as a kubelet does: preStop, SIGTERM, and SIGKILL after the grace.
+        Stop a Pod as a kubelet does: preStop, SIGTERM, and SIGKILL after the grace period.
 
         @return: the exit code of each container, in the order of their ends; 0 for one
-            that ended while it was in its preStop.
+            that ended during its preStop.
         """
 
     @abstractmethod
     def remove(self, pod: Pod) -> None:
-        """End it at once, where nobody wants to see how it ends."""
+        """Remove a Pod at once, without the grace period."""
 
     @abstractmethod
     def stopPod(self, pod: Pod, grace: int) -> None:
-        """C{podman pod stop}, or what comes next to it."""
+        """Stop a Pod with C{podman pod stop}, or the nearest that the runtime has."""
 
     def stop(self, pod: Pod, grace: int) -> None:
-        """Send SIGTERM to all of its containers at once, with no preStop before."""
+        """Send SIGTERM to all containers of a Pod at once, without preStop."""
         names = [
             pod.container(each["name"])
             for document in pod.documents
@@ -105,26 +107,29 @@ class Runtime(ABC):
         self.run("stop", "-t", str(grace), *names)
 
     def logs(self, container: str) -> str:
-        """What a container has said, on either output."""
+        """The standard output and error output of a container."""
         ended = subprocess.run(
-            [self.command, "logs", container], capture_output=True, text=True, timeout=PATIENCE
+            [self.command, "logs", container],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
         )
         return ended.stdout + ended.stderr
 
     def exitCode(self, container: str) -> int:
-        """How a container has ended."""
+        """The exit code of a container."""
         return int(self.run("inspect", "--format", "{{.State.ExitCode}}", container))
 
 
 @define
 class Scripts(Runtime):
-    """By C{../shared/pods}."""
+    """Uses the scripts of C{../shared/pods}."""
 
     folder: Path = SCRIPTS
 
     def build(self, tag: str, dockerfile: str) -> None:
         """See L{Runtime}."""
-        self._script("build", "-q", "-t", tag, "-f", dockerfile, str(ROOT), timeout=BUILD)
+        self._script("build", "-q", "-t", tag, "-f", dockerfile, str(ROOT), timeout=BUILD_SECONDS)
 
     def play(
         self, documents: list[Document], publish: dict[int, int], anyUser: bool = False
@@ -158,19 +163,19 @@ class Scripts(Runtime):
         """See L{Runtime}."""
         self.run("pod", "stop", "-t", str(grace), pod.name)
 
-    def _script(self, name: str, *arguments: str, timeout: float = PATIENCE) -> str:
+    def _script(self, name: str, *arguments: str, timeout: float = COMMAND_SECONDS) -> str:
         return succeed(str(self.folder / name), *arguments, timeout=timeout)
 
 
 @define
 class Plain(Runtime):
-    """By docker or podman alone."""
+    """Uses docker or podman alone."""
 
     _kubelets: dict[str, kubelet.Kubelet] = field(factory=dict)
 
     def build(self, tag: str, dockerfile: str) -> None:
         """See L{Runtime}."""
-        self.run("build", "-q", "-t", tag, "-f", dockerfile, str(ROOT), timeout=BUILD)
+        self.run("build", "-q", "-t", tag, "-f", dockerfile, str(ROOT), timeout=BUILD_SECONDS)
 
     def play(
         self, documents: list[Document], publish: dict[int, int], anyUser: bool = False
@@ -197,8 +202,8 @@ class Plain(Runtime):
         self.stop(pod, grace)
 
 
-def succeed(*command: str, timeout: float = PATIENCE) -> str:
-    """Run a command to its good end, or raise with what it had to say."""
+def succeed(*command: str, timeout: float = COMMAND_SECONDS) -> str:
+    """Run a command; its standard output.  Raises L{RuntimeError} with its output if it fails."""
     ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
     if ended.returncode:
         raise RuntimeError(
@@ -209,20 +214,20 @@ def succeed(*command: str, timeout: float = PATIENCE) -> str:
 
 def find() -> Runtime:
     """
-    The first of these that is here.
+    The first runtime that works on this machine.
 
-    @raise NoRuntime: none is.
+    @raise NoRuntime: none works.
     """
     root = os.geteuid() == 0
     reason = ""
     if SCRIPTS.is_dir() and root:
         try:
-            succeed(str(SCRIPTS / "setup"), timeout=BUILD)
+            succeed(str(SCRIPTS / "setup"), timeout=BUILD_SECONDS)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             reason = f"; {str(error).strip().splitlines()[-1]}"
         else:
             return Scripts("podman")
-    # A Pod is asked at its own address, which podman gives only where it is root.
+    # Tests use the address of a Pod, which exists only if podman runs as root.
     for command in ("podman", "docker") if root else ("docker",):
         if shutil.which(command):
             try:
@@ -231,6 +236,6 @@ def find() -> Runtime:
                 continue
             return Plain(command)
     raise NoRuntime(
-        "nothing here runs Pods: install podman and be root, or install docker, start it,"
-        f" and see that `docker ps` works{reason}"
+        "this machine can't run Pods: install podman and run as root, or install docker, start"
+        f" it, and check that `docker ps` works{reason}"
     )

@@ -1,6 +1,6 @@
 """
-A service that takes its time: half of each response after a while, the rest after
-another.  It hears SIGTERM: then it accepts no more, and finishes what it has.
+A slow service: it sends half of each response after a pause, and the rest after another.
+On SIGTERM it stops accepting connections, and finishes the requests in flight.
 """
 
 import signal
@@ -9,7 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 #: Seconds before each half.
-PAUSE = 1.5
+PAUSE_SECONDS = 1.5
 
 HALF = b"slow and sure, " * 512
 
@@ -18,8 +18,8 @@ class Slow(BaseHTTPRequestHandler):
     """One request."""
 
     def do_GET(self):
-        """The halves; at once at C{/}, where probes ask."""
-        pause = 0 if self.path == "/" else PAUSE
+        """Send both halves; without pauses for C{/}, which probes use."""
+        pause = 0 if self.path == "/" else PAUSE_SECONDS
         time.sleep(pause)
         self.send_response(200)
         self.send_header("Content-Length", str(2 * len(HALF)))
@@ -30,11 +30,11 @@ class Slow(BaseHTTPRequestHandler):
         self.wfile.write(HALF)
 
     def log_message(self, *words):
-        """Nothing."""
+        """Log nothing."""
 
 
 class Server(ThreadingHTTPServer):
-    """All who come at a time find a place, and closing waits for them."""
+    """A server with a long backlog, which finishes all requests before it closes."""
 
     daemon_threads = False
     request_queue_size = 128
@@ -42,7 +42,7 @@ class Server(ThreadingHTTPServer):
 
 if __name__ == "__main__":
     server = Server(("", 8087), Slow)
-    # It must not wait for itself: the signal comes to the thread that serves.
+    # Not in this thread: it serves, and shutdown() waits for it.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()
     server.server_close()

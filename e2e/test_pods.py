@@ -1,7 +1,7 @@
 """
-What is promised of the image and the manifests, asked of Pods that run.
+Tests of the image and the manifests, with real Pods.
 
-Each class plays one Pod and ends it.  Images are built once, before all.
+Each class runs one Pod.  The images are built once, before all tests.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from e2e.runtime import Pod, Runtime
 
 PHOTOS = sorted((ROOT / "sitio/demo/site/photos").glob("*.jpg"))
 
-#: Seconds for the answer to one request.
-PATIENCE = 30
+#: Seconds for one request, or for a condition to become true.
+WAIT_SECONDS = 30
 
-#: Requests that are under way when a Pod is told to end.
+#: Requests in flight when a Pod is stopped.
 MANY = 50
 
-#: Nothing that is asked here is behind somebody's proxy.
+#: Without the HTTP proxy of the environment.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 _running: list[Runtime] = []
@@ -51,10 +51,10 @@ class Response:
     """A response, read to its end."""
 
     def __init__(self, url: str, method: str = "GET") -> None:
-        """Ask; raises C{OSError} or C{HTTPException} where no whole response comes."""
+        """Send a request; raises C{OSError} or C{HTTPException} without a complete response."""
         asked = urllib.request.Request(url, method=method)
         try:
-            answer: Any = _open(asked, timeout=PATIENCE)
+            answer: Any = _open(asked, timeout=WAIT_SECONDS)
         except urllib.error.HTTPError as error:
             answer = error
         with answer:
@@ -68,7 +68,7 @@ class Response:
 
 
 def status(url: str) -> int:
-    """The status that a page has; 0 while nobody answers."""
+    """The status of a page; 0 if there is no response."""
     try:
         return Response(url).status
     except (OSError, http.client.HTTPException):
@@ -81,10 +81,10 @@ def photo(base: str, path: Path) -> Response:
 
 class PodTests(TestCase):
     """
-    A Pod that plays for all tests of a class.
+    A Pod that runs for all tests of a class.
 
-    @ivar base: the published port, as clients know it.
-    @ivar admin: the admin port, at the Pod's own address.
+    @ivar base: the URL of the published port.
+    @ivar admin: the URL of the admin port, at the Pod's own address.
     """
 
     manifest: ClassVar[str] = ""
@@ -96,20 +96,20 @@ class PodTests(TestCase):
 
     @classmethod
     def documents(cls) -> list[Document]:
-        """What is played."""
+        """The manifests to run."""
         return read(cls.manifest)
 
     @classmethod
     def player(cls) -> Runtime:
-        """Who plays it."""
+        """The runtime that runs them."""
         return _running[0]
 
     @classmethod
     def setUpClass(cls) -> None:
         if not cls.manifest:
-            raise SkipTest("this class is for others")
+            raise SkipTest("this class is the base of others")
         if cls.manifest.startswith("overlays/") and shutil.which("kubectl") is None:
-            raise SkipTest("there is no kubectl here, which has kustomize in it")
+            raise SkipTest("kubectl, which contains kustomize, is not installed")
         cls.runtime = cls.player()
         port = freePort()
         cls.pod = cls.runtime.play(cls.documents(), {port: 8080}, cls.anyUser)
@@ -118,42 +118,42 @@ class PodTests(TestCase):
         cls.admin = f"http://{cls.pod.address}:9901"
 
     def wait(self, url: str, wanted: int) -> None:
-        """Ask until a page has that status."""
-        until = time.monotonic() + PATIENCE
+        """Send requests until a page has this status."""
+        until = time.monotonic() + WAIT_SECONDS
         while status(url) != wanted:
             self.assertLess(time.monotonic(), until, f"{url} does not answer {wanted}")
             time.sleep(0.2)
 
     def inside(self, name: str, *command: str) -> str:
-        """Run a command within a container; what it prints."""
+        """Run a command within a container; its output."""
         return self.runtime.run("exec", self.pod.container(name), *command)
 
     def checkPhotos(self) -> None:
-        """All photos come as they are in the tree."""
+        """Through the proxy, each photo has the checksum of its file."""
         for path in PHOTOS:
             came = hashlib.sha256(photo(self.base, path).body).hexdigest()
             self.assertEqual(came, hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
 
 
 class TwoContainers(PodTests):
-    """The Pod of C{manifests/pod.yml}, and what its operator sees of it."""
+    """The Pod of C{manifests/pod.yml}, as clients and operators see it."""
 
     manifest = "pod.yml"
 
     def test_photos(self) -> None:
-        """Through the proxy, each photo has the checksum that it has in the tree."""
+        """Photos pass through the proxy unchanged."""
         self.checkPhotos()
 
     def test_notFound(self) -> None:
-        """In place of the service's 404 page comes sitio's."""
+        """sitio's 404 page replaces the service's."""
         response = Response(f"{self.base}/photos/volcano")
         self.assertEqual((response.status, response.headers["Server"]), (404, "Sitio"))
         self.assertIn("<html", response.text)
 
     def test_lastGood(self) -> None:
         """
-        While the service is stopped, what worked before comes again and says so; what
-        nobody has asked for yet does not; the Pod isn't ready, and says why.
+        While the service is stopped, a page that was good before is served and marked; a
+        page that was never requested is a 502; C{/ready} is 503, with the reason.
         """
         good = photo(self.base, PHOTOS[0])
         web = self.pod.container("web")
@@ -173,8 +173,8 @@ class TwoContainers(PodTests):
 
     def test_prometheus(self) -> None:
         """
-        A real Prometheus scrapes the Pod; requests arrive in its metrics, and an outage
-        that clients don't see is an outage there.
+        A real Prometheus scrapes the Pod; its metrics show the requests, and an outage
+        that clients do not see.
         """
         prometheus = Prometheus(f"{self.pod.address}:9901")
         self.addCleanup(prometheus.end)
@@ -196,10 +196,10 @@ class TwoContainers(PodTests):
         finally:
             self.runtime.run("start", self.pod.container("web"))
         self.wait(f"{self.admin}/ready", 200)
-        self.checkBoard(prometheus)
+        self.checkGrafana(prometheus)
 
-    def checkBoard(self, prometheus: Prometheus) -> None:
-        """Each panel of the board for Grafana asks for something that this Prometheus has."""
+    def checkGrafana(self, prometheus: Prometheus) -> None:
+        """The query of each panel of the Grafana dashboard has a result."""
         board = json.loads((ROOT / "docker/grafana/sitio.json").read_text("utf-8"))
         for panel in board["panels"]:
             for target in panel.get("targets", ()):
@@ -214,10 +214,10 @@ class TwoContainers(PodTests):
 
     def test_dashboard(self) -> None:
         """
-        In a real browser the dashboard shows what is asked for, and an outage in red while
-        clients see good pages; no script of it complains.
+        In a real browser the dashboard shows requests, and an outage that clients do not
+        see; the browser's log is empty.
         """
-        # Not above: it brings much that the other tests can do without.
+        # Imported here, as only this test needs a browser.
         from sitio.test.helpers.browser import browser
 
         chromium = browser()
@@ -238,7 +238,7 @@ class TwoContainers(PodTests):
 
     def untilShown(self, chromium: Any, selector: str, text: str) -> None:
         """Wait until a part of the page shows a text."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + WAIT_SECONDS
         while text not in (
             shown := chromium.find_element("css selector", selector).get_attribute("innerText")
         ):
@@ -246,7 +246,7 @@ class TwoContainers(PodTests):
             time.sleep(0.2)
 
     def test_promtool(self) -> None:
-        """C{promtool} finds no fault with the page."""
+        """C{promtool} accepts the page of metrics."""
         page = Response(f"{self.admin}/metrics").body
         checked = subprocess.run(
             [tool("promtool"), "check", "metrics"], input=page, capture_output=True, timeout=60
@@ -254,21 +254,21 @@ class TwoContainers(PodTests):
         self.assertEqual((checked.returncode, checked.stderr), (0, b""), checked.stdout)
 
     def test_adminFromElsewhere(self) -> None:
-        """From outside the Pod one can look, and neither drain it nor end it."""
+        """From outside the Pod, the admin port can be read, but /drain and /quit are refused."""
         for path in ("/drain", "/quit"):
             self.assertEqual(Response(self.admin + path, "POST").status, 403, path)
         self.assertEqual(status(f"{self.admin}/ready"), 200)
 
     def test_healthCheck(self) -> None:
-        """The image's own health check, for where there are no probes, passes."""
+        """The image's health check, for use without probes, passes."""
         (image,) = json.loads(self.runtime.run("image", "inspect", "sitio:dev"))
-        # podman has it beside what docker has it in.
+        # podman and docker have it in different places.
         test = (image["Config"].get("Healthcheck") or image["Healthcheck"])["Test"]
         self.assertEqual(test.pop(0), "CMD")
         self.inside("proxy", *test)
 
     def test_nothingWritten(self) -> None:
-        """A start writes nothing: neither bytecode nor plugin caches are missed."""
+        """A start needs to write nothing: bytecode and plugin cache are in the image."""
         said = self.runtime.logs(self.pod.container("proxy"))
         self.assertIn("sitio takes requests", said)
         self.assertNotIn("plugin cache", said)
@@ -276,13 +276,13 @@ class TwoContainers(PodTests):
 
 
 class AnyUser(PodTests):
-    """The Pod as OpenShift runs it: a user that the image has never heard of, in group 0."""
+    """The Pod as OpenShift runs it: a user that is not in the image, in group 0."""
 
     manifest = "pod.yml"
     anyUser = True
 
     def test_who(self) -> None:
-        """It runs as that user, without a capability, and can't get one."""
+        """It runs as that user, without capabilities, and can't get any."""
         said = self.inside("proxy", "cat", "/proc/1/status")
         found = dict(
             re.findall(r"^(Uid|Gid|CapEff|CapBnd|NoNewPrivs):\s+(\w+)", said, re.MULTILINE)
@@ -299,7 +299,7 @@ class AnyUser(PodTests):
         )
 
     def test_readOnly(self) -> None:
-        """No file can be written, and none is missed."""
+        """The file system is read-only, and sitio works."""
         for folder in ("/home", "/etc/sitio", "/opt/sitio"):
             with self.assertRaisesRegex(RuntimeError, "Read-only file system"):
                 self.inside("proxy", "touch", f"{folder}/file")
@@ -308,13 +308,13 @@ class AnyUser(PodTests):
 
 
 class Slow(PodTests):
-    """The Pod with a service that takes three seconds for a response."""
+    """A Pod with a service that takes three seconds for a response."""
 
     manifest = "pod.yml"
 
     @classmethod
     def documents(cls) -> list[Document]:
-        """C{pod.yml} with C{slow.py} in the place of the photo site."""
+        """C{pod.yml} with C{slow.py} instead of the photo site."""
         documents = read(cls.manifest)
         spec = podSpec(documents[0])
         spec["volumes"] = [{"name": "e2e", "configMap": {"name": "e2e"}}]
@@ -327,32 +327,32 @@ class Slow(PodTests):
             "metadata": {"name": "e2e"},
             "data": {
                 each: (Path(__file__).parent / each).read_text("utf-8")
-                for each in ("slow.py", "asker.py")
+                for each in ("slow.py", "burst.py")
             },
         }
         return [made, *documents]
 
     def ask(self, threads: ThreadPoolExecutor) -> list[Future[Response]]:
-        """Many requests, all of them under way."""
+        """Send many requests, and wait until all are in flight."""
         asked = [threads.submit(Response, f"{self.base}/{each}") for each in range(MANY)]
         self.waitForMany()
         return asked
 
     def waitForMany(self) -> None:
-        """Until so many requests are under way."""
-        until = time.monotonic() + PATIENCE
-        while self.underWay() < MANY:
+        """Wait until that many requests are in flight."""
+        until = time.monotonic() + WAIT_SECONDS
+        while self.inFlight() < MANY:
             self.assertLess(time.monotonic(), until, "not all requests arrive")
             time.sleep(0.05)
 
-    def underWay(self) -> int:
+    def inFlight(self) -> int:
         page = Response(f"{self.admin}/metrics").text
         found = re.search(r"^http_server_active_requests (\d+)", page, re.MULTILINE)
         assert found is not None, page
         return int(found[1])
 
     def checkWhole(self, asked: list[Future[Response]]) -> None:
-        """None is lost, and none is short."""
+        """All responses are complete."""
         from e2e.slow import HALF
 
         came = [each.result() for each in asked]
@@ -361,10 +361,10 @@ class Slow(PodTests):
 
 
 class Stopped(Slow):
-    """Told to stop by SIGTERM alone."""
+    """All containers get SIGTERM."""
 
     def test_noneLost(self) -> None:
-        """With 50 slow requests under way all containers get SIGTERM: all 50 are answered."""
+        """50 slow requests in flight are all answered."""
         with ThreadPoolExecutor(MANY) as threads:
             asked = self.ask(threads)
             self.runtime.stop(self.pod, grace=40)
@@ -374,42 +374,42 @@ class Stopped(Slow):
 
 class PodStopped(Slow):
     """
-    Told to stop by C{podman pod stop}.
+    The Pod is stopped by C{podman pod stop}.
 
-    The clients are in the Pod: podman 4.3 takes the Pod's network from the outside
-    world at the same moment, where a kubelet waits for the containers.
+    The clients are in the Pod: podman 4.3 disconnects the Pod's network at that moment,
+    where a kubelet waits for the containers.
     """
 
     @classmethod
     def documents(cls) -> list[Document]:
-        """As L{Slow} has it, with C{asker.py} as a third container."""
+        """Those of L{Slow}, with C{burst.py} as a third container."""
         documents = super().documents()
         web = container(documents, "web")
-        asker = {
-            "name": "asker",
+        burst = {
+            "name": "burst",
             **{key: web[key] for key in ("image", "volumeMounts", "securityContext")},
-            "command": ["python", "/srv/asker.py", str(MANY)],
+            "command": ["python", "/srv/burst.py", str(MANY)],
         }
-        podSpec(documents[-1])["containers"].append(asker)
+        podSpec(documents[-1])["containers"].append(burst)
         return documents
 
     def test_noneLost(self) -> None:
-        """With 50 slow requests under way the Pod is stopped: all 50 are answered."""
-        asker = self.pod.container("asker")
-        self.runtime.run("kill", "--signal=USR1", asker)
+        """50 slow requests in flight are all answered."""
+        burst = self.pod.container("burst")
+        self.runtime.run("kill", "--signal=USR1", burst)
         self.waitForMany()
         self.runtime.stopPod(self.pod, grace=40)
-        self.assertEqual(self.runtime.logs(asker), f"{MANY} whole\n")
+        self.assertEqual(self.runtime.logs(burst), f"{MANY} whole\n")
         self.assertEqual(self.runtime.exitCode(self.pod.container("proxy")), 0)
 
 
 class Deleted(Slow):
-    """Deleted as in a cluster: preStop, SIGTERM, grace."""
+    """The Pod is deleted as in a cluster: preStop, SIGTERM, grace period."""
 
     def test_noneLost(self) -> None:
         """
-        Those under way are answered, and so are those that come while the cluster still
-        sends them here; then both containers end by themselves.
+        Requests in flight are answered, and so are those that arrive during the preStop;
+        then both containers end by themselves.
         """
         with ThreadPoolExecutor(MANY + 1) as threads:
             asked = self.ask(threads)
@@ -424,7 +424,7 @@ class Deleted(Slow):
 
 
 class Workers(PodTests):
-    """Several processes in one container, the parent of them as process 1."""
+    """Several processes in one container; the parent is process 1."""
 
     manifest = "pod.yml"
 
@@ -436,13 +436,13 @@ class Workers(PodTests):
         return documents
 
     def test_reaped(self) -> None:
-        """A worker that is killed leaves no zombie, and another takes its place."""
+        """A killed worker leaves no zombie, and is replaced."""
         before = self.workers()
         self.assertEqual(len(before), 2)
         self.inside("proxy", "python", "-c", f"import os; os.kill({before[0]}, 9)")
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + WAIT_SECONDS
         while len(now := self.workers()) < 2 or before[0] in now:
-            self.assertLess(time.monotonic(), until, "no other takes its place")
+            self.assertLess(time.monotonic(), until, "the worker is not replaced")
             time.sleep(0.2)
         states = self.inside("proxy", "sh", "-c", "cat /proc/[0-9]*/stat")
         self.assertNotIn(") Z ", states)
@@ -459,7 +459,7 @@ class Plain(PodTests):
     manifest = "deployment.yml"
 
     def test_policies(self) -> None:
-        """The policy of the ConfigMap acts, and so do those of the arguments."""
+        """The policy of the ConfigMap acts, and those of the arguments too."""
         response = photo(self.base, PHOTOS[0])
         self.assertEqual(response.headers["X-Decorated-By"], "sitio")
         self.assertEqual(Response(f"{self.base}/nothing").headers["Server"], "Sitio")
@@ -473,11 +473,11 @@ class Native(PodTests):
 
     @classmethod
     def player(cls) -> Runtime:
-        """One that starts no container before the sidecars above it have started."""
+        """A runtime that starts the containers after the native sidecars."""
         return runtime.Plain(_running[0].command)
 
     def test_works(self) -> None:
-        """It is there before the service is, and decorates it."""
+        """sitio starts before the service, and decorates it."""
         began = [
             self.runtime.run(
                 "inspect", "--format", "{{.State.StartedAt}}", self.pod.container(name)
@@ -496,21 +496,21 @@ class Native(PodTests):
 
 
 class Jobs(PodTests):
-    """The Job of C{manifests/job.yml}, with the Pod of photos to fetch from."""
+    """The Job of C{manifests/job.yml}, with the photo Pod as its service."""
 
     manifest = "pod.yml"
 
     def test_ends(self) -> None:
-        """It fetches through its sidecar, and when it has done so both containers end."""
+        """It downloads through its sidecar; then both containers end."""
         documents = read("job.yml")
         arguments = container(documents, "proxy")["args"]
-        # No Service has a name here.
+        # There are no Services, so no names of Services.
         arguments[arguments.index("--upstream=tcp:photos:80")] = (
             f"--upstream=tcp:{self.pod.address}:8080"
         )
         job = self.runtime.play(documents, {})
         self.addCleanup(self.runtime.remove, job)
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + WAIT_SECONDS
         for name in ("work", "proxy"):
             while self.state(job, name) != "exited":
                 self.assertLess(time.monotonic(), until, f"{name} does not end")
@@ -534,12 +534,12 @@ class Image(TestCase):
         self.runtime = _running[0]
 
     def test_flags(self) -> None:
-        """Arguments of the container are flags of sitio."""
+        """Arguments of the container are options of sitio."""
         said = self.runtime.run("run", "--rm", "--network=none", "sitio:dev", "--version")
         self.assertRegex(said, r"^sitio \d")
 
     def test_lean(self) -> None:
-        """No compiler, no cache of pip's and no tests of other packages are in it."""
+        """It contains no compiler, no pip cache and no tests of other packages."""
         command = (
             "! command -v cc gcc; ! ls -d /root/.cache /tmp/* /wheels /src;"
             " find / -xdev -type d -name 'test*' -path '*/site-packages/*'"
@@ -559,7 +559,7 @@ class Image(TestCase):
         )
 
     def test_environment(self) -> None:
-        """PORT and TARGET_PORT are honoured."""
+        """PORT and TARGET_PORT work."""
         name = "sitio-e2e-environment"
         self.runtime.run(
             "run", "-d", "--rm", "--name", name, "--read-only", "--cap-drop=ALL",
@@ -575,5 +575,5 @@ class Image(TestCase):
             "        if hasattr(error, 'status'): print(error.status); break\n"
             "        time.sleep(.1)\n"
         )
-        # Nobody listens on port 9.
+        # Nothing listens on port 9.
         self.assertEqual(self.runtime.run("exec", name, "python", "-c", ask), "502\n")

@@ -1,6 +1,6 @@
 """
-A client within the Pod: on SIGUSR1 it asks for many slow responses at a time, and
-prints how many of them came whole.  SIGTERM it doesn't hear, as process 1.
+A client within the Pod: on SIGUSR1 it sends many requests at once, and prints the
+number of complete responses.  As process 1 without a handler, it ignores SIGTERM.
 """
 
 import signal
@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 
 def whole(number):
-    """Whether a response comes, to its end: one that is short raises."""
+    """Send a request; whether the response is complete.  A short one raises."""
     with urlopen(f"http://127.0.0.1:8080/{number}", timeout=30) as answer:
         return len(answer.read()) == int(answer.headers["Content-Length"])
 
