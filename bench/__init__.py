@@ -1,12 +1,13 @@
 """
-The benchmark: sitio beside other proxies, in one run.
+The benchmark: compares sitio with other proxies, in one run.
 
-  - C{scenarios}: what is measured; C{proxies}: who is measured, and how each
-    is set up, with their configurations in C{peers/};
-  - C{runner}: measures, round by round; C{load} and C{paced} make the load,
-    C{machine} reads CPU time and memory from C{/proc};
-  - C{targets}, C{report} and C{chart}: what is made of it;
-  - C{micro}: single steps of sitio, with no network.
+  - C{scenarios}: the scenarios; C{proxies}: the proxies and their set-up, with
+    configurations in C{peers/};
+  - C{runner}: measures, round by round; C{testbed} runs the proxies and the
+    service; C{load} and C{paced} make the load; C{machine} reads CPU time and
+    memory from C{/proc};
+  - C{targets}, C{report} and C{chart}: the report;
+  - C{micro}: single steps of sitio, without a network.
 
-Run it by C{make bench}, or C{python -m bench --help}.
+Run it with C{make bench}, or see C{python -m bench --help}.
 """

@@ -16,19 +16,19 @@ from bench.proxies import HERE
 from bench.runner import Run, measure
 from bench.scenarios import SCENARIOS
 
-#: The least and the most that may be asked for.
+#: The largest values of the options.
 MAX_ROUNDS = 1000
 MAX_SECONDS = 600
 
 
 def main() -> None:
-    """Do what the command line asks for."""
+    """Run the command line."""
     told = _arguments()
     if told.again:
         _write(Run.fromJSON(json.loads((HERE / "results.json").read_text("utf-8"))), HERE)
         return
     signal.signal(signal.SIGTERM, _interrupt)
-    # Many connections at a time, for the load and for the proxies, which inherit it.
+    # For many connections, of the load and of the proxies, which inherit the limit.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     chosen = [each for each in SCENARIOS if not told.only or each.name in told.only]
@@ -59,7 +59,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 def _write(run: Run, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    # First what can't be had again.
+    # First the measurements, which can't be made again.
     (folder / "results.json").write_text(json.dumps(run.asJSON(), indent=1) + "\n", "utf-8")
     (folder / "RESULTS.md").write_text(report.write(run), "utf-8")
     (folder / "chart.svg").write_text(chart.draw(run), "utf-8")
@@ -69,7 +69,7 @@ def _write(run: Run, folder: Path) -> None:
 def _upTo(most: int) -> type[int]:
     def read(text: str) -> int:
         if not text.isdecimal() or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {most}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {most}")
         return int(text)
 
     return read  # type: ignore[return-value]
@@ -78,10 +78,10 @@ def _upTo(most: int) -> type[int]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measures sitio beside other proxies.  A whole run writes RESULTS.md,"
-        " results.json and chart.svg into bench/; a part of one prints its report.",
+        description="Compares sitio with other proxies.  A whole run writes RESULTS.md,"
+        " results.json and chart.svg into bench/; a partial run prints its report.",
     )
-    names = list(dict.fromkeys(proxy.name for each in SCENARIOS for proxy in each.cast()))
+    names = list(dict.fromkeys(proxy.name for each in SCENARIOS for proxy in each.measured()))
     parser.add_argument(
         "--rounds", type=_upTo(MAX_ROUNDS), default=5, metavar="N", help="default 5"
     )
@@ -90,7 +90,7 @@ def _arguments() -> argparse.Namespace:
         type=_upTo(MAX_SECONDS),
         default=2,
         metavar="S",
-        help="that each measurement takes; default 2",
+        help="seconds for each measurement; default 2",
     )
     parser.add_argument(
         "--only",
@@ -109,7 +109,7 @@ def _arguments() -> argparse.Namespace:
         help="one of " + ", ".join(names) + "; repeatable",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where the three files are written"
+        "--output", type=Path, metavar="FOLDER", help="the folder for the three files"
     )
     parser.add_argument(
         "--again",

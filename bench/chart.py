@@ -1,5 +1,5 @@
 """
-The chart that the README shows: CPU time of each proxy in four scenarios, as SVG.
+Draws the chart for the README: CPU time of each proxy in four scenarios, as SVG.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from attrs import frozen
 from bench.proxies import PROXIES
 from bench.runner import Run
 
-#: Of the whole picture, in pixels; it is read at about this size.
+#: The size of the picture, in pixels; readers see it at about this size.
 WIDTH = 968
 MARGIN = 28
 TOP = 84
 ROW = 26
 GAP = 44
 
-#: A bar so many times as long as the second longest is cut to that other multiple of
-#: it, so that the rest can be told apart.
+#: If the longest bar is more than the first multiple of the second longest, it is cut
+#: to the second multiple, so that the other bars stay readable.
 OUTLIER = 2.2
 CUT = 1.6
 
-# Colours stand in the rules, each twice: variables are painted black by some viewers.
+# Each colour is in two rules, not in a variable: some viewers draw variables black.
 STYLE = """
   text { font: 14px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
   text { fill: #24292f; }
@@ -49,18 +49,18 @@ STYLE = """
 
 @frozen
 class Panel:
-    """One scenario: its title, and the figure whose bars are shown."""
+    """One scenario: its title, and the metric of its bars."""
 
     scenario: str
     title: str
-    figure: str = "cpu"
+    metric: str = "cpu"
     unit: str = "µs"
 
     def bars(self, run: Run) -> list[tuple[str, bool, float]]:
-        """Title, whether it is sitio, and value of each proxy, the least first."""
+        """Title, whether it is sitio, and value of each proxy, the smallest first."""
         found = []
         for each in PROXIES:
-            value = run.figure(self.scenario, each.name, self.figure)
+            value = run.metric(self.scenario, each.name, self.metric)
             if value is not None:
                 found.append((each.title, each.name == "sitio", value))
         return sorted(found, key=lambda bar: bar[2])
@@ -75,7 +75,7 @@ PANELS = (
 
 
 def _scale(values: list[float]) -> float:
-    """The value of the longest bar that is drawn in full."""
+    """The value of the longest bar that is not cut."""
     *_, second, first = [0.0, *values]
     return second * CUT if second and first > second * OUTLIER else first
 
@@ -113,7 +113,7 @@ def _panel(panel: Panel, bars: list[tuple[str, bool, float]], x: float, y: float
 
 
 def draw(run: Run) -> str:
-    """The picture of a run; panels that were not measured are left out."""
+    """The chart of a run; without panels that were not measured."""
     panels = [(panel, bars) for panel in PANELS if (bars := panel.bars(run))]
     rows = max((len(bars) for _, bars in panels), default=0)
     height = rows * ROW + 52

@@ -1,10 +1,10 @@
--- Heads and bodies for wrk, and its metrics as one line of JSON.
--- Arguments: which head (bare, close, browser, unique), the method, bytes of the body.
+-- Heads and bodies for wrk, and its results as one line of JSON.
+-- Arguments: the head (bare, close, browser, unique), the method, bytes of the body.
 
 local fields = {
   bare = "",
   close = "Connection: close\r\n",
-  -- As a browser sends them, in its order; with the rest of the head, 700 bytes.
+  -- The fields of a browser, in its order; the whole head has 700 bytes.
   browser = table.concat({
     "Connection: keep-alive",
     'sec-ch-ua: "Chromium";v="142", "Not-A.Brand";v="99"',
@@ -26,7 +26,7 @@ local fields = {
   }, "\r\n"),
 }
 
--- A cookie and a request id of its own for each request.
+-- A different cookie and request id for each request.
 local function differing(text)
   local before, between, after = text
     :gsub("session=%x+", "session=<id>")
@@ -52,7 +52,7 @@ function init(args)
   if head == "unique" then
     request = differing(text)
   else
-    -- Called once, when all requests are equal.
+    -- wrk calls it only once, as all requests are equal.
     wrk.format = function() return text end
   end
 end

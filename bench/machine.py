@@ -1,6 +1,6 @@
 """
-What the machine says: its cores and free ports, the CPU time and the memory of
-a process with all its descendants.  Linux only, from C{/proc}.
+Reads the machine: cores, free ports, and the CPU time and memory of a process and
+its descendants.  Linux only, from C{/proc}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all its descendants that live."""
+    """A process and its living descendants."""
     children: dict[int, list[int]] = {}
     for each in _PROC.iterdir():
         if each.name.isdecimal():
@@ -36,17 +36,17 @@ def tree(pid: int) -> list[int]:
 
 
 def _stat(process: Path) -> list[str]:
-    """The fields behind the name, which may hold blanks and parentheses."""
+    """The fields after the name, which may contain blanks and parentheses."""
     return (process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
 
 
 def cpuSeconds(pid: int) -> dict[int, float]:
     """
-    CPU time that a process and each of its descendants have used so far.
+    The CPU time that a process and its descendants have used, in seconds, by pid.
 
-    The scheduler's own account of each thread, in nanoseconds.  A kernel
-    without it counts in ticks, 10 ms mostly.  Threads and processes that have
-    ended in between are missing: proxies that run steadily end none.
+    It is the scheduler's own count for each thread, in nanoseconds.  A kernel without
+    it counts in ticks, usually of 10 ms.  Threads and processes that have ended are
+    missing; the proxies end none while they are measured.
     """
     return {each: _cpuSeconds(each) for each in tree(pid)}
 
@@ -63,7 +63,7 @@ def _cpuSeconds(pid: int) -> float:
 
 
 def coreSeconds(cores: Collection[int]) -> float:
-    """Time for which these cores have not been idle so far; what a host took away counts."""
+    """Seconds for which these cores have not been idle, including time that a host has stolen."""
     total = 0
     for line in (_PROC / "stat").read_text().splitlines():
         name, *ticks = line.split()
@@ -74,7 +74,7 @@ def coreSeconds(cores: Collection[int]) -> float:
 
 
 def residentBytes(pid: int) -> int:
-    """Memory that a process and its descendants hold; what they share counts for each."""
+    """Resident memory of a process and its descendants; shared pages count for each."""
     pages = 0
     for each in tree(pid):
         try:
@@ -86,22 +86,22 @@ def residentBytes(pid: int) -> int:
 
 class Ports:
     """
-    Ports of 127.0.0.1 that nothing listens on, each given out once.
+    Free ports of 127.0.0.1, each given out once.
 
-    They are below those that the kernel gives to outgoing connections, of which
-    a benchmark makes many: so a port is still free when its proxy starts.
+    They are below the kernel's range for outgoing connections, of which a benchmark
+    makes many: so a port is still free when its proxy starts.
     """
 
     def __init__(self) -> None:
         bounds = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
         first = min(int(bounds[0]), 32768)
-        # Five digits each, so that all proxies are sent heads of one length.
+        # Five digits each, so that the heads for all proxies have the same length.
         self._left = list(range(max(10_000, first - 12_000), first)) or list(range(10_000, 32_768))
         random.shuffle(self._left)
 
     def take(self) -> int:
         """
-        @raise OSError: there is none left.
+        @raise OSError: no port is left.
         """
         while self._left:
             port = self._left.pop()
@@ -115,12 +115,12 @@ class Ports:
 
 
 def cores() -> list[int]:
-    """Those that this process may use."""
+    """The cores that this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 
 def describe() -> dict[str, str | int]:
-    """What a reader has to know of this machine to judge metrics from it."""
+    """The facts about this machine that a reader of the report needs."""
     about = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((each.partition(":")[2].strip() for each in about if "model name" in each), "?")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,9 +1,10 @@
 """
-Single steps of sitio in one process, with no network: C{python -m bench.micro}.
+Measures single steps of sitio in one process, without a network:
+C{python -m bench.micro}.
 
-Each step is repeated for a while, several times; the least is what it costs, as
-whatever disturbs only adds.  The yardstick is httptools alone on the same head:
-metrics in its units compare across machines, and show what has become slower.
+Each step runs repeatedly; the shortest time is its cost, as disturbances only add
+time.  httptools alone on the same head is the reference: times as multiples of it
+can be compared across machines, and show which step has become slower.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sitio.policy.loader import loadPolicies
 from sitio.telemetry.stats import Stats
 from sitio.testing.harness import Harness
 
-#: Seconds for one repetition, and how many there are.
+#: Seconds for one repetition, and the number of repetitions.
 STRETCH = 0.05
 REPEATS = 15
 
@@ -65,12 +66,12 @@ RESPONSE = (
     b"\r\n"
 ) + bytes(1024)
 
-#: How many heads differ where none is to be one that came before: more than sitio
+#: The number of different heads for steps in which no head may repeat: more than sitio
 #: remembers.
 UNSEEN = 8192
 
-#: The step that the others are measured by.
-YARDSTICK = "httptools alone, a browser's head"
+#: The reference for the other steps.
+REFERENCE = "httptools alone, a browser's head"
 
 Step = Callable[[], object]
 
@@ -83,7 +84,7 @@ class _Nobody:
 
 
 def unseen() -> list[bytes]:
-    """Heads of a browser with a cookie and a request id of their own."""
+    """Heads of a browser, each with a different cookie and request id."""
     session = b"0123456789abcdef0123456789abcdef"
     name = b"Cookie: "
     assert session in BROWSER
@@ -96,7 +97,7 @@ def unseen() -> list[bytes]:
 
 
 def readRequest(*heads: bytes) -> Step:
-    """A reader is given one head after another, and hands out requests."""
+    """Read heads into requests."""
     reader = codec.RequestReader(Limits())
     following = cycle(heads)
 
@@ -108,7 +109,7 @@ def readRequest(*heads: bytes) -> Step:
 
 
 def readResponse() -> Step:
-    """A reader is given a response of 1 KB, and hands it out."""
+    """Read a response of 1 KB."""
     reader = codec.ResponseReader(Limits())
 
     def step() -> object:
@@ -121,13 +122,13 @@ def readResponse() -> Step:
 
 
 def writeRequest(head: bytes) -> Step:
-    """A request becomes bytes."""
+    """Write a request."""
     request: Any = readRequest(head)()
     return lambda: codec.requestHead(request, None)
 
 
 def writeResponse() -> Step:
-    """The head of a response becomes bytes."""
+    """Write the head of a response."""
     reader = codec.ResponseReader(Limits())
     reader.expect("GET")
     reader.receive(RESPONSE)
@@ -136,7 +137,7 @@ def writeResponse() -> Step:
 
 
 def exchange(*heads: bytes, policies: tuple[str, ...] = POLICIES, counted: bool = True) -> Step:
-    """A whole exchange, between a client and an upstream in memory."""
+    """Run a whole exchange, with a client and an upstream in memory."""
     following = cycle(heads)
     loaded: list[Any] = [each for text in policies for each in loadPolicies(text)]
     harness = Harness(loaded)
@@ -159,11 +160,11 @@ def exchange(*heads: bytes, policies: tuple[str, ...] = POLICIES, counted: bool 
 
 
 def steps() -> Iterator[tuple[str, Step]]:
-    """All that is measured."""
-    yield YARDSTICK, lambda: httptools.HttpRequestParser(_Nobody()).feed_data(BROWSER)
+    """All steps, by title."""
+    yield REFERENCE, lambda: httptools.HttpRequestParser(_Nobody()).feed_data(BROWSER)
     yield "read a bare head", readRequest(BARE)
     yield "read a browser's head", readRequest(BROWSER)
-    yield "read a browser's head that never came before", readRequest(*unseen())
+    yield "read a browser's head not seen before", readRequest(*unseen())
     yield "write a browser's head", writeRequest(BROWSER)
     yield "read a response of 1 KB", readResponse()
     yield "write the head of a response", writeResponse()
@@ -171,11 +172,11 @@ def steps() -> Iterator[tuple[str, Step]]:
     yield "an exchange in memory, bare head, no policy and no metrics", plain
     yield "an exchange in memory, bare head", exchange(BARE)
     yield "an exchange in memory, a browser's head", exchange(BROWSER)
-    yield "an exchange in memory, a browser's head that never came before", exchange(*unseen())
+    yield "an exchange in memory, a browser's head not seen before", exchange(*unseen())
 
 
 def once(step: Step, count: int) -> float:
-    """Seconds of CPU time that so many steps take: not disturbed by who else runs."""
+    """Seconds of CPU time for this many steps; other processes do not count."""
     clock = time.process_time
     start = clock()
     for _ in range(count):
@@ -184,7 +185,7 @@ def once(step: Step, count: int) -> float:
 
 
 def countFor(step: Step, stretch: float) -> int:
-    """How many steps take about so many seconds."""
+    """The number of steps that take about this many seconds."""
     count = 1
     while (took := once(step, count)) < stretch / 4:
         count *= 2
@@ -193,21 +194,21 @@ def countFor(step: Step, stretch: float) -> int:
 
 def run(stretch: float = STRETCH, repeats: int = REPEATS) -> dict[str, dict[str, float]]:
     """
-    For each step microseconds, the C{least} of its repetitions and their C{median},
-    and C{units} of the yardstick.
+    Measure all steps: for each the C{least} and the C{median} of its repetitions in
+    microseconds, and the least in C{units} of the reference.
     """
     counts = {name: (step, countFor(step, stretch)) for name, step in steps()}
     found: dict[str, list[float]] = {name: [] for name in counts}
     gc.collect()
     gc.disable()
     try:
-        # In turn, so that a slow moment of the machine meets all alike.
+        # Round by round, so that a slow moment of the machine affects all steps alike.
         for _ in range(repeats):
             for name, (step, count) in counts.items():
                 found[name].append(once(step, count) / count * 1e6)
     finally:
         gc.enable()
-    unit = min(found[YARDSTICK])
+    unit = min(found[REFERENCE])
     return {
         name: {"least": min(each), "median": median(each), "units": min(each) / unit}
         for name, each in found.items()

@@ -1,12 +1,12 @@
 """
-Load at a given rate, whatever the responses do: the open loop that users are.
+Load at a given rate, independent of the responses: an open loop, like real users.
 
-Requests fall due at random moments, as those of many independent users do
-(exponential gaps, the same ones in each run).  Each is sent on the connection
-that has been free longest.  If there is none it waits, and its latency counts
-from the moment when it was due: a proxy that stalls is not spared the requests
-that would have come meanwhile.  A request that is late because this program was
-is counted from when it was sent.
+Requests are due at random moments, as those of many independent users are
+(exponential gaps, the same in each run).  Each is sent on the connection that has
+been free longest.  If none is free, the request waits, and its latency counts from
+the moment when it was due: so a proxy that stalls gets all the requests of that
+time.  A request that is late because this program is late counts from when it was
+sent.
 
 C{python -m bench.paced PORT PATH RATE SECONDS CONNECTIONS} prints JSON.
 """
@@ -22,12 +22,12 @@ import sys
 import time
 from collections import deque
 
-#: Seconds for which the last responses are waited for.
+#: Seconds to wait for the last responses.
 PATIENCE = 2.0
 
 
 def schedule(rate: float, seconds: float) -> list[float]:
-    """Seconds after the start at which requests are due, in order."""
+    """The times, in seconds after the start, at which requests are due."""
     chance = random.Random(1)
     due, moments = 0.0, []
     while (due := due + chance.expovariate(rate)) < seconds:
@@ -36,12 +36,12 @@ def schedule(rate: float, seconds: float) -> list[float]:
 
 
 def quantile(latencies: list[float], share: float) -> float:
-    """The latency that this share of sorted ones does not exceed."""
+    """The latency that this share of the sorted latencies does not exceed."""
     return latencies[min(len(latencies) - 1, int(share * len(latencies)))]
 
 
 def responseLength(head: bytes) -> int:
-    """Bytes of a response with this head, which must announce a length."""
+    """The bytes of a response with this head, which must have a Content-Length."""
     end = head.index(b"\r\n\r\n") + 4
     lowered = head[:end].lower()
     start = lowered.index(b"content-length:") + 15
@@ -58,7 +58,7 @@ def run(port: int, path: str, rate: float, seconds: float, connections: int) -> 
     for _ in range(connections):
         each = socket.create_connection(("127.0.0.1", port), PATIENCE)
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # One by one, so that each has its way through before the clock runs.
+        # One by one, so that each connection works before the measurement starts.
         each.sendall(request)
         length = len(_wholeResponse(each))
         each.setblocking(False)
@@ -78,7 +78,7 @@ def run(port: int, path: str, rate: float, seconds: float, connections: int) -> 
             since = due.popleft()
             asked[number] = since if since < freed else clock()
             sockets[number].send(request)
-        # Not epoll, which waits for whole milliseconds.
+        # Not epoll, whose timeouts are whole milliseconds.
         wait = due[0] - clock() if due and free else PATIENCE / 10
         for number in select.select(list(asked), (), (), max(0.0, wait))[0]:
             data = sockets[number].recv(65536)

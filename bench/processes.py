@@ -1,5 +1,5 @@
 """
-Starts processes on chosen cores, and ends them, whatever happens.
+Starts processes on given cores, and always ends them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 
 from bench.machine import tree
 
-#: Seconds that a process has until its first response.
+#: Seconds until a process must have sent its first response.
 START_TIME = 20.0
 
 
 class Unusable(Exception):
-    """Something is missing, does not start, or does not do what is compared."""
+    """A program is missing, does not start, or does not behave as all proxies must."""
 
 
 def pinned(command: Sequence[str], cores: Collection[int]) -> list[str]:
     """
-    The command on these cores.
+    The command, pinned to these cores.
 
-    By a program and not by a function between fork and exec: what Python runs there
-    swallows the KeyboardInterrupt of a Ctrl-C that comes in that moment.
+    A program does that and not a function between fork and exec: Python code there
+    would swallow the KeyboardInterrupt of a Ctrl-C at that moment.
     """
     return ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
 
@@ -40,9 +40,9 @@ def running(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """
-    A process that runs on these cores and is ended, with its descendants, at the end.
+    Run a process on these cores; end it and its descendants at the end.
 
-    @param log: where its output goes.
+    @param log: the file for its output.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -51,7 +51,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
-            # A group of its own: Ctrl-C reaches the benchmark alone, which then
+            # A process group of its own: Ctrl-C reaches only the benchmark, which then
             # ends all that it has started.
             start_new_session=True,
         )
@@ -62,8 +62,8 @@ def running(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # Nothing of theirs is wanted any more, and some take their time to drain.
-    # Parents first, so that none starts another child.
+    # SIGKILL: nothing of them is needed, and some drain slowly.
+    # Parents first, so that they start no more children.
     for each in tree(process.pid):
         with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
@@ -72,7 +72,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def checkAlive(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
     """
-    @raise Unusable: it has ended, with the last that it said.
+    @raise Unusable: it has ended; the text has its last output.
     """
     if process.poll() is not None:
         said = log.read_text("utf-8", "replace").strip().splitlines() or ["nothing"]
@@ -86,7 +86,7 @@ def output(
     cores: Collection[int] | None = None,
 ) -> str:
     """
-    What a command that ends soon prints, its errors included.
+    The output of a short command, errors included.
 
     @raise Unusable: it can't be run, or takes too long.
     """
@@ -105,5 +105,5 @@ def output(
 
 
 def pause(seconds: float) -> None:
-    """Let things settle."""
+    """Wait."""
     time.sleep(seconds)

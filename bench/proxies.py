@@ -1,9 +1,9 @@
 """
-Who is measured: each proxy with its program, its configuration and what it does.
+The proxies: the program, configuration and features of each.
 
-All are set up alike: connections to the service are kept, X-Forwarded-For is
-added, a 404 of the service is replaced by a page of the proxy's own, nothing is
-written to an access log, one thread or process serves.
+All have the same set-up: they keep connections to the service, add X-Forwarded-For,
+replace a 404 of the service by a page, write no access log, and run one thread or
+process.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 PEERS = HERE / "peers"
 
-#: The policies that sitio runs with.
+#: The policies of sitio.
 POLICIES = ("error-page:404", "last-good")
 
-#: Where Debian keeps servers, and only root looks.
+#: Debian's folder for servers, which is in the path of root only.
 SBIN = "/usr/sbin"
 
-#: How a wheel is had, for whoever runs this.
+#: The command that installs a wheel.
 PIP = f"{os.path.relpath(Path(sys.executable).parent)}/pip install"
 
-#: twistd, from wherever this Python finds it, and sitio from this checkout.
+#: The twistd of this Python, with the sitio of this checkout.
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 
 @frozen
 class Place:
     """
-    Where one proxy runs.
+    The surroundings of one proxy.
 
-    @ivar folder: for configurations and what proxies write.
-    @ivar port: of 127.0.0.1, where it is to listen.
-    @ivar upstream: the service's.
+    @ivar folder: for configurations and files of the proxy.
+    @ivar port: the port of 127.0.0.1 that it listens on.
+    @ivar upstream: the port of the service.
     @ivar page: the error page, a file of HTML.
-    @ivar certificate: for TLS in front, a file of PEM; L{None} for no TLS.
-    @ivar key: that of the certificate.
+    @ivar certificate: for TLS with clients, a PEM file; L{None} for no TLS.
+    @ivar key: the key of the certificate.
     """
 
     folder: Path
@@ -61,13 +61,13 @@ class Place:
     key: Path | None = None
 
     def configuration(self, template: str, **more: object) -> Path:
-        """A file of C{peers/} with its blanks filled in."""
+        """Write a file of C{peers/} with its placeholders replaced; its path."""
         path = self.folder / f"{self.port}-{template}"
         path.write_text(self.fill(template, **more), "utf-8")
         return path
 
     def fill(self, template: str, **more: object) -> str:
-        """The text of a file of C{peers/} with its blanks filled in."""
+        """The text of a file of C{peers/} with its placeholders replaced."""
         values: dict[str, object] = {
             "folder": self.folder,
             "port": self.port,
@@ -82,7 +82,7 @@ class Place:
         return re.sub(r"\{\{(\w+)\}\}", lambda match: str(values[match[1]]), text)
 
     def pem(self) -> list[str]:
-        """The certificate and its key, if there are any."""
+        """The certificate and its key, if there is TLS."""
         return [str(self.certificate), str(self.key)] if self.certificate else []
 
 
@@ -90,7 +90,7 @@ def program(name: str, wanted: str) -> str:
     """
     The path of a program.
 
-    @raise Unusable: there is none.
+    @raise Unusable: it is not installed.
     """
     places = (os.environ.get("PATH", ""), SBIN, str(Path(sys.executable).parent))
     path = os.pathsep.join(places)
@@ -108,15 +108,15 @@ def _number(text: str) -> str:
 @frozen
 class Proxy:
     """
-    One way of running one proxy.
+    One configuration of one proxy.
 
-    @ivar name: on the command line and in C{results.json}.
-    @ivar title: for readers.
-    @ivar wanted: what to install where it is missing.
-    @ivar does: what it does beside passing on.
-    @ivar workers: how many of its processes, or threads, serve.
-    @ivar warming: seconds of load until it runs at its speed.
-    @ivar replaces: whether it puts a page of its own in place of a 404.
+    @ivar name: the name on the command line and in C{results.json}.
+    @ivar title: the name in the report.
+    @ivar wanted: what to install if it is missing.
+    @ivar does: its features beside forwarding.
+    @ivar workers: the number of its processes or threads.
+    @ivar warming: seconds of load before it has reached its speed.
+    @ivar replaces: whether it replaces a 404 by a page.
     """
 
     name: str
@@ -131,20 +131,20 @@ class Proxy:
         """
         Its version.
 
-        @raise Unusable: it isn't there, and what to do.
+        @raise Unusable: it is not installed; the text says what to do.
         """
         raise NotImplementedError
 
     def command(self, place: Place) -> list[str]:
-        """What starts it in the foreground, once L{version} has found it."""
+        """The command that starts it in the foreground, after L{version} has found it."""
         raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
-        """What its environment has beside ours."""
+        """Additional environment variables."""
         return {}
 
     def beside(self, place: Place) -> list[str]:
-        """What runs beside it, on the cores of the load, as long as it does; empty for nothing."""
+        """The command of a client that runs with it, on the cores of the load; empty for none."""
         return []
 
 
@@ -190,7 +190,7 @@ class Envoy(Proxy):
         return found[1] if found else "?"
 
     def _program(self) -> str:
-        # Not by way of the wheel's script, which is Python and would count as start-up.
+        # Not with the wheel's script, which is Python and would count as start-up time.
         wheel = find_spec("envoy")
         if wheel is not None and wheel.origin is not None:
             return str(Path(wheel.origin).parent / "_bin/envoy")
@@ -254,9 +254,9 @@ class Sitio(Proxy):
     """
     sitio, from this checkout.
 
-    @ivar policies: as C{--policy} takes them.
-    @ivar options: more of them.
-    @ivar reactor: a name that C{twistd --reactor} knows; L{None} leaves it to sitio.
+    @ivar policies: values for C{--policy}.
+    @ivar options: other options.
+    @ivar reactor: a value for C{twistd --reactor}; L{None} for sitio's default.
     """
 
     policies: tuple[str, ...] = POLICIES
@@ -274,7 +274,7 @@ class Sitio(Proxy):
         return f"{_number(told)} on Python {platform.python_version()}"
 
     def listen(self, place: Place) -> str:
-        """The endpoint where it takes requests."""
+        """The endpoint description for its port."""
         port = f"tcp:{place.port}"
         if place.certificate:
             port = f"ssl:{place.port}:certKey={place.certificate}:privateKey={place.key}"
@@ -294,7 +294,7 @@ class Sitio(Proxy):
 
 @frozen
 class Uncounted(Sitio):
-    """sitio without its metrics, which no option switches off."""
+    """sitio without its metrics; no option does that."""
 
     def command(self, place: Place) -> list[str]:
         upstream = f"tcp:127.0.0.1:{place.upstream}"
@@ -305,9 +305,10 @@ class Uncounted(Sitio):
 @frozen
 class Watched(Sitio):
     """
-    sitio while somebody looks.
+    sitio with a client on its admin port.
 
-    @ivar page: of the admin port; a second after it has come it is asked for again.
+    @ivar page: the page of the admin port that the client requests, a second after each
+        response.
     """
 
     page: str = "/metrics"
@@ -321,15 +322,15 @@ class Watched(Sitio):
     def beside(self, place: Place) -> list[str]:
         curl = [program("curl", "apt install curl"), "-sfN", "--output", "/dev/null"]
         curl += ["--unix-socket", str(self._admin(place)), f"http://localhost{self.page}"]
-        return ["sh", "-c", 'while "$@"; do sleep 1; done; echo "it gave no page"', "sh", *curl]
+        return ["sh", "-c", 'while "$@"; do sleep 1; done; echo "there was no page"', "sh", *curl]
 
 
 SITIO = Sitio(
     "sitio",
     "sitio",
     f"{PIP} --editable '.[dev]'",
-    "counts and times each endpoint, a line of metrics every 2 s; keeps the last good responses;"
-    " strict about what is ambiguous; timeouts for each step",
+    "counts and times each endpoint, a stats line every 2 s; keeps the last good responses;"
+    " refuses ambiguous messages; timeouts for each step",
 )
 
 #: In the order of the tables.
@@ -353,7 +354,7 @@ PROXIES: tuple[Proxy, ...] = (
         "fast-proxy",
         "apt install nodejs npm && npm install --prefix bench",
         "no metrics; undici towards the service, pipelining as its documentation shows",
-        # Its compiler is busy that long.
+        # Its compiler works for that long.
         warming=4,
     ),
     TwistedWebProxy(

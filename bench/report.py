@@ -1,5 +1,5 @@
 """
-Writes what a run has found: RESULTS.md, from the metrics of C{results.json}.
+Writes RESULTS.md from the measurements in C{results.json}.
 """
 
 from __future__ import annotations
@@ -20,40 +20,41 @@ from bench.scenarios import (
 )
 from bench.targets import TARGETS, UNITS
 
-#: Share of the proxies' core that others may use before the report warns of it.
+#: The share of the proxies' core that other processes may use without a warning.
 QUIET = 0.05
 
 READING = f"""\
-Each proxy runs on one core; the load generator (wrk) and the service behind (nginx) run on
-another. In each round every scenario is measured with every proxy in turn, so what the machine does
-meanwhile meets all alike. Tables show medians over the rounds. A ratio is taken within each round,
-and then the median of the ratios.
+Each proxy runs on one core; the load generator (wrk) and the service (nginx) run on another. Each
+round measures every scenario with every proxy in turn, so that disturbances of the machine affect
+all proxies alike. Tables show medians over the rounds. A ratio is taken within each round; the
+table shows the median of these ratios.
 
 - **CPU per request** is the CPU time of all processes and threads of the proxy, user and system,
-  as the kernel's scheduler counts it, divided by the requests answered. It hardly depends on how
-  busy the load generator is; requests per second do: nginx and HAProxy are faster than the core
-  that asks them.
-- **Latencies at saturation** are mostly waiting for the other 31 connections. Below saturation
-  ({PACE} requests per second at random moments, sent whether or not earlier ones are answered) they
-  show the proxy itself, with the wake-ups of three processes.
-- **Memory** is resident memory of all processes, what they share counted for each. An idle
-  connection is the growth over {IDLE} connections with one request each, divided by their number;
-  what the kernel holds for a socket is not in it. nginx has its connections' memory from the start.
-- Compare ratios, and only within one run: another machine, or the same one at another hour, is
-  easily twice as fast.
+  as the kernel's scheduler counts it, divided by the number of responses. It hardly depends on
+  the load generator. Requests per second do: nginx and HAProxy are faster than the core that
+  sends the requests.
+- **Latencies at saturation** are mostly the wait for the other 31 connections. Below saturation
+  ({PACE} requests per second at random moments, independent of earlier responses) they show the
+  proxy itself, with the wake-ups of three processes.
+- **Memory** is the resident memory of all processes; shared pages count for each. The memory of
+  an idle connection is the growth over {IDLE} connections with one request each, divided by their
+  number, without the kernel's memory for sockets. nginx allocates the memory for connections at
+  its start.
+- Compare ratios, and only within one run: another machine, or the same machine at another time,
+  may be twice as fast.
 """
 
 Row = Sequence[str]
 
 
 def table(head: Row, rows: Iterable[Row], left: int = 1) -> list[str]:
-    """A table in Markdown, the columns behind the first few set to the right."""
+    """A table in Markdown; columns after the first C{left} are right-aligned."""
     marks = ["---" if number < left else "---:" for number in range(len(head))]
     return [f"| {' | '.join(each)} |" for each in (head, marks, *rows)]
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure with so many digits that count, or a dash for none."""
+    """A number with this many significant digits, or a dash for L{None}."""
     if value is None:
         return "-"
     if abs(value) >= 10 ** (digits - 1):
@@ -62,19 +63,19 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def share(value: float) -> str:
-    """As a percentage."""
+    """A share as a percentage."""
     return f"{value * 100:.0f} %"
 
 
 def targets(run: Run) -> list[str]:
-    """How each target stands."""
+    """The table of targets."""
     rows = []
     for each in TARGETS:
         outcome = each.outcome(run)
         if outcome is None:
             rows.append((each.title, each.wanted, "not measured", "-", "-"))
             continue
-        unit = "" if each.against or each.atLeast else f" {UNITS[each.figure][1]}"
+        unit = "" if each.against or each.atLeast else f" {UNITS[each.metric][1]}"
         found = f"**{outcome.value:.2f}{unit}**"
         verdict = "met" if outcome.met else f"**missed by {share(outcome.missedBy)}**"
         between = f"{outcome.low:.2f} to {outcome.high:.2f}"
@@ -82,20 +83,20 @@ def targets(run: Run) -> list[str]:
     return table(("target", "wanted", "measured", "rounds", ""), rows)
 
 
-def matrix(run: Run, figure: str, only: Sequence[str] = ()) -> list[str]:
-    """A figure of all scenarios with all proxies; of those whose requests take seconds if named."""
+def matrix(run: Run, metric: str, only: Sequence[str] = ()) -> list[str]:
+    """The table of one metric, of all scenarios except those with long bodies, or of C{only}."""
     present = [each for each in PROXIES if each.name in run.versions]
     rows = []
     for scenario in _shared():
-        wanted = scenario.name in only if only else scenario.figure != "cpuPerGB"
-        values = [run.figure(scenario.name, each.name, figure) for each in present]
+        wanted = scenario.name in only if only else scenario.metric != "cpuPerGB"
+        values = [run.metric(scenario.name, each.name, metric) for each in present]
         if wanted and any(value is not None for value in values):
             rows.append((scenario.title, *map(number, values)))
     return table(("", *(each.title for each in present)), rows) if rows else []
 
 
 def ratios(run: Run) -> list[str]:
-    """CPU time of sitio as a multiple of each other's."""
+    """The table of sitio's CPU time as a multiple of each other proxy's."""
     others = [each for each in PROXIES if each.name in run.versions and each is not SITIO]
     rows = []
     for scenario in _shared():
@@ -113,16 +114,16 @@ def _shared() -> list[Scenario]:
 
 
 def _costOf(scenario: Scenario) -> str:
-    return "cpuPerGB" if scenario.figure == "cpuPerGB" else "cpu"
+    return "cpuPerGB" if scenario.metric == "cpuPerGB" else "cpu"
 
 
 def memory(run: Run) -> list[str]:
-    """Start, memory, idle connections."""
+    """The table of start, memory and idle connections."""
     rows = []
     for each in PROXIES:
-        start = run.figure("start", each.name, "start")
-        resident = run.figure("start", each.name, "resident")
-        idle = run.figure("start", each.name, "idle")
+        start = run.metric("start", each.name, "start")
+        resident = run.metric("start", each.name, "resident")
+        idle = run.metric("start", each.name, "idle")
         if start is not None and resident is not None:
             shown = number(start * 1000), number(resident / 2**20), number(idle and idle / 1024, 2)
             rows.append((each.title, *shown))
@@ -131,11 +132,11 @@ def memory(run: Run) -> list[str]:
 
 
 def features(run: Run) -> list[str]:
-    """What each feature costs, and what one gets for it."""
-    whole = run.figure("features", "sitio", "cpu")
+    """The table of features and their costs."""
+    whole = run.metric("features", "sitio", "cpu")
     rows = []
     for each in FEATURES:
-        otherwise = run.figure("features", each.variant.name, "cpu")
+        otherwise = run.metric("features", each.variant.name, "cpu")
         if whole is None or otherwise is None:
             continue
         found = run.ratios("features", each.variant.name, "sitio", "cpu")
@@ -148,34 +149,34 @@ def features(run: Run) -> list[str]:
         return []
     for title, benefit in UNSWITCHED:
         rows.append((title, "none", benefit, "-", "-"))
-    head = "feature", "switch", "what one gets", "cost for each request", "rounds"
+    head = "feature", "switch", "what it does", "cost for each request", "rounds"
     return table(head, rows, left=3)
 
 
-#: Features that can't be had otherwise, and why.
+#: Features that can't be switched off, and what they do.
 UNSWITCHED = (
     (
         "timeouts",
-        "nobody holds a connection for ever; one sweep for all, four times a second",
+        "no peer holds a connection for ever; one timer for all, four times a second",
     ),
-    ("`X-Forwarded-*`", "the service knows who asks, and how"),
-    ("strict reading", "what can be read in two ways is refused, not passed on"),
+    ("`X-Forwarded-*`", "the service knows the client's address, scheme and host"),
+    ("strict reading", "ambiguous messages are refused, not passed on"),
 )
 
 
 def comparison(run: Run) -> list[str]:
-    """sitio with itself: a policy that rewrites bodies, two workers."""
+    """sitio compared with itself: a policy that rewrites bodies, two workers."""
     lines = []
-    plain = run.figure("rewrite", "sitio", "cpu")
-    rewriting = run.figure("rewrite", REWRITING.name, "cpu")
+    plain = run.metric("rewrite", "sitio", "cpu")
+    rewriting = run.metric("rewrite", REWRITING.name, "cpu")
     if plain is not None and rewriting is not None:
         lines.append(
-            f"- A policy of Python that takes each response whole and rewrites its body costs"
-            f" {rewriting - plain:.1f} µs: {rewriting:.1f} in place of {plain:.1f}."
+            f"- A policy that buffers each response and rewrites its body costs"
+            f" {rewriting - plain:.1f} µs: {rewriting:.1f} instead of {plain:.1f}."
         )
-    one = run.figure("workers", "sitio", "cpu")
-    two = run.figure("workers", TWO_WORKERS.name, "cpu")
-    largest = run.figure("workers", TWO_WORKERS.name, "largest")
+    one = run.metric("workers", "sitio", "cpu")
+    two = run.metric("workers", TWO_WORKERS.name, "cpu")
+    largest = run.metric("workers", TWO_WORKERS.name, "largest")
     if one is not None and two is not None and largest is not None:
         lines.append(
             f"- Two workers use {two:.1f} µs of CPU for each request, one {one:.1f}. The busier of"
@@ -183,14 +184,14 @@ def comparison(run: Run) -> list[str]:
         )
         if not run.about.get("load apart"):
             lines.append(
-                "  With two cores in all, the load generator needs one of them; so what counts is"
+                "  The machine has two cores, and the load generator needs one of them; so compare"
                 " CPU time, not requests per second."
             )
     return lines
 
 
 def steps(run: Run) -> list[str]:
-    """The single steps of C{micro}."""
+    """The table of C{micro}'s steps."""
     rows = [
         (name, f"{each['least']:.2f}", f"{each['units']:.2f}") for name, each in run.steps.items()
     ]
@@ -198,7 +199,7 @@ def steps(run: Run) -> list[str]:
 
 
 def others(run: Run) -> float:
-    """The share of the proxies' core that others used, on average."""
+    """The mean share of the proxies' core that other processes used."""
     found = [
         each["others"]
         for proxies in run.rounds.values()
@@ -210,24 +211,25 @@ def others(run: Run) -> float:
 
 
 def about(run: Run) -> list[str]:
-    """The machine, the versions, the settings."""
+    """The paragraph and table about machine, versions and settings."""
     told = run.about
     lines = [
         f"{told['date']}, commit {told['commit']}; {told['rounds']} x {told['seconds']} s for each"
-        " figure.",
+        " measurement.",
         "",
         f"Machine: {told['processor']}, {told['cores']} cores, {told['memory']},"
         f" {told['kernel']}, {'virtual' if told['virtual'] == 'yes' else 'real'}."
-        f" While the proxies were measured, others used {share(others(run))} of their cores.",
+        f" While the proxies were measured, other processes used {share(others(run))} of"
+        " their cores.",
     ]
     if others(run) > QUIET:
-        lines += ["", "**The machine was not quiet: don't trust single metrics.**"]
+        lines += ["", "**The machine was not quiet: do not trust single numbers.**"]
     rows = [
         (each.title, run.versions[each.name], each.does)
         for each in PROXIES
         if each.name in run.versions
     ]
-    return [*lines, "", *table(("proxy", "version", "does, beside passing on"), rows, left=3)]
+    return [*lines, "", *table(("proxy", "version", "features"), rows, left=3)]
 
 
 def write(run: Run) -> str:
@@ -253,14 +255,14 @@ def write(run: Run) -> str:
         "Latency, median, µs": matrix(run, "p50"),
         "Latency, p99, µs": matrix(run, "p99"),
         "Start and memory": memory(run),
-        "sitio beside itself": comparison(run),
+        "sitio compared with itself": comparison(run),
         "What features cost": features(run),
         "Single steps": steps(run),
-        "What went wrong": left,
+        "Left out": left,
         "Remarks": remarks.read_text("utf-8").splitlines() if remarks.exists() else [],
         "How to read this": READING.splitlines(),
     }
-    lines = ["# sitio beside other proxies", "", "![CPU time](chart.svg)", "", *about(run)]
+    lines = ["# sitio compared with other proxies", "", "![CPU time](chart.svg)", "", *about(run)]
     for title, section in sections.items():
         if section:
             lines += ["", f"## {title}", "", *section]

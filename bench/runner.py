@@ -1,6 +1,6 @@
 """
-Measures, round by round: in each round every scenario, in each scenario every
-proxy in turn, so that what the machine does meanwhile meets all alike.
+Measures, round by round: each round runs every scenario with every proxy in turn,
+so that disturbances of the machine affect all proxies alike.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from bench.machine import describe
 from bench.processes import Unusable, output
 from bench.proxies import ROOT, Proxy, program
 from bench.scenarios import Metrics, Scenario
-from bench.stage import staging
+from bench.testbed import testBed
 
 Tell = Callable[[str], None]
 
-#: Programs that every scenario needs, and how they are had.
+#: Programs that every scenario needs, and the commands that install them.
 TOOLS = {
     "wrk": "apt install wrk",
     "nginx": "apt install nginx-light",
@@ -36,13 +36,13 @@ SHOWN = frozenset(("cpu", "rate", "p99", "busy", "others", "start", "resident", 
 @define(eq=False)
 class Run:
     """
-    What was measured.
+    The measurements of one run.
 
     @ivar about: the machine, the date, the settings.
-    @ivar versions: of each proxy that took part, by name.
-    @ivar left: a sentence for each proxy or part that did not.
+    @ivar versions: the version of each measured proxy, by name.
+    @ivar left: a sentence for each proxy or scenario that was left out.
     @ivar rounds: metrics by scenario and proxy, a dict for each round.
-    @ivar steps: what C{micro} found, by the name of the step.
+    @ivar steps: the results of C{micro}, by the name of the step.
     """
 
     about: dict[str, Any] = field(factory=dict)
@@ -51,24 +51,24 @@ class Run:
     rounds: dict[str, dict[str, list[Metrics]]] = field(factory=dict)
     steps: dict[str, dict[str, float]] = field(factory=dict)
 
-    def figure(self, scenario: str, proxy: str, name: str) -> float | None:
-        """The median over the rounds, or L{None} where it was not measured."""
+    def metric(self, scenario: str, proxy: str, name: str) -> float | None:
+        """The median over the rounds; L{None} if it was not measured."""
         rounds = self.rounds.get(scenario, {}).get(proxy, ())
         found = [each[name] for each in rounds if name in each]
         return median(found) if found else None
 
     def ratios(self, scenario: str, one: str, other: str, name: str) -> list[float]:
-        """Of one proxy to another, round by round, sorted."""
+        """The ratios of one proxy to another in each round, sorted."""
         rounds = self.rounds.get(scenario, {})
         pairs = zip(rounds.get(one, ()), rounds.get(other, ()))
         return sorted(a[name] / b[name] for a, b in pairs if name in a and b.get(name))
 
     def asJSON(self) -> dict[str, Any]:
-        """For C{results.json}: all rounds, and their medians."""
+        """The content of C{results.json}: all rounds, and their medians."""
         scenarios = {
             scenario: {
                 proxy: {
-                    "median": {name: self.figure(scenario, proxy, name) for name in rounds[0]},
+                    "median": {name: self.metric(scenario, proxy, name) for name in rounds[0]},
                     "rounds": rounds,
                 }
                 for proxy, rounds in proxies.items()
@@ -85,7 +85,7 @@ class Run:
 
     @classmethod
     def fromJSON(cls, found: dict[str, Any]) -> Run:
-        """What L{asJSON} made."""
+        """The run that L{asJSON} has described."""
         rounds = {
             scenario: {proxy: each["rounds"] for proxy, each in proxies.items()}
             for scenario, proxies in found["scenarios"].items()
@@ -95,13 +95,13 @@ class Run:
 
 def present(scenarios: Iterable[Scenario], names: Sequence[str], run: Run) -> set[str]:
     """
-    Which of the proxies of these scenarios are there; notes versions, and what is missing.
+    The installed proxies of these scenarios; records versions and missing proxies.
 
-    @param names: those that are wanted; empty for all.
+    @param names: the proxies to look for; empty for all.
     """
     found = set()
-    cast = {each.name: each for scenario in scenarios for each in scenario.cast()}
-    for name, proxy in cast.items():
+    proxies = {each.name: each for scenario in scenarios for each in scenario.measured()}
+    for name, proxy in proxies.items():
         if names and name not in names:
             continue
         try:
@@ -120,16 +120,16 @@ def measure(
     tell: Tell,
 ) -> Run:
     """
-    Run these scenarios.
+    Measure these scenarios.
 
-    A proxy that is missing or fails is left out, and named in C{Run.left}.
+    A proxy that is missing or fails is left out, and listed in C{Run.left}.
 
-    @param names: the proxies that are wanted; empty for all.
-    @param rounds: how often each is measured.
-    @param seconds: that each measurement takes.
-    @param tell: takes a line of progress.
+    @param names: the proxies to measure; empty for all.
+    @param rounds: the number of measurements of each.
+    @param seconds: for each measurement.
+    @param tell: called with lines of progress.
 
-    @raise Unusable: what all scenarios need is missing.
+    @raise Unusable: a program that all scenarios need is missing.
     """
     missing = []
     for name, package in TOOLS.items():
@@ -152,18 +152,18 @@ def measure(
     for sentence in run.left:
         tell(f"left out: {sentence}")
     if not found:
-        raise Unusable("none of the proxies that were asked for is there")
-    with staging() as stage:
-        run.about["load apart"] = stage.cores.apart
-        # Out of the proxies' way.
-        os.sched_setaffinity(0, stage.cores.load)
+        raise Unusable("none of these proxies is installed")
+    with testBed() as bed:
+        run.about["load apart"] = bed.cores.apart
+        # This process must not run on the proxies' cores.
+        os.sched_setaffinity(0, bed.cores.load)
         gone: set[tuple[str, str]] = set()
 
         def attempt(scenario: Scenario, proxy: Proxy, what: Callable[..., Any]) -> Any:
             if (scenario.name, proxy.name) in gone or proxy.name not in found:
                 return None
             try:
-                return what(stage, proxy)
+                return what(bed, proxy)
             except (Unusable, OSError) as error:
                 gone.add((scenario.name, proxy.name))
                 run.left.append(f"{scenario.name}, {proxy.name}: {error}")
@@ -171,12 +171,12 @@ def measure(
                 return None
 
         for scenario in scenarios:
-            tell(f"getting ready: {scenario.title}")
-            for proxy in scenario.cast():
+            tell(f"preparing: {scenario.title}")
+            for proxy in scenario.measured():
                 attempt(scenario, proxy, scenario.prepare)
         for number in range(rounds):
             for scenario in scenarios:
-                for proxy in turned(scenario.cast(), number):
+                for proxy in turned(scenario.measured(), number):
                     metrics = attempt(scenario, proxy, partial(scenario.measure, seconds=seconds))
                     if metrics is not None:
                         results = run.rounds.setdefault(scenario.name, {})
@@ -192,10 +192,10 @@ def _commit() -> str:
         return "?"
 
 
-def turned(cast: tuple[Proxy, ...], number: int) -> tuple[Proxy, ...]:
-    """In each round another one is the first, as what came before is not the same for it."""
-    start = number % len(cast)
-    return cast[start:] + cast[:start]
+def turned(proxies: tuple[Proxy, ...], number: int) -> tuple[Proxy, ...]:
+    """Each round starts with another proxy, so that no proxy always follows the same one."""
+    start = number % len(proxies)
+    return proxies[start:] + proxies[:start]
 
 
 def _line(number: int, rounds: int, scenario: Scenario, proxy: Proxy, metrics: Metrics) -> str:

@@ -1,14 +1,14 @@
 """
-What is measured: each scenario with its load.
+The scenarios, each with its load.
 
-A scenario measures one proxy at a time.  C{measure} gives a dict of metrics:
+A scenario measures one proxy at a time.  C{measure} returns a dict of metrics:
 
-  - C{cpu}: CPU time for each request, in microseconds; C{cpuPerGB}: seconds;
+  - C{cpu}: CPU time for each request, in microseconds; C{cpuPerGB}: in seconds;
   - C{rate}: requests per second; C{p50} and C{p99}: latency in microseconds;
-  - C{busy}: the proxy's share of its cores, 1 for all of the time, C{others} that
-    of whatever else ran there, unless the load did;
+  - C{busy}: the proxy's share of its cores, 0 to 1; C{others}: the share of other
+    processes there, unless the load runs there too;
   - C{largest}: the share of its busiest process in its CPU time;
-  - C{bad}: responses with a status that isn't the scenario's, and broken ones;
+  - C{bad}: responses that are broken or do not have the scenario's status;
   - C{start}: seconds to the first response; C{resident}: memory after the start, in
     bytes; C{idle}: bytes for each idle connection.
 """
@@ -38,49 +38,51 @@ from bench.proxies import (
     Watched,
     program,
 )
-from bench.stage import Actor, Stage
+from bench.testbed import RunningProxy, TestBed
 
 Metrics = dict[str, float]
 
-#: Idle connections that are opened to see what one takes.
+#: Idle connections, to measure the memory of one.
 IDLE = 1000
 
-#: Seconds until a proxy that has started or is left alone has settled.
+#: Seconds until a proxy is idle after its start or after load.
 SETTLING = 0.5
 
-#: Requests per second of the load below saturation: a quarter of what the slowest
-#: that it measures can do, and what the paced load can do well itself.
+#: Requests per second of the load below saturation: a quarter of what the slowest proxy
+#: can do, and a rate that the paced load can keep.
 PACE = 2000
 
 
 @frozen
 class Scenario:
     """
-    @ivar name: on the command line and in C{results.json}.
-    @ivar title: for readers.
-    @ivar proxies: those that it measures; empty for all of L{PROXIES}.
-    @ivar without: those of L{PROXIES} that it leaves out.
-    @ivar figure: the one that the report compares.
+    One way of measuring proxies.
+
+    @ivar name: the name on the command line and in C{results.json}.
+    @ivar title: the name in the report.
+    @ivar proxies: the proxies to measure; empty for all of L{PROXIES}.
+    @ivar without: names of proxies in L{PROXIES} to leave out.
+    @ivar metric: the metric that the report compares.
     """
 
     name: str
     title: str
     proxies: tuple[Proxy, ...] = field(default=(), kw_only=True)
     without: tuple[str, ...] = field(default=(), kw_only=True)
-    figure: str = field(default="cpu", kw_only=True)
+    metric: str = field(default="cpu", kw_only=True)
 
-    def cast(self) -> tuple[Proxy, ...]:
-        """The proxies that it measures."""
+    def measured(self) -> tuple[Proxy, ...]:
+        """The proxies to measure."""
         return tuple(each for each in self.proxies or PROXIES if each.name not in self.without)
 
-    def prepare(self, stage: Stage, proxy: Proxy) -> None:
-        """Done once, before the first round."""
+    def prepare(self, bed: TestBed, proxy: Proxy) -> None:
+        """Prepare; called once, before the first round."""
 
-    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Metrics:
+    def measure(self, bed: TestBed, proxy: Proxy, seconds: int) -> Metrics:
         """
         Measure once.
 
-        @raise Unusable: it can't be.
+        @raise Unusable: the proxy can't be measured.
         """
         raise NotImplementedError
 
@@ -88,29 +90,29 @@ class Scenario:
 @frozen
 class Loaded(Scenario):
     """
-    Requests on connections that are kept.
+    Requests on persistent connections.
 
-    @ivar tls: whether to the proxy's TLS.
+    @ivar tls: whether clients use TLS.
     """
 
     connections: int = 32
     tls: bool = False
 
-    def prepare(self, stage: Stage, proxy: Proxy) -> None:
-        self.load(stage, stage.actor(proxy, self.tls), proxy.warming)
+    def prepare(self, bed: TestBed, proxy: Proxy) -> None:
+        self.load(bed, bed.runningProxy(proxy, self.tls), proxy.warming)
 
-    def load(self, stage: Stage, actor: Actor, seconds: int) -> Metrics:
-        """Make the load; gives C{requests}, C{bytes}, C{seconds}, C{p50}, C{p99} and C{bad}."""
+    def load(self, bed: TestBed, target: RunningProxy, seconds: int) -> Metrics:
+        """Run the load; its C{requests}, C{bytes}, C{seconds}, C{p50}, C{p99} and C{bad}."""
         raise NotImplementedError
 
-    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Metrics:
-        actor = stage.actor(proxy, self.tls)
-        core, before, since = coreSeconds(actor.cores), actor.cpuSeconds(), time.perf_counter()
-        told = self.load(stage, actor, seconds)
-        wall = (time.perf_counter() - since) * len(actor.cores)
-        used = [spent - before.get(pid, 0.0) for pid, spent in actor.cpuSeconds().items()]
-        core = coreSeconds(actor.cores) - core
-        actor.checkAlive()
+    def measure(self, bed: TestBed, proxy: Proxy, seconds: int) -> Metrics:
+        target = bed.runningProxy(proxy, self.tls)
+        core, before, since = coreSeconds(target.cores), target.cpuSeconds(), time.perf_counter()
+        told = self.load(bed, target, seconds)
+        wall = (time.perf_counter() - since) * len(target.cores)
+        used = [spent - before.get(pid, 0.0) for pid, spent in target.cpuSeconds().items()]
+        core = coreSeconds(target.cores) - core
+        target.checkAlive()
         cpu = sum(used)
         metrics = {
             "cpu": cpu / max(1, told["requests"]) * 1e6,
@@ -122,7 +124,7 @@ class Loaded(Scenario):
             "largest": max(used) / cpu,
             "bad": told["bad"],
         }
-        if not set(actor.cores) & set(stage.cores.load):
+        if not set(target.cores) & set(bed.cores.load):
             metrics["others"] = max(0.0, core - cpu) / wall
         return metrics
 
@@ -130,11 +132,11 @@ class Loaded(Scenario):
 @frozen
 class Saturation(Loaded):
     """
-    As many requests as go through, by wrk.
+    As many requests as possible, by wrk.
 
-    @ivar head: one that C{load.lua} knows.
-    @ivar body: bytes of the requests' bodies.
-    @ivar status: of all responses.
+    @ivar head: the name of a head in C{load.lua}.
+    @ivar body: bytes of each request's body.
+    @ivar status: the status that all responses must have.
     """
 
     path: str = "/1k"
@@ -143,25 +145,25 @@ class Saturation(Loaded):
     body: int = 0
     status: int = 200
 
-    def load(self, stage: Stage, actor: Actor, seconds: int) -> Metrics:
+    def load(self, bed: TestBed, target: RunningProxy, seconds: int) -> Metrics:
         wrk = [program("wrk", "apt install wrk"), "-t1", f"-c{self.connections}", f"-d{seconds}s"]
-        wrk += ["--timeout", "5s", "-s", str(HERE / "load.lua"), actor.origin + self.path]
+        wrk += ["--timeout", "5s", "-s", str(HERE / "load.lua"), target.origin + self.path]
         wrk += ["--", self.head, self.method, str(self.body)]
-        told = _json(output(wrk, seconds + 30.0, cores=stage.cores.load), "wrk")
-        # wrk counts statuses of 400 and more.
+        told = _json(output(wrk, seconds + 30.0, cores=bed.cores.load), "wrk")
+        # wrk counts statuses of 400 and more as errors.
         expected = told["requests"] if self.status >= 400 else 0
         return {**told, "bad": abs(told["statuses"] - expected) + told["broken"]}
 
 
 @frozen
 class Paced(Loaded):
-    """Requests at L{PACE}, whatever the responses do; see C{paced.py}."""
+    """Requests at the rate L{PACE}, independent of the responses; see C{paced.py}."""
 
-    def load(self, stage: Stage, actor: Actor, seconds: int) -> Metrics:
-        command = [sys.executable, "-m", "bench.paced", str(actor.place.port), "/1k"]
+    def load(self, bed: TestBed, target: RunningProxy, seconds: int) -> Metrics:
+        command = [sys.executable, "-m", "bench.paced", str(target.place.port), "/1k"]
         command += [str(PACE), str(seconds), str(self.connections)]
         environment = {"PYTHONPATH": str(ROOT)}
-        printed = output(command, seconds + 30.0, environment, cores=stage.cores.load)
+        printed = output(command, seconds + 30.0, environment, cores=bed.cores.load)
         return _json(printed, "the paced load")
 
 
@@ -169,27 +171,27 @@ class Paced(Loaded):
 class Start(Scenario):
     """A cold start: time to the first response, memory then, and memory per idle connection."""
 
-    def measure(self, stage: Stage, proxy: Proxy, seconds: int) -> Metrics:
-        with stage.starting(proxy) as actor, ExitStack() as stack:
+    def measure(self, bed: TestBed, proxy: Proxy, seconds: int) -> Metrics:
+        with bed.starting(proxy) as target, ExitStack() as stack:
             pause(SETTLING)
-            metrics = {"start": actor.started, "resident": float(actor.residentBytes())}
-            # What is allocated at the first requests is no price of a connection.
-            _open(actor, IDLE // 10, stack)
-            before = actor.residentBytes()
-            if _open(actor, IDLE, stack):
-                metrics["idle"] = (actor.residentBytes() - before) / IDLE
+            metrics = {"start": target.started, "resident": float(target.residentBytes())}
+            # The first requests allocate memory that does not belong to connections.
+            _open(target, IDLE // 10, stack)
+            before = target.residentBytes()
+            if _open(target, IDLE, stack):
+                metrics["idle"] = (target.residentBytes() - before) / IDLE
             return metrics
 
 
-def _open(actor: Actor, count: int, stack: ExitStack) -> bool:
-    """Make connections with one request each; gives whether they stay open."""
-    connections = [actor.connection() for _ in range(count)]
+def _open(target: RunningProxy, count: int, stack: ExitStack) -> bool:
+    """Open connections with one request each; whether they stay open."""
+    connections = [target.connection() for _ in range(count)]
     for each in connections:
         stack.callback(each.close)
         each.request("GET", "/1k")
         each.getresponse().read()
     pause(SETTLING)
-    # http.client lets go of one whose response says that it will close.
+    # http.client drops a connection whose response has Connection: close.
     return all(each.sock is not None for each in connections)
 
 
@@ -221,11 +223,11 @@ TWO_WORKERS = _variant("sitio-workers", "sitio, two workers", options=("--worker
 @frozen
 class Feature:
     """
-    What sitio does that costs something.
+    A feature of sitio, for the table of costs.
 
-    @ivar variant: sitio without it, or, if it is off by default, with it.
-    @ivar switch: how to have it otherwise.
-    @ivar benefit: what one gets for it.
+    @ivar variant: sitio without the feature, or with it if it is off by default.
+    @ivar switch: the option that switches it.
+    @ivar benefit: what it is good for.
     """
 
     title: str
@@ -237,28 +239,28 @@ class Feature:
 
 FEATURES = (
     Feature(
-        "the line of metrics",
-        _variant("sitio-no-line", "no line of metrics", options=("--stats-interval", "0")),
+        "the stats line",
+        _variant("sitio-no-line", "no stats line", options=("--stats-interval", "0")),
         "`--stats-interval 0`",
-        "what happens, in the log, every two seconds in which anything does",
+        "hits, failures and latencies in the log, every two seconds",
     ),
     Feature(
-        "metrics at all",
+        "metrics",
         Uncounted("sitio-uncounted", "no metrics", does="", wanted=SITIO.wanted),
-        "no option; the chain without its observer",
-        "hits, statuses, bytes and latencies of each endpoint, the true status of what is masked",
+        "no option",
+        "hits, statuses, bytes and latencies of each endpoint, and the upstream status",
     ),
     Feature(
         "`error-page:404`",
         _variant("sitio-no-error-page", "no error-page", policies=("last-good",), replaces=False),
         "without `--policy error-page:404`",
-        "a page of one's own for a 404; costs when there is one",
+        "a page of your own for a 404; costs only then",
     ),
     Feature(
         "`last-good`",
         _variant("sitio-no-last-good", "no last-good", policies=("error-page:404",)),
         "without `--policy last-good`",
-        "failures masked with the last good response, which is kept from each GET",
+        "masks failures with the last good response, which it keeps from each GET",
     ),
     Feature(
         "both policies",
@@ -270,33 +272,33 @@ FEATURES = (
         "uvloop",
         _variant("sitio-epoll", "Twisted's own reactor", reactor="epoll"),
         "`twistd --reactor epoll`",
-        "transports in C, with TLS and all endpoints as in Twisted's own reactor",
+        "transports in C",
     ),
     Feature(
         "the admin port",
         _variant("sitio-no-admin", "no admin port", options=("--admin", "")),
         "`--admin=`",
-        "health, metrics, the last exchanges and the dashboard, for who asks; here nobody does",
+        "health, metrics, the last exchanges and the dashboard; here without clients",
     ),
     Feature(
-        "`/metrics`, asked every second",
+        "`/metrics`, scraped every second",
         _watched("sitio-metrics", "scraped", "/metrics"),
-        "somebody asks",
-        "all metrics, for Prometheus, which asks every 15 s or more seldom",
+        "a scraper",
+        "all metrics for Prometheus, which usually scrapes every 15 s",
         default=False,
     ),
     Feature(
         "the dashboard, open",
         _watched("sitio-dashboard", "on a dashboard", "/events"),
-        "somebody looks",
-        "what passes, while it passes",
+        "an open page",
+        "live metrics and exchanges",
         default=False,
     ),
     Feature(
         "`--via`",
         _variant("sitio-via", "with --via", options=("--via",)),
         "`--via`",
-        "loops and ways can be seen in requests and responses",
+        "shows proxies, and loops of proxies, in requests and responses",
         default=False,
     ),
     Feature(
@@ -310,12 +312,12 @@ FEATURES = (
         "`--access-log common`",
         _variant("sitio-log-common", "a common log", options=("--access-log", "common:/dev/null")),
         "`--access-log common`",
-        "a line for each request, as other tools read it",
+        "a line for each request, in a format of other tools",
         default=False,
     ),
 )
 
-#: twisted.web.proxy is too slow to be of interest everywhere, and takes the time of others.
+#: twisted.web.proxy is slow, so it is left out of scenarios that do not need it.
 _SLOW = ("twisted.web.proxy",)
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -323,7 +325,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Saturation("browser", "1 KB GET, a browser's head of 700 bytes", head="browser"),
     Saturation(
         "unique",
-        "the same, no head like one before, of request or response",
+        "the same, each head of request and response different",
         path="/unique",
         head="unique",
         without=_SLOW,
@@ -331,11 +333,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     Saturation("replaced", "404, replaced by the proxy's page", path="/missing", status=404),
     Saturation("post-16k", "16 KB POST", path="/post", method="POST", body=16384),
     Saturation("get-64k", "64 KB GET", path="/64k", without=_SLOW),
-    Saturation("get-100m", "100 MB GET", path="/100m", connections=4, figure="cpuPerGB"),
+    Saturation("get-100m", "100 MB GET", path="/100m", connections=4, metric="cpuPerGB"),
     Saturation("many", "512 connections", connections=512, without=_SLOW),
     Saturation("closing", "a new connection for each request", head="close", without=_SLOW),
     Saturation("tls", "TLS in front", tls=True, without=_SLOW),
-    Paced("paced", f"{PACE} requests/s, below saturation", figure="p99", without=_SLOW),
+    Paced("paced", f"{PACE} requests/s, below saturation", metric="p99", without=_SLOW),
     Saturation("rewrite", "a buffered Python policy", proxies=(SITIO, REWRITING)),
     Saturation("workers", "two workers", connections=128, proxies=(SITIO, TWO_WORKERS)),
     Saturation(
@@ -344,5 +346,5 @@ SCENARIOS: tuple[Scenario, ...] = (
         head="browser",
         proxies=(SITIO, *(each.variant for each in FEATURES)),
     ),
-    Start("start", "start, memory", figure="start"),
+    Start("start", "start, memory", metric="start"),
 )

@@ -1,5 +1,5 @@
 """
-What sitio is to keep to: ratios to others within one run, and a few absolute metrics.
+The targets for sitio: ratios to other proxies within one run, and a few absolute values.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from attrs import frozen
 from bench.runner import Run
 from bench.scenarios import TWO_WORKERS
 
-#: How metrics are shown: what they are divided by, and their unit.
+#: The divisor and the unit with which metrics are shown.
 UNITS = {"idle": (1024, "KB"), "resident": (2**20, "MB"), "start": (1, "s")}
 
 
 @frozen
 class Outcome:
     """
-    What became of a target.
+    The result for a target.
 
     @ivar value: the median over the rounds.
-    @ivar low: the least of them; C{high} the greatest.
-    @ivar met: whether the target is.
-    @ivar missedBy: by which share, 0.1 for a tenth; 0 where it is met.
+    @ivar low: the smallest; C{high}: the largest.
+    @ivar met: whether the target is met.
+    @ivar missedBy: by which share it is missed, 0.1 for a tenth; 0 if it is met.
     """
 
     value: float
@@ -36,31 +36,31 @@ class Outcome:
 @frozen
 class Target:
     """
-    One row of the targets.
+    One target.
 
-    @ivar against: the proxy that sitio is compared with; empty for an absolute figure.
-    @ivar bound: the most that it may be, or the least if C{atLeast}.
-    @ivar below: whether the bound itself is too much.
+    @ivar against: the proxy that sitio is compared with; empty for an absolute value.
+    @ivar bound: the largest value, or the smallest if C{atLeast}.
+    @ivar below: whether the value must be less than the bound.
     """
 
     title: str
     scenario: str
-    figure: str
+    metric: str
     bound: float
     against: str = ""
     below: bool = False
     atLeast: bool = False
 
     def values(self, run: Run) -> list[float]:
-        """Round by round, sorted; empty where it was not measured."""
+        """The values of all rounds, sorted; empty if it was not measured."""
         if self.against:
-            return run.ratios(self.scenario, "sitio", self.against, self.figure)
-        divisor = UNITS[self.figure][0]
+            return run.ratios(self.scenario, "sitio", self.against, self.metric)
+        divisor = UNITS[self.metric][0]
         rounds = run.rounds.get(self.scenario, {}).get("sitio", ())
-        return sorted(each[self.figure] / divisor for each in rounds)
+        return sorted(each[self.metric] / divisor for each in rounds)
 
     def outcome(self, run: Run) -> Outcome | None:
-        """How it stands, or L{None} where it was not measured."""
+        """The result; L{None} if it was not measured."""
         values = self.values(run)
         if not values:
             return None
@@ -74,23 +74,23 @@ class Target:
 
     @property
     def wanted(self) -> str:
-        """The bound, as text."""
+        """The bound as text."""
         sign = "at least" if self.atLeast else "below" if self.below else "at most"
-        unit = "" if self.against or self.atLeast else f" {UNITS[self.figure][1]}"
+        unit = "" if self.against or self.atLeast else f" {UNITS[self.metric][1]}"
         return f"{sign} {self.bound:g}{unit}"
 
 
 @frozen
 class TwoWorkers(Target):
-    """How much more two workers can do than one."""
+    """The speed of two workers as a multiple of one."""
 
     def values(self, run: Run) -> list[float]:
         one = run.rounds.get(self.scenario, {}).get("sitio", ())
         two = run.rounds.get(self.scenario, {}).get(TWO_WORKERS.name, ())
         if run.about.get("load apart"):
             return sorted(b["rate"] / a["rate"] for a, b in zip(one, two))
-        # Where the load needs one of their cores: what CPU time would allow, if
-        # the busier of the two is the bound.
+        # The load needs one of their cores.  So compare by CPU time, with the busier
+        # worker as the limit.
         return sorted(a["cpu"] / (b["cpu"] * b["largest"]) for a, b in zip(one, two))
 
 

@@ -1,4 +1,4 @@
-"""twisted.web.proxy as its documentation shows it, with X-Forwarded-For and an error page."""
+"""twisted.web.proxy as in its documentation, with X-Forwarded-For and an error page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ notFound = Path(page).read_bytes()
 
 
 class Client(ProxyClient):
-    """Puts a page of its own in place of a 404."""
+    """Replaces a 404 by a page."""
 
     def handleStatus(self, version: bytes, code: bytes, message: bytes) -> None:
         self.replaced = code == b"404"
@@ -43,7 +43,7 @@ class ClientFactory(ProxyClientFactory):
 
 
 class Everything(ReverseProxyResource):
-    """Leads each path to the service."""
+    """Passes each path to the service."""
 
     proxyClientFactoryClass = ClientFactory
 

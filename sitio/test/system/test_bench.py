@@ -31,7 +31,7 @@ else:
     from bench import chart, machine, micro, paced, proxies, report, runner, targets
     from bench.processes import Unusable, running
     from bench.scenarios import SCENARIOS
-    from bench.stage import Cores
+    from bench.testbed import Cores
 
 COMMAND = [sys.executable, "-m", "bench"]
 
@@ -108,7 +108,7 @@ class RunTests(ToolsTestCase):
     async def test_interrupted(self) -> None:
         """Ctrl-C ends all that was started, and says so in a sentence."""
         process = self.bench("--only", "get-1k", "--only", "tls", "--proxy", "sitio")
-        await process.out.saw(b"getting ready: TLS")
+        await process.out.saw(b"preparing: TLS")
         started = await self.until(lambda: machine.tree(process.pid)[1:])
         process.signal(signal.SIGINT)
         self.assertEqual(await process.finish(), 1, process.said())
@@ -140,8 +140,8 @@ class RefusalTests(LoopbackTestCase):
 
     async def test_arguments(self) -> None:
         """A number out of bounds and an unknown scenario are refused."""
-        self.assertIn("'0' is no number from 1 to 1000", await self.refused("--rounds", "0"))
-        self.assertIn("'x' is no number from 1 to 600", await self.refused("--seconds", "x"))
+        self.assertIn("'0' is not a number from 1 to 1000", await self.refused("--rounds", "0"))
+        self.assertIn("'x' is not a number from 1 to 600", await self.refused("--seconds", "x"))
         self.assertIn("invalid choice: 'fly'", await self.refused("--only", "fly"))
 
 
@@ -232,12 +232,12 @@ class ProxyTests(SynchronousTestCase):
             self.assertNotIn("{{", text)
 
     def test_names(self) -> None:
-        """Scenarios have names of their own, and so have all proxies of each."""
+        """Scenarios have different names, and so have the proxies of each."""
         names = [each.name for each in SCENARIOS]
         self.assertEqual(sorted(names), sorted(set(names)))
         for scenario in SCENARIOS:
-            cast = [each.name for each in scenario.cast()]
-            self.assertEqual(sorted(cast), sorted(set(cast)), scenario.name)
+            measured = [each.name for each in scenario.measured()]
+            self.assertEqual(sorted(measured), sorted(set(measured)), scenario.name)
 
     def test_unknownOption(self) -> None:
         """A variant of sitio whose option does not exist is left out with a sentence."""
@@ -249,10 +249,11 @@ class ProxyTests(SynchronousTestCase):
 
     def test_turned(self) -> None:
         """Each proxy is the first in one of the rounds, and all are in each."""
-        cast = proxies.PROXIES
-        orders = [runner.turned(cast, number) for number in range(len(cast))]
-        self.assertEqual({each[0].name for each in orders}, {each.name for each in cast})
-        self.assertTrue(all(len({e.name for e in each}) == len(cast) for each in orders))
+        all = proxies.PROXIES
+        orders = [runner.turned(all, number) for number in range(len(all))]
+        self.assertEqual({each[0].name for each in orders}, {each.name for each in all})
+        for each in orders:
+            self.assertEqual(len({proxy.name for proxy in each}), len(all))
 
 
 class OutcomeTests(SynchronousTestCase):
@@ -348,7 +349,7 @@ class ChartTests(SynchronousTestCase):
         self.assertAlmostEqual(found["sitio"] * 2, found["Envoy"], delta=0.2)
 
     def test_outlier(self) -> None:
-        """A bar far longer than the others is cut, and its figure still told."""
+        """A bar far longer than the others is cut, and its metric still told."""
         run = made(sitio=[20.0], envoy=[40.0], **{"twisted.web.proxy": [300.0]})
         found = self.widths(run)
         self.assertLess(found["twisted.web.proxy"], found["Envoy"] * 2)
@@ -370,7 +371,7 @@ class MicroTests(SynchronousTestCase):
         """Each step runs and takes some time, told in units of the first."""
         found = micro.run(stretch=0.0002, repeats=1)
         self.assertEqual(list(found), [name for name, _ in micro.steps()])
-        self.assertEqual(found[micro.YARDSTICK]["units"], 1)
+        self.assertEqual(found[micro.REFERENCE]["units"], 1)
         for name, each in found.items():
             self.assertGreater(each["least"], 0, name)
             self.assertLessEqual(each["least"], each["median"], name)

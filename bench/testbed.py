@@ -1,6 +1,6 @@
 """
-What stands around the proxies: the service behind them, its files, the
-certificate, and the cores that each process gets.
+Runs the proxies and what they need: the service behind them, its files, the
+certificate, and the cores for each process.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from bench.machine import Ports, cores, cpuSeconds, residentBytes
 from bench.processes import START_TIME, Unusable, checkAlive, running
 from bench.proxies import Place, Proxy, program
 
-#: The service's files, and their bytes.
+#: The files of the service, and their sizes in bytes.
 FILES = {"1k": 1024, "64k": 64 * 1024, "100m": 100_000_000}
 
-#: Bytes of the error page; sitio's own has about as many.
+#: Bytes of the error page; sitio's own is about as long.
 PAGE_LENGTH = 2151
 
 #: Signals that end the benchmark.
 ENDINGS = frozenset((signal.SIGINT, signal.SIGTERM))
 
-#: Seconds between two attempts to reach a proxy that starts.
+#: Seconds between two attempts to connect to a proxy that starts.
 GLANCE = 0.001
 
 
 @frozen
 class Cores:
     """
-    Who runs where.
+    The cores for each process.
 
-    @ivar proxy: the one of each proxy with one worker.
-    @ivar pair: those of a proxy with two workers.
-    @ivar load: those of the load generator and the service.
-    @ivar apart: whether C{pair} and C{load} have none in common.
+    @ivar proxy: for a proxy with one worker.
+    @ivar pair: for a proxy with two workers.
+    @ivar load: for the load generator and the service.
+    @ivar apart: whether C{pair} and C{load} have no core in common.
     """
 
     proxy: tuple[int, ...]
@@ -59,7 +59,7 @@ class Cores:
     @classmethod
     def divide(cls, available: list[int]) -> Cores:
         """
-        @raise Unusable: there is only one.
+        @raise Unusable: there is only one core.
         """
         if len(available) < 2:
             raise Unusable("two cores are needed: one for the proxy, one for the load")
@@ -70,13 +70,13 @@ class Cores:
 
 
 @define(eq=False)
-class Actor:
+class RunningProxy:
     """
-    A proxy that runs.
+    A running proxy.
 
-    @ivar cores: where it runs.
+    @ivar cores: the cores that it runs on.
     @ivar started: seconds from its start to its first response.
-    @ivar beside: what runs beside it, and its log, if anything does.
+    @ivar beside: a client that runs with it, and the client's log, if there is one.
     """
 
     proxy: Proxy
@@ -88,11 +88,11 @@ class Actor:
     beside: tuple[Popen[bytes], Path] | None = None
 
     def cpuSeconds(self) -> dict[int, float]:
-        """CPU time that each of its processes has used so far."""
+        """The CPU time of each of its processes."""
         return cpuSeconds(self.process.pid)
 
     def residentBytes(self) -> int:
-        """Memory that it holds, with all its processes."""
+        """The resident memory of its processes."""
         return residentBytes(self.process.pid)
 
     def checkAlive(self) -> None:
@@ -106,11 +106,11 @@ class Actor:
 
     @property
     def origin(self) -> str:
-        """Its URL, with no path."""
+        """Its URL, without a path."""
         return f"{'https' if self.place.certificate else 'http'}://127.0.0.1:{self.place.port}"
 
     def connection(self, timeout: float = 5.0) -> http.client.HTTPConnection:
-        """A connection to be made to it."""
+        """A new connection, not yet opened."""
         port = self.place.port
         if self.place.certificate:
             context = ssl.create_default_context(cafile=str(self.place.certificate))
@@ -118,7 +118,7 @@ class Actor:
         return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
-        """Status and body of one response, on a connection of its own."""
+        """Send a request on a new connection; the status and body of the response."""
         connection = self.connection()
         try:
             connection.request(method, path, body)
@@ -129,9 +129,9 @@ class Actor:
 
     def awaitFirstResponse(self, since: float) -> None:
         """
-        Wait for its first response and note when it came.
+        Wait for its first response and record the time.
 
-        @raise Unusable: none came in time.
+        @raise Unusable: there was none in time.
         """
         while time.perf_counter() < since + START_TIME:
             self.checkAlive()
@@ -146,9 +146,9 @@ class Actor:
             return
         raise Unusable(f"{self.proxy.name} gave no response within {START_TIME:.0f} s")
 
-    def checkConduct(self) -> None:
+    def checkBehaviour(self) -> None:
         """
-        See that it does what all have to do.
+        Check that it behaves as all proxies must.
 
         @raise Unusable: it does not.
         """
@@ -156,7 +156,7 @@ class Actor:
         status, page = self.ask("/missing")
         if self.proxy.replaces and (status != 404 or len(page) < PAGE_LENGTH / 2):
             raise Unusable(f"{name} did not put a page of its own in place of a 404")
-        # Of a client on loopback Envoy tells another address of this machine's.
+        # For a client on loopback, Envoy uses another address of this machine.
         if not self.ask("/forwarded")[1].strip():
             raise Unusable(f"{name} did not add X-Forwarded-For")
         if self.ask("/post", "POST", bytes(16384)) != (200, b"taken\n"):
@@ -164,38 +164,38 @@ class Actor:
 
 
 @define(eq=False)
-class Stage:
+class TestBed:
     """
-    All that runs.
+    All running processes.
 
-    @ivar folder: temporary; for files, configurations and logs.
-    @ivar upstream: the service's port.
+    @ivar folder: a temporary folder for files, configurations and logs.
+    @ivar upstream: the port of the service.
     """
 
     folder: Path
     cores: Cores
     upstream: int
     ports: Ports
-    _actors: dict[tuple[str, bool], Actor] = field(factory=dict)
+    _running: dict[tuple[str, bool], RunningProxy] = field(factory=dict)
     _stack: ExitStack = field(factory=ExitStack)
 
-    def actor(self, proxy: Proxy, tls: bool = False) -> Actor:
+    def runningProxy(self, proxy: Proxy, tls: bool = False) -> RunningProxy:
         """
-        A proxy that runs until the stage is cleared; the same one each time.
+        A proxy that runs until the end; it is started at the first call.
 
-        @raise Unusable: it does not start, or does not do what is compared.
+        @raise Unusable: it does not start, or does not behave as all proxies must.
         """
         key = proxy.name, tls
-        if key not in self._actors:
-            actor = self._stack.enter_context(self.starting(proxy, tls))
-            actor.checkConduct()
-            self._actors[key] = actor
-        self._actors[key].checkAlive()
-        return self._actors[key]
+        if key not in self._running:
+            target = self._stack.enter_context(self.starting(proxy, tls))
+            target.checkBehaviour()
+            self._running[key] = target
+        self._running[key].checkAlive()
+        return self._running[key]
 
     @contextmanager
-    def starting(self, proxy: Proxy, tls: bool = False) -> Iterator[Actor]:
-        """A proxy that has just sent its first response, and is ended after use."""
+    def starting(self, proxy: Proxy, tls: bool = False) -> Iterator[RunningProxy]:
+        """Start a proxy and wait for its first response; end it after use."""
         pem = (self.folder / "cert.pem", self.folder / "key.pem") if tls else (None, None)
         page = self.folder / "pages/404.html"
         place = Place(self.folder, self.ports.take(), self.upstream, page, *pem)
@@ -205,42 +205,44 @@ class Stage:
         since = time.perf_counter()
         with ExitStack() as stack:
             process = stack.enter_context(running(command, cores, log, proxy.environment()))
-            actor = Actor(proxy, place, process, log, cores)
-            actor.awaitFirstResponse(since)
+            target = RunningProxy(proxy, place, process, log, cores)
+            target.awaitFirstResponse(since)
             if beside := proxy.beside(place):
                 told = log.with_suffix(".beside")
-                actor.beside = stack.enter_context(running(beside, self.cores.load, told)), told
-            yield actor
+                target.beside = stack.enter_context(running(beside, self.cores.load, told)), told
+            yield target
 
 
 @contextmanager
-def staging() -> Iterator[Stage]:
+def testBed() -> Iterator[TestBed]:
     """
-    A stage with the service on it.  All that runs on it is ended at the end.
+    Run the service; at the end, end all processes.
 
-    @raise Unusable: something that all scenarios need is missing.
+    @raise Unusable: a program that all scenarios need is missing.
     """
     nginx = program("nginx", "apt install nginx-light")
     with tempfile.TemporaryDirectory(prefix="sitio-bench-") as name, ExitStack() as stack:
         stack.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, ENDINGS)
         folder = Path(name)
-        # nginx started by root reads its files as somebody else.
+        # If root starts nginx, it reads its files as another user.
         folder.chmod(0o755)
         _files(folder)
         _certificate(folder)
         ports = Ports()
-        stage = Stage(folder, Cores.divide(cores()), ports.take(), ports)
-        stack.push(stage._stack)
-        place = Place(folder, stage.upstream, stage.upstream, folder / "pages/404.html")
+        bed = TestBed(folder, Cores.divide(cores()), ports.take(), ports)
+        stack.push(bed._stack)
+        place = Place(folder, bed.upstream, bed.upstream, folder / "pages/404.html")
         configuration = str(place.configuration("upstream.conf"))
         log = folder / "upstream.log"
         command = [nginx, "-e", "stderr", "-c", configuration]
-        process = stack.enter_context(running(command, stage.cores.load, log))
-        service = Actor(Proxy("upstream", "the service"), place, process, log, stage.cores.load)
+        process = stack.enter_context(running(command, bed.cores.load, log))
+        service = RunningProxy(
+            Proxy("upstream", "the service"), place, process, log, bed.cores.load
+        )
         service.awaitFirstResponse(time.perf_counter())
-        # A second Ctrl-C waits until all has been ended.
+        # A second Ctrl-C waits until all processes have ended.
         stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, ENDINGS)
-        yield stage
+        yield bed
 
 
 def _files(folder: Path) -> None:
