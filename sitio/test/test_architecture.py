@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -124,7 +126,7 @@ def mayImport(module: str, other: str) -> bool:
     return target in allowed or other in allowed
 
 
-def _isTypeChecking(node: ast.AST) -> bool:
+def _isTypeChecking(node: ast.AST) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and ast.unparse(node.test) in {
         "TYPE_CHECKING",
         "typing.TYPE_CHECKING",
@@ -133,15 +135,20 @@ def _isTypeChecking(node: ast.AST) -> bool:
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes below this one that take part when the program runs."""
-    for child in ast.iter_child_nodes(node):
-        if _isTypeChecking(child):
-            assert isinstance(child, ast.If)
-            for each in child.orelse:
-                yield each
-                yield from _running(each)
-        else:
-            yield child
-            yield from _running(child)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        children = node.orelse if _isTypeChecking(node) else ast.iter_child_nodes(node)
+        for child in children:
+            waiting.append(child)
+            if not _isTypeChecking(child):
+                yield child
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a source; several tests read each."""
+    return ast.parse(source)
 
 
 def imported(source: str, package: str = "") -> Iterator[tuple[str, str]]:
@@ -151,7 +158,7 @@ def imported(source: str, package: str = "") -> Iterator[tuple[str, str]]:
 
     @param package: the package of the source, which relative imports start from.
     """
-    for node in _running(ast.parse(source)):
+    for node in _running(parsed(source)):
         if isinstance(node, ast.Import):
             yield from ((each.name, "") for each in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -203,16 +210,22 @@ def seesGlobalReactor(source: str) -> bool:
         f"{module}.{name}".rstrip(".") == "twisted.internet.reactor"
         for module, name in imported(source)
     ) or any(
-        isinstance(node, ast.Attribute) and ast.unparse(node) == "twisted.internet.reactor"
-        for node in ast.walk(ast.parse(source))
+        isinstance(node, ast.Attribute)
+        and node.attr == "reactor"
+        and ast.unparse(node) == "twisted.internet.reactor"
+        for node in ast.walk(parsed(source))
     )
 
 
 def sleeps(source: str) -> bool:
     """Whether a source mentions C{time.sleep}, in any spelling."""
+    if "sleep" not in source:
+        return False
     return ("time", "sleep") in imported(source) or any(
-        isinstance(node, ast.Attribute) and ast.unparse(node) == "time.sleep"
-        for node in ast.walk(ast.parse(source))
+        isinstance(node, ast.Attribute)
+        and node.attr == "sleep"
+        and ast.unparse(node) == "time.sleep"
+        for node in ast.walk(parsed(source))
     )
 
 
@@ -230,7 +243,7 @@ def lengths(module: str, source: str) -> Iterator[tuple[str, int, int]]:
 
     name = f"sitio.{module}".rstrip(".")
     yield name, len(source.splitlines()), MAX_MODULE
-    yield from walk(ast.parse(source), name)
+    yield from walk(parsed(source), name)
 
 
 def tooLong(module: str, source: str) -> list[str]:

@@ -6,13 +6,12 @@ whole, byte by byte, and with a tail that belongs to the next message; what was
 read is compared as one value.  Below the tables stand the limits, what httptools
 leaves to C{wire}, the writers, and properties that hold for any message.
 
-The properties run briefly; C{HYPOTHESIS_PROFILE=long} makes them search for minutes.
+The properties run briefly; with C{HYPOTHESIS_PROFILE=long} they search for minutes.
 """
 
 from __future__ import annotations
 
 import operator
-import os
 import tracemalloc
 from collections.abc import Iterable
 from inspect import getclosurevars
@@ -20,7 +19,7 @@ from typing import Any
 
 import httptools
 from attrs import evolve, field, frozen
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import (
@@ -48,16 +47,6 @@ from sitio.http.framing import (
 from sitio.http.headers import MAX_SHARED_BYTES
 from sitio.http.message import Headers, Request, Response
 from sitio.test.helpers.rows import Row, byteByByte, cut, eachRow
-
-# Nothing is kept between runs, as a failure that was found becomes a row of a table.
-_profile: dict[str, Any] = {
-    "deadline": None,
-    "database": None,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
-}
-settings.register_profile("short", max_examples=100, derandomize=True, **_profile)
-settings.register_profile("long", max_examples=5_000, **_profile)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 LIMITS = Limits(head=2048, fields=20)
 
