@@ -1,14 +1,13 @@
 """
-C{error-page}: an error page of ours in place of the service's.
+C{error-page}: replaces the service's error responses by a page.
 
-C{error-page:404} or C{error-page:404,410:5xx:file=sorry.html}.  The status and
-its reason stay what they were, so that no figure, no crawler and no retry is
-misled; the body is the built-in page (HTML, or JSON for a client that prefers
-it) or the file.
+C{error-page:404} or C{error-page:404,410:5xx:file=sorry.html}.  Status and reason stay, so
+that metrics, crawlers and retries are not misled.  The body is the file, or the built-in
+page: HTML, or JSON for a client that prefers it.
 
-Of the fields of the original only those go on that tell the client what to do
-next or whether it may read the response (L{KEPT}): the others describe a body
-that is not sent, or a service that has just shown that it's better not named.
+Of the service's fields only those in L{KEPT_FIELDS} are sent: they tell the client what to do
+next, or whether it may read the response.  The others describe a body that is not sent, or
+disclose details of the service.
 """
 
 from __future__ import annotations
@@ -32,24 +31,23 @@ from sitio.http.headers import FieldLines
 from sitio.http.message import Request, Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, IResponsePolicy
 
-#: Bytes of a page read from a file.  It is held for as long as sitio runs and
-#: sent whole each time; an error page of more than this is a mistake.
-MAX_FILE = 1024 * 1024
+#: The longest file, as it stays in memory while sitio runs; a longer one is taken for a
+#: mistake.
+MAX_FILE_BYTES = 1024 * 1024
 
-#: Characters of a path or a reason shown on the page; they may have thousands.
-MAX_SHOWN = 256
+#: Characters of a path or a reason on the page; clients can send thousands.
+MAX_SHOWN_CHARACTERS = 256
 
-#: Bytes of an Accept field that are read: browsers send about 130.  A longer
-#: one gets HTML, unread, so that what is remembered of it is bounded.
-MAX_ACCEPT = 512
+#: Bytes of the longest Accept that is parsed, as results are cached; browsers send about 130.
+#: A client with a longer one gets HTML.
+MAX_ACCEPT_BYTES = 512
 
-#: Fields of the original that stay.  WWW-Authenticate (RFC 9110, section
-#: 15.5.2), Proxy-Authenticate (15.5.8) and Allow (15.5.6) must accompany their
-#: statuses; Retry-After and Content-Range (of a 416) say what to ask next;
-#: Cache-Control, Expires and Vary say for how long, and for whom, the status
-#: holds; Set-Cookie ends or begins sessions; without Access-Control a script of
-#: another origin sees no status at all.
-KEPT = frozenset(
+#: Fields of the original that are sent.  WWW-Authenticate (RFC 9110, section 15.5.2),
+#: Proxy-Authenticate (15.5.8) and Allow (15.5.6) are required with their statuses.
+#: Retry-After and Content-Range (of a 416) tell what to request next.  Cache-Control, Expires
+#: and Vary tell for how long and for whom the status is valid.  Set-Cookie starts and ends
+#: sessions.  Without Access-Control a script of another origin can't read the status.
+KEPT_FIELDS = frozenset(
     (
         b"access-control-allow-credentials",
         b"access-control-allow-origin",
@@ -70,7 +68,7 @@ KEPT = frozenset(
 _HTML = b"text/html; charset=utf-8"
 _JSON = b"application/json"
 _BUILT_IN: dict[bytes, list[tuple[bytes, bytes]]] = {
-    # It may show its own style in a browser, and nothing else.
+    # A browser may apply the page's own style, and must load nothing else.
     _HTML: [
         (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'"),
         (b"Vary", b"Accept"),
@@ -80,16 +78,16 @@ _BUILT_IN: dict[bytes, list[tuple[bytes, bytes]]] = {
 
 _TEMPLATE = Template(files(__package__).joinpath("errorpage.html").read_text("utf-8"))
 _SENTENCES = {
-    401: "This page wants to know who you are.",
-    403: "This page is not open to you.",
+    401: "Please log in to see this page.",
+    403: "You may not see this page.",
     404: "There is no such page here.",
-    410: "This page was here once, and was taken down.",
-    429: "That was a little fast. Please wait a moment.",
-    503: "The service is having a rest. Please try again in a moment.",
+    410: "This page was removed.",
+    429: "There were too many requests. Please wait a moment.",
+    503: "The service is not available. Please try again in a moment.",
     504: "The service took too long to answer. Please try again in a moment.",
 }
-_OURS = "Something went wrong on our side. Please try again in a moment."
-_YOURS = "This request could not be served."
+_SERVER_ERROR = "Something went wrong on our side. Please try again in a moment."
+_CLIENT_ERROR = "This request could not be served."
 
 _weight = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?", re.ASCII).fullmatch
 
@@ -110,12 +108,12 @@ def _weights(accept: str) -> dict[str, float]:
 @lru_cache(maxsize=128)
 def prefersJSON(accept: bytes) -> bool:
     """
-    Whether an Accept field asks for JSON rather than for HTML (RFC 9110, section 12.5.1).
+    Whether an Accept field prefers JSON to HTML (RFC 9110, section 12.5.1).
 
-    The most specific range that covers a type gives its weight.  Of two equal
-    weights a type that is named wins over one that a C{*} covers, as scripts
-    send C{application/json, */*}; and then HTML, as a browser is the likelier
-    reader.  A range whose weight is malformed is left out.
+    The weight of a type is that of the most specific range that covers it.  If the weights
+    are equal, a type that is named wins over one that only C{*} covers, as scripts send
+    C{application/json, */*}; after that HTML wins.  A range with a malformed weight is
+    ignored.
     """
     weights = _weights(accept.decode("latin-1"))
 
@@ -131,12 +129,12 @@ def prefersJSON(accept: bytes) -> bool:
 
 @lru_cache(maxsize=128)
 def _pieces(status: int, reason: str) -> tuple[bytes, bytes, bytes]:
-    """The built-in page: HTML before the path and after it, JSON before it."""
+    """The parts of the built-in page: HTML before and after the path, JSON before the path."""
     reason = reason or reasonFor(status) or "Error"
     before, _, after = _TEMPLATE.substitute(
         status=status,
         reason=escape(reason),
-        sentence=_SENTENCES.get(status, _OURS if status >= 500 else _YOURS),
+        sentence=_SENTENCES.get(status, _SERVER_ERROR if status >= 500 else _CLIENT_ERROR),
         path="\0",
     ).partition("\0")
     data = json.dumps({"status": status, "error": reason, "path": ""}, separators=(",", ":"))
@@ -146,7 +144,7 @@ def _pieces(status: int, reason: str) -> tuple[bytes, bytes, bytes]:
 @define(frozen=True)
 class Page:
     """
-    What is sent whatever the request: a file, read once.
+    A page from a file.
 
     @ivar kind: its Content-Type.
     """
@@ -157,30 +155,32 @@ class Page:
     @classmethod
     def fromFile(cls, path: str) -> Page:
         """
-        @raise ValueError: no such file, too large a one, or one whose name
-            doesn't tell what it holds.
+        Read the file.
+
+        @raise ValueError: the file does not exist, can't be read or is too long, or its name
+            does not tell its type.
         """
         kind, coding = mimetypes.guess_type(path)
         if kind is None or coding is not None:
             raise ValueError(
-                f"the name of {path!r} doesn't tell what the page is: .html, .txt or .json would"
+                f"the name of {path!r} doesn't tell its type: end it in .html, .txt or .json"
             )
         try:
-            # A named pipe would block the start for ever.
+            # A named pipe would block for ever.
             if not Path(path).is_file():
-                raise ValueError(f"there is no file {path!r} to be the error page")
+                raise ValueError(f"there is no file {path!r} for the error page")
             with open(path, "rb") as page:
-                body = page.read(MAX_FILE + 1)
+                body = page.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise ValueError(f"the error page {path!r} can't be read: {error.strerror}") from error
-        if len(body) > MAX_FILE:
-            raise ValueError(f"the error page {path!r} is larger than {MAX_FILE} bytes")
+        if len(body) > MAX_FILE_BYTES:
+            raise ValueError(f"the error page {path!r} is larger than {MAX_FILE_BYTES} bytes")
         if kind.startswith("text/"):
             try:
                 body.decode("utf-8")
                 kind += "; charset=utf-8"
             except UnicodeDecodeError:
-                # Without the parameter a browser goes by what the page says itself.
+                # Without the parameter a browser uses the encoding that the page declares.
                 pass
         return cls(body, kind.encode())
 
@@ -189,10 +189,10 @@ class Page:
 @define(eq=False)
 class ErrorPage:
     """
-    Replaces responses of some statuses by an error page.
+    Replaces responses with some statuses by an error page.
 
-    @ivar statuses: which.
-    @ivar page: sent in place of the built-in page.
+    @ivar statuses: the statuses.
+    @ivar page: the page from a file, or L{None} for the built-in page.
     @ivar seconds: the time, in seconds since 1970.
     """
 
@@ -204,13 +204,13 @@ class ErrorPage:
     _made: dict[bytes, FieldLines] = field(factory=dict, init=False)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response:
-        """The page, with the status and the reason of the response."""
+        """Return the page, with the status and the reason of the response."""
         if self.page is not None:
             body, kind = self.page.body, self.page.kind
         else:
             body, kind = self._builtIn(exchange.request, response)
         lines = self._lines(kind)
-        kept = [each for each in response.rawFields if each[0].lower() in KEPT]
+        kept = [each for each in response.rawFields if each[0].lower() in KEPT_FIELDS]
         if kept:
             lines = FieldLines.of([*lines.fields, *kept])
         answer = Response.fromHead(response.status, response.reason, lines)
@@ -219,14 +219,14 @@ class ErrorPage:
 
     def _builtIn(self, request: Request, response: Response) -> tuple[bytes, bytes]:
         """The built-in page for this path, and its Content-Type."""
-        before, after, data = _pieces(response.status, response.reason[:MAX_SHOWN])
-        # Without its query, which may hold secrets and says nothing here.
-        path = request.path[:MAX_SHOWN]
+        before, after, data = _pieces(response.status, response.reason[:MAX_SHOWN_CHARACTERS])
+        # Without the query, which may hold secrets.
+        path = request.path[:MAX_SHOWN_CHARACTERS]
         # The length is compared first: most names need no copy in lower case.
         fields = request.rawFields
         lines = [value for name, value in fields if len(name) == 6 and name.lower() == b"accept"]
         accept = b",".join(lines)
-        if accept and len(accept) <= MAX_ACCEPT and prefersJSON(accept):
+        if accept and len(accept) <= MAX_ACCEPT_BYTES and prefersJSON(accept):
             return data + json.dumps(path).encode() + b"}", _JSON
         return before + escape(path).encode() + after, _HTML
 
@@ -248,13 +248,13 @@ class ErrorPage:
 
 def makePolicy(*statuses: str, file: str | None = None) -> ErrorPage:
     """
-    C{error-page:STATUSES[:STATUSES...][:file=PATH]}
+    Make the policy of C{error-page:STATUSES[:STATUSES...][:file=PATH]}.
 
     @param statuses: such as C{404}, C{404,410}, C{500-599} or C{5xx}.
-    @param file: the page to send in place of the built-in one; read now, once.
+    @param file: the path of a page to send in place of the built-in one.  It is read now.
 
-    @raise ValueError: no statuses, what is no error status, or a file that
-        can't be used.
+    @raise ValueError: there are no statuses, one is not an error status, or the file can't be
+        used.
     """
     if not statuses:
         raise ValueError("error-page needs the statuses it replaces, such as error-page:404")

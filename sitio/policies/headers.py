@@ -1,19 +1,19 @@
 """
-C{headers}: add, set and remove fields of requests and responses.
+C{headers}: adds, sets and removes fields of requests and responses.
 
-Each argument is one change, and reads like a sentence::
+Each argument is one change::
 
     headers:set X-Frame-Options DENY:remove Server
     headers:add Link </style.css>; rel=preload:request set X-Team blue
 
-C{set NAME VALUE} replaces every line of that name, C{add NAME VALUE} appends one
-more, C{remove NAME} removes every line; C{request} before it means the request on
-its way to the upstream, otherwise it's the response on its way to the client.  Changes
-are made in this order.  A description with spaces stands in quotes in a shell, and
-a colon within a value has a backslash before it: C{'headers:set X-See https\\://a.example'}.
+C{set NAME VALUE} replaces all lines of this name, C{add NAME VALUE} appends one line, and
+C{remove NAME} removes all lines.  A change with C{request} before it applies to the request
+for the upstream, any other to the response for the client.  Changes are made in this order.
+In a shell, quote a description with spaces.  In a value, write a backslash before each colon:
+C{'headers:set X-See https\\://a.example'}.
 
-All responses are changed that this policy is shown, those that stand for a failed
-attempt too.  Fields of framing and of single connections are sitio's, and refused.
+The policy changes all responses that it gets, also those that stand for a failed attempt.
+Fields of framing and of connections can't be changed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ _USAGE = (
 
 class Changes:
     """
-    Changes to the fields of messages, in the order in which they are told.
+    A list of changes to the fields of messages.
 
-    Each raises C{ValueError} for a name or value that can't be sent.
+    The methods that add a change raise C{ValueError} for a name or a value that can't be
+    sent.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class Changes:
         self._added: list[tuple[bytes, bytes]] = []
 
     def set(self, name: str, value: str) -> None:
-        """Replace every line of this name by one."""
+        """Replace all lines of this name by one."""
         self.remove(name)
         self.add(name, value)
 
@@ -52,7 +53,7 @@ class Changes:
         self._added += Headers([(name, value)]).fields
 
     def remove(self, name: str) -> None:
-        """Remove every line of this name, those added so far too."""
+        """Remove all lines of this name, and those added before."""
         del Headers()[name]
         key = name.lower().encode("ascii")
         self._removed.add(key)
@@ -62,7 +63,7 @@ class Changes:
         return bool(self._removed or self._added)
 
     def apply(self, headers: Headers) -> None:
-        """Make the changes."""
+        """Make the changes, in order."""
         left = [each for each in headers.fields if each[0].lower() not in self._removed]
         headers.fields[:] = left + self._added
 
@@ -70,9 +71,9 @@ class Changes:
 @implementer(IRequestPolicy, IResponsePolicy)
 class FieldPolicy:
     """
-    Makes changes to the fields of all requests, and of all responses.
+    Changes the fields of all requests and all responses.
 
-    @ivar statuses: all, unless responses are to stay as they are.
+    @ivar statuses: all statuses, or none if there are no changes to responses.
     """
 
     buffered = False
@@ -92,7 +93,7 @@ class FieldPolicy:
         self._responses.apply(response.headers)
 
 
-def _tell(changes: Changes, words: Iterable[str]) -> None:
+def _addChange(changes: Changes, words: Iterable[str]) -> None:
     match list(words):
         case ["set", name, value]:
             changes.set(name, value)
@@ -106,24 +107,24 @@ def _tell(changes: Changes, words: Iterable[str]) -> None:
 
 def makePolicy(*changes: str) -> FieldPolicy:
     """
-    C{headers:CHANGE[:CHANGE...]}: see the head of this module.
+    Make the policy of C{headers:CHANGE[:CHANGE...]}.
 
-    @raise ValueError: no change, one that is none, or a name or value that
-        can't be sent.
+    @raise ValueError: there are no changes, one is malformed, or a name or a value can't be
+        sent.
     """
     if not changes:
-        raise ValueError(f"headers changes nothing: {_USAGE}")
+        raise ValueError(f"headers needs a change: {_USAGE}")
     requests, responses = Changes(), Changes()
     for each in changes:
         try:
             first, _, rest = each.strip().partition(" ")
             if first != "request":
-                _tell(responses, each.split(None, 2))
+                _addChange(responses, each.split(None, 2))
                 continue
             words = rest.split(None, 2)
             if words[1:] and words[1].lower() == "host" and words[0] != "set":
-                raise ValueError("a request has one Host, which can only be set")
-            _tell(requests, words)
+                raise ValueError("the Host of a request can only be set")
+            _addChange(requests, words)
         except ValueError as error:
             raise ValueError(f"{each!r}: {error}") from None
     return FieldPolicy(requests, responses)

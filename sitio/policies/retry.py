@@ -1,26 +1,25 @@
 """
-C{retry}: ask the upstream again after a failure, where that is safe.
+C{retry}: sends a request again after a failure, where that is safe.
 
 Options, each of them optional::
 
     times=N             how often one request is sent again at most (2)
-    statuses=STATUSES   which responses, and failed attempts, call for it (502,503,504)
-    after=SECONDS       the first pause, doubled from attempt to attempt (0.1)
+    statuses=STATUSES   the statuses, of responses and of failed attempts, to retry after
+                        (502,503,504)
+    after=SECONDS       the first pause, doubled with each attempt (0.1)
 
-Only requests of safe methods are repeated: those ask for nothing but a response (RFC
-9110, section 9.2.1), so that one too many does no harm.  C{exchange} alone decides
-whether a request still can be sent again.
+Only requests with safe methods are sent again (RFC 9110, section 9.2.1): one request too
+many does no harm.  sitio decides whether the request can still be sent.
 
-A pause is cut at random by up to a half: clients that failed together must not
-come back together.  Retry-After of the response makes it longer, up to L{PATIENCE};
-an upstream that asks for more is not asked again, as no client should wait so long
-without a word.
+Each pause is shortened at random by up to half, so that clients that failed at the same time
+do not return at the same time.  Retry-After of the response prolongs the pause, up to
+L{MAX_PAUSE_SECONDS}.  After a longer Retry-After there is no retry, as no client should wait
+so long for a response.
 
-The budget: each exchange that reached the upstream earns a fifth of a retry, and
-each retry costs a whole one, so that a dead upstream gets about 20 % more requests
-than its clients send, and not several times as many.  Beside that there are ten
-retries to begin with and one more each second, which add up to no harm, for a
-service that is asked so seldom that it would earn none.
+The budget: each exchange that reached the upstream earns 0.2 retries, and each retry costs 1.
+So an upstream that is down gets about 20 % more requests than its clients send, and not
+several times as many.  In addition there are 10 retries at the start, and 1 more each second,
+for services with so few requests that they would earn none.
 """
 
 from __future__ import annotations
@@ -38,40 +37,43 @@ from sitio.http.grammar import SAFE_METHODS
 from sitio.http.message import Response, Retry, parseStatuses
 from sitio.interfaces import IExchange, IExchangeObserver, IResponsePolicy
 
-#: The most that C{times} may be: beyond it, trying again is what an outage is made of.
+#: The largest value of C{times}: more retries would make an outage worse.
 MAX_TIMES = 10
 
-#: Seconds of the longest pause: a client waits, and its request holds a place.
-PATIENCE = 5.0
+#: The longest pause, as a client waits and its request occupies the proxy.
+MAX_PAUSE_SECONDS = 5.0
 
-#: Retries that an exchange earns, that come with each second, that are there to
-#: begin with, and that can be saved up: what was earned long ago says nothing
-#: about what the upstream can bear now.
-EARNED = 0.2
-PER_SECOND = 1.0
-AT_FIRST = 10.0
-SAVED = 100.0
+#: Retries earned by an exchange, earned each second, available at the start, and saved at
+#: most.  The last is bounded, as retries earned long ago say nothing about the load that the
+#: upstream can take now.
+EARNED_PER_EXCHANGE = 0.2
+EARNED_PER_SECOND = 1.0
+INITIAL_RETRIES = 10.0
+MAX_SAVED_RETRIES = 100.0
 
 
 @define(eq=False)
 class Budget:
-    """How many retries there are; see the head of this module."""
+    """How many retries are available; see the module's docstring."""
 
-    left: float = AT_FIRST
+    left: float = INITIAL_RETRIES
     _at: float | None = field(default=None, init=False)
 
     def earn(self) -> None:
-        """An exchange has reached the upstream."""
-        self.left = min(SAVED, self.left + EARNED)
+        """Count an exchange that reached the upstream."""
+        self.left = min(MAX_SAVED_RETRIES, self.left + EARNED_PER_EXCHANGE)
 
     def spend(self, now: float) -> bool:
         """
-        Take one retry, if there is one.
+        Take one retry, if one is available.
 
-        @param now: seconds on a clock; where it goes back, nothing is lost or won.
+        @param now: seconds on a clock.  If the clock goes back, nothing changes.
+
+        @return: whether there was one.
         """
         if self._at is not None:
-            self.left = min(SAVED, self.left + max(0.0, now - self._at) * PER_SECOND)
+            earned = max(0.0, now - self._at) * EARNED_PER_SECOND
+            self.left = min(MAX_SAVED_RETRIES, self.left + earned)
         self._at = now
         if self.left < 1:
             return False
@@ -83,42 +85,42 @@ class Budget:
 @define(eq=False)
 class Retries:
     """
-    Has requests sent again; see the head of this module.
+    Has requests sent again after failures; see the module's docstring.
 
-    @ivar times: how often one request is, at most.
-    @ivar statuses: after which responses.
+    @ivar times: how often one request is sent again at most.
+    @ivar statuses: the statuses to retry after.
     @ivar after: seconds of the first pause.
     @ivar seconds: the time, in seconds since 1970.
-    @ivar chance: a random number from 0 to 1.
+    @ivar random: a random number from 0 to 1.
     """
 
     times: int = 2
     statuses: Container[int] = frozenset((502, 503, 504))
     after: float = 0.1
     seconds: Callable[[], float] = time.time
-    chance: Callable[[], float] = random
+    random: Callable[[], float] = random
     buffered: bool = field(default=False, init=False)
     budget: Budget = field(factory=Budget, init=False)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Retry | None:
-        """A L{Retry}, or L{None} where it's not safe, not welcome or too much."""
+        """Return a L{Retry}, or L{None} if it is not safe or the budget is used up."""
         done = exchange.notes.get(self, 0)
         if exchange.request.method not in SAFE_METHODS or done >= self.times:
             return None
-        pause = min(PATIENCE, self.after * 2**done) * (1 - self.chance() / 2)
+        pause = min(MAX_PAUSE_SECONDS, self.after * 2**done) * (1 - self.random() / 2)
         asked = self._retryAfter(response)
-        if asked > PATIENCE or not self.budget.spend(self.seconds()):
+        if asked > MAX_PAUSE_SECONDS or not self.budget.spend(self.seconds()):
             return None
         exchange.notes[self] = done + 1
         return Retry(max(pause, asked))
 
     def exchangeFinished(self, exchange: IExchange) -> None:
-        """What reached the upstream earns a part of a retry."""
+        """Let an exchange that reached the upstream earn its part of a retry."""
         if exchange.attempts:
             self.budget.earn()
 
     def _retryAfter(self, response: Response) -> float:
-        """The seconds that Retry-After asks for, in either form; 0 for none (RFC 9110, 10.2.3)."""
+        """The seconds in Retry-After, in either of its forms, or 0 (RFC 9110, section 10.2.3)."""
         text = response.headers.get("Retry-After") or ""
         if re.fullmatch("[0-9]+", text):
             return int(text[:9])
@@ -128,12 +130,12 @@ class Retries:
 
 def makePolicy(*, times: str = "2", statuses: str = "502,503,504", after: str = "0.1") -> Retries:
     """
-    C{retry[:times=N][:statuses=STATUSES][:after=SECONDS]}: see the head of this module.
+    Make the policy of C{retry[:times=N][:statuses=STATUSES][:after=SECONDS]}.
 
-    @raise ValueError: a value that is none, in one sentence.
+    @raise ValueError: an option has a wrong value; one sentence says which is expected.
     """
     if not re.fullmatch("[0-9]{1,2}", times) or not 1 <= int(times) <= MAX_TIMES:
         raise ValueError(f"times={times}: a whole number from 1 to {MAX_TIMES} is expected")
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", after) or float(after) > PATIENCE:
-        raise ValueError(f"after={after}: seconds from 0 to {PATIENCE:g} are expected")
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", after) or float(after) > MAX_PAUSE_SECONDS:
+        raise ValueError(f"after={after}: seconds from 0 to {MAX_PAUSE_SECONDS:g} are expected")
     return Retries(int(times), parseStatuses(statuses), float(after))

@@ -18,19 +18,20 @@ from sitio.interfaces import IPolicyMaker
 @frozen
 class PolicyMaker:
     """
-    A plugin that makes policies with another module's function C{makePolicy}.
+    A plugin that makes policies with the function C{makePolicy} of another module.
 
-    C{twistd} loads every plugin at each start; the module comes in only when
-    an operator names this policy.  Put one into C{twisted/plugins/yours.py}::
+    C{twistd} loads all plugins at each start, but this one imports the module only when an
+    operator names its policy.  Put one into C{twisted/plugins/yours.py}::
 
         shout = PolicyMaker("shout", "yours.shout", "shout:WORD  put a WORD into each page")
 
     and C{--policy shout:hey} calls C{yours.shout.makePolicy("hey")}.
 
-    @ivar name: what stands before the first colon of a description.
-    @ivar module: where C{makePolicy} is, dotted; it takes the arguments and
-        options of the description as C{str}.
-    @ivar usage: one line for C{--help-policies}.
+    @ivar name: the name of the policy: the text before the first colon of a description.
+    @ivar module: the module with C{makePolicy}, with dots.  The function takes the arguments
+        and options of the description as C{str}.
+    @ivar usage: one line for C{--help-policies}: the description, two spaces, and what the
+        policy does.
     """
 
     name: str
@@ -39,10 +40,10 @@ class PolicyMaker:
 
     def makePolicy(self, *arguments: str, **options: str) -> object:
         """
-        Import the module and have it make the policy.
+        Import the module and call its C{makePolicy}.
 
-        @raise ValueError: the module can't be imported, its C{makePolicy} takes
-            no such arguments, or it raised this itself.
+        @raise ValueError: the module can't be imported, C{makePolicy} does not take these
+            arguments, or it raises C{ValueError}.
         """
         try:
             make = import_module(self.module).makePolicy

@@ -1,8 +1,8 @@
 """
-What sitio tells Twisted of: the service C{twistd sitio} and the built-in policies.
+The plugins of sitio: the service C{twistd sitio}, the built-in policies, and the reactor.
 
-C{twistd} loads this file whenever it starts, whatever it was asked for, so only
-what is light is imported here; the rest comes in when it is named.
+C{twistd} loads this file at each start, for any service.  So nothing heavy is imported here:
+modules of a plugin are imported when it is used.
 """
 
 from twisted.application.reactors import Reactor
@@ -20,7 +20,7 @@ sitio = ServiceMaker(
 errorPage = PolicyMaker(
     "error-page",
     "sitio.policies.errorpage",
-    "error-page:STATUSES[:file=PATH]  send a page in place of errors such as 404,410 or 5xx",
+    "error-page:STATUSES[:file=PATH]  replace error responses such as 404,410 or 5xx by a page",
 )
 
 lastGood = PolicyMaker(
@@ -35,7 +35,7 @@ retry = PolicyMaker(
     "retry",
     "sitio.policies.retry",
     "retry[:times=N][:statuses=STATUSES][:after=SECONDS]"
-    "  ask again after a failure, where that is safe",
+    "  send a request again after a failure, where that is safe",
 )
 
 headers = PolicyMaker(

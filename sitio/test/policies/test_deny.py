@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.policies.deny}.
+Tests of L{sitio.policies.deny}.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DenyTests(SynchronousTestCase):
         verifyObject(IRequestPolicy, makePolicy("*", "/admin"))
 
     def test_refusal(self) -> None:
-        """A refusal is a 403 that says no more than that, each a response of its own."""
+        """A refusal is a 403 that discloses nothing, a new response each time."""
         policy = makePolicy("*", "/admin")
         first = policy.requestReceived(asked("/admin"))
         second = policy.requestReceived(asked("/admin"))
@@ -44,14 +44,14 @@ class DenyTests(SynchronousTestCase):
         self.assertNotIn("X-A", second.headers)
 
     def test_status(self) -> None:
-        """The operator may have another status, a registered one or not."""
+        """The operator may choose another status, registered or not."""
         for status, body in (("404", b"404 Not Found\n"), ("499", b"499\n")):
             answer = makePolicy("*", "/admin", status=status).requestReceived(asked("/admin"))
             assert answer is not None
             self.assertEqual((answer.status, answer.body), (int(status), body))
 
     def test_patterns(self) -> None:
-        """Patterns match whole paths, with stars that pass slashes, and the case of letters."""
+        """Patterns match whole paths; C{*} matches slashes; case matters."""
         for pattern, inside, outside in (
             ("/admin", ["/admin", "/admin/", "/admin?a=b"], ["/admins", "/Admin", "/x/admin", "/"]),
             ("/admin*", ["/admin", "/admin/x", "/administrator"], ["/", "/adm", "/x/admin"]),
@@ -72,13 +72,13 @@ class DenyTests(SynchronousTestCase):
                 self.assertFalse(denied(policy, target), (pattern, target))
 
     def test_severalPatterns(self) -> None:
-        """One of several patterns is enough."""
+        """A path is refused if one of several patterns matches."""
         policy = makePolicy("*", "/a/*", "/b/*c")
         for target, refused in (("/a/c", True), ("/b/xc", True), ("/b/x", False)):
             self.assertEqual(denied(policy, target), refused, target)
 
     def test_methods(self) -> None:
-        """Only the methods named are refused, in any case; unknown ones can be named."""
+        """Only the methods in the description are refused, in any case, also unknown ones."""
         policy = makePolicy("PUT, delete,X-Burn", "*")
         for method in ("PUT", "DELETE", "put", "Delete", "X-BURN"):
             self.assertTrue(denied(policy, "/", method), method)
@@ -86,29 +86,29 @@ class DenyTests(SynchronousTestCase):
             self.assertFalse(denied(policy, "/", method), method)
 
     def test_anyMethod(self) -> None:
-        """An asterisk is any method, beside others as well."""
+        """C{*} is all methods, also beside others."""
         for methods in ("*", "GET,*"):
             self.assertTrue(denied(makePolicy(methods, "/a"), "/a", "BREW"))
 
     def test_head(self) -> None:
-        """Who may not GET may not HEAD; the other way round HEAD is for itself."""
+        """GET includes HEAD, but HEAD does not include GET."""
         self.assertTrue(denied(makePolicy("GET", "/a"), "/a", "HEAD"))
         self.assertFalse(denied(makePolicy("HEAD", "/a"), "/a", "GET"))
 
     def test_inPython(self) -> None:
-        """The class is of use without a description."""
+        """The class can be used without a description."""
         self.assertTrue(denied(Deny(None, ["/a"]), "/a", "POST"))
         self.assertFalse(denied(Deny(["GET"], ["/a"]), "/a", "POST"))
 
 
 class SpellingTests(SynchronousTestCase):
-    """Other ways to write a path, or to ask for it, don't lead around a rule."""
+    """Other spellings of a path, or other ways to request it, do not evade a rule."""
 
     def setUp(self) -> None:
         self.policy = makePolicy("*", "/admin", "/secret/*")
 
     def test_spellings(self) -> None:
-        """Each known way to write a path that is refused is refused."""
+        """Each known spelling of a refused path is refused."""
         for target in (
             "/%61dmin",
             "/%61%64%6D%69%6e",
@@ -158,19 +158,19 @@ class SpellingTests(SynchronousTestCase):
             self.assertTrue(denied(self.policy, target), target)
 
     def test_bothOrders(self) -> None:
-        """Slashes merged before dots are resolved, or after: both readings count."""
+        """Slashes may be merged before or after dots are resolved; both readings count."""
         self.assertTrue(denied(makePolicy("*", "/a/admin"), "/a//../admin"))
         self.assertTrue(denied(makePolicy("*", "/admin"), "/a//../admin"))
 
     def test_folder(self) -> None:
-        """A detour that ends in a folder is that folder."""
+        """A path with dots that ends in a folder is that folder."""
         policy = makePolicy("*", "/x/")
         for target in ("/x/", "/x/.", "/x/y/..", "/x/y/%2e%2e"):
             self.assertTrue(denied(policy, target), target)
         self.assertFalse(denied(policy, "/x"))
 
     def test_others(self) -> None:
-        """Odd paths that no rule speaks of pass."""
+        """Unusual paths that match no rule are not refused."""
         for target in (
             "/",
             "*",
@@ -193,7 +193,7 @@ class SpellingTests(SynchronousTestCase):
 
     @given(st.data())
     def test_encoded(self, data: st.DataObject) -> None:
-        """However much of a path is encoded, and however often, it's the same path."""
+        """A path is the same path, however much of it is encoded, and however often."""
         path = "/admin"
         for _ in range(data.draw(st.integers(1, 3))):
             path = "/" + "".join(
@@ -214,27 +214,27 @@ class SpellingTests(SynchronousTestCase):
         st.sampled_from(["/admin", "/%61dmin", "/admin;x", "/admin/", "\\admin"]),
     )
     def test_detours(self, detours: list[str], path: str) -> None:
-        """However many detours lead to a path, it's the same path."""
+        """A path is the same path, with any number of dots in it."""
         self.assertTrue(denied(self.policy, "".join(detours) + path), (detours, path))
 
     @given(st.text(st.sampled_from("/ab.-_~%2;=:\\"), max_size=30))
     def test_innocent(self, path: str) -> None:
-        """A path without a letter of those that a rule names is never refused."""
+        """A path without the letters of a rule is never refused."""
         self.assertFalse(denied(self.policy, f"/{path}"), path)
 
     @given(st.text(max_size=60))
     def test_anything(self, path: str) -> None:
-        """No path raises: that would answer 500."""
+        """No path raises an exception, which would be a 500."""
         self.assertIn(denied(self.policy, path), (True, False))
 
     def test_readings(self) -> None:
-        """A path without oddities has one reading, itself."""
+        """A plain path has one reading: itself."""
         for path in ("/", "/a/b.c", "/a/b/", "/a...b"):
             self.assertEqual(readings(path), {path})
         self.assertEqual(readings("*"), {"*"})
 
     def test_bounded(self) -> None:
-        """A path of endless readings is refused, whatever it says; a long honest one isn't."""
+        """A path with too many readings is refused in any case; a long plain one is not."""
         trick = "/%2525%252e;\\..//.%00#" * 1000
         self.assertIsNone(readings(trick))
         self.assertTrue(denied(self.policy, trick))
@@ -242,7 +242,7 @@ class SpellingTests(SynchronousTestCase):
             self.assertFalse(denied(self.policy, honest))
 
     def test_methodOverride(self) -> None:
-        """A field that makes a POST something else counts, and so does the POST."""
+        """A method in a field counts, beside the method of the request."""
         for field in METHOD_FIELDS:
             name = field.decode()
             policy = makePolicy("DELETE", "/a")
@@ -251,7 +251,7 @@ class SpellingTests(SynchronousTestCase):
             self.assertTrue(denied(policy, "/a", "DELETE", **{name: "GET"}), name)
 
     def test_pathOverride(self) -> None:
-        """A field that makes a path another counts, and so does the path itself."""
+        """A path in a field counts, beside the path of the request."""
         for field in PATH_FIELDS:
             name = field.decode()
             for value in ("/admin", "/%61dmin?a=b", "https://photos.example/admin"):
@@ -260,44 +260,46 @@ class SpellingTests(SynchronousTestCase):
             self.assertTrue(denied(self.policy, "/admin", **{name: "/x"}), name)
 
 
-class DescriptionTests(SynchronousTestCase):
-    """What is refused before any port is open."""
+class OptionTests(SynchronousTestCase):
+    """Descriptions that are refused at start."""
 
     def test_methods(self) -> None:
-        """What is no method is quoted."""
+        """A malformed method is quoted."""
         for methods in ("", "GET,", "GET POST", "/admin"):
-            with self.assertRaisesRegex(ValueError, "is no method: GET, GET,POST or \\* for all"):
+            with self.assertRaisesRegex(
+                ValueError, "is not a method: write GET, or GET,POST, or \\* for all"
+            ):
                 makePolicy(methods, "/admin")
 
     def test_noPattern(self) -> None:
-        """A rule without a path is refused: it would be one for nothing."""
-        with self.assertRaisesRegex(ValueError, "needs the paths that it refuses"):
+        """A description without a pattern is refused."""
+        with self.assertRaisesRegex(ValueError, "needs the paths to refuse"):
             makePolicy("*")
 
     def test_pattern(self) -> None:
-        """A pattern that matches no path is refused."""
+        """A pattern that can match no path is refused."""
         for pattern in ("", "admin", "[/]admin"):
-            with self.assertRaisesRegex(ValueError, "they begin with / or"):
+            with self.assertRaisesRegex(ValueError, "it must begin with / or"):
                 makePolicy("*", "/a", pattern)
 
     def test_spelledPattern(self) -> None:
-        """So is one that could be read in two ways."""
+        """A pattern with two readings is refused."""
         for pattern in ("/a%20b", "//admin", "/x/../admin", "/a;b", "/a\\b", "/a#b", "/a "):
             with self.assertRaisesRegex(ValueError, "write a pattern decoded"):
                 makePolicy("*", pattern)
 
     def test_status(self) -> None:
-        """A status that is no refusal, or that needs a field beside it, is refused."""
+        """A status that does not fit a refusal, or needs a field, is refused."""
         for status in ("200", "600", "forbidden", "401", "405", "407", "", "4030"):
-            with self.assertRaisesRegex(ValueError, f"status={status}: 400 to 599 are refusals"):
+            with self.assertRaisesRegex(ValueError, f"status={status}: write 400 to 599"):
                 makePolicy("*", "/a", status=status)
 
 
-class SidecarTests(SynchronousTestCase):
-    """The policy within a whole sidecar."""
+class ProxyTests(SynchronousTestCase):
+    """The policy in a whole proxy."""
 
     def test_refused(self) -> None:
-        """A request that is refused never reaches the upstream, any other does."""
+        """A refused request does not reach the upstream; any other does."""
         outcome = runPolicy("deny:*:/admin/*:status=404", request("/x/%2e%2e/admin"))
         self.assertEqual((outcome.status, outcome.attempts), (404, 0))
         self.assertEqual(outcome.text, "404 Not Found\n")

@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.policies.errorpage}.
+Tests of L{sitio.policies.errorpage}.
 
 L{Asked}, the exchange that tests of policies hand in, stands here too.
 """
@@ -20,9 +20,9 @@ from zope.interface.verify import verifyObject
 from sitio.http.message import Response, parseStatuses
 from sitio.interfaces import IResponsePolicy
 from sitio.policies.errorpage import (
-    MAX_ACCEPT,
-    MAX_FILE,
-    MAX_SHOWN,
+    MAX_ACCEPT_BYTES,
+    MAX_FILE_BYTES,
+    MAX_SHOWN_CHARACTERS,
     ErrorPage,
     makePolicy,
     prefersJSON,
@@ -34,7 +34,7 @@ CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q
 
 
 class _Outline(HTMLParser):
-    """What a browser would make of a page: its tags and the text below each."""
+    """Parses a page: its tags, and the text in each."""
 
     def __init__(self, page: bytes) -> None:
         HTMLParser.__init__(self)
@@ -60,7 +60,7 @@ class PageTests(SynchronousTestCase):
         self.policy = ErrorPage(frozenset((404,)), seconds=self.clock.seconds)
 
     def body(self, exchange: Asked, response: Response) -> bytes:
-        """What is sent in place of a response."""
+        """The response that the policy returns."""
         body = self.policy.responseReceived(exchange, response).body
         assert body is not None
         return body
@@ -71,7 +71,7 @@ class PageTests(SynchronousTestCase):
         self.assertFalse(self.policy.buffered)
 
     def test_html(self) -> None:
-        """A browser gets a page with title, picture, status, reason and path."""
+        """A browser gets an HTML page with title, picture, status, reason and path."""
         answer = self.policy.responseReceived(asked("/no.jpg?key=s3cret"), responded(404))
         self.assertEqual((answer.status, answer.reason), (404, "Not Found"))
         self.assertEqual(
@@ -93,19 +93,19 @@ class PageTests(SynchronousTestCase):
         self.assertNotIn(b"s3cret", answer.body)
 
     def test_selfContained(self) -> None:
-        """The page loads nothing, and its own policy allows all that it needs."""
+        """The page loads nothing, and its Content-Security-Policy allows its own style."""
         page = self.body(asked(), responded(404))
         for each in (b"src=", b"href=", b"url(", b"@import", b"style=", b"<script"):
             self.assertNotIn(each, page)
 
     def test_noFraming(self) -> None:
-        """Framing of the response it replaces is not taken over: the body is another one."""
+        """The framing fields of the replaced response are not copied."""
         answer = self.policy.responseReceived(asked(), responded(404))
         self.assertNotIn(b"content-length", [name.lower() for name, _ in answer.headers.fields])
         self.assertIsNone(answer.length)
 
     def test_dateOfNow(self) -> None:
-        """The date is that of the response, not of the start."""
+        """Date is the time of the response, not of the start."""
         dates = []
         for seconds in (0, 0.5, 90):
             self.clock.advance(seconds)
@@ -126,21 +126,21 @@ class PageTests(SynchronousTestCase):
         )
 
     def test_acceptInSeveralLines(self) -> None:
-        """Several Accept lines are one list, and no other field is taken for it."""
+        """Several Accept lines are one list; similar fields are ignored."""
         exchange = asked(accept="text/html;q=0.5", cookie="application/json")
         self.assertIn(b"<html", self.body(exchange, responded(404)))
         exchange.request.headers.add("ACCEPT", "application/json")
         self.assertIn(b'"status"', self.body(exchange, responded(404)))
 
     def test_acceptTooLong(self) -> None:
-        """An Accept field longer than any honest one isn't read, and gets HTML."""
-        accept = "application/json" + "," * (MAX_ACCEPT - 16)
+        """An Accept field over the limit gets HTML."""
+        accept = "application/json" + "," * (MAX_ACCEPT_BYTES - 16)
         self.assertIn(b'"status"', self.body(asked(accept=accept), responded(404)))
         self.assertIn(b"<html", self.body(asked(accept=accept + ","), responded(404)))
 
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
     def test_escaped(self, path: str) -> None:
-        """Whatever stands in path and reason, HTML and JSON show it as text."""
+        """Any path and reason is escaped in HTML and JSON."""
         policy = ErrorPage(frozenset((404,)))
         response = responded(404)
         response.reason = f"<b>{path}&amp;"
@@ -156,7 +156,10 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(json.loads(data), {"status": 404, "error": response.reason, "path": shown})
 
     def test_reason(self) -> None:
-        """The upstream's own reason goes on and is shown; for none the page has the usual one."""
+        """
+        The upstream's reason is sent and shown; without one the page shows the
+        registered one.
+        """
         response = responded(404)
         response.reason = "Gone fishing"
         answer = self.policy.responseReceived(asked(), response)
@@ -168,31 +171,31 @@ class PageTests(SynchronousTestCase):
         self.assertIn(b"<title>404 Not Found</title>", answer.body or b"")
 
     def test_unregisteredStatus(self) -> None:
-        """A status that nobody has registered gets a page as well."""
+        """An unregistered status gets a page as well."""
         response = responded(404)
         response.status, response.reason = 499, ""
         self.assertIn(b"<title>499 Error</title>", self.body(asked(), response))
 
     def test_sentences(self) -> None:
-        """The page says whose fault it is."""
+        """The sentence on the page depends on the status."""
         for status, words in (
             (404, b"no such page"),
             (418, b"request could not be served"),
             (500, b"went wrong on our side"),
-            (503, b"having a rest"),
+            (503, b"is not available"),
         ):
             self.assertIn(words, self.body(asked(), responded(status)))
 
     def test_bounded(self) -> None:
-        """Of a very long path or reason only the beginning is shown."""
+        """A very long path or reason is cut on the page."""
         response = responded(404)
         response.reason = "r" * 5000
         page = _Outline(self.body(asked("/" + "p" * 5000), response))
-        self.assertEqual(page.texts["code"], "/" + "p" * (MAX_SHOWN - 1))
-        self.assertEqual(page.texts["h1"], "404 " + "r" * MAX_SHOWN)
+        self.assertEqual(page.texts["code"], "/" + "p" * (MAX_SHOWN_CHARACTERS - 1))
+        self.assertEqual(page.texts["h1"], "404 " + "r" * MAX_SHOWN_CHARACTERS)
 
     def test_fieldsThatStay(self) -> None:
-        """What tells the client how to go on stays, every line of it."""
+        """Fields that tell the client what to do next are kept, all lines of them."""
         kept = [
             ("Cache-Control", "max-age=60"),
             ("retry-after", "7"),
@@ -208,7 +211,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(answer.headers["Vary"], "Accept, Origin")
 
     def test_fieldsThatGo(self) -> None:
-        """What describes the replaced body, or the service, is gone."""
+        """Fields that describe the replaced body, or the service, are removed."""
         answer = self.policy.responseReceived(
             asked(),
             responded(
@@ -228,7 +231,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(answer.headers["Server"], "Sitio")
 
     def test_head(self) -> None:
-        """The answer to HEAD carries the page: its length is to be announced."""
+        """The response to HEAD has the page as its body, so that its length is announced."""
         self.assertEqual(
             self.body(asked(method="HEAD"), responded(404, body=b"")),
             self.body(asked(), responded(404)),
@@ -239,7 +242,7 @@ class AcceptTests(SynchronousTestCase):
     """Whether a client prefers JSON (RFC 9110, section 12.5.1)."""
 
     def test_preferences(self) -> None:
-        """The weights decide; then what is named; then HTML."""
+        """The greater weight wins, then a type that is named, then HTML."""
         for accept, wanted in (
             (CHROME, False),
             ("*/*", False),
@@ -269,21 +272,21 @@ class AcceptTests(SynchronousTestCase):
 
     @given(st.binary(max_size=100))
     def test_anything(self, accept: bytes) -> None:
-        """No field, however malformed, raises."""
+        """No malformed field raises an exception."""
         self.assertIn(prefersJSON(accept), (True, False))
 
     @given(st.integers(0, 1000), st.integers(0, 1000))
     def test_weights(self, json: int, html: int) -> None:
-        """Of two types that are named the one with the greater weight wins."""
+        """If both types are named, the one with the greater weight wins."""
         accept = f"text/html;q={html / 1000}, application/json;q={json / 1000}"
         self.assertEqual(prefersJSON(accept.encode()), json > html)
 
 
 class FileTests(SynchronousTestCase):
-    """A page of the operator's own."""
+    """A page from the operator's file."""
 
     def write(self, name: str, body: bytes) -> str:
-        """A file of this name; its path."""
+        """Write a file with this name, and return its path."""
         path = os.path.join(self.mktemp(), name)
         os.mkdir(os.path.dirname(path))
         with open(path, "wb") as file:
@@ -291,7 +294,7 @@ class FileTests(SynchronousTestCase):
         return path
 
     def test_sent(self) -> None:
-        """The file is sent as it is, whatever the client accepts, and was read once."""
+        """The file is sent as it is, whatever the client accepts; it is read once."""
         path = self.write("sorry.html", "<h1>olé</h1>".encode())
         policy = makePolicy("404", file=path)
         os.remove(path)
@@ -303,7 +306,7 @@ class FileTests(SynchronousTestCase):
         self.assertNotIn("Content-Security-Policy", answer.headers)
 
     def test_types(self) -> None:
-        """The name tells the type; text is called UTF-8 where it is."""
+        """The type is that of the name; text that is UTF-8 is declared so."""
         for name, body, kind in (
             ("a.json", b"{}", "application/json"),
             ("a.txt", b"no", "text/plain; charset=utf-8"),
@@ -314,18 +317,18 @@ class FileTests(SynchronousTestCase):
             self.assertEqual(answer.headers["Content-Type"], kind)
 
     def test_unknownType(self) -> None:
-        """A name that tells no type, or a compressed file, is refused."""
+        """A name without a known type, or of a compressed file, is refused."""
         for name in ("page", "page.html.gz"):
-            with self.assertRaisesRegex(ValueError, f"{name}' doesn't tell what the page is"):
+            with self.assertRaisesRegex(ValueError, f"{name}' doesn't tell its type"):
                 makePolicy("404", file=name)
 
     def test_missing(self) -> None:
-        """A file that isn't there, or isn't one, is refused by name."""
+        """A missing file, or a folder, is refused with its name."""
         folder = self.mktemp() + ".html"
-        with self.assertRaisesRegex(ValueError, "there is no file .* to be the error page"):
+        with self.assertRaisesRegex(ValueError, "there is no file .* for the error page"):
             makePolicy("404", file=folder)
         os.mkdir(folder)
-        with self.assertRaisesRegex(ValueError, "there is no file .* to be the error page"):
+        with self.assertRaisesRegex(ValueError, "there is no file .* for the error page"):
             makePolicy("404", file=folder)
 
     def test_unreadable(self) -> None:
@@ -341,15 +344,15 @@ class FileTests(SynchronousTestCase):
             makePolicy("404", file=path)
 
     def test_tooLarge(self) -> None:
-        """A file may be as large as the limit and no larger."""
-        body = b"x" * MAX_FILE
+        """A file over the limit is refused."""
+        body = b"x" * MAX_FILE_BYTES
         self.assertEqual(
             makePolicy("404", file=self.write("a.txt", body))
             .responseReceived(asked(), responded(404))
             .body,
             body,
         )
-        with self.assertRaisesRegex(ValueError, f"larger than {MAX_FILE} bytes"):
+        with self.assertRaisesRegex(ValueError, f"larger than {MAX_FILE_BYTES} bytes"):
             makePolicy("404", file=self.write("a.txt", body + b"x"))
 
 
@@ -357,7 +360,7 @@ class StatusTests(SynchronousTestCase):
     """The statuses of a description."""
 
     def test_parsed(self) -> None:
-        """Numbers, ranges and classes, in any mix."""
+        """Numbers, ranges and classes can be combined."""
         for text, statuses in (
             ("404", {404}),
             ("404,410", {404, 410}),
@@ -369,7 +372,7 @@ class StatusTests(SynchronousTestCase):
             self.assertEqual(parseStatuses(text), statuses)
 
     def test_refused(self) -> None:
-        """What names no error status is quoted, with what would."""
+        """A word that is not an error status is quoted, with what to write."""
         for text in (
             "",
             "200",
@@ -390,17 +393,17 @@ class StatusTests(SynchronousTestCase):
             parseStatuses("504-500")
 
     def test_description(self) -> None:
-        """Several arguments add up; none at all is refused."""
+        """Several arguments add up; a description without statuses is refused."""
         self.assertEqual(makePolicy("404", "500,502-503").statuses, {404, 500, 502, 503})
         with self.assertRaisesRegex(ValueError, "needs the statuses it replaces"):
             makePolicy()
 
 
-class SidecarTests(SynchronousTestCase):
-    """The policy within a whole sidecar."""
+class ProxyTests(SynchronousTestCase):
+    """The policy in a whole proxy."""
 
     def test_replaced(self) -> None:
-        """The client gets the page, framed anew, in place of the service's own."""
+        """The client gets the page, with its own length, in place of the service's response."""
         theirs = response(404, text="theirs" * 1000, headers={"ETag": '"x"'})
         outcome = runPolicy("error-page:404", request("/no?a=b"), theirs)
         self.assertEqual((outcome.status, outcome.reason, outcome.whole), (404, "Not Found", True))
@@ -409,13 +412,13 @@ class SidecarTests(SynchronousTestCase):
         self.assertEqual(outcome.exchange.acted, ("error-page",))
 
     def test_failedAttempt(self) -> None:
-        """A service that can't be reached has a page as well."""
+        """A failed attempt is replaced by a page as well."""
         outcome = runPolicy(
             "error-page:5xx", request("/", headers={"Accept": "application/json"}), refused()
         )
         self.assertEqual((outcome.status, outcome.json()["error"]), (502, "Bad Gateway"))
 
     def test_others(self) -> None:
-        """What is not named passes."""
+        """Other statuses are not replaced."""
         self.assertEqual(runPolicy("error-page:404", request("/"), response(410)).body, b"")
         self.assertEqual(runPolicy("error-page:404", request("/"), response(text="a")).text, "a")

@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.policies.headers}.
+Tests of L{sitio.policies.headers}.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAMES = ["A", "a", "B", "b", "C"]
 
 
 class ChangeTests(SynchronousTestCase):
-    """What is changed."""
+    """Changes of fields."""
 
     def response(self, *changes: str) -> list[tuple[str, str]]:
         """The fields of a response after these changes."""
@@ -28,7 +28,7 @@ class ChangeTests(SynchronousTestCase):
         return list(response.headers)
 
     def test_interface(self) -> None:
-        """It is a policy for requests and for all responses, bodies aside."""
+        """It is a policy for requests and for all responses, without their bodies."""
         policy = makePolicy("set A b")
         verifyObject(IRequestPolicy, policy)
         verifyObject(IResponsePolicy, policy)
@@ -37,41 +37,41 @@ class ChangeTests(SynchronousTestCase):
             self.assertIn(status, policy.statuses)
 
     def test_set(self) -> None:
-        """Set replaces every line of a name, whatever its case."""
+        """Set replaces all lines of a name, in any case."""
         self.assertEqual(
             self.response("set VIA c, d"), [("Server", "x/1"), ("X-A", "1"), ("VIA", "c, d")]
         )
 
     def test_setNew(self) -> None:
-        """Set adds what was not there."""
+        """Set adds a field that is missing."""
         self.assertEqual(self.response("set X-Frame-Options DENY")[-1], ("X-Frame-Options", "DENY"))
 
     def test_add(self) -> None:
-        """Add leaves the lines of this name as they are."""
+        """Add keeps the other lines of this name."""
         self.assertEqual(self.response("add Via c")[-1], ("Via", "c"))
         self.assertEqual(len(self.response("add Via c")), 5)
 
     def test_remove(self) -> None:
-        """Remove removes every line of a name, and none is no error."""
+        """Remove removes all lines of a name; a missing field is no error."""
         self.assertEqual(
             self.response("remove vIa", "remove X-None"), [("Server", "x/1"), ("X-A", "1")]
         )
 
     def test_values(self) -> None:
-        """A value may have spaces, equals signs and colons; those around it don't count."""
+        """A value may have spaces, equals signs and colons; spaces around it are ignored."""
         self.assertEqual(
             self.response("  set  X-See   https://a.example/?b=c;  d  ")[-1],
             ("X-See", "https://a.example/?b=c;  d"),
         )
 
     def test_framing(self) -> None:
-        """The framing of the message at hand stays in place."""
+        """The framing fields of the message are not changed."""
         response = responded(200)
         makePolicy("remove Server").responseReceived(asked(), response)
         self.assertEqual(response.headers.fields, [(b"Content-Length", b"6")])
 
     def test_request(self) -> None:
-        """With request before it a change is made to requests, and not to responses."""
+        """A change with C{request} before it applies to requests only."""
         policy = makePolicy(
             "request add X-Team blue", "request remove Cookie", "request set host b"
         )
@@ -83,14 +83,14 @@ class ChangeTests(SynchronousTestCase):
         self.assertNotIn(200, policy.statuses)
 
     def test_responsesOnly(self) -> None:
-        """Changes to responses leave requests alone."""
+        """Changes to responses do not change requests."""
         exchange = asked(via="a")
         before = exchange.request.headers.copy()
         makePolicy("remove Via").requestReceived(exchange)
         self.assertEqual(exchange.request.headers, before)
 
     def test_everyMessage(self) -> None:
-        """The policy changes each message in the same way, one after the other."""
+        """The policy changes each message in the same way."""
         policy = makePolicy("add A b")
         for _ in range(2):
             response = responded(200)
@@ -109,7 +109,7 @@ class ChangeTests(SynchronousTestCase):
         ),
     )
     def test_order(self, fields: list[tuple[str, str]], steps: list[tuple[str, str, str]]) -> None:
-        """The outcome is that of the changes made one after the other."""
+        """The result is that of making the changes one after the other."""
         changes = Changes()
         expected: list[tuple[str, str]] = list(fields)
         for verb, name, value in steps:
@@ -125,7 +125,7 @@ class ChangeTests(SynchronousTestCase):
         self.assertEqual(list(headers), expected)
 
     def test_inPython(self) -> None:
-        """The class is of use without a description, and without any change."""
+        """The class can be used without a description, and without changes."""
         changes = Changes()
         changes.set("A", "b")
         response = responded(200)
@@ -134,11 +134,11 @@ class ChangeTests(SynchronousTestCase):
         self.assertNotIn(200, FieldPolicy().statuses)
 
 
-class DescriptionTests(SynchronousTestCase):
-    """What is refused before any port is open."""
+class OptionTests(SynchronousTestCase):
+    """Descriptions that are refused at start."""
 
     def test_noChange(self) -> None:
-        """What is no change is quoted, with how to write one."""
+        """A malformed change is quoted, with how to write one."""
         for change in (
             "",
             "set",
@@ -156,11 +156,11 @@ class DescriptionTests(SynchronousTestCase):
         ):
             with self.assertRaisesRegex(ValueError, f"'{change}': write set NAME VALUE, add"):
                 makePolicy("set A b", change)
-        with self.assertRaisesRegex(ValueError, "headers changes nothing: write set NAME VALUE"):
+        with self.assertRaisesRegex(ValueError, "headers needs a change: write set NAME VALUE"):
             makePolicy()
 
     def test_framing(self) -> None:
-        """Fields that belong to one connection are refused, on requests as on responses."""
+        """Fields of framing and connections are refused, for requests and responses."""
         for name in FRAMING_FIELDS:
             for change in (f"set {name} b", f"add {name.title()} b", f"remove {name}"):
                 for prefix in ("", "request "):
@@ -168,7 +168,7 @@ class DescriptionTests(SynchronousTestCase):
                         makePolicy(prefix + change)
 
     def test_badNames(self) -> None:
-        """What is no name of a field is refused."""
+        """A malformed name of a field is refused."""
         for name in ("A:", "A@b", "\u00e4"):
             for change in (f"set {name} b", f"remove {name}"):
                 with self.assertRaisesRegex(ValueError, "is not a field name"):
@@ -181,17 +181,20 @@ class DescriptionTests(SynchronousTestCase):
                 makePolicy(f"set A {value}")
 
     def test_host(self) -> None:
-        """A request has one Host: it can be set, and nothing else."""
+        """The Host of a request can be set, but not added or removed."""
         for change in ("request add HOST b", "request remove Host"):
-            with self.assertRaisesRegex(ValueError, "one Host, which can only be set"):
+            with self.assertRaisesRegex(ValueError, "the Host of a request can only be set"):
                 makePolicy(change)
 
 
-class SidecarTests(SynchronousTestCase):
-    """The policy within a whole sidecar."""
+class ProxyTests(SynchronousTestCase):
+    """The policy in a whole proxy."""
 
     def test_both(self) -> None:
-        """One description changes what the upstream gets and what the client gets."""
+        """
+        One description changes both the request for the upstream and the response for
+        the client.
+        """
         outcome = runPolicy(
             "headers:set X-See https\\://a.example/?b=c:remove server:request set X-Team blue",
             request("/", headers={"X-Team": "red"}),

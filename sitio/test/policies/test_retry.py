@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.policies.retry}.
+Tests of L{sitio.policies.retry}.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from zope.interface.verify import verifyObject
 from sitio.http.message import Retry
 from sitio.interfaces import IExchangeObserver, IResponsePolicy
 from sitio.policies.retry import (
-    AT_FIRST,
-    EARNED,
+    EARNED_PER_EXCHANGE,
+    EARNED_PER_SECOND,
+    INITIAL_RETRIES,
+    MAX_PAUSE_SECONDS,
+    MAX_SAVED_RETRIES,
     MAX_TIMES,
-    PATIENCE,
-    PER_SECOND,
-    SAVED,
     Budget,
     Retries,
     makePolicy,
@@ -32,10 +32,10 @@ class RetryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(784111777)
-        self.policy = Retries(seconds=self.clock.seconds, chance=lambda: 0.0)
+        self.policy = Retries(seconds=self.clock.seconds, random=lambda: 0.0)
 
     def pause(self, exchange: Asked, *lines: tuple[str, str]) -> float | None:
-        """Seconds to the next attempt after a failure with these lines, or L{None} for none."""
+        """Seconds until the next attempt after a failure with these fields, or L{None}."""
         answer = self.policy.responseReceived(exchange, responded(503, *lines))
         return None if answer is None else answer.after
 
@@ -47,45 +47,47 @@ class RetryTests(SynchronousTestCase):
         self.assertEqual(self.policy.statuses, {502, 503, 504})
 
     def test_times(self) -> None:
-        """A request is sent again so many times, each pause twice as long, and no more."""
+        """A request is sent again C{times} times, with pauses that double."""
         exchange = asked()
         self.assertEqual([self.pause(exchange) for _ in range(4)], [0.1, 0.2, None, None])
 
-    def test_eachForItself(self) -> None:
-        """What was done for one request doesn't count for another, nor for another policy."""
+    def test_eachRequest(self) -> None:
+        """Attempts are counted for each request and each policy."""
         exchange = asked()
         self.pause(exchange)
         self.assertEqual(self.pause(asked()), 0.1)
-        self.policy = Retries(seconds=self.clock.seconds, chance=lambda: 0.0)
+        self.policy = Retries(seconds=self.clock.seconds, random=lambda: 0.0)
         self.assertEqual(self.pause(exchange), 0.1)
 
     def test_safeOnly(self) -> None:
-        """Only requests that ask for nothing but a response are repeated."""
+        """Only requests with safe methods are sent again."""
         for method in ("GET", "HEAD", "OPTIONS", "TRACE"):
             self.assertIsNotNone(self.pause(asked(method=method)), method)
         for method in ("POST", "PUT", "DELETE", "PATCH", "PROPFIND", "get"):
             self.assertIsNone(self.pause(asked(method=method)), method)
 
     def test_longestPause(self) -> None:
-        """A pause doesn't grow without bound."""
+        """A pause is bounded."""
         self.policy = Retries(times=MAX_TIMES, after=4.0, seconds=self.clock.seconds)
         exchange = asked()
         pauses = [self.pause(exchange) for _ in range(MAX_TIMES)]
-        self.assertTrue(all(each is not None and each <= PATIENCE for each in pauses), pauses)
+        self.assertTrue(
+            all(each is not None and each <= MAX_PAUSE_SECONDS for each in pauses), pauses
+        )
 
-    @given(st.floats(0, 1), st.integers(1, MAX_TIMES), st.floats(0, PATIENCE))
+    @given(st.floats(0, 1), st.integers(1, MAX_TIMES), st.floats(0, MAX_PAUSE_SECONDS))
     def test_jitter(self, chance: float, times: int, after: float) -> None:
-        """Each pause is between half and all of what it would be, and no more than is allowed."""
-        policy = Retries(times, after=after, seconds=self.clock.seconds, chance=lambda: chance)
+        """Each pause is between half and all of its nominal length, and at most the longest one."""
+        policy = Retries(times, after=after, seconds=self.clock.seconds, random=lambda: chance)
         exchange = asked()
         for n in range(times):
             answer = policy.responseReceived(exchange, responded(503))
             assert answer is not None
-            whole = min(PATIENCE, after * 2**n)
+            whole = min(MAX_PAUSE_SECONDS, after * 2**n)
             self.assertTrue(whole / 2 <= answer.after <= whole, (n, answer))
 
     def test_retryAfter(self) -> None:
-        """Retry-After makes a pause longer, never shorter, in seconds or as a date."""
+        """Retry-After, in seconds or as a date, prolongs a pause and never shortens it."""
         for value, pause in (
             ("3", 3),
             ("5", 5),
@@ -101,32 +103,32 @@ class RetryTests(SynchronousTestCase):
             ("", 0.1),
             ("Sun, 06 Nov 99999 08:49:37 GMT", 0.1),
         ):
-            self.policy.budget.left = AT_FIRST
+            self.policy.budget.left = INITIAL_RETRIES
             self.assertEqual(self.pause(asked(), ("Retry-After", value)), pause, value)
 
     def test_retryAfterTooLong(self) -> None:
-        """An upstream that asks for more than a client should wait isn't asked again."""
+        """There is no retry after a Retry-After over the longest pause."""
         for value in ("6", "120", "9" * 5000, "Sun, 06 Nov 1994 08:49:43 GMT"):
             self.assertIsNone(self.pause(asked(), ("Retry-After", value)), value)
-        self.assertEqual(self.policy.budget.left, AT_FIRST)
+        self.assertEqual(self.policy.budget.left, INITIAL_RETRIES)
 
     @given(st.text(st.characters(max_codepoint=255, blacklist_categories=["Cc"]), max_size=40))
     def test_anyRetryAfter(self, value: str) -> None:
-        """No Retry-After, however malformed, raises or makes a pause too long."""
+        """No malformed Retry-After raises, or makes a pause too long."""
         policy = Retries(seconds=self.clock.seconds)
         answer = policy.responseReceived(asked(), responded(503, ("Retry-After", value)))
-        self.assertTrue(answer is None or 0 <= answer.after <= PATIENCE)
+        self.assertTrue(answer is None or 0 <= answer.after <= MAX_PAUSE_SECONDS)
 
 
 class BudgetTests(SynchronousTestCase):
-    """Retries don't multiply what a failing upstream has to bear."""
+    """Retries do not multiply the load of a failing upstream."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.policy = Retries(times=1, seconds=self.clock.seconds)
 
     def repeated(self, attempts: int = 1) -> bool:
-        """An exchange that fails from its beginning to its end; whether it was repeated."""
+        """Whether the request of an exchange that fails was sent again."""
         exchange = asked()
         exchange.attempts = attempts
         answer = self.policy.responseReceived(exchange, responded(503))
@@ -134,56 +136,56 @@ class BudgetTests(SynchronousTestCase):
         return isinstance(answer, Retry)
 
     def test_share(self) -> None:
-        """When all requests fail, only a fifth of them is repeated, past the first few."""
+        """When all requests fail, a fifth of them is sent again, beside the initial retries."""
         repeated = sum(self.repeated() for _ in range(1000))
-        self.assertLessEqual(repeated, AT_FIRST + 1000 * EARNED)
-        self.assertGreaterEqual(repeated, 1000 * EARNED)
+        self.assertLessEqual(repeated, INITIAL_RETRIES + 1000 * EARNED_PER_EXCHANGE)
+        self.assertGreaterEqual(repeated, 1000 * EARNED_PER_EXCHANGE)
 
     def test_notCounted(self) -> None:
-        """Requests that were answered without the upstream earn nothing."""
-        self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), AT_FIRST)
+        """Requests that did not reach the upstream earn nothing."""
+        self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), INITIAL_RETRIES)
 
     def test_saved(self) -> None:
-        """Good times are saved up to a bound only."""
+        """The number of saved retries is bounded."""
         for _ in range(10_000):
             self.policy.exchangeFinished(asked())
-        self.assertEqual(self.policy.budget.left, SAVED)
+        self.assertEqual(self.policy.budget.left, MAX_SAVED_RETRIES)
         repeated = [self.repeated(attempts=0) for _ in range(1000)]
-        self.assertEqual(sum(repeated), SAVED)
+        self.assertEqual(sum(repeated), MAX_SAVED_RETRIES)
 
     def test_floor(self) -> None:
-        """A service that is asked seldom has its retries nevertheless."""
+        """A service with few requests earns retries by time."""
         while self.repeated():
             pass
         for _ in range(100):
-            self.clock.advance(1 / PER_SECOND)
+            self.clock.advance(1 / EARNED_PER_SECOND)
             self.assertTrue(self.repeated())
 
     def test_floorIsSmall(self) -> None:
-        """Time alone saves up no more than traffic does."""
+        """Retries earned by time are bounded as well."""
         self.repeated()
         self.clock.advance(1_000_000)
-        self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), SAVED)
+        self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), MAX_SAVED_RETRIES)
 
     def test_clockGoesBack(self) -> None:
-        """A clock that is set back takes nothing away."""
+        """A clock that goes back changes nothing."""
         budget = Budget()
         self.assertTrue(budget.spend(1000.0))
         self.assertTrue(budget.spend(0.0))
-        self.assertEqual(budget.left, AT_FIRST - 2)
+        self.assertEqual(budget.left, INITIAL_RETRIES - 2)
 
 
-class DescriptionTests(SynchronousTestCase):
-    """What an operator may write."""
+class OptionTests(SynchronousTestCase):
+    """The options of an operator's description."""
 
     def test_defaults(self) -> None:
-        """Without options it works as documented."""
+        """All options may be missing."""
         policy = makePolicy()
         self.assertEqual((policy.times, policy.after), (2, 0.1))
         self.assertEqual(policy.statuses, {502, 503, 504})
 
     def test_options(self) -> None:
-        """Each option arrives where it belongs."""
+        """Each option has its effect."""
         policy = makePolicy(times="1", after="5")
         self.assertEqual((policy.times, policy.after), (1, 5.0))
         policy = makePolicy(times="10", statuses="5xx,429,502-503", after="0.25")
@@ -191,7 +193,7 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual(policy.statuses, {429, *range(500, 600)})
 
     def test_refused(self) -> None:
-        """A bad value is named in one sentence, with what is expected."""
+        """A wrong value is named in one sentence, with what is expected."""
         for options, words in (
             ({"times": "0"}, "times=0: a whole number from 1 to 10 is expected"),
             ({"times": "11"}, "times=11: a whole number"),
@@ -211,27 +213,27 @@ class DescriptionTests(SynchronousTestCase):
                 makePolicy(**options)
 
 
-class SidecarTests(SynchronousTestCase):
-    """The policy within a whole sidecar."""
+class ProxyTests(SynchronousTestCase):
+    """The policy in a whole proxy."""
 
     def test_repeated(self) -> None:
-        """A failure is followed by another attempt, and the client sees the good response only."""
+        """After a failure there is another attempt; the client gets only the good response."""
         for mishap in (response(503), refused(), reset()):
             outcome = runPolicy("retry", request("/"), mishap, response(200, text="good"))
             self.assertEqual((outcome.status, outcome.text, outcome.attempts), (200, "good", 2))
             self.assertEqual(outcome.exchange.acted, ("retry",))
 
-    def test_inVain(self) -> None:
+    def test_allFail(self) -> None:
         """When every attempt fails, the client gets the last failure."""
         outcome = runPolicy("retry:times=3:after=1", request("/"), response(502), response(503))
         self.assertEqual((outcome.status, outcome.attempts), (503, 4))
 
     def test_notRepeated(self) -> None:
-        """A POST reaches the upstream once, whatever comes of it."""
+        """A POST is sent once, even if it fails."""
         outcome = runPolicy("retry", request("/", "POST", body=b"x"), reset(), response(200))
         self.assertEqual((outcome.status, outcome.attempts), (502, 1))
 
     def test_otherStatuses(self) -> None:
-        """A status that is not named is no failure."""
+        """A status that is not in the option is not a failure."""
         outcome = runPolicy("retry:statuses=503", request("/"), response(500), response(200))
         self.assertEqual((outcome.status, outcome.attempts), (500, 1))
