@@ -22,7 +22,7 @@ from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.reopen import ReopenSignal
 from sitio.workers.sockets import SharedPort
-from sitio.workers.supervisor import Workers
+from sitio.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from sitio.fleet.address import Address
@@ -36,7 +36,7 @@ def _refuse(sentence: str) -> NoReturn:
     raise CannotStart(f"sitio: {sentence}")
 
 
-def makeService(options: config.Options) -> SidecarService | Workers:
+def makeService(options: config.Options) -> SidecarService | Supervisor:
     """
     The service that C{twistd sitio} runs: a sidecar, or the parent of several
     worker processes, with its admin port and its reports to the fleet's dashboard.
@@ -46,7 +46,7 @@ def makeService(options: config.Options) -> SidecarService | Workers:
     from twisted.internet import reactor
 
     fleet = fleetAddress(options)
-    sidecar: SidecarService | Workers = assemble(reactor, options)
+    sidecar: SidecarService | Supervisor = assemble(reactor, options)
     reactor.callWhenRunning(tuneGarbageCollector)
     if options["workers"] > 1:
         # The sidecar above is dropped: it has shown that the options are valid.
@@ -104,7 +104,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
     return sidecar
 
 
-def supervise(reactor: Any, options: config.Options) -> Workers:
+def supervise(reactor: Any, options: config.Options) -> Supervisor:
     """Make the parent of several processes, each of which runs L{assemble}'s sidecar."""
     demo = None
     if options["upstream"] is None:
@@ -112,7 +112,7 @@ def supervise(reactor: Any, options: config.Options) -> Workers:
 
         demo = demoService(reactor)
 
-    def duty() -> dict[str, Any]:
+    def assignment() -> dict[str, Any]:
         address: Any = demo.port.getHost() if demo is not None and demo.port is not None else None
         return {
             "arguments": options["arguments"],
@@ -121,23 +121,23 @@ def supervise(reactor: Any, options: config.Options) -> Workers:
         }
 
     target = options["access-log"]
-    workers = Workers(
+    supervisor = Supervisor(
         reactor,
         options["workers"],
         SharedPort(reactor, options["port"], options["workers"]),
-        duty,
+        assignment,
         grace=options["settings"].grace,
         statsInterval=options["stats-interval"],
         stdout=options["stdout"] if target and target[1] is None else None,
     )
     if target:
-        ReopenSignal(reactor, workers.reopen).setServiceParent(workers)
+        ReopenSignal(reactor, supervisor.reopen).setServiceParent(supervisor)
     if demo is not None:
-        demo.setServiceParent(workers)
-    return workers
+        demo.setServiceParent(supervisor)
+    return supervisor
 
 
-def administer(reactor: Any, options: config.Options, sidecar: SidecarService | Workers) -> None:
+def administer(reactor: Any, options: config.Options, sidecar: SidecarService | Supervisor) -> None:
     """
     Add the admin port to a sidecar.
 

@@ -68,24 +68,24 @@ class AssembleTests(SynchronousTestCase):
 class SuperviseTests(SynchronousTestCase):
     """From options to several processes."""
 
-    def duty(self, *arguments: str) -> dict[str, Any]:
+    def assignment(self, *arguments: str) -> dict[str, Any]:
         """What a worker is told, where these are the options."""
         workers = supervise(MemoryReactorClock(), parsed("--workers=2", *arguments))
-        return cast(dict[str, Any], workers._duty())
+        return cast(dict[str, Any], workers._assignment())
 
-    def test_duty(self) -> None:
+    def test_assignment(self) -> None:
         """A worker is told the options, and where they were given."""
-        duty = self.duty("--upstream=tcp:a:1", "--via")
-        self.assertEqual(duty["arguments"], ["--workers=2", "--upstream=tcp:a:1", "--via"])
-        self.assertEqual(duty["folder"], os.getcwd())
-        self.assertIsNone(duty["upstream"])
+        assignment = self.assignment("--upstream=tcp:a:1", "--via")
+        self.assertEqual(assignment["arguments"], ["--workers=2", "--upstream=tcp:a:1", "--via"])
+        self.assertEqual(assignment["folder"], os.getcwd())
+        self.assertIsNone(assignment["upstream"])
 
     def test_demo(self) -> None:
         """The site that comes along runs once, in the parent, and workers are told where."""
         workers = supervise(MemoryReactorClock(), parsed("--workers=2"))
         [demo] = workers
         demo.startService()
-        self.assertRegex(workers._duty()["upstream"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
+        self.assertRegex(workers._assignment()["upstream"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
 
 
 class Host(MemoryReactorClock):

@@ -1,10 +1,14 @@
 """
-Several processes behind one port.
+Several worker processes behind one port, and the supervisor that starts them.
 
 In reading order:
 
-  - C{supervisor}: the parent, which starts workers and replaces them.
+  - C{supervisor}: the parent process: starts workers, replaces those that end, adds up
+    their metrics.
   - C{worker}: a worker process.
-  - C{channel}: what parent and worker tell each other.
-  - C{sockets}: the listening sockets that they share.
+  - C{process}: a worker process as the supervisor sees it.
+  - C{channel}: the worker channel, which carries messages between the two.
+  - C{output}: a worker's standard output becomes log events of the supervisor.
+  - C{totals}: the metrics of all workers, those that have ended included.
+  - C{sockets}: the listening sockets: opened by the supervisor, inherited by workers.
 """

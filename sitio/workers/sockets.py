@@ -1,15 +1,15 @@
 """
-One port for several processes.
+The listening sockets that several processes share.
 
-L{SharedPort} is the parent's: it binds what an endpoint description says, as its
-own endpoint does, and accepts nobody.  L{Inheriting} is a worker's: a reactor on
-which the same description listens on a socket that was inherited.  So whatever
-stands around the port in a description (TLS, the PROXY protocol) is made anew in
-each worker, and the port itself only once.
+L{SharedPort} is the supervisor's.  It opens what an endpoint description says and accepts
+no connection.  L{InheritingReactor} is a worker's.  On it the same description listens on
+the inherited sockets.  So what a description adds to the port (TLS, the PROXY protocol)
+is made anew in each worker, and the port itself is opened once.
 
-Of a TCP port that is sitio's own to open there is one socket for each worker
-(C{SO_REUSEPORT}), and the kernel deals clients out to them.  Any other has one
-socket, and clients go to whoever is first.  Why so is in docs/decisions/0012.
+A TCP port has one socket for each worker (C{SO_REUSEPORT}), and the kernel distributes
+connections among them.  A UNIX port, and a port that was opened by somebody else, have one
+socket; the first worker to accept gets the connection.  The reasons are in
+docs/decisions/0012.
 
 Contract: reactors are passed in; POSIX only.
 """
@@ -38,8 +38,8 @@ from sitio.net.listening import Listening
 _log = Logger(namespace="sitio")
 
 
-class _Ports:
-    """A reactor, but for its ports."""
+class _ReactorProxy:
+    """Passes everything on to a reactor.  Subclasses replace the methods that listen."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -51,51 +51,61 @@ class _Ports:
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
-        """TLS is no matter of the port: see C{IReactorSSL}."""
+        """See C{IReactorSSL}.  TLS is made above the TCP port."""
         wrapped = TLSMemoryBIOFactory(contextFactory, False, factory)
         return self.listenTCP(port, wrapped, backlog, interface)
 
 
-def _bound(address: Any, family: int, dealt: bool = False) -> socket.socket:
+def _boundSocket(address: Any, family: int, reusePort: bool = False) -> socket.socket:
     skt = socket.socket(family, socket.SOCK_STREAM)
     skt.setblocking(False)
     skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if dealt:
+    if reusePort:
         skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     skt.bind(address)
     return skt
 
 
-class _Opening(_Ports):
+class OpeningReactor(_ReactorProxy):
     """
-    The parent's, on which a port is opened and nobody is accepted; so who listens
-    there gets no port.
+    The supervisor's reactor for an endpoint: it opens sockets and accepts no connection.
 
-    @ivar sockets: what listens.
-    @ivar port: Twisted's port, where it has opened one.
+    Its methods that listen return no port.
+
+    @ivar sockets: the listening sockets.
+    @ivar port: Twisted's port, if Twisted has opened one.
     """
 
     def __init__(self, reactor: Any, count: int) -> None:
-        _Ports.__init__(self, reactor)
+        """
+        @param count: the number of workers.
+        """
+        _ReactorProxy.__init__(self, reactor)
         self.sockets: list[socket.socket] = []
         self.port: Any = None
-        # Other systems have the option, and give all clients to the last socket.
+        # Other systems know SO_REUSEPORT, but give all connections to the last socket.
         self._count = count if sys.platform == "linux" else 1
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> None:
-        """See C{IReactorTCP}."""
+        """
+        See C{IReactorTCP}.
+
+        @raise CannotListenError: the address can't be bound.
+        """
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
         try:
             [(*_, address), *_] = socket.getaddrinfo(
                 interface or None, port, family, kind, 0, flags
             )
-            sockets = [_bound(address, family)]
+            sockets = [_boundSocket(address, family)]
             if self._count > 1:
-                # That it could be bound alone shows that nobody else is there: sockets
-                # that are to be dealt to would be let in beside those of another sitio.
+                # The first socket shows that the address is free.  With SO_REUSEPORT, the
+                # kernel would also let us in beside the sockets of another sitio.
                 address = sockets.pop().getsockname()
-                sockets = [_bound(address, family, dealt=True) for _ in range(self._count)]
+                sockets = [
+                    _boundSocket(address, family, reusePort=True) for _ in range(self._count)
+                ]
             for each in sockets:
                 each.listen(backlog)
         except OSError as error:
@@ -104,50 +114,61 @@ class _Opening(_Ports):
 
     def listenUNIX(self, *arguments: Any, **options: Any) -> None:
         """See C{IReactorUNIX}."""
-        self._opened(self._reactor.listenUNIX(*arguments, **options))
+        self._keep(self._reactor.listenUNIX(*arguments, **options))
 
     def adoptStreamPort(self, *arguments: Any, **options: Any) -> None:
         """See C{IReactorSocket}."""
-        self._opened(self._reactor.adoptStreamPort(*arguments, **options))
+        self._keep(self._reactor.adoptStreamPort(*arguments, **options))
 
-    def _opened(self, port: Any) -> None:
-        # It has begun to read, but no turn of the loop has come in which it would.
+    def _keep(self, port: Any) -> None:
+        # The port begins to accept on the next turn of the reactor.  So it has not yet.
         port.stopReading()
         self.port = port
         self.sockets.append(port.socket)
 
 
-class _Nobody(Factory):
-    """For a port that accepts nobody."""
+class _UnusedFactory(Factory):
+    """The factory of a port that accepts no connection."""
 
     noisy = False
 
     def logPrefix(self) -> str:
-        """What Twisted calls the port in its own lines."""
+        """What Twisted calls the port in its own log lines."""
         return "sitio"
 
 
 class SharedPort:
     """
-    The port of all workers, as their parent holds it.
+    The port of all workers, in the supervisor.
 
-    As the parent holds all its sockets, whoever waits to be accepted is not lost
-    with a worker.
+    The supervisor holds all its sockets.  So connections that wait to be accepted are
+    not lost when a worker ends.
     """
 
     def __init__(self, reactor: Any, description: str, count: int) -> None:
+        """
+        @param description: an endpoint description.
+        @param count: the number of workers.
+        """
         self._description = description
-        self._opening = _Opening(reactor, count)
+        self._opening = OpeningReactor(reactor, count)
         self._endpoint = serverFromString(self._opening, description)
-        self._listening = Listening(_Nobody(), log=_log, consequence="sitio takes no requests")
+        self._listening = Listening(
+            _UnusedFactory(), log=_log, consequence="sitio takes no requests"
+        )
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """Those that listen, in the order of the workers; or a single one."""
+        """The listening sockets: one for each worker, in their order, or a single one."""
         return self._opening.sockets
 
     def open(self) -> None:
-        """Bind it; raises L{CannotStart}."""
+        """
+        Open the port, unless it is open.
+
+        @raise CannotStart: the port can't be listened on, or its endpoint has no socket
+            that processes could share.
+        """
         if self.sockets:
             return
         self._listening.listen(self._endpoint)
@@ -158,43 +179,49 @@ class SharedPort:
             )
 
     def close(self) -> Deferred[Any]:
-        """Listen no more; the workers' copies of the sockets are not touched."""
+        """Close the sockets.  Workers go on listening on theirs."""
         while self.sockets:
-            # Twisted would shut it down, and with it every copy, before it closes it.
+            # Twisted would shut the socket down first, and with it all its copies.
             self.sockets.pop().close()
         port, self._opening.port = self._opening.port, None
         return maybeDeferred(port.stopListening) if port is not None else succeed(None)
 
 
-class _InheritedUNIX:
+class _InheritedUNIXPort:
     """
-    A UNIX port whose file is another process's: Twisted's would change its mode when
-    it is adopted, and remove it at the end.
+    A UNIX port whose socket file belongs to another process.
+
+    This is mixed into a reactor's own class of UNIX ports, which would set the file's
+    mode at the start and remove the file at the end.
     """
 
-    def take(self: Any, inherited: socket.socket) -> None:
+    def listenOn(self: Any, inherited: socket.socket) -> None:
         """Listen on this socket."""
         self.socket = inherited
         self.fileno = inherited.fileno
         self.connected = True
+        # As many as Twisted's ports accept on one turn of the reactor.
         self.numberAccepts = 100
         self.factory.doStart()
         self.startReading()
 
     def connectionLost(self: Any, reason: Failure) -> None:
-        # As in SharedPort.close.
+        # Closed before Twisted can shut it down: see SharedPort.close.
         self.socket.close()
         tcp.Port.connectionLost(self, reason)
 
 
 @implementer(IListeningPort)
-class _Dealt:
+class _WorkerPort:
     """
-    A worker's part of a port: a socket of its own, and those of workers that are
-    not there.
+    A worker's TCP port: its own socket, and those of absent workers.
     """
 
     def __init__(self, reactor: Any, sockets: list[socket.socket], own: int, factory: Any) -> None:
+        """
+        @param sockets: those of all workers.
+        @param own: the index of this worker's.
+        """
         self._reactor = reactor
         self._sockets = [each.dup() for each in sockets]
         self._own = own
@@ -202,17 +229,21 @@ class _Dealt:
         self._ports: dict[int, Any] = {}
 
     def startListening(self) -> None:
-        """Listen on the own one."""
-        self.listenFor(())
+        """Accept on the worker's own socket."""
+        self.acceptFor(())
 
-    def listenFor(self, others: Iterable[int]) -> None:
-        """Listen on the own one and on these; after the end, on none."""
+    def acceptFor(self, others: Iterable[int]) -> None:
+        """
+        Accept on the worker's own socket and on these; do nothing after the end.
+
+        @param others: indices of sockets.
+        """
         if not self._sockets:
             return
         wanted = {self._own, *others} & set(range(len(self._sockets)))
         for each, port in self._ports.items():
-            # One that was just accepted may have no protocol yet, and would get none
-            # from a port that is closed.
+            # A port is paused and not closed.  A connection that it has just accepted may
+            # have no protocol yet, and would get none from a closed port.
             if each in wanted:
                 port.startReading()
             else:
@@ -234,29 +265,37 @@ class _Dealt:
         return gatherResults([maybeDeferred(each.stopListening) for each in self._ports.values()])
 
 
-class Inheriting(_Ports):
+class InheritingReactor(_ReactorProxy):
     """
-    A worker's reactor, on which whoever listens does so on inherited sockets.
+    A worker's reactor for an endpoint: it listens on inherited sockets.
     """
 
     def __init__(self, reactor: Any, sockets: list[socket.socket], own: int) -> None:
         """
-        @param sockets: as L{SharedPort} has them; they stay the caller's to close.
-        @param own: which of them is this worker's.
+        @param sockets: those of the L{SharedPort}.  The caller closes them.
+        @param own: the index of this worker's socket.
         """
-        _Ports.__init__(self, reactor)
+        _ReactorProxy.__init__(self, reactor)
         for each in sockets:
-            # Of a socket of which Python knows no better it makes a copy that blocks,
-            # and with it the socket of every process.
+            # Python takes an inherited socket for a blocking one.  A copy of it would
+            # block, and with it the socket of every process.
             each.setblocking(False)
         self._sockets = sockets
         self._own = min(own, len(sockets) - 1)
-        self._dealt: _Dealt | None = None
+        self._port: _WorkerPort | None = None
 
-    def listenFor(self, others: Iterable[int]) -> None:
-        """Accept clients in place of these workers too, and of no others."""
-        if self._dealt is not None:
-            self._dealt.listenFor(others)
+    def acceptFor(self, others: Iterable[int]) -> None:
+        """
+        Accept connections in place of these workers too, and of no others.
+
+        A port with a single socket ignores this: all workers accept on it anyway.
+
+        @param others: indices of their sockets.
+
+        @raise OSError: the process has no descriptors left.
+        """
+        if self._port is not None:
+            self._port.acceptFor(others)
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See C{IReactorTCP}."""
@@ -267,16 +306,16 @@ class Inheriting(_Ports):
     ) -> Any:
         """See C{IReactorUNIX}."""
         base = getattr(self._reactor, "unixPortClass", unix.Port)
-        kind: Any = type("InheritedUNIXPort", (_InheritedUNIX, base), {})
+        kind: Any = type("InheritedUNIXPort", (_InheritedUNIXPort, base), {})
         port = kind(address, factory, backlog, mode, self._reactor)
-        port.take(self._sockets[0].dup())
+        port.listenOn(self._sockets[0].dup())
         return port
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: Any, factory: Any) -> Any:
-        """See C{IReactorSocket}."""
+        """See C{IReactorSocket}.  The descriptor is ignored."""
         first = self._sockets[0]
         if first.family == socket.AF_UNIX:
             return self.listenUNIX(first.getsockname(), factory, socket.SOMAXCONN)
-        self._dealt = _Dealt(self._reactor, self._sockets, self._own, factory)
-        self._dealt.startListening()
-        return self._dealt
+        self._port = _WorkerPort(self._reactor, self._sockets, self._own, factory)
+        self._port.startListening()
+        return self._port

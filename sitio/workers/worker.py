@@ -1,13 +1,13 @@
 """
-Several processes behind one port: what happens in each of them.
+A worker process.
 
-L{work} is where such a process begins, L{Worker} what it does beside its work.
-The parent's part is L{sitio.workers.supervisor}.
+L{run} is where the process begins.  L{Worker} is its side of the worker channel.  The
+other side is L{sitio.workers.supervisor}.
 
-A worker reads the same options as its parent and makes the same sidecar of them,
-on the socket that it has inherited.  It obeys its parent, and SIGTERM; SIGINT it
-leaves to its parent, as a terminal sends that to both.  When its parent has gone,
-it finishes what is in flight and goes too.
+A worker parses the same options as the supervisor and makes the same sidecar of them, on
+the sockets that it has inherited.  It stops when the supervisor says so, on SIGTERM, and
+when the supervisor is gone; each time it finishes what is in flight.  It ignores SIGINT:
+a terminal sends that to the supervisor too, which tells its workers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -28,149 +29,180 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 from sitio.assembly import Options, assemble
 from sitio.net.process import tuneGarbageCollector
 from sitio.service import SidecarService
-from sitio.workers.channel import ANSWER, Adopted, Channel, asRecord, framed
-from sitio.workers.sockets import Inheriting
-from sitio.workers.supervisor import PORT_DESCRIPTOR
+from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
+from sitio.workers.output import encodeEvent
+from sitio.workers.process import ANSWER_SECONDS
+from sitio.workers.sockets import InheritingReactor
+from sitio.workers.supervisor import FIRST_SOCKET_DESCRIPTOR
 
-#: Characters of the reason why a worker can't start: a sentence, with a path in it.
-MAX_REASON = 4096
+#: The longest reason, in characters, why a worker can't start: one sentence with a path.
+MAX_REASON_LENGTH = 4096
 
 _log = Logger(namespace="sitio")
 
 
 class Worker:
     """
-    A worker's end of the talk with its parent.
+    A worker's side of the worker channel: does what the supervisor says.
+
+    @ivar channel: the L{Channel}.
     """
 
-    def __init__(self, reactor: Any, sidecar: SidecarService, ports: Inheriting) -> None:
-        self.talk = Channel(self._heard, self._left)
+    def __init__(self, reactor: Any, sidecar: SidecarService, sockets: InheritingReactor) -> None:
+        """
+        @param sidecar: the running sidecar.
+        @param sockets: the reactor that it listens with.
+        """
+        self.channel = Channel(self._messageReceived, self._channelClosed)
         self._reactor = reactor
-        self._ports = ports
+        self._sockets = sockets
         self._sidecar = sidecar
         self._stopping = False
-        self._gone: Deferred[None] = Deferred()
+        self._closed: Deferred[None] = Deferred()
 
     def begin(self) -> None:
-        """Tell the parent that clients may come, and see to the end."""
+        """Report that clients may come.  The sidecar stops when the reactor does."""
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
-        self.talk.tell("ready")
+        self.channel.send("ready")
 
-    def _heard(self, word: str, content: Any) -> None:
-        if word == "snapshot":
-            self._tell()
-        elif word == "exchanges":
-            self._sidecar.exchanges().addCallback(lambda told: self.talk.tell("exchanges", told))
-        elif word == "drain":
+    def _messageReceived(self, name: str, content: Any) -> None:
+        if name == "snapshot":
+            self._sendSnapshot()
+        elif name == "exchanges":
+            self._sidecar.exchanges().addCallback(partial(self.channel.send, name))
+        elif name == "drain":
             self._sidecar.drain()
-        elif word == "absent":
-            self._standIn(content)
-        elif word == "reopen":
-            # As if the signal had come here: whoever has files knows what to do.
+        elif name == "absent":
+            self._acceptFor(content)
+        elif name == "reopen":
+            # This process handles the signal as twistd's single process would.
             signal.raise_signal(signal.SIGUSR1)
-        elif word == "stop":
-            self._beStopped()
-        elif word == "end":
-            self._beStopped()
+        elif name == "stop":
+            self._stopReactor()
+        elif name == "abort":
+            self._stopReactor()
             self._sidecar.abort()
 
-    def _standIn(self, absent: list[int]) -> None:
+    def _acceptFor(self, absent: list[int]) -> None:
         try:
-            self._ports.listenFor(number - 1 for number in absent)
+            self._sockets.acceptFor(number - 1 for number in absent)
         except OSError:
-            # No descriptors left: clients wait until the absent are back.
+            # There are no descriptors left.  Clients wait until the absent workers are back.
             _log.failure("A worker can't accept clients in place of others")
 
-    def _left(self) -> None:
-        self._gone.callback(None)
-        self._beStopped()
+    def _channelClosed(self) -> None:
+        self._closed.callback(None)
+        self._stopReactor()
 
-    def _beStopped(self) -> None:
+    def _stopReactor(self) -> None:
         if not self._stopping:
             self._reactor.stop()
 
-    def _tell(self) -> Deferred[None]:
-        return self._sidecar.snapshot().addCallback(lambda told: self.talk.tell("snapshot", told))
+    def _sendSnapshot(self) -> Deferred[None]:
+        return self._sidecar.snapshot().addCallback(partial(self.channel.send, "snapshot"))
 
     def _stop(self) -> Deferred[Any]:
+        """Before the reactor stops: drain, and send the last metrics."""
         self._stopping = True
-        self.talk.tell("leaving")
+        self.channel.send("stopping")
         stopped = maybeDeferred(self._sidecar.stopService)
         stopped.addErrback(lambda why: _log.failure("A worker did not stop as it should", why))
-        return stopped.addBoth(lambda _: self._tell()).addBoth(lambda _: self._leave())
+        return stopped.addBoth(lambda _: self._sendSnapshot()).addBoth(lambda _: self._close())
 
-    def _leave(self) -> Deferred[None]:
-        """Go, once the parent has the last metrics; or without it, if it takes its time."""
-        self.talk.transport.loseConnection()
-        self._gone.addTimeout(ANSWER, self._reactor)
-        return self._gone.addErrback(lambda reason: None)
+    def _close(self) -> Deferred[None]:
+        """Close the channel.  Fires when the supervisor has read it all, or is too slow."""
+        self.channel.transport.loseConnection()
+        self._closed.addTimeout(ANSWER_SECONDS, self._reactor)
+        return self._closed.addErrback(lambda reason: None)
 
 
 @contextmanager
-def _within(folder: str) -> Iterator[None]:
+def _workingDirectory(folder: str) -> Iterator[None]:
     """
-    Be in this folder for a while, if it is another and still there: files are named
-    from where C{twistd} was started, and it has found them before it went away.
+    Change the working directory for a while, if the folder still exists.
+
+    Options name files relative to where C{twistd} was started.  In the background
+    C{twistd} has changed its working directory since.
     """
     if not os.path.exists(folder) or os.path.samefile(folder, os.curdir):
         yield
         return
-    home = os.open(os.curdir, os.O_RDONLY)
+    before = os.open(os.curdir, os.O_RDONLY)
     os.chdir(folder)
-    yield
-    os.fchdir(home)
-    os.close(home)
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
-def prepare(duty: dict[str, Any], talk: socket.socket) -> Any:
+def prepare(assignment: dict[str, Any], channel: socket.socket) -> Any:
     """
-    Make the sidecar that the parent asks for, and have it listen; the reactor to run.
+    Make the sidecar that the supervisor asks for, and start it.
+
+    @param assignment: what the supervisor says, see
+        L{Supervisor<sitio.workers.supervisor.Supervisor>}.
+    @param channel: the socket to the supervisor; closed here.
+
+    @return: the reactor, to be run.
     """
-    import_module(duty["reactor"]).install()
+    import_module(assignment["reactor"]).install()
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     options = Options()
-    with _within(duty["folder"]):
-        options.parseOptions(duty["arguments"])
-    options["upstream"] = duty["upstream"] or options["upstream"]
+    with _workingDirectory(assignment["folder"]):
+        options.parseOptions(assignment["arguments"])
+    options["upstream"] = assignment["upstream"] or options["upstream"]
+    # The supervisor logs the stats line.
     options["stats-interval"] = 0.0
-    options["stdout"] = duty.get("stdout", options["stdout"])
-    first, talking = PORT_DESCRIPTOR, duty["talk"]
-    sockets = [socket.socket(fileno=os.dup(first + each)) for each in range(duty["sockets"])]
-    ports = Inheriting(reactor, sockets, duty["number"] - 1)
-    sidecar = assemble(reactor, options, ports)
+    options["stdout"] = assignment.get("stdout", options["stdout"])
+    first = FIRST_SOCKET_DESCRIPTOR
+    inherited = range(first, first + assignment["sockets"])
+    sockets = [socket.socket(fileno=os.dup(each)) for each in inherited]
+    inheriting = InheritingReactor(reactor, sockets, assignment["number"] - 1)
+    sidecar = assemble(reactor, options, inheriting)
     sidecar.startService()
-    for each in range(first, talking):
-        # The endpoint systemd: has closed one, which may be something else by now.
-        with suppress(OSError):
-            if any(os.path.sameopenfile(each, twin.fileno()) for twin in sockets):
-                os.close(each)
-    for twin in sockets:
-        twin.close()
-    worker = Worker(reactor, sidecar, ports)
-    talk.setblocking(False)
-    reactor.adoptStreamConnection(talk.fileno(), talk.family, Adopted(worker.talk))
-    talk.close()
+    _closeInherited(range(first, assignment["channel"]), sockets)
+    worker = Worker(reactor, sidecar, inheriting)
+    channel.setblocking(False)
+    factory = SingleProtocolFactory(worker.channel)
+    reactor.adoptStreamConnection(channel.fileno(), channel.family, factory)
+    channel.close()
     worker.begin()
     reactor.callWhenRunning(tuneGarbageCollector)
     return reactor
 
 
-def work() -> None:
-    """Be a worker, until the end of this process."""
-    duty = json.loads(sys.argv[1])
-    talk = socket.socket(fileno=duty["talk"])
+def _closeInherited(descriptors: Iterable[int], sockets: list[socket.socket]) -> None:
+    """
+    Close the inherited descriptors, and the copies of them: the sidecar has its own.
+
+    A C{systemd:} endpoint has closed its descriptor already, and the number may belong
+    to something else by now.  So only descriptors of these sockets are closed.
+    """
+    for each in descriptors:
+        with suppress(OSError):
+            if any(os.path.sameopenfile(each, copy.fileno()) for copy in sockets):
+                os.close(each)
+    for copy in sockets:
+        copy.close()
+
+
+def run() -> None:
+    """Be a worker process, until its end.  C{sys.argv[1]} is the assignment as JSON."""
+    assignment = json.loads(sys.argv[1])
+    channel = socket.socket(fileno=assignment["channel"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stdout, asRecord)])
+    globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stdout, encodeEvent)])
     try:
-        reactor = prepare(duty, talk)
+        reactor = prepare(assignment, channel)
     except (Exception, SystemExit) as error:
         why = str(error)
         if not isinstance(error, SystemExit):
             _log.failure("A worker can't start")
             why = f"a worker can't start: {type(error).__name__}: {error}"
         with suppress(OSError):
-            talk.sendall(framed("failed", why[:MAX_REASON]))
+            channel.sendall(encodeMessage("failed", why[:MAX_REASON_LENGTH]))
         raise SystemExit(1) from None
     reactor.run()

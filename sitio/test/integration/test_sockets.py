@@ -34,7 +34,7 @@ from sitio.test.helpers.loopback import (
     reactor,
 )
 from sitio.workers import sockets
-from sitio.workers.sockets import Inheriting, SharedPort
+from sitio.workers.sockets import InheritingReactor, SharedPort
 
 LOOPBACK = f"tcp:0:interface={LOCALHOST}"
 
@@ -51,10 +51,10 @@ class SharingTestCase(LoopbackTestCase):
 
     async def listening(
         self, shared: SharedPort, description: str, factory: Any, own: int = 0
-    ) -> tuple[Inheriting, IListeningPort]:
+    ) -> tuple[InheritingReactor, IListeningPort]:
         """A worker that accepts for this factory: its ports, and the one that it opened."""
         sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in shared.sockets]
-        ports = Inheriting(reactor, sockets, own)
+        ports = InheritingReactor(reactor, sockets, own)
         port: IListeningPort = await serverFromString(ports, description).listen(factory)
         for each in sockets:
             each.close()
@@ -129,9 +129,9 @@ class SharedPortTests(SharingTestCase):
         ports, port = await self.listening(shared, LOOPBACK, upstream)
         for _ in range(50):
             await self.connect(self.portOf(shared))
-        ports.listenFor([1])
+        ports.acceptFor([1])
         await self.until(lambda: len(upstream.connections) == 50)
-        ports.listenFor([])
+        ports.acceptFor([])
         other = Upstream()
         await self.listening(shared, LOOPBACK, other, 1)
         for _ in range(50):
@@ -139,7 +139,7 @@ class SharedPortTests(SharingTestCase):
         await self.until(lambda: len(upstream.connections) + len(other.connections) == 100)
         self.assertTrue(other.connections)
         await maybeDeferred(port.stopListening)
-        ports.listenFor([1])
+        ports.acceptFor([1])
         for _ in range(10):
             client = await self.connect(self.portOf(shared))
             client.transport.abortConnection()
@@ -152,7 +152,7 @@ class SharedPortTests(SharingTestCase):
         ports, _ = await self.listening(shared, LOOPBACK, upstream)
         for count in (20, 40, 60):
             for others in ([1], [], [1]):
-                ports.listenFor(others)
+                ports.acceptFor(others)
             for _ in range(20):
                 await self.connect(self.portOf(shared))
             await self.until(lambda: len(upstream.connections) >= count)  # noqa: B023
@@ -195,7 +195,7 @@ class SharedPortTests(SharingTestCase):
         number = self.portOf(shared)
         upstream = Upstream()
         ports, port = await self.listening(shared, LOOPBACK, upstream)
-        ports.listenFor([1])
+        ports.acceptFor([1])
         await shared.close()
         await self.carries(await self.connect(number), upstream)
         await maybeDeferred(port.stopListening)
@@ -255,7 +255,7 @@ class DescriptionTests(SharingTestCase):
         shared = self.shared(description)
         upstream = Upstream()
         ports, _ = await self.listening(shared, description, upstream)
-        ports.listenFor([1])
+        ports.acceptFor([1])
         trust = f"trustRoots={certificate.parent}"
         client = await self.client(f"tls:localhost:{self.portOf(shared)}:{trust}")
         await self.carries(client, upstream)
@@ -279,7 +279,7 @@ class DescriptionTests(SharingTestCase):
         shared = self.shared(description)
         upstream = Upstream()
         ports, _ = await self.listening(shared, description, upstream)
-        ports.listenFor([1])
+        ports.acceptFor([1])
         client = await self.connect(
             self.portOf(shared), b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n"
         )
@@ -319,10 +319,10 @@ class DescriptionTests(SharingTestCase):
             upstream = Upstream()
             for own in range(2):
                 twin = socket.socket(fileno=os.dup(shared.sockets[0].fileno()))
-                ports = Inheriting(reactor, [twin], own)
-                ports.listenFor([1])
+                ports = InheritingReactor(reactor, [twin], own)
+                ports.acceptFor([1])
                 port = await described(ports, "systemd:").listen(upstream)
-                ports.listenFor([1])
+                ports.acceptFor([1])
                 twin.close()
                 self.addCleanup(port.stopListening)
             await self.carries(await self.client(self.towards(shared)), upstream)
@@ -336,6 +336,6 @@ class DescriptionTests(SharingTestCase):
 
     def test_otherwiseTheSame(self) -> None:
         """In all but its ports it is the reactor that it stands for."""
-        inheriting = Inheriting(reactor, [], 0)
+        inheriting = InheritingReactor(reactor, [], 0)
         self.assertTrue(IReactorTCP.providedBy(inheriting))
         self.assertEqual(inheriting.callLater, reactor.callLater)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 
 from attrs import define, field
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -23,9 +23,7 @@ from twisted.logger import (
     ILogObserver,
     LogEvent,
     Logger,
-    LogLevel,
     formatEvent,
-    formatEventAsClassicLogText,
     globalLogPublisher,
 )
 from twisted.python.failure import Failure
@@ -34,22 +32,20 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio.errors import CannotStart
-from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, IDropCounts, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import MAX_ENDPOINTS
 from sitio.test.helpers.logs import Noted
-from sitio.test.helpers.snapshots import told
-from sitio.workers import channel
-from sitio.workers.channel import ANSWER, PATIENCE, Channel, Output, asRecord, framed, whyNot
+from sitio.test.helpers.snapshots import exchangesOf, told
+from sitio.workers.channel import Channel, encodeMessage
+from sitio.workers.process import ANSWER_SECONDS, EXIT_SECONDS, WorkerProcess
 from sitio.workers.supervisor import (
-    FIRST_DELAY,
-    MAX_DELAY,
-    SAME,
-    SOUND,
-    Workers,
+    FIRST_DELAY_SECONDS,
+    MAX_DELAY_SECONDS,
+    REPEATED_SIGNAL_SECONDS,
+    STABLE_SECONDS,
+    Supervisor,
 )
-from sitio.workers.worker import Worker
 
 
 @implementer(IDropCounts)
@@ -67,8 +63,8 @@ class Child:
     @ivar signals: those that it was sent.
     """
 
-    process: channel.Process
-    duty: dict[str, Any]
+    process: WorkerProcess
+    assignment: dict[str, Any]
     environ: dict[str, str]
     childFDs: dict[int, int]
     signals: list[str] = field(factory=list)
@@ -77,13 +73,13 @@ class Child:
 
     def signalProcess(self, name: str) -> None:
         """See C{IProcessTransport}."""
-        if self.process.why:
+        if self.process.exitReason:
             raise ProcessExitedAlready()
         self.signals.append(name)
 
     def says(self, word: str, content: Any = None) -> None:
         """It tells its parent this."""
-        self.process.talk.dataReceived(framed(word, content))
+        self.process.channel.dataReceived(encodeMessage(word, content))
 
     def heard(self) -> list[Any]:
         """What its parent has told it since the last time, as pairs."""
@@ -96,7 +92,7 @@ class Child:
 
     def hangsUp(self) -> None:
         """It closes its end of the talk."""
-        self.process.talk.connectionLost()
+        self.process.channel.connectionLost()
 
     def exits(self, status: int | None = 0, number: int | None = None) -> None:
         """It exits."""
@@ -172,22 +168,22 @@ class WorkersTestCase(SynchronousTestCase):
         self.addCleanup(self.port.close)
         self.onSignal: dict[int, Any] = {}
         self.noted = Noted()
-        self.patch(Workers, "log", Logger("sitio", observer=self.noted))
+        self.patch(Supervisor, "log", Logger("sitio", observer=self.noted))
 
-    def workers(self, count: int = 2, why: str | None = None, **arguments: Any) -> Workers:
+    def workers(self, count: int = 2, why: str | None = None, **arguments: Any) -> Supervisor:
         """So many, not started."""
         arguments = {"grace": 30.0, "statsInterval": 2.0, **arguments}
-        return Workers(
+        return Supervisor(
             self.machine,
             count,
-            self.port,
+            cast(Any, self.port),
             lambda: {"arguments": ["--via"]},
             onSignal=self.onSignal.__setitem__,
-            firstWord=lambda talk, output: why,
+            waitForFirst=lambda channel, output: why,
             **arguments,
         )
 
-    def started(self, count: int = 2, **arguments: Any) -> Workers:
+    def started(self, count: int = 2, **arguments: Any) -> Supervisor:
         """So many, and ready."""
         workers = self.workers(count, **arguments)
         workers.startService()
@@ -203,18 +199,18 @@ class WorkersTestCase(SynchronousTestCase):
 
 
 class StartTests(WorkersTestCase):
-    """Workers are started."""
+    """Supervisor are started."""
 
     def test_duty(self) -> None:
         """Each is told its number, what it has inherited, and what the service wants it to do."""
         self.started()
-        duties = [each.duty for each in self.machine.children]
-        self.assertEqual([each["number"] for each in duties], [1, 2])
-        for each in duties:
+        assignments = [each.assignment for each in self.machine.children]
+        self.assertEqual([each["number"] for each in assignments], [1, 2])
+        for each in assignments:
             self.assertEqual(each["arguments"], ["--via"])
             self.assertEqual(each["path"], sys.path)
             self.assertEqual(each["reactor"], __name__)
-            self.assertEqual((each["sockets"], each["talk"]), (2, 5))
+            self.assertEqual((each["sockets"], each["channel"]), (2, 5))
 
     def test_inherited(self) -> None:
         """It inherits the sockets of the port, an output that is its own, and its talk."""
@@ -229,7 +225,7 @@ class StartTests(WorkersTestCase):
         """It inherits its parent's standard output, if it is to write there itself."""
         self.started(stdout=1)
         child = self.machine.children[0]
-        self.assertEqual((child.duty["stdout"], child.childFDs[6]), (6, 1))
+        self.assertEqual((child.assignment["stdout"], child.childFDs[6]), (6, 1))
 
     def test_systemd(self) -> None:
         """
@@ -242,7 +238,7 @@ class StartTests(WorkersTestCase):
         child = self.machine.children[0]
         only = self.port.sockets[0].fileno()
         self.assertEqual([child.childFDs[each] for each in (3, 4, 5)], [only] * 3)
-        self.assertEqual((child.duty["sockets"], child.duty["talk"]), (1, 6))
+        self.assertEqual((child.assignment["sockets"], child.assignment["channel"]), (1, 6))
         self.assertEqual(child.environ["LISTEN_FDS"], "3")
         self.assertEqual(child.environ["LISTEN_FDNAMES"], "web:other:third")
 
@@ -293,9 +289,9 @@ class RestartTests(WorkersTestCase):
             self.lines(), ["Worker 2 ended by SIGKILL; another takes its place in 0.25 s"]
         )
         self.assertEqual(len(self.machine.children), 2)
-        self.machine.advance(FIRST_DELAY)
+        self.machine.advance(FIRST_DELAY_SECONDS)
         self.assertEqual(len(self.machine.children), 3)
-        self.assertEqual(self.machine.children[2].duty["number"], 2)
+        self.assertEqual(self.machine.children[2].assignment["number"], 2)
 
     def test_refusal(self) -> None:
         """One that says why it can't start is quoted."""
@@ -320,7 +316,7 @@ class RestartTests(WorkersTestCase):
             while len(self.machine.children) == count:
                 self.machine.advance(0.125)
             waits.append(self.machine.seconds() - before)
-        self.assertEqual(waits, [0.25, 0.5, 1, 2, 4, 8, MAX_DELAY, MAX_DELAY, MAX_DELAY])
+        self.assertEqual(waits, [0.25, 0.5, 1, 2, 4, 8, *[MAX_DELAY_SECONDS] * 3])
         self.assertEqual(len(self.lines()), 9)
 
     def test_sound(self) -> None:
@@ -328,9 +324,9 @@ class RestartTests(WorkersTestCase):
         self.started(1, statsInterval=0)
         for _ in range(5):
             self.machine.children[-1].ends(1)
-            self.machine.advance(MAX_DELAY)
+            self.machine.advance(MAX_DELAY_SECONDS)
         self.lines()
-        self.machine.advance(SOUND)
+        self.machine.advance(STABLE_SECONDS)
         self.machine.children[-1].ends(1)
         self.assertIn("in 0.25 s", self.lines()[0])
 
@@ -362,7 +358,7 @@ class RestartTests(WorkersTestCase):
         self.started(1)
         child = self.machine.children[0]
         child.exits()
-        self.machine.advance(PATIENCE - 0.1)
+        self.machine.advance(EXIT_SECONDS - 0.1)
         self.assertFalse(child.adopted[0].disconnected)
         self.machine.advance(0.1)
         self.assertTrue(child.adopted[0].disconnected)
@@ -372,7 +368,7 @@ class RestartTests(WorkersTestCase):
         self.started(1)
         child = self.machine.children[0]
         child.hangsUp()
-        self.machine.advance(PATIENCE)
+        self.machine.advance(EXIT_SECONDS)
         self.assertEqual(child.signals, ["KILL"])
         child.exits(None, 9)
         self.assertEqual(len(self.lines()), 1)
@@ -387,7 +383,7 @@ class RestartTests(WorkersTestCase):
         two.ends(1)
         self.assertEqual(one.heard(), [("absent", [2])])
         self.assertEqual(three.heard(), [("absent", [2])])
-        self.machine.advance(FIRST_DELAY)
+        self.machine.advance(FIRST_DELAY_SECONDS)
         self.assertEqual(one.heard(), [])
         self.machine.children[3].says("ready")
         self.assertEqual(one.heard(), [("absent", [])])
@@ -396,7 +392,7 @@ class RestartTests(WorkersTestCase):
         """In place of one that drains they do it from the first moment on, and are told once."""
         self.started()
         one, two = self.machine.children
-        two.says("leaving")
+        two.says("stopping")
         self.assertEqual(one.heard(), [("absent", [2])])
         two.ends()
         self.assertEqual(one.heard(), [])
@@ -418,7 +414,7 @@ class ReopenTests(WorkersTestCase):
 class SnapshotTests(WorkersTestCase):
     """What many tell is what one would."""
 
-    def snapshot(self, workers: Workers, *tells: SidecarSnapshot | None) -> SidecarSnapshot:
+    def snapshot(self, workers: Supervisor, *tells: SidecarSnapshot | None) -> SidecarSnapshot:
         """What it tells when its workers tell this, or nothing."""
         snapshot = workers.snapshot()
         for child, tell in zip(self.machine.children[-len(tells) :], tells):
@@ -426,7 +422,7 @@ class SnapshotTests(WorkersTestCase):
                 child.says("snapshot", tell)
         if None in tells:
             self.assertNoResult(snapshot)
-            self.machine.advance(ANSWER)
+            self.machine.advance(ANSWER_SECONDS)
         return self.successResultOf(snapshot)
 
     def test_interface(self) -> None:
@@ -503,7 +499,7 @@ class SnapshotTests(WorkersTestCase):
         for count in (0, 1, 2):
             self.machine.children[-1].ends(1)
             self.assertEqual(self.successResultOf(workers.snapshot())["restarts"], count)
-            self.machine.advance(MAX_DELAY)
+            self.machine.advance(MAX_DELAY_SECONDS)
 
     def test_noneYet(self) -> None:
         """Before any has said anything there are zeros."""
@@ -560,7 +556,7 @@ class SnapshotTests(WorkersTestCase):
         self.snapshot(workers, told(2), told(3))
         self.machine.children[1].says("snapshot", told(4))
         self.machine.children[1].ends()
-        self.machine.advance(FIRST_DELAY)
+        self.machine.advance(FIRST_DELAY_SECONDS)
         one, _, two = self.machine.children
         snapshot = workers.snapshot()
         one.says("snapshot", told(2))
@@ -577,7 +573,7 @@ class SnapshotTests(WorkersTestCase):
             paths = {f"p{number}": 1 for number in range(200 * start, 200 * start + 400)}
             self.machine.children[-1].says("snapshot", told(0, **paths))
             self.machine.children[-1].ends()
-            self.machine.advance(MAX_DELAY)
+            self.machine.advance(MAX_DELAY_SECONDS)
         snapshot = workers.snapshot()
         self.machine.children[-1].says("snapshot", told(0, q=5))
         metrics = self.successResultOf(snapshot)["metrics"]
@@ -587,35 +583,6 @@ class SnapshotTests(WorkersTestCase):
         self.assertGreater(metrics["evicted"], 0)
 
 
-def exchange(began: float, id: str = "7-1") -> ExchangeRecord:
-    """What a worker tells of an exchange that began then, and took a second."""
-    return {
-        "id": id,
-        "began": began,
-        "duration": 1.0,
-        "client": "192.0.2.1",
-        "method": "GET",
-        "path": "/",
-        "status": 200,
-        "upstreamStatus": 200,
-        "answeredBy": "upstream",
-        "acted": [],
-        "attempts": 1,
-        "bytesIn": 0,
-        "bytesOut": 0,
-        "steps": {"policies": 0.0, "connection": 0.0, "upstream": 1.0, "transfer": 0.0},
-        "state": "ended",
-        "why": "the service answered 200",
-        "failed": False,
-    }
-
-
-def exchanges(*began: float) -> ExchangeLists:
-    """What a worker tells whose exchanges began then; its open ones as well."""
-    told = [exchange(each) for each in began]
-    return {"failed": [], "recent": told, "open": told}
-
-
 class ExchangeTests(WorkersTestCase):
     """Single exchanges of many are told as those of one."""
 
@@ -623,7 +590,7 @@ class ExchangeTests(WorkersTestCase):
         """All workers are asked, and their exchanges stand in one order."""
         workers = self.started(statsInterval=0)
         asked = workers.exchanges()
-        for child, shown in zip(self.machine.children, (exchanges(3, 1), exchanges(4, 2))):
+        for child, shown in zip(self.machine.children, (exchangesOf(3, 1), exchangesOf(4, 2))):
             self.assertEqual(child.heard(), [("exchanges", None)])
             self.assertNoResult(asked)
             child.says("exchanges", shown)
@@ -635,9 +602,9 @@ class ExchangeTests(WorkersTestCase):
         """A worker that does not answer is not waited for, and one that never did has none."""
         workers = self.started(statsInterval=0)
         asked = workers.exchanges()
-        self.machine.children[0].says("exchanges", exchanges(1))
+        self.machine.children[0].says("exchanges", exchangesOf(1))
         self.assertNoResult(asked)
-        self.machine.advance(ANSWER)
+        self.machine.advance(ANSWER_SECONDS)
         self.assertEqual(len(self.successResultOf(asked)["recent"]), 1)
 
     def test_besideSnapshots(self) -> None:
@@ -650,7 +617,7 @@ class ExchangeTests(WorkersTestCase):
         self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 2)
         self.assertNoResult(asked)
         for each in self.machine.children:
-            each.says("exchanges", exchanges())
+            each.says("exchanges", exchangesOf())
         self.successResultOf(asked)
 
 
@@ -667,7 +634,7 @@ class DrainTests(WorkersTestCase):
         one.says("ready")
         self.assertEqual(workers.state, SERVING)
         two.says("ready")
-        one.says("leaving")
+        one.says("stopping")
         self.assertEqual(workers.state, SERVING)
         two.ends(1)
         self.assertEqual(workers.state, STARTING)
@@ -686,7 +653,7 @@ class DrainTests(WorkersTestCase):
         self.assertEqual(workers.state, DRAINING)
         self.assertEqual([one.heard(), two.heard()], [[("drain", None)]] * 2)
         two.ends(1)
-        self.machine.advance(FIRST_DELAY)
+        self.machine.advance(FIRST_DELAY_SECONDS)
         three = self.machine.children[-1]
         self.assertEqual(three.heard(), [])
         three.says("ready")
@@ -763,7 +730,7 @@ class LineTests(WorkersTestCase):
 class StopTests(WorkersTestCase):
     """Told to stop, they lose nothing that is in flight."""
 
-    def stopped(self, workers: Workers) -> Deferred[Any]:
+    def stopped(self, workers: Supervisor) -> Deferred[Any]:
         """Stop it; its port closes."""
         stopped = workers.stopService()
         assert self.port.closing is not None
@@ -776,7 +743,7 @@ class StopTests(WorkersTestCase):
         stopped = self.stopped(workers)
         one, two = self.machine.children
         self.assertEqual([one.heard(), two.heard()], [[("stop", None)]] * 2)
-        one.says("leaving")
+        one.says("stopping")
         one.ends()
         self.machine.advance(10)
         self.assertNoResult(stopped)
@@ -823,7 +790,7 @@ class StopTests(WorkersTestCase):
         """One that is still there a while after the grace is killed, and said to be."""
         stopped = self.stopped(self.started(grace=10.0, statsInterval=0))
         self.machine.children[0].ends()
-        self.machine.advance(10 + PATIENCE - 0.1)
+        self.machine.advance(10 + EXIT_SECONDS - 0.1)
         two = self.machine.children[1]
         self.assertEqual(two.signals, [])
         self.machine.advance(0.1)
@@ -838,12 +805,12 @@ class StopTests(WorkersTestCase):
             self.setUp()
             stopped = self.stopped(self.started(1, statsInterval=0))
             [child] = self.machine.children
-            self.machine.advance(SAME)
+            self.machine.advance(REPEATED_SIGNAL_SECONDS)
             self.onSignal[number](number, None)
             self.machine.advance(0)
-            self.assertEqual(child.heard(), [("stop", None), ("end", None)])
+            self.assertEqual(child.heard(), [("stop", None), ("abort", None)])
             self.assertEqual(len(self.lines()), 1)
-            self.machine.advance(PATIENCE)
+            self.machine.advance(EXIT_SECONDS)
             self.assertEqual(child.signals, ["KILL"])
             child.ends(None, 9)
             self.successResultOf(stopped)
@@ -854,7 +821,7 @@ class StopTests(WorkersTestCase):
     def test_sameSignal(self) -> None:
         """One that comes right behind the first is the same once more."""
         self.stopped(self.started(1, statsInterval=0))
-        self.machine.advance(SAME / 2)
+        self.machine.advance(REPEATED_SIGNAL_SECONDS / 2)
         self.onSignal[signal.SIGTERM](signal.SIGTERM, None)
         self.machine.advance(0)
         self.assertEqual(self.machine.children[0].heard(), [("stop", None)])
@@ -862,7 +829,7 @@ class StopTests(WorkersTestCase):
     def test_secondSignalLate(self) -> None:
         """It does not put off the end of the grace."""
         self.stopped(self.started(1, grace=2.0, statsInterval=0))
-        self.machine.advance(2 + PATIENCE - 1)
+        self.machine.advance(2 + EXIT_SECONDS - 1)
         self.onSignal[signal.SIGTERM](signal.SIGTERM, None)
         self.machine.advance(1)
         self.assertEqual(self.machine.children[0].signals, ["KILL"])
@@ -870,310 +837,3 @@ class StopTests(WorkersTestCase):
     def test_neverStarted(self) -> None:
         """One that was not started has stopped at once."""
         self.successResultOf(self.stopped(self.workers()))
-
-
-class OutputTests(SynchronousTestCase):
-    """What a worker prints comes to its parent's log."""
-
-    def setUp(self) -> None:
-        self.noted = Noted()
-        self.output = Output(3, Logger("sitio", observer=self.noted))
-        self.output.makeConnection(StringTransport())
-
-    def logged(self, data: bytes) -> list[LogEvent]:
-        """The events that come of this."""
-        self.noted.events.clear()
-        self.output.dataReceived(data)
-        return list(self.noted.events)
-
-    def test_events(self) -> None:
-        """An event arrives as it was, with the worker's number as a field and in its text."""
-        theirs = Noted()
-        Logger("sitio.some", observer=theirs).warn("it took {seconds:.1f} s", seconds=2.5)
-        [event] = self.logged(asRecord(theirs.events[0]).encode())
-        self.assertEqual(event["worker"], 3)
-        self.assertEqual(event["seconds"], 2.5)
-        self.assertEqual(event["log_level"], LogLevel.warn)
-        self.assertEqual(event["log_time"], theirs.events[0]["log_time"])
-        text = formatEventAsClassicLogText(event) or ""
-        self.assertTrue(text.endswith(" [sitio.some#warn worker=3] it took 2.5 s\n"), text)
-
-    def test_failures(self) -> None:
-        """A traceback arrives whole: what was raised, where, and what it said."""
-        theirs = Noted()
-        try:
-            raise ZeroDivisionError("of a policy")
-        except ZeroDivisionError:
-            Logger("sitio", observer=theirs).failure("The policy failed")
-        [event] = self.logged(asRecord(theirs.events[0]).encode())
-        text = formatEventAsClassicLogText(event) or ""
-        self.assertIn("The policy failed\n", text)
-        self.assertIn("test_supervisor.py", text)
-        self.assertIn("builtins.ZeroDivisionError: of a policy", text)
-
-    def test_legacy(self) -> None:
-        """Events of Twisted's older log keep their text and their system."""
-        theirs = {
-            "log_namespace": "log_legacy",
-            "log_level": LogLevel.info,
-            "log_format": "{log_text}",
-            "log_text": "Starting",
-            "log_system": "-",
-            "log_time": 0.0,
-        }
-        [event] = self.logged(asRecord(theirs).encode())
-        text = formatEventAsClassicLogText(event) or ""
-        self.assertTrue(text.endswith(" [- worker=3] Starting\n"), text)
-
-    def test_text(self) -> None:
-        """Other lines are logged as they stand, whatever bytes are in them."""
-        [one, two] = self.logged(b"Fatal Python error: {x}\nand \xff\n")
-        self.assertEqual(formatEvent(one), "Fatal Python error: {x}")
-        self.assertEqual(formatEvent(two), "and \N{REPLACEMENT CHARACTER}")
-        self.assertEqual([one["worker"], two["worker"]], [3, 3])
-
-    def test_pieces(self) -> None:
-        """Lines may come in pieces; the last one need not end."""
-        self.assertEqual(self.logged(b"one li"), [])
-        self.assertEqual(len(self.logged(b"ne\nand")), 1)
-        self.output.connectionLost()
-        self.assertEqual(formatEvent(self.noted.events[-1]), "and")
-
-    def test_cutOff(self) -> None:
-        """A record that was cut off is shown as it is."""
-        for record in (b'\x1e{"log_le\n', b"\x1e[]\n", b'\x1e{"__class_uuid__": "x"}\n'):
-            [event] = self.logged(record)
-            self.assertIn("worker", event)
-
-    def test_long(self) -> None:
-        """A line without end is not kept without end."""
-        self.patch(channel, "MAX_LINE", 1000)
-        events = self.logged(b"x" * 700)
-        events += self.logged(b"x" * 700)
-        self.assertEqual([len(formatEvent(each)) for each in events], [1400])
-
-
-class FirstWordTests(SynchronousTestCase):
-    """Why a worker can't start is known before the reactor runs."""
-
-    def setUp(self) -> None:
-        self.talk, self.itsTalk = socket.socketpair()
-        self.output, self.itsOutput = socket.socketpair()
-        for each in (self.talk, self.itsTalk, self.output, self.itsOutput):
-            self.addCleanup(each.close)
-
-    def test_ready(self) -> None:
-        """Of one that is ready there is nothing to say; its word can still be read."""
-        self.itsTalk.sendall(framed("ready"))
-        self.assertIsNone(whyNot(self.talk, self.output))
-        self.assertEqual(self.talk.recv(100), framed("ready"))
-
-    def test_more(self) -> None:
-        """What it says behind its first word makes no difference."""
-        self.itsTalk.sendall(framed("failed", "sitio: why") + framed("ready"))
-        self.assertEqual(whyNot(self.talk, self.output), "sitio: why")
-
-    def test_failed(self) -> None:
-        """One that says why it can't start is quoted."""
-        self.itsTalk.sendall(framed("failed", "sitio: why"))
-        self.assertEqual(whyNot(self.talk, self.output), "sitio: why")
-
-    def test_gone(self) -> None:
-        """Of one that ended without a word the last line that it printed is shown."""
-        self.itsOutput.sendall(b"Traceback\n  File\nModuleNotFoundError: No module named 'x'\n")
-        self.itsTalk.close()
-        self.assertEqual(
-            whyNot(self.talk, self.output),
-            "a worker has ended as soon as it was started:"
-            " ModuleNotFoundError: No module named 'x'",
-        )
-
-    def test_goneSilently(self) -> None:
-        """And if there is none, that it has ended."""
-        self.itsTalk.close()
-        self.assertIn("a worker has ended as soon", str(whyNot(self.talk, self.output)))
-        self.itsOutput.close()
-        self.assertIn("a worker has ended as soon", str(whyNot(self.talk, self.output)))
-
-    def test_slow(self) -> None:
-        """One that takes its time is left to it."""
-        self.assertIsNone(whyNot(self.talk, self.output, 0))
-
-
-class Served:
-    """
-    What a worker does its work with, its sidecar and its reactor, played by the test.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.acts: list[str] = []
-        self.stopping: Deferred[None] = Deferred()
-        self.trigger: Callable[[], Any] | None = None
-        self.fails: OSError | None = None
-        self.callLater = clock.callLater
-        self.seconds = clock.seconds
-
-    def addSystemEventTrigger(self, phase: str, event: str, trigger: Callable[[], Any]) -> None:
-        assert (phase, event) == ("before", "shutdown")
-        self.trigger = trigger
-
-    def stop(self) -> None:
-        self.acts.append("stop")
-
-    def stopService(self) -> Deferred[None]:
-        self.acts.append("drain")
-        return self.stopping
-
-    def drain(self) -> None:
-        self.acts.append("go elsewhere")
-
-    def abort(self) -> None:
-        self.acts.append("abort")
-
-    def snapshot(self) -> Deferred[SidecarSnapshot]:
-        return succeed(told(4))
-
-    def exchanges(self) -> Deferred[ExchangeLists]:
-        return succeed(exchanges(5))
-
-    def listenFor(self, others: Any) -> None:
-        if self.fails is not None:
-            raise self.fails
-        self.acts.append(f"for {list(others)}")
-
-
-class WorkerTests(SynchronousTestCase):
-    """A worker obeys its parent, and does not outlive it for long."""
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.served = served = Served(self.clock)
-        self.worker = Worker(served, served, served)  # type: ignore[arg-type]
-        self.transport = StringTransport()
-        self.transport.loseConnection = self.loseConnection  # type: ignore[method-assign]
-        self.losing = False
-        self.worker.talk.makeConnection(self.transport)
-        self.worker.begin()
-
-    def loseConnection(self) -> None:
-        self.losing = True
-
-    def tell(self, word: str, content: Any = None) -> None:
-        """The parent says this."""
-        self.worker.talk.dataReceived(framed(word, content))
-
-    def said(self) -> bytes:
-        """What it has said since the last time."""
-        said: bytes = self.transport.value()
-        self.transport.clear()
-        return said
-
-    def shutDown(self) -> Deferred[None]:
-        """The reactor is about to stop."""
-        assert self.served.trigger is not None
-        ended: Deferred[None] = self.served.trigger()
-        return ended
-
-    def test_ready(self) -> None:
-        """It says when it is ready."""
-        self.assertEqual(self.said(), framed("ready"))
-
-    def test_snapshot(self) -> None:
-        """It tells of itself when it is asked."""
-        self.said()
-        self.tell("snapshot")
-        self.assertEqual(self.said(), framed("snapshot", told(4)))
-
-    def test_exchanges(self) -> None:
-        """It tells of single exchanges when it is asked."""
-        self.said()
-        self.tell("exchanges")
-        self.assertEqual(self.said(), framed("exchanges", exchanges(5)))
-
-    def test_drain(self) -> None:
-        """Told to drain it does, and does not end."""
-        self.tell("drain")
-        self.assertEqual(self.served.acts, ["go elsewhere"])
-
-    def test_standIn(self) -> None:
-        """It accepts clients in place of others, by their numbers."""
-        self.tell("absent", [2, 5])
-        self.assertEqual(self.served.acts, ["for [1, 4]"])
-
-    def test_standInFails(self) -> None:
-        """If it can't, it says so in the log and goes on."""
-        self.served.fails = OSError(24, "Too many open files")
-        self.tell("absent", [2])
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
-        self.assertFalse(self.losing)
-
-    def test_reopen(self) -> None:
-        """Told that files were renamed it does what it would on the signal that says so."""
-        signals: list[int] = []
-        self.patch(signal, "raise_signal", signals.append)
-        self.tell("reopen")
-        self.assertEqual(signals, [signal.SIGUSR1])
-
-    def test_stop(self) -> None:
-        """
-        Told to stop it says that it accepts no more, drains, tells its last metrics,
-        and ends once its parent has them.
-        """
-        self.said()
-        self.tell("stop")
-        self.assertEqual(self.served.acts, ["stop"])
-        ended = self.shutDown()
-        self.assertEqual(self.served.acts, ["stop", "drain"])
-        self.assertEqual(self.said(), framed("leaving"))
-        self.served.stopping.callback(None)
-        self.assertEqual(self.said(), framed("snapshot", told(4)))
-        self.assertTrue(self.losing)
-        self.assertNoResult(ended)
-        self.worker.talk.connectionLost()
-        self.successResultOf(ended)
-        self.assertEqual(self.served.acts, ["stop", "drain"])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_parentSlow(self) -> None:
-        """It does not wait for long for a parent that does not read."""
-        ended = self.shutDown()
-        self.served.stopping.callback(None)
-        self.clock.advance(ANSWER)
-        self.successResultOf(ended)
-
-    def test_failsToDrain(self) -> None:
-        """Even if it can't drain it tells its last metrics, and ends."""
-        ended = self.shutDown()
-        self.said()
-        self.served.stopping.errback(RuntimeError("a policy's service"))
-        self.assertEqual(self.said(), framed("snapshot", told(4)))
-        self.worker.talk.connectionLost()
-        self.successResultOf(ended)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-
-    def test_end(self) -> None:
-        """Told to end it breaks off what is in flight."""
-        self.tell("stop")
-        self.shutDown()
-        self.tell("end")
-        self.assertEqual(self.served.acts, ["stop", "drain", "abort"])
-
-    def test_endAtOnce(self) -> None:
-        """It can be told so without having been told to stop."""
-        self.tell("end")
-        self.assertEqual(self.served.acts, ["stop", "abort"])
-
-    def test_signalled(self) -> None:
-        """Once it stops of itself, by a signal, it is not stopped again."""
-        self.shutDown()
-        self.tell("stop")
-        self.assertEqual(self.served.acts, ["drain"])
-
-    def test_parentGone(self) -> None:
-        """When its parent has gone it drains, and does not wait for it."""
-        self.worker.talk.connectionLost()
-        self.assertEqual(self.served.acts, ["stop"])
-        ended = self.shutDown()
-        self.served.stopping.callback(None)
-        self.successResultOf(ended)

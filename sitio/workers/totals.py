@@ -1,0 +1,88 @@
+"""
+The metrics of all workers as one.
+
+Contract: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sitio.telemetry.sidecar import droppedBy
+from sitio.telemetry.snapshot import (
+    SidecarSnapshot,
+    Snapshot,
+    WorkerMetrics,
+    countersOf,
+    limitEndpoints,
+    mergeSidecars,
+)
+from sitio.telemetry.stats import MAX_ENDPOINTS
+
+
+class Totals:
+    """
+    Adds up the snapshots of workers, and remembers those of workers that have ended.
+
+    However many workers come and go, the table of endpoints has at most
+    L{MAX_ENDPOINTS} rows.
+    """
+
+    def __init__(self, empty: Snapshot) -> None:
+        """
+        @param empty: metrics in which nothing is counted.
+        """
+        self._ended: SidecarSnapshot = {
+            "metrics": empty,
+            "policies": [],
+            "pool": {},
+            "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
+            "clients": 0,
+            "inFlight": 0,
+            "brokenResponses": 0,
+            "overlongResponses": 0,
+            "dropped": droppedBy(()),
+            "restarts": 0,
+            "workers": [],
+        }
+
+    def retire(self, snapshot: SidecarSnapshot) -> None:
+        """
+        Remember the last snapshot of a worker that has ended.
+
+        What it counted stays in the totals.  What it had open, such as connections, does not.
+        """
+        ended = countersOf(mergeSidecars([self._ended, snapshot]))
+        self._ended = {**ended, "metrics": limitEndpoints(ended["metrics"], MAX_ENDPOINTS)}
+
+    def total(
+        self,
+        rows: Iterable[tuple[SidecarSnapshot, int, int]],
+        services: Iterable[Any],
+        *,
+        uptime: float,
+        restarts: int,
+    ) -> SidecarSnapshot:
+        """
+        The totals.
+
+        @param rows: for each running worker its snapshot, its number, and how many
+            processes have had that number before.
+        @param services: those of the supervisor, which may lose entries as well.
+        @param uptime: the supervisor's, in seconds.
+        @param restarts: how many workers were replaced.
+        """
+        parts: list[SidecarSnapshot] = [
+            {**self._ended, "dropped": droppedBy(services, self._ended["dropped"])}
+        ]
+        for snapshot, number, before in rows:
+            row: WorkerMetrics = {
+                **snapshot["workers"][0],
+                "number": number,
+                "restarts": before,
+            }
+            parts.append({**snapshot, "workers": [row]})
+        whole = mergeSidecars(parts)
+        metrics: Snapshot = {**limitEndpoints(whole["metrics"], MAX_ENDPOINTS), "uptime": uptime}
+        return {**whole, "metrics": metrics, "restarts": restarts}
