@@ -55,9 +55,9 @@ def makeService(options: config.Options) -> SidecarService | Supervisor:
         administer(reactor, options, sidecar)
     if fleet is not None:
         # Imported here so that workers, which don't report, don't load it.
-        from sitio.fleet.reporter import dashboard
+        from sitio.fleet.reporter import makeReporter
 
-        dashboard(reactor, sidecar, fleet).setServiceParent(sidecar)
+        makeReporter(reactor, sidecar, fleet).setServiceParent(sidecar)
     return sidecar
 
 
@@ -208,10 +208,10 @@ def fleetAddress(options: config.Options) -> Address | None:
     """
     if options["fleet"] is None:
         return None
-    from sitio.fleet.address import addressOf
+    from sitio.fleet.address import parseAddress
 
     try:
-        return addressOf(options["fleet"])
+        return parseAddress(options["fleet"])
     except ValueError as error:
         _refuse(f"{options['fleet-source']} is {error}; twistd sitio --help lists the options")
 

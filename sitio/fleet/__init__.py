@@ -1,10 +1,10 @@
 """
-Reports to a dashboard that shows many sidecars.
+Reports to a fleet dashboard, which shows many sidecars on one page.
 
 In reading order:
 
-  - C{address}: where the dashboard is.
-  - C{reporter}: posts what it should know.
-  - C{backlog}: entries that wait to be posted.
+  - C{address}: the address of the fleet dashboard.
+  - C{reporter}: posts metrics to it.
+  - C{backlog}: the requests that are not posted yet.
   - C{resources}: memory and CPU times of the pod.
 """

@@ -1,7 +1,7 @@
 """
-Where a dashboard is: L{addressOf} reads what the operator says.
+The address of a fleet dashboard: L{parseAddress} reads the URL of C{--fleet}.
 
-Contract: pure, and light: each process reads its options.
+Contract: pure, and light: each worker process reads its options.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from sitio.http.grammar import isHostname, splitHost
 @frozen
 class Address:
     """
-    Where a dashboard is.
+    The address of a fleet dashboard.
 
-    @ivar url: without a slash at its end, and without what follows.
-    @ivar authorization: the value of that field, if there is to be one; not shown.
+    @ivar url: without user and password, and without a slash at its end.
+    @ivar authorization: the value of the Authorization field, or L{None}.  It is not
+        part of C{repr}.
     """
 
     url: str
@@ -31,12 +32,14 @@ class Address:
         return self.url
 
 
-def addressOf(text: str) -> Address:
+def parseAddress(text: str) -> Address:
     """
-    The address that an URL says; raises C{ValueError}, in words that don't repeat
-    it, as it may hold a password.
+    Read a URL.  A user and a password in it become the Authorization field (RFC 7617).
+
+    @raise ValueError: this is not a usable HTTP URL.  The message does not repeat it, as
+        it may contain a password.
     """
-    wrong = ValueError("no address of a dashboard; http://dashboard:8080 could be one")
+    wrong = ValueError("not the URL of a fleet dashboard; http://dashboard:8080 could be one")
     if not re.fullmatch(r"[!-~]{1,2048}", text):
         raise wrong
     try:

@@ -1,8 +1,9 @@
 """
-What a dashboard is owed: L{Backlog}, an entry for each request, made of metrics.
+L{Backlog}: the requests that were not posted to the fleet dashboard yet.
 
-Metrics only grow, so what has come between two looks at them is what was not told
-yet.  As long as nobody takes it, it is a few numbers for each endpoint and status.
+The fleet dashboard gets one entry for each request.  Entries are made of metrics, which
+only grow: the difference between two snapshots is what happened in between.  Until they
+are posted, requests are a few numbers for each endpoint and status.
 
 Contract: pure; metrics in, JSON out.
 """
@@ -18,37 +19,37 @@ from attrs import define
 
 from sitio.telemetry.snapshot import OTHER, Snapshot
 
-#: Bytes of a post; the dashboard of the articles takes 100 KiB.
-MAX_BATCH = 90_000
+#: Bytes of entries in one post.  The dashboard of the articles accepts 100 KiB.
+MAX_POST_BYTES = 90_000
 
-#: Requests that are owed to a dashboard: a day of one in a second, or two minutes of
-#: the most that is posted.  Beyond that it gets a sample.
-MAX_OWED = 100_000
+#: Requests that wait to be posted: a day of one a second, or two minutes at the highest
+#: rate of posting.  If there are more, the fleet dashboard gets a sample.
+MAX_PENDING = 100_000
 
-#: Pairs of endpoint and status that are owed; those beyond are owed as (other).
+#: Pairs of endpoint and status that wait to be posted.  Others are added to (other).
 MAX_KEYS = 2048
 
-#: What is shown and not loaded by a page.
+#: Media types of pages.  Files of other types belong to a page.
 _PAGES = frozenset(("text/html", "application/xhtml+xml"))
 
-# Not those that the host lists as well: the same path is the same everywhere.
+# Without the types that this host has added, so that all hosts agree.
 _types = MimeTypes(filenames=())
 
-#: Method, route and true status.
+#: Method, route and upstream status.
 Key = tuple[str, str, str]
 
 _messages = {str(int(each)): each.phrase for each in HTTPStatus}
 
 
 def isFile(route: str) -> bool:
-    """Whether a path is that of a file, such as a picture, and not of a page."""
+    """Whether the ending of a path is that of a file, such as a picture, and not of a page."""
     kind, packed = _types.guess_type(route.rpartition("/")[2], strict=False)
     return packed is not None or (kind is not None and kind not in _PAGES)
 
 
 @define
-class _Owed:
-    """Hits that were not put into a batch yet, and the seconds that they took."""
+class _Pending:
+    """Requests that wait to be posted, and the seconds that they took together."""
 
     hits: int = 0
     seconds: float = 0.0
@@ -56,23 +57,26 @@ class _Owed:
 
 class Backlog:
     """
-    What a dashboard is owed: an entry for each hit, made of metrics that only grow.
+    The requests that were not posted to the fleet dashboard yet.
 
-    The time in an entry is the mean of those of its endpoint and status that were
-    counted together.
+    The time in an entry is a mean: that of the requests with the same endpoint and status
+    between two snapshots.
 
-    @ivar leftOut: hits for which there will be no entry.
+    @ivar dropped: requests for which there will be no entry.
     """
 
-    def __init__(self, most: int = MAX_OWED) -> None:
-        self.leftOut = 0
+    def __init__(self, most: int = MAX_PENDING) -> None:
+        """
+        @param most: requests that may wait to be posted.
+        """
+        self.dropped = 0
         self._most = most
-        # Hits and seconds.
+        # Hits and seconds in the last snapshot.
         self._seen: dict[Key, tuple[int, float]] = {}
-        self._owed: dict[Key, _Owed] = {}
+        self._pending: dict[Key, _Pending] = {}
 
-    def count(self, metrics: Snapshot) -> None:
-        """Owe what has come since the last time."""
+    def update(self, metrics: Snapshot) -> None:
+        """Add the requests since the last snapshot."""
         now = {
             (row["method"], row["route"], status): (hits, row["durations"][status]["seconds"])
             for row in metrics["endpoints"]
@@ -83,73 +87,75 @@ class Backlog:
             key: now.get(key, nothing)[0] - self._seen.get(key, nothing)[0]
             for key in self._seen | now
         }
-        for key, new in _withoutMoved(changes).items():
-            self._owe(key, new, _mean(now[key], self._seen.get(key, nothing)))
+        for key, new in _withoutEvicted(changes).items():
+            self._add(key, new, _mean(now[key], self._seen.get(key, nothing)))
         self._seen = now
-        self._bound()
+        self._enforceLimit()
 
-    def _owe(self, key: Key, hits: int, mean: float) -> None:
-        if key not in self._owed and len(self._owed) >= MAX_KEYS:
+    def _add(self, key: Key, hits: int, mean: float) -> None:
+        if key not in self._pending and len(self._pending) >= MAX_KEYS:
             key = (*OTHER, key[2])
-        owed = self._owed.setdefault(key, _Owed())
-        owed.hits += hits
-        owed.seconds += hits * mean
+        pending = self._pending.setdefault(key, _Pending())
+        pending.hits += hits
+        pending.seconds += hits * mean
 
     @property
     def hits(self) -> int:
-        """How many are owed."""
-        return sum(each.hits for each in self._owed.values())
+        """How many requests wait to be posted."""
+        return sum(each.hits for each in self._pending.values())
 
-    def _bound(self) -> None:
-        """Where more is owed than can ever be posted, leave out the same share of each."""
+    def _enforceLimit(self) -> None:
+        """If too many requests wait, drop the same share of each endpoint and status."""
         hits = self.hits
         if hits <= self._most:
             return
-        for key, owed in list(self._owed.items()):
-            kept = owed.hits * self._most // hits
-            owed.seconds *= kept / owed.hits
-            owed.hits = kept
+        for key, pending in list(self._pending.items()):
+            kept = pending.hits * self._most // hits
+            pending.seconds *= kept / pending.hits
+            pending.hits = kept
             if not kept:
-                del self._owed[key]
-        self.leftOut += hits - self.hits
+                del self._pending[key]
+        self.dropped += hits - self.hits
 
-    def entries(self, now: float, most: int = MAX_BATCH) -> list[str]:
+    def takeEntries(self, now: float, most: int = MAX_POST_BYTES) -> list[str]:
         """
-        As many entries as fit, each the JSON of one hit; they are owed no more.
+        Remove as many requests as fit into a post.
 
         @param now: seconds since 1970.
-        @param most: bytes, with a comma for each.
+        @param most: bytes of all entries, with a comma after each.
+
+        @return: the JSON of one entry for each request.
         """
         taken: list[str] = []
-        for key, owed in list(self._owed.items()):
-            entry = _entry(key, owed.seconds / owed.hits, now)
-            hits = min(owed.hits, most // (len(entry) + 1))
+        for key, pending in list(self._pending.items()):
+            entry = _entry(key, pending.seconds / pending.hits, now)
+            hits = min(pending.hits, most // (len(entry) + 1))
             taken += [entry] * hits
             most -= hits * (len(entry) + 1)
-            if hits < owed.hits:
-                owed.seconds *= 1 - hits / owed.hits
-                owed.hits -= hits
+            if hits < pending.hits:
+                pending.seconds *= 1 - hits / pending.hits
+                pending.hits -= hits
                 break
-            del self._owed[key]
+            del self._pending[key]
         return taken
 
 
-def _withoutMoved(changes: dict[Key, int]) -> dict[Key, int]:
+def _withoutEvicted(changes: dict[Key, int]) -> dict[Key, int]:
     """
-    What is new in these changes.  An endpoint that has lost its row has lost its hits
-    to (other), where they are not new.
+    The new hits among these changes.  When an endpoint is evicted, its hits move to
+    (other), where they are not new.
     """
-    lost = Counter[str]()
+    moved = Counter[str]()
     for key, change in changes.items():
-        lost[key[2]] -= min(0, change)
+        moved[key[2]] -= min(0, change)
     new = {key: each for key, each in changes.items() if each > 0}
     order = sorted(new, key=lambda key: key[:2] != OTHER)
     for key in order:
-        known = min(new[key], lost[key[2]])
+        known = min(new[key], moved[key[2]])
         new[key] -= known
-        lost[key[2]] -= known
-    # (other) may tell their status by its class.
-    rest = lost.total()
+        moved[key[2]] -= known
+    # (other) may count them by the class of their status.
+    rest = moved.total()
     for key in order:
         known = min(new[key], rest)
         new[key] -= known
@@ -158,7 +164,7 @@ def _withoutMoved(changes: dict[Key, int]) -> dict[Key, int]:
 
 
 def _mean(now: tuple[int, float], before: tuple[int, float]) -> float:
-    """Seconds of a hit, of those that came between."""
+    """Mean seconds of the hits between two snapshots."""
     hits, seconds = now[0] - before[0], now[1] - before[1]
     return seconds / hits if seconds >= 0 else now[1] / now[0]
 

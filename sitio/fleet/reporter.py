@@ -1,18 +1,19 @@
 """
-Metrics for a dashboard elsewhere, in the protocol of the articles that sitio is from:
-every sidecar posts what passed through it to a small service, which shows a card for
-each pod.
+Posts metrics to a fleet dashboard, in the protocol of the articles that sitio comes from.
 
-  - C{POST /stats}: a list with one entry for each request, every five seconds in
-    which there was one;
-  - C{POST /resources}: memory and processors, every second, as a pod that is silent
-    for two is taken for gone.
+The fleet dashboard is a small service to which every sidecar posts, and which shows a
+card for each pod:
 
-L{Dashboard} posts them.  The entries are made of the metrics, by the
-L{Backlog<sitio.fleet.backlog.Backlog>}: so they cost a request nothing, hold for one process
-and for many, and an outage of the dashboard leaves numbers behind and not a heap of
-entries.  A batch that was not taken is posted again as it was, with the same
-C{Idempotency-Key}, until it is: each hit arrives at least once.
+  - C{POST /stats}: a list with one entry for each request, every five seconds, if there
+    was a request;
+  - C{POST /resources}: memory and processors, every second, as a pod that is silent for
+    two seconds counts as gone.
+
+L{Reporter} posts both.  The L{Backlog<sitio.fleet.backlog.Backlog>} makes the entries of
+metrics.  So entries cost a request nothing, they work for one process and for several,
+and during an outage of the fleet dashboard only numbers are kept.  A batch that was not
+accepted is posted again unchanged, with the same C{Idempotency-Key}: each request arrives
+at least once.
 
 Contract: clock, log, metrics and the agent that posts are passed in.
 """
@@ -51,35 +52,35 @@ from sitio.net.httpclient import PLACEHOLDER_URL, BaseURLAgent, agentByURL
 from sitio.net.periodic import Periodic
 from sitio.telemetry.sidecar import IDropCounts, ISnapshotSource
 
-#: Seconds between two posts of each kind: the protocol's.
-STATS_INTERVAL = 5.0
-RESOURCES_INTERVAL = 1.0
+#: Seconds between two posts of each kind, from the protocol.
+STATS_INTERVAL_SECONDS = 5.0
+RESOURCES_INTERVAL_SECONDS = 1.0
 
-#: Seconds for a post, from the connection to the end of its response.
-TIMEOUT = 5.0
+#: Seconds for a post, from connecting to the end of its response.
+POST_SECONDS = 5.0
 
-#: Seconds until the next attempt after one that failed, and what that grows to,
-#: doubled each time; up to half of it is left off at random, so that the sidecars of
-#: a cluster don't come back all at a time.
-FIRST_DELAY = 2.0
-MAX_DELAY = 60.0
+#: Seconds from a failed post to the next attempt: the first delay, doubled each time up
+#: to the largest.  A delay is cut at random by up to a half, so that the sidecars of a
+#: cluster don't come back all at once.
+FIRST_DELAY_SECONDS = 2.0
+MAX_DELAY_SECONDS = 60.0
 
-#: Seconds for the last metrics when sitio stops.
-PATIENCE = 2.0
+#: Seconds that the last posts may take when sitio stops.
+STOP_SECONDS = 2.0
 
-#: Posts in a row: some 5,000 requests every five seconds.
+#: Posts in a row: some 5,000 entries every five seconds.
 MAX_POSTS = 10
 
-#: Bytes of a response; it has 20.
-MAX_RESPONSE = 64 * 1024
+#: Bytes of a response that are read; it should have 20.
+MAX_RESPONSE_BYTES = 64 * 1024
 
 
-class NotTaken(Exception):
-    """The dashboard has answered, but not that it has taken a post."""
+class PostFailed(Exception):
+    """The fleet dashboard answered with an error, or not in time."""
 
 
-class _Rest(Protocol):
-    """What a response has beyond its head: read as far as it may go, and dropped."""
+class _BodyDiscarder(Protocol):
+    """Reads the body of a response, up to L{MAX_RESPONSE_BYTES}, and drops it."""
 
     transport: Any
 
@@ -89,7 +90,7 @@ class _Rest(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._bytes += len(data)
-        if self._bytes > MAX_RESPONSE:
+        if self._bytes > MAX_RESPONSE_BYTES:
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -98,23 +99,23 @@ class _Rest(Protocol):
 
 
 @define(eq=False)
-class _Way:
+class _Target:
     """
-    One of the two that posts go.
+    One of the two paths to which the reporter posts.
 
-    @ivar delay: seconds until the next attempt, should the next one fail.
-    @ivar rests: until when there is none.
+    @ivar delay: seconds from the next failure to the attempt after it.
+    @ivar pausedUntil: when the next attempt may be made.
     """
 
     path: str
-    delay: float = FIRST_DELAY
-    rests: float = float("-inf")
+    delay: float = FIRST_DELAY_SECONDS
+    pausedUntil: float = float("-inf")
 
 
 @implementer(IDropCounts)
-class Dashboard(Service):
+class Reporter(Service):
     """
-    Posts to a dashboard while it runs.
+    Posts metrics to a fleet dashboard while it runs.
     """
 
     def __init__(
@@ -132,11 +133,12 @@ class Dashboard(Service):
     ) -> None:
         """
         @param clock: an C{IReactorTime}.
-        @param source: where the metrics are.
+        @param source: gives the metrics.
+        @param agent: sends the posts.
         @param pod: the name of this pod.
-        @param machine: tells what there is of memory and processors.
-        @param now: seconds since 1970.
-        @param chance: from 0 to 1.
+        @param machine: gives memory and processors.
+        @param now: gives seconds since 1970.
+        @param chance: gives random numbers from 0 to 1.
         """
         self._clock = clock
         self._source = source
@@ -147,18 +149,20 @@ class Dashboard(Service):
         self._now = now
         self._chance = chance
         self._log = Logger(namespace="sitio.fleet.reporter") if log is None else log
-        self._ledger = Backlog()
-        self._stats = _Way("/stats")
-        self._resources = _Way("/resources")
+        self._backlog = Backlog()
+        self._stats = _Target("/stats")
+        self._resources = _Target("/resources")
         self._failing: set[str] = set()
-        self._leftOut = 0
-        # A batch that was not taken yet, and its number.
+        self._reportedDropped = 0
+        # The batch that is not accepted yet, and its number.
         self._batch = b""
         self._number = 0
         self._prefix = os.urandom(6).hex()
         self._cooperator = Cooperator(scheduler=partial(clock.callLater, 0))
-        self._statsPosts = self._periodic(STATS_INTERVAL, self._postStats)
-        self._resourcesPosts = self._periodic(RESOURCES_INTERVAL, self._postResources, now=True)
+        self._statsPosts = self._periodic(STATS_INTERVAL_SECONDS, self._postStats)
+        self._resourcesPosts = self._periodic(
+            RESOURCES_INTERVAL_SECONDS, self._postResources, now=True
+        )
 
     def _periodic(self, interval: float, post: Callable[[], Any], now: bool = False) -> Periodic:
         return Periodic(
@@ -166,23 +170,23 @@ class Dashboard(Service):
             interval,
             post,
             log=self._log,
-            whenFails="Metrics can't be posted to the dashboard",
+            whenFails="Metrics can't be posted to the fleet dashboard",
             now=now,
         )
 
     @property
     def dropped(self) -> dict[str, int]:
         """See L{IDropCounts}."""
-        return {"fleetEntries": self._ledger.leftOut}
+        return {"fleetEntries": self._backlog.dropped}
 
     def startService(self) -> None:
-        """From now on."""
+        """Begin to post."""
         Service.startService(self)
         self._statsPosts.startService()
         self._resourcesPosts.startService()
 
     async def _postResources(self) -> None:
-        if self._clock.seconds() < self._resources.rests:
+        if self._clock.seconds() < self._resources.pausedUntil:
             return
         resource = self._machine()
         if resource is not None:
@@ -190,10 +194,10 @@ class Dashboard(Service):
             await self._post(self._resources, content)
 
     async def _postStats(self) -> None:
-        if self._clock.seconds() < self._stats.rests:
+        if self._clock.seconds() < self._stats.pausedUntil:
             return
-        self._ledger.count((await self._source.snapshot())["metrics"])
-        self._sayLeftOut()
+        self._backlog.update((await self._source.snapshot())["metrics"])
+        self._reportDropped()
         for _ in range(MAX_POSTS):
             self._batch = self._batch or self._nextBatch()
             if not self._batch or not await self._post(self._stats, self._batch):
@@ -201,76 +205,76 @@ class Dashboard(Service):
             self._batch = b""
 
     def _nextBatch(self) -> bytes:
-        entries = self._ledger.entries(self._now())
+        entries = self._backlog.takeEntries(self._now())
         if not entries:
             return b""
         self._number += 1
         return f'{{"pod":{json.dumps(self._pod)},"stats":[{",".join(entries)}]}}'.encode()
 
-    def _sayLeftOut(self) -> None:
-        if self._ledger.leftOut and not self._leftOut:
-            self._log.warn("There are more requests than a dashboard can be told: it gets a sample")
-        self._leftOut = self._ledger.leftOut
+    def _reportDropped(self) -> None:
+        if self._backlog.dropped and not self._reportedDropped:
+            self._log.warn("The fleet dashboard gets a sample: there are too many requests")
+        self._reportedDropped = self._backlog.dropped
 
-    async def _post(self, way: _Way, content: bytes) -> bool:
-        """Whether it was taken."""
+    async def _post(self, target: _Target, content: bytes) -> bool:
+        """Post once; returns whether it was accepted."""
         try:
-            sending = Deferred.fromCoroutine(self._send(way, content))
-            await sending.addTimeout(TIMEOUT, self._clock, _late)
+            sending = Deferred.fromCoroutine(self._send(target, content))
+            await sending.addTimeout(POST_SECONDS, self._clock, _late)
         except Exception as error:
             why = _causeOf(error)
             if isinstance(why, (CancelledError, ConnectingCancelledError)):
-                # As sitio stops.
+                # sitio stops.
                 raise CancelledError() from error
-            self._failed(way, why)
+            self._failed(target, why)
             return False
-        way.delay, way.rests = FIRST_DELAY, float("-inf")
-        if way.path in self._failing:
-            self._failing.discard(way.path)
+        target.delay, target.pausedUntil = FIRST_DELAY_SECONDS, float("-inf")
+        if target.path in self._failing:
+            self._failing.discard(target.path)
             if not self._failing:
-                self._log.info("The dashboard takes metrics again")
+                self._log.info("The fleet dashboard accepts metrics again")
         return True
 
-    async def _send(self, way: _Way, content: bytes) -> None:
+    async def _send(self, target: _Target, content: bytes) -> None:
         headers = Headers({"Content-Type": ["application/json"], "User-Agent": ["sitio"]})
-        if way is self._stats:
+        if target is self._stats:
             headers.addRawHeader("Idempotency-Key", f'"{self._prefix}-{self._number}"')
         if self._address.authorization is not None:
             headers.addRawHeader("Authorization", self._address.authorization)
-        # A new one each time keeps no cookies.
+        # A new client each time, as a client keeps cookies.
         client = HTTPClient(self._agent)
         response = await client.post(
-            PLACEHOLDER_URL + way.path,
+            PLACEHOLDER_URL + target.path,
             data=FileBodyProducer(BytesIO(content), self._cooperator),
             headers=headers,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._clock,
         )
-        rest = _Rest()
-        response.deliverBody(rest)
-        await rest.ended
+        body = _BodyDiscarder()
+        response.deliverBody(body)
+        await body.ended
         if response.code // 100 != 2:
-            raise NotTaken(f"it answers {response.code}")
+            raise PostFailed(f"it answers {response.code}")
 
-    def _failed(self, way: _Way, why: BaseException) -> None:
-        way.rests = self._clock.seconds() + way.delay * (1 - self._chance() / 2)
-        way.delay = min(2 * way.delay, MAX_DELAY)
+    def _failed(self, target: _Target, why: BaseException) -> None:
+        target.pausedUntil = self._clock.seconds() + target.delay * (1 - self._chance() / 2)
+        target.delay = min(2 * target.delay, MAX_DELAY_SECONDS)
         if not self._failing:
             self._log.warn(
-                "The dashboard does not take metrics: {why}; they are posted when it does",
+                "The fleet dashboard does not accept metrics: {why}; sitio tries again",
                 why=str(why).rstrip(" .") or type(why).__name__,
                 url=self._address.url,
             )
-        self._failing.add(way.path)
+        self._failing.add(target.path)
 
     def stopService(self) -> Deferred[None]:
-        """Post what was not posted yet, for L{PATIENCE} at most, unless nobody takes it."""
+        """Post what is left, for at most L{STOP_SECONDS}."""
         Service.stopService(self)
         if not self._statsPosts.running:
             return succeed(None)
         stopped = [self._statsPosts.stopService(), self._resourcesPosts.stopService()]
-        late = self._clock.callLater(PATIENCE, self._giveUp)
+        late = self._clock.callLater(STOP_SECONDS, self._giveUp)
         return Deferred.fromCoroutine(self._postLast(stopped, late))
 
     async def _postLast(self, stopped: list[Deferred[None]], late: IDelayedCall) -> None:
@@ -280,10 +284,10 @@ class Dashboard(Service):
             await self._statsPosts.turn()
         if late.active():
             late.cancel()
-        # What has come since is not posted either.
-        self._ledger.count((await self._source.snapshot())["metrics"])
-        if self._batch or self._ledger.hits:
-            self._log.warn("The dashboard has not taken the last metrics")
+        # Also count requests that have ended since the last post.
+        self._backlog.update((await self._source.snapshot())["metrics"])
+        if self._batch or self._backlog.hits:
+            self._log.warn("The fleet dashboard did not accept the last metrics")
 
     def _giveUp(self) -> None:
         self._statsPosts.cancel()
@@ -291,17 +295,17 @@ class Dashboard(Service):
 
 
 def _late(result: object, timeout: float) -> NoReturn:
-    raise NotTaken(f"no answer in {timeout:g} seconds")
+    raise PostFailed(f"no answer in {timeout:g} seconds")
 
 
 def _causeOf(error: BaseException) -> BaseException:
-    """What is wrapped in it, which says more."""
+    """The error that a ResponseFailed wraps."""
     if isinstance(error, ResponseFailed) and error.reasons:
         return _causeOf(error.reasons[0].value)
     return error
 
 
-def dashboard(reactor: Any, source: ISnapshotSource, address: Address) -> Dashboard:
-    """One on a reactor, for this pod."""
-    agent = agentByURL(reactor, TIMEOUT)
-    return Dashboard(reactor, source, agent, address, socket.gethostname())
+def makeReporter(reactor: Any, source: ISnapshotSource, address: Address) -> Reporter:
+    """Make the reporter of this pod."""
+    agent = agentByURL(reactor, POST_SECONDS)
+    return Reporter(reactor, source, agent, address, socket.gethostname())

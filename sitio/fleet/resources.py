@@ -1,10 +1,9 @@
 """
-What there is of memory and processors, as a dashboard is told.
+Memory and CPU times of the pod, in the form that the fleet dashboard expects.
 
-In a container with a limit of its own it is that limit's memory, as it is there that
-the pod ends when there is none left.
+Reports the cgroup's memory limit if there is one: beyond it the kernel kills the pod.
 
-Contract: reads files of Linux; no I/O beyond.
+Contract: reads files of Linux; no other I/O.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ import re
 from pathlib import Path
 from typing import TypedDict
 
-#: What is read of a file: some hundred processors.
+#: Bytes that are read of a file: those of some hundred processors.
 MAX_FILE = 256 * 1024
 
-#: How processors are told that Linux has no name for.
+#: The model of a processor for which Linux has no name.
 UNNAMED = "unknown"
 
 
 class Times(TypedDict):
-    """Milliseconds that a processor has spent since the start of the machine."""
+    """CPU times of a processor since the machine was started, in milliseconds."""
 
     user: int
     nice: int
@@ -39,7 +38,7 @@ class Processor(TypedDict):
 
 
 class Resources(TypedDict):
-    """What there is; memory in bytes."""
+    """Memory in bytes, and all processors of the machine."""
 
     free_memory: int
     total_memory: int
@@ -60,7 +59,7 @@ def _number(pattern: str, text: str) -> int | None:
 
 
 def resources(root: Path = Path("/")) -> Resources | None:
-    """What there is now; L{None} where it can't be told, as this is no Linux."""
+    """The values now; L{None} on a system other than Linux."""
     system = _read(root / "proc/meminfo")
     total = _number(r"^MemTotal: +(\d+) kB", system)
     free = _number(r"^MemAvailable: +(\d+) kB", system)
@@ -71,7 +70,7 @@ def resources(root: Path = Path("/")) -> Resources | None:
     limit = _number(r"\A(\d+)$", _read(group / "memory.max"))
     used = _number(r"\A(\d+)$", _read(group / "memory.current"))
     if limit is not None and used is not None and limit < total:
-        # What was read of files counts as used, and is given up first.
+        # The page cache counts as used, and the kernel frees it first.
         cache = _number(r"^inactive_file (\d+)$", _read(group / "memory.stat")) or 0
         total, free = limit, min(free, max(0, limit - used + cache))
     return {"free_memory": free, "total_memory": total, "cpus": _processors(root)}

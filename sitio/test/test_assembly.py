@@ -214,7 +214,7 @@ class FleetTests(SynchronousTestCase):
 
     def test_malformed(self) -> None:
         """A URL that is wrong is not repeated, as it may contain a password."""
-        what = "no address of a dashboard; http://dashboard:8080 could be one"
+        what = "not the URL of a fleet dashboard; http://dashboard:8080 could be one"
         error = self.assertRaises(CannotStart, fleetAddress, parsed("--fleet=me:secret@a:80"))
         self.assertTrue(str(error).startswith(f"sitio: --fleet is {what}"), str(error))
         error = self.assertRaises(CannotStart, fleetAddress, parsed(MOTHERSHIP="me:secret@a:80"))

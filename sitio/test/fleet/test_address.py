@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.fleet.address}: what an operator may write, and what is shown of it.
+Promises of L{sitio.fleet.address}: which URLs are accepted, and what is shown of them.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from base64 import b64encode
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.fleet.address import Address, addressOf
+from sitio.fleet.address import Address, parseAddress
 
 
 class AddressTests(SynchronousTestCase):
-    """Where a dashboard is."""
+    """Addresses of a fleet dashboard."""
 
     def test_plain(self) -> None:
-        """Scheme, host, port and path are kept as they are, but for slashes at the end."""
+        """Scheme, host, port and path are kept, without slashes at the end."""
         for text, url in (
             ("http://dashboard", "http://dashboard"),
             ("http://dashboard:8080/", "http://dashboard:8080"),
@@ -24,11 +24,11 @@ class AddressTests(SynchronousTestCase):
             ("http://192.0.2.1:81", "http://192.0.2.1:81"),
             ("http://[2001:db8::1]:81/x", "http://[2001:db8::1]:81/x"),
         ):
-            self.assertEqual(addressOf(text), Address(url))
+            self.assertEqual(parseAddress(text), Address(url))
 
     def test_secret(self) -> None:
-        """User and password become a field, percent-encoding undone; they are shown nowhere."""
-        address = addressOf("http://me:p%40ss%2Fword@dashboard:8080/x")
+        """User and password become the Authorization field, decoded, and are never shown."""
+        address = parseAddress("http://me:p%40ss%2Fword@dashboard:8080/x")
         self.assertEqual(address.url, "http://dashboard:8080/x")
         pair = b64encode(b"me:p@ss/word").decode()
         self.assertEqual(address.authorization, f"Basic {pair}")
@@ -37,12 +37,12 @@ class AddressTests(SynchronousTestCase):
             self.assertNotIn(pair, shown)
 
     def test_noPassword(self) -> None:
-        """A user may have none."""
-        address = addressOf("http://token@dashboard")
+        """A user may have no password."""
+        address = parseAddress("http://token@dashboard")
         self.assertEqual(address.authorization, f"Basic {b64encode(b'token:').decode()}")
 
     def test_wrong(self) -> None:
-        """Anything else is refused in one sentence, which repeats none of it."""
+        """Anything else is refused in one sentence, which does not repeat it."""
         for text in (
             "dashboard",
             "dashboard:8080",
@@ -67,7 +67,9 @@ class AddressTests(SynchronousTestCase):
             "http://caf\xe9",
             "http://a/" + 2048 * "x",
         ):
-            error = self.assertRaises(ValueError, addressOf, text)
+            error = self.assertRaises(ValueError, parseAddress, text)
             self.assertEqual(
-                str(error), "no address of a dashboard; http://dashboard:8080 could be one", text
+                str(error),
+                "not the URL of a fleet dashboard; http://dashboard:8080 could be one",
+                text,
             )

@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.fleet.backlog}: an entry for each hit, whatever becomes of its row.
+Promises of L{sitio.fleet.backlog}: one entry for each request, also if its row is evicted.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from hypothesis import given, settings, strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.fleet.backlog import MAX_BATCH, MAX_KEYS, Backlog, isFile
+from sitio.fleet.backlog import MAX_KEYS, MAX_POST_BYTES, Backlog, isFile
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import ended, refused
 
 NOW = 1_544_042_305.989
 
 
-class LedgerTestCase(SynchronousTestCase):
-    """Metrics that are counted here, and what is owed of them."""
+class BacklogTestCase(SynchronousTestCase):
+    """Metrics, and the backlog that is made of them."""
 
     def setUp(self) -> None:
         self.stats = Stats(Clock())
         self.backlog = Backlog()
 
-    def entries(self, most: int = MAX_BATCH) -> list[dict[str, Any]]:
-        """Those of what has come since the last time."""
-        self.backlog.count(self.stats.snapshot())
-        return [json.loads(each) for each in self.backlog.entries(NOW, most)]
+    def entries(self, most: int = MAX_POST_BYTES) -> list[dict[str, Any]]:
+        """The entries of what was counted since the last call."""
+        self.backlog.update(self.stats.snapshot())
+        return [json.loads(each) for each in self.backlog.takeEntries(NOW, most)]
 
     def hit(self, target: str = "/", method: str = "GET", times: int = 1, **facts: Any) -> None:
-        """So many exchanges."""
+        """Count so many exchanges."""
         for _ in range(times):
             self.stats.exchangeFinished(ended(target, method, **facts))
 
 
-class EntryTests(LedgerTestCase):
-    """What an entry says."""
+class EntryTests(BacklogTestCase):
+    """What is in an entry."""
 
     def test_all(self) -> None:
-        """It has the members of the protocol, each of the type that it has there."""
+        """An entry has the members of the protocol, with their types."""
         self.hit("/x.png?secret", upstreamStatus=503, status=503, duration=0.009)
         self.assertEqual(
             self.entries(),
@@ -57,15 +57,15 @@ class EntryTests(LedgerTestCase):
             ],
         )
 
-    def test_true(self) -> None:
-        """The status is the true one, whatever the client was sent."""
+    def test_upstreamStatus(self) -> None:
+        """The status is the upstream's, whatever the client was sent."""
         self.hit(upstreamStatus=500, status=200)
         self.hit(upstreamStatus=None, status=403)
         statuses = [each["response"]["status"] for each in self.entries()]
         self.assertEqual(sorted(statuses), ["403", "500"])
 
     def test_odd(self) -> None:
-        """A status without a name has none; requests that could not be read are told as well."""
+        """An unknown status has no message; unreadable requests have entries too."""
         self.hit(upstreamStatus=299, status=299)
         self.stats.exchangeFinished(refused(431))
         told = {each["endpoint"]: each["response"] for each in self.entries()}
@@ -73,7 +73,7 @@ class EntryTests(LedgerTestCase):
         self.assertEqual(told["(refused)"]["status"], "431")
 
     def test_mean(self) -> None:
-        """Hits that are told together share their mean time; those told before don't count."""
+        """Entries made together have their mean time; earlier requests don't count for it."""
         self.hit(duration=9.0)
         self.entries()
         self.hit(duration=0.001)
@@ -83,18 +83,18 @@ class EntryTests(LedgerTestCase):
         self.assertEqual(sorted(times), [2.0, 2.0, 7000.0])
 
     def test_file(self) -> None:
-        """A file is what a page loads: by the ending of the last part, if it is a known one."""
+        """A path is a file's if the ending of its last part is a known one, but not a page's."""
         for route in ("/a.png", "/x/y.css", "/b.js", "/c.PDF", "/d.tar.gz", "/e.jpg"):
             self.assertTrue(isFile(route), route)
         for route in ("/", "/users/j.doe", "/a.html", "/a.png/", "/v1.0/x", "/png", "(other)"):
             self.assertFalse(isFile(route), route)
 
 
-class CountTests(LedgerTestCase):
-    """Each hit is told once."""
+class CountTests(BacklogTestCase):
+    """Each request has one entry."""
 
     def test_once(self) -> None:
-        """What was told is owed no more; where nothing came nothing is."""
+        """A request whose entry was taken is removed; without requests there are no entries."""
         self.hit(times=3)
         self.assertEqual(len(self.entries()), 3)
         self.assertEqual(self.entries(), [])
@@ -106,19 +106,19 @@ class CountTests(LedgerTestCase):
         )
 
     def test_batches(self) -> None:
-        """What does not fit waits for the next time, and no batch is longer than it may be."""
+        """What does not fit waits for the next batch; no batch is too long."""
         self.hit("/a", times=30)
         self.hit("/b", times=30)
-        self.backlog.count(self.stats.snapshot())
+        self.backlog.update(self.stats.snapshot())
         told = []
-        while entries := self.backlog.entries(NOW, 1000):
+        while entries := self.backlog.takeEntries(NOW, 1000):
             self.assertLessEqual(len(",".join(entries)), 1000)
             told += [json.loads(each)["endpoint"] for each in entries]
         self.assertEqual(Counter(told), {"/a": 30, "/b": 30})
         self.assertEqual(self.backlog.hits, 0)
 
-    def test_displaced(self) -> None:
-        """A hit whose endpoint lost its row is in (other) then, and not told again."""
+    def test_evicted(self) -> None:
+        """When an endpoint is evicted, its requests move to (other) and are not new there."""
         self.stats = Stats(Clock(), maxEndpoints=2)
         self.hit("/a", times=5)
         self.hit("/b", times=6)
@@ -127,8 +127,8 @@ class CountTests(LedgerTestCase):
         told = Counter(each["endpoint"] for each in self.entries())
         self.assertEqual(told, {"/c": 7})
 
-    def test_displacedByClass(self) -> None:
-        """The same where (other) has so many statuses that it tells them by their class."""
+    def test_evictedByClass(self) -> None:
+        """The same if (other) has so many statuses that it counts them by class."""
         self.stats = Stats(Clock(), maxEndpoints=1)
         for status in range(500, 540):
             self.hit("/" + 300 * "x", status=status, upstreamStatus=status)
@@ -146,7 +146,7 @@ class CountTests(LedgerTestCase):
         st.integers(1, 4),
     )
     def test_all(self, looks: list[list[tuple[int, int]]], most: int) -> None:
-        """However endpoints come and go, there is an entry for each hit, with its status."""
+        """However endpoints are evicted, there is one entry for each request, with its status."""
         self.setUp()
         self.stats = Stats(Clock(), maxEndpoints=most)
         told: Counter[str] = Counter()
@@ -162,34 +162,36 @@ class CountTests(LedgerTestCase):
         self.assertEqual(told, came)
 
 
-class BoundTests(LedgerTestCase):
-    """A dashboard that takes nothing for long costs no memory for it."""
+class BoundTests(BacklogTestCase):
+    """A fleet dashboard that is down for long costs little memory."""
 
     def test_hits(self) -> None:
-        """Beyond what may be owed the same share of each is left out, and counted."""
+        """Beyond the limit the same share of each endpoint is dropped, and counted."""
         self.backlog = Backlog(100)
         self.hit("/a", times=300)
         self.hit("/b", times=100)
         told = Counter(each["endpoint"] for each in self.entries())
         self.assertEqual(told, {"/a": 75, "/b": 25})
-        self.assertEqual(self.backlog.leftOut, 300)
+        self.assertEqual(self.backlog.dropped, 300)
 
     def test_rare(self) -> None:
-        """One that is left out altogether is owed nothing."""
+        """An endpoint whose requests are all dropped is forgotten."""
         self.backlog = Backlog(10)
         self.hit("/a", times=99)
         self.hit("/b")
         self.assertEqual(len(self.entries()), 9)
         self.assertEqual(self.entries(), [])
-        self.assertEqual(self.backlog.leftOut, 91)
+        self.assertEqual(self.backlog.dropped, 91)
 
     def test_endpoints(self) -> None:
-        """Endpoints that come and go while nobody takes anything end up in (other)."""
+        """If too many endpoints come and go during an outage, the rest is added to (other)."""
         self.stats = Stats(Clock(), maxEndpoints=8)
         for number in range(MAX_KEYS + 100):
             self.hit(f"/{number}")
-            self.backlog.count(self.stats.snapshot())
-        told = Counter(json.loads(each)["endpoint"] for each in self.backlog.entries(NOW, 10**9))
+            self.backlog.update(self.stats.snapshot())
+        told = Counter(
+            json.loads(each)["endpoint"] for each in self.backlog.takeEntries(NOW, 10**9)
+        )
         self.assertEqual(told.total(), MAX_KEYS + 100)
         self.assertLessEqual(len(told), MAX_KEYS + 1)
         self.assertGreaterEqual(told["(other)"], 100)

@@ -1,6 +1,6 @@
 """
-Promises of L{sitio.fleet.reporter}: what a dashboard gets, and that one which takes
-nothing costs nothing.
+Promises of L{sitio.fleet.reporter}: what a fleet dashboard gets, and what happens while
+it is down.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from twisted.web.client import ResponseNeverReceived
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from sitio.fleet.address import Address, addressOf
+from sitio.fleet.address import Address, parseAddress
 from sitio.fleet.reporter import (
-    FIRST_DELAY,
-    MAX_DELAY,
+    FIRST_DELAY_SECONDS,
+    MAX_DELAY_SECONDS,
     MAX_POSTS,
-    MAX_RESPONSE,
-    PATIENCE,
-    RESOURCES_INTERVAL,
-    STATS_INTERVAL,
-    TIMEOUT,
-    Dashboard,
+    MAX_RESPONSE_BYTES,
+    POST_SECONDS,
+    RESOURCES_INTERVAL_SECONDS,
+    STATS_INTERVAL_SECONDS,
+    STOP_SECONDS,
+    Reporter,
 )
 from sitio.fleet.resources import Resources
 from sitio.telemetry.sidecar import droppedBy
@@ -47,8 +47,8 @@ class Wire:
     """
     An agent to a receiver in memory.
 
-    @ivar error: why nobody can be reached.
-    @ivar asked: how many times somebody was to be.
+    @ivar error: with which each request fails.
+    @ivar asked: how many requests there were.
     """
 
     def __init__(self, receiver: Receiver) -> None:
@@ -68,7 +68,7 @@ class Wire:
 
 
 class Source:
-    """A sidecar's metrics; how often they were asked for."""
+    """Gives a sidecar's metrics, and counts how often."""
 
     def __init__(self, clock: Clock) -> None:
         self.stats = Stats(clock)
@@ -82,13 +82,13 @@ class Source:
         return succeed(told)
 
     def hits(self, count: int = 1, target: str = "/") -> None:
-        """So many requests."""
+        """Count so many requests."""
         for _ in range(count):
             self.stats.exchangeFinished(ended(target))
 
 
-class DashboardTestCase(SynchronousTestCase):
-    """A sidecar, and a dashboard in memory."""
+class ReporterTestCase(SynchronousTestCase):
+    """A sidecar, and a fleet dashboard in memory."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -98,48 +98,48 @@ class DashboardTestCase(SynchronousTestCase):
         self.said = Noted()
         self.machine: Resources | None = MACHINE
 
-    def started(self, address: str = "http://dashboard:8080") -> Dashboard:
-        """One that posts."""
-        self.dashboard = Dashboard(
+    def started(self, address: str = "http://dashboard:8080") -> Reporter:
+        """Start a reporter."""
+        self.reporter = Reporter(
             self.clock,
             self.source,  # type: ignore[arg-type]
             self.wire,
-            addressOf(address),
+            parseAddress(address),
             "pod-1",
             machine=lambda: self.machine,
             now=lambda: self.clock.seconds() + 1_000_000,
             chance=lambda: 0.0,
             log=Logger(namespace="sitio.fleet.reporter", observer=self.said),
         )
-        self.dashboard.startService()
+        self.reporter.startService()
         self.turns()
-        return self.dashboard
+        return self.reporter
 
     def passes(self, seconds: float) -> None:
-        """Let time pass, in steps in which posts go out and responses may come."""
+        """Let time pass, in steps in which posts are sent and answered."""
         for _ in range(round(seconds / 0.25)):
             self.clock.advance(0.25)
             self.turns()
 
     def turns(self) -> None:
-        """Some turns of the reactor, in no time."""
+        """Some turns of the reactor, in which no time passes."""
         for _ in range(3 * MAX_POSTS):
             self.clock.advance(0)
             self.wire.agent.flush()
 
     def sayings(self) -> list[str]:
-        """What was said in the log."""
+        """The log lines."""
         return [formatEvent(each) for each in self.said.events]
 
 
-class PostTests(DashboardTestCase):
-    """What is posted, where to, and when."""
+class PostTests(ReporterTestCase):
+    """What is posted, where and when."""
 
     def test_stats(self) -> None:
-        """Requests are posted every five seconds, in the protocol's form, and only if there are."""
+        """Requests are posted every five seconds, in the protocol's form, if there are any."""
         self.started()
         self.source.hits(2, "/x")
-        self.passes(STATS_INTERVAL - 0.25)
+        self.passes(STATS_INTERVAL_SECONDS - 0.25)
         self.assertEqual(self.receiver.count("/stats"), 0)
         self.passes(0.25)
         [(_, fields, content)] = [each for each in self.receiver.posts if each[0] == "/stats"]
@@ -160,18 +160,18 @@ class PostTests(DashboardTestCase):
             ]
             * 2,
         )
-        self.passes(3 * STATS_INTERVAL)
+        self.passes(3 * STATS_INTERVAL_SECONDS)
         self.assertEqual(self.receiver.count("/stats"), 1)
 
     def test_resources(self) -> None:
-        """Memory and processors are posted at once and every second: silence is taken for gone."""
+        """Memory and processors are posted at once and every second."""
         self.started()
         self.passes(10)
         self.assertEqual(self.receiver.count("/resources"), 11)
         self.assertEqual(self.receiver.posts[0][2], {"pod": "pod-1", "resource": MACHINE})
 
     def test_noResources(self) -> None:
-        """Where there is nothing to tell of the machine, nothing is posted of it."""
+        """On a system without these values no resources are posted."""
         self.machine = None
         self.started()
         self.source.hits()
@@ -179,70 +179,70 @@ class PostTests(DashboardTestCase):
         self.assertEqual((self.receiver.count("/resources"), self.receiver.count("/stats")), (0, 1))
 
     def test_address(self) -> None:
-        """The path of the address stands before those of the protocol; a user is told as such."""
+        """The address's path precedes the protocol's; its user and password are sent."""
         self.started("http://me:secret@dashboard:8080/base/")
         path, fields, _ = self.receiver.posts[0]
         self.assertEqual((path, fields["host"]), ("/base/resources", "dashboard:8080"))
         self.assertTrue(fields["authorization"].startswith("Basic "))
 
     def test_hosts(self) -> None:
-        """A dashboard may be at a name, or an address of either version."""
+        """The host may be a name, an IPv4 or an IPv6 address."""
         for host in ("web-1.example:81", "127.0.0.1:81", "[::1]:81", "[2001:db8::1]"):
             self.receiver.posts.clear()
-            dashboard = self.started(f"http://{host}/base")
-            self.successResultOf(dashboard.stopService())
+            reporter = self.started(f"http://{host}/base")
+            self.successResultOf(reporter.stopService())
             self.assertEqual(self.sayings(), [], host)
             [(path, fields, _)] = self.receiver.posts
             self.assertEqual((path, fields["host"]), ("/base/resources", host))
 
     def test_many(self) -> None:
-        """More than fits into one post goes in several, each of which a dashboard takes."""
+        """More than fits into one post is sent in several, each within the size limit."""
         self.started()
         self.source.hits(2000)
-        self.passes(STATS_INTERVAL)
+        self.passes(STATS_INTERVAL_SECONDS)
         self.assertGreater(self.receiver.count("/stats"), 2)
         self.assertEqual(len(self.receiver.entries()), 2000)
         for _, fields, _ in self.receiver.posts:
             self.assertLess(int(fields["content-length"]), 100 * 1024)
 
     def test_tooMany(self) -> None:
-        """What is more than may be posted in a row waits for the next time."""
+        """At most so many posts follow each other; the rest waits for the next time."""
         self.started()
         self.source.hits(10_000)
-        self.passes(STATS_INTERVAL)
+        self.passes(STATS_INTERVAL_SECONDS)
         self.assertEqual(self.receiver.count("/stats"), MAX_POSTS)
-        self.passes(3 * STATS_INTERVAL)
+        self.passes(3 * STATS_INTERVAL_SECONDS)
         self.assertEqual(len(self.receiver.entries()), 10_000)
 
     def test_sample(self) -> None:
-        """That there are more requests than can be told is said, once."""
-        dashboard: Any = self.started()
-        dashboard._ledger._most = 10
+        """If there are too many requests, entries are dropped, and that is logged once."""
+        reporter: Any = self.started()
+        reporter._backlog._most = 10
         for _ in range(3):
             self.source.hits(50)
-            self.passes(STATS_INTERVAL)
+            self.passes(STATS_INTERVAL_SECONDS)
         self.assertEqual(len(self.receiver.entries()), 30)
-        self.assertEqual(droppedBy([dashboard])["fleetEntries"], 120)
+        self.assertEqual(droppedBy([reporter])["fleetEntries"], 120)
         self.assertEqual(
             self.sayings(),
-            ["There are more requests than a dashboard can be told: it gets a sample"],
+            ["The fleet dashboard gets a sample: there are too many requests"],
         )
 
 
-class DownTests(DashboardTestCase):
-    """A dashboard that takes nothing."""
+class DownTests(ReporterTestCase):
+    """A fleet dashboard that does not accept posts."""
 
     def down(self, error: Exception | None = None) -> None:
-        """From now on it can't be reached."""
+        """Make it unreachable."""
         self.wire.error = error or ConnectionRefusedError()
 
     def test_saidOnce(self) -> None:
         """
-        Its outage is said once, and its end; in between each kind of post is tried at
-        growing distances, and nobody asks for metrics in vain.
+        Its outage is logged once, and its end.  In between each kind of post is tried with
+        growing delays, and no snapshot is made in vain.
         """
         self.started()
-        self.passes(STATS_INTERVAL)
+        self.passes(STATS_INTERVAL_SECONDS)
         self.source.hits(3)
         self.down()
         asked = self.wire.asked
@@ -250,42 +250,42 @@ class DownTests(DashboardTestCase):
         self.assertEqual(
             self.sayings(),
             [
-                "The dashboard does not take metrics: Connection was refused by other side;"
-                " they are posted when it does"
+                "The fleet dashboard does not accept metrics: Connection was refused by other side;"
+                " sitio tries again"
             ],
         )
         self.assertEqual(self.said.events[0]["url"], "http://dashboard:8080")
         # Two kinds: 2, 4, 8, 16, 32 and then every 60 seconds.
-        self.assertLess(self.wire.asked - asked, 2 * (6 + 600 / MAX_DELAY))
+        self.assertLess(self.wire.asked - asked, 2 * (6 + 600 / MAX_DELAY_SECONDS))
         self.assertLess(self.source.asked, 20)
         self.wire.error = None
-        self.passes(MAX_DELAY + STATS_INTERVAL)
-        self.assertEqual(self.sayings()[1:], ["The dashboard takes metrics again"])
+        self.passes(MAX_DELAY_SECONDS + STATS_INTERVAL_SECONDS)
+        self.assertEqual(self.sayings()[1:], ["The fleet dashboard accepts metrics again"])
         self.assertEqual(len(self.receiver.entries()), 3)
 
     def test_jitter(self) -> None:
-        """Up to half of a pause is left off at random."""
-        for chance, rest in ((0.0, FIRST_DELAY), (1.0, FIRST_DELAY / 2)):
+        """A delay is cut at random by up to a half."""
+        for chance, rest in ((0.0, FIRST_DELAY_SECONDS), (1.0, FIRST_DELAY_SECONDS / 2)):
             self.down()
-            dashboard: Any = self.started()
-            dashboard._chance = lambda chance=chance: chance
-            self.passes(RESOURCES_INTERVAL)
-            dashboard._resources.delay = FIRST_DELAY
-            dashboard._failed(dashboard._resources, ConnectionRefusedError())
-            self.assertEqual(dashboard._resources.rests, self.clock.seconds() + rest)
+            reporter: Any = self.started()
+            reporter._chance = lambda chance=chance: chance
+            self.passes(RESOURCES_INTERVAL_SECONDS)
+            reporter._resources.delay = FIRST_DELAY_SECONDS
+            reporter._failed(reporter._resources, ConnectionRefusedError())
+            self.assertEqual(reporter._resources.pausedUntil, self.clock.seconds() + rest)
 
     def test_atLeastOnce(self) -> None:
         """
-        A batch that may or may not have been taken is posted again as it was, and with
-        the same key, until it is; what comes meanwhile follows it.
+        A batch that was not accepted is posted again unchanged, with the same key, until
+        it is; later requests follow in a batch of their own.
         """
         self.started()
         self.source.hits(2)
         self.receiver.status = 500
-        self.passes(STATS_INTERVAL)
+        self.passes(STATS_INTERVAL_SECONDS)
         self.source.hits(3, "/later")
         self.receiver.status = 200
-        self.passes(3 * STATS_INTERVAL)
+        self.passes(3 * STATS_INTERVAL_SECONDS)
         batches = [
             (fields["idempotency-key"], [each["endpoint"] for each in content["stats"]])
             for path, fields, content in self.receiver.posts
@@ -298,7 +298,7 @@ class DownTests(DashboardTestCase):
         self.assertRegex(keys[0], r'^"[0-9a-f]{12}-1"$')
 
     def test_refusals(self) -> None:
-        """A status other than one of success is no success, and no redirect is followed."""
+        """Only 2xx means accepted; redirects are not followed."""
         for status in (302, 404, 413, 503):
             self.setUp()
             self.receiver.status = status
@@ -306,14 +306,14 @@ class DownTests(DashboardTestCase):
             self.assertEqual(
                 self.sayings(),
                 [
-                    f"The dashboard does not take metrics: it answers {status};"
-                    " they are posted when it does"
+                    f"The fleet dashboard does not accept metrics: it answers {status};"
+                    " sitio tries again"
                 ],
             )
             self.assertEqual(len(self.receiver.posts), 1)
 
     def test_oneOfTwo(self) -> None:
-        """One that takes the one kind and not the other fails, and that is said once."""
+        """If one of the two kinds of posts fails, that is logged once; the other goes on."""
         self.started()
         render = self.receiver.render_POST
 
@@ -329,69 +329,69 @@ class DownTests(DashboardTestCase):
 
     def test_silent(self) -> None:
         """
-        One that does not answer is given up after a while, and never more is under
-        way than one post of each kind.
+        A post without an answer is given up after a time limit; there is never more than
+        one post of each kind in progress.
         """
         self.receiver.silent = True
         self.started()
         self.source.hits()
-        self.passes(TIMEOUT - 0.25)
+        self.passes(POST_SECONDS - 0.25)
         self.assertEqual(self.wire.asked, 1)
         self.passes(0.25)
         self.assertEqual(
             self.sayings(),
             [
-                "The dashboard does not take metrics: no answer in 5 seconds;"
-                " they are posted when it does"
+                "The fleet dashboard does not accept metrics: no answer in 5 seconds;"
+                " sitio tries again"
             ],
         )
 
     def test_longResponse(self) -> None:
-        """A response without end is not read to its end."""
-        self.receiver.body = b"x" * (2 * MAX_RESPONSE)
+        """A response that is too long is not read to its end."""
+        self.receiver.body = b"x" * (2 * MAX_RESPONSE_BYTES)
         self.started()
         self.passes(5)
         self.assertEqual(self.receiver.count("/resources"), 6)
 
     def test_reasons(self) -> None:
-        """Why it failed is said in plain words, also where the agent wraps it."""
+        """The log has the cause, also if the agent wraps it."""
         wrapped = ResponseNeverReceived([Failure(ConnectionRefusedError("no. "))])
         self.down(wrapped)
         self.started()
         self.assertIn("metrics: Connection was refused by other side: no", self.sayings()[0])
 
     def test_secret(self) -> None:
-        """User and password of an address are not in what is said."""
+        """User and password are not in the log."""
         self.down()
         self.started("http://me:secret@dashboard")
         self.assertEqual(len(self.said.events), 1)
         self.assertNotIn("secret", repr(self.said.events) + "".join(self.sayings()))
-        self.assertNotIn("secret", repr(self.dashboard.__dict__))
+        self.assertNotIn("secret", repr(self.reporter.__dict__))
 
-    def test_noFigures(self) -> None:
-        """Metrics that can't be had are said in the log, and asked for again."""
+    def test_noMetrics(self) -> None:
+        """If no snapshot can be made, that is logged, and the reporter tries again."""
         self.started()
 
         def broken() -> Any:
             raise ZeroDivisionError
 
         self.patch(self.source, "snapshot", broken)
-        self.passes(STATS_INTERVAL)
-        self.assertEqual(self.sayings(), ["Metrics can't be posted to the dashboard"])
+        self.passes(STATS_INTERVAL_SECONDS)
+        self.assertEqual(self.sayings(), ["Metrics can't be posted to the fleet dashboard"])
         self.patch(self.source, "snapshot", Source.snapshot.__get__(self.source))
         self.source.hits()
-        self.passes(STATS_INTERVAL)
+        self.passes(STATS_INTERVAL_SECONDS)
         self.assertEqual(len(self.receiver.entries()), 1)
 
 
-class StopTests(DashboardTestCase):
-    """The end."""
+class StopTests(ReporterTestCase):
+    """What happens when sitio stops."""
 
     def test_last(self) -> None:
-        """What was not posted yet is posted when sitio stops, and nothing after that."""
-        dashboard = self.started()
+        """What is left is posted when sitio stops, and nothing after that."""
+        reporter = self.started()
         self.source.hits(2)
-        stopped = dashboard.stopService()
+        stopped = reporter.stopService()
         self.turns()
         self.successResultOf(stopped)
         self.assertEqual(len(self.receiver.entries()), 2)
@@ -402,55 +402,57 @@ class StopTests(DashboardTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_behindAnother(self) -> None:
-        """A batch under way is waited for, and not posted a second time."""
-        dashboard = self.started()
+        """A post in progress is waited for, and not sent a second time."""
+        reporter = self.started()
         self.source.hits()
         self.receiver.silent = True
-        self.passes(STATS_INTERVAL)
+        self.passes(STATS_INTERVAL_SECONDS)
         self.assertEqual(self.receiver.count("/stats"), 1)
-        stopped = dashboard.stopService()
+        stopped = reporter.stopService()
         self.assertNoResult(stopped)
-        self.clock.advance(PATIENCE)
+        self.clock.advance(STOP_SECONDS)
         self.turns()
         self.successResultOf(stopped)
         self.assertEqual(self.receiver.count("/stats"), 1)
 
     def test_bounded(self) -> None:
-        """One that does not answer holds up the end for a moment only, and that is said."""
-        dashboard = self.started()
+        """A fleet dashboard that does not answer delays the end by STOP_SECONDS at most; logged."""
+        reporter = self.started()
         self.source.hits()
         self.receiver.silent = True
-        stopped = dashboard.stopService()
-        self.clock.advance(PATIENCE - 0.1)
+        stopped = reporter.stopService()
+        self.clock.advance(STOP_SECONDS - 0.1)
         self.assertNoResult(stopped)
         self.clock.advance(0.1)
         self.successResultOf(stopped)
-        self.assertEqual(self.sayings(), ["The dashboard has not taken the last metrics"])
+        self.assertEqual(self.sayings(), ["The fleet dashboard did not accept the last metrics"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_connecting(self) -> None:
-        """One that is still being connected to is given up, which is no failure of its own."""
+        """A connection attempt is cancelled, and that is not logged as an error of its own."""
         why = ConnectingCancelledError(IPv4Address("TCP", "192.0.2.1", 8080))
         connecting: Deferred[Any] = Deferred(lambda it: it.errback(why))
         self.patch(self.wire, "request", lambda *_: connecting)
-        dashboard = self.started()
+        reporter = self.started()
         self.source.hits()
-        stopped = dashboard.stopService()
-        self.clock.advance(PATIENCE)
+        stopped = reporter.stopService()
+        self.clock.advance(STOP_SECONDS)
         self.successResultOf(stopped)
-        self.assertEqual(self.sayings(), ["The dashboard has not taken the last metrics"])
+        self.assertEqual(self.sayings(), ["The fleet dashboard did not accept the last metrics"])
 
     def test_down(self) -> None:
-        """One that is known to be down is not waited for."""
+        """A fleet dashboard that is known to be down is not waited for."""
         self.wire.error = ConnectionRefusedError()
-        dashboard = self.started()
+        reporter = self.started()
         self.source.hits()
-        self.passes(STATS_INTERVAL)
-        self.successResultOf(dashboard.stopService())
-        self.assertEqual(self.sayings()[1:], ["The dashboard has not taken the last metrics"])
+        self.passes(STATS_INTERVAL_SECONDS)
+        self.successResultOf(reporter.stopService())
+        self.assertEqual(
+            self.sayings()[1:], ["The fleet dashboard did not accept the last metrics"]
+        )
 
     def test_neverStarted(self) -> None:
-        """What was not started can be stopped."""
-        dashboard = Dashboard(self.clock, self.source, self.wire, Address("http://a"), "p")  # type: ignore[arg-type]
-        self.successResultOf(dashboard.stopService())
+        """A reporter that was not started can be stopped."""
+        reporter = Reporter(self.clock, self.source, self.wire, Address("http://a"), "p")  # type: ignore[arg-type]
+        self.successResultOf(reporter.stopService())
         self.assertEqual(self.wire.asked, 0)

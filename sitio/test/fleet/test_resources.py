@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.fleet.resources}: memory and processors, of a machine or of a container.
+Promises of L{sitio.fleet.resources}: memory and processors of a machine or a container.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TICK = 1000 // os.sysconf("SC_CLK_TCK")
 
 
 class ResourcesTests(SynchronousTestCase):
-    """What files say becomes what a dashboard is told."""
+    """The values for the fleet dashboard are read from files."""
 
     def setUp(self) -> None:
         self.root = Path(self.mktemp())
@@ -30,37 +30,37 @@ class ResourcesTests(SynchronousTestCase):
         self.file("proc/cpuinfo", CPUINFO)
 
     def file(self, name: str, text: str) -> None:
-        """Such a file."""
+        """Write a file."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
     def group(self, **files: str) -> None:
-        """The files of a group, named C{memory_max} for C{memory.max}."""
+        """Write a cgroup's files; C{memory_max} is C{memory.max}."""
         for name, text in files.items():
             self.file(f"sys/fs/cgroup/{name.replace('_', '.', 1)}", text)
 
     def memory(self) -> tuple[int, int]:
-        """Free and total."""
+        """Free and total memory."""
         told = resources(self.root)
         assert told is not None
         return told["free_memory"], told["total_memory"]
 
     def test_machine(self) -> None:
-        """Without a limit it is the machine's: what is available, and all there is, in bytes."""
+        """Without a limit these are the machine's available and total memory, in bytes."""
         self.assertEqual(self.memory(), (300 * 1024, 1000 * 1024))
         self.group(memory_max="max\n", memory_current="1000\n")
         self.assertEqual(self.memory(), (300 * 1024, 1000 * 1024))
 
     def test_container(self) -> None:
-        """With a limit it is what is left up to it; what was read of files can be given up."""
+        """With a limit, free memory is what is left up to it; the page cache counts as free."""
         self.group(memory_max="200000\n", memory_current="150000\n")
         self.assertEqual(self.memory(), (50000, 200000))
         self.group(memory_stat="anon 1\ninactive_file 30000\nactive_file 2\n")
         self.assertEqual(self.memory(), (80000, 200000))
 
     def test_overLimit(self) -> None:
-        """There is never less than nothing left, nor more than the machine has."""
+        """Free memory is never negative, nor more than the machine has."""
         self.group(memory_max="200000\n", memory_current="250000\n")
         self.assertEqual(self.memory(), (0, 200000))
         self.file("proc/meminfo", MEMINFO.replace("300 kB", "1 kB"))
@@ -68,12 +68,12 @@ class ResourcesTests(SynchronousTestCase):
         self.assertEqual(self.memory(), (1024, 200000))
 
     def test_largeLimit(self) -> None:
-        """A limit beyond what the machine has is none."""
+        """A limit above the machine's memory is ignored."""
         self.group(memory_max="9000000\n", memory_current="1\n")
         self.assertEqual(self.memory(), (300 * 1024, 1000 * 1024))
 
     def test_processors(self) -> None:
-        """Each has its model, its speed in MHz and its times in milliseconds, where known."""
+        """Each processor has its model, speed in MHz and times in milliseconds, if known."""
         told = resources(self.root)
         assert told is not None
         self.assertEqual(
