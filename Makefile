@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-uv lint format bench e2e manifests news dist dist-check clean
+.PHONY: help run test test-fast test-uv lint format bench e2e manifests news dist dist-check clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,7 +19,10 @@ test: $(VENV)/installed-dev ## run all tests and show their coverage
 	@status=0; $(BIN)/coverage run -m twisted.trial sitio || status=$$?; \
 	echo; $(BIN)/coverage report || status=1; exit $$status
 
-test-uv: $(VENV)/installed-dev ## run it on the reactor that twistd sitio picks by itself
+test-fast: $(VENV)/installed-dev ## run the tests in memory: no sockets, processes or browser
+	$(BIN)/python -m twisted.trial sitio.test.fast
+
+test-uv: $(VENV)/installed-dev ## run all tests on the reactor that twistd sitio uses
 	$(BIN)/python -m twisted.trial --reactor=uv sitio
 
 lint: $(VENV)/installed-dev ## check style and types
