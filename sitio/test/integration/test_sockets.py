@@ -1,6 +1,6 @@
 """
-Promises of L{sitio.workers.sockets}: one listening socket, opened once and listened on by
-many, whatever the endpoint description.
+Tests of L{sitio.workers.sockets} on real sockets: one port, opened once, on which several
+listen.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ LOOPBACK = f"tcp:0:interface={LOCALHOST}"
 
 
 class SharingTestCase(LoopbackTestCase):
-    """Parent and workers in one process."""
+    """Supervisor and workers in one process."""
 
     def shared(self, description: str) -> SharedPort:
-        """An open port, as a parent has it."""
+        """An open port, as the supervisor has it."""
         port = SharedPort(reactor, description, 2)
         port.open()
         self.addCleanup(port.close)
@@ -52,7 +52,7 @@ class SharingTestCase(LoopbackTestCase):
     async def listening(
         self, shared: SharedPort, description: str, factory: Any, own: int = 0
     ) -> tuple[InheritingReactor, IListeningPort]:
-        """A worker that accepts for this factory: its ports, and the one that it opened."""
+        """A worker that listens: its reactor and its port."""
         sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in shared.sockets]
         ports = InheritingReactor(reactor, sockets, own)
         port: IListeningPort = await serverFromString(ports, description).listen(factory)
@@ -62,30 +62,30 @@ class SharingTestCase(LoopbackTestCase):
         return ports, port
 
     def portOf(self, shared: SharedPort) -> int:
-        """Its number."""
+        """The number of a port."""
         number: int = shared.sockets[0].getsockname()[1]
         return number
 
     def towards(self, shared: SharedPort) -> str:
-        """How clients come there."""
+        """The description of a client endpoint for a port."""
         name = shared.sockets[0].getsockname()
         return f"unix:{name}" if isinstance(name, str) else f"tcp:{name[0]}:{name[1]}"
 
     def socketPath(self) -> str:
-        """A path for a socket, which must be short."""
+        """A short path for a socket."""
         folder = self.mktemp()
         os.makedirs(folder)
         return os.path.relpath(f"{folder}/s")
 
     async def client(self, description: str) -> Client:
-        """A client, connected there."""
+        """A client that is connected to this endpoint."""
         factory: Any = Factory.forProtocol(Client)
         client: Any = await clientFromString(reactor, description).connect(factory)
         self.addCleanup(self._close, client)
         return client
 
     async def carries(self, client: Client, upstream: Upstream, number: int = 0) -> None:
-        """Wait until bytes of this client's have come to this factory, and back."""
+        """Wait until bytes of a client have come to an upstream, and back."""
         client.send(b"there")
         script = await upstream.connection(number)
         await script.got.saw(b"there$")
@@ -94,10 +94,10 @@ class SharingTestCase(LoopbackTestCase):
 
 
 class SharedPortTests(SharingTestCase):
-    """A port that is opened by one and listened on by others."""
+    """One process opens a port, and others listen on it."""
 
     async def test_waits(self) -> None:
-        """Who opens it accepts nobody: clients wait for the first that listens."""
+        """The supervisor accepts nobody: clients wait for the first worker that listens."""
         for description in (LOOPBACK, f"unix:{self.socketPath()}"):
             shared = self.shared(description)
             client = await self.client(self.towards(shared))
@@ -107,12 +107,12 @@ class SharedPortTests(SharingTestCase):
             await self.carries(client, upstream)
 
     async def test_dealt(self) -> None:
-        """Of a TCP port the kernel gives each who listens a share of the clients."""
+        """The kernel distributes the clients of a TCP port among the workers."""
         shared = self.shared(LOOPBACK)
         upstreams = [Upstream(), Upstream()]
         for own, upstream in enumerate(upstreams):
             await self.listening(shared, LOOPBACK, upstream, own)
-        # That one of them gets all has a chance of 2 ** -49.
+        # One of them gets all with a probability of 2 ** -49.
         for _ in range(50):
             await self.connect(self.portOf(shared))
         counts = [each.connections for each in upstreams]
@@ -121,8 +121,8 @@ class SharedPortTests(SharingTestCase):
 
     async def test_standIn(self) -> None:
         """
-        Clients that were dealt to somebody who is not there are accepted by who
-        stands in, until that is over; then they wait.
+        A worker accepts the clients of an absent one, as long as it is told to; afterwards they
+        wait.
         """
         shared = self.shared(LOOPBACK)
         upstream = Upstream()
@@ -146,7 +146,7 @@ class SharedPortTests(SharingTestCase):
         self.assertLess(len(upstream.connections), 100)
 
     async def test_standInAgain(self) -> None:
-        """Who stands in can stop and begin as often as it is told."""
+        """A worker can begin and stop to accept for others as often as it is told."""
         shared = self.shared(LOOPBACK)
         upstream = Upstream()
         ports, _ = await self.listening(shared, LOOPBACK, upstream)
@@ -158,31 +158,28 @@ class SharedPortTests(SharingTestCase):
             await self.until(lambda: len(upstream.connections) >= count)  # noqa: B023
 
     async def test_alone(self) -> None:
-        """
-        However many listen on it, nobody else can take it: not one who shares with
-        others in the same way.
-        """
+        """The port is in use for everybody else, also for another supervisor."""
         shared = self.shared(LOOPBACK)
         again = SharedPort(reactor, f"tcp:{self.portOf(shared)}:interface={LOCALHOST}", 2)
         self.assertRaises(CannotStart, again.open)
 
     async def test_openTwice(self) -> None:
-        """It is opened once, be it asked for twice."""
+        """To open it a second time does nothing."""
         shared = self.shared(LOOPBACK)
         port = self.portOf(shared)
         shared.open()
         self.assertEqual(self.portOf(shared), port)
 
     async def test_room(self) -> None:
-        """As many clients can wait as the description says, on each of its sockets."""
+        """The backlog of the description holds for each socket."""
         shared = self.shared(f"{LOOPBACK}:backlog=77")
         for each in shared.sockets:
             info = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-            # What Linux tells there of a socket that listens.
+            # Linux says here how many clients wait, and how many may.
             self.assertEqual(struct.unpack_from("II", info, 24), (0, 77))
 
     async def test_neverBlocks(self) -> None:
-        """Nobody who listens makes a socket block for the others."""
+        """No worker makes a socket block for the others."""
         for description in (LOOPBACK, f"unix:{self.socketPath()}"):
             shared = self.shared(description)
             await self.listening(shared, description, Upstream())
@@ -190,7 +187,7 @@ class SharedPortTests(SharingTestCase):
                 self.assertFalse(os.get_blocking(each.fileno()))
 
     async def test_closed(self) -> None:
-        """It closes when both who opened it and who listened have: not before."""
+        """A port is closed when both the supervisor and the workers have closed it."""
         shared = self.shared(LOOPBACK)
         number = self.portOf(shared)
         upstream = Upstream()
@@ -210,7 +207,7 @@ class SharedPortTests(SharingTestCase):
         self.assertEqual(str(why), f"sitio: can't listen on port {port}: Address already in use")
 
     def test_noAddress(self) -> None:
-        """An address that is not this machine's is an error like any other."""
+        """An address of another machine is an error."""
         why = self.assertRaises(
             CannotStart, SharedPort(reactor, "tcp:8080:interface=192.0.2.1", 2).open
         )
@@ -219,12 +216,12 @@ class SharedPortTests(SharingTestCase):
         )
 
     def test_elsewhere(self) -> None:
-        """Where the kernel does not deal clients out, all share one socket."""
+        """On systems other than Linux, all workers share one socket."""
         self.patch(sys, "platform", "darwin")
         self.assertEqual(len(self.shared(LOOPBACK).sockets), 1)
 
     def test_cannotBeShared(self) -> None:
-        """A description that opens no port, or none at once, is refused by name."""
+        """A description that opens no port, or does not do so at once, is refused."""
 
         class Elsewhere:
             result: Deferred[None]
@@ -244,10 +241,10 @@ class SharedPortTests(SharingTestCase):
 
 
 class DescriptionTests(SharingTestCase):
-    """Each kind of endpoint does for workers what it does for one process."""
+    """Each kind of endpoint works for workers as it does for one process."""
 
     async def test_tls(self) -> None:
-        """TLS is spoken by who listens."""
+        """Each worker speaks TLS."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         key, certificate = certify(folder)
@@ -261,7 +258,7 @@ class DescriptionTests(SharingTestCase):
         await self.carries(client, upstream)
 
     async def test_tcp6(self) -> None:
-        """IPv6 is dealt out like IPv4."""
+        """Clients of IPv6 are distributed as those of IPv4."""
         description = "tcp6:0:interface=\\:\\:1"
         shared = self.shared(description)
         self.assertEqual(len(shared.sockets), 2)
@@ -274,7 +271,7 @@ class DescriptionTests(SharingTestCase):
         await self.carries(client, upstream)
 
     async def test_haproxy(self) -> None:
-        """The PROXY protocol as well: a client's address is the one that is told."""
+        """Each worker speaks the PROXY protocol: a client's address is the one in it."""
         description = f"haproxy:{LOOPBACK}"
         shared = self.shared(description)
         upstream = Upstream()
@@ -288,8 +285,8 @@ class DescriptionTests(SharingTestCase):
 
     async def test_unix(self) -> None:
         """
-        A file that who listens neither changes nor removes; who has opened it removes
-        it at the end.
+        Workers neither change nor remove the file of a UNIX socket.  The supervisor removes it
+        at the end.
         """
         path = self.socketPath()
         description = f"unix:{path}:mode=600"
@@ -305,12 +302,12 @@ class DescriptionTests(SharingTestCase):
         self.assertFalse(os.path.lexists(f"{path}.lock"))
 
     async def test_systemd(self) -> None:
-        """A socket that came from outside is listened on as it is, be it TCP or UNIX."""
+        """Workers listen on a socket that was opened by somebody else, TCP or UNIX."""
         for there in (socket.create_server((LOCALHOST, 0)), self.unixServer()):
             self.addCleanup(there.close)
 
             def described(reactor: Any, description: str, there: Any = there) -> Any:
-                # The endpoint closes what it is given.
+                # The endpoint closes the descriptor.
                 return AdoptedStreamServerEndpoint(reactor, os.dup(there.fileno()), there.family)
 
             self.patch(sockets, "serverFromString", described)
@@ -335,7 +332,7 @@ class DescriptionTests(SharingTestCase):
         return there
 
     def test_otherwiseTheSame(self) -> None:
-        """In all but its ports it is the reactor that it stands for."""
+        """In all other respects the reactor is the one that it stands for."""
         inheriting = InheritingReactor(reactor, [], 0)
         self.assertTrue(IReactorTCP.providedBy(inheriting))
         self.assertEqual(inheriting.callLater, reactor.callLater)

@@ -14,15 +14,15 @@ from sitio.test.helpers.loopback import LOCALHOST, TWISTD, LoopbackTestCase
 
 
 class ProcessTests(LoopbackTestCase):
-    """The reactor as that of a process."""
+    """The reactor of a whole process."""
 
     def test_plugin(self) -> None:
-        """C{twistd --reactor uv} and C{trial --reactor uv} find it."""
+        """C{twistd --reactor uv} and C{trial --reactor uv} find the reactor."""
         found = {each.shortName: each for each in getReactorTypes() if isinstance(each, Reactor)}
         self.assertEqual(found["uv"].moduleName, "sitio.net.reactor")
 
     async def test_inBackground(self) -> None:
-        """A reactor that was made before twistd went into the background works there."""
+        """A reactor that was made before twistd goes into the background works there."""
         work = self.mktemp()
         os.mkdir(work)
         with open(f"{work}/echo.tac", "w") as tac:
@@ -58,7 +58,7 @@ class ProcessTests(LoopbackTestCase):
 
 
 def _text(path: str) -> str:
-    """What a file holds; nothing, when it isn't there yet."""
+    """The content of a file; empty if there is none."""
     try:
         with open(path) as file:
             return file.read()

@@ -1,6 +1,5 @@
 """
-Tests of L{sitio.net.splice} in C{twistd sitio}: the kernel moves long bodies from one socket to
-the other.
+Tests of L{sitio.net.splice} in C{twistd sitio}: the kernel moves long bodies.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ def pipes(process: Process) -> int:
 
 @skipUnless(hasattr(os, "splice"), "there is no splice on this system")
 class SidecarTests(StreamTestCase):
-    """A sitio of its own, that moves long bodies so."""
+    """A process of sitio that moves long bodies in the kernel."""
 
     size = 64 * MEBIBYTE
 
     async def begin(self, *arguments: str) -> None:
-        """A response of which the client reads the first, and the kernel has begun to move it."""
+        """A response that the kernel is moving, and of which the client reads the beginning."""
         if arguments:
             self.process, self.port = await self.sitio(await self.listen(self.upstream), *arguments)
         self.pipes = pipes(self.process)
@@ -47,7 +46,7 @@ class SidecarTests(StreamTestCase):
         await self.until(lambda: pipes(self.process) == self.pipes + 2)
 
     async def test_reused(self) -> None:
-        """It is so; and both connections go on afterwards, with nothing left open."""
+        """The kernel moves a body; afterwards both connections go on, and no descriptor is left."""
         self.size = 16 * MEBIBYTE
         client = await self.connect(self.port, GET)
         open = len(self.process.descriptors())
@@ -67,7 +66,7 @@ class SidecarTests(StreamTestCase):
         await self.until(lambda: len(self.process.descriptors()) <= open + 1)
 
     async def test_clientLeaves(self) -> None:
-        """A client that goes: the service is let go of, and all is closed."""
+        """When the client leaves, the upstream's connection and all descriptors are closed."""
         await self.begin()
         self.client.transport.abortConnection()
         await self.asked.got.over()
@@ -75,7 +74,7 @@ class SidecarTests(StreamTestCase):
         await self.until(lambda: len(self.process.descriptors()) <= self.open)
 
     async def test_upstreamLeaves(self) -> None:
-        """A service that breaks off: so is the client's connection, as the rest is missing."""
+        """When the upstream breaks off, so does the client's connection."""
         await self.begin()
         self.asked.transport.abortConnection()
         self.client.transport.resumeProducing()
@@ -84,20 +83,20 @@ class SidecarTests(StreamTestCase):
         await self.until(lambda: len(self.process.descriptors()) <= self.open)
 
     async def test_stalled(self) -> None:
-        """A client that takes nothing for too long is let go of."""
+        """A client that reads nothing for too long is disconnected."""
         await self.begin("--stall-timeout", "1")
         await self.asked.got.over()
         await self.until(lambda: pipes(self.process) == self.pipes)
 
     async def test_grace(self) -> None:
-        """sitio stops in the midst of it, after the grace."""
+        """A response that is being moved is broken off after the grace."""
         await self.begin("--grace", "1")
         self.process.signal(signal.SIGTERM)
         self.assertEqual(await self.process.finish(), -signal.SIGTERM)
         self.assertIn("did not end within the grace", self.process.said())
 
     async def test_drained(self) -> None:
-        """A response that is moved so comes through whole when sitio is told to stop."""
+        """A response that is being moved comes through whole when sitio drains."""
         await self.begin()
         self.process.signal(signal.SIGTERM)
         body = self.client.got.data.partition(b"\r\n\r\n")[2]
@@ -111,12 +110,12 @@ class SidecarTests(StreamTestCase):
 
 
 class OtherTests(LoopbackTestCase):
-    """Where it can't be done so, the bytes come by."""
+    """Where the kernel can't move bodies, sitio does."""
 
     size = 16 * MEBIBYTE
 
     async def test_withoutUvloop(self) -> None:
-        """On a reactor of Twisted's own."""
+        """On Twisted's own reactor the body comes through as well."""
         upstream = Upstream()
         process = self.spawn(
             *(*TWISTD, "-n", "--pidfile=", "--reactor", "select", "sitio", "--admin="),

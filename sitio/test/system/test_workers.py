@@ -1,6 +1,6 @@
 """
-Promises of C{twistd sitio --workers}, kept by processes: together they do what
-one does, and go on when one of them does not.
+Tests of C{twistd sitio --workers} as processes: several workers do what one process does,
+and go on when one of them ends.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sitio.test.helpers.processes import (
 
 
 def alive(pid: int) -> bool:
-    """Whether there is a process of this number, that has not ended."""
+    """Whether this process runs."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -49,12 +49,12 @@ def alive(pid: int) -> bool:
 
 
 class TrafficTests(WorkersTestCase):
-    """Traffic goes to all, and is counted as one."""
+    """All workers serve, and are counted together."""
 
     async def test_both(self) -> None:
         """
-        Each of them answers, in processes of their own; metrics are those of all, to
-        the last hit, and only the parent logs them.
+        Each worker serves requests.  The supervisor alone logs the metrics of all, to the last
+        hit.
         """
         process, port = await self.running("--stats-interval=0.2")
         pids = self.workersOf(process.pid)
@@ -70,12 +70,12 @@ class TrafficTests(WorkersTestCase):
         self.assertEqual(sum(news), 60)
 
     async def test_reactor(self) -> None:
-        """Workers run on the reactor that was named for their parent."""
+        """Workers use the reactor that was chosen for the supervisor."""
         _, port = await self.running(twistd=("--reactor=poll",))
         self.assertEqual((await self.ask(port))[1], "PollReactor")
 
     async def test_lastHits(self) -> None:
-        """What was counted between the last line and the end is in a line of its own."""
+        """Hits after the last stats line are in a line of their own at the end."""
         process, port = await self.running("--stats-interval=60")
         for _ in range(10):
             await self.ask(port)
@@ -86,7 +86,7 @@ class TrafficTests(WorkersTestCase):
         )
 
     async def test_log(self) -> None:
-        """What a worker logs stands in its parent's log, with its number."""
+        """The log lines of workers are in the supervisor's log, with the worker's number."""
         folder = self.folder()
         (folder / "broken.py").write_text(
             "from sitio import onRequest\n"
@@ -104,7 +104,7 @@ class TrafficTests(WorkersTestCase):
         await process.out.saw(rb"builtins.ZeroDivisionError: of mine\n")
 
     async def test_demo(self) -> None:
-        """The photo site is there once, for all of them."""
+        """All workers share one demo upstream."""
         process = self.twistd("--workers=2", "--port", LOOPBACK)
         port = await self.ready(process)
         numbers = []
@@ -115,7 +115,7 @@ class TrafficTests(WorkersTestCase):
         self.assertEqual(process.said().count("The demo upstream is on"), 1)
 
     async def test_unix(self) -> None:
-        """They share a UNIX socket as well; its file goes at the end, and not before."""
+        """Workers share a UNIX socket; its file is removed at the end, and not before."""
         folder = self.folder()
         path = os.path.relpath(folder / "s")
         process = self.twistd(
@@ -139,7 +139,7 @@ class TrafficTests(WorkersTestCase):
         self.assertFalse(os.path.lexists(path))
 
     async def test_systemd(self) -> None:
-        """They share a socket that systemd has opened, named or numbered."""
+        """Workers share a socket of systemd, named or numbered."""
         with (
             socket.create_server((LOCALHOST, 0)) as there,
             socket.create_server((LOCALHOST, 0)) as other,
@@ -163,10 +163,10 @@ class TrafficTests(WorkersTestCase):
 
 
 class FailedStartTests(WorkersTestCase):
-    """What keeps them from starting is said in a sentence, and ends it."""
+    """An error at the start is one sentence, and ends sitio."""
 
     async def refused(self, *arguments: str, twistd: tuple[str, ...] = ("-n", "--pidfile=")) -> str:
-        """What a parent says that can't start."""
+        """The output of a sitio that can't start."""
         arguments = ("--upstream", NOWHERE, "--port", LOOPBACK, *arguments)
         process = self.spawn(
             *(*TWISTD, *twistd, "sitio", "--admin=", "--workers=2", *arguments),
@@ -176,7 +176,7 @@ class FailedStartTests(WorkersTestCase):
         return process.said()
 
     async def test_policy(self) -> None:
-        """A policy that can't be loaded is refused as by one process, before any is started."""
+        """A policy that can't be loaded is refused before any worker is started."""
         self.assertRegex(await self.refused("--policy", "nope"), r"\Asitio: --policy .*\n\Z")
 
     async def test_port(self) -> None:
@@ -187,31 +187,31 @@ class FailedStartTests(WorkersTestCase):
         self.assertNotIn("worker=", said)
 
     async def test_shared(self) -> None:
-        """A port that workers of another share is in use as well."""
+        """A port of the workers of another sitio is in use as well."""
         _, port = await self.running()
         said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
         self.assertIn(f"sitio: can't listen on port {port}: Address already in use\n", said)
 
     def onlyHere(self) -> str:
-        """A policy that can be loaded by the parent, and by no worker."""
+        """A policy that the supervisor can load, and a worker can't."""
         path = self.folder() / "here.py"
         path.write_text(f"import sys\nassert 'sitio.workers.worker' not in sys.modules\n{WHO}")
         return f"file:{path}"
 
     async def test_worker(self) -> None:
-        """What only a worker can find out is told by its parent, which ends with it."""
+        """An error that only a worker meets is reported by the supervisor, which ends."""
         policy = self.onlyHere()
         said = await self.refused("--policy", policy)
         self.assertRegex(said, r"(?m) sitio: --policy .*/here\.py:2 can't be loaded: Assertion")
         self.assertNotIn("Traceback", said)
 
     async def test_workerInBackground(self) -> None:
-        """Also the one who starts it in the background is told."""
+        """In the background the error is reported to the starting process."""
         said = await self.refused("--policy", self.onlyHere(), twistd=())
         self.assertIn("sitio: --policy ", said)
 
     async def test_neverBegins(self) -> None:
-        """Of one that does not get as far as to say why, the last line is shown."""
+        """If a worker ends without a reason, the last line of its output is shown."""
         folder = self.folder()
         (folder / "sitio").mkdir()
         (folder / "sitio" / "__init__.py").write_text("raise ImportError('not for workers')\n")
@@ -224,12 +224,12 @@ class FailedStartTests(WorkersTestCase):
 
 
 class RestartTests(WorkersTestCase):
-    """When one of them ends, the others go on, and another takes its place."""
+    """When a worker ends, the others go on, and it is replaced."""
 
     async def test_killed(self) -> None:
         """
-        One is killed: every client is served all the while, by the others at first,
-        then by the one in its place as well; what it had counted stays counted.
+        A worker is killed: every client is served meanwhile, and the new worker serves as well.
+        What the old one had counted stays counted.
         """
         process, port = await self.running("--stats-interval=0.2")
         one, two = self.workersOf(process.pid)
@@ -252,8 +252,8 @@ class RestartTests(WorkersTestCase):
 
     async def test_drained(self) -> None:
         """
-        One is told to end: it finishes what is in flight, while the others serve all
-        who come.
+        A worker gets SIGTERM: it finishes what is in flight, and the others serve new
+        clients.
         """
         upstream = Upstream()
         process, port = await self.running(
@@ -278,8 +278,8 @@ class RestartTests(WorkersTestCase):
 
     async def test_broken(self) -> None:
         """
-        One that can't start any more, as its policy was broken meanwhile, is tried
-        again and again, later each time; the others serve all.
+        A worker that can no longer start is started again and again, with a longer delay each
+        time.  The others serve all clients.
         """
         folder = self.folder()
         process = self.twistd(
@@ -300,10 +300,10 @@ class RestartTests(WorkersTestCase):
 
 
 class EndTests(WorkersTestCase):
-    """The end of the parent is the end of all, and loses nothing that is in flight."""
+    """When the supervisor stops, all workers do, and nothing in flight is lost."""
 
     async def inFlight(self, *arguments: str) -> tuple[Process, int, list[Client], Upstream]:
-        """A parent whose workers both have requests in flight: it, its port, the clients."""
+        """A supervisor whose two workers have requests in flight, its port, and the clients."""
         upstream = Upstream()
         process, port = await self.running(
             *arguments, upstream=f"tcp:{LOCALHOST}:{await self.listen(upstream)}"
@@ -316,7 +316,7 @@ class EndTests(WorkersTestCase):
         return process, port, clients, upstream
 
     async def gone(self, pids: list[int]) -> None:
-        """Wait until none of these is there."""
+        """Wait until none of these processes runs."""
         await self.until(lambda: not any(map(alive, pids)))
 
     async def free(self, port: int) -> None:
@@ -326,7 +326,7 @@ class EndTests(WorkersTestCase):
                 await self.connect(port)
 
     async def test_sigterm(self) -> None:
-        """SIGTERM: no more clients, whole responses for all who are there, then the end."""
+        """After SIGTERM, no client is accepted, and each one present gets a whole response."""
         process, port, clients, upstream = await self.inFlight()
         pids = self.workersOf(process.pid)
         process.signal(signal.SIGTERM)
@@ -346,7 +346,7 @@ class EndTests(WorkersTestCase):
         self.assertNotIn("takes its place", process.said())
 
     async def test_grace(self) -> None:
-        """What does not end within the grace is broken off, and all end."""
+        """What does not end within the grace is broken off."""
         process, _, clients, _ = await self.inFlight("--grace=0.5")
         process.signal(signal.SIGINT)
         self.assertIn(await process.finish(), (0, -signal.SIGINT))
@@ -356,7 +356,7 @@ class EndTests(WorkersTestCase):
         self.assertNotIn("Traceback", process.said())
 
     async def test_secondSignal(self) -> None:
-        """A second SIGTERM is the end of the grace."""
+        """A second SIGTERM ends the grace."""
         process, port, clients, _ = await self.inFlight("--grace=600")
         process.signal(signal.SIGTERM)
         await self.free(port)
@@ -371,8 +371,8 @@ class EndTests(WorkersTestCase):
 
     async def test_parentKilled(self) -> None:
         """
-        When the parent is killed its workers finish what is in flight, and go; the
-        port is free.
+        When the supervisor is killed, its workers finish what is in flight and end; the port is
+        free.
         """
         process, port, clients, upstream = await self.inFlight()
         pids = self.workersOf(process.pid)
@@ -386,8 +386,8 @@ class EndTests(WorkersTestCase):
 
     async def test_inBackground(self) -> None:
         """
-        In the background they write one log, find what was named from where
-        they were started though they run elsewhere, and end by one SIGTERM.
+        In the background, all processes write one log, find files relative to where twistd was
+        started, and end after one SIGTERM.
         """
         folder, there = self.folder(), self.folder()
         pidFile, log = there / "pid", there / "log"

@@ -20,7 +20,7 @@ from sitio.workers.output import OutputLogger, encodeEvent
 
 
 class OutputTests(SynchronousTestCase):
-    """What a worker prints comes to its parent's log."""
+    """What a worker writes to its output is logged by the supervisor."""
 
     def setUp(self) -> None:
         self.noted = Noted()
@@ -28,13 +28,13 @@ class OutputTests(SynchronousTestCase):
         self.output.makeConnection(StringTransport())
 
     def logged(self, data: bytes) -> list[LogEvent]:
-        """The events that come of this."""
+        """The events that are logged for these bytes."""
         self.noted.events.clear()
         self.output.dataReceived(data)
         return list(self.noted.events)
 
     def test_events(self) -> None:
-        """An event arrives as it was, with the worker's number as a field and in its text."""
+        """An event arrives unchanged; the worker's number is a field and in its text."""
         theirs = Noted()
         Logger("sitio.some", observer=theirs).warn("it took {seconds:.1f} s", seconds=2.5)
         [event] = self.logged(encodeEvent(theirs.events[0]).encode())
@@ -46,7 +46,7 @@ class OutputTests(SynchronousTestCase):
         self.assertTrue(text.endswith(" [sitio.some#warn worker=3] it took 2.5 s\n"), text)
 
     def test_failures(self) -> None:
-        """A traceback arrives whole: what was raised, where, and what it said."""
+        """A traceback arrives whole: exception, place and message."""
         theirs = Noted()
         try:
             raise ZeroDivisionError("of a policy")
@@ -73,27 +73,27 @@ class OutputTests(SynchronousTestCase):
         self.assertTrue(text.endswith(" [- worker=3] Starting\n"), text)
 
     def test_text(self) -> None:
-        """Other lines are logged as they stand, whatever bytes are in them."""
+        """Other lines are logged as text, whatever bytes they contain."""
         [one, two] = self.logged(b"Fatal Python error: {x}\nand \xff\n")
         self.assertEqual(formatEvent(one), "Fatal Python error: {x}")
         self.assertEqual(formatEvent(two), "and \N{REPLACEMENT CHARACTER}")
         self.assertEqual([one["worker"], two["worker"]], [3, 3])
 
     def test_pieces(self) -> None:
-        """Lines may come in pieces; the last one need not end."""
+        """A line may come in pieces; the last one need not end."""
         self.assertEqual(self.logged(b"one li"), [])
         self.assertEqual(len(self.logged(b"ne\nand")), 1)
         self.output.connectionLost()
         self.assertEqual(formatEvent(self.noted.events[-1]), "and")
 
     def test_cutOff(self) -> None:
-        """A record that was cut off is shown as it is."""
+        """A record that is cut off is logged as text."""
         for record in (b'\x1e{"log_le\n', b"\x1e[]\n", b'\x1e{"__class_uuid__": "x"}\n'):
             [event] = self.logged(record)
             self.assertIn("worker", event)
 
     def test_long(self) -> None:
-        """A line without end is not kept without end."""
+        """A line that is too long is logged in pieces."""
         self.patch(output, "MAX_LINE_BYTES", 1000)
         events = self.logged(b"x" * 700)
         events += self.logged(b"x" * 700)

@@ -15,7 +15,7 @@ from sitio.workers.process import waitForFirstWorker
 
 
 class FirstWordTests(SynchronousTestCase):
-    """Why a worker can't start is known before the reactor runs."""
+    """The first message of a worker is read before the reactor runs."""
 
     def setUp(self) -> None:
         self.channel, self.itsChannel = socket.socketpair()
@@ -28,23 +28,23 @@ class FirstWordTests(SynchronousTestCase):
         return str(waitForFirstWorker(self.channel, self.output))
 
     def test_ready(self) -> None:
-        """Of one that is ready there is nothing to say; its word can still be read."""
+        """A worker that is ready is no error; its message can be read again."""
         self.itsChannel.sendall(encodeMessage("ready"))
         self.assertIsNone(waitForFirstWorker(self.channel, self.output))
         self.assertEqual(self.channel.recv(100), encodeMessage("ready"))
 
     def test_more(self) -> None:
-        """What it says behind its first word makes no difference."""
+        """Only the first message counts."""
         self.itsChannel.sendall(encodeMessage("failed", "sitio: why") + encodeMessage("ready"))
         self.assertEqual(waitForFirstWorker(self.channel, self.output), "sitio: why")
 
     def test_failed(self) -> None:
-        """One that says why it can't start is quoted."""
+        """If a worker says why it can't start, that is the reason."""
         self.itsChannel.sendall(encodeMessage("failed", "sitio: why"))
         self.assertEqual(waitForFirstWorker(self.channel, self.output), "sitio: why")
 
     def test_gone(self) -> None:
-        """Of one that ended without a word the last line that it printed is shown."""
+        """If a worker ends without a message, the reason is the last line of its output."""
         self.itsOutput.sendall(b"Traceback\n  File\nModuleNotFoundError: No module named 'x'\n")
         self.itsChannel.close()
         self.assertEqual(
@@ -54,12 +54,12 @@ class FirstWordTests(SynchronousTestCase):
         )
 
     def test_goneSilently(self) -> None:
-        """And if there is none, that it has ended."""
+        """If there is no output either, the reason is that it has ended."""
         self.itsChannel.close()
         self.assertIn("a worker has ended as soon", self.why())
         self.itsOutput.close()
         self.assertIn("a worker has ended as soon", self.why())
 
     def test_slow(self) -> None:
-        """One that takes its time is left to it."""
+        """After the given time the worker is not waited for."""
         self.assertIsNone(waitForFirstWorker(self.channel, self.output, 0))

@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.workers}: several processes that do as one does.
+Tests of L{sitio.workers.supervisor}, with worker processes that the test plays.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from sitio.workers.supervisor import (
 
 @implementer(IDropCounts)
 class Losing(Service):
-    """A dashboard that was not told all."""
+    """A service that has dropped entries for the fleet's dashboard."""
 
     dropped: ClassVar = {"fleetEntries": 4}
 
@@ -58,9 +58,9 @@ class Losing(Service):
 @define(eq=False)
 class Child:
     """
-    A worker's process, played by the test.
+    A worker process, played by the test.
 
-    @ivar signals: those that it was sent.
+    @ivar signals: the signals that it was sent.
     """
 
     process: WorkerProcess
@@ -77,39 +77,39 @@ class Child:
             raise ProcessExitedAlready()
         self.signals.append(name)
 
-    def says(self, word: str, content: Any = None) -> None:
-        """It tells its parent this."""
-        self.process.channel.dataReceived(encodeMessage(word, content))
+    def sends(self, name: str, content: Any = None) -> None:
+        """Send a message to the supervisor."""
+        self.process.channel.dataReceived(encodeMessage(name, content))
 
-    def heard(self) -> list[Any]:
-        """What its parent has told it since the last time, as pairs."""
-        heard: list[Any] = []
-        reader = Channel(lambda word, content: heard.append((word, content)), lambda: None)
+    def received(self) -> list[Any]:
+        """The messages of the supervisor since the last call, as pairs."""
+        received: list[Any] = []
+        reader = Channel(lambda name, content: received.append((name, content)), lambda: None)
         reader.makeConnection(StringTransport())
         reader.dataReceived(self.adopted[0].value())
         self.adopted[0].clear()
-        return heard
+        return received
 
     def hangsUp(self) -> None:
-        """It closes its end of the talk."""
+        """Close its end of the channel."""
         self.process.channel.connectionLost()
 
     def exits(self, status: int | None = 0, number: int | None = None) -> None:
-        """It exits."""
+        """Exit."""
         self.process.processEnded(Failure(ProcessTerminated(status, number)))
 
     def ends(self, status: int | None = 0, number: int | None = None) -> None:
-        """It ends as processes do."""
+        """Exit and close the channel, as processes do."""
         self.exits(status, number)
         self.hangsUp()
 
 
 class Machine(Clock):
     """
-    A reactor on which processes are started that the test plays.
+    A reactor that starts processes which the test plays.
 
-    @ivar children: in the order of their start.
-    @ivar error: why no more can be started.
+    @ivar children: the processes, in the order of their start.
+    @ivar error: raised when a process is started, if set.
     """
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ class Port:
 
 
 class WorkersTestCase(SynchronousTestCase):
-    """A parent with two workers, played by the test."""
+    """A supervisor with two workers."""
 
     def setUp(self) -> None:
         self.machine = Machine()
@@ -171,7 +171,7 @@ class WorkersTestCase(SynchronousTestCase):
         self.patch(Supervisor, "log", Logger("sitio", observer=self.noted))
 
     def workers(self, count: int = 2, why: str | None = None, **arguments: Any) -> Supervisor:
-        """So many, not started."""
+        """A supervisor that was not started, with this number of workers."""
         arguments = {"grace": 30.0, "statsInterval": 2.0, **arguments}
         return Supervisor(
             self.machine,
@@ -184,25 +184,25 @@ class WorkersTestCase(SynchronousTestCase):
         )
 
     def started(self, count: int = 2, **arguments: Any) -> Supervisor:
-        """So many, and ready."""
+        """A supervisor whose workers are ready."""
         workers = self.workers(count, **arguments)
         workers.startService()
         for each in self.machine.children:
-            each.says("ready")
+            each.sends("ready")
         return workers
 
     def lines(self) -> list[str]:
-        """What was logged since the last time."""
+        """The log lines since the last call."""
         lines = [formatEvent(each) for each in self.noted.events]
         self.noted.events.clear()
         return lines
 
 
 class StartTests(WorkersTestCase):
-    """Supervisor are started."""
+    """The supervisor starts its workers."""
 
-    def test_duty(self) -> None:
-        """Each is told its number, what it has inherited, and what the service wants it to do."""
+    def test_assignment(self) -> None:
+        """A worker is told its number, what it inherits, and what the service wants it to do."""
         self.started()
         assignments = [each.assignment for each in self.machine.children]
         self.assertEqual([each["number"] for each in assignments], [1, 2])
@@ -213,7 +213,7 @@ class StartTests(WorkersTestCase):
             self.assertEqual((each["sockets"], each["channel"]), (2, 5))
 
     def test_inherited(self) -> None:
-        """It inherits the sockets of the port, an output that is its own, and its talk."""
+        """A worker inherits the sockets of the port, an output of its own, and its channel."""
         self.started()
         fds = self.machine.children[0].childFDs
         self.assertEqual(sorted(fds), [0, 1, 2, 3, 4, 5])
@@ -222,15 +222,15 @@ class StartTests(WorkersTestCase):
         self.assertEqual(len(set(fds.values())), 5)
 
     def test_stdout(self) -> None:
-        """It inherits its parent's standard output, if it is to write there itself."""
+        """A worker inherits standard output, if it writes there itself."""
         self.started(stdout=1)
         child = self.machine.children[0]
         self.assertEqual((child.assignment["stdout"], child.childFDs[6]), (6, 1))
 
     def test_systemd(self) -> None:
         """
-        A port of one socket stands wherever systemd's would, so that a description
-        finds it by its index and by its name.
+        A port with one socket takes the place of each of systemd's, so that an endpoint
+        description finds it by index and by name.
         """
         self.port = Port(1)
         self.patch(os, "environ", {**os.environ, "LISTEN_FDNAMES": "web:other:third"})
@@ -243,7 +243,7 @@ class StartTests(WorkersTestCase):
         self.assertEqual(child.environ["LISTEN_FDNAMES"], "web:other:third")
 
     def test_privileges(self) -> None:
-        """The port is opened while there are privileges, and processes start without."""
+        """The port is opened with privileges, and workers start without."""
         workers = self.workers()
         workers.privilegedStartService()
         self.assertTrue(self.port.sockets)
@@ -252,7 +252,7 @@ class StartTests(WorkersTestCase):
         self.assertEqual(len(self.machine.children), 2)
 
     def test_servicesFirst(self) -> None:
-        """A service that is put into it runs before the first worker starts."""
+        """A child service is started before the first worker."""
 
         class Before(Service):
             def startService(before) -> None:
@@ -265,24 +265,30 @@ class StartTests(WorkersTestCase):
         self.assertEqual(before.children, 0)
 
     def test_firstFails(self) -> None:
-        """If the first can't start, the start fails with its reason, marked as sitio's once."""
+        """
+        If the first worker can't start, the start fails with its reason and one prefix
+        "sitio: ".
+        """
         for why in ("sitio: --policy nope", "a worker has ended"):
             workers = self.workers(why=why)
             error = self.assertRaises(CannotStart, workers.startService)
             self.assertEqual(str(error), f"sitio: {why.removeprefix('sitio: ')}")
 
     def test_noProcess(self) -> None:
-        """If no process can be started, the start fails, and says why."""
+        """If no process can be started, the start fails and says why."""
         self.machine.error = OSError(2, "No such file or directory")
         error = self.assertRaises(CannotStart, self.workers().startService)
         self.assertIn("sitio: can't start a worker: [Errno 2] No such file", str(error))
 
 
 class RestartTests(WorkersTestCase):
-    """A worker that ends is followed by another."""
+    """A worker that ends is replaced."""
 
     def test_another(self) -> None:
-        """Another takes its place, soon, with its number; it is said why, and when."""
+        """
+        A new worker with the same number starts after a short delay; the log says why and
+        when.
+        """
         self.started()
         self.machine.children[1].ends(None, 9)
         self.assertEqual(
@@ -294,9 +300,9 @@ class RestartTests(WorkersTestCase):
         self.assertEqual(self.machine.children[2].assignment["number"], 2)
 
     def test_refusal(self) -> None:
-        """One that says why it can't start is quoted."""
+        """If a worker says why it can't start, the log quotes it."""
         self.started()
-        self.machine.children[0].says("failed", "sitio: --policy nope")
+        self.machine.children[0].sends("failed", "sitio: --policy nope")
         self.machine.children[0].ends(1)
         self.assertEqual(
             self.lines(), ["Worker 1 sitio: --policy nope; another takes its place in 0.25 s"]
@@ -304,8 +310,8 @@ class RestartTests(WorkersTestCase):
 
     def test_backoff(self) -> None:
         """
-        While they end as soon as they have started, the time to the next grows, up to
-        a bound; each is said in a line.
+        While workers end soon after their start, the delay grows up to a maximum; each end
+        is logged.
         """
         self.started(1)
         waits = []
@@ -320,7 +326,7 @@ class RestartTests(WorkersTestCase):
         self.assertEqual(len(self.lines()), 9)
 
     def test_sound(self) -> None:
-        """One that has run for a while is followed soon, whatever was before it."""
+        """After a worker that has run for long, the delay is short again."""
         self.started(1, statsInterval=0)
         for _ in range(5):
             self.machine.children[-1].ends(1)
@@ -331,7 +337,7 @@ class RestartTests(WorkersTestCase):
         self.assertIn("in 0.25 s", self.lines()[0])
 
     def test_cannotSpawn(self) -> None:
-        """When a process can't be started for now, that is tried again, later each time."""
+        """If a process can't be started, it is tried again, with a longer delay each time."""
         self.started(1)
         self.machine.error = OSError(11, "Resource temporarily unavailable")
         self.machine.children[0].ends(1)
@@ -344,17 +350,20 @@ class RestartTests(WorkersTestCase):
         self.assertEqual(len(self.machine.children), 2)
 
     def test_reapedFirst(self) -> None:
-        """A process that was reaped is waited for until all is read that it had to say."""
+        """A worker whose process has exited has ended only when its last messages were read."""
         self.started(1)
         child = self.machine.children[0]
         child.exits(None, 15)
         self.assertEqual(self.lines(), [])
-        child.says("snapshot", told(5))
+        child.sends("snapshot", told(5))
         child.hangsUp()
         self.assertEqual(len(self.lines()), 1)
 
-    def test_talkHeldOpen(self) -> None:
-        """One whose socket somebody else holds open is let go, after a while."""
+    def test_channelHeldOpen(self) -> None:
+        """
+        If a process has exited and its channel stays open, the channel is closed after a
+        while.
+        """
         self.started(1)
         child = self.machine.children[0]
         child.exits()
@@ -364,7 +373,7 @@ class RestartTests(WorkersTestCase):
         self.assertTrue(child.adopted[0].disconnected)
 
     def test_doesNotExit(self) -> None:
-        """One that has closed its socket and does not exit is killed, after a while."""
+        """If a channel is closed and the process does not exit, it is killed after a while."""
         self.started(1)
         child = self.machine.children[0]
         child.hangsUp()
@@ -375,62 +384,62 @@ class RestartTests(WorkersTestCase):
 
     def test_standIn(self) -> None:
         """
-        The others are told to accept clients in place of one that has ended, until
-        another is ready there.
+        Other workers accept clients in place of one that has ended, until the new one is
+        ready.
         """
         self.started(3)
         one, two, three = self.machine.children
         two.ends(1)
-        self.assertEqual(one.heard(), [("absent", [2])])
-        self.assertEqual(three.heard(), [("absent", [2])])
+        self.assertEqual(one.received(), [("absent", [2])])
+        self.assertEqual(three.received(), [("absent", [2])])
         self.machine.advance(FIRST_DELAY_SECONDS)
-        self.assertEqual(one.heard(), [])
-        self.machine.children[3].says("ready")
-        self.assertEqual(one.heard(), [("absent", [])])
+        self.assertEqual(one.received(), [])
+        self.machine.children[3].sends("ready")
+        self.assertEqual(one.received(), [("absent", [])])
 
     def test_standInEarly(self) -> None:
-        """In place of one that drains they do it from the first moment on, and are told once."""
+        """They do so as soon as a worker accepts no more clients, and are told once."""
         self.started()
         one, two = self.machine.children
-        two.says("stopping")
-        self.assertEqual(one.heard(), [("absent", [2])])
+        two.sends("stopping")
+        self.assertEqual(one.received(), [("absent", [2])])
         two.ends()
-        self.assertEqual(one.heard(), [])
+        self.assertEqual(one.received(), [])
 
 
 class ReopenTests(WorkersTestCase):
-    """Files that workers write were renamed."""
+    """Workers open their log files anew."""
 
     def test_all(self) -> None:
-        """Each of them is told, but for those that aren't there."""
+        """Each running worker is told to."""
         workers = self.started()
         first, second = self.machine.children
-        first.heard(), second.heard()
+        first.received(), second.received()
         second.ends()
         workers.reopen()
-        self.assertIn(("reopen", None), first.heard())
+        self.assertIn(("reopen", None), first.received())
 
 
 class SnapshotTests(WorkersTestCase):
-    """What many tell is what one would."""
+    """The snapshots of all workers are added up to one."""
 
     def snapshot(self, workers: Supervisor, *tells: SidecarSnapshot | None) -> SidecarSnapshot:
-        """What it tells when its workers tell this, or nothing."""
+        """The total, when the workers send these snapshots; L{None} is no response."""
         snapshot = workers.snapshot()
         for child, tell in zip(self.machine.children[-len(tells) :], tells):
             if tell is not None:
-                child.says("snapshot", tell)
+                child.sends("snapshot", tell)
         if None in tells:
             self.assertNoResult(snapshot)
             self.machine.advance(ANSWER_SECONDS)
         return self.successResultOf(snapshot)
 
     def test_interface(self) -> None:
-        """It is one source of snapshots, as a single sidecar is."""
+        """The supervisor provides the interface of a single sidecar."""
         self.assertTrue(verifyObject(ISidecar, self.workers()))
 
     def test_sum(self) -> None:
-        """Metrics add up: endpoints, policies, pool, clients; uptime is the parent's."""
+        """Endpoints, policies, pool and clients are added up; the uptime is the supervisor's."""
         workers = self.started(statsInterval=0)
         self.machine.advance(7)
         whole = self.snapshot(workers, told(2, a=1), told(3, b=4))
@@ -454,7 +463,7 @@ class SnapshotTests(WorkersTestCase):
         self.assertEqual(whole["dropped"], {"accessLogLines": 6, "fleetEntries": 0})
 
     def test_lost(self) -> None:
-        """What is lost counts wherever it was: in workers, those that have ended, the parent."""
+        """Dropped entries count in workers, in workers that have ended, and in the supervisor."""
         workers = self.started(2, statsInterval=0)
         Losing().setServiceParent(workers)
         first = self.snapshot(workers, told(), told())
@@ -462,8 +471,8 @@ class SnapshotTests(WorkersTestCase):
         self.machine.advance(1)
         one, _, two = self.machine.children
         snapshot = workers.snapshot()
-        one.says("snapshot", told())
-        two.says("snapshot", told())
+        one.sends("snapshot", told())
+        two.sends("snapshot", told())
         second = self.successResultOf(snapshot)
         self.assertEqual(
             (first["dropped"], second["dropped"]),
@@ -474,19 +483,19 @@ class SnapshotTests(WorkersTestCase):
         )
 
     def test_plain(self) -> None:
-        """It is plain data, of which JSON can be made."""
+        """The total is plain data, which JSON can express."""
         whole = self.snapshot(self.started(), told(2), told(3))
         self.assertEqual(json.loads(json.dumps(whole)), whole)
 
     def test_each(self) -> None:
-        """Each worker has its row: number, process, its own hits, how many were before it."""
+        """Each worker has a row: its number, its process, its hits and its restarts."""
         workers = self.started()
         self.machine.children[1].ends(1)
         self.machine.advance(1)
         one, _, two = self.machine.children
         snapshot = workers.snapshot()
-        one.says("snapshot", told(2, pid=11))
-        two.says("snapshot", told(3, pid=12))
+        one.sends("snapshot", told(2, pid=11))
+        two.sends("snapshot", told(3, pid=12))
         rows = self.successResultOf(snapshot)["workers"]
         self.assertEqual(
             [(each["number"], each["pid"], each["restarts"], each["hits"]) for each in rows],
@@ -494,7 +503,7 @@ class SnapshotTests(WorkersTestCase):
         )
 
     def test_restarts(self) -> None:
-        """How many were started in the place of others is told, while a place is empty too."""
+        """Restarts are counted, also while a worker is missing."""
         workers = self.started(1, statsInterval=0)
         for count in (0, 1, 2):
             self.machine.children[-1].ends(1)
@@ -502,80 +511,80 @@ class SnapshotTests(WorkersTestCase):
             self.machine.advance(MAX_DELAY_SECONDS)
 
     def test_noneYet(self) -> None:
-        """Before any has said anything there are zeros."""
+        """Before a worker has sent anything, all metrics are zero."""
         whole = self.snapshot(self.started(), None, None)
         self.assertEqual(whole["metrics"]["total"]["hits"], 0)
         self.assertEqual(whole["workers"], [])
 
     def test_silent(self) -> None:
-        """One that does not answer counts as it was when it last did, and is asked once."""
+        """A worker that does not respond counts with its last snapshot, and is asked once."""
         workers = self.started(statsInterval=0)
         self.snapshot(workers, told(2), told(3))
         for _ in range(5):
             whole = self.snapshot(workers, told(4), None)
             self.assertEqual(whole["metrics"]["total"]["hits"], 7)
-        self.assertEqual(self.machine.children[1].heard(), [("snapshot", None)] * 2)
+        self.assertEqual(self.machine.children[1].received(), [("snapshot", None)] * 2)
 
     def test_late(self) -> None:
-        """What comes too late counts the next time."""
+        """A response that comes too late counts the next time."""
         workers = self.started(statsInterval=0)
         self.snapshot(workers, told(2), None)
-        self.machine.children[1].says("snapshot", told(3))
+        self.machine.children[1].sends("snapshot", told(3))
         self.assertEqual(self.snapshot(workers, told(2), None)["metrics"]["total"]["hits"], 5)
 
     def test_together(self) -> None:
-        """Several that ask at a time are answered together."""
+        """Several callers at a time share one request to each worker."""
         workers = self.started()
         snapshots = [workers.snapshot() for _ in range(3)]
         for each in self.machine.children:
-            self.assertEqual(each.heard(), [("snapshot", None)])
-            each.says("snapshot", told(1))
+            self.assertEqual(each.received(), [("snapshot", None)])
+            each.sends("snapshot", told(1))
         for snapshot in snapshots:
             self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 2)
 
     def test_impatient(self) -> None:
-        """Who does not want to wait for all cancels, and has what is known so far."""
+        """A caller that cancels gets what is known so far."""
         workers = self.started()
         snapshot = workers.snapshot()
-        self.machine.children[0].says("snapshot", told(1))
+        self.machine.children[0].sends("snapshot", told(1))
         snapshot.cancel()
         self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 1)
 
     def test_endedMeanwhile(self) -> None:
-        """One that ends while it is asked is not waited for, and not counted twice."""
+        """A worker that ends while it is asked is not waited for, and not counted twice."""
         workers = self.started()
         self.snapshot(workers, told(2), told(3))
         snapshot = workers.snapshot()
-        self.machine.children[0].says("snapshot", told(2))
+        self.machine.children[0].sends("snapshot", told(2))
         self.machine.children[1].ends(1)
         self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 5)
 
     def test_past(self) -> None:
-        """What one counted that has ended stays in the sums; what it had open does not."""
+        """What an ended worker has counted stays in the sums; what it had open does not."""
         workers = self.started()
         self.snapshot(workers, told(2), told(3))
-        self.machine.children[1].says("snapshot", told(4))
+        self.machine.children[1].sends("snapshot", told(4))
         self.machine.children[1].ends()
         self.machine.advance(FIRST_DELAY_SECONDS)
         one, _, two = self.machine.children
         snapshot = workers.snapshot()
-        one.says("snapshot", told(2))
-        two.says("snapshot", told(1))
+        one.sends("snapshot", told(2))
+        two.sends("snapshot", told(1))
         whole = self.successResultOf(snapshot)
         self.assertEqual(whole["metrics"]["total"]["hits"], 7)
         self.assertEqual(whole["policies"][0]["called"], 7)
         self.assertEqual((whole["clients"], whole["pool"]["open"]), (6, 4))
 
     def test_bounded(self) -> None:
-        """However many workers come and go, the table is no longer than that of one."""
+        """However many workers come and go, the table of endpoints keeps its limit."""
         workers = self.started(1)
         for start in range(3):
             paths = {f"p{number}": 1 for number in range(200 * start, 200 * start + 400)}
-            self.machine.children[-1].says("snapshot", told(0, **paths))
+            self.machine.children[-1].sends("snapshot", told(0, **paths))
             self.machine.children[-1].ends()
             self.machine.advance(MAX_DELAY_SECONDS)
         snapshot = workers.snapshot()
-        self.machine.children[-1].says("snapshot", told(0, q=5))
+        self.machine.children[-1].sends("snapshot", told(0, q=5))
         metrics = self.successResultOf(snapshot)["metrics"]
         self.assertEqual(len(metrics["endpoints"]), MAX_ENDPOINTS + 1)
         self.assertEqual(sum(each["hits"] for each in metrics["endpoints"]), 1205)
@@ -584,91 +593,91 @@ class SnapshotTests(WorkersTestCase):
 
 
 class ExchangeTests(WorkersTestCase):
-    """Single exchanges of many are told as those of one."""
+    """The exchanges of all workers are shown in one list."""
 
     def test_together(self) -> None:
-        """All workers are asked, and their exchanges stand in one order."""
+        """All workers are asked, and their exchanges are sorted together."""
         workers = self.started(statsInterval=0)
         asked = workers.exchanges()
         for child, shown in zip(self.machine.children, (exchangesOf(3, 1), exchangesOf(4, 2))):
-            self.assertEqual(child.heard(), [("exchanges", None)])
+            self.assertEqual(child.received(), [("exchanges", None)])
             self.assertNoResult(asked)
-            child.says("exchanges", shown)
+            child.sends("exchanges", shown)
         whole = self.successResultOf(asked)
         self.assertEqual([each["began"] for each in whole["recent"]], [4, 3, 2, 1])
         self.assertEqual([each["began"] for each in whole["open"]], [1, 2, 3, 4])
 
     def test_silent(self) -> None:
-        """A worker that does not answer is not waited for, and one that never did has none."""
+        """A worker that does not respond is not waited for, and adds nothing."""
         workers = self.started(statsInterval=0)
         asked = workers.exchanges()
-        self.machine.children[0].says("exchanges", exchangesOf(1))
+        self.machine.children[0].sends("exchanges", exchangesOf(1))
         self.assertNoResult(asked)
         self.machine.advance(ANSWER_SECONDS)
         self.assertEqual(len(self.successResultOf(asked)["recent"]), 1)
 
     def test_besideSnapshots(self) -> None:
-        """What is asked and answered of the one does not count for the other."""
+        """Requests for snapshots and for exchanges are independent."""
         workers = self.started(statsInterval=0)
         snapshot, asked = workers.snapshot(), workers.exchanges()
         for each in self.machine.children:
-            self.assertEqual(each.heard(), [("snapshot", None), ("exchanges", None)])
-            each.says("snapshot", told(1))
+            self.assertEqual(each.received(), [("snapshot", None), ("exchanges", None)])
+            each.sends("snapshot", told(1))
         self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 2)
         self.assertNoResult(asked)
         for each in self.machine.children:
-            each.says("exchanges", exchangesOf())
+            each.sends("exchanges", exchangesOf())
         self.successResultOf(asked)
 
 
 class DrainTests(WorkersTestCase):
-    """What many do is told as what one does."""
+    """The supervisor has the states of a single sidecar."""
 
     def test_state(self) -> None:
-        """They are starting until one accepts clients, and serving while any does."""
+        """It is starting until one worker accepts clients, and serving while any does."""
         workers = self.workers(statsInterval=0)
         self.assertEqual(workers.state, STARTING)
         workers.startService()
         one, two = self.machine.children
         self.assertEqual(workers.state, STARTING)
-        one.says("ready")
+        one.sends("ready")
         self.assertEqual(workers.state, SERVING)
-        two.says("ready")
-        one.says("stopping")
+        two.sends("ready")
+        one.sends("stopping")
         self.assertEqual(workers.state, SERVING)
         two.ends(1)
         self.assertEqual(workers.state, STARTING)
 
     def test_stopping(self) -> None:
-        """When they are told to stop they drain."""
+        """It is draining once it was told to stop."""
         workers = self.started(statsInterval=0)
         workers.stopService()
         self.assertEqual(workers.state, DRAINING)
 
     def test_drain(self) -> None:
-        """Each is told to drain, and one that comes later as well."""
+        """Each worker is told to drain, and each later one as well."""
         workers = self.started(statsInterval=0)
         one, two = self.machine.children
         workers.drain()
         self.assertEqual(workers.state, DRAINING)
-        self.assertEqual([one.heard(), two.heard()], [[("drain", None)]] * 2)
+        self.assertEqual([one.received(), two.received()], [[("drain", None)]] * 2)
         two.ends(1)
         self.machine.advance(FIRST_DELAY_SECONDS)
         three = self.machine.children[-1]
-        self.assertEqual(three.heard(), [])
-        three.says("ready")
-        self.assertIn(("drain", None), three.heard())
+        self.assertEqual(three.received(), [])
+        three.sends("ready")
+        self.assertIn(("drain", None), three.received())
 
 
 class LineTests(WorkersTestCase):
-    """The stats line of many is that of one."""
+    """The stats line of all workers is that of a single sidecar."""
 
     def setUp(self) -> None:
         WorkersTestCase.setUp(self)
         self.said = self.observed()
 
     def observed(self) -> list[LogEvent]:
-        """What is logged on metrics from here on."""
+        """The events on metrics that are logged from now on."""
         events: list[LogEvent] = []
 
         def observe(event: LogEvent) -> None:
@@ -681,16 +690,16 @@ class LineTests(WorkersTestCase):
         return events
 
     def after(self, seconds: float, *tells: SidecarSnapshot) -> list[str]:
-        """The lines after some seconds, when the workers tell this if they are asked."""
+        """The stats lines of the next seconds, when workers respond with these snapshots."""
         del self.said[:]
         self.machine.advance(seconds)
         for child, tell in zip(self.machine.children, tells):
-            if child.heard():
-                child.says("snapshot", tell)
+            if child.received():
+                child.sends("snapshot", tell)
         return [formatEvent(each) for each in self.said]
 
     def test_interval(self) -> None:
-        """It is logged each interval in which anything moved, over all workers."""
+        """A line is logged after each interval in which any worker had a hit."""
         self.started()
         self.assertEqual(self.after(1, told(1), told(2)), [])
         self.assertEqual(self.after(1, told(1), told(2)), ["stats: 3 hits (+3) | GET / 3, 2.0 ms"])
@@ -698,19 +707,19 @@ class LineTests(WorkersTestCase):
         self.assertEqual(self.after(2, told(2), told(2)), ["stats: 4 hits (+1) | GET / 4, 2.0 ms"])
 
     def test_none(self) -> None:
-        """An interval of 0 is no line at all, and nobody is asked."""
+        """With an interval of 0 there are no lines, and no worker is asked."""
         workers = self.started(statsInterval=0)
         self.assertEqual(self.after(10, told(1), told(2)), [])
         workers.stopService()
         self.assertEqual(self.after(10, told(1), told(2)), [])
 
     def test_last(self) -> None:
-        """What the last has told at its end is logged before all is over."""
+        """The last snapshots of workers are logged before the supervisor has stopped."""
         workers = self.started()
         self.after(2, told(1), told(2))
         stopped = workers.stopService()
         for child, hits in zip(self.machine.children, (3, 4)):
-            child.says("snapshot", told(hits))
+            child.sends("snapshot", told(hits))
             child.ends()
         assert self.port.closing is not None
         self.port.closing.callback(None)
@@ -718,7 +727,7 @@ class LineTests(WorkersTestCase):
         self.assertEqual(formatEvent(self.said[-1]), "stats: 7 hits (+4) | GET / 7, 2.0 ms")
 
     def test_differ(self) -> None:
-        """Metrics that can't be added up are a line in the log, and not the end of it."""
+        """Metrics that can't be added up are logged as an error; the next line comes in time."""
         self.started()
         strange = told(1)
         strange["metrics"]["addedBounds"] = [1.0]
@@ -728,7 +737,7 @@ class LineTests(WorkersTestCase):
 
 
 class StopTests(WorkersTestCase):
-    """Told to stop, they lose nothing that is in flight."""
+    """When it stops, the supervisor loses nothing that is in flight."""
 
     def stopped(self, workers: Supervisor) -> Deferred[Any]:
         """Stop it; its port closes."""
@@ -738,16 +747,16 @@ class StopTests(WorkersTestCase):
         return stopped
 
     def test_drain(self) -> None:
-        """All are told to stop, and all are waited for; none is replaced."""
+        """All workers are told to stop and are waited for; none is replaced."""
         workers = self.started(statsInterval=0)
         stopped = self.stopped(workers)
         one, two = self.machine.children
-        self.assertEqual([one.heard(), two.heard()], [[("stop", None)]] * 2)
-        one.says("stopping")
+        self.assertEqual([one.received(), two.received()], [[("stop", None)]] * 2)
+        one.sends("stopping")
         one.ends()
         self.machine.advance(10)
         self.assertNoResult(stopped)
-        self.assertEqual(two.heard(), [])
+        self.assertEqual(two.received(), [])
         two.ends()
         self.successResultOf(stopped)
         self.assertEqual(len(self.machine.children), 2)
@@ -766,7 +775,7 @@ class StopTests(WorkersTestCase):
         self.successResultOf(stopped)
 
     def test_servicesLast(self) -> None:
-        """A service that was put into it runs until the last worker has ended."""
+        """A child service runs until the last worker has ended."""
         workers = self.started()
         inside = Service()
         inside.setServiceParent(workers)
@@ -778,7 +787,7 @@ class StopTests(WorkersTestCase):
         self.assertFalse(inside.running)
 
     def test_absentMeanwhile(self) -> None:
-        """A worker that was about to be replaced is not."""
+        """A worker that was to be replaced is not."""
         workers = self.started(statsInterval=0)
         self.machine.children[0].ends(1)
         stopped = self.stopped(workers)
@@ -787,7 +796,7 @@ class StopTests(WorkersTestCase):
         self.assertEqual(self.machine.getDelayedCalls(), [])
 
     def test_killed(self) -> None:
-        """One that is still there a while after the grace is killed, and said to be."""
+        """A worker that runs on after the grace is killed; the log says so."""
         stopped = self.stopped(self.started(grace=10.0, statsInterval=0))
         self.machine.children[0].ends()
         self.machine.advance(10 + EXIT_SECONDS - 0.1)
@@ -800,7 +809,7 @@ class StopTests(WorkersTestCase):
         self.successResultOf(stopped)
 
     def test_secondSignal(self) -> None:
-        """A second signal has them break off what is in flight, or be killed soon."""
+        """After a second signal workers break off what is in flight, and are killed soon."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.setUp()
             stopped = self.stopped(self.started(1, statsInterval=0))
@@ -808,26 +817,26 @@ class StopTests(WorkersTestCase):
             self.machine.advance(REPEATED_SIGNAL_SECONDS)
             self.onSignal[number](number, None)
             self.machine.advance(0)
-            self.assertEqual(child.heard(), [("stop", None), ("abort", None)])
+            self.assertEqual(child.received(), [("stop", None), ("abort", None)])
             self.assertEqual(len(self.lines()), 1)
             self.machine.advance(EXIT_SECONDS)
             self.assertEqual(child.signals, ["KILL"])
             child.ends(None, 9)
             self.successResultOf(stopped)
-            # One more has nothing left to do.
+            # A further signal does nothing.
             self.onSignal[number](number, None)
             self.machine.advance(0)
 
     def test_sameSignal(self) -> None:
-        """One that comes right behind the first is the same once more."""
+        """A signal right after the first one is ignored."""
         self.stopped(self.started(1, statsInterval=0))
         self.machine.advance(REPEATED_SIGNAL_SECONDS / 2)
         self.onSignal[signal.SIGTERM](signal.SIGTERM, None)
         self.machine.advance(0)
-        self.assertEqual(self.machine.children[0].heard(), [("stop", None)])
+        self.assertEqual(self.machine.children[0].received(), [("stop", None)])
 
     def test_secondSignalLate(self) -> None:
-        """It does not put off the end of the grace."""
+        """A second signal does not prolong the grace."""
         self.stopped(self.started(1, grace=2.0, statsInterval=0))
         self.machine.advance(2 + EXIT_SECONDS - 1)
         self.onSignal[signal.SIGTERM](signal.SIGTERM, None)
@@ -835,5 +844,5 @@ class StopTests(WorkersTestCase):
         self.assertEqual(self.machine.children[0].signals, ["KILL"])
 
     def test_neverStarted(self) -> None:
-        """One that was not started has stopped at once."""
+        """A supervisor that was not started stops at once."""
         self.successResultOf(self.stopped(self.workers()))

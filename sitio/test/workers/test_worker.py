@@ -22,9 +22,7 @@ from sitio.workers.worker import Worker
 
 
 class Served:
-    """
-    What a worker does its work with, its sidecar and its reactor, played by the test.
-    """
+    """The sidecar, the reactor and the sockets of a worker, played by the test."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -65,7 +63,7 @@ class Served:
 
 
 class WorkerTests(SynchronousTestCase):
-    """A worker obeys its parent, and does not outlive it for long."""
+    """A worker obeys its supervisor, and ends soon after it."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -80,57 +78,57 @@ class WorkerTests(SynchronousTestCase):
     def loseConnection(self) -> None:
         self.losing = True
 
-    def tell(self, word: str, content: Any = None) -> None:
-        """The parent says this."""
-        self.worker.channel.dataReceived(encodeMessage(word, content))
+    def tell(self, name: str, content: Any = None) -> None:
+        """Send a message of the supervisor."""
+        self.worker.channel.dataReceived(encodeMessage(name, content))
 
     def said(self) -> bytes:
-        """What it has said since the last time."""
+        """What the worker has sent since the last call."""
         said: bytes = self.transport.value()
         self.transport.clear()
         return said
 
     def shutDown(self) -> Deferred[None]:
-        """The reactor is about to stop."""
+        """Do what the reactor does before it stops."""
         assert self.served.trigger is not None
         ended: Deferred[None] = self.served.trigger()
         return ended
 
     def test_ready(self) -> None:
-        """It says when it is ready."""
+        """It reports when it is ready."""
         self.assertEqual(self.said(), encodeMessage("ready"))
 
     def test_snapshot(self) -> None:
-        """It tells of itself when it is asked."""
+        """It sends its snapshot on request."""
         self.said()
         self.tell("snapshot")
         self.assertEqual(self.said(), encodeMessage("snapshot", told(4)))
 
     def test_exchanges(self) -> None:
-        """It tells of single exchanges when it is asked."""
+        """It sends its exchanges on request."""
         self.said()
         self.tell("exchanges")
         self.assertEqual(self.said(), encodeMessage("exchanges", exchangesOf(5)))
 
     def test_drain(self) -> None:
-        """Told to drain it does, and does not end."""
+        """C{drain} makes the sidecar drain; the worker goes on."""
         self.tell("drain")
         self.assertEqual(self.served.acts, ["go elsewhere"])
 
     def test_standIn(self) -> None:
-        """It accepts clients in place of others, by their numbers."""
+        """C{absent} makes it accept clients in place of these workers."""
         self.tell("absent", [2, 5])
         self.assertEqual(self.served.acts, ["for [1, 4]"])
 
     def test_standInFails(self) -> None:
-        """If it can't, it says so in the log and goes on."""
+        """If it can't, it logs that and goes on."""
         self.served.fails = OSError(24, "Too many open files")
         self.tell("absent", [2])
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         self.assertFalse(self.losing)
 
     def test_reopen(self) -> None:
-        """Told that files were renamed it does what it would on the signal that says so."""
+        """C{reopen} has the effect of the signal SIGUSR1."""
         signals: list[int] = []
         self.patch(signal, "raise_signal", signals.append)
         self.tell("reopen")
@@ -138,8 +136,8 @@ class WorkerTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        Told to stop it says that it accepts no more, drains, tells its last metrics,
-        and ends once its parent has them.
+        C{stop}: it accepts no more clients, drains, sends its last metrics, and ends when the
+        supervisor has read them.
         """
         self.said()
         self.tell("stop")
@@ -156,15 +154,15 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(self.served.acts, ["stop", "drain"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_parentSlow(self) -> None:
-        """It does not wait for long for a parent that does not read."""
+    def test_supervisorSlow(self) -> None:
+        """It does not wait long for a supervisor that does not read."""
         ended = self.shutDown()
         self.served.stopping.callback(None)
         self.clock.advance(ANSWER_SECONDS)
         self.successResultOf(ended)
 
     def test_failsToDrain(self) -> None:
-        """Even if it can't drain it tells its last metrics, and ends."""
+        """If the sidecar fails to stop, it still sends its last metrics and ends."""
         ended = self.shutDown()
         self.said()
         self.served.stopping.errback(RuntimeError("a policy's service"))
@@ -174,25 +172,25 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_end(self) -> None:
-        """Told to end it breaks off what is in flight."""
+        """C{abort} breaks off what is in flight."""
         self.tell("stop")
         self.shutDown()
         self.tell("abort")
         self.assertEqual(self.served.acts, ["stop", "drain", "abort"])
 
     def test_endAtOnce(self) -> None:
-        """It can be told so without having been told to stop."""
+        """C{abort} may come without C{stop}."""
         self.tell("abort")
         self.assertEqual(self.served.acts, ["stop", "abort"])
 
     def test_signalled(self) -> None:
-        """Once it stops of itself, by a signal, it is not stopped again."""
+        """If it stops already, because of a signal, C{stop} does nothing."""
         self.shutDown()
         self.tell("stop")
         self.assertEqual(self.served.acts, ["drain"])
 
-    def test_parentGone(self) -> None:
-        """When its parent has gone it drains, and does not wait for it."""
+    def test_supervisorGone(self) -> None:
+        """When the supervisor is gone, it drains and ends."""
         self.worker.channel.connectionLost()
         self.assertEqual(self.served.acts, ["stop"])
         ended = self.shutDown()
