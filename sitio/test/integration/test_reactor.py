@@ -1,9 +1,9 @@
 """
-Tests of L{sitio.net.reactor} and L{sitio.net.transport}.
+Tests of L{sitio.net.reactor} and its modules: transport, consumer, socketoptions, ports and
+connectors.
 
-First those that Twisted has for each of its reactors, less L{NOT_RUN}; then what
-only this reactor promises.  Each runs on a reactor and a loop of its own, whichever
-reactor the suite runs on.
+First come the tests that Twisted has for all its reactors, without L{NOT_RUN}.  Then come
+tests of what only this reactor promises.  Each test runs on a reactor and a loop of its own.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ MODULES = (
     test_unix,
 )
 
-#: Those that are not run, and why.  None is about something that sitio uses.
+#: Tests of Twisted's that are not run, and why.  None tests something that sitio uses.
 NOT_RUN = {
     "TCP4ClientTestsBuilder.test_logPrefix": (
-        "no log context around the calls of a protocol: it would be a Python frame for each piece"
+        "the calls of a protocol have no log context: it would cost a Python frame each"
     ),
     "TCP6ClientTestsBuilder.test_logPrefix": "as the one before",
     "UNIXTestsBuilder.test_logPrefix": "as the one before",
@@ -96,26 +96,26 @@ NOT_RUN = {
     "SSLClientTestsMixin.test_logPrefix": "as the one before",
     "StartTLSClientTestsMixin.test_logPrefix": "as the one before",
     "TCPTransportTestsBuilder.test_streamingProducer": (
-        "sets bufferSize and expects 1000 bytes to wait for the next turn; uvloop sends them at"
-        " once.  Back pressure has tests below"
+        "expects 1000 bytes to wait for the next turn; uvloop sends them at once.  Back pressure"
+        " has tests below"
     ),
     "TCPTransportTestsBuilder.test_writeSequenceWithUnicodeRaisesException": (
-        "wants Twisted's words in the TypeError that uvloop raises"
+        "expects Twisted's message in the TypeError that uvloop raises"
     ),
     "TCPTransportTestsBuilder.test_serverAddressTCP4": (
         "compares repr and logstr, which no interface has.  Addresses have a test below"
     ),
     "TCPTransportTestsBuilder.test_serverAddressTCP6": "as test_serverAddressTCP4",
     "AdoptStreamConnectionTestsBuilder": (
-        "adopts the descriptor of a connection, and closes it under that connection's feet; and the"
-        " five above.  A descriptor that nobody has is adopted below"
+        "adopts and closes the descriptor of another connection; contains the five above as well. "
+        " A free descriptor is adopted in a test below"
     ),
     "UNIXAdoptStreamConnectionTestsBuilder": (
         "as the one before.  A UNIX connection that is adopted has Twisted's own transport"
     ),
     "DirectUNIXTestsBuilder.test_avoidLeakingFileDescriptors": (
-        "wants a line in the log for a descriptor that came and wasn't wanted: uvloop does not ask"
-        " for descriptors, and the kernel closes it"
+        "expects a log line for a descriptor that arrives unasked; uvloop does not ask for any, and"
+        " the kernel closes it"
     ),
     "DirectUNIXTestsBuilder.test_sendFileDescriptor": (
         "its protocol sends a descriptor: it must not say receivesDirectly"
@@ -124,13 +124,13 @@ NOT_RUN = {
     "DirectUNIXTestsBuilder.test_fileDescriptorOverrun": "as the one before",
     "DirectUNIXTestsBuilder.test_descriptorDeliveredBeforeBytes": "as the one before",
     "ProcessTestsBuilder.test_changeUID": (
-        "starts the interpreter as another user, who may not read where it lies; so on any reactor"
+        "runs the interpreter as another user, who may not read it; it fails on any reactor"
     ),
     "PTYProcessTestsBuilder.test_changeUID": "as the one before",
 }
 
-#: Those that run a second time, with protocols that say C{receivesDirectly}: without it
-#: a UNIX connection has Twisted's own transport.
+#: Tests that run twice, the second time with protocols that receive directly.  The first
+#: time UNIX connections have Twisted's own transport.
 DIRECT_AS_WELL = (
     "UNIXFDPortTestsBuilder",
     "UNIXPortTestsBuilder",
@@ -138,7 +138,7 @@ DIRECT_AS_WELL = (
     "UnixClientTestsBuilder",
 )
 
-#: Seconds that a test may take, which is much more than it does.
+#: Seconds that a test may take; it takes much less.
 LIMIT = 20
 
 
@@ -158,22 +158,22 @@ def _notRun(reason: str) -> Callable[..., None]:
 
 
 def _receiveDirectly(case: SynchronousTestCase) -> None:
-    """C{setUp} of tests whose protocols all say that they receive directly."""
+    """C{setUp} of tests in which all protocols receive directly."""
     Protocol.receivesDirectly = True  # type: ignore[attr-defined]
     case.addCleanup(delattr, Protocol, "receivesDirectly")
 
 
 def _twistedsTests() -> Iterator[tuple[str, type]]:
-    """Twisted's test cases for reactors, as test cases for this one."""
+    """Twisted's tests of reactors, as test cases for this reactor."""
     for case in (case for module in MODULES for case in vars(module).values()):
-        # It was made from a builder, for a reactor of Twisted's.
+        # A test case that a builder has made for one of Twisted's reactors.
         if (
             isinstance(case, type)
             and issubclass(case, ReactorBuilder)
             and issubclass(case, SynchronousTestCase)
         ):
             builder = case.__mro__[1]
-            # One that names reactors is for those.
+            # A builder that names reactors is only for those.
             if "_reactors" not in vars(builder):
                 name = builder.__name__
                 yield name, _testCase(name, builder)
@@ -195,10 +195,10 @@ globals().update(_twistedsTests())
 
 
 class NotRunTests(SynchronousTestCase):
-    """The list of what is not run says what is so."""
+    """The list of tests that are not run is right."""
 
     def test_listed(self) -> None:
-        """What is listed is there."""
+        """Each entry is a test of Twisted's."""
         present = {
             each
             for name, case in _twistedsTests()
@@ -212,8 +212,8 @@ class End(Protocol):
     """
     One end of a connection.
 
-    @ivar data: what has come.
-    @ivar happened: what else, in order.
+    @ivar data: the bytes that it has received.
+    @ivar happened: other events, in order.
     @ivar reason: why the connection was lost, or L{None}.
     """
 
@@ -245,7 +245,7 @@ class End(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class HalfEnd(End):
-    """An end that is told of the end of each direction."""
+    """An end that can be half closed."""
 
     def readConnectionLost(self) -> None:
         self.happened.append("read lost")
@@ -256,7 +256,7 @@ class HalfEnd(End):
 
 @implementer(IResolverSimple)
 class NoNames:
-    """A resolver with one address for all names, or with none, or that never answers."""
+    """A resolver that knows one address for all names, or none, or never answers."""
 
     def __init__(self, address: str | None = None, answers: bool = True) -> None:
         self._address = address
@@ -269,14 +269,14 @@ class NoNames:
 
 
 class UVTestCase(ReactorBuilder, SynchronousTestCase):
-    """Runs coroutines on a reactor of their own."""
+    """Runs coroutines, each on a reactor of its own."""
 
     reactorFactory = uvReactor
     timeout = LIMIT
     reactor: UVReactor
 
     def run_(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run this until it is done; what it raises fails the test."""
+        """Run a coroutine to its end; an exception fails the test."""
         self.reactor = self.buildReactor()
         failed: list[Failure] = []
 
@@ -291,7 +291,7 @@ class UVTestCase(ReactorBuilder, SynchronousTestCase):
             each.raiseException()
 
     async def turn(self) -> None:
-        """Wait for the reactor's next turn."""
+        """Wait for the next turn of the reactor."""
         await deferLater(self.reactor, 0, lambda: None)
 
     async def until(self, true: Callable[[], Any]) -> None:
@@ -316,7 +316,7 @@ class UVTestCase(ReactorBuilder, SynchronousTestCase):
     async def pair(
         self, server: Callable[[], Protocol] = End, client: Callable[[], Protocol] = End
     ) -> tuple[Any, Any]:
-        """Two ends of one connection; that of the client is made by an endpoint."""
+        """The two ends of a connection; the client's is made by an endpoint."""
         port, accepted = self.listen(server)
         endpoint = TCP4ClientEndpoint(self.reactor, LOCALHOST, port.getHost().port)
         end = await endpoint.connect(Factory.forProtocol(client))
@@ -340,7 +340,7 @@ class UVTestCase(ReactorBuilder, SynchronousTestCase):
         return accepted[0], peer
 
     async def read(self, peer: socket.socket, size: int | None = None) -> bytes:
-        """So many bytes from a socket, or all until its end."""
+        """This number of bytes from a socket, or all until its end."""
         data = bytearray()
         while size is None or len(data) < size:
             try:
@@ -355,7 +355,7 @@ class UVTestCase(ReactorBuilder, SynchronousTestCase):
 
 
 class PathTests(UVTestCase):
-    """Nothing stands on the way of the bytes."""
+    """Reads and writes pass no Python frame of the transport."""
 
     def test_write(self) -> None:
         """C{transport.write} is the method of uvloop's transport, on both sides."""
@@ -370,8 +370,8 @@ class PathTests(UVTestCase):
 
     def test_dataReceived(self) -> None:
         """
-        Between C{dataReceived} and the loop there is no Python frame, on both sides;
-        the wrapper of endpoints is passed over.
+        On both sides there is no Python frame between C{dataReceived} and the loop.  The wrapper
+        of endpoints is skipped.
         """
         callers = []
 
@@ -384,13 +384,13 @@ class PathTests(UVTestCase):
             for end in (ends := await self.pair(Looking, Looking)):
                 end.transport.write(b"x")
             await self.until(lambda: len(callers) == len(ends))
-            # Which is the one that started the loop.
+            # _runLoop is the frame that runs the loop.
             self.assertEqual(callers, [("_runLoop", "sitio.net.reactor")] * 2)
 
         self.run_(test)
 
     def test_protocolAssigned(self) -> None:
-        """What comes after C{transport.protocol} was assigned is the new protocol's."""
+        """After C{transport.protocol} is assigned, the new protocol gets the bytes."""
 
         class Next(End):
             pass
@@ -417,7 +417,7 @@ class PathTests(UVTestCase):
         self.run_(test)
 
     def test_receiverReplaced(self) -> None:
-        """A protocol may assign C{dataReceived}, unless it says that it receives directly."""
+        """A protocol may assign its C{dataReceived}, unless it receives directly."""
 
         class Replacing(End):
             receivesDirectly = False
@@ -440,8 +440,8 @@ class PathTests(UVTestCase):
 
     def test_receiverReplacedFromOutside(self) -> None:
         """
-        Others may assign C{dataReceived} of a protocol, unless that receives directly;
-        then the protocol has to be assigned again.
+        Other code may assign C{dataReceived} of a protocol.  If that receives directly, the
+        protocol must be assigned again.
         """
 
         class Plain(End):
@@ -463,8 +463,8 @@ class PathTests(UVTestCase):
 
     def test_receivesDirectly(self) -> None:
         """
-        The attribute counts for the class alone: a wrapper that passes on the attributes of
-        what it wraps makes no promise for itself.
+        Only the attribute of the class counts: a wrapper that passes on the attributes of a
+        protocol makes no promise for itself.
         """
 
         class Wrapper(Protocol):
@@ -484,7 +484,7 @@ class PathTests(UVTestCase):
         self.run_(test)
 
     def test_writeSequence(self) -> None:
-        """Pieces that are written at once arrive in order, and more than writev takes."""
+        """Many pieces arrive in order, also more than C{writev} takes at a time."""
         pieces = [b"%d," % each for each in range(3000)]
 
         async def test() -> None:
@@ -497,7 +497,7 @@ class PathTests(UVTestCase):
         self.run_(test)
 
     def test_notBytes(self) -> None:
-        """What is no bytes is refused, and the connection goes on."""
+        """Other types than bytes are refused, and the connection goes on."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -510,10 +510,10 @@ class PathTests(UVTestCase):
 
 
 class TransportTests(UVTestCase):
-    """A connection is what Twisted's transports are."""
+    """A connection behaves as Twisted's own transports do."""
 
     def test_interfaces(self) -> None:
-        """It has what the interfaces ask for."""
+        """It provides its interfaces."""
 
         async def test() -> None:
             for end in await self.pair():
@@ -523,7 +523,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_addresses(self) -> None:
-        """Each side knows both addresses, as long as it lives and after."""
+        """Each side knows both addresses, also after the end."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -538,7 +538,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_handle(self) -> None:
-        """The handle is the connection's socket, and lets go of it at the end."""
+        """The handle is the connection's socket, and is detached at the end."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -552,7 +552,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_duplicate(self) -> None:
-        """Another descriptor of its socket is to be had, while there are any and it goes on."""
+        """A second descriptor of the socket can be had until the end, if there are any left."""
 
         async def test() -> None:
             server, peer = await self.raw()
@@ -573,7 +573,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_options(self) -> None:
-        """No-delay is on from the start; it and keep-alive can be set."""
+        """TCP_NODELAY is on from the start; it and SO_KEEPALIVE can be set."""
 
         async def test() -> None:
             for end in await self.pair():
@@ -591,7 +591,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_optionsWithTLS(self) -> None:
-        """So when TLS has been started."""
+        """Options can be set when TLS was started."""
 
         async def test() -> None:
             server, _ = await self.raw()
@@ -605,7 +605,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_released(self) -> None:
-        """A protocol whose connection was lost is freed at once, without garbage collection."""
+        """A protocol is freed when its connection is lost, without garbage collection."""
 
         ends = [End()]
         seen: Any = weakref.ref(ends[0])
@@ -626,7 +626,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_releasedClient(self) -> None:
-        """So is the transport of a client, and its connector, when nobody else has them."""
+        """So are the transport of a client and its connector."""
         seen: Any = []
 
         class Asking(ClientFactory):
@@ -650,7 +650,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_connectAgain(self) -> None:
-        """A connector may connect again as it is told that its connection was lost."""
+        """A connector may connect again when it learns that its connection was lost."""
         lost: list[Any] = []
 
         class Again(ClientFactory):
@@ -676,7 +676,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_lostWhenConnected(self) -> None:
-        """Nothing comes to who closes its transport in C{connectionMade}, whatever it waits for."""
+        """A protocol that closes its transport in C{connectionMade} receives nothing."""
 
         class Closing(End):
             def connectionMade(self) -> None:
@@ -695,7 +695,10 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_pausedWhenConnected(self) -> None:
-        """Who pauses its transport in C{connectionMade} gets nothing until it resumes."""
+        """
+        A protocol that pauses its transport in C{connectionMade} receives nothing until it
+        resumes.
+        """
 
         class Pausing(End):
             def connectionMade(self) -> None:
@@ -738,7 +741,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_port(self) -> None:
-        """A port that stops reading accepts nobody, and does when it starts again."""
+        """A port that stops reading accepts nobody until it starts again."""
 
         async def test() -> None:
             port, accepted = self.listen()
@@ -757,7 +760,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def waiting(self, port: Any, number: int) -> list[socket.socket]:
-        """So many who wait to be accepted by a port that does not read."""
+        """Sockets that wait to be accepted by a port that does not read."""
         port.stopReading()
         peers = []
         for _ in range(number):
@@ -767,7 +770,7 @@ class TransportTests(UVTestCase):
         return peers
 
     def test_burst(self) -> None:
-        """Many who wait are accepted within a few turns, and are connections like any other."""
+        """Many clients that wait are accepted within a few turns."""
 
         async def test() -> None:
             port, accepted = self.listen(backlog=MAX_ACCEPTS)
@@ -789,7 +792,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_burstStopped(self) -> None:
-        """A port that stops reading in the moment of a burst leaves the others waiting."""
+        """A port that stops reading during a burst leaves the other clients waiting."""
 
         class Stopping(End):
             def dataReceived(self, data: bytes) -> None:
@@ -806,7 +809,7 @@ class TransportTests(UVTestCase):
             self.waiting(port, 20)
             for _ in range(3):
                 await self.turn()
-            # Both have something to do on one turn, in this order.
+            # Both ends get bytes on one turn, in this order.
             port.startReading()
             server.transport.resumeProducing()
             await self.until(lambda: not port.isReading())
@@ -820,7 +823,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_burstClosed(self) -> None:
-        """A port that is closed in the midst of a burst makes no protocol any more."""
+        """A port that is closed during a burst makes no further protocol."""
 
         class Last(End):
             def connectionMade(self) -> None:
@@ -843,10 +846,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_noDescriptors(self) -> None:
-        """
-        When descriptors run out, those who can't be accepted are turned away, and the
-        port goes on.
-        """
+        """When descriptors run out, clients are turned away, and the port goes on."""
 
         def over(peer: socket.socket) -> bool:
             try:
@@ -859,14 +859,14 @@ class TransportTests(UVTestCase):
         async def test() -> None:
             port, accepted = self.listen()
             peers = self.waiting(port, 20)
-            await self.turn()  # On its first turn uvloop takes two.
+            await self.turn()  # On its first turn uvloop accepts two.
             limits = resource.getrlimit(resource.RLIMIT_NOFILE)
             self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
             free = [os.dup(0) for _ in range(8)]
             resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1] + 1, limits[1]))
             for each in free:
                 os.close(each)
-            # The port takes one as well.
+            # The port takes a descriptor as well.
             port.startReading()
             await self.until(lambda: (len(accepted), sum(map(over, peers))) == (7, 13))
             accepted[0].transport.abortConnection()
@@ -879,7 +879,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_stopListening(self) -> None:
-        """Who is accepted in the moment in which a port is stopped gets an end, and no protocol."""
+        """A client that is accepted while the port stops is disconnected, without a protocol."""
 
         async def test() -> None:
             port, accepted = self.listen()
@@ -894,7 +894,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_resetBeforeAccept(self) -> None:
-        """A peer that was gone before it was accepted does no harm to the port."""
+        """A client that is gone before it is accepted does not harm the port."""
 
         async def test() -> None:
             port, accepted = self.listen()
@@ -910,7 +910,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_adopt(self) -> None:
-        """A connection that is adopted has a descriptor of its own, and works."""
+        """A connection that is adopted has a descriptor of its own."""
 
         async def test() -> None:
             with socket.create_server((LOCALHOST, 0)) as listening:
@@ -932,11 +932,11 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     async def told(self, happened: list[Any], times: int) -> None:
-        """Wait until a factory was told something so many times."""
+        """Wait until a factory has noted this number of events."""
         await self.until(lambda: len(happened) >= times)
 
     def asking(self, happened: list[Any], kind: Callable[[], Any] = End) -> ClientFactory:
-        """A factory of clients that notes down what becomes of it."""
+        """A client factory that notes what becomes of its connection."""
 
         class Asking(ClientFactory):
             noisy = False
@@ -958,8 +958,8 @@ class TransportTests(UVTestCase):
 
     def test_stopConnecting(self) -> None:
         """
-        Who stops connecting, at whatever moment, is told once that it failed, and no
-        protocol is made; later it is a connection like any other.
+        C{stopConnecting}, at whatever moment, is reported once as a failure, and no protocol is
+        made.  Later it does nothing.
         """
         ends = set()
 
@@ -986,7 +986,7 @@ class TransportTests(UVTestCase):
         self.assertEqual(ends, {("started", UserError), ("started", "built", "lost")})
 
     def test_stopConnectingLast(self) -> None:
-        """So when Twisted has connected the socket, and uvloop has it already."""
+        """This is so when Twisted has connected the socket and uvloop has it already."""
         happened: list[Any] = []
 
         async def test() -> None:
@@ -1011,7 +1011,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_refused(self) -> None:
-        """A connection that is refused, or finds no address, has failed after it was started."""
+        """A connection that is refused, or has no address, fails after it was started."""
 
         async def test() -> None:
             with socket.create_server((LOCALHOST, 0)) as taken:
@@ -1031,7 +1031,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_timeout(self) -> None:
-        """A connection that takes too long has failed for that reason."""
+        """A connection that takes too long fails with a timeout."""
         happened: list[Any] = []
 
         async def test() -> None:
@@ -1043,7 +1043,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_name(self) -> None:
-        """A name is resolved by the reactor's resolver; the peer is what it was resolved to."""
+        """The reactor's resolver resolves names; the peer has the resolved address."""
 
         async def test() -> None:
             port, _ = self.listen()
@@ -1057,8 +1057,8 @@ class TransportTests(UVTestCase):
 
     def test_putOff(self) -> None:
         """
-        What C{connectionMade} of a client puts off to the next turn happens before the
-        first byte, although the service has sent some already.
+        What C{connectionMade} of a client puts off to the next turn comes before the first
+        byte, also if the server has sent some already.
         """
         happened: list[str] = []
 
@@ -1086,10 +1086,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_seen(self) -> None:
-        """
-        The reactor lists connections that it reads or has something to send for, and those
-        alone are left behind when a test ends with them.
-        """
+        """The reactor lists the connections that read, or have bytes to send, and no others."""
 
         async def test() -> None:
             server, _ = await self.raw(HalfEnd, buffer=4096)
@@ -1110,7 +1107,7 @@ class EndTests(UVTestCase):
     """How connections end."""
 
     def test_loseConnection(self) -> None:
-        """What was written leaves, however much; both sides are told of a clean end."""
+        """All that was written leaves; both sides get C{ConnectionDone}."""
         data = b"x" * 20_000_000
 
         async def test() -> None:
@@ -1127,7 +1124,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_unread(self) -> None:
-        """What was sent and not read makes no reset of an orderly end."""
+        """Bytes that were not read do not turn an orderly end into a reset."""
 
         async def test() -> None:
             server, peer = await self.raw()
@@ -1141,7 +1138,10 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_abortConnection(self) -> None:
-        """What waits is dropped, the peer sees a reset, and a kept method no longer writes."""
+        """
+        Bytes that wait are dropped, the peer sees a reset, and a kept C{write} no longer
+        writes.
+        """
 
         async def test() -> None:
             server, peer = await self.raw(buffer=4096)
@@ -1160,7 +1160,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_reset(self) -> None:
-        """A connection that the peer reset was lost, and is not done."""
+        """A connection that the peer has reset ends with C{ConnectionLost}."""
 
         async def test() -> None:
             server, peer = await self.raw()
@@ -1172,7 +1172,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_writeToGone(self) -> None:
-        """To write to a peer that is gone raises nothing; the connection is lost."""
+        """A write to a peer that is gone raises nothing; the connection is lost."""
 
         async def test() -> None:
             server, peer = await self.raw()
@@ -1186,7 +1186,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_endOfPeer(self) -> None:
-        """Who can't stay half open is done when the peer has ended, whatever still waits."""
+        """A protocol that can't be half closed ends when its peer does, whatever still waits."""
 
         async def test() -> None:
             server, peer = await self.raw(buffer=4096)
@@ -1199,8 +1199,8 @@ class EndTests(UVTestCase):
 
     def test_halfClose(self) -> None:
         """
-        The end of the peer is told once, and writing goes on; the end of writing is
-        told when all has left, and what is written after it is dropped.
+        The end of the peer is reported once, and writing goes on.  The end of writing is reported
+        when all has left; later writes are dropped.
         """
         data = b"x" * 20_000_000
 
@@ -1228,7 +1228,10 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_halfCloseAtOnce(self) -> None:
-        """With nothing to send the end of writing is told on the next turn, and reading goes on."""
+        """
+        With nothing to send, the end of writing is reported on the next turn; reading goes
+        on.
+        """
 
         async def test() -> None:
             server, peer = await self.raw(HalfEnd)
@@ -1242,7 +1245,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_halfCloseUntold(self) -> None:
-        """One that isn't told of half closes may close half all the same."""
+        """A protocol that is not told of half closes may half close all the same."""
         data = b"x" * 20_000_000
 
         async def test() -> None:
@@ -1258,7 +1261,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_halfCloseProducer(self) -> None:
-        """A producer keeps nobody from being told of the end of writing."""
+        """The end of writing is reported also if a producer was registered."""
 
         async def test() -> None:
             server, peer = await self.raw(HalfEnd, buffer=4096)
@@ -1287,10 +1290,10 @@ class EndTests(UVTestCase):
 
 
 class RaisingTests(UVTestCase):
-    """What a protocol raises is logged, and ends its connection for that reason."""
+    """An exception of a protocol is logged, and ends its connection with that reason."""
 
     def raising(self, kind: type[Exception], *where: str) -> type[HalfEnd]:
-        """A class of which these methods raise this."""
+        """A class in which these methods raise this exception."""
 
         def method(self: Any, *arguments: Any) -> None:
             raise kind("on purpose")
@@ -1298,7 +1301,7 @@ class RaisingTests(UVTestCase):
         return type("Raising", (HalfEnd,), dict.fromkeys(where, method))
 
     def test_dataReceived(self) -> None:
-        """So with an error, and with one that uvloop might take for its own."""
+        """C{dataReceived} raises; also an C{OSError}, which uvloop could take for its own."""
         for kind in (ZeroDivisionError, OSError):
 
             async def test(kind: Any = kind) -> None:
@@ -1311,7 +1314,7 @@ class RaisingTests(UVTestCase):
             self.run_(test)
 
     def test_afterAbort(self) -> None:
-        """Who aborts and then raises has aborted; it is logged all the same."""
+        """After C{abortConnection} an exception is logged, and does not change the reason."""
 
         class Both(End):
             def dataReceived(self, data: bytes) -> None:
@@ -1328,7 +1331,7 @@ class RaisingTests(UVTestCase):
         self.run_(test)
 
     def test_connectionMade(self) -> None:
-        """So when it raises as it is connected, on both sides."""
+        """C{connectionMade} raises, on both sides."""
         kind = self.raising(ZeroDivisionError, "connectionMade")
 
         async def test() -> None:
@@ -1368,7 +1371,7 @@ class RaisingTests(UVTestCase):
         self.run_(test)
 
     def test_halfClose(self) -> None:
-        """So when it raises on being told of the end of a direction."""
+        """C{readConnectionLost} or C{writeConnectionLost} raises."""
 
         async def test() -> None:
             for where in ("readConnectionLost", "writeConnectionLost"):
@@ -1384,7 +1387,7 @@ class RaisingTests(UVTestCase):
         self.run_(test)
 
     def test_producer(self) -> None:
-        """So when a producer raises on being paused, resumed or asked for more."""
+        """A producer raises when it is paused, resumed or asked for more."""
 
         async def test() -> None:
             for where, streaming in (
@@ -1412,7 +1415,7 @@ class RaisingTests(UVTestCase):
         self.run_(test)
 
     def test_atTheEnd(self) -> None:
-        """What raises as a connection is lost is logged, and keeps nobody else from being told."""
+        """An exception at the end of a connection is logged, and all others are told of the end."""
         told: list[Failure] = []
 
         class Asking(ClientFactory):
@@ -1439,10 +1442,13 @@ class RaisingTests(UVTestCase):
 
 
 class ProducerTests(UVTestCase):
-    """Back pressure, both ways."""
+    """Back pressure in both directions."""
 
     def test_push(self) -> None:
-        """A push producer is paused once uvloop holds too much, and resumed when it has left."""
+        """
+        A push producer is paused when uvloop buffers too much, and resumed when that has
+        left.
+        """
         data = b"x" * 20_000_000
 
         async def test() -> None:
@@ -1459,7 +1465,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_bounded(self) -> None:
-        """A producer that stops when paused, before a peer that reads nothing, holds little."""
+        """If the peer reads nothing, a producer that obeys leaves little in the buffer."""
         written = 0
 
         async def test() -> None:
@@ -1476,7 +1482,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_registeredLate(self) -> None:
-        """Who registers when too much is held already is paused at once."""
+        """A push producer that registers when too much is buffered is paused at once."""
 
         async def test() -> None:
             server, _ = await self.raw(buffer=4096)
@@ -1488,8 +1494,8 @@ class ProducerTests(UVTestCase):
 
     def test_pull(self) -> None:
         """
-        A pull producer is asked each time when all has left, and not while something
-        waits; C{transport.write} is uvloop's again when it has finished.
+        A pull producer is asked each time when all has left.  Afterwards C{transport.write} is
+        uvloop's again.
         """
         pieces = 30
 
@@ -1514,7 +1520,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_pullSequence(self) -> None:
-        """So one that writes several pieces at a time."""
+        """A pull producer may write several pieces at a time."""
 
         class Pulled(End):
             def resumeProducing(self) -> None:
@@ -1534,7 +1540,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_turns(self) -> None:
-        """A pull producer leaves others their turn, however much the peer takes."""
+        """A pull producer gives others their turn, however much the peer takes."""
         turns = 0
 
         async def test() -> None:
@@ -1553,7 +1559,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_loseConnection(self) -> None:
-        """A producer that is paused goes on after C{loseConnection}, until it is unregistered."""
+        """After C{loseConnection}, a paused producer goes on until it is unregistered."""
         data = b"x" * 10_000_000
 
         async def test() -> None:
@@ -1573,7 +1579,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_loseWriteConnection(self) -> None:
-        """So after C{loseWriteConnection}."""
+        """The same holds after C{loseWriteConnection}."""
 
         async def test() -> None:
             server, peer = await self.raw(HalfEnd)
@@ -1587,7 +1593,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_second(self) -> None:
-        """A second producer is refused; one that comes when all is over is stopped."""
+        """A second producer is refused; a producer that comes after the end is stopped."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -1602,7 +1608,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_reading(self) -> None:
-        """A transport that is paused is a producer that holds the peer up."""
+        """A paused transport is a producer that makes the peer wait."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -1620,13 +1626,10 @@ class ProducerTests(UVTestCase):
 
 
 class ReactorTests(UVTestCase):
-    """The reactor beside its connections."""
+    """The reactor itself."""
 
     def test_lastWords(self) -> None:
-        """
-        A descriptor of Twisted's own is read to its end, though it has an error by
-        then: that of a peer who left without reading.
-        """
+        """A descriptor of Twisted's own is read to its end, also if it has an error by then."""
 
         async def test() -> None:
             skt, peer = socket.socketpair()
@@ -1655,7 +1658,7 @@ class ReactorTests(UVTestCase):
         reactor.iterate(0.001)
 
     def test_asyncio(self) -> None:
-        """asyncio's coroutines run on it."""
+        """Coroutines of asyncio run on the loop."""
 
         async def test() -> None:
             task = self.reactor.loop.create_task(asyncio.sleep(0, "slept"))

@@ -1,9 +1,9 @@
 """
-Random programs on L{sitio.net.reactor} and on a reactor of Twisted's own: what both
-ends of a connection see is the same.
+Random programs on L{sitio.net.reactor} and on one of Twisted's own reactors: both ends of a
+connection see the same.
 
-A program is a list of steps, each of which one end takes when all that the step
-before it has caused has happened.
+A program is a list of steps.  An end takes a step when the effects of the step before have
+settled.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from sitio.net.reactor import UVReactor
 from sitio.test.helpers.loopback import LOCALHOST
 from sitio.test.helpers.loops import close
 
-#: Bytes of the kernel's buffers; what is beyond both waits in a transport.
+#: Bytes of the kernel's buffers.  What exceeds both waits in the transport.
 BUFFER = 32 * 1024
 
-#: Bytes of one write: a few, and more than transports take without pausing producers.
+#: Bytes of one write: a few, and so many that producers are paused.
 SIZES = (1, 150, 1024 * 1024)
 
-#: What each end sends, over and over, so that what is lost or changes places is seen.
+#: What each end sends again and again, so that lost or misplaced bytes are noticed.
 PATTERN = bytes(range(251))
 
-#: Turns in a row in which nothing happens, after which nothing will; and with seconds
-#: for each, where the kernel may take its time.
+#: How many turns without an event mean that nothing more happens, and seconds for each
+#: turn.  The second pair is for a kernel that takes its time.
 QUIET = (6, 0.0), (30, 0.01)
 
-#: Turns within which each step has come to its end.
+#: Turns within which the effects of each step have settled.
 TURNS = 5000
 
 STEPS = (
@@ -60,21 +60,22 @@ programs = st.lists(
 
 
 def pattern(start: int, size: int) -> bytes:
-    """So many bytes of what an end sends, from this one on."""
+    """The bytes that an end sends, from this position on."""
     first = start % len(PATTERN)
     return (PATTERN * ((first + size) // len(PATTERN) + 1))[first : first + size]
 
 
 class End(Protocol):
     """
-    One end.
+    One end of a connection.
 
-    @ivar happened: what has, in order.
-    @ivar got: how many bytes have come, all as they should be.
-    @ivar sent: how many were written.
-    @ivar deaf: whether it reads no more, or did so when it ended.
+    @ivar happened: events, in order.
+    @ivar got: the number of bytes that have come; their content is checked.
+    @ivar sent: the number of bytes that were written.
+    @ivar deaf: whether it no longer reads, or did not when it ended.
     """
 
+    receivesDirectly = True
     transport: Any
 
     def __init__(self, case: SynchronousTestCase, halves: bool) -> None:
@@ -110,7 +111,7 @@ class End(Protocol):
         self.happened.append(type(reason.value).__name__)
 
     def piece(self, size: int) -> bytes:
-        """The next so many bytes to send."""
+        """The next bytes to send."""
         self.sent += size
         return pattern(self.sent - size, size)
 
@@ -121,7 +122,7 @@ class End(Protocol):
         return self.got, self.sent, tuple(self.happened), producer and producer.paused
 
     def take(self, step: str, size: int) -> None:
-        """Take a step, if it is one that Twisted's own transports define."""
+        """Take a step, if its effect on Twisted's own transports is defined."""
         transport = self.transport
         if step in ("pause", "resume") and "read lost" not in self.happened and not self.reason:
             self.deaf = step == "pause"
@@ -136,12 +137,12 @@ class End(Protocol):
         elif step == "unregister":
             self.release()
         elif step == "loseWrite":
-            # Twisted's forget that they are to close when a producer is in between.
+            # Twisted's own transports forget to close if a producer comes in between.
             if self.producer is None and self.reason is None and not self.halfClosed:
                 self.halfClosed = True
                 transport.loseWriteConnection()
         elif step == "resume" and "read lost" in self.happened:
-            pass  # Twisted's would tell of the end once more.
+            pass  # Twisted's own transports would report the end once more.
         else:
             {
                 "pause": transport.pauseProducing,
@@ -151,7 +152,7 @@ class End(Protocol):
             }[step]()
 
     def _register(self, step: str, size: int) -> None:
-        # One that comes when something waits is paused at once, or (Twisted's) later.
+        # When bytes wait, Twisted's own transports pause a new producer later than ours.
         writing = self.transport in self.transport.reactor.getWriters()
         if self.producer is None and not self.halfClosed and not writing:
             kind = Push if step == "push" else Pull
@@ -159,7 +160,7 @@ class End(Protocol):
             self.transport.registerProducer(self.producer, step == "push")
 
     def release(self) -> None:
-        """Have no producer any more."""
+        """Unregister the producer."""
         if self.producer is not None:
             self.producer = None
             self.transport.unregisterProducer()
@@ -167,9 +168,9 @@ class End(Protocol):
 
 class Producer:
     """
-    What is registered with the transport of an end.
+    A producer that an end registers.
 
-    @ivar paused: whether it has been told to wait.
+    @ivar paused: whether it is paused.
     """
 
     def __init__(self, end: End, size: int) -> None:
@@ -185,7 +186,7 @@ class Producer:
 
 @implementer(IPushProducer)
 class Push(Producer):
-    """Produces by the steps of a program."""
+    """A push producer; the steps of the program produce."""
 
     def pauseProducing(self) -> None:
         self.paused = True
@@ -196,7 +197,7 @@ class Push(Producer):
 
 @implementer(IPullProducer)
 class Pull(Producer):
-    """Produces some pieces, and has finished."""
+    """A pull producer of some pieces."""
 
     def resumeProducing(self) -> None:
         if self.left:
@@ -210,7 +211,7 @@ class Pull(Producer):
 
 
 class RandomTests(SynchronousTestCase):
-    """Whatever two ends do, it comes to the same."""
+    """Connections on both reactors behave the same."""
 
     maxDiff = None
 
@@ -224,12 +225,12 @@ class RandomTests(SynchronousTestCase):
             if still == quiet[0]:
                 return
             before = now
-        self.fail("it goes on and on")
+        self.fail("the effects of a step do not settle")
 
     def told(self, end: End, peer: End) -> list[str]:
-        """What has happened to an end."""
+        """The events of one end."""
         if end.deaf and end.reason is not None and peer.reason is not None:
-            # Who reads no more finds out by chance that the peer has reset the connection.
+            # An end that does not read learns of a reset by chance.
             chance = ("write lost", "ConnectionDone", "ConnectionLost")
             return [each for each in end.happened if each not in chance]
         return list(end.happened)
@@ -237,7 +238,7 @@ class RandomTests(SynchronousTestCase):
     def seen(self, ends: list[End]) -> list[Any]:
         """What the two ends have seen."""
         happened = [self.told(*each) for each in (ends, ends[::-1])]
-        # What is on its way when a connection breaks may come or not.
+        # Bytes that are under way when a connection breaks may come or not.
         whole = not {"ConnectionLost", "ConnectionAborted"} & {*happened[0], *happened[1]}
         producers = [None if each.reason else each.producer for each in ends]
         paused = [each is not None and each.paused for each in producers]
@@ -283,7 +284,7 @@ class RandomTests(SynchronousTestCase):
     @profile(deadline=None, max_examples=60, derandomize=True)
     @given(halves=st.tuples(st.booleans(), st.booleans()), program=programs)
     def test_same(self, halves: tuple[bool, bool], program: list[Any]) -> None:
-        """Both ends see the same of the same program on both reactors."""
+        """Both ends see the same on both reactors."""
         for quiet in QUIET:
             twisteds, ours = self.play(halves, program, quiet)
             if twisteds == ours:
