@@ -191,3 +191,12 @@ class PolicyFailed(SitioError):
 
     status = 500
     summary = "sitio could not decide about this request."
+
+
+def asSitioError(error: BaseException, detail: str) -> SitioError:
+    """
+    This error, if it is one of ours; else one that has it as its cause.
+
+    @param detail: what did not succeed, for the log.
+    """
+    return error if isinstance(error, SitioError) else SitioError(detail, cause=error)

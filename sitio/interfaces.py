@@ -13,6 +13,23 @@ from __future__ import annotations
 from zope.interface import Attribute, Interface
 
 
+class ExchangeState:
+    """
+    The states of an exchange, in the order of its steps (docs/request.md).
+
+    C{JUDGING} and C{RESTING} lead to another attempt where a policy asks for one.
+    """
+
+    DECIDING = "running the request policies"  # step 3
+    CONNECTING = "waiting for a connection"  # step 4
+    WAITING = "waiting for the response"  # steps 5 and 6
+    JUDGING = "running the response policies"  # step 7
+    RESTING = "waiting before another attempt"  # step 7, after a Retry
+    SENDING = "sending the response"  # step 8
+    TUNNELLING = "tunnelling another protocol"  # step 8, after an upgrade
+    ENDED = "ended"  # step 9
+
+
 class IExchange(Interface):
     """
     One request and all that became of it.  Policies get it; they read it, and
@@ -20,6 +37,7 @@ class IExchange(Interface):
     """
 
     request = Attribute("The L{Request<sitio.http.message.Request>} of the client.")
+    state = Attribute("What it does now: a state of L{ExchangeState}.")
     response = Attribute(
         "The L{Response<sitio.http.message.Response>} whose head was sent to the client,"
         " or L{None} as long as none was."

@@ -11,8 +11,6 @@ from typing import Any
 
 from attrs import field, frozen
 
-from sitio.http.framing import Limits
-
 SECONDS = "seconds"
 BYTES = "bytes"
 COUNT = "number"
@@ -90,19 +88,11 @@ class Settings:
         1024, COUNT, "largest number of requests that wait for an upstream connection"
     )
 
-    def limits(self) -> Limits:
-        """What the readers of L{sitio.http.codec} need of it, for requests."""
-        return Limits(head=self.maxHead, fields=self.maxFields, body=self.maxBody or None)
-
-    def responseLimits(self) -> Limits:
-        """The same for responses, whose bodies have no limit: they stream."""
-        return Limits(head=self.maxHead, fields=self.maxFields)
-
 
 #: Seconds in which the rest of a request is read and dropped after its response has
 #: gone out, so that the response isn't lost to a reset (RFC 9112, section 9.6).
-LINGER = 2.0
+LINGER_SECONDS = 2.0
 
 #: Seconds for which an idle connection is kept once sitio has been told to stop:
 #: a request may be on its way to it, and would be lost.
-DRAIN_IDLE = 1.0
+DRAIN_IDLE_SECONDS = 1.0

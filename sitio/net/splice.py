@@ -158,6 +158,31 @@ class Splice:
                 os.close(each)
 
 
+def spliceBody(
+    transport: Any,
+    sink: int,
+    size: int,
+    moved: Callable[[int], None],
+    ended: Callable[[int, bool], None],
+) -> Splice | None:
+    """
+    A L{Splice} from the socket of a transport, whose reading the caller pauses.
+
+    The other arguments are those of L{Splice}.
+
+    @return: L{None} if the transport or the system can't do that; C{sink} stays open
+        then.
+    """
+    source = descriptorOf(transport)
+    if source is None:
+        return None
+    try:
+        return Splice(transport.reactor, source, sink, size, moved, ended)
+    except OSError:
+        os.close(source)
+        return None
+
+
 class _Descriptor:
     """One of the two sockets, as the reactor wants it."""
 

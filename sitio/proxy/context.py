@@ -1,11 +1,11 @@
 """
-What all exchanges of one sidecar share: L{Sidecar}.
+What all exchanges of one proxy share: L{ProxyContext}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
@@ -13,56 +13,80 @@ from twisted.logger import Logger
 
 from sitio.errors import SitioError
 from sitio.policy.chain import Chain
+from sitio.proxy.upstream import Connections
 from sitio.settings import Settings
 
-#: Seconds between two log lines on failing exchanges.
-FAILURE_INTERVAL = 10.0
+if TYPE_CHECKING:
+    from sitio.proxy.exchange import Exchange
+
+#: Seconds between two log lines about failed exchanges.
+FAILURE_INTERVAL_SECONDS = 10.0
 
 
 @define(eq=False)
-class Sidecar:
+class ProxyContext:
     """
-    What all exchanges of one sidecar share.
+    What all exchanges of one proxy share.
 
+    @ivar clock: measures every wait.
+    @ivar connections: the pool of connections to the upstream.
     @ivar chain: the policies; put another here to swap them while traffic flows.
-    @ivar pool: the L{UpstreamPool<sitio.upstream.pool.UpstreamPool>}.
-    @ivar host: what an upstream is told as Host when an HTTP/1.0 client names none.
-    @ivar brokenOff: how many responses broke off once their head was on its way, the
-        client being there.
-    @ivar tooLong: how many responses a policy wanted whole that were longer than
-        the buffer limit, and passed unchanged.
+        Exchanges under way keep theirs.
+    @ivar settings: limits and timeouts.
+    @ivar host: the Host for an HTTP/1.0 request that names none.
     @ivar via: the pseudonym in the Via fields that are added, or L{None} for none.
+    @ivar observers: L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s which no
+        swap of policies touches: stats, history, access log.
+    @ivar exchanges: those under way.
+    @ivar brokenOff: how many responses broke off after their head was sent, the
+        client being there.
+    @ivar tooLong: how many responses were longer than the buffer limit, so that a
+        policy which wanted the whole body was skipped.
+    @ivar seconds: the clock's time, in seconds.
     """
 
     clock: IReactorTime
-    pool: Any
+    connections: Connections
     chain: Chain
     settings: Settings = field(factory=Settings)
     host: bytes = b"localhost"
     via: bytes | None = None
+    observers: list[Any] = field(factory=list, converter=list)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
+    exchanges: set[Exchange] = field(factory=set, init=False)
     brokenOff: int = field(default=0, init=False)
     tooLong: int = field(default=0, init=False)
-    #: The clock's.
     seconds: Callable[[], float] = field(init=False)
     _loggedAt: float = field(default=float("-inf"), init=False)
-    _unlogged: int = field(default=0, init=False)
+    _notLogged: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
 
-    def failed(self, error: SitioError) -> None:
-        """Say that exchanges fail: at once, then not more than every ten seconds."""
+    def exchangeFailed(self, error: SitioError) -> None:
+        """Log that an exchange failed: at once, then not more than every ten seconds."""
         now = self.seconds()
-        if now - self._loggedAt < FAILURE_INTERVAL:
-            self._unlogged += 1
+        if now - self._loggedAt < FAILURE_INTERVAL_SECONDS:
+            self._notLogged += 1
             return
         self.log.warn(
             "An exchange failed: {error} ({unlogged} more failures since the last report)",
             error=error,
             side=error.side.value,
             status=error.status,
-            unlogged=self._unlogged,
+            unlogged=self._notLogged,
         )
         self._loggedAt = now
-        self._unlogged = 0
+        self._notLogged = 0
+
+    def exchangeFinished(self, exchange: Exchange) -> None:
+        """Tell the chain's observers, then those of the proxy, that an exchange has ended."""
+        self.exchanges.discard(exchange)
+        chain = exchange.chain
+        if chain.observes:
+            chain.exchangeFinished(exchange)
+        for each in self.observers:
+            try:
+                each.exchangeFinished(exchange)
+            except Exception:
+                self.log.failure("{observer} failed to record an exchange", observer=each)

@@ -10,7 +10,7 @@ exchanges.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
@@ -18,14 +18,23 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Stopped
+from sitio.http.framing import Limits
 from sitio.net.deadlines import Deadlines
 from sitio.settings import Settings
-from sitio.telemetry.snapshot import PoolCounts
 from sitio.upstream.client import ProxyClient, ProxyClientFactory
 
 #: Seconds for the rest of a response that nobody wants, and for what was written to
 #: leave before a connection is closed.
-REST_TIMEOUT = 5.0
+CLOSE_TIMEOUT_SECONDS = 5.0
+
+
+class PoolCounts(TypedDict):
+    """What a pool has done so far; C{waitedSeconds} is the sum of all waits."""
+
+    opened: int
+    failed: int
+    waited: int
+    waitedSeconds: float
 
 
 class UpstreamPool:
@@ -41,14 +50,15 @@ class UpstreamPool:
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         settings: Settings,
-        sweep: Deadlines,
+        deadlines: Deadlines,
     ) -> None:
         self.size = 0
         self._clock = clock
         self._endpoint = endpoint
         self._settings = settings
-        self._sweep = sweep
-        self._limits = settings.responseLimits()
+        self._deadlines = deadlines
+        # The bodies of responses have no limit: they stream.
+        self._limits = Limits(head=settings.maxHead, fields=settings.maxFields)
         # All whose transports are not closed yet, those that do not count included.
         self._alive: set[ProxyClient] = set()
         self._idle: list[ProxyClient] = []
@@ -75,7 +85,7 @@ class UpstreamPool:
         """What it has done so far, as plain data."""
         return {**self._counts}
 
-    def take(self) -> ProxyClient | None:
+    def takeIdle(self) -> ProxyClient | None:
         """An idle connection, at once, or L{None}.  The caller asks it or closes it."""
         return self._idle.pop() if self._idle else None
 
@@ -133,7 +143,7 @@ class UpstreamPool:
     def _opened(self, client: ProxyClient) -> ProxyClient:
         self._counts["opened"] += 1
         self._alive.add(client)
-        self._sweep.watch(client)
+        self._deadlines.watch(client)
         return client
 
     def _failed(self, failure: Failure) -> NoReturn:
@@ -180,7 +190,7 @@ class UpstreamPool:
             client.close(orderly=True)
         elif self._waiting:
             waiter, fresh = next(iter(self._waiting.items()))
-            if fresh and client.asked:
+            if fresh and client.carried:
                 # That makes room for another, which is opened at once.
                 client.close(orderly=True)
             else:
@@ -192,20 +202,20 @@ class UpstreamPool:
 
     def discarding(self, client: ProxyClient) -> None:
         """It reads a rest that nobody wants: not for long."""
-        client.deadline = self._clock.seconds() + REST_TIMEOUT
+        client.deadline = self._clock.seconds() + CLOSE_TIMEOUT_SECONDS
 
     def lost(self, client: ProxyClient) -> None:
         """It will not be used again: it does not count any more, but must still close."""
-        client.deadline = self._clock.seconds() + REST_TIMEOUT
+        client.deadline = self._clock.seconds() + CLOSE_TIMEOUT_SECONDS
         if client in self._idle:
             self._idle.remove(client)
         self.size -= 1
         self._serve()
 
-    def gone(self, client: ProxyClient) -> None:
+    def closed(self, client: ProxyClient) -> None:
         """Its transport is closed."""
         self._alive.discard(client)
-        self._sweep.forget(client)
+        self._deadlines.forget(client)
         self._checkStopped()
 
     # --- The end

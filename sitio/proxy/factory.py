@@ -1,0 +1,102 @@
+"""
+The client connections of one proxy: L{ProxyServerFactory}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from sitio.errors import SitioError
+from sitio.http.framing import Limits
+from sitio.net.deadlines import Deadlines
+from sitio.proxy.context import ProxyContext
+from sitio.proxy.server import ProxyServer
+
+
+@implementer(IProtocolNegotiationFactory)
+class ProxyServerFactory(Factory):
+    """
+    The client connections of one proxy.
+
+    @ivar context: what their exchanges share.
+    @ivar limits: of the requests that they read.
+    @ivar draining: whether sitio has been told to stop.
+    """
+
+    noisy = False
+
+    def __init__(self, context: ProxyContext, deadlines: Deadlines) -> None:
+        settings = context.settings
+        self.context = context
+        self.limits = Limits(settings.maxHead, settings.maxFields, settings.maxBody or None)
+        self.draining = False
+        self._deadlines = deadlines
+        deadlines.watchGroup(context.exchanges)
+        self._open: set[ProxyServer] = set()
+        self._drained: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> ProxyServer:
+        return ProxyServer(self)
+
+    def logPrefix(self) -> str:
+        """What Twisted calls the port in its own log lines."""
+        return "sitio"
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For clients that offer a choice with TLS (RFC 7301)."""
+        return [b"http/1.1"]
+
+    @property
+    def connections(self) -> int:
+        """How many client connections are open."""
+        return len(self._open)
+
+    def opened(self, server: ProxyServer) -> bool:
+        """A client has connected; whether there is room for it."""
+        if len(self._open) >= self.context.settings.maxClients:
+            self.context.exchangeFailed(
+                SitioError(f"{len(self._open)} clients are connected already; one is refused")
+            )
+            return False
+        self._open.add(server)
+        self._deadlines.watch(server)
+        if self.draining:
+            server.drain()
+        return True
+
+    def closed(self, server: ProxyServer) -> None:
+        """The connection is closed."""
+        self._open.discard(server)
+        self._deadlines.forget(server)
+        self._checkDrained()
+
+    def drain(self) -> Deferred[None]:
+        """
+        Finish the exchanges under way; fires once they have ended, and every connection
+        has closed.
+
+        Whoever calls this has stopped to accept, and bounds the wait by L{abort}.
+        """
+        self.draining = True
+        for server in list(self._open):
+            server.drain()
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        self._checkDrained()
+        return drained
+
+    def abort(self) -> None:
+        """The grace is over: break off what is left."""
+        for exchange in list(self.context.exchanges):
+            exchange.stop()
+        for server in list(self._open):
+            server.abort()
+
+    def _checkDrained(self) -> None:
+        if not self._open and not self.context.exchanges:
+            drained, self._drained = self._drained, []
+            for each in drained:
+                each.callback(None)

@@ -1,0 +1,188 @@
+"""
+A response that policies look at: L{HeldResponse}.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+from sitio.errors import SitioError
+from sitio.http.head import Fields
+from sitio.http.message import Response, Retry
+from sitio.net.deadlines import NEVER
+
+if TYPE_CHECKING:
+    from sitio.proxy.exchange import Exchange
+
+
+class HeldResponse:
+    """
+    A response on hold while policies decide about it: its head, and what has come of
+    its body.
+
+    The connection to the upstream is paused, until a policy asks for the whole body.
+    Then the body is collected to its end, which is the end of its framing or of the
+    connection; or to the buffer limit, beyond which no policy gets it.
+
+    @ivar isCollecting: whether a policy waits for the whole body.
+    """
+
+    __slots__ = ("_exchange", "_failure", "_pieces", "_response", "_size", "_tooLong", "_trailers",
+                 "_waiter")  # fmt: skip
+
+    def __init__(
+        self, exchange: Exchange, response: Response, body: bytes, trailers: Fields | None
+    ) -> None:
+        """
+        @param body: what has come of the body.
+        @param trailers: empty if that is all of it, else L{None}.
+        """
+        self._exchange = exchange
+        self._response = response
+        self._pieces = [body]
+        self._size = len(body)
+        self._trailers = trailers
+        self._tooLong = False
+        self._waiter: Deferred[bool] | None = None
+        # Why the rest will not come, if so.
+        self._failure: SitioError | None = None
+
+    @property
+    def isCollecting(self) -> bool:
+        return self._waiter is not None
+
+    # Step 7: the response policies.
+
+    def judge(self, first: Any) -> None:
+        """
+        Run the policies, and do what they decide.
+
+        @param first: the first of them, as L{Chain.first} found it.
+        """
+        exchange = self._exchange
+        result = exchange.chain.responseReceived(exchange, self._response, first)
+        if not isinstance(result, Deferred):
+            self._judged(result)
+            return
+        if not self.isCollecting:
+            self._pause()
+        exchange.deadline = NEVER  # The chain has its own, unless the body is collected.
+        exchange.progress()
+        exchange.wait(result, self._judged)
+
+    def _judged(self, judged: Any) -> None:
+        exchange = self._exchange
+        exchange.held = None
+        if judged is self._response:
+            self._pass()
+            return
+        exchange.leaveUpstream()
+        if isinstance(judged, Failure):
+            error = judged.value
+            if not isinstance(error, SitioError):
+                judged.raiseException()
+            # The response broke off while it was collected: a failed attempt.
+            exchange.fail(error)
+        elif isinstance(judged, Retry):
+            exchange.rest(judged.after)
+        else:
+            exchange.respond(judged, judged.body or b"", True)
+
+    def _pass(self) -> None:
+        """No policy has put another response in this one's place."""
+        exchange = self._exchange
+        response = self._response
+        if self._failure is not None:
+            # The head has not gone out: this can still be said.
+            exchange.fail(self._failure)
+        elif response.body is not None:
+            # Whole; a policy may have changed it in place, or set it without waiting.
+            exchange.leaveUpstream()
+            exchange.respond(response, response.body, True)
+        else:
+            trailers = self._trailers
+            exchange.respond(response, b"".join(self._pieces), trailers == [])
+            if trailers and exchange.download is not None:
+                exchange.download.responseEnded(trailers)
+
+    # The whole body, for a policy.
+
+    def wholeBody(self) -> Deferred[bool]:
+        """
+        Collect the body to its end, and put it into the response.
+
+        @return: fires with whether it was within the limit; fails with a
+            L{SitioError} if the response breaks off.
+        """
+        if self._failure is not None:
+            return fail(self._failure)
+        if self._isTooLong():
+            return succeed(False)
+        if self._trailers is not None:
+            self._fill()
+            return succeed(True)
+        self._waiter = waiter = Deferred()
+        if self._exchange.connection is not None:
+            self._exchange.connection.resume()
+        self._exchange.progress()
+        return waiter
+
+    def _isTooLong(self) -> bool:
+        # The one place that knows the limit.
+        context = self._exchange.context
+        if max(self._response.length or 0, self._size) <= context.settings.bufferLimit:
+            return False
+        if not self._tooLong:
+            self._tooLong = True
+            context.tooLong += 1
+        return True
+
+    def _fill(self) -> None:
+        # Trailers of a body that is handed over whole go nowhere.
+        self._trailers = []
+        self._response.body = b"".join(self._pieces)
+        self._pieces = [self._response.body]
+
+    def _pause(self) -> None:
+        if self._exchange.connection is not None:
+            self._exchange.connection.pause()
+
+    def _settle(self, isWhole: bool) -> None:
+        # From here on the policies have their own timeout.
+        self._exchange.deadline = NEVER
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(isWhole)
+
+    # What the connection to the upstream calls: BodyReceiver.
+
+    def responseBody(self, data: bytes) -> None:
+        """More of the body has come."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._waiter is None:
+            self._pause()
+        elif self._isTooLong():
+            self._pause()
+            self._settle(False)
+        else:
+            self._exchange.progress()
+
+    def responseEnded(self, trailers: Fields) -> None:
+        """The body has come to its end."""
+        self._trailers = trailers
+        self._exchange.connection = None
+        if self._waiter is not None:
+            self._fill()
+            self._settle(True)
+
+    def failed(self, error: SitioError) -> None:
+        """The rest of the response will not come."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.errback(error)
+        else:
+            self._failure = error

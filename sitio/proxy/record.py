@@ -1,0 +1,81 @@
+"""
+What is known of an exchange: L{ExchangeRecord}.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sitio.errors import SitioError
+from sitio.http.message import Request, Response
+from sitio.interfaces import ExchangeState
+
+if TYPE_CHECKING:
+    from sitio.proxy.context import ProxyContext
+    from sitio.proxy.downstream import Downstream
+
+
+class ExchangeRecord:
+    """
+    The part of an exchange that policies and observers read; see
+    L{IExchange<sitio.interfaces.IExchange>}.
+
+    What most exchanges never change has its value here and is not set for each.
+
+    @ivar brokeOff: whether a failure has broken off the response, whose head was on
+        its way.
+    """
+
+    request: Request
+    began: float
+    state: str
+    response: Response | None = None
+    upstreamStatus: int | None = None
+    status: int | None = None
+    failure: SitioError | None = None
+    brokeOff = False
+    attempts = 0
+    duration: float | None = None
+    upstreamTime = 0.0
+    connectTime = 0.0
+    policyTime = 0.0
+    bytesIn = 0
+    bytesOut = 0
+    acted: tuple[str, ...] = ()
+    answeredBy: str | None = None
+    context: ProxyContext
+    _downstream: Downstream
+    _notes: dict[Any, Any] | None = None
+    #: When the wait of the state at hand began.
+    _since = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request!r} {self.state}>"
+
+    @property
+    def notes(self) -> dict[Any, Any]:
+        """What policies remember about this exchange; made when first asked for."""
+        if self._notes is None:
+            self._notes = {}
+        return self._notes
+
+    @property
+    def clientAddress(self) -> str:
+        """The client's address, without its port."""
+        return self._downstream.clientAddress
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client came by TLS."""
+        return self._downstream.secure
+
+    def addWaitedTime(self) -> None:
+        """A wait ends without what it was for: count its time all the same."""
+        now = self.context.seconds()
+        if self.state is ExchangeState.WAITING:
+            self.upstreamTime += now - self._since
+        elif self.state is ExchangeState.CONNECTING:
+            self.connectTime += now - self._since
+        elif self.state is ExchangeState.RESTING:
+            self.policyTime += now - self._since
+

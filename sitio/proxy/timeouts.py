@@ -1,0 +1,75 @@
+"""
+How long an exchange may wait in each state, and what it means when nothing came.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sitio.errors import Reached, RequestTimeout, SitioError, Stalled, UpstreamTimeout
+from sitio.interfaces import ExchangeState
+from sitio.net.deadlines import NEVER
+
+if TYPE_CHECKING:
+    from sitio.proxy.exchange import Exchange
+
+
+def timeoutOf(exchange: Exchange) -> float | None:
+    """
+    Seconds in which the next thing has to happen, or L{None} while somebody else
+    measures: the pool while the exchange waits for a connection, the chain while a
+    policy decides.
+    """
+    settings = exchange.context.settings
+    state = exchange.state
+    if state is ExchangeState.SENDING:
+        return settings.stallTimeout
+    if state is ExchangeState.WAITING:
+        upload = exchange.upload
+        sent = upload is None or upload.ended
+        return settings.responseTimeout if sent else settings.stallTimeout
+    if state is ExchangeState.TUNNELLING:
+        return settings.tunnelTimeout
+    if state is ExchangeState.JUDGING and exchange.held is not None and exchange.held.isCollecting:
+        return settings.stallTimeout
+    return None
+
+
+def _lateError(exchange: Exchange) -> SitioError | None:
+    """
+    The failure when that time is over: whose fault it is depends on what was waited
+    for.  A tunnel that is silent for too long is closed, which is no failure.
+    """
+    settings = exchange.context.settings
+    state = exchange.state
+    upload = exchange.upload
+    stalled = f"in {settings.stallTimeout:g} seconds"
+    if state is ExchangeState.WAITING:
+        if upload is None or upload.ended:
+            late = f"no response in {settings.responseTimeout:g} seconds"
+            return UpstreamTimeout(late, Reached.SENT)
+        if upload.paused:
+            return UpstreamTimeout(f"no response {stalled}", Reached.SENT)
+        return RequestTimeout(f"no byte of the request's body {stalled}")
+    if state is ExchangeState.JUDGING:
+        return UpstreamTimeout(f"no byte of the response's body {stalled}", Reached.ANSWERED)
+    if state is ExchangeState.TUNNELLING:
+        return None
+    return Stalled(f"no byte moved {stalled}")
+
+
+def timeOut(exchange: Exchange) -> None:
+    """That time is over: answer the client, judge the failure, or break off."""
+    exchange.deadline = NEVER
+    error = _lateError(exchange)
+    if exchange.held is not None and error is not None:
+        exchange.leaveUpstream()
+        exchange.held.failed(error)
+    elif isinstance(error, RequestTimeout):
+        exchange.refuse(error)
+    elif isinstance(error, UpstreamTimeout):
+        exchange.leaveUpstream()
+        exchange.addWaitedTime()
+        exchange.fail(error)
+    else:
+        exchange.abort(error)
