@@ -74,11 +74,11 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
     except Exception as error:
         shown = endpointWithoutSecrets(options["port"])
         _refuse(f"--port {shown!r} can't be used ({error}); 8080 or tcp:8080 could")
-    policies = list(options["policies"])
+    observers = []
     if options["access-log"] is not None:
         query = bool(options["access-log-query"])
         log = makeAccessLog(reactor, options["access-log"], query, options["stdout"])
-        policies.append(("access-log", log))
+        observers.append(log)
     description = options["upstream"]
     demo = None
     upstream: IStreamClientEndpoint
@@ -92,7 +92,8 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         reactor,
         listen,
         upstream,
-        policies,
+        options["policies"],
+        observers=observers,
         settings=options["settings"],
         statsInterval=options["stats-interval"],
         host=host,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum
 
+from twisted.python.failure import Failure
+
 
 class Side(Enum):
     """Whose fault it is."""
@@ -193,10 +195,11 @@ class PolicyFailed(SitioError):
     summary = "sitio could not decide about this request."
 
 
-def asSitioError(error: BaseException, detail: str) -> SitioError:
+def asSitioError(failure: Failure, detail: str) -> SitioError:
     """
-    This error, if it is one of ours; else one that has it as its cause.
+    The error of this failure, if it is one of sitio's; else one that has it as its cause.
 
     @param detail: what did not succeed, for the log.
     """
+    error = failure.value
     return error if isinstance(error, SitioError) else SitioError(detail, cause=error)

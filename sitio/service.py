@@ -28,8 +28,8 @@ from sitio.net.deadlines import Deadlines
 from sitio.net.listening import Listening
 from sitio.policy.chain import Chain
 from sitio.policy.loader import namedPolicies
-from sitio.proxy.context import Sidecar
-from sitio.proxy.server import ProxyServerFactory
+from sitio.proxy.context import ProxyContext
+from sitio.proxy.factory import ProxyServerFactory
 from sitio.settings import Settings
 from sitio.telemetry.history import History
 from sitio.telemetry.records import ExchangeLists
@@ -44,9 +44,9 @@ class SidecarService(MultiService):
     """
     A sidecar as a service: it listens while it runs, and drains when it stops.
 
-    @ivar sidecar: what its exchanges share; C{sidecar.chain} may be replaced.
+    @ivar context: what its exchanges share; C{context.chain} may be replaced.
     @ivar stats: the metrics.
-    @ivar recent: single exchanges.
+    @ivar history: single exchanges.
     """
 
     log = Logger(namespace="sitio")
@@ -62,6 +62,7 @@ class SidecarService(MultiService):
         statsInterval: float = 2.0,
         host: bytes = b"localhost",
         via: bytes | None = None,
+        observers: Iterable[Any] = (),
     ) -> None:
         """
         @param reactor: the clock.
@@ -72,33 +73,35 @@ class SidecarService(MultiService):
         @param statsInterval: seconds between two lines of metrics, 0 for none.
         @param host: Host for requests of HTTP/1.0 that come without.
         @param via: the pseudonym in Via fields; L{None} adds none.
+        @param observers: L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
+            stay when the policies are swapped, beside stats and history.
         """
         MultiService.__init__(self)
         settings = settings or Settings()
         self.stats = Stats(reactor, statsInterval)
-        self.recent = History(reactor, time, os.getpid())
+        self.history = History(reactor, time, os.getpid())
         self._clock = reactor
         self._endpoint = listen
-        sweep = Deadlines(reactor)
-        self.sidecar = Sidecar(
+        deadlines = Deadlines(reactor)
+        self._pool = UpstreamPool(reactor, upstream, settings, deadlines)
+        chain = Chain(namedPolicies(policies), clock=reactor, timeout=settings.policyTimeout)
+        everyone: list[Any] = [*observers, self.stats, self.history]
+        self.context = ProxyContext(
             clock=reactor,
-            pool=UpstreamPool(reactor, upstream, settings, sweep),
-            chain=Chain(
-                [*namedPolicies(policies), ("stats", self.stats), ("recent", self.recent)],
-                clock=reactor,
-                timeout=settings.policyTimeout,
-            ),
+            connections=self._pool,
+            chain=chain,
             settings=settings,
             host=host,
             via=via,
+            observers=everyone,
         )
-        self.factory = ProxyServerFactory(self.sidecar, sweep)
+        self.factory = ProxyServerFactory(self.context, deadlines)
         self._listening = Listening(
             self.factory, self._listens, log=self.log, consequence="sitio takes no requests"
         )
-        for policy in self.sidecar.chain.policies:
-            if IService.providedBy(policy):
-                IService(policy).setServiceParent(self)
+        for each in (*chain.policies, *self.context.observers):
+            if IService.providedBy(each):
+                IService(each).setServiceParent(self)
 
     @property
     def port(self) -> IListeningPort | None:
@@ -134,13 +137,13 @@ class SidecarService(MultiService):
         """
         closed = self._listening.close()
         drained = self.factory.drain()
-        grace = self.sidecar.settings.grace
+        grace = self.context.settings.grace
         late = self._clock.callLater(grace, self._graceIsOver)
 
         def disconnected(result: object) -> Deferred[Any]:
             if late.active():
                 late.cancel()
-            return self.sidecar.pool.stop()
+            return self._pool.stop()
 
         drained.addCallback(disconnected)
         ended: Deferred[Any] = gatherResults([closed, drained])
@@ -149,7 +152,9 @@ class SidecarService(MultiService):
 
     def _graceIsOver(self) -> None:
         self.log.warn(
-            "{connections} connections did not end within the grace, and are broken off",
+            "{exchanges} exchanges on {connections} connections did not end within the grace,"
+            " and are broken off",
+            exchanges=len(self.context.exchanges),
             connections=self.factory.connections,
         )
         self.abort()
@@ -173,26 +178,21 @@ class SidecarService(MultiService):
 
     def exchanges(self) -> Deferred[ExchangeLists]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
-        return succeed(self.recent.exchanges(self.factory.exchanges))
+        return succeed(self.history.exchanges(list(self.context.exchanges)))
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         metrics = self.stats.snapshot()
         clients = self.factory.connections
-        chain = self.sidecar.chain
         told: SidecarSnapshot = {
             "metrics": metrics,
-            "policies": [
-                cast(PolicyMetrics, each)
-                for policy, each in zip(chain.policies, chain.snapshot())
-                if policy not in (self.stats, self.recent)
-            ],
-            "pool": self.sidecar.pool.snapshot(),
-            "poolCounts": self.sidecar.pool.counts(),
+            "policies": cast("list[PolicyMetrics]", self.context.chain.snapshot()),
+            "pool": self._pool.snapshot(),
+            "poolCounts": self._pool.counts(),
             "clients": clients,
-            "inFlight": len(self.factory.exchanges),
-            "brokenResponses": self.sidecar.brokenOff,
-            "overlongResponses": self.sidecar.tooLong,
+            "inFlight": len(self.context.exchanges),
+            "brokenResponses": self.context.brokenOff,
+            "overlongResponses": self.context.tooLong,
             "dropped": droppedBy(self),
             "restarts": 0,
             "workers": [

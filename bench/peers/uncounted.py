@@ -10,7 +10,6 @@ from twisted.internet import reactor  # noqa: E402
 from twisted.internet.endpoints import clientFromString, serverFromString  # noqa: E402
 from twisted.python import log  # noqa: E402
 
-from sitio.policy.chain import Chain  # noqa: E402
 from sitio.policy.loader import loadPolicies  # noqa: E402
 from sitio.service import SidecarService  # noqa: E402
 
@@ -23,8 +22,7 @@ service = SidecarService(
     policies,
     statsInterval=0,
 )
-sidecar = service.sidecar
-sidecar.chain = Chain(policies, clock=reactor, timeout=sidecar.settings.policyTimeout)
+service.context.observers.clear()
 log.startLogging(sys.stdout)
 service.startService()
 reactor.run()

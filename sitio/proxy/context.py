@@ -83,7 +83,7 @@ class ProxyContext:
         """Tell the chain's observers, then those of the proxy, that an exchange has ended."""
         self.exchanges.discard(exchange)
         chain = exchange.chain
-        if chain.observes:
+        if chain.hasObservers:
             chain.exchangeFinished(exchange)
         for each in self.observers:
             try:

@@ -27,9 +27,7 @@ class Download:
 
     __slots__ = ("_downstream", "_exchange", "_filters")
 
-    def __init__(
-        self, exchange: Exchange, downstream: Downstream, filters: Filters | None
-    ) -> None:
+    def __init__(self, exchange: Exchange, downstream: Downstream, filters: Filters | None) -> None:
         self._exchange = exchange
         self._downstream = downstream
         self._filters = filters

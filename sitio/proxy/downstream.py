@@ -27,9 +27,13 @@ class Downstream(Protocol):
     @ivar transport: the client's transport, for a L{Tunnel}.
     """
 
-    clientAddress: str
-    secure: bool
     transport: Any
+
+    @property
+    def clientAddress(self) -> str: ...
+
+    @property
+    def secure(self) -> bool: ...
 
     def sendInterim(self, response: Response) -> None:
         """Send an interim response."""

@@ -40,7 +40,7 @@ from sitio.net.statemachine import Transitions
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.download import Download
 from sitio.proxy.downstream import Downstream
-from sitio.proxy.filters import FilterFailed, Filters
+from sitio.proxy.filters import Filters
 from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop
 from sitio.proxy.heldresponse import HeldResponse
 from sitio.proxy.record import ExchangeRecord
@@ -70,8 +70,7 @@ TRANSITIONS = Transitions(
         **{(each, "judge"): JUDGING for each in (CONNECTING, WAITING, JUDGING)},
         (JUDGING, "retry"): RESTING,
         **{
-            (each, "respond"): SENDING
-            for each in (DECIDING, CONNECTING, WAITING, JUDGING, RESTING)
+            (each, "respond"): SENDING for each in (DECIDING, CONNECTING, WAITING, JUDGING, RESTING)
         },
         (WAITING, "switch"): TUNNELLING,
         **{
@@ -191,7 +190,7 @@ class Exchange(ExchangeRecord, Waiting):
     def _connected(self, result: Any) -> None:
         self.connectTime += self.context.seconds() - self._since
         if isinstance(result, Failure):
-            self.fail(asSitioError(result.value, "no connection to the upstream"))
+            self.fail(asSitioError(result, "no connection to the upstream"))
         else:
             self._sendRequest(result)
 
@@ -332,7 +331,7 @@ class Exchange(ExchangeRecord, Waiting):
             filters = Filters(response.filters, context.exchangeFailed)
             try:
                 body = filters.first(body, ended)
-            except FilterFailed as error:
+            except SitioError as error:
                 self.abort(error)
                 return
         if ended:

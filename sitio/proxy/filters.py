@@ -10,10 +10,6 @@ from sitio.errors import SitioError
 from sitio.http.message import BodyFilter
 
 
-class FilterFailed(SitioError):
-    """A filter raised and can't be skipped, as half a change would look whole."""
-
-
 class Filters:
     """
     The filters of one response, each given what the one before it returned.
@@ -43,7 +39,7 @@ class Filters:
         """
         What goes on in place of all or the first of the body.
 
-        @raise FilterFailed: as in L{apply}.
+        @raise SitioError: as in L{apply}.
         """
         filtered = self.apply(data) if data else b""
         return filtered + self.apply(b"") if ended else filtered
@@ -52,7 +48,8 @@ class Filters:
         """
         What goes on in place of this piece; C{b""} stands for the end of the body.
 
-        @raise FilterFailed: a filter that may change the length failed.
+        @raise SitioError: a filter that may change the length failed: half a change would
+            look whole.
         """
         for each in list(self._filters):
             bodyFilter, keepsLength = each
@@ -63,7 +60,7 @@ class Filters:
                 if keepsLength and len(filtered) != len(data):
                     raise ValueError("it did not keep the length as it promised")
             except Exception as cause:
-                error = FilterFailed("a body filter failed", cause=cause)
+                error = SitioError("a body filter failed", cause=cause)
                 self._failed(error)
                 if not keepsLength:
                     raise error from cause

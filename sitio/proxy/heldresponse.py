@@ -124,7 +124,8 @@ class HeldResponse:
         if self._trailers is not None:
             self._fill()
             return succeed(True)
-        self._waiter = waiter = Deferred()
+        waiter: Deferred[bool] = Deferred()
+        self._waiter = waiter
         if self._exchange.connection is not None:
             self._exchange.connection.resume()
         self._exchange.progress()

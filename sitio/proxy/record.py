@@ -78,4 +78,3 @@ class ExchangeRecord:
             self.connectTime += now - self._since
         elif self.state is ExchangeState.RESTING:
             self.policyTime += now - self._since
-

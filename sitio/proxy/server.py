@@ -54,10 +54,7 @@ TRANSITIONS = Transitions(
         (EXCHANGE, "switch"): TUNNEL,
         (EXCHANGE, "linger"): LINGERING,
         **{(each, "close"): CLOSING for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING)},
-        **{
-            (each, "lost"): CLOSED
-            for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING, CLOSING)
-        },
+        **{(each, "lost"): CLOSED for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING, CLOSING)},
     },
 )
 _DATA = TRANSITIONS.on("data")

@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from sitio.errors import Side
-from sitio.interfaces import IExchangeObserver
+from sitio.interfaces import ExchangeState, IExchangeObserver
 from sitio.telemetry.records import (
     MAX_FAILED,
     MAX_OPEN,
@@ -45,11 +45,11 @@ MAX_TEXT = 200
 
 #: The step to which the time counts that an open exchange has spent in a state.
 _STEPS: dict[str, Step] = {
-    "deciding whether to let the request in": "policies",
-    "showing the response to policies": "policies",
-    "waiting before another attempt": "policies",
-    "waiting for a connection": "connection",
-    "waiting for the response": "upstream",
+    ExchangeState.DECIDING: "policies",
+    ExchangeState.JUDGING: "policies",
+    ExchangeState.RESTING: "policies",
+    ExchangeState.CONNECTING: "connection",
+    ExchangeState.WAITING: "upstream",
 }
 
 _ENDED = "ended"

@@ -45,9 +45,9 @@ class AssembleTests(SynchronousTestCase):
         service = assemble(
             reactor, parsed("--port=1", "--upstream=tcp:there:8087", "--via", "--grace=7")
         )
-        self.assertEqual(service.sidecar.settings.grace, 7)
-        self.assertEqual(service.sidecar.host, b"there:8087")
-        self.assertEqual(service.sidecar.via, b"sitio")
+        self.assertEqual(service.context.settings.grace, 7)
+        self.assertEqual(service.context.host, b"there:8087")
+        self.assertEqual(service.context.via, b"sitio")
 
     def test_demo(self) -> None:
         """Without an upstream there is a site of its own, on loopback, while it runs."""
@@ -62,7 +62,7 @@ class AssembleTests(SynchronousTestCase):
     def test_hostless(self) -> None:
         """For an upstream without a name, requests without Host say localhost."""
         service = assemble(MemoryReactorClock(), parsed("--upstream=unix:/run/there.sock"))
-        self.assertEqual(service.sidecar.host, b"localhost")
+        self.assertEqual(service.context.host, b"localhost")
 
 
 class SuperviseTests(SynchronousTestCase):

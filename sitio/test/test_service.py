@@ -324,7 +324,7 @@ class StartTests(SidecarTestCase):
 
         service = self.sidecar(answered, ("kind", friendly))
         service.startService()
-        names = [each["name"] for each in service.sidecar.chain.snapshot()]
+        names = [each["name"] for each in service.context.chain.snapshot()]
         self.assertEqual(names[:2], ["answered", "kind"])
         client = self.client()
         client.receive(REQUEST.replace(b"/x", b"/mine"))

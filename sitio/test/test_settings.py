@@ -57,24 +57,14 @@ class SettingsTests(SynchronousTestCase):
             elif each.name.endswith("Limit"):
                 self.assertEqual(each.metadata["unit"], BYTES, each.name)
 
-    def test_limits(self) -> None:
-        """L{Settings.limits} has the limits of head, fields and body, for requests."""
-        settings = Settings(maxHead=1000, maxFields=10, maxBody=5)
-        self.assertEqual(settings.limits(), Limits(head=1000, fields=10, body=5))
-
     def test_noLimitOfBody(self) -> None:
-        """A body limit of 0 means no limit."""
+        """By default, request bodies have no limit."""
         self.assertEqual(Settings().maxBody, 0)
-        self.assertIs(Settings().limits().body, None)
-
-    def test_responseLimits(self) -> None:
-        """L{Settings.responseLimits} has the limits of head and fields, and none for the body."""
-        settings = Settings(maxHead=1000, maxFields=10, maxBody=5)
-        self.assertEqual(settings.responseLimits(), Limits(head=1000, fields=10, body=None))
 
     def test_readersDefaults(self) -> None:
         """The defaults of L{Settings} and of L{Limits} are the same."""
-        self.assertEqual((Settings().limits(), Settings().responseLimits()), (Limits(), Limits()))
+        settings = Settings()
+        self.assertEqual(Limits(settings.maxHead, settings.maxFields), Limits())
 
     def test_frozen(self) -> None:
         """Settings are immutable; C{evolve} makes changed copies."""

@@ -18,25 +18,20 @@ from sitio.errors import SitioError
 from sitio.net.deadlines import Deadlines
 from sitio.policy.chain import Chain
 from sitio.policy.loader import namedPolicies
-from sitio.proxy.context import Sidecar
+from sitio.proxy.context import ProxyContext
 from sitio.proxy.exchange import Exchange
-from sitio.proxy.server import ProxyServerFactory
+from sitio.proxy.factory import ProxyServerFactory
 from sitio.settings import Settings
 from sitio.testing.network import CLIENT_ADDRESS, MemoryEndpoint, Peer
 from sitio.upstream.pool import UpstreamPool
 
 
 class _Chain(Chain):
-    """A chain that keeps what policies raised, and the exchanges that have ended."""
+    """A chain that keeps what policies raised."""
 
     def __init__(self, policies: Iterable[tuple[str, Any]], clock: Clock, timeout: float) -> None:
         Chain.__init__(self, policies, clock=clock, timeout=timeout)
         self.errors: list[BaseException] = []
-        self.ended: list[Exchange] = []
-
-    def exchangeFinished(self, exchange: Any) -> None:
-        Chain.exchangeFinished(self, exchange)
-        self.ended.append(exchange)
 
     def _failed(self, member: Any, outcome: str) -> None:
         error = sys.exc_info()[1]
@@ -46,14 +41,19 @@ class _Chain(Chain):
 
 
 @define(eq=False)
-class _Context(Sidecar):
-    """A sidecar that keeps every failure of an exchange."""
+class _Context(ProxyContext):
+    """A context that keeps the exchanges that have ended, and every failure of one."""
 
+    ended: list[Exchange] = field(factory=list, init=False)
     failures: list[SitioError] = field(factory=list, init=False)
 
-    def failed(self, error: SitioError) -> None:
+    def exchangeFailed(self, error: SitioError) -> None:
         self.failures.append(error)
-        Sidecar.failed(self, error)
+        ProxyContext.exchangeFailed(self, error)
+
+    def exchangeFinished(self, exchange: Exchange) -> None:
+        ProxyContext.exchangeFinished(self, exchange)
+        self.ended.append(exchange)
 
 
 class Harness:
@@ -61,7 +61,7 @@ class Harness:
     A whole sidecar in memory, between clients and an upstream that a test plays.
 
     @ivar clock: its time; see also L{advance}.
-    @ivar sidecar: what its exchanges share.
+    @ivar context: what its exchanges share.
     @ivar factory: the L{ProxyServerFactory}.
     @ivar pool: the L{UpstreamPool}.
     @ivar exchanges: those that have ended, in that order.
@@ -77,19 +77,22 @@ class Harness:
         host: bytes = b"localhost",
         via: bytes | None = None,
         clock: Clock | None = None,
+        observers: Iterable[Any] = (),
     ) -> None:
         """@param policies: as L{named} takes them."""
         self.clock = clock or Clock()
         settings = settings or Settings()
-        sweep = Deadlines(self.clock)
+        deadlines = Deadlines(self.clock)
         chain = _Chain(namedPolicies(policies), self.clock, settings.policyTimeout)
         self.endpoint = MemoryEndpoint(self.clock)
-        self.pool = UpstreamPool(self.clock, self.endpoint, settings, sweep)
-        self.sidecar = _Context(self.clock, self.pool, chain, settings, host, via)
-        self.factory = ProxyServerFactory(self.sidecar, sweep)
-        self.exchanges = chain.ended
+        self.pool = UpstreamPool(self.clock, self.endpoint, settings, deadlines)
+        self.context = _Context(
+            self.clock, self.pool, chain, settings, host, via, observers=observers
+        )
+        self.factory = ProxyServerFactory(self.context, deadlines)
+        self.exchanges = self.context.ended
         self.errors = chain.errors
-        self.failures = self.sidecar.failures
+        self.failures = self.context.failures
         self.clients: list[Peer] = []
 
     def connect(self, address: str = CLIENT_ADDRESS, secure: bool = False) -> Peer:

@@ -151,12 +151,12 @@ class Runner:
         """
         self.harness = Harness(policy, settings=settings, clock=clock)
         self.clock = self.harness.clock
-        self.policies = self.harness.sidecar.chain.policies
+        self.policies = self.harness.context.chain.policies
         self._broken: list[BaseException] = []
         # What is raised is raised again or listed, and need not be logged as well.
         logged: Any = self._logged
-        self.harness.sidecar.log = Logger(observer=logged)
-        self.harness.sidecar.chain.log = Logger(observer=lambda event: None)  # type: ignore[arg-type]
+        self.harness.context.log = Logger(observer=logged)
+        self.harness.context.chain.log = Logger(observer=lambda event: None)  # type: ignore[arg-type]
         for each in self.policies:
             if callable(getattr(each, "seconds", None)):
                 each.seconds = self.clock.seconds

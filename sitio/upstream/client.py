@@ -54,9 +54,7 @@ TRANSITIONS = Transitions(
         (RECEIVING, "whole"): IDLE,
         (RECEIVING, "discard"): DISCARDING,
         (DISCARDING, "whole"): IDLE,
-        **{
-            (each, "close"): CLOSED for each in (IDLE, WAITING, RECEIVING, DISCARDING, TUNNEL)
-        },
+        **{(each, "close"): CLOSED for each in (IDLE, WAITING, RECEIVING, DISCARDING, TUNNEL)},
     },
 )
 _REQUEST = TRANSITIONS.on("request")

@@ -28,11 +28,12 @@ from sitio.errors import (
     UpstreamTimeout,
 )
 from sitio.http.message import Response, Retry
-from sitio.net.deadlines import PERIOD
+from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.policy.functions import onFinish, onRequest, onResponse
 from sitio.proxy import exchange as states
 from sitio.proxy.exchange import Exchange
-from sitio.settings import DRAIN_IDLE, LINGER, Settings
+from sitio.proxy.retries import MAX_ATTEMPTS
+from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS, Settings
 from sitio.testing import CLOSED, HALF_CLOSED, OPEN, Harness, Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -176,7 +177,7 @@ class ByAResponse(EndingCase):
             self.open(maxBody=3)
             self.client.sends(data)
             self.assertEqual(self.client.gotResponse().status, status)
-            self.sidecar.advance(LINGER + PERIOD)
+            self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
             self.assertIs(self.client.state, CLOSED)
             [exchange] = self.told
             self.assertEqual((exchange.status, exchange.upstreamStatus), (status, None))
@@ -320,7 +321,7 @@ class ByTheUpstream(EndingCase):
         """A response that does not come in time is a 504."""
         self.open()
         self.client.sends(GET)
-        self.sidecar.advance(Settings().responseTimeout + PERIOD)
+        self.sidecar.advance(Settings().responseTimeout + PERIOD_SECONDS)
         self.assertTrue(self.upstream.reset)
         self.assertResponded(504, 504, UpstreamTimeout)
 
@@ -329,7 +330,7 @@ class ByTheUpstream(EndingCase):
         self.open()
         self.client.sends(GET)
         self.upstream.sends(PART)
-        self.sidecar.advance(Settings().stallTimeout + PERIOD)
+        self.sidecar.advance(Settings().stallTimeout + PERIOD_SECONDS)
         self.assertTrue(self.upstream.reset)
         self.assertBroken(200, 200, Stalled)
 
@@ -353,7 +354,7 @@ class ByTheUpstream(EndingCase):
         self.sidecar.refuseConnections()
         self.client.sends(GET)
         self.sidecar.advance(1.0)
-        self.assertResponded(502, 502, ConnectFailed, states.MAX_ATTEMPTS)
+        self.assertResponded(502, 502, ConnectFailed, MAX_ATTEMPTS)
 
     def test_retried(self) -> None:
         """A failure that another attempt made good is told, with the true last status."""
@@ -382,7 +383,7 @@ class ByTheClient(EndingCase):
         if state is states.CONNECTING:
             self.sidecar.holdConnections()
         self.client.sends(UPGRADE if state is states.TUNNELLING else request)
-        if state is states.JUDGING or state is states.RELAYING:
+        if state is states.JUDGING or state is states.SENDING:
             self.upstream.sends(PART)
         elif state is states.RESTING:
             self.upstream.sends(BUSY)
@@ -409,9 +410,9 @@ class ByTheClient(EndingCase):
         for state, upstreamStatus, attempts in (
             (states.DECIDING, None, 0),
             (states.CONNECTING, None, 1),
-            (states.ASKED, None, 1),
+            (states.WAITING, None, 1),
             (states.JUDGING, 200, 1),
-            (states.RELAYING, 200, 1),
+            (states.SENDING, 200, 1),
         ):
             for happens in (Peer.closes, Peer.halfCloses, Peer.resets):
                 self.reach(state)
@@ -459,7 +460,7 @@ class ByTheClient(EndingCase):
         """A client that goes away within its request's body, streamed upstream."""
         for request in (POST + b"bo", CHUNKS + b"2\r\nbo\r\n"):
             for happens in (Peer.closes, Peer.resets):
-                self.reach(states.ASKED, request)
+                self.reach(states.WAITING, request)
                 happens(self.client)
                 self.assertTrue(self.upstream.reset)
                 self.assertGone(None)
@@ -525,7 +526,7 @@ class ByTheClient(EndingCase):
         """A client that stops within its body is told 408; the upstream is not at fault."""
         self.open()
         self.client.sends(POST, b"bo")
-        self.sidecar.advance(Settings().stallTimeout + PERIOD)
+        self.sidecar.advance(Settings().stallTimeout + PERIOD_SECONDS)
         self.assertTrue(self.upstream.reset)
         self.assertResponded(408, None, RequestTimeout)
 
@@ -583,7 +584,7 @@ class Tunnels(EndingCase):
     def test_silent(self) -> None:
         """A tunnel in which nothing moves for too long is broken off on both sides."""
         self.switch(tunnelTimeout=100.0)
-        self.sidecar.advance(100.0 + PERIOD)
+        self.sidecar.advance(100.0 + PERIOD_SECONDS)
         self.assertTrue(self.client.reset)
         self.assertNotEqual(self.upstream.state, OPEN)
         self.assertEnded(101, 101)
@@ -727,7 +728,7 @@ class Reused(EndingCase):
         self.upstream.sends(b"garbage\r\n\r\n")
         self.assertResponded(502, 502, BadResponse)
         self.reuse(GET)
-        self.sidecar.advance(Settings().responseTimeout + PERIOD)
+        self.sidecar.advance(Settings().responseTimeout + PERIOD_SECONDS)
         self.assertResponded(504, 504, UpstreamTimeout)
 
     def test_notOnAFreshOne(self) -> None:
@@ -756,10 +757,10 @@ class Draining(EndingCase):
         self.upstream.sends(OK)
         self.client.got()
         drained = self.sidecar.factory.drain()
-        self.sidecar.advance(DRAIN_IDLE - PERIOD)
+        self.sidecar.advance(DRAIN_IDLE_SECONDS - PERIOD_SECONDS)
         self.assertIs(self.client.state, OPEN)
         self.assertNoResult(drained)
-        self.sidecar.advance(2 * PERIOD)
+        self.sidecar.advance(2 * PERIOD_SECONDS)
         self.assertTrue(self.client.closed)
         self.successResultOf(drained)
         self.assertEnded(200, 200)
@@ -768,7 +769,7 @@ class Draining(EndingCase):
         """A request that was on its way is answered, and the last."""
         self.open()
         drained = self.sidecar.factory.drain()
-        self.sidecar.advance(DRAIN_IDLE / 2)
+        self.sidecar.advance(DRAIN_IDLE_SECONDS / 2)
         self.client.sends(GET)
         self.sidecar.advance(10.0)
         self.upstream.sends(OK)
@@ -809,7 +810,7 @@ class Draining(EndingCase):
         self.sidecar.advance(10.0)
         self.upstream.sends(b"y")
         self.assertEqual(self.client.got(), PART + b"y")
-        self.sidecar.advance(DRAIN_IDLE + PERIOD)
+        self.sidecar.advance(DRAIN_IDLE_SECONDS + PERIOD_SECONDS)
         self.assertTrue(self.client.closed)
         self.successResultOf(drained)
         self.assertEnded(200, 200)
@@ -819,7 +820,7 @@ class Draining(EndingCase):
         self.open()
         self.client.sends(GET[:-1])
         self.sidecar.factory.drain()
-        self.sidecar.advance(DRAIN_IDLE + 1.0)
+        self.sidecar.advance(DRAIN_IDLE_SECONDS + 1.0)
         self.client.sends(GET[-1:])
         self.upstream.sends(OK)
         self.assertEqual(self.client.got(), LAST)
@@ -830,7 +831,7 @@ class Draining(EndingCase):
         self.open()
         self.client.sends(POST, b"bo")
         self.sidecar.factory.drain()
-        self.sidecar.advance(DRAIN_IDLE + 1.0)
+        self.sidecar.advance(DRAIN_IDLE_SECONDS + 1.0)
         self.client.sends(b"dy")
         self.assertTrue(self.upstream.got().endswith(b"body"))
         self.upstream.sends(OK)
@@ -844,7 +845,7 @@ class Draining(EndingCase):
         self.sidecar.factory.drain()
         self.upstream.sends(OK)
         self.assertEqual(self.client.got(), LAST)
-        self.sidecar.advance(LINGER + PERIOD)
+        self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
         self.assertTrue(self.client.closed)
         self.assertEqual(len(self.told), 1)
         self.sidecar.assertQuiet()
@@ -873,10 +874,10 @@ class Draining(EndingCase):
         for state, status, upstreamStatus, attempts in (
             (states.DECIDING, None, None, 0),
             (states.CONNECTING, None, None, 1),
-            (states.ASKED, None, None, 1),
+            (states.WAITING, None, None, 1),
             (states.JUDGING, None, 200, 1),
             (states.RESTING, None, 503, 1),
-            (states.RELAYING, 200, 200, 1),
+            (states.SENDING, 200, 200, 1),
         ):
             reach(self, state)  # type: ignore[arg-type]
             drained = self.sidecar.factory.drain()

@@ -23,14 +23,15 @@ from sitio.errors import (
     UpstreamTimeout,
 )
 from sitio.http.message import Response, Retry
-from sitio.net.deadlines import PERIOD
+from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.policy.functions import onFinish, onRequest, onResponse
-from sitio.proxy.exchange import MAX_ATTEMPTS, Exchange
-from sitio.settings import LINGER, Settings
+from sitio.proxy.exchange import Exchange
+from sitio.proxy.retries import MAX_ATTEMPTS
+from sitio.settings import LINGER_SECONDS, Settings
 from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET, Harness, Peer
 from sitio.testing.network import TRANSPORT_BUFFER
 from sitio.upstream.client import MAX_DISCARD, MAX_INTERIM
-from sitio.upstream.pool import REST_TIMEOUT
+from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -80,7 +81,7 @@ class WaitCase(SynchronousTestCase):
         before = self._looks()
         self.sidecar.advance(0.0005)
         self.assertEqual(self._looks(), before, "early")
-        self.sidecar.advance(PERIOD + 0.0005)
+        self.sidecar.advance(PERIOD_SECONDS + 0.0005)
         self.assertNotEqual(self._looks(), before, "late")
 
     def assertStill(self, seconds: float) -> None:
@@ -115,7 +116,7 @@ class TheClient(WaitCase):
             self.client.sends(b"x")
         self.assertWaits(1.0)
         self.assertEqual(self.client.gotResponse().status, 408)
-        self.sidecar.advance(LINGER + PERIOD)
+        self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
         self.assertTrue(self.client.closed)
         self.assertEnded(408, None, RequestTimeout)
 
@@ -130,7 +131,7 @@ class TheClient(WaitCase):
         self.client.sends(GET[:-1])
         self.assertWaits(7.0)
         self.assertEqual(self.client.gotResponse().status, 408)
-        self.sidecar.advance(LINGER + PERIOD)
+        self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
         self.assertEnded(408, None, RequestTimeout)
 
     def test_idle(self) -> None:
@@ -154,7 +155,7 @@ class TheClient(WaitCase):
         for _ in range(6):
             self.sidecar.advance(1.0)
             self.client.sends(b"\r\n")
-        self.sidecar.advance(1.0 + LINGER + 2 * PERIOD)
+        self.sidecar.advance(1.0 + LINGER_SECONDS + 2 * PERIOD_SECONDS)
         self.assertFalse(self.client.transport.connected)
         self.sidecar.assertQuiet()
 
@@ -173,7 +174,7 @@ class TheClient(WaitCase):
             self.assertWaits(7.0)
             self.assertTrue(self.upstream.reset)
             self.assertEqual(self.client.gotResponse().status, 408)
-            self.sidecar.advance(LINGER + PERIOD)
+            self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
             self.assertEnded(408, None, RequestTimeout)
 
     def test_readsNothing(self) -> None:
@@ -221,7 +222,7 @@ class TheClient(WaitCase):
         self.client.stopsReading()
         self.client.sends(GET)
         self.upstream.sends(OK)
-        self.sidecar.advance(9.0 + 7.0 + 2 * PERIOD)
+        self.sidecar.advance(9.0 + 7.0 + 2 * PERIOD_SECONDS)
         self.assertTrue(self.client.reset)
         self.assertEnded(200, 200, None)
 
@@ -235,9 +236,9 @@ class TheClient(WaitCase):
         self.upstream.sends(OK)
         self.assertIs(self.client.state, HALF_CLOSED)
         for _ in range(3):
-            self.sidecar.advance(LINGER / 4)
+            self.sidecar.advance(LINGER_SECONDS / 4)
             self.client.sends(b"x" * 100)
-        self.assertWaits(LINGER / 4)
+        self.assertWaits(LINGER_SECONDS / 4)
         self.assertTrue(self.client.closed)
         self.assertEnded(200, 200, None)
 
@@ -309,7 +310,7 @@ class TheUpstream(WaitCase):
         self.assertWaits(7.0)
         self.assertTrue(self.upstream.reset)
         self.assertEqual(self.client.gotResponse().status, 504)
-        self.sidecar.advance(LINGER + PERIOD)
+        self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_uploadIsReadAtLast(self) -> None:
@@ -324,7 +325,7 @@ class TheUpstream(WaitCase):
         self.client.sends(b"x")
         self.assertWaits(7.0)
         self.assertEqual(self.client.gotResponse().status, 408)
-        self.sidecar.advance(LINGER + PERIOD)
+        self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
         self.assertEnded(408, None, RequestTimeout)
 
     def test_uploadIsReadLate(self) -> None:
@@ -367,7 +368,7 @@ class TheUpstream(WaitCase):
             self.upstream.sends(b"x")
         self.assertWaits(7.0)
         self.assertEqual(self.client.gotResponse().status, 504)
-        self.sidecar.advance(REST_TIMEOUT + PERIOD)
+        self.sidecar.advance(CLOSE_TIMEOUT_SECONDS + PERIOD_SECONDS)
         self.assertTrue(self.upstream.reset)
         self.assertEnded(504, 504, UpstreamTimeout)
 
@@ -390,7 +391,7 @@ class TheUpstream(WaitCase):
             self.client.sends(b"x")
         self.assertWaits(7.0)
         self.assertEqual(self.client.gotResponse().status, 504)
-        self.sidecar.advance(LINGER + PERIOD)
+        self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_idle(self) -> None:
@@ -410,9 +411,9 @@ class TheUpstream(WaitCase):
         self.upstream.sends(LONG % 9)
         self.assertEqual(self.client.gotResponse().status, 404)
         for _ in range(4):
-            self.sidecar.advance(REST_TIMEOUT / 5)
+            self.sidecar.advance(CLOSE_TIMEOUT_SECONDS / 5)
             self.upstream.sends(b"x")
-        self.assertWaits(REST_TIMEOUT / 5)
+        self.assertWaits(CLOSE_TIMEOUT_SECONDS / 5)
         self.assertEqual((self.client.state, self.upstream.state), (OPEN, RESET))
         self.assertEnded(404, 200, None)
 
@@ -564,7 +565,7 @@ class Sizes(WaitCase):
                     self.assertEqual(self.upstream.gotRequest().body, body)
                     self.upstream.sends(OK)
                 self.assertEqual(self.client.gotResponse().status, status)
-                self.sidecar.advance(LINGER + PERIOD)
+                self.sidecar.advance(LINGER_SECONDS + PERIOD_SECONDS)
                 told = (200, 200, None) if status == 200 else (413, None, BodyTooLong)
                 self.assertEnded(*told)
 

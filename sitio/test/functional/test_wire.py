@@ -19,7 +19,7 @@ from sitio import Response, onRequest
 from sitio.errors import BadMessage, BadVersion, MethodRefused
 from sitio.http.message import reasonFor
 from sitio.interfaces import IResponsePolicy
-from sitio.settings import LINGER, Settings
+from sitio.settings import LINGER_SECONDS, Settings
 from sitio.test.helpers.rows import byteByByte, eachRow
 from sitio.testing import (
     CLOSED,
@@ -91,7 +91,7 @@ class HalvesCase(SynchronousTestCase):
         self.assertIs(self.client.state, HALF_CLOSED)
         self.client.sends(b"more of it", GET)
         self.assertEqual(self.client.got(), b"")
-        self.sidecar.advance(LINGER + 2)
+        self.sidecar.advance(LINGER_SECONDS + 2)
         self.assertIs(self.client.state, CLOSED)
         self.sidecar.assertQuiet()
 
@@ -710,7 +710,7 @@ class Failures(HalvesCase):
         """413 for a body beyond the limit, announced or not; nobody gets a whole one."""
         expected = failure(
             b"413 " + reasonFor(413).encode(),
-            b"The body of the request is too long: a body of more than 4 octets.",
+            b"The body of the request is too long: a body of more than 4 bytes.",
             CLOSE,
         )
         for framing in (LENGTH + b"\r\nhello", CHUNKED + b"\r\n" + chunks(b"hel", b"lo") + LAST):
@@ -734,8 +734,8 @@ class Failures(HalvesCase):
         """431 for too many bytes, as soon as they have come, and for too many fields."""
         start = b"GET / HTTP/1.1\r\nHost: h\r\n"
         for raw, why in (
-            (start + b"A: %b" % (b"a" * 200), b"a head of more than 200 octets"),
-            (start + b"A: %b\r\n\r\n" % (b"a" * 200), b"a head of more than 200 octets"),
+            (start + b"A: %b" % (b"a" * 200), b"a head of more than 200 bytes"),
+            (start + b"A: %b\r\n\r\n" % (b"a" * 200), b"a head of more than 200 bytes"),
             (start + b"A: b\r\n" * 7 + b"\r\n", b"more than 7 fields"),
         ):
             self.open(maxHead=200, maxFields=7).sends(raw)
@@ -1130,7 +1130,7 @@ class Early(HalvesCase):
             self.client.sends(LARGE)
             self.assertFalse(self.client.paused)
             self.assertEqual(server._reader.held, 0)
-        self.sidecar.advance(LINGER + 1)
+        self.sidecar.advance(LINGER_SECONDS + 1)
         self.assertIs(self.client.state, CLOSED)
         self.sidecar.assertQuiet()
 

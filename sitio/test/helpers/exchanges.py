@@ -10,7 +10,7 @@ from attrs import define, field
 from zope.interface import implementer
 
 from sitio.http.message import Request
-from sitio.interfaces import IExchange
+from sitio.interfaces import ExchangeState, IExchange
 from sitio.telemetry.records import ExchangeRecord
 
 
@@ -20,6 +20,7 @@ class Ended:
     """An exchange as observers get it, with nothing behind it."""
 
     request: Request
+    state: str = ExchangeState.ENDED
     status: int | None = 200
     upstreamStatus: int | None = 200
     failure: Exception | None = None

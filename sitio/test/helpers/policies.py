@@ -10,7 +10,7 @@ from attrs import Factory, define
 from zope.interface import implementer
 
 from sitio.http.message import Request, Response
-from sitio.interfaces import IExchange
+from sitio.interfaces import ExchangeState, IExchange
 
 
 @implementer(IExchange)
@@ -19,6 +19,7 @@ class Asked:
     """As much of an exchange as a policy may look at."""
 
     request: Request
+    state: str = ExchangeState.JUDGING
     secure: bool = False
     attempts: int = 1
     notes: dict[Any, Any] = Factory(dict)

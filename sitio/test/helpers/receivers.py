@@ -14,55 +14,62 @@ from sitio.http.message import Response
 
 
 @define
-class Heard:
-    """An exchange that notes down what it is told; C{onResponse} may act on the head."""
+class Receiver:
+    """
+    Receives responses, their bodies and tunnels, and notes down each call.
 
-    said: list[Any] = field(factory=list)
+    @ivar calls: what was called, with its arguments.
+    @ivar client: the client under test.
+    @ivar onResponse: called with the head of a response, if it is set.
+    """
+
+    calls: list[Any] = field(factory=list)
+    client: Any = None
     onResponse: Any = None
 
-    def informed(self, response: Response) -> None:
-        self.said.append(("informed", response.status))
+    def interimReceived(self, response: Response) -> None:
+        self.calls.append(("interim", response.status))
 
     def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
-        self.said.append(("response", response.status, body, ended))
+        self.calls.append(("response", response.status, body, ended))
+        if not ended:
+            self.client.deliverTo(self)
         if self.onResponse is not None:
             self.onResponse()
 
     def responseBody(self, data: bytes) -> None:
-        self.said.append(("body", data))
+        self.calls.append(("body", data))
 
     def responseEnded(self, trailers: head.Fields) -> None:
-        self.said.append(("ended", trailers))
-
-    def bufferGrew(self) -> None:
-        self.said.append(("grew",))
+        self.calls.append(("ended", trailers))
 
     def spliced(self, size: int) -> None:
-        self.said.append(("spliced", size))
+        self.calls.append(("spliced", size))
 
     def sinkLost(self) -> None:
-        self.said.append(("sink lost",))
+        self.calls.append(("sink lost",))
 
-    def bufferEnded(self, body: bytes | None) -> None:
-        self.said.append(("buffered", body))
+    def switched(self, response: Response, data: bytes) -> Receiver:
+        self.calls.append(("switched", response.upgrade, data))
+        return self
 
-    def switched(self, response: Response, data: bytes) -> None:
-        self.said.append(("switched", response.upgrade, data))
+    def fromUpstream(self, data: bytes) -> None:
+        self.calls.append(("tunnel", data))
 
-    def tunnelReceived(self, data: bytes) -> None:
-        self.said.append(("tunnel", data))
+    def upstreamEnded(self) -> None:
+        self.calls.append(("tunnel ended",))
 
-    def tunnelEnded(self) -> None:
-        self.said.append(("tunnelEnded",))
-
-    def tunnelLost(self) -> None:
-        self.said.append(("tunnelLost",))
+    def upstreamLost(self) -> None:
+        self.calls.append(("tunnel lost",))
 
     def upstreamFailed(self, error: SitioError) -> None:
-        self.said.append(("failed", type(error), error.reached))
+        self.calls.append(("failed", type(error), error.reached))
 
-    def pauseUpload(self) -> None:
-        self.said.append(("pause",))
+    def pause(self) -> None:
+        self.calls.append(("pause",))
 
-    def resumeUpload(self) -> None:
-        self.said.append(("resume",))
+    def resume(self) -> None:
+        self.calls.append(("resume",))
+
+    pauseClient = pause
+    resumeClient = resume

@@ -35,7 +35,7 @@ class EmbeddedTests(LoopbackTestCase):
         service = makeService(reactor, f"tcp:0:interface={LOCALHOST}", self.mktemp())
         service.startService()
         self.addCleanup(service.stopService)
-        [sidecar] = [each for each in service if hasattr(each, "sidecar")]
+        [sidecar] = [each for each in service if hasattr(each, "context")]
         await self.ask(sidecar.port.getHost().port)
 
     async def test_twistd(self) -> None:

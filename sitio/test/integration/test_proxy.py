@@ -150,7 +150,7 @@ def site(folder: str) -> Site:
     root.putChild(b"pieces", Pieces())
     root.putChild(b"zipped", Zipped())
     root.putChild(b"elsewhere", Elsewhere())
-    root.putChild(b"octets", Data(BYTES, "application/octet-stream"))
+    root.putChild(b"bytes", Data(BYTES, "application/octet-stream"))
     root.putChild(b"files", File(folder))
     return Site(root)
 

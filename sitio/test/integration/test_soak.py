@@ -470,7 +470,9 @@ class SoakTests(LoopbackTestCase):
 
         await service.stopService()
         self.assertEqual(service.factory.connections, 0)
-        self.assertEqual(service.sidecar.pool.snapshot(), {"open": 0, "idle": 0, "waiting": 0})
+        self.assertEqual(
+            service.context.connections.snapshot(), {"open": 0, "idle": 0, "waiting": 0}
+        )
         await listening.stopListening()
         await self.until(lambda: all(each.got.ended for each in upstream.connections))
         gc.collect()

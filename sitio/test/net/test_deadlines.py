@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.net.deadlines import NEVER, PERIOD, Deadlines
+from sitio.net.deadlines import NEVER, PERIOD_SECONDS, Deadlines
 
 
 class Waiter:
@@ -46,23 +46,25 @@ class SweepTests(SynchronousTestCase):
 
     def advance(self, seconds: float) -> None:
         """Let the time pass in steps that are finer than a period."""
-        step = PERIOD / 8
+        step = PERIOD_SECONDS / 8
         self.clock.pump([step] * round(seconds / step))
 
     def test_lateByOnePeriodAtMost(self) -> None:
         """Whenever a deadline lies, it is called at it or up to a period later, once."""
-        waiters = [self.watched(1 + PERIOD * part / 10) for part in range(20)]
+        waiters = [self.watched(1 + PERIOD_SECONDS * part / 10) for part in range(20)]
         due = [each.deadline for each in waiters]
         self.advance(3)
         for waiter, deadline in zip(waiters, due):
             self.assertEqual(len(waiter.called), 1)
-            self.assertTrue(deadline <= waiter.called[0] <= deadline + PERIOD, waiter.called)
+            self.assertTrue(
+                deadline <= waiter.called[0] <= deadline + PERIOD_SECONDS, waiter.called
+            )
 
     def test_onTheDot(self) -> None:
         """A deadline that falls on a sweep is kept by it."""
-        waiter = self.watched(PERIOD * 2)
-        self.advance(PERIOD * 2)
-        self.assertEqual(waiter.called, [PERIOD * 2])
+        waiter = self.watched(PERIOD_SECONDS * 2)
+        self.advance(PERIOD_SECONDS * 2)
+        self.assertEqual(waiter.called, [PERIOD_SECONDS * 2])
 
     def test_period(self) -> None:
         """The period may be another one."""
@@ -85,15 +87,15 @@ class SweepTests(SynchronousTestCase):
         waiter.deadline = 2
         self.advance(1.5)
         self.assertEqual(waiter.called, [])
-        self.advance(0.5 + PERIOD)
+        self.advance(0.5 + PERIOD_SECONDS)
         self.assertEqual(waiter.called, [2])
 
     def test_calledAgain(self) -> None:
         """A thing that neither sets a deadline nor is forgotten is called each time."""
         waiter = self.watched(0)
         waiter.then = lambda: None
-        self.advance(3 * PERIOD)
-        self.assertEqual(waiter.called, [PERIOD, 2 * PERIOD, 3 * PERIOD])
+        self.advance(3 * PERIOD_SECONDS)
+        self.assertEqual(waiter.called, [PERIOD_SECONDS, 2 * PERIOD_SECONDS, 3 * PERIOD_SECONDS])
 
     def test_runsWhileWatching(self) -> None:
         """There is one delayed call while something is watched, however many, else none."""
@@ -110,8 +112,8 @@ class SweepTests(SynchronousTestCase):
         """What is watched after all was forgotten is looked at."""
         self.sweep.forget(self.watched())
         waiter = self.watched(0)
-        self.advance(PERIOD)
-        self.assertEqual(waiter.called, [PERIOD])
+        self.advance(PERIOD_SECONDS)
+        self.assertEqual(waiter.called, [PERIOD_SECONDS])
 
     def test_forgotten(self) -> None:
         """A thing that was forgotten is not called."""
@@ -134,8 +136,8 @@ class SweepTests(SynchronousTestCase):
         """The last thing may go when it is called; nothing is left on the clock."""
         waiter = self.watched(0)
         waiter.then = lambda: self.sweep.forget(waiter)
-        self.advance(2 * PERIOD)
-        self.assertEqual(waiter.called, [PERIOD])
+        self.advance(2 * PERIOD_SECONDS)
+        self.assertEqual(waiter.called, [PERIOD_SECONDS])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_allForgetEachOther(self) -> None:
@@ -148,7 +150,7 @@ class SweepTests(SynchronousTestCase):
 
         for each in waiters:
             each.then = forgetAll
-        self.advance(2 * PERIOD)
+        self.advance(2 * PERIOD_SECONDS)
         self.assertEqual(sum(len(each.called) for each in waiters), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -174,11 +176,11 @@ class SweepTests(SynchronousTestCase):
             self.sweep.watch(late)
 
         waiter.then = replace
-        self.advance(PERIOD)
-        self.assertEqual((waiter.called, late.called), ([PERIOD], []))
+        self.advance(PERIOD_SECONDS)
+        self.assertEqual((waiter.called, late.called), ([PERIOD_SECONDS], []))
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        self.advance(PERIOD)
-        self.assertEqual(late.called, [2 * PERIOD])
+        self.advance(PERIOD_SECONDS)
+        self.assertEqual(late.called, [2 * PERIOD_SECONDS])
 
     def test_raised(self) -> None:
         """What one thing raises doesn't end the sweeps: the others are called by the next."""
@@ -191,6 +193,6 @@ class SweepTests(SynchronousTestCase):
 
         for each in waiters:
             each.then = fail
-        self.assertRaises(ZeroDivisionError, self.clock.advance, PERIOD)
-        self.advance(PERIOD)
+        self.assertRaises(ZeroDivisionError, self.clock.advance, PERIOD_SECONDS)
+        self.advance(PERIOD_SECONDS)
         self.assertEqual(min(len(each.called) for each in waiters), 1)

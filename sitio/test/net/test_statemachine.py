@@ -1,50 +1,94 @@
-"""Promises of L{sitio.net.statemachine}."""
+"""Tests of L{sitio.net.statemachine}."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import ast
+import inspect
+from types import ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.net.statemachine import IllegalTransition, StateMachine
-from sitio.proxy import server
+from sitio.net.statemachine import IllegalTransition, Transitions
+from sitio.proxy import exchange, server
 from sitio.upstream import client
 
+TABLE = {("shut", "open"): "open", ("open", "shut"): "shut", ("ajar", "shut"): "shut"}
 
-class Door(StateMachine):
-    """Open or shut."""
-
-    moves: ClassVar = {("open", "push"): "shut"}
-
-    def __init__(self) -> None:
-        self.state = "open"
-
-    def push(self) -> None:
-        """Push it."""
-        self._move("push")
+#: The modules with a table, its class, and the last state.
+MODULES = (
+    (client, client.ProxyClient, client.CLOSED),
+    (server, server.ProxyServer, server.CLOSED),
+    (exchange, exchange.Exchange, exchange.ENDED),
+)
 
 
-class StatefulTests(SynchronousTestCase):
-    """Moves are those of the table."""
+def assignments(kind: type) -> list[tuple[str, ast.expr]]:
+    """Each assignment to C{self.state} in a class: the method, and what is assigned."""
+    tree = ast.parse(inspect.getsource(kind))
+    return [
+        (method.name, node.value)
+        for method in ast.walk(tree)
+        if isinstance(method, ast.FunctionDef)
+        for node in ast.walk(method)
+        if isinstance(node, ast.Assign)
+        and any(ast.unparse(target) == "self.state" for target in node.targets)
+    ]
 
-    def test_move(self) -> None:
-        """A move of the table leads to its state."""
-        door = Door()
-        door.push()
-        self.assertEqual(door.state, "shut")
+
+def eventsOf(module: ModuleType) -> set[str]:
+    """The names of the events that a module looks up in its table."""
+    tree = ast.parse(inspect.getsource(module))
+    return {
+        str(ast.literal_eval(node.args[0]))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "TRANSITIONS.on"
+    }
+
+
+class TransitionTests(SynchronousTestCase):
+    """Only the transitions of a table are possible."""
+
+    def test_known(self) -> None:
+        """An event leads from a state that knows it to the state after it."""
+        shut = Transitions("Door", TABLE).on("shut")
+        self.assertEqual((shut["open"], shut["ajar"]), ("shut", "shut"))
 
     def test_illegal(self) -> None:
-        """Any other raises, naming state and event, and the state stays."""
-        door = Door()
-        door.push()
-        error = self.assertRaises(IllegalTransition, door.push)
-        self.assertEqual((str(error), door.state), ("Door: push while shut", "shut"))
+        """In any other state it raises, naming the owner, the event and the state."""
+        shut = Transitions("Door", TABLE).on("shut")
+        error = self.assertRaises(IllegalTransition, lambda: shut["shut"])
+        self.assertEqual(str(error), "Door: shut while shut")
 
-    def test_tables(self) -> None:
-        """In both halves each state that a move leads to, but the last, knows a way on."""
-        for half, last in (
-            (client.ProxyClient, client.CLOSED),
-            (server.ProxyServer, server.CLOSED),
-        ):
-            known = {state for state, _ in half.moves}
-            self.assertEqual(set(half.moves.values()) - known, {last})
+    def test_unknownEvent(self) -> None:
+        """An event that the table does not have is refused when it is looked up."""
+        error = self.assertRaises(ValueError, Transitions("Door", TABLE).on, "lock")
+        self.assertIn("lock", str(error))
+
+
+class TableTests(SynchronousTestCase):
+    """The tables of server, client and exchange hold, and nothing goes round them."""
+
+    def test_noDeadEnds(self) -> None:
+        """Each state that a transition leads to, but the last, has a way on."""
+        for module, _, last in MODULES:
+            table = module.TRANSITIONS.table
+            self.assertEqual(set(table.values()) - {state for state, _ in table}, {last})
+
+    def test_enforced(self) -> None:
+        """Each assignment of a state looks up the state before it in an event of the table."""
+        for _, kind, _ in MODULES:
+            found = [each for each in assignments(kind) if each[0] != "__init__"]
+            self.assertTrue(found)
+            for method, value in found:
+                assert isinstance(value, ast.Subscript), f"{kind.__name__}.{method}"
+                self.assertEqual(ast.unparse(value.slice), "self.state", method)
+                self.assertTrue(ast.unparse(value.value).isupper(), method)
+
+    def test_allUsed(self) -> None:
+        """Each event of a table is used in its module."""
+        for module, kind, _ in MODULES:
+            known = {event for _, event in module.TRANSITIONS.table}
+            self.assertEqual(eventsOf(module), known, kind.__name__)
+            used = {ast.unparse(value.value) for _, value in assignments(kind)
+                    if isinstance(value, ast.Subscript)}  # fmt: skip
+            self.assertEqual(len(used), len(known), kind.__name__)

@@ -344,7 +344,7 @@ class WaitingTests(SynchronousTestCase):
             client.resets()
             self.assertEqual(cancelled, [name])
             cancelled.clear()
-            [metrics] = harness.sidecar.chain.snapshot()
+            [metrics] = harness.context.chain.snapshot()
             self.assertEqual((metrics["called"], metrics["failed"]), (1, 0))
             self.assertEqual([each.status for each in harness.exchanges], [499])
             self.assertEqual(harness.errors, [])
@@ -382,7 +382,7 @@ class FailureTests(SynchronousTestCase):
         for function in FAILING:
             with Runner([("rule", onRequest(function)), ("next", onRequest(trouble))]) as runner:
                 outcome = runner.run(request(), contained=True)
-                metrics = counted(runner.harness.sidecar.chain)
+                metrics = counted(runner.harness.context.chain)
             self.assertEqual((outcome.status, outcome.attempts), (500, 0), function.__name__)
             self.assertEqual(outcome.text, "500 sitio could not decide about this request.\n")
             self.assertEqual(len(outcome.errors), 1)
@@ -449,7 +449,7 @@ class FailureTests(SynchronousTestCase):
                     outcome = runner.run(
                         request(), response(200, text="abcde"), contained=True, pieces=pieces
                     )
-                    metrics = counted(runner.harness.sidecar.chain)
+                    metrics = counted(runner.harness.context.chain)
                 self.assertEqual((outcome.status, outcome.text), (200, "abcde"), function.__name__)
                 self.assertTrue(outcome.whole)
                 self.assertEqual(calls.pop(), "next 200")
@@ -533,7 +533,7 @@ class FailureTests(SynchronousTestCase):
         ]
         with Runner(policies) as runner:
             outcome = runner.run(request(), response(204), contained=True)
-            metrics = counted(runner.harness.sidecar.chain)
+            metrics = counted(runner.harness.context.chain)
         self.assertEqual((outcome.status, calls), (204, [204]))
         self.assertEqual(
             metrics,

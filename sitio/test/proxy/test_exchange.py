@@ -177,7 +177,7 @@ class Buffering(ExchangeCase):
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.answer(head, b"8\r\nto begin\r\n", b"9\r\n with, to\r\n", b"4\r\n end\r\n0\r\n\r\n")
         self.assertEqual(self.client.gotResponse().body, b"to begin with, to end")
-        self.assertEqual((seen, self.sidecar.sidecar.tooLong), ([], 1))
+        self.assertEqual((seen, self.sidecar.context.tooLong), ([], 1))
         self.sidecar.assertQuiet()
 
     def test_twoPoliciesAndTooLongByItsLength(self) -> None:
@@ -187,7 +187,7 @@ class Buffering(ExchangeCase):
         self.client.sends(GET)
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nall of it..")
         self.assertEqual(self.client.gotResponse().body, b"all of it..")
-        self.assertEqual(self.sidecar.sidecar.tooLong, 1)
+        self.assertEqual(self.sidecar.context.tooLong, 1)
 
     def test_limit(self) -> None:
         """
@@ -218,7 +218,7 @@ class Buffering(ExchangeCase):
                         self.sidecar.upstream().closes()
                     got = self.client.gotResponse().body
                     self.assertEqual(got, body if size > 20 else body.upper(), (size, cut))
-                    self.assertEqual(self.sidecar.sidecar.tooLong, int(size > 20))
+                    self.assertEqual(self.sidecar.context.tooLong, int(size > 20))
                     self.sidecar.assertQuiet()
 
 
@@ -406,7 +406,7 @@ class Mistakes(ExchangeCase):
             calls.append(response.status)
             return fail(ZeroDivisionError())
 
-        self.sidecar.sidecar.chain.responseReceived = broken  # type: ignore[method-assign, assignment]
+        self.sidecar.context.chain.responseReceived = broken  # type: ignore[method-assign, assignment]
         self.client.sends(GET)
         self.answer()
         self.assertEqual(self.client.gotResponse().status, 500)
@@ -419,7 +419,11 @@ class Mistakes(ExchangeCase):
         decision: Deferred[None] = Deferred()
         self.open(onRequest(lambda exchange: decision))
         self.client.sends(GET)
-        self.sidecar.sidecar.pool.take = lambda: 1 / 0
+
+        def broken() -> Any:
+            raise ZeroDivisionError
+
+        self.patch(self.sidecar.pool, "takeIdle", broken)
         decision.callback(None)
         self.assertEqual(self.client.gotResponse().status, 500)
         self.assertEqual((self.last.status, type(self.last.failure)), (500, SitioError))

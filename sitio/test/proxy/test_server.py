@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from sitio import onFinish, onRequest
 from sitio.errors import Stopped
 from sitio.http.message import Response
-from sitio.settings import DRAIN_IDLE, LINGER, Settings
+from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS, Settings
 from sitio.testing import HALF_CLOSED, OPEN, Harness, Peer, readResponses
 from sitio.testing.network import TRANSPORT_BUFFER
 
@@ -150,7 +150,7 @@ class Refusals(ServerCase):
             )
             self.assertRegex(said, rb"^400 The request is malformed: [^\n]+\.\n$")
             self.assertIs(self.client.state, HALF_CLOSED)
-            self.sidecar.advance(LINGER + 0.5)
+            self.sidecar.advance(LINGER_SECONDS + 0.5)
             self.assertTrue(self.client.closed)
             self.assertEqual(self.sidecar.upstreams, [])
 
@@ -163,7 +163,7 @@ class Draining(ServerCase):
         self.open()
         self.sidecar.factory.drain()
         late = self.sidecar.connect()
-        self.sidecar.advance(DRAIN_IDLE + 0.5)
+        self.sidecar.advance(DRAIN_IDLE_SECONDS + 0.5)
         self.assertTrue(late.closed)
 
     def test_graceEndsWhatCloses(self) -> None:
@@ -243,7 +243,7 @@ class Closing(ServerCase):
         self.client.readsOn()
         self.assertEqual(self.client.got(), b"HTTP/1.1 401 No\r\nConnection: close\r\n\r\nno")
         self.assertIs(self.client.state, HALF_CLOSED)
-        self.sidecar.advance(LINGER + 0.5)
+        self.sidecar.advance(LINGER_SECONDS + 0.5)
         self.assertTrue(self.client.closed)
         self.sidecar.assertQuiet()
 
@@ -254,7 +254,7 @@ class Closing(ServerCase):
         self.assertEqual(self.client.gotResponse().status, 505)
         self.assertIs(self.client.state, OPEN)
         self.client.sends(b"more")
-        self.sidecar.advance(LINGER + 0.5)
+        self.sidecar.advance(LINGER_SECONDS + 0.5)
         self.assertTrue(self.client.closed)
         self.sidecar.assertQuiet()
 

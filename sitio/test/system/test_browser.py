@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from sitio.admin import dashboard as module
 from sitio.admin.dashboard import dashboard
-from sitio.proxy.exchange import ASKED, CONNECTING, RELAYING
+from sitio.proxy.exchange import CONNECTING, SENDING, WAITING
 from sitio.test.helpers.browser import browser, webdriver
 from sitio.test.helpers.exchanges import facts
 from sitio.test.helpers.loopback import LIMIT, LISTENS, LOCALHOST, LoopbackTestCase, reactor
@@ -421,7 +421,7 @@ class PageTests(BrowserTestCase):
 
     async def test_waiting(self) -> None:
         """A service that takes requests and does not answer is not taken for a quiet one."""
-        for state in (ASKED, CONNECTING):
+        for state in (WAITING, CONNECTING):
             stuck = facts(
                 "1-7",
                 state=state,
@@ -431,7 +431,7 @@ class PageTests(BrowserTestCase):
                 answeredBy=None,
                 path="/slow",
             )
-            self.source.open = [facts("1-6", state=RELAYING, duration=99.0), stuck]
+            self.source.open = [facts("1-6", state=SENDING, duration=99.0), stuck]
             await self.look()
             await self.untilText("#verdict-title", "The service lets wait")
             self.assertIn("one has waited 42 s", await self.text("#verdict-text"))

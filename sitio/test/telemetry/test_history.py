@@ -59,7 +59,7 @@ class RecentTestCase(SynchronousTestCase):
 
     def told(self) -> ExchangeLists:
         """What is known."""
-        return self.recent.exchanges(self.talk.factory.exchanges)
+        return self.recent.exchanges(list(self.talk.context.exchanges))
 
     def only(self, kind: str = "failed") -> ExchangeRecord:
         """The one exchange of this kind."""
@@ -145,7 +145,7 @@ class AttentionTests(RecentTestCase):
         client = self.talk.connect()
         client.sends(GET)
         self.told()
-        ghost = weakref.ref(self.talk.factory.exchanges[0])
+        ghost = weakref.ref(next(iter(self.talk.context.exchanges)))
         self.talk.upstreams[-1].sends(OK)
         self.talk.exchanges.clear()
         gc.collect()
@@ -300,7 +300,7 @@ class FactTests(RecentTestCase):
         facts = self.only()
         self.assertEqual(facts["answeredBy"], "upstream")
         self.assertTrue(facts["why"].endswith("; the response, a 200, broke off"), facts["why"])
-        self.assertEqual(self.talk.sidecar.brokenOff, 1)
+        self.assertEqual(self.talk.context.brokenOff, 1)
 
     def test_clientGone(self) -> None:
         """Of a client that did not wait."""

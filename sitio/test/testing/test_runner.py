@@ -617,7 +617,7 @@ class RunPolicyTests(SynchronousTestCase):
     def test_coreRaised(self) -> None:
         """A mistake of sitio's own, logged for the operator, does not stay unseen either."""
         with Runner(onRequest(lambda exchange: deferLater(runner.clock, 1))) as runner:
-            self.patch(runner.harness.pool, "take", lambda: NOTHING["key"])
+            self.patch(runner.harness.pool, "takeIdle", lambda: NOTHING["key"])
             self.assertRaises(KeyError, runner.run, request())
         self.assertEqual(self.flushLoggedErrors(), [])
 
@@ -709,7 +709,7 @@ class RunnerTests(SynchronousTestCase):
         with Runner(friendly) as runner:
             for _ in range(3):
                 runner.run(request(), response(404))
-            [metrics] = runner.harness.sidecar.chain.snapshot()
+            [metrics] = runner.harness.context.chain.snapshot()
             self.assertEqual((metrics["name"], metrics["called"]), ("friendly", 3))
             self.assertEqual((metrics["acted"], metrics["failed"]), (3, 0))
 

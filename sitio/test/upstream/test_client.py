@@ -13,29 +13,29 @@ from sitio.http import framing
 from sitio.http.message import Request
 from sitio.net.statemachine import IllegalTransition
 from sitio.test.helpers.messages import OK, get
-from sitio.test.helpers.receivers import Heard
-from sitio.testing import HALF_CLOSED, Peer
+from sitio.test.helpers.receivers import Receiver
+from sitio.testing import Peer
 from sitio.upstream import client as states
 from sitio.upstream.client import MAX_DISCARD, MAX_INTERIM, ProxyClient, ProxyClientFactory
 
 
 @define
-class Kept:
+class Owner:
     """A pool that notes down what it is told."""
 
-    said: list[str] = field(factory=list)
+    calls: list[str] = field(factory=list)
 
     def released(self, client: ProxyClient) -> None:
-        self.said.append("released")
+        self.calls.append("released")
 
     def discarding(self, client: ProxyClient) -> None:
-        self.said.append("discarding")
+        self.calls.append("discarding")
 
     def lost(self, client: ProxyClient) -> None:
-        self.said.append("lost")
+        self.calls.append("lost")
 
-    def gone(self, client: ProxyClient) -> None:
-        self.said.append("gone")
+    def closed(self, client: ProxyClient) -> None:
+        self.calls.append("closed")
 
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -46,19 +46,19 @@ class ClientCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.kept = Kept()
-        self.heard = Heard()
+        self.owner = Owner()
+        self.receiver = Receiver()
         self.open()
 
     def open(self, secure: bool = False) -> None:
         """A connection to the upstream is made."""
         self.upstream = Peer(self.clock, "192.0.2.87", secure)
-        factory = ProxyClientFactory(self.kept, framing.Limits())
-        self.client = factory.buildProtocol(None)
+        factory = ProxyClientFactory(self.owner, framing.Limits())
+        self.client = self.receiver.client = factory.buildProtocol(None)
         self.upstream.connect(self.client)
 
     def ask(self, request: Request | None = None, body: bytes = b"", ended: bool = True) -> None:
-        self.client.ask(self.heard, request or get(), body, ended)
+        self.client.sendRequest(self.receiver, request or get(), body, ended, b"", self.receiver)
 
     def settle(self) -> None:
         self.clock.advance(0)
@@ -72,12 +72,12 @@ class EndOfBodies(ClientCase):
         A response with trailers that came whole, and that the exchange wants no more
         of, leaves its connection free for the next request.
         """
-        self.heard.onResponse = self.client.leave
+        self.receiver.onResponse = self.client.leave
         self.ask()
         self.upstream.sends(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: 1\r\n\r\n"
         )
-        self.assertEqual(self.kept.said, ["discarding", "released"])
+        self.assertEqual(self.owner.calls, ["discarding", "released"])
         self.assertIs(self.client.state, states.IDLE)
 
     def test_unwantedResponseOfAClosingUpstream(self) -> None:
@@ -93,7 +93,7 @@ class EndOfBodies(ClientCase):
         self.settle()
         self.assertTrue(self.upstream.closed)
         self.assertFalse(self.upstream.reset)
-        self.assertEqual(self.kept.said[:2], ["discarding", "lost"])
+        self.assertEqual(self.owner.calls[:2], ["discarding", "lost"])
 
     def test_untilClose(self) -> None:
         """A response without framing ends where the upstream closes in order."""
@@ -101,7 +101,7 @@ class EndOfBodies(ClientCase):
         self.upstream.sends(b"HTTP/1.1 200 OK\r\n\r\n", b"all of it")
         self.upstream.closes()
         self.assertEqual(
-            self.heard.said,
+            self.receiver.calls,
             [("response", 200, b"", False), ("body", b"all of it"), ("ended", [])],
         )
 
@@ -110,9 +110,9 @@ class EndOfBodies(ClientCase):
         self.ask()
         self.upstream.sends(b"HTTP/1.1 200 OK\r\n\r\n", b"some of it")
         self.upstream.resets()
-        self.assertEqual(self.heard.said[-1], ("failed", UpstreamLost, Reached.ANSWERED))
-        self.assertNotIn(("ended", []), self.heard.said)
-        self.assertEqual(self.kept.said, ["lost", "gone"])
+        self.assertEqual(self.receiver.calls[-1], ("failed", UpstreamLost, Reached.ANSWERED))
+        self.assertNotIn(("ended", []), self.receiver.calls)
+        self.assertEqual(self.owner.calls, ["lost", "closed"])
 
 
 class Tunnels(ClientCase):
@@ -127,29 +127,20 @@ class Tunnels(ClientCase):
         self.assertIs(self.client.state, states.TUNNEL)
         self.upstream.got()
 
-    def test_end(self) -> None:
-        """The end of the client's half reaches the upstream, which may still send."""
+    def test_bytes(self) -> None:
+        """What the upstream sends, and its end, go to the tunnel."""
         self.switch()
-        self.client.tunnel(b"last words")
-        self.client.endTunnel()
-        self.assertEqual(self.upstream.got(), b"last words")
-        self.assertIs(self.upstream.state, HALF_CLOSED)
         self.upstream.sends(b"answer")
-        self.assertEqual(self.heard.said[-1], ("tunnel", b"answer"))
+        self.assertEqual(self.receiver.calls[-1], ("tunnel", b"answer"))
+        self.upstream.halfCloses()
+        self.assertEqual(self.receiver.calls[-1], ("tunnel ended",))
 
-    def test_endOverTLS(self) -> None:
-        """
-        TLS has no half-close: the connection ends, after what was written, and
-        the exchange is told.
-        """
-        self.open(secure=True)
+    def test_lost(self) -> None:
+        """A connection that is lost ends the tunnel, and the pool hears of it."""
         self.switch()
-        self.client.tunnel(b"last words")
-        self.client.endTunnel()
-        self.settle()
-        self.assertEqual(self.upstream.got(), b"last words")
-        self.assertTrue(self.upstream.closed)
-        self.assertEqual(self.heard.said[-1], ("tunnelLost",))
+        self.upstream.resets()
+        self.assertEqual(self.receiver.calls[-1], ("tunnel lost",))
+        self.assertEqual(self.owner.calls, ["lost", "closed"])
 
 
 class FlowControl(ClientCase):
@@ -162,13 +153,13 @@ class FlowControl(ClientCase):
         """
         self.upstream.stopsReading()
         self.ask(get(method="PUT", length=3), b"abc")
-        self.assertEqual(self.heard.said, [("pause",)])
+        self.assertEqual(self.receiver.calls, [("pause",)])
         self.upstream.sends(OK)
-        self.assertEqual(self.heard.said[1:], [("response", 200, b"ok", True)])
-        self.assertEqual(self.kept.said, ["lost"])
+        self.assertEqual(self.receiver.calls[1:], [("response", 200, b"ok", True)])
+        self.assertEqual(self.owner.calls, ["lost"])
         self.upstream.readsOn()
         self.assertTrue(self.upstream.got().endswith(b"abc"))
-        self.assertEqual(self.kept.said, ["lost", "gone"])
+        self.assertEqual(self.owner.calls, ["lost", "closed"])
 
 
 class Asking(ClientCase):
@@ -201,13 +192,13 @@ class Asking(ClientCase):
         self.client.endRequest([])
         self.assertEqual(self.upstream.got(), b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\nX: y\r\n\r\n")
         self.upstream.sends(OK)
-        self.assertEqual(self.kept.said, ["released"])
+        self.assertEqual(self.owner.calls, ["released"])
 
     def test_oneAtATime(self) -> None:
         """A second request before the response is a mistake, and named as one."""
         self.ask()
         error = self.assertRaises(IllegalTransition, self.ask)
-        self.assertEqual(str(error), "ProxyClient: ask while asked")
+        self.assertEqual(str(error), "ProxyClient: request while waiting")
 
     def test_oneAfterTheOther(self) -> None:
         """Once its response is whole, a connection is ready for another request."""
@@ -215,17 +206,17 @@ class Asking(ClientCase):
             self.ask()
             self.assertEqual(self.upstream.got(), GET)
             self.upstream.sends(*(OK[at : at + 1] for at in range(len(OK))))
-            self.assertEqual(self.heard.said[-1], ("ended", []))
-            self.assertEqual((self.client.asked, self.kept.said), (count, ["released"] * count))
+            self.assertEqual(self.receiver.calls[-1], ("ended", []))
+            self.assertEqual((self.client.carried, self.owner.calls), (count, ["released"] * count))
 
     def test_responseBeforeTheRequestsEnd(self) -> None:
         """A response that is whole first ends the connection: it can't carry another request."""
         self.ask(get(method="PUT", length=9), b"abc", False)
         self.upstream.sends(OK)
-        self.assertEqual(self.heard.said, [("response", 200, b"ok", True)])
+        self.assertEqual(self.receiver.calls, [("response", 200, b"ok", True)])
         self.client.sendBody(b"def")
         self.client.endRequest([])
-        self.assertEqual(self.kept.said, ["lost", "gone"])
+        self.assertEqual(self.owner.calls, ["lost", "closed"])
         self.assertTrue(self.upstream.reset)
 
 
@@ -237,9 +228,9 @@ class Responses(ClientCase):
         interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
         self.ask()
         self.upstream.sends(interim * MAX_INTERIM)
-        self.assertEqual(self.heard.said, [("informed", 103)] * MAX_INTERIM)
+        self.assertEqual(self.receiver.calls, [("interim", 103)] * MAX_INTERIM)
         self.upstream.sends(interim)
-        self.assertEqual(self.heard.said[-1], ("failed", BadResponse, Reached.ANSWERED))
+        self.assertEqual(self.receiver.calls[-1], ("failed", BadResponse, Reached.ANSWERED))
         self.assertTrue(self.upstream.reset)
 
     def test_reached(self) -> None:
@@ -250,28 +241,28 @@ class Responses(ClientCase):
             if some:
                 self.upstream.sends(some)
             self.upstream.closes()
-            self.assertEqual(self.heard.said[-1], ("failed", UpstreamLost, reached))
+            self.assertEqual(self.receiver.calls[-1], ("failed", UpstreamLost, reached))
 
     def test_unasked(self) -> None:
         """Bytes that nobody asked for close an idle connection, and are told to nobody."""
         for early in (True, False):
             self.open()
-            self.kept.said.clear()
-            self.heard.said.clear()
+            self.owner.calls.clear()
+            self.receiver.calls.clear()
             if early:
                 self.upstream.sends(OK)
             else:
                 self.ask()
                 self.upstream.sends(OK, OK)
-                self.assertEqual(self.heard.said, [("response", 200, b"ok", True)])
-            self.assertEqual(self.kept.said[-2:], ["lost", "gone"])
+                self.assertEqual(self.receiver.calls, [("response", 200, b"ok", True)])
+            self.assertEqual(self.owner.calls[-2:], ["lost", "closed"])
 
     def test_behindTheResponse(self) -> None:
         """The same for bytes that come with the end of a response."""
         self.ask()
         self.upstream.sends(OK + b"H")
-        self.assertEqual(self.heard.said, [("response", 200, b"ok", True)])
-        self.assertEqual(self.kept.said, ["lost", "gone"])
+        self.assertEqual(self.receiver.calls, [("response", 200, b"ok", True)])
+        self.assertEqual(self.owner.calls, ["lost", "closed"])
 
     def test_paused(self) -> None:
         """A connection that was paused for its response is read from again when it is idle."""
@@ -280,58 +271,10 @@ class Responses(ClientCase):
         self.client.pause()
         self.assertTrue(self.upstream.paused)
         self.client.dataReceived(OK[-2:])
-        self.assertEqual(self.kept.said, ["released"])
+        self.assertEqual(self.owner.calls, ["released"])
         self.assertFalse(self.upstream.paused)
         self.upstream.closes()
-        self.assertEqual(self.kept.said, ["released", "lost", "gone"])
-
-
-class Buffered(ClientCase):
-    """Responses that are held back until they are whole."""
-
-    HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-    def buffer(self, limit: int) -> None:
-        """Begin a response of which the first two bytes were handed out, and hold it."""
-        self.heard.onResponse = lambda: self.client.buffer(b"ab", limit)
-        self.ask()
-        self.upstream.sends(self.HEAD + b"2\r\nab\r\n")
-
-    def test_whole(self) -> None:
-        """Within the limit it is handed out at its end, and the connection is free by then."""
-        self.buffer(6)
-        self.upstream.sends(b"2\r\ncd\r\n2\r\nef\r\n", b"0\r\n\r\n")
-        self.assertEqual(
-            self.heard.said, [("response", 200, b"ab", False), ("grew",), ("buffered", b"abcdef")]
-        )
-        self.assertEqual(self.kept.said, ["released"])
-
-    def test_tooLong(self) -> None:
-        """Beyond it, what was held is handed out, in order, and the rest as it comes."""
-        self.buffer(5)
-        self.upstream.sends(b"2\r\ncd\r\n", b"2\r\nef\r\n", b"2\r\ngh\r\n", b"0\r\n\r\n")
-        self.assertEqual(
-            self.heard.said,
-            [
-                ("response", 200, b"ab", False),
-                ("grew",),
-                ("buffered", None),
-                ("body", b"ab"),
-                ("body", b"cd"),
-                ("body", b"ef"),
-                ("body", b"gh"),
-                ("ended", []),
-            ],
-        )
-
-    def test_breaksOff(self) -> None:
-        """One that breaks off is a failure, and none of it is handed out."""
-        self.buffer(100)
-        self.upstream.closes()
-        self.assertEqual(
-            self.heard.said,
-            [("response", 200, b"ab", False), ("failed", UpstreamLost, Reached.ANSWERED)],
-        )
+        self.assertEqual(self.owner.calls, ["released", "lost", "closed"])
 
 
 class Unwanted(ClientCase):
@@ -348,25 +291,25 @@ class Unwanted(ClientCase):
         """A short one is read and dropped, and its connection is free then."""
         self.leave(b"Content-Length: 9", b"abc")
         self.upstream.sends(b"defghi")
-        self.assertEqual(self.kept.said, ["discarding", "released"])
-        self.assertEqual(self.heard.said, [("response", 200, b"abc", False)])
+        self.assertEqual(self.owner.calls, ["discarding", "released"])
+        self.assertEqual(self.receiver.calls, [("response", 200, b"abc", False)])
 
     def test_long(self) -> None:
         """One that says that it is long is not waited for."""
         self.leave(b"Content-Length: %d" % (MAX_DISCARD + 1))
-        self.assertEqual(self.kept.said, ["lost", "gone"])
+        self.assertEqual(self.owner.calls, ["lost", "closed"])
 
     def test_endless(self) -> None:
         """One that turns out to be long is given up."""
         self.leave(b"Transfer-Encoding: chunked")
         self.upstream.sends(b"%x\r\n" % MAX_DISCARD + b"x" * MAX_DISCARD + b"\r\n")
-        self.assertEqual(self.kept.said, ["discarding"])
+        self.assertEqual(self.owner.calls, ["discarding"])
         self.upstream.sends(b"1\r\nx\r\n")
-        self.assertEqual(self.kept.said, ["discarding", "lost", "gone"])
+        self.assertEqual(self.owner.calls, ["discarding", "lost", "closed"])
 
     def test_malformed(self) -> None:
         """One that turns out to be malformed is told to nobody."""
         self.leave(b"Transfer-Encoding: chunked")
         self.upstream.sends(b"no chunk\r\n")
-        self.assertEqual(self.kept.said, ["discarding", "lost", "gone"])
-        self.assertEqual(self.heard.said, [("response", 200, b"", False)])
+        self.assertEqual(self.owner.calls, ["discarding", "lost", "closed"])
+        self.assertEqual(self.receiver.calls, [("response", 200, b"", False)])

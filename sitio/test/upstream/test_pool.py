@@ -18,14 +18,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Reached, Stopped
-from sitio.net.deadlines import PERIOD, Deadlines
+from sitio.net.deadlines import PERIOD_SECONDS, Deadlines
 from sitio.settings import Settings
 from sitio.test.helpers.messages import OK, get
-from sitio.test.helpers.receivers import Heard
+from sitio.test.helpers.receivers import Receiver
 from sitio.testing import MemoryEndpoint, Peer
 from sitio.upstream import client as states
 from sitio.upstream.client import ProxyClient
-from sitio.upstream.pool import REST_TIMEOUT, UpstreamPool
+from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS, UpstreamPool
 
 
 @implementer(IStreamClientEndpoint)
@@ -74,8 +74,8 @@ class PoolCase(SynchronousTestCase):
     def advance(self, seconds: float) -> None:
         """Let time pass, in steps that the sweep notices."""
         while seconds > 0:
-            self.clock.advance(min(seconds, PERIOD))
-            seconds -= PERIOD
+            self.clock.advance(min(seconds, PERIOD_SECONDS))
+            seconds -= PERIOD_SECONDS
 
     def acquire(self, fresh: bool = False) -> ProxyClient:
         """A connection, at once."""
@@ -89,7 +89,7 @@ class PoolCase(SynchronousTestCase):
 
     def use(self, client: ProxyClient) -> None:
         """Let a connection carry one request and its response."""
-        client.ask(Heard(), get(), b"", True)
+        client.sendRequest(Receiver(), get(), b"", True)
         self.peer(client).sends(OK)
 
     def used(self) -> ProxyClient:
@@ -156,10 +156,10 @@ class Reusing(PoolCase):
             self.use(each)
         self.assertEqual(self.state(), (3, 3, 0))
         self.assertEqual(repr(self.pool), "<UpstreamPool 3 open, 3 idle, 0 waiting>")
-        self.assertIs(self.pool.take(), clients[0])
+        self.assertIs(self.pool.takeIdle(), clients[0])
         self.assertIs(self.successResultOf(self.pool.acquire()), clients[2])
-        self.assertIs(self.pool.take(), clients[1])
-        self.assertIs(self.pool.take(), None)
+        self.assertIs(self.pool.takeIdle(), clients[1])
+        self.assertIs(self.pool.takeIdle(), None)
         self.assertEqual(self.state(), (3, 0, 0))
         self.assertEqual(len(self.endpoint.peers), 3)
 
@@ -168,7 +168,7 @@ class Reusing(PoolCase):
         idle = self.used()
         fresh = self.acquire(fresh=True)
         self.assertIsNot(fresh, idle)
-        self.assertEqual(fresh.asked, 0)
+        self.assertEqual(fresh.carried, 0)
         self.assertEqual(self.state(), (2, 1, 0))
 
     def test_freshAtTheCeiling(self) -> None:
@@ -178,10 +178,10 @@ class Reusing(PoolCase):
         self.use(old)
         self.use(new)
         fresh = self.acquire(fresh=True)
-        self.assertEqual(fresh.asked, 0)
+        self.assertEqual(fresh.carried, 0)
         self.assertTrue(self.endpoint.peers[0].closed)
         self.assertIs(old.state, states.CLOSED)
-        self.assertIs(self.pool.take(), new)
+        self.assertIs(self.pool.takeIdle(), new)
         self.assertEqual(self.state(), (2, 0, 0))
 
     def test_idleNotLongerThanThat(self) -> None:
@@ -192,19 +192,19 @@ class Reusing(PoolCase):
         self.open(upstreamIdleTimeout=3.0)
         client = self.used()
         self.advance(2.75)
-        self.assertIs(self.pool.take(), client)
+        self.assertIs(self.pool.takeIdle(), client)
         self.use(client)
         self.advance(2.75)
         self.assertEqual(self.state(), (1, 1, 0))
-        self.advance(2 * PERIOD)
+        self.advance(2 * PERIOD_SECONDS)
         self.assertTrue(self.endpoint.peers[0].closed)
         self.assertQuiet()
 
     def test_busyNeverExpires(self) -> None:
         """A connection in use is not the pool's to close, however long that takes."""
         client = self.used()
-        self.assertIs(self.pool.take(), client)
-        client.ask(Heard(), get(), b"", True)
+        self.assertIs(self.pool.takeIdle(), client)
+        client.sendRequest(Receiver(), get(), b"", True)
         self.advance(100.0)
         self.assertEqual(self.state(), (1, 0, 0))
         self.peer(client).sends(OK)
@@ -228,14 +228,14 @@ class Reusing(PoolCase):
             what(self.peer(client))
             self.settle()
             self.assertIs(client.state, states.CLOSED)
-            self.assertIs(self.pool.take(), None)
+            self.assertIs(self.pool.takeIdle(), None)
             self.assertFalse(self.endpoint.peers[0].transport.connected)
             self.assertQuiet()
 
     def test_bytesBehindTheResponse(self) -> None:
         """A connection on which more came than one response is not used again."""
         client = self.acquire()
-        client.ask(Heard(), get(), b"", True)
+        client.sendRequest(Receiver(), get(), b"", True)
         self.peer(client).sends(OK + b"H")
         self.assertIs(client.state, states.CLOSED)
         self.assertQuiet()
@@ -248,18 +248,18 @@ class Reusing(PoolCase):
         self.open(poolSize=1)
         for rest in (b"rest", None):
             client = self.acquire()
-            heard = Heard(onResponse=client.leave)
-            client.ask(heard, get(), b"", True)
+            receiver = Receiver(client=client, onResponse=client.leave)
+            client.sendRequest(receiver, get(), b"", True)
             peer = self.peer(client)
             peer.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
             self.assertEqual(self.state(), (1, 0, 0))
-            self.advance(REST_TIMEOUT - PERIOD)
+            self.advance(CLOSE_TIMEOUT_SECONDS - PERIOD_SECONDS)
             if rest is not None:
                 peer.sends(rest)
                 self.assertEqual(self.state(), (1, 1, 0))
             else:
                 self.assertEqual(self.state(), (1, 0, 0))
-                self.advance(2 * PERIOD)
+                self.advance(2 * PERIOD_SECONDS)
                 self.assertTrue(peer.reset)
         self.assertQuiet()
 
@@ -366,7 +366,7 @@ class Waiting(PoolCase):
         """A pool of one connection, which is busy."""
         self.open(poolSize=1, **settings)
         client = self.acquire()
-        client.ask(Heard(), get(), b"", True)
+        client.sendRequest(Receiver(), get(), b"", True)
         return client
 
     def test_inOrder(self) -> None:
@@ -378,7 +378,7 @@ class Waiting(PoolCase):
             self.assertNoResult(each)
             self.peer(client).sends(OK)
             self.assertIs(self.successResultOf(each), client)
-            client.ask(Heard(), get(), b"", True)
+            client.sendRequest(Receiver(), get(), b"", True)
         self.peer(client).sends(OK)
         self.assertEqual(self.state(), (1, 1, 0))
         self.assertEqual(len(self.endpoint.peers), 1)
@@ -391,7 +391,7 @@ class Waiting(PoolCase):
         self.settle()
         other = self.successResultOf(first)
         self.assertIsNot(other, client)
-        self.assertEqual(other.asked, 0)
+        self.assertEqual(other.carried, 0)
         self.assertNoResult(second)
         self.assertEqual(self.state(), (1, 0, 1))
 
@@ -406,7 +406,7 @@ class Waiting(PoolCase):
         self.assertNoResult(second)
         self.settle()
         self.endpoint.accept()
-        self.assertEqual(self.successResultOf(second).asked, 0)
+        self.assertEqual(self.successResultOf(second).carried, 0)
         self.assertEqual(self.state(), (1, 0, 0))
 
     def test_notMoreThanAreWanted(self) -> None:
@@ -414,7 +414,7 @@ class Waiting(PoolCase):
         self.open(poolSize=5)
         clients = [self.acquire() for _ in range(5)]
         for each in clients:
-            each.ask(Heard(), get(), b"", True)
+            each.sendRequest(Receiver(), get(), b"", True)
         waiters = [self.pool.acquire() for _ in range(2)]
         for each in clients:
             each.close()
@@ -480,7 +480,7 @@ class Waiting(PoolCase):
         self.failureResultOf(waiter, CancelledError)
         self.endpoint.accept()
         self.assertEqual(self.state(), (1, 1, 0))
-        self.advance(Settings().upstreamIdleTimeout + PERIOD)
+        self.advance(Settings().upstreamIdleTimeout + PERIOD_SECONDS)
         self.assertQuiet()
 
     def test_failuresAtOnce(self) -> None:
@@ -508,15 +508,15 @@ class Waiting(PoolCase):
         self.open(poolSize=1)
         client = self.acquire()
         self.use(client)
-        self.assertIs(self.pool.take(), client)
-        client.ask(Heard(), get(), b"", True)
+        self.assertIs(self.pool.takeIdle(), client)
+        client.sendRequest(Receiver(), get(), b"", True)
         first = self.pool.acquire(fresh=True)
         second = self.pool.acquire()
         self.peer(client).sends(OK)
         self.settle()
         fresh = self.successResultOf(first)
         self.assertIsNot(fresh, client)
-        self.assertEqual(fresh.asked, 0)
+        self.assertEqual(fresh.carried, 0)
         self.assertNoResult(second)
         self.assertTrue(self.endpoint.peers[0].closed)
         self.use(fresh)
@@ -530,7 +530,7 @@ class Stopping(PoolCase):
         """It has stopped once every transport has closed, be its upstream slow to read."""
         client = self.acquire()
         self.peer(client).stopsReading()
-        client.ask(Heard(), get(), b"", True)
+        client.sendRequest(Receiver(), get(), b"", True)
         other = self.acquire()
         self.use(other)
         client.close(orderly=True)
@@ -538,7 +538,7 @@ class Stopping(PoolCase):
         self.settle()
         self.assertTrue(self.peer(other).closed)
         self.assertNoResult(stopped)
-        self.advance(REST_TIMEOUT + PERIOD)
+        self.advance(CLOSE_TIMEOUT_SECONDS + PERIOD_SECONDS)
         self.successResultOf(stopped)
         self.assertTrue(self.peer(client).reset)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -552,7 +552,7 @@ class Stopping(PoolCase):
     def test_toldToEach(self) -> None:
         """Each who stops it is told when it has stopped, and not before."""
         client = self.acquire()
-        client.ask(Heard(), get(), b"", True)
+        client.sendRequest(Receiver(), get(), b"", True)
         first, second = self.pool.stop(), self.pool.stop()
         self.assertNoResult(first)
         self.peer(client).sends(OK)
@@ -569,9 +569,9 @@ class Stopping(PoolCase):
         """
         self.open(poolSize=3)
         busy, idle = self.acquire(), self.used()
-        busy.ask(Heard(), get(), b"", True)
-        self.assertIs(self.pool.take(), idle)
-        idle.ask(Heard(), get(), b"", True)
+        busy.sendRequest(Receiver(), get(), b"", True)
+        self.assertIs(self.pool.takeIdle(), idle)
+        idle.sendRequest(Receiver(), get(), b"", True)
         self.holdConnections()
         opening = self.pool.acquire()
         waiting = self.pool.acquire(), self.pool.acquire(fresh=True)
@@ -594,7 +594,7 @@ class Stopping(PoolCase):
     def test_notAfterwards(self) -> None:
         """Once told to stop, it opens no connection, and nobody waits for one."""
         client = self.used()
-        self.assertIs(self.pool.take(), client)
+        self.assertIs(self.pool.takeIdle(), client)
         self.pool.stop()
         for fresh in (False, True):
             self.failureResultOf(self.pool.acquire(fresh), Stopped)
@@ -632,14 +632,14 @@ class Sequences(PoolCase):
             self.assertNotIn(client, taken)
             self.assertIs(client.state, states.IDLE)
             taken.append(client)
-            client.ask(Heard(), get(), b"", True)
+            client.sendRequest(Receiver(), get(), b"", True)
 
         for what, which in steps:
-            alive = [each for each in taken if each.state is states.ASKED]
+            alive = [each for each in taken if each.state is states.WAITING]
             if what < 3:
                 ask(fresh=what == 0)
             elif what == 3:
-                client = self.pool.take()
+                client = self.pool.takeIdle()
                 if client is not None:
                     take(client)
             elif what == 4 and asked:
@@ -662,7 +662,7 @@ class Sequences(PoolCase):
             elif what == 12:
                 self.clock.advance(which)
             self.settle()
-            taken = [each for each in taken if each.state is states.ASKED]
+            taken = [each for each in taken if each.state is states.WAITING]
             open, idle, waiting = self.state()
             self.assertEqual(open, len(taken) + idle + self.endpoint.pending)
             self.assertLessEqual(open, size)
@@ -673,7 +673,7 @@ class Sequences(PoolCase):
         stopped = self.pool.stop()
         for each in list(taken):
             each.close()
-        self.advance(REST_TIMEOUT + 2 * PERIOD)
+        self.advance(CLOSE_TIMEOUT_SECONDS + 2 * PERIOD_SECONDS)
         self.successResultOf(stopped)
         self.assertTrue(all(each.called for each in asked))
         self.assertQuiet()
