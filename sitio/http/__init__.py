@@ -10,6 +10,7 @@ In reading order:
   - C{head}: parses heads.
   - C{framing}: finds where heads and bodies end.
   - C{codec}: reads and writes requests and responses.
+  - C{writer}: writers of requests and responses, and how bodies are framed.
   - C{caching}: what may be stored, for whom and for how long (RFC 9111).
   - C{failures}: the response that stands for an error.
 """

@@ -102,6 +102,11 @@ class RequestReader(Reader):
         return start
 
 
+#: Interim responses to one request: a few are used; without a limit they could hold a
+#: request for ever.
+MAX_INTERIM = 32
+
+
 class ResponseReader(Reader):
     """
     Reads the responses of an upstream.
@@ -109,7 +114,7 @@ class ResponseReader(Reader):
     L{BadResponse}, and L{UpstreamLost} for an incomplete response, are the upstream's fault.
     """
 
-    __slots__ = ("_method",)
+    __slots__ = ("_interim", "_method")
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
@@ -118,6 +123,7 @@ class ResponseReader(Reader):
     def expect(self, method: str) -> None:
         """Expect the response to a request with this method; call it before each response."""
         self._method = method
+        self._interim = 0
         # If the connection is lost now, it is lost before this response.
         self.state = FIRST
 
@@ -129,7 +135,8 @@ class ResponseReader(Reader):
 
         @return: L{None} if not all of it was received.
 
-        @raise BadResponse: a head over the limits, malformed or ambiguous.
+        @raise BadResponse: a head over the limits, malformed or ambiguous, or more than
+            L{MAX_INTERIM} interim responses.
         """
         if not self.data:
             return None
@@ -148,6 +155,9 @@ class ResponseReader(Reader):
         self.trailers = NO_TRAILERS
         status = head.status
         if status < 200:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise BadResponse(f"more than {MAX_INTERIM} interim responses", Reached.ANSWERED)
             self.state = TUNNEL if status == 101 else HEAD
         elif head.bodiless or self._method == "HEAD":
             self.state = ENDED

@@ -8,6 +8,7 @@ In reading order:
     listening ports and its outgoing connections.
   - C{transport}: one connection; C{consumer} and C{socketoptions} are parts of it.
   - C{splice}: moves long bodies in the kernel.
+  - C{flow}: flow control that both halves of the proxy share.
   - C{deadlines}: one timer for many deadlines.
   - C{periodic}: a service that calls a function at a fixed interval.
   - C{listening}: a port that is opened at the start, or the start fails.

@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -43,12 +44,12 @@ from sitio.proxy.downstream import Downstream
 from sitio.proxy.filters import Filters
 from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop
 from sitio.proxy.heldresponse import HeldResponse
-from sitio.proxy.record import ExchangeRecord
 from sitio.proxy.retries import mayRetry, repeatsByItself
 from sitio.proxy.timeouts import timeOut, timeoutOf
 from sitio.proxy.tunnel import Tunnel
 from sitio.proxy.upload import NO_TRAILERS, Upload
 from sitio.proxy.upstream import Connection
+from sitio.proxy.visible import VisibleExchange
 from sitio.proxy.waiting import Waiting
 
 DECIDING = ExchangeState.DECIDING
@@ -89,26 +90,23 @@ _END = TRANSITIONS.on("end")
 
 
 @implementer(IExchange)
-class Exchange(ExchangeRecord, Waiting):
+class Exchange(VisibleExchange, Waiting):
     """
     One request, the attempts to have it answered, and the answer.
 
     @ivar deadline: until when the next thing must have happened.
     @ivar chain: the policies that it met at its beginning.
+    @ivar connection: the one to the upstream, while it has one.
     """
 
     state = DECIDING
     deadline = NEVER
-    #: The connection to the upstream, while there is one.
     connection: Connection | None = None
-    # What only some exchanges have.
     upload: Upload | None = None
     held: HeldResponse | None = None
     download: Download | None = None
-    #: Lines that sitio adds to the head of the request.
     _extra = b""
-    #: How far this attempt has got.
-    _reached = Reached.NOTHING
+    _reached = Reached.NOTHING  # By the attempt at hand.
 
     def __init__(self, downstream: Downstream, request: Request, context: ProxyContext) -> None:
         self.request = request
@@ -206,8 +204,8 @@ class Exchange(ExchangeRecord, Waiting):
             self.upload.sendBy(connection, self._extra)
         else:
             self.deadline = self._since + self.context.settings.responseTimeout
-            body = self.request.body or b""
-            connection.sendRequest(self, self.request, body, True, self._extra)
+            request = self.request
+            connection.sendRequest(self, request, request.body or b"", True, self._extra)
 
     # --- Step 6: the response comes, or a failure that stands for one
 
@@ -249,8 +247,7 @@ class Exchange(ExchangeRecord, Waiting):
         connection, self.connection = self.connection, None
         if self.state is WAITING:
             self.addWaitedTime()
-            carried = connection.carried if connection is not None else 0
-            if repeatsByItself(error.reached, carried, self.request, self.upload):
+            if repeatsByItself(error.reached, connection, self.request, self.upload):
                 self._rewind()
                 self._connect(fresh=True)
             else:
@@ -267,12 +264,11 @@ class Exchange(ExchangeRecord, Waiting):
         self.context.exchangeFailed(error)
         response = asResponse(error)
         self.upstreamStatus = response.status
-        body = response.body or b""
         first = self.chain.firstInterested(self, response)
         if first is not None:
-            self._judge(response, first, body, NO_TRAILERS)
+            self._judge(response, first, b"", NO_TRAILERS)
         else:
-            self.respond(response, body, True)
+            self.respond(response, response.body or b"", True)
 
     def leaveUpstream(self) -> None:
         """The rest of the response is not wanted."""
@@ -284,10 +280,10 @@ class Exchange(ExchangeRecord, Waiting):
 
     def _judge(self, response: Response, first: Any, body: bytes, trailers: Any) -> None:
         self.state = _JUDGE[self.state]
-        self.held = held = HeldResponse(self, response, body, trailers)
+        self.held = HeldResponse(self, response, body, trailers)
         if self.connection is not None:
-            self.connection.deliverTo(held)
-        held.judge(first)
+            self.connection.deliverTo(self.held)
+        self.held.judge(first)
 
     def wholeBody(self, response: Response) -> Deferred[bool]:
         """For L{Chain}: put the whole body into this response; see L{HeldResponse}."""
@@ -304,9 +300,7 @@ class Exchange(ExchangeRecord, Waiting):
         self.deadline = NEVER
         self._since = self.context.seconds()
         self._rewind()
-        rest: Deferred[None] = Deferred(lambda _: call.cancel())
-        call = self.context.clock.callLater(seconds, rest.callback, None)
-        self.wait(rest, self._rested)
+        self.wait(deferLater(self.context.clock, seconds), self._rested)
 
     def _rested(self, result: None) -> None:
         self.addWaitedTime()

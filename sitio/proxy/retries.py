@@ -15,6 +15,7 @@ from sitio.errors import Reached
 from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.message import Request
 from sitio.proxy.upload import Upload
+from sitio.proxy.upstream import Connection
 
 #: Attempts to have one request answered.  A policy that asks for another each time
 #: would hold its client, and a failing upstream, for ever.
@@ -44,12 +45,13 @@ def mayRetry(attempts: int, reached: Reached, request: Request, upload: Upload |
 
 
 def repeatsByItself(
-    reached: Reached, carried: int, request: Request, upload: Upload | None
+    reached: Reached, connection: Connection | None, request: Request, upload: Upload | None
 ) -> bool:
     """
     Whether sitio sends the request again without asking a policy.
 
-    @param carried: how many requests the connection has carried, this one included:
-        more than one means that it had been idle.
+    @param connection: the one that failed.  It had been idle if it has carried more
+        than this request.
     """
-    return reached <= Reached.SENT and carried > 1 and isRepeatable(request, upload)
+    wasIdle = connection is not None and connection.carried > 1
+    return reached <= Reached.SENT and wasIdle and isRepeatable(request, upload)

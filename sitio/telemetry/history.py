@@ -52,8 +52,6 @@ _STEPS: dict[str, Step] = {
     ExchangeState.WAITING: "upstream",
 }
 
-_ENDED = "ended"
-
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
@@ -124,7 +122,7 @@ def recordOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeR
         "bytesOut": exchange.bytesOut,
         "steps": steps,
         "state": exchange.state,
-        "why": explain(exchange) if exchange.state == _ENDED else exchange.state,
+        "why": explain(exchange) if exchange.state is ExchangeState.ENDED else exchange.state,
         "failed": _failed(exchange),
     }
 

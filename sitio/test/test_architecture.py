@@ -74,6 +74,16 @@ TESTED_BY: dict[str, str] = {
     "net.httpclient": "admin.test_health",  # tested by a service that uses it
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
     "proxy.context": "proxy.test_exchange",  # with the exchanges that share one
+    "proxy.visible": "proxy.test_exchange",  # the attributes of an exchange
+    "proxy.waiting": "proxy.test_exchange",  # what an exchange does with a Deferred
+    "proxy.timeouts": "functional.test_waits",  # each wait of an exchange, in each state
+    "proxy.download": "proxy.test_exchange",  # responses that stream
+    "proxy.filters": "proxy.test_exchange",  # bodies that are changed on their way
+    "proxy.upload": "functional.test_waits",  # bodies of requests that stream, and pause
+    "proxy.tunnel": "functional.test_endings",  # each way in which a tunnel ends
+    "proxy.http1": "functional.test_wire",  # what a client sees of each response
+    "proxy.factory": "proxy.test_server",  # the connections of one proxy
+    "upstream.splicing": "net.test_splice",  # long bodies, through a whole proxy
     "telemetry.statsline": "telemetry.test_snapshot",  # what it says of a snapshot
     "telemetry.logformat": "telemetry.test_accesslog",  # lines are seen as they are written
     "telemetry.records": "telemetry.test_history",  # records of real exchanges
@@ -90,6 +100,9 @@ TESTED_BY: dict[str, str] = {
 #: Modules without tests, and why.
 UNTESTED: dict[str, str] = {
     "interfaces": "declarations only; whoever provides one is verified where it is tested",
+    "proxy.downstream": "declarations only",
+    "proxy.upstream": "declarations only",
+    "upstream.receivers": "declarations only",
 }
 
 #: Lines of a module, a class and a function.

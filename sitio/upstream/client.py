@@ -64,10 +64,6 @@ _WHOLE = TRANSITIONS.on("whole")
 _DISCARD = TRANSITIONS.on("discard")
 _CLOSE = TRANSITIONS.on("close")
 
-#: Interim responses to one request: a few are used; without a limit they could hold a
-#: request for ever.
-MAX_INTERIM = 32
-
 #: Bytes of an unwanted response that are read so as to keep its connection; to read
 #: more costs more than a new connection.
 MAX_DISCARD = 64 * 1024
@@ -77,7 +73,6 @@ class ProxyClient(FlowControlled):
     """
     One connection to the upstream.
 
-    @ivar state: one of the states above.
     @ivar carried: how many requests it has carried; above one it is a reused
         connection, which the upstream may have closed while the request went out.
     @ivar deadline: until when it may be idle.
@@ -90,15 +85,12 @@ class ProxyClient(FlowControlled):
         self._owner = owner
         self._reader = ResponseReader(limits)
         self._writer = RequestWriter()
-        # Who sent the request at hand, sends its body, takes the response's body.
         self._receiver: ResponseReceiver | None = None
         self._sender: BodySender | None = None
         self._bodyReceiver: BodyReceiver | None = None
         self._tunnel: TunnelEnd | None = None
         self._upgrading = False
-        self._interim = 0
         self._discardLeft = 0
-        # What moves the rest of the response's body past this object.
         self._spliced: SplicedBody | None = None
 
     # --- Step 5: the request
@@ -118,15 +110,13 @@ class ProxyClient(FlowControlled):
         @param receiver: takes the response.
         @param ended: whether C{body} is all of it; else L{sendBody} and L{endRequest}
             follow.
-        @param extra: lines to add to the head.
-        @param sender: who sends the rest of the body, and is paused for it.
+        @param sender: who sends the rest of the body; paused while it piles up.
         """
         self.state = _REQUEST[self.state]
         self.carried += 1
         self.deadline = NEVER
         self._receiver = receiver
         self._sender = sender
-        self._interim = 0
         self._upgrading = request.upgrade is not None
         self._reader.expect(request.line.method)
         self.writePieces(self._writer.begin(request, body, ended, extra))
@@ -160,9 +150,8 @@ class ProxyClient(FlowControlled):
                     self._readBody()
             except SitioError as error:
                 self._fail(error)
-        elif state is TUNNEL:
-            if self._tunnel is not None:
-                self._tunnel.fromUpstream(data)
+        elif self._tunnel is not None:
+            self._tunnel.fromUpstream(data)
         elif state is IDLE:
             # Unasked; it would be taken for the response to the next request.
             self.close()
@@ -172,9 +161,6 @@ class ProxyClient(FlowControlled):
         receiver = self._receiver
         response = reader.nextHead()
         while response is not None and reader.state is framing.HEAD:
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise BadResponse(f"more than {MAX_INTERIM} interim responses", Reached.ANSWERED)
             if receiver is not None:
                 receiver.interimReceived(response)
             if self.state is not WAITING:
@@ -187,13 +173,12 @@ class ProxyClient(FlowControlled):
             return
         self.state = _HEAD[self.state]
         body = reader.nextBody()
-        if reader.state is not framing.ENDED:
-            receiver.responseReceived(response, body, False)
-        elif not reader.trailers:
+        if reader.state is framing.ENDED and not reader.trailers:
             self._free()
             receiver.responseReceived(response, body, True)
-        else:
-            receiver.responseReceived(response, body, False)
+            return
+        receiver.responseReceived(response, body, False)
+        if reader.state is framing.ENDED:
             self.responseEnded()
 
     def deliverTo(self, bodyReceiver: BodyReceiver) -> None:
@@ -286,7 +271,7 @@ class ProxyClient(FlowControlled):
     def writingPaused(self) -> None:
         if self._tunnel is not None:
             self._tunnel.pauseClient()
-        elif self._sender is not None:
+        if self._sender is not None:
             self._sender.pause()
 
     def writingResumed(self) -> None:
@@ -323,8 +308,7 @@ class ProxyClient(FlowControlled):
         """
         Close the connection; only the pool is told of it.
 
-        @param orderly: what was written still leaves.  Otherwise the upstream sees a
-            reset at once, and stops working for a client that has gone.
+        @param orderly: what was written still leaves; else it is reset at once.
         """
         if self.state is CLOSED:
             return
@@ -354,11 +338,10 @@ class ProxyClient(FlowControlled):
             receiver.upstreamFailed(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.state is TUNNEL:
-            tunnel = self._tunnel
+        tunnel = self._tunnel
+        if tunnel is not None:
             self.close()
-            if tunnel is not None:
-                tunnel.upstreamLost()
+            tunnel.upstreamLost()
         elif self.state is not CLOSED:
             self._upstreamClosed(None if reason.check(ConnectionDone) else reason.value)
         self._owner.closed(self)

@@ -22,6 +22,7 @@ from sitio.errors import (
     UpstreamLost,
     UpstreamTimeout,
 )
+from sitio.http.codec import MAX_INTERIM
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.policy.functions import onFinish, onRequest, onResponse
@@ -30,7 +31,7 @@ from sitio.proxy.retries import MAX_ATTEMPTS
 from sitio.settings import LINGER_SECONDS, Settings
 from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET, Harness, Peer
 from sitio.testing.network import TRANSPORT_BUFFER
-from sitio.upstream.client import MAX_DISCARD, MAX_INTERIM
+from sitio.upstream.client import MAX_DISCARD
 from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -10,13 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import BadResponse, Reached, UpstreamLost
 from sitio.http import framing
+from sitio.http.codec import MAX_INTERIM
 from sitio.http.message import Request
 from sitio.net.statemachine import IllegalTransition
 from sitio.test.helpers.messages import OK, get
 from sitio.test.helpers.receivers import Receiver
 from sitio.testing import Peer
 from sitio.upstream import client as states
-from sitio.upstream.client import MAX_DISCARD, MAX_INTERIM, ProxyClient, ProxyClientFactory
+from sitio.upstream.client import MAX_DISCARD, ProxyClient, ProxyClientFactory
 
 
 @define

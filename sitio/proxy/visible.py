@@ -1,5 +1,5 @@
 """
-What is known of an exchange: L{ExchangeRecord}.
+What policies and observers see of an exchange: L{VisibleExchange}.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sitio.proxy.downstream import Downstream
 
 
-class ExchangeRecord:
+class VisibleExchange:
     """
     The part of an exchange that policies and observers read; see
     L{IExchange<sitio.interfaces.IExchange>}.

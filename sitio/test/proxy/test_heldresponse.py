@@ -1,0 +1,118 @@
+"""Tests of L{sitio.proxy.heldresponse}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.errors import UpstreamLost
+from sitio.http.message import Response
+from sitio.net.deadlines import NEVER
+from sitio.proxy.heldresponse import HeldResponse
+from sitio.settings import Settings
+
+
+@define
+class Connection:
+    """A connection that notes down whether it is read from."""
+
+    calls: list[str] = field(factory=list)
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+
+@define
+class Context:
+    """What a held response needs of a context."""
+
+    settings: Settings
+    tooLong: int = 0
+
+
+@define
+class Exchange:
+    """What a held response needs of its exchange."""
+
+    context: Context
+    connection: Connection | None = field(factory=Connection)
+    deadline: float = 0.0
+    moved: int = 0
+
+    def progress(self) -> None:
+        self.moved += 1
+
+
+class CollectTests(SynchronousTestCase):
+    """The whole body for a policy, within one limit."""
+
+    def hold(self, limit: int = 6, length: int | None = None) -> HeldResponse:
+        """A response of which two bytes have come."""
+        self.exchange = Exchange(Context(Settings(bufferLimit=limit)))
+        assert self.exchange.connection is not None
+        self.calls = self.exchange.connection.calls
+        self.response = Response.fromHead(200, "OK", None, length)
+        exchange: Any = self.exchange
+        return HeldResponse(exchange, self.response, b"ab", None)
+
+    def test_paused(self) -> None:
+        """Until a policy asks for the body, the connection is not read from."""
+        held = self.hold()
+        held.responseBody(b"cd")
+        self.assertEqual(self.calls, ["pause"])
+        self.assertFalse(held.isCollecting)
+
+    def test_whole(self) -> None:
+        """Within the limit the body is collected to its end, and put into the response."""
+        held = self.hold(limit=6)
+        whole = held.wholeBody()
+        self.assertEqual((self.calls, held.isCollecting), (["resume"], True))
+        held.responseBody(b"cd")
+        held.responseBody(b"ef")
+        self.assertNoResult(whole)
+        self.assertEqual(self.exchange.moved, 3)
+        held.responseEnded([])
+        self.assertTrue(self.successResultOf(whole))
+        self.assertEqual(self.response.body, b"abcdef")
+        self.assertEqual((self.exchange.connection, self.exchange.deadline), (None, NEVER))
+
+    def test_tooLong(self) -> None:
+        """Beyond the limit the policy gets nothing, what was held stays, and it counts once."""
+        held = self.hold(limit=5)
+        whole = held.wholeBody()
+        held.responseBody(b"cd")
+        held.responseBody(b"ef")
+        self.assertFalse(self.successResultOf(whole))
+        self.assertEqual(self.calls, ["resume", "pause"])
+        self.assertIs(self.response.body, None)
+        self.assertFalse(self.successResultOf(held.wholeBody()))
+        self.assertEqual(self.exchange.context.tooLong, 1)
+
+    def test_announcedTooLong(self) -> None:
+        """A body that is announced as longer than the limit is not waited for."""
+        held = self.hold(limit=5, length=6)
+        self.assertFalse(self.successResultOf(held.wholeBody()))
+        self.assertEqual(self.calls, [])
+
+    def test_already(self) -> None:
+        """A body that has ended is whole at once."""
+        held = self.hold()
+        held.responseEnded([])
+        self.assertTrue(self.successResultOf(held.wholeBody()))
+        self.assertEqual(self.response.body, b"ab")
+
+    def test_breaksOff(self) -> None:
+        """A response that breaks off fails the wait for it, and each later one."""
+        held = self.hold()
+        whole: Deferred[bool] = held.wholeBody()
+        held.failed(UpstreamLost())
+        self.failureResultOf(whole, UpstreamLost)
+        held = self.hold()
+        held.failed(UpstreamLost())
+        self.failureResultOf(held.wholeBody(), UpstreamLost)
