@@ -28,8 +28,8 @@ def installReactor() -> None:
         from sitio.net.reactor import install
     except ImportError as error:
         _log.warn(
-            "sitio runs on Twisted's default reactor, and takes more CPU, as the one on uvloop"
-            " can't be imported: {error}; pip install uvloop",
+            "sitio runs on Twisted's default reactor and takes more CPU time: the reactor on"
+            " uvloop can't be imported ({error}); pip install uvloop",
             error=error,
         )
     else:

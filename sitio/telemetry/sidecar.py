@@ -2,7 +2,7 @@
 The interfaces through which the admin port, the reports and the log see a sidecar.
 
 A sidecar is one process (L{sitio.service.SidecarService}) or several
-(L{sitio.workers.supervisor.Workers}); both provide L{ISidecar}.
+(L{sitio.workers.supervisor.Supervisor}); both provide L{ISidecar}.
 """
 
 from __future__ import annotations

@@ -348,7 +348,7 @@ class Supervisor(MultiService):
         seconds = self._reactor.seconds()
         if seconds - self._stoppedAt < REPEATED_SIGNAL_SECONDS or not self._killTimer.active():
             return
-        self.log.warn("sitio was told to stop once more, and breaks off what is in flight")
+        self.log.warn("sitio got a second signal to stop, and breaks off what is in flight")
         self._sendToAll("abort")
         if self._killTimer.getTime() > seconds + EXIT_SECONDS:
             self._killTimer.reset(EXIT_SECONDS)

@@ -366,7 +366,7 @@ class EndTests(WorkersTestCase):
             await deferLater(reactor, 10 * GLANCE, lambda: None)
         for client in clients:
             await client.got.over()
-        self.assertIn("told to stop once more", process.said())
+        self.assertIn("a second signal to stop", process.said())
         self.assertNotIn("Traceback", process.said())
 
     async def test_parentKilled(self) -> None:
