@@ -1,9 +1,8 @@
 """
 Producers of a L{Connection<sitio.net.transport.Connection>}: C{IConsumer} on uvloop.
 
-A push producer is paused while uvloop buffers more than its high-water mark.  A pull
-producer is asked for more when all that was written has left.  The Twisted
-documentation calls this "streaming" and "not streaming".
+A push producer (Twisted: C{streaming}) is paused while uvloop buffers more than its
+high-water mark.  A pull producer is asked for more when all that was written has left.
 """
 
 from __future__ import annotations

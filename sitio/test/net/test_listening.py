@@ -98,9 +98,11 @@ class ListeningTests(SynchronousTestCase):
         self.assertIs(self.listening.port, port)
 
     def test_late(self) -> None:
-        """An endpoint may take its time."""
+        """An endpoint may take its time; it has begun to listen meanwhile."""
         outcome: Deferred[Any] = Deferred()
+        self.assertFalse(self.listening.begun)
         self.listening.listen(Endpoint(outcome))
+        self.assertTrue(self.listening.begun)
         self.assertIsNone(self.listening.port)
         outcome.callback(port := Port())
         self.assertIs(self.listening.port, port)
