@@ -1,6 +1,6 @@
 """
-The documents are true where a program can tell: their Python runs, their
-policies and options exist, their links lead somewhere.
+Tests of the documents: their Python runs, their policies, options, modules and
+classes exist, their links have targets.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 import runpy
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from inspect import isclass
 from pathlib import Path
 from unittest import TestResult, TestSuite
@@ -21,50 +22,59 @@ from sitio.interfaces import IPolicyMaker
 from sitio.policy.loader import loadPolicies, makers
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
-#: Files in blocks of Python that make no policy at their top level, and why.
+#: Files in blocks of Python that define no policy at their top level, and why.
 NO_POLICY = {
     "loud.py": "a module with makePolicy",
     "swap.py": "a function for programs that embed sitio",
 }
 
-#: What stands for a policy in the documents and is none that comes with sitio, and why.
+#: Names after C{--policy} in the documents that are no built-in policies, and why.
 NOT_BUILT_IN = {
-    "eror-page": "a slip, to show what is said of it",
+    "eror-page": "a mistake, to show its error message",
     "file": "its file is a block, which test_python loads",
     "loud": "the distribution of docs/policies.md",
 }
 
 _block = re.compile(r"^```python\n(?:# (\S+\.py)\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Not in what sitio says of a wrong one.
+# Not in error messages of sitio.
 _described = re.compile(r"(?<!sitio: )--policy (?:'([^']+)'|([a-z-]+(?::[^\s`\"']+)?))")
 _link = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _picture = re.compile(r'<[^>]+ (?:src|srcset)="([^"]+)"')
 _heading = re.compile(r"^#+ (.+)$", re.MULTILINE)
+# Modules of sitio, and what a document says to be in one: `proxy/upload.py`: `Upload`, `finish`.
+_module = re.compile(r"`((?:\w+/)?\w+\.(?:py|js))`((?:[:,] `[\w.]+`)*)")
+
+#: Files named in the documents that are not in the repository: readers write them.
+NOT_OURS = {"friendly.py", "mine.py"}
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Name and text of each block of Python; the name is empty where there is none."""
+    """Name and text of each block of Python; the name is empty if there is none."""
     for found in _block.finditer(text):
         yield found[1] or "", found[0].removeprefix("```python\n").removesuffix("```")
 
 
 def anchors(text: str) -> set[str]:
-    """What a link to a heading may end in, as code hosts make it of the heading."""
+    """The anchors of the headings, as code hosts make them."""
     return {
         re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in _heading.findall(text)
     }
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """The rows of all tables, by their first cell without code marks."""
+    """The rows of all tables, by their first cell without backticks."""
     cells = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     return {each[0].strip(" `"): [cell.strip() for cell in each[1:]] for each in cells}
 
 
 class DocumentTests(SynchronousTestCase):
-    """What stands in the documents holds."""
+    """What the documents say is true."""
 
     if not all(each.is_file() for each in DOCUMENTS[:1]):
         skip = "sitio is installed without its documents"
@@ -74,7 +84,7 @@ class DocumentTests(SynchronousTestCase):
         self.patch(sys, "dont_write_bytecode", True)
 
     def written(self, document: Path) -> tuple[Path, list[Path]]:
-        """A folder, and the files in it that the blocks of a document are."""
+        """Write the blocks of a document as files; their folder, and their paths."""
         folder = Path(self.mktemp()).resolve()
         found = []
         for name, text in blocks(self.texts[document]):
@@ -86,7 +96,7 @@ class DocumentTests(SynchronousTestCase):
         return folder, found
 
     def check(self, path: Path) -> None:
-        """Run a file as its reader would."""
+        """Run a file as a reader would."""
         names = runpy.run_path(str(path))
         if path.name.startswith("test_"):
             self.checkTests(path, names)
@@ -98,7 +108,7 @@ class DocumentTests(SynchronousTestCase):
             loadPolicies(f"file:{path}")
 
     def checkTests(self, path: Path, names: dict[str, object]) -> None:
-        """Run the test cases of a file, if it has any; its assertions have been run."""
+        """Run the test cases of a file, if it has any; its assertions have run already."""
         suite = TestSuite()
         for case in names.values():
             if isclass(case) and issubclass(case, SynchronousTestCase):
@@ -122,11 +132,11 @@ class DocumentTests(SynchronousTestCase):
                     sys.modules.pop(path.stem, None)
 
     def test_policiesNamed(self) -> None:
-        """Each built-in policy that a document starts is there, and takes these arguments."""
+        """Each built-in policy in a command exists, and accepts these arguments."""
         for document, text in self.texts.items():
             for quoted, plain in _described.findall(text):
                 description = quoted or plain
-                # One with a file needs that file.
+                # Not those that need a file.
                 if description.partition(":")[0] not in NOT_BUILT_IN and "file=" not in description:
                     self.assertTrue(loadPolicies(description), document.name)
 
@@ -149,7 +159,7 @@ class DocumentTests(SynchronousTestCase):
                 self.assertEqual(loadPolicies(description)[0][0], name)
 
     def test_links(self) -> None:
-        """Each link within the project leads to a file, and to a heading in it."""
+        """Each link within the project has its file, and its heading in it."""
         for document, text in self.texts.items():
             for link in [*_link.findall(text), *_picture.findall(text)]:
                 if "://" in link:
@@ -159,3 +169,32 @@ class DocumentTests(SynchronousTestCase):
                 self.assertTrue(target.exists(), f"{document.name}: {link}")
                 if anchor:
                     self.assertIn(anchor, anchors(target.read_text("utf-8")), document.name)
+
+    def test_modules(self) -> None:
+        """Each module that a document names exists, and so do the names in it."""
+        known = {
+            "/".join(path.parts[-length:])
+            for folder in ("sitio", "bench", "e2e", "examples", "docs")
+            for path in (ROOT / folder).rglob("*.*")
+            for length in (1, 2)
+        }
+        known |= {each.name for each in ROOT.iterdir()}
+        missing = [
+            f"{document.name}: {name}"
+            for document, text in self.texts.items()
+            for name, _ in _module.findall(text)
+            if name not in known | NOT_OURS
+        ]
+        self.assertEqual(missing, [])
+        for text in self.texts.values():
+            for name, more in _module.findall(text):
+                for attribute in re.findall(r"`([\w.]+)`", more):
+                    self.checkDefined(name, attribute)
+
+    def checkDefined(self, name: str, attribute: str) -> None:
+        """A module of sitio defines C{Class}, C{Class.method} or C{function}."""
+        module = import_module(f"sitio.{name.removesuffix('.py').replace('/', '.')}")
+        found: object = module
+        for part in attribute.split("."):
+            found = getattr(found, part, None)
+            self.assertIsNotNone(found, f"{name}: {attribute}")
