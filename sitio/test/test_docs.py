@@ -47,11 +47,11 @@ _described = re.compile(r"(?<!sitio: )--policy (?:'([^']+)'|([a-z-]+(?::[^\s`\"'
 _link = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _picture = re.compile(r'<[^>]+ (?:src|srcset)="([^"]+)"')
 _heading = re.compile(r"^#+ (.+)$", re.MULTILINE)
-# Modules of sitio, and what a document says to be in one: `proxy/upload.py`: `Upload`, `finish`.
-_module = re.compile(r"`((?:\w+/)?\w+\.(?:py|js))`((?:[:,] `[\w.]+`)*)")
+# A module, and what a document says that it defines: `proxy/upload.py`: `Upload`, `finish`.
+_module = re.compile(r"`((?:\w+/)?\w+\.(?:py|js))`((?:: `[\w.]+`(?:, `[\w.]+`)*)?)")
 
-#: Files named in the documents that are not in the repository: readers write them.
-NOT_OURS = {"friendly.py", "mine.py"}
+#: Files named in the documents that are not in the repository.
+NOT_OURS = {"friendly.py", "mine.py", "twisted/__init__.py"}
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:
