@@ -1,4 +1,4 @@
-"""Let in whom an accounts service knows: `TOKEN_CHECK=URL` and `file:examples/checktoken.py`."""
+"""Ask another service whether a token is good: `TOKEN_CHECK=URL`, `file:examples/checktoken.py`."""
 
 import os
 import time
@@ -11,11 +11,11 @@ from zope.interface import implementer
 
 from sitio import IExchange, IRequestPolicy, Response
 
-WHO = Response(401, text="Who are you?\n", headers={"WWW-Authenticate": "Bearer"})
-NOT_NOW = Response(503, text="Nobody can be let in just now.\n", headers={"Retry-After": "5"})
+NO_TOKEN = Response(401, text="Please log in.\n", headers={"WWW-Authenticate": "Bearer"})
+NO_ANSWER = Response(503, text="Please try again later.\n", headers={"Retry-After": "5"})
 
-#: Seconds for which a good token is not asked for again, and how many are remembered.
-REMEMBERED, MOST = 60.0, 1000
+#: For how long a good token is cached, and how many tokens are.
+CACHE_SECONDS, MAX_CACHED = 60.0, 1000
 
 
 @implementer(IRequestPolicy)
@@ -29,7 +29,7 @@ class TokenCheck:
     async def requestReceived(self, exchange: IExchange) -> Response | None:
         sent = exchange.request.headers.get("Authorization")
         if sent is None:
-            return WHO
+            return NO_TOKEN
         token = sha256(sent.encode()).digest()
         if self._until.get(token, 0.0) > self.seconds():
             return None
@@ -37,15 +37,15 @@ class TokenCheck:
             answer = await self.client.get(
                 self.url, headers={"Authorization": sent}, timeout=5, allow_redirects=False
             )
-            # To its end, so that the connection can be used again.
+            # Read the whole body, so that the connection can be used again.
             await self.client.collect(answer, lambda data: None)
         except Exception:
-            return NOT_NOW
+            return NO_ANSWER
         if answer.code != 200:
-            return NOT_NOW if answer.code >= 500 else WHO
+            return NO_ANSWER if answer.code >= 500 else NO_TOKEN
         self._until.pop(token, None)
-        self._until[token] = self.seconds() + REMEMBERED
-        if len(self._until) > MOST:
+        self._until[token] = self.seconds() + CACHE_SECONDS
+        if len(self._until) > MAX_CACHED:
             del self._until[next(iter(self._until))]
         return None
 

@@ -1,4 +1,4 @@
-"""A sidecar inside an application of yours: `twistd -ny examples/embedded.py`."""
+"""A proxy inside another application: `twistd -ny examples/embedded.py`."""
 
 import os
 from typing import Any
@@ -20,17 +20,17 @@ def friendly(exchange: IExchange, response: Response) -> Response:
     return Response(404, text="Not here. Try /hello\n")
 
 
-def makeService(reactor: Any, port: str, inside: str) -> MultiService:
-    """A service of twisted.web that listens inside, and on the port its sidecar."""
-    both = MultiService()
+def makeService(reactor: Any, port: str, socket: str) -> MultiService:
+    """A twisted.web service that listens on a UNIX socket, and a proxy before it."""
+    services = MultiService()
     root = Resource()
     root.putChild(b"hello", Data(b"hello\n", "text/plain"))
-    site = StreamServerEndpointService(serverFromString(reactor, f"unix:{inside}"), Site(root))
-    site.setServiceParent(both)
+    site = StreamServerEndpointService(serverFromString(reactor, f"unix:{socket}"), Site(root))
+    site.setServiceParent(services)
     listen = serverFromString(reactor, port)
-    upstream = clientFromString(reactor, f"unix:{inside}")
-    SidecarService(reactor, listen, upstream, [friendly]).setServiceParent(both)
-    return both
+    upstream = clientFromString(reactor, f"unix:{socket}")
+    SidecarService(reactor, listen, upstream, [friendly]).setServiceParent(services)
+    return services
 
 
 application = Application("hello")

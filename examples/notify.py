@@ -1,4 +1,4 @@
-"""Tell a webhook what fails, in one message at a time: `WEBHOOK=URL`, `file:examples/notify.py`."""
+"""Post failed requests to a webhook: `WEBHOOK=URL`, `file:examples/notify.py`."""
 
 import os
 from collections import deque
@@ -13,8 +13,8 @@ from zope.interface import implementer
 
 from sitio import IExchange, IExchangeObserver
 
-#: Seconds between two messages, and how many failures fit into one: of more the last.
-INTERVAL, MOST = 10.0, 20
+#: Time between two messages, and how many failures one lists: the last ones.
+INTERVAL_SECONDS, MAX_LISTED = 10.0, 20
 
 
 @implementer(IExchangeObserver)
@@ -23,11 +23,11 @@ class Notify(Service):
 
     def __init__(self, url: str, client: Any = treq, clock: Any = None) -> None:
         self.url, self.client, self.clock = url, client, clock
-        self.failures: deque[str] = deque(maxlen=MOST)
+        self.failures: deque[str] = deque(maxlen=MAX_LISTED)
         self.count = 0
 
     def exchangeFinished(self, exchange: IExchange) -> None:
-        # The true status: a failure that was masked is one as well.
+        # The upstream's status counts: a failure may have been masked.
         status = exchange.upstreamStatus or exchange.status or 0
         if status >= 500:
             self.count += 1
@@ -37,7 +37,7 @@ class Notify(Service):
         super().startService()
         self.loop = LoopingCall(self.post)
         self.loop.clock = self.clock or self.loop.clock
-        self.loop.start(INTERVAL, now=False)
+        self.loop.start(INTERVAL_SECONDS, now=False)
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()
@@ -47,7 +47,7 @@ class Notify(Service):
     def post(self) -> Deferred[None] | None:
         if not self.count:
             return None
-        text = "\n".join([f"{self.count} requests failed, the last of them:", *self.failures])
+        text = "\n".join([f"{self.count} requests failed. The last ones:", *self.failures])
         self.count = 0
         self.failures.clear()
         posted = self.client.post(self.url, json={"text": text}, timeout=5)

@@ -20,30 +20,30 @@ from twisted.web.server import NOT_DONE_YET
 import sitio
 from sitio import Response, onResponse
 from sitio.policy.loader import loadPolicies
-from sitio.testing import Runner, refused, request, response, runPolicy
+from sitio.testing import Runner, connectionRefused, request, response, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
-#: Lines of an example: more would be no example of something small.
+#: Lines of an example, which is to be short.
 MAX_LINES = 60
 
 if not EXAMPLES.exists():
-    skip = "this is no checkout, and only a checkout has examples"
+    skip = "only a checkout has examples"
 
 
 def example(name: str) -> Any:
-    """The policy that an example makes."""
+    """The policy of an example."""
     [(_, policy)] = loadPolicies(f"file:{EXAMPLES / name}")
     return policy
 
 
 class Service(Resource):
     """
-    A service that policies call, answering what it is told to.
+    A service that policies call.
 
     @ivar asked: the requests that it got: method, path, the Authorization field, body.
-    @ivar status: what it answers; L{None} for nothing.
+    @ivar status: the status of its responses; L{None} for no response.
     """
 
     isLeaf = True
@@ -54,7 +54,7 @@ class Service(Resource):
         self.asked: list[tuple[str, str, str | None, str]] = []
 
     def render(self, asked: Any) -> Any:
-        """Note the request down, and answer."""
+        """Record the request, and answer."""
         self.asked.append(
             (
                 asked.method.decode(),
@@ -71,10 +71,10 @@ class Service(Resource):
 
 
 class EachTests(SynchronousTestCase):
-    """All examples keep to the form of an example."""
+    """The form of all examples."""
 
     def test_small(self) -> None:
-        """Each is short, and begins with a line that says what it does."""
+        """Each is short, and starts with a line that says what it does."""
         for path in EXAMPLES.rglob("*.py"):
             text = path.read_text("utf-8")
             self.assertRegex(text, r'^""".+[.`]"""\n', str(path))
@@ -82,21 +82,21 @@ class EachTests(SynchronousTestCase):
 
 
 class FriendlyTests(SynchronousTestCase):
-    """C{friendly.py}: an error page of one's own, as a function."""
+    """C{friendly.py}: an error page, as a function."""
 
     def test_notFound(self) -> None:
-        """A 404 shows what was asked for, and stays a 404."""
+        """The page shows the path, and has the status 404."""
         outcome = runPolicy(example("friendly.py"), request("/x?secret=1"), response(404))
         self.assertEqual((outcome.status, outcome.attempts), (404, 1))
         self.assertIn("<h1>/x is not here</h1>", outcome.text)
 
     def test_escaped(self) -> None:
-        """What a client wrote into the path becomes no tag of the page."""
+        """The path is escaped."""
         outcome = runPolicy(example("friendly.py"), request("/'<script>&"), response(404))
         self.assertIn("<h1>/&#x27;&lt;script&gt;&amp; is not here</h1>", outcome.text)
 
     def test_others(self) -> None:
-        """All else passes."""
+        """Other responses are not replaced."""
         outcome = runPolicy(example("friendly.py"), request(), response(200, text="a"))
         self.assertEqual((outcome.status, outcome.text), (200, "a"))
 
@@ -111,27 +111,27 @@ class CheckTokenTests(SynchronousTestCase):
         self.asks = request("/", headers={"Authorization": "Bearer abc"})
 
     def test_good(self) -> None:
-        """Who is known gets in; the other service was shown what the client sent."""
+        """A request with a good token is let in; the service gets the client's Authorization."""
         outcome = runPolicy(self.policy, self.asks)
         self.assertEqual((outcome.status, outcome.attempts), (200, 1))
         self.assertEqual(self.accounts.asked, [("GET", "/check", "Bearer abc", "")])
 
     def test_none(self) -> None:
-        """Who shows nothing is asked to, and nobody is bothered."""
+        """A request without a token gets a 401, and the service is not asked."""
         outcome = runPolicy(self.policy, request())
         self.assertEqual((outcome.status, outcome.attempts), (401, 0))
         self.assertEqual(outcome.headers["WWW-Authenticate"], "Bearer")
         self.assertEqual(self.accounts.asked, [])
 
     def test_bad(self) -> None:
-        """Who is not known stays out, as does whom it sends to a page to log in."""
+        """A bad token gets a 401, also if the service redirects to a login page."""
         for status in (401, 403, 404, 302):
             self.accounts.status = status
             outcome = runPolicy(self.policy, self.asks)
             self.assertEqual((outcome.status, outcome.attempts), (401, 0))
 
     def test_noAnswer(self) -> None:
-        """When the other service fails, refuses or is silent, nobody is let in for now."""
+        """If the service fails, can't be reached or does not answer, the client gets a 503."""
         for status in (500, 503, None):
             self.accounts.status = status
             outcome = runPolicy(self.policy, self.asks)
@@ -140,7 +140,7 @@ class CheckTokenTests(SynchronousTestCase):
         self.assertEqual(runPolicy(self.policy, self.asks).headers["Retry-After"], "5")
 
     def test_remembered(self) -> None:
-        """A token that was good is asked for once a minute; a bad one each time."""
+        """A good token is checked once a minute, a bad one each time."""
         with Runner(self.policy) as runner:
             for seconds, status, asked in ((0, 200, 1), (59, 200, 1), (2, 200, 2)):
                 runner.advance(seconds)
@@ -153,11 +153,11 @@ class CheckTokenTests(SynchronousTestCase):
                 self.assertEqual(len(self.accounts.asked), asked)
 
     def test_bounded(self) -> None:
-        """However many tokens there are, a thousand are remembered, the oldest not."""
+        """A thousand tokens are cached; the oldest is dropped."""
         module = type(self.policy).requestReceived.__globals__
-        self.assertEqual(module["MOST"], 1000)
+        self.assertEqual(module["MAX_CACHED"], 1000)
         # A thousand requests would take seconds.
-        module["MOST"] = 10
+        module["MAX_CACHED"] = 10
         with Runner(self.policy) as runner:
             for each in range(12):
                 runner.run(request(headers={"Authorization": f"Bearer {each}"}))
@@ -169,7 +169,7 @@ class CheckTokenTests(SynchronousTestCase):
 
 
 class NotifyTests(SynchronousTestCase):
-    """C{notify.py}: an observer that is a service, and posts what it has seen."""
+    """C{notify.py}: an observer that is a service, and posts failures."""
 
     def setUp(self) -> None:
         self.webhook = Service()
@@ -178,34 +178,34 @@ class NotifyTests(SynchronousTestCase):
         self.policy.client = StubTreq(self.webhook)
 
     def test_batched(self) -> None:
-        """Failures are told in one message, ten seconds later, their queries cut."""
+        """Failures are posted in one message after ten seconds, without queries."""
         with Runner(self.policy, clock=self.clock) as runner:
             runner.run(request("/a?secret=1"), response(500))
-            runner.run(request("/b", "POST"), refused())
+            runner.run(request("/b", "POST"), connectionRefused())
             runner.run(request("/c"), response(404))
             self.assertEqual(self.webhook.asked, [])
             runner.advance(10)
             [(method, _, _, body)] = self.webhook.asked
             self.assertEqual(method, "POST")
-            text = r'{"text":"2 requests failed, the last of them:\n500 GET /a\n502 POST /b"}'
+            text = r'{"text":"2 requests failed. The last ones:\n500 GET /a\n502 POST /b"}'
             self.assertEqual(body.replace('": "', '":"'), text)
 
     def test_silent(self) -> None:
-        """While nothing fails nothing is told."""
+        """Without failures nothing is posted."""
         with Runner(self.policy, clock=self.clock) as runner:
             runner.run(request(), response(404))
             runner.advance(60)
         self.assertEqual(self.webhook.asked, [])
 
     def test_masked(self) -> None:
-        """A failure that another policy has masked is told all the same."""
+        """A failure that another policy masked is posted."""
         mask = onResponse(500)(lambda exchange, response: Response(200))
         with Runner([mask, self.policy], clock=self.clock) as runner:
             self.assertEqual(runner.run(request("/a"), response(500)).status, 200)
         self.assertIn("500 GET /a", self.webhook.asked[0][3])
 
     def test_bounded(self) -> None:
-        """Of many failures the number is told, and the last of them."""
+        """Many failures are counted, and the last ones are listed."""
         with Runner(self.policy, clock=self.clock) as runner:
             for each in range(50):
                 runner.run(request(f"/{each}"), response(500))
@@ -215,14 +215,14 @@ class NotifyTests(SynchronousTestCase):
         self.assertIn("/49", text)
 
     def test_atTheEnd(self) -> None:
-        """What was not told yet is told when sitio stops, which leaves no call behind."""
+        """Failures are also posted when sitio stops, and no call is left behind."""
         with Runner(self.policy, clock=self.clock) as runner:
             runner.run(request(), response(500))
         self.assertEqual(len(self.webhook.asked), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_slowWebhook(self) -> None:
-        """A webhook that does not answer gets no second message meanwhile."""
+        """While the webhook does not answer, it gets no second message."""
         slow: list[Deferred[Any]] = []
 
         def post(*arguments: Any, **options: Any) -> Deferred[Any]:
@@ -239,5 +239,5 @@ class NotifyTests(SynchronousTestCase):
             runner.advance(10)
             self.assertEqual(len(slow), 2)
             slow[1].errback(ConnectionError())
-        # It was told what failed, and went on.
+        # Both failures were logged.
         self.assertEqual(len(self.flushLoggedErrors(ConnectionError)), 2)

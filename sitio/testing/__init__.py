@@ -1,26 +1,30 @@
 """
-The test kit: policies, and sitio itself, without a socket or a reactor.
+The test kit: runs policies, and the whole proxy, without a socket or a reactor.
 
-For authors of policies, L{runPolicy} shows a request to a policy, with the
-upstream's responses given as arguments, and returns what came of it::
+L{runPolicy} sends a request through a policy.  The upstream answers with the responses in
+the arguments::
 
     outcome = runPolicy(friendly, request("/x"), response(404))
     self.assertEqual((outcome.status, outcome.attempts), (404, 1))
 
-L{Runner} does so with one sidecar that is kept, for policies that remember::
+L{Runner} keeps one proxy for many requests, for policies with a memory::
 
     with Runner("last-good:max-age=60") as runner:
         runner.run(request("/"), response(200, text="good"))
-        self.assertEqual(runner.run(request("/"), refused()).text, "good")
+        outcome = runner.run(request("/"), connectionRefused())
+        self.assertEqual(outcome.text, "good")
 
-Both stand on the real core.  L{Harness} is that core in memory, and tests
-of sitio speak to it in bytes.
+Both run the real proxy.  Time is a L{Clock<twisted.internet.task.Clock>}, C{runner.clock}.
+It moves when a test advances it, and when L{Runner.run} has to wait: for a timeout, or before
+another attempt.  A policy that needs the time reads C{exchange.began}, or has an attribute
+C{seconds}: a function such as C{time.monotonic}, which a L{Runner} replaces by that of its
+clock.
 
-Time is a L{Clock}, C{runner.clock}.  It moves when it is advanced, and as far as
-L{Runner.run} needs it: through the wait of a Retry, a timeout.  A policy tells
-time by C{exchange.began}, which is read from that clock; or by an attribute
-C{seconds}, a function such as C{time.monotonic}, that a L{Runner} sets to the
-clock's.
+In reading order:
+
+  - C{runner}: runs policies: L{runPolicy} and L{Runner}.
+  - C{harness}: the whole proxy in memory, for tests that send and receive bytes.
+  - C{network}: connections in memory.
 """
 
 from sitio.testing.harness import Harness
@@ -38,13 +42,13 @@ from sitio.testing.network import (
 from sitio.testing.runner import (
     Outcome,
     Runner,
-    brokenOff,
-    refused,
+    connectionRefused,
+    connectionReset,
+    incompleteResponse,
+    noResponse,
     request,
-    reset,
     response,
     runPolicy,
-    silence,
 )
 
 __all__ = [
@@ -58,13 +62,13 @@ __all__ = [
     "Outcome",
     "Peer",
     "Runner",
-    "brokenOff",
+    "connectionRefused",
+    "connectionReset",
+    "incompleteResponse",
+    "noResponse",
     "readRequests",
     "readResponses",
-    "refused",
     "request",
-    "reset",
     "response",
     "runPolicy",
-    "silence",
 ]

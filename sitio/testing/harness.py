@@ -143,7 +143,7 @@ class Harness:
 
     def _decide(self, verdict: Callable[[], None] | None) -> None:
         self.settle()
-        self.endpoint.verdict = verdict
+        self.endpoint.decision = verdict
         self.endpoint.decide()
         self.settle()
 

@@ -1,9 +1,9 @@
 """
-Connections in memory: what L{sitio.testing} puts in the place of the network.
+Connections in memory, in place of the network.
 
-L{Peer} is what a test holds, L{MemoryTransport} what sitio is given, and
-L{MemoryEndpoint} where its pool connects to.  Time is the L{Clock} that they
-are made with; each event is told in a later turn of it, as a reactor would.
+A test uses a L{Peer}, which is a client or the upstream.  sitio uses the L{MemoryTransport}
+at the other end, and connects to the upstream through a L{MemoryEndpoint}.  All of them use
+one L{Clock}: each event is delivered in a later turn of the clock, as a reactor does.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from zope.interface import alsoProvides, implementer
 from sitio.http import codec, framing
 from sitio.http.message import Request, Response
 
-#: Where clients come from unless a test says otherwise (RFC 5737 keeps it for this).
+#: The default address of clients; RFC 5737 reserves it for examples.
 CLIENT_ADDRESS = "192.0.2.1"
 
-#: Bytes that wait in a transport before it asks its producer to pause, and the
-#: most that it delivers at a time: those of Twisted's TCP transports.
-TRANSPORT_BUFFER = 64 * 1024
+#: Bytes that a transport buffers before it pauses its producer, and the most that it delivers
+#: at a time: those of Twisted's TCP transports.
+TRANSPORT_BUFFER_BYTES = 64 * 1024
 
-# How a connection of sitio's looks to its peer.
+# States of a connection, as its peer sees it.
 OPEN = "open"
-HALF_CLOSED = "half-closed"  # sitio sends no more
+HALF_CLOSED = "half-closed"  # sitio has ended its direction
 CLOSED = "closed"
-RESET = "reset"  # sitio broke it, or closed it with bytes unread
+RESET = "reset"  # sitio aborted it, or closed it with bytes unread
 
 
 @implementer(ITCPTransport)
@@ -55,11 +55,11 @@ class MemoryTransport(StringTransport):
     """
     sitio's end of a connection to a L{Peer}.
 
-    It behaves as Twisted's TCP transports do: what happens to the connection is
-    told in a later turn, writes pile up while the peer does not read, nothing
-    is delivered while paused.  It is stricter where they are silent: a write
-    after the end, a second producer, or C{loseConnection} with a producer
-    registered (which, over TLS, never comes to an end) raises.
+    It behaves like Twisted's TCP transports: events are delivered in a later turn, writes are
+    buffered while the peer does not read, and nothing is delivered while sitio has paused.
+    It is stricter than they are, and raises C{AssertionError} for a write after the end, for
+    a second producer, and for C{loseConnection} with a producer registered, which over TLS
+    would wait for ever.
     """
 
     protocol: IProtocol
@@ -78,26 +78,26 @@ class MemoryTransport(StringTransport):
         self._writeEnded = False
         self._aborted = False
         self.outgoing: list[bytes] = []
-        # Pieces of data, b"" for their end, a Failure for a reset.
+        # Pieces of data, then b"" for their end or a Failure for a reset.
         self.incoming: deque[bytes | Failure] = deque()
 
     def getTcpNoDelay(self) -> bool:
         return True
 
     def setTcpNoDelay(self, enabled: object) -> None:
-        """Of no meaning here."""
+        """Has no effect."""
 
     def getTcpKeepAlive(self) -> bool:
         return False
 
     def setTcpKeepAlive(self, enabled: object) -> None:
-        """Of no meaning here."""
+        """Has no effect."""
 
-    # What sitio does
+    # Called by sitio
 
     def write(self, data: bytes) -> None:
         if self.disconnecting or self._writeEnding:
-            raise AssertionError(f"written after the connection was ended: {data!r}")
+            raise AssertionError(f"write after the end of the connection: {data!r}")
         if not isinstance(data, bytes):
             raise TypeError(f"a transport takes bytes, not {type(data).__name__}")
         if data:
@@ -106,52 +106,52 @@ class MemoryTransport(StringTransport):
             if self.producer is not None and waiting > self._peer.room:
                 self._producerPaused = True
                 self.producer.pauseProducing()
-            self.soon(self.flush)
+            self.callSoon(self.flush)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
         if self.producer is not None:
-            raise AssertionError("loseConnection with a producer registered: it may never end")
+            raise AssertionError("loseConnection with a producer registered may wait for ever")
         if self.disconnecting:
             return
         if self._writeEnded:
-            # As TCP transports have it, at once.
+            # TCP transports do this at once.
             self._lost(Failure(ConnectionDone()))
             return
         self.disconnecting = True
-        self.soon(self.flush)
+        self.callSoon(self.flush)
 
     def loseWriteConnection(self) -> None:
         if self._secure:
             raise AssertionError("TLS has no half-close")
         self._writeEnding = True
-        self.soon(self.flush)
+        self.callSoon(self.flush)
 
     def abortConnection(self) -> None:
         if self.connected and not self._aborted:
             self._aborted = self.disconnecting = True
             self.outgoing.clear()
-            self.soon(self._lost, Failure(ConnectionAborted()))
+            self.callSoon(self._lost, Failure(ConnectionAborted()))
 
     def unregisterProducer(self) -> None:
-        # A lost connection has let go of it already.
+        # A lost connection has already dropped its producer.
         if self.connected:
             StringTransport.unregisterProducer(self)
 
     def resumeProducing(self) -> None:
         StringTransport.resumeProducing(self)
-        self.soon(self.deliver)
+        self.callSoon(self.deliver)
 
-    # What the network does
+    # Called by the network
 
-    def soon(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """In the next turn, as a reactor would have it."""
+    def callSoon(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a function in the next turn of the clock."""
         self._clock.callLater(0, function, *arguments)
 
     def deliver(self) -> None:
-        """Give the protocol what its peer has sent, unless it has paused."""
+        """Give the protocol what its peer sent, unless the protocol has paused."""
         while self.incoming and not self.disconnecting and self.producerState == "producing":
             what = self.incoming.popleft()
             if isinstance(what, Failure):
@@ -164,7 +164,7 @@ class MemoryTransport(StringTransport):
                 self.protocol.readConnectionLost()  # type: ignore[attr-defined]
 
     def flush(self) -> None:
-        """Give the peer what was written, if it reads, and then what is to follow."""
+        """Give the peer what sitio wrote, if the peer reads; then resume the producer or close."""
         if not self.connected or self._aborted:
             return
         if self.outgoing and self._peer.gone:
@@ -202,92 +202,92 @@ class MemoryTransport(StringTransport):
 
 class Peer:
     """
-    The other end of a connection of sitio's: a client, or the upstream.
+    A client or the upstream: the other end of a connection of sitio.
 
-    @ivar state: how the connection looks from here: L{OPEN}, L{HALF_CLOSED},
-        L{CLOSED} or L{RESET}.
-    @ivar pieces: what sitio has written, write by write, since the last L{got}.
-    @ivar room: bytes that sitio's transport takes before it asks for a pause.
-    @ivar gone: whether this end is closed altogether.
+    @ivar state: L{OPEN}, L{HALF_CLOSED}, L{CLOSED} or L{RESET}.
+    @ivar pieces: what sitio wrote since the last L{got}, one item for each write.
+    @ivar room: bytes that sitio's transport buffers before it pauses its producer.
+    @ivar gone: whether this end is closed in both directions.
+    @ivar transport: sitio's end.
     """
 
     def __init__(self, clock: Clock, address: str = CLIENT_ADDRESS, secure: bool = False) -> None:
         self.state = OPEN
         self.pieces: list[bytes] = []
-        self.room = TRANSPORT_BUFFER
+        self.room = TRANSPORT_BUFFER_BYTES
         self.gone = False
         self.transport = MemoryTransport(clock, self, address, secure)
         self._clock = clock
         self._ended = False
 
     def __repr__(self) -> str:
-        return f"<Peer {self.state}, {sum(map(len, self.pieces))} bytes not looked at>"
+        return f"<Peer {self.state}, {sum(map(len, self.pieces))} bytes unread>"
 
     def connect(self, protocol: IProtocol) -> None:
-        """Make the connection to a protocol of sitio's."""
+        """Connect to a protocol of sitio."""
         self.transport.protocol = protocol
         protocol.makeConnection(self.transport)
 
     @property
     def closed(self) -> bool:
-        """Whether sitio has closed the connection in good order."""
+        """Whether sitio closed the connection, and did not reset it."""
         return self.state is CLOSED
 
     @property
     def reset(self) -> bool:
-        """Whether sitio has broken the connection."""
+        """Whether sitio reset the connection."""
         return self.state is RESET
 
     @property
     def paused(self) -> bool:
-        """Whether sitio reads nothing from here for now."""
+        """Whether sitio has paused reading from this end."""
         return self.transport.producerState == "paused"
 
     @property
     def backlog(self) -> int:
-        """Bytes that sitio has written and this end has not read."""
+        """How many bytes sitio has written that this end has not read."""
         return sum(map(len, self.transport.outgoing))
 
     def got(self) -> bytes:
-        """What has come from sitio since the last call."""
+        """The bytes that sitio sent since the last call."""
         self._settle()
         pieces, self.pieces = self.pieces, []
         return b"".join(pieces)
 
     def gotResponse(self, method: str = "GET") -> Response:
         """
-        The one response that has come since the last L{got}, its body complete.
+        The response that sitio sent since the last L{got}, with its body.
 
-        @param method: of the request: a response to HEAD has no body.
+        @param method: that of the request, as a response to HEAD has no body.
 
-        @raise AssertionError: there is none, more than one, or an incomplete one.
+        @raise AssertionError: there is not exactly one response, or it is incomplete.
         """
         found = list(readResponses(self.got(), method, closed=self.state is CLOSED))
         if len(found) != 1:
-            raise AssertionError(f"one response was wanted, these have come: {found}")
+            raise AssertionError(f"expected one response, got {found}")
         return found[0]
 
     def gotRequest(self) -> Request:
-        """The one request that has come since the last L{got}; raises as L{gotResponse}."""
+        """The request that sitio sent since the last L{got}; raises like L{gotResponse}."""
         found = list(readRequests(self.got()))
         if len(found) != 1:
-            raise AssertionError(f"one request was wanted, these have come: {found}")
+            raise AssertionError(f"expected one request, got {found}")
         return found[0]
 
     def sends(self, *pieces: bytes) -> None:
-        """Send these bytes, each piece arriving on its own."""
+        """Send bytes; each piece arrives by itself."""
         if self._ended:
-            raise AssertionError("this end has said that it sends no more")
+            raise AssertionError("this end has ended its direction")
         for piece in pieces:
             if not self.transport.connected:
                 self.state = RESET
                 return
-            for start in range(0, len(piece), TRANSPORT_BUFFER):
-                self.transport.incoming.append(piece[start : start + TRANSPORT_BUFFER])
+            for start in range(0, len(piece), TRANSPORT_BUFFER_BYTES):
+                self.transport.incoming.append(piece[start : start + TRANSPORT_BUFFER_BYTES])
             self._arrived()
 
     def halfCloses(self) -> None:
-        """Send no more, and still read."""
+        """End this direction: send nothing more, but still read."""
         if not self._ended:
             self._ended = True
             self.transport.incoming.append(b"")
@@ -295,32 +295,32 @@ class Peer:
 
     def closes(self) -> None:
         """
-        Close.  To sitio that looks like L{halfCloses}, until it writes: what it
-        writes then is answered by a reset.
+        Close both directions.  sitio sees the same as after L{halfCloses} until it writes;
+        then the connection is reset.
         """
         self.gone = True
         self.halfCloses()
-        self.readsOn()
+        self.resumesReading()
 
     def resets(self) -> None:
-        """Break the connection: what was sent and not yet read is lost as well."""
+        """Reset the connection; bytes that sitio has not read yet are lost."""
         self.gone = self._ended = True
         self.transport.incoming.clear()
         self.transport.incoming.append(Failure(ConnectionLost()))
         self._arrived()
 
     def stopsReading(self) -> None:
-        """Read nothing: what sitio writes piles up, and its transport asks for a pause."""
+        """Read nothing, so that sitio's transport buffers, and pauses its producer."""
         self.room = 0
 
-    def readsOn(self) -> None:
-        """Read what has piled up, and all that comes."""
-        self.room = TRANSPORT_BUFFER
-        self.transport.soon(self.transport.flush)
+    def resumesReading(self) -> None:
+        """Read what was buffered, and everything from now on."""
+        self.room = TRANSPORT_BUFFER_BYTES
+        self.transport.callSoon(self.transport.flush)
         self._settle()
 
     def _arrived(self) -> None:
-        self.transport.soon(self.transport.deliver)
+        self.transport.callSoon(self.transport.deliver)
         self._settle()
 
     def _settle(self) -> None:
@@ -330,16 +330,16 @@ class Peer:
 @implementer(IStreamClientEndpoint)
 class MemoryEndpoint:
     """
-    Where the pool connects to.  Each connection is made in a later turn.
+    The endpoint of the upstream.  Each connection is made in a later turn of the clock.
 
-    @ivar peers: the upstream's ends, in the order in which they were accepted.
-    @ivar verdict: what becomes of a new connection: C{accept}, C{refuse}, or
-        L{None} to leave it pending.
+    @ivar peers: the upstream's ends of the connections, in the order they were accepted.
+    @ivar decision: what to do with a new connection: C{accept}, C{refuse}, or L{None} to
+        leave it pending.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.peers: list[Peer] = []
-        self.verdict: Callable[[], None] | None = self.accept
+        self.decision: Callable[[], None] | None = self.accept
         self._clock = clock
         self._pending: deque[tuple[IProtocolFactory, Deferred[IProtocol]]] = deque()
 
@@ -356,12 +356,12 @@ class MemoryEndpoint:
         return attempt[1]
 
     def decide(self) -> None:
-        """Accept or refuse what is pending, as C{verdict} says."""
-        while self._pending and self.verdict is not None:
-            self.verdict()
+        """Accept or refuse the pending connections, as C{decision} says."""
+        while self._pending and self.decision is not None:
+            self.decision()
 
     def accept(self) -> None:
-        """Accept the connection that has waited longest."""
+        """Accept the connection that has been pending longest."""
         factory, connected = self._pending.popleft()
         peer = Peer(self._clock, "192.0.2.87")
         address: IAddress = peer.transport.getPeer()
@@ -372,20 +372,21 @@ class MemoryEndpoint:
         connected.callback(protocol)
 
     def refuse(self) -> None:
-        """Refuse the connection that has waited longest."""
+        """Refuse the connection that has been pending longest."""
         _, connected = self._pending.popleft()
         connected.errback(Failure(ConnectionRefusedError()))
 
 
 def readResponses(data: bytes, *methods: str, closed: bool = False) -> Iterator[Response]:
     """
-    The responses that these bytes hold, interim ones included, bodies complete.
+    Parse responses, interim ones included, with their bodies.
 
-    @param methods: of the requests that they answer, the last one for all that follow.
+    @param methods: those of the requests, the last one for all later responses; by default
+        GET.
     @param closed: whether the connection was closed after them.
 
-    @raise AssertionError: the last one is not whole.
-    @raise SitioError: they are malformed.
+    @raise AssertionError: the last response is incomplete.
+    @raise SitioError: a response is malformed.
     """
     reader = codec.ResponseReader(framing.Limits())
     waiting = list(methods) or ["GET"]
@@ -398,25 +399,25 @@ def readResponses(data: bytes, *methods: str, closed: bool = False) -> Iterator[
             yield response
             response = reader.nextHead()
         if response is None:
-            raise AssertionError(f"no whole response: {data!r}")
+            raise AssertionError(f"an incomplete response: {data!r}")
         response.body = reader.takeRest() if reader.state is framing.TUNNEL else reader.nextBody()
         if closed and reader.state is framing.UNTIL_CLOSE:
             reader.connectionLost()
         if reader.state not in (framing.ENDED, framing.TUNNEL):
-            raise AssertionError(f"a response that is not whole: {data!r}")
+            raise AssertionError(f"an incomplete response: {data!r}")
         yield response
         waiting = waiting[1:] or waiting
 
 
 def readRequests(data: bytes) -> Iterator[Request]:
-    """The requests that these bytes hold, bodies complete; raises as L{readResponses}."""
+    """Parse requests, with their bodies; raises like L{readResponses}."""
     reader = codec.RequestReader(framing.Limits())
     reader.receive(data)
     while reader.held:
         request = reader.nextHead()
         if request is None:
-            raise AssertionError(f"no whole request: {data!r}")
+            raise AssertionError(f"an incomplete request: {data!r}")
         request.body = reader.nextBody()
         if reader.state is not framing.ENDED:
-            raise AssertionError(f"a request that is not whole: {data!r}")
+            raise AssertionError(f"an incomplete request: {data!r}")
         yield request

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json as _json
 from collections import deque
+from enum import Enum
 from typing import Any
 
 from attrs import frozen
@@ -28,9 +29,8 @@ from sitio.testing.network import (
     readRequests,
 )
 
-#: Seconds of the clock after which L{Runner.run} gives up: longer than any wait
-#: of sitio's own, so that it is only met when something hangs.
-PATIENCE = 3600.0
+#: Seconds on the clock after which L{Runner.run} raises: longer than any wait of sitio.
+MAX_WAIT_SECONDS = 3600.0
 
 
 def request(
@@ -43,9 +43,14 @@ def request(
     version: str = "1.1",
 ) -> Request:
     """
-    A request as a client makes it, with C{Host: localhost} unless the headers have one.
+    A request of a client, with C{Host: localhost} unless C{headers} has a Host.
 
-    @param json: something to be sent as JSON, with its Content-Type.
+    @param target: path and query, percent-encoded.
+    @param headers: a mapping, or pairs, of names and values.
+    @param json: a value to send as JSON, with its Content-Type.
+    @param version: C{"1.1"} or C{"1.0"}.
+
+    @raise ValueError: a method, a target or a field that can't be sent.
     """
     fields = Headers(headers)
     if "host" not in fields and version == "1.1":
@@ -55,59 +60,82 @@ def request(
         if "content-type" not in fields:
             fields.add("Content-Type", "application/json")
     made = Request(method, target, fields, version, body or b"")
-    # Checked as they are set.
+    # Setting them checks them.
     made.method, made.target = method, target
     if body is not None:
         made.length = len(body)
     return made
 
 
-@frozen
-class Mishap:
-    """What happens to an attempt instead of a response; C{response} is begun and not ended."""
+class Failing(Enum):
+    """How an attempt fails."""
 
-    name: str
+    REFUSED = "the connection is refused"
+    RESET = "the connection is reset"
+    SILENT = "there is no response"
+
+
+@frozen
+class UpstreamFailure:
+    """
+    A failure of the upstream, in place of a response.
+
+    @ivar response: the response of which half the body is sent before, or L{None}.
+    """
+
+    how: Failing
     response: Response | None = None
 
 
+#: What the upstream does in one attempt.
+UpstreamAnswer = Response | UpstreamFailure
+
+
 def response(status: int = 200, **contents: Any) -> Response:
-    """What the upstream answers; further arguments as L{Response} takes them."""
+    """A response of the upstream; C{contents} are other arguments of L{Response}."""
     return Response(status, **contents)
 
 
-def refused() -> Mishap:
+def connectionRefused() -> UpstreamFailure:
     """The upstream refuses the connection."""
-    return Mishap("refused")
+    return UpstreamFailure(Failing.REFUSED)
 
 
-def reset() -> Mishap:
-    """The upstream takes the request and breaks the connection."""
-    return Mishap("reset")
+def connectionReset() -> UpstreamFailure:
+    """The upstream reads the request, and resets the connection."""
+    return UpstreamFailure(Failing.RESET)
 
 
-def silence() -> Mishap:
-    """The upstream takes the request and never answers."""
-    return Mishap("silence")
+def noResponse() -> UpstreamFailure:
+    """The upstream reads the request, and does not answer."""
+    return UpstreamFailure(Failing.SILENT)
 
 
-def brokenOff(response: Response) -> Mishap:
-    """The upstream breaks the connection in the middle of this response's body."""
+def incompleteResponse(response: Response) -> UpstreamFailure:
+    """
+    The upstream sends half of the response's body, and resets the connection.
+
+    @raise ValueError: the response has no body.
+    """
     if not response.body:
-        raise ValueError("a response that is to be broken off needs a body")
-    return Mishap("brokenOff", response)
+        raise ValueError("an incomplete response needs a body")
+    return UpstreamFailure(Failing.RESET, response)
 
 
 @frozen
 class Outcome:
     """
-    What came of a request.
+    The result of a request.
 
-    @ivar status: what the client got; L{None} if the connection broke before a response.
-    @ivar whole: whether the response came to its end.
+    @ivar status: the status that the client got; L{None} if it got no response.
+    @ivar reason: the reason phrase that the client got.
+    @ivar headers: the fields that the client got.
+    @ivar body: the body that the client got.
+    @ivar whole: whether the response was complete.
     @ivar attempts: how often the upstream was asked, refused connections included.
-    @ivar requests: the requests that reached it, as it got them.
-    @ivar exchange: the L{IExchange<sitio.interfaces.IExchange>}, ended.
-    @ivar errors: what policies raised, see L{Runner.run}.
+    @ivar requests: the requests that the upstream got.
+    @ivar exchange: the L{IExchange<sitio.interfaces.IExchange>}, which has ended.
+    @ivar errors: what policies raised; see L{Runner.run}.
     """
 
     status: int | None
@@ -122,38 +150,41 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """The body as UTF-8."""
+        """The body, decoded as UTF-8."""
         return self.body.decode()
 
     def json(self) -> Any:
-        """What the body says in JSON."""
+        """The body, parsed as JSON."""
         return _json.loads(self.body)
 
 
 class Runner:
     """
-    A sidecar that is kept from one request to the next.
+    A proxy that is kept for many requests.
 
-    As a context manager it starts those policies that are services, and stops
-    them at the end.
+    As a context manager it starts the policies that are services, and stops them at the end.
 
-    @ivar harness: the L{Harness} underneath.
-    @ivar clock: its L{Clock}.
+    @ivar harness: the L{Harness} that it uses.
+    @ivar clock: the L{Clock<twisted.internet.task.Clock>} of the proxy.
+    @ivar policies: the policies, in order.
     """
 
     def __init__(
         self, policy: Any, *, settings: Settings | None = None, clock: Clock | None = None
     ) -> None:
         """
-        @param policy: a policy, a description such as C{error-page:404}, a pair
-            of a name and a policy, or a list of these.
-        @param clock: for policies that were made with one.
+        @param policy: a policy, a description such as C{error-page:404}, a pair of a name
+            and a policy, or a list of these.
+        @param settings: limits and timeouts, by default those of C{twistd sitio}.
+        @param clock: the clock to use, for policies that were made with one.
+
+        @raise ValueError: something is not a policy, or a description is wrong.
         """
         self.harness = Harness(policy, settings=settings, clock=clock)
         self.clock = self.harness.clock
         self.policies = self.harness.context.chain.policies
         self._broken: list[BaseException] = []
-        # What is raised is raised again or listed, and need not be logged as well.
+        # Errors are raised or listed by run, so they are not logged.
         logged: Any = self._logged
         self.harness.context.log = Logger(observer=logged)
         self.harness.context.chain.log = Logger(observer=lambda event: None)  # type: ignore[arg-type]
@@ -183,30 +214,31 @@ class Runner:
         return [IService(each) for each in self.policies if IService.providedBy(each)]
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock, and run what is due."""
         self.harness.advance(seconds)
 
     def run(
         self,
         request: Request,
-        *responses: Response | Mishap,
+        *responses: UpstreamAnswer,
         clientAddress: str = CLIENT_ADDRESS,
         secure: bool = False,
         pieces: int | None = None,
-        contained: bool = False,
+        raiseErrors: bool = True,
     ) -> Outcome:
         """
-        Send a request, and let the upstream answer each attempt in turn.
+        Send a request through the proxy, and let the upstream answer.
 
-        @param responses: one for each attempt, the last one for all that follow;
-            a plain 200 if there is none.
-        @param secure: whether the client comes by TLS.
-        @param pieces: bytes in which bodies arrive, one after the other; L{None}
-            for all at once, together with their heads.
-        @param contained: contain what policies raise, as C{twistd sitio} does,
-            and list it in L{Outcome.errors}.  Otherwise it is raised here.
+        @param responses: the responses or failures of the upstream: one for each attempt,
+            the last one for all later attempts.  Without any it is an empty 200.
+        @param clientAddress: the IP address of the client.
+        @param secure: whether the client uses TLS.
+        @param pieces: bodies arrive in pieces of so many bytes; L{None} for a body that
+            arrives together with its head.
+        @param raiseErrors: whether to raise the first error of a policy.  Otherwise errors
+            are contained, as by C{twistd sitio}, and listed in C{Outcome.errors}.
 
-        @raise AssertionError: the exchange has not ended after an hour of the clock.
+        @raise AssertionError: the exchange did not end within an hour on the clock.
         """
         harness = self.harness
         for each in (harness.errors, harness.failures, harness.exchanges):
@@ -231,13 +263,13 @@ class Runner:
         )
         harness.closeAll()
         del harness.clients[:], harness.endpoint.peers[:]
-        if outcome.errors and not contained:
+        if outcome.errors and raiseErrors:
             raise outcome.errors[0]
         return outcome
 
     def _untilEnded(self, upstream: _Upstream) -> None:
         harness = self.harness
-        givesUp = self.clock.seconds() + PATIENCE
+        givesUp = self.clock.seconds() + MAX_WAIT_SECONDS
         while True:
             harness.settle()
             if harness.exchanges:
@@ -245,11 +277,11 @@ class Runner:
             if not upstream.answer():
                 due = nextCall(self.clock)
                 if due is None or due > givesUp:
-                    raise AssertionError("the exchange does not end: what does a policy wait for?")
+                    raise AssertionError("the exchange does not end: a policy waits for ever")
                 self.clock.advance(max(0.0, due - self.clock.seconds()))
 
     def _errors(self) -> list[BaseException]:
-        """What policies raised, and their body filters, and what the core could not bear."""
+        """What policies and their filters raised, and failures of sitio itself."""
         harness = self.harness
         filters = [
             each.cause
@@ -261,43 +293,51 @@ class Runner:
 
 
 class _Upstream:
-    """Answers each attempt with what it was told to."""
+    """
+    The upstream: answers each attempt with the next response.
+
+    @ivar attempts: connections accepted or refused.
+    @ivar requests: complete requests.
+    """
 
     def __init__(
-        self, endpoint: MemoryEndpoint, responses: tuple[Response | Mishap, ...], pieces: int | None
+        self,
+        endpoint: MemoryEndpoint,
+        responses: tuple[UpstreamAnswer, ...],
+        pieces: int | None,
     ) -> None:
         self.attempts = 0
         self.requests: list[Request] = []
         self._endpoint = endpoint
-        self._endpoint.verdict = None
+        self._endpoint.decision = None
         self._responses = deque(responses)
         self._pieces = pieces
-        self._open: list[tuple[Peer, Response | Mishap]] = []
+        self._open: list[tuple[Peer, UpstreamAnswer]] = []
         self._data: dict[Peer, bytes] = {}
 
     def answer(self) -> bool:
-        """Do what can be done; whether that was anything."""
+        """Accept or refuse a connection, or answer a request; return whether there was one."""
         if self._endpoint.pending:
             self._decide()
             return True
         for each in self._open:
             if self._read(each[0]):
                 self._open.remove(each)
-                self._response(*each)
+                self._respond(*each)
                 return True
         return False
 
     def _decide(self) -> None:
         self.attempts += 1
         answer = self._responses.popleft() if len(self._responses) > 1 else self._responses[0]
-        if isinstance(answer, Mishap) and answer.name == "refused":
+        if isinstance(answer, UpstreamFailure) and answer.how is Failing.REFUSED:
             self._endpoint.refuse()
         else:
             self._endpoint.accept()
             self._open.append((self._endpoint.peers[-1], answer))
 
     def _read(self, peer: Peer) -> bool:
-        """Whether the whole request has come."""
+        """Whether the whole request has arrived."""
         data = self._data[peer] = self._data.get(peer, b"") + peer.got()
         try:
             self.requests += readRequests(data)
@@ -305,11 +345,11 @@ class _Upstream:
             return False
         return bool(data)
 
-    def _response(self, peer: Peer, answer: Response | Mishap) -> None:
+    def _respond(self, peer: Peer, answer: UpstreamAnswer) -> None:
         if isinstance(answer, Response):
             peer.sends(*_cut(*_wireResponse(answer, self.requests[-1].method), self._pieces))
             peer.closes()
-        elif answer.name != "silence":
+        elif answer.how is Failing.RESET:
             if answer.response is not None:
                 head, body = _wireResponse(answer.response, self.requests[-1].method)
                 peer.sends(*_cut(head, body[: len(body) // 2], self._pieces))
@@ -337,7 +377,7 @@ def _cut(head: bytes, body: bytes, size: int | None) -> list[bytes]:
 
 
 def _readResponse(client: Peer, method: str) -> tuple[Response | None, bool]:
-    """The last response that a client got, if any, and whether it is whole."""
+    """The last response that a client got, if any, and whether it is complete."""
     reader = codec.ResponseReader(framing.Limits(head=1024 * 1024, fields=10_000))
     reader.expect(method)
     reader.receive(client.got())
@@ -350,11 +390,11 @@ def _readResponse(client: Peer, method: str) -> tuple[Response | None, bool]:
     return response, untilClose or reader.state in (framing.ENDED, framing.TUNNEL)
 
 
-def runPolicy(policy: Any, request: Request, *responses: Response | Mishap, **how: Any) -> Outcome:
+def runPolicy(policy: Any, request: Request, *responses: UpstreamAnswer, **how: Any) -> Outcome:
     """
-    Show one request to a policy, in a sidecar of its own.
+    Send one request through a policy, in a new proxy.
 
-    The parameters are those of L{Runner} and L{Runner.run}.
+    The parameters, and what it raises, are those of L{Runner} and L{Runner.run}.
     """
     settings, clock = how.pop("settings", None), how.pop("clock", None)
     with Runner(policy, settings=settings, clock=clock) as runner:

@@ -1,4 +1,4 @@
-"""Answer 503 to everybody while a file exists: `touch` it, do your work, remove it."""
+"""Answer all requests with 503 while a file exists: create it, do your work, remove it."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ class Maintenance:
         if not self.file.exists():
             return None
         headers = {"Retry-After": self.retryAfter, "Cache-Control": "no-store"}
-        return Response(503, text="We are working on it.\n", headers=headers)
+        return Response(503, text="Under maintenance.\n", headers=headers)
 
 
 def makePolicy(*, file: str, retryAfter: str = "60") -> Maintenance:
     if not (retryAfter.isascii() and retryAfter.isdecimal()):
-        raise ValueError(f"retry-after={retryAfter}: a whole number of seconds is wanted")
+        raise ValueError(f"retry-after={retryAfter}: write a whole number of seconds")
     return Maintenance(Path(file), retryAfter)

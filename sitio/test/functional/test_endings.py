@@ -493,7 +493,7 @@ class ByTheClient(EndingCase):
         self.client.sends(POST)
         self.upstream.stopsReading()
         self.client.sends(b"body")
-        self.upstream.readsOn()
+        self.upstream.resumesReading()
         self.client.closes()
         self.assertTrue(self.upstream.reset)
         self.assertGone(None)
@@ -742,7 +742,7 @@ class Reused(EndingCase):
     def test_freshOneRefused(self) -> None:
         """When no fresh connection is to be had, that is what is told."""
         self.reuse(GET)
-        self.sidecar.endpoint.verdict = self.sidecar.endpoint.refuse
+        self.sidecar.endpoint.decision = self.sidecar.endpoint.refuse
         self.upstream.closes()
         self.assertResponded(502, 502, ConnectFailed, 2)
 

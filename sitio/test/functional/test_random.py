@@ -567,7 +567,7 @@ class World:
     def reads(self, random: Random) -> None:
         """Somebody reads on."""
         if self.peers:
-            random.choice(self.peers).readsOn()
+            random.choice(self.peers).resumesReading()
 
     def overruns(self, random: Random) -> None:
         """What a transport, as TLS may, has read already comes after it was paused."""

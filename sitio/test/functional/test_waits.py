@@ -30,7 +30,7 @@ from sitio.proxy.exchange import Exchange
 from sitio.proxy.retries import MAX_ATTEMPTS
 from sitio.settings import LINGER_SECONDS, Settings
 from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET, Harness, Peer
-from sitio.testing.network import TRANSPORT_BUFFER
+from sitio.testing.network import TRANSPORT_BUFFER_BYTES
 from sitio.upstream.client import MAX_DISCARD
 from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS
 
@@ -44,7 +44,7 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 
 #: Bytes of one read.
-READ = b"x" * TRANSPORT_BUFFER
+READ = b"x" * TRANSPORT_BUFFER_BYTES
 
 
 class WaitCase(SynchronousTestCase):
@@ -198,7 +198,7 @@ class TheClient(WaitCase):
             self.client.stopsReading()
             self.upstream.sends(b"x" * 100)
             self.assertStill(6.0)
-            self.client.readsOn()
+            self.client.resumesReading()
             self.assertStill(6.0)
         self.assertEqual(len(self.client.got()), len(LONG % 500) + 500)
         self.assertEnded(200, 200, None)
@@ -321,7 +321,7 @@ class TheUpstream(WaitCase):
         self.upstream.stopsReading()
         self.client.sends(b"x")
         self.sidecar.advance(6.0)
-        self.upstream.readsOn()
+        self.upstream.resumesReading()
         self.assertFalse(self.client.paused)
         self.client.sends(b"x")
         self.assertWaits(7.0)
@@ -339,7 +339,7 @@ class TheUpstream(WaitCase):
         self.upstream.stopsReading()
         self.client.sends(b"x")
         self.sidecar.advance(6.5)
-        self.upstream.readsOn()
+        self.upstream.resumesReading()
         self.assertStill(6.5)
         self.client.sends(b"x" * 8)
         self.upstream.sends(OK)
@@ -697,7 +697,7 @@ class Sizes(WaitCase):
         self.client.sends(POST % 4, b"body" + READ[4:], *[READ] * 5)
         server: Any = self.client.transport.protocol
         self.assertTrue(self.client.paused)
-        self.assertLessEqual(server._reader.held, Settings().maxHead + TRANSPORT_BUFFER)
+        self.assertLessEqual(server._reader.held, Settings().maxHead + TRANSPORT_BUFFER_BYTES)
 
 
 class FlowControl(WaitCase):
@@ -714,7 +714,7 @@ class FlowControl(WaitCase):
         for _ in range(3):
             self.sidecar.settle()
             self.assertLessEqual(self.client.backlog, len(READ) + 100)
-        self.client.readsOn()
+        self.client.resumesReading()
         self.assertFalse(self.upstream.paused)
         self.assertEqual(len(self.client.got()), len(LONG % (len(READ) * 20)) + len(READ) * 20)
         self.assertEnded(200, 200, None)
@@ -728,7 +728,7 @@ class FlowControl(WaitCase):
         self.client.sends(*[READ] * 20)
         self.assertTrue(self.client.paused)
         self.assertLessEqual(self.upstream.backlog, len(READ))
-        self.upstream.readsOn()
+        self.upstream.resumesReading()
         self.assertFalse(self.client.paused)
         self.assertTrue(self.upstream.got().endswith(READ * 19))
         self.upstream.sends(OK)
@@ -748,7 +748,7 @@ class FlowControl(WaitCase):
             self.assertTrue(sends.paused)
             self.assertFalse(reads.paused)
             self.assertLessEqual(reads.backlog, len(READ))
-            reads.readsOn()
+            reads.resumesReading()
             self.assertEqual(len(reads.got()), len(READ) * 20)
             self.assertFalse(sends.paused)
             self.sidecar.assertQuiet()
@@ -763,7 +763,7 @@ class FlowControl(WaitCase):
             self.assertTrue(self.upstream.paused)
             self.upstream.sends(b"x" * 100)
             self.assertEqual(self.client.backlog, len(LONG % 100))
-            self.client.readsOn()
+            self.client.resumesReading()
             self.assertEqual(self.client.got(), LONG % 100 + b"x" * 100)
             self.assertEnded(200, 200, None)
 
@@ -776,7 +776,7 @@ class FlowControl(WaitCase):
         self.upstream.sends(LONG % 100)
         verdict.callback(None)
         self.assertTrue(self.upstream.paused)
-        self.client.readsOn()
+        self.client.resumesReading()
         self.assertFalse(self.upstream.paused)
         self.upstream.sends(b"x" * 100)
         self.assertEqual(self.client.got(), LONG % 100 + b"x" * 100)
@@ -792,7 +792,7 @@ class FlowControl(WaitCase):
         self.sidecar.settle()
         self.client.sends(b"x")
         self.assertTrue(self.client.paused)
-        self.upstream.readsOn()
+        self.upstream.resumesReading()
         self.assertFalse(self.client.paused)
         self.client.sends(b"x" * 98)
         self.assertEqual(self.upstream.gotRequest().body, b"x" * 100)
@@ -807,7 +807,7 @@ class FlowControl(WaitCase):
         self.client.sends(GET)
         self.upstream.sends(LONG % 4 + b"x", b"xxx")
         self.assertTrue(self.upstream.paused)
-        self.client.readsOn()
+        self.client.resumesReading()
         self.assertEqual(self.client.got(), LONG % 4 + b"xxxx")
         self.assertEqual(self.sidecar.pool.snapshot()["idle"], 1)
         self.client.sends(GET)
@@ -823,7 +823,7 @@ class FlowControl(WaitCase):
         self.client.sends(GET * 2)
         self.upstream.sends(OK)
         self.assertEqual(self.upstream.got().count(b"GET"), 1)
-        self.client.readsOn()
+        self.client.resumesReading()
         self.assertEqual(self.upstream.got().count(b"GET"), 1)
         self.upstream.sends(OK)
         self.assertEqual(self.client.got(), OK * 2)

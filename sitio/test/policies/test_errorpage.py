@@ -28,7 +28,7 @@ from sitio.policies.errorpage import (
     prefersJSON,
 )
 from sitio.test.helpers.policies import Asked, asked, responded
-from sitio.testing import refused, request, response, runPolicy
+from sitio.testing import connectionRefused, request, response, runPolicy
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -414,7 +414,9 @@ class ProxyTests(SynchronousTestCase):
     def test_failedAttempt(self) -> None:
         """A failed attempt is replaced by a page as well."""
         outcome = runPolicy(
-            "error-page:5xx", request("/", headers={"Accept": "application/json"}), refused()
+            "error-page:5xx",
+            request("/", headers={"Accept": "application/json"}),
+            connectionRefused(),
         )
         self.assertEqual((outcome.status, outcome.json()["error"]), (502, "Bad Gateway"))
 

@@ -23,7 +23,7 @@ from sitio.policies.retry import (
     makePolicy,
 )
 from sitio.test.helpers.policies import Asked, asked, responded
-from sitio.testing import refused, request, reset, response, runPolicy
+from sitio.testing import connectionRefused, connectionReset, request, response, runPolicy
 
 
 class RetryTests(SynchronousTestCase):
@@ -218,7 +218,7 @@ class ProxyTests(SynchronousTestCase):
 
     def test_repeated(self) -> None:
         """After a failure there is another attempt; the client gets only the good response."""
-        for mishap in (response(503), refused(), reset()):
+        for mishap in (response(503), connectionRefused(), connectionReset()):
             outcome = runPolicy("retry", request("/"), mishap, response(200, text="good"))
             self.assertEqual((outcome.status, outcome.text, outcome.attempts), (200, "good", 2))
             self.assertEqual(outcome.exchange.acted, ("retry",))
@@ -230,7 +230,9 @@ class ProxyTests(SynchronousTestCase):
 
     def test_notRepeated(self) -> None:
         """A POST is sent once, even if it fails."""
-        outcome = runPolicy("retry", request("/", "POST", body=b"x"), reset(), response(200))
+        outcome = runPolicy(
+            "retry", request("/", "POST", body=b"x"), connectionReset(), response(200)
+        )
         self.assertEqual((outcome.status, outcome.attempts), (502, 1))
 
     def test_otherStatuses(self) -> None:

@@ -76,7 +76,7 @@ class Tunnels(ExchangeCase):
         self.answer(SWITCH)
         self.client.stopsReading()
         self.sidecar.upstream().sends(b"x" * 10)
-        self.client.readsOn()
+        self.client.resumesReading()
         self.sidecar.advance(Settings().tunnelTimeout - 1)
         self.assertEqual(self.client.got(), SWITCH + b"x" * 10)
         self.client.sends(b"still here")
@@ -642,7 +642,7 @@ class FlowControl(ExchangeCase):
             self.assertFalse(upstream.paused)
             upstream.sends(final)
             self.assertTrue(upstream.paused)
-            self.client.readsOn()
+            self.client.resumesReading()
             self.assertFalse(upstream.paused)
             self.sidecar.assertQuiet()
 

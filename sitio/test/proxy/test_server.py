@@ -16,7 +16,7 @@ from sitio.errors import Stopped
 from sitio.http.message import Response
 from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS, Settings
 from sitio.testing import HALF_CLOSED, OPEN, Harness, Peer, readResponses
-from sitio.testing.network import TRANSPORT_BUFFER
+from sitio.testing.network import TRANSPORT_BUFFER_BYTES
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -58,7 +58,7 @@ class Tunnels(ServerCase):
         self.client.stopsReading()
         self.sidecar.upstream().sends(b"last words")
         self.sidecar.upstream().halfCloses()
-        self.client.readsOn()
+        self.client.resumesReading()
         self.assertEqual(self.client.got(), b"last words")
         self.assertIs(self.client.state, HALF_CLOSED)
         self.client.sends(b"thanks")
@@ -98,7 +98,7 @@ class Pipelining(ServerCase):
             ]
             self.client.sends(b"".join(requests))
             server: Any = self.client.transport.protocol
-            bound = Settings().maxHead + TRANSPORT_BUFFER
+            bound = Settings().maxHead + TRANSPORT_BUFFER_BYTES
             for number in range(count):
                 self.assertIn(b"PUT /%d HTTP" % number, self.answer())
                 self.assertEqual(self.client.got(), OK)
@@ -240,7 +240,7 @@ class Closing(ServerCase):
         self.answer(b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n")
         self.sidecar.upstream().sends(b"0\r\n\r\n")
         self.assertEqual(self.client.got(), b"")
-        self.client.readsOn()
+        self.client.resumesReading()
         self.assertEqual(self.client.got(), b"HTTP/1.1 401 No\r\nConnection: close\r\n\r\nno")
         self.assertIs(self.client.state, HALF_CLOSED)
         self.sidecar.advance(LINGER_SECONDS + 0.5)

@@ -75,5 +75,5 @@ class PackagedTests(SynchronousTestCase):
             "try: loadPolicies('maintenance:file=stop:retry-after=soon')\n"
             "except ValueError as error: print(error)\n"
         )
-        self.assertIn("a whole number of seconds is wanted", self.python("-c", wrong))
+        self.assertIn("write a whole number of seconds", self.python("-c", wrong))
         self.assertNotIn(str(self.environment), sys.path)

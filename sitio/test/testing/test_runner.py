@@ -1,7 +1,6 @@
 """
-The test kit keeps its own promises: connections in memory behave as real ones
-do, a harness finds what is left behind, and L{runPolicy} shows what a
-client and an upstream would have seen.
+Tests of L{sitio.testing}: its connections behave like real ones, a harness finds what is left
+behind, and L{runPolicy} returns what a client and an upstream got.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ from sitio.testing import (
     Harness,
     Peer,
     Runner,
-    brokenOff,
+    connectionRefused,
+    connectionReset,
+    incompleteResponse,
+    noResponse,
     readRequests,
     readResponses,
-    refused,
     request,
-    reset,
     response,
     runPolicy,
-    silence,
 )
-from sitio.testing.network import TRANSPORT_BUFFER, MemoryEndpoint
+from sitio.testing.network import TRANSPORT_BUFFER_BYTES, MemoryEndpoint
 
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SWITCH = (
@@ -63,7 +62,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class Noted(Protocol):
-    """Notes down what its transport tells it."""
+    """Records the events of its transport."""
 
     transport: Any
 
@@ -93,80 +92,80 @@ class Noted(Protocol):
 
 
 class TransportTests(SynchronousTestCase):
-    """A connection in memory is one of TCP to the protocol at its end, and stricter."""
+    """A connection in memory behaves like one of TCP, and is stricter."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.connect()
 
     def connect(self, secure: bool = False) -> None:
-        """Make a connection of its own for what follows."""
+        """Connect again, with a new transport and peer."""
         self.peer = Peer(self.clock, secure=secure)
         self.protocol = Noted()
         self.peer.connect(self.protocol)
         self.transport = self.protocol.transport
 
     def told(self) -> list[Any]:
-        """What the protocol was told since the last call."""
+        """The events of the protocol since the last call."""
         self.clock.advance(0)
         told, self.protocol.told = self.protocol.told, []
         return told
 
     def test_interface(self) -> None:
-        """It provides what TCP transports do, and says where the client comes from."""
+        """The transport provides the interface of TCP transports, and the client's address."""
         verifyObject(ITCPTransport, self.transport)
         self.assertEqual(self.transport.getPeer().host, "192.0.2.1")
         self.assertFalse(ISSLTransport.providedBy(self.transport))
 
     def test_pieces(self) -> None:
-        """What a peer sends arrives piece by piece, a long piece as several."""
+        """Bytes of a peer arrive piece by piece; a long piece arrives as several."""
         self.peer.sends(b"a", b"bc")
         self.assertEqual(self.told(), [b"a", b"bc"])
-        self.peer.sends(b"x" * (TRANSPORT_BUFFER + 1))
-        self.assertEqual([len(each) for each in self.told()], [TRANSPORT_BUFFER, 1])
+        self.peer.sends(b"x" * (TRANSPORT_BUFFER_BYTES + 1))
+        self.assertEqual([len(each) for each in self.told()], [TRANSPORT_BUFFER_BYTES, 1])
 
     def test_paused(self) -> None:
-        """While a transport is paused nothing is delivered, not even the end; then all is."""
+        """A paused transport delivers nothing, not even the end, until it is resumed."""
         self.transport.pauseProducing()
         self.assertTrue(self.peer.paused)
         self.peer.sends(b"a", b"b")
         self.peer.halfCloses()
         self.assertEqual(self.told(), [])
         self.transport.resumeProducing()
-        # In a later turn, as a reactor would have it.
+        # Delivered in a later turn, as by a reactor.
         self.assertEqual(self.protocol.told, [])
         self.assertEqual(self.told(), [b"a", b"b", "read lost"])
 
     def test_writesPileUp(self) -> None:
-        """A peer that doesn't read has the producer paused, at every write, until it reads."""
+        """While a peer does not read, each write pauses the producer."""
         self.transport.registerProducer(self.protocol, True)
         self.peer.stopsReading()
         self.transport.write(b"a")
         self.transport.write(b"b")
         self.assertEqual(self.told(), ["pause", "pause"])
         self.assertEqual((self.peer.backlog, self.peer.got()), (2, b""))
-        self.peer.readsOn()
+        self.peer.resumesReading()
         self.assertEqual(self.told(), ["resume"])
         self.assertEqual((self.peer.backlog, self.peer.got()), (0, b"ab"))
 
     def test_longWrite(self) -> None:
-        """A write longer than the transport's buffer asks for a pause even of a quick peer."""
+        """A write longer than the transport's buffer pauses the producer even if the peer reads."""
         self.transport.registerProducer(self.protocol, True)
-        self.transport.write(b"x" * TRANSPORT_BUFFER)
+        self.transport.write(b"x" * TRANSPORT_BUFFER_BYTES)
         self.assertEqual(self.told(), [])
-        self.transport.write(b"x" * (TRANSPORT_BUFFER + 1))
+        self.transport.write(b"x" * (TRANSPORT_BUFFER_BYTES + 1))
         self.assertEqual(self.protocol.told, ["pause"])
         self.assertEqual(self.told(), ["pause", "resume"])
 
     def test_writesApart(self) -> None:
-        """How many writes there were can be seen."""
+        """The peer has one piece for each write."""
         self.transport.write(b"a")
         self.transport.writeSequence([b"b", b"c"])
         self.clock.advance(0)
         self.assertEqual(self.peer.pieces, [b"a", b"bc"])
 
     def test_loseConnection(self) -> None:
-        """A close lets out what was written first, and is told in a later turn."""
+        """A close sends what was written before, and is delivered in a later turn."""
         self.transport.write(b"bye")
         self.transport.loseConnection()
         self.assertEqual(self.protocol.told, [])
@@ -175,7 +174,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((self.peer.state, self.peer.closed, self.peer.reset), (CLOSED, 1, 0))
 
     def test_loseConnectionWaits(self) -> None:
-        """A close waits for a peer that doesn't read, and a broken connection does not."""
+        """A close waits for a peer that does not read; an abort does not."""
         self.peer.stopsReading()
         self.transport.write(b"bye")
         self.transport.loseConnection()
@@ -185,7 +184,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.peer.got(), b"")
 
     def test_abortConnection(self) -> None:
-        """A connection that sitio breaks is told apart from one that it closes."""
+        """The peer can tell an abort from a close."""
         self.transport.registerProducer(self.protocol, True)
         self.transport.abortConnection()
         self.transport.abortConnection()
@@ -194,7 +193,7 @@ class TransportTests(SynchronousTestCase):
         self.transport.unregisterProducer()
 
     def test_closeWithUnreadBytes(self) -> None:
-        """To close while the peer's bytes lie unread breaks the connection, as TCP does."""
+        """A close with unread bytes of the peer is a reset, as in TCP."""
         self.transport.pauseProducing()
         self.peer.sends(b"unread")
         self.transport.loseConnection()
@@ -202,14 +201,14 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.peer.state, RESET)
 
     def test_sendToClosed(self) -> None:
-        """A peer that goes on sending to a closed connection gets a reset."""
+        """A peer that sends on a closed connection gets a reset."""
         self.transport.loseConnection()
         self.told()
         self.peer.sends(b"too late")
         self.assertEqual((self.told(), self.peer.state), ([], RESET))
 
     def test_halfCloses(self) -> None:
-        """Each half ends on its own; once sitio's has, a close is told at once."""
+        """Each direction ends by itself; once sitio's has ended, a close is delivered at once."""
         self.peer.halfCloses()
         self.assertEqual(self.told(), ["read lost"])
         self.transport.write(b"still")
@@ -221,14 +220,14 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.peer.state, CLOSED)
 
     def test_closes(self) -> None:
-        """A peer that has closed looks as one that sends no more, until it is written to."""
+        """A peer that has closed looks half-closed until sitio writes."""
         self.peer.closes()
         self.assertEqual(self.told(), ["read lost"])
         self.transport.write(b"anybody there?")
         self.assertEqual(self.told(), [ConnectionLost])
 
     def test_resets(self) -> None:
-        """A peer's reset takes along what had not been read."""
+        """A peer's reset drops bytes that sitio has not read."""
         self.transport.pauseProducing()
         self.peer.sends(b"unread")
         self.peer.resets()
@@ -237,7 +236,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.told(), [ConnectionLost])
 
     def test_secure(self) -> None:
-        """Over TLS there is no half-close: the end of one half is that of both."""
+        """TLS has no half-close: the end of one direction ends both."""
         self.connect(secure=True)
         self.assertTrue(ISSLTransport.providedBy(self.transport))
         self.assertRaises(AssertionError, self.transport.loseWriteConnection)
@@ -245,7 +244,7 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual(self.told(), [ConnectionDone])
 
     def test_strict(self) -> None:
-        """What real transports pass over in silence, or never end, raises here."""
+        """Mistakes that real transports ignore, or that make them wait for ever, raise here."""
         self.transport.registerProducer(self.protocol, True)
         self.assertRaises(RuntimeError, self.transport.registerProducer, self.protocol, True)
         self.assertRaises(AssertionError, self.transport.loseConnection)
@@ -260,13 +259,13 @@ class TransportTests(SynchronousTestCase):
         self.assertRaises(AssertionError, self.peer.sends, b"x")
 
     def test_strictHalf(self) -> None:
-        """Nothing can be written once sitio has said that it writes no more."""
+        """A write after C{loseWriteConnection} raises."""
         self.transport.loseWriteConnection()
         self.assertRaises(AssertionError, self.transport.write, b"x")
 
 
 class EndpointTests(SynchronousTestCase):
-    """Connections to the upstream are made, refused or left pending, in a later turn."""
+    """The endpoint accepts or refuses connections in a later turn, or leaves them pending."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -274,7 +273,7 @@ class EndpointTests(SynchronousTestCase):
         self.connected = self.endpoint.connect(Factory.forProtocol(Noted))
 
     def test_accept(self) -> None:
-        """The Deferred fires with the protocol, whose connection is made by then."""
+        """The Deferred fires with a protocol that is connected."""
         verifyObject(IStreamClientEndpoint, self.endpoint)
         self.assertNoResult(self.connected)
         self.clock.advance(0)
@@ -283,15 +282,15 @@ class EndpointTests(SynchronousTestCase):
         self.assertEqual(self.endpoint.peers[0].got(), b"hello")
 
     def test_refuse(self) -> None:
-        """What is to be refused fails."""
-        self.endpoint.verdict = self.endpoint.refuse
+        """A refused connection fails the Deferred."""
+        self.endpoint.decision = self.endpoint.refuse
         self.clock.advance(0)
         self.failureResultOf(self.connected)
         self.assertEqual((self.endpoint.peers, self.endpoint.pending), ([], 0))
 
     def test_cancel(self) -> None:
-        """A pending connection can be given up, and is then accepted no more."""
-        self.endpoint.verdict = None
+        """A pending connection can be cancelled, and is not accepted then."""
+        self.endpoint.decision = None
         self.clock.advance(0)
         self.assertEqual(self.endpoint.pending, 1)
         self.connected.cancel()
@@ -300,43 +299,43 @@ class EndpointTests(SynchronousTestCase):
 
 
 class ReadingTests(SynchronousTestCase):
-    """Bytes are read as messages, and what is no whole one is an assertion's failure."""
+    """Bytes are parsed as messages; an incomplete message is an C{AssertionError}."""
 
     def test_responses(self) -> None:
-        """Several responses, interim ones and those without a body are told apart."""
+        """Several responses are separated, also interim ones and those without a body."""
         data = INTERIM + OK + TO_HEAD + OK
         found = [(each.status, each.body) for each in readResponses(data, "GET", "HEAD", "GET")]
         self.assertEqual(found, [(100, b""), (200, b"ok"), (200, b""), (200, b"ok")])
 
     def test_tunnel(self) -> None:
-        """What follows a 101 is its body: bytes of something else."""
+        """The bytes after a 101 are its body."""
         data = b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nrest"
         self.assertEqual([each.body for each in readResponses(data)], [b"rest"])
 
     def test_untilClose(self) -> None:
-        """A response without a length is whole when its connection has closed."""
+        """A response without a length is complete when its connection is closed."""
         data = b"HTTP/1.0 200 OK\r\n\r\nall"
         self.assertRaises(AssertionError, list, readResponses(data))
         self.assertEqual([each.body for each in readResponses(data, closed=True)], [b"all"])
 
     def test_requests(self) -> None:
-        """Several requests are told apart, their bodies complete."""
+        """Several requests are separated, with their bodies."""
         found = [(each.method, each.body) for each in readRequests(GET + POST)]
         self.assertEqual(found, [("GET", b""), ("POST", b"z")])
 
     def test_incomplete(self) -> None:
-        """A message that lacks some of its head or body is none."""
+        """An incomplete head or body raises."""
         for data in (OK[:-1], OK[:9]):
             self.assertRaises(AssertionError, list, readResponses(data))
         for data in (GET[:-1], b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"):
             self.assertRaises(AssertionError, list, readRequests(data))
 
     def test_oneWanted(self) -> None:
-        """Who wants one message is told what has come instead."""
+        """If there is not exactly one message, the error lists those that there are."""
         harness = Harness()
         client = harness.connect()
         error = self.assertRaises(AssertionError, client.gotResponse)
-        self.assertIn("one response was wanted", str(error))
+        self.assertIn("expected one response", str(error))
         client.sends(GET)
         upstream = harness.upstream()
         self.assertEqual(upstream.gotRequest().target, "/x")
@@ -344,10 +343,10 @@ class ReadingTests(SynchronousTestCase):
 
 
 class ConversationTests(SynchronousTestCase):
-    """A harness is the real core, and knows whether anything of it is left."""
+    """A harness runs the real proxy, and knows whether anything of it is left."""
 
     def test_exchange(self) -> None:
-        """A request goes to the upstream and its response comes back; both are seen as bytes."""
+        """A request goes to the upstream, and its response comes back, as bytes."""
         harness = Harness()
         client = harness.connect("192.0.2.7")
         client.sends(GET)
@@ -359,12 +358,12 @@ class ConversationTests(SynchronousTestCase):
         harness.assertQuiet()
 
     def test_noSuchUpstream(self) -> None:
-        """To ask for a connection that was not opened is a failure that says so."""
+        """Asking for a connection that was not opened raises."""
         error = self.assertRaises(AssertionError, Harness().upstream)
         self.assertEqual(str(error), "sitio has opened 0 connections so far")
 
     def test_held(self) -> None:
-        """Connections can be held, accepted one by one, and all from then on."""
+        """Connections can be left pending, accepted one by one, or all be accepted."""
         harness = Harness()
         self.assertRaises(AssertionError, harness.accept)
         harness.holdConnections()
@@ -378,7 +377,7 @@ class ConversationTests(SynchronousTestCase):
         harness.assertQuiet()
 
     def test_refused(self) -> None:
-        """A refused connection is the exchange's failure, and kept for the test to see."""
+        """A refused connection fails the exchange, and is listed in C{failures}."""
         harness = Harness()
         harness.refuseConnections()
         client = harness.connect()
@@ -388,7 +387,7 @@ class ConversationTests(SynchronousTestCase):
         harness.assertQuiet()
 
     def test_tunnel(self) -> None:
-        """A tunnel ends one half at a time, in either order, and with both it is closed."""
+        """A tunnel ends one direction at a time, in either order, and closes after both."""
         for clientFirst in (True, False):
             harness = Harness()
             client = harness.connect()
@@ -408,7 +407,7 @@ class ConversationTests(SynchronousTestCase):
             self.assertEqual([each.status for each in harness.exchanges], [101])
 
     def test_advance(self) -> None:
-        """Time passes in the steps in which something is due, and by no more than asked."""
+        """Time advances from call to call that is due, and by no more than asked for."""
         harness = Harness()
         called: list[float] = []
 
@@ -421,14 +420,14 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual((called, harness.clock.seconds()), ([0, 1, 2], 2.5))
 
     def test_leftDelayedCall(self) -> None:
-        """A delayed call that nobody cancelled is not quiet."""
+        """C{assertQuiet} finds a delayed call that was not cancelled."""
         harness = Harness()
         harness.clock.callLater(5, list)
         error = self.assertRaises(AssertionError, harness.assertQuiet)
         self.assertIn("delayed calls", str(error))
 
     def test_leftConnection(self) -> None:
-        """A connection that sitio keeps though its client has gone is not quiet."""
+        """C{assertQuiet} finds a connection that sitio keeps after its client closed."""
         harness = Harness()
         client = harness.connect()
         self.patch(harness.factory, "closed", lambda server: None)
@@ -437,7 +436,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertIn("connections of the server: 1", str(error))
 
     def test_errors(self) -> None:
-        """What policies raise is contained and logged as ever, and kept for the test to see."""
+        """What policies raise is contained and logged as always, and listed in C{errors}."""
         failing = onResponse(200)(lambda exchange, response: [][0])
         harness = Harness([("failing", failing)])
         client = harness.connect()
@@ -450,15 +449,15 @@ class ConversationTests(SynchronousTestCase):
 
 @onResponse(404)
 def friendly(exchange: Any, response: Response) -> Response:
-    """The policy of the manual."""
+    """The policy of docs/policies.md."""
     return Response(404, html=f"<h1>{exchange.request.path} is not here</h1>")
 
 
 class RunPolicyTests(SynchronousTestCase):
-    """L{runPolicy} tells what a client got and how often the upstream was asked."""
+    """L{runPolicy} returns what the client and the upstream got."""
 
     def test_outcome(self) -> None:
-        """The policy's response is what the client got; the upstream was asked once."""
+        """The client gets the policy's response; the upstream is asked once."""
         outcome = runPolicy(friendly, request("/x"), response(404))
         self.assertEqual((outcome.status, outcome.reason), (404, "Not Found"))
         self.assertEqual(outcome.text, "<h1>/x is not here</h1>")
@@ -469,13 +468,13 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual(outcome.exchange.acted, ("friendly",))
 
     def test_untouched(self) -> None:
-        """A response that no policy wants comes through; without any the upstream says 200."""
+        """A response that no policy changes is sent; without responses the upstream sends a 200."""
         outcome = runPolicy(friendly, request("/x"), response(200, json={"a": 1}))
         self.assertEqual((outcome.status, outcome.json()), (200, {"a": 1}))
         self.assertEqual(runPolicy(friendly, request()).status, 200)
 
     def test_request(self) -> None:
-        """What the upstream got is the request as the client sent it, Host and body included."""
+        """The upstream gets the client's request, with Host and body."""
         sent = request("/x?y", "POST", {"X-A": "1"}, json=[1])
         [got] = runPolicy(friendly, sent).requests
         self.assertEqual((got.method, got.target, got.body), ("POST", "/x?y", b"[1]"))
@@ -485,7 +484,7 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual(got.headers["X-Forwarded-For"], "192.0.2.1")
 
     def test_requestKept(self) -> None:
-        """Headers that a test gives itself stand, and HTTP/1.0 needs no Host."""
+        """A Host in the headers is kept, and a request in HTTP/1.0 gets none."""
         [got] = runPolicy(friendly, request(headers={"host": "a.example"})).requests
         self.assertEqual(got.headers.getAll("host"), ["a.example"])
         self.assertNotIn("host", request(version="1.0").headers)
@@ -493,57 +492,57 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual(outcome.exchange.request.version, "1.0")
 
     def test_badRequest(self) -> None:
-        """A request that no client can send is refused where it is made."""
+        """A request that can't be sent raises when it is made."""
         for bad in ("x", "/a b", "/a\r\nb"):
             self.assertRaises(ValueError, request, bad)
         self.assertRaises(ValueError, request, "/", "GET /")
 
     def test_client(self) -> None:
-        """Where the client comes from can be said, and that it came by TLS."""
+        """A test can set the client's address, and TLS."""
         seen = []
         policy = onRequest(lambda exchange: seen.append((exchange.clientAddress, exchange.secure)))
         runPolicy(policy, request(), clientAddress="192.0.2.9", secure=True)
         self.assertEqual(seen, [("192.0.2.9", True)])
 
     def test_head(self) -> None:
-        """A response to HEAD has no body, as on the wire."""
+        """A response to HEAD has no body."""
         outcome = runPolicy(friendly, request("/x", "HEAD"), response(200, text="four"))
         self.assertEqual((outcome.status, outcome.body, outcome.whole), (200, b"", True))
         self.assertEqual(runPolicy(friendly, request(), response(304)).status, 304)
 
     def test_mishaps(self) -> None:
-        """Each way to fail looks to policies as it does in life, and waits as long."""
+        """Each failure looks to policies like a real one, and takes as long on the clock."""
         statuses = []
         policy = onResponse(502, 504)(
             lambda exchange, response: statuses.append((response.status, exchange.began))
         )
         clock = Clock()
-        for mishap in (refused(), reset(), silence()):
+        for mishap in (connectionRefused(), connectionReset(), noResponse()):
             outcome = runPolicy(policy, request(), mishap, clock=clock)
             self.assertEqual(outcome.attempts, 1)
             self.assertTrue(outcome.whole)
         self.assertEqual([status for status, _ in statuses], [502, 502, 504])
         self.assertGreater(clock.seconds(), Settings().responseTimeout - 1)
 
-    def test_brokenOff(self) -> None:
-        """A response that breaks off reaches the client in part, and differs from a whole one."""
-        outcome = runPolicy(friendly, request(), brokenOff(response(200, text="abcdef")))
+    def test_incomplete(self) -> None:
+        """The client gets a part of an incomplete response, and the outcome says so."""
+        outcome = runPolicy(friendly, request(), incompleteResponse(response(200, text="abcdef")))
         self.assertEqual((outcome.status, outcome.body, outcome.whole), (200, b"abc", False))
-        self.assertRaises(ValueError, brokenOff, response(200))
+        self.assertRaises(ValueError, incompleteResponse, response(200))
 
     def test_attempts(self) -> None:
-        """Responses are given one to each attempt, the last one to all that follow."""
+        """Each attempt gets the next response; the last one is repeated."""
         again = onResponse(500, 502)(
             lambda exchange, response: Retry(20) if exchange.attempts < 5 else None
         )
-        outcome = runPolicy(again, request(), reset(), refused(), response(500))
+        outcome = runPolicy(again, request(), connectionReset(), connectionRefused(), response(500))
         self.assertEqual((outcome.status, outcome.attempts), (500, 5))
-        # The second was refused, and so nothing of it was seen.
+        # The second attempt was refused, so the upstream got no request.
         self.assertEqual(len(outcome.requests), 4)
         self.assertEqual(outcome.exchange.duration, 80)
 
     def test_pieces(self) -> None:
-        """Bodies can be made to arrive in pieces, of the request as of the response."""
+        """The bodies of request and response can arrive in pieces."""
         passed: list[bytes] = []
 
         def noting(data: bytes) -> bytes:
@@ -563,7 +562,7 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual((outcome.text, outcome.whole), ("12345", True))
 
     def test_described(self) -> None:
-        """A policy may be given as the operator would, in a pair with its name, or in a list."""
+        """A policy may be a description, a pair with its name, or a list of policies."""
         self.assertEqual(
             runPolicy("error-page:404", request(), response(404)).exchange.acted, ("error-page",)
         )
@@ -576,7 +575,7 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual(both.exchange.acted, ("first", "friendly", "error-page"))
 
     def test_raised(self) -> None:
-        """What a policy raises is raised at its author's test, and not logged as well."""
+        """What a policy raises is raised by C{runPolicy}, and not logged."""
         for policy in (
             onRequest(lambda exchange: NOTHING["key"]),
             onResponse()(lambda exchange, response: NOTHING["key"]),
@@ -585,18 +584,18 @@ class RunPolicyTests(SynchronousTestCase):
             self.assertRaises(KeyError, runPolicy, policy, request())
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    def test_contained(self) -> None:
-        """On request it is contained as in life, so that what the client gets can be seen."""
+    def test_notRaised(self) -> None:
+        """With C{raiseErrors=False} errors are contained, so that the client gets its response."""
         failing: Any = onRequest(lambda exchange: NOTHING["key"])
-        outcome = runPolicy(failing, request(), contained=True)
+        outcome = runPolicy(failing, request(), raiseErrors=False)
         self.assertEqual((outcome.status, outcome.attempts), (500, 0))
         self.assertEqual([type(each) for each in outcome.errors], [KeyError])
         failing = onResponse()(lambda exchange, response: NOTHING["key"])
-        outcome = runPolicy(failing, request(), contained=True)
+        outcome = runPolicy(failing, request(), raiseErrors=False)
         self.assertEqual((outcome.status, len(outcome.errors)), (200, 1))
 
     def test_filterRaised(self) -> None:
-        """What a body filter raises comes out too, though the core alone has seen it."""
+        """What a body filter raises is raised as well."""
 
         def broken(data: bytes) -> bytes:
             raise ArithmeticError(f"after {len(data)}")
@@ -610,25 +609,25 @@ class RunPolicyTests(SynchronousTestCase):
             self.assertRaises(
                 ArithmeticError, runPolicy, policy, request(), response(200, text="x")
             )
-            outcome = runPolicy(policy, request(), response(200, text="x"), contained=True)
+            outcome = runPolicy(policy, request(), response(200, text="x"), raiseErrors=False)
             self.assertEqual(outcome.status, 200 if keepsLength else None)
             self.assertEqual(outcome.whole, keepsLength)
 
     def test_coreRaised(self) -> None:
-        """A mistake of sitio's own, logged for the operator, does not stay unseen either."""
+        """A failure of sitio itself, which is logged, is raised as well."""
         with Runner(onRequest(lambda exchange: deferLater(runner.clock, 1))) as runner:
             self.patch(runner.harness.pool, "takeIdle", lambda: NOTHING["key"])
             self.assertRaises(KeyError, runner.run, request())
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_earlyAnswer(self) -> None:
-        """An answer that comes before the body has, from a policy, is no mishap."""
+        """A policy may answer before the body of the request has arrived."""
         policy = onRequest(lambda exchange: Response(413, text="too long"))
         outcome = runPolicy(policy, request("/", "PUT", body=b"abc"), pieces=1)
         self.assertEqual((outcome.status, outcome.text), (413, "too long"))
 
     def test_coroutine(self) -> None:
-        """Policies that wait on the kit's clock are waited for."""
+        """The clock advances for policies that wait on it."""
         clock = Clock()
 
         async def slow(exchange: Any) -> Response:
@@ -640,12 +639,12 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual(outcome.exchange.duration, 7)
 
     def test_neverFired(self) -> None:
-        """A policy that waits for what never comes meets the policy timeout, and says so."""
+        """A policy that waits for ever meets the policy timeout."""
         never: Deferred[None] = Deferred()
         self.assertRaises(WaitedTooLong, runPolicy, onRequest(lambda exchange: never), request())
 
     def test_endless(self) -> None:
-        """An exchange that does not end is a failure of the test, not an endless one."""
+        """An exchange that does not end raises."""
         settings = Settings(policyTimeout=1e9)
         never: Deferred[None] = Deferred()
         error = self.assertRaises(
@@ -661,7 +660,7 @@ class RunPolicyTests(SynchronousTestCase):
 @implementer(IResponsePolicy)
 @define
 class Expiring:
-    """Remembers the last good body for ten seconds, on a time source of its own."""
+    """Stores the last good body for ten seconds; its C{seconds} is a real clock by default."""
 
     seconds: Any = None
     buffered = True
@@ -679,7 +678,7 @@ class Expiring:
 
 @implementer(IService, IResponsePolicy)
 class Served(Service):
-    """A policy that runs a service, which it notes down."""
+    """A policy that is a service, and records when it is started and stopped."""
 
     statuses = ()
     buffered = False
@@ -698,14 +697,14 @@ class Served(Service):
         return self.ends
 
     def responseReceived(self, exchange: Any, response: Response) -> None:
-        """Of no interest."""
+        """Does nothing."""
 
 
 class RunnerTests(SynchronousTestCase):
-    """A L{Runner} keeps one sidecar, and what its policies remember."""
+    """A L{Runner} keeps one proxy, and the memory of its policies."""
 
     def test_remembers(self) -> None:
-        """What a policy has seen in one request it knows in the next; metrics add up."""
+        """A policy remembers earlier requests, and its counters add up."""
         with Runner(friendly) as runner:
             for _ in range(3):
                 runner.run(request(), response(404))
@@ -714,34 +713,37 @@ class RunnerTests(SynchronousTestCase):
             self.assertEqual((metrics["acted"], metrics["failed"]), (3, 0))
 
     def test_seconds(self) -> None:
-        """A policy that tells time by its C{seconds} does so by the clock of the test."""
+        """A policy with an attribute C{seconds} gets that of the test's clock."""
         policy = Expiring(seconds=lambda: 0)
         with Runner(policy) as runner:
             runner.run(request(), response(200, text="good"))
-            self.assertEqual(runner.run(request(), refused()).text, "good")
+            self.assertEqual(runner.run(request(), connectionRefused()).text, "good")
             runner.advance(9)
-            self.assertEqual(runner.run(request(), refused()).text, "good")
+            self.assertEqual(runner.run(request(), connectionRefused()).text, "good")
             runner.clock.advance(2)
-            self.assertEqual(runner.run(request(), refused()).status, 502)
+            self.assertEqual(runner.run(request(), connectionRefused()).status, 502)
 
     def test_apart(self) -> None:
-        """Each run has its own outcome: connections, errors and responses of others are gone."""
+        """
+        Each run has its own outcome, without connections, errors and responses of
+        earlier runs.
+        """
         boom = onResponse(500)(lambda exchange, response: NOTHING["key"])
         with Runner(boom) as runner:
-            self.assertEqual(len(runner.run(request(), response(500), contained=True).errors), 1)
+            self.assertEqual(len(runner.run(request(), response(500), raiseErrors=False).errors), 1)
             outcome = runner.run(request("/y"), response(200))
             self.assertEqual((outcome.errors, outcome.attempts), ([], 1))
             self.assertEqual([each.target for each in outcome.requests], ["/y"])
             runner.harness.assertQuiet()
 
     def test_services(self) -> None:
-        """Policies that are services run while the runner is entered, and no longer."""
+        """Policies that are services run within the C{with} statement."""
         policy = Served()
         runPolicy(policy, request())
         self.assertEqual(policy.told, ["started", "stopped"])
 
     def test_stopFails(self) -> None:
-        """A service that can't stop does not go unnoticed."""
+        """A service that fails to stop raises."""
         policy = Served()
         with self.assertRaises(ZeroDivisionError), Runner(policy):
             policy.ends = Deferred()

@@ -158,7 +158,7 @@ class FlowControl(ClientCase):
         self.upstream.sends(OK)
         self.assertEqual(self.receiver.calls[1:], [("response", 200, b"ok", True)])
         self.assertEqual(self.owner.calls, ["lost"])
-        self.upstream.readsOn()
+        self.upstream.resumesReading()
         self.assertTrue(self.upstream.got().endswith(b"abc"))
         self.assertEqual(self.owner.calls, ["lost", "closed"])
 

@@ -100,7 +100,7 @@ class PoolCase(SynchronousTestCase):
 
     def holdConnections(self) -> None:
         """The upstream leaves connections pending."""
-        self.endpoint.verdict = None
+        self.endpoint.decision = None
 
     def assertQuiet(self) -> None:
         """Nothing is open, nothing waits, and the clock is empty."""
@@ -121,7 +121,7 @@ class Counting(PoolCase):
         self.used()
         self.used()
         self.acquire()
-        self.endpoint.verdict = self.endpoint.refuse
+        self.endpoint.decision = self.endpoint.refuse
         refused = self.pool.acquire(fresh=True)
         self.settle()
         self.failureResultOf(refused, ConnectFailed)
@@ -274,7 +274,7 @@ class Opening(PoolCase):
         acquired = [self.pool.acquire() for _ in range(5)]
         self.assertEqual(self.state(), (3, 0, 2))
         self.assertEqual(self.endpoint.pending, 3)
-        self.endpoint.verdict = self.endpoint.accept
+        self.endpoint.decision = self.endpoint.accept
         self.settle()
         self.assertEqual(self.state(), (3, 0, 2))
         for each in acquired[:3]:
@@ -284,7 +284,7 @@ class Opening(PoolCase):
 
     def test_refused(self) -> None:
         """A refused connection is told at once, with its cause, and does not count."""
-        self.endpoint.verdict = self.endpoint.refuse
+        self.endpoint.decision = self.endpoint.refuse
         acquired = self.pool.acquire()
         self.settle()
         error = self.failureResultOf(acquired, ConnectFailed).value

@@ -1,4 +1,4 @@
-"""What makes `--policy maintenance:file=PATH` known, without importing it before it is named."""
+"""Announces `--policy maintenance:file=PATH` without importing the policy."""
 
 from sitio.policy.maker import PolicyMaker
 

@@ -21,12 +21,12 @@ from sitio.test.helpers.lastgood import LastGoodTestCase
 from sitio.test.helpers.policies import asked, responded
 from sitio.testing import (
     Runner,
-    brokenOff,
-    refused,
+    connectionRefused,
+    connectionReset,
+    incompleteResponse,
+    noResponse,
     request,
-    reset,
     response,
-    silence,
 )
 
 #: Seconds since 1970 of C{WAS}.
@@ -921,10 +921,10 @@ class ProxyTests(SynchronousTestCase):
             self.runner.run(request("/"), good, pieces=pieces)
             for mishap, status in (
                 (response(503, text="bad"), 503),
-                (refused(), 502),
-                (reset(), 502),
-                (silence(), 504),
-                (brokenOff(good), 502),
+                (connectionRefused(), 502),
+                (connectionReset(), 502),
+                (noResponse(), 504),
+                (incompleteResponse(good), 502),
             ):
                 outcome = self.runner.run(request("/"), mishap, pieces=pieces)
                 self.assertEqual((outcome.status, outcome.text), (200, "good" * 20), mishap)
@@ -935,7 +935,7 @@ class ProxyTests(SynchronousTestCase):
     def test_head(self) -> None:
         """The mask for HEAD has no body, but the Content-Length of the stored one."""
         self.runner.run(request("/"), response(200, text="good"))
-        outcome = self.runner.run(request("/", "HEAD"), refused())
+        outcome = self.runner.run(request("/", "HEAD"), connectionRefused())
         self.assertEqual((outcome.status, outcome.body), (200, b""))
         client = self.runner.harness.connect()
         self.runner.harness.refuseConnections()
@@ -947,7 +947,9 @@ class ProxyTests(SynchronousTestCase):
     def test_conditional(self) -> None:
         """A conditional request that is masked gets a 304 without a body."""
         self.runner.run(request("/"), response(200, text="good", headers={"ETag": '"a"'}))
-        outcome = self.runner.run(request("/", headers={"If-None-Match": '"a"'}), refused())
+        outcome = self.runner.run(
+            request("/", headers={"If-None-Match": '"a"'}), connectionRefused()
+        )
         self.assertEqual((outcome.status, outcome.body, outcome.whole), (304, b"", True))
 
     def test_stream(self) -> None:
@@ -962,7 +964,7 @@ class ProxyTests(SynchronousTestCase):
         upstream.sends(b"2\r\nod\r\n0\r\n\r\n")
         self.assertTrue(client.got().endswith(b"2\r\nod\r\n0\r\n\r\n"))
         upstream.closes()
-        self.assertEqual(self.runner.run(request("/"), refused()).text, "good")
+        self.assertEqual(self.runner.run(request("/"), connectionRefused()).text, "good")
 
     def test_brokenStream(self) -> None:
         """A chunked response that breaks off is not stored."""
@@ -975,19 +977,19 @@ class ProxyTests(SynchronousTestCase):
         upstream.closes()
         harness.settle()
         self.assertTrue(client.reset or client.closed)
-        self.assertEqual(self.runner.run(request("/"), refused()).status, 502)
+        self.assertEqual(self.runner.run(request("/"), connectionRefused()).status, 502)
 
     def test_overTheBufferLimit(self) -> None:
         """A response over the buffer limit is sent whole, and is not stored."""
         long = response(200, body=bytes(2000))
         outcome = self.runner.run(request("/"), long, pieces=100)
         self.assertEqual((outcome.status, outcome.body), (200, bytes(2000)))
-        self.assertEqual(self.runner.run(request("/"), refused()).status, 502)
+        self.assertEqual(self.runner.run(request("/"), connectionRefused()).status, 502)
 
     def test_time(self) -> None:
         """The age is counted with the clock of the proxy."""
         self.runner.run(request("/"), response(200, text="good"))
         self.runner.advance(100)
-        self.assertEqual(self.runner.run(request("/"), refused()).headers["Age"], "100")
+        self.assertEqual(self.runner.run(request("/"), connectionRefused()).headers["Age"], "100")
         self.runner.advance(1)
-        self.assertEqual(self.runner.run(request("/"), refused()).status, 502)
+        self.assertEqual(self.runner.run(request("/"), connectionRefused()).status, 502)
