@@ -229,7 +229,7 @@ class TwoContainers(PodTests):
         try:
             for _ in range(MANY):
                 self.assertEqual(photo(self.base, PHOTOS[0]).status, 200)
-            self.untilShown(chromium, "#verdict-title", "Outage, masked")
+            self.untilShown(chromium, "#summary-title", "Outage, masked")
             self.untilShown(chromium, "#failure-list", "last-good sent 200")
         finally:
             self.runtime.run("start", self.pod.container("web"))

@@ -144,8 +144,8 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
 
     @raise CannotStart: the endpoint description of C{--admin} is wrong.
     """
-    from sitio.admin.health import Asking, Connecting, asking
-    from sitio.admin.port import DEFAULT, SPARE, AdminPort
+    from sitio.admin.health import ConnectionCheck, HttpCheck, makeHttpCheck
+    from sitio.admin.port import DEFAULT_ENDPOINT, FALLBACK_ENDPOINT, AdminPort
 
     endpoint: IStreamClientEndpoint
     if options["upstream"] is None:
@@ -153,9 +153,9 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
     else:
         endpoint, host = upstreamOf(reactor, options["upstream"])
     path = options["health-path"]
-    health: Asking | Connecting = Connecting(reactor, endpoint)
+    health: HttpCheck | ConnectionCheck = ConnectionCheck(reactor, endpoint)
     if path is not None:
-        health = asking(reactor, endpoint, host.decode(), path)
+        health = makeHttpCheck(reactor, endpoint, host.decode(), path)
         health.setServiceParent(sidecar)
 
     def pages() -> Any:
@@ -167,15 +167,15 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
         shown = shownOptions(options)
         return Admin(reactor, sidecar, health, shown, reactor.stop, inThread).site()
 
-    description = options["admin"] or DEFAULT
+    description = options["admin"] or DEFAULT_ENDPOINT
     try:
         listen = serverFromString(reactor, description)
     except Exception as error:
         shown = endpointWithoutSecrets(description)
         could = "9901 or tcp:9901 could, and --admin= is for none"
         _refuse(f"--admin {shown!r} can't be used ({error}); {could}")
-    spare = serverFromString(reactor, SPARE) if options["admin"] is None else None
-    AdminPort(pages, listen, spare).setServiceParent(sidecar)
+    fallback = serverFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
+    AdminPort(pages, listen, fallback).setServiceParent(sidecar)
 
 
 def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, bytes]:

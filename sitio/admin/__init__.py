@@ -3,10 +3,10 @@ The admin port: health, metrics, the live dashboard.
 
 In reading order:
 
-  - C{port}: listens, and makes the pages when the first request arrives.
-  - C{pages}: the pages, and who may read them.
+  - C{port}: listens, and makes the pages when the first client connects.
+  - C{pages}: the pages, and who may request them.
   - C{dashboard}: the live dashboard; C{page/} is what the browser loads.
-  - C{events}: the dashboard's event stream.
-  - C{health}: asks the upstream whether it is well.
+  - C{events}: the content of the dashboard's event stream.
+  - C{health}: checks whether the upstream accepts requests.
   - C{redact}: removes secrets from what is shown.
 """

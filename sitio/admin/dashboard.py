@@ -1,18 +1,17 @@
 """
-The live dashboard: one page, and the events that feed it.
+The live dashboard: one page, and the event stream that feeds it.
 
-L{dashboard} makes the web resource: C{/} is the page, C{/events} its server-sent
-events, one a second.  While nobody listens nothing is asked, counted or kept up
-to date.
+L{dashboard} makes the web resource: C{/} is the page, C{/events} its server-sent events,
+one a second.  Without viewers nothing is asked, counted or kept.
 
-  1. L{Audience} asks the sidecar once a second, for all listeners together, and has
-     L{Feed<sitio.admin.events.Feed>} turn the answer into the text of one event.
-  2. L{Listener} is one open page.  It takes an event or, while its connection is
-     full, skips it: what is sent is never more than one event ahead of the reader.
-     Who has skipped one is sent all with the next.
+  1. L{EventBroadcaster} asks the sidecar once a second, for all viewers together.  Its
+     L{EventBuilder<sitio.admin.events.EventBuilder>} makes the text of one event.
+  2. L{Viewer} is one open page.  It is sent the event or, while its connection is
+     blocked, misses it: a viewer never has more than one event queued.  A viewer that
+     missed an event gets a full snapshot.
 
-Contract: the sidecar and the clock are passed in; the page lies beside this file,
-in C{page}, and is served as one document that loads nothing else.
+Contract: the sidecar and the clock are passed in.  The page lies in C{page} and is served
+as one document that loads nothing else.
 """
 
 from __future__ import annotations
@@ -34,75 +33,74 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from sitio.admin.events import Feed, aboutOf
+from sitio.admin.events import EventBuilder, describeSidecar
 from sitio.net.periodic import Periodic
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
 
 #: Seconds between two events.
-BEAT = 1.0
+INTERVAL_SECONDS = 1.0
 
-#: Seconds that the sidecar may take to answer.  Then listeners are told that it is
-#: late, so that they can tell a busy sidecar from a lost connection.
-LATE = 3.0
+#: Seconds that the sidecar may take to answer.  Then viewers get the event C{late}, by
+#: which they can tell a busy sidecar from a lost connection.
+ANSWER_SECONDS = 3.0
 
-#: Seconds for which it counts whether the upstream is there: asking costs it a
-#: connection.
-CHECK = 5.0
+#: Seconds between two health checks of the upstream; each may cost it a connection.
+CHECK_SECONDS = 5.0
 
-#: Open pages.  A team looks at a sidecar, not the public, and each may hold up to
-#: an event of some 400 KB.
-MAX_LISTENERS = 32
+#: Open pages.  A team looks at a sidecar, not the public; each page may have an event of
+#: some 400 KB queued.
+MAX_VIEWERS = 32
 
-#: Seconds that a connection may be full before it is given up.
-SLOW_LIMIT = 30.0
+#: Seconds that a connection may be blocked before it is aborted.
+MAX_BLOCKED_SECONDS = 30.0
 
-#: Milliseconds after which a browser connects again.
-RETRY = 2000
+#: Milliseconds after which a browser reconnects.
+RECONNECT_MILLISECONDS = 2000
 
 _PAGE = Path(__file__).parent / "page"
 
-#: One script in parts, each using those before it.
+#: The parts of the script; each uses those before it.
 _SCRIPTS = ("metrics", "charts", "tables", "dashboard")
 
-#: Says in a sentence what keeps the upstream from taking requests, or L{None}.
-Trouble = Callable[[], Deferred[str | None]]
+#: Returns what keeps the upstream from accepting requests, or L{None}.
+FindProblem = Callable[[], Deferred[str | None]]
 
 
 def dashboard(
     sidecar: ISidecar,
     clock: IReactorTime,
     config: dict[str, Any] | None = None,
-    trouble: Trouble | None = None,
+    findProblem: FindProblem | None = None,
 ) -> Dashboard:
     """
-    The resource, with C{/} and C{/events} as its children.
+    Make the resource, with C{/} and C{/events} as its children.
 
-    @param config: what the sidecar was told, as the page /config has it.
-    @param trouble: whether its upstream is there.
+    @param config: the options of the sidecar, as on the page /config.
+    @param findProblem: checks the upstream's health.
     """
-    return Dashboard(
-        Audience(sidecar, clock, Feed(aboutOf(config or {})), trouble or (lambda: succeed(None)))
-    )
+    builder = EventBuilder(describeSidecar(config or {}))
+    noProblem: FindProblem = lambda: succeed(None)  # noqa: E731
+    return Dashboard(EventBroadcaster(sidecar, clock, builder, findProblem or noProblem))
 
 
 class Dashboard(Resource):
     """
-    The root of the dashboard; other pages can be put beside it.
+    The root of the live dashboard; other pages can be added beside it.
 
-    @ivar stop: to be called when the port stops.
+    @ivar stop: ends the event streams; to be called when the port stops.
     """
 
-    def __init__(self, audience: Audience) -> None:
+    def __init__(self, broadcaster: EventBroadcaster) -> None:
         Resource.__init__(self)
-        self.stop = audience.stop
-        self.putChild(b"", Page())
-        self.putChild(b"events", Events(audience))
+        self.stop = broadcaster.stop
+        self.putChild(b"", DashboardDocument())
+        self.putChild(b"events", EventStream(broadcaster))
 
 
-class Page(Resource):
-    """The page: HTML with its style and its script inside, and nothing from elsewhere."""
+class DashboardDocument(Resource):
+    """The page: HTML with its style and script inline, which loads nothing else."""
 
     isLeaf = True
 
@@ -123,14 +121,14 @@ class Page(Resource):
         }
 
     def render_GET(self, request: Request) -> bytes:
-        """The whole page, or a 304 for who has it (RFC 9110, section 13.1.2)."""
+        """The page, or 304 if the browser has it already (RFC 9110, section 13.1.2)."""
         for name, value in self._headers.items():
             request.setHeader(name, value)
         return b"" if request.setETag(self._tag) is CACHED else self._body
 
 
 def _policyFor(style: str, script: str) -> bytes:
-    """A Content-Security-Policy by which nothing runs but what is in the page."""
+    """A Content-Security-Policy that allows only this style and this script."""
 
     def only(text: str) -> str:
         return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
@@ -149,39 +147,39 @@ def _policyFor(style: str, script: str) -> bytes:
     ).encode()
 
 
-class Events(Resource):
-    """Where pages listen."""
+class EventStream(Resource):
+    """The server-sent events, for each open page."""
 
     isLeaf = True
 
-    def __init__(self, audience: Audience) -> None:
+    def __init__(self, broadcaster: EventBroadcaster) -> None:
         Resource.__init__(self)
-        self._audience = audience
+        self._broadcaster = broadcaster
 
     def render_HEAD(self, request: Request) -> bytes:
-        """What a GET would say, to nobody who listens."""
+        """The head of a GET's response; adds no viewer."""
         request.setHeader(b"Content-Type", b"text/event-stream; charset=utf-8")
         return b""
 
     def render_GET(self, request: Request) -> bytes | int:
-        """Listen until the client goes."""
+        """Send events until the client closes the connection."""
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"X-Content-Type-Options", b"nosniff")
         if request.getHeader(b"Sec-Fetch-Site") in (b"cross-site", b"same-site"):
-            # It could not read them, but it could keep others from listening.
-            return _refusal(request, FORBIDDEN, "These events are for the page beside them.")
-        if self._audience.full:
+            # It could not read the events, but it could use up the places of viewers.
+            return _refuse(request, FORBIDDEN, "These events are for the dashboard's own page.")
+        if self._broadcaster.full:
             request.setHeader(b"Retry-After", b"10")
-            sentence = f"{MAX_LISTENERS} pages listen already: close one, or try again later."
-            return _refusal(request, SERVICE_UNAVAILABLE, sentence)
+            sentence = f"{MAX_VIEWERS} dashboards are open already; close one, or try again later."
+            return _refuse(request, SERVICE_UNAVAILABLE, sentence)
         request.setHeader(b"Content-Type", b"text/event-stream; charset=utf-8")
-        # A buffering proxy would hold events back.
+        # Asks nginx not to buffer the events.
         request.setHeader(b"X-Accel-Buffering", b"no")
-        self._audience.join(request)
+        self._broadcaster.add(request)
         return NOT_DONE_YET
 
 
-def _refusal(request: Request, status: int, sentence: str) -> bytes:
+def _refuse(request: Request, status: int, sentence: str) -> bytes:
     request.setResponseCode(status)
     request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
     return f"{sentence}\n".encode()
@@ -189,45 +187,45 @@ def _refusal(request: Request, status: int, sentence: str) -> bytes:
 
 @implementer(IPushProducer)
 @define(eq=False)
-class Listener:
+class Viewer:
     """
     One open page.
 
-    @ivar behind: whether it lacks an event, and has to be sent all.
-    @ivar fullSince: since when its connection takes no more, or L{None}.
+    @ivar behind: whether it has missed an event, and needs a full snapshot.
+    @ivar blockedSince: since when its connection is blocked, or L{None}.
     """
 
     request: Request
     clock: IReactorTime
     behind: bool = field(default=True, init=False)
-    fullSince: float | None = field(default=None, init=False)
+    blockedSince: float | None = field(default=None, init=False)
 
-    def tell(self, event: bytes) -> None:
-        """Send an event; not while the connection is full."""
+    def send(self, event: bytes) -> None:
+        """Send an event; only while the connection is not blocked."""
         self.request.write(event)
 
     def pauseProducing(self) -> None:
-        """The connection is full."""
-        self.fullSince = self.clock.seconds()
+        """The connection is blocked."""
+        self.blockedSince = self.clock.seconds()
 
     def resumeProducing(self) -> None:
-        """It is not any more."""
-        self.fullSince = None
+        """The connection is free again."""
+        self.blockedSince = None
 
     def stopProducing(self) -> None:
-        """It is gone, which its request is told as well."""
+        """The connection is lost; C{request.notifyFinish} handles that."""
 
     def end(self) -> None:
-        """Say that there is nothing more to come, or break off where nobody reads it."""
-        if self.fullSince is None:
+        """End the stream, or abort a blocked connection."""
+        if self.blockedSince is None:
             self.request.unregisterProducer()
             self.request.finish()
         else:
             cast(Any, self.request.transport).abortConnection()
 
 
-class Audience:
-    """Asks the sidecar while somebody listens, and tells all who do."""
+class EventBroadcaster:
+    """Asks the sidecar while there are viewers, and sends each an event."""
 
     log = Logger(namespace="sitio.admin.dashboard")
 
@@ -235,116 +233,118 @@ class Audience:
         self,
         sidecar: ISidecar,
         clock: IReactorTime,
-        feed: Feed,
-        trouble: Trouble,
+        builder: EventBuilder,
+        findProblem: FindProblem,
     ) -> None:
         """
-        @param feed: makes events of what the sidecar says.
-        @param trouble: whether its upstream is there.
+        @param builder: makes the text of events.
+        @param findProblem: checks the upstream's health.
         """
         self._sidecar = sidecar
         self._clock = clock
-        self._feed = feed
-        self._trouble = trouble
-        self._beats = Periodic(
+        self._builder = builder
+        self._findProblem = findProblem
+        self._polls = Periodic(
             clock,
-            BEAT,
-            self._beat,
+            INTERVAL_SECONDS,
+            self._poll,
             log=self.log,
             whenFails="The dashboard's events failed",
             now=True,
         )
-        self._listeners: list[Listener] = []
+        self._viewers: list[Viewer] = []
         self._stopped = False
         self._late = False
         self._checkedAt = float("-inf")
-        self._check: str | None = None
+        self._problem: str | None = None
 
-    # Who listens.
+    # The viewers.
 
     @property
     def full(self) -> bool:
-        """Whether one more would be too many."""
-        return self._stopped or len(self._listeners) >= MAX_LISTENERS
+        """Whether there is no place for one more viewer."""
+        return self._stopped or len(self._viewers) >= MAX_VIEWERS
 
-    def join(self, request: Request) -> None:
-        """From the next beat on, tell whoever makes this request, until it leaves."""
-        listener = Listener(request, self._clock)
-        request.notifyFinish().addBoth(lambda _: self._left(listener))
-        request.registerProducer(listener, True)
-        request.write(b"retry: %d\n\n" % RETRY)
-        self._listeners.append(listener)
-        if not self._beats.running:
-            self._beats.startService()
+    def add(self, request: Request) -> None:
+        """Send events to the client of this request, until it closes the connection."""
+        viewer = Viewer(request, self._clock)
+        request.notifyFinish().addBoth(lambda _: self._remove(viewer))
+        request.registerProducer(viewer, True)
+        request.write(b"retry: %d\n\n" % RECONNECT_MILLISECONDS)
+        self._viewers.append(viewer)
+        if not self._polls.running:
+            self._polls.startService()
 
-    def _left(self, listener: Listener) -> None:
-        self._listeners.remove(listener)
-        if not self._listeners and self._beats.running:
-            self._beats.stopService()
+    def _remove(self, viewer: Viewer) -> None:
+        self._viewers.remove(viewer)
+        if not self._viewers and self._polls.running:
+            self._polls.stopService()
 
     def stop(self) -> None:
-        """End all, and let nobody in any more."""
+        """End all streams, and accept no more viewers."""
         self._stopped = True
-        for each in list(self._listeners):
+        for each in list(self._viewers):
             each.end()
 
-    def _beat(self) -> Deferred[None]:
-        asked: Deferred[Any] = gatherResults(
+    def _poll(self) -> Deferred[None]:
+        answers: Deferred[Any] = gatherResults(
             [
                 maybeDeferred(self._sidecar.snapshot),
                 maybeDeferred(self._sidecar.exchanges),
-                self._checked(),
+                self._checkHealth(),
             ],
             consumeErrors=True,
         )
-        asked.addTimeout(LATE, self._clock)
-        return asked.addCallback(lambda told: self._told(*told)).addErrback(self._untold)
+        answers.addTimeout(ANSWER_SECONDS, self._clock)
+        answers.addCallback(lambda values: self._broadcast(*values))
+        return answers.addErrback(self._broadcastLate)
 
-    def _checked(self) -> Deferred[str | None]:
-        """What keeps the upstream from taking requests, as far as was asked lately."""
+    def _checkHealth(self) -> Deferred[str | None]:
+        """The result of the upstream's health check, at most L{CHECK_SECONDS} old."""
         now = self._clock.seconds()
-        if now - self._checkedAt < CHECK:
-            return succeed(self._check)
+        if now - self._checkedAt < CHECK_SECONDS:
+            return succeed(self._problem)
         self._checkedAt = now
 
-        def found(trouble: str | None) -> str | None:
-            self._check = trouble
-            return trouble
+        def remember(problem: str | None) -> str | None:
+            self._problem = problem
+            return problem
 
-        return maybeDeferred(self._trouble).addCallback(found)
+        return maybeDeferred(self._findProblem).addCallback(remember)
 
-    def _untold(self, reason: Failure) -> None:
-        """Whoever listens learns that the connection is there, and that sitio is late."""
+    def _broadcastLate(self, reason: Failure) -> None:
+        """Send the event C{late}: the connection works, but sitio does not answer in time."""
         if isinstance(reason.value, FirstError):
             reason = reason.value.subFailure
         if not self._late:
-            self.log.failure("The dashboard has no metrics to show", reason)
+            self.log.failure("The dashboard can't get its metrics", reason)
         self._late = True
         for each in self._ready():
             each.behind = True
-            each.tell(b"event: late\ndata: {}\n\n")
+            each.send(b"event: late\ndata: {}\n\n")
 
-    def _told(
-        self, snapshot: SidecarSnapshot, exchanges: ExchangeLists, trouble: str | None
+    def _broadcast(
+        self, snapshot: SidecarSnapshot, exchanges: ExchangeLists, problem: str | None
     ) -> None:
         self._late = False
         now = self._clock.seconds()
-        on = self._feed.take(now, time(), self._sidecar.state, snapshot, exchanges, trouble)
-        changes, whole = self._feed.changes(), b""
+        state = self._sidecar.state
+        continues = self._builder.update(now, time(), state, snapshot, exchanges, problem)
+        changes, full = self._builder.changes(), b""
         for each in self._ready():
-            if on and not each.behind:
-                each.tell(changes)
+            if continues and not each.behind:
+                each.send(changes)
             else:
-                whole = whole or self._feed.all()
-                each.tell(whole)
+                full = full or self._builder.full()
+                each.send(full)
                 each.behind = False
 
-    def _ready(self) -> list[Listener]:
-        """Those who can be told; who can't misses an event, or has done so for too long."""
+    def _ready(self) -> list[Viewer]:
+        """The viewers whose connection is not blocked; ends those that are blocked for too long."""
         now = self._clock.seconds()
-        for each in list(self._listeners):
-            if each.fullSince is not None:
+        for each in list(self._viewers):
+            if each.blockedSince is not None:
                 each.behind = True
-                if now - each.fullSince > SLOW_LIMIT:
+                if now - each.blockedSince > MAX_BLOCKED_SECONDS:
                     each.end()
-        return [each for each in self._listeners if each.fullSince is None]
+        return [each for each in self._viewers if each.blockedSince is None]

@@ -1,17 +1,16 @@
 """
-What the events of the live dashboard say.
+The content of the live dashboard's events.
 
-A L{Feed} is given what a sidecar tells, once a second while somebody looks, and
-makes the text of an event of it, of which there are two kinds:
+L{EventBuilder} gets the sidecar's snapshot once a second while there are viewers, and
+makes the text of an event.  There are two kinds of events:
 
-  - L{Feed.changes} names only the endpoints that moved and the exchanges that are
-    new.  It holds sums and no differences.
-  - L{Feed.all} (C{"all": true}) is for who knows nothing yet, or has missed an
-    event: all endpoints with what they did in each second of the last minute, and
-    the sums of the last five minutes, as far as somebody looked.
+  - L{EventBuilder.changes} has only the endpoints with new hits and the exchanges that are
+    new.  Its numbers are totals, not differences.
+  - L{EventBuilder.full} (C{"full": true}) is for a viewer that is new or has missed an
+    event: all endpoints, with the hits in each second of the last minute, and the totals
+    of each second of the last five minutes, as far as there were viewers.
 
-Contract: no clock, no I/O.  What is remembered is bounded by the table of
-endpoints, which is bounded itself.
+Contract: no clock, no I/O.  Memory is bounded, as the table of endpoints is.
 """
 
 from __future__ import annotations
@@ -25,38 +24,40 @@ from typing import Any
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.snapshot import EndpointMetrics, Metrics, SidecarSnapshot, Snapshot
 
-#: Seconds of history: what the page shows.
-HISTORY = 300.0
+#: Seconds that the charts of the page show.
+HISTORY_SECONDS = 300.0
 
-#: Sums kept of that: one a second.
-MAX_POINTS = int(HISTORY) + 1
+#: Totals that are kept for the charts, one for each second.
+MAX_POINTS = int(HISTORY_SECONDS) + 1
 
-#: Bars of an endpoint's last minute.
-TRAIL = 60
+#: Bars of the last minute of an endpoint.
+MAX_BARS = 60
 
-#: Seconds between two answers of the sidecar after which an endpoint's last
-#: minute begins anew: its bars stand for a second each.
-GAP = 5.0
+#: Seconds between two snapshots after which the last minute of an endpoint starts anew,
+#: as each bar stands for one second.
+GAP_SECONDS = 5.0
 
-#: Exchanges in one event: those that ended last, more than a person can read in a
-#: second, and those that are open for longest.
+#: Exchanges in one event: the newest that ended, more than a person reads in a second,
+#: and the oldest that are open.
 MAX_NEW = 100
 MAX_OPEN = 20
 
 _CLASSES = "12345"
 
-#: Hits and failures of an endpoint that has not moved.
-_STILL = (0, 0)
+#: Hits and failures of an endpoint without new hits.
+_NOTHING = (0, 0)
 
-#: What events have of a snapshot as it is, and of an endpoint.
-_AS_THEY_ARE = ("policies", "pool", "poolCounts", "clients", "inFlight", "workers")
-_OF_ENDPOINTS = ("method", "route", "hits", "upstreamStatuses", "masked", "latency")
+#: The keys of a snapshot, and of an endpoint's metrics, that events contain unchanged.
+_SNAPSHOT_KEYS = ("policies", "pool", "poolCounts", "clients", "inFlight", "workers")
+_ENDPOINT_KEYS = ("method", "route", "hits", "upstreamStatuses", "masked", "latency")
 
 
-def aboutOf(config: dict[str, Any]) -> dict[str, Any]:
+def describeSidecar(config: dict[str, Any]) -> dict[str, Any]:
     """
-    Which sidecar this is: C{name} of its host, C{version}, C{upstream}, and the
-    C{address} at which this host reaches it; L{None} where that is not known.
+    Describe the sidecar: C{name} of its host, C{version}, C{upstream}, and the C{address}
+    at which a client on this host reaches it.  An unknown value is L{None}.
+
+    @param config: the options, as on the page /config.
     """
     options = config.get("options", {})
     port = re.match(r"tcp6?:(?:port=)?([0-9]+)(?=:|$)", options.get("port", ""))
@@ -68,142 +69,146 @@ def aboutOf(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class Feed:
-    """Turns what a sidecar tells into the text of events."""
+class EventBuilder:
+    """Makes the text of events from a sidecar's snapshots."""
 
-    def __init__(self, about: dict[str, Any]) -> None:
+    def __init__(self, sidecar: dict[str, Any]) -> None:
         """
-        @param about: which sidecar it is, from L{aboutOf}.
+        @param sidecar: the description of the sidecar, from L{describeSidecar}.
         """
-        self._about = about
+        self._sidecar = sidecar
         self._at = float("-inf")
         self._hits = 0
         self._endpoints: dict[tuple[str, str], EndpointMetrics] = {}
-        self._trails: dict[tuple[str, str], deque[tuple[int, int]]] = {}
-        self._history: deque[dict[str, Any]] = deque(maxlen=MAX_POINTS)
+        self._bars: dict[tuple[str, str], deque[tuple[int, int]]] = {}
+        self._points: deque[dict[str, Any]] = deque(maxlen=MAX_POINTS)
         self._known: set[str] = set()
-        self._both: dict[str, Any] = {}
-        self._changes: dict[str, Any] = {}
-        self._rest: dict[str, Any] = {}
+        # What both kinds of events contain, and what only one of them does.
+        self._common: dict[str, Any] = {}
+        self._changesOnly: dict[str, Any] = {}
+        self._fullOnly: dict[str, Any] = {}
 
-    def take(
+    def update(
         self,
         now: float,
         today: float,
         state: str,
         snapshot: SidecarSnapshot,
         exchanges: ExchangeLists,
-        trouble: str | None,
+        problem: str | None,
     ) -> bool:
         """
-        What the sidecar tells now.
+        Take the sidecar's values of this second.
 
         @param now: in seconds, on any clock.
-        @param today: the same since 1970, as the exchanges have it.
-        @param trouble: what keeps the upstream from taking requests.
+        @param today: the same time in seconds since 1970.
+        @param state: of the sidecar.
+        @param problem: what keeps the upstream from accepting requests.
 
-        @return: whether it goes on from what it told before; else nobody knows
-            anything any more.
+        @return: whether these values continue the ones before.  If not, as the sidecar
+            was restarted or there were no viewers for too long, all viewers need
+            L{full}.
         """
         metrics = snapshot["metrics"]
-        on = metrics["total"]["hits"] >= self._hits and now - self._at <= HISTORY
-        if not on:
+        isRecent = now - self._at <= HISTORY_SECONDS
+        continues = metrics["total"]["hits"] >= self._hits and isRecent
+        if not continues:
             self._forget()
-        moved, gone = self._follow(now, metrics)
+        changed, evicted = self._updateEndpoints(now, metrics)
         point = _point(now, snapshot)
-        self._history.append(point)
-        while self._history[0]["at"] < now - HISTORY:
-            self._history.popleft()
-        self._both = {
+        self._points.append(point)
+        while self._points[0]["at"] < now - HISTORY_SECONDS:
+            self._points.popleft()
+        self._common = {
             "state": state,
-            "trouble": trouble,
+            "problem": problem,
             "now": today,
             "point": point,
-            "sums": _sums(metrics),
+            "totals": _totals(metrics),
             "open": exchanges["open"][:MAX_OPEN],
-            **{name: snapshot[name] for name in _AS_THEY_ARE},  # type: ignore[literal-required]
+            **{name: snapshot[name] for name in _SNAPSHOT_KEYS},  # type: ignore[literal-required]
         }
-        self._changes = {
-            "endpoints": [_short(each) for each in moved],
-            "gone": gone,
-            "recent": self._fresh(exchanges["recent"]),
-            "failed": self._fresh(exchanges["failed"]),
+        self._changesOnly = {
+            "endpoints": [_short(each) for each in changed],
+            "evicted": evicted,
+            "recent": self._unknown(exchanges["recent"]),
+            "failed": self._unknown(exchanges["failed"]),
         }
-        self._rest = {
+        self._fullOnly = {
             "latencyBounds": metrics["latencyBounds"],
             "addedBounds": metrics["addedBounds"],
             "recent": exchanges["recent"],
             "failed": exchanges["failed"],
         }
         self._known = {each["id"] for each in (*exchanges["recent"], *exchanges["failed"])}
-        return on
+        return continues
 
     def changes(self) -> bytes:
-        """The event for who was told the one before."""
-        return _event({**self._both, **self._changes})
+        """The event for a viewer that got the event before."""
+        return _event({**self._common, **self._changesOnly})
 
-    def all(self) -> bytes:
-        """The event for who was not."""
+    def full(self) -> bytes:
+        """The event for a viewer that did not."""
         return _event(
             {
-                **self._both,
-                **self._rest,
-                "all": True,
-                "about": self._about,
+                **self._common,
+                **self._fullOnly,
+                "full": True,
+                "sidecar": self._sidecar,
                 "endpoints": [_short(each) for each in self._endpoints.values()],
-                "trails": [list(each) for each in self._trails.values()],
-                "history": list(self._history),
+                "bars": [list(each) for each in self._bars.values()],
+                "points": list(self._points),
             }
         )
 
-    def _fresh(self, ended: list[ExchangeRecord]) -> list[ExchangeRecord]:
-        """Those that were not told before; the newest are the first."""
+    def _unknown(self, ended: list[ExchangeRecord]) -> list[ExchangeRecord]:
+        """The exchanges that were not in the event before, the newest first."""
         return [each for each in ended if each["id"] not in self._known][:MAX_NEW]
 
     def _forget(self) -> None:
-        """Another process counts, or nobody has looked for too long."""
+        """Forget what was kept for full events."""
         self._at = float("-inf")
         self._endpoints.clear()
-        self._trails.clear()
-        self._history.clear()
+        self._bars.clear()
+        self._points.clear()
         self._known.clear()
 
-    def _follow(
+    def _updateEndpoints(
         self, now: float, metrics: Snapshot
     ) -> tuple[list[EndpointMetrics], list[tuple[str, str]]]:
-        """Lengthen the trails; the endpoints that have moved, and those that are gone."""
-        steady = now - self._at <= GAP
+        """Add a bar to each endpoint; returns those with new hits, and those evicted."""
+        steady = now - self._at <= GAP_SECONDS
         before = self._endpoints
         after = {(each["method"], each["route"]): each for each in metrics["endpoints"]}
-        moved, trails = [], {}
+        changed, bars = [], {}
         for key, each in after.items():
-            trail = self._trails.get(key) if steady else None
-            trails[key] = trail = deque(maxlen=TRAIL) if trail is None else trail
+            known = self._bars.get(key) if steady else None
+            bars[key] = known = deque(maxlen=MAX_BARS) if known is None else known
             was = before.get(key)
-            step = _STILL
+            bar = _NOTHING
             if was is None or was["hits"] != each["hits"]:
-                moved.append(each)
-                hits, failures = (was["hits"], failuresOf(was)) if was else _STILL
-                # A row that came back after it was given up has fewer.
-                step = (max(0, each["hits"] - hits), max(0, failuresOf(each) - failures))
+                changed.append(each)
+                hits, failures = (was["hits"], failuresOf(was)) if was else _NOTHING
+                # An endpoint that was evicted and came back has fewer hits than before.
+                bar = (max(0, each["hits"] - hits), max(0, failuresOf(each) - failures))
             if steady:
-                trail.append(step)
+                known.append(bar)
         self._at, self._hits = now, metrics["total"]["hits"]
-        self._endpoints, self._trails = after, trails
-        return moved, [key for key in before if key not in after]
+        self._endpoints, self._bars = after, bars
+        return changed, [key for key in before if key not in after]
 
 
 def failuresOf(metrics: Metrics) -> int:
-    """How many of its exchanges were failures in truth, be they masked or not."""
+    """How many exchanges failed, by their upstream status, masked or not."""
     return sum(times for name, times in metrics["upstreamStatuses"].items() if name[0] == "5")
 
 
 def _short(endpoint: EndpointMetrics) -> dict[str, Any]:
     """What the page shows of an endpoint."""
-    return {name: endpoint[name] for name in _OF_ENDPOINTS}  # type: ignore[literal-required]
+    return {name: endpoint[name] for name in _ENDPOINT_KEYS}  # type: ignore[literal-required]
 
 
-def _sums(metrics: Snapshot) -> dict[str, Any]:
+def _totals(metrics: Snapshot) -> dict[str, Any]:
     """What the page shows of all endpoints together, since the start."""
     total = metrics["total"]
     return {
@@ -215,7 +220,7 @@ def _sums(metrics: Snapshot) -> dict[str, Any]:
 
 
 def _point(now: float, snapshot: SidecarSnapshot) -> dict[str, Any]:
-    """The sums at one moment, by class of status, of which a history is made."""
+    """The totals at one moment, with statuses by class; the charts are made of these."""
     metrics = snapshot["metrics"]
     total = metrics["total"]
     return {
@@ -232,12 +237,12 @@ def _point(now: float, snapshot: SidecarSnapshot) -> dict[str, Any]:
 
 
 def _byClass(statuses: dict[str, int]) -> list[int]:
-    """1xx to 5xx, and those that are neither."""
+    """The counts of 1xx to 5xx, and of all others."""
     counts = [0] * (len(_CLASSES) + 1)
     for name, times in statuses.items():
         counts[_CLASSES.find(name[0]) if name[0] in _CLASSES else -1] += times
     return counts
 
 
-def _event(told: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % json.dumps(told, separators=(",", ":")).encode()
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % json.dumps(data, separators=(",", ":")).encode()

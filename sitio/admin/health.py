@@ -1,9 +1,9 @@
 """
-Whether the upstream is there, for the page /ready.
+Health checks of the upstream, for the page /ready.
 
-L{Connecting} tries a connection when it is asked, L{Asking} asks a page of the
-upstream's again and again.  Both tell what is wrong as a sentence for the operator,
-without its end, or L{None}; and neither waits or holds a connection for long.
+L{ConnectionCheck} opens a connection when it is asked.  L{HttpCheck} requests a page of
+the upstream every few seconds.  Both return what is wrong as a sentence for the operator,
+without a full stop, or L{None}.  Neither waits for long or keeps a connection.
 
 Contract: clock, endpoint and HTTP client are passed in.
 """
@@ -27,30 +27,30 @@ from zope.interface import implementer
 from sitio.net.periodic import Periodic
 from sitio.net.singleflight import SingleFlight
 
-#: Seconds for a connection: who asks, as Kubernetes does, often waits for one.
-CONNECT_TIMEOUT = 0.75
+#: Seconds for a connection.  Probes of Kubernetes wait for a second, by default.
+CONNECT_SECONDS = 0.75
 
-#: Seconds for which the outcome counts, however often somebody asks.
-REMEMBERED = 1.0
+#: Seconds for which the result of a connection is used again.
+CACHE_SECONDS = 1.0
 
-#: Seconds from one answer of the page to the next question, and for that answer.
-INTERVAL = 2.0
-ANSWER_TIMEOUT = 5.0
+#: Seconds from one request of the page to the next, and for its response.
+INTERVAL_SECONDS = 2.0
+RESPONSE_SECONDS = 5.0
 
-#: Seconds after which a connection is broken, whatever has become of it.
-LIFE = 2 * ANSWER_TIMEOUT
+#: Seconds after which a connection is aborted, whatever its state.
+MAX_CONNECTION_SECONDS = 2 * RESPONSE_SECONDS
 
 
-class Health(Typing):
-    """Whether the upstream is there."""
+class HealthCheck(Typing):
+    """Finds out whether the upstream accepts requests."""
 
-    def trouble(self) -> Deferred[str | None]:
-        """What keeps it from taking requests, or L{None}.  Never fails."""
+    def problem(self) -> Deferred[str | None]:
+        """What keeps the upstream from accepting requests, or L{None}.  Never fails."""
 
 
 @implementer(IStreamClientEndpoint)
-class Brief:
-    """An endpoint whose connections last for L{LIFE} at most."""
+class ShortLivedEndpoint:
+    """An endpoint that aborts its connections after L{MAX_CONNECTION_SECONDS}."""
 
     def __init__(self, clock: IReactorTime, endpoint: IStreamClientEndpoint) -> None:
         self._clock = clock
@@ -58,145 +58,146 @@ class Brief:
 
     def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
         """See L{IStreamClientEndpoint}."""
-        return self._endpoint.connect(protocolFactory).addCallback(self._bounded)
+        return self._endpoint.connect(protocolFactory).addCallback(self._limit)
 
-    def _bounded(self, protocol: Any) -> IProtocol:
-        # A TLS peer that does not say goodbye would hold it for ever.
-        self._clock.callLater(LIFE, protocol.transport.abortConnection)
+    def _limit(self, protocol: Any) -> IProtocol:
+        # A TLS peer that never answers close_notify would hold the connection for ever.
+        self._clock.callLater(MAX_CONNECTION_SECONDS, protocol.transport.abortConnection)
         return protocol
 
 
-class _Knock(Protocol):
-    """Leaves as soon as somebody opens."""
+class _ConnectAndClose(Protocol):
+    """Closes its connection at once."""
 
     def connectionMade(self) -> None:
         assert self.transport is not None
         self.transport.loseConnection()
 
 
-class _Knocking(Factory):
-    """Makes one each time, and no line in the log."""
+class _ConnectAndCloseFactory(Factory):
+    """Makes L{_ConnectAndClose} protocols, without log lines."""
 
-    protocol = _Knock
+    protocol = _ConnectAndClose
     noisy = False
 
 
-class Connecting:
-    """The upstream is there when it accepts a connection at the moment of asking."""
+class ConnectionCheck:
+    """The upstream is healthy if it accepts a connection when somebody asks."""
 
     def __init__(self, clock: IReactorTime, endpoint: IStreamClientEndpoint) -> None:
         self._clock = clock
-        self._endpoint = Brief(clock, endpoint)
+        self._endpoint = ShortLivedEndpoint(clock, endpoint)
         self._until = float("-inf")
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self._attempt: SingleFlight[str | None] = SingleFlight(self._connect)
 
-    def trouble(self) -> Deferred[str | None]:
-        """See L{Health}."""
+    def problem(self) -> Deferred[str | None]:
+        """See L{HealthCheck}."""
         if self._clock.seconds() < self._until:
-            return succeed(self._trouble)
+            return succeed(self._problem)
         return self._attempt.run()
 
     def _connect(self) -> Deferred[str | None]:
-        connecting: Deferred[Any] = self._endpoint.connect(_Knocking())
-        connecting.addCallbacks(lambda _: None, _whyNot)
-        connecting.addTimeout(CONNECT_TIMEOUT, self._clock, _tooLate)
-        return connecting.addCallback(self._known)
+        connecting: Deferred[Any] = self._endpoint.connect(_ConnectAndCloseFactory())
+        connecting.addCallbacks(lambda _: None, _connectFailed)
+        connecting.addTimeout(CONNECT_SECONDS, self._clock, _connectTimedOut)
+        return connecting.addCallback(self._remember)
 
-    def _known(self, trouble: str | None) -> str | None:
-        self._trouble = trouble
-        self._until = self._clock.seconds() + REMEMBERED
-        return trouble
-
-
-def _whyNot(why: Failure) -> str:
-    return f"the upstream can't be reached: {why.getErrorMessage()}"
+    def _remember(self, problem: str | None) -> str | None:
+        self._problem = problem
+        self._until = self._clock.seconds() + CACHE_SECONDS
+        return problem
 
 
-def _tooLate(result: object, timeout: float) -> str:
+def _connectFailed(reason: Failure) -> str:
+    return f"the upstream can't be reached: {reason.getErrorMessage()}"
+
+
+def _connectTimedOut(result: object, timeout: float) -> str:
     return f"the upstream accepted no connection within {timeout:g} seconds"
 
 
-class Asking(Service):
-    """The upstream is there when a page of its own says so."""
+class HttpCheck(Service):
+    """The upstream is healthy if a page of its own answers with 200 to 399."""
 
     def __init__(self, clock: IReactorTime, client: Any, host: str, path: str) -> None:
         """
-        @param client: a L{treq.client.HTTPClient} that reaches nobody else.
-        @param host: what the upstream is told as Host.
-        @param path: of the page; a status of 200 to 399 is good.
+        @param client: a L{treq.client.HTTPClient} that reaches only the upstream.
+        @param host: for the Host field of the requests.
+        @param path: of the page.
         """
         self._client = client
         self._host = host
         self._path = path
         self._clock = clock
-        self._trouble: str | None = "the upstream has not been asked yet"
-        self._asking = Periodic(
+        self._problem: str | None = "the upstream's health has not been checked yet"
+        self._checks = Periodic(
             clock,
-            INTERVAL,
-            self._ask,
+            INTERVAL_SECONDS,
+            self._check,
             log=Logger(namespace="sitio.admin.health"),
-            whenFails="The upstream's health can't be asked for",
+            whenFails="The upstream's health can't be checked",
             now=True,
         )
 
     def startService(self) -> None:
-        """Begin to ask."""
+        """Begin to request the page."""
         Service.startService(self)
-        self._asking.startService()
+        self._checks.startService()
 
     def stopService(self) -> None:
-        """Ask no more."""
+        """Stop."""
         Service.stopService(self)
-        self._asking.stopService()
+        self._checks.stopService()
 
-    def trouble(self) -> Deferred[str | None]:
-        """See L{Health}."""
-        return succeed(self._trouble)
+    def problem(self) -> Deferred[str | None]:
+        """See L{HealthCheck}."""
+        return succeed(self._problem)
 
-    def _ask(self) -> Deferred[None]:
-        # Its name may be none that fits into a URL, as those of containers.
-        asked: Deferred[Any] = maybeDeferred(
+    def _check(self) -> Deferred[None]:
+        # Not the upstream's name: names of containers may not be valid in a URL.
+        check: Deferred[Any] = maybeDeferred(
             self._client.get,
             f"http://localhost{self._path}",
             headers={"Connection": "close", "Host": self._host, "User-Agent": "sitio"},
             allow_redirects=False,
             unbuffered=True,
         )
-        asked.addCallback(self._answered).addErrback(self._unasked)
-        asked.addTimeout(ANSWER_TIMEOUT, self._clock, self._silent)
-        return asked.addCallback(self._known)
+        check.addCallback(self._responded).addErrback(self._failed)
+        check.addTimeout(RESPONSE_SECONDS, self._clock, self._timedOut)
+        return check.addCallback(self._remember)
 
-    def _answered(self, response: Any) -> str | None:
-        # Its body is nobody's business, however long it is.
-        rest = Protocol()
-        response.deliverBody(rest)
-        assert rest.transport is not None
-        rest.transport.loseConnection()
+    def _responded(self, response: Any) -> str | None:
+        # The body is not read: it may be long.
+        body = Protocol()
+        response.deliverBody(body)
+        assert body.transport is not None
+        body.transport.loseConnection()
         if 200 <= response.code < 400:
             return None
-        return f"the upstream says {response.code} when asked for its health"
+        return f"the upstream's health check answered {response.code}"
 
-    def _unasked(self, why: Failure) -> str:
-        return f"the upstream can't be asked for its health: {why.getErrorMessage()}"
+    def _failed(self, reason: Failure) -> str:
+        return f"the upstream's health check failed: {reason.getErrorMessage()}"
 
-    def _silent(self, result: object, timeout: float) -> str:
-        return f"the upstream says nothing of its health within {timeout:g} seconds"
+    def _timedOut(self, result: object, timeout: float) -> str:
+        return f"the upstream's health check did not answer within {timeout:g} seconds"
 
-    def _known(self, trouble: str | None) -> None:
-        self._trouble = trouble
+    def _remember(self, problem: str | None) -> None:
+        self._problem = problem
 
 
-def asking(reactor: Any, endpoint: IStreamClientEndpoint, host: str, path: str) -> Asking:
+def makeHttpCheck(reactor: Any, endpoint: IStreamClientEndpoint, host: str, path: str) -> HttpCheck:
     """
-    Ask the upstream for this path.
+    Make the check that C{--health-path} asks for.
 
-    @param host: what it is told as Host.
+    @param host: for the Host field of the requests.
+    @param path: of the page.
     """
-    # Not above: it takes memory, and most ask no page.
+    # Imported here, as it takes memory and few use this check.
     from treq.client import HTTPClient
 
     from sitio.net.httpclient import agentFor
 
-    agent = agentFor(reactor, Brief(reactor, endpoint))
-    return Asking(reactor, HTTPClient(agent), host, path)
+    agent = agentFor(reactor, ShortLivedEndpoint(reactor, endpoint))
+    return HttpCheck(reactor, HTTPClient(agent), host, path)

@@ -1,11 +1,11 @@
 """
-The admin port, with pages that are made when somebody comes.
+The admin port.
 
-L{AdminPort} listens from the start.  Its pages need a web server, a tenth of the time
-that sitio takes to start and of its memory; so L{Pages} has them made, and imported, for
-the first connection; whoever never looks never pays.
+L{AdminPort} listens from the start.  Its pages need a web server, which takes a tenth of
+sitio's start-up time and memory.  So L{LazySite} imports and makes them when the first
+client connects.
 
-Contract: endpoints are passed in, and who makes the pages.
+Contract: endpoints, and the function that makes the pages, are passed in.
 """
 
 from __future__ import annotations
@@ -30,74 +30,76 @@ from twisted.protocols.policies import WrappingFactory
 from sitio.errors import CannotStart
 from sitio.net.listening import Listening, explainListenError
 
-#: Where it listens unless it is told: nowhere but on this host.
-DEFAULT = "tcp:9901:interface=127.0.0.1"
+#: Where the port listens without C{--admin}: on this host only.
+DEFAULT_ENDPOINT = "tcp:9901:interface=127.0.0.1"
 
-#: Where it listens instead when another process, mostly another sitio, is there.
-SPARE = "tcp:0:interface=127.0.0.1"
+#: Where it listens without C{--admin} if another process, mostly another sitio, already
+#: listens there.
+FALLBACK_ENDPOINT = "tcp:0:interface=127.0.0.1"
 
-#: Connections at a time: a few dashboards, a scraper, probes.
+#: Open connections: enough for some dashboards, a scraper and probes.
 MAX_CONNECTIONS = 64
 
 _log = Logger(namespace="sitio.admin.pages")
 
 
-class Pages(ServerFactory):
+class LazySite(ServerFactory):
     """Passes connections to a site, which is made for the first of them."""
 
     noisy = False
 
     def __init__(self, make: Callable[[], IProtocolFactory]) -> None:
         """
-        @param make: the site.  Should it fail, that is logged, and nobody is let in.
+        @param make: makes the site.  If it fails, that is logged, and all connections
+            are closed.
         """
         self._make = make
         self._site: Any = None
         self._broken = False
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """The site's, or L{None}, which closes the connection."""
+        """A protocol of the site; L{None} closes the connection."""
         if self._site is None and not self._broken:
             try:
                 self._site = self._make()
                 self._site.doStart()
             except Exception:
                 self._broken = True
-                _log.failure("sitio has no admin pages, and lets nobody in: they can't be made")
+                _log.failure("sitio has no admin pages: they can't be made")
         return None if self._broken else self._site.buildProtocol(addr)
 
     def stopFactory(self) -> None:
-        """The last port has closed."""
+        """Called when the last port has closed."""
         if self._site is not None and not self._broken:
             self._site.doStop()
 
 
-class _Few(WrappingFactory):
+class _ConnectionLimit(WrappingFactory):
     """
-    Keeps so many connections and no more: the oldest is broken off for a new one, as
-    that may be a probe's, by which a Pod lives or dies.
+    Keeps at most L{MAX_CONNECTIONS} open.  A new connection makes it abort the oldest: the
+    new one may be a probe's, on which the life of a Pod depends.
     """
 
     noisy = False
 
     def logPrefix(self) -> str:
-        """What Twisted calls the port in its own lines."""
+        """The name of the port in Twisted's log lines."""
         return "sitio admin"
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """One more, and perhaps one less; L{None} where there are no pages."""
+        """Accept one more; L{None} if there are no pages."""
         protocol = self.wrappedFactory.buildProtocol(addr)
         if protocol is None:
             return None
         if len(self.protocols) >= MAX_CONNECTIONS:
             oldest = next(iter(self.protocols))
-            # At once, as its end may come after the next new one.
+            # At once, as connectionLost may come after the next new connection.
             self.unregisterProtocol(oldest)
             oldest.abortConnection()
         return self.protocol(self, protocol)
 
     def unregisterProtocol(self, p: Any) -> None:
-        """Forget one, unless it was broken off."""
+        """Forget one, unless it was aborted."""
         self.protocols.pop(p, None)
 
 
@@ -110,14 +112,14 @@ class AdminPort(Service):
         self,
         pages: Callable[[], IProtocolFactory],
         endpoint: IStreamServerEndpoint,
-        spare: IStreamServerEndpoint | None = None,
+        fallback: IStreamServerEndpoint | None = None,
     ) -> None:
         """
         @param pages: makes the site, when it is first needed.
-        @param spare: where to listen when the first is taken; with L{None} that
-            ends the start.
+        @param fallback: where to listen if the first endpoint is in use; with L{None} the
+            start fails.
         """
-        self._factory = _Few(Pages(pages))
+        self._factory = _ConnectionLimit(LazySite(pages))
         self._listening = Listening(
             self._factory,
             self._listens,
@@ -126,7 +128,7 @@ class AdminPort(Service):
             name="sitio: --admin",
         )
         self._endpoint = endpoint
-        self._spare = spare
+        self._fallback = fallback
 
     @property
     def port(self) -> IListeningPort | None:
@@ -135,7 +137,7 @@ class AdminPort(Service):
 
     def startService(self) -> None:
         """
-        Listen; not as early as clients' port, without which nobody needs this one.
+        Listen.
 
         @raise CannotStart: the port can't be listened on.
         """
@@ -143,11 +145,11 @@ class AdminPort(Service):
         try:
             self._listening.listen(self._endpoint)
         except CannotStart as error:
-            if self._spare is None:
+            if self._fallback is None:
                 raise
             why = explainListenError(error.__cause__)
-            _log.warn("sitio {why}; so its admin pages are elsewhere", why=why)
-            self._listening.listen(self._spare)
+            _log.warn("sitio {why}; so its admin pages are on another port", why=why)
+            self._listening.listen(self._fallback)
 
     def _listens(self, port: IListeningPort) -> None:
         address: Any = port.getHost()
@@ -159,7 +161,7 @@ class AdminPort(Service):
         _log.info("The admin pages are on {address}", address=where)
 
     def stopService(self) -> Deferred[Any]:
-        """Listen no more, and close what is open once what was written has left."""
+        """Stop listening, and close each connection when its response is sent."""
         Service.stopService(self)
         closed = self._listening.close()
         for each in list(self._factory.protocols):

@@ -1,8 +1,8 @@
 """
-What an operator has told sitio, without what others must not read.
+Removes secrets from the options that the admin pages show.
 
-Descriptions of endpoints and policies are shown to whoever asks for them, and may
-hold passwords, tokens and keys.  Where it can't be known, nothing is shown.
+Descriptions of endpoints and policies may hold passwords, tokens and keys.  If it is
+unknown whether a part is secret, it is not shown.
 
 Contract: pure; text in, text out.
 """
@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import re
 
-#: What stands in the place of a secret.
+#: Shown instead of a secret.
 HIDDEN = "***"
 
-#: Policies that are told nothing secret.
+#: Policies whose options are never secret.
 _OPEN = frozenset(("deny", "error-page", "file", "last-good", "retry"))
 
 _userinfo = re.compile(r"(?<=//)[^/@\s]*(?=@)")
 _query = re.compile(r"(?<=\?).+", re.DOTALL)
-# Names of files, as ssl: wants them, are no secrets.
+# The names of key files in ssl: descriptions are not secret.
 _named = re.compile(
     r"\b(?!privateKey=|certKey=)([\w-]*(?:pass|pwd|secret|token|key|cred|auth)[\w-]*)"
     r"=(?:\\.|[^:\\])*",
@@ -29,7 +29,7 @@ _value = re.compile(r"(?<=:)((?:request )?(?:set|add) [^\s:]+ )(?:\\.|[^:\\])*",
 
 
 def endpointWithoutSecrets(text: str) -> str:
-    """An endpoint description, a URL or any other option."""
+    """An endpoint description, a URL or another option, without its secrets."""
     text = _userinfo.sub(HIDDEN, text)
     text = _named.sub(rf"\1={HIDDEN}", text)
     return _query.sub(HIDDEN, text)
@@ -37,8 +37,8 @@ def endpointWithoutSecrets(text: str) -> str:
 
 def policyWithoutSecrets(description: str) -> str:
     """
-    A policy's description.  Only those that come with sitio are known well enough to
-    be shown; of headers the values are left out, of strangers everything.
+    A policy's description without its secrets.  Options are shown only of policies that
+    come with sitio; the values of C{headers} are hidden.
     """
     name, _, rest = description.partition(":")
     if name in _OPEN:

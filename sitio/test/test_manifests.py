@@ -21,7 +21,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import sitio
-from sitio.admin.port import DEFAULT
+from sitio.admin.port import DEFAULT_ENDPOINT
 from sitio.config.options import DEFAULT_PORT, Options
 from sitio.policy.loader import loadPolicies
 from sitio.test.helpers.metrics import page, sidecarSnapshotOf
@@ -463,7 +463,7 @@ class DockerTests(SynchronousTestCase):
 
     def test_ports(self) -> None:
         """The image exposes sitio's default ports."""
-        admin = DEFAULT.split(":")[1]
+        admin = DEFAULT_ENDPOINT.split(":")[1]
         self.assertIn(f"\nEXPOSE {DEFAULT_PORT} {admin}\n", self.dockerfile)
         self.assertIn(f"('127.0.0.1', {admin}, ", self.dockerfile)
 

@@ -1,9 +1,9 @@
-// The two charts, on canvas.  Both show the same five minutes, the newest at the
-// right, and share one cursor.
+// The two charts, on canvas.  Both show the last five minutes, with now at the right, and
+// share one cursor.
 
 const CLASSES = [1, 2, 3, 4, 5];
 
-/** From below: what is good is the ground that what is bad stands on. */
+/** The order of the bars from the middle line outwards: failures are outermost. */
 const STACK = [1, 0, 2, 3, 4];
 
 /** Pixels at the left of a chart, for the numbers of its axis. */
@@ -12,10 +12,10 @@ const LEFT = 50;
 /** Seconds of one column of the heatmap. */
 const COLUMN = 5;
 
-/** Rules of the heatmap, which are bounds of buckets. */
+/** The horizontal lines of the heatmap; each is a bound of a bucket. */
 const TIMES = [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"]];
 
-/** Name, share, colour and dashes: who sees no colours tells them apart as well. */
+/** Name, share, colour and dashes, which differ for readers who do not see colours. */
 const LINES = [
   ["p50", 0.5, "line50", []],
   ["p95", 0.95, "line95", [6, 3]],
@@ -25,7 +25,7 @@ const LINES = [
 const COLOURS = ["card", "edge", "ink", "faint", "heat", "c1", "c2", "c3", "c4", "c5",
   "line50", "line95", "line99"];
 
-/** Colours as the style sheet has them at the moment. */
+/** The current colours of the style sheet. */
 function palette() {
   const probe = document.createElement("i");
   document.body.append(probe);
@@ -39,7 +39,7 @@ function palette() {
   return colours;
 }
 
-/** Failures are striped, as red and green are one to many. */
+/** A striped pattern for failures, as many people can't tell red from green. */
 function hatched(ground, stripe) {
   const tile = Object.assign(document.createElement("canvas"), { width: 6, height: 6 });
   const context = tile.getContext("2d");
@@ -56,7 +56,7 @@ function hatched(ground, stripe) {
   return context.createPattern(tile, "repeat");
 }
 
-/** A canvas, as sharp as the screen, with a time axis. */
+/** A canvas with a time axis, at the resolution of the screen. */
 class Chart {
   constructor(canvas) {
     this.canvas = canvas;
@@ -65,7 +65,7 @@ class Chart {
     this.width = this.height = 0;
   }
 
-  /** Fit the canvas to its place; false where it has none. */
+  /** Fit the canvas to its element; false if that is hidden. */
   begin() {
     const { clientWidth, clientHeight } = this.canvas;
     if (!clientWidth) return false;
@@ -81,12 +81,12 @@ class Chart {
     return true;
   }
 
-  /** Where a time is that lies this many seconds back. */
+  /** The x coordinate of a time that many seconds ago. */
   x(age) {
     return this.width - ((this.width - this.left) * age) / WINDOW;
   }
 
-  /** How many seconds back a place is. */
+  /** How many seconds ago an x coordinate is. */
   age(x) {
     const age = ((this.width - x) * WINDOW) / (this.width - this.left);
     return Math.max(0, Math.min(WINDOW, age));
@@ -104,7 +104,7 @@ class Chart {
     this.context.fillRect(this.left, Math.round(y), this.width - this.left, 1);
   }
 
-  /** Minutes below the chart. */
+  /** The labels below the chart. */
   minutes(colour) {
     const y = this.height - 8;
     for (const minute of [4, 3, 2, 1]) this.text(`${minute} min`, this.x(minute * 60), y, colour, "center");
@@ -118,7 +118,7 @@ class Chart {
   }
 }
 
-/** What the service said, upwards, and what clients were sent, downwards. */
+/** Requests a second: upstream statuses upwards, sent statuses downwards. */
 class Traffic extends Chart {
   draw(points, cursor, colours) {
     if (!this.begin()) return;
@@ -139,7 +139,7 @@ class Traffic extends Chart {
     this.context.fillStyle = colours.faint;
     this.context.fillRect(this.left, middle, this.width - this.left, 1);
     this.text("0", this.left - 8, middle, colours.faint, "right");
-    this.label("what the service said", 8, colours);
+    this.label("what the service answered", 8, colours);
     this.label("what clients got", bottom - 6, colours);
     this.minutes(colours.faint);
     this.cursor(cursor, bottom, colours.ink);
@@ -155,17 +155,17 @@ class Traffic extends Chart {
   }
 
   bar(step, age, middle, scale, colours) {
-    // Whole pixels, as blurred edges would look like gaps.
+    // Whole pixels: blurred edges would look like gaps.
     const right = Math.round(this.x(age));
     const left = Math.max(this.left, Math.round(this.x(age + step.seconds)));
     if (right < left) return;
-    // An average of a time that nobody watched is a pale one.
+    // Pale: an average over a time in which no page was open.
     this.context.globalAlpha = step.seconds > GAP ? 0.3 : 1;
     const width = Math.max(1, right - left);
     for (const [counts, side] of [[step.upstreamStatuses, -1], [step.statuses, 1]]) {
       let y = middle + (side > 0 ? 1 : 0);
       for (const place of STACK) {
-        // A single failure among thousands is still to be seen.
+        // A single failure among thousands stays visible.
         const height = counts[place] && Math.max(place === 4 ? 2 : 0, (counts[place] / step.seconds) * scale);
         if (!height) continue;
         this.context.fillStyle = place === 4 ? colours.hatched : colours[`c${place + 1}`];
@@ -177,7 +177,7 @@ class Traffic extends Chart {
   }
 }
 
-/** How many took how long: a column for each five seconds, and lines of quantiles. */
+/** Latency: a heatmap with a column for each five seconds, and lines for quantiles. */
 class Latency extends Chart {
   draw(points, bounds, cursor, colours) {
     if (!this.begin()) return;
@@ -254,7 +254,7 @@ class Latency extends Chart {
   }
 }
 
-/** Let pointer and keys move the cursor: moved(age), or moved(null) where it left. */
+/** Have pointer and keys move the cursor: calls moved(age), or moved(null) when it leaves. */
 function followCursor(chart, moved) {
   const { canvas } = chart;
   let age = null;

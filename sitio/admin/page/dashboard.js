@@ -1,36 +1,36 @@
-// The page: what an event says goes into the state, the state is drawn.
+// The page: an event updates the state, and the state is drawn.
 
-/** Seconds of which the verdict speaks. */
-const LATELY = 15;
+/** Seconds that the summary covers. */
+const SUMMARY_SECONDS = 15;
 
-/** A share of failures above which it is an outage and no slip. */
-const OUTAGE = 0.02;
+/** The share of failures from which on it is an outage. */
+const OUTAGE_SHARE = 0.02;
 
-/** Failures told apart, and shown, at most. */
-const FAILURES = 40;
+/** Kinds of failures that are listed at most. */
+const MAX_FAILURES = 40;
 
-/** Endpoints remembered of each. */
-const ROUTES = 50;
+/** Endpoints that are remembered of each kind. */
+const MAX_ROUTES = 50;
 
-/** Seconds after which one that comes again is a new one, at the top of the list. */
-const AGAIN = 60;
+/** A failure that recurs after this many seconds moves to the top of the list. */
+const NEW_AFTER_SECONDS = 60;
 
-/** Seconds that a request may wait for the service before the verdict speaks of it. */
-const PATIENCE = 5;
+/** Seconds that a request may wait for the service before the summary mentions it. */
+const SLOW_SECONDS = 5;
 
-/** Steps of an exchange that are not sitio's. */
+/** The states in which an exchange waits for the service. */
 const WAITING = ["waiting for a connection", "waiting for the response"];
 
 /** Milliseconds without an event after which the connection counts as lost. */
-const SILENCE = 7000;
+const LOST_MILLISECONDS = 7000;
 
 const state = {
   points: [],
   last: null,
-  // What only the first event says.
-  about: {},
+  // From the last full event.
+  sidecar: {},
   latencyBounds: [],
-  ownBounds: [],
+  addedBounds: [],
   cursor: null,
   failures: new Map(),
   link: "waiting",
@@ -41,16 +41,16 @@ const traffic = new Traffic(byId("traffic"));
 const latency = new Latency(byId("latency"));
 let colours = palette();
 
-// What an event says.
+// Events.
 
 function take(event) {
   const { points } = state;
-  if (event.all) {
-    points.splice(0, points.length, ...event.history);
+  if (event.full) {
+    points.splice(0, points.length, ...event.points);
     state.failures.clear();
-    // Another version has another page.
-    if (state.about.version && state.about.version !== event.about.version) location.reload();
-    for (const name of ["about", "latencyBounds", "ownBounds"]) state[name] = event[name];
+    // Another version of sitio has another page.
+    if (state.sidecar.version && state.sidecar.version !== event.sidecar.version) location.reload();
+    for (const name of ["sidecar", "latencyBounds", "addedBounds"]) state[name] = event[name];
   } else {
     points.push(event.point);
   }
@@ -59,88 +59,88 @@ function take(event) {
   state.last = event;
   endpoints.take(event);
   exchanges.take(event);
-  for (const told of event.failed.toReversed()) noteFailure(readExchange(told));
+  for (const record of event.failed.toReversed()) addFailure(readExchange(record));
   drawSoon();
 }
 
-/** Failures of the same cause and outcome are one, with a number. */
-function noteFailure(exchange) {
+/** Count a failure; those with the same cause and outcome are one item of the list. */
+function addFailure(exchange) {
   const { failures } = state;
-  // How often it was tried makes no other kind.
+  // The number of attempts makes no difference.
   const sentence = exchange.sentence.replace(/, at attempt [0-9]+/, "");
   const failure = failures.get(sentence) ?? {
-    sentence, masked: isMasked(exchange), theirs: !isFailure(exchange), times: 0, routes: new Set(),
+    sentence, masked: isMasked(exchange), byClient: !isFailure(exchange), times: 0, routes: new Set(),
   };
   const at = exchange.began + exchange.duration;
-  if (at - failure.at > AGAIN) failures.delete(sentence);
+  if (at - failure.at > NEW_AFTER_SECONDS) failures.delete(sentence);
   failure.times += 1;
   failure.at = at;
-  if (failure.routes.size < ROUTES) failure.routes.add(`${exchange.method} ${exchange.path}`);
-  if (failures.size >= FAILURES && !failures.has(sentence)) {
+  if (failure.routes.size < MAX_ROUTES) failure.routes.add(`${exchange.method} ${exchange.path}`);
+  if (failures.size >= MAX_FAILURES && !failures.has(sentence)) {
     const oldest = [...failures.values()].reduce((one, two) => (two.at < one.at ? two : one));
     failures.delete(oldest.sentence);
   }
   failures.set(sentence, failure);
 }
 
-// How it stands.
+// The summary.
 
-/** What happened lately, or null where that is not known yet. */
+/** What happened in the last seconds, or null if that is not known yet. */
 const lately = (seconds) => recently(state.points, state.points.length - 1, seconds);
 
-/** How long a request has waited for the service that has waited too long, or null. */
-function waitOf(open) {
+/** How long the slowest request has waited for the service; null if that is not long. */
+function longestWait(open) {
   const waits = open.filter((each) => WAITING.includes(each.state)).map((each) => each.duration);
-  return waits.length && waits[0] > PATIENCE ? asSpan(waits[0]) : null;
+  return waits.length && waits[0] > SLOW_SECONDS ? asSpan(waits[0]) : null;
 }
 
-/** {level, title, text}: one look is to be enough. */
-function verdictOf(seen, { sums: total, trouble, open, inFlight }) {
-  if (trouble && !seen?.hits) {
-    return { level: "bad", title: "The service is not there", text: asSentence(trouble) };
+/** The summary of the last seconds: {level, title, text}. */
+function summaryOf(seen, { totals: total, problem, open, inFlight }) {
+  if (problem && !seen?.hits) {
+    return { level: "bad", title: "Service is down", text: asSentence(problem) };
   }
-  const wait = waitOf(open);
+  const wait = longestWait(open);
   if (wait && !seen?.hits) {
-    const text = `${plural(inFlight, "request")} under way, none has ended lately,` +
-      ` and one has waited ${wait} for the service.`;
-    return { level: "warn", title: "The service lets wait", text };
+    const text = `${plural(inFlight, "request")} in progress, none has ended lately,` +
+      ` and the oldest has waited ${wait} for the service.`;
+    return { level: "warn", title: "Service is slow", text };
   }
   if (!total.hits) {
-    const text = "sitio is ready. What passes through it shows up here at once.";
+    const text = "sitio is ready. Requests through it appear here at once.";
     return { level: "none", title: "No requests yet", text };
   }
-  const sofar = `${plural(total.hits, "request")} since the start`;
-  if (!seen) return { level: "none", title: "Watching", text: `${sofar}. What comes now shows up here.` };
+  const soFar = `${plural(total.hits, "request")} since the start`;
+  if (!seen) return { level: "none", title: "Measuring", text: `${soFar}. New requests appear here.` };
   const { hits, masked, broken } = seen;
-  // Longer than asked for where nobody was looking, shorter at the start.
+  // Longer than asked for if no page was open before, shorter at the start.
   const span = `in the last ${asSpan(Math.max(1, Math.round(seen.seconds)))}`;
-  if (!hits) return { level: "good", title: "Quiet", text: `No request ended ${span}. ${sofar}.` };
+  if (!hits) return { level: "good", title: "Quiet", text: `No request ended ${span}. ${soFar}.` };
   const requests = plural(hits, "request");
   const [failed, shown] = [seen.upstreamStatuses[4], seen.statuses[4]];
   if (broken > failed + shown) {
-    const text = `${asCount(broken)} of ${requests} ${span} got a response that broke off within` +
-      ` (${asPercent(broken / hits)}): the service ended it early, or the client read no more.`;
-    return { level: broken / hits >= OUTAGE ? "bad" : "warn", title: "Responses break off", text };
+    const text = `${asCount(broken)} of ${requests} ${span} got a response that broke off` +
+      ` (${asPercent(broken / hits)}): the service ended it early, or the client stopped reading.`;
+    return { level: broken / hits >= OUTAGE_SHARE ? "bad" : "warn", title: "Responses break off", text };
   }
   if (!failed && !shown) {
-    const but = wait ? ` One that is under way has waited ${wait} for the service.` : "";
-    return { level: "good", title: "All is well", text: `${requests} ${span}, and none failed.${but}` };
+    const but = wait ? ` One in progress has waited ${wait} for the service.` : "";
+    return { level: "good", title: "All is well", text: `${requests} ${span}, none failed.${but}` };
   }
-  const bad = Math.max(failed, shown) / hits >= OUTAGE;
+  const bad = Math.max(failed, shown) / hits >= OUTAGE_SHARE;
   const level = bad ? "bad" : "warn";
   const errors = `clients saw ${plural(shown, "error")}`;
   if (!failed) {
-    const text = `The service did well, yet ${errors} ${span}.`;
-    return { level, title: bad ? "Policies make errors" : "A few failures", text };
+    const text = `The service answered well, but ${errors} ${span}.`;
+    return { level, title: bad ? "Policies fail" : "A few failures", text };
   }
   const share = `${asCount(failed)} of ${requests} failed ${span} (${asPercent(failed / hits)}).`;
   if (!shown) {
-    const text = `${share} Clients see none of it: policies sent them good responses.`;
+    const text = `${share} Clients saw no error: policies sent them good responses.`;
     return { level, title: bad ? "Outage, masked" : "A few failures, masked", text };
   }
   if (masked > 0) {
     const text = `${share} ${asCount(masked)} were masked; ${errors}.`;
-    return { level, title: bad ? "Outage, masked in part" : "A few failures", text };
+    return { level, title: bad ? "Outage, partly masked" : "A few failures", text };
   }
   return { level, title: bad ? "Outage" : "A few failures", text: `${share} ${asSentence(errors)}` };
 }
@@ -148,28 +148,28 @@ function verdictOf(seen, { sums: total, trouble, open, inFlight }) {
 const LOST = {
   level: "none",
   title: "Connection lost",
-  text: "sitio does not answer; what stands here is old. This page tries again by itself.",
+  text: "sitio does not answer, and these values are old. This page reconnects by itself.",
 };
 
 const ICON = { good: "1f7a63", warn: "b87a14", bad: "c2362b", none: "8a8274" };
 
-/** The picture in the tab, which is seen when the page is not. */
+/** The icon of the browser tab. */
 function setIcon(level) {
   const icon = byId("icon");
   const address = icon.href.replace(/%23[0-9a-f]{6}/, `%23${ICON[level]}`);
   if (icon.href !== address) icon.href = address;
 }
 
-function drawVerdict(total) {
-  const seen = lately(LATELY);
-  const verdict = state.link === "lost" ? LOST : verdictOf(seen, state.last);
-  byId("verdict").dataset.level = verdict.level;
-  setIcon(verdict.level);
-  say(byId("verdict-title"), verdict.title);
-  say(byId("verdict-text"), verdict.text);
-  document.title = verdict.level === "bad" || verdict === LOST ? `${verdict.title} \u00b7 sitio` : "sitio";
-  byId("first").hidden = total.hits > 0 || verdict.level === "bad" || !state.about.address;
-  if (!total.hits) say(byId("curl"), `curl -i ${state.about.address}/`);
+function drawSummary(total) {
+  const seen = lately(SUMMARY_SECONDS);
+  const summary = state.link === "lost" ? LOST : summaryOf(seen, state.last);
+  byId("summary").dataset.level = summary.level;
+  setIcon(summary.level);
+  say(byId("summary-title"), summary.title);
+  say(byId("summary-text"), summary.text);
+  document.title = summary.level === "bad" || summary === LOST ? `${summary.title} \u00b7 sitio` : "sitio";
+  byId("first").hidden = total.hits > 0 || summary.level === "bad" || !state.sidecar.address;
+  if (!total.hits) say(byId("curl"), `curl -i ${state.sidecar.address}/`);
   const some = Boolean(seen?.hits);
   for (const name of ["upstreamStatuses", "statuses"]) {
     const good = some ? Math.max(0, 1 - (seen[name][4] + seen.broken) / seen.hits) : 0;
@@ -181,7 +181,7 @@ function drawVerdict(total) {
 
 // The rest of the page.
 
-function drawFigure(id, [number, unit]) {
+function drawMetric(id, [number, unit]) {
   const element = byId(id);
   if (!element.firstElementChild) element.replaceChildren(make("span"), make("span", "unit"));
   say(element.firstChild, number);
@@ -189,13 +189,13 @@ function drawFigure(id, [number, unit]) {
 }
 
 function drawMetrics() {
-  const { latencyBounds, ownBounds } = state;
+  const { latencyBounds, addedBounds } = state;
   const now = lately(MOMENT);
   const time = (share) => timeParts(now && quantile(latencyBounds, now.latency, share));
-  drawFigure("rate", [now ? asRate(now.hits / now.seconds) : NONE, ""]);
-  for (const [id, share] of LINES) drawFigure(id, time(share));
-  drawFigure("own", timeParts(now && quantile(ownBounds, now.own, 0.5)));
-  drawFigure("bytes", now ? byteParts(now.bytesOut / now.seconds) : [NONE, ""]);
+  drawMetric("rate", [now ? asRate(now.hits / now.seconds) : NONE, ""]);
+  for (const [id, share] of LINES) drawMetric(id, time(share));
+  drawMetric("added", timeParts(now && quantile(addedBounds, now.added, 0.5)));
+  drawMetric("bytes", now ? byteParts(now.bytesOut / now.seconds) : [NONE, ""]);
 }
 
 function fillLegend(id, items) {
@@ -206,7 +206,7 @@ function fillLegend(id, items) {
   }, (element, item) => say(element.lastChild, item.value));
 }
 
-/** The charts, with what the cursor points at in their legends. */
+/** The charts; their legends have the values at the cursor. */
 function drawCharts() {
   const { points, last, cursor } = state;
   if (!last || points.length === 0) return;
@@ -222,7 +222,7 @@ function drawCharts() {
     kind: name === 5 ? "hatched" : "",
     value: seen ? asRate(Math.max(0, seen.upstreamStatuses[name - 1]) / seen.seconds) : NONE,
   }));
-  if (sum(Object.values(last.sums.masked))) {
+  if (sum(Object.values(last.totals.masked))) {
     const value = seen ? asRate(seen.masked / seen.seconds) : NONE;
     legend.push({ name: "masked", colour: "c5", kind: "ring", value });
   }
@@ -235,8 +235,8 @@ function drawCharts() {
     say(byId(`${id}-when`), ago);
     const canvas = byId(id);
     canvas.setAttribute("aria-valuenow", String(-Math.round(cursor ?? 0)));
-    const told = items.map((item) => `${item.name} ${item.value}`);
-    canvas.setAttribute("aria-valuetext", `${ago}: ${told.join(", ")}`);
+    const values = items.map((item) => `${item.name} ${item.value}`);
+    canvas.setAttribute("aria-valuetext", `${ago}: ${values.join(", ")}`);
   }
   traffic.draw(points, cursor, colours);
   latency.draw(points, latencyBounds, cursor, colours);
@@ -255,31 +255,31 @@ function fillFailure(element, failure) {
   const more = routes.length > 3 ? ` and ${routes.length - 2} more` : "";
   say(why, failure.sentence);
   say(times, `${asCount(failure.times)}\u00d7`);
-  times.classList.toggle("theirs", failure.theirs);
+  times.classList.toggle("byClient", failure.byClient);
   masked.hidden = !failure.masked;
   say(route, plain(`${routes.slice(0, more ? 2 : 3).join(", ")}${more}`));
   say(ago, asAgo(state.last.now - failure.at));
 }
 
 function drawFailures() {
-  // In the order in which they first came: what goes on does not move.
+  // In the order of their first occurrence, so that a continuing failure stays in place.
   const shown = [...state.failures.values()].reverse();
   arrange(byId("failure-list"), shown, (each) => each.sentence, makeFailure, fillFailure);
   byId("no-failures").hidden = shown.length > 0;
-  const total = state.last.sums;
+  const total = state.last.totals;
   const failed = failuresIn(total.upstreamStatuses);
   const masked = asCount(sum(Object.values(total.masked)));
   say(byId("failures-when"), failed ? `${asCount(failed)} since the start, ${masked} masked` : "");
 }
 
 function drawService(event) {
-  const { pool, poolCounts: counts, clients, sums, inFlight, trouble } = event;
+  const { pool, poolCounts: counts, clients, totals, inFlight, problem } = event;
   const facts = [
-    ["Connections", pool.open ? `${pool.open - pool.idle} of ${pool.open} busy` : "none open", false],
-    ["Waiting for one", asCount(pool.waiting), pool.waiting > 0],
-    ["Clients connected", asCount(clients), false],
-    ["Under way", asCount(inFlight), false],
-    ["Opened so far", asCount(counts.opened), false],
+    ["Connections", pool.open ? `${pool.open - pool.idle} of ${pool.open} in use` : "none open", false],
+    ["Requests waiting", asCount(pool.waiting), pool.waiting > 0],
+    ["Client connections", asCount(clients), false],
+    ["In progress", asCount(inFlight), false],
+    ["Opened", asCount(counts.opened), false],
     ["Failed to open", asCount(counts.failed), false],
     ["Had to wait", asCount(counts.waited), false],
     ["Mean wait", asTime(counts.waited ? counts.waitedSeconds / counts.waited : null), false],
@@ -289,16 +289,16 @@ function drawService(event) {
     say(lastChild, value);
     lastChild.classList.toggle("bad", bad);
   });
-  const statuses = Object.entries(sums.upstreamStatuses).sort(([one], [two]) => one.localeCompare(two));
+  const statuses = Object.entries(totals.upstreamStatuses).sort(([one], [two]) => one.localeCompare(two));
   const makeStatus = ([name]) => make("li", "", {}, makeCode(name), make("span"));
   arrange(byId("statuses"), statuses, ([name]) => name, makeStatus, ({ lastChild }, [name, times]) => {
-    const masked = sums.masked[name] ?? 0;
+    const masked = totals.masked[name] ?? 0;
     const some = masked === times ? ", masked" : `, ${asCount(masked)} masked`;
     say(lastChild, `${asCount(times)}${masked ? some : ""}`);
   });
-  const where = state.about.upstream ?? "the photo site that comes with sitio";
-  say(byId("upstream-when"), trouble ? asSentence(trouble) : where);
-  byId("upstream-when").classList.toggle("trouble", trouble !== null);
+  const where = state.sidecar.upstream ?? "the demo site of sitio";
+  say(byId("upstream-when"), problem ? asSentence(problem) : where);
+  byId("upstream-when").classList.toggle("problem", problem !== null);
 }
 
 function drawPolicies(policies) {
@@ -326,7 +326,7 @@ function drawWorkers(workers) {
   });
 }
 
-/** As often as the screen is, and once when a page is seen again that was hidden. */
+/** Draw at most once a frame; a hidden page draws when it is shown again. */
 function soon(draw) {
   let due = false;
   return () => {
@@ -341,8 +341,8 @@ const drawChartsSoon = soon(drawCharts);
 function draw() {
   const { last } = state;
   if (!last) return;
-  const { sums } = last;
-  drawVerdict(sums);
+  const { totals } = last;
+  drawSummary(totals);
   drawMetrics();
   drawCharts();
   drawFailures();
@@ -351,11 +351,11 @@ function draw() {
   drawWorkers(last.workers);
   endpoints.draw();
   exchanges.draw();
-  say(byId("whose"), state.about.name ?? location.host);
+  say(byId("host"), state.sidecar.name ?? location.host);
   byId("state").hidden = last.state === "serving";
   say(byId("state"), last.state);
-  const version = state.about.version ? `sitio ${state.about.version}` : "sitio";
-  say(byId("since"), `${version}, ${plural(sums.hits, "request")} in ${asSpan(sums.uptime)}.`);
+  const version = state.sidecar.version ? `sitio ${state.sidecar.version}` : "sitio";
+  say(byId("since"), `${version}, ${plural(totals.hits, "request")} in ${asSpan(totals.uptime)}.`);
 }
 
 // The connection.
@@ -389,13 +389,13 @@ function connect() {
   source.onerror = () => setLink("lost");
 }
 
-/** EventSource gives up where it is refused, and never sees that a network has gone. */
+/** EventSource gives up if it is refused, and does not notice a lost network. */
 function watch() {
   if (hiddenAt !== null && Date.now() - hiddenAt > WINDOW * 1000) {
-    // Nobody looks: sitio need not count for us.
+    // The page is hidden: sitio need not send events.
     source?.close();
     source = null;
-  } else if (source && Date.now() - heardAt > SILENCE) {
+  } else if (source && Date.now() - heardAt > LOST_MILLISECONDS) {
     setLink("lost");
     connect();
   }
@@ -417,7 +417,7 @@ function remembered(value) {
     if (value) localStorage.setItem("sitio-theme", value);
     return localStorage.getItem("sitio-theme");
   } catch {
-    return value; // A browser that keeps nothing: the choice lasts as long as the page.
+    return value; // The browser stores nothing: the choice lasts until the page is closed.
   }
 }
 

@@ -1,15 +1,15 @@
-// What can be made of sums: differences, quantiles, text.  Pure.
+// Arithmetic with totals: differences, quantiles; and numbers as text.  Pure.
 //
-// A point holds the sums at one moment: {at, hits, upstreamStatuses, statuses, masked,
-// broken, latency, own, bytesOut}, with statuses by class from 1xx to 5xx and the rest.
+// A point has the totals at one moment: {at, hits, upstreamStatuses, statuses, masked,
+// broken, latency, added, bytesOut}; statuses are counts of 1xx to 5xx and of all others.
 
 /** Seconds that the charts show. */
 const WINDOW = 300;
 
-/** Seconds that the metrics of the moment are taken over. */
+/** Seconds over which the current metrics are computed. */
 const MOMENT = 10;
 
-/** Seconds between two points after which nobody was looking in between. */
+/** If two points are more seconds apart, no page was open in between. */
 const GAP = 5;
 
 const minus = (newer, older) => newer.map((value, index) => value - older[index]);
@@ -26,7 +26,7 @@ function between(older, newer) {
     masked: newer.masked - older.masked,
     broken: newer.broken - older.broken,
     latency: minus(newer.latency, older.latency),
-    own: minus(newer.own, older.own),
+    added: minus(newer.added, older.added),
     bytesOut: newer.bytesOut - older.bytesOut,
   };
 }
@@ -42,8 +42,8 @@ function indexAt(points, time) {
 }
 
 /**
- * What happened in the seconds before a point, or null where that is not known.
- * Longer where nobody was looking, until somebody has looked for a while.
+ * What happened in the seconds before a point, or null if that is unknown.  It covers a
+ * longer time if no page was open, until the time since then is long enough.
  */
 function recently(points, index, seconds) {
   if (index < 1) return null;
@@ -53,7 +53,7 @@ function recently(points, index, seconds) {
   return between(points[unseen ? from + 1 : from], points[index]);
 }
 
-/** Where a share of a histogram's values lie below, or null where it is empty. */
+/** The estimated value that a share of a histogram does not exceed; null if it is empty. */
 function quantile(bounds, counts, share) {
   const rank = share * sum(counts);
   if (!rank) return null;
@@ -68,17 +68,17 @@ function quantile(bounds, counts, share) {
   return bounds[bounds.length - 1];
 }
 
-/** How many of statuses told by name are of 500 and more. */
+/** How many of these counts by status are 5xx. */
 const failuresIn = (statuses) =>
   sum(Object.entries(statuses).map(([name, times]) => (name[0] === "5" ? times : 0)));
 
-/** The next round number: few enough that an axis seldom changes. */
+/** The next round number; there are few of them, so that an axis seldom changes. */
 function nice(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 1.5, 2, 3, 4, 6, 8, 10].find((step) => step * power >= value * 0.9999) * power;
 }
 
-// Text.  An en dash stands for what is not known.
+// Numbers as text.  An en dash means unknown.
 
 const NONE = "\u2013";
 
@@ -94,11 +94,11 @@ function asRate(rate) {
 
 const asPercent = (share) => {
   if (share === 1 || share === 0) return `${share * 100}\u202f%`;
-  // What is not all is not shown as all.
+  // Only 1 is shown as 100 %, and only 0 as 0 %.
   return `${Math.min(99.9, Math.max(0.1, share * 100)).toFixed(1)}\u202f%`;
 };
 
-/** [number, unit] of some seconds. */
+/** [number, unit] of a duration in seconds. */
 function timeParts(seconds) {
   if (seconds === null || seconds === undefined) return [NONE, ""];
   if (seconds < 0.0000005) return ["<1", "\u00b5s"];
@@ -110,7 +110,7 @@ function timeParts(seconds) {
 
 const asTime = (seconds) => timeParts(seconds).join("\u202f").trim();
 
-/** [number, unit] of some bytes. */
+/** [number, unit] of a size in bytes. */
 function byteParts(bytes) {
   let value = bytes;
   for (const unit of ["B", "kB", "MB", "GB"]) {

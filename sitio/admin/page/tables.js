@@ -1,8 +1,8 @@
-// Tables and lists.  What clients wrote gets in by textContent alone.
+// Tables and lists.  Text from clients is only ever set as textContent.
 
 const byId = (id) => document.getElementById(id);
 
-/** Set a text only where it differs, so that nothing is selected or read anew. */
+/** Set a text only if it differs: otherwise selections end, and screen readers read it again. */
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -17,8 +17,8 @@ function make(tag, name = "", attributes = {}, ...children) {
 }
 
 /**
- * Let an element have a child for each item, in order.  Children are kept by
- * key and moved only when out of place, so focus and selection stay.
+ * Give an element one child for each item, in order.  Children are kept by key, and are
+ * moved only when out of place, so that focus and selection stay.
  */
 function arrange(parent, items, keyOf, create, fill) {
   const old = parent.children_ ?? new Map();
@@ -57,11 +57,11 @@ function fillCode(element, status) {
 
 const makeCode = (status) => fillCode(make("span", "code"), status);
 
-/** What a client wrote, such that it can't pretend to be another: no hidden marks, none that turn it. */
+/** A text from a client, with invisible and direction-changing characters escaped. */
 const plain = (text) =>
   text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (mark) => `\\u{${mark.codePointAt(0).toString(16)}}`);
 
-/** Method and path, the path cut by the style sheet and whole in its title. */
+/** Method and path.  The style sheet cuts a long path; its title has it whole. */
 function fillRoute(element, method, route) {
   if (!element.firstChild) element.append(make("span", "method"), make("span"));
   const [first, second] = element.children;
@@ -74,7 +74,7 @@ function fillRoute(element, method, route) {
 // Endpoints.
 
 const SHOWN = 12;
-const TRAIL = 60;
+const BARS = 60;
 const SVG = "http://www.w3.org/2000/svg";
 
 const SORTS = {
@@ -82,7 +82,7 @@ const SORTS = {
   hits: (one, two) => one.hits - two.hits,
   median: (one, two) => (one.median ?? -1) - (two.median ?? -1),
   p95: (one, two) => (one.p95 ?? -1) - (two.p95 ?? -1),
-  refusals: (one, two) => one.refusals - two.refusals,
+  clientErrors: (one, two) => one.clientErrors - two.clientErrors,
   failures: (one, two) => one.failures - two.failures,
 };
 
@@ -119,35 +119,35 @@ class Endpoints {
     }
   }
 
-  /** What an event says of endpoints: all, or those that moved. */
+  /** Take the endpoints of an event: all, or those with new hits. */
   take(event) {
-    if (event.all) this.bounds = event.latencyBounds;
-    const moved = new Map();
-    event.endpoints.forEach((told, index) => {
-      const key = `${told.method} ${told.route}`;
-      const failures = failuresIn(told.upstreamStatuses);
+    if (event.full) this.bounds = event.latencyBounds;
+    const changed = new Map();
+    event.endpoints.forEach((metrics, index) => {
+      const key = `${metrics.method} ${metrics.route}`;
+      const failures = failuresIn(metrics.upstreamStatuses);
       const before = this.rows.get(key);
-      const trail = event.all ? event.trails[index] : before ? before.trail : [];
-      if (!event.all) trail.push([told.hits - (before?.hits ?? 0), failures - (before?.failures ?? 0)]);
-      moved.set(key, {
-        key, trail, failures,
-        method: told.method,
-        route: told.route,
-        hits: told.hits,
-        refusals: sum(Object.entries(told.upstreamStatuses).map(([name, times]) => (name[0] === "4" ? times : 0))),
-        masked: sum(Object.values(told.masked)),
-        median: quantile(this.bounds, told.latency, 0.5),
-        p95: quantile(this.bounds, told.latency, 0.95),
+      const bars = event.full ? event.bars[index] : before ? before.bars : [];
+      if (!event.full) bars.push([metrics.hits - (before?.hits ?? 0), failures - (before?.failures ?? 0)]);
+      changed.set(key, {
+        key, bars, failures,
+        method: metrics.method,
+        route: metrics.route,
+        hits: metrics.hits,
+        clientErrors: sum(Object.entries(metrics.upstreamStatuses).map(([name, times]) => (name[0] === "4" ? times : 0))),
+        masked: sum(Object.values(metrics.masked)),
+        median: quantile(this.bounds, metrics.latency, 0.5),
+        p95: quantile(this.bounds, metrics.latency, 0.95),
       });
     });
-    if (event.all) {
-      this.rows = moved;
+    if (event.full) {
+      this.rows = changed;
       return;
     }
-    for (const [method, route] of event.gone) this.rows.delete(`${method} ${route}`);
-    for (const [key, row] of this.rows) if (!moved.has(key)) row.trail.push([0, 0]);
-    for (const [key, row] of moved) this.rows.set(key, row);
-    for (const { trail } of this.rows.values()) trail.splice(0, Math.max(0, trail.length - TRAIL));
+    for (const [method, route] of event.evicted) this.rows.delete(`${method} ${route}`);
+    for (const [key, row] of this.rows) if (!changed.has(key)) row.bars.push([0, 0]);
+    for (const [key, row] of changed) this.rows.set(key, row);
+    for (const { bars } of this.rows.values()) bars.splice(0, Math.max(0, bars.length - BARS));
   }
 
   draw() {
@@ -162,18 +162,18 @@ class Endpoints {
     byId("more").hidden = found.length <= SHOWN;
     say(byId("more"), this.all ? `Show the first ${SHOWN}` : `Show all ${found.length}`);
     byId("no-endpoints").hidden = found.length > 0;
-    say(byId("no-endpoints"), this.rows.size ? "No endpoint has that in its name." : "No requests yet.");
+    say(byId("no-endpoints"), this.rows.size ? "No endpoint matches." : "No requests yet.");
     say(byId("endpoints-when"), this.rows.size ? `${this.rows.size} since the start` : "");
   }
 
   create() {
     const row = makeRow({
       name: "route",
-      trail: "trail",
+      bars: "bars",
       hits: "number",
       median: "number",
       p95: "number",
-      refusals: "number refusals",
+      clientErrors: "number clientErrors",
       failures: "number",
     });
     const drawing = document.createElementNS(SVG, "svg");
@@ -185,28 +185,28 @@ class Endpoints {
       path.setAttribute("class", name);
       drawing.append(path);
     }
-    row.cells_.trail.append(drawing);
+    row.cells_.bars.append(drawing);
     row.cells_.failures.append(make("span"), make("small"));
     return row;
   }
 
   fill(element, row) {
-    const { name, trail, hits, median, p95, refusals, failures } = element.cells_;
+    const { name, bars, hits, median, p95, clientErrors, failures } = element.cells_;
     fillRoute(name, row.method, row.route);
-    const most = Math.max(4, ...row.trail.map(([times]) => times));
-    const bars = ["", ""];
-    row.trail.forEach((counts, index) => {
-      const x = 120 - 2 * (row.trail.length - index) + 1;
+    const most = Math.max(4, ...row.bars.map(([times]) => times));
+    const paths = ["", ""];
+    row.bars.forEach((counts, index) => {
+      const x = 120 - 2 * (row.bars.length - index) + 1;
       counts.forEach((count, kind) => {
-        if (count > 0) bars[kind] += `M${x} 20V${(20 - Math.max(1.5, (count / most) * 19)).toFixed(1)}`;
+        if (count > 0) paths[kind] += `M${x} 20V${(20 - Math.max(1.5, (count / most) * 19)).toFixed(1)}`;
       });
     });
-    [...trail.firstChild.children].forEach((path, kind) => path.setAttribute("d", bars[kind]));
+    [...bars.firstChild.children].forEach((path, kind) => path.setAttribute("d", paths[kind]));
     say(hits, asCount(row.hits));
     say(median, asTime(row.median));
     say(p95, asTime(row.p95));
-    refusals.classList.toggle("none", !row.refusals);
-    say(refusals, row.refusals ? asCount(row.refusals) : NONE);
+    clientErrors.classList.toggle("none", !row.clientErrors);
+    say(clientErrors, row.clientErrors ? asCount(row.clientErrors) : NONE);
     failures.className = row.failures ? "number bad" : "number none";
     say(failures.firstChild, row.failures ? asCount(row.failures) : NONE);
     const masked = row.masked === row.failures ? " masked" : ` ${asCount(row.masked)} masked`;
@@ -216,63 +216,63 @@ class Endpoints {
 
 // Exchanges.
 
-/** Exchanges kept for the filter, and shown of them. */
+/** Exchanges that are kept for the filter, and how many of them are shown. */
 const KEPT = 400;
 const LISTED = 50;
 
-/** Seconds after which an open exchange is shown: those that are quicker would flicker. */
-const LONG = 1;
+/** Seconds after which an open exchange is shown; quicker ones would flicker. */
+const SHOW_OPEN_SECONDS = 1;
 
 const classOf = (status) => (status === null ? 0 : Math.floor(status / 100));
 
-/** Whether it was the service, or sitio, that failed, and no client. */
+/** Whether the service or sitio failed, and not the client. */
 const isFailure = (exchange) => classOf(exchange.upstreamStatus) === 5 || classOf(exchange.status) === 5;
 
 const isMasked = (exchange) =>
   classOf(exchange.upstreamStatus) === 5 && exchange.status !== null && exchange.status < 500 && exchange.status !== 499;
 
-/** An exchange as the tables want it. */
-function readExchange(told) {
+/** Prepare the record of an exchange for the tables. */
+function readExchange(record) {
   return {
-    ...told,
-    // What the service was not asked, sitio said.
-    upstreamStatus: told.upstreamStatus ?? told.status,
-    open: told.state !== "ended",
-    text: [told.method, told.path, told.client, told.answeredBy, told.id, ...told.acted].join(" ").toLowerCase(),
-    sentence: asSentence(told.why),
+    ...record,
+    // The service was not asked: policies or sitio made the status.
+    upstreamStatus: record.upstreamStatus ?? record.status,
+    open: record.state !== "ended",
+    text: [record.method, record.path, record.client, record.answeredBy, record.id, ...record.acted].join(" ").toLowerCase(),
+    sentence: asSentence(record.why),
   };
 }
 
-/** With a capital and one full stop, whatever full stops a cause brought along. */
+/** With a capital letter and exactly one full stop. */
 const asSentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.+(?=[;,]|$)/g, "")}.`;
 
 const timeOfDay = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 const STEPS = {
   policies: "Policies",
-  connection: "For a connection",
+  connection: "Waiting for connection",
   upstream: "Service",
   transfer: "Transfer",
 };
 
-/** What is told of one that was opened: names and texts. */
-function factsOf(exchange) {
-  const facts = [["Id", exchange.id], ["Path", plain(exchange.path)], ["Client", exchange.client]];
+/** The details of one exchange: names and texts. */
+function detailsOf(exchange) {
+  const details = [["Id", exchange.id], ["Path", plain(exchange.path)], ["Client", exchange.client]];
   for (const [name, text] of Object.entries(STEPS)) {
-    if (exchange.steps[name]) facts.push([text, asTime(exchange.steps[name])]);
+    if (exchange.steps[name]) details.push([text, asTime(exchange.steps[name])]);
   }
-  if (exchange.bytesIn) facts.push(["Body in", asBytes(exchange.bytesIn)]);
-  facts.push(["Body out", asBytes(exchange.bytesOut)]);
-  if (exchange.attempts > 1) facts.push(["Attempts", String(exchange.attempts)]);
-  if (exchange.acted.length) facts.push(["Acted", exchange.acted.join(", ")]);
-  return facts;
+  if (exchange.bytesIn) details.push(["Request body", asBytes(exchange.bytesIn)]);
+  details.push(["Response body", asBytes(exchange.bytesOut)]);
+  if (exchange.attempts > 1) details.push(["Attempts", String(exchange.attempts)]);
+  if (exchange.acted.length) details.push(["Policies that acted", exchange.acted.join(", ")]);
+  return details;
 }
 
 class Exchanges {
   constructor() {
     this.kept = [];
     this.open = [];
-    // What is shown of both, and how many there had been then.
+    // The exchanges that are shown, and the number of hits at that time.
     this.known = [];
     this.seen = 0;
     this.hits = 0;
@@ -285,10 +285,10 @@ class Exchanges {
   }
 
   take(event) {
-    const fresh = event.recent.map(readExchange);
-    this.kept = (event.all ? fresh : [...fresh, ...this.kept]).slice(0, KEPT);
-    this.open = event.open.filter((each) => each.duration > LONG).map(readExchange);
-    this.hits = event.sums.hits;
+    const newest = event.recent.map(readExchange);
+    this.kept = (event.full ? newest : [...newest, ...this.kept]).slice(0, KEPT);
+    this.open = event.open.filter((each) => each.duration > SHOW_OPEN_SECONDS).map(readExchange);
+    this.hits = event.totals.hits;
   }
 
   pause() {
@@ -298,14 +298,14 @@ class Exchanges {
     this.draw();
   }
 
-  /** Why the list does not move now: nobody can hit, or read, what does. */
-  whyStill(shown) {
+  /** Why the list is not updated now: a moving list is hard to read and to click. */
+  holdReason(shown) {
     if (this.paused) return "paused";
-    if (shown.some((each) => this.opened.has(each.id))) return "held while one is open";
-    return this.body.matches(":hover, :has(:focus-visible)") ? "held while you are in it" : "";
+    if (shown.some((each) => this.opened.has(each.id))) return "held while an exchange is open";
+    return this.body.matches(":hover, :has(:focus-visible)") ? "held while you point at it" : "";
   }
 
-  wanted() {
+  filter() {
     const sought = byId("filter").value.trim().toLowerCase();
     const kind = document.querySelector("#classes :checked").value;
     const fits = {
@@ -316,10 +316,10 @@ class Exchanges {
   }
 
   draw() {
-    const fits = this.wanted();
+    const fits = this.filter();
     let found = this.known.filter(fits);
-    const still = this.whyStill(found.slice(0, LISTED));
-    if (!still) {
+    const held = this.holdReason(found.slice(0, LISTED));
+    if (!held) {
       this.known = [...this.open, ...this.kept];
       this.seen = this.hits;
       this.opened.clear();
@@ -327,21 +327,21 @@ class Exchanges {
     }
     const { known } = this;
     const shown = found.slice(0, LISTED);
-    // One that is opened has a second row, which is never changed.
+    // An opened exchange has a second row, which never changes.
     const rows = shown.flatMap((each) =>
       (this.opened.has(each.id) ? [each, { id: `${each.id} more`, of: each }] : [each]));
     arrange(this.body, rows, (each) => each.id,
       (each) => (each.of ? this.createMore(each.of) : this.create(each)),
       (row, each) => each.of ?? this.fill(row, each));
     byId("no-exchanges").hidden = found.length > 0;
-    const nothing = known.length ? "None of the last ones fits the filter." : "Nothing has ended yet.";
-    say(byId("no-exchanges"), nothing);
+    const empty = known.length ? "No exchange matches the filter." : "No requests yet.";
+    say(byId("no-exchanges"), empty);
     const missed = this.hits > this.seen ? `${asCount(this.hits - this.seen)} new` : "";
     const number = known.length ? `${shown.length} of the last ${known.length}` : "";
-    const held = missed ? `${missed}, ${still}` : still;
-    say(byId("exchanges-when"), still && !this.paused ? held : number);
-    const goOn = missed ? `Go on (${missed})` : "Go on";
-    say(byId("pause"), this.paused ? goOn : "Pause");
+    const note = missed ? `${missed}, ${held}` : held;
+    say(byId("exchanges-when"), held && !this.paused ? note : number);
+    const resume = missed ? `Resume (${missed})` : "Resume";
+    say(byId("pause"), this.paused ? resume : "Pause");
   }
 
   create(exchange) {
@@ -365,7 +365,7 @@ class Exchanges {
     return row;
   }
 
-  /** All but the durations of open ones stays as it was first said. */
+  /** Only the duration of an open exchange changes. */
   fill(row, exchange) {
     const { time, request, status, answeredBy, took, size, client } = row.cells_;
     const [text, bar] = took.firstChild.children;
@@ -379,7 +379,7 @@ class Exchanges {
     status.replaceChildren(...this.statuses(exchange));
     say(answeredBy, exchange.open ? exchange.state : (exchange.answeredBy ?? "").replace(/^policy /, ""));
     answeredBy.title = answeredBy.textContent;
-    // Logarithmic: 0.1 ms is nothing, 10 s are all.
+    // Logarithmic, from 0.1 ms to 10 s.
     const share = Math.max(0.02, Math.min(1, Math.log10(Math.max(exchange.duration, 1e-4) * 1e4) / 5));
     bar.firstChild.style.width = `${(share * 100).toFixed(1)}%`;
     say(size, asBytes(exchange.bytesOut));
@@ -387,19 +387,19 @@ class Exchanges {
     client.title = exchange.client;
   }
 
-  /** What the service said and, where that is another, what was sent. */
+  /** The upstream status and, if it differs, the sent status. */
   statuses(exchange) {
     if (exchange.open) return [make("span", "code", {}, "open")];
     if (exchange.upstreamStatus === exchange.status) return [makeCode(exchange.status)];
     const arrow = make("span", "", { "aria-hidden": "true" }, " \u2192 ");
-    return [makeCode(exchange.upstreamStatus), arrow, make("span", "aside", {}, "sent as"), makeCode(exchange.status)];
+    return [makeCode(exchange.upstreamStatus), arrow, make("span", "offscreen", {}, "sent as"), makeCode(exchange.status)];
   }
 
   createMore(exchange) {
-    const facts = factsOf(exchange).map(([name, value]) =>
+    const details = detailsOf(exchange).map(([name, value]) =>
       make("div", "", {}, make("dt", "", {}, name), make("dd", "", {}, value)));
     const sentence = make("p", "sentence", {}, exchange.sentence);
-    const cell = make("td", "", { role: "cell", colspan: "7" }, sentence, make("dl", "", {}, ...facts));
+    const cell = make("td", "", { role: "cell", colspan: "7" }, sentence, make("dl", "", {}, ...details));
     return make("tr", "detail", { role: "row" }, cell);
   }
 }

@@ -21,7 +21,7 @@ from twisted.web.server import Site
 
 from sitio.admin import dashboard as module, events
 from sitio.admin.dashboard import Dashboard, dashboard
-from sitio.admin.events import aboutOf
+from sitio.admin.events import describeSidecar
 from sitio.telemetry.records import ExchangeRecord
 from sitio.telemetry.sidecar import SERVING
 from sitio.telemetry.stats import Stats
@@ -91,7 +91,7 @@ class LiveTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.source = Source(self.clock)
         self.dashboard: Dashboard = dashboard(
-            self.source, self.clock, trouble=self.source.whatTroubles
+            self.source, self.clock, findProblem=self.source.findProblem
         )
         self.site = Site(self.dashboard, reactor=self.clock)
         self.site.startFactory()
@@ -106,7 +106,7 @@ class LiveTestCase(SynchronousTestCase):
     def beat(self, times: int = 1) -> None:
         """Let so many beats pass."""
         for _ in range(times):
-            self.clock.advance(module.BEAT)
+            self.clock.advance(module.INTERVAL_SECONDS)
 
 
 class PageTests(LiveTestCase):
@@ -224,13 +224,13 @@ class ListeningTests(LiveTestCase):
             self.assertEqual((each["clients"], each["inFlight"], each["workers"]), (4, 0, []))
         self.assertEqual([each["state"] for each in visit.events], [SERVING] + ["draining"] * 3)
 
-    def test_trouble(self) -> None:
+    def test_problem(self) -> None:
         """Whether the upstream is there is asked every five seconds, and told each time."""
-        self.source.trouble = "the upstream can't be reached"
+        self.source.problem = "the upstream can't be reached"
         visit = self.visit()
-        self.source.trouble = None
+        self.source.problem = None
         self.beat(5)
-        told = [each["trouble"] for each in visit.events]
+        told = [each["problem"] for each in visit.events]
         self.assertEqual(told, ["the upstream can't be reached"] * 5 + [None])
         self.assertEqual(self.source.checked, 2)
 
@@ -240,14 +240,16 @@ class ListeningTests(LiveTestCase):
         self.beat(3)
         visit = self.visit()
         self.beat()
-        self.assertEqual(["all" in each for each in visit.events], [True, False])
+        self.assertEqual(["full" in each for each in visit.events], [True, False])
 
     def test_tooMany(self) -> None:
         """One listener too many is refused in a sentence; when one leaves there is room."""
-        self.patch(module, "MAX_LISTENERS", 2)
+        self.patch(module, "MAX_VIEWERS", 2)
         first, second, third = self.visit(), self.visit(), self.visit()
         self.assertEqual((first.status, second.status, third.status), (200, 200, 503))
-        self.assertEqual(third.body, "2 pages listen already: close one, or try again later.\n")
+        self.assertEqual(
+            third.body, "2 dashboards are open already; close one, or try again later.\n"
+        )
         self.assertEqual(third.field("Retry-After"), "10")
         self.assertFalse(third.open)
         first.leave()
@@ -298,14 +300,14 @@ class SlowTests(LiveTestCase):
         self.assertEqual(len(quick.events), 6)
         slow.drain()
         self.beat()
-        self.assertEqual(["all" in each for each in slow.events], [True, False, True])
+        self.assertEqual(["full" in each for each in slow.events], [True, False, True])
         self.assertEqual(slow.events[-1]["endpoints"][0]["hits"], 3)
         self.beat()
-        self.assertNotIn("all", slow.events[-1])
+        self.assertNotIn("full", slow.events[-1])
 
     def test_givenUp(self) -> None:
         """Who has not read for 30 seconds is cut off, and frees its place."""
-        self.patch(module, "MAX_LISTENERS", 1)
+        self.patch(module, "MAX_VIEWERS", 1)
         slow = self.visit()
         slow.fill()
         self.beat(30)
@@ -336,7 +338,7 @@ class SlowTests(LiveTestCase):
         self.assertGreater(visit.body.count("event: late"), 1)
         self.source.answer = None
         self.beat()
-        self.assertEqual([each.get("all") for each in visit.events if each], [True, True])
+        self.assertEqual([each.get("full") for each in visit.events if each], [True, True])
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_raises(self) -> None:
@@ -368,7 +370,7 @@ class EventTests(LiveTestCase):
         routes = [[each["route"] for each in one["endpoints"]] for one in visit.events]
         self.assertEqual(routes, [["/a", "/b"], ["/b"], []])
 
-    def test_gone(self) -> None:
+    def test_evicted(self) -> None:
         """An endpoint that has lost its row is named as gone."""
         self.source.stats.maxEndpoints = 2
         self.source.count("/a")
@@ -376,7 +378,7 @@ class EventTests(LiveTestCase):
         visit = self.visit()
         self.source.count("/c", 5)
         self.beat()
-        self.assertEqual(visit.events[-1]["gone"], [["GET", "/a"]])
+        self.assertEqual(visit.events[-1]["evicted"], [["GET", "/a"]])
         routes = [each["route"] for each in visit.events[-1]["endpoints"]]
         self.assertEqual(sorted(routes), ["(other)", "/c"])
 
@@ -400,10 +402,10 @@ class EventTests(LiveTestCase):
             self.beat()
         late = self.visit()
         self.beat()
-        history = late.events[0]["history"]
+        history = late.events[0]["points"]
         self.assertEqual([each["hits"] for each in history], [0, 1, 2, 3, 3])
         self.assertEqual([each["at"] for each in history], [0, 1, 2, 3, 4])
-        self.assertEqual(late.events[0]["trails"], [[[1, 0]] * 3 + [[0, 0]]])
+        self.assertEqual(late.events[0]["bars"], [[[1, 0]] * 3 + [[0, 0]]])
 
     def test_historyAfterPause(self) -> None:
         """While nobody looked nothing was kept: a point before it, one after, no trails."""
@@ -414,9 +416,9 @@ class EventTests(LiveTestCase):
         self.source.count(times=100)
         self.beat(60)
         visit = self.visit()
-        history = visit.events[0]["history"]
+        history = visit.events[0]["points"]
         self.assertEqual([each["at"] for each in history], [0, 1, 2, 62])
-        self.assertEqual(visit.events[0]["trails"], [[]])
+        self.assertEqual(visit.events[0]["bars"], [[]])
 
     def test_historyForgotten(self) -> None:
         """What is older than five minutes is kept no longer, nor are more points than seconds."""
@@ -424,14 +426,14 @@ class EventTests(LiveTestCase):
         self.beat(400)
         visit = self.visit()
         self.beat()
-        times = [each["at"] for each in visit.events[0]["history"]]
+        times = [each["at"] for each in visit.events[0]["points"]]
         self.assertEqual((times[0], times[-1], len(times)), (101, 401, 301))
 
     def test_longAgo(self) -> None:
         """Who comes hours later gets no point from before."""
         self.visit().leave()
         self.clock.advance(3600)
-        self.assertEqual([each["at"] for each in self.visit().events[0]["history"]], [3600])
+        self.assertEqual([each["at"] for each in self.visit().events[0]["points"]], [3600])
 
     def test_countedAnew(self) -> None:
         """When the sums fall, somebody counts anew: the history begins again for all."""
@@ -441,11 +443,11 @@ class EventTests(LiveTestCase):
         self.source.count("/b")
         self.beat()
         event = visit.events[-1]
-        self.assertTrue(event["all"])
-        self.assertEqual([each["hits"] for each in event["history"]], [1])
+        self.assertTrue(event["full"])
+        self.assertEqual([each["hits"] for each in event["points"]], [1])
         self.assertEqual([each["route"] for each in event["endpoints"]], ["/b"])
 
-    def test_trail(self) -> None:
+    def test_bars(self) -> None:
         """An endpoint's trail has hits and failures of each second, masked ones too, a minute."""
         self.source.count("/a")
         self.visit()
@@ -454,9 +456,9 @@ class EventTests(LiveTestCase):
         self.beat()
         other = self.visit()
         self.beat()
-        self.assertEqual(other.events[0]["trails"], [[[3, 1], [0, 0]]])
-        self.beat(events.TRAIL)
-        self.assertEqual(self.joined()["trails"], [[[0, 0]] * events.TRAIL])
+        self.assertEqual(other.events[0]["bars"], [[[3, 1], [0, 0]]])
+        self.beat(events.MAX_BARS)
+        self.assertEqual(self.joined()["bars"], [[[0, 0]] * events.MAX_BARS])
 
     def joined(self) -> dict[str, Any]:
         """What somebody new is told on the next beat, before all leave."""
@@ -493,7 +495,7 @@ class EventTests(LiveTestCase):
 
     def test_about(self) -> None:
         """The first event says which sidecar it is, and where clients reach it."""
-        about = self.visit().events[0]["about"]
+        about = self.visit().events[0]["sidecar"]
         self.assertEqual(about["name"], gethostname())
         for port, address in (
             ("tcp:8080:backlog=1024", "http://localhost:8080"),
@@ -503,7 +505,9 @@ class EventTests(LiveTestCase):
             ("unix:/run/sitio.sock", None),
             ("ssl:8443:privateKey=key.pem", None),
         ):
-            about = aboutOf({"sitio": "1.2", "options": {"port": port, "upstream": "tcp:web:80"}})
+            about = describeSidecar(
+                {"sitio": "1.2", "options": {"port": port, "upstream": "tcp:web:80"}}
+            )
             self.assertEqual((about["address"], about["upstream"]), (address, "tcp:web:80"), port)
             self.assertEqual(about["version"], "1.2")
 

@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.admin.health}: whether the upstream is there.
+Promises of L{sitio.admin.health}: whether the upstream accepts requests.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from sitio.admin.health import (
-    ANSWER_TIMEOUT,
-    CONNECT_TIMEOUT,
-    INTERVAL,
-    LIFE,
-    REMEMBERED,
-    Asking,
-    Connecting,
-    asking,
+    CACHE_SECONDS,
+    CONNECT_SECONDS,
+    INTERVAL_SECONDS,
+    MAX_CONNECTION_SECONDS,
+    RESPONSE_SECONDS,
+    ConnectionCheck,
+    HttpCheck,
+    makeHttpCheck,
 )
 
 
 @implementer(IStreamClientEndpoint)
 class Endpoint:
-    """An upstream that the test plays."""
+    """The endpoint of an upstream; the test accepts or refuses connections."""
 
     def __init__(self) -> None:
         self.attempts: list[tuple[Any, Deferred[Any]]] = []
@@ -57,25 +57,25 @@ class Endpoint:
         self.attempts[-1][1].errback(ConnectionRefusedError())
 
 
-class ConnectingTests(SynchronousTestCase):
-    """The upstream is there when it accepts a connection."""
+class ConnectionCheckTests(SynchronousTestCase):
+    """The upstream is healthy if it accepts a connection."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.endpoint = Endpoint()
-        self.health = Connecting(self.clock, self.endpoint)
+        self.health = ConnectionCheck(self.clock, self.endpoint)
 
     def test_accepts(self) -> None:
-        """One that accepts is well, and left alone at once."""
-        answer = self.health.trouble()
+        """If it accepts a connection it is healthy; the connection is closed at once."""
+        answer = self.health.problem()
         self.assertNoResult(answer)
         transport = self.endpoint.accept()
         self.assertIs(self.successResultOf(answer), None)
         self.assertTrue(transport.disconnecting)
 
     def test_refuses(self) -> None:
-        """One that refuses is not, and the reason is told."""
-        answer = self.health.trouble()
+        """If it refuses it is not healthy; the reason is returned."""
+        answer = self.health.problem()
         self.endpoint.refuse()
         self.assertEqual(
             self.successResultOf(answer),
@@ -83,63 +83,63 @@ class ConnectingTests(SynchronousTestCase):
         )
 
     def test_silent(self) -> None:
-        """One that does nothing is waited for no longer than a probe waits."""
-        answer = self.health.trouble()
-        self.clock.advance(CONNECT_TIMEOUT)
-        self.assertLess(CONNECT_TIMEOUT, 1)
+        """If it does nothing the check ends before a probe's time limit."""
+        answer = self.health.problem()
+        self.clock.advance(CONNECT_SECONDS)
+        self.assertLess(CONNECT_SECONDS, 1)
         self.assertEqual(
             self.successResultOf(answer),
             "the upstream accepted no connection within 0.75 seconds",
         )
 
     def test_together(self) -> None:
-        """Many who ask at a time are answered by one connection."""
-        answers = [self.health.trouble() for _ in range(5)]
+        """Concurrent checks share one connection."""
+        answers = [self.health.problem() for _ in range(5)]
         self.endpoint.accept()
         self.assertEqual([self.successResultOf(each) for each in answers], [None] * 5)
         self.assertEqual(len(self.endpoint.attempts), 1)
 
     def test_remembered(self) -> None:
-        """What was found out counts for a second, and then another connection is made."""
-        self.health.trouble()
+        """A result is used for a second; then another connection is made."""
+        self.health.problem()
         self.endpoint.refuse()
-        self.clock.advance(REMEMBERED / 2)
-        self.assertIn("refused", str(self.successResultOf(self.health.trouble())))
+        self.clock.advance(CACHE_SECONDS / 2)
+        self.assertIn("refused", str(self.successResultOf(self.health.problem())))
         self.assertEqual(len(self.endpoint.attempts), 1)
-        self.clock.advance(REMEMBERED / 2)
-        answer = self.health.trouble()
+        self.clock.advance(CACHE_SECONDS / 2)
+        answer = self.health.problem()
         self.endpoint.accept()
         self.assertIs(self.successResultOf(answer), None)
 
     def test_cancelled(self) -> None:
-        """Who goes away while it waits disturbs nobody."""
-        first, second = self.health.trouble(), self.health.trouble()
+        """A cancelled check does not disturb the others."""
+        first, second = self.health.problem(), self.health.problem()
         first.addErrback(lambda reason: None)
         first.cancel()
         self.endpoint.accept()
         self.assertIs(self.successResultOf(second), None)
-        self.health.trouble()
+        self.health.problem()
 
     def test_allCancelled(self) -> None:
-        """When all have gone, one that comes meanwhile still waits for the same connection."""
-        first = self.health.trouble()
+        """If all checks are cancelled, the next one shares the same connection."""
+        first = self.health.problem()
         first.addErrback(lambda reason: None)
         first.cancel()
-        second = self.health.trouble()
+        second = self.health.problem()
         self.assertEqual(len(self.endpoint.attempts), 1)
         self.endpoint.accept()
         self.assertIs(self.successResultOf(second), None)
 
     def test_brief(self) -> None:
-        """A connection that does not close is broken."""
-        self.health.trouble()
+        """A connection that does not close is aborted."""
+        self.health.problem()
         transport = self.endpoint.accept()
-        self.clock.advance(LIFE)
+        self.clock.advance(MAX_CONNECTION_SECONDS)
         self.assertTrue(transport.disconnected)
 
 
 class Page(Resource):
-    """A page of the upstream's."""
+    """The health page of the upstream."""
 
     isLeaf = True
 
@@ -159,102 +159,106 @@ class Page(Resource):
         return b"x" * 1000
 
 
-class AskingTests(SynchronousTestCase):
-    """The upstream is there when a page of its own says so."""
+class HttpCheckTests(SynchronousTestCase):
+    """The upstream is healthy if its page answers well."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.page = Page()
         self.agent = RequestTraversalAgent(self.page)
-        self.health = Asking(self.clock, HTTPClient(self.agent), "web:1", "/healthz")
+        self.health = HttpCheck(self.clock, HTTPClient(self.agent), "web:1", "/healthz")
 
-    def trouble(self) -> str | None:
-        """What it knows."""
+    def problem(self) -> str | None:
+        """The current result."""
         self.agent.flush()
-        return self.successResultOf(self.health.trouble())
+        return self.successResultOf(self.health.problem())
 
     def begun(self) -> None:
-        """It has begun to ask."""
+        """Start the check."""
         self.health.startService()
         self.addCleanup(self.health.stopService)
 
     def test_notYet(self) -> None:
-        """Before the first answer nobody knows."""
+        """Before the first response the upstream counts as not healthy."""
         self.page.silent = True
-        self.assertEqual(self.trouble(), "the upstream has not been asked yet")
+        self.assertEqual(self.problem(), "the upstream's health has not been checked yet")
         self.begun()
-        self.assertEqual(self.trouble(), "the upstream has not been asked yet")
+        self.assertEqual(self.problem(), "the upstream's health has not been checked yet")
 
     def test_statuses(self) -> None:
-        """A status of 200 to 399 is good, and others are told."""
+        """200 to 399 is healthy; other statuses are reported."""
         self.begun()
         for status in (200, 204, 302, 399, 404, 500, 200):
             self.page.status = status
-            self.clock.advance(INTERVAL)
-            why = f"the upstream says {status} when asked for its health"
-            self.assertEqual(self.trouble(), None if status < 400 else why)
+            self.clock.advance(INTERVAL_SECONDS)
+            why = f"the upstream's health check answered {status}"
+            self.assertEqual(self.problem(), None if status < 400 else why)
 
     def test_asked(self) -> None:
-        """It is asked plainly, once an interval, and no redirection is followed."""
+        """One request is sent in each interval; redirects are not followed."""
         self.page.status = 302
         self.begun()
         for count in (1, 2, 3):
-            self.trouble()
+            self.problem()
             self.assertEqual(len(self.page.asked), count)
-            self.clock.advance(INTERVAL)
+            self.clock.advance(INTERVAL_SECONDS)
         request = self.page.asked[0]
         self.assertEqual(request.uri, b"/healthz")
         self.assertEqual(request.getHeader("host"), "web:1")
         self.assertEqual(request.getHeader("connection"), "close")
 
     def test_hosts(self) -> None:
-        """It is told its name, whatever that is: those of containers are often no host names."""
+        """The Host field may be any name: those of containers are often no valid host names."""
         for host in ("my_service:8087", "a..b", "-x", "x" * 70):
-            health = Asking(self.clock, HTTPClient(self.agent), host, "/healthz")
+            health = HttpCheck(self.clock, HTTPClient(self.agent), host, "/healthz")
             health.startService()
             self.agent.flush()
             health.stopService()
-            self.assertIs(self.successResultOf(health.trouble()), None, host)
+            self.assertIs(self.successResultOf(health.problem()), None, host)
             self.assertEqual(self.page.asked[-1].getHeader("host"), host)
 
     def test_broken(self) -> None:
-        """Whatever goes wrong is told, and it is asked again all the same."""
+        """Any error is reported, and the next check is made nevertheless."""
 
         class Broken:
             def get(self, *arguments: Any, **options: Any) -> Any:
                 raise ValueError("no such thing")
 
-        health = Asking(self.clock, Broken(), "web", "/")
+        health = HttpCheck(self.clock, Broken(), "web", "/")
         health.startService()
         self.addCleanup(health.stopService)
-        trouble = "the upstream can't be asked for its health: no such thing"
-        self.assertEqual(self.successResultOf(health.trouble()), trouble)
+        problem = "the upstream's health check failed: no such thing"
+        self.assertEqual(self.successResultOf(health.problem()), problem)
         health._client = HTTPClient(self.agent)
-        self.clock.advance(INTERVAL)
+        self.clock.advance(INTERVAL_SECONDS)
         self.agent.flush()
-        self.assertIs(self.successResultOf(health.trouble()), None)
+        self.assertIs(self.successResultOf(health.problem()), None)
 
     def test_silent(self) -> None:
-        """One that says nothing is waited for so long, and then asked again."""
+        """A check without a response ends after a time limit, and the next one is made."""
         self.page.silent = True
         self.begun()
-        self.clock.advance(ANSWER_TIMEOUT)
-        self.assertEqual(self.trouble(), "the upstream says nothing of its health within 5 seconds")
+        self.clock.advance(RESPONSE_SECONDS)
+        self.assertEqual(
+            self.problem(), "the upstream's health check did not answer within 5 seconds"
+        )
         self.page.silent = False
-        self.clock.advance(INTERVAL)
-        self.assertIs(self.trouble(), None)
+        self.clock.advance(INTERVAL_SECONDS)
+        self.assertIs(self.problem(), None)
 
     def test_stops(self) -> None:
-        """It asks no more when it is stopped."""
+        """When stopped it sends no more requests."""
         self.health.startService()
         self.health.stopService()
-        self.clock.advance(10 * INTERVAL)
+        self.clock.advance(10 * INTERVAL_SECONDS)
         self.assertEqual(len(self.page.asked), 1)
 
     def test_endless(self) -> None:
-        """Its connection is not held for a body, however long it is."""
+        """The connection is closed without reading a long body."""
         reactor = MemoryReactorClock()
-        health = asking(reactor, TCP4ClientEndpoint(reactor, "127.0.0.1", 8087), "web:1", "/h")
+        health = makeHttpCheck(
+            reactor, TCP4ClientEndpoint(reactor, "127.0.0.1", 8087), "web:1", "/h"
+        )
         health.startService()
         [(host, port, factory, *_)] = reactor.tcpClients
         self.assertEqual((host, port), ("127.0.0.1", 8087))
@@ -263,8 +267,8 @@ class AskingTests(SynchronousTestCase):
         protocol.makeConnection(transport)
         self.assertTrue(transport.value().startswith(b"GET /h HTTP/1.1\r\n"))
         protocol.dataReceived(b"HTTP/1.1 200 OK\r\n\r\nx")
-        self.assertIs(self.successResultOf(health.trouble()), None)
+        self.assertIs(self.successResultOf(health.problem()), None)
         self.assertTrue(transport.disconnecting)
-        reactor.advance(LIFE)
+        reactor.advance(MAX_CONNECTION_SECONDS)
         self.assertTrue(transport.disconnected)
         health.stopService()

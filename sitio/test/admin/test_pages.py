@@ -22,7 +22,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio.admin import pages
-from sitio.admin.pages import FAREWELL, IDLE, Admin, AdminSite
+from sitio.admin.pages import IDLE_SECONDS, QUIT_DELAY_SECONDS, Admin, AdminSite
 from sitio.admin.port import MAX_CONNECTIONS, AdminPort
 from sitio.errors import CannotStart
 from sitio.telemetry.records import ExchangeLists
@@ -63,7 +63,7 @@ class Well:
 
     why: str | None = None
 
-    def trouble(self) -> Deferred[str | None]:
+    def problem(self) -> Deferred[str | None]:
         return succeed(self.why)
 
 
@@ -170,9 +170,7 @@ class PageTests(AdminTestCase):
         for path in ("/nothing", "/nothing/below", "/config/below", "/config/"):
             response = self.ask("GET", path)
             self.assertEqual(response.status, 404)
-            self.assertEqual(
-                response.text, "404 There is no such page; /help lists those that are.\n"
-            )
+            self.assertEqual(response.text, "404 There is no such page; /help lists all pages.\n")
 
     def test_live(self) -> None:
         """It is alive whatever else it is."""
@@ -264,7 +262,7 @@ class PageTests(AdminTestCase):
         """Told to quit it answers first, and then ends."""
         self.assertEqual(self.ask("POST", "/quit").status, 200)
         self.assertEqual(self.quits, [])
-        self.clock.advance(FAREWELL)
+        self.clock.advance(QUIT_DELAY_SECONDS)
         self.assertEqual(self.quits, ["quit"])
 
     def test_quitTwice(self) -> None:
@@ -276,7 +274,7 @@ class PageTests(AdminTestCase):
         self.quit = quit
         for _ in range(2):
             self.assertEqual(self.ask("POST", "/quit").status, 200)
-        self.clock.advance(FAREWELL)
+        self.clock.advance(QUIT_DELAY_SECONDS)
 
     def test_broken(self) -> None:
         """A page that fails says so, without details, and logs them."""
@@ -286,7 +284,7 @@ class PageTests(AdminTestCase):
         self.sidecar.late.errback(RuntimeError("a secret"))
         response = read(visitor.transport.value())
         self.assertEqual(
-            (response.status, response.text), (500, "500 This page is broken; the log has more.\n")
+            (response.status, response.text), (500, "500 This page failed; see the log.\n")
         )
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
@@ -323,7 +321,7 @@ class StrangerTests(AdminTestCase):
             for method in ("GET", "HEAD", "PUT", "OPTIONS"):
                 response = self.ask(method, path)
                 self.assertEqual((response.status, response.headers["Allow"]), (405, "POST"), path)
-        self.clock.advance(FAREWELL)
+        self.clock.advance(QUIT_DELAY_SECONDS)
         self.assertEqual((self.sidecar.state, self.quits), (SERVING, []))
 
     def test_loopbackOnly(self) -> None:
@@ -374,7 +372,7 @@ class StrangerTests(AdminTestCase):
             for path in POSTS:
                 origin = f"http://{host}"
                 self.assertEqual(self.ask("POST", path, host=host, origin=origin).status, 421)
-        self.clock.advance(FAREWELL)
+        self.clock.advance(QUIT_DELAY_SECONDS)
         self.assertEqual((self.sidecar.state, self.quits), (SERVING, []))
 
     def test_twoHosts(self) -> None:
@@ -437,7 +435,7 @@ class StrangerTests(AdminTestCase):
     def test_idle(self) -> None:
         """A connection that asks nothing is closed."""
         visitor = Visitor(self.site)
-        self.clock.advance(IDLE)
+        self.clock.advance(IDLE_SECONDS)
         self.assertTrue(visitor.transport.disconnecting)
 
 
@@ -623,9 +621,7 @@ class PortTests(AdminTestCase):
         for _ in range(3):
             self.assertIs(endpoint.factory.buildProtocol(REMOTE), None)
         self.assertEqual(len(made), 1)
-        self.assertEqual(
-            self.lines(), ["sitio has no admin pages, and lets nobody in: they can't be made"]
-        )
+        self.assertEqual(self.lines(), ["sitio has no admin pages: they can't be made"])
         self.assertEqual(len(self.flushLoggedErrors(ImportError)), 1)
         endpoint.factory.doStop()
 

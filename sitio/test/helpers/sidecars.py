@@ -23,11 +23,11 @@ from sitio.test.helpers.exchanges import ended
 @define(eq=False)
 class Source:
     """
-    A sidecar that tells what a test lets it count.
+    A sidecar with metrics that a test counts.
 
-    @ivar asked: how often it was asked.
-    @ivar answer: what it says instead of its metrics, if anything.
-    @ivar trouble: what keeps its upstream from taking requests.
+    @ivar asked: how many snapshots were requested.
+    @ivar answer: makes the snapshot, if it is not L{None}.
+    @ivar problem: what keeps its upstream from accepting requests, if anything.
     """
 
     clock: IReactorTime
@@ -39,7 +39,7 @@ class Source:
     brokenOff: int = 0
     workers: list[Any] = field(factory=list)
     state: str = SERVING
-    trouble: str | None = None
+    problem: str | None = None
     asked: int = 0
     checked: int = 0
     answer: Callable[[], Deferred[Any]] | None = None
@@ -48,7 +48,7 @@ class Source:
         self.stats = Stats(self.clock)
 
     def count(self, target: str = "/", times: int = 1, **more: Any) -> None:
-        """So many exchanges have ended."""
+        """Count so many exchanges."""
         for _ in range(times):
             self.stats.exchangeFinished(ended(target, **more))
 
@@ -88,7 +88,7 @@ class Source:
     def drain(self) -> None:
         """See L{ISidecar}."""
 
-    def whatTroubles(self) -> Deferred[str | None]:
-        """What the page /ready would say."""
+    def findProblem(self) -> Deferred[str | None]:
+        """The health check of the upstream."""
         self.checked += 1
-        return succeed(self.trouble)
+        return succeed(self.problem)

@@ -186,7 +186,7 @@ print([each for each in {heavy} if each in sys.modules])
         """Without its upstream it is not ready, asked for its health or not; no line each time."""
         for arguments, why in (
             ((), "the upstream can't be reached: Connection was refused"),
-            (("--health-path=/",), "the upstream can't be asked for its health: Connection"),
+            (("--health-path=/",), "the upstream's health check failed: Connection"),
         ):
             process, _ = await self.sitio(
                 "tcp:127.0.0.1:1", f"--admin=tcp:0:interface={LOCALHOST}", *arguments

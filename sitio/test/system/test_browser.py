@@ -223,7 +223,7 @@ class BrowserTestCase(Looking, TestCase):
 
     def setUp(self) -> None:
         self.browser = browser()
-        self.patch(module, "BEAT", BEAT)
+        self.patch(module, "INTERVAL_SECONDS", BEAT)
         self.source = Source(reactor)
         self.clock = Ahead()
         self.version = "1.2.3"
@@ -236,7 +236,7 @@ class BrowserTestCase(Looking, TestCase):
             self.source,
             self.clock,
             {"sitio": self.version, "options": {"port": "tcp:8088", "upstream": UPSTREAM}},
-            self.source.whatTroubles,
+            self.source.findProblem,
         )
         self.connections = WrappingFactory(QuietSite(self.dashboard, reactor=reactor))
         self.connections.noisy = False
@@ -279,16 +279,16 @@ class PageTests(BrowserTestCase):
 
     async def test_first(self) -> None:
         """With the first metrics it is not known what happened lately, and not claimed."""
-        self.patch(module, "BEAT", 60.0)
+        self.patch(module, "INTERVAL_SECONDS", 60.0)
         self.source.count("/a", 5)
         await self.look()
-        await self.untilText("#verdict-title", "Watching")
-        self.assertIn("5 requests since the start", await self.text("#verdict-text"))
+        await self.untilText("#summary-title", "Measuring")
+        self.assertIn("5 requests since the start", await self.text("#summary-text"))
 
     async def test_idle(self) -> None:
         """Before the first request it says so, and how to make one; nothing is complained of."""
         await self.look()
-        await self.untilText("#verdict-title", "No requests yet")
+        await self.untilText("#summary-title", "No requests yet")
         self.assertEqual(await self.text("#curl"), "curl -i http://localhost:8088/")
         self.assertEqual(await self.text("#upstream-when"), UPSTREAM)
         self.assertIn("sitio 1.2.3", await self.text("#since"))
@@ -301,7 +301,7 @@ class PageTests(BrowserTestCase):
         self.source.count("/a", 3)
         self.source.count("/b", 1, status=404, upstreamStatus=404)
         self.source.count("/c", 2, status=404, upstreamStatus=200)
-        await self.untilText("#verdict-title", "All is well")
+        await self.untilText("#summary-title", "All is well")
         self.assertTrue(await self.js("return document.querySelector('#first').hidden"))
         await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 3")
         self.assertEqual(
@@ -324,7 +324,7 @@ class PageTests(BrowserTestCase):
         self.clock.ahead += 4
         self.source.count("/a", 40)
         self.outage(40)
-        await self.untilText("#verdict-title", "Outage, masked")
+        await self.untilText("#summary-title", "Outage, masked")
         # Who can't tell red from green sees stripes.
         await self.becomes(
             PIXELS
@@ -362,9 +362,9 @@ class PageTests(BrowserTestCase):
         await self.look()
         self.source.count("/a", 10)
         self.outage(30)
-        await self.untilText("#verdict-title", "Outage, masked")
+        await self.untilText("#summary-title", "Outage, masked")
         self.assertRegex(
-            await self.text("#verdict-text"),
+            await self.text("#summary-text"),
             r"^30 of 40 requests failed .* \(75\.0\s%\)\.",
         )
         self.assertEqual(await self.text("#true-share"), "25.0\u202f%")
@@ -372,7 +372,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.js("return document.title"), "Outage, masked \u00b7 sitio")
         self.assertIn("%23c2362b", await self.js("return document.querySelector('#icon').href"))
         red, green, blue = await self.js(
-            "return getComputedStyle(document.querySelector('#verdict-title')).color"
+            "return getComputedStyle(document.querySelector('#summary-title')).color"
             ".match(/[0-9]+/g).map(Number)"
         )
         self.assertGreater(red, 2 * max(green, blue))
@@ -386,28 +386,28 @@ class PageTests(BrowserTestCase):
         """Failures that clients see are no masked ones, and those of clients no outage."""
         await self.look()
         self.source.count("/a", 5, status=500, upstreamStatus=500)
-        await self.untilText("#verdict-title", "Outage")
+        await self.untilText("#summary-title", "Outage")
         self.source.count("/a", 5, status=200, upstreamStatus=500)
-        await self.untilText("#verdict-title", "Outage, masked in part")
-        self.assertIn("5 were masked; clients saw 5 errors", await self.text("#verdict-text"))
+        await self.untilText("#summary-title", "Outage, partly masked")
+        self.assertIn("5 were masked; clients saw 5 errors", await self.text("#summary-text"))
 
     async def test_few(self) -> None:
         """One failure in many is a warning and no outage."""
         await self.look()
         self.source.count("/a", 500)
         self.source.count("/a", 1, status=502, upstreamStatus=502)
-        await self.untilText("#verdict-title", "A few failures")
+        await self.untilText("#summary-title", "A few failures")
         self.assertEqual(
-            await self.js("return document.querySelector('#verdict').dataset.level"), "warn"
+            await self.js("return document.querySelector('#summary').dataset.level"), "warn"
         )
 
     async def test_notThere(self) -> None:
         """Without traffic it is seen as well that the service is not there."""
-        self.source.trouble = "the upstream can't be reached: Connection refused."
+        self.source.problem = "the upstream can't be reached: Connection refused."
         await self.look()
-        await self.untilText("#verdict-title", "The service is not there")
+        await self.untilText("#summary-title", "Service is down")
         self.assertEqual(
-            await self.text("#verdict-text"), "The upstream can't be reached: Connection refused."
+            await self.text("#summary-text"), "The upstream can't be reached: Connection refused."
         )
 
     async def test_broken(self) -> None:
@@ -415,8 +415,8 @@ class PageTests(BrowserTestCase):
         await self.look()
         self.source.count("/a", 40)
         self.source.brokenOff = 30
-        await self.untilText("#verdict-title", "Responses break off")
-        self.assertIn("30 of 40 requests", await self.text("#verdict-text"))
+        await self.untilText("#summary-title", "Responses break off")
+        self.assertIn("30 of 40 requests", await self.text("#summary-text"))
         self.assertEqual(await self.text("#sent-share"), "25.0\u202f%")
 
     async def test_waiting(self) -> None:
@@ -433,14 +433,14 @@ class PageTests(BrowserTestCase):
             )
             self.source.open = [facts("1-6", state=SENDING, duration=99.0), stuck]
             await self.look()
-            await self.untilText("#verdict-title", "The service lets wait")
-            self.assertIn("one has waited 42 s", await self.text("#verdict-text"))
+            await self.untilText("#summary-title", "Service is slow")
+            self.assertIn("the oldest has waited 42 s", await self.text("#summary-text"))
         self.source.count("/a", 5)
-        await self.untilText("#verdict-title", "All is well")
-        self.assertIn("has waited 42 s", await self.text("#verdict-text"))
+        await self.untilText("#summary-title", "All is well")
+        self.assertIn("has waited 42 s", await self.text("#summary-text"))
         self.source.open = self.source.open[:1]
         await self.becomes(
-            "return !document.querySelector('#verdict-text').textContent.includes('waited')"
+            "return !document.querySelector('#summary-text').textContent.includes('waited')"
         )
 
     async def test_unseen(self) -> None:
@@ -450,14 +450,14 @@ class PageTests(BrowserTestCase):
         await self.untilText('#endpoints [data-cell="hits"]', "5")
         self.clock.ahead += 120
         self.outage(30)
-        await self.untilText("#verdict-title", "Outage, masked")
-        self.assertIn("in the last 2 min", await self.text("#verdict-text"))
+        await self.untilText("#summary-title", "Outage, masked")
+        self.assertIn("in the last 2 min", await self.text("#summary-text"))
         self.source.count("/a", 3)
         for _ in range(3):
             self.clock.ahead += 2
             await deferLater(reactor, 2 * BEAT)
-        await self.untilText("#verdict-title", "All is well")
-        self.assertRegex(await self.text("#verdict-text"), "^3 requests in the last . s, ")
+        await self.untilText("#summary-title", "All is well")
+        self.assertRegex(await self.text("#summary-text"), "^3 requests in the last . s, ")
 
     async def test_draining(self) -> None:
         """A sidecar that drains says so."""
@@ -494,7 +494,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(
             await self.texts("#failure-list .route"), ["GET /", "GET /0, GET /1, GET /2"]
         )
-        theirs = "return document.querySelectorAll('#failure-list .theirs').length"
+        theirs = "return document.querySelectorAll('#failure-list .byClient').length"
         self.assertEqual(await self.js(theirs), 1)
 
     async def test_failuresAgain(self) -> None:
@@ -591,7 +591,7 @@ class PageTests(BrowserTestCase):
         await self.press("/items/51")
         await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 2")
         await self.press("x")
-        await self.untilText("#no-endpoints", "No endpoint has that in its name.")
+        await self.untilText("#no-endpoints", "No endpoint matches.")
         self.assertEqual(await self.complaints(), [])
 
 
@@ -682,7 +682,7 @@ class UseTests(BrowserTestCase):
             await self.press(text)
             self.assertEqual((text, await self.shown()), (text, kept))
             await self.js("document.activeElement.select()")
-        self.assertEqual(await self.text("#no-exchanges"), "None of the last ones fits the filter.")
+        self.assertEqual(await self.text("#no-exchanges"), "No exchange matches the filter.")
 
     async def test_filterClass(self) -> None:
         """A class of status keeps those that were it in truth or as sent; by mouse and by keys."""
@@ -703,7 +703,7 @@ class UseTests(BrowserTestCase):
         await self.press(webdriver.Keys.SPACE)
         self.source.recent = [facts("5", path="/new"), *self.source.recent]
         self.source.count()
-        await self.untilText("#pause", "Go on (1 new)")
+        await self.untilText("#pause", "Resume (1 new)")
         self.assertEqual(await self.shown(), ["masked", "missing", "there", "broken"])
         self.assertEqual(await self.js("return document.activeElement.ariaPressed"), "true")
         await self.press(webdriver.Keys.SPACE)
@@ -739,7 +739,7 @@ class UseTests(BrowserTestCase):
         await self.drive(self._hover, "#last td button")
         await self.came("5")
         self.assertNotIn("5", await self.shown())
-        self.assertEqual(await self.text(when), "1 new, held while you are in it")
+        self.assertEqual(await self.text(when), "1 new, held while you point at it")
         await self.drive(self._hover, "h1")
         await self.came("6")
         self.assertEqual((await self.shown())[:2], ["6", "5"])
@@ -751,10 +751,10 @@ class UseTests(BrowserTestCase):
         await self.press(webdriver.Keys.SHIFT + webdriver.Keys.TAB)
         await self.came("8")
         self.assertEqual((await self.shown())[0], "6")
-        self.assertEqual(await self.text(when), "2 new, held while one is open")
-        # Whoever says that it is to go on has it go on.
+        self.assertEqual(await self.text(when), "2 new, held while an exchange is open")
+        # The button resumes the list.
         await self.click("#pause")
-        self.assertEqual(await self.text("#pause"), "Go on (2 new)")
+        self.assertEqual(await self.text("#pause"), "Resume (2 new)")
         await self.click("#pause")
         self.assertEqual((await self.shown())[:2], ["8", "7"])
         self.assertEqual(await self.js("return document.querySelectorAll('.detail').length"), 0)
@@ -801,7 +801,7 @@ class UseTests(BrowserTestCase):
             await self.untilText("#state", "draining")
             self.assertEqual((theme, await self.js(CONTRAST)), (theme, []))
         self.outage(500)
-        await self.untilText("#verdict-title", "Outage, masked")
+        await self.untilText("#summary-title", "Outage, masked")
         self.assertEqual(await self.js(CONTRAST), [])
 
     async def test_phone(self) -> None:
@@ -809,13 +809,14 @@ class UseTests(BrowserTestCase):
         await self.look(width=360, height=740)
         self.source.count("/" + "long" * 50, 123456)
         self.outage(30000, path="/" + "long" * 50, client="2001:db8:1234:5678:90ab:cdef:1234:5678")
-        await self.untilText("#verdict-title", "Outage, masked")
+        await self.untilText("#summary-title", "Outage, masked")
         await self.click("#last td button")
         await self.becomes("return document.querySelector('#last tr.detail')")
         wide = await self.js(
             """
             return [...document.querySelectorAll("main *")]
-              .filter((each) => each.checkVisibility() && !each.closest(".aside, thead, .route"))
+              .filter((each) => each.checkVisibility())
+              .filter((each) => !each.closest(".offscreen, thead, .route"))
               .filter((each) => each.getBoundingClientRect().right > innerWidth)
               .map((each) => `${each.tagName} ${each.id} ${each.className}`);
             """
@@ -860,7 +861,7 @@ class UseTests(BrowserTestCase):
         """While numbers move the page does not jump, and says nothing to who listens to it."""
         await self.look(height=2400)
         self.source.count("/a", 5)
-        await self.untilText("#verdict-title", "All is well")
+        await self.untilText("#summary-title", "All is well")
         await self.js(
             """
             // Rows of the list make way for new ones; all else stays where it is.
@@ -895,11 +896,11 @@ class ConnectionTests(BrowserTestCase):
         """The page says that the connection is lost, and is live again when sitio is."""
         await self.look()
         self.source.count("/a", 3)
-        await self.untilText("#verdict-title", "All is well")
+        await self.untilText("#summary-title", "All is well")
         number = self.port.getHost().port
         await self.vanish()
         await self.untilText("#link-text", "Connection lost")
-        await self.untilText("#verdict-title", "Connection lost")
+        await self.untilText("#summary-title", "Connection lost")
         self.assertEqual(await self.js("return document.title"), "Connection lost \u00b7 sitio")
         self.source.count("/a", 4)
         self.listen(number)
@@ -911,7 +912,7 @@ class ConnectionTests(BrowserTestCase):
 
     async def test_late(self) -> None:
         """A sidecar that is too busy to tell its metrics is not taken for lost."""
-        self.patch(module, "LATE", 0.2)
+        self.patch(module, "ANSWER_SECONDS", 0.2)
         await self.look()
         self.source.answer = Deferred
         await self.untilText("#link-text", "sitio is busy")
@@ -921,17 +922,17 @@ class ConnectionTests(BrowserTestCase):
 
     async def test_refused(self) -> None:
         """A page that finds no place tries again by itself, and gets in when there is one."""
-        self.patch(module, "MAX_LISTENERS", 0)
+        self.patch(module, "MAX_VIEWERS", 0)
         await self.drive(self.browser.get, self.address)
         await self.untilText("#link-text", "Connection lost")
-        self.patch(module, "MAX_LISTENERS", 1)
+        self.patch(module, "MAX_VIEWERS", 1)
         await self.untilText("#link-text", "Live")
         await self.complaints()
 
     async def test_silent(self) -> None:
         """A connection on which nothing comes any more is given up, and another made."""
         await self.look()
-        self.patch(module, "BEAT", 60.0)
+        self.patch(module, "INTERVAL_SECONDS", 60.0)
         await self.drive(self.browser.refresh)
         await self.untilText("#link-text", "Live")
         asked = self.source.asked
@@ -1023,12 +1024,12 @@ class SitioTests(Looking, LoopbackTestCase):
         port = int((await process.out.saw(LISTENS))[1])
         self.address = (await process.out.saw(rb"admin pages are on (http\S+)"))[1].decode()
         await self.look()
-        await self.untilText("#verdict-title", "No requests yet")
-        self.assertEqual(await self.text("#upstream-when"), "the photo site that comes with sitio")
+        await self.untilText("#summary-title", "No requests yet")
+        self.assertEqual(await self.text("#upstream-when"), "the demo site of sitio")
         request = b"GET /flaky HTTP/1.1\r\nHost: localhost\r\n\r\n"
         client = await self.connect(port, request * 6)
         await client.got.when(lambda: client.got.data.count(b"HTTP/1.1 200 ") == 6)
-        await self.untilText("#verdict-title", "Outage, masked")
+        await self.untilText("#summary-title", "Outage, masked")
         self.assertEqual(await self.text("#sent-share"), "100\u202f%")
         self.assertEqual(
             await self.texts("#failure-list .why"), ["The service said 500; last-good sent 200."]
