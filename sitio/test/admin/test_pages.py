@@ -523,7 +523,7 @@ class PortTests(AdminTestCase):
             self.lines(),
             [
                 "sitio can't listen on port 9901: Address already in use; so its admin pages"
-                " are elsewhere",
+                " are on another port",
                 "The admin pages are on http://127.0.0.1:40404/",
             ],
         )

@@ -194,7 +194,7 @@ print([each for each in {heavy} if each in sys.modules])
             found = await process.out.saw(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
             self.url = found[1].decode()
             code, text = await self.asked("GET", "/ready")
-            while "not been asked" in text:
+            while "not been checked" in text:
                 code, text = await self.asked("GET", "/ready")
             self.assertEqual((code, text[: len(why)]), (503, why))
             self.assertNotIn("factory", process.said().lower())
