@@ -7,6 +7,7 @@ In reading order:
   - C{headers}: the fields of a message.
   - C{grammar}: methods, tokens, field values, hosts.
   - C{dates}: HTTP dates, read and written.
+  - C{parsecache}: results of a parser, by the bytes that were parsed.
   - C{head}: parses heads.
   - C{framing}: finds where heads and bodies end.
   - C{codec}: reads and writes requests and responses.
