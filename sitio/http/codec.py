@@ -64,10 +64,10 @@ class RequestReader(Reader):
         @raise MethodRefused: CONNECT.
         @raise BadMessage: any other malformed or ambiguous head.
         """
-        if not self.data:
+        if not self.received:
             return None
         self.state = HEAD
-        data = self._takeHead(self._emptyLines() if self.data[0] in b"\r\n" else 0)
+        data = self._takeHead(self._emptyLines() if self.received[0] in b"\r\n" else 0)
         if data is None:
             return None
         head: RequestHead = requestHeads[data]
@@ -88,7 +88,7 @@ class RequestReader(Reader):
 
     def _emptyLines(self) -> int:
         """How many bytes of empty lines stand before the request line."""
-        held = self.data
+        held = self.received
         start = 0
         while held.startswith(b"\r\n", start):
             start += 2
@@ -138,14 +138,14 @@ class ResponseReader(Reader):
         @raise BadResponse: a head over the limits, malformed or ambiguous, or more than
             L{MAX_INTERIM} interim responses.
         """
-        if not self.data:
+        if not self.received:
             return None
         self.state = HEAD
         try:
             data = self._takeHead()
             if data is None:
                 # Refuse at once an upstream that does not speak HTTP/1.
-                if not b"HTTP/1."[: len(self.data)] == self.data[:7]:
+                if not b"HTTP/1."[: len(self.received)] == self.received[:7]:
                     raise BadMessage("no status line")
                 return None
             head: ResponseHead = responseHeads[data]
@@ -172,9 +172,9 @@ class ResponseReader(Reader):
 
     def nextBody(self) -> bytes:
         """As L{Reader.nextBody}, but raises L{BadResponse}."""
-        if self.state is LENGTH and len(self.data) == self._left:
+        if self.state is LENGTH and len(self.received) == self._left:
             # The usual case: exactly the rest of the body.
-            body, self.data = self.data, b""
+            body, self.received = self.received, b""
             self.state = ENDED
             return bytes(body)
         try:

@@ -78,7 +78,7 @@ class Reader:
     """
     Stores what was received, and takes heads, bodies and trailers from it.
 
-    @ivar data: bytes that were received and not taken.
+    @ivar received: bytes that were received and not taken.
     @ivar state: what it expects next; one of the states above.
     @ivar keepAlive: whether the connection may be used again after this message (section
         9.3).
@@ -90,15 +90,15 @@ class Reader:
         "_left",
         "_limits",
         "_searched",
-        "data",
         "keepAlive",
+        "received",
         "state",
         "trailers",
     )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.data: bytes | bytearray = b""
+        self.received: bytes | bytearray = b""
         #: Bytes of a partial head or of trailers that have no end in them.
         self._searched = 0
         #: Bytes to come of a body of known length, or of a chunk.
@@ -112,7 +112,7 @@ class Reader:
     @property
     def held(self) -> int:
         """How many bytes were received and not taken."""
-        return len(self.data)
+        return len(self.received)
 
     @property
     def left(self) -> int | None:
@@ -121,12 +121,12 @@ class Reader:
 
     def receive(self, data: bytes) -> None:
         """Store bytes that were received."""
-        if not self.data:
-            self.data = data
+        if not self.received:
+            self.received = data
         else:
-            if isinstance(self.data, bytes):
-                self.data = bytearray(self.data)
-            self.data += data
+            if isinstance(self.received, bytes):
+                self.received = bytearray(self.received)
+            self.received += data
 
     def skip(self, size: int) -> None:
         """Count bytes of a body of known length that were moved without this reader."""
@@ -136,7 +136,7 @@ class Reader:
 
     def takeRest(self) -> bytes:
         """Take all bytes: the first ones of a tunnel."""
-        rest, self.data = bytes(self.data), b""
+        rest, self.received = bytes(self.received), b""
         return rest
 
     def _takeHead(self, start: int = 0) -> bytes | None:
@@ -147,7 +147,7 @@ class Reader:
 
         @return: L{None} if not all of it was received.
         """
-        held = self.data
+        held = self.received
         limit = self._limits.head
         if self._searched or start or type(held) is bytearray:
             # No byte is searched twice: a head that comes byte by byte would cost seconds.
@@ -158,9 +158,9 @@ class Reader:
             held = bytes(held[start:])
             limit -= start
             self._searched = 0
-        head, found, self.data = held.partition(b"\r\n\r\n")
+        head, found, self.received = held.partition(b"\r\n\r\n")
         if not found:
-            self.data = held
+            self.received = held
             self._checkPartialHead(start)
             return None
         if len(head) > limit - 4:
@@ -171,7 +171,7 @@ class Reader:
 
     def _checkPartialHead(self, start: int) -> None:
         """Raise if what was received can't become a head any more."""
-        held = self.data
+        held = self.received
         if len(held) > self._limits.head:
             raise HeadTooLong(f"a head of more than {self._limits.head} bytes")
         if _bareLineFeed(held, max(start, self._searched - 3)):
@@ -203,24 +203,24 @@ class Reader:
         @raise BodyTooLong: a chunked body over the limit.
         """
         state = self.state
-        held = self.data
+        held = self.received
         if state is ENDED or not held:
             return b""
         if state is LENGTH:
             size = len(held)
             if size <= self._left:
                 self._left -= size
-                self.data = b""
+                self.received = b""
                 if not self._left:
                     self.state = ENDED
                 return bytes(held)
             piece = bytes(held[: self._left])
-            self.data = held[self._left :]
+            self.received = held[self._left :]
             self._left = 0
             self.state = ENDED
             return piece
         if state is UNTIL_CLOSE:
-            self.data = b""
+            self.received = b""
             return bytes(held)
         if state in _CHUNKED:
             return self._nextChunks(bytes(held))
@@ -264,7 +264,7 @@ class Reader:
             else:
                 at = self._nextTrailers(held, at)
                 break
-        self.data = held[at:]
+        self.received = held[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _nextTrailers(self, held: bytes, at: int) -> int:

@@ -111,12 +111,12 @@ class ProxyServer(FlowControlled):
         state = self.state
         if state is IDLE or state is HEAD:
             reader = self._reader
-            if reader.data:
+            if reader.received:
                 reader.receive(data)
             else:
-                reader.data = data
+                reader.received = data
             self._begin()
-            if reader.data:
+            if reader.received:
                 self._boundHeld()
         elif state is EXCHANGE:
             self._reader.receive(data)
@@ -247,7 +247,7 @@ class ProxyServer(FlowControlled):
             self.state = _NEXT[self.state]
             draining = self._factory.draining
             self._within(DRAIN_IDLE_SECONDS if draining else self._settings.idleTimeout)
-            if self._reader.data or not self.isReading:
+            if self._reader.received or not self.isReading:
                 self._goOn()
         elif self._reader.state is framing.ENDED and not self._reader.held:
             self.leave()

@@ -139,10 +139,10 @@ class ProxyClient(FlowControlled):
         state = self.state
         if state is WAITING or state is RECEIVING or state is DISCARDING:
             reader = self._reader
-            if reader.data:
+            if reader.received:
                 reader.receive(data)
             else:
-                reader.data = data
+                reader.received = data
             try:
                 if state is WAITING:
                     self._readHead()
@@ -220,7 +220,7 @@ class ProxyClient(FlowControlled):
         if not self._writer.hasEnded:
             # What is left of the request would be read as the next one.
             self.close()
-        elif not self._reader.keepAlive or self._reader.data or self.isBacklogged:
+        elif not self._reader.keepAlive or self._reader.received or self.isBacklogged:
             # With a backlog the next request would pile up, and its sender would not be
             # paused: some transports ask for it only once.
             self.close(orderly=True)
@@ -248,7 +248,7 @@ class ProxyClient(FlowControlled):
 
         @return: whether it does; then C{sink} will be closed, and C{receiver} is told.
         """
-        if self._reader.data:
+        if self._reader.received:
             return False
         spliced = SplicedBody(self, sink, receiver)
         if spliced.isMoving:
