@@ -46,7 +46,7 @@ class SidecarService(MultiService):
 
     @ivar context: what its exchanges share; C{context.chain} may be replaced.
     @ivar stats: the metrics.
-    @ivar history: single exchanges.
+    @ivar history: the last exchanges.
     """
 
     log = Logger(namespace="sitio")
@@ -66,15 +66,16 @@ class SidecarService(MultiService):
     ) -> None:
         """
         @param reactor: the clock.
-        @param listen: where clients come.
-        @param upstream: the service behind.
-        @param policies: what L{sitio.policy.loader.namedPolicies} takes, in order.
+        @param listen: the port for clients.
+        @param upstream: the service behind sitio.
+        @param policies: policies, in order, as L{sitio.policy.loader.namedPolicies}
+            takes them.
         @param settings: limits and timeouts.
-        @param statsInterval: seconds between two lines of metrics, 0 for none.
-        @param host: Host for requests of HTTP/1.0 that come without.
-        @param via: the pseudonym in Via fields; L{None} adds none.
-        @param observers: L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
-            stay when the policies are swapped, beside stats and history.
+        @param statsInterval: seconds between two stats lines; 0 for none.
+        @param host: the Host for HTTP/1.0 requests that have none.
+        @param via: the pseudonym in Via fields; L{None} adds no Via.
+        @param observers: more L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s
+            beside stats and history.  A change of the policies does not remove them.
         """
         MultiService.__init__(self)
         settings = settings or Settings()
@@ -85,7 +86,7 @@ class SidecarService(MultiService):
         deadlines = Deadlines(reactor)
         self._pool = UpstreamPool(reactor, upstream, settings, deadlines)
         chain = Chain(namedPolicies(policies), clock=reactor, timeout=settings.policyTimeout)
-        everyone: list[Any] = [*observers, self.stats, self.history]
+        allObservers: list[Any] = [*observers, self.stats, self.history]
         self.context = ProxyContext(
             clock=reactor,
             connections=self._pool,
@@ -93,7 +94,7 @@ class SidecarService(MultiService):
             settings=settings,
             host=host,
             via=via,
-            observers=everyone,
+            observers=allObservers,
         )
         self.factory = ProxyServerFactory(self.context, deadlines)
         self._listening = Listening(
@@ -110,9 +111,9 @@ class SidecarService(MultiService):
 
     def privilegedStartService(self) -> None:
         """
-        Listen, while the process may still use ports below 1024.
+        Listen, before the process drops its privileges.
 
-        @raise CannotStart: the port can't be listened on.
+        @raise CannotStart: the port can't be opened.
         """
         MultiService.privilegedStartService(self)
         if self._listening.begun:
@@ -125,15 +126,16 @@ class SidecarService(MultiService):
         self.log.info("sitio takes requests on {address}", address=_readable(port.getHost()))
 
     def startService(self) -> None:
-        """Start the policies and the metrics; listen, if nobody has before."""
+        """Start the policies and observers that are services; listen, if that is not done yet."""
         self.privilegedStartService()
         MultiService.startService(self)
 
     def stopService(self) -> Deferred[Any]:
         """
-        Stop to accept, finish what is in flight, for C{settings.grace} at most.
+        Stop accepting connections, and finish the exchanges in flight, for
+        C{settings.grace} at most.
 
-        Policies and metrics are stopped last, when nothing uses them any more.
+        Policies and observers stop last, after all exchanges have ended.
         """
         closed = self._listening.close()
         drained = self.factory.drain()
@@ -153,14 +155,14 @@ class SidecarService(MultiService):
     def _graceIsOver(self) -> None:
         self.log.warn(
             "{exchanges} exchanges on {connections} connections did not end within the grace,"
-            " and are broken off",
+            " and are aborted",
             exchanges=len(self.context.exchanges),
             connections=self.factory.connections,
         )
         self.abort()
 
     def abort(self) -> None:
-        """Break off what is in flight."""
+        """Abort all exchanges in flight."""
         self.factory.abort()
 
     @property
@@ -173,7 +175,7 @@ class SidecarService(MultiService):
     def drain(self) -> None:
         """See L{ISidecar}."""
         if not self.factory.draining:
-            self.log.info("sitio is told to drain, and to let its clients go elsewhere")
+            self.log.info("sitio drains: each connection closes after its response")
             self.factory.drain()
 
     def exchanges(self) -> Deferred[ExchangeLists]:
@@ -184,7 +186,7 @@ class SidecarService(MultiService):
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         metrics = self.stats.snapshot()
         clients = self.factory.connections
-        told: SidecarSnapshot = {
+        snapshot: SidecarSnapshot = {
             "metrics": metrics,
             "policies": cast("list[PolicyMetrics]", self.context.chain.snapshot()),
             "pool": self._pool.snapshot(),
@@ -206,10 +208,11 @@ class SidecarService(MultiService):
                 }
             ],
         }
-        return succeed(told)
+        return succeed(snapshot)
 
 
 def _readable(address: Any) -> str:
+    """An address of Twisted's as C{HOST:PORT}, or the path of a UNIX socket."""
     name = getattr(address, "name", None)
     if name is not None:
         return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)

@@ -19,7 +19,7 @@ from sitio.fleet.address import Address
 
 
 def parsed(*arguments: str, **environ: str) -> Options:
-    """Options that were told these arguments, in this environment and no other."""
+    """The options for these arguments and this environment."""
     options = Options(environ)
     options.parseOptions(arguments)
     return options
@@ -29,7 +29,7 @@ class AssembleTests(SynchronousTestCase):
     """From options to services."""
 
     def test_listens(self) -> None:
-        """The service listens where it was told to, once it is started and not before."""
+        """The service listens on C{--port}, when it is started and not before."""
         reactor = MemoryReactorClock()
         service = assemble(
             reactor, parsed("--port", "tcp:8123:interface=127.0.0.1", "--upstream=tcp:a:1")
@@ -39,8 +39,8 @@ class AssembleTests(SynchronousTestCase):
         [(port, _, _, interface)] = reactor.tcpServers
         self.assertEqual((port, interface), (8123, "127.0.0.1"))
 
-    def test_told(self) -> None:
-        """Limits, policies, Via and the upstream's name reach what they are meant for."""
+    def test_settings(self) -> None:
+        """Limits, Via and the upstream's name are passed to the service."""
         reactor = MemoryReactorClock()
         service = assemble(
             reactor, parsed("--port=1", "--upstream=tcp:there:8087", "--via", "--grace=7")
@@ -50,7 +50,7 @@ class AssembleTests(SynchronousTestCase):
         self.assertEqual(service.context.via, b"sitio")
 
     def test_demo(self) -> None:
-        """Without an upstream there is a site of its own, on loopback, while it runs."""
+        """Without an upstream, the photo site runs on loopback."""
         reactor = MemoryReactorClock()
         service = assemble(reactor, parsed("--port=8123", "--stats-interval=0"))
         service.startService()
@@ -60,7 +60,7 @@ class AssembleTests(SynchronousTestCase):
         )
 
     def test_hostless(self) -> None:
-        """For an upstream without a name, requests without Host say localhost."""
+        """For an upstream without a host name, the Host for requests without one is localhost."""
         service = assemble(MemoryReactorClock(), parsed("--upstream=unix:/run/there.sock"))
         self.assertEqual(service.context.host, b"localhost")
 
@@ -69,19 +69,19 @@ class SuperviseTests(SynchronousTestCase):
     """From options to several processes."""
 
     def assignment(self, *arguments: str) -> dict[str, Any]:
-        """What a worker is told, where these are the options."""
+        """The assignment of a worker, with these options."""
         workers = supervise(MemoryReactorClock(), parsed("--workers=2", *arguments))
         return cast(dict[str, Any], workers._assignment())
 
     def test_assignment(self) -> None:
-        """A worker is told the options, and where they were given."""
+        """A worker gets the command line and the folder in which it was given."""
         assignment = self.assignment("--upstream=tcp:a:1", "--via")
         self.assertEqual(assignment["arguments"], ["--workers=2", "--upstream=tcp:a:1", "--via"])
         self.assertEqual(assignment["folder"], os.getcwd())
         self.assertIsNone(assignment["upstream"])
 
     def test_demo(self) -> None:
-        """The site that comes along runs once, in the parent, and workers are told where."""
+        """The photo site runs once, in the parent, and workers get its address."""
         workers = supervise(MemoryReactorClock(), parsed("--workers=2"))
         [demo] = workers
         demo.startService()
@@ -89,17 +89,17 @@ class SuperviseTests(SynchronousTestCase):
 
 
 class Host(MemoryReactorClock):
-    """A reactor whose threads nobody needs."""
+    """A reactor without threads."""
 
     def getThreadPool(self) -> None:
-        """There is none."""
+        """There are no threads."""
 
 
 class AdministerTests(SynchronousTestCase):
     """From options to an admin port."""
 
     def listening(self, *arguments: str) -> list[tuple[int, str]]:
-        """Where a sidecar listens that was told this, in order."""
+        """The ports of a sidecar with these arguments, in order."""
         self.reactor = Host()
         options = parsed("--port=1", "--stats-interval=0", *arguments)
         service = assemble(self.reactor, options)
@@ -108,21 +108,21 @@ class AdministerTests(SynchronousTestCase):
         return [(port, interface) for port, _, _, interface in self.reactor.tcpServers]
 
     def test_default(self) -> None:
-        """Nobody but this host sees it, unless it is told otherwise."""
+        """The admin port is on loopback by default."""
         self.assertEqual(self.listening("--upstream=tcp:a:1"), [(1, ""), (9901, "127.0.0.1")])
 
-    def test_told(self) -> None:
-        """A number is a port of this host; a description is taken as it is."""
+    def test_given(self) -> None:
+        """A number is a port of loopback; a description is used unchanged."""
         for admin, where in (("81", (81, "127.0.0.1")), ("tcp:82", (82, ""))):
             self.assertEqual(self.listening("--upstream=tcp:a:1", "--admin", admin)[1], where)
 
     def test_off(self) -> None:
-        """An empty value is heard as such."""
+        """An empty value differs from the default."""
         self.assertEqual(parsed("--admin=")["admin"], "")
         self.assertIsNone(parsed()["admin"])
 
     def test_malformed(self) -> None:
-        """A description that is no endpoint's is shown."""
+        """A wrong description is shown in the error, without its secrets."""
         options = parsed("--upstream=tcp:a:1", "--admin=nope:1:token=s3cr3t")
         reactor = Host()
         error = self.assertRaises(
@@ -135,13 +135,13 @@ class AdministerTests(SynchronousTestCase):
         )
 
     def test_demo(self) -> None:
-        """The site that comes along is as good an upstream as any to be asked for its health."""
+        """The health check works for the photo site too."""
         self.assertIn((8087, "127.0.0.1"), self.listening("--health-path=/"))
         [(host, *_)] = self.reactor.tcpClients
         self.assertEqual(host, "127.0.0.1")
 
     def test_healthPath(self) -> None:
-        """The upstream is asked for that path when the service starts."""
+        """The health check requests its path when the service starts."""
         self.listening("--upstream=tcp:10.0.0.1:8087", "--health-path=/healthz")
         [(host, port, factory, *_)] = self.reactor.tcpClients
         self.assertEqual((host, port), ("10.0.0.1", 8087))
@@ -152,7 +152,7 @@ class AdministerTests(SynchronousTestCase):
         self.assertIn(b"\r\nHost: 10.0.0.1:8087\r\n", transport.value())
 
     def test_config(self) -> None:
-        """What it was told is shown, and the defaults of the rest; secrets are not."""
+        """All options are shown, given or default, without secrets."""
         options = parsed(
             *("--port=tcp:1:token=abc", "--via", "--access-log=json:there/access.log"),
             *("--policy", "retry:times=1", "--policy", "headers:set X-Key abc"),
@@ -170,7 +170,7 @@ class BadEndpointTests(SynchronousTestCase):
     """An option that can't be used ends the start with one sentence."""
 
     def refused(self, *arguments: str) -> str:
-        """The sentence, when nothing may be opened on the reactor."""
+        """The sentence for these arguments; no port may be opened."""
         reactor = MemoryReactorClock()
         end = self.assertRaises(CannotStart, assemble, reactor, parsed(*arguments))
         self.assertEqual(reactor.tcpServers, [])
@@ -180,21 +180,21 @@ class BadEndpointTests(SynchronousTestCase):
         return sentence
 
     def test_port(self) -> None:
-        """A port that is neither a number nor a description is shown, and what would do."""
+        """The error for a wrong C{--port} shows it, and an example."""
         for value in ("80x", "tcp:x", "nope:1", "ssl:8443:privateKey=/nonexistent"):
             sentence = self.refused("--port", value, "--upstream=tcp:a:1")
             self.assertIn(f"--port {value!r} can't be used", sentence)
             self.assertIn("8080 or tcp:8080 could", sentence)
 
     def test_secrets(self) -> None:
-        """What may be a secret is not repeated, as logs are kept and read by others."""
+        """Errors do not repeat secrets, as others may read the log."""
         for name in ("port", "upstream"):
             rest = ["--upstream=tcp:a:1"] if name == "port" else []
             sentence = self.refused(f"--{name}", "nope:1:password=s3cr3t", *rest)
             self.assertIn(f"--{name} 'nope:1:password=***' can't be used", sentence)
 
     def test_upstream(self) -> None:
-        """The same of the upstream."""
+        """The error for a wrong C{--upstream} shows it, and an example."""
         for value in ("", "8087", "tcp:a", "tcp:a:b", "tcp:a:65536", "nope:1", "tls:a"):
             sentence = self.refused("--upstream", value)
             self.assertIn(f"--upstream {value!r} can't be used", sentence)

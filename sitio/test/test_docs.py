@@ -5,6 +5,7 @@ classes exist, their links have targets.
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import sys
@@ -141,14 +142,15 @@ class DocumentTests(SynchronousTestCase):
                     self.assertTrue(loadPolicies(description), document.name)
 
     def test_options(self) -> None:
-        """The README lists each option, with its default."""
+        """The README lists each option, with its default and its help."""
         listed = rows(self.texts[DOCUMENTS[0]])
-        for name, _, default, _ in Options.optParameters:
-            self.assertIn(f"--{name}", listed)
+        for name, _, default, help in Options.optParameters:
+            shown = listed[f"--{name}"]
+            self.assertEqual(shown[1].rstrip(" |"), help, name)
             if default is not None:
-                self.assertEqual(listed[f"--{name}"][0], default, name)
-        for name, _, _ in Options.optFlags:
-            self.assertIn(f"--{name}", listed)
+                self.assertEqual(shown[0], default, name)
+        for name, _, help in Options.optFlags:
+            self.assertEqual(listed[f"--{name}"][1].rstrip(" |"), help, name)
 
     def test_policiesListed(self) -> None:
         """The README lists each built-in policy, with a description that makes one."""
@@ -198,3 +200,20 @@ class DocumentTests(SynchronousTestCase):
         for part in attribute.split("."):
             found = getattr(found, part, None)
             self.assertIsNotNone(found, f"{name}: {attribute}")
+
+    def test_logLines(self) -> None:
+        """docs/operations.md lists log lines as sitio writes them."""
+        text = self.texts[ROOT / "docs/operations.md"]
+        section = text[text.index("## Logs") : text.index("## The access log")]
+        lines = re.findall(r"^\| \[?`([^`]+)`", section, re.MULTILINE)
+        self.assertGreater(len(lines), 5)
+        trees = [ast.parse(each.read_text("utf-8")) for each in (ROOT / "sitio").rglob("*.py")]
+        strings = "\n".join(
+            each.value
+            for tree in trees
+            for each in ast.walk(tree)
+            if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        )
+        for line in lines:
+            for part in filter(None, (each.strip() for each in line.split("..."))):
+                self.assertIn(part, strings, line)

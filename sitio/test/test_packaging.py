@@ -36,13 +36,13 @@ BUILT_IN = ["deny", "error-page", "headers", "last-good", "retry"]
 
 
 def needsCheckout() -> None:
-    """Skip a test of files that an installed sitio does not have."""
+    """Skip a test of files that only a checkout has."""
     if not (ROOT / "setup.py").exists():
         raise SkipTest("this is no checkout")
 
 
 def setupArguments() -> dict[str, ast.expr]:
-    """What setup.py gives to C{setup}, as syntax."""
+    """The keyword arguments of C{setup} in setup.py, as syntax trees."""
     tree = ast.parse((ROOT / "setup.py").read_text("utf-8"))
     call = next(
         each
@@ -53,22 +53,22 @@ def setupArguments() -> dict[str, ast.expr]:
 
 
 def module(name: str, **contents: Any) -> ModuleType:
-    """A module made on the spot."""
+    """A new module with these contents."""
     made = ModuleType(name)
     vars(made).update(contents)
     return made
 
 
 class PluginTests(SynchronousTestCase):
-    """What C{twistd} finds."""
+    """The plugins that C{twistd} finds."""
 
     def test_service(self) -> None:
-        """C{twistd sitio} is known, once."""
+        """C{twistd sitio} exists once."""
         found: list[Any] = [each for each in getPlugins(IServiceMaker) if each.tapname == "sitio"]
         self.assertEqual([each.module for each in found], ["sitio.assembly"])
 
     def test_policies(self) -> None:
-        """Each built-in policy has one maker that provides what a maker promises."""
+        """Each built-in policy has one maker, which provides L{IPolicyMaker}."""
         makers = [
             each
             for each in getPlugins(IPolicyMaker)
@@ -82,7 +82,7 @@ class PluginTests(SynchronousTestCase):
             self.assertNotIn("\n", each.usage)
 
     def test_usage(self) -> None:
-        """The usage of a built-in policy shows each option that its module takes."""
+        """The usage of a built-in policy shows all its options."""
         makers: list[Any] = list(getPlugins(IPolicyMaker))
         for maker in makers:
             if maker.name in BUILT_IN:
@@ -93,7 +93,7 @@ class PluginTests(SynchronousTestCase):
                         self.assertIn(f":{option}=", maker.usage)
 
     def test_everyPolicyAnnounced(self) -> None:
-        """No module in C{sitio/policies} that makes policies lacks a maker."""
+        """Each module in C{sitio/policies} with C{makePolicy} has a maker."""
         folder = ROOT / "sitio/policies"
         present = {
             ".".join(each.relative_to(ROOT).with_suffix("").parts)
@@ -121,26 +121,26 @@ class PluginTests(SynchronousTestCase):
         self.assertEqual((result.stdout, result.stderr), ("[] []\n", ""))
 
     def test_noInit(self) -> None:
-        """Nothing beside the plugin file makes a package that hides Twisted's own."""
+        """C{twisted/} contains the plugin file only: an C{__init__.py} would hide Twisted."""
         needsCheckout()
         found = [str(each.relative_to(ROOT)) for each in (ROOT / "twisted").rglob("*.py")]
         self.assertEqual(found, ["twisted/plugins/sitio_plugin.py"])
 
 
 class PolicyMakerTests(SynchronousTestCase):
-    """L{PolicyMaker} makes policies with a module that it imports when it must."""
+    """L{PolicyMaker} imports its module only to make a policy."""
 
     def maker(self, **contents: Any) -> PolicyMaker:
         self.patch(sys, "modules", {**sys.modules, "made_up": module("made_up", **contents)})
         return PolicyMaker("made-up", "made_up", "made-up:WORD  say a word")
 
     def test_passesOn(self) -> None:
-        """Arguments and options reach the module's function, and its policy comes back."""
+        """Arguments and options are passed to the module's function, which returns the policy."""
         maker = self.maker(makePolicy=lambda *arguments, **options: (arguments, options))
         self.assertEqual(maker.makePolicy("404", maxAge="60"), (("404",), {"maxAge": "60"}))
 
     def test_importsLate(self) -> None:
-        """Making a maker imports nothing; using it does."""
+        """A maker imports its module when it makes a policy, not before."""
         maker = PolicyMaker("late", "sitio.test.no_such_module", "late  come too late")
         error = self.assertRaises(ValueError, maker.makePolicy)
         self.assertEqual(
@@ -150,7 +150,7 @@ class PolicyMakerTests(SynchronousTestCase):
         )
 
     def test_wrongArguments(self) -> None:
-        """Arguments that the function does not take are one sentence, not a TypeError."""
+        """Arguments that the function does not accept raise one sentence, not a TypeError."""
         maker = self.maker(makePolicy=lambda status, *, file=None: None)
         for arguments, options, sentence in (
             ((), {}, "missing a required argument: 'status'"),
@@ -161,7 +161,7 @@ class PolicyMakerTests(SynchronousTestCase):
             self.assertEqual(str(error), sentence)
 
     def test_ownErrors(self) -> None:
-        """A TypeError from within the function is a fault of its own and stays one."""
+        """A TypeError from within the function is not changed."""
 
         def broken() -> None:
             raise TypeError("a fault of its own")
@@ -170,7 +170,7 @@ class PolicyMakerTests(SynchronousTestCase):
         self.assertEqual(str(error), "a fault of its own")
 
     def test_frozen(self) -> None:
-        """A maker is a constant: plugins are shared by all who look for them."""
+        """A maker is immutable, as all users of a plugin share it."""
         maker = PolicyMaker("a", "b", "c")
         with self.assertRaises(FrozenInstanceError):
             maker.name = "d"  # type: ignore[misc]

@@ -36,9 +36,9 @@ from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, IDropCounts, IS
 
 class Wire(StringTransport):
     """
-    A transport that closes as those of a socket do: later.
+    A transport that closes later, as that of a socket does.
 
-    @ivar lost: whether its protocol has been told that it is closed.
+    @ivar lost: whether C{connectionLost} has been called.
     """
 
     def __init__(self, clock: Clock, protocol: Any) -> None:
@@ -54,13 +54,13 @@ class Wire(StringTransport):
             self._clock.callLater(0, self.close)
 
     def close(self) -> None:
-        """The peer has closed, or the transport itself."""
+        """Close the connection."""
         if not self.lost:
             self.lost = True
             self._protocol.connectionLost(Failure(ConnectionDone()))
 
     def receive(self, data: bytes) -> None:
-        """The peer has sent this."""
+        """Receive bytes from the peer."""
         self._protocol.dataReceived(data)
 
 
@@ -72,7 +72,7 @@ class Port:
     closing: Deferred[None] | None = None
 
     def startListening(self) -> None:
-        """It listens from the start."""
+        """Do nothing: the port listens from the start."""
 
     def stopListening(self) -> Deferred[None]:
         self.closing = Deferred()
@@ -86,9 +86,9 @@ class Port:
 @define
 class Listen:
     """
-    Where clients come.
+    The endpoint for clients.
 
-    @ivar result: what listening comes to: a Deferred.
+    @ivar result: the Deferred that C{listen} returns.
     """
 
     result: Deferred[Any]
@@ -102,7 +102,7 @@ class Listen:
 @implementer(IStreamClientEndpoint)
 @define
 class Upstream:
-    """The service behind, of which each connection is a L{Wire}."""
+    """An upstream whose connections are L{Wire}s."""
 
     clock: Clock
     wires: list[Wire] = field(factory=list)
@@ -115,7 +115,7 @@ class Upstream:
 
 @implementer(IExchangeObserver)
 class Watcher(Service):
-    """A policy that is a service as well."""
+    """An observer that is also a service."""
 
     started = 0
     stopped = 0
@@ -139,7 +139,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
 class SidecarTestCase(SynchronousTestCase):
-    """A sidecar service with nothing but memory on both sides."""
+    """A sidecar service with clients and an upstream in memory."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -148,17 +148,17 @@ class SidecarTestCase(SynchronousTestCase):
         self.upstream = Upstream(self.clock)
 
     def sidecar(self, *policies: Any, **arguments: Any) -> SidecarService:
-        """One with these policies and arguments."""
+        """A sidecar with these policies and arguments."""
         return SidecarService(self.clock, self.listen, self.upstream, policies, **arguments)
 
     def client(self) -> Wire:
-        """One more client."""
+        """Connect another client."""
         factory = self.listen.factory
         assert factory is not None
         return Wire(self.clock, factory.buildProtocol(None))
 
     def logged(self) -> list[LogEvent]:
-        """What is logged from here on."""
+        """The list of events that are logged from now on."""
         events: list[LogEvent] = []
         observer = cast(ILogObserver, events.append)
         globalLogPublisher.addObserver(observer)
@@ -170,7 +170,7 @@ class StartTests(SidecarTestCase):
     """A sidecar starts."""
 
     def test_once(self) -> None:
-        """It listens once, be it started with privileges first or not, and says where."""
+        """It listens once, with or without a privileged start, and logs its address."""
         events = self.logged()
         service = self.sidecar()
         service.privilegedStartService()
@@ -180,27 +180,27 @@ class StartTests(SidecarTestCase):
         self.assertEqual(said, "10.0.0.1:12345")
 
     def test_inRunningTree(self) -> None:
-        """Put into a tree of services that runs, it listens at once."""
+        """Added to a running service, it listens at once."""
         application = MultiService()
         application.startService()
         self.sidecar().setServiceParent(application)
         self.assertIsNotNone(self.listen.factory)
 
     def test_cannotListen(self) -> None:
-        """A port in use ends the start with a sentence that names it, and not with a traceback."""
+        """A port in use ends the start with one sentence, which names it."""
         cause = OSError(98, "Address already in use")
         self.listen.result = fail(CannotListenError("127.0.0.1", 8080, cause))
         end = self.assertRaises(CannotStart, self.sidecar().startService)
         self.assertEqual(str(end), "sitio: can't listen on port 8080: Address already in use")
 
     def test_cannotListenElsewhere(self) -> None:
-        """An address that isn't a port is named as far as it is known."""
+        """The error for a UNIX socket says that its address can't be used."""
         self.listen.result = fail(FileNotFoundError(2, "No such file or directory"))
         end = self.assertRaises(CannotStart, self.sidecar().startService)
         self.assertEqual(str(end), "sitio: can't listen on the address: No such file or directory")
 
     def test_listensLate(self) -> None:
-        """An endpoint may take its time to listen."""
+        """An endpoint may begin to listen later."""
         self.listen.result = Deferred()
         service = self.sidecar()
         service.startService()
@@ -209,7 +209,7 @@ class StartTests(SidecarTestCase):
         self.assertIs(service.port, self.port)
 
     def test_failsLate(self) -> None:
-        """One that fails in the end is reported, as there is nobody left to be told."""
+        """An endpoint that fails later is logged, as the start can't raise any more."""
         events = self.logged()
         self.listen.result = Deferred()
         self.sidecar().startService()
@@ -219,7 +219,7 @@ class StartTests(SidecarTestCase):
         self.assertEqual(event["why"], "can't listen on the address: Permission denied")
 
     def test_stoppedBefore(self) -> None:
-        """One that is still at it when the service stops is told to stop as well."""
+        """An endpoint that does not listen yet is cancelled when the service stops."""
         cancelled: list[Deferred[Any]] = []
         self.listen.result = Deferred(cancelled.append)
         events = self.logged()
@@ -230,7 +230,7 @@ class StartTests(SidecarTestCase):
         self.assertEqual([each for each in events if "why" in each], [])
 
     def test_policiesAreServices(self) -> None:
-        """A policy that is a service starts and stops with the sidecar, and sees exchanges."""
+        """A policy that is a service starts and stops with the sidecar."""
         watcher = Watcher()
         service = self.sidecar(watcher, statsInterval=0)
         self.assertEqual(watcher.started, 0)
@@ -248,15 +248,15 @@ class StartTests(SidecarTestCase):
         self.successResultOf(stopped)
         self.assertEqual((watcher.started, watcher.stopped), (1, 1))
 
-    def test_figures(self) -> None:
-        """The metrics are a service of it, with the interval that was asked for."""
+    def test_metrics(self) -> None:
+        """The metrics are a child service, with the given interval."""
         service = self.sidecar(statsInterval=5)
         service.startService()
         self.assertEqual([each.getTime() for each in self.clock.getDelayedCalls()], [5])
         self.assertIs(IService(service.stats).parent, service)
 
     def test_snapshot(self) -> None:
-        """It tells of itself what several processes would."""
+        """Its snapshot has the same content as that of several processes."""
         log = Watcher()
         alsoProvides(log, IDropCounts)
         service = self.sidecar(("seen", Watcher()), ("access-log", log))
@@ -277,7 +277,7 @@ class StartTests(SidecarTestCase):
         self.assertEqual(json.loads(json.dumps(told)), told)
 
     def test_state(self) -> None:
-        """It is starting until it listens, then serving, and draining once it is told to."""
+        """The state is starting until it listens, then serving, and draining after C{drain}."""
         service = self.sidecar()
         self.assertEqual(service.state, STARTING)
         service.startService()
@@ -287,7 +287,7 @@ class StartTests(SidecarTestCase):
         self.assertEqual(service.state, DRAINING)
 
     def test_drain(self) -> None:
-        """While it drains it goes on to accept, and each connection ends after its response."""
+        """While it drains it accepts clients, and closes each connection after its response."""
         service = self.sidecar()
         service.startService()
         before = self.client()
@@ -299,7 +299,7 @@ class StartTests(SidecarTestCase):
             self.assertTrue(client.disconnecting)
 
     def test_exchanges(self) -> None:
-        """It tells of single exchanges: those that failed, and those under way."""
+        """It reports failed exchanges and exchanges in flight."""
         service = self.sidecar()
         service.startService()
         self.client().receive(REQUEST)
@@ -312,7 +312,7 @@ class StartTests(SidecarTestCase):
         self.assertTrue(exchange["id"].startswith(f"{os.getpid()}-"))
 
     def test_policies(self) -> None:
-        """Functions serve as policies, under their own names, in order."""
+        """Functions are policies with their own names, in order."""
 
         @onRequest
         def answered(exchange: Any) -> Any:
@@ -331,34 +331,34 @@ class StartTests(SidecarTestCase):
         self.assertTrue(client.value().endswith(b"\r\n\r\nmine"))
 
     def test_noPolicy(self) -> None:
-        """What is no policy is refused when the sidecar is made."""
+        """An object that is no policy is refused when the sidecar is made."""
         why = self.assertRaises(ValueError, self.sidecar, object())
         self.assertIn("is not a policy", str(why))
 
 
 class StopTests(SidecarTestCase):
-    """A sidecar that is told to stop loses nothing that is in flight."""
+    """A sidecar that stops finishes the exchanges in flight."""
 
     def started(self, grace: float = 30) -> SidecarService:
-        """One that runs, without metrics."""
+        """A running sidecar without a stats line."""
         service = self.sidecar(settings=Settings(grace=grace), statsInterval=0)
         service.startService()
         return service
 
     def stopped(self, service: SidecarService) -> Deferred[Any]:
-        """Stop it; its port closes."""
+        """Stop the sidecar and close its port."""
         stopped = service.stopService()
         assert self.port.closing is not None
         self.port.closing.callback(None)
         return stopped
 
     def test_idle(self) -> None:
-        """With no client it has stopped at once, and nothing is left on the clock."""
+        """Without clients it stops at once, and leaves no delayed call."""
         self.successResultOf(self.stopped(self.started()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_portFirst(self) -> None:
-        """It has not stopped before its port is closed."""
+        """It has stopped only when its port is closed."""
         stopped = self.started().stopService()
         self.assertNoResult(stopped)
         assert self.port.closing is not None
@@ -366,7 +366,7 @@ class StopTests(SidecarTestCase):
         self.successResultOf(stopped)
 
     def test_inFlight(self) -> None:
-        """A request under way gets its response, with C{Connection: close}; then all is over."""
+        """A request in flight gets its response, with C{Connection: close}."""
         service = self.started()
         client = self.client()
         client.receive(REQUEST)
@@ -384,8 +384,8 @@ class StopTests(SidecarTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_onItsWay(self) -> None:
-        """A request that was on its way to an idle connection is answered as well."""
+    def test_arrivesLate(self) -> None:
+        """A request that arrives on an idle connection just after the stop is answered."""
         service = self.started()
         client = self.client()
         client.receive(REQUEST)
@@ -400,7 +400,7 @@ class StopTests(SidecarTestCase):
         self.successResultOf(stopped)
 
     def test_idleClients(self) -> None:
-        """Idle connections are not waited for longer than a request might be on its way."""
+        """Idle connections are closed after a second."""
         service = self.started()
         clients = [self.client() for _ in range(3)]
         for each in clients:
@@ -413,7 +413,7 @@ class StopTests(SidecarTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_grace(self) -> None:
-        """What has not ended within the grace is broken off, and said to be."""
+        """Exchanges that do not end within the grace are aborted, and that is logged."""
         events = self.logged()
         service = self.started(grace=3)
         client = self.client()
@@ -430,7 +430,7 @@ class StopTests(SidecarTestCase):
         self.assertEqual([each["connections"] for each in events if "connections" in each], [1])
 
     def test_abort(self) -> None:
-        """What is in flight can be broken off before the grace is over."""
+        """C{abort} ends exchanges before the grace is over."""
         service = self.started()
         client = self.client()
         client.receive(REQUEST)
@@ -441,7 +441,7 @@ class StopTests(SidecarTestCase):
         self.successResultOf(stopped)
 
     def test_upstreamLast(self) -> None:
-        """It has not stopped before the last connection to the upstream is closed."""
+        """It has stopped only when the last connection to the upstream is closed."""
         service = self.started()
         client = self.client()
         client.receive(REQUEST)
@@ -457,7 +457,7 @@ class StopTests(SidecarTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_policiesLast(self) -> None:
-        """Policies and metrics run on until the last exchange has ended."""
+        """Policies and metrics stop after the last exchange has ended."""
         watcher = Watcher()
         service = self.sidecar(watcher, statsInterval=0)
         service.startService()
@@ -472,7 +472,7 @@ class StopTests(SidecarTestCase):
         self.assertEqual(watcher.stopped, 1)
 
     def test_notAgain(self) -> None:
-        """One that was stopped says that it can't be started again."""
+        """A stopped sidecar refuses to start again."""
         service = self.started()
         self.successResultOf(self.stopped(service))
         end = self.assertRaises(CannotStart, service.startService)

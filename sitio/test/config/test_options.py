@@ -21,22 +21,22 @@ LIMITS: tuple[attrs.Attribute, ...] = attrs.fields(Settings)
 
 
 def parsed(*arguments: str, **environ: str) -> Options:
-    """Options that were told these arguments, in this environment and no other."""
+    """The options for these arguments and this environment."""
     options = Options(environ)
     options.parseOptions(arguments)
     return options
 
 
 class OptionsTests(SynchronousTestCase):
-    """What C{twistd sitio} understands."""
+    """Valid options and their values."""
 
     def test_barePort(self) -> None:
-        """A number is enough for a port: any address, and room for many to wait there."""
+        """A number is a port on all addresses, with a long backlog."""
         self.assertEqual(parsed("--port", "8080")["port"], "tcp:8080:backlog=1024")
         self.assertEqual(parsed("-p", "0")["port"], "tcp:0:backlog=1024")
 
     def test_portDescription(self) -> None:
-        """Any endpoint description is taken for the port as it stands."""
+        """An endpoint description for the port is used unchanged."""
         for description in (
             "tcp:8080:interface=127.0.0.1",
             "unix:/run/sitio.sock",
@@ -45,7 +45,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(parsed("--port", description)["port"], description)
 
     def test_defaults(self) -> None:
-        """Told nothing, sitio listens on 8080 and brings its own site along."""
+        """By default sitio listens on 8080, in front of the photo site."""
         options = parsed()
         self.assertEqual(options["port"], "tcp:8080:backlog=1024")
         self.assertIsNone(options["upstream"])
@@ -56,19 +56,19 @@ class OptionsTests(SynchronousTestCase):
         self.assertIsNone(options["access-log"])
 
     def test_environment(self) -> None:
-        """PORT and TARGET_PORT stand in for what was not given."""
+        """PORT and TARGET_PORT replace options that are not given."""
         options = parsed(PORT="81", TARGET_PORT="82")
         self.assertEqual(options["port"], "tcp:81:backlog=1024")
         self.assertEqual(options["upstream"], "tcp:localhost:82")
 
     def test_environmentEmpty(self) -> None:
-        """A variable that is set to nothing is as good as none."""
+        """An empty variable counts as unset."""
         options = parsed(PORT="", TARGET_PORT="")
         self.assertEqual(options["port"], "tcp:8080:backlog=1024")
         self.assertIsNone(options["upstream"])
 
     def test_optionsWin(self) -> None:
-        """What was given wins over the environment."""
+        """Options take precedence over the environment."""
         options = parsed(
             "--port", "1", "--upstream", "tcp:there:2", PORT="81", TARGET_PORT="not looked at"
         )
@@ -76,7 +76,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options["upstream"], "tcp:there:2")
 
     def test_limits(self) -> None:
-        """Every limit and timeout has an option, whose value arrives as a number."""
+        """Every limit and timeout has an option with a number as its value."""
         arguments = []
         for number, each in enumerate(LIMITS, 1):
             name = "".join(f"-{c.lower()}" if c.isupper() else c for c in each.name)
@@ -92,29 +92,26 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(parsed("--connect-timeout", "0.25")["settings"].connectTimeout, 0.25)
         self.assertEqual(parsed("--stats-interval", "0.5")["stats-interval"], 0.5)
 
-    def test_none(self) -> None:
-        """Metrics can be switched off, and grace, by a 0."""
+    def test_zero(self) -> None:
+        """0 switches off the stats line and the grace."""
         options = parsed("--stats-interval", "0", "--grace", "0")
         self.assertEqual(options["stats-interval"], 0)
         self.assertEqual(options["settings"].grace, 0)
 
     def test_workers(self) -> None:
-        """One process serves unless more are asked for, as a number or as many as cores."""
+        """The number of workers is 1 by default, a given number, or the number of cores."""
         self.assertEqual(parsed()["workers"], 1)
         self.assertEqual(parsed("--workers", "3")["workers"], 3)
         self.assertEqual(parsed("--workers=auto")["workers"], workerCount("auto"))
 
     def test_forWorkers(self) -> None:
-        """What was said, and where, is kept, so that each worker can be told the same."""
+        """The command line and the folder are kept for the workers."""
         options = parsed("--via", "--port", "1")
         self.assertEqual(options["arguments"], ["--via", "--port", "1"])
         self.assertEqual(options["folder"], os.getcwd())
 
     def test_accessLog(self) -> None:
-        """
-        The access log has a format and a place; a file is named from where twistd was
-        started, as workers are somewhere else.
-        """
+        """The access log has a format and a path, which is relative to the folder of the start."""
         self.assertEqual(parsed("--access-log=json")["access-log"], ("json", None))
         self.assertEqual(
             parsed("--access-log=common:a.log")["access-log"],
@@ -138,7 +135,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(fleet(**both), ("http://b", "MOTHERSHIP"))
 
     def test_accessLogInBackground(self) -> None:
-        """Standard output is refused where there is none."""
+        """An access log on standard output is refused for a daemon, which has none."""
 
         def asked(text: str, nodaemon: int) -> Options:
             options = Options({})
@@ -152,14 +149,14 @@ class OptionsTests(SynchronousTestCase):
         self.assertIsNotNone(asked("json", 1)["access-log"])
 
     def test_policies(self) -> None:
-        """Policies stand in the order in which they are given."""
+        """Policies are in the order in which they are given."""
         options = parsed(
             "--policy", f"file:{self.policyFile('first')}", "--policy", self.described("second")
         )
         self.assertEqual([name for name, _ in options["policies"]], ["first", "second"])
 
     def policyFile(self, name: str) -> str:
-        """A file with one policy of that name."""
+        """A file with one policy of this name."""
         path = FilePath(self.mktemp() + ".py")
         text = (
             f"from sitio import onResponse\n@onResponse()\ndef {name}(exchange, response): pass\n"
@@ -168,7 +165,7 @@ class OptionsTests(SynchronousTestCase):
         return path.path
 
     def described(self, name: str) -> str:
-        """The same as a description."""
+        """The description of such a policy."""
         return f"file:{self.policyFile(name)}"
 
     def test_helpSaysUnits(self) -> None:
@@ -180,7 +177,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(each.metadata["help"], text)
 
     def test_helpPolicies(self) -> None:
-        """C{--help-policies} lists a line for each policy, files too, and ends well."""
+        """C{--help-policies} lists a line for each policy, files included, and exits with 0."""
         lines = self.printed("--help-policies").splitlines()
         starts = [line.partition(" ")[0] for line in lines]
         self.assertEqual(starts[0], "file:PATH")
@@ -188,11 +185,11 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(len([each for each in starts if each.startswith(name)]), 1, name)
 
     def test_version(self) -> None:
-        """C{--version} says sitio's, not Twisted's."""
+        """C{--version} prints sitio's version, not Twisted's."""
         self.assertRegex(self.printed("--version"), r"\Asitio [0-9]+\.[0-9]+.*\n\Z")
 
     def printed(self, argument: str) -> str:
-        """What is printed before the process ends with status 0."""
+        """The output of an option that exits with status 0."""
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             end = self.assertRaises(SystemExit, parsed, argument)
@@ -201,7 +198,7 @@ class OptionsTests(SynchronousTestCase):
 
 
 class BadOptionsTests(SynchronousTestCase):
-    """What can't be understood ends the start, in one sentence."""
+    """A bad option ends the start with one sentence."""
 
     def refused(self, *arguments: str, **environ: str) -> str:
         """The sentence that ends the start with these arguments."""
@@ -214,7 +211,7 @@ class BadOptionsTests(SynchronousTestCase):
         return sentence
 
     def test_limitIsNoNumber(self) -> None:
-        """A limit that is no number is named, with what was given and what is wanted."""
+        """The error for a limit that is no number has its name, the value and what is wanted."""
         for value in ("x", "", "-1", "1.5", "0x10", "nan", "inf"):
             sentence = self.refused(f"--max-head={value}")
             self.assertIn(f"--max-head is {value!r}; a whole number, more than 0", sentence)
@@ -224,51 +221,51 @@ class BadOptionsTests(SynchronousTestCase):
             self.assertIn("--stats-interval", self.refused(f"--stats-interval={value}"))
 
     def test_workers(self) -> None:
-        """A number of workers that is none is named."""
+        """The error for a wrong number of workers has the value and what is wanted."""
         for value in ("0", "-1", "two", "", "1000"):
             sentence = self.refused(f"--workers={value}")
             self.assertIn(f"--workers is {value!r}; 1 to 256 is wanted, or auto", sentence)
 
     def test_admin(self) -> None:
-        """A port that is none, and a path that is none, are named."""
+        """The errors for a wrong admin port and a wrong health path have the value."""
         self.assertIn("--admin is '70000'; a port", self.refused("--admin=70000"))
         for value in ("", "healthz", "/a b", "/a#b", "http://a/", "/\xe4"):
             sentence = self.refused(f"--health-path={value}")
             self.assertIn(f"--health-path is {value!r}; a path such as /healthz", sentence)
 
     def test_accessLog(self) -> None:
-        """An access log of no known format is shown those that are."""
+        """The error for an unknown format of the access log lists all formats."""
         self.assertIn(
             "--access-log is 'xml'; json, common or off is wanted, as in json or json:access.log",
             self.refused("--access-log=xml"),
         )
 
     def test_limitThatStopsAll(self) -> None:
-        """A limit of 0 with which no request could pass is a mistake."""
+        """0 is refused for a limit with which no request could pass."""
         for name in ("max-clients", "pool-size", "max-head", "connect-timeout"):
             self.assertIn(f"--{name} is '0'", self.refused(f"--{name}=0"))
 
     def test_unknownOption(self) -> None:
-        """An unknown option, or a word that is none, is named."""
+        """The error for an unknown option or a stray word contains it."""
         self.assertIn("--bogus", self.refused("--bogus"))
         self.assertIn("'stray'", self.refused("stray"))
 
     def test_portBeyond(self) -> None:
-        """A number that is no port is said to be none, wherever it came from."""
+        """The error for a wrong port number has the option or variable that it is from."""
         self.assertIn("--port is '65536'", self.refused("--port", "65536"))
         self.assertIn("PORT is '65536'", self.refused(PORT="65536"))
         for value in ("65536", "x", "80 "):
             self.assertIn(f"TARGET_PORT is {value!r}", self.refused(TARGET_PORT=value))
 
     def test_unknownPolicy(self) -> None:
-        """An unknown policy is named, and so are all that there are."""
+        """The error for an unknown policy lists all policies."""
         sentence = self.refused("--policy", "nope:404")
         self.assertIn("there is no policy 'nope'", sentence)
         for name in ("file", "deny", "error-page", "headers", "last-good", "retry"):
             self.assertIn(name, sentence)
 
     def test_policyFile(self) -> None:
-        """Of a policy file with a mistake, the mistake is told, with its line."""
+        """The error for a bad policy file has the mistake and its line."""
         path = FilePath(self.mktemp() + ".py")
         for text, mistake in (
             ("import sitio\n\nsitio.onNothing\n", f"{path.path}:3 can't be loaded: AttributeError"),
@@ -279,6 +276,6 @@ class BadOptionsTests(SynchronousTestCase):
             self.assertIn(mistake, self.refused("--policy", f"file:{path.path}"))
 
     def test_noPolicyFile(self) -> None:
-        """A policy file that isn't there is named, and so is how to write one."""
+        """The error for a missing policy file has its path; without a path, it shows the form."""
         self.assertIn("/nonexistent.py", self.refused("--policy", "file:/nonexistent.py"))
         self.assertIn("write file:PATH", self.refused("--policy", "file"))

@@ -20,14 +20,14 @@ from sitio.telemetry.logformat import FORMATS
 
 
 class WorkerCountTests(SynchronousTestCase):
-    """How many workers are asked for."""
+    """The number of workers."""
 
     def test_number(self) -> None:
-        """A number is taken as it is."""
+        """A number from 1 to 256 is that many workers."""
         self.assertEqual([workerCount("1"), workerCount("16")], [1, 16])
 
     def test_none(self) -> None:
-        """What is no number, or none that makes sense, is shown with what would do."""
+        """Any other text raises an error with the text and what is wanted."""
         for text in ("", "0", "-1", "two", "1.5", "257", "9" * 5000, "\u0662"):
             why = self.assertRaises(ValueError, workerCount, text)
             self.assertEqual(
@@ -35,14 +35,14 @@ class WorkerCountTests(SynchronousTestCase):
             )
 
     def test_auto(self) -> None:
-        """auto is as many as there are cores, those that this process may use."""
+        """auto is the number of cores that this process may use."""
         self.patch(os, "sched_getaffinity", lambda pid: {0, 2, 5})
         self.assertEqual(coreCount(Path(self.mktemp())), 3)
         self.patch(os, "sched_getaffinity", lambda pid: set(range(1000)))
         self.assertEqual(workerCount("auto"), min(coreCount(), MAX_WORKERS))
 
     def test_limited(self) -> None:
-        """A limit on a container's CPU time counts, parts of a core as one."""
+        """The CPU limit of a container counts; a part of a core counts as one."""
         self.patch(os, "sched_getaffinity", lambda pid: set(range(8)))
         root = Path(self.mktemp())
         root.mkdir()
@@ -58,13 +58,13 @@ class WorkerCountTests(SynchronousTestCase):
             self.assertEqual(coreCount(root), cores, text)
 
     def test_noAffinity(self) -> None:
-        """Where nobody knows about affinity, all cores count."""
+        """On a system without CPU affinity, all cores count."""
         self.patch(os, "cpu_count", lambda: 5)
         self.patch(os, "sched_getaffinity", None)
         self.assertEqual(coreCount(Path(self.mktemp())), 5)
 
     def test_noSharing(self) -> None:
-        """A system that can't share a port says so, and still runs one."""
+        """On a system that can't share a port, only one worker is accepted."""
         self.patch(os, "name", "nt")
         self.assertEqual(workerCount("1"), 1)
         why = self.assertRaises(ValueError, workerCount, "2")
@@ -72,20 +72,20 @@ class WorkerCountTests(SynchronousTestCase):
 
 
 class AccessLogTargetTests(SynchronousTestCase):
-    """What the option takes."""
+    """The values of C{--access-log}."""
 
     def test_formats(self) -> None:
-        """A format goes to standard output, with a path behind it to a file."""
+        """A format alone is for standard output; with a path, it is for a file."""
         self.assertEqual(accessLogTarget("json"), ("json", None))
         self.assertEqual(accessLogTarget("common:/var/log/a:b"), ("common", "/var/log/a:b"))
 
     def test_off(self) -> None:
-        """Off is off, and so is nothing."""
+        """C{off} and an empty text mean no access log."""
         self.assertIsNone(accessLogTarget("off"))
         self.assertIsNone(accessLogTarget(""))
 
     def test_wrong(self) -> None:
-        """Anything else is answered with what there is."""
+        """Any other text raises an error that lists all formats."""
         for text in ("xml", "json:", "access.log", "off:x"):
             error = self.assertRaises(ValueError, accessLogTarget, text)
             self.assertEqual(
