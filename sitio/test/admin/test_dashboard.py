@@ -30,7 +30,7 @@ from sitio.test.helpers.sidecars import Source
 
 
 class Visit:
-    """One connection to the site: what was asked on it, and what has come."""
+    """A connection to the site: the request on it, and what was received."""
 
     def __init__(self, site: Site, target: str = "/events", method: str = "GET", fields: str = ""):
         self.transport = StringTransportWithDisconnection()
@@ -42,12 +42,12 @@ class Visit:
 
     @property
     def text(self) -> str:
-        """All that has come."""
+        """All bytes that were received."""
         return self.transport.value().decode()
 
     @property
     def status(self) -> int:
-        """Of the response."""
+        """The status of the response."""
         return int(self.text.split(" ", 2)[1])
 
     def field(self, name: str) -> str | None:
@@ -57,35 +57,35 @@ class Visit:
 
     @property
     def body(self) -> str:
-        """Of the response."""
+        """The body of the response."""
         return self.text.partition("\r\n\r\n")[2]
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The events with metrics that have come."""
+        """The events with metrics that were received."""
         blocks = self.body.split("\n\n")
         return [json.loads(each[6:]) for each in blocks if each.startswith("data: ")]
 
     @property
     def open(self) -> bool:
-        """Whether the connection stands."""
+        """Whether the connection is open."""
         return bool(self.transport.connected)
 
     def fill(self) -> None:
-        """The client does not read any more, and the transport's buffer is full."""
+        """The client stops reading, and the transport's buffer is full."""
         cast(Any, self.transport.producer).pauseProducing()
 
     def drain(self) -> None:
-        """It reads again."""
+        """The client reads again."""
         cast(Any, self.transport.producer).resumeProducing()
 
     def leave(self) -> None:
-        """It goes away."""
+        """The client closes the connection."""
         self.transport.loseConnection()
 
 
 class LiveTestCase(SynchronousTestCase):
-    """Has a dashboard on a site, with a source of metrics and a clock."""
+    """A dashboard on a site, with a source of metrics and a clock."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -99,12 +99,12 @@ class LiveTestCase(SynchronousTestCase):
         self.visits: list[Visit] = []
 
     def visit(self, *arguments: str, **more: str) -> Visit:
-        """Ask on a new connection."""
+        """Make a request on a new connection."""
         self.visits.append(Visit(self.site, *arguments, **more))
         return self.visits[-1]
 
     def beat(self, times: int = 1) -> None:
-        """Let so many beats pass."""
+        """Let so many seconds pass."""
         for _ in range(times):
             self.clock.advance(module.INTERVAL_SECONDS)
 
@@ -113,7 +113,7 @@ class PageTests(LiveTestCase):
     """The page as it is served."""
 
     def test_document(self) -> None:
-        """The page is one whole HTML document with its style and script in place."""
+        """The page is one HTML document with its style and script inline."""
         page = self.visit("/")
         self.assertEqual(page.status, 200)
         self.assertEqual(page.field("Content-Type"), "text/html; charset=utf-8")
@@ -127,8 +127,8 @@ class PageTests(LiveTestCase):
 
     def test_security(self) -> None:
         """
-        The policy lets run the page's own script and style, by their hashes, lets it
-        speak to its own origin, and nothing else; nobody may frame it.
+        The Content-Security-Policy allows the page's own script and style by their hashes,
+        connections to its own origin, and nothing else; no page may frame it.
         """
         page = self.visit("/")
         rules = dict(
@@ -153,7 +153,7 @@ class PageTests(LiveTestCase):
         self.assertEqual(page.field("X-Content-Type-Options"), "nosniff")
 
     def test_nothingFromElsewhere(self) -> None:
-        """The page names no other host, has no attribute with code, and no style in attributes."""
+        """The page names no other host, and has no attribute with code or style."""
         body = self.visit("/").body
         addresses = set(re.findall(r"https?://[^\s'\"<>`]+", body))
         self.assertEqual(addresses, {"http://www.w3.org/2000/svg"})
@@ -163,30 +163,30 @@ class PageTests(LiveTestCase):
         self.assertNotIn("eval(", body)
 
     def test_again(self) -> None:
-        """Who has the page already is told so, and one that has changed has another tag."""
+        """A browser that has the page gets 304; a changed page has another ETag."""
         tag = self.visit("/").field("ETag")
         again = self.visit("/", fields=f"If-None-Match: {tag}\r\n")
         self.assertEqual((again.status, again.body), (304, ""))
         self.assertEqual(self.visit("/", fields='If-None-Match: "other"\r\n').status, 200)
 
     def test_head(self) -> None:
-        """HEAD gives the head alone, and other methods are refused."""
+        """HEAD gives the head only; other methods are refused."""
         head = self.visit("/", "HEAD")
         self.assertEqual((head.status, head.body), (200, ""))
         self.assertEqual(self.visit("/", "POST").status, 405)
 
     def test_nobodyAsked(self) -> None:
-        """The page alone asks nothing of the sidecar."""
+        """The page alone requests nothing from the sidecar."""
         self.visit("/")
         self.beat(5)
         self.assertEqual(self.source.asked, 0)
 
 
 class ListeningTests(LiveTestCase):
-    """Who listens, and what that costs."""
+    """The event stream, and what it costs."""
 
     def test_head(self) -> None:
-        """An event stream says what it is, and that nobody may keep it or hold it back."""
+        """The event stream has its media type, and must not be stored or buffered."""
         visit = self.visit()
         self.assertEqual(visit.status, 200)
         self.assertEqual(visit.field("Content-Type"), "text/event-stream; charset=utf-8")
@@ -195,7 +195,7 @@ class ListeningTests(LiveTestCase):
         self.assertTrue(visit.body.startswith("retry: 2000\n\n"))
 
     def test_asking(self) -> None:
-        """The source is asked once a second, however many listen, from the first to the last."""
+        """The source is asked once a second for all viewers, while there are any."""
         self.beat(3)
         self.assertEqual(self.source.asked, 0)
         waits = len(self.clock.getDelayedCalls())
@@ -213,7 +213,7 @@ class ListeningTests(LiveTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), waits)
 
     def test_event(self) -> None:
-        """Each event has what is open, what policies did, and in which state sitio is."""
+        """Each event has the open exchanges, the policies' counts and the state of sitio."""
         visit = self.visit()
         self.source.state = "draining"
         self.beat(3)
@@ -225,7 +225,7 @@ class ListeningTests(LiveTestCase):
         self.assertEqual([each["state"] for each in visit.events], [SERVING] + ["draining"] * 3)
 
     def test_problem(self) -> None:
-        """Whether the upstream is there is asked every five seconds, and told each time."""
+        """The upstream's health is checked every five seconds, and is in each event."""
         self.source.problem = "the upstream can't be reached"
         visit = self.visit()
         self.source.problem = None
@@ -235,7 +235,7 @@ class ListeningTests(LiveTestCase):
         self.assertEqual(self.source.checked, 2)
 
     def test_again(self) -> None:
-        """Somebody who comes after all have left is told again."""
+        """A viewer that comes after all others have left gets events."""
         self.visit().leave()
         self.beat(3)
         visit = self.visit()
@@ -243,7 +243,7 @@ class ListeningTests(LiveTestCase):
         self.assertEqual(["full" in each for each in visit.events], [True, False])
 
     def test_tooMany(self) -> None:
-        """One listener too many is refused in a sentence; when one leaves there is room."""
+        """One viewer too many is refused with a sentence; when one leaves there is a place."""
         self.patch(module, "MAX_VIEWERS", 2)
         first, second, third = self.visit(), self.visit(), self.visit()
         self.assertEqual((first.status, second.status, third.status), (200, 200, 503))
@@ -256,7 +256,7 @@ class ListeningTests(LiveTestCase):
         self.assertEqual(self.visit().status, 200)
 
     def test_otherSites(self) -> None:
-        """A page of another origin does not take up a place; a plain client may."""
+        """A page of another origin is refused; a client without these fields is not."""
         for kind, status in (
             ("cross-site", 403),
             ("same-site", 403),
@@ -267,13 +267,13 @@ class ListeningTests(LiveTestCase):
             self.assertEqual((kind, visit.status), (kind, status))
 
     def test_onlyHead(self) -> None:
-        """HEAD is answered and does not listen."""
+        """HEAD is answered and adds no viewer."""
         self.assertEqual(self.visit("/events", "HEAD").status, 200)
         self.beat(2)
         self.assertEqual(self.source.asked, 0)
 
     def test_stop(self) -> None:
-        """When it stops, streams end, one that is full is broken off, and nobody gets in."""
+        """When the dashboard stops, streams end, blocked ones are aborted, new ones are refused."""
         first, second = self.visit(), self.visit()
         second.fill()
         self.dashboard.stop()
@@ -286,10 +286,10 @@ class ListeningTests(LiveTestCase):
 
 
 class SlowTests(LiveTestCase):
-    """Listeners that don't read."""
+    """Viewers that don't read."""
 
     def test_skipped(self) -> None:
-        """Nothing is written to who does not read, others go on; who reads again is told all."""
+        """A blocked viewer gets nothing, others do; when it reads again it gets a full event."""
         slow, quick = self.visit(), self.visit()
         self.beat()
         before = len(slow.text)
@@ -306,7 +306,7 @@ class SlowTests(LiveTestCase):
         self.assertNotIn("full", slow.events[-1])
 
     def test_givenUp(self) -> None:
-        """Who has not read for 30 seconds is cut off, and frees its place."""
+        """A viewer that has not read for 30 seconds is disconnected, and its place is free."""
         self.patch(module, "MAX_VIEWERS", 1)
         slow = self.visit()
         slow.fill()
@@ -318,8 +318,8 @@ class SlowTests(LiveTestCase):
 
     def test_late(self) -> None:
         """
-        When the source takes longer than three seconds or fails, listeners hear that
-        it is late, the log says so once, and afterwards they are told all.
+        When the source takes longer than three seconds or fails, viewers get the event
+        C{late}, and a full event afterwards; this is logged once.
         """
         visit = self.visit()
         never: list[Deferred[Any]] = []
@@ -342,7 +342,7 @@ class SlowTests(LiveTestCase):
         self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     def test_raises(self) -> None:
-        """A source that raises ends nothing."""
+        """A source that raises does not end the streams."""
         visit = self.visit()
 
         def refuse() -> Any:
@@ -358,10 +358,10 @@ class SlowTests(LiveTestCase):
 
 
 class EventTests(LiveTestCase):
-    """What an event says."""
+    """The content of events."""
 
     def test_moved(self) -> None:
-        """After the first, an event names the endpoints that moved and no others."""
+        """After the first event, an event has only the endpoints with new hits."""
         self.source.count("/a")
         self.source.count("/b")
         visit = self.visit()
@@ -371,7 +371,7 @@ class EventTests(LiveTestCase):
         self.assertEqual(routes, [["/a", "/b"], ["/b"], []])
 
     def test_evicted(self) -> None:
-        """An endpoint that has lost its row is named as gone."""
+        """An endpoint that has lost its row is listed as evicted."""
         self.source.stats.maxEndpoints = 2
         self.source.count("/a")
         self.source.count("/b", 5)
@@ -383,7 +383,7 @@ class EventTests(LiveTestCase):
         self.assertEqual(sorted(routes), ["(other)", "/c"])
 
     def test_point(self) -> None:
-        """A point has the sums by class, true and sent, what was masked and what broke off."""
+        """A point has totals by class of status, masked failures and broken responses."""
         self.source.brokenOff = 3
         self.source.count(status=200, upstreamStatus=500, times=2)
         self.source.count(status=404, upstreamStatus=404)
@@ -395,7 +395,7 @@ class EventTests(LiveTestCase):
         self.assertEqual(sum(point["latency"]), 4)
 
     def test_history(self) -> None:
-        """A second page starts with what was seen while the first looked."""
+        """A second page starts with the points that were made for the first."""
         self.visit()
         for _ in range(3):
             self.source.count()
@@ -408,7 +408,7 @@ class EventTests(LiveTestCase):
         self.assertEqual(late.events[0]["bars"], [[[1, 0]] * 3 + [[0, 0]]])
 
     def test_historyAfterPause(self) -> None:
-        """While nobody looked nothing was kept: a point before it, one after, no trails."""
+        """Without viewers nothing is kept: a point before, one after, no bars."""
         first = self.visit()
         self.source.count()
         self.beat(2)
@@ -421,7 +421,7 @@ class EventTests(LiveTestCase):
         self.assertEqual(visit.events[0]["bars"], [[]])
 
     def test_historyForgotten(self) -> None:
-        """What is older than five minutes is kept no longer, nor are more points than seconds."""
+        """Points older than five minutes are dropped, and there is one a second at most."""
         self.visit()
         self.beat(400)
         visit = self.visit()
@@ -430,13 +430,13 @@ class EventTests(LiveTestCase):
         self.assertEqual((times[0], times[-1], len(times)), (101, 401, 301))
 
     def test_longAgo(self) -> None:
-        """Who comes hours later gets no point from before."""
+        """A viewer that comes hours later gets no old point."""
         self.visit().leave()
         self.clock.advance(3600)
         self.assertEqual([each["at"] for each in self.visit().events[0]["points"]], [3600])
 
     def test_countedAnew(self) -> None:
-        """When the sums fall, somebody counts anew: the history begins again for all."""
+        """When totals fall, the sidecar was restarted: all viewers start anew."""
         self.source.count(times=5)
         visit = self.visit()
         self.source.stats = Stats(self.clock)
@@ -448,7 +448,7 @@ class EventTests(LiveTestCase):
         self.assertEqual([each["route"] for each in event["endpoints"]], ["/b"])
 
     def test_bars(self) -> None:
-        """An endpoint's trail has hits and failures of each second, masked ones too, a minute."""
+        """An endpoint has a bar for each second of a minute, with hits and (masked) failures."""
         self.source.count("/a")
         self.visit()
         self.source.count("/a", 2)
@@ -461,7 +461,7 @@ class EventTests(LiveTestCase):
         self.assertEqual(self.joined()["bars"], [[[0, 0]] * events.MAX_BARS])
 
     def joined(self) -> dict[str, Any]:
-        """What somebody new is told on the next beat, before all leave."""
+        """The first event of a new viewer, which joins before all others leave."""
         visit = self.visit()
         self.beat()
         for each in self.visits:
@@ -470,7 +470,7 @@ class EventTests(LiveTestCase):
         return visit.events[0]
 
     def test_exchanges(self) -> None:
-        """An exchange is told once to who listens, and again only to who is new."""
+        """An exchange is sent once to each viewer."""
         for name in ("recent", "failed"):
             known: list[ExchangeRecord] = getattr(self.source, name)
             known[:] = [facts(f"{name} 1")]
@@ -483,7 +483,7 @@ class EventTests(LiveTestCase):
             self.assertEqual([each["id"] for each in second[name]], [f"{name} 2", f"{name} 1"])
 
     def test_exchangesBounded(self) -> None:
-        """Of many in one second the newest hundred are told, of the open ones the longest."""
+        """In one second at most the newest hundred exchanges are sent, and the oldest open ones."""
         visit = self.visit()
         self.source.recent = [facts(str(each)) for each in range(200)]
         self.source.open = [facts(str(each), state="asked") for each in range(200)]
@@ -494,7 +494,7 @@ class EventTests(LiveTestCase):
         self.assertEqual(event["inFlight"], 200)
 
     def test_about(self) -> None:
-        """The first event says which sidecar it is, and where clients reach it."""
+        """The first event describes the sidecar, and where clients reach it."""
         about = self.visit().events[0]["sidecar"]
         self.assertEqual(about["name"], gethostname())
         for port, address in (
@@ -512,14 +512,14 @@ class EventTests(LiveTestCase):
             self.assertEqual(about["version"], "1.2")
 
     def test_hostile(self) -> None:
-        """A path can't end an event, whatever stands in it."""
+        """No path can end an event, whatever it contains."""
         self.source.count("/\u2028</script>\u0085")
         visit = self.visit()
         self.assertEqual(visit.events[0]["endpoints"][0]["route"], "/\u2028</script>\u0085")
         self.assertNotIn("\u2028", visit.text)
 
     def test_size(self) -> None:
-        """With 512 endpoints the largest event is some hundred kilobytes, a quiet one small."""
+        """The largest event has some hundred kilobytes; one without traffic is small."""
         for number in range(512):
             self.source.count(f"/items/{number:04}/details", 3)
         visit = self.visit()

@@ -42,7 +42,7 @@ POSTS = ["/drain", "/quit"]
 @implementer(ISidecar)
 @define
 class Played:
-    """A sidecar that the test plays."""
+    """A sidecar with the state that a test sets."""
 
     state: str = SERVING
     late: Deferred[SidecarSnapshot] | None = None
@@ -59,7 +59,7 @@ class Played:
 
 @define
 class Well:
-    """An upstream in the health that the test says."""
+    """A health check with the result that a test sets."""
 
     why: str | None = None
 
@@ -69,7 +69,7 @@ class Well:
 
 @define
 class Response:
-    """What a page answered."""
+    """The response of a page."""
 
     status: int
     headers: dict[str, str]
@@ -85,7 +85,7 @@ class Visitor:
         self.channel.makeConnection(self.transport)
 
     def sends(self, data: bytes) -> bytes:
-        """What comes back."""
+        """Send bytes; returns what is received."""
         self.transport.clear()
         self.channel.dataReceived(data)
         value: bytes = self.transport.value()
@@ -94,14 +94,14 @@ class Visitor:
     def asks(
         self, method: str, path: str, *, host: str = "localhost:9901", **fields: str
     ) -> Response:
-        """Ask, and read the response; C{sec_fetch_site="x"} is the field Sec-Fetch-Site."""
+        """Make a request; C{sec_fetch_site="x"} is the field Sec-Fetch-Site."""
         named = {"Host": host, **{name.replace("_", "-"): fields[name] for name in fields}}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {named[name]}" for name in named)]
         return read(self.sends("\r\n".join([*lines, "", ""]).encode()))
 
 
 def read(data: bytes) -> Response:
-    """The one response that these bytes are."""
+    """Parse one response."""
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
@@ -109,7 +109,7 @@ def read(data: bytes) -> Response:
 
 
 class AdminTestCase(SynchronousTestCase):
-    """The pages about a sidecar that the test plays."""
+    """The pages of a sidecar that the test controls."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -128,22 +128,22 @@ class AdminTestCase(SynchronousTestCase):
         self.site = self.pages.site()
 
     def ask(self, method: str, path: str, *, peer: IAddress = LOCAL, **fields: str) -> Response:
-        """Ask on a connection of its own."""
+        """Make a request on a new connection."""
         return Visitor(self.site, peer).asks(method, path, **fields)
 
 
 class PageTests(AdminTestCase):
-    """What the pages say."""
+    """The content of the pages."""
 
     def test_listed(self) -> None:
-        """One page lists every page and its method, and no other; it is that of the module."""
+        """The page /help lists each page with its method, as the module's docstring does."""
         lines = self.ask("GET", "/help").text.splitlines()
         known = [*(["GET", path] for path in ("/", *GETS)), *(["POST", path] for path in POSTS)]
         self.assertEqual([line.split()[:2] for line in lines], known)
         self.assertIn("\n".join(f"    {line}" for line in lines), pages.__doc__ or "")
 
     def test_dashboard(self) -> None:
-        """The first page is the dashboard, and its events come as long as the port is open."""
+        """The first page is the dashboard; its event stream ends when the port closes."""
         self.assertIn("<!doctype html>", self.ask("GET", "/").text.lower())
         visitor = Visitor(self.site)
         self.assertIn(
@@ -155,7 +155,7 @@ class PageTests(AdminTestCase):
         self.assertTrue(visitor.transport.value().endswith(b"\r\n0\r\n\r\n"))
 
     def test_gets(self) -> None:
-        """Each page can be read, and a HEAD gets its head alone."""
+        """Each page can be read; HEAD gives its head only."""
         for path in GETS:
             response = self.ask("GET", path)
             self.assertEqual(response.status, 200, path)
@@ -166,21 +166,21 @@ class PageTests(AdminTestCase):
             self.assertEqual((head.status, head.text), (200, ""), path)
 
     def test_missing(self) -> None:
-        """What is not there is said in a line, and below a page there is nothing."""
+        """An unknown page is a 404 in one line; pages have no pages below them."""
         for path in ("/nothing", "/nothing/below", "/config/below", "/config/"):
             response = self.ask("GET", path)
             self.assertEqual(response.status, 404)
             self.assertEqual(response.text, "404 There is no such page; /help lists all pages.\n")
 
     def test_live(self) -> None:
-        """It is alive whatever else it is."""
+        """It is alive in any state."""
         for state in (STARTING, SERVING, DRAINING):
             self.sidecar.state = state
             self.health.why = "the upstream is gone"
             self.assertEqual(self.ask("GET", "/live").status, 200)
 
     def test_ready(self) -> None:
-        """It is ready while it serves and the upstream is there; else the reason is told."""
+        """It is ready while it serves and the upstream is healthy; else it gives the reason."""
         for state, why, status, text in (
             (SERVING, None, 200, "sitio is ready\n"),
             (STARTING, None, 503, "sitio is starting\n"),
@@ -193,7 +193,7 @@ class PageTests(AdminTestCase):
             self.assertEqual((response.status, response.text), (status, text))
 
     def test_json(self) -> None:
-        """Metrics, policies, exchanges and configuration come as JSON."""
+        """Metrics, policies, exchanges and options are JSON."""
         for path, data in (
             ("/stats.json", told(3)),
             ("/policies", told(3)["policies"]),
@@ -205,7 +205,7 @@ class PageTests(AdminTestCase):
             self.assertEqual(json.loads(response.text), data)
 
     def test_metrics(self) -> None:
-        """The metrics come as Prometheus reads them, in the format that it asks for."""
+        """The metrics are in the format that Prometheus asks for."""
         response = self.ask("GET", "/metrics")
         self.assertTrue(response.headers["Content-Type"].startswith("text/plain; version=0.0.4"))
         self.assertIn('http_route="/"', response.text)
@@ -216,8 +216,8 @@ class PageTests(AdminTestCase):
 
     def test_metricsShared(self) -> None:
         """
-        Many who ask for them at a time get what was made once, those of another format
-        after that; who goes away meanwhile takes nothing from the others.
+        Concurrent requests share one page for each format; the formats are made one after
+        the other.  A client that leaves does not disturb the others.
         """
         made: list[Any] = []
         done: list[Deferred[Any]] = []
@@ -253,20 +253,20 @@ class PageTests(AdminTestCase):
         self.assertEqual(len(made), 3)
 
     def test_drain(self) -> None:
-        """Told to drain it is not ready any more."""
+        """After /drain it is not ready."""
         self.assertEqual(self.ask("POST", "/drain").status, 200)
         self.assertEqual(self.sidecar.state, DRAINING)
         self.assertEqual(self.ask("GET", "/ready").status, 503)
 
     def test_quit(self) -> None:
-        """Told to quit it answers first, and then ends."""
+        """After /quit it responds first, and then ends."""
         self.assertEqual(self.ask("POST", "/quit").status, 200)
         self.assertEqual(self.quits, [])
         self.clock.advance(QUIT_DELAY_SECONDS)
         self.assertEqual(self.quits, ["quit"])
 
     def test_quitTwice(self) -> None:
-        """It may be told twice, and by a signal besides."""
+        """/quit may come twice, and with a signal."""
 
         def quit() -> None:
             raise ReactorNotRunning()
@@ -277,7 +277,7 @@ class PageTests(AdminTestCase):
         self.clock.advance(QUIT_DELAY_SECONDS)
 
     def test_broken(self) -> None:
-        """A page that fails says so, without details, and logs them."""
+        """A page that fails is a 500 without details; these are logged."""
         self.sidecar.late = Deferred()
         visitor = Visitor(self.site)
         self.assertEqual(visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n"), b"")
@@ -289,7 +289,7 @@ class PageTests(AdminTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_gone(self) -> None:
-        """Who goes away while a page is made is no mistake, and what it waits for is let go."""
+        """A client that leaves cancels the page; this is not logged as an error."""
         self.sidecar.late = Deferred()
         visitor = Visitor(self.site)
         visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -298,7 +298,7 @@ class PageTests(AdminTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_goneAnswered(self) -> None:
-        """The same where what is let go still answers, as the parent of workers does."""
+        """The same if the cancelled Deferred fires with a result, as that of Workers does."""
         self.sidecar.late = Deferred(lambda late: late.callback(told()))
         visitor = Visitor(self.site)
         visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -307,10 +307,10 @@ class PageTests(AdminTestCase):
 
 
 class StrangerTests(AdminTestCase):
-    """Who may ask for what."""
+    """Who may request which page."""
 
     def test_methods(self) -> None:
-        """Another method gets 405, with the one that would do in Allow."""
+        """Another method gets 405, and Allow has the right one."""
         for path in GETS:
             for method in ("POST", "PUT", "DELETE", "FOO"):
                 response = self.ask(method, path)
@@ -325,7 +325,7 @@ class StrangerTests(AdminTestCase):
         self.assertEqual((self.sidecar.state, self.quits), (SERVING, []))
 
     def test_loopbackOnly(self) -> None:
-        """What changes something is for this host, by the peer's address, not by what it says."""
+        """POST is allowed from this host only, by the address of the connection."""
         for peer, status in (
             (LOCAL, 200),
             (IPv4Address("TCP", "127.9.9.9", 1), 200),
@@ -343,7 +343,7 @@ class StrangerTests(AdminTestCase):
             self.assertEqual(self.ask("POST", "/quit", peer=peer).status, status, peer)
 
     def test_crossSite(self) -> None:
-        """A page of another site posts nothing; one of sitio's own, and a program, do."""
+        """A page of another site can't POST; sitio's own page and a program can."""
         cases: Any = (
             ({}, 200),
             ({"origin": "http://localhost:9901"}, 200),
@@ -362,7 +362,7 @@ class StrangerTests(AdminTestCase):
                 self.assertEqual(self.ask("POST", path, **fields).status, status, fields)
 
     def test_rebinding(self) -> None:
-        """Under a name that anybody can register nothing is told or done."""
+        """With a public name as Host every page is refused."""
         for host in (
             *("evil.example", "evil.example:9901", "127.0.0.1.evil.example", "a.b", "[::1"),
             *("evil.example\\.local", "evil.example/.local", "evil.example#.local", "[a]", ""),
@@ -376,7 +376,7 @@ class StrangerTests(AdminTestCase):
         self.assertEqual((self.sidecar.state, self.quits), (SERVING, []))
 
     def test_twoHosts(self) -> None:
-        """Of several Hosts none may be a stranger's."""
+        """Each of several Host fields must be allowed."""
         for one, two, status in (
             ("localhost", "evil.example", 421),
             ("evil.example", "localhost", 421),
@@ -386,12 +386,12 @@ class StrangerTests(AdminTestCase):
             self.assertEqual(read(Visitor(self.site).sends(head.encode())).status, status)
 
     def test_badOrigin(self) -> None:
-        """An Origin that is no address is another's."""
+        """An Origin that is not a URL is refused."""
         for origin in ("http://[::1", "http://localhost:9901]", "["):
             self.assertEqual(self.ask("POST", "/drain", origin=origin).status, 403, origin)
 
     def test_noText(self) -> None:
-        """Fields that are no text are refused, or mean nothing, and break no page."""
+        """Fields that are not valid text are refused or ignored; no page fails."""
         for head, status in (
             (b"GET /config HTTP/1.1\r\nHost: \xff\r\n", 421),
             (b"POST /drain HTTP/1.1\r\nHost: localhost\r\nOrigin: \xff\r\n", 403),
@@ -402,7 +402,7 @@ class StrangerTests(AdminTestCase):
         self.assertEqual(self.sidecar.state, SERVING)
 
     def test_ownNames(self) -> None:
-        """By an address, as localhost, and by a name that only a cluster gives it is asked."""
+        """An address, localhost, and names that exist in clusters only are allowed as Host."""
         for host in (
             *("127.0.0.1:9901", "10.1.2.3", "[::1]:9901", "[fe80::1]", "localhost", "proxy:9901"),
             *("a.localhost", "host.docker.internal:9901", "web.shop.svc", "web.svc.cluster.local"),
@@ -410,17 +410,17 @@ class StrangerTests(AdminTestCase):
             self.assertEqual(self.ask("GET", "/config", host=host).status, 200, host)
 
     def test_anyName(self) -> None:
-        """Probes and Prometheus ask by whatever name they know."""
+        """Probes and Prometheus may use any Host."""
         for path in ("/live", "/ready", "/metrics"):
             self.assertEqual(self.ask("GET", path, host="web.example.com").status, 200)
 
     def test_noHost(self) -> None:
-        """A probe in HTTP/1.0 names no host, as no browser would."""
+        """A probe in HTTP/1.0 without a Host is allowed; browsers send one."""
         response = read(Visitor(self.site).sends(b"GET /config HTTP/1.0\r\n\r\n"))
         self.assertEqual(response.status, 200)
 
     def test_body(self) -> None:
-        """A body is dropped as it comes: it fills neither memory nor disk."""
+        """A body is dropped as it arrives: it is not kept in memory or on disk."""
         visitor = Visitor(self.site)
         length = 10_000_000
         head = f"POST /drain HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
@@ -433,7 +433,7 @@ class StrangerTests(AdminTestCase):
         self.assertEqual(response.status, 200)
 
     def test_idle(self) -> None:
-        """A connection that asks nothing is closed."""
+        """An idle connection is closed."""
         visitor = Visitor(self.site)
         self.clock.advance(IDLE_SECONDS)
         self.assertTrue(visitor.transport.disconnecting)
@@ -442,7 +442,7 @@ class StrangerTests(AdminTestCase):
 @implementer(IStreamServerEndpoint)
 @define
 class Taken:
-    """An endpoint that is taken, or late."""
+    """An endpoint that is in use, or listens late."""
 
     error: Exception | None = None
     factory: Any = None
@@ -457,7 +457,7 @@ class Taken:
 
 @define
 class Port:
-    """A port that listens."""
+    """A listening port."""
 
     address: Any = ADMIN
     stopped: bool = False
@@ -480,13 +480,13 @@ class PortTests(AdminTestCase):
         self.taken = CannotListenError("127.0.0.1", 9901, OSError(98, "Address already in use"))
 
     def lines(self) -> list[str]:
-        """What was logged since the last time."""
+        """The log lines since the last call."""
         lines = [str(formatEvent(each)) for each in self.noted.events]
         self.noted.events.clear()
         return lines
 
     def test_listens(self) -> None:
-        """It listens where it is told, says so, and stops."""
+        """It listens at its endpoint, logs the address, and stops."""
         endpoint, port = Taken(), Port()
         service = AdminPort(lambda: self.site, endpoint)
         service.startService()
@@ -496,7 +496,7 @@ class PortTests(AdminTestCase):
         self.assertTrue(port.stopped)
 
     def test_addresses(self) -> None:
-        """What it says can be opened, for each kind of address."""
+        """The logged address can be opened, for each kind of address."""
         for address, said in (
             (IPv6Address("TCP", "::1", 9901), "http://[::1]:9901/"),
             (UNIXAddress("/run/sitio"), "/run/sitio"),
@@ -507,7 +507,7 @@ class PortTests(AdminTestCase):
             self.assertEqual(self.lines(), [f"The admin pages are on {said}"])
 
     def test_takenByName(self) -> None:
-        """A port that was asked for and is taken ends the start with a sentence."""
+        """If a port that was asked for is in use, the start fails with a sentence."""
         service = AdminPort(lambda: self.site, Taken(self.taken))
         error = self.assertRaises(CannotStart, service.startService)
         self.assertEqual(
@@ -515,7 +515,7 @@ class PortTests(AdminTestCase):
         )
 
     def test_takenByDefault(self) -> None:
-        """One that nobody asked for does not: another is found, and the log has it."""
+        """If the default port is in use, another one is used, and that is logged."""
         spare = Taken()
         AdminPort(lambda: self.site, Taken(self.taken), spare).startService()
         spare.listening.callback(Port(IPv4Address("TCP", "127.0.0.1", 40404)))
@@ -529,7 +529,7 @@ class PortTests(AdminTestCase):
         )
 
     def test_late(self) -> None:
-        """An endpoint that fails when sitio runs already is logged."""
+        """An endpoint that fails after the start is logged."""
         endpoint = Taken()
         AdminPort(lambda: self.site, endpoint).startService()
         endpoint.listening.errback(self.taken)
@@ -549,8 +549,8 @@ class PortTests(AdminTestCase):
 
     def test_few(self) -> None:
         """
-        So many connections at a time and no more: for a new one, as a probe's could be,
-        the oldest is broken off.
+        The number of open connections is limited: a new one, which may be a probe's,
+        aborts the oldest.
         """
         endpoint = Taken()
         service = AdminPort(lambda: self.site, endpoint)
@@ -569,7 +569,7 @@ class PortTests(AdminTestCase):
         self.assertFalse(any(each.transport.disconnected for each in more))
 
     def test_closes(self) -> None:
-        """What is open when it stops is closed, once what was written has left."""
+        """When it stops, each connection is closed after its response is sent."""
         endpoint = Taken()
         service = AdminPort(lambda: self.site, endpoint)
         service.startService()
@@ -599,14 +599,14 @@ class PortTests(AdminTestCase):
         self.assertTrue(visitor.transport.value().endswith(b"\r\n0\r\n\r\n"))
 
     def test_neverMade(self) -> None:
-        """Where nobody came there is nothing to end."""
+        """If there was no connection, there are no pages to end."""
         endpoint = Taken()
         AdminPort(lambda: self.fail("made"), endpoint).startService()
         endpoint.factory.doStart()
         endpoint.factory.doStop()
 
     def test_unmakeable(self) -> None:
-        """Pages that can't be made, as a module is broken, are told of once; nobody is let in."""
+        """If the pages can't be made, that is logged once, and connections are closed."""
         made: list[None] = []
 
         def make() -> AdminSite:
@@ -626,6 +626,6 @@ class PortTests(AdminTestCase):
         endpoint.factory.doStop()
 
     def test_interface(self) -> None:
-        """What is played here is a sidecar as the pages want one."""
+        """The sidecar of these tests provides ISidecar."""
         verifyObject(ISidecar, self.sidecar)
         self.assertIsInstance(self.site, AdminSite)

@@ -243,6 +243,12 @@ class BrowserTestCase(Looking, TestCase):
         self.port = reactor.listenTCP(number, self.connections, interface=LOCALHOST)
         self.address = f"http://{LOCALHOST}:{self.port.getHost().port}/"
 
+    async def listenSlowly(self) -> None:
+        """Replace the dashboard by one with an event a minute."""
+        await self.vanish()
+        self.patch(module, "INTERVAL_SECONDS", 60.0)
+        self.listen(0)
+
     async def close(self) -> None:
         """Be there no more."""
         await self.drive(self.browser.get, "about:blank")
@@ -279,7 +285,7 @@ class PageTests(BrowserTestCase):
 
     async def test_first(self) -> None:
         """With the first metrics it is not known what happened lately, and not claimed."""
-        self.patch(module, "INTERVAL_SECONDS", 60.0)
+        await self.listenSlowly()
         self.source.count("/a", 5)
         await self.look()
         await self.untilText("#summary-title", "Measuring")
@@ -367,8 +373,8 @@ class PageTests(BrowserTestCase):
             await self.text("#summary-text"),
             r"^30 of 40 requests failed .* \(75\.0\s%\)\.",
         )
-        self.assertEqual(await self.text("#true-share"), "25.0\u202f%")
-        self.assertEqual(await self.text("#sent-share"), "100\u202f%")
+        self.assertEqual(await self.text("#upstreamStatuses-share"), "25.0\u202f%")
+        self.assertEqual(await self.text("#statuses-share"), "100\u202f%")
         self.assertEqual(await self.js("return document.title"), "Outage, masked \u00b7 sitio")
         self.assertIn("%23c2362b", await self.js("return document.querySelector('#icon').href"))
         red, green, blue = await self.js(
@@ -417,7 +423,7 @@ class PageTests(BrowserTestCase):
         self.source.brokenOff = 30
         await self.untilText("#summary-title", "Responses break off")
         self.assertIn("30 of 40 requests", await self.text("#summary-text"))
-        self.assertEqual(await self.text("#sent-share"), "25.0\u202f%")
+        self.assertEqual(await self.text("#statuses-share"), "25.0\u202f%")
 
     async def test_waiting(self) -> None:
         """A service that takes requests and does not answer is not taken for a quiet one."""
@@ -931,9 +937,8 @@ class ConnectionTests(BrowserTestCase):
 
     async def test_silent(self) -> None:
         """A connection on which nothing comes any more is given up, and another made."""
+        await self.listenSlowly()
         await self.look()
-        self.patch(module, "INTERVAL_SECONDS", 60.0)
-        await self.drive(self.browser.refresh)
         await self.untilText("#link-text", "Live")
         asked = self.source.asked
         await self.js(
@@ -1030,7 +1035,7 @@ class SitioTests(Looking, LoopbackTestCase):
         client = await self.connect(port, request * 6)
         await client.got.when(lambda: client.got.data.count(b"HTTP/1.1 200 ") == 6)
         await self.untilText("#summary-title", "Outage, masked")
-        self.assertEqual(await self.text("#sent-share"), "100\u202f%")
+        self.assertEqual(await self.text("#statuses-share"), "100\u202f%")
         self.assertEqual(
             await self.texts("#failure-list .why"), ["The service said 500; last-good sent 200."]
         )
