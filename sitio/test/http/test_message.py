@@ -29,23 +29,23 @@ SECRET = "hunter2"
 
 
 class HeadersTests(SynchronousTestCase):
-    """Fields are ordered, repeated, and named without case."""
+    """Fields have an order, may be repeated, and are found without case."""
 
     def setUp(self) -> None:
         self.headers = Headers([("B", "1"), ("a", "2"), ("b", "3")])
 
     def test_get(self) -> None:
-        """Repeated lines are one value, joined by a comma (RFC 9110, section 5.3)."""
+        """The values of repeated lines are joined by a comma (RFC 9110, section 5.3)."""
         self.assertEqual(self.headers.get("B"), "1, 3")
         self.assertEqual(self.headers["b"], "1, 3")
 
     def test_getAll(self) -> None:
-        """Each line is to be had, in order and whatever the case of its name."""
+        """C{getAll} returns the values of all lines of a name, in order."""
         self.assertEqual(self.headers.getAll("B"), ["1", "3"])
         self.assertEqual(self.headers.getAll("A"), ["2"])
 
     def test_missing(self) -> None:
-        """What isn't there is L{None}, the default, an empty list or C{KeyError}."""
+        """A missing field is L{None}, the default, an empty list or C{KeyError}."""
         self.assertIdentical(self.headers.get("c"), None)
         self.assertEqual(self.headers.get("c", "d"), "d")
         self.assertEqual(self.headers.getAll("c"), [])
@@ -53,57 +53,60 @@ class HeadersTests(SynchronousTestCase):
         self.assertRaises(KeyError, lambda: self.headers["c"])
 
     def test_empty(self) -> None:
-        """An empty value is a value."""
+        """An empty value is not a missing one."""
         headers = Headers({"A": ""})
         self.assertEqual((headers.get("a", "b"), headers["a"], "a" in headers), ("", "", True))
 
     def test_contains(self) -> None:
-        """Names are looked for without case; what is no text is no name."""
+        """Names are found without case; other objects than C{str} are never found."""
         self.assertIn("A", self.headers)
         self.assertNotIn(b"A", self.headers)
         self.assertNotIn("\N{EURO SIGN}", self.headers)
 
     def test_order(self) -> None:
-        """FieldLines are told in order, each in its spelling."""
+        """Iterating gives the lines in order, in their spelling."""
         self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
         self.assertEqual(len(self.headers), 3)
 
     def test_add(self) -> None:
-        """Adding appends a line, whatever stands there."""
+        """C{add} appends a line."""
         self.headers.add("B", "4")
         self.assertEqual(
             self.headers.fields, [(b"B", b"1"), (b"a", b"2"), (b"b", b"3"), (b"B", b"4")]
         )
 
     def test_set(self) -> None:
-        """Assigning replaces all lines of the name, where the first stood."""
+        """Assigning replaces all lines of the name, at the place of the first."""
         self.headers["b"] = "4"
         self.assertEqual(list(self.headers), [("b", "4"), ("a", "2")])
 
     def test_setNew(self) -> None:
-        """Assigning to a name that isn't there appends."""
+        """Assigning to a missing name appends a line."""
         self.headers["c"] = "4"
         self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3"), ("c", "4")])
 
     def test_delete(self) -> None:
-        """Deleting takes all lines of the name; none is no error."""
+        """Deleting removes all lines of the name; a missing name is no error."""
         del self.headers["B"]
         del self.headers["B"]
         self.assertEqual(list(self.headers), [("a", "2")])
 
     def test_equal(self) -> None:
-        """Equal are the same lines in the same order, case of names aside."""
+        """
+        Headers are equal if they have the same lines in the same order, without case of
+        names.
+        """
         self.assertEqual(self.headers, Headers([("b", "1"), ("A", "2"), ("B", "3")]))
         self.assertNotEqual(self.headers, Headers([("a", "2"), ("B", "1"), ("b", "3")]))
         self.assertNotEqual(Headers({"a": "b"}), Headers({"a": "B"}))
         self.assertNotEqual(self.headers, list(self.headers))
 
     def test_unhashable(self) -> None:
-        """They change, so they are no keys."""
+        """Headers can't be hashed, as they can change."""
         self.assertRaises(TypeError, hash, self.headers)
 
     def test_copy(self) -> None:
-        """A copy changes alone."""
+        """Changes of a copy do not change the original."""
         copy = self.headers.copy()
         copy["a"] = "4"
         del self.headers["b"]
@@ -111,11 +114,11 @@ class HeadersTests(SynchronousTestCase):
         self.assertEqual(list(self.headers), [("a", "2")])
 
     def test_fromMapping(self) -> None:
-        """A mapping makes headers as pairs do."""
+        """Headers can be made of a mapping."""
         self.assertEqual(list(Headers({"A": "b", "C": "d"})), [("A", "b"), ("C", "d")])
 
     def test_fromWire(self) -> None:
-        """The list that a reader has made is kept, so that all see its changes."""
+        """C{fromWire} keeps the list, and does not copy it."""
         fields = [(b"A", b"b")]
         headers = Headers.fromWire(fields)
         self.assertIdentical(headers.fields, fields)
@@ -123,13 +126,13 @@ class HeadersTests(SynchronousTestCase):
         self.assertEqual(fields, [(b"a", b"c")])
 
     def test_bytes(self) -> None:
-        """Bytes beyond ASCII come and go as latin-1, which loses none."""
+        """Bytes beyond ASCII are decoded and encoded as latin-1, which loses none."""
         every = bytes([9, *range(0x21, 0x7F), *range(0x80, 0x100)])
         value = Headers.fromWire([(b"A", b"x" + every)])["a"]
         self.assertEqual(Headers({"A": value}).fields, [(b"A", b"x" + every)])
 
     def test_blanks(self) -> None:
-        """Blanks around a value are no part of it, those that came on the wire included."""
+        """Blanks around a value are cut, also around received ones."""
         self.assertEqual(Headers({"A": " \tb c\t "}).fields, [(b"A", b"b c")])
         wired = Headers.fromWire([(b"A", b"b \t")])
         self.assertEqual(
@@ -137,7 +140,7 @@ class HeadersTests(SynchronousTestCase):
         )
 
     def test_unsendableValue(self) -> None:
-        """A value that would be more than one line, or none, is refused; nothing changes."""
+        """A value with a line end or a control character is refused; nothing changes."""
         for value in UNSENDABLE:
             self.assertRaises(ValueError, self.headers.add, "A", value)
             self.assertRaises(ValueError, self.headers.__setitem__, "A", value)
@@ -145,14 +148,14 @@ class HeadersTests(SynchronousTestCase):
         self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
 
     def test_unsendableName(self) -> None:
-        """A name that is no token is refused."""
+        """A name that is not a token is refused."""
         for name in (*UNSENDABLE, "", "a b", "a:", "a: b", ":a", "a(", '"a"', "\xe4"):
             self.assertRaises(ValueError, self.headers.add, name, "b")
             self.assertRaises(ValueError, self.headers.__setitem__, name, "b")
         self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
 
     def test_framing(self) -> None:
-        """Fields that belong to one connection are not shown, and not to be set."""
+        """Fields of framing and connections are hidden, and can't be set."""
         for name in sorted(FRAMING_FIELDS):
             wired = Headers.fromWire([(name.title().encode(), b"5"), (b"A", b"b")])
             self.assertEqual(
@@ -175,13 +178,13 @@ class HeadersTests(SynchronousTestCase):
         )
 
     def test_repr(self) -> None:
-        """The names may end in a log, the values may not."""
+        """The repr has the names, and not the values, which may be secret."""
         headers = Headers({"Authorization": SECRET})
         self.assertEqual(repr(headers), "<Headers Authorization>")
 
 
 class LinesTests(SynchronousTestCase):
-    """Fields as they came, which many messages share, and what becomes of them."""
+    """Field lines as received, shared by many messages."""
 
     def setUp(self) -> None:
         fields = [(b"A", b"b"), (b"Content-Length", b"5"), (b"C", b"d: e"), (b"F", b"")]
@@ -189,14 +192,14 @@ class LinesTests(SynchronousTestCase):
         self.response = Response.fromHead(200, "OK", self.lines, 5)
 
     def assertAsItCame(self) -> None:
-        """The lines, and what is made of them, are what they were."""
+        """Headers and messages made of lines have the same fields."""
         headers = Headers.fromLines(self.lines)
         self.assertEqual(list(headers), [("A", "b"), ("C", "d: e"), ("F", "")])
         self.assertEqual(len(headers.rawFields), 4)
         self.assertIdentical(headers.encoded(5), self.lines.raw)
 
     def test_looking(self) -> None:
-        """Who only looks leaves the lines as they came."""
+        """Reading does not copy the lines."""
         headers = self.response.headers
         self.assertEqual((headers["a"], headers.get("x"), "c" in headers), ("b", None, True))
         self.assertEqual((len(headers), headers.getAll("content-length")), (3, []))
@@ -207,7 +210,10 @@ class LinesTests(SynchronousTestCase):
         self.assertAsItCame()
 
     def test_changes(self) -> None:
-        """However one message's are changed, they are its own from then on; copies are not."""
+        """
+        A message that is changed gets its own fields; others with the same lines do not
+        change.
+        """
         for change, left in (
             (lambda headers: headers.add("X", "y"), b"A: b\r\nC: d: e\r\nF: \r\nX: y\r\n"),
             (lambda headers: headers.__setitem__("A", "x"), b"A: x\r\nC: d: e\r\nF: \r\n"),
@@ -224,13 +230,13 @@ class LinesTests(SynchronousTestCase):
             self.assertAsItCame()
 
     def test_inVain(self) -> None:
-        """What was refused has changed nothing."""
+        """A refused change changes nothing."""
         self.assertRaises(ValueError, self.response.headers.add, "A", "b\r\nc")
         self.assertRaises(ValueError, self.response.headers.__setitem__, "Connection", "b")
         self.assertIdentical(self.response.encoded(5), self.lines.raw)
 
     def test_length(self) -> None:
-        """The length that is sent is the one that is given, whatever the lines say."""
+        """C{encoded} writes the length in its argument, whatever Content-Length was."""
         for data in self.response.encoded, self.response.headers.encoded:
             self.assertEqual(data(None), b"A: b\r\nC: d: e\r\nF: \r\n")
             self.assertEqual(data(0), b"A: b\r\nContent-Length: 0\r\nC: d: e\r\nF: \r\n")
@@ -241,7 +247,7 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(other.encoded(None), b"A: b\r\nC: d: e\r\nF: \r\n")
 
     def test_replaced(self) -> None:
-        """Headers that are put in place of lines are what is sent."""
+        """New headers of a message replace its lines."""
         self.response.headers = Headers({"X": "y"})
         self.assertIdentical(self.response.lines, None)
         self.assertEqual(self.response.encoded(None), b"X: y\r\n")
@@ -250,7 +256,7 @@ class LinesTests(SynchronousTestCase):
         self.assertAsItCame()
 
     def test_noHeaders(self) -> None:
-        """What is no Headers is refused, and names no value in its error."""
+        """Only L{Headers} can be assigned; the error contains no value."""
         for headers in (None, {"A": SECRET}, [("A", SECRET)]):
             for message in self.response, Request("GET", "/"), Response():
                 error = self.assertRaises(TypeError, setattr, message, "headers", headers)
@@ -260,7 +266,7 @@ class LinesTests(SynchronousTestCase):
         self.assertIdentical(self.response.lines, self.lines)
 
     def test_line(self) -> None:
-        """Another method or target is another line; the one that came is left alone."""
+        """Setting method or target does not change the shared request line."""
         line = RequestLine("GET", "/a?b")
         requests = [
             Request.fromHead(line, FieldLines.of([]), "1.1", b"", None, None) for _ in range(2)
@@ -276,10 +282,10 @@ class LinesTests(SynchronousTestCase):
 
 
 class RequestTests(SynchronousTestCase):
-    """What a client asks for."""
+    """Requests."""
 
     def test_pathAndQuery(self) -> None:
-        """A target is a path and a query, percent-encoding kept."""
+        """A target is split into path and query, percent-encoded as received."""
         for target, path, query in (
             ("/", "/", ""),
             ("/a%2Fb", "/a%2Fb", ""),
@@ -291,7 +297,7 @@ class RequestTests(SynchronousTestCase):
             self.assertEqual((request.path, request.query), (path, query))
 
     def test_plain(self) -> None:
-        """A request of which nothing is said is one of HTTP/1.1, without fields or body."""
+        """By default a request is HTTP/1.1, without fields and body."""
         request = Request("GET", "/")
         self.assertEqual(
             (list(request.headers), request.version, request.body, request.length, request.upgrade),
@@ -299,7 +305,7 @@ class RequestTests(SynchronousTestCase):
         )
 
     def test_rewrite(self) -> None:
-        """A policy may replace target and method; path and query follow."""
+        """A policy may set target and method; path and query follow."""
         request = Request("GET", "/a?b")
         request.target = "/c?d"
         request.method = "PROPFIND"
@@ -311,7 +317,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(request.path, "*")
 
     def test_unsendableTarget(self) -> None:
-        """A target that can't be sent, or would be read as two requests, is refused."""
+        """A target that can't be sent is refused."""
         request = Request("GET", "/a")
         for target in (
             *UNSENDABLE,
@@ -329,19 +335,19 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(request.target, "/a")
 
     def test_unsendableMethod(self) -> None:
-        """A method that is no token is refused."""
+        """A method that is not a token is refused."""
         request = Request("GET", "/a")
         for method in (*UNSENDABLE, "", "GET ", "GET /", "G(T"):
             self.assertRaises(ValueError, setattr, request, "method", method)
         self.assertEqual(request.method, "GET")
 
     def test_repr(self) -> None:
-        """Neither the query nor a field's value is shown: they may hold secrets."""
+        """The repr has neither query nor values, which may be secret."""
         request = Request("GET", f"/a?{SECRET}", Headers({"Cookie": SECRET}), body=SECRET.encode())
         self.assertEqual(repr(request), "<Request GET /a>")
 
     def test_errorWithoutQuery(self) -> None:
-        """Nor does the error for a bad target show it."""
+        """The error for a bad target does not have its query."""
         error = self.assertRaises(
             ValueError, setattr, Request("GET", "/"), "target", f"/a b?{SECRET}"
         )
@@ -350,10 +356,10 @@ class RequestTests(SynchronousTestCase):
 
 
 class ResponseTests(SynchronousTestCase):
-    """What a client is answered."""
+    """Responses."""
 
     def test_plain(self) -> None:
-        """A response of which nothing is said is 200, without fields or body."""
+        """By default a response is a 200, without fields and body."""
         response = Response()
         self.assertEqual(
             (response.status, response.reason, list(response.headers), response.body),
@@ -365,7 +371,7 @@ class ResponseTests(SynchronousTestCase):
         )
 
     def test_bodies(self) -> None:
-        """A body is made of bytes, text, HTML or JSON, and says which."""
+        """A body is made of bytes, text, HTML or JSON, with its Content-Type."""
         for given, body, kind in (
             ({"body": b"\xff"}, b"\xff", None),
             ({"text": "\xe4"}, b"\xc3\xa4", "text/plain; charset=utf-8"),
@@ -379,49 +385,49 @@ class ResponseTests(SynchronousTestCase):
             self.assertEqual((response.body, response.headers.get("Content-Type")), (body, kind))
 
     def test_kindGiven(self) -> None:
-        """A Content-Type that is given wins, whatever its spelling."""
+        """A Content-Type in the headers wins, in any case."""
         response = Response(html="<p>", headers={"content-TYPE": "application/xhtml+xml"})
         self.assertEqual(list(response.headers), [("content-TYPE", "application/xhtml+xml")])
 
     def test_twoBodies(self) -> None:
-        """Of body, text, html and json one is given."""
+        """Only one of body, text, html and json can be given."""
         self.assertRaises(ValueError, Response, text="a", html="b")
         self.assertRaises(ValueError, Response, body=b"", json=[])
 
     def test_status(self) -> None:
-        """200 to 999 are statuses of an answer; an interim response is none."""
+        """The status is 200 to 999; an interim response can't be made."""
         for status in (200, 404, 599, 999):
             self.assertEqual(Response(status).status, status)
         for status in (-1, 0, 99, 100, 101, 199, 1000):
             self.assertRaises(ValueError, Response, status)
 
     def test_reason(self) -> None:
-        """The reason is the registered one, the given one, or none."""
+        """The reason is the given one, or the registered one, or empty."""
         self.assertEqual(Response(404).reason, "Not Found")
         self.assertEqual(Response(404, reason="Gone fishing").reason, "Gone fishing")
         self.assertEqual(Response(404, reason="").reason, "")
         self.assertEqual(Response(599).reason, "")
 
     def test_unsendableReason(self) -> None:
-        """A reason that would end the status line is refused."""
+        """A reason with a line end is refused."""
         for reason in UNSENDABLE:
             self.assertRaises(ValueError, Response, 200, reason=reason)
 
     def test_unsendableHeader(self) -> None:
-        """Headers of a response are checked as any others."""
+        """The headers of a response are checked."""
         for value in UNSENDABLE:
             self.assertRaises(ValueError, Response, headers={"A": value})
         self.assertRaises(ValueError, Response, headers={"Content-Length": "5"})
 
     def test_headersCopied(self) -> None:
-        """Headers of another message are copied: changes of one don't show in the other."""
+        """Headers of another message are copied."""
         headers = Headers({"A": "b"})
         response = Response(text="a", headers=headers)
         response.headers["A"] = "c"
         self.assertEqual(list(headers), [("A", "b")])
 
     def test_fromWire(self) -> None:
-        """A response of which the head has come has no body yet."""
+        """A response from a head has no body yet."""
         fields = [(b"Content-Length", b"5")]
         response = Response.fromWire(206, "Part", fields, 5)
         self.assertEqual(
@@ -432,7 +438,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual((response.failure, response.filters), (None, None))
 
     def test_addFilter(self) -> None:
-        """Filters are kept in order, each with its promise about the length."""
+        """Filters are kept in order, each with C{keepsLength}."""
 
         def bodyFilter(data: bytes) -> bytes:
             return data
@@ -443,7 +449,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(response.filters, [(bodyFilter, False), (bytes, True)])
 
     def test_repr(self) -> None:
-        """Neither fields nor body are shown; whether it stands for a failure is."""
+        """The repr has neither fields nor body, but says whether there is a failure."""
         response = Response(502, text=SECRET, headers={"Set-Cookie": SECRET}, reason=SECRET)
         self.assertEqual(repr(response), "<Response 502>")
         response.failure = ValueError(SECRET)
@@ -451,16 +457,16 @@ class ResponseTests(SynchronousTestCase):
 
 
 class RetryTests(SynchronousTestCase):
-    """A wish to ask again."""
+    """L{Retry}."""
 
     def test_bounds(self) -> None:
-        """Up to a minute may be waited; without a word it is no time."""
+        """The wait is 0 to 60 seconds, by default 0."""
         self.assertEqual([Retry().after, Retry(0).after, Retry(60).after], [0, 0, 60])
         for after in (-0.1, 60.1, float("inf"), float("nan")):
             self.assertRaises(ValueError, Retry, after)
 
     def test_sentence(self) -> None:
-        """The error says what can be waited."""
+        """The error says which values are right."""
         error = self.assertRaises(ValueError, Retry, 61)
         self.assertEqual(str(error), "Retry(after=61): write 0 to 60 seconds")
 
@@ -469,5 +475,5 @@ class ReasonTests(SynchronousTestCase):
     """Registered reason phrases."""
 
     def test_reasonFor(self) -> None:
-        """A registered status has its phrase, any other none."""
+        """A registered status has its phrase, any other an empty one."""
         self.assertEqual([reasonFor(200), reasonFor(999)], ["OK", ""])

@@ -1,6 +1,5 @@
 """
-Promises of L{sitio.policy.loader}: what functions, descriptions and files become, and
-that each thing that is wrong with them is said in one sentence.
+Tests of L{sitio.policy.loader}.
 """
 
 from __future__ import annotations
@@ -27,22 +26,17 @@ from sitio.testing import (
 )
 
 
-def trouble(*given: Any) -> None:
-    """A policy that is made here, and called nowhere."""
-    raise AssertionError("nobody runs what is made here")
-
-
-async def troubleLater(*given: Any) -> None:
-    """The same as a coroutine."""
-    raise AssertionError("nobody runs what is made here")
+def unused(*given: Any) -> None:
+    """A function that no test calls."""
+    raise AssertionError("called")
 
 
 class DescriptionTests(SynchronousTestCase):
-    """A description gives policies, or one sentence that says what is wrong with it."""
+    """A description gives policies, or an error of one sentence."""
 
     def setUp(self) -> None:
         self.made: list[Any] = []
-        self.makes: Callable[..., Any] = lambda *arguments, **options: onRequest(trouble)
+        self.makes: Callable[..., Any] = lambda *arguments, **options: onRequest(unused)
         test = self
 
         class Maker:
@@ -56,19 +50,19 @@ class DescriptionTests(SynchronousTestCase):
         self.patch(sys.modules["sitio.policy.loader"], "getPlugins", lambda interface: [Maker()])
 
     def sentence(self, description: str) -> str:
-        """What is said of a bad description, which must be one line."""
+        """The error for a bad description, which must be one line."""
         said = str(self.assertRaises(ValueError, loadPolicies, description))
         self.assertNotIn("\n", said)
         return said
 
     def test_made(self) -> None:
-        """The policy comes back under the name of its maker."""
+        """The policy has the name of its maker."""
         [(name, policy)] = loadPolicies("made-up")
-        self.assertEqual((name, policy), ("made-up", onRequest(trouble)))
+        self.assertEqual((name, policy), ("made-up", onRequest(unused)))
         self.assertEqual(self.made, [((), {})])
 
     def test_parsed(self) -> None:
-        """Colons separate arguments and options, whose names become those of Python."""
+        """Colons separate arguments and options; C{max-age} becomes C{maxAge}."""
         for description, arguments, options in (
             ("made-up:404", ("404",), {}),
             ("made-up:404:410:file=a b.html", ("404", "410"), {"file": "a b.html"}),
@@ -86,18 +80,18 @@ class DescriptionTests(SynchronousTestCase):
             self.assertEqual(self.made.pop(), (arguments, options), description)
 
     def test_twice(self) -> None:
-        """An option that is given twice is told, as one of them would be lost."""
+        """A repeated option is an error."""
         self.assertEqual(self.sentence("made-up:a=1:a=2"), "'made-up:a=1:a=2': a is given twice")
 
     def test_unknown(self) -> None:
-        """An unknown name lists the known ones."""
+        """The error for an unknown name lists the known ones."""
         self.assertEqual(
             self.sentence("zork"), "there is no policy 'zork'; the known ones are file, made-up"
         )
         self.assertIn("there is no policy ''", self.sentence(""))
 
     def test_brokenPlugin(self) -> None:
-        """Where a plugin file can't be imported it is shown: the name may have been its."""
+        """The error for an unknown name lists plugin files that can't be imported."""
         folder = Path(self.mktemp())
         folder.mkdir()
         broken = folder / f"broken_{os.getpid()}.py"
@@ -108,7 +102,7 @@ class DescriptionTests(SynchronousTestCase):
         self.assertIn("no_such_module_at_all", said)
 
     def test_refused(self) -> None:
-        """What the maker says is told with the usage, whatever kind of exception it is."""
+        """An exception of the maker, of any kind, is reported with the usage."""
 
         def refuse(error: Exception) -> Any:
             def makes(*arguments: str, **options: str) -> Any:
@@ -129,17 +123,17 @@ class DescriptionTests(SynchronousTestCase):
             )
 
     def test_notMade(self) -> None:
-        """A maker that makes no policy is found out before anything starts."""
+        """A maker that does not return a policy is an error."""
         self.makes = lambda *arguments, **options: None
         self.assertIn("made-up is not a policy", self.sentence("made-up"))
 
     def test_makers(self) -> None:
-        """Makers are known by their names."""
+        """Makers are found by their names."""
         self.assertEqual(list(makers()), ["made-up"])
 
 
 class FileTests(SynchronousTestCase):
-    """A file of Python gives the policies that it makes, or one sentence."""
+    """A Python file gives the policies that it defines, or an error of one sentence."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
@@ -148,14 +142,14 @@ class FileTests(SynchronousTestCase):
         self.addCleanup(lambda: [sys.modules.pop(each) for each in set(sys.modules) - before])
 
     def write(self, text: str, name: str = "mine.py") -> Path:
-        """A file with this text."""
+        """Write a file with this text."""
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
         return path
 
     def sentence(self, text: str) -> str:
-        """What is said of a bad file, after its path: one line, wherever it is loaded from."""
+        """The error for a bad file, after its path: one line, the same for a relative path."""
         path = self.write(text)
         said = str(self.assertRaises(ValueError, loadPolicies, f"file:{path}"))
         relative = os.path.relpath(path)
@@ -166,7 +160,7 @@ class FileTests(SynchronousTestCase):
         return said.removeprefix(str(path))
 
     def test_policies(self) -> None:
-        """All policies at its top level are found, in the order of the file, once each."""
+        """All policies at the top level are found once, in the order of the file."""
         path = self.write(
             "from attrs import define\n"
             "from zope.interface import implementer\n"
@@ -189,7 +183,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(runPolicy(found, request(), response(404)).text, "mine")
 
     def test_sameName(self) -> None:
-        """Files of one name in two folders are two modules, and both go on to work."""
+        """Files with the same name in two folders are two modules, and both work."""
         text = (
             "from __future__ import annotations\n"
             "import sys\n"
@@ -207,53 +201,53 @@ class FileTests(SynchronousTestCase):
         self.assertEqual([runPolicy(each, request()).text for each in policies], ["a-b", "a_b"])
 
     def test_escapedPath(self) -> None:
-        """A colon in a path is escaped as in any description."""
+        """A colon in a path is escaped with a backslash."""
         path = self.write("from sitio import *\na = onRequest(print)\n", "a:b.py")
         escaped = str(path).replace(":", r"\:")
         self.assertEqual([name for name, _ in loadPolicies(f"file:{escaped}")], ["a"])
 
     def test_syntaxError(self) -> None:
-        """A file that is no Python says where."""
+        """A syntax error is reported with its line."""
         self.assertEqual(
             self.sentence("a = 1\nb = = 2\n"),
             ":2 can't be loaded: SyntaxError: invalid syntax (mine.py, line 2)",
         )
 
     def test_exception(self) -> None:
-        """What a file raises is told with the line, the innermost of that file."""
+        """An exception is reported with the innermost line of the file."""
         self.assertEqual(
             self.sentence("def f():\n    {}['key']\n\nf()\n"),
             ":2 can't be loaded: KeyError: 'key'",
         )
 
     def test_exceptionElsewhere(self) -> None:
-        """What is raised further down is told with the line that called it."""
+        """An exception in another module is reported with the line that called it."""
         self.assertRegex(
             self.sentence("import json\n\njson.loads('{')\n"),
             "^:3 can't be loaded: JSONDecodeError: ",
         )
 
     def test_importError(self) -> None:
-        """What is missing is named."""
+        """A missing module is named."""
         self.assertEqual(
             self.sentence("\nimport no_such_module_at_all\n"),
             ":2 can't be loaded: ModuleNotFoundError: No module named 'no_such_module_at_all'",
         )
 
     def test_manyLines(self) -> None:
-        """What is said in many lines is told in one."""
+        """A message of several lines is reported in one line."""
         self.assertEqual(
             self.sentence("raise Exception('a\\n  b')"), ":1 can't be loaded: Exception: a b"
         )
 
     def test_exits(self) -> None:
-        """A file that would end the process says so."""
+        """A file that calls C{sys.exit} is an error."""
         self.assertEqual(
             self.sentence("import sys\nsys.exit(3)\n"), ":2 can't be loaded: SystemExit: 3"
         )
 
     def test_noPolicy(self) -> None:
-        """A file without a policy, or with a class only, says what is to be done."""
+        """A file without a policy, or with only a class, is an error that says what to do."""
         onlyClass = (
             "from zope.interface import implementer\n"
             "from sitio import IRequestPolicy\n"
@@ -269,7 +263,7 @@ class FileTests(SynchronousTestCase):
             )
 
     def test_incomplete(self) -> None:
-        """A policy that lacks something is named with its file."""
+        """An incomplete policy is named with its file."""
         said = self.sentence(
             "from zope.interface import implementer\n"
             "from sitio import IRequestPolicy\n"
@@ -280,14 +274,14 @@ class FileTests(SynchronousTestCase):
         self.assertRegex(said, r"^: rule is an incomplete policy: sitio\S+: .*requestReceived")
 
     def test_wrongUse(self) -> None:
-        """A decorator used wrongly is told with its line."""
+        """Wrong use of a decorator is reported with its line."""
         self.assertRegex(
             self.sentence("from sitio import onResponse\n@onResponse\ndef f(e, r): pass\n"),
             r"^:2 can't be loaded: TypeError: write @onResponse\(404\)",
         )
 
     def test_noFile(self) -> None:
-        """What is no file of Python is said to be none."""
+        """A missing file, a folder, or a file with another ending is an error."""
         (self.folder / "folder.py").mkdir()
         self.write("", "mine.txt")
         for name in ("missing.py", "folder.py", "mine.txt", ""):
@@ -302,16 +296,16 @@ class FileTests(SynchronousTestCase):
             self.assertEqual(said, f"{description!r}: write file:PATH, where PATH is a Python file")
 
     def test_failedLeavesNothing(self) -> None:
-        """A file that failed to load leaves no half-made module behind."""
+        """A file that failed to load leaves no module behind."""
         before = set(sys.modules)
         self.sentence("1 / 0\n")
         self.assertEqual(set(sys.modules) - before, set())
 
 
 class PluginTests(SynchronousTestCase):
-    """The makers that are installed."""
+    """The installed makers."""
 
     def test_installed(self) -> None:
-        """Each plugin that makes policies is known by its name."""
+        """Each plugin that makes policies is found by its name."""
         self.assertEqual(set(makers()), {each.name for each in getPlugins(IPolicyMaker)})
         self.assertIn("error-page", makers())
