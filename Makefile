@@ -5,6 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests run in this many processes.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+TRIAL = $(BIN)/python -m twisted.trial -j$(JOBS)
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast test-uv lint format bench e2e manifests news dist dist-check clean
 
@@ -14,16 +18,18 @@ help: ## list the commands
 run: $(VENV)/installed ## start sitio on http://localhost:8080, in front of a small photo site
 	$(BIN)/twistd -n --pidfile= sitio --policy error-page:404 --policy last-good:max-age=60
 
+# Each process of trial measures its own coverage.
 test: $(VENV)/installed-dev ## run all tests and show their coverage
 	@$(BIN)/coverage erase
-	@status=0; $(BIN)/coverage run -m twisted.trial sitio || status=$$?; \
-	echo; $(BIN)/coverage report || status=1; exit $$status
+	@status=0; COVERAGE_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml \
+	    $(TRIAL) sitio || status=$$?; \
+	echo; $(BIN)/coverage combine --quiet && $(BIN)/coverage report || status=1; exit $$status
 
 test-fast: $(VENV)/installed-dev ## run the tests in memory: no sockets, processes or browser
-	$(BIN)/python -m twisted.trial sitio.test.fast
+	$(TRIAL) sitio.test.fast
 
-test-uv: $(VENV)/installed-dev ## run all tests on the reactor that twistd sitio uses
-	$(BIN)/python -m twisted.trial --reactor=uv sitio
+test-uv: $(VENV)/installed-dev ## run the tests that use the reactor on uvloop, as twistd sitio does
+	$(TRIAL) --reactor=uv sitio.test.onreactor
 
 lint: $(VENV)/installed-dev ## check style and types
 	$(BIN)/ruff check

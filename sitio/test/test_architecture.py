@@ -16,6 +16,9 @@ from typing import TypeGuard
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.test.helpers.modules import SLOW, TESTS, testModules
+from sitio.test.onreactor import LEFT_OUT
+
 HOUSE = Path(__file__).parent.parent
 
 #: What each package may import of sitio, beside itself.  An entry is a package or
@@ -230,6 +233,22 @@ def seesGlobalReactor(source: str) -> bool:
     )
 
 
+#: What brings the installed reactor into a test.
+ON_REACTOR = {
+    ("twisted.internet", "reactor"),
+    ("twisted.trial.unittest", "TestCase"),
+    *(("sitio.test.helpers", each) for each in ("browser", "loopback", "processes", "streams")),
+}
+
+
+def usesInstalledReactor(source: str) -> bool:
+    """Whether a test imports what brings the installed reactor with it."""
+    return any(
+        (module, name) in ON_REACTOR or tuple(module.rpartition(".")[::2]) in ON_REACTOR
+        for module, name in imported(source)
+    )
+
+
 def sleeps(source: str) -> bool:
     """Whether a source mentions C{time.sleep}, in any spelling."""
     if "sleep" not in source:
@@ -338,6 +357,21 @@ class TreeTests(SynchronousTestCase):
                 if isTest(module) or (module.startswith("sitio.test") and isTest(name)):
                     found.append(f"{path.relative_to(HOUSE)} imports {module}")
         self.assertEqual(found, [])
+
+    def test_fastTests(self) -> None:
+        """
+        Only the tests in C{integration} and C{system} use the installed reactor, and by
+        it sockets and processes: L{sitio.test.fast} leaves those folders out, and
+        L{sitio.test.onreactor} takes no other.
+        """
+        tests = {each: (TESTS / f"{each.replace('.', '/')}.py") for each in testModules()}
+        found = [
+            name
+            for name, path in tests.items()
+            if name.partition(".")[0] not in SLOW and usesInstalledReactor(path.read_text("utf-8"))
+        ]
+        self.assertEqual(found, [])
+        self.assertEqual(set(LEFT_OUT) - set(tests), set())
 
     def test_globalReactor(self) -> None:
         """Only the listed modules import the reactor of the process, even in a function."""
@@ -448,6 +482,21 @@ class RuleTests(SynchronousTestCase):
         ):
             self.assertTrue(seesGlobalReactor(source), source)
         self.assertFalse(seesGlobalReactor("from twisted.internet.interfaces import IReactorTime"))
+
+    def test_installedReactor(self) -> None:
+        """A test that imports the installed reactor is found, directly or by a helper."""
+        for source in (
+            "from twisted.internet import defer, reactor",
+            "import twisted.internet.reactor",
+            "from sitio.test.helpers.loopback import LIMIT",
+            "from sitio.test.helpers import processes",
+            "from twisted.trial.unittest import SynchronousTestCase, TestCase",
+        ):
+            self.assertTrue(usesInstalledReactor(source), source)
+        self.assertFalse(usesInstalledReactor("from sitio.test.helpers.rows import eachRow"))
+        self.assertFalse(
+            usesInstalledReactor("from twisted.trial.unittest import SynchronousTestCase")
+        )
 
     def test_sleepSpellings(self) -> None:
         """A blocking wait is seen in each spelling; a clock's own method is none."""

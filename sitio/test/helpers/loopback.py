@@ -47,8 +47,9 @@ LOCALHOST = "127.0.0.1"
 #: How a process of sitio's says where it listens.
 LISTENS = rb"takes requests on 127\.0\.0\.1:([0-9]+)"
 
-#: Variables that sitio heeds, and no test wants to inherit.
-OURS = frozenset(("PORT", "TARGET_PORT", *FLEET_VARIABLES))
+#: Variables of the environment that no process of a test inherits: those that sitio
+#: reads, and the one that measures coverage, as some tests look at time and memory.
+NOT_INHERITED = frozenset(("PORT", "TARGET_PORT", *FLEET_VARIABLES, "COVERAGE_PROCESS_START"))
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
@@ -282,7 +283,7 @@ class LoopbackTestCase(TestCase):
         """Start a process, that ends with the test at the latest."""
         process = Process()
         house = str(Path(sitio.__file__).parent.parent)
-        env = {key: value for key, value in os.environ.items() if key not in OURS}
+        env = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (house, env.get("PYTHONPATH"))))
         env["PYTHONUNBUFFERED"] = "1"
         env.update(environ)

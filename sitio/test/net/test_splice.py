@@ -20,12 +20,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from sitio.net.splice import PIPE_BYTES, Splice, descriptorOf
-from sitio.test.helpers.loopback import (
-    LIMIT,
-)
 
 HERE = hasattr(os, "splice")
 NOT_HERE = "there is no splice on this system"
+
+#: Seconds that a test waits for bytes, which is much more than they take.
+LIMIT = 30.0
 
 
 class Reactor:

@@ -9,14 +9,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
-from threading import Event
 from unittest import skipUnless
 
-from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.telemetry.logfile import ATOMIC_BYTES, FILE_PIECE_BYTES, LogFile, callInThread
-from sitio.test.helpers.loopback import LIMIT, reactor
+from sitio.telemetry.logfile import ATOMIC_BYTES, FILE_PIECE_BYTES, LogFile
 
 FULL = Path("/dev/full")
 
@@ -252,29 +249,3 @@ class DescriptorTests(LogFileTestCase):
         os.mkfifo(self.file)
         error = self.assertRaises(OSError, self.logFile().open)
         self.assertEqual(error.errno, errno.ENXIO)
-
-
-class ThreadTests(TestCase):
-    """Threads for what takes its time."""
-
-    timeout = LIMIT
-
-    async def test_result(self) -> None:
-        """What is called gets its arguments, and gives its result to the reactor's thread."""
-        self.assertEqual(await callInThread(reactor, lambda a, b: a + b, 1, 2), 3)
-
-    async def test_failure(self) -> None:
-        """What it raises comes as a failure."""
-        with self.assertRaises(ZeroDivisionError):
-            await callInThread(reactor, lambda: 1 / 0)
-
-    async def test_goesOn(self) -> None:
-        """The reactor goes on meanwhile."""
-        go = Event()
-        done = callInThread(reactor, go.wait, LIMIT)
-        turned: Deferred[None] = Deferred()
-        reactor.callLater(0, turned.callback, None)
-        await turned
-        self.assertFalse(done.called)
-        go.set()
-        self.assertTrue(await done)
