@@ -17,7 +17,7 @@ def asResponse(error: SitioError) -> Response:
     """
     summary = error.summary
     if isinstance(error, BadMessage) and error.detail != summary:
-        # A client is told what it did wrong; of the upstream it is told nothing.
+        # The detail of a bad request goes to its client; details of the upstream do not.
         summary = f"{summary[:-1]}: {error.detail}."
     response = Response(error.status, text=f"{error.status} {summary}\n")
     if not response.reason:
