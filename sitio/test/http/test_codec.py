@@ -11,7 +11,6 @@ The properties run briefly; with C{HYPOTHESIS_PROFILE=long} they run for minutes
 
 from __future__ import annotations
 
-import gc
 import operator
 import tracemalloc
 from collections.abc import Iterable
@@ -1289,7 +1288,7 @@ class ReaderTests(SynchronousTestCase):
             self.assertLess(min(self.kept(reader, raw) for _ in range(3)), len(raw) // 10)
 
     def kept(self, reader: Any, raw: bytes) -> int:
-        """Bytes of memory in use after a reader has read this message, more than before."""
+        """How many more bytes are in use after a reader has read this message."""
         if isinstance(reader, ResponseReader):
             reader.expect("GET")
         tracemalloc.start()
@@ -1300,7 +1299,7 @@ class ReaderTests(SynchronousTestCase):
             self.assertIsNotNone(reader.nextHead())
             self.assertEqual(reader.nextBody(), b"hello")
             self.assertIs(reader.state, ENDED)
-            # What is remembered for all is another matter.
+            # What the caches hold does not count.
             emptyCaches()
             return tracemalloc.get_traced_memory()[0] - before
         finally:
