@@ -73,7 +73,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         listen = serverFromString(ports or reactor, options["port"])
     except Exception as error:
         shown = endpointWithoutSecrets(options["port"])
-        _refuse(f"--port {shown!r} can't be used ({error}); 8080 or tcp:8080 could")
+        _refuse(f"--port {shown!r} can't be used ({error}); use for example 8080 or tcp:8080")
     observers = []
     if options["access-log"] is not None:
         query = bool(options["access-log-query"])
@@ -172,8 +172,8 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
         listen = serverFromString(reactor, description)
     except Exception as error:
         shown = endpointWithoutSecrets(description)
-        could = "9901 or tcp:9901 could, and --admin= is for none"
-        _refuse(f"--admin {shown!r} can't be used ({error}); {could}")
+        example = "use for example 9901 or tcp:9901, or --admin= for none"
+        _refuse(f"--admin {shown!r} can't be used ({error}); {example}")
     fallback = serverFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
     AdminPort(pages, listen, fallback).setServiceParent(sidecar)
 
@@ -188,7 +188,7 @@ def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, b
         return clientFromString(reactor, description), _hostOf(description)
     except Exception as error:
         shown = endpointWithoutSecrets(description)
-        _refuse(f"--upstream {shown!r} can't be used ({error}); tcp:localhost:8087 could")
+        _refuse(f"--upstream {shown!r} can't be used ({error}); use for example tcp:localhost:8087")
 
 
 def _hostOf(description: str) -> bytes:

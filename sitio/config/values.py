@@ -2,7 +2,7 @@
 Parsers for the values of single options.
 
 Each takes the text that the operator gave and returns a value.  Each raises
-C{ValueError} with one sentence that begins with the text and says what is wanted;
+C{ValueError} with one sentence that begins with the text and says what it must be;
 L{sitio.config.options} puts the option's name before it.
 """
 
@@ -31,7 +31,7 @@ _MAX_PORT = 65535
 def portNumber(text: str) -> int:
     """A TCP port; 0 lets the kernel choose one."""
     if not text.isdecimal() or int(text) > _MAX_PORT:
-        raise ValueError(f"{text!r}; a port, 0 to {_MAX_PORT}, is wanted")
+        raise ValueError(f"{text!r}; it must be a port, 0 to {_MAX_PORT}")
     return int(text)
 
 
@@ -49,14 +49,14 @@ def number(text: str, kind: type[int] | type[float], zero: bool = True) -> float
     if not 0 <= value < float("inf") or not (value or zero):
         what = "a whole number" if kind is int else "a number of seconds"
         least = "0 or more" if zero else "more than 0"
-        raise ValueError(f"{text!r}; {what}, {least}, is wanted")
+        raise ValueError(f"{text!r}; it must be {what}, {least}")
     return value
 
 
 def healthPath(text: str) -> str:
     """The path and query of a request target: printable ASCII, no spaces, no fragment."""
     if not isPath(text):
-        raise ValueError(f"{text!r}; a path such as /healthz is wanted")
+        raise ValueError(f"{text!r}; it must be a path such as /healthz")
     return text
 
 
@@ -70,7 +70,7 @@ def accessLogTarget(text: str) -> tuple[str, str | None] | None:
     form, colon, path = text.partition(":")
     if form not in ACCESS_LOG_FORMATS or (colon and not path):
         names = ", ".join(ACCESS_LOG_FORMATS)
-        raise ValueError(f"{text!r}; {names} or off is wanted, as in json or json:access.log")
+        raise ValueError(f"{text!r}; it must be {names} or off, as in json or json:access.log")
     return form, path or None
 
 
@@ -94,7 +94,7 @@ def workerCount(text: str) -> int:
     if text == "auto":
         return min(coreCount(), MAX_WORKERS)
     if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_WORKERS:
-        raise ValueError(f"{text!r}; 1 to {MAX_WORKERS} is wanted, or auto for one on each core")
+        raise ValueError(f"{text!r}; it must be 1 to {MAX_WORKERS}, or auto for one on each core")
     if int(text) > 1 and os.name != "posix":
-        raise ValueError(f"{text!r}; this system can't share a port, so 1 is wanted")
+        raise ValueError(f"{text!r}; it must be 1, as this system can't share a port")
     return int(text)

@@ -39,7 +39,7 @@ def parseAddress(text: str) -> Address:
     @raise ValueError: this is not a usable HTTP URL.  The message does not repeat it, as
         it may contain a password.
     """
-    wrong = ValueError("not the URL of a fleet dashboard; http://dashboard:8080 could be one")
+    wrong = ValueError("not the URL of a fleet dashboard; use for example http://dashboard:8080")
     if not re.fullmatch(r"[!-~]{1,2048}", text):
         raise wrong
     try:

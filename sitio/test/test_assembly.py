@@ -131,7 +131,7 @@ class AdministerTests(SynchronousTestCase):
         self.assertEqual(
             str(error),
             "sitio: --admin 'nope:1:token=***' can't be used (Unknown endpoint type: 'nope');"
-            " 9901 or tcp:9901 could, and --admin= is for none",
+            " use for example 9901 or tcp:9901, or --admin= for none",
         )
 
     def test_demo(self) -> None:
@@ -184,7 +184,7 @@ class BadEndpointTests(SynchronousTestCase):
         for value in ("80x", "tcp:x", "nope:1", "ssl:8443:privateKey=/nonexistent"):
             sentence = self.refused("--port", value, "--upstream=tcp:a:1")
             self.assertIn(f"--port {value!r} can't be used", sentence)
-            self.assertIn("8080 or tcp:8080 could", sentence)
+            self.assertIn("use for example 8080 or tcp:8080", sentence)
 
     def test_secrets(self) -> None:
         """Errors do not repeat secrets, as others may read the log."""
@@ -198,7 +198,7 @@ class BadEndpointTests(SynchronousTestCase):
         for value in ("", "8087", "tcp:a", "tcp:a:b", "tcp:a:65536", "nope:1", "tls:a"):
             sentence = self.refused("--upstream", value)
             self.assertIn(f"--upstream {value!r} can't be used", sentence)
-            self.assertIn("tcp:localhost:8087 could", sentence)
+            self.assertIn("use for example tcp:localhost:8087", sentence)
 
 
 class FleetTests(SynchronousTestCase):
@@ -214,7 +214,7 @@ class FleetTests(SynchronousTestCase):
 
     def test_malformed(self) -> None:
         """A URL that is wrong is not repeated, as it may contain a password."""
-        what = "not the URL of a fleet dashboard; http://dashboard:8080 could be one"
+        what = "not the URL of a fleet dashboard; use for example http://dashboard:8080"
         error = self.assertRaises(CannotStart, fleetAddress, parsed("--fleet=me:secret@a:80"))
         self.assertTrue(str(error).startswith(f"sitio: --fleet is {what}"), str(error))
         error = self.assertRaises(CannotStart, fleetAddress, parsed(MOTHERSHIP="me:secret@a:80"))

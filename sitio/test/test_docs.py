@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from sitio.config.options import Options
+from sitio.errors import CannotStart
 from sitio.interfaces import IPolicyMaker
 from sitio.policy.loader import loadPolicies, makers
 
@@ -217,3 +218,8 @@ class DocumentTests(SynchronousTestCase):
         for line in lines:
             for part in filter(None, (each.strip() for each in line.split("..."))):
                 self.assertIn(part, strings, line)
+
+    def test_badPolicy(self) -> None:
+        """docs/operations.md shows the error for an unknown policy as sitio prints it."""
+        error = self.assertRaises(CannotStart, Options({}).parseOptions, ["--policy=eror-page:404"])
+        self.assertIn(str(error), self.texts[ROOT / "docs/operations.md"])

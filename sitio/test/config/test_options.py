@@ -211,32 +211,38 @@ class BadOptionsTests(SynchronousTestCase):
         return sentence
 
     def test_limitIsNoNumber(self) -> None:
-        """The error for a limit that is no number has its name, the value and what is wanted."""
+        """The error for a limit that is no number has its name, the value and what it must be."""
         for value in ("x", "", "-1", "1.5", "0x10", "nan", "inf"):
             sentence = self.refused(f"--max-head={value}")
-            self.assertIn(f"--max-head is {value!r}; a whole number, more than 0", sentence)
+            self.assertIn(
+                f"--max-head is {value!r}; it must be a whole number, more than 0", sentence
+            )
         for value in ("x", "", "-1", "nan", "inf", "1s"):
             sentence = self.refused(f"--response-timeout={value}")
-            self.assertIn(f"--response-timeout is {value!r}; a number of seconds", sentence)
+            self.assertIn(
+                f"--response-timeout is {value!r}; it must be a number of seconds", sentence
+            )
             self.assertIn("--stats-interval", self.refused(f"--stats-interval={value}"))
 
     def test_workers(self) -> None:
-        """The error for a wrong number of workers has the value and what is wanted."""
+        """The error for a wrong number of workers has the value and what it must be."""
         for value in ("0", "-1", "two", "", "1000"):
             sentence = self.refused(f"--workers={value}")
-            self.assertIn(f"--workers is {value!r}; 1 to 256 is wanted, or auto", sentence)
+            self.assertIn(f"--workers is {value!r}; it must be 1 to 256, or auto", sentence)
 
     def test_admin(self) -> None:
         """The errors for a wrong admin port and a wrong health path have the value."""
-        self.assertIn("--admin is '70000'; a port", self.refused("--admin=70000"))
+        self.assertIn("--admin is '70000'; it must be a port", self.refused("--admin=70000"))
         for value in ("", "healthz", "/a b", "/a#b", "http://a/", "/\xe4"):
             sentence = self.refused(f"--health-path={value}")
-            self.assertIn(f"--health-path is {value!r}; a path such as /healthz", sentence)
+            self.assertIn(
+                f"--health-path is {value!r}; it must be a path such as /healthz", sentence
+            )
 
     def test_accessLog(self) -> None:
         """The error for an unknown format of the access log lists all formats."""
         self.assertIn(
-            "--access-log is 'xml'; json, common or off is wanted, as in json or json:access.log",
+            "--access-log is 'xml'; it must be json, common or off, as in json or json:access.log",
             self.refused("--access-log=xml"),
         )
 

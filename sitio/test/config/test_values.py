@@ -27,11 +27,11 @@ class WorkerCountTests(SynchronousTestCase):
         self.assertEqual([workerCount("1"), workerCount("16")], [1, 16])
 
     def test_none(self) -> None:
-        """Any other text raises an error with the text and what is wanted."""
+        """Any other text raises an error with the text and what it must be."""
         for text in ("", "0", "-1", "two", "1.5", "257", "9" * 5000, "\u0662"):
             why = self.assertRaises(ValueError, workerCount, text)
             self.assertEqual(
-                str(why), f"{text!r}; 1 to 256 is wanted, or auto for one on each core"
+                str(why), f"{text!r}; it must be 1 to 256, or auto for one on each core"
             )
 
     def test_auto(self) -> None:
@@ -68,7 +68,7 @@ class WorkerCountTests(SynchronousTestCase):
         self.patch(os, "name", "nt")
         self.assertEqual(workerCount("1"), 1)
         why = self.assertRaises(ValueError, workerCount, "2")
-        self.assertIn("so 1 is wanted", str(why))
+        self.assertIn("it must be 1", str(why))
 
 
 class AccessLogTargetTests(SynchronousTestCase):
@@ -90,7 +90,7 @@ class AccessLogTargetTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, accessLogTarget, text)
             self.assertEqual(
                 str(error),
-                f"{text!r}; json, common or off is wanted, as in json or json:access.log",
+                f"{text!r}; it must be json, common or off, as in json or json:access.log",
             )
 
     def test_writers(self) -> None:

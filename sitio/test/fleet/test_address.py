@@ -70,6 +70,6 @@ class AddressTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, parseAddress, text)
             self.assertEqual(
                 str(error),
-                "not the URL of a fleet dashboard; http://dashboard:8080 could be one",
+                "not the URL of a fleet dashboard; use for example http://dashboard:8080",
                 text,
             )

@@ -65,7 +65,7 @@ class FailedStartTests(LoopbackTestCase):
         self.assertEqual(
             await self.refused("--port", "nope:1"),
             "sitio: --port 'nope:1' can't be used (Unknown endpoint type: 'nope');"
-            " 8080 or tcp:8080 could",
+            " use for example 8080 or tcp:8080",
         )
 
     async def test_unknownPolicy(self) -> None:
@@ -86,7 +86,7 @@ class FailedStartTests(LoopbackTestCase):
     async def test_limit(self) -> None:
         """A limit that is no number is named."""
         said = await self.refused("--pool-size", "many")
-        self.assertIn("sitio: --pool-size is 'many'; a whole number", said)
+        self.assertIn("sitio: --pool-size is 'many'; it must be a whole number", said)
 
     async def test_inBackground(self) -> None:
         """In the background as well: the one who starts it is told why it can't."""
@@ -221,7 +221,7 @@ class ReactorTests(LoopbackTestCase):
         command = (*TWISTD, "-n", "--pidfile=", "sitio", "--admin=", *await self.arguments())
         said = await self.answers(self.spawn(*command, PYTHONPATH=path))
         self.assertEqual(said.count("sitio runs on Twisted's default reactor"), 1, said)
-        self.assertIn("not for this machine; pip install uvloop\n", said)
+        self.assertIn("not for this machine); pip install uvloop\n", said)
         self.assertIn("reactor class: twisted.internet.", said)
 
 
