@@ -31,7 +31,7 @@ PACKAGES: dict[str, set[str]] = {
     "http": {"errors"},
     "net": {"errors"},
     "policy": {"http", "interfaces", "errors"},
-    "policies": {"http", "interfaces", "policy.options"},
+    "policies": {"http", "interfaces"},
     "upstream": {"http", "net", "errors", "settings"},
     "proxy": {"http", "net", "policy", "interfaces", "errors", "settings"},
     "telemetry": {"http", "net", "interfaces", "errors"},
