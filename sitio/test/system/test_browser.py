@@ -383,7 +383,7 @@ class PageTests(BrowserTestCase):
         )
         self.assertGreater(red, 2 * max(green, blue))
         self.assertEqual(
-            await self.texts("#failure-list .why"), ["The service said 500; last-good sent 200."]
+            await self.texts("#failure-list .why"), ["The service answered 500; last-good sent 200."]
         )
         self.assertEqual(await self.texts("#last tbody .code"), ["500", "200"])
         self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "30 masked")
@@ -722,7 +722,7 @@ class UseTests(BrowserTestCase):
         await self.focus("#last td button")
         await self.press(webdriver.Keys.ENTER)
         detail = await self.text("#last tr.detail")
-        self.assertIn("The service said 200.", detail)
+        self.assertIn("The service answered 200.", detail)
         self.assertRegex(detail, r"Service\s+1\.0\sms")
         self.assertEqual(await self.js("return document.activeElement.ariaExpanded"), "true")
         await self.press(webdriver.Keys.ENTER)
@@ -1037,7 +1037,7 @@ class SitioTests(Looking, LoopbackTestCase):
         await self.untilText("#summary-title", "Outage, masked")
         self.assertEqual(await self.text("#statuses-share"), "100\u202f%")
         self.assertEqual(
-            await self.texts("#failure-list .why"), ["The service said 500; last-good sent 200."]
+            await self.texts("#failure-list .why"), ["The service answered 500; last-good sent 200."]
         )
         self.assertEqual(await self.text('#endpoints [data-cell="name"]'), "GET /flaky")
         self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "3 masked")
