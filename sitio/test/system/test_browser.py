@@ -383,7 +383,8 @@ class PageTests(BrowserTestCase):
         )
         self.assertGreater(red, 2 * max(green, blue))
         self.assertEqual(
-            await self.texts("#failure-list .why"), ["The service answered 500; last-good sent 200."]
+            await self.texts("#failure-list .why"),
+            ["The service answered 500; last-good sent 200."],
         )
         self.assertEqual(await self.texts("#last tbody .code"), ["500", "200"])
         self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "30 masked")
@@ -1037,7 +1038,8 @@ class SitioTests(Looking, LoopbackTestCase):
         await self.untilText("#summary-title", "Outage, masked")
         self.assertEqual(await self.text("#statuses-share"), "100\u202f%")
         self.assertEqual(
-            await self.texts("#failure-list .why"), ["The service answered 500; last-good sent 200."]
+            await self.texts("#failure-list .why"),
+            ["The service answered 500; last-good sent 200."],
         )
         self.assertEqual(await self.text('#endpoints [data-cell="name"]'), "GET /flaky")
         self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "3 masked")

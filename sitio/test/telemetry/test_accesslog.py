@@ -1,6 +1,6 @@
 """
-Promises of L{sitio.telemetry.accesslog}: what a line says, what no line can be made to say,
-and that nothing waits for lines to be written.
+Promises of L{sitio.telemetry.accesslog} and C{logformat}: the content of lines, that
+clients can't forge one, and that traffic never waits for a write.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ EPOCH = 1_542_985_009.25
 
 @define
 class Paper:
-    """An logFile that keeps what it is given, and can be told to fail."""
+    """A log file in memory, which can fail."""
 
     path: str = "access.log"
     written: bytes = b""
@@ -54,21 +54,21 @@ class Paper:
     left: int = 0
 
     def open(self) -> None:
-        """Count it."""
+        """Count the call."""
         if self.error is not None:
             raise self.error
         self.opened += 1
 
     def reopen(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.stale = True
 
     def close(self) -> None:
-        """Note it."""
+        """Note the call."""
         self.closed = True
 
     def write(self, data: bytes) -> tuple[int, OSError | None]:
-        """Keep it."""
+        """Keep the data."""
         if self.error is not None:
             return data.count(b"\n"), self.error
         self.written += data
@@ -77,7 +77,7 @@ class Paper:
 
 @define
 class Aside:
-    """What was to be done elsewhere: at once, or when the test says so."""
+    """Runs calls as a thread would: at once, or when the test says so."""
 
     atOnce: bool = True
     waiting: list[Any] = field(factory=list)
@@ -90,7 +90,7 @@ class Aside:
         return done
 
     def go(self) -> None:
-        """Do it now."""
+        """Run the waiting calls."""
         waiting, self.waiting = self.waiting, []
         for each in waiting:
             each()
@@ -110,7 +110,7 @@ class LogTestCase(SynchronousTestCase):
         self.log = self.make()
 
     def make(self, query: bool = False) -> AccessLog:
-        """One that writes on our paper."""
+        """Make a log that writes to C{self.paper}."""
         return AccessLog(
             self.clock,
             self.lines(query),
@@ -122,7 +122,7 @@ class LogTestCase(SynchronousTestCase):
         )
 
     def tick(self, times: int = 1) -> list[str]:
-        """Let so many intervals pass; all lines that have been written."""
+        """Let so many intervals pass; returns all lines that were written."""
         for _ in range(times):
             self.clock.advance(INTERVAL_SECONDS)
         return self.paper.written.decode("ascii").splitlines()
@@ -135,20 +135,20 @@ class LogTestCase(SynchronousTestCase):
         return self.tick()[-1]
 
     def sayings(self) -> list[str]:
-        """What it has said in the log of sitio."""
+        """The lines in sitio's own log."""
         return [formatEvent(each) for each in self.said.events]
 
 
 class JsonTests(LogTestCase):
-    """What a line of JSON says."""
+    """The content of a line of JSON."""
 
     def facts(self, exchange: Ended, **options: Any) -> dict[str, Any]:
-        """The object that the line of an exchange is."""
+        """The JSON object of an exchange."""
         facts: dict[str, Any] = json.loads(self.lineOf(exchange, **options))
         return facts
 
     def test_all(self) -> None:
-        """A plain exchange is told with these facts and no others."""
+        """A plain exchange has these members and no others."""
         facts = self.facts(
             ended(
                 "/a%20b?token=secret",
@@ -190,11 +190,11 @@ class JsonTests(LogTestCase):
         )
 
     def test_query(self) -> None:
-        """The query is shown to those who ask for it."""
+        """The query is written if that is asked for."""
         self.assertEqual(self.facts(ended("/a?b=c"), query=True)["path"], "/a?b=c")
 
     def test_mask(self) -> None:
-        """A mask shows both statuses, who put it on, and why."""
+        """A mask has both statuses, the policy that made it, and the failure."""
         facts = self.facts(
             ended(
                 upstreamStatus=502,
@@ -212,36 +212,36 @@ class JsonTests(LogTestCase):
         self.assertEqual(facts["attempts"], 2)
 
     def test_otherFailure(self) -> None:
-        """What fails without being an error of sitio's is sitio's side."""
+        """An exception that is not a SitioError counts as sitio's fault."""
         facts = self.facts(ended(failure=ValueError("odd")))
         self.assertEqual((facts["side"], facts["failure"]), ("sitio", "odd"))
 
     def test_nothingSent(self) -> None:
-        """Where nothing was sent there is no status and no C{answeredBy}."""
+        """If nothing was sent, status and C{answeredBy} are null."""
         facts = self.facts(ended(status=None, upstreamStatus=None))
         self.assertEqual(
             (facts["status"], facts["upstreamStatus"], facts["answeredBy"]), (None, None, None)
         )
 
     def test_idGiven(self) -> None:
-        """A request that brings an id keeps it, as what else logs the request has it too."""
+        """A request that has an id keeps it, so that other logs match."""
         request = Request("GET", "/", headers=headersOf("3e1f-Ab/c+d=:@_.9"))
         self.assertEqual(self.facts(Ended(request))["id"], "3e1f-Ab/c+d=:@_.9")
 
     def test_idRefused(self) -> None:
-        """An id that is none, overlong or could be mistaken is replaced by one of sitio's."""
+        """An id that is empty, too long or ambiguous is replaced by a new one."""
         for given in ("", "a b", 'a"b', "a" * 129, "caf\xe9", "a, b"):
             request = Request("GET", "/", headers=headersOf(given))
             self.assertRegex(self.facts(Ended(request))["id"], "^[0-9a-f]{12}-1$", given)
 
     def test_idTwice(self) -> None:
-        """Two ids are none."""
+        """Two ids are ignored."""
         request = Request("GET", "/", headers=headersOf("one"))
         request.headers.add("x-request-id", "two")
         self.assertRegex(self.facts(Ended(request))["id"], "^[0-9a-f]{12}-1$")
 
     def test_idsDiffer(self) -> None:
-        """Each exchange has an id of its own, and each process has its own."""
+        """Each exchange has its own id; no two processes make the same."""
         ids = [self.facts(ended())["id"] for _ in range(2)]
         self.assertNotEqual(*[each.partition("-")[0] for each in ids])
         self.log.exchangeFinished(ended())
@@ -256,49 +256,49 @@ class JsonTests(LogTestCase):
 
 
 def headersOf(id: str) -> Headers:
-    """Fields with this request id."""
+    """Request headers with this request id."""
     return Headers({"X-Request-Id": id})
 
 
 class CommonTests(LogTestCase):
-    """What a line in the common log format says."""
+    """The content of a line in the common log format."""
 
     lines = CommonFormat
 
     def test_plain(self) -> None:
-        """A response that is the upstream's has the seven parts and no more."""
+        """A response of the upstream has the seven fields and no more."""
         self.assertEqual(
             self.lineOf(ended("/a?b", bytesOut=7, response=Response(200))),
             '192.0.2.1 - - [23/Nov/2018:14:56:49 +0000] "GET /a HTTP/1.1" 200 7',
         )
 
     def test_noBody(self) -> None:
-        """No byte is a hyphen, as servers have it; no status is one of three digits."""
+        """No bytes is a hyphen, as web servers write it; no status is 000."""
         self.assertTrue(self.lineOf(ended()).endswith('HTTP/1.1" 200 -'))
         line = self.lineOf(ended(status=None, upstreamStatus=None))
         self.assertTrue(line.endswith('HTTP/1.1" 000 -'), line)
 
     def test_mask(self) -> None:
-        """A mask is not hidden, though the format has no place for it."""
+        """A mask is recognisable, though the format has no field for it."""
         line = self.lineOf(ended(status=200, upstreamStatus=500, answeredBy="last-good"))
         self.assertTrue(
             line.endswith(' 200 - upstreamStatus=500 answeredBy="policy last-good"'), line
         )
 
     def test_ownAnswer(self) -> None:
-        """What the upstream was not asked for has one status."""
+        """A request that the upstream was not asked for has one status."""
         line = self.lineOf(ended(status=403, upstreamStatus=None, answeredBy="deny"))
         self.assertTrue(line.endswith(" 403 -"), line)
 
 
 class HostileTests(LogTestCase):
-    """What clients send forges no line, and makes none overlong."""
+    """No text from a client can forge a line or make it too long."""
 
     #: What might end a line or a text, or move a cursor.
     TRICKS = '"\\\r\n\t\x00\x1b[2J\x7f\x85\u2028\xe9 \U0001f600'
 
     def hostile(self, text: str) -> Ended:
-        """An exchange all of whose texts are this."""
+        """An exchange whose texts are all this text."""
         exchange = ended(
             acted=(text,) * 100, answeredBy=text, failure=ValueError(text), clientAddress=text
         )
@@ -307,7 +307,7 @@ class HostileTests(LogTestCase):
         return exchange
 
     def test_escaped(self) -> None:
-        """Each exchange is one line of printable ASCII, and texts come out as they were."""
+        """Each exchange is one line of printable ASCII, from which the texts can be read back."""
         for lines in (JsonFormat, CommonFormat):
             self.lines = lines
             line = self.lineOf(self.hostile(self.TRICKS), query=True)
@@ -320,7 +320,7 @@ class HostileTests(LogTestCase):
             self.assertEqual(facts[name], self.TRICKS, name)
 
     def test_bounded(self) -> None:
-        """No line is longer than what a pipe takes in one piece, whatever is in it."""
+        """No line is longer than a pipe takes in one piece, whatever it contains."""
         for text in ("x", '"', "\x00", "\U0001f600"):
             for lines in (JsonFormat, CommonFormat):
                 self.lines = lines
@@ -328,14 +328,14 @@ class HostileTests(LogTestCase):
                 self.assertLess(len(line) + 1, ATOMIC_BYTES)
 
     def test_quoted(self) -> None:
-        """A text is whole as long as it fits, and is cut where its escapes don't."""
+        """A text is whole as long as it fits; otherwise it is cut."""
         self.assertEqual(quoted("x" * 62), f'"{"x" * 62}"')
         self.assertEqual(quoted("x" * 63), f'"{"x" * 62}"')
         self.assertEqual(quoted('"' * 31), f'"{QUOTE * 31}"')
         self.assertEqual(quoted('"' * 32), f'"{QUOTE * 9}"')
 
     def test_unreadable(self) -> None:
-        """A request that could not be read has a line that says so."""
+        """A request that could not be read has a line that shows that."""
         log = self.make()
         log.startService()
         sidecar = Harness([("access-log", log)])
@@ -351,10 +351,10 @@ QUOTE = '\\"'
 
 
 class AnsweredByTests(LogTestCase):
-    """Who made the response, as a sidecar has it."""
+    """Who made the response, with a real proxy."""
 
     def facts(self, *policies: Any, answer: bytes = OK) -> dict[str, Any]:
-        """The line of a GET which the upstream answers so, before it closes."""
+        """The line of a GET to which the upstream sends this, before it closes."""
         self.log.startService()
         sidecar = Harness([*policies, ("access-log", self.log)])
         client = sidecar.connect()
@@ -367,12 +367,12 @@ class AnsweredByTests(LogTestCase):
         return facts
 
     def test_upstream(self) -> None:
-        """The upstream's own."""
+        """The upstream made it."""
         facts = self.facts()
         self.assertEqual((facts["answeredBy"], facts["bytesOut"]), ("upstream", 2))
 
     def test_policy(self) -> None:
-        """A policy's, with what the upstream had said."""
+        """A policy replaced the upstream's response."""
         facts = self.facts(("page", onResponse(200)(lambda *_: Response(404))))
         self.assertEqual(
             (facts["answeredBy"], facts["status"], facts["upstreamStatus"]),
@@ -380,13 +380,13 @@ class AnsweredByTests(LogTestCase):
         )
 
     def test_answer(self) -> None:
-        """A policy's, without asking the upstream."""
+        """A policy answered without asking the upstream."""
         facts = self.facts(("door", onRequest(lambda _: Response(403))))
         self.assertEqual((facts["answeredBy"], facts["upstreamStatus"]), ("policy door", None))
         self.assertEqual(facts["attempts"], 0)
 
     def test_sitio(self) -> None:
-        """sitio's own, with the reason: the upstream broke off."""
+        """sitio made it, and the line has the failure: the upstream closed too early."""
         facts = self.facts(answer=b"")
         self.assertEqual(
             (facts["answeredBy"], facts["status"], facts["upstreamStatus"]), ("sitio", 502, 502)
@@ -404,7 +404,7 @@ class AnsweredByTests(LogTestCase):
         self.assertIn("closed", facts["failure"])
 
     def test_policyFailed(self) -> None:
-        """A policy that could not decide has made nothing; sitio says 500."""
+        """A request policy that fails has not answered: sitio sends 500."""
         facts = self.facts(("door", onRequest(lambda _: 1 / 0)))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual((facts["answeredBy"], facts["status"]), ("sitio", 500))
@@ -412,7 +412,7 @@ class AnsweredByTests(LogTestCase):
 
 
 class WritingTests(LogTestCase):
-    """When lines are written, and what becomes of them when they can't be."""
+    """When lines are written, and what happens if they can't be."""
 
     def setUp(self) -> None:
         LogTestCase.setUp(self)
@@ -424,7 +424,7 @@ class WritingTests(LogTestCase):
             self.log.exchangeFinished(ended())
 
     def fill(self) -> int:
-        """Exchanges end until as much waits as may; how many that were."""
+        """Exchanges end until the queue is full; returns how many."""
         count = 0
         while self.log.droppedLines == 0:
             self.ends(BATCH_SIZE)
@@ -432,12 +432,12 @@ class WritingTests(LogTestCase):
         return count
 
     def test_interface(self) -> None:
-        """It is an observer as any other."""
+        """It is an exchange observer."""
         verifyObject(IExchangeObserver, self.log)
         verifyObject(IDropCounts, self.log)
 
     def test_batches(self) -> None:
-        """Lines are written together, four times a second; where there are none, nothing is."""
+        """Lines are written together every quarter of a second; without lines nothing is."""
         self.ends(3)
         self.assertEqual(self.paper.written, b"")
         self.aside.atOnce = False
@@ -448,7 +448,7 @@ class WritingTests(LogTestCase):
         self.assertEqual(self.aside.waiting, [])
 
     def test_slices(self) -> None:
-        """However many exchanges end at a time, lines are made of a few: none is held long."""
+        """Lines are made of a limited batch, however many exchanges end at a time."""
         made = []
         line = self.log._lines.line
 
@@ -465,7 +465,7 @@ class WritingTests(LogTestCase):
         self.assertEqual(len(self.tick()), BATCH_SIZE + BATCH_SIZE // 2)
 
     def test_order(self) -> None:
-        """Lines come in the order in which exchanges ended, over batches and slices."""
+        """Lines are in the order in which exchanges ended, over batches and writes."""
         for number in range(3 * BATCH_SIZE):
             self.log.exchangeFinished(ended(f"/{number}"))
             if number % 50 == 0:
@@ -475,8 +475,8 @@ class WritingTests(LogTestCase):
 
     def test_slow(self) -> None:
         """
-        While one batch is being written none is begun, and what waits is bounded;
-        the rest is dropped, counted, and spoken of once.
+        During a write no other begins, and the queue is bounded; more lines are dropped,
+        counted, and reported once.
         """
         self.aside.atOnce = False
         self.ends()
@@ -500,8 +500,8 @@ class WritingTests(LogTestCase):
 
     def test_failing(self) -> None:
         """
-        Where lines can't be written they are dropped and counted, and that is said
-        once; once more when it has gone well for a while.
+        Lines that can't be written are dropped and counted.  This is logged once, and so
+        is the recovery.
         """
         self.paper.error = OSError(28, "No space left on device")
         for _ in range(20):
@@ -522,7 +522,7 @@ class WritingTests(LogTestCase):
         self.assertEqual(self.sayings()[1:], ["The access log works again; 40 lines were dropped"])
 
     def test_mistake(self) -> None:
-        """Where writing breaks, be it at once, that is a loss like any other, and it goes on."""
+        """If the write raises, the lines are dropped and counted, and the next write is tried."""
 
         def broken(*_: Any) -> None:
             raise RuntimeError("can't start new thread")
@@ -550,7 +550,7 @@ class WritingTests(LogTestCase):
         self.assertEqual(len(self.tick()), 1)
 
     def test_reopen(self) -> None:
-        """When told to, it has the file opened anew at once, with nothing to write."""
+        """After the signal the file is opened anew at once, also if there is nothing to write."""
         [reopen] = self.onReopen
         reopen()
         self.assertTrue(self.paper.stale)
@@ -561,7 +561,7 @@ class WritingTests(LogTestCase):
         self.assertEqual(len(self.aside.waiting), 1)
 
     def test_cannotStart(self) -> None:
-        """A file that can't be opened ends the start with a sentence."""
+        """If the file can't be opened, the start fails with a sentence."""
         self.log = self.make()
         self.paper.error = FileNotFoundError(2, "No such file or directory")
         error = self.assertRaises(CannotStart, self.log.startService)
@@ -580,7 +580,7 @@ class StopTests(LogTestCase):
         self.log.exchangeFinished(ended())
 
     def test_last(self) -> None:
-        """What has not been written yet is, and the file is closed."""
+        """What is not written yet is written, and the file is closed."""
         self.assertEqual(self.successResultOf(self.log.stopService()), None)
         self.assertEqual(self.paper.written.count(b"\n"), 1)
         self.assertTrue(self.paper.closed)
@@ -588,7 +588,7 @@ class StopTests(LogTestCase):
         self.assertEqual(self.sayings(), [])
 
     def test_behindAnother(self) -> None:
-        """Lines that wait behind a batch under way are written after it."""
+        """Lines behind a write in progress are written after it."""
         self.aside.atOnce = False
         self.tick()
         self.log.exchangeFinished(ended())
@@ -600,7 +600,7 @@ class StopTests(LogTestCase):
         self.assertEqual(self.paper.written.count(b"\n"), 2)
 
     def test_bounded(self) -> None:
-        """A disk or a pipe that does not take them holds up nothing for long."""
+        """A disk or a pipe that blocks delays the stop by STOP_SECONDS at most."""
         self.aside.atOnce = False
         self.tick()
         self.log.exchangeFinished(ended())
@@ -622,12 +622,12 @@ class StopTests(LogTestCase):
         self.assertEqual(self.paper.written.count(b"\n"), 1)
 
     def test_reopenLate(self) -> None:
-        """A signal that comes after the end opens nothing."""
+        """A signal after the stop opens nothing."""
         self.successResultOf(self.log.stopService())
         self.aside.atOnce = False
         self.onReopen[0]()
         self.assertEqual(self.aside.waiting, [])
 
     def test_neverStarted(self) -> None:
-        """What was not started can be stopped."""
+        """A log that was not started can be stopped."""
         self.successResultOf(self.make().stopService())

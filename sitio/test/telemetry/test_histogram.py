@@ -14,27 +14,27 @@ from sitio.test.helpers.exchanges import ended
 
 
 class BucketTests(SynchronousTestCase):
-    """The buckets, and what can be read from them."""
+    """The bounds, and the quantiles."""
 
     def test_bounds(self) -> None:
-        """The buckets of OpenTelemetry's HTTP conventions are all there, and bounds rise."""
+        """The bounds of OpenTelemetry's HTTP conventions are among them, in ascending order."""
         theirs = {0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
         self.assertLessEqual(theirs, set(LATENCY_BOUNDS))
         for bounds in (LATENCY_BOUNDS, ADDED_BOUNDS):
             self.assertEqual(list(bounds), sorted(set(bounds)))
 
     def test_quantileOfNothing(self) -> None:
-        """Where nothing was counted there is no quantile, rather than a zero."""
+        """An empty histogram has no quantile, rather than zero."""
         self.assertIsNone(quantile(LATENCY_BOUNDS, [0] * (len(LATENCY_BOUNDS) + 1), 0.5))
 
     def test_quantileBetweenBounds(self) -> None:
-        """Within a bucket the estimate lies as far along as the share does."""
+        """Within a bucket the estimate is interpolated."""
         self.assertEqual(quantile((1.0, 2.0), (0, 4, 0), 0.5), 1.5)
         self.assertEqual(quantile((1.0, 2.0), (0, 4, 0), 1.0), 2.0)
         self.assertEqual(quantile((1.0, 2.0), (4, 0, 0), 0.25), 0.25)
 
     def test_quantileInTheLastBucket(self) -> None:
-        """The last bucket has no end: the estimate is no more than what is known."""
+        """In the last bucket the estimate is its lower bound."""
         self.assertEqual(quantile((1.0, 2.0), (0, 0, 7), 0.5), 2.0)
 
     @given(
@@ -42,7 +42,7 @@ class BucketTests(SynchronousTestCase):
         st.floats(0, 1, exclude_min=True),
     )
     def test_quantileInTheRightBucket(self, durations: list[float], share: float) -> None:
-        """The estimate lies in the bucket of the value that has that share at or below it."""
+        """The estimate lies in the same bucket as the exact quantile."""
         counting = Stats(Clock())
         for duration in durations:
             counting.exchangeFinished(ended(duration=duration))

@@ -37,17 +37,17 @@ THEN = 1_790_000_000.0
 
 
 class RecentTestCase(SynchronousTestCase):
-    """A sidecar in memory, whose exchanges are noted down."""
+    """A proxy in memory whose exchanges are recorded."""
 
     def begin(self, *policies: Any) -> None:
-        """With these policies."""
+        """Start with these policies."""
         self.clock = Clock()
         self.recent = History(self.clock, lambda: THEN + self.clock.seconds(), 7)
         self.talk = Harness([*policies, ("recent", self.recent)], clock=self.clock)
         self.talk.acceptConnections()
 
     def ask(self, *responses: bytes, after: float = 0.0, request: bytes = GET) -> None:
-        """One request, to which the upstream says this, after so many seconds."""
+        """One request, to which the upstream sends this after so many seconds."""
         client = self.talk.connect()
         client.sends(request)
         for each in responses:
@@ -58,11 +58,11 @@ class RecentTestCase(SynchronousTestCase):
         self.talk.settle()
 
     def told(self) -> ExchangeLists:
-        """What is known."""
+        """The recorded exchanges."""
         return self.recent.exchanges(list(self.talk.context.exchanges))
 
     def only(self, kind: str = "failed") -> ExchangeRecord:
-        """The one exchange of this kind."""
+        """The one exchange in this list."""
         told: Any = self.told()
         [exchange] = told[kind]
         found: ExchangeRecord = exchange
@@ -70,15 +70,15 @@ class RecentTestCase(SynchronousTestCase):
 
 
 class AttentionTests(RecentTestCase):
-    """What is noted down, and when."""
+    """What is recorded, and when."""
 
     def test_interface(self) -> None:
-        """It is an observer like any other."""
+        """It is an exchange observer."""
         self.begin()
         verifyObject(IExchangeObserver, self.recent)
 
     def test_nobodyLooks(self) -> None:
-        """While nobody looks, what goes well is not noted down; what fails is."""
+        """If nobody has asked, failures are recorded and other exchanges are not."""
         self.begin()
         self.ask(OK)
         self.ask(BROKEN)
@@ -86,7 +86,7 @@ class AttentionTests(RecentTestCase):
         self.assertEqual((told["recent"], len(told["failed"])), ([], 1))
 
     def test_somebodyLooks(self) -> None:
-        """For a minute after each look everything is."""
+        """For a minute after each question all exchanges are recorded."""
         self.begin()
         self.told()
         self.ask(OK)
@@ -99,7 +99,7 @@ class AttentionTests(RecentTestCase):
         self.assertEqual(len(self.told()["recent"]), 3)
 
     def test_bounded(self) -> None:
-        """Of each kind so many are kept, the last ones; what clients break has its own share."""
+        """Each list keeps its last exchanges; failures of clients have a list of their own."""
         self.begin()
         self.told()
         for _ in range(MAX_FAILED):
@@ -115,7 +115,7 @@ class AttentionTests(RecentTestCase):
         self.assertEqual((sent.count(400), sent.count(503)), (MAX_FAILED // 2, MAX_FAILED // 2))
 
     def test_rate(self) -> None:
-        """In one second so many are noted down, whatever comes; the next second has its own."""
+        """In one second a limited number is recorded; the next second has its own."""
         self.begin()
         self.told()
         for _ in range(2):
@@ -130,7 +130,7 @@ class AttentionTests(RecentTestCase):
         self.assertEqual(len(told["failed"]), 2)
 
     def test_openBounded(self) -> None:
-        """Of those under way, those that take longest are told."""
+        """Of the open exchanges the oldest are listed."""
         self.begin()
         for _ in range(MAX_OPEN + 1):
             self.talk.connect().sends(GET)
@@ -139,7 +139,7 @@ class AttentionTests(RecentTestCase):
         self.assertEqual(told, list(range(MAX_OPEN + 1, 1, -1)))
 
     def test_letsGo(self) -> None:
-        """No exchange is kept alive, open ones that were told included."""
+        """No exchange is kept alive, not even open ones that were listed."""
         self.begin()
         self.told()
         client = self.talk.connect()
@@ -152,7 +152,7 @@ class AttentionTests(RecentTestCase):
         self.assertIs(ghost(), None)
 
     def test_secrets(self) -> None:
-        """Neither queries nor fields nor bodies are told, and all of it is plain data."""
+        """Records have no queries, header fields and bodies, and are plain data."""
         self.begin()
         self.told()
         self.ask(OK)
@@ -163,7 +163,7 @@ class AttentionTests(RecentTestCase):
         self.assertEqual(json.loads(text), told)
 
     def test_long(self) -> None:
-        """What a client makes long is cut."""
+        """Long texts from clients are cut."""
         self.begin()
         self.told()
         self.ask(BROKEN, request=GET.replace(b"/photos/", b"/" + b"a" * 5000))
@@ -171,7 +171,7 @@ class AttentionTests(RecentTestCase):
         self.assertEqual((len(path), path[:3], path[-3:]), (MAX_TEXT, "/aa", "..."))
 
     def test_together(self) -> None:
-        """Those of several processes stand in one order, within the same bounds."""
+        """The lists of several processes are merged in order, within the same limits."""
         self.begin()
         self.told()
         for _ in range(MAX_RECENT):
@@ -189,17 +189,17 @@ class AttentionTests(RecentTestCase):
 
 
 class FactTests(RecentTestCase):
-    """What is told of an exchange."""
+    """The content of a record."""
 
     def why(self, *responses: bytes, request: bytes = GET) -> tuple[str | None, str]:
-        """Who made the response, and what came of it."""
+        """Who made the response, and the outcome."""
         self.told()
         self.ask(*responses, request=request)
         facts = self.told()["recent"][0]
         return facts["answeredBy"], facts["why"]
 
     def test_plain(self) -> None:
-        """Who asked for what, when, what came, how long it took."""
+        """A record has the request, the outcome and the times."""
         self.begin()
         self.told()
         self.clock.advance(5)
@@ -230,7 +230,7 @@ class FactTests(RecentTestCase):
         )
 
     def test_masked(self) -> None:
-        """Of a masked failure, the truth and the mask, and whose it is."""
+        """A masked failure has the upstream status, the sent status and the policy."""
         self.begin(("nice", onResponse(503)(lambda exchange, response: Response(200, text="fine"))))
         self.assertEqual(
             self.why(BROKEN), ("policy nice", "the service answered 503; nice sent 200")
@@ -241,18 +241,18 @@ class FactTests(RecentTestCase):
         )
 
     def test_passedOn(self) -> None:
-        """Of a failure that nobody masks."""
+        """A failure that is not masked."""
         self.begin()
         self.assertEqual(self.why(BROKEN), ("upstream", "the service answered 503"))
 
     def test_answered(self) -> None:
-        """Of a request that a policy answers."""
+        """A request that a policy answers."""
         self.begin(("rule", onRequest(lambda exchange: Response(403))))
         self.assertEqual(self.why(), ("policy rule", "the service was not asked; rule sent 403"))
         self.assertEqual(self.told()["failed"], [])
 
     def test_refused(self) -> None:
-        """Of one that can't be read."""
+        """A request that can't be read."""
         self.begin()
         self.assertEqual(
             self.why(request=b"nonsense\r\n\r\n"),
@@ -260,7 +260,7 @@ class FactTests(RecentTestCase):
         )
 
     def test_lastHop(self) -> None:
-        """Of one that sitio answers itself, as it is to go no further, and that went well."""
+        """A response of sitio's own that is not a failure: Max-Forwards was 0."""
         self.begin()
         self.told()
         self.ask(request=b"OPTIONS /x HTTP/1.1\r\nHost: here\r\nMax-Forwards: 0\r\n\r\n")
@@ -271,7 +271,7 @@ class FactTests(RecentTestCase):
         )
 
     def test_unreachable(self) -> None:
-        """Of one for which there is no upstream."""
+        """A request for which the upstream can't be reached."""
         self.begin()
         self.talk.refuseConnections()
         by, why = self.why()
@@ -280,7 +280,7 @@ class FactTests(RecentTestCase):
         self.assertTrue(why.endswith("; sitio sent 502"), why)
 
     def test_unreachableMasked(self) -> None:
-        """Of the same when it is masked."""
+        """The same, masked by a policy."""
         self.begin(("nice", onResponse(502)(lambda exchange, response: Response(200))))
         self.talk.refuseConnections()
         by, why = self.why()
@@ -289,7 +289,7 @@ class FactTests(RecentTestCase):
         self.assertEqual(self.only()["upstreamStatus"], 502)
 
     def test_brokenOff(self) -> None:
-        """Of a response that ends too early."""
+        """A response that breaks off."""
         self.begin()
         self.told()
         client = self.talk.connect()
@@ -303,7 +303,7 @@ class FactTests(RecentTestCase):
         self.assertEqual(self.talk.context.brokenOff, 1)
 
     def test_clientGone(self) -> None:
-        """Of a client that did not wait."""
+        """A client that goes away."""
         self.begin()
         self.told()
         client = self.talk.connect()
@@ -315,7 +315,7 @@ class FactTests(RecentTestCase):
         self.assertEqual(facts["why"], "the client went away before its response was complete")
 
     def test_again(self) -> None:
-        """Of one that was sent again: how often, whose response it is, whose the pauses are."""
+        """A request that was retried: number of attempts, who answered, and the pause."""
         self.begin(("again", onResponse(503)(lambda exchange, response: Retry(2.0))))
         self.told()
         client = self.talk.connect()
@@ -333,7 +333,7 @@ class FactTests(RecentTestCase):
         self.assertEqual(facts["steps"]["policies"], 2)
 
     def test_mended(self) -> None:
-        """Of one of which an attempt failed and another did well: both."""
+        """A request of which one attempt failed and the next went well has both."""
         self.begin(("again", onResponse(502)(lambda exchange, response: Retry(0.0))))
         self.told()
         client = self.talk.connect()
@@ -354,7 +354,7 @@ class FactTests(RecentTestCase):
         )
 
     def test_steps(self) -> None:
-        """Each step has its time: policies, a connection, the upstream's wait, the rest."""
+        """Each step has its time: policies, connection, upstream, and the rest."""
         wait: Deferred[None] = Deferred()
         self.begin(("slow", onRequest(lambda exchange: wait)))
         self.talk.holdConnections()
@@ -377,7 +377,7 @@ class FactTests(RecentTestCase):
 
     def test_stepsInVain(self) -> None:
         """
-        Of one whose client has gone, the time counts for what was waited for: a policy, a
+        If the client goes away, the time counts for the step in progress: a policy, a
         connection, the upstream, the pause before another attempt.
         """
         never: Deferred[None] = Deferred()
@@ -406,7 +406,7 @@ class FactTests(RecentTestCase):
             self.assertEqual({name: spent[name] for name in spent if spent[name]}, {step: 2})
 
     def test_open(self) -> None:
-        """An open one is told with its step, to which its time counts; its name stays."""
+        """An open exchange has its state, and time in the current step; its id stays."""
         wait: Deferred[None] = Deferred()
         self.begin(("slow", onRequest(lambda exchange: wait)))
         self.talk.holdConnections()

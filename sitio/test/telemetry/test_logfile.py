@@ -19,14 +19,14 @@ FULL = Path("/dev/full")
 
 
 def lines(count: int, length: int = 100) -> bytes:
-    """So many lines, all different."""
+    """So many different lines."""
     return b"".join(
         b"%d" % each + b"." * (length - 8) + b"\n" for each in range(10**6, 10**6 + count)
     )
 
 
 class LogFileTestCase(SynchronousTestCase):
-    """A directory, and what is written there."""
+    """A directory for log files."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
@@ -35,13 +35,13 @@ class LogFileTestCase(SynchronousTestCase):
         self.pieces: list[bytes] = []
 
     def logFile(self, path: Path | None = None, descriptor: int = 1) -> LogFile:
-        """One to our file, another, or a descriptor."""
+        """A log file for our path, another one, or a descriptor."""
         logFile = LogFile(None if descriptor != 1 else str(path or self.file), descriptor)
         self.addCleanup(logFile.close)
         return logFile
 
     def accepting(self, takes: Callable[[bytes], int]) -> None:
-        """Have C{os.write} take so many bytes, or raise."""
+        """Have C{os.write} write so many bytes, or raise."""
         write = os.write
 
         def some(descriptor: int, data: bytes) -> int:
@@ -52,10 +52,10 @@ class LogFileTestCase(SynchronousTestCase):
 
 
 class FileTests(LogFileTestCase):
-    """A file by its name."""
+    """A file with a path."""
 
     def test_appended(self) -> None:
-        """What stands in the file stays, and the file is made where there is none."""
+        """Lines are appended; the file is created if it does not exist."""
         logFile = self.logFile()
         self.assertEqual(logFile.write(b"a\n"), (0, None))
         logFile.close()
@@ -63,12 +63,12 @@ class FileTests(LogFileTestCase):
         self.assertEqual(self.file.read_bytes(), b"a\nb\n")
 
     def test_private(self) -> None:
-        """Who asked for what is nothing for everybody on the host."""
+        """The file is not readable for all users."""
         self.logFile().open()
         self.assertEqual(self.file.stat().st_mode & 0o007, 0)
 
     def test_closed(self) -> None:
-        """Each descriptor is given back, however often the file was opened anew."""
+        """No descriptor is leaked, however often the file is opened anew."""
         before = len(os.listdir("/proc/self/fd"))
         logFile = self.logFile()
         for _ in range(5):
@@ -79,12 +79,12 @@ class FileTests(LogFileTestCase):
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_missing(self) -> None:
-        """A directory that isn't there is an error when the file is opened."""
+        """A missing directory is an error when the file is opened."""
         logFile = self.logFile(self.folder / "no" / "log")
         self.assertRaises(FileNotFoundError, logFile.open)
 
     def test_renamed(self) -> None:
-        """What comes after the file was renamed goes to a new one, even without a word."""
+        """After a rename, lines go to a new file, also without a signal."""
         logFile = self.logFile()
         logFile.write(b"a\n")
         self.file.rename(self.folder / "old")
@@ -93,7 +93,7 @@ class FileTests(LogFileTestCase):
         self.assertEqual((self.folder / "old").read_bytes(), b"a\n")
 
     def test_reopen(self) -> None:
-        """When told to, it opens the file anew, with nothing to write as well."""
+        """After C{reopen} the file is opened anew, also by an empty write."""
         logFile = self.logFile()
         logFile.open()
         self.file.rename(self.folder / "old")
@@ -102,7 +102,7 @@ class FileTests(LogFileTestCase):
         self.assertTrue(self.file.exists())
 
     def test_directoryGone(self) -> None:
-        """While the directory is away lines are lost and counted; when it is back none is."""
+        """While the directory is missing, lines are not written; afterwards they are."""
         logFile = self.logFile()
         logFile.write(b"a\n")
         rmtree(self.folder)
@@ -115,7 +115,7 @@ class FileTests(LogFileTestCase):
 
     @skipUnless(FULL.exists(), "this system has no disk that is always full")
     def test_full(self) -> None:
-        """Where there is no room lines are lost and counted, each time anew."""
+        """On a full disk lines are not written and are counted, each time."""
         logFile = self.logFile(FULL)
         for _ in range(2):
             lost, error = logFile.write(lines(3))
@@ -123,8 +123,8 @@ class FileTests(LogFileTestCase):
 
     def test_fullWithinALine(self) -> None:
         """
-        A line that found room for its beginning only is counted as lost, and the next
-        one that finds room begins a line of its own.
+        A line that a full disk cut short counts as not written; the next line that is
+        written begins on a line of its own.
         """
         logFile = self.logFile()
         room = [150, None, None]
@@ -145,7 +145,7 @@ class FileTests(LogFileTestCase):
         self.assertEqual([len(each) for each in found], [99, 50, 4, 0])
 
     def test_pieces(self) -> None:
-        """A file gets whole lines each time, as many as fit."""
+        """Whole lines are written to a file, as many as fit into a piece."""
         logFile = self.logFile()
         self.accepting(len)
         data = lines(3000)
@@ -157,7 +157,7 @@ class FileTests(LogFileTestCase):
         self.assertLess(len(self.pieces), 8)
 
     def test_shortWrites(self) -> None:
-        """What a write leaves is written by the next."""
+        """What a short write leaves is written by the next."""
         logFile = self.logFile()
         self.accepting(lambda data: min(len(data), 77))
         data = lines(50)
@@ -166,7 +166,7 @@ class FileTests(LogFileTestCase):
 
 
 class DescriptorTests(LogFileTestCase):
-    """A descriptor that is open already."""
+    """An open descriptor."""
 
     def pipe(self) -> tuple[int, int]:
         """The ends of a pipe."""
@@ -176,7 +176,7 @@ class DescriptorTests(LogFileTestCase):
         return ends
 
     def test_pieces(self) -> None:
-        """A pipe gets whole lines each time, of no more than it takes in one piece."""
+        """Whole lines are written to a pipe, no more than it takes in one piece."""
         reading, writing = self.pipe()
         self.accepting(len)
         data = lines(300)
@@ -187,7 +187,7 @@ class DescriptorTests(LogFileTestCase):
             self.assertLessEqual(len(each), ATOMIC_BYTES)
 
     def test_longest(self) -> None:
-        """A line of the greatest length is one piece."""
+        """The longest line is one piece."""
         _, writing = self.pipe()
         self.accepting(len)
         self.logFile(descriptor=writing).write(lines(3, ATOMIC_BYTES))
@@ -195,8 +195,8 @@ class DescriptorTests(LogFileTestCase):
 
     def test_notBlocking(self) -> None:
         """
-        Another that has it open may have asked not to be kept waiting: then there is
-        waiting for it here.
+        If another process has made the descriptor non-blocking, the write waits until
+        there is room.
         """
         reading, writing = self.pipe()
         os.set_blocking(writing, False)
@@ -213,7 +213,7 @@ class DescriptorTests(LogFileTestCase):
         self.assertEqual(os.read(reading, 100), b"a\n")
 
     def test_left(self) -> None:
-        """While it is being written to, it is known how many lines have not got there."""
+        """During a write it is known how many lines are not written yet."""
         _, writing = self.pipe()
         left = []
         logFile = self.logFile(descriptor=writing)
@@ -227,7 +227,7 @@ class DescriptorTests(LogFileTestCase):
         self.assertEqual((left, logFile.left), ([4, 3, 2, 1], 0))
 
     def test_readerGone(self) -> None:
-        """When nobody can read any more lines are lost and counted."""
+        """If the reader of a pipe is gone, lines are counted as not written."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, writing)
         os.close(reading)
@@ -235,7 +235,7 @@ class DescriptorTests(LogFileTestCase):
         self.assertEqual((lost, error and error.errno), (2, errno.EPIPE))
 
     def test_notClosed(self) -> None:
-        """It is not this logFile's to close, nor to open anew."""
+        """A descriptor is neither closed nor opened anew."""
         reading, writing = self.pipe()
         logFile = self.logFile(descriptor=writing)
         logFile.reopen()
@@ -245,7 +245,7 @@ class DescriptorTests(LogFileTestCase):
         self.assertEqual(os.read(reading, 100), b"a\nb\n")
 
     def test_namedPipe(self) -> None:
-        """A named pipe that nobody reads is an error, and holds up nobody."""
+        """A named pipe without a reader is an error, and does not block."""
         os.mkfifo(self.file)
         error = self.assertRaises(OSError, self.logFile().open)
         self.assertEqual(error.errno, errno.ENXIO)

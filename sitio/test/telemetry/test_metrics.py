@@ -28,7 +28,7 @@ DURATION = "http_server_request_duration_seconds"
 
 
 def samples(text: str) -> dict[str, float]:
-    """The samples of a page, by name and labels as they are usually written."""
+    """The samples of a page, by name and labels."""
     found = {}
     for family in parse(text):
         for each in family.samples:
@@ -38,7 +38,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 def labels(route: str = "/", status: str | None = "200", method: str = "GET", **more: str) -> str:
-    """Labels of an endpoint, in order."""
+    """The labels of an endpoint, in order."""
     named = {"http_request_method": method, "http_route": route, **more}
     if status is not None:
         named["http_response_status_code"] = status
@@ -46,10 +46,10 @@ def labels(route: str = "/", status: str | None = "200", method: str = "GET", **
 
 
 class EndpointTests(SynchronousTestCase):
-    """Endpoints."""
+    """The metrics of endpoints."""
 
     def test_durations(self) -> None:
-        """Durations stand by method, route and status, in OpenTelemetry's name and buckets."""
+        """Durations have method, route and status, with OpenTelemetry's name and buckets."""
         found = samples(
             page(
                 sidecarSnapshotOf(
@@ -73,7 +73,7 @@ class EndpointTests(SynchronousTestCase):
         self.assertEqual(len(bounds), len(LATENCY_BOUNDS) + 1)
 
     def test_mask(self) -> None:
-        """A masked 503 counts as the 503 it was; what was sent has a counter of its own."""
+        """A masked 503 counts as 503; the sent status has a counter of its own."""
         found = samples(
             page(
                 sidecarSnapshotOf(
@@ -91,7 +91,7 @@ class EndpointTests(SynchronousTestCase):
         self.assertEqual(found[f"sitio_masked_failures_total{labels(status='503')}"], 2)
 
     def test_bytes(self) -> None:
-        """Bytes of bodies stand each way, with how many bodies they were."""
+        """Body sizes have a sum and a count in each direction."""
         found = samples(page(sidecarSnapshotOf(ended(bytesIn=3, bytesOut=5), ended(bytesOut=6))))
         for way, data in (("request", 3), ("response", 11)):
             name = f"http_server_{way}_body_size_bytes"
@@ -99,25 +99,25 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual(found[f"{name}_count{labels(status=None)}"], 2)
 
     def test_own(self) -> None:
-        """What sitio adds is a histogram."""
+        """The time that sitio adds is a histogram."""
         found = samples(page(sidecarSnapshotOf(ended(duration=0.5, upstreamTime=0.25))))
         self.assertEqual(found["sitio_added_duration_seconds_sum"], 0.25)
         self.assertEqual(found["sitio_added_duration_seconds_bucket{le=0.1}"], 0)
         self.assertEqual(found["sitio_added_duration_seconds_bucket{le=0.25}"], 1)
 
     def test_noStatus(self) -> None:
-        """Where no status was sent there is no label for one."""
+        """If no status was sent, there is no status label."""
         found = samples(page(sidecarSnapshotOf(ended(status=None, upstreamStatus=None))))
         self.assertEqual(found[f"{DURATION}_count{labels(status='')}"], 1)
 
     def test_shared(self) -> None:
-        """The rows for many have OpenTelemetry's word for other methods."""
+        """The method of rows that count for many endpoints is _OTHER."""
         found = samples(page(sidecarSnapshotOf(ended("/no", status=404, upstreamStatus=404))))
         name = labels("(not found)", "404", "_OTHER")
         self.assertEqual(found[f"{DURATION}_count{name}"], 1)
 
     def test_bounded(self) -> None:
-        """However many paths are asked for, the page stays within the table's bound."""
+        """However many paths are requested, the page is limited as the table is."""
         stats = Stats(Clock())
         for number in range(2 * MAX_ENDPOINTS):
             stats.exchangeFinished(ended(f"/{number}"))
@@ -127,7 +127,7 @@ class EndpointTests(SynchronousTestCase):
         self.assertEqual(sum(found[each] for each in counts), 2 * MAX_ENDPOINTS)
 
     def test_statusesBounded(self) -> None:
-        """However many statuses there are, so many and their classes are told apart."""
+        """However many statuses there are, a limited number and their classes are told apart."""
         many = [ended(status=each, upstreamStatus=each) for each in range(200, 400)]
         found = samples(page(sidecarSnapshotOf(*many)))
         counts = [each for each in found if each.startswith(f"{DURATION}_count")]
@@ -135,17 +135,17 @@ class EndpointTests(SynchronousTestCase):
         self.assertIn(f"{DURATION}_count{labels(status='3xx')}", counts)
 
     def test_escapes(self) -> None:
-        """What clients put into a path can't break the page."""
+        """No path can break the format of the page."""
         path = '/a"b\\c{d}=e'
         found = samples(page(sidecarSnapshotOf(ended(path))))
         self.assertEqual(found[f"{DURATION}_count{labels(path)}"], 1)
 
 
 class SidecarTests(SynchronousTestCase):
-    """Everything else."""
+    """All other metrics."""
 
     def test_connections(self) -> None:
-        """Those in flight, clients, upstream connections by state, and waits for one."""
+        """Exchanges in progress, client and upstream connections, and waits for these."""
         found = samples(page(told()))
         for name, value in (
             ("http_server_active_requests", 2),
@@ -165,7 +165,7 @@ class SidecarTests(SynchronousTestCase):
             self.assertEqual(found[name], value, name)
 
     def test_policies(self) -> None:
-        """What each policy did, and how long it took; two of one name are told apart."""
+        """Each policy has its counts and times; two of one name are told apart."""
         one = told(4)
         [policy] = one["policies"]
         other = {**policy, "name": "retry"}
@@ -179,7 +179,7 @@ class SidecarTests(SynchronousTestCase):
         self.assertEqual(found["sitio_policy_failures_total{policy=retry}"], 0)
 
     def test_workers(self) -> None:
-        """Several processes are one page."""
+        """Several processes have one page."""
         found = samples(page(mergeSidecars([told(2), told(3)])))
         self.assertEqual(found["sitio_workers"], 2)
         self.assertEqual(found["sitio_worker_restarts_total"], 0)
@@ -187,7 +187,7 @@ class SidecarTests(SynchronousTestCase):
         self.assertEqual(found["http_server_active_requests"], 4)
 
     def test_formats(self) -> None:
-        """It is given in OpenMetrics to who asks for that, with the same samples."""
+        """OpenMetrics is used if the Accept field asks for it, with the same samples."""
         snapshot = told(3)
         body, kind = exposition(snapshot, OPEN_METRICS)
         self.assertTrue(kind.startswith("application/openmetrics-text"), kind)
@@ -195,17 +195,17 @@ class SidecarTests(SynchronousTestCase):
         self.assertEqual({each.name for each in parseOpenMetrics(body.decode())}, plain)
 
     def test_strangeAccept(self) -> None:
-        """An Accept that makes no sense gets the text format."""
+        """An invalid Accept field gets the text format."""
         plain = exposition(told(1), "")
         for accept in (f"{OPEN_METRICS.partition(';')[0]}; version=x", "\xff", ";", "a" * 9999):
             self.assertEqual(exposition(told(1), accept), plain, accept)
 
 
 class PromtoolTests(SynchronousTestCase):
-    """What Prometheus's own tool says."""
+    """The check of Prometheus's own tool."""
 
     def test_noFault(self) -> None:
-        """It finds no fault with the page: not with its form, nor with its names and units."""
+        """promtool finds no fault with the format, the names and the units."""
         promtool = shutil.which("promtool")
         if promtool is None:
             raise SkipTest("there is no promtool: on Debian it is in the package prometheus")

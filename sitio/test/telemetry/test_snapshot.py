@@ -36,10 +36,10 @@ _exchanges = st.lists(
 
 
 class StatusTests(SynchronousTestCase):
-    """Durations by status."""
+    """Durations by upstream status."""
 
     def test_durations(self) -> None:
-        """Each true status has durations of its own, and they add up to the endpoint's."""
+        """Each upstream status has its own durations, which add up to the endpoint's."""
         told = snapshotOf(
             [
                 ended(duration=0.25),
@@ -58,7 +58,7 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual((sums, row["seconds"]), (row["latency"], 3.75))
 
     def test_merged(self) -> None:
-        """Of several processes, those of the same status add up, and others stand beside."""
+        """Durations of the same status are added up; others are kept."""
         one = snapshotOf([ended(duration=0.25), ended(status=404, upstreamStatus=404)])
         two = snapshotOf([ended(duration=0.5), ended(status=500, upstreamStatus=500)])
         durations = byName(merge(one, two))["GET /"]["durations"]
@@ -72,7 +72,7 @@ class MergeTests(SynchronousTestCase):
     @given(_exchanges, _exchanges)
     @settings(max_examples=60)
     def test_asIfOneProcess(self, some: list[Ended], others: list[Ended]) -> None:
-        """Two snapshots merged say what one process would that had seen it all, in any order."""
+        """Two merged snapshots equal that of one process with all exchanges, in any order."""
         one, two = snapshotOf(some, 3.0), snapshotOf(others, 5.0)
         whole = snapshotOf(some + others, 5.0)
         # Which exchange came first decides where a later 404 is counted.
@@ -84,12 +84,12 @@ class MergeTests(SynchronousTestCase):
     @given(_exchanges, _exchanges, _exchanges)
     @settings(max_examples=60)
     def test_grouping(self, a: list[Ended], b: list[Ended], c: list[Ended]) -> None:
-        """How a row of snapshots is grouped for merging makes no difference."""
+        """The grouping of merges makes no difference."""
         one, two, three = snapshotOf(a), snapshotOf(b), snapshotOf(c)
         self.assertEqual(merge(merge(one, two), three), merge(one, merge(two, three)))
 
     def test_nothing(self) -> None:
-        """A process that has seen nothing adds nothing."""
+        """An empty snapshot adds nothing."""
         one = snapshotOf([ended(), ended("/a", status=200, upstreamStatus=500), refused()])
         self.assertEqual(merge(one, snapshotOf([])), one)
 
@@ -103,22 +103,22 @@ class MergeTests(SynchronousTestCase):
         self.assertEqual(json.dumps([one, two]), before)
 
     def test_differentBuckets(self) -> None:
-        """Histograms of different buckets are not added up."""
+        """Histograms with different bounds are not added up."""
         one, two = snapshotOf([]), snapshotOf([])
         two["addedBounds"] = [1.0]
         self.assertRaisesRegex(ValueError, "addedBounds", merge, one, two)
 
 
 class BoundedTests(SynchronousTestCase):
-    """A sum of many that is no longer than one."""
+    """Limiting the number of endpoints."""
 
     def snapshot(self, count: int) -> Snapshot:
-        """Of so many endpoints, the first the busiest, and one that no row is left for."""
+        """A snapshot with so many endpoints, the first the busiest, and a hit in (other)."""
         exchanges = [ended(f"/{number}") for number in range(count) for _ in range(count - number)]
         return snapshotOf([*exchanges, ended("/" + "x" * 300)])
 
     def test_within(self) -> None:
-        """What is within the bound stays as it is, and those that stand for many are beside it."""
+        """Within the limit nothing changes; the rows in round brackets do not count."""
         one = self.snapshot(5)
         self.assertEqual(limitEndpoints(one, 5), one)
         full = snapshotOf([ended("/a"), ended("/b"), ended("/c", status=404, upstreamStatus=404)])
@@ -130,7 +130,7 @@ class BoundedTests(SynchronousTestCase):
         )
 
     def test_beyond(self) -> None:
-        """The busiest stay; the others are in (other), with all that they had, and displaced."""
+        """The busiest endpoints stay; the others are added to (other) and count as evicted."""
         one = self.snapshot(5)
         before = json.dumps(one)
         less = limitEndpoints(one, 2)
@@ -146,14 +146,14 @@ class BoundedTests(SynchronousTestCase):
 
 
 class ReportTests(SynchronousTestCase):
-    """The event of the log that snapshots are good for."""
+    """The log event that is made of two snapshots."""
 
     @given(st.lists(_exchanges, min_size=1, max_size=3))
     @settings(max_examples=30)
     def test_asStats(self, batches: list[list[Ended]]) -> None:
         """
-        It says what the one process says that counts, after each batch; which of two
-        endpoints is first that are equals may differ.
+        The event is the same as the one that L{Stats} logs, after each batch; only the
+        order of equally busy endpoints may differ.
         """
         noted = Noted()
         clock = Clock()
@@ -178,7 +178,7 @@ class ReportTests(SynchronousTestCase):
                 self.assertEqual({key: theirs[key] for key in event}, event)
 
     def test_movedFirst(self) -> None:
-        """Those that moved come first, the busiest of them in front; others behind."""
+        """Endpoints with new hits come first, the busiest of them in front."""
         one = snapshotOf([ended("/a"), ended("/a"), ended("/a"), ended("/b"), ended("/c")])
         two = merge(one, snapshotOf([ended("/c"), ended("/b"), ended("/b")]))
         event = report(two, one)
@@ -188,10 +188,10 @@ class ReportTests(SynchronousTestCase):
 
 
 class LineTests(SynchronousTestCase):
-    """The line as people read it."""
+    """The text of the line."""
 
     def line(self, *exchanges: Ended) -> str:
-        """The line after these."""
+        """The line after these exchanges."""
         noted = Noted()
         counting = Stats(Clock(), log=Logger("test", observer=noted))
         counting.startService()
@@ -202,7 +202,7 @@ class LineTests(SynchronousTestCase):
         return formatEvent(event)
 
     def test_latencies(self) -> None:
-        """A latency is an endpoint's mean, in a unit that suits it."""
+        """A latency is an endpoint's mean, in a suitable unit."""
         for durations, text in (
             ((0.001, 0.0032), "2.1 ms"),
             ((0.00001,), "0.0 ms"),
@@ -216,7 +216,7 @@ class LineTests(SynchronousTestCase):
             self.assertTrue(self.line(*exchanges).endswith(f", {text}"), text)
 
     def test_failures(self) -> None:
-        """Failures stand beside the hits by their true status, and masks are named."""
+        """Failures are shown by upstream status, and masks are marked."""
         masked = ended(status=200, upstreamStatus=500)
         failed = ended(status=500, upstreamStatus=500)
         missing = ended(status=404, upstreamStatus=404)
@@ -236,14 +236,14 @@ class LineTests(SynchronousTestCase):
             self.assertTrue(line.endswith(f" | {text}"), line)
 
     def test_inBrackets(self) -> None:
-        """The rows that stand for many are named without a method."""
+        """The rows in round brackets have no method."""
         self.assertEqual(
             self.line(refused(), ended("/x", status=404, upstreamStatus=404)),
             "stats: 2 hits (+2) | (not found) 1 (1 x 404), 2.0 ms | (refused) 1 (1 x 400), 0.0 ms",
         )
 
     def test_and(self) -> None:
-        """What does not fit is counted at the end of the line."""
+        """Endpoints that do not fit are counted at the end of the line."""
         line = self.line(*(ended(f"/photos/{number}.jpg") for number in range(9)))
         self.assertEqual(
             line,
@@ -252,12 +252,12 @@ class LineTests(SynchronousTestCase):
         )
 
     def test_longRoute(self) -> None:
-        """A long route keeps its beginning and its end."""
+        """A long route loses its middle."""
         line = self.line(ended("/archive/" + "2018/" * 40 + "lighthouse.jpg"))
         self.assertRegex(line, r"GET /archive/[0-9/]+\.\.\.[0-9/]+lighthouse\.jpg 1,")
 
     def test_escapes(self) -> None:
-        """Whatever a path has in it, the line is printable ASCII."""
+        """Whatever a path contains, the line is printable ASCII."""
         line = self.line(ended("/\x9b2J\xe9\r\n\x00\u202e\x7f/"))
         self.assertTrue(line.isascii() and line.isprintable(), line)
         self.assertIn(r"/\x9b2J\xe9\r\n", line)

@@ -33,17 +33,17 @@ class CountingTests(SynchronousTestCase):
         self.stats = Stats(Clock())
 
     def counted(self, *exchanges: Ended) -> dict[str, EndpointMetrics]:
-        """Count these, then read by name."""
+        """Count these exchanges; returns the endpoints by name."""
         for exchange in exchanges:
             self.stats.exchangeFinished(exchange)
         return byName(self.stats.snapshot())
 
     def test_interface(self) -> None:
-        """Stats is an observer that sitio can be given as any other."""
+        """It is an exchange observer."""
         verifyObject(IExchangeObserver, self.stats)
 
     def test_endpoint(self) -> None:
-        """An endpoint is a method and a path: the query makes no other."""
+        """An endpoint is a method and a path; the query makes no difference."""
         rows = self.counted(
             ended("/a"), ended("/a?b"), ended("/a?c=/d"), ended("/a", "POST"), ended("/a/")
         )
@@ -53,7 +53,7 @@ class CountingTests(SynchronousTestCase):
         )
 
     def test_bytes(self) -> None:
-        """Bytes of bodies add up for an endpoint and in all, each way for itself."""
+        """Bytes of bodies add up for each endpoint and in all, in each direction."""
         rows = self.counted(
             ended(bytesIn=1, bytesOut=10), ended(bytesIn=2, bytesOut=20), ended("/b", bytesIn=4)
         )
@@ -62,7 +62,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual((total["bytesIn"], total["bytesOut"]), (7, 30))
 
     def test_mask(self) -> None:
-        """A masked failure counts as the failure it was, as what was sent, and as masked."""
+        """A masked failure counts by upstream status, by sent status, and as masked."""
         row = self.counted(
             ended(status=200, upstreamStatus=500),
             ended(status=500, upstreamStatus=500),
@@ -74,7 +74,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(row["masked"], {"500": 1, "503": 1})
 
     def test_otherChangesAreNoMask(self) -> None:
-        """A response made worse, or changed among successes, is no masked failure."""
+        """A response made worse, or another success, does not count as masked."""
         row = self.counted(
             ended(status=500, upstreamStatus=200),
             ended(status=204, upstreamStatus=200),
@@ -83,7 +83,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(row["masked"], {})
 
     def test_clientGone(self) -> None:
-        """A client that left counts as 499, and what the upstream had said as itself."""
+        """A client that left counts as 499, and by the upstream's status."""
         row = self.counted(
             ended(status=499, upstreamStatus=200),
             ended(status=499, upstreamStatus=500),
@@ -94,19 +94,19 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(row["masked"], {})
 
     def test_answeredBySitio(self) -> None:
-        """Where the upstream was not asked, the status sent is the true one."""
+        """If the upstream was not asked, the sent status counts as the upstream status."""
         row = self.counted(ended(status=403, upstreamStatus=None))["GET /"]
         self.assertEqual((row["upstreamStatuses"], row["statuses"]), ({"403": 1}, {"403": 1}))
 
     def test_nothingSent(self) -> None:
-        """An exchange that ended without a status is counted like any other."""
+        """An exchange without a status is counted too."""
         row = self.counted(ended(status=None, upstreamStatus=None))["GET /"]
         self.assertEqual(
             (row["hits"], row["statuses"], row["upstreamStatuses"]), (1, {"none": 1}, {"none": 1})
         )
 
     def test_tunnel(self) -> None:
-        """A tunnel's latency is that of its 101: its life of hours is no latency."""
+        """A tunnel's latency is the time to its 101, not its life."""
         row = self.counted(
             ended(status=101, upstreamStatus=101, duration=7200.0, upstreamTime=0.25)
         )["GET /"]
@@ -115,7 +115,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(sum(self.stats.snapshot()["added"]), 0)
 
     def test_snapshotIsPlain(self) -> None:
-        """A snapshot is JSON as it is, and later exchanges leave it alone."""
+        """A snapshot is JSON, and later exchanges do not change it."""
         self.counted(ended(status=200, upstreamStatus=500), refused())
         before = self.stats.snapshot()
         text = json.dumps(before)
@@ -124,7 +124,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(json.loads(text), before)
 
     def test_orderAndTotal(self) -> None:
-        """Endpoints come with the busiest first, and the total is their sum."""
+        """Endpoints are sorted by hits, and the total is their sum."""
         self.counted(ended("/a"), ended("/b"), ended("/b"), ended("/c", status=404), refused())
         snapshot = self.stats.snapshot()
         self.assertEqual([each["hits"] for each in snapshot["endpoints"]], [2, 1, 1, 1])
@@ -133,7 +133,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(snapshot["total"]["statuses"], {"200": 3, "404": 1, "400": 1})
 
     def test_totalTellsStatusesApart(self) -> None:
-        """Statuses that no endpoint alone has many of are all named in the total."""
+        """The total names all statuses, also if each endpoint has few of them."""
         statuses = range(300, 400)
         for status in statuses:
             self.counted(ended(f"/{status}", status=status, upstreamStatus=status))
@@ -141,7 +141,7 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(total["statuses"], {str(status): 1 for status in statuses})
 
     def test_uptime(self) -> None:
-        """A snapshot says how many seconds it speaks of, by the clock that was given."""
+        """A snapshot has the seconds since the start."""
         clock = Clock()
         clock.advance(1000)
         counting = Stats(clock)
@@ -150,10 +150,10 @@ class CountingTests(SynchronousTestCase):
 
 
 class HistogramTests(SynchronousTestCase):
-    """Which bucket a value falls into."""
+    """The buckets of values."""
 
     def test_onTheBound(self) -> None:
-        """A value exactly on a bound lies in the bucket that ends there, any more in the next."""
+        """A value equal to a bound is in the bucket that ends there."""
         for index, bound in enumerate(LATENCY_BOUNDS):
             counting = Stats(Clock())
             counting.exchangeFinished(ended(duration=bound))
@@ -163,7 +163,7 @@ class HistogramTests(SynchronousTestCase):
             self.assertEqual(counting.snapshot()["total"]["latency"], expected)
 
     def test_beyond(self) -> None:
-        """Nothing is too slow, or too fast, to be counted."""
+        """No value is too small or too large to be counted."""
         counting = Stats(Clock())
         counting.exchangeFinished(ended(duration=86400.0))
         counting.exchangeFinished(ended(duration=0.0, upstreamTime=0.0))
@@ -172,7 +172,7 @@ class HistogramTests(SynchronousTestCase):
         self.assertEqual(total["seconds"], 86400.0)
 
     def test_own(self) -> None:
-        """What sitio added is the duration less the wait for the upstream."""
+        """The added time is the duration without the wait for the upstream."""
         counting = Stats(Clock())
         counting.exchangeFinished(ended(duration=2.0625, upstreamTime=2.0))
         snapshot = counting.snapshot()
@@ -180,7 +180,7 @@ class HistogramTests(SynchronousTestCase):
         self.assertEqual(snapshot["added"].index(1), ADDED_BOUNDS.index(0.1))
 
     def test_notOwn(self) -> None:
-        """Time lost to failures, absent upstreams and clients that left is not sitio's."""
+        """Failures, absent upstreams and clients that left do not count as added time."""
         counting = Stats(Clock())
         gone = Exception("the client went away")
         for exchange in (
@@ -194,10 +194,10 @@ class HistogramTests(SynchronousTestCase):
 
 
 class BoundTests(SynchronousTestCase):
-    """What clients can do to the table of endpoints."""
+    """The limits of the table of endpoints."""
 
     def test_manyPaths(self) -> None:
-        """Any number of distinct paths leaves no more rows than the bound, and no hit is lost."""
+        """Any number of paths leaves no more rows than the limit, and no hit is lost."""
         counting = Stats(Clock(), maxEndpoints=64)
         for number in range(20_000):
             counting.exchangeFinished(ended(f"/users/{number}", bytesOut=3))
@@ -211,7 +211,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(byName(snapshot)["(other)"]["statuses"], {"200": snapshot["evicted"]})
 
     def test_oneRow(self) -> None:
-        """Even a table of one row keeps its bound and its sums."""
+        """Also a table of one row keeps its limit and its sums."""
         counting = Stats(Clock(), maxEndpoints=1)
         for number in range(10):
             counting.exchangeFinished(ended(f"/{number}"))
@@ -219,7 +219,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(counting.snapshot()["total"]["hits"], 10)
 
     def test_busyEndpointsStay(self) -> None:
-        """A flood of paths that are asked for once takes no row from those in use."""
+        """A flood of paths that are requested once evicts no busy endpoint."""
         counting = Stats(Clock(), maxEndpoints=64)
         for _ in range(3):
             for number in range(40):
@@ -231,7 +231,7 @@ class BoundTests(SynchronousTestCase):
             self.assertEqual(rows[f"GET /real/{number}"]["hits"], 3)
 
     def test_newEndpointAmidAFlood(self) -> None:
-        """An endpoint that shows up while a flood lasts gets a row and keeps it."""
+        """A new endpoint gets and keeps a row during a flood."""
         counting = Stats(Clock(), maxEndpoints=64)
         for number in range(5_000):
             counting.exchangeFinished(ended(f"/flood/{number}"))
@@ -240,7 +240,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(byName(counting.snapshot())["GET /new"]["hits"], 200)
 
     def test_newEndpointsAfterAFullTable(self) -> None:
-        """A table full of endpoints that fell silent makes room: nobody is locked out for ever."""
+        """A table full of endpoints without new hits makes room for others."""
         clock = Clock()
         counting = Stats(clock, maxEndpoints=64)
         for number in range(64):
@@ -256,7 +256,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(counting.snapshot()["total"]["hits"], 64_000 + 144)
 
     def test_shortSilence(self) -> None:
-        """An endpoint with ten hits outlasts a quarter of an hour of scanning without one."""
+        """An endpoint with ten hits survives a quarter of an hour of scanning."""
         clock = Clock()
         counting = Stats(clock, maxEndpoints=64)
         for _ in range(10):
@@ -267,14 +267,14 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(byName(counting.snapshot())["GET /real"]["hits"], 10)
 
     def test_eighth(self) -> None:
-        """A full table gives up several rows at once, so that a flood rarely pays for it."""
+        """A full table evicts several rows at once, as this takes time."""
         counting = Stats(Clock(), maxEndpoints=64)
         for number in range(65):
             counting.exchangeFinished(ended(f"/{number}"))
         self.assertEqual((len(counting._rows), counting.snapshot()["evicted"]), (57, 8))
 
     def test_clockSetBack(self) -> None:
-        """A clock that is set back by a month makes no trouble."""
+        """A clock that is set back by a month does no harm."""
         clock = Clock()
         clock.advance(1e9)
         counting = Stats(clock, maxEndpoints=1)
@@ -284,7 +284,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(counting.snapshot()["total"]["hits"], 2)
 
     def test_scan(self) -> None:
-        """What the upstream does not know makes no row, whatever was sent in its place."""
+        """An endpoint that the upstream does not know gets no row, whatever was sent instead."""
         counting = Stats(Clock())
         for number in range(1_000):
             counting.exchangeFinished(ended(f"/scan/{number}", status=404, upstreamStatus=404))
@@ -305,7 +305,7 @@ class BoundTests(SynchronousTestCase):
         self.assertNotIn("(not found)", rows)
 
     def test_methods(self) -> None:
-        """Methods that a client made up share one name, in one row for a path."""
+        """All made-up methods of a path share one row."""
         counting = Stats(Clock())
         for number in range(1_000):
             counting.exchangeFinished(ended("/a", f"M{number}"))
@@ -318,7 +318,7 @@ class BoundTests(SynchronousTestCase):
         )
 
     def test_longPaths(self) -> None:
-        """An overlong path is counted, but not kept."""
+        """An overlong path is counted, but gets no row."""
         counting = Stats(Clock())
         counting.exchangeFinished(ended("/" + "a" * (MAX_ROUTE - 1)))
         counting.exchangeFinished(ended("/" + "a" * MAX_ROUTE))
@@ -339,7 +339,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(rows["(refused)"]["statuses"], {"400": 1, "431": 1, "505": 1})
 
     def test_namesInBracketsAreNotForClients(self) -> None:
-        """A client can't add to the rows in brackets by asking for them."""
+        """A client can't add to the rows in round brackets by requesting their names."""
         counting = Stats(Clock())
         counting.exchangeFinished(ended("/(refused)"))
         counting.exchangeFinished(ended("(refused)"))
@@ -347,7 +347,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(set(rows), {"GET /(refused)", "(other)"})
 
     def test_statuses(self) -> None:
-        """An endpoint that makes statuses up has them counted by class from some number on."""
+        """An endpoint with too many statuses has them counted by class."""
         counting = Stats(Clock())
         for status in (*range(200, 1000), 999):
             counting.exchangeFinished(ended(status=status, upstreamStatus=200))
@@ -360,7 +360,7 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(sum(row["masked"].values()), 501)
 
     def test_badArguments(self) -> None:
-        """Limits and intervals that make no sense are refused with a sentence."""
+        """Invalid limits and intervals are refused with a sentence."""
         for interval in (-1.0, float("nan"), float("inf")):
             self.assertRaisesRegex(ValueError, "no interval", Stats, Clock(), interval)
         self.assertRaisesRegex(ValueError, "1 or more", Stats, Clock(), maxEndpoints=0)
@@ -375,7 +375,7 @@ class ServiceTests(SynchronousTestCase):
         self.stats = self.started()
 
     def started(self, interval: float = 2.0) -> Stats:
-        """Stats that run on the clock and log into C{self.noted}."""
+        """Make stats with our clock that log to C{self.noted}."""
         counting = Stats(self.clock, interval, Logger("test", observer=self.noted))
         counting.startService()
         return counting
@@ -387,7 +387,7 @@ class ServiceTests(SynchronousTestCase):
         return lines
 
     def test_firstLine(self) -> None:
-        """The first line comes after two seconds, not at once."""
+        """The first line is logged after two seconds."""
         self.stats.exchangeFinished(ended())
         self.clock.advance(1.9)
         self.assertEqual(self.lines(), [])
@@ -395,7 +395,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.lines(), ["stats: 1 hit (+1) | GET / 1, 2.0 ms"])
 
     def test_silence(self) -> None:
-        """Nothing is logged where nothing moved, and a line comes again when something does."""
+        """Nothing is logged if nothing changed; later changes are."""
         self.clock.pump([2.0] * 3)
         self.assertEqual(self.lines(), [])
         self.stats.exchangeFinished(ended())
@@ -407,7 +407,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.lines(), ["stats: 3 hits (+2) | GET / 3, 2.0 ms"])
 
     def test_interval(self) -> None:
-        """The interval is the operator's."""
+        """The interval can be set."""
         counting = self.started(30.0)
         counting.exchangeFinished(ended())
         self.clock.pump([1.0] * 29)
@@ -416,7 +416,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(len(self.lines()), 1)
 
     def test_off(self) -> None:
-        """With an interval of 0 there is no line, no call to come, and metrics all the same."""
+        """An interval of 0 means no line and no delayed call; metrics are counted."""
         self.stats.stopService()
         counting = self.started(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -426,7 +426,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(counting.snapshot()["total"]["hits"], 1)
 
     def test_stop(self) -> None:
-        """Stopping logs what no line has shown yet, and leaves no delayed call behind."""
+        """Stopping logs what is not logged yet, and leaves no delayed call."""
         self.stats.exchangeFinished(ended())
         self.clock.advance(2.0)
         self.stats.exchangeFinished(ended())
@@ -437,7 +437,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertFalse(self.stats.running)
 
     def test_stopWithNothingNew(self) -> None:
-        """Stopping is silent when the last line has said it all."""
+        """Stopping logs nothing if the last line had everything."""
         self.stats.exchangeFinished(ended())
         self.clock.advance(2.0)
         self.lines()
@@ -445,7 +445,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.lines(), [])
 
     def test_afterStop(self) -> None:
-        """What ends after the stop still counts, and shows when the service starts again."""
+        """Exchanges after the stop are counted, and logged when the service starts again."""
         self.stats.exchangeFinished(ended())
         self.stats.stopService()
         self.lines()
@@ -459,7 +459,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.lines(), ["stats: 2 hits (+1) | GET / 2, 2.0 ms"])
 
     def test_lineThatFails(self) -> None:
-        """A stats line that can't be made says so in the log, and stopping still works."""
+        """If the line can't be made, that is logged, and stopping still works."""
         self.stats._total = None  # type: ignore[assignment, method-assign]
         self.stats.exchangeFinished(ended())
         self.clock.advance(2.0)
@@ -471,7 +471,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(self.lines()[1:], ["stats: 1 hit (+1) | GET / 1, 2.0 ms"])
 
     def test_fields(self) -> None:
-        """The event has all that the line says, and more, as fields for machines."""
+        """The event has the line's content, and more, as fields."""
         for exchange in (
             ended("/a", duration=0.25),
             ended("/a", duration=0.25, status=200, upstreamStatus=500),
@@ -490,7 +490,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertTrue(7.5 <= event["p95"] <= 10, event["p95"])
 
     def test_latencyOfTheInterval(self) -> None:
-        """Median and p95 speak of what came since the last line alone."""
+        """Median and p95 are of the time since the last line."""
         for _ in range(100):
             self.stats.exchangeFinished(ended(duration=9.0))
         self.clock.advance(2.0)
@@ -500,7 +500,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertLessEqual(self.noted.events[1]["p95"], 0.001)
 
     def test_manyEndpoints(self) -> None:
-        """However many endpoints there are, the event lists a few and counts the rest."""
+        """The event lists a few endpoints and counts the rest."""
         for number in range(100):
             self.stats.exchangeFinished(ended(f"/{number}"))
         self.clock.advance(2.0)
@@ -509,7 +509,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(event["more"], 90)
 
     def test_movedFirst(self) -> None:
-        """Endpoints that moved come before busier ones that did not."""
+        """Endpoints with new hits come before busier ones without."""
         for _ in range(9):
             self.stats.exchangeFinished(ended("/busy"))
         self.clock.advance(2.0)
@@ -520,7 +520,7 @@ class ServiceTests(SynchronousTestCase):
         )
 
     def test_braces(self) -> None:
-        """Braces and percent signs in a path are shown as they are, and format nothing."""
+        """Braces and percent signs in a path are shown unchanged."""
         path = "/{log_system}/{line!r}/%s/{"
         self.stats.exchangeFinished(ended(path))
         self.clock.advance(2.0)
