@@ -46,7 +46,7 @@ run()
 
 POLICIES = ("retry:times=1", "last-good:max-age=300", "error-page:404")
 
-#: How often each path is asked for, of so many.
+#: The paths, with their relative frequencies.
 PATHS = {"/": 6, "/style.css": 4, "/icon.svg": 2} | {
     f"/photos/{each}.jpg": 2
     for each in ("aurora", "dunes", "fields", "forest", "lake", "night", "ridges", "waves")
@@ -59,7 +59,7 @@ RATE = 90
 
 
 class Load(threading.Thread):
-    """One client, whose hurry comes and goes; with C{calm} it asks for no page that isn't there."""
+    """A client with a varying rate; with C{calm} it requests existing pages only."""
 
     calm = False
 
@@ -84,7 +84,7 @@ class Load(threading.Thread):
 
 
 def listen(port):
-    """Look at the dashboard from the beginning on, so that there is a history."""
+    """Read events from the start on, so that the charts have all five minutes."""
     connection = HTTPConnection("localhost", port)
     connection.request("GET", "/events")
     response = connection.getresponse()
@@ -94,13 +94,13 @@ def listen(port):
 
 
 def freePort():
-    """A port that nobody has."""
+    """A free port."""
     with create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
 def small(png):
-    """The same with 256 colours: the most frequent ones, which mean something, and a mix."""
+    """The picture with 256 colours: the most frequent and the vivid ones, and a mix."""
     image = Image.open(BytesIO(png)).convert("RGB")
     counts = sorted(image.getcolors(1 << 24), reverse=True)
     vivid = [colour for _, colour in counts if max(colour) - min(colour) > 60]

@@ -1,8 +1,8 @@
 """
-Promises of the dashboard's page, C{sitio/page}, in a real browser.
+Promises of the dashboard page, C{sitio/admin/page}, in a real browser.
 
-Chromium runs without a window and is driven by selenium, from a thread; what the page
-is told is made up here, on the reactor.  Without either of them these tests are
+Chromium runs headless and is driven by selenium, from a thread.  The page gets its data
+from a fake sidecar in this process.  Without Chromium or selenium these tests are
 skipped.
 """
 
@@ -71,12 +71,12 @@ return bad;
 
 
 class QuietSite(Site):
-    """A site whose requests nobody wants to read of in the tests' log."""
+    """A site that logs no requests."""
 
     noisy = False
 
     def log(self, request: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @implementer(IReactorTime)
@@ -125,15 +125,15 @@ class Looking:
     address: str
 
     async def drive(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Have the browser do something, elsewhere: the page is served meanwhile."""
+        """Call the browser in a thread, as this process serves the page meanwhile."""
         return await deferToThread(function, *arguments)
 
     async def js(self, script: str, *arguments: Any) -> Any:
-        """What a script in the page returns."""
+        """Run a script in the page; returns its result."""
         return await self.drive(self.browser.execute_script, script, *arguments)
 
     async def becomes(self, script: str, *arguments: Any) -> Any:
-        """Wait until a script returns something true; what it is."""
+        """Wait until a script returns a true value; returns it."""
         for _ in range(int(LIMIT / GLANCE)):
             found = await self.js(script, *arguments)
             if found:
@@ -155,7 +155,7 @@ class Looking:
         return str(await self.js("return document.querySelector(arguments[0]).innerText", selector))
 
     async def texts(self, selector: str) -> list[str]:
-        """The texts of all elements like this."""
+        """The texts of all elements that match."""
         script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText)"
         return list(await self.js(script, selector))
 
@@ -174,11 +174,11 @@ class Looking:
         webdriver.ActionChains(self.browser).move_to_element(element).perform()
 
     async def press(self, *keys: str) -> None:
-        """Press keys, one after the other, wherever the focus is."""
+        """Press keys, one after the other."""
         await self.drive(webdriver.ActionChains(self.browser).send_keys(*keys).perform)
 
     async def focus(self, selector: str) -> None:
-        """Go to an element as the Tab key does, so that its focus is to be seen."""
+        """Focus an element as the Tab key does, with a visible focus."""
         for _ in range(60):
             await self.press(webdriver.Keys.TAB)
             if await self.js("return document.activeElement.matches(arguments[0])", selector):
@@ -186,7 +186,7 @@ class Looking:
         raise AssertionError(f"{selector} can't be reached by the Tab key")
 
     async def cdp(self, command: str, **arguments: Any) -> None:
-        """Tell the browser itself."""
+        """Send a command of the Chrome DevTools protocol."""
         await self.drive(self.browser.execute_cdp_cmd, command, arguments)
 
     async def look(self, width: int = 1280, height: int = 900, **media: str) -> None:
@@ -211,13 +211,13 @@ class Looking:
         await self.untilText("#link-text", "Live")
 
     async def complaints(self) -> list[str]:
-        """What the browser has said of the page since this was last asked."""
+        """The browser's log entries since the last call."""
         entries = await self.drive(self.browser.get_log, "browser")
         return [each["message"] for each in entries]
 
 
 class BrowserTestCase(Looking, TestCase):
-    """Has a dashboard on a port, with a sidecar behind it that is made up."""
+    """A dashboard on a port, with a fake sidecar behind it."""
 
     timeout = 4 * LIMIT
 
@@ -231,7 +231,7 @@ class BrowserTestCase(Looking, TestCase):
         self.addCleanup(self.close)
 
     def listen(self, number: int) -> None:
-        """Be there for browsers."""
+        """Listen on a port."""
         self.dashboard = dashboard(
             self.source,
             self.clock,
@@ -250,12 +250,12 @@ class BrowserTestCase(Looking, TestCase):
         self.listen(0)
 
     async def close(self) -> None:
-        """Be there no more."""
+        """Leave the page, and close the port."""
         await self.drive(self.browser.get, "about:blank")
         await self.vanish()
 
     async def vanish(self) -> None:
-        """Be there no more, for pages that are still open."""
+        """Close the port and all connections."""
         self.dashboard.stop()
         await maybeDeferred(self.port.stopListening)
         while self.connections.protocols:
@@ -264,7 +264,7 @@ class BrowserTestCase(Looking, TestCase):
             await deferLater(reactor, 0)
 
     def outage(self, times: int = 30, **more: Any) -> None:
-        """The service fails so often; clients see nothing of it."""
+        """Count so many failures, all masked."""
         self.source.count("/a", times, status=200, upstreamStatus=500)
         said: dict[str, Any] = {"why": "the service answered 500; last-good sent 200", **more}
         failed = facts(
@@ -284,7 +284,7 @@ class PageTests(BrowserTestCase):
     """What the page shows."""
 
     async def test_first(self) -> None:
-        """With the first metrics it is not known what happened lately, and not claimed."""
+        """With the first event it is not known what happened lately, and the summary says so."""
         await self.listenSlowly()
         self.source.count("/a", 5)
         await self.look()
@@ -292,7 +292,7 @@ class PageTests(BrowserTestCase):
         self.assertIn("5 requests since the start", await self.text("#summary-text"))
 
     async def test_idle(self) -> None:
-        """Before the first request it says so, and how to make one; nothing is complained of."""
+        """Before the first request the page shows how to make one; the browser logs no error."""
         await self.look()
         await self.untilText("#summary-title", "No requests yet")
         self.assertEqual(await self.text("#curl"), "curl -i http://localhost:8088/")
@@ -302,7 +302,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.complaints(), [])
 
     async def test_numbers(self) -> None:
-        """Numbers move with traffic, by themselves; nothing is complained of."""
+        """Numbers are updated by themselves; the browser logs no error."""
         await self.look()
         self.source.count("/a", 3)
         self.source.count("/b", 1, status=404, upstreamStatus=404)
@@ -324,7 +324,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.complaints(), [])
 
     async def test_charts(self) -> None:
-        """Charts are drawn: failures are red above the axis, and masked ones not below it."""
+        """In the chart failures are red above the axis; masked ones are not red below it."""
         await self.look()
         # A bar of some pixels.
         self.clock.ahead += 4
@@ -364,7 +364,7 @@ class PageTests(BrowserTestCase):
         )
 
     async def test_masked(self) -> None:
-        """A masked outage stands there in red, while what clients got is all good."""
+        """A masked outage is shown in red, and clients got 100 % good responses."""
         await self.look()
         self.source.count("/a", 10)
         self.outage(30)
@@ -390,7 +390,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "30 masked")
 
     async def test_seen(self) -> None:
-        """Failures that clients see are no masked ones, and those of clients no outage."""
+        """Failures that clients see are not masked; client errors are no outage."""
         await self.look()
         self.source.count("/a", 5, status=500, upstreamStatus=500)
         await self.untilText("#summary-title", "Outage")
@@ -399,7 +399,7 @@ class PageTests(BrowserTestCase):
         self.assertIn("5 were masked; clients saw 5 errors", await self.text("#summary-text"))
 
     async def test_few(self) -> None:
-        """One failure in many is a warning and no outage."""
+        """One failure in many is a warning, not an outage."""
         await self.look()
         self.source.count("/a", 500)
         self.source.count("/a", 1, status=502, upstreamStatus=502)
@@ -409,7 +409,7 @@ class PageTests(BrowserTestCase):
         )
 
     async def test_notThere(self) -> None:
-        """Without traffic it is seen as well that the service is not there."""
+        """Without traffic the page shows as well that the service is down."""
         self.source.problem = "the upstream can't be reached: Connection refused."
         await self.look()
         await self.untilText("#summary-title", "Service is down")
@@ -418,7 +418,7 @@ class PageTests(BrowserTestCase):
         )
 
     async def test_broken(self) -> None:
-        """Responses that break off are no good ones, whatever status they began with."""
+        """Responses that break off do not count as good, whatever their status."""
         await self.look()
         self.source.count("/a", 40)
         self.source.brokenOff = 30
@@ -427,7 +427,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.text("#statuses-share"), "25.0\u202f%")
 
     async def test_waiting(self) -> None:
-        """A service that takes requests and does not answer is not taken for a quiet one."""
+        """A service that accepts requests and does not answer is shown as slow."""
         for state in (WAITING, CONNECTING):
             stuck = facts(
                 "1-7",
@@ -451,7 +451,7 @@ class PageTests(BrowserTestCase):
         )
 
     async def test_unseen(self) -> None:
-        """What happened while nobody looked is told, and soon is no more what happens now."""
+        """What happened while no page was open is summed up, but soon replaced by new traffic."""
         self.source.count("/a", 5)
         await self.look()
         await self.untilText('#endpoints [data-cell="hits"]', "5")
@@ -467,7 +467,7 @@ class PageTests(BrowserTestCase):
         self.assertRegex(await self.text("#summary-text"), "^3 requests in the last . s, ")
 
     async def test_draining(self) -> None:
-        """A sidecar that drains says so."""
+        """A draining sidecar is shown as such."""
         await self.look()
         self.assertTrue(await self.js("return document.querySelector('#state').hidden"))
         self.source.state = "draining"
@@ -475,7 +475,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.text("#state"), "draining")
 
     async def test_failures(self) -> None:
-        """Failures of one kind are one line with a number; clients' own are no red ones."""
+        """Failures of one kind are one item with a number; client errors are not red."""
         for number in range(3):
             why = f"it broke off., at attempt {number + 1}; last-good sent 200"
             self.outage(number + 1, path=f"/{number}", why=why)
@@ -505,7 +505,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.js(theirs), 1)
 
     async def test_failuresAgain(self) -> None:
-        """One that comes again after a while is the first of the list."""
+        """A failure that recurs after a while moves to the top."""
         await self.look()
         for at, name in ((0, "old"), (10, "new"), (20, "old"), (90, "old")):
             self.source.failed = [
@@ -527,7 +527,7 @@ class PageTests(BrowserTestCase):
                 self.assertEqual((at, await self.texts("#failure-list .why")), (at, order))
 
     async def test_open(self) -> None:
-        """An exchange that takes long is shown while it does, and at its place when it ends."""
+        """A long exchange is listed while it is open, and after its end."""
         self.source.open = [
             facts(
                 "1-7",
@@ -552,7 +552,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.texts('#last [data-cell="request"]'), ["GET /slow"])
 
     async def test_hostile(self) -> None:
-        """What a client wrote is text, wherever it is shown, and nothing of it runs."""
+        """Text from clients is shown as text, and never runs as script."""
         path = "/<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
         self.source.count(path, 3, status=200, upstreamStatus=500)
         bad = facts(
@@ -578,7 +578,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.complaints(), [])
 
     async def test_disguised(self) -> None:
-        """Marks that hide or turn a text are told by their numbers, not obeyed."""
+        """Invisible and direction-changing characters are shown by number."""
         self.source.count("/\u202egnp.exe", 1)
         self.source.recent = [facts(path="/a\tb\u200b\U0001f600")]
         await self.look()
@@ -586,7 +586,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.text("#last .route"), "GET /a\\u{9}b\\u{200b}\U0001f600")
 
     async def test_many(self) -> None:
-        """Of 512 endpoints the first are shown, all when asked for, and some when sought."""
+        """Of 512 endpoints the first are shown; a button shows all, a search some."""
         for number in range(512):
             self.source.count(f"/items/{number:03}", 1 + number % 7)
         await self.look()
@@ -603,14 +603,14 @@ class PageTests(BrowserTestCase):
 
 
 class UseTests(BrowserTestCase):
-    """What a person does with the page, by mouse, by keyboard, and with little to see."""
+    """Using the page by mouse, by keyboard, and with assistive technology."""
 
     async def routes(self) -> list[str]:
-        """The endpoints in the order in which they are shown."""
+        """The endpoints in the order shown."""
         return await self.texts('#endpoints [data-cell="name"]')
 
     async def endpoints(self) -> None:
-        """Three endpoints, each the first in some order."""
+        """Count hits of three endpoints, each of which is first in some order."""
         self.source.count("/a", 3, duration=0.5)
         self.source.count("/b", 9, duration=0.001)
         self.source.count("/c", 6, duration=0.01, status=500, upstreamStatus=500)
@@ -618,7 +618,7 @@ class UseTests(BrowserTestCase):
         await self.becomes("return document.querySelectorAll('#endpoints tbody tr').length === 3")
 
     async def test_sortMouse(self) -> None:
-        """A click on a heading sorts by it, another turns the order around; it is announced."""
+        """A click on a heading sorts by it, another reverses the order; both are announced."""
         await self.endpoints()
         self.assertEqual(await self.routes(), ["GET /b", "GET /c", "GET /a"])
         for name, order in (
@@ -638,7 +638,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(sorted, [["hits", "ascending"]])
 
     async def test_sortKeyboard(self) -> None:
-        """The same by the Tab key, Enter and Space; the focus is seen, and stays."""
+        """The same with Tab, Enter and Space; the focus is visible, and stays."""
         await self.endpoints()
         await self.focus('[data-sort="p95"] button')
         outline = "return getComputedStyle(document.activeElement).outlineStyle"
@@ -652,7 +652,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.js(here), "p95")
 
     async def exchanges(self) -> None:
-        """Four exchanges that differ."""
+        """Show four different exchanges."""
         self.source.recent = [
             facts(
                 "4",
@@ -671,13 +671,13 @@ class UseTests(BrowserTestCase):
         await self.becomes("return document.querySelectorAll('#last tbody tr').length === 4")
 
     async def shown(self) -> list[str]:
-        """Paths of the exchanges that are shown."""
+        """The paths of the exchanges shown."""
         return [
             each.removeprefix("GET /") for each in await self.texts('#last [data-cell="request"]')
         ]
 
     async def test_filterText(self) -> None:
-        """A text keeps those with it in their path, client, or policies."""
+        """The text filter matches path, client and policies."""
         await self.exchanges()
         await self.click("#filter")
         for text, kept in (
@@ -692,7 +692,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.text("#no-exchanges"), "No exchange matches the filter.")
 
     async def test_filterClass(self) -> None:
-        """A class of status keeps those that were it in truth or as sent; by mouse and by keys."""
+        """The status filter matches upstream and sent status; by mouse and by keyboard."""
         await self.exchanges()
         await self.click('#classes [value="5"]')
         self.assertEqual(await self.shown(), ["masked", "broken"])
@@ -704,7 +704,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.shown(), ["masked", "there"])
 
     async def test_pause(self) -> None:
-        """While it is paused the list stands still, and says how many came meanwhile."""
+        """While paused the list does not change, and shows how many exchanges are new."""
         await self.exchanges()
         await self.focus("#pause")
         await self.press(webdriver.Keys.SPACE)
@@ -718,7 +718,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.text("#pause"), "Pause")
 
     async def test_details(self) -> None:
-        """An exchange opens and closes by the keyboard, and tells its cause and its steps."""
+        """An exchange opens and closes by keyboard, and shows its outcome and steps."""
         await self.exchanges()
         await self.focus("#last td button")
         await self.press(webdriver.Keys.ENTER)
@@ -730,7 +730,7 @@ class UseTests(BrowserTestCase):
         await self.becomes("return !document.querySelector('#last tr.detail')")
 
     async def came(self, id: str) -> None:
-        """One more exchange has ended, and the page knows."""
+        """Have one more exchange end, and wait until the page has it."""
         self.source.recent = [facts(id, path=f"/{id}"), *self.source.recent]
         self.source.count()
         await self.becomes(
@@ -739,7 +739,7 @@ class UseTests(BrowserTestCase):
         )
 
     async def test_still(self) -> None:
-        """The list stands still below the pointer, around the focus, and while one is open."""
+        """The list is held below the pointer, around the focus, and while an exchange is open."""
         self.source.count(times=4)
         await self.exchanges()
         when = "#exchanges-when"
@@ -767,7 +767,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.js("return document.querySelectorAll('.detail').length"), 0)
 
     async def test_chart(self) -> None:
-        """Arrow keys move through a chart's time, and what was then is told as text."""
+        """Arrow keys move through a chart's time; the values are available as text."""
         self.source.count("/a", 3)
         await self.look()
         await self.focus("#traffic")
@@ -780,7 +780,7 @@ class UseTests(BrowserTestCase):
         await self.becomes("return document.activeElement.ariaValueNow === '0'")
 
     async def test_themes(self) -> None:
-        """It is dark where the system is, the button changes that, and the choice is remembered."""
+        """Colours follow the system; the button changes them, and the choice is remembered."""
         ground = "return getComputedStyle(document.body).backgroundColor"
         await self.look(color_scheme="dark")
         dark = await self.js(ground)
@@ -798,7 +798,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.complaints(), [])
 
     async def test_contrast(self) -> None:
-        """Each text has a contrast of 4.5 to its ground, in both themes, also in an outage."""
+        """Each text has a contrast of at least 4.5, in both themes, also in an outage."""
         self.source.count("/b", 20, status=404, upstreamStatus=404)
         self.source.count("/c", 20, status=304, upstreamStatus=304)
         self.outage(5)
@@ -812,7 +812,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.js(CONTRAST), [])
 
     async def test_phone(self) -> None:
-        """On a screen of 360 pixels nothing is wider than that, and what is touched is large."""
+        """On a screen of 360 pixels nothing is wider, and buttons are large enough to touch."""
         await self.look(width=360, height=740)
         self.source.count("/" + "long" * 50, 123456)
         self.outage(30000, path="/" + "long" * 50, client="2001:db8:1234:5678:90ab:cdef:1234:5678")
@@ -840,7 +840,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(small, [])
 
     async def test_widths(self) -> None:
-        """At any width names have room, and nothing is wider than the window."""
+        """At any width nothing is wider than the window, and names have room."""
         self.source.count("/" + "long/" * 40, 123456)
         self.outage(30000, path="/" + "long/" * 40)
         self.source.workers = [
@@ -857,7 +857,7 @@ class UseTests(BrowserTestCase):
             self.assertLessEqual(await self.js(over), 0, width)
 
     async def test_motion(self) -> None:
-        """Who wants no motion gets none."""
+        """With the setting for reduced motion nothing is animated."""
         await self.look(reduced_motion="reduce")
         moving = await self.js("return document.getAnimations().length")
         self.assertEqual(moving, 0)
@@ -865,7 +865,7 @@ class UseTests(BrowserTestCase):
         self.assertGreater(await self.js("return document.getAnimations().length"), 0)
 
     async def test_steady(self) -> None:
-        """While numbers move the page does not jump, and says nothing to who listens to it."""
+        """While numbers change the layout does not move, and screen readers announce nothing."""
         await self.look(height=2400)
         self.source.count("/a", 5)
         await self.untilText("#summary-title", "All is well")
@@ -900,7 +900,7 @@ class ConnectionTests(BrowserTestCase):
     """When sitio does not answer."""
 
     async def test_lost(self) -> None:
-        """The page says that the connection is lost, and is live again when sitio is."""
+        """The page shows a lost connection, and reconnects when sitio is back."""
         await self.look()
         self.source.count("/a", 3)
         await self.untilText("#summary-title", "All is well")
@@ -918,7 +918,7 @@ class ConnectionTests(BrowserTestCase):
             self.assertIn("net::ERR_", each)
 
     async def test_late(self) -> None:
-        """A sidecar that is too busy to tell its metrics is not taken for lost."""
+        """A sidecar that answers late is shown as busy, not as lost."""
         self.patch(module, "ANSWER_SECONDS", 0.2)
         await self.look()
         self.source.answer = Deferred
@@ -928,7 +928,7 @@ class ConnectionTests(BrowserTestCase):
         self.flushLoggedErrors()
 
     async def test_refused(self) -> None:
-        """A page that finds no place tries again by itself, and gets in when there is one."""
+        """A page that is refused tries again until there is a place."""
         self.patch(module, "MAX_VIEWERS", 0)
         await self.drive(self.browser.get, self.address)
         await self.untilText("#link-text", "Connection lost")
@@ -937,7 +937,7 @@ class ConnectionTests(BrowserTestCase):
         await self.complaints()
 
     async def test_silent(self) -> None:
-        """A connection on which nothing comes any more is given up, and another made."""
+        """A connection without events is replaced by a new one."""
         await self.listenSlowly()
         await self.look()
         await self.untilText("#link-text", "Live")
@@ -955,7 +955,7 @@ class ConnectionTests(BrowserTestCase):
         self.assertGreater(self.source.asked, asked)
 
     async def test_upgraded(self) -> None:
-        """When a sitio of another version answers, its page is loaded as well."""
+        """If sitio's version changes, the page reloads itself."""
         await self.look()
         await self.js("window.old = true")
         number = self.port.getHost().port
@@ -972,7 +972,7 @@ class ConnectionTests(BrowserTestCase):
         await self.complaints()
 
     async def test_frames(self) -> None:
-        """Events that come while nothing is drawn, as in a hidden tab, make one drawing."""
+        """Events that arrive in a hidden tab are drawn once, together."""
         await self.look()
         await self.js(
             """
@@ -991,7 +991,7 @@ class ConnectionTests(BrowserTestCase):
         await self.becomes("return frames_.length === 1")
 
     async def test_hidden(self) -> None:
-        """A page that nobody has seen for five minutes leaves, and is back when it is seen."""
+        """A page that is hidden for five minutes disconnects, and reconnects when it is shown."""
         await self.look()
         await self.js(
             """
@@ -1014,7 +1014,7 @@ class ConnectionTests(BrowserTestCase):
 
 
 class SitioTests(Looking, LoopbackTestCase):
-    """The page of a sitio that really runs."""
+    """The page of a real sitio process."""
 
     async def test_sitio(self) -> None:
         """
