@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from signal import SIGTERM
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
@@ -119,10 +119,13 @@ class Looking:
 
     @ivar browser: the browser.
     @ivar address: of the page.
+    @cvar finished: addresses of earlier tests, which share the browser.  It may log the
+        end of their connections late.
     """
 
     browser: Any
     address: str
+    finished: ClassVar[set[str]] = set()
 
     async def drive(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call the browser in a thread, as this process serves the page meanwhile."""
@@ -211,9 +214,10 @@ class Looking:
         await self.untilText("#link-text", "Live")
 
     async def complaints(self) -> list[str]:
-        """The browser's log entries since the last call."""
+        """The browser's log entries since the last call, without those of L{finished} pages."""
         entries = await self.drive(self.browser.get_log, "browser")
-        return [each["message"] for each in entries]
+        messages = [each["message"] for each in entries]
+        return [each for each in messages if not each.startswith(tuple(self.finished))]
 
 
 class BrowserTestCase(Looking, TestCase):
@@ -227,6 +231,7 @@ class BrowserTestCase(Looking, TestCase):
         self.source = Source(reactor)
         self.clock = Ahead()
         self.version = "1.2.3"
+        self.addresses: list[str] = []
         self.listen(0)
         self.addCleanup(self.close)
 
@@ -242,6 +247,8 @@ class BrowserTestCase(Looking, TestCase):
         self.connections.noisy = False
         self.port = reactor.listenTCP(number, self.connections, interface=LOCALHOST)
         self.address = f"http://{LOCALHOST}:{self.port.getHost().port}/"
+        self.finished.discard(self.address)
+        self.addresses.append(self.address)
 
     async def listenSlowly(self) -> None:
         """Replace the dashboard by one with an event a minute."""
@@ -251,6 +258,7 @@ class BrowserTestCase(Looking, TestCase):
 
     async def close(self) -> None:
         """Leave the page, and close the port."""
+        self.finished.update(self.addresses)
         await self.drive(self.browser.get, "about:blank")
         await self.vanish()
 

@@ -48,13 +48,13 @@ class ProcessTests(LoopbackTestCase):
         upstream = await self.listen(Upstream(answerEach))
         nobody = re.sub(r":\d+/", ":1/", url)
         process, port = await self.sitio(upstream, "--fleet", nobody)
-        await process.out.saw(b"does not take metrics")
+        await process.out.saw(b"does not accept metrics")
         client = await self.connect(port, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         await client.got.over()
         self.assertTrue(client.got.data.endswith(b"ok"))
         process.signal(signal.SIGTERM)
         await process.finish()
-        self.assertEqual(process.said().count("does not take metrics"), 1)
+        self.assertEqual(process.said().count("does not accept metrics"), 1)
         self.assertEqual(receiver.posts, [])
 
 
