@@ -896,7 +896,7 @@ class UseTests(BrowserTestCase):
             }
             """
         )
-        for number in range(15):
+        for number in range(8):
             self.source.count("/a", 7 ** (number % 6), duration=0.001 * 3 ** (number % 7))
             self.source.recent = [facts(f"1-{number}", path=f"/{number}"), *self.source.recent]
             await deferLater(reactor, 2 * BEAT)
