@@ -35,8 +35,8 @@ SIZES = (1, 150, 1024 * 1024)
 PATTERN = bytes(range(251))
 
 #: How many turns without an event mean that nothing more happens, and seconds for each
-#: turn.  The later pairs are for a kernel that takes its time.
-QUIET = (6, 0.0), (10, 0.002), (30, 0.01)
+#: turn.  The later pairs are for a kernel that delays: an ACK may take 40 ms.
+QUIET = (6, 0.0), (6, 0.01), (30, 0.01)
 
 #: Turns within which the effects of each step have settled.
 TURNS = 5000
