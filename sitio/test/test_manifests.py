@@ -24,7 +24,7 @@ import sitio
 from sitio.admin.port import DEFAULT_ENDPOINT
 from sitio.config.options import DEFAULT_PORT, Options
 from sitio.policy.loader import loadPolicies
-from sitio.test.helpers.metrics import page, sidecarSnapshotOf
+from sitio.test.helpers.metrics import page, sidecarSnapshot
 from sitio.testing import request, response, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent
@@ -492,7 +492,7 @@ class DockerTests(SynchronousTestCase):
 
     def test_board(self) -> None:
         """Each metric on the dashboard for Grafana is one of sitio's."""
-        known = set(re.findall(r"^# TYPE (\S+)", page(sidecarSnapshotOf()), re.MULTILINE))
+        known = set(re.findall(r"^# TYPE (\S+)", page(sidecarSnapshot()), re.MULTILINE))
         board = json.loads((DOCKER / "grafana/sitio.json").read_text("utf-8"))
         expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
         asked = {

@@ -28,8 +28,8 @@ from sitio.errors import CannotStart
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
-from sitio.test.helpers.logs import Noted
-from sitio.test.helpers.snapshots import told
+from sitio.test.helpers.logs import LogRecorder
+from sitio.test.helpers.snapshots import workerSnapshot
 
 ADMIN = IPv4Address("TCP", "127.0.0.1", 9901)
 LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
@@ -48,7 +48,7 @@ class Played:
     late: Deferred[SidecarSnapshot] | None = None
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        return self.late or succeed(told(3))
+        return self.late or succeed(workerSnapshot(3))
 
     def exchanges(self) -> Deferred[ExchangeLists]:
         return succeed({"failed": [], "recent": [], "open": []})
@@ -195,8 +195,8 @@ class PageTests(AdminTestCase):
     def test_json(self) -> None:
         """Metrics, policies, exchanges and options are JSON."""
         for path, data in (
-            ("/stats.json", told(3)),
-            ("/policies", told(3)["policies"]),
+            ("/stats.json", workerSnapshot(3)),
+            ("/policies", workerSnapshot(3)["policies"]),
             ("/exchanges", {"failed": [], "recent": [], "open": []}),
             ("/config", {"sitio": "1", "options": {}}),
         ):
@@ -299,7 +299,7 @@ class PageTests(AdminTestCase):
 
     def test_goneAnswered(self) -> None:
         """The same if the cancelled Deferred fires with a result, as that of Workers does."""
-        self.sidecar.late = Deferred(lambda late: late.callback(told()))
+        self.sidecar.late = Deferred(lambda late: late.callback(workerSnapshot()))
         visitor = Visitor(self.site)
         visitor.sends(b"GET /stats.json HTTP/1.1\r\nHost: a\r\n\r\n")
         visitor.channel.connectionLost(Failure(ConnectionDone()))
@@ -474,15 +474,15 @@ class PortTests(AdminTestCase):
 
     def setUp(self) -> None:
         AdminTestCase.setUp(self)
-        self.noted = Noted()
-        globalLogPublisher.addObserver(self.noted)
-        self.addCleanup(globalLogPublisher.removeObserver, self.noted)
+        self.recorder = LogRecorder()
+        globalLogPublisher.addObserver(self.recorder)
+        self.addCleanup(globalLogPublisher.removeObserver, self.recorder)
         self.taken = CannotListenError("127.0.0.1", 9901, OSError(98, "Address already in use"))
 
     def lines(self) -> list[str]:
         """The log lines since the last call."""
-        lines = [str(formatEvent(each)) for each in self.noted.events]
-        self.noted.events.clear()
+        lines = [str(formatEvent(each)) for each in self.recorder.events]
+        self.recorder.events.clear()
         return lines
 
     def test_listens(self) -> None:

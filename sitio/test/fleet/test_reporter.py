@@ -37,7 +37,7 @@ from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import ended
 from sitio.test.helpers.fleet import Receiver
-from sitio.test.helpers.logs import Noted
+from sitio.test.helpers.logs import LogRecorder
 
 MACHINE: Resources = {"free_memory": 1, "total_memory": 2, "cpus": []}
 
@@ -95,7 +95,7 @@ class ReporterTestCase(SynchronousTestCase):
         self.source = Source(self.clock)
         self.receiver = Receiver()
         self.wire = Wire(self.receiver)
-        self.said = Noted()
+        self.said = LogRecorder()
         self.machine: Resources | None = MACHINE
 
     def started(self, address: str = "http://dashboard:8080") -> Reporter:

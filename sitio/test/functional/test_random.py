@@ -25,7 +25,7 @@ from sitio.interfaces import IRequestPolicy, IResponsePolicy
 from sitio.proxy import server
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
-from sitio.test.helpers.producers import asksOnce
+from sitio.test.helpers.producers import pauseOnce
 from sitio.testing import CLOSED, OPEN, RESET, Harness, Peer
 
 #: Short waits and small bounds, so that they are met.
@@ -459,7 +459,7 @@ class World:
         for peer in self.sidecar.upstreams[len(self.upstreams) :]:
             self.upstreams.append(Upstream(peer, self.arrived))
             if len(self.upstreams) % 2:
-                asksOnce(peer)
+                pauseOnce(peer)
             if len(self.upstreams) % 5 == 0:
                 # By TLS, which has no half-close.
                 alsoProvides(peer.transport, ISSLTransport)
@@ -484,7 +484,7 @@ class World:
                 return
             open = [Client(self.sidecar.connect(secure=random.random() < 0.3))]
             if random.random() < 0.5:
-                asksOnce(open[0].peer)
+                pauseOnce(open[0].peer)
             self.clients += open
         client = random.choice(open)
         if client.rest:

@@ -20,7 +20,7 @@ from sitio.errors import BadMessage, BadVersion, MethodRefused
 from sitio.http.message import reasonFor
 from sitio.interfaces import IResponsePolicy
 from sitio.settings import LINGER_SECONDS, Settings
-from sitio.test.helpers.rows import byteByByte, eachRow
+from sitio.test.helpers.rows import bytewise, eachRow
 from sitio.testing import (
     CLOSED,
     HALF_CLOSED,
@@ -207,7 +207,7 @@ class Bodies(HalvesCase):
             raw = b"PUT /a HTTP/%b\r\nHost: h\r\n%b%bA: b\r\n\r\n%b" % (
                 version, option, asks.fields, asks.body,
             )  # fmt: skip
-            self.client.sends(*([raw] if askedWhole else byteByByte(raw)))
+            self.client.sends(*([raw] if askedWhole else bytewise(raw)))
             # A length stays where it stood, anything else is added behind.
             fields = asks.sentFields if askedWhole else asks.cutFields
             fields = fields + b"A: b\r\n" if fields == asks.fields == LENGTH else (
@@ -219,7 +219,7 @@ class Bodies(HalvesCase):
                 upstream.got(), b"PUT /a HTTP/1.1\r\nHost: h\r\n" + fields + OWN + b"\r\n" + body
             )
             raw = says.start + says.fields + b"C: d\r\n\r\n" + says.body
-            upstream.sends(*([raw] if saidWhole else byteByByte(raw)))
+            upstream.sends(*([raw] if saidWhole else bytewise(raw)))
             if says.closes:
                 upstream.closes()
             stays = goesOn
@@ -306,7 +306,7 @@ class Bodiless(HalvesCase):
         for policies, cut in itertools.product(((), (Looks(),)), (False, True)):
             self.open(*policies)
             self.client.sends(method + GET[3:])
-            self.answer(*(byteByByte(response) if cut else [response]))
+            self.answer(*(bytewise(response) if cut else [response]))
             self.assertEqual(self.client.got(), expected)
             self.assertEqual(self.sidecar.upstream().state == OPEN, kept)
             self.assertGoesOn(0 if kept else 1)
@@ -394,7 +394,7 @@ class Empty(HalvesCase):
 
     def check(self, response: bytes, closes: bool, whole: bytes, cut: bytes) -> None:
         """Whole and byte by byte; and what follows."""
-        for pieces, expected in (([response], whole), (byteByByte(response), cut)):
+        for pieces, expected in (([response], whole), (bytewise(response), cut)):
             self.open().sends(GET)
             self.answer(*pieces)
             if closes:
@@ -406,7 +406,7 @@ class Empty(HalvesCase):
         """A policy that had the response whole leaves its length known, and its trailers go."""
         for response, closes in [row[1:3] for row in EMPTY]:
             self.open(Looks()).sends(GET)
-            self.answer(*byteByByte(response))
+            self.answer(*bytewise(response))
             if closes:
                 self.sidecar.upstream().closes()
             self.assertEqual(self.client.got(), said(b"200 OK", b"Content-Length: 0"))
@@ -513,7 +513,7 @@ class Refused(HalvesCase):
 
     def check(self, raw: bytes, error: type[BadMessage], inBody: bool) -> None:
         """Alone, byte by byte, before another request, and behind one."""
-        for pieces in ([raw], [raw + GET], byteByByte(raw), byteByByte(raw + GET)):
+        for pieces in ([raw], [raw + GET], bytewise(raw), bytewise(raw + GET)):
             self.open()
             self.client.sends(*pieces)
             self.assertRefused(self.client.got(), error)
@@ -526,7 +526,7 @@ class Refused(HalvesCase):
                 self.assertNotIn(b"nasty", got)
             else:
                 self.assertEqual(self.sidecar.upstreams, [])
-        for pieces in ([GET + raw], byteByByte(GET + raw)):
+        for pieces in ([GET + raw], bytewise(GET + raw)):
             self.open()
             self.client.sends(*pieces)
             self.assertEqual(self.answer(OK), GOT)
@@ -596,7 +596,7 @@ class BadResponses(HalvesCase):
         if method == b"HEAD":
             expected = MALFORMED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
         for policies, pieces in itertools.product(
-            ((), (Looks(),)), ([raw], byteByByte(raw), [raw + FORGED], byteByByte(raw + FORGED))
+            ((), (Looks(),)), ([raw], bytewise(raw), [raw + FORGED], bytewise(raw + FORGED))
         ):
             self.open(*policies)
             self.client.sends(method + GET[3:])
@@ -642,7 +642,7 @@ class CutShort(HalvesCase):
     def check(self, raw: bytes, hasHead: bool) -> None:
         """Whole and byte by byte, closed and reset; with a policy that holds it and without."""
         for policies, pieces, end in itertools.product(
-            ((), (Looks(),)), ([raw], byteByByte(raw)), (Peer.closes, Peer.resets)
+            ((), (Looks(),)), ([raw], bytewise(raw)), (Peer.closes, Peer.resets)
         ):
             self.open(*policies)
             self.client.sends(GET)
@@ -680,7 +680,7 @@ class Failures(HalvesCase):
     def test_slowHead(self) -> None:
         """408 for a head that takes too long, however steadily it comes."""
         self.open(headTimeout=10.0)
-        for each in byteByByte(GET[:9]):
+        for each in bytewise(GET[:9]):
             self.sidecar.advance(1)
             self.client.sends(each)
         self.assertEqual(self.client.got(), b"")
@@ -719,7 +719,7 @@ class Failures(HalvesCase):
             self.assertEqual(self.client.got(), expected)
             self.assertEqual(self.sidecar.upstreams, [])
             self.assertLingers()
-            self.open(maxBody=4).sends(*byteByByte(raw))
+            self.open(maxBody=4).sends(*bytewise(raw))
             self.assertEqual(self.client.got(), expected)
             for each in self.sidecar.upstreams:
                 self.assertRaises(AssertionError, list, readRequests(each.got()))
@@ -922,7 +922,7 @@ class Informed(HalvesCase):
                     self.answer(interim + final)
                     self.assertEqual(self.client.got(), passed + response)
                     continue
-                self.answer(*(byteByByte(interim) if way == "bytes" else [interim]))
+                self.answer(*(bytewise(interim) if way == "bytes" else [interim]))
                 self.assertEqual(self.client.got(), passed)
                 self.answer(final)
                 self.assertEqual(self.client.got(), response)
@@ -1172,7 +1172,7 @@ class Again(HalvesCase):
         self.open(replayLimit=8).sends(GET)
         self.assertEqual(self.answer(OK), GOT)
         self.assertEqual(self.client.got(), OK)
-        self.client.sends(*(byteByByte(raw) if cut else [raw]))
+        self.client.sends(*(bytewise(raw) if cut else [raw]))
         upstream = self.sidecar.upstream()
         self.assertNotEqual(upstream.got(), b"")
         return upstream
@@ -1331,7 +1331,7 @@ class SentFields(HalvesCase):
         """With and without Via, and on a connection that goes on."""
         line = b"GET /a HTTP/" + version + b"\r\n"
         for via, more in ((None, b""), (b"sitio", b"Via: %b sitio\r\n" % version)):
-            self.open(via=via).sends(*byteByByte(line + fields + b"\r\n"))
+            self.open(via=via).sends(*bytewise(line + fields + b"\r\n"))
             expected = b"GET /a HTTP/1.1\r\n" + gets + more + b"\r\n"
             self.assertEqual(self.answer(OK), expected)
             self.client.sends(line + fields + b"\r\n")
@@ -1395,7 +1395,7 @@ class GotFields(HalvesCase):
         ):
             self.open(*policies, via=via).sends(GET)
             raw = sends + b"\r\nok"
-            self.answer(*(byteByByte(raw) if cut else [raw]))
+            self.answer(*(bytewise(raw) if cut else [raw]))
             expected = gets
             if via:
                 before, mark, after = gets.partition(b"Connection: upgrade")
@@ -1596,7 +1596,7 @@ class Upgrades(HalvesCase):
             b"HTTP/1.1 101 Go\r\nupgrade: websocket\r\nA: b\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: c\r\n\r\n"
         )
-        for first, second in ((asks, says), (byteByByte(asks), byteByByte(says))):
+        for first, second in ((asks, says), (bytewise(asks), bytewise(says))):
             self.open().sends(*(first if isinstance(first, list) else [first]))
             self.assertEqual(
                 self.answer(*(second if isinstance(second, list) else [second])),
@@ -1712,7 +1712,7 @@ class Upgrades(HalvesCase):
     def test_withABody(self) -> None:
         """A request for an upgrade may have a body, of which the tunnel is no part."""
         head = UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH
-        for pieces in ([head + b"\r\nhelloearly"], byteByByte(head + b"\r\nhelloearly")):
+        for pieces in ([head + b"\r\nhelloearly"], bytewise(head + b"\r\nhelloearly")):
             self.open().sends(*pieces)
             got = self.answer(SWITCH)
             self.assertEqual(
@@ -1742,7 +1742,7 @@ class Unasked(HalvesCase):
 
     def check(self, raw: bytes, gets: bytes, response: bytes) -> None:
         """502, and none of its bytes; the client's connection goes on."""
-        for pieces in ([response + b"nasty"], byteByByte(response + b"nasty")):
+        for pieces in ([response + b"nasty"], bytewise(response + b"nasty")):
             self.open().sends(raw)
             self.assertEqual(self.answer(*pieces), gets)
             self.assertEqual(self.client.got(), MALFORMED)

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
-from sitio.test.helpers.loopback import LIMIT
+from sitio.test.helpers.loopback import LIMIT_SECONDS
 
 try:
     # By name, so that types can be checked without it.
@@ -54,7 +54,7 @@ def browser() -> Any:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     started = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    started.set_script_timeout(LIMIT)
+    started.set_script_timeout(LIMIT_SECONDS)
     atexit.register(rmtree, profile, ignore_errors=True)
     atexit.register(started.quit)
     return started

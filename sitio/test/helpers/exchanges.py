@@ -16,7 +16,7 @@ from sitio.telemetry.records import ExchangeRecord
 
 @implementer(IExchange)
 @define
-class Ended:
+class FinishedExchange:
     """An exchange as observers get it, with nothing behind it."""
 
     request: Request
@@ -40,12 +40,12 @@ class Ended:
     notes: dict[Any, Any] = field(factory=dict)
 
 
-def ended(target: str = "/", method: str = "GET", **facts: Any) -> Ended:
+def ended(target: str = "/", method: str = "GET", **facts: Any) -> FinishedExchange:
     """An exchange that went well, but for the given facts."""
-    return Ended(Request(method, target), **facts)
+    return FinishedExchange(Request(method, target), **facts)
 
 
-def refused(status: int = 400) -> Ended:
+def refused(status: int = 400) -> FinishedExchange:
     """An exchange whose request could not be read."""
     return ended("-", "-", status=status, upstreamStatus=None, duration=0.0, upstreamTime=0.0)
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.http.message import Response
 from sitio.policies.lastgood.policy import LastGood
-from sitio.test.helpers.policies import Asked, asked, responded
+from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
 
 
 class LastGoodTestCase(SynchronousTestCase):
@@ -26,7 +26,7 @@ class LastGoodTestCase(SynchronousTestCase):
         self.policy = LastGood(seconds=self.clock.seconds, **options)
         return self.policy
 
-    def response(self, exchange: Asked, response: Response) -> Response:
+    def response(self, exchange: FakeExchange, response: Response) -> Response:
         """What the client gets: the policy is asked like in the proxy, first with the head only."""
         if response.status in self.policy.statuses and self.policy.isInterested(exchange, response):
             return self.policy.responseReceived(exchange, response) or response
@@ -34,12 +34,12 @@ class LastGoodTestCase(SynchronousTestCase):
 
     def keep(self, *lines: tuple[str, str], body: bytes = b"good", **request: Any) -> None:
         """Let a good response pass, which is stored if it may be."""
-        response = responded(200, *lines, body=body)
-        self.assertIs(self.response(asked(**request), response), response)
+        response = upstreamResponse(200, *lines, body=body)
+        self.assertIs(self.response(exchangeFor(**request), response), response)
 
     def failed(self, status: int = 503, **request: Any) -> Response:
         """What the client gets when the upstream fails with this status."""
-        return self.response(asked(**request), responded(status, body=b"bad"))
+        return self.response(exchangeFor(**request), upstreamResponse(status, body=b"bad"))
 
     def assertMasked(self, response: Response, body: bytes = b"good") -> None:
         """Assert that the response is a mask with this body."""

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 @implementer(ILogObserver)
 @define
-class Noted:
+class LogRecorder:
     """Events that were logged."""
 
     events: list[LogEvent] = field(factory=list)

@@ -2,7 +2,7 @@
 What the tests over loopback share: processes, clients that speak in bytes, and
 services to stand in front of.
 
-Every wait ends by an event or by L{LIMIT}; every port is one that the kernel
+Every wait ends by an event or by L{LIMIT_SECONDS}; every port is one that the kernel
 picked.
 """
 
@@ -37,15 +37,15 @@ reactor: Any = _reactor
 
 #: Seconds for anything that is waited for: much longer than it takes on a slow
 #: machine, so that a failure is one.
-LIMIT = 30.0
+LIMIT_SECONDS = 30.0
 
 #: Seconds between two looks at what tells nobody when it changes.
-GLANCE = 0.02
+POLL_SECONDS = 0.02
 
 LOCALHOST = "127.0.0.1"
 
 #: How a process of sitio's says where it listens.
-LISTENS = rb"takes requests on 127\.0\.0\.1:([0-9]+)"
+LISTENING_LINE = rb"takes requests on 127\.0\.0\.1:([0-9]+)"
 
 #: Variables of the environment that no process of a test inherits: those that sitio
 #: reads, and the one that measures coverage, as some tests look at time and memory.
@@ -54,7 +54,7 @@ NOT_INHERITED = frozenset(("PORT", "TARGET_PORT", *FLEET_VARIABLES, "COVERAGE_PR
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 
-class Waiter:
+class Received:
     """
     Something that gathers bytes, and lets tests wait for what they hold.
 
@@ -80,7 +80,7 @@ class Waiter:
         for _, each in waiting:
             each.errback(AssertionError(f"it ended without that: {self.data[-2000:]!r}"))
 
-    def when(self, true: Callable[[], Any]) -> Deferred[Any]:
+    def waitUntil(self, true: Callable[[], Any]) -> Deferred[Any]:
         """Fires once this is true, with it; fails when it can't become true any more."""
         done: Deferred[Any] = Deferred()
         entry = (true, done)
@@ -90,17 +90,17 @@ class Waiter:
             self._waiting = [each for each in self._waiting if each is not entry]
             raise AssertionError(f"not in {timeout:g} seconds; there is {self.data[-2000:]!r}")
 
-        done.addTimeout(LIMIT, reactor, late)
+        done.addTimeout(LIMIT_SECONDS, reactor, late)
         self._look()
         return done
 
-    def saw(self, pattern: bytes) -> Deferred[re.Match[bytes]]:
+    def expect(self, pattern: bytes) -> Deferred[re.Match[bytes]]:
         """Fires with the first match of this in all that has come."""
-        return self.when(lambda: re.search(pattern, self.data))
+        return self.waitUntil(lambda: re.search(pattern, self.data))
 
-    def over(self) -> Deferred[Any]:
+    def waitForEnd(self) -> Deferred[Any]:
         """Fires when no more will come."""
-        return self.when(lambda: self.ended)
+        return self.waitUntil(lambda: self.ended)
 
     def _look(self) -> None:
         for entry in list(self._waiting):
@@ -123,7 +123,7 @@ class Process(ProcessProtocol):
     transport: Any
 
     def __init__(self) -> None:
-        self.out = Waiter()
+        self.out = Received()
         self.status: int | None = None
 
     @property
@@ -151,11 +151,11 @@ class Process(ProcessProtocol):
 
     async def finish(self) -> int:
         """Wait for its end; its status."""
-        await self.out.over()
+        await self.out.waitForEnd()
         assert self.status is not None
         return self.status
 
-    def said(self) -> str:
+    def output(self) -> str:
         """What it has said."""
         return self.out.data.decode("utf-8", "replace")
 
@@ -164,15 +164,15 @@ class Process(ProcessProtocol):
         return descriptorsOf(self.pid)
 
 
-def peakOf(pid: int) -> int:
-    """Bytes of memory that a process has had at most, since L{resetPeak}."""
+def peakMemoryOf(pid: int) -> int:
+    """Bytes of memory that a process has had at most, since L{resetPeakMemory}."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"^VmHWM:\s+([0-9]+) kB$", status, re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024
 
 
-def resetPeak(pid: int) -> None:
+def resetPeakMemory(pid: int) -> None:
     """From here on only what comes counts."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
@@ -198,7 +198,7 @@ class Client(Protocol):
     transport: Any
 
     def __init__(self) -> None:
-        self.got = Waiter()
+        self.got = Received()
         self.clean = False
 
     def dataReceived(self, data: bytes) -> None:
@@ -213,7 +213,7 @@ class Client(Protocol):
         self.transport.write(data)
 
 
-class Script(Protocol):
+class ServerConnection(Protocol):
     """
     A service that says what it is told to.
 
@@ -222,8 +222,8 @@ class Script(Protocol):
 
     transport: Any
 
-    def __init__(self, begin: Callable[[Script], None] | None) -> None:
-        self.got = Waiter()
+    def __init__(self, begin: Callable[[ServerConnection], None] | None) -> None:
+        self.got = Received()
         self._begin = begin
 
     def connectionMade(self) -> None:
@@ -251,27 +251,27 @@ class Upstream(Factory):
 
     noisy = False
 
-    def __init__(self, begin: Callable[[Script], None] | None = None) -> None:
-        self.connections: list[Script] = []
-        self.arrivals = Waiter()
+    def __init__(self, begin: Callable[[ServerConnection], None] | None = None) -> None:
+        self.connections: list[ServerConnection] = []
+        self.arrivals = Received()
         self.begin = begin
 
-    def buildProtocol(self, addr: Any) -> Script:
-        script = Script(self.begin)
+    def buildProtocol(self, addr: Any) -> ServerConnection:
+        script = ServerConnection(self.begin)
         self.connections.append(script)
         reactor.callLater(0, self.arrivals.add, b"+")
         return script
 
-    async def connection(self, number: int = 0) -> Script:
+    async def connection(self, number: int = 0) -> ServerConnection:
         """The connection that was made after so many others."""
-        await self.arrivals.when(lambda: len(self.arrivals.data) > number)
+        await self.arrivals.waitUntil(lambda: len(self.arrivals.data) > number)
         return self.connections[number]
 
 
 class LoopbackTestCase(TestCase):
     """A test that opens sockets and starts processes, and leaves none behind."""
 
-    timeout = 4 * LIMIT
+    timeout = 4 * LIMIT_SECONDS
 
     def spawn(
         self,
@@ -306,7 +306,7 @@ class LoopbackTestCase(TestCase):
         process = self.twistd(
             "--port", f"tcp:0:interface={LOCALHOST}", "--upstream", upstream, *arguments
         )
-        return process, int((await process.out.saw(LISTENS))[1])
+        return process, int((await process.out.expect(LISTENING_LINE))[1])
 
     async def listen(self, factory: Any, port: int = 0) -> int:
         """Serve this on loopback until the end of the test; the port."""
@@ -327,12 +327,12 @@ class LoopbackTestCase(TestCase):
 
     async def _close(self, client: Client) -> None:
         client.transport.abortConnection()
-        await client.got.over()
+        await client.got.waitForEnd()
 
     async def until(self, true: Callable[[], Any]) -> Any:
         """Look again and again, until this is true."""
-        deadline = reactor.seconds() + LIMIT
+        deadline = reactor.seconds() + LIMIT_SECONDS
         while not (found := true()):
             self.assertLess(reactor.seconds(), deadline, "it did not become true in time")
-            await deferLater(reactor, GLANCE, lambda: None)
+            await deferLater(reactor, POLL_SECONDS, lambda: None)
         return found

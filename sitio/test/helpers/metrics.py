@@ -11,15 +11,15 @@ from twisted.internet.task import Clock
 from sitio.telemetry.metrics import exposition
 from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import Stats
-from sitio.test.helpers.snapshots import told
+from sitio.test.helpers.snapshots import workerSnapshot
 
 
-def sidecarSnapshotOf(*exchanges: Any) -> SidecarSnapshot:
+def sidecarSnapshot(*exchanges: Any) -> SidecarSnapshot:
     """What a sidecar tells that has seen these."""
     stats = Stats(Clock())
     for each in exchanges:
         stats.exchangeFinished(each)
-    return {**told(), "metrics": stats.snapshot()}
+    return {**workerSnapshot(), "metrics": stats.snapshot()}
 
 
 def page(snapshot: SidecarSnapshot, accept: str = "") -> str:

@@ -15,7 +15,7 @@ from sitio.interfaces import ExchangeState, IExchange
 
 @implementer(IExchange)
 @define(eq=False)
-class Asked:
+class FakeExchange:
     """As much of an exchange as a policy may look at."""
 
     request: Request
@@ -39,16 +39,16 @@ class Asked:
     policyTime: float = 0.0
 
 
-def asked(target: str = "/", method: str = "GET", **fields: str) -> Asked:
+def exchangeFor(target: str = "/", method: str = "GET", **fields: str) -> FakeExchange:
     """An exchange for a request; C{if_range="x"} is the field If-Range."""
     request = Request(method, target)
     request.headers.add("Host", "photos.example")
     for name, value in fields.items():
         request.headers.add(name.replace("_", "-"), value)
-    return Asked(request)
+    return FakeExchange(request)
 
 
-def responded(status: int, *lines: tuple[str, str], body: bytes = b"theirs") -> Response:
+def upstreamResponse(status: int, *lines: tuple[str, str], body: bytes = b"theirs") -> Response:
     """A response as it comes from the upstream, framing and all, its body complete."""
     fields = [(name.encode(), value.encode("latin-1")) for name, value in lines]
     fields.append((b"Content-Length", b"%d" % len(body)))

@@ -11,12 +11,12 @@ import signal
 from pathlib import Path
 
 from sitio.test.helpers.loopback import (
-    LISTENS,
+    LISTENING_LINE,
     LOCALHOST,
     TWISTD,
     LoopbackTestCase,
     Process,
-    Script,
+    ServerConnection,
 )
 from sitio.test.helpers.messages import OK
 
@@ -30,14 +30,14 @@ REQUEST = b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
 
 
-def answerAll(script: Script) -> None:
+def answerAll(script: ServerConnection) -> None:
     """Answer each request at once."""
 
     def answer(match: object) -> None:
         script.got.data = b""
         script.send(HEAD + b"0123456789")
 
-    script.got.saw(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
+    script.got.expect(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
 
 
 def kill(pid: int) -> None:
@@ -47,7 +47,7 @@ def kill(pid: int) -> None:
 
 
 #: Answers with the number of the process, and the reactor that it runs on.
-WHO = """\
+WHO_POLICY = """\
 import os
 from sitio import Response, onRequest
 
@@ -59,7 +59,7 @@ def who(exchange):
 """
 
 
-ASK_WHO = b"GET /who HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+WHO_REQUEST = b"GET /who HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 
 
 class WorkersTestCase(LoopbackTestCase):
@@ -69,10 +69,10 @@ class WorkersTestCase(LoopbackTestCase):
         """A new directory, with a policy that tells who answers."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
-        (folder / "who.py").write_text(WHO)
+        (folder / "who.py").write_text(WHO_POLICY)
         return folder
 
-    async def running(
+    async def startWorkers(
         self, *arguments: str, upstream: str = NOWHERE, twistd: tuple[str, ...] = ()
     ) -> tuple[Process, int]:
         """A parent whose two workers are ready, and its port."""
@@ -91,17 +91,17 @@ class WorkersTestCase(LoopbackTestCase):
             ),
             *("--upstream", upstream, "--policy", who, *arguments),
         )
-        return process, await self.ready(process)
+        return process, await self.waitUntilReady(process)
 
-    async def ready(self, process: Process, count: int = 2) -> int:
+    async def waitUntilReady(self, process: Process, count: int = 2) -> int:
         """Wait until so many workers have said that they are ready; the port."""
-        ports = await process.out.when(
-            lambda: len(found := re.findall(LISTENS, process.out.data)) >= count and found
+        ports = await process.out.waitUntil(
+            lambda: len(found := re.findall(LISTENING_LINE, process.out.data)) >= count and found
         )
-        self.addCleanup(self.killAll, self.workersOf(process.pid))
+        self.addCleanup(self.killAll, self.workerPids(process.pid))
         return int(ports[0])
 
-    def workersOf(self, parent: int) -> list[int]:
+    def workerPids(self, parent: int) -> list[int]:
         """Its processes."""
         return [
             int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -114,18 +114,18 @@ class WorkersTestCase(LoopbackTestCase):
 
     async def ask(self, port: int) -> tuple[int, str]:
         """Who answers on a new connection: the number of its process, and its reactor."""
-        client = await self.connect(port, ASK_WHO)
-        await client.got.over()
+        client = await self.connect(port, WHO_REQUEST)
+        await client.got.waitForEnd()
         found = re.search(rb"\r\n\r\n([0-9]+) (\w+)\.$", client.got.data)
         assert found is not None, client.got.data
         return int(found[1]), found[2].decode()
 
     async def hits(self, process: Process, count: int) -> None:
         """Wait for the line that shows so many hits."""
-        await process.out.saw(rb"stats: %d hits " % count)
+        await process.out.expect(rb"stats: %d hits " % count)
 
 
-def answerEach(script: Script) -> None:
+def answerEach(script: ServerConnection) -> None:
     """Answer each request on a connection at once."""
 
     def answer(match: object) -> None:
@@ -133,4 +133,4 @@ def answerEach(script: Script) -> None:
         script.send(OK)
         answerEach(script)
 
-    script.got.saw(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
+    script.got.expect(b"\r\n\r\n").addCallbacks(answer, lambda _: None)

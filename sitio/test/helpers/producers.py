@@ -12,7 +12,7 @@ from sitio.testing import Peer
 
 
 @define
-class Once:
+class PausesOnce:
     """A producer that is asked to pause once, as uvloop's transports ask."""
 
     producer: Any
@@ -31,6 +31,6 @@ class Once:
         self.producer.stopProducing()
 
 
-def asksOnce(peer: Peer) -> None:
+def pauseOnce(peer: Peer) -> None:
     """Let the transport to this peer ask for a pause once, and not at each write."""
-    peer.transport.producer = Once(peer.transport.producer)
+    peer.transport.producer = PausesOnce(peer.transport.producer)

@@ -11,7 +11,7 @@ from typing import Any
 Row = tuple[Any, ...]
 
 
-def byteByByte(raw: bytes) -> list[bytes]:
+def bytewise(raw: bytes) -> list[bytes]:
     """Cut everywhere."""
     return [raw[at : at + 1] for at in range(len(raw))]
 

@@ -9,15 +9,15 @@ from twisted.internet.task import Clock
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot, Snapshot
 from sitio.telemetry.stats import Stats
-from sitio.test.helpers.exchanges import Ended, ended
+from sitio.test.helpers.exchanges import FinishedExchange, ended
 
 
-def byName(snapshot: Snapshot) -> dict[str, EndpointMetrics]:
+def endpointsByName(snapshot: Snapshot) -> dict[str, EndpointMetrics]:
     """The endpoints of a snapshot, by what the line calls them."""
     return {f"{each['method']} {each['route']}".strip(): each for each in snapshot["endpoints"]}
 
 
-def snapshotOf(exchanges: list[Ended], uptime: float = 0.0) -> Snapshot:
+def snapshotOf(exchanges: list[FinishedExchange], uptime: float = 0.0) -> Snapshot:
     """What a process that saw these has to show."""
     clock = Clock()
     counting = Stats(clock)
@@ -27,7 +27,7 @@ def snapshotOf(exchanges: list[Ended], uptime: float = 0.0) -> Snapshot:
     return counting.snapshot()
 
 
-def told(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
+def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
     """What a worker tells that has had so many hits, on / and on these paths."""
     exchanges = [ended() for _ in range(hits)]
     exchanges += [ended(f"/{path}") for path, times in paths.items() for _ in range(times)]

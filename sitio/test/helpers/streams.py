@@ -16,10 +16,10 @@ from sitio.test.helpers.loopback import (
     Client,
     LoopbackTestCase,
     Process,
-    Script,
+    ServerConnection,
     Upstream,
-    peakOf,
-    resetPeak,
+    peakMemoryOf,
+    resetPeakMemory,
 )
 
 MEBIBYTE = 1024 * 1024
@@ -27,10 +27,10 @@ MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
 
 #: What the process may grow by, however much there is.
-GROWTH = 4 * MEBIBYTE
+MAX_GROWTH_BYTES = 4 * MEBIBYTE
 
 #: Glances without an byte, after which a sender is stuck: half a second.
-STUCK = 25
+STUCK_POLLS = 25
 
 PIECE = random.Random(3).randbytes(65536)
 
@@ -67,19 +67,19 @@ class Flood:
 
 class Sink:
     """
-    Takes in what a L{Script} or a L{Client} gets, without holding it.
+    Takes in what a L{ServerConnection} or a L{Client} gets, without holding it.
 
     @ivar size: how many bytes came behind the first empty line.
     @ivar digest: of those.
     """
 
-    def __init__(self, end: Script | Client) -> None:
+    def __init__(self, end: ServerConnection | Client) -> None:
         self.size = 0
         self.digest = hashlib.sha256()
         self._end = end
-        self.take(self.headReceived)
+        self.redirect(self.headReceived)
 
-    def take(self, receiver: Callable[[bytes], None]) -> None:
+    def redirect(self, receiver: Callable[[bytes], None]) -> None:
         """Have this called with what comes; a transport may have looked it up before."""
         self._end.dataReceived = receiver  # type: ignore
         self._end.transport.protocol = self._end
@@ -90,7 +90,7 @@ class Sink:
         head, line, body = self._end.got.data.partition(b"\r\n\r\n")
         if line:
             self._end.got.data = head + line
-            self.take(self.bodyReceived)
+            self.redirect(self.bodyReceived)
             self.bodyReceived(body)
 
     def bodyReceived(self, data: bytes) -> None:
@@ -99,9 +99,9 @@ class Sink:
         self.digest.update(data)
         self._end.got.add(b"")
 
-    def has(self, size: int) -> Any:
+    def waitForSize(self, size: int) -> Any:
         """Fires once so many bytes have come."""
-        return self._end.got.when(lambda: self.size >= size)
+        return self._end.got.waitUntil(lambda: self.size >= size)
 
 
 class StreamTestCase(LoopbackTestCase):
@@ -116,15 +116,15 @@ class StreamTestCase(LoopbackTestCase):
         """Have it carry a request, as memory that the first one takes is none of growth."""
         client = await self.connect(self.port, upload(1, b"x"))
         asked = await self.upstream.connection(0)
-        await asked.got.saw(b"x$")
+        await asked.got.expect(b"x$")
         asked.send(download(1, b"x"))
-        await client.got.saw(b"x$")
+        await client.got.expect(b"x$")
         client.transport.loseConnection()
         asked.transport.loseConnection()
-        resetPeak(process.pid)
-        self.before = peakOf(process.pid)
+        resetPeakMemory(process.pid)
+        self.before = peakMemoryOf(process.pid)
 
-    async def stuck(self, flood: Flood) -> None:
+    async def waitUntilStuck(self, flood: Flood) -> None:
         """Wait until a flood gets no further."""
         seen, glances = -1, 0
 
@@ -132,14 +132,14 @@ class StreamTestCase(LoopbackTestCase):
             nonlocal seen, glances
             glances = glances + 1 if flood.sent == seen else 0
             seen = flood.sent
-            return glances > STUCK
+            return glances > STUCK_POLLS
 
         await self.until(still)
 
-    def assertFlat(self) -> None:
+    def assertNoGrowth(self) -> None:
         """The process has not grown, at no moment."""
-        growth = peakOf(self.process.pid) - self.before
-        self.assertLess(growth, GROWTH)
+        growth = peakMemoryOf(self.process.pid) - self.before
+        self.assertLess(growth, MAX_GROWTH_BYTES)
 
 
 def upload(size: int, body: bytes = b"") -> bytes:

@@ -46,7 +46,7 @@ from sitio.http.framing import (
 )
 from sitio.http.headers import MAX_SHARED_BYTES
 from sitio.http.message import Headers, Request, Response
-from sitio.test.helpers.rows import Row, byteByByte, cut, eachRow
+from sitio.test.helpers.rows import Row, bytewise, cut, eachRow
 
 LIMITS = Limits(head=2048, fields=20)
 
@@ -605,9 +605,9 @@ class RequestTests(SynchronousTestCase):
         following = Asked(target="/next")
         for way, pieces, more in (
             ("whole", [raw], []),
-            ("byte by byte", byteByByte(raw), []),
+            ("byte by byte", bytewise(raw), []),
             ("with a tail", [raw + NEXT], [following]),
-            ("with a tail, byte by byte", byteByByte(raw + NEXT), [following]),
+            ("with a tail, byte by byte", bytewise(raw + NEXT), [following]),
         ):
             seen, error, _ = readRequests(pieces)
             if isinstance(expected, Asked):
@@ -840,10 +840,10 @@ class ResponseTests(SynchronousTestCase):
     ) -> None:
         """Read it whole, byte by byte, and with more bytes after it."""
         forged = ok(FIVE, body=b"nasty")
-        ways = [("whole", [raw], b""), ("byte by byte", byteByByte(raw), b"")]
+        ways = [("whole", [raw], b""), ("byte by byte", bytewise(raw), b"")]
         if isinstance(expected, type) or (expected and expected.state in (ENDED, TUNNEL)):
             ways.append(("with a tail", [raw + forged], forged))
-            ways.append(("with a tail, byte by byte", byteByByte(raw + forged), forged))
+            ways.append(("with a tail, byte by byte", bytewise(raw + forged), forged))
         for way, pieces, tail in ways:
             reader = ResponseReader(LIMITS)
             reader.expect(method)
@@ -870,7 +870,7 @@ class LimitTests(SynchronousTestCase):
     def both(self, raw: bytes, limits: Limits) -> list[object]:
         """Read a request whole and byte by byte, and return its body or its error."""
         outcomes: list[object] = []
-        for pieces in ([raw], byteByByte(raw), [raw + NEXT]):
+        for pieces in ([raw], bytewise(raw), [raw + NEXT]):
             seen, error, _ = readRequests(pieces, limits)
             outcomes.append(type(error) if error is not None else seen[0].body)
         return outcomes
@@ -945,10 +945,10 @@ class LimitTests(SynchronousTestCase):
         """The limits of a head apply to responses as well, as the upstream's fault."""
         raw = ok(b"A: b", b"B: c", b"Content-Length: 0")
         for limits in (Limits(head=len(raw) - 1), Limits(fields=2)):
-            for pieces in ([raw], byteByByte(raw)):
+            for pieces in ([raw], bytewise(raw)):
                 self.assertRaises(BadResponse, readResponse, ResponseReader(limits), pieces)
         for limits in (Limits(head=len(raw)), Limits(fields=3)):
-            for pieces in ([raw], byteByByte(raw)):
+            for pieces in ([raw], bytewise(raw)):
                 response = readResponse(ResponseReader(limits), pieces)
                 self.assertEqual(response and response.status, 200)
 
@@ -963,7 +963,7 @@ class LimitTests(SynchronousTestCase):
             return search(held, at)
 
         self.patch(framing, "_bareLineFeed", counting)
-        for piece in byteByByte(raw):
+        for piece in bytewise(raw):
             reader.receive(piece)
             if reader.state in (HEAD, FIRST):
                 reader.nextHead()
@@ -1147,7 +1147,7 @@ class CachedHeadTests(SynchronousTestCase):
             (Limits(body=4), BodyTooLong),
             (Limits(head=size, fields=3, body=5), None),
         ):
-            for pieces in ([raw], byteByByte(raw)):
+            for pieces in ([raw], bytewise(raw)):
                 seen, error, _ = readRequests(pieces, limits)
                 self.assertEqual(type(error), refusal or type(None), limits)
                 self.assertEqual(len(seen), 0 if refusal else 1)
@@ -1260,7 +1260,7 @@ class CachedHeadTests(SynchronousTestCase):
         for raw in (get(b"A: pieces"), b"\r\n" + get(b"A: pieces")):
             _, whole = readOne(get(b"A: pieces")), readOne(get(b"A: pieces"))
             reader = RequestReader(LIMITS)
-            for piece in byteByByte(raw):
+            for piece in bytewise(raw):
                 reader.receive(piece)
                 request = reader.nextHead()
             self.assertIdentical(request and request.lines, whole.lines)
@@ -1934,14 +1934,14 @@ class PropertyTests(SynchronousTestCase):
         """Valid pipelined requests are read, in whatever pieces they arrive."""
         raw = b"".join(raw for raw, _ in messages)
         expected = [asked for _, asked in messages]
-        for pieces in ([raw], cut(raw, at), byteByByte(raw)):
+        for pieces in ([raw], cut(raw, at), bytewise(raw)):
             self.assertEqual(readRequests(pieces)[:2], (expected, None))
 
     @given(responses(), places)
     def test_cutResponses(self, response: tuple[str, bytes, Responded], at: list[int]) -> None:
         """A valid response is read, in whatever pieces it arrives."""
         method, raw, expected = response
-        for pieces in ([raw], cut(raw, at), byteByByte(raw)):
+        for pieces in ([raw], cut(raw, at), bytewise(raw)):
             reader = ResponseReader(LIMITS)
             reader.expect(method)
             self.assertEqual(readResponse(reader, pieces), expected)
@@ -1954,7 +1954,7 @@ class PropertyTests(SynchronousTestCase):
         """
         seen, error, state = readRequests([raw])
         self.assertIsInstance(error, (BadMessage, type(None)))
-        for pieces in (cut(raw, at), byteByByte(raw)):
+        for pieces in (cut(raw, at), bytewise(raw)):
             again, otherError, otherState = readRequests(pieces)
             self.assertEqual(again, seen)
             self.assertEqual(error is None, otherError is None)
@@ -1977,7 +1977,7 @@ class PropertyTests(SynchronousTestCase):
 
         whole = outcome([raw])
         self.assertEqual(outcome(cut(raw, at)), whole)
-        self.assertEqual(outcome(byteByByte(raw)), whole)
+        self.assertEqual(outcome(bytewise(raw)), whole)
 
     @given(mutated(anyRequests | requestRows))
     def test_sentOn(self, raw: bytes) -> None:

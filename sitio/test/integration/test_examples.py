@@ -9,7 +9,7 @@ import runpy
 from pathlib import Path
 
 import sitio
-from sitio.test.helpers.loopback import LISTENS, LOCALHOST, TWISTD, LoopbackTestCase, reactor
+from sitio.test.helpers.loopback import LISTENING_LINE, LOCALHOST, TWISTD, LoopbackTestCase, reactor
 
 EXAMPLES = Path(sitio.__file__).parent.parent / "examples"
 
@@ -23,9 +23,9 @@ class EmbeddedTests(LoopbackTestCase):
     async def ask(self, port: int) -> None:
         """It serves what the application does, with its policy in front."""
         client = await self.connect(port, b"GET /hello HTTP/1.1\r\nHost: here\r\n\r\n")
-        await client.got.saw(rb"^HTTP/1\.1 200 OK\r\n(?s:.*)\r\n\r\nhello\n$")
+        await client.got.expect(rb"^HTTP/1\.1 200 OK\r\n(?s:.*)\r\n\r\nhello\n$")
         client = await self.connect(port, b"GET /x HTTP/1.1\r\nHost: here\r\n\r\n")
-        await client.got.saw(
+        await client.got.expect(
             rb"^HTTP/1\.1 404 Not Found\r\n(?s:.*)\r\n\r\nNot here\. Try /hello\n$"
         )
 
@@ -47,9 +47,9 @@ class EmbeddedTests(LoopbackTestCase):
             cwd=str(folder),
             PORT=f"tcp:0:interface={LOCALHOST}",
         )
-        await self.ask(int((await process.out.saw(LISTENS))[1]))
+        await self.ask(int((await process.out.expect(LISTENING_LINE))[1]))
         process.signal(15)
         # twistd ends by the signal that has ended it.
-        self.assertEqual(await process.finish(), -15, process.said())
-        self.assertNotIn("Traceback", process.said())
+        self.assertEqual(await process.finish(), -15, process.output())
+        self.assertNotIn("Traceback", process.output())
         self.assertEqual(os.listdir(folder), [])

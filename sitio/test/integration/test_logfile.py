@@ -10,13 +10,13 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from sitio.telemetry.logfile import callInThread
-from sitio.test.helpers.loopback import LIMIT, reactor
+from sitio.test.helpers.loopback import LIMIT_SECONDS, reactor
 
 
 class ThreadTests(TestCase):
     """Threads for what takes its time."""
 
-    timeout = LIMIT
+    timeout = LIMIT_SECONDS
 
     async def test_result(self) -> None:
         """What is called gets its arguments, and gives its result to the reactor's thread."""
@@ -30,7 +30,7 @@ class ThreadTests(TestCase):
     async def test_goesOn(self) -> None:
         """The reactor goes on meanwhile."""
         go = Event()
-        done = callInThread(reactor, go.wait, LIMIT)
+        done = callInThread(reactor, go.wait, LIMIT_SECONDS)
         turned: Deferred[None] = Deferred()
         reactor.callLater(0, turned.callback, None)
         await turned

@@ -216,7 +216,7 @@ class HTTPServerTests(IntegrationTestCase):
         server = self.spawn(
             sys.executable, "-m", "http.server", "0", "--bind", LOCALHOST, cwd=str(folder)
         )
-        self.upstream = int((await server.out.saw(rb"port ([0-9]+)"))[1])
+        self.upstream = int((await server.out.expect(rb"port ([0-9]+)"))[1])
         self.port = self.inFront(self.upstream)
         self.url = f"http://{LOCALHOST}:{self.port}"
 
@@ -449,7 +449,7 @@ class CurlTests(IntegrationTestCase):
         """curl, once it has ended well."""
         assert CURL is not None
         process = self.spawn(CURL, "--silent", "--show-error", "--noproxy", "*", *arguments)
-        self.assertEqual(await process.finish(), 0, process.said())
+        self.assertEqual(await process.finish(), 0, process.output())
         return process
 
     async def test_get(self) -> None:
@@ -460,8 +460,8 @@ class CurlTests(IntegrationTestCase):
     async def test_head(self) -> None:
         """C{--head} gets a head, and doesn't wait for more."""
         process = await self.curl("--head", f"{self.url}/bytes")
-        self.assertTrue(process.said().startswith("HTTP/1.1 200 OK\r\n"))
-        self.assertIn(f"Content-Length: {len(BYTES)}\r\n", process.said())
+        self.assertTrue(process.output().startswith("HTTP/1.1 200 OK\r\n"))
+        self.assertIn(f"Content-Length: {len(BYTES)}\r\n", process.output())
 
     async def test_upload(self) -> None:
         """Uploads arrive, with a length and in chunks, and after a 100 or without."""
@@ -483,8 +483,8 @@ class CurlTests(IntegrationTestCase):
             *("--verbose", "--expect100-timeout", "1000", "--header", "Expect: 100-continue"),
             *("--data-binary", f"@{self.path}/bytes", f"{self.url}/echo"),
         )
-        self.assertIn("< HTTP/1.1 100 Continue", process.said())
-        self.assertIn("< HTTP/1.1 200 OK", process.said())
+        self.assertIn("< HTTP/1.1 100 Continue", process.output())
+        self.assertIn("< HTTP/1.1 200 OK", process.output())
 
     async def test_range(self) -> None:
         """C{--range} gets a part."""
@@ -509,7 +509,9 @@ class CurlTests(IntegrationTestCase):
             *("--write-out", "%{stderr}connects %{num_connects}\\n", "--output", "/dev/null"),
             f"{self.url}/echo?[1-5]",
         )
-        self.assertEqual(re.findall(r"connects ([0-9])", process.said()), ["1", "0", "0", "0", "0"])
+        self.assertEqual(
+            re.findall(r"connects ([0-9])", process.output()), ["1", "0", "0", "0", "0"]
+        )
 
     async def test_unixSockets(self) -> None:
         """Both sides may be UNIX sockets."""
@@ -536,7 +538,7 @@ class CurlTests(IntegrationTestCase):
             b"PROXY TCP4 192.0.2.7 192.0.2.80 40000 80\r\n"
             b"GET /echo HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n",
         )
-        await client.got.over()
+        await client.got.waitForEnd()
         said = json.loads(client.got.data.partition(b"\r\n\r\n")[2])
         self.assertEqual(said["fields"]["x-forwarded-for"], ["192.0.2.7"])
 
@@ -621,13 +623,13 @@ class GoneTests(IntegrationTestCase):
         port = self.inFront(await self.listen(upstream), onFinish(ended.append))
         client = await self.connect(port, request)
         asked = await upstream.connection()
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         if part:
             asked.send(part)
-            await client.got.saw(part[-5:] + b"$")
+            await client.got.expect(part[-5:] + b"$")
         began = reactor.seconds()
         getattr(client.transport, how)()
-        await asked.got.over()
+        await asked.got.waitForEnd()
         took: float = reactor.seconds() - began
         [exchange] = ended
         self.assertEqual(exchange.failure.side, Side.CLIENT)

@@ -139,7 +139,7 @@ DIRECT_AS_WELL = (
 )
 
 #: Seconds that a test may take; it takes much less.
-LIMIT = 20
+LIMIT_SECONDS = 20
 
 
 def uvReactor(case: Any) -> UVReactor:
@@ -183,7 +183,7 @@ def _twistedsTests() -> Iterator[tuple[str, type]]:
 
 
 def _testCase(name: str, builder: type, **members: Any) -> type:
-    members |= {"reactorFactory": uvReactor, "timeout": LIMIT, "__module__": __name__}
+    members |= {"reactorFactory": uvReactor, "timeout": LIMIT_SECONDS, "__module__": __name__}
     for listed, reason in NOT_RUN.items():
         where, _, test = listed.partition(".")
         if where == name:
@@ -272,7 +272,7 @@ class UVTestCase(ReactorBuilder, SynchronousTestCase):
     """Runs coroutines, each on a reactor of its own."""
 
     reactorFactory = uvReactor
-    timeout = LIMIT
+    timeout = LIMIT_SECONDS
     reactor: UVReactor
 
     def run_(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -32,7 +32,7 @@ from sitio.test.helpers.loopback import (
     LOCALHOST,
     Client,
     LoopbackTestCase,
-    Script,
+    ServerConnection,
     Upstream,
     descriptorsOf,
     reactor,
@@ -147,7 +147,7 @@ class Served:
 
     def __init__(
         self,
-        script: Script,
+        script: ServerConnection,
         dice: random.Random,
         wrong: Callable[[str], None],
         posts: Counter[bytes],
@@ -295,9 +295,9 @@ class ResponseReceiver:
             if client.got.ended:
                 break
             self._ask(client, numbers)
-            await client.got.when(lambda: not self._asked or client.got.ended)
+            await client.got.waitUntil(lambda: not self._asked or client.got.ended)
         client.transport.loseConnection()
-        await client.got.over()
+        await client.got.waitForEnd()
         self._ended(client)
 
     def _ask(self, client: Client, numbers: Any) -> None:

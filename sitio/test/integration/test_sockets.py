@@ -88,9 +88,9 @@ class SharingTestCase(LoopbackTestCase):
         """Wait until bytes of a client have come to an upstream, and back."""
         client.send(b"there")
         script = await upstream.connection(number)
-        await script.got.saw(b"there$")
+        await script.got.expect(b"there$")
         script.send(b"back")
-        await client.got.saw(b"back")
+        await client.got.expect(b"back")
 
 
 class SharedPortTests(SharingTestCase):

@@ -16,13 +16,13 @@ from sitio.policies.deny import (
     makePolicy,
     readings,
 )
-from sitio.test.helpers.policies import asked
+from sitio.test.helpers.policies import exchangeFor
 from sitio.testing import request, runPolicy
 
 
 def denied(policy: Deny, target: str, method: str = "GET", **fields: str) -> bool:
     """Whether a request is refused."""
-    return policy.requestReceived(asked(target, method, **fields)) is not None
+    return policy.requestReceived(exchangeFor(target, method, **fields)) is not None
 
 
 class DenyTests(SynchronousTestCase):
@@ -35,8 +35,8 @@ class DenyTests(SynchronousTestCase):
     def test_refusal(self) -> None:
         """A refusal is a 403 that discloses nothing, a new response each time."""
         policy = makePolicy("*", "/admin")
-        first = policy.requestReceived(asked("/admin"))
-        second = policy.requestReceived(asked("/admin"))
+        first = policy.requestReceived(exchangeFor("/admin"))
+        second = policy.requestReceived(exchangeFor("/admin"))
         assert first is not None and second is not None
         self.assertEqual((first.status, first.body), (403, b"403 Forbidden\n"))
         self.assertEqual(first.headers["Content-Type"], "text/plain; charset=utf-8")
@@ -46,7 +46,7 @@ class DenyTests(SynchronousTestCase):
     def test_status(self) -> None:
         """The operator may choose another status, registered or not."""
         for status, body in (("404", b"404 Not Found\n"), ("499", b"499\n")):
-            answer = makePolicy("*", "/admin", status=status).requestReceived(asked("/admin"))
+            answer = makePolicy("*", "/admin", status=status).requestReceived(exchangeFor("/admin"))
             assert answer is not None
             self.assertEqual((answer.status, answer.body), (int(status), body))
 

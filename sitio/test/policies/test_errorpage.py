@@ -1,7 +1,7 @@
 """
 Tests of L{sitio.policies.errorpage}.
 
-L{Asked}, the exchange that tests of policies hand in, stands here too.
+L{FakeExchange}, the exchange that tests of policies hand in, stands here too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sitio.policies.errorpage import (
     makePolicy,
     prefersJSON,
 )
-from sitio.test.helpers.policies import Asked, asked, responded
+from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
 from sitio.testing import connectionRefused, request, response, runPolicy
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
@@ -59,7 +59,7 @@ class PageTests(SynchronousTestCase):
         self.clock.advance(784111777)
         self.policy = ErrorPage(frozenset((404,)), seconds=self.clock.seconds)
 
-    def body(self, exchange: Asked, response: Response) -> bytes:
+    def body(self, exchange: FakeExchange, response: Response) -> bytes:
         """The response that the policy returns."""
         body = self.policy.responseReceived(exchange, response).body
         assert body is not None
@@ -72,7 +72,9 @@ class PageTests(SynchronousTestCase):
 
     def test_html(self) -> None:
         """A browser gets an HTML page with title, picture, status, reason and path."""
-        answer = self.policy.responseReceived(asked("/no.jpg?key=s3cret"), responded(404))
+        answer = self.policy.responseReceived(
+            exchangeFor("/no.jpg?key=s3cret"), upstreamResponse(404)
+        )
         self.assertEqual((answer.status, answer.reason), (404, "Not Found"))
         self.assertEqual(
             list(answer.headers),
@@ -94,13 +96,13 @@ class PageTests(SynchronousTestCase):
 
     def test_selfContained(self) -> None:
         """The page loads nothing, and its Content-Security-Policy allows its own style."""
-        page = self.body(asked(), responded(404))
+        page = self.body(exchangeFor(), upstreamResponse(404))
         for each in (b"src=", b"href=", b"url(", b"@import", b"style=", b"<script"):
             self.assertNotIn(each, page)
 
     def test_noFraming(self) -> None:
         """The framing fields of the replaced response are not copied."""
-        answer = self.policy.responseReceived(asked(), responded(404))
+        answer = self.policy.responseReceived(exchangeFor(), upstreamResponse(404))
         self.assertNotIn(b"content-length", [name.lower() for name, _ in answer.headers.fields])
         self.assertIsNone(answer.length)
 
@@ -109,14 +111,14 @@ class PageTests(SynchronousTestCase):
         dates = []
         for seconds in (0, 0.5, 90):
             self.clock.advance(seconds)
-            answer = self.policy.responseReceived(asked(), responded(404))
+            answer = self.policy.responseReceived(exchangeFor(), upstreamResponse(404))
             dates.append(parsedate_to_datetime(answer.headers["Date"]).timestamp())
         self.assertEqual(dates, [784111777, 784111777, 784111867])
 
     def test_json(self) -> None:
         """A client that prefers JSON gets status, reason and path as JSON."""
         answer = self.policy.responseReceived(
-            asked('/a"b?c=d', accept="application/json"), responded(404)
+            exchangeFor('/a"b?c=d', accept="application/json"), upstreamResponse(404)
         )
         self.assertEqual(answer.headers["Content-Type"], "application/json")
         self.assertEqual(answer.headers["Vary"], "Accept")
@@ -127,31 +129,33 @@ class PageTests(SynchronousTestCase):
 
     def test_acceptInSeveralLines(self) -> None:
         """Several Accept lines are one list; similar fields are ignored."""
-        exchange = asked(accept="text/html;q=0.5", cookie="application/json")
-        self.assertIn(b"<html", self.body(exchange, responded(404)))
+        exchange = exchangeFor(accept="text/html;q=0.5", cookie="application/json")
+        self.assertIn(b"<html", self.body(exchange, upstreamResponse(404)))
         exchange.request.headers.add("ACCEPT", "application/json")
-        self.assertIn(b'"status"', self.body(exchange, responded(404)))
+        self.assertIn(b'"status"', self.body(exchange, upstreamResponse(404)))
 
     def test_acceptTooLong(self) -> None:
         """An Accept field over the limit gets HTML."""
         accept = "application/json" + "," * (MAX_ACCEPT_BYTES - 16)
-        self.assertIn(b'"status"', self.body(asked(accept=accept), responded(404)))
-        self.assertIn(b"<html", self.body(asked(accept=accept + ","), responded(404)))
+        self.assertIn(b'"status"', self.body(exchangeFor(accept=accept), upstreamResponse(404)))
+        self.assertIn(b"<html", self.body(exchangeFor(accept=accept + ","), upstreamResponse(404)))
 
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
     def test_escaped(self, path: str) -> None:
         """Any path and reason is escaped in HTML and JSON."""
         policy = ErrorPage(frozenset((404,)))
-        response = responded(404)
+        response = upstreamResponse(404)
         response.reason = f"<b>{path}&amp;"
         shown = f"/{path}".partition("?")[0]
-        html = policy.responseReceived(asked(f"/{path}"), response).body
+        html = policy.responseReceived(exchangeFor(f"/{path}"), response).body
         assert html is not None
         page = _Outline(html)
         self.assertEqual(page.texts["code"], shown)
         self.assertEqual(page.texts["title"], f"404 {response.reason}")
         self.assertNotIn("b", page.tags)
-        data = policy.responseReceived(asked(f"/{path}", accept="application/json"), response).body
+        data = policy.responseReceived(
+            exchangeFor(f"/{path}", accept="application/json"), response
+        ).body
         assert data is not None
         self.assertEqual(json.loads(data), {"status": 404, "error": response.reason, "path": shown})
 
@@ -160,21 +164,21 @@ class PageTests(SynchronousTestCase):
         The upstream's reason is sent and shown; without one the page shows the
         registered one.
         """
-        response = responded(404)
+        response = upstreamResponse(404)
         response.reason = "Gone fishing"
-        answer = self.policy.responseReceived(asked(), response)
+        answer = self.policy.responseReceived(exchangeFor(), response)
         self.assertEqual(answer.reason, "Gone fishing")
         self.assertIn(b"<title>404 Gone fishing</title>", answer.body or b"")
         response.reason = ""
-        answer = self.policy.responseReceived(asked(), response)
+        answer = self.policy.responseReceived(exchangeFor(), response)
         self.assertEqual(answer.reason, "")
         self.assertIn(b"<title>404 Not Found</title>", answer.body or b"")
 
     def test_unregisteredStatus(self) -> None:
         """An unregistered status gets a page as well."""
-        response = responded(404)
+        response = upstreamResponse(404)
         response.status, response.reason = 499, ""
-        self.assertIn(b"<title>499 Error</title>", self.body(asked(), response))
+        self.assertIn(b"<title>499 Error</title>", self.body(exchangeFor(), response))
 
     def test_sentences(self) -> None:
         """The sentence on the page depends on the status."""
@@ -184,13 +188,13 @@ class PageTests(SynchronousTestCase):
             (500, b"went wrong on our side"),
             (503, b"is not available"),
         ):
-            self.assertIn(words, self.body(asked(), responded(status)))
+            self.assertIn(words, self.body(exchangeFor(), upstreamResponse(status)))
 
     def test_bounded(self) -> None:
         """A very long path or reason is cut on the page."""
-        response = responded(404)
+        response = upstreamResponse(404)
         response.reason = "r" * 5000
-        page = _Outline(self.body(asked("/" + "p" * 5000), response))
+        page = _Outline(self.body(exchangeFor("/" + "p" * 5000), response))
         self.assertEqual(page.texts["code"], "/" + "p" * (MAX_SHOWN_CHARACTERS - 1))
         self.assertEqual(page.texts["h1"], "404 " + "r" * MAX_SHOWN_CHARACTERS)
 
@@ -206,15 +210,15 @@ class PageTests(SynchronousTestCase):
             ("Access-Control-Allow-Origin", "*"),
             ("Set-Cookie", "session=; Max-Age=0"),
         ]
-        answer = self.policy.responseReceived(asked(), responded(404, *kept))
+        answer = self.policy.responseReceived(exchangeFor(), upstreamResponse(404, *kept))
         self.assertEqual(list(answer.headers)[-len(kept) :], kept)
         self.assertEqual(answer.headers["Vary"], "Accept, Origin")
 
     def test_fieldsThatGo(self) -> None:
         """Fields that describe the replaced body, or the service, are removed."""
         answer = self.policy.responseReceived(
-            asked(),
-            responded(
+            exchangeFor(),
+            upstreamResponse(
                 404,
                 ("Server", "Rails"),
                 ("Date", "Mon, 01 Jan 1990 00:00:00 GMT"),
@@ -233,8 +237,8 @@ class PageTests(SynchronousTestCase):
     def test_head(self) -> None:
         """The response to HEAD has the page as its body, so that its length is announced."""
         self.assertEqual(
-            self.body(asked(method="HEAD"), responded(404, body=b"")),
-            self.body(asked(), responded(404)),
+            self.body(exchangeFor(method="HEAD"), upstreamResponse(404, body=b"")),
+            self.body(exchangeFor(), upstreamResponse(404)),
         )
 
 
@@ -298,7 +302,9 @@ class FileTests(SynchronousTestCase):
         path = self.write("sorry.html", "<h1>olé</h1>".encode())
         policy = makePolicy("404", file=path)
         os.remove(path)
-        answer = policy.responseReceived(asked(accept="application/json"), responded(404))
+        answer = policy.responseReceived(
+            exchangeFor(accept="application/json"), upstreamResponse(404)
+        )
         self.assertEqual(answer.body, "<h1>olé</h1>".encode())
         self.assertEqual(answer.headers["Content-Type"], "text/html; charset=utf-8")
         self.assertEqual(answer.headers["Server"], "Sitio")
@@ -313,7 +319,7 @@ class FileTests(SynchronousTestCase):
             ("a.html", b"ol\xe9", "text/html"),
         ):
             policy = makePolicy("404", file=self.write(name, body))
-            answer = policy.responseReceived(asked(), responded(404))
+            answer = policy.responseReceived(exchangeFor(), upstreamResponse(404))
             self.assertEqual(answer.headers["Content-Type"], kind)
 
     def test_unknownType(self) -> None:
@@ -348,7 +354,7 @@ class FileTests(SynchronousTestCase):
         body = b"x" * MAX_FILE_BYTES
         self.assertEqual(
             makePolicy("404", file=self.write("a.txt", body))
-            .responseReceived(asked(), responded(404))
+            .responseReceived(exchangeFor(), upstreamResponse(404))
             .body,
             body,
         )

@@ -12,7 +12,7 @@ from sitio.http.headers import FRAMING_FIELDS
 from sitio.http.message import Headers
 from sitio.interfaces import IRequestPolicy, IResponsePolicy
 from sitio.policies.headers import Changes, FieldPolicy, makePolicy
-from sitio.test.helpers.policies import asked, responded
+from sitio.test.helpers.policies import exchangeFor, upstreamResponse
 from sitio.testing import request, response, runPolicy
 
 NAMES = ["A", "a", "B", "b", "C"]
@@ -23,8 +23,10 @@ class ChangeTests(SynchronousTestCase):
 
     def response(self, *changes: str) -> list[tuple[str, str]]:
         """The fields of a response after these changes."""
-        response = responded(200, ("Server", "x/1"), ("Via", "a"), ("X-A", "1"), ("via", "b"))
-        makePolicy(*changes).responseReceived(asked(), response)
+        response = upstreamResponse(
+            200, ("Server", "x/1"), ("Via", "a"), ("X-A", "1"), ("via", "b")
+        )
+        makePolicy(*changes).responseReceived(exchangeFor(), response)
         return list(response.headers)
 
     def test_interface(self) -> None:
@@ -66,8 +68,8 @@ class ChangeTests(SynchronousTestCase):
 
     def test_framing(self) -> None:
         """The framing fields of the message are not changed."""
-        response = responded(200)
-        makePolicy("remove Server").responseReceived(asked(), response)
+        response = upstreamResponse(200)
+        makePolicy("remove Server").responseReceived(exchangeFor(), response)
         self.assertEqual(response.headers.fields, [(b"Content-Length", b"6")])
 
     def test_request(self) -> None:
@@ -75,7 +77,7 @@ class ChangeTests(SynchronousTestCase):
         policy = makePolicy(
             "request add X-Team blue", "request remove Cookie", "request set host b"
         )
-        exchange = asked(cookie="a=b", accept="c/d")
+        exchange = exchangeFor(cookie="a=b", accept="c/d")
         policy.requestReceived(exchange)
         self.assertEqual(
             list(exchange.request.headers), [("accept", "c/d"), ("X-Team", "blue"), ("host", "b")]
@@ -84,7 +86,7 @@ class ChangeTests(SynchronousTestCase):
 
     def test_responsesOnly(self) -> None:
         """Changes to responses do not change requests."""
-        exchange = asked(via="a")
+        exchange = exchangeFor(via="a")
         before = exchange.request.headers.copy()
         makePolicy("remove Via").requestReceived(exchange)
         self.assertEqual(exchange.request.headers, before)
@@ -93,8 +95,8 @@ class ChangeTests(SynchronousTestCase):
         """The policy changes each message in the same way."""
         policy = makePolicy("add A b")
         for _ in range(2):
-            response = responded(200)
-            policy.responseReceived(asked(), response)
+            response = upstreamResponse(200)
+            policy.responseReceived(exchangeFor(), response)
             self.assertEqual(list(response.headers), [("A", "b")])
 
     @given(
@@ -128,8 +130,8 @@ class ChangeTests(SynchronousTestCase):
         """The class can be used without a description, and without changes."""
         changes = Changes()
         changes.set("A", "b")
-        response = responded(200)
-        FieldPolicy(responses=changes).responseReceived(asked(), response)
+        response = upstreamResponse(200)
+        FieldPolicy(responses=changes).responseReceived(exchangeFor(), response)
         self.assertEqual(response.headers["A"], "b")
         self.assertNotIn(200, FieldPolicy().statuses)
 

@@ -22,7 +22,7 @@ from sitio.policies.retry import (
     Retries,
     makePolicy,
 )
-from sitio.test.helpers.policies import Asked, asked, responded
+from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
 from sitio.testing import connectionRefused, connectionReset, request, response, runPolicy
 
 
@@ -34,9 +34,9 @@ class RetryTests(SynchronousTestCase):
         self.clock.advance(784111777)
         self.policy = Retries(seconds=self.clock.seconds, random=lambda: 0.0)
 
-    def pause(self, exchange: Asked, *lines: tuple[str, str]) -> float | None:
+    def pause(self, exchange: FakeExchange, *lines: tuple[str, str]) -> float | None:
         """Seconds until the next attempt after a failure with these fields, or L{None}."""
-        answer = self.policy.responseReceived(exchange, responded(503, *lines))
+        answer = self.policy.responseReceived(exchange, upstreamResponse(503, *lines))
         return None if answer is None else answer.after
 
     def test_interface(self) -> None:
@@ -48,28 +48,28 @@ class RetryTests(SynchronousTestCase):
 
     def test_times(self) -> None:
         """A request is sent again C{times} times, with pauses that double."""
-        exchange = asked()
+        exchange = exchangeFor()
         self.assertEqual([self.pause(exchange) for _ in range(4)], [0.1, 0.2, None, None])
 
     def test_eachRequest(self) -> None:
         """Attempts are counted for each request and each policy."""
-        exchange = asked()
+        exchange = exchangeFor()
         self.pause(exchange)
-        self.assertEqual(self.pause(asked()), 0.1)
+        self.assertEqual(self.pause(exchangeFor()), 0.1)
         self.policy = Retries(seconds=self.clock.seconds, random=lambda: 0.0)
         self.assertEqual(self.pause(exchange), 0.1)
 
     def test_safeOnly(self) -> None:
         """Only requests with safe methods are sent again."""
         for method in ("GET", "HEAD", "OPTIONS", "TRACE"):
-            self.assertIsNotNone(self.pause(asked(method=method)), method)
+            self.assertIsNotNone(self.pause(exchangeFor(method=method)), method)
         for method in ("POST", "PUT", "DELETE", "PATCH", "PROPFIND", "get"):
-            self.assertIsNone(self.pause(asked(method=method)), method)
+            self.assertIsNone(self.pause(exchangeFor(method=method)), method)
 
     def test_longestPause(self) -> None:
         """A pause is bounded."""
         self.policy = Retries(times=MAX_TIMES, after=4.0, seconds=self.clock.seconds)
-        exchange = asked()
+        exchange = exchangeFor()
         pauses = [self.pause(exchange) for _ in range(MAX_TIMES)]
         self.assertTrue(
             all(each is not None and each <= MAX_PAUSE_SECONDS for each in pauses), pauses
@@ -79,9 +79,9 @@ class RetryTests(SynchronousTestCase):
     def test_jitter(self, chance: float, times: int, after: float) -> None:
         """Each pause is between half and all of its nominal length, and at most the longest one."""
         policy = Retries(times, after=after, seconds=self.clock.seconds, random=lambda: chance)
-        exchange = asked()
+        exchange = exchangeFor()
         for n in range(times):
-            answer = policy.responseReceived(exchange, responded(503))
+            answer = policy.responseReceived(exchange, upstreamResponse(503))
             assert answer is not None
             whole = min(MAX_PAUSE_SECONDS, after * 2**n)
             self.assertTrue(whole / 2 <= answer.after <= whole, (n, answer))
@@ -104,19 +104,21 @@ class RetryTests(SynchronousTestCase):
             ("Sun, 06 Nov 99999 08:49:37 GMT", 0.1),
         ):
             self.policy.budget.left = INITIAL_RETRIES
-            self.assertEqual(self.pause(asked(), ("Retry-After", value)), pause, value)
+            self.assertEqual(self.pause(exchangeFor(), ("Retry-After", value)), pause, value)
 
     def test_retryAfterTooLong(self) -> None:
         """There is no retry after a Retry-After over the longest pause."""
         for value in ("6", "120", "9" * 5000, "Sun, 06 Nov 1994 08:49:43 GMT"):
-            self.assertIsNone(self.pause(asked(), ("Retry-After", value)), value)
+            self.assertIsNone(self.pause(exchangeFor(), ("Retry-After", value)), value)
         self.assertEqual(self.policy.budget.left, INITIAL_RETRIES)
 
     @given(st.text(st.characters(max_codepoint=255, blacklist_categories=["Cc"]), max_size=40))
     def test_anyRetryAfter(self, value: str) -> None:
         """No malformed Retry-After raises, or makes a pause too long."""
         policy = Retries(seconds=self.clock.seconds)
-        answer = policy.responseReceived(asked(), responded(503, ("Retry-After", value)))
+        answer = policy.responseReceived(
+            exchangeFor(), upstreamResponse(503, ("Retry-After", value))
+        )
         self.assertTrue(answer is None or 0 <= answer.after <= MAX_PAUSE_SECONDS)
 
 
@@ -129,9 +131,9 @@ class BudgetTests(SynchronousTestCase):
 
     def repeated(self, attempts: int = 1) -> bool:
         """Whether the request of an exchange that fails was sent again."""
-        exchange = asked()
+        exchange = exchangeFor()
         exchange.attempts = attempts
-        answer = self.policy.responseReceived(exchange, responded(503))
+        answer = self.policy.responseReceived(exchange, upstreamResponse(503))
         self.policy.exchangeFinished(exchange)
         return isinstance(answer, Retry)
 
@@ -148,7 +150,7 @@ class BudgetTests(SynchronousTestCase):
     def test_saved(self) -> None:
         """The number of saved retries is bounded."""
         for _ in range(10_000):
-            self.policy.exchangeFinished(asked())
+            self.policy.exchangeFinished(exchangeFor())
         self.assertEqual(self.policy.budget.left, MAX_SAVED_RETRIES)
         repeated = [self.repeated(attempts=0) for _ in range(1000)]
         self.assertEqual(sum(repeated), MAX_SAVED_RETRIES)

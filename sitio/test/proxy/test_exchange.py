@@ -16,7 +16,7 @@ from sitio.http.message import Response, Retry
 from sitio.policy.functions import onRequest, onResponse
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
-from sitio.test.helpers.producers import asksOnce
+from sitio.test.helpers.producers import pauseOnce
 from sitio.testing import Harness, Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -634,7 +634,7 @@ class FlowControl(ExchangeCase):
         """
         for final in (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n", SWITCH):
             self.open()
-            asksOnce(self.client)
+            pauseOnce(self.client)
             self.client.stopsReading()
             self.client.sends(UPGRADE)
             self.answer(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")

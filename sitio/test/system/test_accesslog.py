@@ -16,7 +16,7 @@ from sitio.telemetry.accesslog import (
     INTERVAL_SECONDS,
 )
 from sitio.test.helpers.loopback import (
-    LISTENS,
+    LISTENING_LINE,
     LOCALHOST,
     TWISTD,
     LoopbackTestCase,
@@ -39,19 +39,19 @@ class ProcessTests(LoopbackTestCase):
         """Have this path asked for, and answered."""
         request = f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
         client = await self.connect(port, request.encode())
-        await client.got.over()
+        await client.got.waitForEnd()
 
     async def test_stdout(self) -> None:
         """Lines of JSON stand in standard output between those of the log; the last as well."""
         upstream = await self.listen(Upstream(answerEach))
         process, port = await self.sitio(upstream, "--access-log=json")
         await self.ask(port, "/one?secret")
-        await process.out.saw(rb'\n\{.*"path":"/one".*\}\n')
-        self.assertNotIn("secret", process.said())
+        await process.out.expect(rb'\n\{.*"path":"/one".*\}\n')
+        self.assertNotIn("secret", process.output())
         await self.ask(port, "/two")
         process.signal(signal.SIGTERM)
         await process.finish()
-        lines = [json.loads(each) for each in process.said().splitlines() if each[0] == "{"]
+        lines = [json.loads(each) for each in process.output().splitlines() if each[0] == "{"]
         self.assertEqual([each["path"] for each in lines], ["/one", "/two"])
 
     async def test_renamed(self) -> None:
@@ -78,7 +78,7 @@ class ProcessTests(LoopbackTestCase):
             cwd=str(folder),
         )
         log = folder / "twistd.log"
-        await self.until(lambda: log.exists() and re.search(LISTENS, log.read_bytes()))
+        await self.until(lambda: log.exists() and re.search(LISTENING_LINE, log.read_bytes()))
         await self.until(lambda: (folder / "access.log").exists())
         process.signal(signal.SIGUSR1)
         await self.until(lambda: (folder / "twistd.log.1").exists())
@@ -100,7 +100,9 @@ class ProcessTests(LoopbackTestCase):
             childFDs={0: 0, 1: ours, 2: ours},
         )
         os.close(ours)
-        found = await self.until(lambda: log.exists() and re.search(LISTENS, log.read_bytes()))
+        found = await self.until(
+            lambda: log.exists() and re.search(LISTENING_LINE, log.read_bytes())
+        )
         port = int(found[1])
         for _ in range(100):
             await self.ask(port, "/" + 2000 * "x")
@@ -114,7 +116,7 @@ class ProcessTests(LoopbackTestCase):
         arguments = ["--port", LOOPBACK, "--upstream", NOWHERE, "--access-log=json"]
         process = self.spawn(*TWISTD, "sitio", *arguments, cwd=str(self.folder()))
         self.assertEqual(await process.finish(), 1)
-        self.assertIn("sitio: --access-log json needs twistd -n", process.said())
+        self.assertIn("sitio: --access-log json needs twistd -n", process.output())
 
     async def test_noDirectory(self) -> None:
         """A file in a directory that isn't there ends the start with a sentence."""
@@ -125,7 +127,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertEqual(await process.finish(), 1)
         self.assertIn(
             f"sitio: --access-log can't write to {path}: No such file or directory",
-            process.said(),
+            process.output(),
         )
 
 
@@ -138,7 +140,7 @@ class WorkersTests(WorkersTestCase):
         own; and all open it anew when their parent is told to.
         """
         file = self.folder() / "access.log"
-        process, port = await self.running(f"--access-log=json:{file}")
+        process, port = await self.startWorkers(f"--access-log=json:{file}")
         pids = {pid for pid, _ in [await self.ask(port) for _ in range(40)]}
         self.assertEqual(len(pids), 2)
         await self.until(lambda: file.read_text().count("\n") == 40)
@@ -152,14 +154,14 @@ class WorkersTests(WorkersTestCase):
             await self.ask(port)
         await self.until(lambda: file.exists() and file.read_text().count("\n") == 40)
         self.assertEqual(old.read_text().count("\n"), 40)
-        self.assertEqual(set(self.workersOf(process.pid)), pids)
+        self.assertEqual(set(self.workerPids(process.pid)), pids)
 
     async def test_stdout(self) -> None:
         """Lines of all stand in the parent's standard output, as they are."""
-        process, port = await self.running("--access-log=common")
+        process, port = await self.startWorkers("--access-log=common")
         for _ in range(10):
             await self.ask(port)
-        lines = await process.out.when(
+        lines = await process.out.waitUntil(
             lambda: (
                 len(
                     found := re.findall(

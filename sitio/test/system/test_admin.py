@@ -14,12 +14,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from sitio.test.helpers.loopback import (
-    LIMIT,
+    LIMIT_SECONDS,
     LOCALHOST,
     LoopbackTestCase,
     Process,
+    Received,
     Upstream,
-    Waiter,
 )
 
 
@@ -31,7 +31,7 @@ class Service(Resource):
     def __init__(self) -> None:
         Resource.__init__(self)
         self.slow: list[Request] = []
-        self.asked = Waiter()
+        self.asked = Received()
 
     def render_GET(self, request: Request) -> Any:
         if request.path == b"/slow":
@@ -51,13 +51,15 @@ class ProcessTests(LoopbackTestCase):
         upstream = await self.listen(Site(self.service))
         admin = f"--admin=tcp:0:interface={LOCALHOST}"
         process, port = await self.sitio(upstream, admin, *arguments)
-        found = await process.out.saw(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
+        found = await process.out.expect(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
         self.url = found[1].decode()
         return process, port
 
     async def asked(self, method: str, path: str) -> tuple[int, str]:
         """Status and text of a page."""
-        response = await treq.request(method, f"{self.url}{path}", persistent=False, timeout=LIMIT)
+        response = await treq.request(
+            method, f"{self.url}{path}", persistent=False, timeout=LIMIT_SECONDS
+        )
         return response.code, await response.text()
 
     async def metrics(self) -> dict[str, float]:
@@ -76,7 +78,7 @@ class ProcessTests(LoopbackTestCase):
     async def carries(self, port: int, path: str = "/") -> None:
         """A client asks for this, on a connection of its own."""
         client = await self.connect(port, f"GET {path} HTTP/1.0\r\nHost: a\r\n\r\n".encode())
-        await client.got.over()
+        await client.got.waitForEnd()
 
     async def test_pages(self) -> None:
         """
@@ -98,8 +100,8 @@ class ProcessTests(LoopbackTestCase):
         self.assertEqual((await self.asked("GET", "/"))[0], 200)
         self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
         self.assertEqual(await process.finish(), 0)
-        self.assertNotIn("Traceback", process.said())
-        self.assertNotIn("#error", process.said())
+        self.assertNotIn("Traceback", process.output())
+        self.assertNotIn("#error", process.output())
 
     async def test_drain(self) -> None:
         """
@@ -108,35 +110,35 @@ class ProcessTests(LoopbackTestCase):
         """
         process, port = await self.begun()
         client = await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        await self.service.asked.saw(b"\\+")
+        await self.service.asked.expect(b"\\+")
         self.assertEqual((await self.asked("POST", "/drain"))[0], 200)
         self.assertEqual(await self.asked("GET", "/ready"), (503, "sitio is draining\n"))
         late = await self.connect(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        await late.got.over()
+        await late.got.waitForEnd()
         self.assertIn(b"\r\nConnection: close\r\n", late.got.data)
         self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
-        await process.out.saw(b"Port %d Closed" % port)
+        await process.out.expect(b"Port %d Closed" % port)
         [exchange] = json.loads((await self.asked("GET", "/exchanges"))[1])["open"]
         self.assertEqual(
             (exchange["path"], exchange["state"]), ("/slow", "waiting for the response")
         )
         self.service.slow[0].write(b"at last")
         self.service.slow[0].finish()
-        await client.got.over()
+        await client.got.waitForEnd()
         self.assertIn(b"at last", client.got.data)
         self.assertEqual(await process.finish(), 0)
-        self.assertNotIn("Traceback", process.said())
+        self.assertNotIn("Traceback", process.output())
 
     async def test_workers(self) -> None:
         """With several workers all adds up, and what is done is done to all."""
         process, port = await self.begun("--workers=2", "--stats-interval=0")
-        await self.until(lambda: process.said().count("takes requests on") == 2)
+        await self.until(lambda: process.output().count("takes requests on") == 2)
         clients = []
         processes: set[str] = set()
         # The kernel deals clients out: so many that both have some.
         while len(processes) < 2:
             clients.append(await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"))
-            await self.service.asked.when(lambda: len(self.service.slow) == len(clients))
+            await self.service.asked.waitUntil(lambda: len(self.service.slow) == len(clients))
             exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
             self.assertEqual(len(exchanges["open"]), len(clients))
             processes = {each["id"].partition("-")[0] for each in exchanges["open"]}
@@ -148,7 +150,7 @@ class ProcessTests(LoopbackTestCase):
         for request in self.service.slow:
             request.finish()
         for client in clients:
-            await client.got.over()
+            await client.got.waitForEnd()
             self.assertIn(b"\r\nConnection: close\r\n", client.got.data)
         metrics = await self.metrics()
         self.assertEqual(
@@ -158,7 +160,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertEqual({each["id"].partition("-")[0] for each in exchanges["recent"]}, processes)
         self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
         self.assertEqual(await process.finish(), 0)
-        self.assertNotIn("Traceback", process.said())
+        self.assertNotIn("Traceback", process.output())
 
     async def test_light(self) -> None:
         """Until somebody looks, neither the web server of the pages nor a client is loaded."""
@@ -180,7 +182,7 @@ print([each for each in {heavy} if each in sys.modules])
 """
         run = self.spawn(sys.executable, "-c", script)
         self.assertEqual(await run.finish(), 0)
-        self.assertEqual(run.said().splitlines()[-1], "[]")
+        self.assertEqual(run.output().splitlines()[-1], "[]")
 
     async def test_upstreamGone(self) -> None:
         """Without its upstream it is not ready, asked for its health or not; no line each time."""
@@ -191,13 +193,13 @@ print([each for each in {heavy} if each in sys.modules])
             process, _ = await self.sitio(
                 "tcp:127.0.0.1:1", f"--admin=tcp:0:interface={LOCALHOST}", *arguments
             )
-            found = await process.out.saw(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
+            found = await process.out.expect(rb"admin pages are on (http://127\.0\.0\.1:[0-9]+)/")
             self.url = found[1].decode()
             code, text = await self.asked("GET", "/ready")
             while "not been checked" in text:
                 code, text = await self.asked("GET", "/ready")
             self.assertEqual((code, text[: len(why)]), (503, why))
-            self.assertNotIn("factory", process.said().lower())
+            self.assertNotIn("factory", process.output().lower())
 
     async def test_taken(self) -> None:
         """A port that was named must be free; else a sentence says so, and sitio ends."""
@@ -205,5 +207,5 @@ print([each for each in {heavy} if each in sys.modules])
         loopback = f"tcp:0:interface={LOCALHOST}"
         named = self.twistd("--port", loopback, "--upstream", "tcp:a:1", f"--admin={taken}")
         self.assertEqual(await named.finish(), 1)
-        self.assertIn(f"sitio: --admin: can't listen on port {taken}: Address", named.said())
-        self.assertNotIn("Traceback", named.said())
+        self.assertIn(f"sitio: --admin: can't listen on port {taken}: Address", named.output())
+        self.assertNotIn("Traceback", named.output())

@@ -84,7 +84,7 @@ class RunTests(ToolsTestCase):
             *("--rounds", "1", "--seconds", "1", "--only", "get-1k", "--proxy", "sitio"),
             *("--output", str(folder.absolute())),
         )
-        self.assertEqual(await process.finish(), 0, process.said())
+        self.assertEqual(await process.finish(), 0, process.output())
         found = json.loads((folder / "results.json").read_text())
         metrics = found["scenarios"]["get-1k"]["sitio"]["median"]
         self.assertGreater(metrics["cpu"], 0)
@@ -100,7 +100,7 @@ class RunTests(ToolsTestCase):
             *("--rounds", "1", "--seconds", "1", "--only", "features", "--proxy", "sitio-metrics"),
             *("--output", str(folder.absolute())),
         )
-        self.assertEqual(await process.finish(), 0, process.said())
+        self.assertEqual(await process.finish(), 0, process.output())
         found = json.loads((folder / "results.json").read_text())
         self.assertEqual(found["left out"], [])
         self.assertGreater(found["scenarios"]["features"]["sitio-metrics"]["median"]["rate"], 0)
@@ -108,12 +108,12 @@ class RunTests(ToolsTestCase):
     async def test_interrupted(self) -> None:
         """Ctrl-C ends all that was started, and says so in a sentence."""
         process = self.bench("--only", "get-1k", "--only", "tls", "--proxy", "sitio")
-        await process.out.saw(b"preparing: TLS")
+        await process.out.expect(b"preparing: TLS")
         started = await self.until(lambda: machine.tree(process.pid)[1:])
         process.signal(signal.SIGINT)
-        self.assertEqual(await process.finish(), 1, process.said())
-        self.assertIn("bench: interrupted; nothing was written", process.said())
-        self.assertNotIn("Traceback", process.said())
+        self.assertEqual(await process.finish(), 1, process.output())
+        self.assertIn("bench: interrupted; nothing was written", process.output())
+        self.assertNotIn("Traceback", process.output())
         await self.until(lambda: not any(Path(f"/proc/{each}/exe").exists() for each in started))
 
 
@@ -124,8 +124,8 @@ class RefusalTests(LoopbackTestCase):
         """The last line of a benchmark that does not begin."""
         process = self.spawn(*COMMAND, *arguments, cwd=str(ROOT))
         self.assertNotEqual(await process.finish(), 0)
-        self.assertNotIn("Traceback", process.said())
-        return process.said().splitlines()[-1]
+        self.assertNotIn("Traceback", process.output())
+        return process.output().splitlines()[-1]
 
     def test_missing(self) -> None:
         """Programs that are missing are named, all at once, with what to install."""
@@ -213,8 +213,8 @@ class PacedTests(LoopbackTestCase):
         process = self.spawn(
             *(sys.executable, "-m", "bench.paced", str(port), "/", "200", "0.5", "4"), cwd=str(ROOT)
         )
-        self.assertEqual(await process.finish(), 0, process.said())
-        found = json.loads(process.said())
+        self.assertEqual(await process.finish(), 0, process.output())
+        found = json.loads(process.output())
         self.assertEqual(found["requests"], len(paced.schedule(200, 0.5)))
         self.assertEqual(found["bad"], 0)
         self.assertGreater(found["seconds"], paced.schedule(200, 0.5)[-1])

@@ -26,12 +26,18 @@ from sitio.admin.dashboard import dashboard
 from sitio.proxy.exchange import CONNECTING, SENDING, WAITING
 from sitio.test.helpers.browser import browser, webdriver
 from sitio.test.helpers.exchanges import facts
-from sitio.test.helpers.loopback import LIMIT, LISTENS, LOCALHOST, LoopbackTestCase, reactor
+from sitio.test.helpers.loopback import (
+    LIMIT_SECONDS,
+    LISTENING_LINE,
+    LOCALHOST,
+    LoopbackTestCase,
+    reactor,
+)
 from sitio.test.helpers.sidecars import Source
 
 #: Seconds between two events here, and between two looks at the page.
 BEAT = 0.1
-GLANCE = 0.05
+POLL_SECONDS = 0.05
 
 #: Where the service is: a name as long as those in clusters are.
 UPSTREAM = "tcp:photographs.some-namespace.svc.cluster.local:8087"
@@ -137,11 +143,11 @@ class Looking:
 
     async def becomes(self, script: str, *arguments: Any) -> Any:
         """Wait until a script returns a true value; returns it."""
-        for _ in range(int(LIMIT / GLANCE)):
+        for _ in range(int(LIMIT_SECONDS / POLL_SECONDS)):
             found = await self.js(script, *arguments)
             if found:
                 return found
-            await deferLater(reactor, GLANCE)
+            await deferLater(reactor, POLL_SECONDS)
         shown = await self.js("return document.body.innerText")
         raise AssertionError(f"{script} {arguments} did not come true; shown is\n{shown}")
 
@@ -223,7 +229,7 @@ class Looking:
 class BrowserTestCase(Looking, TestCase):
     """A dashboard on a port, with a fake sidecar behind it."""
 
-    timeout = 4 * LIMIT
+    timeout = 4 * LIMIT_SECONDS
 
     def setUp(self) -> None:
         self.browser = browser()
@@ -1035,14 +1041,14 @@ class SitioTests(Looking, LoopbackTestCase):
             f"--admin=tcp:0:interface={LOCALHOST}",
             "--policy=last-good:max-age=60",
         )
-        port = int((await process.out.saw(LISTENS))[1])
-        self.address = (await process.out.saw(rb"admin pages are on (http\S+)"))[1].decode()
+        port = int((await process.out.expect(LISTENING_LINE))[1])
+        self.address = (await process.out.expect(rb"admin pages are on (http\S+)"))[1].decode()
         await self.look()
         await self.untilText("#summary-title", "No requests yet")
         self.assertEqual(await self.text("#upstream-when"), "the demo site of sitio")
         request = b"GET /flaky HTTP/1.1\r\nHost: localhost\r\n\r\n"
         client = await self.connect(port, request * 6)
-        await client.got.when(lambda: client.got.data.count(b"HTTP/1.1 200 ") == 6)
+        await client.got.waitUntil(lambda: client.got.data.count(b"HTTP/1.1 200 ") == 6)
         await self.untilText("#summary-title", "Outage, masked")
         self.assertEqual(await self.text("#statuses-share"), "100\u202f%")
         self.assertEqual(

@@ -32,15 +32,15 @@ class ProcessTests(LoopbackTestCase):
         for path in ("/a.png", "/b?secret", "/b"):
             request = f"GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
             client = await self.connect(port, request.encode())
-            await client.got.over()
+            await client.got.waitForEnd()
         await self.until(lambda: receiver.count("/base/resources"))
         process.signal(signal.SIGTERM)
         await process.finish()
         told = Counter((each["endpoint"], each["file"]) for each in receiver.entries())
         self.assertEqual(told, {("/a.png", True): 1, ("/b", False): 2})
-        self.assertNotIn("secret", process.said())
-        self.assertNotIn("Traceback", process.said())
-        self.assertNotIn("Starting factory", process.said())
+        self.assertNotIn("secret", process.output())
+        self.assertNotIn("Traceback", process.output())
+        self.assertNotIn("Starting factory", process.output())
 
     async def test_down(self) -> None:
         """With a dashboard that is not there it serves on, says so once, and ends at once."""
@@ -48,13 +48,13 @@ class ProcessTests(LoopbackTestCase):
         upstream = await self.listen(Upstream(answerEach))
         nobody = re.sub(r":\d+/", ":1/", url)
         process, port = await self.sitio(upstream, "--fleet", nobody)
-        await process.out.saw(b"does not accept metrics")
+        await process.out.expect(b"does not accept metrics")
         client = await self.connect(port, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-        await client.got.over()
+        await client.got.waitForEnd()
         self.assertTrue(client.got.data.endswith(b"ok"))
         process.signal(signal.SIGTERM)
         await process.finish()
-        self.assertEqual(process.said().count("does not accept metrics"), 1)
+        self.assertEqual(process.output().count("does not accept metrics"), 1)
         self.assertEqual(receiver.posts, [])
 
 
@@ -65,7 +65,7 @@ class WorkersTests(WorkersTestCase):
         """The parent posts what all of them were asked, once, to the last request."""
         receiver = Receiver()
         place = await self.listen(Site(receiver))
-        process, port = await self.running("--fleet", f"http://{LOCALHOST}:{place}")
+        process, port = await self.startWorkers("--fleet", f"http://{LOCALHOST}:{place}")
         pids = [(await self.ask(port))[0] for _ in range(30)]
         self.assertEqual(len(set(pids)), 2)
         await self.ended(process)

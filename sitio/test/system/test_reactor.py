@@ -40,14 +40,14 @@ class ProcessTests(LoopbackTestCase):
                 "reactor.callWhenRunning(said)\n"
             )
         started = self.spawn(*TWISTD, "--reactor", "uv", "-y", "echo.tac", cwd=work)
-        self.assertEqual(await started.finish(), 0, started.said())
+        self.assertEqual(await started.finish(), 0, started.output())
         pid = int(await self.until(lambda: _text(f"{work}/twistd.pid")))
         self.addCleanup(self._end, pid)
         said = await self.until(lambda: _text(f"{work}/twistd.log").partition("port ")[2])
         port, kind = said.split()[:2]
         self.assertEqual(kind, "UVReactor")
         client = await self.connect(int(port), b"echo")
-        await client.got.saw(b"echo")
+        await client.got.expect(b"echo")
         self._end(pid)
         await self.until(lambda: not os.path.exists(f"{work}/twistd.pid"))
         self.assertNotIn("Traceback", _text(f"{work}/twistd.log"))

@@ -9,7 +9,7 @@ import signal
 from unittest import skipUnless
 
 from sitio.test.helpers.loopback import (
-    LISTENS,
+    LISTENING_LINE,
     LOCALHOST,
     TWISTD,
     LoopbackTestCase,
@@ -38,10 +38,10 @@ class SidecarTests(StreamTestCase):
         self.open = len(self.process.descriptors())
         self.client = await self.connect(self.port, GET)
         self.asked = await self.upstream.connection(1)
-        await self.asked.got.saw(b"\r\n\r\n")
+        await self.asked.got.expect(b"\r\n\r\n")
         self.asked.send(download(self.size))
         self.flood = Flood(self.asked.transport, self.size)
-        await self.client.got.saw(b"\r\n\r\n")
+        await self.client.got.expect(b"\r\n\r\n")
         self.client.transport.pauseProducing()
         await self.until(lambda: pipes(self.process) == self.pipes + 2)
 
@@ -57,10 +57,10 @@ class SidecarTests(StreamTestCase):
                 # Both tell of the round before; the first request may have come already.
                 asked.got.data = client.got.data = b""
                 client.send(GET)
-            await asked.got.saw(b"\r\n\r\n")
+            await asked.got.expect(b"\r\n\r\n")
             asked.send(download(self.size))
             flood = Flood(asked.transport, self.size)
-            await sink.has(self.size)
+            await sink.waitForSize(self.size)
             self.assertEqual(sink.digest.digest(), flood.digest.digest())
         self.assertEqual(len(self.upstream.connections), 2)
         await self.until(lambda: len(self.process.descriptors()) <= open + 1)
@@ -69,7 +69,7 @@ class SidecarTests(StreamTestCase):
         """When the client leaves, the upstream's connection and all descriptors are closed."""
         await self.begin()
         self.client.transport.abortConnection()
-        await self.asked.got.over()
+        await self.asked.got.waitForEnd()
         await self.until(lambda: pipes(self.process) == self.pipes)
         await self.until(lambda: len(self.process.descriptors()) <= self.open)
 
@@ -78,14 +78,14 @@ class SidecarTests(StreamTestCase):
         await self.begin()
         self.asked.transport.abortConnection()
         self.client.transport.resumeProducing()
-        await self.client.got.over()
+        await self.client.got.waitForEnd()
         self.assertFalse(self.client.clean)
         await self.until(lambda: len(self.process.descriptors()) <= self.open)
 
     async def test_stalled(self) -> None:
         """A client that reads nothing for too long is disconnected."""
         await self.begin("--stall-timeout", "1")
-        await self.asked.got.over()
+        await self.asked.got.waitForEnd()
         await self.until(lambda: pipes(self.process) == self.pipes)
 
     async def test_grace(self) -> None:
@@ -93,7 +93,7 @@ class SidecarTests(StreamTestCase):
         await self.begin("--grace", "1")
         self.process.signal(signal.SIGTERM)
         self.assertEqual(await self.process.finish(), -signal.SIGTERM)
-        self.assertIn("did not end within the grace", self.process.said())
+        self.assertIn("did not end within the grace", self.process.output())
 
     async def test_drained(self) -> None:
         """A response that is being moved comes through whole when sitio drains."""
@@ -101,10 +101,10 @@ class SidecarTests(StreamTestCase):
         self.process.signal(signal.SIGTERM)
         body = self.client.got.data.partition(b"\r\n\r\n")[2]
         sink = Sink(self.client)
-        sink.take(sink.bodyReceived)
+        sink.redirect(sink.bodyReceived)
         sink.bodyReceived(body)
         self.client.transport.resumeProducing()
-        await sink.has(self.size)
+        await sink.waitForSize(self.size)
         self.assertEqual(sink.digest.digest(), self.flood.digest.digest())
         self.assertEqual(await self.process.finish(), -signal.SIGTERM)
 
@@ -122,12 +122,12 @@ class OtherTests(LoopbackTestCase):
             *("--port", f"tcp:0:interface={LOCALHOST}"),
             *("--upstream", f"tcp:{LOCALHOST}:{await self.listen(upstream)}"),
         )
-        port = int((await process.out.saw(LISTENS))[1])
+        port = int((await process.out.expect(LISTENING_LINE))[1])
         client = await self.connect(port, GET)
         sink = Sink(client)
         asked = await upstream.connection(0)
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         asked.send(download(self.size))
         flood = Flood(asked.transport, self.size)
-        await sink.has(self.size)
+        await sink.waitForSize(self.size)
         self.assertEqual(sink.digest.digest(), flood.digest.digest())

@@ -12,8 +12,8 @@ import os
 from twisted.logger import Logger
 
 from sitio.test.helpers.loopback import (
-    Script,
-    peakOf,
+    ServerConnection,
+    peakMemoryOf,
     reactor,
 )
 from sitio.test.helpers.streams import (
@@ -47,13 +47,13 @@ class WholeTests(StreamTestCase):
         client = await self.connect(self.port, GET)
         sink = Sink(client)
         asked = await self.upstream.connection(1)
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         asked.send(download(STREAM))
         flood = Flood(asked.transport, STREAM)
-        await sink.has(STREAM)
+        await sink.waitForSize(STREAM)
         self.report("download", began)
         self.assertEqual(sink.digest.digest(), flood.digest.digest())
-        self.assertFlat()
+        self.assertNoGrowth()
 
     async def test_upload(self) -> None:
         """So does a large upload."""
@@ -62,12 +62,12 @@ class WholeTests(StreamTestCase):
         flood = Flood(client.transport, STREAM)
         asked = await self.upstream.connection(1)
         sink = Sink(asked)
-        await sink.has(STREAM)
+        await sink.waitForSize(STREAM)
         self.report("upload", began)
         asked.send(b"HTTP/1.1 204 No Content\r\n\r\n")
-        await client.got.saw(b"HTTP/1.1 204 No Content\r\n")
+        await client.got.expect(b"HTTP/1.1 204 No Content\r\n")
         self.assertEqual(sink.digest.digest(), flood.digest.digest())
-        self.assertFlat()
+        self.assertNoGrowth()
 
     async def test_both(self) -> None:
         """So do both at a time, where the service answers while it is still being asked."""
@@ -77,19 +77,19 @@ class WholeTests(StreamTestCase):
         sent = Flood(client.transport, STREAM)
         asked = await self.upstream.connection(1)
         taken = Sink(asked)
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         asked.send(download(STREAM))
         given = Flood(asked.transport, STREAM - 1)
         # The end of a response ends its exchange: the last byte comes behind the upload.
-        await taken.has(STREAM)
-        await received.has(STREAM - 1)
+        await taken.waitForSize(STREAM)
+        await received.waitForSize(STREAM - 1)
         asked.send(b"!")
         given.digest.update(b"!")
-        await received.has(STREAM)
+        await received.waitForSize(STREAM)
         self.report("both ways", began)
         self.assertEqual(taken.digest.digest(), sent.digest.digest())
         self.assertEqual(received.digest.digest(), given.digest.digest())
-        self.assertFlat()
+        self.assertNoGrowth()
 
     async def test_tunnel(self) -> None:
         """So does what goes through a tunnel, both ways at a time."""
@@ -98,22 +98,22 @@ class WholeTests(StreamTestCase):
         received = Sink(client)
         asked = await self.upstream.connection(1)
         taken = Sink(asked)
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         asked.send(SWITCH)
-        await client.got.saw(b"\r\n\r\n")
+        await client.got.expect(b"\r\n\r\n")
         sent = Flood(client.transport, STREAM)
         given = Flood(asked.transport, STREAM)
-        await received.has(STREAM)
-        await taken.has(STREAM)
+        await received.waitForSize(STREAM)
+        await taken.waitForSize(STREAM)
         self.report("tunnel", began)
         self.assertEqual(taken.digest.digest(), sent.digest.digest())
         self.assertEqual(received.digest.digest(), given.digest.digest())
-        self.assertFlat()
+        self.assertNoGrowth()
 
     def report(self, what: str, began: float) -> None:
         """Put the metrics into trial's log."""
         seconds = reactor.seconds() - began
-        after = peakOf(self.process.pid)
+        after = peakMemoryOf(self.process.pid)
         self.log.info(
             "{what}: {bytes} bytes in {seconds} s; peak {before} KiB before, {after} KiB after",
             what=what,
@@ -135,14 +135,14 @@ class StuckTests(StreamTestCase):
         client = await self.connect(self.port, GET)
         client.transport.pauseProducing()
         asked = await self.upstream.connection(1)
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         asked.send(download(GIBIBYTE))
         flood = Flood(asked.transport, GIBIBYTE)
-        await self.stuck(flood)
+        await self.waitUntilStuck(flood)
         self.assertLess(flood.sent, GIBIBYTE)
-        self.assertFlat()
+        self.assertNoGrowth()
         client.transport.abortConnection()
-        await asked.got.over()
+        await asked.got.waitForEnd()
 
     async def test_upload(self) -> None:
         """A service that reads nothing of an upload: the same the other way."""
@@ -150,27 +150,27 @@ class StuckTests(StreamTestCase):
         flood = Flood(client.transport, GIBIBYTE)
         asked = await self.upstream.connection(1)
         asked.transport.pauseProducing()
-        await self.stuck(flood)
+        await self.waitUntilStuck(flood)
         self.assertLess(flood.sent, GIBIBYTE)
-        self.assertFlat()
+        self.assertNoGrowth()
         asked.transport.abortConnection()
-        await client.got.over()
+        await client.got.waitForEnd()
         self.assertTrue(client.got.data.startswith(b"HTTP/1.1 502 "), client.got.data)
 
     async def test_tunnel(self) -> None:
         """A tunnel of which neither end reads."""
         client = await self.connect(self.port, UPGRADE)
         asked = await self.upstream.connection(1)
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         asked.send(SWITCH)
-        await client.got.saw(b"\r\n\r\n")
+        await client.got.expect(b"\r\n\r\n")
         client.transport.pauseProducing()
         asked.transport.pauseProducing()
         floods = [Flood(each.transport, GIBIBYTE) for each in (client, asked)]
         for each in floods:
-            await self.stuck(each)
+            await self.waitUntilStuck(each)
             self.assertLess(each.sent, GIBIBYTE)
-        self.assertFlat()
+        self.assertNoGrowth()
 
     async def test_pipeline(self) -> None:
         """A client that sends requests without end, and reads no response."""
@@ -178,12 +178,12 @@ class StuckTests(StreamTestCase):
         client = await self.connect(self.port)
         client.transport.pauseProducing()
         flood = Flood(client.transport, GIBIBYTE, GET * 1000)
-        await self.stuck(flood)
+        await self.waitUntilStuck(flood)
         self.assertLess(flood.sent, GIBIBYTE)
-        self.assertFlat()
+        self.assertNoGrowth()
 
 
-def answerAll(script: Script) -> None:
+def answerAll(script: ServerConnection) -> None:
     """Answer each request with some KiB."""
     answer = download(len(PIECE) // 8, PIECE[: len(PIECE) // 8])
     script.dataReceived = lambda data: script.send(answer * data.count(b"\r\n\r\n"))  # type: ignore

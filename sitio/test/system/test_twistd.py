@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory
 
 from sitio.net.process import GC_THRESHOLD
 from sitio.test.helpers.loopback import (
-    LISTENS,
+    LISTENING_LINE,
     LOCALHOST,
     TWISTD,
     Client,
@@ -37,7 +37,7 @@ class FailedStartTests(LoopbackTestCase):
     async def refused(self, *arguments: str) -> str:
         """What a sitio process says that can't start."""
         process = self.twistd("--upstream", NOWHERE, *arguments, cwd=self.directory())
-        self.assertEqual(await process.finish(), 1, process.said())
+        self.assertEqual(await process.finish(), 1, process.output())
         return self.sentence(process)
 
     def directory(self) -> str:
@@ -48,7 +48,7 @@ class FailedStartTests(LoopbackTestCase):
 
     def sentence(self, process: Process) -> str:
         """The only thing that it has said, but for twistd's own start."""
-        said = process.said()
+        said = process.output()
         self.assertNotIn("Traceback", said)
         lines = [line for line in said.splitlines() if "UnixAppLogger#info" not in line]
         self.assertEqual(len(lines), 1, said)
@@ -96,8 +96,8 @@ class FailedStartTests(LoopbackTestCase):
         process = self.spawn(*TWISTD, "sitio", "--admin=", *arguments, cwd=cwd)
         self.assertEqual(await process.finish(), 1)
         sentence = f"sitio: can't listen on port {port}: Address already in use"
-        self.assertIn(sentence, process.said())
-        self.assertNotIn("Traceback", process.said())
+        self.assertIn(sentence, process.output())
+        self.assertNotIn("Traceback", process.output())
         # The one in the background ends on its own time.
         log = Path(cwd, "twistd.log")
         await self.until(lambda: sentence in log.read_text())
@@ -114,12 +114,12 @@ class RunTests(LoopbackTestCase):
         upstream = Upstream(answerAll)
         process, port = await self.sitio(await self.listen(upstream), "--stats-interval=0")
         client = await self.connect(port, REQUEST)
-        await client.got.saw(b"\r\n\r\n0123456789$")
-        lines = [line for line in process.said().splitlines() if "UnixAppLogger#info" not in line]
+        await client.got.expect(b"\r\n\r\n0123456789$")
+        lines = [line for line in process.output().splitlines() if "UnixAppLogger#info" not in line]
         # The first is Twisted's own.
-        self.assertEqual(len(lines), 2, process.said())
+        self.assertEqual(len(lines), 2, process.output())
         self.assertIn(f"sitio starting on {port}", lines[0])
-        self.assertRegex(lines[1].encode(), LISTENS)
+        self.assertRegex(lines[1].encode(), LISTENING_LINE)
 
     async def test_inBackground(self) -> None:
         """
@@ -131,18 +131,18 @@ class RunTests(LoopbackTestCase):
         cwd.mkdir()
         arguments = ["--port", LOOPBACK, "--upstream", f"tcp:{LOCALHOST}:{upstream}"]
         process = self.spawn(*TWISTD, "sitio", "--admin=", *arguments, cwd=str(cwd))
-        self.assertEqual(await process.finish(), 0, process.said())
-        self.assertEqual(process.said(), "")
+        self.assertEqual(await process.finish(), 0, process.output())
+        self.assertEqual(process.output(), "")
         pidFile, log = cwd / "twistd.pid", cwd / "twistd.log"
         pid = int(pidFile.read_text())
         self.addCleanup(kill, pid)
-        found = await self.until(lambda: re.search(LISTENS, log.read_bytes()))
+        found = await self.until(lambda: re.search(LISTENING_LINE, log.read_bytes()))
         client = await self.connect(int(found[1]), REQUEST)
-        await client.got.saw(b"\r\n\r\n0123456789$")
+        await client.got.expect(b"\r\n\r\n0123456789$")
         # It was made before twistd went there.
         self.assertIn("reactor class: sitio.net.reactor.UVReactor.", log.read_text())
         os.kill(pid, signal.SIGTERM)
-        await client.got.over()
+        await client.got.waitForEnd()
         await self.until(lambda: not pidFile.exists())
         await self.until(lambda: "Server Shut Down" in log.read_text())
         self.assertNotIn("Traceback", log.read_text())
@@ -159,16 +159,16 @@ class RunTests(LoopbackTestCase):
         )
         _, port = await self.sitio(NOWHERE, "--policy", f"file:{path}")
         client = await self.connect(port, REQUEST)
-        found = await client.got.saw(rb"\r\n\r\n([0-9]+) ([0-9]+)$")
+        found = await client.got.expect(rb"\r\n\r\n([0-9]+) ([0-9]+)$")
         self.assertGreater(int(found[1]), 10_000)
         self.assertEqual(int(found[2]), GC_THRESHOLD)
 
     async def test_demo(self) -> None:
         """With no upstream there is a photo site to see."""
         process = self.twistd("--port", LOOPBACK)
-        port = int((await process.out.saw(LISTENS))[1])
+        port = int((await process.out.expect(LISTENING_LINE))[1])
         client = await self.connect(port, REQUEST.replace(b"/slow", b"/"))
-        await client.got.saw(b"</html>")
+        await client.got.expect(b"</html>")
         self.assertTrue(client.got.data.startswith(b"HTTP/1.1 200 OK\r\n"))
 
 
@@ -177,10 +177,10 @@ class ReactorTests(LoopbackTestCase):
 
     async def answers(self, process: Process) -> str:
         """Wait until it has carried a request; what it has said."""
-        port = int((await process.out.saw(LISTENS))[1])
+        port = int((await process.out.expect(LISTENING_LINE))[1])
         client = await self.connect(port, REQUEST)
-        await client.got.saw(b"\r\n\r\n0123456789$")
-        return process.said()
+        await client.got.expect(b"\r\n\r\n0123456789$")
+        return process.output()
 
     async def arguments(self) -> tuple[str, ...]:
         """What stands behind the name of sitio."""
@@ -249,19 +249,19 @@ class SystemdTests(LoopbackTestCase):
                     childFDs={0: "w", 1: "r", 2: "r", 3: inet.fileno(), 4: unix.fileno()},
                     LISTEN_FDNAMES="inet:unix",
                 )
-                await process.out.saw(b"takes requests on ")
-                self.assertIn("reactor class: sitio.net.reactor.UVReactor.", process.said())
+                await process.out.expect(b"takes requests on ")
+                self.assertIn("reactor class: sitio.net.reactor.UVReactor.", process.output())
                 client: Any = await endpoint.connect(Factory.forProtocol(Client))
                 client.send(REQUEST)
-                await client.got.saw(b"\r\n\r\n0123456789$")
+                await client.got.expect(b"\r\n\r\n0123456789$")
                 process.signal(signal.SIGTERM)
-                await client.got.over()
+                await client.got.waitForEnd()
                 self.assertIn(await process.finish(), (0, -signal.SIGTERM))
-                self.assertNotIn("Traceback", process.said())
+                self.assertNotIn("Traceback", process.output())
                 # Whoever comes now waits for the next one.
                 last: Any = await endpoint.connect(Factory.forProtocol(Client))
                 last.transport.abortConnection()
-                await last.got.over()
+                await last.got.waitForEnd()
             self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
 
 
@@ -277,21 +277,21 @@ class EndTests(LoopbackTestCase):
         process, port = await self.sitio(await self.listen(upstream))
         client = await self.connect(port, REQUEST)
         asked = await upstream.connection()
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         process.signal(signal.SIGTERM)
-        await process.out.saw(b"Received SIGTERM")
-        await process.out.saw(b"Port %d Closed" % port)
+        await process.out.expect(b"Received SIGTERM")
+        await process.out.expect(b"Port %d Closed" % port)
         await self.refused(port)
         asked.send(HEAD + b"01234")
-        await client.got.saw(b"\r\n\r\n01234$")
+        await client.got.expect(b"\r\n\r\n01234$")
         asked.send(b"56789")
-        await client.got.over()
+        await client.got.waitForEnd()
         self.assertTrue(client.clean)
         head, _, body = client.got.data.partition(b"\r\n\r\n")
         self.assertIn(b"\r\nConnection: close", head)
         self.assertEqual(body, b"0123456789")
         self.assertIn(await process.finish(), (0, -signal.SIGTERM))
-        self.assertNotIn("Traceback", process.said())
+        self.assertNotIn("Traceback", process.output())
 
     async def test_upload(self) -> None:
         """An upload that is under way is taken to its end as well."""
@@ -301,13 +301,13 @@ class EndTests(LoopbackTestCase):
             port, b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n01234"
         )
         asked = await upstream.connection()
-        await asked.got.saw(b"\r\n\r\n01234$")
+        await asked.got.expect(b"\r\n\r\n01234$")
         process.signal(signal.SIGTERM)
-        await process.out.saw(b"Port %d Closed" % port)
+        await process.out.expect(b"Port %d Closed" % port)
         client.send(b"56789")
-        await asked.got.saw(b"\r\n\r\n0123456789$")
+        await asked.got.expect(b"\r\n\r\n0123456789$")
         asked.send(b"HTTP/1.1 204 No Content\r\n\r\n")
-        await client.got.over()
+        await client.got.waitForEnd()
         self.assertTrue(client.clean)
         self.assertTrue(client.got.data.startswith(b"HTTP/1.1 204 No Content\r\n"))
         self.assertIn(await process.finish(), (0, -signal.SIGTERM))
@@ -318,14 +318,14 @@ class EndTests(LoopbackTestCase):
         process, port = await self.sitio(await self.listen(upstream), "--grace=0.3")
         client = await self.connect(port, REQUEST)
         asked = await upstream.connection()
-        await asked.got.saw(b"\r\n\r\n")
+        await asked.got.expect(b"\r\n\r\n")
         asked.send(HEAD + b"01234")
-        await client.got.saw(b"01234$")
+        await client.got.expect(b"01234$")
         process.signal(signal.SIGTERM)
         self.assertIn(await process.finish(), (0, -signal.SIGTERM))
-        await client.got.over()
+        await client.got.waitForEnd()
         self.assertFalse(client.clean)
-        self.assertIn("1 connections did not end within the grace", process.said())
+        self.assertIn("1 connections did not end within the grace", process.output())
 
     async def refused(self, port: int) -> None:
         """Wait until nobody listens on this port: it is said just before it is so."""

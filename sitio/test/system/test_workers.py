@@ -18,9 +18,9 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
 from sitio.test.helpers.loopback import (
-    GLANCE,
-    LISTENS,
+    LISTENING_LINE,
     LOCALHOST,
+    POLL_SECONDS,
     TWISTD,
     Client,
     Process,
@@ -28,12 +28,12 @@ from sitio.test.helpers.loopback import (
     reactor,
 )
 from sitio.test.helpers.processes import (
-    ASK_WHO,
     HEAD,
     LOOPBACK,
     NOWHERE,
     REQUEST,
-    WHO,
+    WHO_POLICY,
+    WHO_REQUEST,
     WorkersTestCase,
     answerAll,
     kill,
@@ -56,14 +56,14 @@ class TrafficTests(WorkersTestCase):
         Each worker serves requests.  The supervisor alone logs the metrics of all, to the last
         hit.
         """
-        process, port = await self.running("--stats-interval=0.2")
-        pids = self.workersOf(process.pid)
+        process, port = await self.startWorkers("--stats-interval=0.2")
+        pids = self.workerPids(process.pid)
         self.assertEqual(len(pids), 2)
         answers = Counter([await self.ask(port) for _ in range(60)])
         self.assertEqual({pid for pid, _ in answers}, set(pids))
         self.assertEqual({name for _, name in answers}, {"UVReactor"})
         await self.hits(process, 60)
-        lines = [each for each in process.said().splitlines() if "stats: " in each]
+        lines = [each for each in process.output().splitlines() if "stats: " in each]
         self.assertEqual([each for each in lines if "worker=" in each], [])
         self.assertIn("GET /who 60,", lines[-1])
         news = [int(each) for each in re.findall(r"\(\+([0-9]+)\)", "\n".join(lines))]
@@ -71,18 +71,18 @@ class TrafficTests(WorkersTestCase):
 
     async def test_reactor(self) -> None:
         """Workers use the reactor that was chosen for the supervisor."""
-        _, port = await self.running(twistd=("--reactor=poll",))
+        _, port = await self.startWorkers(twistd=("--reactor=poll",))
         self.assertEqual((await self.ask(port))[1], "PollReactor")
 
     async def test_lastHits(self) -> None:
         """Hits after the last stats line are in a line of their own at the end."""
-        process, port = await self.running("--stats-interval=60")
+        process, port = await self.startWorkers("--stats-interval=60")
         for _ in range(10):
             await self.ask(port)
         process.signal(signal.SIGTERM)
         await process.finish()
         self.assertEqual(
-            re.findall(r"stats: (\d+) hits \(\+(\d+)\)", process.said()), [("10", "10")]
+            re.findall(r"stats: (\d+) hits \(\+(\d+)\)", process.output()), [("10", "10")]
         )
 
     async def test_log(self) -> None:
@@ -96,23 +96,23 @@ class TrafficTests(WorkersTestCase):
             "        print('about to break')\n"
             "        raise ZeroDivisionError('of mine')\n"
         )
-        process, port = await self.running("--policy", f"file:{folder}/broken.py")
+        process, port = await self.startWorkers("--policy", f"file:{folder}/broken.py")
         client = await self.connect(port, REQUEST.replace(b"/slow", b"/broken"))
-        await client.got.saw(b"HTTP/1.1 500 ")
-        await process.out.saw(rb"#\w+ worker=[12]\] about to break\n")
-        await process.out.saw(rb"worker=[12]\] The policy broken failed")
-        await process.out.saw(rb"builtins.ZeroDivisionError: of mine\n")
+        await client.got.expect(b"HTTP/1.1 500 ")
+        await process.out.expect(rb"#\w+ worker=[12]\] about to break\n")
+        await process.out.expect(rb"worker=[12]\] The policy broken failed")
+        await process.out.expect(rb"builtins.ZeroDivisionError: of mine\n")
 
     async def test_demo(self) -> None:
         """All workers share one demo upstream."""
         process = self.twistd("--workers=2", "--port", LOOPBACK)
-        port = await self.ready(process)
+        port = await self.waitUntilReady(process)
         numbers = []
         for _ in range(12):
             client = await self.connect(port, REQUEST.replace(b"/slow", b"/flaky"))
-            numbers.append(int((await client.got.saw(rb"response <strong>(\d+)<"))[1]))
+            numbers.append(int((await client.got.expect(rb"response <strong>(\d+)<"))[1]))
         self.assertEqual(numbers, list(range(1, 13)))
-        self.assertEqual(process.said().count("The demo upstream is on"), 1)
+        self.assertEqual(process.output().count("The demo upstream is on"), 1)
 
     async def test_unix(self) -> None:
         """Workers share a UNIX socket; its file is removed at the end, and not before."""
@@ -122,17 +122,17 @@ class TrafficTests(WorkersTestCase):
             *("--workers=2", f"--port=unix:{path}:mode=600", "--upstream", NOWHERE),
             *("--policy", f"file:{folder}/who.py"),
         )
-        await process.out.when(lambda: process.said().count("takes requests on") == 2)
-        one, two = self.workersOf(process.pid)
+        await process.out.waitUntil(lambda: process.output().count("takes requests on") == 2)
+        one, two = self.workerPids(process.pid)
         self.addCleanup(self.killAll, [one, two])
         os.kill(one, signal.SIGTERM)
-        await process.out.when(lambda: process.said().count("takes requests on") == 3)
+        await process.out.waitUntil(lambda: process.output().count("takes requests on") == 3)
         self.assertFalse(alive(one))
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
         client = await UNIXClientEndpoint(reactor, path).connect(Factory.forProtocol(Client))
         assert isinstance(client, Client)
-        client.send(ASK_WHO)
-        await client.got.over()
+        client.send(WHO_REQUEST)
+        await client.got.waitForEnd()
         self.assertIn(b"HTTP/1.1 200 OK", client.got.data)
         process.signal(signal.SIGTERM)
         await process.finish()
@@ -154,12 +154,12 @@ class TrafficTests(WorkersTestCase):
                     childFDs={0: "w", 1: "r", 2: "r", 3: other.fileno(), 4: there.fileno()},
                     LISTEN_FDNAMES="other:web",
                 )
-                port = await self.ready(process)
+                port = await self.waitUntilReady(process)
                 self.assertEqual(port, there.getsockname()[1])
-                self.assertIn((await self.ask(port))[0], self.workersOf(process.pid))
+                self.assertIn((await self.ask(port))[0], self.workerPids(process.pid))
                 process.signal(signal.SIGTERM)
                 await process.finish()
-                self.assertNotIn("Traceback", process.said())
+                self.assertNotIn("Traceback", process.output())
 
 
 class FailedStartTests(WorkersTestCase):
@@ -172,8 +172,8 @@ class FailedStartTests(WorkersTestCase):
             *(*TWISTD, *twistd, "sitio", "--admin=", "--workers=2", *arguments),
             cwd=str(self.folder()),
         )
-        self.assertEqual(await process.finish(), 1, process.said())
-        return process.said()
+        self.assertEqual(await process.finish(), 1, process.output())
+        return process.output()
 
     async def test_policy(self) -> None:
         """A policy that can't be loaded is refused before any worker is started."""
@@ -188,14 +188,16 @@ class FailedStartTests(WorkersTestCase):
 
     async def test_shared(self) -> None:
         """A port of the workers of another sitio is in use as well."""
-        _, port = await self.running()
+        _, port = await self.startWorkers()
         said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
         self.assertIn(f"sitio: can't listen on port {port}: Address already in use\n", said)
 
     def onlyHere(self) -> str:
         """A policy that the supervisor can load, and a worker can't."""
         path = self.folder() / "here.py"
-        path.write_text(f"import sys\nassert 'sitio.workers.worker' not in sys.modules\n{WHO}")
+        path.write_text(
+            f"import sys\nassert 'sitio.workers.worker' not in sys.modules\n{WHO_POLICY}"
+        )
         return f"file:{path}"
 
     async def test_worker(self) -> None:
@@ -215,7 +217,9 @@ class FailedStartTests(WorkersTestCase):
         folder = self.folder()
         (folder / "sitio").mkdir()
         (folder / "sitio" / "__init__.py").write_text("raise ImportError('not for workers')\n")
-        (folder / "first.py").write_text(f"import sys\nsys.path.insert(0, {str(folder)!r})\n{WHO}")
+        (folder / "first.py").write_text(
+            f"import sys\nsys.path.insert(0, {str(folder)!r})\n{WHO_POLICY}"
+        )
         said = await self.refused("--policy", f"file:{folder}/first.py")
         self.assertIn(
             "sitio: a worker has ended as soon as it was started: ImportError: not for workers",
@@ -231,18 +235,20 @@ class RestartTests(WorkersTestCase):
         A worker is killed: every client is served meanwhile, and the new worker serves as well.
         What the old one had counted stays counted.
         """
-        process, port = await self.running("--stats-interval=0.2")
-        one, two = self.workersOf(process.pid)
+        process, port = await self.startWorkers("--stats-interval=0.2")
+        one, two = self.workerPids(process.pid)
         for _ in range(20):
             await self.ask(port)
         await self.hits(process, 20)
         # A terminal sends this to all of them: it is for their parent to obey.
         os.kill(two, signal.SIGINT)
         os.kill(one, signal.SIGKILL)
-        await process.out.saw(rb"Worker [12] ended by SIGKILL; another takes its place in 0\.25 s")
+        await process.out.expect(
+            rb"Worker [12] ended by SIGKILL; another takes its place in 0\.25 s"
+        )
         answered = Counter([(await self.ask(port))[0] for _ in range(20)])
-        await process.out.when(lambda: len(re.findall(LISTENS, process.out.data)) == 3)
-        [three] = set(self.workersOf(process.pid)) - {two}
+        await process.out.waitUntil(lambda: len(re.findall(LISTENING_LINE, process.out.data)) == 3)
+        [three] = set(self.workerPids(process.pid)) - {two}
         self.addCleanup(kill, three)
         answered += Counter([(await self.ask(port))[0] for _ in range(60)])
         self.assertLessEqual(set(answered), {two, three})
@@ -256,25 +262,25 @@ class RestartTests(WorkersTestCase):
         clients.
         """
         upstream = Upstream()
-        process, port = await self.running(
+        process, port = await self.startWorkers(
             upstream=f"tcp:{LOCALHOST}:{await self.listen(upstream)}"
         )
         clients = [await self.connect(port, REQUEST) for _ in range(12)]
         scripts = [await upstream.connection(number) for number in range(12)]
         for each in scripts:
-            await each.got.saw(b"\r\n\r\n")
-        one, two = self.workersOf(process.pid)
+            await each.got.expect(b"\r\n\r\n")
+        one, two = self.workerPids(process.pid)
         os.kill(one, signal.SIGTERM)
-        await process.out.saw(rb"worker=[12]\] \(TCP Port %d Closed" % port)
+        await process.out.expect(rb"worker=[12]\] \(TCP Port %d Closed" % port)
         for _ in range(20):
             self.assertEqual((await self.ask(port))[0], two)
         for script in scripts:
             script.send(HEAD + b"0123456789")
         for client in clients:
-            await client.got.saw(b"\r\n\r\n0123456789$")
-        await process.out.saw(rb"Worker [12] ended with status 0; another takes its place")
-        await process.out.when(lambda: len(re.findall(LISTENS, process.out.data)) >= 3)
-        self.addCleanup(self.killAll, self.workersOf(process.pid))
+            await client.got.expect(b"\r\n\r\n0123456789$")
+        await process.out.expect(rb"Worker [12] ended with status 0; another takes its place")
+        await process.out.waitUntil(lambda: len(re.findall(LISTENING_LINE, process.out.data)) >= 3)
+        self.addCleanup(self.killAll, self.workerPids(process.pid))
 
     async def test_broken(self) -> None:
         """
@@ -286,17 +292,17 @@ class RestartTests(WorkersTestCase):
             *("--workers=2", "--port", LOOPBACK, "--upstream", NOWHERE),
             *("--policy", f"file:{folder}/who.py"),
         )
-        port = await self.ready(process)
-        one, two = self.workersOf(process.pid)
+        port = await self.waitUntilReady(process)
+        one, two = self.workerPids(process.pid)
         (folder / "who.py").write_text("1 / 0\n")
         os.kill(one, signal.SIGKILL)
         for delay in (b"0.25", b"0.5", b"1"):
-            await process.out.saw(rb"another takes its place in %s s" % delay)
+            await process.out.expect(rb"another takes its place in %s s" % delay)
             self.assertEqual((await self.ask(port))[0], two)
-        self.assertIn("who.py:1 can't be loaded: ZeroDivisionError", process.said())
-        (folder / "who.py").write_text(WHO)
-        await process.out.when(lambda: len(re.findall(LISTENS, process.out.data)) >= 3)
-        self.addCleanup(self.killAll, self.workersOf(process.pid))
+        self.assertIn("who.py:1 can't be loaded: ZeroDivisionError", process.output())
+        (folder / "who.py").write_text(WHO_POLICY)
+        await process.out.waitUntil(lambda: len(re.findall(LISTENING_LINE, process.out.data)) >= 3)
+        self.addCleanup(self.killAll, self.workerPids(process.pid))
 
 
 class EndTests(WorkersTestCase):
@@ -305,14 +311,14 @@ class EndTests(WorkersTestCase):
     async def inFlight(self, *arguments: str) -> tuple[Process, int, list[Client], Upstream]:
         """A supervisor whose two workers have requests in flight, its port, and the clients."""
         upstream = Upstream()
-        process, port = await self.running(
+        process, port = await self.startWorkers(
             *arguments, upstream=f"tcp:{LOCALHOST}:{await self.listen(upstream)}"
         )
         # That all go to one of them has a chance of 2 ** -15.
         clients = [await self.connect(port, REQUEST) for _ in range(16)]
         for number in range(16):
             script = await upstream.connection(number)
-            await script.got.saw(b"\r\n\r\n")
+            await script.got.expect(b"\r\n\r\n")
         return process, port, clients, upstream
 
     async def gone(self, pids: list[int]) -> None:
@@ -328,22 +334,22 @@ class EndTests(WorkersTestCase):
     async def test_sigterm(self) -> None:
         """After SIGTERM, no client is accepted, and each one present gets a whole response."""
         process, port, clients, upstream = await self.inFlight()
-        pids = self.workersOf(process.pid)
+        pids = self.workerPids(process.pid)
         process.signal(signal.SIGTERM)
         await self.free(port)
         for each in upstream.connections:
             each.send(HEAD + b"0123456789")
         for client in clients:
-            await client.got.over()
+            await client.got.waitForEnd()
             self.assertTrue(client.clean)
             head, _, body = client.got.data.partition(b"\r\n\r\n")
             self.assertIn(b"\r\nConnection: close", head)
             self.assertEqual(body, b"0123456789")
         self.assertIn(await process.finish(), (0, -signal.SIGTERM))
         self.assertFalse(any(map(alive, pids)))
-        self.assertIn("stats: 16 hits", process.said())
-        self.assertNotIn("Traceback", process.said())
-        self.assertNotIn("takes its place", process.said())
+        self.assertIn("stats: 16 hits", process.output())
+        self.assertNotIn("Traceback", process.output())
+        self.assertNotIn("takes its place", process.output())
 
     async def test_grace(self) -> None:
         """What does not end within the grace is broken off."""
@@ -351,9 +357,9 @@ class EndTests(WorkersTestCase):
         process.signal(signal.SIGINT)
         self.assertIn(await process.finish(), (0, -signal.SIGINT))
         for client in clients:
-            await client.got.over()
-        self.assertIn("did not end within the grace", process.said())
-        self.assertNotIn("Traceback", process.said())
+            await client.got.waitForEnd()
+        self.assertIn("did not end within the grace", process.output())
+        self.assertNotIn("Traceback", process.output())
 
     async def test_secondSignal(self) -> None:
         """A second SIGTERM ends the grace."""
@@ -363,11 +369,11 @@ class EndTests(WorkersTestCase):
 
         while process.status is None:
             process.signal(signal.SIGTERM)
-            await deferLater(reactor, 10 * GLANCE, lambda: None)
+            await deferLater(reactor, 10 * POLL_SECONDS, lambda: None)
         for client in clients:
-            await client.got.over()
-        self.assertIn("a second signal to stop", process.said())
-        self.assertNotIn("Traceback", process.said())
+            await client.got.waitForEnd()
+        self.assertIn("a second signal to stop", process.output())
+        self.assertNotIn("Traceback", process.output())
 
     async def test_parentKilled(self) -> None:
         """
@@ -375,13 +381,13 @@ class EndTests(WorkersTestCase):
         free.
         """
         process, port, clients, upstream = await self.inFlight()
-        pids = self.workersOf(process.pid)
+        pids = self.workerPids(process.pid)
         process.signal(signal.SIGKILL)
         await self.free(port)
         for each in upstream.connections:
             each.send(HEAD + b"0123456789")
         for client in clients:
-            await client.got.saw(b"\r\n\r\n0123456789$")
+            await client.got.expect(b"\r\n\r\n0123456789$")
         await self.gone(pids)
 
     async def test_inBackground(self) -> None:
@@ -405,14 +411,14 @@ class EndTests(WorkersTestCase):
             *("--upstream", f"tcp:{LOCALHOST}:{upstream}", "--policy", "file:who.py"),
             cwd=str(folder),
         )
-        self.assertEqual(await process.finish(), 0, process.said())
-        self.assertEqual(process.said(), "")
+        self.assertEqual(await process.finish(), 0, process.output())
+        self.assertEqual(process.output(), "")
         pid = int(pidFile.read_text())
         self.addCleanup(kill, pid)
         ports = await self.until(
-            lambda: len(found := re.findall(LISTENS, log.read_bytes())) == 2 and found
+            lambda: len(found := re.findall(LISTENING_LINE, log.read_bytes())) == 2 and found
         )
-        pids = self.workersOf(pid)
+        pids = self.workerPids(pid)
         self.addCleanup(self.killAll, pids)
         self.assertIn((await self.ask(int(ports[0])))[0], pids)
         self.assertEqual({os.readlink(f"/proc/{each}/cwd") for each in pids}, {str(there)})

@@ -32,8 +32,8 @@ from sitio.telemetry.accesslog import (
 from sitio.telemetry.logfile import ATOMIC_BYTES
 from sitio.telemetry.logformat import CommonFormat, JsonFormat, LineFormat, quoted
 from sitio.telemetry.sidecar import IDropCounts, droppedBy
-from sitio.test.helpers.exchanges import Ended, ended
-from sitio.test.helpers.logs import Noted
+from sitio.test.helpers.exchanges import FinishedExchange, ended
+from sitio.test.helpers.logs import LogRecorder
 from sitio.test.helpers.messages import OK
 from sitio.testing import Harness
 
@@ -105,7 +105,7 @@ class LogTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.paper = Paper()
         self.aside = Aside()
-        self.said = Noted()
+        self.said = LogRecorder()
         self.onReopen: list[Any] = []
         self.log = self.make()
 
@@ -127,7 +127,7 @@ class LogTestCase(SynchronousTestCase):
             self.clock.advance(INTERVAL_SECONDS)
         return self.paper.written.decode("ascii").splitlines()
 
-    def lineOf(self, exchange: Ended, query: bool = False) -> str:
+    def lineOf(self, exchange: FinishedExchange, query: bool = False) -> str:
         """The line of one exchange."""
         self.log = self.make(query)
         self.log.startService()
@@ -142,7 +142,7 @@ class LogTestCase(SynchronousTestCase):
 class JsonTests(LogTestCase):
     """The content of a line of JSON."""
 
-    def facts(self, exchange: Ended, **options: Any) -> dict[str, Any]:
+    def facts(self, exchange: FinishedExchange, **options: Any) -> dict[str, Any]:
         """The JSON object of an exchange."""
         facts: dict[str, Any] = json.loads(self.lineOf(exchange, **options))
         return facts
@@ -226,19 +226,19 @@ class JsonTests(LogTestCase):
     def test_idGiven(self) -> None:
         """A request that has an id keeps it, so that other logs match."""
         request = Request("GET", "/", headers=headersOf("3e1f-Ab/c+d=:@_.9"))
-        self.assertEqual(self.facts(Ended(request))["id"], "3e1f-Ab/c+d=:@_.9")
+        self.assertEqual(self.facts(FinishedExchange(request))["id"], "3e1f-Ab/c+d=:@_.9")
 
     def test_idRefused(self) -> None:
         """An id that is empty, too long or ambiguous is replaced by a new one."""
         for given in ("", "a b", 'a"b', "a" * 129, "caf\xe9", "a, b"):
             request = Request("GET", "/", headers=headersOf(given))
-            self.assertRegex(self.facts(Ended(request))["id"], "^[0-9a-f]{12}-1$", given)
+            self.assertRegex(self.facts(FinishedExchange(request))["id"], "^[0-9a-f]{12}-1$", given)
 
     def test_idTwice(self) -> None:
         """Two ids are ignored."""
         request = Request("GET", "/", headers=headersOf("one"))
         request.headers.add("x-request-id", "two")
-        self.assertRegex(self.facts(Ended(request))["id"], "^[0-9a-f]{12}-1$")
+        self.assertRegex(self.facts(FinishedExchange(request))["id"], "^[0-9a-f]{12}-1$")
 
     def test_idsDiffer(self) -> None:
         """Each exchange has its own id; no two processes make the same."""
@@ -297,7 +297,7 @@ class HostileTests(LogTestCase):
     #: What might end a line or a text, or move a cursor.
     TRICKS = '"\\\r\n\t\x00\x1b[2J\x7f\x85\u2028\xe9 \U0001f600'
 
-    def hostile(self, text: str) -> Ended:
+    def hostile(self, text: str) -> FinishedExchange:
         """An exchange whose texts are all this text."""
         exchange = ended(
             acted=(text,) * 100, answeredBy=text, failure=ValueError(text), clientAddress=text

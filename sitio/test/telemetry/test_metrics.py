@@ -19,8 +19,8 @@ from sitio.telemetry.metrics import exposition
 from sitio.telemetry.snapshot import mergeSidecars
 from sitio.telemetry.stats import MAX_ENDPOINTS, MAX_STATUSES, Stats
 from sitio.test.helpers.exchanges import ended
-from sitio.test.helpers.metrics import page, sidecarSnapshotOf
-from sitio.test.helpers.snapshots import told
+from sitio.test.helpers.metrics import page, sidecarSnapshot
+from sitio.test.helpers.snapshots import workerSnapshot
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 
@@ -52,7 +52,7 @@ class EndpointTests(SynchronousTestCase):
         """Durations have method, route and status, with OpenTelemetry's name and buckets."""
         found = samples(
             page(
-                sidecarSnapshotOf(
+                sidecarSnapshot(
                     ended(duration=0.003),
                     ended(duration=0.03),
                     ended(duration=20.0),
@@ -76,7 +76,7 @@ class EndpointTests(SynchronousTestCase):
         """A masked 503 counts as 503; the sent status has a counter of its own."""
         found = samples(
             page(
-                sidecarSnapshotOf(
+                sidecarSnapshot(
                     ended(status=200, upstreamStatus=503),
                     ended(status=200, upstreamStatus=503),
                     ended(status=503, upstreamStatus=503),
@@ -92,7 +92,7 @@ class EndpointTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """Body sizes have a sum and a count in each direction."""
-        found = samples(page(sidecarSnapshotOf(ended(bytesIn=3, bytesOut=5), ended(bytesOut=6))))
+        found = samples(page(sidecarSnapshot(ended(bytesIn=3, bytesOut=5), ended(bytesOut=6))))
         for way, data in (("request", 3), ("response", 11)):
             name = f"http_server_{way}_body_size_bytes"
             self.assertEqual(found[f"{name}_sum{labels(status=None)}"], data)
@@ -100,19 +100,19 @@ class EndpointTests(SynchronousTestCase):
 
     def test_own(self) -> None:
         """The time that sitio adds is a histogram."""
-        found = samples(page(sidecarSnapshotOf(ended(duration=0.5, upstreamTime=0.25))))
+        found = samples(page(sidecarSnapshot(ended(duration=0.5, upstreamTime=0.25))))
         self.assertEqual(found["sitio_added_duration_seconds_sum"], 0.25)
         self.assertEqual(found["sitio_added_duration_seconds_bucket{le=0.1}"], 0)
         self.assertEqual(found["sitio_added_duration_seconds_bucket{le=0.25}"], 1)
 
     def test_noStatus(self) -> None:
         """If no status was sent, there is no status label."""
-        found = samples(page(sidecarSnapshotOf(ended(status=None, upstreamStatus=None))))
+        found = samples(page(sidecarSnapshot(ended(status=None, upstreamStatus=None))))
         self.assertEqual(found[f"{DURATION}_count{labels(status='')}"], 1)
 
     def test_shared(self) -> None:
         """The method of rows that count for many endpoints is _OTHER."""
-        found = samples(page(sidecarSnapshotOf(ended("/no", status=404, upstreamStatus=404))))
+        found = samples(page(sidecarSnapshot(ended("/no", status=404, upstreamStatus=404))))
         name = labels("(not found)", "404", "_OTHER")
         self.assertEqual(found[f"{DURATION}_count{name}"], 1)
 
@@ -121,7 +121,7 @@ class EndpointTests(SynchronousTestCase):
         stats = Stats(Clock())
         for number in range(2 * MAX_ENDPOINTS):
             stats.exchangeFinished(ended(f"/{number}"))
-        found = samples(page({**told(), "metrics": stats.snapshot()}))
+        found = samples(page({**workerSnapshot(), "metrics": stats.snapshot()}))
         counts = [each for each in found if each.startswith(f"{DURATION}_count")]
         self.assertLessEqual(len(counts), MAX_ENDPOINTS + 3)
         self.assertEqual(sum(found[each] for each in counts), 2 * MAX_ENDPOINTS)
@@ -129,7 +129,7 @@ class EndpointTests(SynchronousTestCase):
     def test_statusesBounded(self) -> None:
         """However many statuses there are, a limited number and their classes are told apart."""
         many = [ended(status=each, upstreamStatus=each) for each in range(200, 400)]
-        found = samples(page(sidecarSnapshotOf(*many)))
+        found = samples(page(sidecarSnapshot(*many)))
         counts = [each for each in found if each.startswith(f"{DURATION}_count")]
         self.assertLessEqual(len(counts), MAX_STATUSES + 9)
         self.assertIn(f"{DURATION}_count{labels(status='3xx')}", counts)
@@ -137,7 +137,7 @@ class EndpointTests(SynchronousTestCase):
     def test_escapes(self) -> None:
         """No path can break the format of the page."""
         path = '/a"b\\c{d}=e'
-        found = samples(page(sidecarSnapshotOf(ended(path))))
+        found = samples(page(sidecarSnapshot(ended(path))))
         self.assertEqual(found[f"{DURATION}_count{labels(path)}"], 1)
 
 
@@ -146,7 +146,7 @@ class SidecarTests(SynchronousTestCase):
 
     def test_connections(self) -> None:
         """Exchanges in progress, client and upstream connections, and waits for these."""
-        found = samples(page(told()))
+        found = samples(page(workerSnapshot()))
         for name, value in (
             ("http_server_active_requests", 2),
             ("sitio_client_connections", 3),
@@ -166,7 +166,7 @@ class SidecarTests(SynchronousTestCase):
 
     def test_policies(self) -> None:
         """Each policy has its counts and times; two of one name are told apart."""
-        one = told(4)
+        one = workerSnapshot(4)
         [policy] = one["policies"]
         other = {**policy, "name": "retry"}
         found = samples(
@@ -180,7 +180,7 @@ class SidecarTests(SynchronousTestCase):
 
     def test_workers(self) -> None:
         """Several processes have one page."""
-        found = samples(page(mergeSidecars([told(2), told(3)])))
+        found = samples(page(mergeSidecars([workerSnapshot(2), workerSnapshot(3)])))
         self.assertEqual(found["sitio_workers"], 2)
         self.assertEqual(found["sitio_worker_restarts_total"], 0)
         self.assertEqual(found[f"{DURATION}_count{labels()}"], 5)
@@ -188,7 +188,7 @@ class SidecarTests(SynchronousTestCase):
 
     def test_formats(self) -> None:
         """OpenMetrics is used if the Accept field asks for it, with the same samples."""
-        snapshot = told(3)
+        snapshot = workerSnapshot(3)
         body, kind = exposition(snapshot, OPEN_METRICS)
         self.assertTrue(kind.startswith("application/openmetrics-text"), kind)
         plain = {each.name for each in parse(page(snapshot))}
@@ -196,9 +196,9 @@ class SidecarTests(SynchronousTestCase):
 
     def test_strangeAccept(self) -> None:
         """An invalid Accept field gets the text format."""
-        plain = exposition(told(1), "")
+        plain = exposition(workerSnapshot(1), "")
         for accept in (f"{OPEN_METRICS.partition(';')[0]}; version=x", "\xff", ";", "a" * 9999):
-            self.assertEqual(exposition(told(1), accept), plain, accept)
+            self.assertEqual(exposition(workerSnapshot(1), accept), plain, accept)
 
 
 class PromtoolTests(SynchronousTestCase):
@@ -209,7 +209,7 @@ class PromtoolTests(SynchronousTestCase):
         promtool = shutil.which("promtool")
         if promtool is None:
             raise SkipTest("there is no promtool: on Debian it is in the package prometheus")
-        snapshot = sidecarSnapshotOf(
+        snapshot = sidecarSnapshot(
             ended(), ended("/b?c", "PUT", status=200, upstreamStatus=500), ended(status=None)
         )
         done = subprocess.run(

@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from sitio.telemetry.snapshot import Snapshot, busiestFirst, limitEndpoints, merge
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.statsline import LINE_WIDTH, report
-from sitio.test.helpers.exchanges import Ended, ended, refused
-from sitio.test.helpers.logs import Noted
-from sitio.test.helpers.snapshots import byName, snapshotOf
+from sitio.test.helpers.exchanges import FinishedExchange, ended, refused
+from sitio.test.helpers.logs import LogRecorder
+from sitio.test.helpers.snapshots import endpointsByName, snapshotOf
 
 # Sixteenths of a second: sums of these are exact, so any order gives the same.
 _exchanges = st.lists(
@@ -48,7 +48,7 @@ class StatusTests(SynchronousTestCase):
                 ended(status=503, upstreamStatus=503, duration=2.0),
             ]
         )
-        row = byName(told)["GET /"]
+        row = endpointsByName(told)["GET /"]
         self.assertEqual(
             {status: each["seconds"] for status, each in row["durations"].items()},
             {"200": 0.75, "503": 3.0},
@@ -61,7 +61,7 @@ class StatusTests(SynchronousTestCase):
         """Durations of the same status are added up; others are kept."""
         one = snapshotOf([ended(duration=0.25), ended(status=404, upstreamStatus=404)])
         two = snapshotOf([ended(duration=0.5), ended(status=500, upstreamStatus=500)])
-        durations = byName(merge(one, two))["GET /"]["durations"]
+        durations = endpointsByName(merge(one, two))["GET /"]["durations"]
         self.assertEqual(sorted(durations), ["200", "404", "500"])
         self.assertEqual(durations["200"]["seconds"], 0.75)
 
@@ -71,19 +71,23 @@ class MergeTests(SynchronousTestCase):
 
     @given(_exchanges, _exchanges)
     @settings(max_examples=60)
-    def test_asIfOneProcess(self, some: list[Ended], others: list[Ended]) -> None:
+    def test_asIfOneProcess(
+        self, some: list[FinishedExchange], others: list[FinishedExchange]
+    ) -> None:
         """Two merged snapshots equal that of one process with all exchanges, in any order."""
         one, two = snapshotOf(some, 3.0), snapshotOf(others, 5.0)
         whole = snapshotOf(some + others, 5.0)
         # Which exchange came first decides where a later 404 is counted.
-        if "(not found)" not in byName(one) | byName(two):
+        if "(not found)" not in endpointsByName(one) | endpointsByName(two):
             self.assertEqual(merge(one, two), whole)
         self.assertEqual(merge(one, two)["total"], whole["total"])
         self.assertEqual(merge(two, one), merge(one, two))
 
     @given(_exchanges, _exchanges, _exchanges)
     @settings(max_examples=60)
-    def test_grouping(self, a: list[Ended], b: list[Ended], c: list[Ended]) -> None:
+    def test_grouping(
+        self, a: list[FinishedExchange], b: list[FinishedExchange], c: list[FinishedExchange]
+    ) -> None:
         """The grouping of merges makes no difference."""
         one, two, three = snapshotOf(a), snapshotOf(b), snapshotOf(c)
         self.assertEqual(merge(merge(one, two), three), merge(one, merge(two, three)))
@@ -125,7 +129,7 @@ class BoundedTests(SynchronousTestCase):
         full = merge(full, snapshotOf([refused(), ended("/" + "x" * 300)]))
         self.assertEqual(limitEndpoints(full, 2), full)
         self.assertEqual(
-            sorted(byName(limitEndpoints(full, 1))),
+            sorted(endpointsByName(limitEndpoints(full, 1))),
             ["(not found)", "(other)", "(refused)", "GET /a"],
         )
 
@@ -136,10 +140,10 @@ class BoundedTests(SynchronousTestCase):
         less = limitEndpoints(one, 2)
         self.assertEqual(json.dumps(one), before)
         self.assertEqual(
-            {name: each["hits"] for name, each in byName(less).items()},
+            {name: each["hits"] for name, each in endpointsByName(less).items()},
             {"GET /0": 5, "GET /1": 4, "(other)": 7},
         )
-        self.assertEqual(byName(less)["(other)"]["statuses"], {"200": 7})
+        self.assertEqual(endpointsByName(less)["(other)"]["statuses"], {"200": 7})
         self.assertEqual(less["evicted"], 3)
         self.assertEqual(less["total"], one["total"])
         self.assertEqual(limitEndpoints(less, 2), less)
@@ -150,14 +154,14 @@ class ReportTests(SynchronousTestCase):
 
     @given(st.lists(_exchanges, min_size=1, max_size=3))
     @settings(max_examples=30)
-    def test_asStats(self, batches: list[list[Ended]]) -> None:
+    def test_asStats(self, batches: list[list[FinishedExchange]]) -> None:
         """
         The event is the same as the one that L{Stats} logs, after each batch; only the
         order of equally busy endpoints may differ.
         """
-        noted = Noted()
+        recorder = LogRecorder()
         clock = Clock()
-        counting = Stats(clock, 1.0, log=Logger("test", observer=noted))
+        counting = Stats(clock, 1.0, log=Logger("test", observer=recorder))
         counting.startService()
         before = None
         for batch in batches:
@@ -166,10 +170,10 @@ class ReportTests(SynchronousTestCase):
             now = counting.snapshot()
             event = report(now, before)
             before = now
-            noted.events.clear()
+            recorder.events.clear()
             clock.advance(1.0)
-            self.assertEqual(bool(event), bool(noted.events))
-            for theirs in noted.events:
+            self.assertEqual(bool(event), bool(recorder.events))
+            for theirs in recorder.events:
                 assert event is not None
                 lines = [each.pop("line").partition(" | ")[0] for each in (event, theirs)]
                 self.assertEqual(lines[0], lines[1])
@@ -190,15 +194,15 @@ class ReportTests(SynchronousTestCase):
 class LineTests(SynchronousTestCase):
     """The text of the line."""
 
-    def line(self, *exchanges: Ended) -> str:
+    def line(self, *exchanges: FinishedExchange) -> str:
         """The line after these exchanges."""
-        noted = Noted()
-        counting = Stats(Clock(), log=Logger("test", observer=noted))
+        recorder = LogRecorder()
+        counting = Stats(Clock(), log=Logger("test", observer=recorder))
         counting.startService()
         for exchange in exchanges:
             counting.exchangeFinished(exchange)
         counting.stopService()
-        (event,) = noted.events
+        (event,) = recorder.events
         return formatEvent(event)
 
     def test_latencies(self) -> None:
@@ -276,7 +280,7 @@ class LineTests(SynchronousTestCase):
             max_size=30,
         )
     )
-    def test_width(self, exchanges: list[Ended]) -> None:
+    def test_width(self, exchanges: list[FinishedExchange]) -> None:
         """The line is one line, fits a terminal, and accounts for every endpoint."""
         line = self.line(*exchanges)
         self.assertLessEqual(len(line), LINE_WIDTH)

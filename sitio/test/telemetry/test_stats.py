@@ -21,9 +21,9 @@ from sitio.telemetry.histogram import ADDED_BOUNDS, LATENCY_BOUNDS
 from sitio.telemetry.snapshot import EndpointMetrics
 from sitio.telemetry.stats import MAX_ROUTE, Stats
 from sitio.telemetry.statsline import MAX_LISTED
-from sitio.test.helpers.exchanges import Ended, ended, refused
-from sitio.test.helpers.logs import Noted
-from sitio.test.helpers.snapshots import byName
+from sitio.test.helpers.exchanges import FinishedExchange, ended, refused
+from sitio.test.helpers.logs import LogRecorder
+from sitio.test.helpers.snapshots import endpointsByName
 
 
 class CountingTests(SynchronousTestCase):
@@ -32,11 +32,11 @@ class CountingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.stats = Stats(Clock())
 
-    def counted(self, *exchanges: Ended) -> dict[str, EndpointMetrics]:
+    def counted(self, *exchanges: FinishedExchange) -> dict[str, EndpointMetrics]:
         """Count these exchanges; returns the endpoints by name."""
         for exchange in exchanges:
             self.stats.exchangeFinished(exchange)
-        return byName(self.stats.snapshot())
+        return endpointsByName(self.stats.snapshot())
 
     def test_interface(self) -> None:
         """It is an exchange observer."""
@@ -208,7 +208,9 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(snapshot["total"]["hits"], 20_000)
         self.assertEqual(snapshot["total"]["bytesOut"], 60_000)
         self.assertEqual(sum(snapshot["total"]["latency"]), 20_000)
-        self.assertEqual(byName(snapshot)["(other)"]["statuses"], {"200": snapshot["evicted"]})
+        self.assertEqual(
+            endpointsByName(snapshot)["(other)"]["statuses"], {"200": snapshot["evicted"]}
+        )
 
     def test_oneRow(self) -> None:
         """Also a table of one row keeps its limit and its sums."""
@@ -226,7 +228,7 @@ class BoundTests(SynchronousTestCase):
                 counting.exchangeFinished(ended(f"/real/{number}"))
         for number in range(20_000):
             counting.exchangeFinished(ended(f"/flood/{number}"))
-        rows = byName(counting.snapshot())
+        rows = endpointsByName(counting.snapshot())
         for number in range(40):
             self.assertEqual(rows[f"GET /real/{number}"]["hits"], 3)
 
@@ -237,7 +239,7 @@ class BoundTests(SynchronousTestCase):
             counting.exchangeFinished(ended(f"/flood/{number}"))
             if number >= 1_000 and number % 20 == 0:
                 counting.exchangeFinished(ended("/new"))
-        self.assertEqual(byName(counting.snapshot())["GET /new"]["hits"], 200)
+        self.assertEqual(endpointsByName(counting.snapshot())["GET /new"]["hits"], 200)
 
     def test_newEndpointsAfterAFullTable(self) -> None:
         """A table full of endpoints without new hits makes room for others."""
@@ -250,7 +252,7 @@ class BoundTests(SynchronousTestCase):
         for _ in range(3):
             for number in range(48):
                 counting.exchangeFinished(ended(f"/new/{number}", began=clock.seconds()))
-        rows = byName(counting.snapshot())
+        rows = endpointsByName(counting.snapshot())
         for number in range(48):
             self.assertEqual(rows[f"GET /new/{number}"]["hits"], 3)
         self.assertEqual(counting.snapshot()["total"]["hits"], 64_000 + 144)
@@ -264,7 +266,7 @@ class BoundTests(SynchronousTestCase):
         for number in range(900):
             clock.advance(1)
             counting.exchangeFinished(ended(f"/scan/{number}", began=clock.seconds()))
-        self.assertEqual(byName(counting.snapshot())["GET /real"]["hits"], 10)
+        self.assertEqual(endpointsByName(counting.snapshot())["GET /real"]["hits"], 10)
 
     def test_eighth(self) -> None:
         """A full table evicts several rows at once, as this takes time."""
@@ -290,7 +292,7 @@ class BoundTests(SynchronousTestCase):
             counting.exchangeFinished(ended(f"/scan/{number}", status=404, upstreamStatus=404))
         counting.exchangeFinished(ended("/", "PUT", status=405, upstreamStatus=405))
         counting.exchangeFinished(ended("/spa", status=200, upstreamStatus=404))
-        rows = byName(counting.snapshot())
+        rows = endpointsByName(counting.snapshot())
         self.assertEqual(list(rows), ["(not found)"])
         self.assertEqual(rows["(not found)"]["upstreamStatuses"], {"404": 1_001, "405": 1})
         self.assertEqual(rows["(not found)"]["statuses"], {"404": 1_000, "405": 1, "200": 1})
@@ -300,7 +302,7 @@ class BoundTests(SynchronousTestCase):
         counting = Stats(Clock())
         for status in (200, 404, 404):
             counting.exchangeFinished(ended("/a.png", status=status, upstreamStatus=status))
-        rows = byName(counting.snapshot())
+        rows = endpointsByName(counting.snapshot())
         self.assertEqual(rows["GET /a.png"]["upstreamStatuses"], {"200": 1, "404": 2})
         self.assertNotIn("(not found)", rows)
 
@@ -311,7 +313,7 @@ class BoundTests(SynchronousTestCase):
             counting.exchangeFinished(ended("/a", f"M{number}"))
             counting.exchangeFinished(ended("/b", "get"))
         counting.exchangeFinished(ended("/a", "PROPFIND"))
-        rows = byName(counting.snapshot())
+        rows = endpointsByName(counting.snapshot())
         self.assertEqual(
             {name: row["hits"] for name, row in rows.items()},
             {"_OTHER /a": 1_000, "_OTHER /b": 1_000, "PROPFIND /a": 1},
@@ -324,7 +326,7 @@ class BoundTests(SynchronousTestCase):
         counting.exchangeFinished(ended("/" + "a" * MAX_ROUTE))
         counting.exchangeFinished(ended("/" + "b" * 60_000))
         counting.exchangeFinished(ended("/short?" + "b" * 60_000))
-        rows = byName(counting.snapshot())
+        rows = endpointsByName(counting.snapshot())
         self.assertEqual(len(rows), 3)
         self.assertEqual(rows["(other)"]["hits"], 2)
         self.assertEqual(rows["GET /short"]["hits"], 1)
@@ -334,7 +336,7 @@ class BoundTests(SynchronousTestCase):
         counting = Stats(Clock())
         for exchange in (refused(), refused(431), refused(505)):
             counting.exchangeFinished(exchange)
-        rows = byName(counting.snapshot())
+        rows = endpointsByName(counting.snapshot())
         self.assertEqual(list(rows), ["(refused)"])
         self.assertEqual(rows["(refused)"]["statuses"], {"400": 1, "431": 1, "505": 1})
 
@@ -343,7 +345,7 @@ class BoundTests(SynchronousTestCase):
         counting = Stats(Clock())
         counting.exchangeFinished(ended("/(refused)"))
         counting.exchangeFinished(ended("(refused)"))
-        rows = byName(counting.snapshot())
+        rows = endpointsByName(counting.snapshot())
         self.assertEqual(set(rows), {"GET /(refused)", "(other)"})
 
     def test_statuses(self) -> None:
@@ -352,7 +354,7 @@ class BoundTests(SynchronousTestCase):
         for status in (*range(200, 1000), 999):
             counting.exchangeFinished(ended(status=status, upstreamStatus=200))
             counting.exchangeFinished(ended(status=200, upstreamStatus=status))
-        row = byName(counting.snapshot())["GET /"]
+        row = endpointsByName(counting.snapshot())["GET /"]
         self.assertLess(len(row["statuses"]) + len(row["upstreamStatuses"]), 100)
         self.assertIn("9xx", row["statuses"])
         self.assertEqual(sum(row["statuses"].values()), row["hits"])
@@ -371,19 +373,19 @@ class ServiceTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.noted = Noted()
+        self.recorder = LogRecorder()
         self.stats = self.started()
 
     def started(self, interval: float = 2.0) -> Stats:
-        """Make stats with our clock that log to C{self.noted}."""
-        counting = Stats(self.clock, interval, Logger("test", observer=self.noted))
+        """Make stats with our clock that log to C{self.recorder}."""
+        counting = Stats(self.clock, interval, Logger("test", observer=self.recorder))
         counting.startService()
         return counting
 
     def lines(self) -> list[str]:
         """The text of the events since the last call."""
-        lines = [formatEvent(event) for event in self.noted.events]
-        self.noted.events.clear()
+        lines = [formatEvent(event) for event in self.recorder.events]
+        self.recorder.events.clear()
         return lines
 
     def test_firstLine(self) -> None:
@@ -463,7 +465,7 @@ class ServiceTests(SynchronousTestCase):
         self.stats._total = None  # type: ignore[assignment, method-assign]
         self.stats.exchangeFinished(ended())
         self.clock.advance(2.0)
-        (event,) = self.noted.events
+        (event,) = self.recorder.events
         self.assertIs(event["log_level"], LogLevel.critical)
         self.assertIn("TypeError", event["log_failure"].getTraceback())
         del self.stats._total
@@ -479,7 +481,7 @@ class ServiceTests(SynchronousTestCase):
         ):
             self.stats.exchangeFinished(exchange)
         self.clock.advance(2.0)
-        (event,) = self.noted.events
+        (event,) = self.recorder.events
         self.assertIs(event["log_level"], LogLevel.info)
         self.assertEqual((event["hits"], event["new"], event["more"]), (3, 3, 0))
         self.assertEqual(event["upstreamStatuses"], {"200": 1, "500": 1, "499": 1})
@@ -496,15 +498,15 @@ class ServiceTests(SynchronousTestCase):
         self.clock.advance(2.0)
         self.stats.exchangeFinished(ended(duration=0.001))
         self.clock.advance(2.0)
-        self.assertLessEqual(self.noted.events[1]["median"], 0.001)
-        self.assertLessEqual(self.noted.events[1]["p95"], 0.001)
+        self.assertLessEqual(self.recorder.events[1]["median"], 0.001)
+        self.assertLessEqual(self.recorder.events[1]["p95"], 0.001)
 
     def test_manyEndpoints(self) -> None:
         """The event lists a few endpoints and counts the rest."""
         for number in range(100):
             self.stats.exchangeFinished(ended(f"/{number}"))
         self.clock.advance(2.0)
-        (event,) = self.noted.events
+        (event,) = self.recorder.events
         self.assertEqual(len(event["endpoints"]), MAX_LISTED)
         self.assertEqual(event["more"], 90)
 
@@ -524,6 +526,6 @@ class ServiceTests(SynchronousTestCase):
         path = "/{log_system}/{line!r}/%s/{"
         self.stats.exchangeFinished(ended(path))
         self.clock.advance(2.0)
-        (event,) = self.noted.events
+        (event,) = self.recorder.events
         self.assertIn(path, formatEvent(event))
         self.assertIn(path, formatEventAsClassicLogText(event) or "")

@@ -14,7 +14,7 @@ from twisted.logger import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.test.helpers.logs import Noted
+from sitio.test.helpers.logs import LogRecorder
 from sitio.workers import output
 from sitio.workers.output import OutputLogger, encodeEvent
 
@@ -23,19 +23,19 @@ class OutputTests(SynchronousTestCase):
     """What a worker writes to its output is logged by the supervisor."""
 
     def setUp(self) -> None:
-        self.noted = Noted()
-        self.output = OutputLogger(3, Logger("sitio", observer=self.noted))
+        self.recorder = LogRecorder()
+        self.output = OutputLogger(3, Logger("sitio", observer=self.recorder))
         self.output.makeConnection(StringTransport())
 
     def logged(self, data: bytes) -> list[LogEvent]:
         """The events that are logged for these bytes."""
-        self.noted.events.clear()
+        self.recorder.events.clear()
         self.output.dataReceived(data)
-        return list(self.noted.events)
+        return list(self.recorder.events)
 
     def test_events(self) -> None:
         """An event arrives unchanged; the worker's number is a field and in its text."""
-        theirs = Noted()
+        theirs = LogRecorder()
         Logger("sitio.some", observer=theirs).warn("it took {seconds:.1f} s", seconds=2.5)
         [event] = self.logged(encodeEvent(theirs.events[0]).encode())
         self.assertEqual(event["worker"], 3)
@@ -47,7 +47,7 @@ class OutputTests(SynchronousTestCase):
 
     def test_failures(self) -> None:
         """A traceback arrives whole: exception, place and message."""
-        theirs = Noted()
+        theirs = LogRecorder()
         try:
             raise ZeroDivisionError("of a policy")
         except ZeroDivisionError:
@@ -84,7 +84,7 @@ class OutputTests(SynchronousTestCase):
         self.assertEqual(self.logged(b"one li"), [])
         self.assertEqual(len(self.logged(b"ne\nand")), 1)
         self.output.connectionLost()
-        self.assertEqual(formatEvent(self.noted.events[-1]), "and")
+        self.assertEqual(formatEvent(self.recorder.events[-1]), "and")
 
     def test_cutOff(self) -> None:
         """A record that is cut off is logged as text."""

@@ -35,8 +35,8 @@ from sitio.errors import CannotStart
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, IDropCounts, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import MAX_ENDPOINTS
-from sitio.test.helpers.logs import Noted
-from sitio.test.helpers.snapshots import exchangesOf, told
+from sitio.test.helpers.logs import LogRecorder
+from sitio.test.helpers.snapshots import exchangesOf, workerSnapshot
 from sitio.workers.channel import Channel, encodeMessage
 from sitio.workers.process import ANSWER_SECONDS, EXIT_SECONDS, WorkerProcess
 from sitio.workers.supervisor import (
@@ -167,8 +167,8 @@ class WorkersTestCase(SynchronousTestCase):
         self.port = Port()
         self.addCleanup(self.port.close)
         self.onSignal: dict[int, Any] = {}
-        self.noted = Noted()
-        self.patch(Supervisor, "log", Logger("sitio", observer=self.noted))
+        self.recorder = LogRecorder()
+        self.patch(Supervisor, "log", Logger("sitio", observer=self.recorder))
 
     def workers(self, count: int = 2, why: str | None = None, **arguments: Any) -> Supervisor:
         """A supervisor that was not started, with this number of workers."""
@@ -193,8 +193,8 @@ class WorkersTestCase(SynchronousTestCase):
 
     def lines(self) -> list[str]:
         """The log lines since the last call."""
-        lines = [formatEvent(each) for each in self.noted.events]
-        self.noted.events.clear()
+        lines = [formatEvent(each) for each in self.recorder.events]
+        self.recorder.events.clear()
         return lines
 
 
@@ -355,7 +355,7 @@ class RestartTests(WorkersTestCase):
         child = self.machine.children[0]
         child.exits(None, 15)
         self.assertEqual(self.lines(), [])
-        child.sends("snapshot", told(5))
+        child.sends("snapshot", workerSnapshot(5))
         child.hangsUp()
         self.assertEqual(len(self.lines()), 1)
 
@@ -442,7 +442,7 @@ class SnapshotTests(WorkersTestCase):
         """Endpoints, policies, pool and clients are added up; the uptime is the supervisor's."""
         workers = self.started(statsInterval=0)
         self.machine.advance(7)
-        whole = self.snapshot(workers, told(2, a=1), told(3, b=4))
+        whole = self.snapshot(workers, workerSnapshot(2, a=1), workerSnapshot(3, b=4))
         metrics = whole["metrics"]
         self.assertEqual(metrics["total"]["hits"], 10)
         self.assertEqual(
@@ -466,13 +466,13 @@ class SnapshotTests(WorkersTestCase):
         """Dropped entries count in workers, in workers that have ended, and in the supervisor."""
         workers = self.started(2, statsInterval=0)
         Losing().setServiceParent(workers)
-        first = self.snapshot(workers, told(), told())
+        first = self.snapshot(workers, workerSnapshot(), workerSnapshot())
         self.machine.children[1].ends(1)
         self.machine.advance(1)
         one, _, two = self.machine.children
         snapshot = workers.snapshot()
-        one.sends("snapshot", told())
-        two.sends("snapshot", told())
+        one.sends("snapshot", workerSnapshot())
+        two.sends("snapshot", workerSnapshot())
         second = self.successResultOf(snapshot)
         self.assertEqual(
             (first["dropped"], second["dropped"]),
@@ -484,7 +484,7 @@ class SnapshotTests(WorkersTestCase):
 
     def test_plain(self) -> None:
         """The total is plain data, which JSON can express."""
-        whole = self.snapshot(self.started(), told(2), told(3))
+        whole = self.snapshot(self.started(), workerSnapshot(2), workerSnapshot(3))
         self.assertEqual(json.loads(json.dumps(whole)), whole)
 
     def test_each(self) -> None:
@@ -494,8 +494,8 @@ class SnapshotTests(WorkersTestCase):
         self.machine.advance(1)
         one, _, two = self.machine.children
         snapshot = workers.snapshot()
-        one.sends("snapshot", told(2, pid=11))
-        two.sends("snapshot", told(3, pid=12))
+        one.sends("snapshot", workerSnapshot(2, pid=11))
+        two.sends("snapshot", workerSnapshot(3, pid=12))
         rows = self.successResultOf(snapshot)["workers"]
         self.assertEqual(
             [(each["number"], each["pid"], each["restarts"], each["hits"]) for each in rows],
@@ -519,18 +519,20 @@ class SnapshotTests(WorkersTestCase):
     def test_silent(self) -> None:
         """A worker that does not respond counts with its last snapshot, and is asked once."""
         workers = self.started(statsInterval=0)
-        self.snapshot(workers, told(2), told(3))
+        self.snapshot(workers, workerSnapshot(2), workerSnapshot(3))
         for _ in range(5):
-            whole = self.snapshot(workers, told(4), None)
+            whole = self.snapshot(workers, workerSnapshot(4), None)
             self.assertEqual(whole["metrics"]["total"]["hits"], 7)
         self.assertEqual(self.machine.children[1].received(), [("snapshot", None)] * 2)
 
     def test_late(self) -> None:
         """A response that comes too late counts the next time."""
         workers = self.started(statsInterval=0)
-        self.snapshot(workers, told(2), None)
-        self.machine.children[1].sends("snapshot", told(3))
-        self.assertEqual(self.snapshot(workers, told(2), None)["metrics"]["total"]["hits"], 5)
+        self.snapshot(workers, workerSnapshot(2), None)
+        self.machine.children[1].sends("snapshot", workerSnapshot(3))
+        self.assertEqual(
+            self.snapshot(workers, workerSnapshot(2), None)["metrics"]["total"]["hits"], 5
+        )
 
     def test_together(self) -> None:
         """Several callers at a time share one request to each worker."""
@@ -538,7 +540,7 @@ class SnapshotTests(WorkersTestCase):
         snapshots = [workers.snapshot() for _ in range(3)]
         for each in self.machine.children:
             self.assertEqual(each.received(), [("snapshot", None)])
-            each.sends("snapshot", told(1))
+            each.sends("snapshot", workerSnapshot(1))
         for snapshot in snapshots:
             self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 2)
 
@@ -546,30 +548,30 @@ class SnapshotTests(WorkersTestCase):
         """A caller that cancels gets what is known so far."""
         workers = self.started()
         snapshot = workers.snapshot()
-        self.machine.children[0].sends("snapshot", told(1))
+        self.machine.children[0].sends("snapshot", workerSnapshot(1))
         snapshot.cancel()
         self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 1)
 
     def test_endedMeanwhile(self) -> None:
         """A worker that ends while it is asked is not waited for, and not counted twice."""
         workers = self.started()
-        self.snapshot(workers, told(2), told(3))
+        self.snapshot(workers, workerSnapshot(2), workerSnapshot(3))
         snapshot = workers.snapshot()
-        self.machine.children[0].sends("snapshot", told(2))
+        self.machine.children[0].sends("snapshot", workerSnapshot(2))
         self.machine.children[1].ends(1)
         self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 5)
 
     def test_past(self) -> None:
         """What an ended worker has counted stays in the sums; what it had open does not."""
         workers = self.started()
-        self.snapshot(workers, told(2), told(3))
-        self.machine.children[1].sends("snapshot", told(4))
+        self.snapshot(workers, workerSnapshot(2), workerSnapshot(3))
+        self.machine.children[1].sends("snapshot", workerSnapshot(4))
         self.machine.children[1].ends()
         self.machine.advance(FIRST_DELAY_SECONDS)
         one, _, two = self.machine.children
         snapshot = workers.snapshot()
-        one.sends("snapshot", told(2))
-        two.sends("snapshot", told(1))
+        one.sends("snapshot", workerSnapshot(2))
+        two.sends("snapshot", workerSnapshot(1))
         whole = self.successResultOf(snapshot)
         self.assertEqual(whole["metrics"]["total"]["hits"], 7)
         self.assertEqual(whole["policies"][0]["called"], 7)
@@ -580,11 +582,11 @@ class SnapshotTests(WorkersTestCase):
         workers = self.started(1)
         for start in range(3):
             paths = {f"p{number}": 1 for number in range(200 * start, 200 * start + 400)}
-            self.machine.children[-1].sends("snapshot", told(0, **paths))
+            self.machine.children[-1].sends("snapshot", workerSnapshot(0, **paths))
             self.machine.children[-1].ends()
             self.machine.advance(MAX_DELAY_SECONDS)
         snapshot = workers.snapshot()
-        self.machine.children[-1].sends("snapshot", told(0, q=5))
+        self.machine.children[-1].sends("snapshot", workerSnapshot(0, q=5))
         metrics = self.successResultOf(snapshot)["metrics"]
         self.assertEqual(len(metrics["endpoints"]), MAX_ENDPOINTS + 1)
         self.assertEqual(sum(each["hits"] for each in metrics["endpoints"]), 1205)
@@ -622,7 +624,7 @@ class ExchangeTests(WorkersTestCase):
         snapshot, asked = workers.snapshot(), workers.exchanges()
         for each in self.machine.children:
             self.assertEqual(each.received(), [("snapshot", None), ("exchanges", None)])
-            each.sends("snapshot", told(1))
+            each.sends("snapshot", workerSnapshot(1))
         self.assertEqual(self.successResultOf(snapshot)["metrics"]["total"]["hits"], 2)
         self.assertNoResult(asked)
         for each in self.machine.children:
@@ -701,25 +703,31 @@ class LineTests(WorkersTestCase):
     def test_interval(self) -> None:
         """A line is logged after each interval in which any worker had a hit."""
         self.started()
-        self.assertEqual(self.after(1, told(1), told(2)), [])
-        self.assertEqual(self.after(1, told(1), told(2)), ["stats: 3 hits (+3) | GET / 3, 2.0 ms"])
-        self.assertEqual(self.after(2, told(1), told(2)), [])
-        self.assertEqual(self.after(2, told(2), told(2)), ["stats: 4 hits (+1) | GET / 4, 2.0 ms"])
+        self.assertEqual(self.after(1, workerSnapshot(1), workerSnapshot(2)), [])
+        self.assertEqual(
+            self.after(1, workerSnapshot(1), workerSnapshot(2)),
+            ["stats: 3 hits (+3) | GET / 3, 2.0 ms"],
+        )
+        self.assertEqual(self.after(2, workerSnapshot(1), workerSnapshot(2)), [])
+        self.assertEqual(
+            self.after(2, workerSnapshot(2), workerSnapshot(2)),
+            ["stats: 4 hits (+1) | GET / 4, 2.0 ms"],
+        )
 
     def test_none(self) -> None:
         """With an interval of 0 there are no lines, and no worker is asked."""
         workers = self.started(statsInterval=0)
-        self.assertEqual(self.after(10, told(1), told(2)), [])
+        self.assertEqual(self.after(10, workerSnapshot(1), workerSnapshot(2)), [])
         workers.stopService()
-        self.assertEqual(self.after(10, told(1), told(2)), [])
+        self.assertEqual(self.after(10, workerSnapshot(1), workerSnapshot(2)), [])
 
     def test_last(self) -> None:
         """The last snapshots of workers are logged before the supervisor has stopped."""
         workers = self.started()
-        self.after(2, told(1), told(2))
+        self.after(2, workerSnapshot(1), workerSnapshot(2))
         stopped = workers.stopService()
         for child, hits in zip(self.machine.children, (3, 4)):
-            child.sends("snapshot", told(hits))
+            child.sends("snapshot", workerSnapshot(hits))
             child.ends()
         assert self.port.closing is not None
         self.port.closing.callback(None)
@@ -729,11 +737,14 @@ class LineTests(WorkersTestCase):
     def test_differ(self) -> None:
         """Metrics that can't be added up are logged as an error; the next line comes in time."""
         self.started()
-        strange = told(1)
+        strange = workerSnapshot(1)
         strange["metrics"]["addedBounds"] = [1.0]
-        self.after(2, strange, told(2))
+        self.after(2, strange, workerSnapshot(2))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        self.assertEqual(self.after(2, told(1), told(2)), ["stats: 3 hits (+3) | GET / 3, 2.0 ms"])
+        self.assertEqual(
+            self.after(2, workerSnapshot(1), workerSnapshot(2)),
+            ["stats: 3 hits (+3) | GET / 3, 2.0 ms"],
+        )
 
 
 class StopTests(WorkersTestCase):

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.snapshot import SidecarSnapshot
-from sitio.test.helpers.snapshots import exchangesOf, told
+from sitio.test.helpers.snapshots import exchangesOf, workerSnapshot
 from sitio.workers.channel import encodeMessage
 from sitio.workers.process import ANSWER_SECONDS
 from sitio.workers.worker import Worker
@@ -51,7 +51,7 @@ class Served:
         self.acts.append("abort")
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
-        return succeed(told(4))
+        return succeed(workerSnapshot(4))
 
     def exchanges(self) -> Deferred[ExchangeLists]:
         return succeed(exchangesOf(5))
@@ -102,7 +102,7 @@ class WorkerTests(SynchronousTestCase):
         """It sends its snapshot on request."""
         self.said()
         self.tell("snapshot")
-        self.assertEqual(self.said(), encodeMessage("snapshot", told(4)))
+        self.assertEqual(self.said(), encodeMessage("snapshot", workerSnapshot(4)))
 
     def test_exchanges(self) -> None:
         """It sends its exchanges on request."""
@@ -146,7 +146,7 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(self.served.acts, ["stop", "drain"])
         self.assertEqual(self.said(), encodeMessage("stopping"))
         self.served.stopping.callback(None)
-        self.assertEqual(self.said(), encodeMessage("snapshot", told(4)))
+        self.assertEqual(self.said(), encodeMessage("snapshot", workerSnapshot(4)))
         self.assertTrue(self.losing)
         self.assertNoResult(ended)
         self.worker.channel.connectionLost()
@@ -166,7 +166,7 @@ class WorkerTests(SynchronousTestCase):
         ended = self.shutDown()
         self.said()
         self.served.stopping.errback(RuntimeError("a policy's service"))
-        self.assertEqual(self.said(), encodeMessage("snapshot", told(4)))
+        self.assertEqual(self.said(), encodeMessage("snapshot", workerSnapshot(4)))
         self.worker.channel.connectionLost()
         self.successResultOf(ended)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)

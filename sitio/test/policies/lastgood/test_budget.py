@@ -8,7 +8,7 @@ from typing import Any
 
 from sitio.policies.lastgood.budget import WINDOW_SECONDS
 from sitio.test.helpers.lastgood import LastGoodTestCase
-from sitio.test.helpers.policies import asked, responded
+from sitio.test.helpers.policies import exchangeFor, upstreamResponse
 
 
 class BudgetTests(LastGoodTestCase):
@@ -67,7 +67,7 @@ class BudgetTests(LastGoodTestCase):
         self.keep(("ETag", '"a"'))
         self.clock.advance(WINDOW_SECONDS)
         self.minutes(11, 0, 1)
-        self.response(asked(), responded(304, ("ETag", '"a"')))
+        self.response(exchangeFor(), upstreamResponse(304, ("ETag", '"a"')))
         self.clock.advance(WINDOW_SECONDS)
         self.assertMasked(self.failed())
 

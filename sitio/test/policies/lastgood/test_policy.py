@@ -18,7 +18,7 @@ from sitio.policies.lastgood.policy import FORBIDDING, makePolicy
 from sitio.policies.lastgood.store import MAX_VARIANTS
 from sitio.settings import Settings
 from sitio.test.helpers.lastgood import LastGoodTestCase
-from sitio.test.helpers.policies import asked, responded
+from sitio.test.helpers.policies import exchangeFor, upstreamResponse
 from sitio.testing import (
     Runner,
     connectionRefused,
@@ -88,7 +88,7 @@ class MaskTests(LastGoodTestCase):
     def test_nothingKept(self) -> None:
         """Without a good response the failure is sent, and is not buffered."""
         self.assertNotMasked(self.failed())
-        self.assertFalse(self.policy.isInterested(asked(), responded(503)))
+        self.assertFalse(self.policy.isInterested(exchangeFor(), upstreamResponse(503)))
 
     def test_theLatest(self) -> None:
         """The mask is the latest good response."""
@@ -106,29 +106,33 @@ class MaskTests(LastGoodTestCase):
 
     def test_anotherPolicysMask(self) -> None:
         """A response that another policy put in place of a failure is not stored."""
-        response = responded(200, body=b"good")
+        response = upstreamResponse(200, body=b"good")
         response.failure = Exception("refused")
-        self.response(asked(), response)
+        self.response(exchangeFor(), response)
         self.assertNotMasked(self.failed())
 
     def test_withoutIsInterested(self) -> None:
         """A caller that does not call C{isInterested} first gets the same results."""
-        self.assertIsNone(self.policy.responseReceived(asked(), responded(200, body=b"good")))
-        self.assertIsNone(self.policy.responseReceived(asked(method="PATCH"), responded(503)))
-        answer = self.policy.responseReceived(asked(), responded(503))
+        self.assertIsNone(
+            self.policy.responseReceived(exchangeFor(), upstreamResponse(200, body=b"good"))
+        )
+        self.assertIsNone(
+            self.policy.responseReceived(exchangeFor(method="PATCH"), upstreamResponse(503))
+        )
+        answer = self.policy.responseReceived(exchangeFor(), upstreamResponse(503))
         assert answer is not None
         self.assertMasked(answer)
 
     def test_notesAreLeftClean(self) -> None:
         """The policy leaves nothing in the notes of an exchange."""
-        exchange = asked()
-        self.response(exchange, responded(200))
+        exchange = exchangeFor()
+        self.response(exchange, upstreamResponse(200))
         self.assertEqual(exchange.notes, {})
 
     def test_kept(self) -> None:
         """Changes of a response after it was stored do not change the mask."""
-        response = responded(200, ("X-A", "1"), body=b"good")
-        self.response(asked(), response)
+        response = upstreamResponse(200, ("X-A", "1"), body=b"good")
+        self.response(exchangeFor(), response)
         response.headers["X-A"] = "2"
         response.headers.add("Via", "1.1 sitio")
         answer = self.failed()
@@ -153,10 +157,10 @@ class MethodTests(LastGoodTestCase):
 
     def test_headKeepsNothing(self) -> None:
         """The response to HEAD has no body: it is not stored, and drops nothing."""
-        self.response(asked(method="HEAD"), responded(200, body=b""))
+        self.response(exchangeFor(method="HEAD"), upstreamResponse(200, body=b""))
         self.assertNotMasked(self.failed())
         self.keep()
-        self.response(asked(method="HEAD"), responded(200, body=b""))
+        self.response(exchangeFor(method="HEAD"), upstreamResponse(200, body=b""))
         self.assertMasked(self.failed())
 
     def test_otherMethods(self) -> None:
@@ -170,30 +174,30 @@ class MethodTests(LastGoodTestCase):
         for method in ("POST", "PUT", "DELETE", "PROPPATCH"):
             for status in (200, 201, 204, 303):
                 self.keep(("Vary", "Accept"), accept="a/b")
-                self.response(asked(method=method), responded(status))
+                self.response(exchangeFor(method=method), upstreamResponse(status))
                 self.assertNotMasked(self.failed(accept="a/b"))
         self.assertEqual(self.policy.size, 0)
 
     def test_safeOrFailed(self) -> None:
         """A safe method, another target, or an unsafe method that fails drops nothing."""
         self.keep()
-        self.response(asked(method="OPTIONS"), responded(200))
-        self.response(asked("/other", method="DELETE"), responded(204))
-        self.response(asked(method="DELETE"), responded(403))
-        self.response(asked(method="DELETE"), responded(500))
+        self.response(exchangeFor(method="OPTIONS"), upstreamResponse(200))
+        self.response(exchangeFor("/other", method="DELETE"), upstreamResponse(204))
+        self.response(exchangeFor(method="DELETE"), upstreamResponse(403))
+        self.response(exchangeFor(method="DELETE"), upstreamResponse(500))
         self.assertMasked(self.failed())
 
     def test_requestBody(self) -> None:
         """A GET with a body is neither stored nor masked, as its body is not in the key."""
         for body in (b"query", None):
-            exchange = asked()
+            exchange = exchangeFor()
             exchange.request.body = body
-            self.response(exchange, responded(200))
+            self.response(exchange, upstreamResponse(200))
             self.assertNotMasked(self.failed())
         self.keep()
-        exchange = asked()
+        exchange = exchangeFor()
         exchange.request.body = b"query"
-        self.assertEqual(self.response(exchange, responded(503)).status, 503)
+        self.assertEqual(self.response(exchange, upstreamResponse(503)).status, 503)
 
     def test_key(self) -> None:
         """Another target, query, host, scheme or routing field is another key."""
@@ -203,14 +207,14 @@ class MethodTests(LastGoodTestCase):
         self.assertNotMasked(self.failed(target="/A?b=c"))
         self.assertNotMasked(self.failed(target="/a?b=c", X_Forwarded_Host="evil.example"))
         self.assertNotMasked(self.failed(target="/a?b=c", X_Original_URL="/admin"))
-        secure = asked("/a?b=c")
+        secure = exchangeFor("/a?b=c")
         secure.secure = True
-        self.assertNotMasked(self.response(secure, responded(503, body=b"bad")))
-        other = asked("/a?b=c")
+        self.assertNotMasked(self.response(secure, upstreamResponse(503, body=b"bad")))
+        other = exchangeFor("/a?b=c")
         other.request.headers["Host"] = "other.example"
-        self.assertNotMasked(self.response(other, responded(503, body=b"bad")))
+        self.assertNotMasked(self.response(other, upstreamResponse(503, body=b"bad")))
         other.request.headers["Host"] = "PHOTOS.example"
-        self.assertMasked(self.response(other, responded(503, body=b"bad")))
+        self.assertMasked(self.response(other, upstreamResponse(503, body=b"bad")))
 
     def test_claimedHost(self) -> None:
         """A response to a request with X-Forwarded-Host masks only requests with the same one."""
@@ -221,20 +225,24 @@ class MethodTests(LastGoodTestCase):
     def test_streamsPass(self) -> None:
         """Responses that are neither stored nor masked are not buffered."""
         for exchange, answer in (
-            (asked(method="POST"), responded(200)),
-            (asked(cookie="a=b"), responded(200)),
-            (asked(), responded(200, ("Cache-Control", "private"))),
-            (asked(), responded(404)),
-            (asked(), responded(206)),
-            (asked(method="HEAD"), responded(200)),
+            (exchangeFor(method="POST"), upstreamResponse(200)),
+            (exchangeFor(cookie="a=b"), upstreamResponse(200)),
+            (exchangeFor(), upstreamResponse(200, ("Cache-Control", "private"))),
+            (exchangeFor(), upstreamResponse(404)),
+            (exchangeFor(), upstreamResponse(206)),
+            (exchangeFor(method="HEAD"), upstreamResponse(200)),
         ):
             self.assertFalse(self.policy.isInterested(exchange, answer))
 
     def test_tooLong(self) -> None:
         """A response whose announced length is over the limit streams."""
         self.make(maxResponse=10)
-        self.assertTrue(self.policy.isInterested(asked(), responded(200, body=bytes(10))))
-        self.assertFalse(self.policy.isInterested(asked(), responded(200, body=bytes(11))))
+        self.assertTrue(
+            self.policy.isInterested(exchangeFor(), upstreamResponse(200, body=bytes(10)))
+        )
+        self.assertFalse(
+            self.policy.isInterested(exchangeFor(), upstreamResponse(200, body=bytes(11)))
+        )
 
 
 class PrivacyTests(LastGoodTestCase):
@@ -257,7 +265,7 @@ class PrivacyTests(LastGoodTestCase):
         """A response for one client does not drop the stored one for all others."""
         self.keep()
         self.keep(cookie="session=me", body=b"mine")
-        self.response(asked(cookie="session=me"), responded(403))
+        self.response(exchangeFor(cookie="session=me"), upstreamResponse(403))
         self.assertMasked(self.failed())
 
     def test_public(self) -> None:
@@ -354,7 +362,7 @@ class SupersededTests(LastGoodTestCase):
             (429, True),
         ):
             self.keep()
-            self.response(asked(), responded(status))
+            self.response(exchangeFor(), upstreamResponse(status))
             self.assertEqual(self.failed().status, 200 if masked else 503, status)
 
     def test_variants(self) -> None:
@@ -362,7 +370,7 @@ class SupersededTests(LastGoodTestCase):
         self.keep(("Vary", "X"), x="2")
         size = self.policy.size
         self.keep(("Vary", "X"), x="1")
-        self.response(asked(x="1"), responded(404))
+        self.response(exchangeFor(x="1"), upstreamResponse(404))
         self.assertEqual(self.policy.size, size)
         self.assertNotMasked(self.failed(x="1"))
         self.assertMasked(self.failed(x="2"))
@@ -374,27 +382,27 @@ class SupersededTests(LastGoodTestCase):
         """
         self.make(maxResponse=10)
         for answer in (
-            responded(200, ("Cache-Control", "private")),
-            responded(200, ("Vary", "*")),
-            responded(200, body=bytes(11)),
+            upstreamResponse(200, ("Cache-Control", "private")),
+            upstreamResponse(200, ("Vary", "*")),
+            upstreamResponse(200, body=bytes(11)),
         ):
             self.keep()
-            self.response(asked(), answer)
+            self.response(exchangeFor(), answer)
             self.assertNotMasked(self.failed())
 
     def test_tooLongWithoutLength(self) -> None:
         """So does one whose length is not announced, when all of it was received."""
         self.make(maxResponse=10)
         self.keep()
-        response = responded(200, body=bytes(11))
+        response = upstreamResponse(200, body=bytes(11))
         response.length = None
-        self.response(asked(), response)
+        self.response(exchangeFor(), response)
         self.assertNotMasked(self.failed())
 
     def test_partial(self) -> None:
         """A partial response is not stored, and does not drop the whole one."""
         self.keep()
-        self.response(asked(range="bytes=0-1"), responded(206, body=b"go"))
+        self.response(exchangeFor(range="bytes=0-1"), upstreamResponse(206, body=b"go"))
         self.assertMasked(self.failed())
 
 
@@ -431,9 +439,9 @@ class VaryTests(LastGoodTestCase):
     def test_lines(self) -> None:
         """Several lines of a field equal one line with commas (RFC 9110, section 5.3)."""
         self.keep(("Vary", "Accept"), accept="a/b, c/d")
-        exchange = asked(accept="a/b")
+        exchange = exchangeFor(accept="a/b")
         exchange.request.headers.add("Accept", "c/d")
-        self.assertMasked(self.response(exchange, responded(503)))
+        self.assertMasked(self.response(exchange, upstreamResponse(503)))
 
     def test_star(self) -> None:
         """A response that varies on all fields is not stored."""
@@ -689,8 +697,8 @@ class ConditionalTests(LastGoodTestCase):
     def confirm(self, *lines: tuple[str, str], **request: Any) -> bool:
         """Whether a 304 with these fields, 200 s later, renews the stored response."""
         self.clock.advance(200)
-        response = responded(304, *lines, body=b"")
-        self.assertIs(self.response(asked(**request), response), response)
+        response = upstreamResponse(304, *lines, body=b"")
+        self.assertIs(self.response(exchangeFor(**request), response), response)
         self.clock.advance(200)
         return self.failed().status == 200
 
@@ -740,7 +748,7 @@ class ConditionalTests(LastGoodTestCase):
 
     def test_confirmedNothing(self) -> None:
         """A 304 without a stored response for the request has no effect."""
-        self.assertFalse(self.policy.isInterested(asked(), responded(304)))
+        self.assertFalse(self.policy.isInterested(exchangeFor(), upstreamResponse(304)))
         self.keep(("Vary", "X"), ("ETag", '"a"'), x="1")
         self.assertFalse(self.confirm(("ETag", '"a"'), x="2"))
 
@@ -752,7 +760,8 @@ class PartialTests(LastGoodTestCase):
         LastGoodTestCase.setUp(self)
         self.make(despite=frozenset(("partial",)))
         self.response(
-            asked(range="bytes=0-1"), responded(206, ("Content-Range", "bytes 0-1/4"), body=b"go")
+            exchangeFor(range="bytes=0-1"),
+            upstreamResponse(206, ("Content-Range", "bytes 0-1/4"), body=b"go"),
         )
 
     def test_sameRange(self) -> None:
@@ -774,9 +783,9 @@ class StreamTests(LastGoodTestCase):
 
     def stream(self, *pieces: bytes, **request: Any) -> Response:
         """Let a response of unknown length pass in pieces; an empty piece is its end."""
-        response = responded(200, ("X-A", "1"))
+        response = upstreamResponse(200, ("X-A", "1"))
         response.body = response.length = None
-        self.assertFalse(self.policy.isInterested(asked(**request), response))
+        self.assertFalse(self.policy.isInterested(exchangeFor(**request), response))
         for piece in pieces:
             for bodyFilter, keepsLength in response.filters or ():
                 self.assertTrue(keepsLength)
@@ -830,9 +839,9 @@ class StreamTests(LastGoodTestCase):
 
     def test_filtered(self) -> None:
         """The body is stored as another policy's filter changed it, even if it was here whole."""
-        response = responded(200, body=b"good")
+        response = upstreamResponse(200, body=b"good")
         response.addFilter(bytes.upper)
-        self.assertFalse(self.policy.isInterested(asked(), response))
+        self.assertFalse(self.policy.isInterested(exchangeFor(), response))
         for piece in (b"good", b""):
             for bodyFilter, _ in response.filters or ():
                 piece = bodyFilter(piece)
@@ -855,13 +864,13 @@ class OptionTests(LastGoodTestCase):
     def test_options(self) -> None:
         """Each option has its effect."""
         for options, answer in (
-            ({"statuses": "500,502-503"}, responded(504)),
-            ({"maxBytes": "1000"}, responded(503)),
-            ({"maxResponse": "3"}, responded(503)),
+            ({"statuses": "500,502-503"}, upstreamResponse(504)),
+            ({"maxBytes": "1000"}, upstreamResponse(503)),
+            ({"maxResponse": "3"}, upstreamResponse(503)),
         ):
             self.policy = makePolicy(**options)
             self.keep()
-            self.assertNotEqual(self.response(asked(), answer).status, 200, options)
+            self.assertNotEqual(self.response(exchangeFor(), answer).status, 200, options)
         self.policy = makePolicy(
             despite="Cookie,no-store, x-team", personal="x-team", statuses="4xx"
         )

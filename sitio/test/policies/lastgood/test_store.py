@@ -19,7 +19,7 @@ from sitio.policies.lastgood.budget import WINDOW_SECONDS
 from sitio.policies.lastgood.policy import LastGood
 from sitio.policies.lastgood.store import LINE_COST_BYTES, RESPONSE_COST_BYTES
 from sitio.test.helpers.lastgood import LastGoodTestCase
-from sitio.test.helpers.policies import Asked, asked, responded
+from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
 from sitio.testing import readRequests, readResponses
 
 
@@ -110,10 +110,11 @@ class BoundTests(LastGoodTestCase):
             elif step == "fail":
                 self.failed(**request)
             elif step == "delete":
-                self.response(asked(method="DELETE", **request), responded(204))
+                self.response(exchangeFor(method="DELETE", **request), upstreamResponse(204))
             else:
                 self.response(
-                    asked(**request), responded(304, ("ETag", '"a"'), ("A", "b" * length))
+                    exchangeFor(**request),
+                    upstreamResponse(304, ("ETag", '"a"'), ("A", "b" * length)),
                 )
             held = [each for variants in policy._store._variants.values() for each in variants]
             self.assertEqual(policy.size, sum(each.size for each in held))
@@ -121,14 +122,16 @@ class BoundTests(LastGoodTestCase):
             self.assertNotIn([], list(policy._store._variants.values()))
 
 
-def wired(target: str = "/", method: str = "GET", *, body: bytes = b"", **fields: str) -> Asked:
+def wired(
+    target: str = "/", method: str = "GET", *, body: bytes = b"", **fields: str
+) -> FakeExchange:
     """As L{asked}, but parsed from bytes, so that equal requests share their lines."""
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     if body:
         lines.append(f"Content-Length: {len(body)}")
     head = "\r\n".join([f"{method} {target} HTTP/1.1", "Host: photos.example", *lines, "", ""])
     [request] = readRequests(head.encode() + body)
-    return Asked(request)
+    return FakeExchange(request)
 
 
 def came(status: int, *lines: tuple[str, str], body: bytes = b"good") -> Response:
@@ -153,7 +156,9 @@ class FingerprintTests(LastGoodTestCase):
         for each in (head.responseHeads, head._responseFields):
             each.clear()
 
-    def quick(self, response: Response, exchange: Asked | None = None, **request: Any) -> bool:
+    def quick(
+        self, response: Response, exchange: FakeExchange | None = None, **request: Any
+    ) -> bool:
         """Let a good response pass, and return whether its fingerprint was known."""
         exchange = exchange or wired(**request)
         if self.policy.isInterested(exchange, response):
@@ -262,7 +267,7 @@ class FingerprintTests(LastGoodTestCase):
         response.body = None
         self.assertTrue(self.policy.isInterested(wired(), response))
 
-    def assertUnconfirmed(self, spoil: Callable[[Asked, Response], None]) -> None:
+    def assertUnconfirmed(self, spoil: Callable[[FakeExchange, Response], None]) -> None:
         """A known exchange that was changed like this does not renew the stored response."""
         self.make()
         self.learn()
@@ -281,10 +286,10 @@ class FingerprintTests(LastGoodTestCase):
         known one.
         """
 
-        def noStore(exchange: Asked, response: Response) -> None:
+        def noStore(exchange: FakeExchange, response: Response) -> None:
             exchange.request.headers["Cache-Control"] = "no-store"
 
-        def otherHost(exchange: Asked, response: Response) -> None:
+        def otherHost(exchange: FakeExchange, response: Response) -> None:
             exchange.request.headers["Host"] = "other.example"
 
         for spoil in (
@@ -447,7 +452,7 @@ class FingerprintTests(LastGoodTestCase):
             (budget._windowBegan, budget._balance, budget._failingSince),
         )
 
-    def step(self, question: int, answer: int) -> tuple[Asked, Response, bytes]:
+    def step(self, question: int, answer: int) -> tuple[FakeExchange, Response, bytes]:
         """A request and a response to it, whose body may still be to come."""
         exchange = (
             [wired, wired, wired, lambda: wired("/b"), lambda: wired(x="1"), lambda: wired(x="2")]
