@@ -16,12 +16,12 @@ from twisted.trial.unittest import SkipTest
 from sitio.test.helpers.loopback import LIMIT_SECONDS
 
 try:
-    # By name, so that types can be checked without it.
+    # By name: types can be checked without selenium.
     webdriver: Any = import_module("selenium.webdriver")
 except ImportError:
     webdriver = None
 
-#: What keeps the browser to itself: no start page, no updates, nothing from elsewhere.
+#: No window, no start page, no updates, no requests to other hosts.
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -38,8 +38,9 @@ FLAGS = (
 @cache
 def browser() -> Any:
     """
-    The browser, one for all tests, as it takes a second or two to start; it ends
-    with the process.  Raises L{SkipTest} where there is none.
+    The browser.  All tests of a process share it, as a start takes seconds.
+
+    @raise SkipTest: Chromium, its driver or selenium is missing.
     """
     chromium = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), "")
     driver = which("chromedriver")

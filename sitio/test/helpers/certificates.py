@@ -19,7 +19,11 @@ from sitio.test.helpers.loopback import (
 
 
 def certify(folder: Path) -> tuple[Path, Path]:
-    """A key, and a certificate that says of itself that this is localhost."""
+    """
+    Write a key and a self-signed certificate for localhost into a folder.
+
+    @return: the paths of the key and of the certificate.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(LOCALHOST))]

@@ -17,7 +17,7 @@ from sitio.telemetry.records import ExchangeRecord
 @implementer(IExchange)
 @define
 class FinishedExchange:
-    """An exchange as observers get it, with nothing behind it."""
+    """A finished exchange, with the attributes that observers read."""
 
     request: Request
     state: str = ExchangeState.ENDED
@@ -41,17 +41,17 @@ class FinishedExchange:
 
 
 def ended(target: str = "/", method: str = "GET", **facts: Any) -> FinishedExchange:
-    """An exchange that went well, but for the given facts."""
+    """Make a finished exchange: a 200 of the upstream, unless C{facts} say otherwise."""
     return FinishedExchange(Request(method, target), **facts)
 
 
 def refused(status: int = 400) -> FinishedExchange:
-    """An exchange whose request could not be read."""
+    """Make an exchange whose request was refused."""
     return ended("-", "-", status=status, upstreamStatus=None, duration=0.0, upstreamTime=0.0)
 
 
 def facts(id: str = "1-1", **more: Any) -> ExchangeRecord:
-    """What a sidecar tells of an exchange that went well, but for the given facts."""
+    """The record of an exchange for the dashboard: a 200, unless C{more} says otherwise."""
     told: dict[str, Any] = {
         "id": id,
         "began": 1_790_000_000.0,

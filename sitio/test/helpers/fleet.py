@@ -15,11 +15,11 @@ SAVED = b'{"response":"saved"}'
 
 class Receiver(Resource):
     """
-    A dashboard.
+    A fleet dashboard.
 
-    @ivar posts: what came: path, fields and content of each.
-    @ivar status: what it answers with.
-    @ivar silent: whether it answers at all.
+    @ivar posts: path, fields and content of each post.
+    @ivar status: the status of its responses.
+    @ivar silent: whether it sends no response.
     """
 
     isLeaf = True
@@ -32,7 +32,7 @@ class Receiver(Resource):
         self.body = SAVED
 
     def render_POST(self, request: Any) -> Any:
-        """Take a post."""
+        """Record a post."""
         fields = {
             name.decode().lower(): values[0].decode()
             for name, values in request.requestHeaders.getAllRawHeaders()
@@ -46,7 +46,7 @@ class Receiver(Resource):
         return self.body
 
     def entries(self) -> list[dict[str, Any]]:
-        """Those of all batches, each batch once."""
+        """The entries of all batches, with each batch only once."""
         batches = {
             fields["idempotency-key"]: content["stats"]
             for path, fields, content in self.posts
@@ -55,5 +55,5 @@ class Receiver(Resource):
         return [entry for batch in batches.values() for entry in batch]
 
     def count(self, path: str) -> int:
-        """How many posts went there."""
+        """The number of posts to this path."""
         return sum(each == path for each, _, _ in self.posts)

@@ -15,7 +15,11 @@ from zope.interface import implementer
 @implementer(ILogObserver)
 @define
 class LogRecorder:
-    """Events that were logged."""
+    """
+    A log observer.
+
+    @ivar events: the events that it has received, in order.
+    """
 
     events: list[LogEvent] = field(factory=list)
 

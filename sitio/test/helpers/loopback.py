@@ -1,9 +1,7 @@
 """
-What the tests over loopback share: processes, clients that speak in bytes, and
-services to stand in front of.
+Processes, clients and services for tests over loopback.
 
-Every wait ends by an event or by L{LIMIT_SECONDS}; every port is one that the kernel
-picked.
+Each wait ends with an event, or fails after L{LIMIT_SECONDS}.  The kernel picks each port.
 """
 
 from __future__ import annotations
@@ -32,19 +30,18 @@ import sitio
 from sitio.config.options import FLEET_VARIABLES
 from sitio.config.values import BACKLOG
 
-#: What these tests run on: all interfaces of it are used.
+#: The installed reactor; L{Any}, as tests use all its interfaces.
 reactor: Any = _reactor
 
-#: Seconds for anything that is waited for: much longer than it takes on a slow
-#: machine, so that a failure is one.
+#: Seconds for each wait: much more than it takes, also on a slow machine.
 LIMIT_SECONDS = 30.0
 
-#: Seconds between two looks at what tells nobody when it changes.
+#: Seconds between two looks at something that sends no event.
 POLL_SECONDS = 0.02
 
 LOCALHOST = "127.0.0.1"
 
-#: How a process of sitio's says where it listens.
+#: The log line of a sitio that listens; the group is the port.
 LISTENING_LINE = rb"takes requests on 127\.0\.0\.1:([0-9]+)"
 
 #: Variables of the environment that no process of a test inherits: those that sitio
@@ -56,9 +53,9 @@ TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 class Received:
     """
-    Something that gathers bytes, and lets tests wait for what they hold.
+    Collects bytes, and lets tests wait for some of them.
 
-    @ivar data: all that has come.
+    @ivar data: all bytes that were received.
     @ivar ended: whether no more will come.
     """
 
@@ -68,12 +65,12 @@ class Received:
         self._waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
     def add(self, data: bytes) -> None:
-        """More has come."""
+        """Add bytes that were received."""
         self.data += data
         self._look()
 
     def end(self) -> None:
-        """No more will come."""
+        """End; all who still wait fail."""
         self.ended = True
         self._look()
         waiting, self._waiting = self._waiting, []
@@ -81,7 +78,12 @@ class Received:
             each.errback(AssertionError(f"it ended without that: {self.data[-2000:]!r}"))
 
     def waitUntil(self, true: Callable[[], Any]) -> Deferred[Any]:
-        """Fires once this is true, with it; fails when it can't become true any more."""
+        """
+        Wait until this function returns something true.
+
+        @return: a Deferred that fires with what it returned.  It fails after
+            L{LIMIT_SECONDS}, and when no more bytes will come.
+        """
         done: Deferred[Any] = Deferred()
         entry = (true, done)
         self._waiting.append(entry)
@@ -95,11 +97,11 @@ class Received:
         return done
 
     def expect(self, pattern: bytes) -> Deferred[re.Match[bytes]]:
-        """Fires with the first match of this in all that has come."""
+        """Wait until the bytes match a pattern.  The Deferred fires with the first match."""
         return self.waitUntil(lambda: re.search(pattern, self.data))
 
     def waitForEnd(self) -> Deferred[Any]:
-        """Fires when no more will come."""
+        """Wait for the end of the bytes."""
         return self.waitUntil(lambda: self.ended)
 
     def _look(self) -> None:
@@ -113,9 +115,9 @@ class Received:
 
 class Process(ProcessProtocol):
     """
-    A process that was started.
+    A process that a test has started.
 
-    @ivar out: what it says, errors included.
+    @ivar out: its output, with standard error.
     @ivar status: its exit status, or the negative number of the signal that
         ended it; L{None} while it runs.
     """
@@ -128,7 +130,7 @@ class Process(ProcessProtocol):
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
         pid: int = self.transport.pid
         return pid
 
@@ -145,27 +147,27 @@ class Process(ProcessProtocol):
         self.out.end()
 
     def signal(self, number: int) -> None:
-        """Send it a signal, if it is still there."""
+        """Send a signal, if the process still runs."""
         with contextlib.suppress(ProcessExitedAlready):
             self.transport.signalProcess(number)
 
     async def finish(self) -> int:
-        """Wait for its end; its status."""
+        """Wait for the end of the process, and return its status."""
         await self.out.waitForEnd()
         assert self.status is not None
         return self.status
 
     def output(self) -> str:
-        """What it has said."""
+        """All output so far, as text."""
         return self.out.data.decode("utf-8", "replace")
 
     def descriptors(self) -> list[str]:
-        """What its open file descriptors lead to."""
+        """The targets of its open file descriptors."""
         return descriptorsOf(self.pid)
 
 
 def peakMemoryOf(pid: int) -> int:
-    """Bytes of memory that a process has had at most, since L{resetPeakMemory}."""
+    """The peak of a process's resident memory in bytes, since L{resetPeakMemory}."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"^VmHWM:\s+([0-9]+) kB$", status, re.MULTILINE)
     assert found is not None
@@ -173,15 +175,15 @@ def peakMemoryOf(pid: int) -> int:
 
 
 def resetPeakMemory(pid: int) -> None:
-    """From here on only what comes counts."""
+    """Reset the peak of a process's memory to what it uses now."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def descriptorsOf(pid: int | str) -> list[str]:
-    """What the open file descriptors of a process lead to."""
+    """The targets of a process's open file descriptors."""
     found = []
     for each in Path(f"/proc/{pid}/fd").iterdir():
-        # One of them is that with which this looks.
+        # One of them belongs to this listing.
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(each))
     return sorted(found)
@@ -189,9 +191,9 @@ def descriptorsOf(pid: int | str) -> list[str]:
 
 class Client(Protocol):
     """
-    A client that speaks in bytes.
+    A client that sends and receives raw bytes.
 
-    @ivar got: what has come.
+    @ivar got: the bytes that it has received.
     @ivar clean: whether the connection was closed in good order.
     """
 
@@ -209,15 +211,15 @@ class Client(Protocol):
         self.got.end()
 
     def send(self, data: bytes) -> None:
-        """Send this."""
+        """Send bytes."""
         self.transport.write(data)
 
 
 class ServerConnection(Protocol):
     """
-    A service that says what it is told to.
+    A connection of a service, which a test answers by hand.
 
-    @ivar got: what has come on this connection.
+    @ivar got: the bytes that it has received.
     """
 
     transport: Any
@@ -237,16 +239,16 @@ class ServerConnection(Protocol):
         self.got.end()
 
     def send(self, data: bytes) -> None:
-        """Send this."""
+        """Send bytes."""
         self.transport.write(data)
 
 
 class Upstream(Factory):
     """
-    Serves connections that a test answers by hand.
+    A service whose connections a test answers by hand.
 
-    @ivar connections: all that were made, in order.
-    @ivar begin: called with each new one.
+    @ivar connections: all connections, in order.
+    @ivar begin: called with each new connection.
     """
 
     noisy = False
@@ -263,13 +265,13 @@ class Upstream(Factory):
         return script
 
     async def connection(self, number: int = 0) -> ServerConnection:
-        """The connection that was made after so many others."""
+        """Wait for the connection with this number, from 0."""
         await self.arrivals.waitUntil(lambda: len(self.arrivals.data) > number)
         return self.connections[number]
 
 
 class LoopbackTestCase(TestCase):
-    """A test that opens sockets and starts processes, and leaves none behind."""
+    """A test with sockets and processes.  All are gone when it ends."""
 
     timeout = 4 * LIMIT_SECONDS
 
@@ -280,7 +282,7 @@ class LoopbackTestCase(TestCase):
         childFDs: dict[int, int | str] | None = None,
         **environ: str,
     ) -> Process:
-        """Start a process, that ends with the test at the latest."""
+        """Start a process.  It is killed at the end of the test, if it still runs."""
         process = Process()
         house = str(Path(sitio.__file__).parent.parent)
         env = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
@@ -296,11 +298,15 @@ class LoopbackTestCase(TestCase):
         await process.finish()
 
     def twistd(self, *arguments: str, cwd: str | None = None) -> Process:
-        """Start C{twistd -n sitio} with these arguments, and with no admin port but theirs."""
+        """Start C{twistd -n sitio} with these arguments, and without an admin port."""
         return self.spawn(*TWISTD, "-n", "--pidfile=", "sitio", "--admin=", *arguments, cwd=cwd)
 
     async def sitio(self, upstream: int | str, *arguments: str) -> tuple[Process, int]:
-        """A sitio process in front of a port or an endpoint, and the port that it has taken."""
+        """
+        Start sitio in front of a port or an endpoint.
+
+        @return: the process, and its port.
+        """
         if isinstance(upstream, int):
             upstream = f"tcp:{LOCALHOST}:{upstream}"
         process = self.twistd(
@@ -309,7 +315,11 @@ class LoopbackTestCase(TestCase):
         return process, int((await process.out.expect(LISTENING_LINE))[1])
 
     async def listen(self, factory: Any, port: int = 0) -> int:
-        """Serve this on loopback until the end of the test; the port."""
+        """
+        Listen on loopback until the end of the test.
+
+        @return: the port.
+        """
         endpoint = TCP4ServerEndpoint(reactor, port, BACKLOG, LOCALHOST)
         listening: IListeningPort = await endpoint.listen(factory)
         self.addCleanup(listening.stopListening)
@@ -318,7 +328,7 @@ class LoopbackTestCase(TestCase):
         return address.port
 
     async def connect(self, port: int, data: bytes = b"") -> Client:
-        """A client, connected to this port, that has sent this."""
+        """Connect a client to a port, and send bytes."""
         endpoint = TCP4ClientEndpoint(reactor, LOCALHOST, port)
         client: Client = await endpoint.connect(Factory.forProtocol(Client))  # type: ignore
         self.addCleanup(self._close, client)
@@ -330,7 +340,7 @@ class LoopbackTestCase(TestCase):
         await client.got.waitForEnd()
 
     async def until(self, true: Callable[[], Any]) -> Any:
-        """Look again and again, until this is true."""
+        """Poll until this function returns something true, and return that."""
         deadline = reactor.seconds() + LIMIT_SECONDS
         while not (found := true()):
             self.assertLess(reactor.seconds(), deadline, "it did not become true in time")

@@ -9,8 +9,8 @@ from typing import Any
 
 
 def close(loop: Any) -> None:
-    """Close a loop on which a reactor was."""
-    # What was let go before the loop ever ran needs one turn to go.
+    """Close the loop of a reactor that a test has made."""
+    # Transports that were closed before the loop ran need one turn.
     loop.call_soon(loop.stop)
     loop.run_forever()
     asyncio.set_event_loop(None)

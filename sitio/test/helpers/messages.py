@@ -12,5 +12,5 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def get(target: str = "/", method: str = "GET", **more: Any) -> Request:
-    """A request as a reader would have made it."""
+    """Make a request as the request reader makes it."""
     return Request(method, target, Headers({"Host": "h"}), **more)

@@ -15,7 +15,7 @@ from sitio.test.helpers.snapshots import workerSnapshot
 
 
 def sidecarSnapshot(*exchanges: Any) -> SidecarSnapshot:
-    """What a sidecar tells that has seen these."""
+    """The snapshot of a sidecar after these exchanges."""
     stats = Stats(Clock())
     for each in exchanges:
         stats.exchangeFinished(each)
@@ -23,5 +23,5 @@ def sidecarSnapshot(*exchanges: Any) -> SidecarSnapshot:
 
 
 def page(snapshot: SidecarSnapshot, accept: str = "") -> str:
-    """The page."""
+    """The text of the page C{/metrics}."""
     return exposition(snapshot, accept)[0].decode()

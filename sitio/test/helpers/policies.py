@@ -1,5 +1,5 @@
 """
-ExchangeLists and responses to hand to a policy.
+Exchanges and responses for tests that call a policy directly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sitio.interfaces import ExchangeState, IExchange
 @implementer(IExchange)
 @define(eq=False)
 class FakeExchange:
-    """As much of an exchange as a policy may look at."""
+    """An exchange with the attributes that policies read."""
 
     request: Request
     state: str = ExchangeState.JUDGING
@@ -40,7 +40,7 @@ class FakeExchange:
 
 
 def exchangeFor(target: str = "/", method: str = "GET", **fields: str) -> FakeExchange:
-    """An exchange for a request; C{if_range="x"} is the field If-Range."""
+    """Make an exchange for a request.  C{if_range="x"} is the field If-Range."""
     request = Request(method, target)
     request.headers.add("Host", "photos.example")
     for name, value in fields.items():
@@ -49,7 +49,7 @@ def exchangeFor(target: str = "/", method: str = "GET", **fields: str) -> FakeEx
 
 
 def upstreamResponse(status: int, *lines: tuple[str, str], body: bytes = b"theirs") -> Response:
-    """A response as it comes from the upstream, framing and all, its body complete."""
+    """Make a response of the upstream, with its framing and its whole body."""
     fields = [(name.encode(), value.encode("latin-1")) for name, value in lines]
     fields.append((b"Content-Length", b"%d" % len(body)))
     response = Response.fromWire(status, Response(status).reason, fields, len(body))

@@ -22,7 +22,7 @@ from sitio.test.helpers.messages import OK
 
 LOOPBACK = f"tcp:0:interface={LOCALHOST}"
 
-#: An upstream that nobody is asked for.
+#: An upstream that no test connects to.
 NOWHERE = f"tcp:{LOCALHOST}:1"
 
 REQUEST = b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -31,7 +31,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
 
 
 def answerAll(script: ServerConnection) -> None:
-    """Answer each request at once."""
+    """Answer the first request on a connection at once."""
 
     def answer(match: object) -> None:
         script.got.data = b""
@@ -41,12 +41,12 @@ def answerAll(script: ServerConnection) -> None:
 
 
 def kill(pid: int) -> None:
-    """End a process, if it is still there."""
+    """Kill a process, if it still runs."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
-#: Answers with the number of the process, and the reactor that it runs on.
+#: A policy that answers with the process id and the reactor.
 WHO_POLICY = """\
 import os
 from sitio import Response, onRequest
@@ -63,10 +63,10 @@ WHO_REQUEST = b"GET /who HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 
 
 class WorkersTestCase(LoopbackTestCase):
-    """A parent and its workers, two unless more are asked for."""
+    """C{twistd sitio} with two workers."""
 
     def folder(self) -> Path:
-        """A new directory, with a policy that tells who answers."""
+        """Make a directory with the policy L{WHO_POLICY}."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         (folder / "who.py").write_text(WHO_POLICY)
@@ -75,7 +75,11 @@ class WorkersTestCase(LoopbackTestCase):
     async def startWorkers(
         self, *arguments: str, upstream: str = NOWHERE, twistd: tuple[str, ...] = ()
     ) -> tuple[Process, int]:
-        """A parent whose two workers are ready, and its port."""
+        """
+        Start a supervisor, and wait until its two workers are ready.
+
+        @return: the supervisor, and the port.
+        """
         who = f"file:{self.folder()}/who.py"
         process = self.spawn(
             *(
@@ -94,7 +98,7 @@ class WorkersTestCase(LoopbackTestCase):
         return process, await self.waitUntilReady(process)
 
     async def waitUntilReady(self, process: Process, count: int = 2) -> int:
-        """Wait until so many workers have said that they are ready; the port."""
+        """Wait until this number of workers is ready, and return the port."""
         ports = await process.out.waitUntil(
             lambda: len(found := re.findall(LISTENING_LINE, process.out.data)) >= count and found
         )
@@ -102,18 +106,22 @@ class WorkersTestCase(LoopbackTestCase):
         return int(ports[0])
 
     def workerPids(self, parent: int) -> list[int]:
-        """Its processes."""
+        """The process ids of a supervisor's workers."""
         return [
             int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         ]
 
     def killAll(self, pids: list[int]) -> None:
-        """End these, if they are still there."""
+        """Kill those of these processes that still run."""
         for each in pids:
             kill(each)
 
     async def ask(self, port: int) -> tuple[int, str]:
-        """Who answers on a new connection: the number of its process, and its reactor."""
+        """
+        Send a request on a new connection.
+
+        @return: the process id of the worker that has answered, and its reactor.
+        """
         client = await self.connect(port, WHO_REQUEST)
         await client.got.waitForEnd()
         found = re.search(rb"\r\n\r\n([0-9]+) (\w+)\.$", client.got.data)
@@ -121,12 +129,12 @@ class WorkersTestCase(LoopbackTestCase):
         return int(found[1]), found[2].decode()
 
     async def hits(self, process: Process, count: int) -> None:
-        """Wait for the line that shows so many hits."""
+        """Wait for the stats line with this number of hits."""
         await process.out.expect(rb"stats: %d hits " % count)
 
 
 def answerEach(script: ServerConnection) -> None:
-    """Answer each request on a connection at once."""
+    """Answer all requests on a connection at once."""
 
     def answer(match: object) -> None:
         script.got.data = b""

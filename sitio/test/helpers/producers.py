@@ -13,7 +13,7 @@ from sitio.testing import Peer
 
 @define
 class PausesOnce:
-    """A producer that is asked to pause once, as uvloop's transports ask."""
+    """Asks a producer to pause only once, as the transports of uvloop do."""
 
     producer: Any
     paused: bool = False
@@ -32,5 +32,5 @@ class PausesOnce:
 
 
 def pauseOnce(peer: Peer) -> None:
-    """Let the transport to this peer ask for a pause once, and not at each write."""
+    """Let the transport to a peer ask its producer to pause once, and not at each write."""
     peer.transport.producer = PausesOnce(peer.transport.producer)

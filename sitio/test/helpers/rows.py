@@ -1,5 +1,5 @@
 """
-Tests that are rows of a table, and messages cut into pieces.
+Tests that are rows of a table, and messages that are cut into pieces.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ Row = tuple[Any, ...]
 
 
 def bytewise(raw: bytes) -> list[bytes]:
-    """Cut everywhere."""
+    """Cut a message into single bytes."""
     return [raw[at : at + 1] for at in range(len(raw))]
 
 
 def cut(raw: bytes, places: Iterable[int]) -> list[bytes]:
-    """Cut at these places."""
+    """Cut a message at these places."""
     ends = [*sorted(places), len(raw)]
     return [raw[start:end] for start, end in zip([0, *ends], ends) if start < end]
 
 
 def eachRow(*tables: list[Row]) -> Callable[[type], type]:
-    """Make a test of each row: the first column is the promise, C{check} gets the others."""
+    """
+    A decorator that makes a test of each row.
+
+    The first column is the promise, which also names the test.  C{check} is called with
+    the other columns.
+    """
 
     def decorate(cls: type) -> type:
         for promise, *row in [row for table in tables for row in table]:

@@ -13,12 +13,12 @@ from sitio.test.helpers.exchanges import FinishedExchange, ended
 
 
 def endpointsByName(snapshot: Snapshot) -> dict[str, EndpointMetrics]:
-    """The endpoints of a snapshot, by what the line calls them."""
+    """The endpoints of a snapshot by method and route, as the stats line names them."""
     return {f"{each['method']} {each['route']}".strip(): each for each in snapshot["endpoints"]}
 
 
 def snapshotOf(exchanges: list[FinishedExchange], uptime: float = 0.0) -> Snapshot:
-    """What a process that saw these has to show."""
+    """The snapshot of a process after these exchanges."""
     clock = Clock()
     counting = Stats(clock)
     for exchange in exchanges:
@@ -28,7 +28,7 @@ def snapshotOf(exchanges: list[FinishedExchange], uptime: float = 0.0) -> Snapsh
 
 
 def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:
-    """What a worker tells that has had so many hits, on / and on these paths."""
+    """The snapshot of a worker with this number of hits on /, and some on other paths."""
     exchanges = [ended() for _ in range(hits)]
     exchanges += [ended(f"/{path}") for path, times in paths.items() for _ in range(times)]
     return {

@@ -26,10 +26,10 @@ MEBIBYTE = 1024 * 1024
 
 GIBIBYTE = 1024 * MEBIBYTE
 
-#: What the process may grow by, however much there is.
+#: The memory that sitio may need more for a stream of any size.
 MAX_GROWTH_BYTES = 4 * MEBIBYTE
 
-#: Glances without an byte, after which a sender is stuck: half a second.
+#: Polls without progress after which a sender is stuck: half a second.
 STUCK_POLLS = 25
 
 PIECE = random.Random(3).randbytes(65536)
@@ -38,10 +38,10 @@ PIECE = random.Random(3).randbytes(65536)
 @implementer(IPullProducer)
 class Flood:
     """
-    Sends so many bytes, as fast as they are taken.
+    A pull producer of many bytes, which come as fast as they are taken.
 
-    @ivar sent: how many were handed over.
-    @ivar digest: of those.
+    @ivar sent: the number of bytes that were written.
+    @ivar digest: their SHA-256.
     """
 
     def __init__(self, transport: Any, size: int, piece: bytes = b"") -> None:
@@ -53,7 +53,7 @@ class Flood:
         transport.registerProducer(self, False)
 
     def resumeProducing(self) -> None:
-        """One more piece; unless it is given, each differs from the others."""
+        """Write one more piece.  Pieces differ from each other, unless one was given."""
         data = (self._piece or b"%d " % self.sent + PIECE)[: self._size - self.sent]
         self.sent += len(data)
         self.digest.update(data)
@@ -67,10 +67,10 @@ class Flood:
 
 class Sink:
     """
-    Takes in what a L{ServerConnection} or a L{Client} gets, without holding it.
+    Counts the bytes of a connection and keeps none of them.
 
-    @ivar size: how many bytes came behind the first empty line.
-    @ivar digest: of those.
+    @ivar size: the number of bytes after the first head.
+    @ivar digest: their SHA-256.
     """
 
     def __init__(self, end: ServerConnection | Client) -> None:
@@ -80,12 +80,12 @@ class Sink:
         self.redirect(self.headReceived)
 
     def redirect(self, receiver: Callable[[bytes], None]) -> None:
-        """Have this called with what comes; a transport may have looked it up before."""
+        """Send the connection's bytes to this function."""
         self._end.dataReceived = receiver  # type: ignore
         self._end.transport.protocol = self._end
 
     def headReceived(self, data: bytes) -> None:
-        """Some of the head, and perhaps more."""
+        """Bytes of the head, and perhaps of what follows."""
         self._end.got.add(data)
         head, line, body = self._end.got.data.partition(b"\r\n\r\n")
         if line:
@@ -94,18 +94,18 @@ class Sink:
             self.bodyReceived(body)
 
     def bodyReceived(self, data: bytes) -> None:
-        """Some of what follows."""
+        """Bytes after the head."""
         self.size += len(data)
         self.digest.update(data)
         self._end.got.add(b"")
 
     def waitForSize(self, size: int) -> Any:
-        """Fires once so many bytes have come."""
+        """Wait for this number of bytes."""
         return self._end.got.waitUntil(lambda: self.size >= size)
 
 
 class StreamTestCase(LoopbackTestCase):
-    """sitio in a process of its own, warm."""
+    """A process of sitio that has already carried a request."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.upstream = Upstream()
@@ -113,7 +113,7 @@ class StreamTestCase(LoopbackTestCase):
         await self.warmUp(self.process)
 
     async def warmUp(self, process: Process) -> None:
-        """Have it carry a request, as memory that the first one takes is none of growth."""
+        """Send one request, so that the memory for the first one does not count as growth."""
         client = await self.connect(self.port, upload(1, b"x"))
         asked = await self.upstream.connection(0)
         await asked.got.expect(b"x$")
@@ -125,7 +125,7 @@ class StreamTestCase(LoopbackTestCase):
         self.before = peakMemoryOf(process.pid)
 
     async def waitUntilStuck(self, flood: Flood) -> None:
-        """Wait until a flood gets no further."""
+        """Wait until nobody takes the bytes of a flood any more."""
         seen, glances = -1, 0
 
         def still() -> bool:
@@ -137,18 +137,18 @@ class StreamTestCase(LoopbackTestCase):
         await self.until(still)
 
     def assertNoGrowth(self) -> None:
-        """The process has not grown, at no moment."""
+        """Assert that the peak of the memory has not grown."""
         growth = peakMemoryOf(self.process.pid) - self.before
         self.assertLess(growth, MAX_GROWTH_BYTES)
 
 
 def upload(size: int, body: bytes = b"") -> bytes:
-    """The head of an upload, and the first of it."""
+    """The head of an upload of this size, and the beginning of its body."""
     return b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % size + body
 
 
 def download(size: int, body: bytes = b"") -> bytes:
-    """The head of a response, and the first of it."""
+    """The head of a response of this size, and the beginning of its body."""
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + body
 
 

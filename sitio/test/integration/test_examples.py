@@ -21,7 +21,7 @@ class EmbeddedTests(LoopbackTestCase):
     """C{embedded.py}: a sidecar in another application's service tree."""
 
     async def ask(self, port: int) -> None:
-        """It serves what the application does, with its policy in front."""
+        """Assert that it serves the application, with the policy in front."""
         client = await self.connect(port, b"GET /hello HTTP/1.1\r\nHost: here\r\n\r\n")
         await client.got.expect(rb"^HTTP/1\.1 200 OK\r\n(?s:.*)\r\n\r\nhello\n$")
         client = await self.connect(port, b"GET /x HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -30,7 +30,7 @@ class EmbeddedTests(LoopbackTestCase):
         )
 
     async def test_inside(self) -> None:
-        """Its services start and stop as parts of any tree."""
+        """The example's service starts and stops as a part of any tree of services."""
         makeService = runpy.run_path(str(EXAMPLES / "embedded.py"))["makeService"]
         service = makeService(reactor, f"tcp:0:interface={LOCALHOST}", self.mktemp())
         service.startService()
@@ -39,7 +39,7 @@ class EmbeddedTests(LoopbackTestCase):
         await self.ask(sidecar.port.getHost().port)
 
     async def test_twistd(self) -> None:
-        """C{twistd -ny} runs it, and SIGTERM ends it."""
+        """C{twistd -ny} runs the example, and SIGTERM ends it."""
         folder = Path(self.mktemp())
         folder.mkdir()
         process = self.spawn(

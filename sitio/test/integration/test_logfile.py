@@ -14,21 +14,21 @@ from sitio.test.helpers.loopback import LIMIT_SECONDS, reactor
 
 
 class ThreadTests(TestCase):
-    """Threads for what takes its time."""
+    """Slow calls run in a thread."""
 
     timeout = LIMIT_SECONDS
 
     async def test_result(self) -> None:
-        """What is called gets its arguments, and gives its result to the reactor's thread."""
+        """The function gets its arguments, and its result comes back to the reactor's thread."""
         self.assertEqual(await callInThread(reactor, lambda a, b: a + b, 1, 2), 3)
 
     async def test_failure(self) -> None:
-        """What it raises comes as a failure."""
+        """An exception of the function is a failure."""
         with self.assertRaises(ZeroDivisionError):
             await callInThread(reactor, lambda: 1 / 0)
 
     async def test_goesOn(self) -> None:
-        """The reactor goes on meanwhile."""
+        """The reactor goes on while the function runs."""
         go = Event()
         done = callInThread(reactor, go.wait, LIMIT_SECONDS)
         turned: Deferred[None] = Deferred()

@@ -1,5 +1,5 @@
 """
-Promises over loopback: real clients and real services, and sitio in between.
+Tests of sitio over loopback, between real clients and real services.
 
 sitio runs in the process of the tests.
 """
@@ -62,7 +62,7 @@ MEBIBYTE = 1024 * 1024
 
 CURL = shutil.which("curl")
 
-#: Bytes that are no text, the same in each run.
+#: Bytes that are not a text, the same in each run.
 BYTES = random.Random(7).randbytes(300_000)
 
 TEXT = b"".join(b"line %d of a text that can be compressed\n" % each for each in range(5000))
@@ -72,12 +72,12 @@ TEXT = b"".join(b"line %d of a text that can be compressed\n" % each for each in
 
 
 class Echo(Resource):
-    """Says what it was asked, as JSON."""
+    """Responds with a description of the request, as JSON."""
 
     isLeaf = True
 
     def render(self, request: Any) -> bytes:
-        """Method, target, fields and a digest of the body."""
+        """Send method, target, fields and a digest of the body."""
         body = request.content.read()
         fields = {
             name.decode().lower(): [each.decode("latin-1") for each in values]
@@ -99,17 +99,17 @@ class Echo(Resource):
 
 
 class Pieces(Resource):
-    """Sends L{BYTES} in pieces, without a length: in chunks."""
+    """Sends L{BYTES} in pieces and without a length, so in chunks."""
 
     isLeaf = True
 
     def render_GET(self, request: Any) -> int:
-        """One piece each turn."""
+        """Write one piece in each turn of the reactor."""
         self.send(request, 0)
         return NOT_DONE_YET
 
     def send(self, request: Any, at: int) -> None:
-        """The piece that begins here, and then the next."""
+        """Send the piece that begins here, and then all others."""
         if at < len(BYTES):
             request.write(BYTES[at : at + 7001])
             reactor.callLater(0, self.send, request, at + 7001)
@@ -118,13 +118,13 @@ class Pieces(Resource):
 
 
 class Zipped(Resource):
-    """A text that was compressed beforehand."""
+    """A text that is stored compressed."""
 
     isLeaf = True
     data: ClassVar[bytes] = gzip.compress(TEXT)
 
     def render_GET(self, request: Any) -> bytes:
-        """As it is."""
+        """Send the stored bytes."""
         request.setHeader(b"Content-Encoding", b"gzip")
         request.setHeader(b"Vary", b"Accept-Encoding")
         return self.data
@@ -136,7 +136,7 @@ class Elsewhere(Resource):
     isLeaf = True
 
     def render_GET(self, request: Any) -> bytes:
-        """To somewhere else."""
+        """Send the redirect."""
         request.setResponseCode(302)
         request.setHeader(b"Location", b"/there")
         request.responseHeaders.setRawHeaders(b"Set-Cookie", [b"a=1; Path=/", b"b=2"])
@@ -144,7 +144,7 @@ class Elsewhere(Resource):
 
 
 def site(folder: str) -> Site:
-    """The service that most tests stand in front of."""
+    """The upstream of most tests."""
     root = Resource()
     root.putChild(b"echo", Echo())
     root.putChild(b"pieces", Pieces())
@@ -159,7 +159,7 @@ class IntegrationTestCase(LoopbackTestCase):
     """sitio in this process, between a client and a service."""
 
     def folder(self) -> Path:
-        """A new, empty folder with a short name, as UNIX sockets need."""
+        """Make an empty folder with a short name, which UNIX sockets need."""
         path = tempfile.mkdtemp(prefix="sitio-")
         self.addCleanup(shutil.rmtree, path)
         return Path(path)
@@ -170,7 +170,7 @@ class IntegrationTestCase(LoopbackTestCase):
         *policies: Any,
         port: str = f"tcp:0:interface={LOCALHOST}:backlog={BACKLOG}",
     ) -> SidecarService:
-        """sitio in front of this endpoint, running."""
+        """Start sitio in front of an endpoint."""
         service = SidecarService(
             reactor,
             serverFromString(reactor, port),
@@ -185,18 +185,18 @@ class IntegrationTestCase(LoopbackTestCase):
         return service
 
     def inFront(self, upstream: int, *policies: Any) -> int:
-        """sitio in front of this port of loopback, and its own port."""
+        """Start sitio in front of a port, and return its own port."""
         return portOf(self.sidecar(f"tcp:{LOCALHOST}:{upstream}", *policies))
 
     def client(self, agent: Any = None) -> HTTPClient:
-        """A treq client with connections that last, and that end with the test."""
+        """A treq client with persistent connections, which close at the end of the test."""
         pool = HTTPConnectionPool(reactor)
         self.addCleanup(pool.closeCachedConnections)
         return HTTPClient(agent or Agent(reactor, pool=pool))
 
 
 def portOf(service: SidecarService) -> int:
-    """The port of a sidecar."""
+    """The port on which a sidecar listens."""
     assert service.port is not None
     address: Any = service.port.getHost()
     port: int = address.port
@@ -207,7 +207,7 @@ def portOf(service: SidecarService) -> int:
 
 
 class HTTPServerTests(IntegrationTestCase):
-    """C{python -m http.server}: HTTP/1.0, each response ends with its connection."""
+    """C{python -m http.server} behind: it speaks HTTP/1.0 and closes after each response."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         folder = self.folder()
@@ -221,7 +221,7 @@ class HTTPServerTests(IntegrationTestCase):
         self.url = f"http://{LOCALHOST}:{self.port}"
 
     async def test_get(self) -> None:
-        """A file comes through with the bytes and the fields that it has."""
+        """A file arrives with all its bytes and fields."""
         client = self.client()
         response = await client.get(f"{self.url}/bytes")
         self.assertEqual(response.code, 200)
@@ -234,12 +234,12 @@ class HTTPServerTests(IntegrationTestCase):
             )
 
     async def test_empty(self) -> None:
-        """An empty file is empty."""
+        """An empty file arrives empty."""
         response = await self.client().get(f"{self.url}/empty")
         self.assertEqual((response.code, await response.content()), (200, b""))
 
     async def test_head(self) -> None:
-        """HEAD tells the length and sends nothing; the connection is good for more."""
+        """HEAD gets the length and no body, and the connection can be used again."""
         client = self.client()
         response = await client.head(f"{self.url}/bytes")
         self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(BYTES))])
@@ -248,18 +248,18 @@ class HTTPServerTests(IntegrationTestCase):
         self.assertEqual(await response.content(), BYTES)
 
     async def test_missing(self) -> None:
-        """What isn't there is a 404 of the service's own."""
+        """A missing file is the 404 of the service."""
         response = await self.client().get(f"{self.url}/nothing")
         self.assertEqual(response.code, 404)
         self.assertIn(b"File not found", await response.content())
 
     async def test_keepAlive(self) -> None:
-        """The client keeps one connection, though the service closes after each response."""
+        """The client's connection persists, though the service closes its own each time."""
         said = await deferToThread(self.many, 40)
         self.assertEqual(said, [200] * 40)
 
     def many(self, times: int) -> list[int]:
-        """The statuses of so many requests on one connection; in a thread."""
+        """The statuses of many requests on one connection.  Runs in a thread."""
         connection = http.client.HTTPConnection(LOCALHOST, self.port, timeout=self.timeout)
         connection.auto_open = 0
         connection.connect()
@@ -273,7 +273,7 @@ class HTTPServerTests(IntegrationTestCase):
         return statuses
 
     async def test_concurrent(self) -> None:
-        """Several at a time each get what they asked for."""
+        """Concurrent requests each get their own response."""
         client = self.client()
 
         async def one(name: str) -> bytes:
@@ -289,7 +289,7 @@ class HTTPServerTests(IntegrationTestCase):
 
 @implementer(IBodyProducer)
 class Unmeasured:
-    """A body of unknown length, which goes out in chunks."""
+    """A body of unknown length, which is sent in chunks."""
 
     length = UNKNOWN_LENGTH
 
@@ -297,7 +297,7 @@ class Unmeasured:
         self.pieces = pieces
 
     def startProducing(self, consumer: Any) -> Deferred[None]:
-        """One piece each turn."""
+        """Write one piece in each turn of the reactor."""
         done: Deferred[None] = Deferred()
 
         def write(at: int) -> None:
@@ -311,13 +311,13 @@ class Unmeasured:
         return done
 
     def stopProducing(self) -> None:
-        """Nothing to stop."""
+        """There is nothing to stop."""
 
     pauseProducing = resumeProducing = stopProducing
 
 
 class TwistedWebTests(IntegrationTestCase):
-    """twisted.web behind, treq in front: connections that last, chunks, uploads."""
+    """twisted.web behind, treq in front: persistent connections, chunks, uploads."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         folder = self.folder()
@@ -327,7 +327,7 @@ class TwistedWebTests(IntegrationTestCase):
         self.treq = self.client()
 
     async def test_get(self) -> None:
-        """The service is asked what the client asked, and who the client is."""
+        """The service gets the client's request, with the client's address."""
         response = await self.treq.get(
             f"{self.url}/echo/a%20b?c=%2F&d", headers=Headers({"X-Mine": ["one", "two"]})
         )
@@ -341,13 +341,13 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertNotIn("via", said["fields"])
 
     async def test_head(self) -> None:
-        """HEAD has the length that GET would have, and nothing more."""
+        """HEAD gets the length that GET has, and no body."""
         response = await self.treq.head(f"{self.url}/bytes")
         self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(BYTES))])
         self.assertEqual(await response.content(), b"")
 
     async def test_methods(self) -> None:
-        """Each method arrives as it is, unknown ones too, with its body."""
+        """Each method arrives unchanged with its body, also an unknown one."""
         for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "FROBNICATE"):
             response = await self.treq.request(method, f"{self.url}/echo", data=b"body")
             said = await response.json()
@@ -361,7 +361,7 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertEqual(said["fields"]["content-length"], [str(len(BYTES))])
 
     async def test_postChunked(self) -> None:
-        """An upload in chunks arrives whole, in chunks."""
+        """An upload in chunks arrives whole and in chunks."""
         pieces = [BYTES[at : at + 50_001] for at in range(0, len(BYTES), 50_001)]
         response = await self.treq.post(f"{self.url}/echo", data=Unmeasured(*pieces))
         said = await response.json()
@@ -370,13 +370,13 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertNotIn("content-length", said["fields"])
 
     async def test_chunks(self) -> None:
-        """A response in chunks comes through whole, in chunks."""
+        """A response in chunks arrives whole and in chunks."""
         response = await self.treq.get(f"{self.url}/pieces")
         self.assertEqual(response.length, UNKNOWN_LENGTH)
         self.assertEqual(await response.content(), BYTES)
 
     async def test_range(self) -> None:
-        """A part of a file comes with its place in it."""
+        """A part of a file arrives with its Content-Range."""
         response = await self.treq.get(
             f"{self.url}/files/bytes", headers=Headers({"Range": ["bytes=10-19"]})
         )
@@ -387,7 +387,7 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertEqual(await response.content(), BYTES[10:20])
 
     async def test_notModified(self) -> None:
-        """A 304 has no body, and the connection is good for more."""
+        """A 304 has no body, and the connection can be used again."""
         response = await self.treq.get(f"{self.url}/files/bytes")
         await response.content()
         [changed] = response.headers.getRawHeaders("Last-Modified")
@@ -398,7 +398,7 @@ class TwistedWebTests(IntegrationTestCase):
             self.assertEqual((response.code, await response.content()), (304, b""))
 
     async def test_gzip(self) -> None:
-        """What is compressed comes through with its very bytes."""
+        """A compressed response arrives unchanged."""
         response = await Agent(reactor).request(
             b"GET", f"{self.url}/zipped".encode(), Headers({"Accept-Encoding": ["gzip"]})
         )
@@ -406,7 +406,7 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertEqual(await readBody(response), Zipped.data)
 
     async def test_redirect(self) -> None:
-        """A redirect is the client's affair, and repeated fields stay repeated."""
+        """A redirect is left to the client, and repeated fields stay repeated."""
         response = await self.treq.get(f"{self.url}/elsewhere", allow_redirects=False)
         await response.content()
         self.assertEqual(response.code, 302)
@@ -414,13 +414,13 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertEqual(response.headers.getRawHeaders("Set-Cookie"), ["a=1; Path=/", "b=2"])
 
     async def test_sequential(self) -> None:
-        """Hundreds of requests, one after the other, are answered each with its own response."""
+        """Each of hundreds of requests, one after the other, gets its own response."""
         for number in range(300):
             response = await self.treq.get(f"{self.url}/echo?{number}")
             self.assertEqual((await response.json())["target"], f"/echo?{number}")
 
     async def test_concurrent(self) -> None:
-        """So are they all at a time, uploads among them."""
+        """Each of hundreds of concurrent requests, some with uploads, gets its own response."""
 
         async def one(number: int) -> tuple[str, int]:
             response = await self.treq.post(f"{self.url}/echo?{number}", data=b"x" * number)
@@ -446,25 +446,25 @@ class CurlTests(IntegrationTestCase):
         self.url = f"http://{LOCALHOST}:{self.inFront(self.upstream)}"
 
     async def curl(self, *arguments: str) -> Process:
-        """curl, once it has ended well."""
+        """Run curl, which must succeed."""
         assert CURL is not None
         process = self.spawn(CURL, "--silent", "--show-error", "--noproxy", "*", *arguments)
         self.assertEqual(await process.finish(), 0, process.output())
         return process
 
     async def test_get(self) -> None:
-        """A file comes through."""
+        """A file arrives whole."""
         process = await self.curl(f"{self.url}/bytes")
         self.assertEqual(process.out.data, BYTES)
 
     async def test_head(self) -> None:
-        """C{--head} gets a head, and doesn't wait for more."""
+        """C{--head} gets a head, and does not wait for a body."""
         process = await self.curl("--head", f"{self.url}/bytes")
         self.assertTrue(process.output().startswith("HTTP/1.1 200 OK\r\n"))
         self.assertIn(f"Content-Length: {len(BYTES)}\r\n", process.output())
 
     async def test_upload(self) -> None:
-        """Uploads arrive, with a length and in chunks, and after a 100 or without."""
+        """Uploads arrive: with a length and in chunks, with Expect and without."""
         for arguments in (
             ["--header", "Expect:"],
             ["--header", "Expect: 100-continue"],
@@ -478,7 +478,7 @@ class CurlTests(IntegrationTestCase):
             self.assertEqual(said["digest"], hashlib.sha256(BYTES).hexdigest())
 
     async def test_continue(self) -> None:
-        """The service's 100 is what makes curl send the body."""
+        """curl sends the body after the 100 of the service."""
         process = await self.curl(
             *("--verbose", "--expect100-timeout", "1000", "--header", "Expect: 100-continue"),
             *("--data-binary", f"@{self.path}/bytes", f"{self.url}/echo"),
@@ -487,24 +487,24 @@ class CurlTests(IntegrationTestCase):
         self.assertIn("< HTTP/1.1 200 OK", process.output())
 
     async def test_range(self) -> None:
-        """C{--range} gets a part."""
+        """C{--range} gets a part of the file."""
         process = await self.curl("--range", "10-19", f"{self.url}/files/bytes")
         self.assertEqual(process.out.data, BYTES[10:20])
 
     async def test_compressed(self) -> None:
-        """curl can expand what was compressed."""
+        """curl decompresses a compressed response."""
         process = await self.curl("--compressed", f"{self.url}/zipped")
         self.assertEqual(process.out.data, TEXT)
 
     async def test_oldVersion(self) -> None:
-        """A client of HTTP/1.0 gets a chunked response as one that ends with the connection."""
+        """A client of HTTP/1.0 gets a chunked response without chunks, up to the close."""
         process = await self.curl("--http1.0", "--include", f"{self.url}/pieces")
         head, _, body = process.out.data.partition(b"\r\n\r\n")
         self.assertNotIn(b"chunked", head.lower())
         self.assertEqual(body, BYTES)
 
     async def test_keepAlive(self) -> None:
-        """Several URLs are fetched by one connection, and the service sees one as well."""
+        """curl gets several URLs on one connection, and so does the service."""
         process = await self.curl(
             *("--write-out", "%{stderr}connects %{num_connects}\\n", "--output", "/dev/null"),
             f"{self.url}/echo?[1-5]",
@@ -514,7 +514,7 @@ class CurlTests(IntegrationTestCase):
         )
 
     async def test_unixSockets(self) -> None:
-        """Both sides may be UNIX sockets."""
+        """Clients and upstream may use UNIX sockets."""
         service = await serverFromString(reactor, f"unix:{self.path}/service").listen(self.service)
         self.addCleanup(service.stopListening)
         self.sidecar(f"unix:{self.path}/service", port=f"unix:{self.path}/sitio")
@@ -525,7 +525,7 @@ class CurlTests(IntegrationTestCase):
         self.assertEqual(process.out.data, BYTES)
 
     async def test_proxyProtocol(self) -> None:
-        """Behind a load balancer that speaks the PROXY protocol, the client is who it says."""
+        """The PROXY protocol of a load balancer gives the client's address."""
         service = self.sidecar(
             f"tcp:{LOCALHOST}:{self.upstream}", port=f"haproxy:tcp:0:interface={LOCALHOST}"
         )
@@ -561,7 +561,7 @@ class TLSTests(IntegrationTestCase):
         self.site = site(str(self.path))
 
     async def test_inFront(self) -> None:
-        """sitio speaks TLS to clients, and says so to the service."""
+        """sitio speaks TLS to clients, and X-Forwarded-Proto tells the service."""
         upstream = await self.listen(self.site)
         service = self.sidecar(f"tcp:{LOCALHOST}:{upstream}", port=self.secure)
         url = f"https://{LOCALHOST}:{portOf(service)}"
@@ -573,7 +573,7 @@ class TLSTests(IntegrationTestCase):
         self.assertEqual(await response.content(), BYTES)
 
     async def secured(self) -> int:
-        """The port of a service that speaks TLS."""
+        """Start a service that speaks TLS, and return its port."""
         listening = await serverFromString(reactor, self.secure).listen(self.site)
         self.addCleanup(listening.stopListening)
         address: Any = listening.getHost()
@@ -581,7 +581,7 @@ class TLSTests(IntegrationTestCase):
         return port
 
     async def test_behind(self) -> None:
-        """sitio speaks TLS to a service that it can trust."""
+        """sitio speaks TLS to a service with a trusted certificate."""
         upstream = await self.secured()
         service = self.sidecar(f"tls:localhost:{upstream}:trustRoots={self.path}/trusted")
         url = f"http://{LOCALHOST}:{portOf(service)}"
@@ -593,7 +593,7 @@ class TLSTests(IntegrationTestCase):
         self.assertEqual(await response.content(), BYTES)
 
     async def test_untrusted(self) -> None:
-        """Of one that it can't trust it wants nothing: 502."""
+        """A service with an untrusted certificate gets no request; the client gets a 502."""
         upstream = await self.secured()
         service = self.sidecar(f"tls:localhost:{upstream}")
         response = await self.treq.get(f"http://{LOCALHOST}:{portOf(service)}/echo")
@@ -605,18 +605,17 @@ class TLSTests(IntegrationTestCase):
 
 
 class GoneTests(IntegrationTestCase):
-    """A client that goes away lets go of the service at once, and that is its own affair."""
+    """When a client leaves, sitio closes the upstream's connection at once; the status is 499."""
 
-    #: Seconds in which the service must have noticed.
+    #: Seconds until the service's connection must have ended.
     AT_ONCE = 0.1
 
     async def gone(self, how: str, request: bytes, part: bytes = b"") -> tuple[float, int]:
         """
-        Have a client go away in this manner, when the service has got its request
-        and responded this much.
+        Let a client leave after the service got its request and sent part of a response.
 
-        @return: after how many seconds the service was let go of, and what the
-            exchange was counted as.
+        @return: the seconds until the service's connection ended, and the status of the
+            exchange.
         """
         ended: list[Any] = []
         upstream = Upstream()
@@ -636,30 +635,33 @@ class GoneTests(IntegrationTestCase):
         return took, exchange.status
 
     async def assertGone(self, request: bytes, part: bytes = b"") -> None:
-        """However it goes away: at once, and as 499."""
+        """
+        Assert that the service's connection ends at once and the status is 499, whether the
+        client closes or resets.
+        """
         for how in ("abortConnection", "loseConnection"):
-            # The best of some: the machine may have other things to do.
+            # The best of several attempts, as the machine may be busy.
             found = [await self.gone(how, request, part) for _ in range(3)]
             self.assertLess(min(took for took, _ in found), self.AT_ONCE)
             self.assertEqual({status for _, status in found}, {499})
 
     async def test_beforeResponse(self) -> None:
-        """While it waits for the response."""
+        """The client leaves while it waits for the response."""
         await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
 
     async def test_withinResponse(self) -> None:
-        """While it gets the response."""
+        """The client leaves while it receives the response."""
         await self.assertGone(
             b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n01234",
         )
 
     async def test_withinRequest(self) -> None:
-        """While it sends its request."""
+        """The client leaves while it sends its request."""
         await self.assertGone(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\n\r\n01")
 
     async def test_withRequestsBehind(self) -> None:
-        """While requests of its own wait behind the one that is under way."""
+        """The client leaves while more of its requests wait behind the current one."""
         await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * 3)
 
 
@@ -681,7 +683,7 @@ class WebSocketTests(IntegrationTestCase):
         self.port = self.inFront(server.socket.getsockname()[1])
 
     def serve(self, connection: Any) -> None:
-        """Echo what comes; C{close} closes; runs in a thread of its own."""
+        """Echo messages until C{close}.  Runs in a thread."""
         try:
             for message in connection:
                 if message == "close":
@@ -696,19 +698,19 @@ class WebSocketTests(IntegrationTestCase):
             self.closed.append(connection.close_code)
 
     def admit(self, connection: Any, request: Any) -> Any:
-        """Let in all but one path."""
+        """Accept all upgrades but those of one path."""
         if request.path == "/forbidden":
             return connection.respond(403, "not you\n")
         return None
 
     def connection(self, path: str = "/") -> Any:
-        """A connection through sitio; for use in a thread."""
+        """Connect through sitio.  For use in a thread."""
         return websockets.sync.client.connect(
             f"ws://{LOCALHOST}:{self.port}{path}", max_size=8 * MEBIBYTE, proxy=None
         )
 
     async def test_echo(self) -> None:
-        """Messages of all kinds and sizes, 1 MiB among them, go both ways unchanged."""
+        """Messages of all kinds, up to 1 MiB, pass unchanged in both directions."""
         messages = [
             "text",
             "ümläut ☃",
@@ -732,7 +734,7 @@ class WebSocketTests(IntegrationTestCase):
         self.assertEqual(self.closed, [1000])
 
     async def test_ping(self) -> None:
-        """A ping gets its pong."""
+        """A ping is answered by its pong."""
 
         def talk() -> bool:
             with self.connection() as connection:
@@ -741,7 +743,7 @@ class WebSocketTests(IntegrationTestCase):
         self.assertTrue(await deferToThread(talk))
 
     async def test_manyAtOnce(self) -> None:
-        """Much more than any buffer holds may be under way at a time."""
+        """More messages than all buffers hold can be under way."""
 
         def talk() -> int:
             message = os.urandom(MEBIBYTE)
@@ -757,7 +759,7 @@ class WebSocketTests(IntegrationTestCase):
         self.assertEqual(await deferToThread(talk), 16)
 
     async def test_serverCloses(self) -> None:
-        """A close of the service reaches the client with its code and reason."""
+        """The close frame of the service reaches the client with its code and reason."""
 
         def talk() -> tuple[int | None, str | None]:
             with self.connection() as connection:
@@ -769,13 +771,13 @@ class WebSocketTests(IntegrationTestCase):
         self.assertEqual(await deferToThread(talk), (4001, "as you wish"))
 
     async def test_clientCloses(self) -> None:
-        """A close of the client reaches the service with its code."""
+        """The close frame of the client reaches the service with its code."""
         await deferToThread(lambda: self.connection().close(4002, "enough"))
         await self.until(lambda: self.closed)
         self.assertEqual(self.closed, [4002])
 
     async def test_serverBreaks(self) -> None:
-        """A service that just goes away is gone for the client too, without a close."""
+        """If the service disconnects without a close frame, so does the client's connection."""
 
         def talk() -> int | None:
             with self.connection() as connection:
@@ -788,7 +790,7 @@ class WebSocketTests(IntegrationTestCase):
         self.assertEqual(await deferToThread(talk), 1006)
 
     async def test_clientBreaks(self) -> None:
-        """So is a client for the service."""
+        """If the client disconnects without a close frame, so does the service's connection."""
 
         def talk() -> None:
             connection = self.connection()
@@ -801,7 +803,7 @@ class WebSocketTests(IntegrationTestCase):
         self.assertEqual(self.closed, [1006])
 
     async def test_refused(self) -> None:
-        """An upgrade that the service refuses is a plain response."""
+        """A refused upgrade is a plain response."""
 
         def talk() -> tuple[int, bytes]:
             try:

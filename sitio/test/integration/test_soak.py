@@ -1,11 +1,11 @@
 """
-The promise above all others, kept for as long as one likes: no client ever sees
-another's bytes, and nothing is left behind.
+The first promise of sitio, under random load: no client sees another's bytes, and
+nothing is left behind.
 
-Two clients, each with several connections, pipeline requests of all kinds into
-one small pool, while both they and the service break off at random.  Whoever
-gets a message checks that each byte of it is its own.  C{SITIO_SOAK_SECONDS}
-says for how long, C{SITIO_SOAK_SEED} with which random numbers.
+Two clients with several connections each pipeline all kinds of requests into a small
+pool, while they and the service disconnect at random.  Each message consists of bytes
+that belong to one client only, and its receiver checks them all.
+C{SITIO_SOAK_SECONDS} sets the duration, C{SITIO_SOAK_SEED} the random numbers.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ SEED = int(os.environ.get("SITIO_SOAK_SEED", random.randrange(1_000_000)))
 
 NAMES = ("alice", "bob")
 
-#: Connections that each of them keeps busy at a time.
+#: Concurrent connections of each client.
 CONNECTIONS = 8
 
-#: Fewer than those, so that they are shared and waited for.
+#: Size of the pool: less than that, so that connections are shared and waited for.
 POOL = 5
 
 #: Bytes of the longest body, beyond what the transports of one connection hold.
 LARGE = 200_000
 
-#: What no client may ever see: the service says it where nobody asked.
+#: The service sends this unasked: no client may ever see it.
 UNASKED = b"[nobody/0]"
 
 
 class Parser:
     """
-    Takes messages apart by its own light, not by sitio's.
+    Parses messages without the code of sitio.
 
     @param bodiless: whether the message with this first line has no body.
     @param toClose: whether a body without framing ends with the connection.
@@ -70,7 +70,7 @@ class Parser:
         self._toClose = toClose
 
     def next(self, closed: bool = False) -> tuple[bytes, dict[bytes, bytes], bytes] | None:
-        """First line, fields and body of the next message, if it is whole."""
+        """First line, fields and body of the next message, or L{None} if it is not complete."""
         head, end, rest = self.held.partition(b"\r\n\r\n")
         if not end:
             return None
@@ -107,7 +107,7 @@ class Parser:
 
 
 def chunked(dice: random.Random, body: bytes) -> bytes:
-    """A body in chunks of any size."""
+    """Encode a body in chunks of random sizes."""
     pieces = []
     while body:
         size = dice.randint(1, len(body))
@@ -118,9 +118,9 @@ def chunked(dice: random.Random, body: bytes) -> bytes:
 
 class Service(Upstream):
     """
-    Answers each request with what only its asker may see, if it answers.
+    Answers requests with bytes that only their client may see, or breaks off.
 
-    @ivar wrong: sentences on what should not have come.
+    @ivar wrong: called with a sentence for each error.
     """
 
     def __init__(self, dice: random.Random, tell: Callable[[str], None]) -> None:
@@ -132,7 +132,7 @@ class Service(Upstream):
 class Served:
     """One connection of the service."""
 
-    #: What may become of a request, and how often.
+    #: What may happen to a request, and how often.
     PLANS: ClassVar[dict[str, int]] = {
         "answer": 70,
         "answer to the close": 5,
@@ -157,16 +157,16 @@ class Served:
         self._wrong = wrong
         self._posts = posts
         self._parser = Parser(lambda line: False, False)
-        # What becomes of the request that comes; whether it is whole and waits.
+        # What happens to the current request, and whether it is whole and waits.
         self._plan = ""
         self._answering = False
 
     def begin(self) -> None:
-        """Listen to what comes."""
+        """Start to read requests."""
         self._script.dataReceived = self.dataReceived  # type: ignore[method-assign]
 
     def dataReceived(self, data: bytes) -> None:
-        """Some of a request, or of the next where this one was answered early."""
+        """Bytes of a request, or of the next one if this one was answered early."""
         self._parser.held += data
         if self._answering:
             self._wrong(f"more than a request has come: {data[:100]!r}")
@@ -178,7 +178,7 @@ class Served:
             self._check(request)
 
     def _planned(self) -> str:
-        """What becomes of the request of which the head has come."""
+        """Choose what happens to the request whose head has come."""
         head, end, _ = self._parser.held.partition(b"\r\n\r\n")
         if not end:
             return ""
@@ -193,7 +193,7 @@ class Served:
         return plan
 
     def _check(self, request: tuple[bytes, dict[bytes, bytes], bytes]) -> None:
-        """A request has come whole, which must be that of one client."""
+        """Check that a whole request consists of the bytes of one client."""
         line, fields, body = request
         method, target, _ = line.split(b" ")
         mark = markOf(target)
@@ -208,7 +208,7 @@ class Served:
             reactor.callLater(delay, self._answer, plan, method, target)
 
     def _answer(self, plan: str, method: bytes, target: bytes) -> None:
-        """Do with this request as was planned."""
+        """Do to this request what was chosen."""
         script, dice = self._script, self._dice
         if script.got.ended:
             return
@@ -254,15 +254,15 @@ class Served:
 
 
 def markOf(target: bytes) -> bytes:
-    """What the bodies about this target consist of."""
+    """The bytes that all bodies for this target consist of."""
     return b"[%b]" % target.split(b"/", 2)[2]
 
 
 class ResponseReceiver:
     """
-    One connection of a client, with a pipeline of requests.
+    One connection of a client, with pipelined requests.
 
-    @ivar tally: how often what became of a request.
+    @ivar tally: the number of requests by outcome.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class ResponseReceiver:
         return self._asked[0][0] == b"HEAD"
 
     async def run(self, client: Client, numbers: Any) -> None:
-        """Ask a few times, until one side has had enough."""
+        """Send some requests, until one side disconnects."""
         client.dataReceived = lambda data: self._received(client, data)  # type: ignore
         for _ in range(self._dice.randint(1, 4)):
             if client.got.ended:
@@ -344,7 +344,7 @@ class ResponseReceiver:
         return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
     def _received(self, client: Client, data: bytes) -> None:
-        # Also of responses that never get whole.
+        # Also in responses that stay incomplete.
         around = self._tail + data
         found = self._foreign.search(around)
         if found:
@@ -380,46 +380,46 @@ class ResponseReceiver:
 
 @implementer(ISelectivePolicy)
 class Whole:
-    """Wants some responses whole, and sends another in their place."""
+    """Buffers some responses, and replaces them."""
 
     statuses = (200,)
     buffered = True
 
     def isInterested(self, exchange: Any, response: Response) -> bool:
-        """Those that say so."""
+        """Responses to paths below C{/whole/}."""
         return bool(exchange.request.path.startswith("/whole/"))
 
     def responseReceived(self, exchange: Any, response: Response) -> Response:
-        """The same again, as a response of its own."""
+        """An equal response."""
         return Response(200, body=response.body, headers=response.headers)
 
 
 @onResponse(503)
 def again(exchange: Any, response: Response) -> Retry | None:
-    """Ask again, twice."""
+    """Retry twice."""
     return Retry() if exchange.attempts < 3 else None
 
 
 class SoakTests(LoopbackTestCase):
-    """Two clients and a service that all break off at random."""
+    """Two clients and a service that disconnect at random."""
 
     log = Logger()
     timeout = SECONDS + LoopbackTestCase.timeout
 
     def wrong(self, sentence: str) -> None:
-        """Remember what is wrong; the first of it tells most."""
+        """Record an error; the first ones tell most."""
         if len(self.mistakes) < 10:
             self.mistakes.append(sentence)
 
     async def test_soak(self) -> None:
         """
-        Each sees only what is its own, in the order in which it asked; no POST is
-        sent twice; each exchange ends once; and at the end no connection, no file
-        descriptor and no delayed call is left.
+        Each client sees only its own bytes, in the order of its requests.  No POST is sent
+        twice.  Each exchange ends once.  At the end no connection, no file descriptor and no
+        delayed call is left.
         """
         self.mistakes: list[str] = []
-        # What the reactor opens once, for all that listen, is nobody's; and trial sets
-        # the timeout of this test only once it has begun.
+        # The reactor opens some descriptors once for all ports, and trial sets the timeout
+        # after the test has begun: neither counts.
         endpoint = TCP4ServerEndpoint(reactor, 0, interface=LOCALHOST)
         await (await endpoint.listen(Upstream())).stopListening()
         await deferLater(reactor, 0, lambda: None)
@@ -478,7 +478,7 @@ class SoakTests(LoopbackTestCase):
         gc.collect()
         left = Counter(descriptorsOf(os.getpid())) - descriptors
         self.assertEqual(left, Counter())
-        # What the service and the clients had planned is over within some turns.
+        # The calls of the service and of the clients end within some turns.
         await self.until(lambda: set(reactor.getDelayedCalls()) <= calls)
         answered = sum(tally[each] for each in tally if each.isdecimal())
         self.assertGreaterEqual(sum(ended.values()), answered)

@@ -27,22 +27,22 @@ from sitio.test.helpers.processes import LOOPBACK, NOWHERE, WorkersTestCase, ans
 
 
 class ProcessTests(LoopbackTestCase):
-    """The access log of a sitio process."""
+    """The access log of one process."""
 
     def folder(self) -> Path:
-        """A new directory."""
+        """Make a directory."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         return folder
 
     async def ask(self, port: int, path: str) -> None:
-        """Have this path asked for, and answered."""
+        """Request a path, and wait for the response."""
         request = f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
         client = await self.connect(port, request.encode())
         await client.got.waitForEnd()
 
     async def test_stdout(self) -> None:
-        """Lines of JSON stand in standard output between those of the log; the last as well."""
+        """JSON lines go to standard output, between the lines of the log, up to the last one."""
         upstream = await self.listen(Upstream(answerEach))
         process, port = await self.sitio(upstream, "--access-log=json")
         await self.ask(port, "/one?secret")
@@ -55,7 +55,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertEqual([each["path"] for each in lines], ["/one", "/two"])
 
     async def test_renamed(self) -> None:
-        """After SIGUSR1 nothing goes to the file that was renamed, and sitio lives on."""
+        """After SIGUSR1 no line goes to the renamed file, and sitio runs on."""
         upstream = await self.listen(Upstream(answerEach))
         file = self.folder() / "access.log"
         process, port = await self.sitio(upstream, f"--access-log=common:{file}")
@@ -70,7 +70,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertIsNone(process.status)
 
     async def test_twistdLog(self) -> None:
-        """SIGUSR1 rotates twistd's own log as it did before."""
+        """SIGUSR1 still rotates twistd's own log."""
         folder = self.folder()
         arguments = ["--port", LOOPBACK, "--upstream", NOWHERE, "--access-log=json:access.log"]
         process = self.spawn(
@@ -85,10 +85,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertIsNone(process.status)
 
     async def test_nobodyReads(self) -> None:
-        """
-        With a standard output that nobody reads sitio answers on, and ends when it is
-        told to.
-        """
+        """If nobody reads its standard output, sitio serves on, and stops at a signal."""
         upstream = await self.listen(Upstream(answerEach))
         unread, ours = os.pipe()
         self.addCleanup(os.close, unread)
@@ -106,20 +103,20 @@ class ProcessTests(LoopbackTestCase):
         port = int(found[1])
         for _ in range(100):
             await self.ask(port, "/" + 2000 * "x")
-        # A pipe holds 64 KiB, and the thread waits in the middle of these.
+        # A pipe holds 64 KiB: the thread blocks in the middle of these lines.
         await deferLater(reactor, 3 * INTERVAL_SECONDS, lambda: None)
         process.signal(signal.SIGTERM)
         self.assertIn(await process.finish(), (0, -signal.SIGTERM))
 
     async def test_background(self) -> None:
-        """In the background there is no standard output, and a sentence says so."""
+        """A background process has no standard output: an error message says so."""
         arguments = ["--port", LOOPBACK, "--upstream", NOWHERE, "--access-log=json"]
         process = self.spawn(*TWISTD, "sitio", *arguments, cwd=str(self.folder()))
         self.assertEqual(await process.finish(), 1)
         self.assertIn("sitio: --access-log json needs twistd -n", process.output())
 
     async def test_noDirectory(self) -> None:
-        """A file in a directory that isn't there ends the start with a sentence."""
+        """A log file in a missing directory ends the start with an error message."""
         path = self.folder() / "no" / "access.log"
         process = self.twistd(
             "--port", LOOPBACK, "--upstream", NOWHERE, f"--access-log=json:{path}"
@@ -132,12 +129,12 @@ class ProcessTests(LoopbackTestCase):
 
 
 class WorkersTests(WorkersTestCase):
-    """The access log of several processes."""
+    """The access log of several workers."""
 
     async def test_file(self) -> None:
         """
-        All write whole lines into one file, each exchange once and with an id of its
-        own; and all open it anew when their parent is told to.
+        All workers write whole lines into one file, one for each exchange, with different ids.
+        All reopen the file after a signal to the supervisor.
         """
         file = self.folder() / "access.log"
         process, port = await self.startWorkers(f"--access-log=json:{file}")
@@ -157,7 +154,7 @@ class WorkersTests(WorkersTestCase):
         self.assertEqual(set(self.workerPids(process.pid)), pids)
 
     async def test_stdout(self) -> None:
-        """Lines of all stand in the parent's standard output, as they are."""
+        """The lines of all workers go unchanged to the supervisor's standard output."""
         process, port = await self.startWorkers("--access-log=common")
         for _ in range(10):
             await self.ask(port)

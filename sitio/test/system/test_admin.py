@@ -24,7 +24,7 @@ from sitio.test.helpers.loopback import (
 
 
 class Service(Resource):
-    """A service that is broken on one page, and slow on another."""
+    """An upstream with a broken page and a slow page."""
 
     isLeaf = True
 
@@ -43,10 +43,10 @@ class Service(Resource):
 
 
 class ProcessTests(LoopbackTestCase):
-    """The pages of processes."""
+    """The admin pages of processes."""
 
     async def begun(self, *arguments: str) -> tuple[Process, int]:
-        """A sitio in front of a service, and the port of its clients."""
+        """Start sitio in front of a service, and return its port."""
         self.service = Service()
         upstream = await self.listen(Site(self.service))
         admin = f"--admin=tcp:0:interface={LOCALHOST}"
@@ -56,14 +56,14 @@ class ProcessTests(LoopbackTestCase):
         return process, port
 
     async def asked(self, method: str, path: str) -> tuple[int, str]:
-        """Status and text of a page."""
+        """Request a page, and return its status and text."""
         response = await treq.request(
             method, f"{self.url}{path}", persistent=False, timeout=LIMIT_SECONDS
         )
         return response.code, await response.text()
 
     async def metrics(self) -> dict[str, float]:
-        """The metrics, those of endpoints by path and status."""
+        """The metrics; those of endpoints are named by path and status."""
         found = {}
         for line in (await self.asked("GET", "/metrics"))[1].splitlines():
             name, _, value = line.rpartition(" ")
@@ -76,14 +76,14 @@ class ProcessTests(LoopbackTestCase):
         return found
 
     async def carries(self, port: int, path: str = "/") -> None:
-        """A client asks for this, on a connection of its own."""
+        """Send a request on a connection of its own."""
         client = await self.connect(port, f"GET {path} HTTP/1.0\r\nHost: a\r\n\r\n".encode())
         await client.got.waitForEnd()
 
     async def test_pages(self) -> None:
         """
-        A process is ready when it says where its pages are, counts what passes, tells
-        of it, and ends when it is told to.
+        A process is ready when it logs the address of its pages.  It counts exchanges, shows
+        them, and quits on request.
         """
         process, port = await self.begun()
         self.assertEqual(await self.asked("GET", "/ready"), (200, "sitio is ready\n"))
@@ -105,8 +105,8 @@ class ProcessTests(LoopbackTestCase):
 
     async def test_drain(self) -> None:
         """
-        While it drains it is not ready, and still serves who comes, once each; told to
-        quit it finishes what is in flight, its pages open to the end.
+        A draining process is not ready, and still serves new clients, with one response each.
+        After /quit it finishes what is in flight, and its pages stay open to the end.
         """
         process, port = await self.begun()
         client = await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -130,12 +130,12 @@ class ProcessTests(LoopbackTestCase):
         self.assertNotIn("Traceback", process.output())
 
     async def test_workers(self) -> None:
-        """With several workers all adds up, and what is done is done to all."""
+        """The pages show the sums of all workers, and /drain and /quit reach all of them."""
         process, port = await self.begun("--workers=2", "--stats-interval=0")
         await self.until(lambda: process.output().count("takes requests on") == 2)
         clients = []
         processes: set[str] = set()
-        # The kernel deals clients out: so many that both have some.
+        # The kernel distributes clients: connect until both workers have some.
         while len(processes) < 2:
             clients.append(await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"))
             await self.service.asked.waitUntil(lambda: len(self.service.slow) == len(clients))
@@ -163,7 +163,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertNotIn("Traceback", process.output())
 
     async def test_light(self) -> None:
-        """Until somebody looks, neither the web server of the pages nor a client is loaded."""
+        """At the start, sitio loads neither the web server of the pages nor an HTTP client."""
         heavy = [
             "twisted.web",
             "treq",
@@ -185,7 +185,10 @@ print([each for each in {heavy} if each in sys.modules])
         self.assertEqual(run.output().splitlines()[-1], "[]")
 
     async def test_upstreamGone(self) -> None:
-        """Without its upstream it is not ready, asked for its health or not; no line each time."""
+        """
+        Without its upstream sitio is not ready, with a health check and without.  Not every
+        request for /ready adds a log line.
+        """
         for arguments, why in (
             ((), "the upstream can't be reached: Connection was refused"),
             (("--health-path=/",), "the upstream's health check failed: Connection"),
@@ -202,7 +205,7 @@ print([each for each in {heavy} if each in sys.modules])
             self.assertNotIn("factory", process.output().lower())
 
     async def test_taken(self) -> None:
-        """A port that was named must be free; else a sentence says so, and sitio ends."""
+        """If the port of C{--admin} is taken, sitio ends with an error message."""
         taken = await self.listen(Upstream())
         loopback = f"tcp:0:interface={LOCALHOST}"
         named = self.twistd("--port", loopback, "--upstream", "tcp:a:1", f"--admin={taken}")

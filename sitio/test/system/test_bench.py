@@ -1,6 +1,7 @@
 """
-Promises of C{bench/}: that it runs, ends what it starts, and computes and writes
-what it says.  How fast anything is, is no matter here.
+Tests of C{bench/}: it runs, ends its processes, and computes and writes its results.
+
+How fast anything is does not matter here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ COMMAND = [sys.executable, "-m", "bench"]
 
 
 def made(**cpu: list[float]) -> runner.Run:
-    """A run of the first scenario, with these microseconds for each proxy and round."""
+    """Make a run of the first scenario, with these microseconds for each proxy and round."""
     run = runner.Run()
     run.about = {
         "date": "2026-11-23 12:00",
@@ -59,7 +60,7 @@ def made(**cpu: list[float]) -> runner.Run:
 
 
 class ToolsTestCase(LoopbackTestCase):
-    """A test that needs what the benchmark needs."""
+    """A test that needs the tools of the benchmark."""
 
     def setUp(self) -> None:
         path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
@@ -75,10 +76,10 @@ class ToolsTestCase(LoopbackTestCase):
 
 
 class RunTests(ToolsTestCase):
-    """The benchmark as it is run."""
+    """The benchmark runs."""
 
     async def test_run(self) -> None:
-        """A short run measures sitio and writes its three files where it is told to."""
+        """A short run measures sitio and writes its three files into the given folder."""
         folder = Path(self.mktemp())
         process = self.bench(
             *("--rounds", "1", "--seconds", "1", "--only", "get-1k", "--proxy", "sitio"),
@@ -94,7 +95,7 @@ class RunTests(ToolsTestCase):
         self.assertIn("sitio", (folder / "chart.svg").read_text())
 
     async def test_watched(self) -> None:
-        """sitio is measured while its metrics are asked for, and only as long as they come."""
+        """sitio is measured while its metrics are requested, and not after they fail."""
         folder = Path(self.mktemp())
         process = self.bench(
             *("--rounds", "1", "--seconds", "1", "--only", "features", "--proxy", "sitio-metrics"),
@@ -106,7 +107,7 @@ class RunTests(ToolsTestCase):
         self.assertGreater(found["scenarios"]["features"]["sitio-metrics"]["median"]["rate"], 0)
 
     async def test_interrupted(self) -> None:
-        """Ctrl-C ends all that was started, and says so in a sentence."""
+        """Ctrl-C ends all processes with an error message."""
         process = self.bench("--only", "get-1k", "--only", "tls", "--proxy", "sitio")
         await process.out.expect(b"preparing: TLS")
         started = await self.until(lambda: machine.tree(process.pid)[1:])
@@ -118,17 +119,17 @@ class RunTests(ToolsTestCase):
 
 
 class RefusalTests(LoopbackTestCase):
-    """What can't be done is said in one sentence."""
+    """An error is one sentence."""
 
     async def refused(self, *arguments: str) -> str:
-        """The last line of a benchmark that does not begin."""
+        """The last line of a benchmark that refuses to start."""
         process = self.spawn(*COMMAND, *arguments, cwd=str(ROOT))
         self.assertNotEqual(await process.finish(), 0)
         self.assertNotIn("Traceback", process.output())
         return process.output().splitlines()[-1]
 
     def test_missing(self) -> None:
-        """Programs that are missing are named, all at once, with what to install."""
+        """All missing programs are named at once, with their packages."""
         self.patch(proxies, "SBIN", "/nowhere")
         self.patch(os, "environ", {"PATH": "/nowhere"})
         error = self.assertRaises(Unusable, runner.measure, SCENARIOS, (), 1, 1, print)
@@ -139,7 +140,7 @@ class RefusalTests(LoopbackTestCase):
         )
 
     async def test_arguments(self) -> None:
-        """A number out of bounds and an unknown scenario are refused."""
+        """A number out of range and an unknown scenario are refused."""
         self.assertIn("'0' is not a number from 1 to 1000", await self.refused("--rounds", "0"))
         self.assertIn("'x' is not a number from 1 to 600", await self.refused("--seconds", "x"))
         self.assertIn("invalid choice: 'fly'", await self.refused("--only", "fly"))
@@ -149,14 +150,14 @@ class MachineTests(LoopbackTestCase):
     """L{bench.machine} and L{bench.processes}."""
 
     def test_ports(self) -> None:
-        """Ports are given out once each, and none that is taken."""
+        """Each port is given out once, and no port is in use."""
         ports = machine.Ports()
         found = [ports.take() for _ in range(50)]
         self.assertEqual(len(set(found)), 50)
         self.assertTrue(all(10_000 <= each < 32_768 for each in found))
 
     async def test_family(self) -> None:
-        """CPU time and memory are those of a process with its children, which end with it."""
+        """CPU time and memory include the children of a process, which end with it."""
         script = (
             "import subprocess, sys\n"
             "child = subprocess.Popen([sys.executable, '-c',"
@@ -175,7 +176,7 @@ class MachineTests(LoopbackTestCase):
         self.assertEqual(process.returncode, -signal.SIGKILL)
 
     def test_cores(self) -> None:
-        """Proxy and load have a core each, two workers have two of four to themselves."""
+        """Proxy and load get a core each; of four cores, two workers get two."""
         self.assertEqual(Cores.divide([4, 5]), Cores((4,), (4, 5), (5,), False))
         self.assertEqual(Cores.divide([0, 1, 2, 3]), Cores((0,), (0, 1), (2, 3), True))
         self.assertRaises(Unusable, Cores.divide, [0])
@@ -193,7 +194,7 @@ class PacedTests(LoopbackTestCase):
     """L{bench.paced}."""
 
     def test_schedule(self) -> None:
-        """Requests come at the rate, in order, at the same moments each time."""
+        """Requests come at the given rate, in order, at the same times in each run."""
         moments = paced.schedule(1000, 10)
         self.assertEqual(moments, sorted(moments))
         self.assertTrue(9_500 < len(moments) < 10_500, len(moments))
@@ -201,14 +202,14 @@ class PacedTests(LoopbackTestCase):
         self.assertEqual(moments, paced.schedule(1000, 10))
 
     def test_quantile(self) -> None:
-        """A quantile is one of the latencies, the greatest for the share of all."""
+        """A quantile is one of the latencies: the greatest of its share."""
         latencies = [float(each) for each in range(1, 101)]
         self.assertEqual(paced.quantile(latencies, 0.5), 51)
         self.assertEqual(paced.quantile(latencies, 0.99), 100)
         self.assertEqual(paced.quantile([7.0], 0.99), 7)
 
     async def test_load(self) -> None:
-        """Each request is answered and counted, and none comes before it is due."""
+        """Each request is answered and counted, and none is sent before its time."""
         port = await self.listen(Factory.forProtocol(Answers))
         process = self.spawn(
             *(sys.executable, "-m", "bench.paced", str(port), "/", "200", "0.5", "4"), cwd=str(ROOT)
@@ -225,7 +226,7 @@ class ProxyTests(SynchronousTestCase):
     """L{bench.proxies} and their scenarios."""
 
     def test_templates(self) -> None:
-        """Each configuration has all of its blanks filled in."""
+        """All blanks of each configuration are filled in."""
         place = proxies.Place(Path("/tmp"), 12345, 23456, Path("/page.html"))
         for each in ("upstream.conf", "nginx.conf", "haproxy.cfg", "envoy.yaml", "envoy-tls.yaml"):
             text = place.fill(each, ssl="", tls="")
@@ -240,7 +241,7 @@ class ProxyTests(SynchronousTestCase):
             self.assertEqual(sorted(measured), sorted(set(measured)), scenario.name)
 
     def test_unknownOption(self) -> None:
-        """A variant of sitio whose option does not exist is left out with a sentence."""
+        """A variant whose option this sitio lacks is left out, with a sentence."""
         self.patch(proxies, "_askTwistd", lambda option: "sitio 1.2.3\n      --via  ...\n")
         variant = proxies.Sitio("a", "b", options=("--fly", "2"))
         error = self.assertRaises(Unusable, variant.version)
@@ -248,7 +249,7 @@ class ProxyTests(SynchronousTestCase):
         self.assertIn("1.2.3", proxies.Sitio("a", "b", options=("--via",)).version())
 
     def test_turned(self) -> None:
-        """Each proxy is the first in one of the rounds, and all are in each."""
+        """Each proxy comes first in one round, and all take part in each round."""
         all = proxies.PROXIES
         orders = [runner.turned(all, number) for number in range(len(all))]
         self.assertEqual({each[0].name for each in orders}, {each.name for each in all})
@@ -257,27 +258,27 @@ class ProxyTests(SynchronousTestCase):
 
 
 class OutcomeTests(SynchronousTestCase):
-    """What is made of metrics."""
+    """Measurements become ratios, outcomes and a report."""
 
     def target(self, bound: float, **changes: Any) -> targets.Target:
-        """One that compares sitio with Envoy."""
+        """A target that compares sitio with Envoy."""
         return targets.Target("a target", "get-1k", "cpu", bound, "envoy", **changes)
 
     def test_ratio(self) -> None:
-        """A ratio is taken in each round, and their median counts."""
+        """A ratio is computed for each round; the median of the ratios counts."""
         run = made(sitio=[10, 40, 30], envoy=[20, 40, 100])
         outcome = self.target(0.75).outcome(run)
         self.assertEqual(outcome, targets.Outcome(0.5, 0.3, 1.0, True, 0.0))
 
     def test_missed(self) -> None:
-        """A target that is missed says by how much."""
+        """A missed target says by how much."""
         outcome = self.target(0.5).outcome(made(sitio=[12], envoy=[20]))
         assert outcome is not None
         self.assertFalse(outcome.met)
         self.assertAlmostEqual(outcome.missedBy, 0.2)
 
     def test_below(self) -> None:
-        """Where less is wanted, the same is too much."""
+        """If the target is an upper limit, a greater ratio misses it."""
         run = made(sitio=[20], envoy=[20])
         for below, met in ((True, False), (False, True)):
             outcome = self.target(1.0, below=below).outcome(run)
@@ -285,13 +286,16 @@ class OutcomeTests(SynchronousTestCase):
             self.assertEqual(outcome.met, met)
 
     def test_notMeasured(self) -> None:
-        """Where one of the two is missing there is no outcome, and the report says so."""
+        """If one of two measurements is missing, there is no outcome, and the report says so."""
         run = made(sitio=[20])
         self.assertIsNone(self.target(1.0).outcome(run))
         self.assertIn("not measured", "\n".join(report.targets(run)))
 
     def test_workers(self) -> None:
-        """Two workers count by CPU time and the busier of them, or by requests where they can."""
+        """
+        Two workers are compared by CPU time and by the busier worker, or by requests if
+        possible.
+        """
         run = made()
         run.rounds["workers"] = {
             "sitio": [{"cpu": 20.0, "rate": 1000.0}],
@@ -306,13 +310,13 @@ class OutcomeTests(SynchronousTestCase):
         self.assertFalse(outcome.met)
 
     def test_again(self) -> None:
-        """A report can be written anew from what was kept."""
+        """A report can be written again from stored results."""
         run = made(sitio=[10, 40, 30], envoy=[20, 40, 100])
         kept = json.loads(json.dumps(run.asJSON()))
         self.assertEqual(report.write(runner.Run.fromJSON(kept)), report.write(run))
 
     def test_report(self) -> None:
-        """The report has the machine, the targets and the medians, in tables that are whole."""
+        """The report has the machine, the targets and the medians, in valid tables."""
         run = made(sitio=[10, 40, 30], envoy=[20, 40, 100])
         text = report.write(run)
         self.assertIn("A & B <fast>", text)
@@ -323,7 +327,7 @@ class OutcomeTests(SynchronousTestCase):
             self.assertEqual(len(columns), 1, block)
 
     def test_bad(self) -> None:
-        """Responses that were not as they should be are told, and so is a busy machine."""
+        """Wrong responses and a busy machine are reported."""
         run = made(sitio=[10.0])
         run.rounds["get-1k"]["sitio"][0].update(bad=3, others=0.5)
         text = report.write(run)
@@ -335,7 +339,7 @@ class ChartTests(SynchronousTestCase):
     """L{bench.chart}."""
 
     def widths(self, run: runner.Run) -> dict[str, float]:
-        """How long the bars are, by the title of the proxy."""
+        """The lengths of the bars, by the title of the proxy."""
         root = ElementTree.fromstring(chart.draw(run))
         space = "{http://www.w3.org/2000/svg}"
         bars = [e for e in root.iter(f"{space}rect") if "bar" in e.attrib["class"]]
@@ -343,13 +347,13 @@ class ChartTests(SynchronousTestCase):
         return {str(a.text): float(b.attrib["width"]) for a, b in zip(names, bars)}
 
     def test_bars(self) -> None:
-        """Bars are as long as the metrics they stand for, the least first."""
+        """Bars are as long as their values, the shortest first."""
         found = self.widths(made(envoy=[40.0], sitio=[20.0]))
         self.assertEqual(list(found), ["sitio", "Envoy"])
         self.assertAlmostEqual(found["sitio"] * 2, found["Envoy"], delta=0.2)
 
     def test_outlier(self) -> None:
-        """A bar far longer than the others is cut, and its metric still told."""
+        """A bar much longer than the others is cut, and shows its value."""
         run = made(sitio=[20.0], envoy=[40.0], **{"twisted.web.proxy": [300.0]})
         found = self.widths(run)
         self.assertLess(found["twisted.web.proxy"], found["Envoy"] * 2)
@@ -357,7 +361,7 @@ class ChartTests(SynchronousTestCase):
         self.assertEqual(chart.draw(run).count('class="cut"'), 1)
 
     def test_inWords(self) -> None:
-        """Who can't see the picture is told what it shows."""
+        """The picture has a text that describes it."""
         self.assertIn(
             "bare head, for each: sitio 20 µs, Envoy 40 µs.",
             chart.draw(made(sitio=[20], envoy=[40])),
@@ -368,7 +372,7 @@ class MicroTests(SynchronousTestCase):
     """L{bench.micro}."""
 
     def test_steps(self) -> None:
-        """Each step runs and takes some time, told in units of the first."""
+        """Each step runs and takes some time, given in units of the first step."""
         found = micro.run(stretch=0.0002, repeats=1)
         self.assertEqual(list(found), [name for name, _ in micro.steps()])
         self.assertEqual(found[micro.REFERENCE]["units"], 1)
@@ -377,7 +381,7 @@ class MicroTests(SynchronousTestCase):
             self.assertLessEqual(each["least"], each["median"], name)
 
     def test_browser(self) -> None:
-        """The browser's head is the one that wrk sends, and of 700 bytes."""
+        """The browser's head is the one that wrk sends, and has 700 bytes."""
         lua = (ROOT / "bench/load.lua").read_text()
         self.assertEqual(len(micro.BROWSER), 700)
         quoted = re.sub(r'" \.\.\s+"', "", lua)

@@ -23,10 +23,13 @@ if not EXAMPLES.exists():
 
 
 class PackagedTests(SynchronousTestCase):
-    """C{packaged}: policies as a distribution of its own, found once it is installed."""
+    """C{packaged}: policies in a distribution of their own are found after its installation."""
 
     def python(self, *arguments: str) -> str:
-        """Run the environment's Python; what it says, which must be all that it has to say."""
+        """
+        Run the Python of the environment, and return its output.  It must succeed and write
+        nothing to standard error.
+        """
         command = [str(self.environment / "bin/python"), *arguments]
         folder = self.environment.parent
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -34,7 +37,7 @@ class PackagedTests(SynchronousTestCase):
         return result.stdout
 
     def install(self) -> None:
-        """Install it into an environment that sees the packages of this one, and sitio."""
+        """Install the example into an environment that also sees sitio and its dependencies."""
         self.environment = Path(self.mktemp()).absolute() / "environment"
         try:
             venv.create(self.environment, symlinks=True)
@@ -43,14 +46,14 @@ class PackagedTests(SynchronousTestCase):
         [packages] = self.environment.glob("lib/python*/site-packages")
         paths = [*site.getsitepackages(), str(ROOT)]
         (packages / "this.pth").write_text("".join(f"{each}\n" for each in paths), "utf-8")
-        # A copy, as a build leaves its own files beside what it builds.
+        # A copy, as a build leaves files in the source.
         source = self.environment.parent / "packaged"
         shutil.copytree(EXAMPLES / "packaged", source)
         offline = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet")
         self.python(*("-m", "pip", "--disable-pip-version-check", "install", *offline, str(source)))
 
     def test_installed(self) -> None:
-        """C{twistd sitio} lists it then, makes it from a description, and it works."""
+        """C{twistd sitio} lists the policy, makes it from a description, and it works."""
         self.install()
         twistd = "from twisted.scripts.twistd import run; run()"
         known = self.python("-c", twistd, "sitio", "--help-policies")

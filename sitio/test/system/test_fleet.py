@@ -16,16 +16,16 @@ from sitio.test.helpers.processes import WorkersTestCase, answerEach
 
 
 class ProcessTests(LoopbackTestCase):
-    """A sitio process and a dashboard."""
+    """One process and a fleet dashboard."""
 
     async def receiver(self) -> tuple[Receiver, str]:
-        """A dashboard, and where it is."""
+        """Start a dashboard, and return it with its address."""
         receiver = Receiver()
         port = await self.listen(Site(receiver))
         return receiver, f"http://me:secret@{LOCALHOST}:{port}/base"
 
     async def test_posts(self) -> None:
-        """It posts what it was asked, to the last request, and logs no secret."""
+        """sitio reports all requests up to the last one, and logs no password."""
         receiver, url = await self.receiver()
         upstream = await self.listen(Upstream(answerEach))
         process, port = await self.sitio(upstream, "--fleet", url)
@@ -43,7 +43,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertNotIn("Starting factory", process.output())
 
     async def test_down(self) -> None:
-        """With a dashboard that is not there it serves on, says so once, and ends at once."""
+        """If there is no dashboard, sitio serves on, logs this once, and stops without a delay."""
         receiver, url = await self.receiver()
         upstream = await self.listen(Upstream(answerEach))
         nobody = re.sub(r":\d+/", ":1/", url)
@@ -59,10 +59,10 @@ class ProcessTests(LoopbackTestCase):
 
 
 class WorkersTests(WorkersTestCase):
-    """The dashboard of several processes."""
+    """Several workers and a fleet dashboard."""
 
     async def test_addsUp(self) -> None:
-        """The parent posts what all of them were asked, once, to the last request."""
+        """The supervisor reports the requests of all workers once, up to the last one."""
         receiver = Receiver()
         place = await self.listen(Site(receiver))
         process, port = await self.startWorkers("--fleet", f"http://{LOCALHOST}:{place}")
@@ -74,6 +74,6 @@ class WorkersTests(WorkersTestCase):
         self.assertEqual(len(pods), 1)
 
     async def ended(self, process: Process) -> None:
-        """Have it end."""
+        """Stop a process, and wait for its end."""
         process.signal(signal.SIGTERM)
         await process.finish()

@@ -1,6 +1,6 @@
 """
-Promises on what is large: a stream comes through whole, and whatever passes, or
-does not pass because nobody reads it, the process of sitio stays as it was.
+Tests of large streams: they arrive whole, and the memory of sitio does not grow, also
+if nobody reads them.
 
 sitio runs in a process of its own, so that its memory can be measured.
 """
@@ -28,7 +28,7 @@ from sitio.test.helpers.streams import (
     upload,
 )
 
-#: How much is sent in the tests that send it all; a GiB takes some seconds each.
+#: Bytes of a whole stream.  1 GiB takes some seconds in each test.
 STREAM = int(os.environ.get("SITIO_STREAM_MEBIBYTES", "64")) * MEBIBYTE
 
 
@@ -37,12 +37,12 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: t
 
 
 class WholeTests(StreamTestCase):
-    """All of a stream comes through."""
+    """A stream arrives whole."""
 
     log = Logger()
 
     async def test_download(self) -> None:
-        """A large response arrives with its very bytes, and the process stays as it was."""
+        """A large response arrives unchanged, and the memory of sitio does not grow."""
         began = reactor.seconds()
         client = await self.connect(self.port, GET)
         sink = Sink(client)
@@ -56,7 +56,7 @@ class WholeTests(StreamTestCase):
         self.assertNoGrowth()
 
     async def test_upload(self) -> None:
-        """So does a large upload."""
+        """A large upload arrives unchanged, and the memory of sitio does not grow."""
         began = reactor.seconds()
         client = await self.connect(self.port, upload(STREAM))
         flood = Flood(client.transport, STREAM)
@@ -70,7 +70,7 @@ class WholeTests(StreamTestCase):
         self.assertNoGrowth()
 
     async def test_both(self) -> None:
-        """So do both at a time, where the service answers while it is still being asked."""
+        """An upload and a response at the same time arrive unchanged."""
         began = reactor.seconds()
         client = await self.connect(self.port, upload(STREAM))
         received = Sink(client)
@@ -80,7 +80,7 @@ class WholeTests(StreamTestCase):
         await asked.got.expect(b"\r\n\r\n")
         asked.send(download(STREAM))
         given = Flood(asked.transport, STREAM - 1)
-        # The end of a response ends its exchange: the last byte comes behind the upload.
+        # The end of a response ends its exchange, so its last byte comes after the upload.
         await taken.waitForSize(STREAM)
         await received.waitForSize(STREAM - 1)
         asked.send(b"!")
@@ -92,7 +92,7 @@ class WholeTests(StreamTestCase):
         self.assertNoGrowth()
 
     async def test_tunnel(self) -> None:
-        """So does what goes through a tunnel, both ways at a time."""
+        """The bytes of a tunnel arrive unchanged, in both directions at once."""
         began = reactor.seconds()
         client = await self.connect(self.port, UPGRADE)
         received = Sink(client)
@@ -111,7 +111,7 @@ class WholeTests(StreamTestCase):
         self.assertNoGrowth()
 
     def report(self, what: str, began: float) -> None:
-        """Put the metrics into trial's log."""
+        """Write the rates into trial's log."""
         seconds = reactor.seconds() - began
         after = peakMemoryOf(self.process.pid)
         self.log.info(
@@ -125,12 +125,12 @@ class WholeTests(StreamTestCase):
 
 
 class StuckTests(StreamTestCase):
-    """What is not read stays where it comes from."""
+    """Bytes that nobody reads stay with their sender."""
 
     async def test_download(self) -> None:
         """
-        A client that reads nothing of a GiB: the service is held up, the process
-        does not grow, and when the client goes the service is let go of.
+        If a client does not read a response of 1 GiB, the service has to wait and the memory does
+        not grow.  When the client leaves, the service's connection ends.
         """
         client = await self.connect(self.port, GET)
         client.transport.pauseProducing()
@@ -145,7 +145,10 @@ class StuckTests(StreamTestCase):
         await asked.got.waitForEnd()
 
     async def test_upload(self) -> None:
-        """A service that reads nothing of an upload: the same the other way."""
+        """
+        If a service does not read an upload, the client has to wait and the memory does not
+        grow.
+        """
         client = await self.connect(self.port, upload(GIBIBYTE))
         flood = Flood(client.transport, GIBIBYTE)
         asked = await self.upstream.connection(1)
@@ -158,7 +161,7 @@ class StuckTests(StreamTestCase):
         self.assertTrue(client.got.data.startswith(b"HTTP/1.1 502 "), client.got.data)
 
     async def test_tunnel(self) -> None:
-        """A tunnel of which neither end reads."""
+        """If neither end of a tunnel reads, both have to wait and the memory does not grow."""
         client = await self.connect(self.port, UPGRADE)
         asked = await self.upstream.connection(1)
         await asked.got.expect(b"\r\n\r\n")
@@ -173,7 +176,10 @@ class StuckTests(StreamTestCase):
         self.assertNoGrowth()
 
     async def test_pipeline(self) -> None:
-        """A client that sends requests without end, and reads no response."""
+        """
+        If a client sends requests and reads no response, it has to wait and the memory does not
+        grow.
+        """
         self.upstream.begin = answerAll
         client = await self.connect(self.port)
         client.transport.pauseProducing()

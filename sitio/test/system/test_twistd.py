@@ -1,6 +1,6 @@
 """
-Promises of C{twistd sitio} as a process: how it starts, how it fails to start,
-how it runs in the background, and how it ends.
+Tests of C{twistd sitio} as a process: how it starts, fails to start, runs in the
+background, and ends.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from sitio.test.helpers.processes import HEAD, LOOPBACK, NOWHERE, REQUEST, answe
 
 
 class FailedStartTests(LoopbackTestCase):
-    """What keeps sitio from starting is said in a sentence, and ends it."""
+    """An error at the start is one sentence, and ends sitio."""
 
     async def refused(self, *arguments: str) -> str:
-        """What a sitio process says that can't start."""
+        """The message of a sitio that can't start."""
         process = self.twistd("--upstream", NOWHERE, *arguments, cwd=self.directory())
         self.assertEqual(await process.finish(), 1, process.output())
         return self.sentence(process)
 
     def directory(self) -> str:
-        """A new, empty directory."""
+        """Make an empty directory."""
         path = self.mktemp()
         os.makedirs(path)
         return path
 
     def sentence(self, process: Process) -> str:
-        """The only thing that it has said, but for twistd's own start."""
+        """The only line of output beside those of twistd's start."""
         said = process.output()
         self.assertNotIn("Traceback", said)
         lines = [line for line in said.splitlines() if "UnixAppLogger#info" not in line]
@@ -55,13 +55,13 @@ class FailedStartTests(LoopbackTestCase):
         return lines[0]
 
     async def test_portInUse(self) -> None:
-        """A port in use is named."""
+        """The message names a port that is in use."""
         port = await self.listen(Upstream())
         said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
         self.assertIn(f"sitio: can't listen on port {port}: Address already in use", said)
 
     async def test_malformedDescription(self) -> None:
-        """A description that is no endpoint's is shown."""
+        """The message shows an invalid endpoint description."""
         self.assertEqual(
             await self.refused("--port", "nope:1"),
             "sitio: --port 'nope:1' can't be used (Unknown endpoint type: 'nope');"
@@ -69,13 +69,13 @@ class FailedStartTests(LoopbackTestCase):
         )
 
     async def test_unknownPolicy(self) -> None:
-        """An unknown policy is named, with all that are known."""
+        """The message names an unknown policy, and lists all known policies."""
         said = await self.refused("--policy", "nope")
         self.assertIn("sitio: --policy there is no policy 'nope'; the known ones are file, ", said)
         self.assertIn("error-page", said)
 
     async def test_policyFile(self) -> None:
-        """The mistake in a policy file is told with its line."""
+        """The message has the line of an error in a policy file."""
         path = Path(self.mktemp() + ".py").absolute()
         path.write_text("from sitio import onResponse\n\n1 / 0\n")
         self.assertEqual(
@@ -84,12 +84,12 @@ class FailedStartTests(LoopbackTestCase):
         )
 
     async def test_limit(self) -> None:
-        """A limit that is no number is named."""
+        """The message names a limit that is not a number."""
         said = await self.refused("--pool-size", "many")
         self.assertIn("sitio: --pool-size is 'many'; it must be a whole number", said)
 
     async def test_inBackground(self) -> None:
-        """In the background as well: the one who starts it is told why it can't."""
+        """In the background, the starting process prints the message."""
         port = await self.listen(Upstream())
         cwd = self.directory()
         arguments = ["--port", f"tcp:{port}:interface={LOCALHOST}", "--upstream", NOWHERE]
@@ -98,7 +98,7 @@ class FailedStartTests(LoopbackTestCase):
         sentence = f"sitio: can't listen on port {port}: Address already in use"
         self.assertIn(sentence, process.output())
         self.assertNotIn("Traceback", process.output())
-        # The one in the background ends on its own time.
+        # The background process ends later.
         log = Path(cwd, "twistd.log")
         await self.until(lambda: sentence in log.read_text())
         await self.until(lambda: not Path(cwd, "twistd.pid").exists())
@@ -110,21 +110,21 @@ class RunTests(LoopbackTestCase):
     """sitio in the foreground and in the background."""
 
     async def test_quiet(self) -> None:
-        """In the foreground it says that it starts, where it listens, and no more."""
+        """In the foreground, sitio logs its start and its address, and nothing else."""
         upstream = Upstream(answerAll)
         process, port = await self.sitio(await self.listen(upstream), "--stats-interval=0")
         client = await self.connect(port, REQUEST)
         await client.got.expect(b"\r\n\r\n0123456789$")
         lines = [line for line in process.output().splitlines() if "UnixAppLogger#info" not in line]
-        # The first is Twisted's own.
+        # Twisted's own line comes first.
         self.assertEqual(len(lines), 2, process.output())
         self.assertIn(f"sitio starting on {port}", lines[0])
         self.assertRegex(lines[1].encode(), LISTENING_LINE)
 
     async def test_inBackground(self) -> None:
         """
-        In the background it writes twistd.pid and twistd.log, answers requests,
-        and ends by SIGTERM, taking its pid file with it.
+        In the background, sitio writes twistd.pid and twistd.log and serves requests.  SIGTERM
+        ends it and removes the pid file.
         """
         upstream = await self.listen(Upstream(answerAll))
         cwd = Path(self.mktemp()).absolute()
@@ -139,7 +139,7 @@ class RunTests(LoopbackTestCase):
         found = await self.until(lambda: re.search(LISTENING_LINE, log.read_bytes()))
         client = await self.connect(int(found[1]), REQUEST)
         await client.got.expect(b"\r\n\r\n0123456789$")
-        # It was made before twistd went there.
+        # The loop was made before twistd forked.
         self.assertIn("reactor class: sitio.net.reactor.UVReactor.", log.read_text())
         os.kill(pid, signal.SIGTERM)
         await client.got.waitForEnd()
@@ -148,7 +148,7 @@ class RunTests(LoopbackTestCase):
         self.assertNotIn("Traceback", log.read_text())
 
     async def test_collector(self) -> None:
-        """The garbage collector does not look at what was there when it had started."""
+        """The garbage collector skips all objects that exist after the start."""
         path = Path(self.mktemp() + ".py").absolute()
         path.write_text(
             "import gc\n"
@@ -164,7 +164,7 @@ class RunTests(LoopbackTestCase):
         self.assertEqual(int(found[2]), GC_THRESHOLD)
 
     async def test_demo(self) -> None:
-        """With no upstream there is a photo site to see."""
+        """Without an upstream option there is the demo upstream, a photo site."""
         process = self.twistd("--port", LOOPBACK)
         port = int((await process.out.expect(LISTENING_LINE))[1])
         client = await self.connect(port, REQUEST.replace(b"/slow", b"/"))
@@ -173,24 +173,24 @@ class RunTests(LoopbackTestCase):
 
 
 class ReactorTests(LoopbackTestCase):
-    """Which reactor sitio runs on."""
+    """The reactor that sitio uses."""
 
     async def answers(self, process: Process) -> str:
-        """Wait until it has carried a request; what it has said."""
+        """Send a request, wait for the response, and return the output of the process."""
         port = int((await process.out.expect(LISTENING_LINE))[1])
         client = await self.connect(port, REQUEST)
         await client.got.expect(b"\r\n\r\n0123456789$")
         return process.output()
 
     async def arguments(self) -> tuple[str, ...]:
-        """What stands behind the name of sitio."""
+        """The arguments after C{sitio}."""
         upstream = await self.listen(Upstream(answerAll))
         return ("--port", LOOPBACK, "--upstream", f"tcp:{LOCALHOST}:{upstream}")
 
     async def test_default(self) -> None:
         """
-        It runs on uvloop's when none was named, although a policy imports the reactor
-        when it is loaded, and as its first option.
+        If none is chosen, sitio uses uvloop's reactor, also if a policy imports the reactor when
+        it is loaded, as the first option.
         """
         path = Path(self.mktemp() + ".py").absolute()
         path.write_text(
@@ -204,7 +204,7 @@ class ReactorTests(LoopbackTestCase):
         self.assertIn("reactor class: sitio.net.reactor.UVReactor.", await self.answers(process))
 
     async def test_named(self) -> None:
-        """It runs on the one that was named to twistd."""
+        """sitio uses the reactor that was chosen for twistd."""
         arguments = await self.arguments()
         process = self.spawn(
             *TWISTD, "-n", "--pidfile=", "--reactor=poll", "sitio", "--admin=", *arguments
@@ -213,7 +213,7 @@ class ReactorTests(LoopbackTestCase):
         self.assertIn("reactor class: twisted.internet.pollreactor.PollReactor.", said)
 
     async def test_without(self) -> None:
-        """Without uvloop it says so, once, and runs on Twisted's default."""
+        """Without uvloop sitio logs this once, and uses Twisted's default reactor."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         (folder / "uvloop.py").write_text("raise ImportError('not for this machine')\n")
@@ -229,7 +229,7 @@ class SystemdTests(LoopbackTestCase):
     """sitio on a socket that systemd has opened."""
 
     async def test_ports(self) -> None:
-        """Those of both kinds work, and stay what they were when sitio ends."""
+        """Named and numbered sockets work, and exist on after sitio's end."""
         upstream = f"tcp:{LOCALHOST}:{await self.listen(Upstream(answerAll))}"
         path = os.path.relpath(self.mktemp())
         with socket.create_server((LOCALHOST, 0)) as inet, socket.socket(socket.AF_UNIX) as unix:
@@ -241,7 +241,7 @@ class SystemdTests(LoopbackTestCase):
                 (0, "INET", there),
                 (1, "UNIX", UNIXClientEndpoint(reactor, path)),
             ):
-                # It wants to be told the number of the process that it becomes.
+                # LISTEN_PID is the id of the process after exec.
                 process = self.spawn(
                     *("/bin/sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=2 exec "$@"', "sh"),
                     *(*TWISTD, "-n", "--pidfile=", "sitio", "--upstream", upstream),
@@ -258,7 +258,7 @@ class SystemdTests(LoopbackTestCase):
                 await client.got.waitForEnd()
                 self.assertIn(await process.finish(), (0, -signal.SIGTERM))
                 self.assertNotIn("Traceback", process.output())
-                # Whoever comes now waits for the next one.
+                # New clients wait for the next process.
                 last: Any = await endpoint.connect(Factory.forProtocol(Client))
                 last.transport.abortConnection()
                 await last.got.waitForEnd()
@@ -266,12 +266,12 @@ class SystemdTests(LoopbackTestCase):
 
 
 class EndTests(LoopbackTestCase):
-    """SIGTERM loses nothing that is in flight."""
+    """SIGTERM breaks off nothing that is in flight."""
 
     async def test_inFlight(self) -> None:
         """
-        A slow request that is under way gets its whole response, with C{Connection:
-        close}, while new clients are turned away; then the process ends.
+        At SIGTERM, a slow request in flight gets its whole response, with C{Connection: close}.
+        New clients are refused.  Then the process ends.
         """
         upstream = Upstream()
         process, port = await self.sitio(await self.listen(upstream))
@@ -294,7 +294,7 @@ class EndTests(LoopbackTestCase):
         self.assertNotIn("Traceback", process.output())
 
     async def test_upload(self) -> None:
-        """An upload that is under way is taken to its end as well."""
+        """An upload in flight is finished as well."""
         upstream = Upstream()
         process, port = await self.sitio(await self.listen(upstream))
         client = await self.connect(
@@ -328,7 +328,7 @@ class EndTests(LoopbackTestCase):
         self.assertIn("1 connections did not end within the grace", process.output())
 
     async def refused(self, port: int) -> None:
-        """Wait until nobody listens on this port: it is said just before it is so."""
+        """Wait until nobody listens on a port: the log line comes just before that."""
         with self.assertRaises(ConnectError):
             while True:
                 await self.connect(port)
