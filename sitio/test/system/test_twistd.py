@@ -139,7 +139,7 @@ class RunTests(LoopbackTestCase):
         found = await self.until(lambda: re.search(LISTENING_LINE, log.read_bytes()))
         client = await self.connect(int(found[1]), REQUEST)
         await client.got.expect(b"\r\n\r\n0123456789$")
-        # The loop was made before twistd forked.
+        # The log also has what came before twistd forked.
         self.assertIn("reactor class: sitio.net.reactor.UVReactor.", log.read_text())
         os.kill(pid, signal.SIGTERM)
         await client.got.waitForEnd()
