@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from sitio.errors import (
     BadMessage,
@@ -568,6 +570,19 @@ class Tunnels(EndingCase):
         self.upstream.halfCloses()
         self.assertIs(self.client.state, HALF_CLOSED)
         self.assertEqual(self.told, [])
+        self.client.sends(b"bye")
+        self.client.halfCloses()
+        self.assertTrue(self.upstream.got().endswith(b"bye"))
+        self.assertTrue(self.client.closed and self.upstream.closed)
+        self.assertEnded(101, 101)
+
+    def test_clientFirstOverTLS(self) -> None:
+        """
+        TLS has no half-close.  If the client's half ends, the upstream gets all of it, and
+        then both connections close.
+        """
+        self.switch()
+        alsoProvides(self.upstream.transport, ISSLTransport)
         self.client.sends(b"bye")
         self.client.halfCloses()
         self.assertTrue(self.upstream.got().endswith(b"bye"))
