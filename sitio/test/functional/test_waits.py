@@ -570,6 +570,14 @@ class Sizes(WaitCase):
                 told = (200, 200, None) if status == 200 else (413, None, BodyTooLong)
                 self.assertEnded(*told)
 
+    def test_responseBody(self) -> None:
+        """The limit of request bodies does not hold for responses."""
+        self.open(maxBody=5)
+        self.client.sends(GET)
+        self.upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nxxxxxx")
+        self.assertEqual(self.client.gotResponse().body, b"xxxxxx")
+        self.assertEnded(200, 200)
+
     def test_noBodyLimit(self) -> None:
         """Without a limit a body of any length streams."""
         self.open()
