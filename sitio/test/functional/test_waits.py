@@ -576,7 +576,7 @@ class Sizes(WaitCase):
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nxxxxxx")
         self.assertEqual(self.client.gotResponse().body, b"xxxxxx")
-        self.assertEnded(200, 200)
+        self.assertEnded(200, 200, None)
 
     def test_noBodyLimit(self) -> None:
         """Without a limit a body of any length streams."""
