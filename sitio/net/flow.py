@@ -50,13 +50,6 @@ class FlowControlled(Protocol):
             self.isReading = True
             self.transport.resumeProducing()
 
-    def writePieces(self, pieces: list[bytes]) -> None:
-        """Write these pieces in order, without joining long ones."""
-        if len(pieces) == 1:
-            self.transport.write(pieces[0])
-        else:
-            self.transport.writeSequence(pieces)
-
     # For subclasses.
 
     def writingPaused(self) -> None:

@@ -74,6 +74,7 @@ class ProxyServer(FlowControlled):
     One connection of a client.
 
     @ivar state: one of the states above.
+    @ivar reader: reads the requests.
     @ivar deadline: until when the next thing must have happened, unless an exchange is
         under way: that has its own.
     """
@@ -88,9 +89,9 @@ class ProxyServer(FlowControlled):
         self.state = IDLE
         self.deadline = NEVER
         self.context = factory.context
-        self._factory = factory
+        self.factory = factory
         self._settings = factory.context.settings
-        self._reader = RequestReader(factory.limits)
+        self.reader = RequestReader(factory.limits)
 
     def _within(self, seconds: float) -> None:
         self.deadline = self.context.seconds() + seconds
@@ -101,7 +102,7 @@ class ProxyServer(FlowControlled):
         # A client that connects and sends nothing counts as slow.
         self._within(self._settings.headTimeout)
         self._downstream = HTTP1Downstream(self)
-        if self._factory.opened(self):
+        if self.factory.opened(self):
             FlowControlled.connectionMade(self)
         else:
             self.state = _CLOSE[self.state]
@@ -110,7 +111,7 @@ class ProxyServer(FlowControlled):
     def dataReceived(self, data: bytes) -> None:
         state = self.state
         if state is IDLE or state is HEAD:
-            reader = self._reader
+            reader = self.reader
             if reader.received:
                 reader.receive(data)
             else:
@@ -119,7 +120,7 @@ class ProxyServer(FlowControlled):
             if reader.received:
                 self._boundHeld()
         elif state is EXCHANGE:
-            self._reader.receive(data)
+            self.reader.receive(data)
             self._readBody()
         elif self._tunnel is not None:
             self._tunnel.fromClient(data)
@@ -138,13 +139,13 @@ class ProxyServer(FlowControlled):
 
     def _goOn(self) -> None:
         """Begin what is held, or read on: not both, or what is held would grow."""
-        if self._reader.held:
+        if self.reader.held:
             self._begin()
         else:
             self.resume()
 
     def _beginNext(self) -> bool:
-        reader = self._reader
+        reader = self.reader
         try:
             request = reader.nextHead()
         except BadMessage as error:
@@ -170,7 +171,8 @@ class ProxyServer(FlowControlled):
             self.resume()
         exchange = self._open(request, not reader.keepAlive)
         amend = reader.forwarded or exchange.chain.hasRequestPolicies
-        exchange.begin(self._downstream.forwarding.linesFor(request, reader.host, amend), first)
+        forwarding = self._downstream.forwarding or self._downstream.identifyClient()
+        exchange.begin(forwarding.linesFor(request, reader.host, amend), first)
         upload = exchange.upload
         if upload is not None and reader.state is framing.ENDED and exchange is self._exchange:
             upload.finish(reader.trailers)
@@ -179,19 +181,21 @@ class ProxyServer(FlowControlled):
     def _open(self, request: Request, isLast: bool) -> Exchange:
         self.state = _REQUEST[self.state]
         self.deadline = NEVER
-        self._downstream.expect(request, isLast)
-        self._exchange = exchange = Exchange(self._downstream, request, self.context)
+        downstream = self._downstream
+        downstream.isLast = isLast
+        downstream.writer.expect(request)
+        self._exchange = exchange = Exchange(downstream, request, self.context)
         return exchange
 
     def _refuse(self, error: SitioError) -> None:
         """A head that can't be read: answered without a policy, and the last one."""
         # Whatever was read of it: its end can't be known.
-        self._reader.state = framing.HEAD
+        self.reader.state = framing.HEAD
         self._open(Request(_UNREADABLE, _UNREADABLE, Headers()), True).refuse(error)
 
     def _readBody(self) -> None:
         """More has come while an exchange is under way."""
-        reader = self._reader
+        reader = self.reader
         exchange = self._exchange
         if reader.state is framing.ENDED or exchange is None:
             self._boundHeld()
@@ -213,27 +217,22 @@ class ProxyServer(FlowControlled):
 
     def _boundHeld(self) -> None:
         """Requests behind the one under way wait here, as many as fit into one head."""
-        if self._reader.held > self._settings.maxHead and self.state in (IDLE, HEAD, EXCHANGE):
+        if self.reader.held > self._settings.maxHead and self.state in (IDLE, HEAD, EXCHANGE):
             self.pause()
 
     def readOn(self) -> None:
         """Read on, unless too much is held of the requests that follow."""
-        if self._reader.held <= self._settings.maxHead:
+        if self.reader.held <= self._settings.maxHead:
             self.resume()
 
     # --- Step 8: the response, which L{HTTP1Downstream} writes
-
-    @property
-    def mustClose(self) -> bool:
-        """Whether no request can follow: the one at hand is not whole, or sitio stops."""
-        return self._reader.state is not framing.ENDED or self._factory.draining
 
     def switched(self, tunnel: Tunnel) -> None:
         """From here on the bytes that come are the tunnel's."""
         self.state = _SWITCH[self.state]
         self._tunnel = tunnel
         self.resume()
-        rest = self._reader.takeRest()
+        rest = self.reader.takeRest()
         if rest:
             tunnel.fromClient(rest)
 
@@ -245,11 +244,12 @@ class ProxyServer(FlowControlled):
                 self.leave()
         elif not isLast:
             self.state = _NEXT[self.state]
-            draining = self._factory.draining
-            self._within(DRAIN_IDLE_SECONDS if draining else self._settings.idleTimeout)
-            if self._reader.received or not self.isReading:
+            draining = self.factory.draining
+            idle = DRAIN_IDLE_SECONDS if draining else self._settings.idleTimeout
+            self.deadline = self.context.seconds() + idle
+            if self.reader.received or not self.isReading:
                 self._goOn()
-        elif self._reader.state is framing.ENDED and not self._reader.held:
+        elif self.reader.state is framing.ENDED and not self.reader.held:
             self.leave()
         else:
             self._linger()
@@ -321,7 +321,7 @@ class ProxyServer(FlowControlled):
         self.deadline = NEVER
         if self._exchange is not None:
             self._exchange.clientGone()
-        self._factory.closed(self)
+        self.factory.closed(self)
 
     def readConnectionLost(self) -> None:
         """

@@ -119,7 +119,11 @@ class ProxyClient(FlowControlled):
         self._sender = sender
         self._upgrading = request.upgrade is not None
         self._reader.expect(request.line.method)
-        self.writePieces(self._writer.begin(request, body, ended, extra))
+        pieces = self._writer.begin(request, body, ended, extra)
+        if len(pieces) == 1:
+            self.transport.write(pieces[0])
+        else:
+            self.transport.writeSequence(pieces)
 
     def sendBody(self, data: bytes) -> None:
         """Send more of the body; dropped where the upstream has responded already."""
@@ -216,7 +220,7 @@ class ProxyClient(FlowControlled):
 
     def _free(self) -> None:
         """Free for the next request, if both messages of this one are whole."""
-        self._forget()
+        self._receiver = self._sender = self._bodyReceiver = None
         if not self._writer.hasEnded:
             # What is left of the request would be read as the next one.
             self.close()
@@ -226,8 +230,9 @@ class ProxyClient(FlowControlled):
             self.close(orderly=True)
         else:
             self.state = _WHOLE[self.state]
-            # A client may have been slow.
-            self.resume()
+            if not self.isReading:
+                # A client was slow.
+                self.resume()
             self._owner.released(self)
 
     def _forget(self) -> None:

@@ -469,7 +469,7 @@ class World:
         for client in self.clients:
             client.read()
             protocol: Any = client.peer.transport.protocol
-            assert protocol._reader.held <= SETTINGS.maxHead + 2 * 64 * 1024
+            assert protocol.reader.held <= SETTINGS.maxHead + 2 * 64 * 1024
         for peer in self.peers:
             # What a transport takes, a read, and a little; or a buffered response and a head.
             assert peer.backlog <= 140_000, "written to somebody who does not read"

@@ -705,7 +705,7 @@ class Sizes(WaitCase):
         self.client.sends(POST % 4, b"body" + READ[4:], *[READ] * 5)
         server: Any = self.client.transport.protocol
         self.assertTrue(self.client.paused)
-        self.assertLessEqual(server._reader.held, Settings().maxHead + TRANSPORT_BUFFER_BYTES)
+        self.assertLessEqual(server.reader.held, Settings().maxHead + TRANSPORT_BUFFER_BYTES)
 
 
 class FlowControl(WaitCase):

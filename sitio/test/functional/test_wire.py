@@ -1129,7 +1129,7 @@ class Early(HalvesCase):
         for _ in range(20):
             self.client.sends(LARGE)
             self.assertFalse(self.client.paused)
-            self.assertEqual(server._reader.held, 0)
+            self.assertEqual(server.reader.held, 0)
         self.sidecar.advance(LINGER_SECONDS + 1)
         self.assertIs(self.client.state, CLOSED)
         self.sidecar.assertQuiet()

@@ -62,9 +62,3 @@ class FlowTests(SynchronousTestCase):
         self.half.resumeProducing()
         self.assertFalse(self.half.isBacklogged)
         self.assertEqual(self.half.asked, ["pause", "resume"])
-
-    def test_pieces(self) -> None:
-        """Pieces are written in order."""
-        self.half.writePieces([b"one"])
-        self.half.writePieces([b"two", b"three"])
-        self.assertEqual(self.transport.value(), b"onetwothree")

@@ -102,7 +102,7 @@ class Pipelining(ServerCase):
             for number in range(count):
                 self.assertIn(b"PUT /%d HTTP" % number, self.answer())
                 self.assertEqual(self.client.got(), OK)
-                self.assertLessEqual(server._reader.held, bound)
+                self.assertLessEqual(server.reader.held, bound)
             self.assertFalse(self.client.paused)
             self.sidecar.assertQuiet()
 
