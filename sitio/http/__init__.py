@@ -11,7 +11,7 @@ In reading order:
   - C{head}: parses heads.
   - C{framing}: finds where heads and bodies end.
   - C{codec}: reads and writes requests and responses.
-  - C{writer}: writers of requests and responses, and how bodies are framed.
+  - C{writer}: how messages are framed for whoever gets them.
   - C{caching}: what may be stored, for whom and for how long (RFC 9111).
   - C{failures}: the response that stands for an error.
 """

@@ -1,16 +1,13 @@
 """
-Writers of messages: L{RequestWriter} and L{ResponseWriter}.
-
-The counterparts of the readers in C{codec}: messages go in, bytes come out.  A writer
-serves one connection, one message after the other, and remembers how the body of the
-message at hand is framed.  L{framingFor} decides that for responses.
+How messages are framed for whoever gets them: L{framingFor} a client, and
+L{RequestWriter} for an upstream.
 """
 
 from __future__ import annotations
 
 from sitio.http import codec
 from sitio.http.head import Fields
-from sitio.http.message import Request, Response
+from sitio.http.message import Request
 
 #: No body follows the head (RFC 9112, section 6.3, items 1 and 2).
 NO_BODY = "no body"
@@ -53,7 +50,7 @@ def framingFor(
 
 class RequestWriter:
     """
-    Writes requests for an upstream.
+    Writes requests for an upstream, one after the other: requests go in, bytes come out.
 
     @ivar hasEnded: whether the request at hand has been written to its end.
     """
@@ -64,14 +61,16 @@ class RequestWriter:
         self.hasEnded = True
         self._isChunked = False
 
-    def begin(self, request: Request, body: bytes, ended: bool, extra: bytes) -> list[bytes]:
+    def begin(
+        self, request: Request, body: bytes, ended: bool, extra: bytes
+    ) -> bytes | tuple[bytes, bytes]:
         """
         The head of a request, and what has come of its body.
 
         @param ended: whether that is all of the body.
         @param extra: lines to add to the head.
 
-        @return: pieces to write in order: a long body is not copied.
+        @return: both as one, or, as a long body is not copied, the head and the body.
         """
         self.hasEnded = ended
         length = request.length
@@ -82,7 +81,7 @@ class RequestWriter:
         head = codec.requestHead(request, length, chunked=self._isChunked, extra=extra)
         if body and self._isChunked:
             body = codec.chunk(body)
-        return [head + body] if len(body) < codec.LONG_BODY_BYTES else [head, body]
+        return head + body if len(body) < codec.LONG_BODY_BYTES else (head, body)
 
     def body(self, data: bytes) -> bytes:
         """More of the body."""
@@ -92,78 +91,3 @@ class RequestWriter:
         """What follows the body; C{b""} for most."""
         self.hasEnded = True
         return codec.lastChunk(trailers) if self._isChunked else b""
-
-
-class ResponseWriter:
-    """
-    Writes responses for a client.
-
-    @ivar framing: how the body of the response at hand is framed.
-    """
-
-    __slots__ = ("_isHTTP11", "_method", "framing")
-
-    def __init__(self) -> None:
-        self.framing = NO_BODY
-        self._method = ""
-        self._isHTTP11 = True
-
-    def expect(self, request: Request) -> None:
-        """
-        The next response answers this request.
-
-        Its method and version are noted here, as a policy may make it another request
-        for the upstream.
-        """
-        self._method = request.line.method
-        self._isHTTP11 = request.version == "1.1"
-
-    def interim(self, response: Response) -> bytes:
-        """An interim response, which HTTP/1.0 does not know (RFC 9110, section 15.2)."""
-        return codec.responseHead(response, None) if self._isHTTP11 else b""
-
-    def begin(
-        self, response: Response, body: bytes, ended: bool, isLast: bool
-    ) -> tuple[list[bytes], bool]:
-        """
-        The head of a response, and all or the first of its body.
-
-        @param ended: whether that is all of the body.
-        @param isLast: whether the connection closes after this response.
-
-        @return: pieces to write in order, as a long body is not copied; and whether the
-            connection has to close after this response.
-        """
-        size = len(body)
-        filters = response.filters
-        isFiltered = filters is not None and not all(keepsLength for _, keepsLength in filters)
-        self.framing, length = framingFor(
-            self._method,
-            response.status,
-            self._isHTTP11,
-            response.length,
-            size if ended else None,
-            isFiltered,
-        )
-        isChunked = self.framing is CHUNKED
-        if self.framing is NO_BODY:
-            body = b""
-        elif isChunked and body:
-            body = codec.chunk(body)
-        if isLast or self.framing is UNTIL_CLOSE:
-            isLast = True
-            extra = b"Connection: close\r\n"
-        else:
-            extra = b"" if self._isHTTP11 else b"Connection: keep-alive\r\n"
-        head = codec.responseHead(response, length, chunked=isChunked, extra=extra)
-        return [head + body] if len(body) < codec.LONG_BODY_BYTES else [head, body], isLast
-
-    def body(self, data: bytes) -> bytes:
-        """More of the body; C{b""} where the response has none."""
-        if self.framing is CHUNKED:
-            return codec.chunk(data)
-        return b"" if self.framing is NO_BODY else data
-
-    def end(self, trailers: Fields) -> bytes:
-        """What follows the body; C{b""} for most."""
-        return codec.lastChunk(trailers) if self.framing is CHUNKED else b""

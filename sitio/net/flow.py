@@ -29,8 +29,9 @@ class FlowControlled(Protocol):
     # An ITCPTransport that can be paused, or what TLS makes of one.
     transport: Any
 
-    isBacklogged = False
-    isReading = True
+    def __init__(self) -> None:
+        self.isBacklogged = False
+        self.isReading = True
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)

@@ -101,8 +101,6 @@ class Exchange(VisibleExchange, Waiting):
 
     state = DECIDING
     deadline = NEVER
-    connection: Connection | None = None
-    upload: Upload | None = None
     held: HeldResponse | None = None
     download: Download | None = None
     _extra = b""
@@ -113,6 +111,8 @@ class Exchange(VisibleExchange, Waiting):
         self.began = context.seconds()
         self.context = context
         self.chain = context.chain
+        self.connection: Connection | None = None
+        self.upload: Upload | None = None
         self._downstream = downstream
 
     # --- Step 3: the request policies
@@ -377,16 +377,17 @@ class Exchange(VisibleExchange, Waiting):
 
     def end(self) -> None:
         """The exchange is over, whatever came of it; called again, it does nothing."""
-        if self.state is ENDED:
+        state = self.state
+        if state is ENDED:
             return
-        wasTunnel = self.state is TUNNELLING
-        self.state = _END[self.state]
-        self.duration = self.context.seconds() - self.began
+        self.state = _END[state]
+        context = self.context
+        self.duration = context.seconds() - self.began
         if self._waiting is not None:
             self.stopWaiting()
-        connection, self.connection = self.connection, None
-        if connection is not None:
+        if self.connection is not None:
             # What a tunnel was sent still leaves; a request without a client ends.
-            connection.close(orderly=wasTunnel)
-        self.context.exchangeFinished(self)
+            self.connection.close(orderly=state is TUNNELLING)
+            self.connection = None
+        context.exchangeFinished(self)
         self._downstream.exchangeEnded()

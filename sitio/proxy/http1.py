@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import ISSLTransport
 
+from sitio.http import codec
 from sitio.http.framing import ENDED
 from sitio.http.head import Fields
-from sitio.http.message import Response
-from sitio.http.writer import LENGTH, NO_BODY, ResponseWriter
+from sitio.http.message import Request, Response
+from sitio.http.writer import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, framingFor
 from sitio.net.splice import descriptorOf
 from sitio.proxy.forwarding import Forwarding
 
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from sitio.proxy.tunnel import Tunnel
 
 
+_CLOSE = b"Connection: close\r\n"
+_KEEP_ALIVE = b"Connection: keep-alive\r\n"
+
+
 class HTTP1Downstream:
     """
     A L{Downstream<sitio.proxy.downstream.Downstream>} for one exchange after the other:
     it writes each response as this client understands it.
 
-    @ivar writer: frames the responses.
     @ivar forwarding: the fields that requests of this client get, once it is known.
     @ivar isLast: whether the connection closes after the response at hand.
     @ivar source: where the rest of the bytes comes from; paused while the client reads
@@ -34,14 +38,17 @@ class HTTP1Downstream:
     @ivar transport: the client's.
     """
 
-    __slots__ = ("_server", "forwarding", "isLast", "source", "transport", "writer")
+    __slots__ = ("_framing", "_isHTTP11", "_method", "_server", "forwarding", "isLast", "source",
+                 "transport")  # fmt: skip
 
     def __init__(self, server: ProxyServer) -> None:
         self.isLast = False
         self.source: Download | Tunnel | None = None
         self.transport: Any = server.transport
         self._server = server
-        self.writer = ResponseWriter()
+        self._framing = NO_BODY
+        self._method = ""
+        self._isHTTP11 = True
         # Made with the first request: behind a haproxy: endpoint the address is known
         # only then.
         self.forwarding: Forwarding | None = None
@@ -63,25 +70,59 @@ class HTTP1Downstream:
         """Whether the client came by TLS."""
         return (self.forwarding or self.identifyClient()).secure
 
+    def expect(self, request: Request, isLast: bool) -> None:
+        """
+        The next response answers this request.
+
+        Its method and version are noted here, as a policy may make it another request
+        for the upstream.
+
+        @param isLast: whether the connection can't go on after the response.
+        """
+        self._method = request.line.method
+        self._isHTTP11 = request.version == "1.1"
+        self.isLast = isLast
+
     def sendInterim(self, response: Response) -> None:
-        """Send an interim response."""
-        data = self.writer.interim(response)
-        if data:
-            self.transport.write(data)
+        """Send an interim response, which HTTP/1.0 does not know (RFC 9110, section 15.2)."""
+        if self._isHTTP11:
+            self.transport.write(codec.responseHead(response, None))
 
     def sendResponse(self, response: Response, body: bytes, download: Download | None) -> int:
         """Send the head of the response, and all or the first of its body."""
-        # No request can follow one that is not whole, or when sitio stops.
+        filters = response.filters
+        framing, length = framingFor(
+            self._method,
+            response.status,
+            self._isHTTP11,
+            response.length,
+            len(body) if download is None else None,
+            filters is not None and not all(keepsLength for _, keepsLength in filters),
+        )
+        self._framing = framing
         server = self._server
-        isLast = self.isLast or server.reader.state is not ENDED or server.factory.draining
-        pieces, self.isLast = self.writer.begin(response, body, download is None, isLast)
-        if len(pieces) == 1:
-            self.transport.write(pieces[0])
+        extra = b"" if self._isHTTP11 else _KEEP_ALIVE
+        if (
+            self.isLast
+            or framing is UNTIL_CLOSE
+            or server.reader.state is not ENDED  # No request can follow one that is not whole.
+            or server.factory.draining
+        ):
+            self.isLast = True
+            extra = _CLOSE
+        if framing is NO_BODY:
+            body = b""
+        head = codec.responseHead(response, length, chunked=framing is CHUNKED, extra=extra)
+        size = len(body)
+        if framing is CHUNKED:
+            body = codec.chunk(body)
+        if size < codec.LONG_BODY_BYTES:
+            self.transport.write(head + body)
         else:
-            self.transport.writeSequence(pieces)
+            self.transport.writeSequence((head, body))
         if download is not None:
             self._take(download)
-        return 0 if self.writer.framing is NO_BODY else len(body)
+        return size
 
     def _take(self, source: Download | Tunnel) -> None:
         self.source = source
@@ -91,25 +132,23 @@ class HTTP1Downstream:
 
     def sendBody(self, data: bytes) -> None:
         """Send more of the body."""
-        data = self.writer.body(data)
-        if data:
-            self.transport.write(data)
+        if self._framing is not NO_BODY:
+            self.transport.write(codec.chunk(data) if self._framing is CHUNKED else data)
 
     def sink(self) -> int | None:
         """A descriptor for the rest of a body of known length, or L{None}."""
-        if self.writer.framing is not LENGTH or self._server.isBacklogged:
+        if self._framing is not LENGTH or self._server.isBacklogged:
             return None
         return descriptorOf(self.transport, written=True)
 
     def endBody(self, trailers: Fields) -> None:
         """The body has ended."""
-        tail = self.writer.end(trailers)
-        if tail:
-            self.transport.write(tail)
+        if self._framing is CHUNKED:
+            self.transport.write(codec.lastChunk(trailers))
 
     def switch(self, response: Response, tunnel: Tunnel, data: bytes) -> None:
         """Send the head of a 101 and the first bytes of the tunnel, both ways."""
-        self.transport.write(self.writer.interim(response))
+        self.transport.write(codec.responseHead(response, None))
         tunnel.fromUpstream(data)
         self._take(tunnel)
         self._server.switched(tunnel)

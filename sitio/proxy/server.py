@@ -79,13 +79,14 @@ class ProxyServer(FlowControlled):
         under way: that has its own.
     """
 
-    _exchange: Exchange | None = None
-    _tunnel: Tunnel | None = None
     _downstream: HTTP1Downstream
-    #: Whether requests are being begun, further down the stack.
-    _beginning = False
 
     def __init__(self, factory: ProxyServerFactory) -> None:
+        FlowControlled.__init__(self)
+        self._exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
+        # Whether requests are being begun, further down the stack.
+        self._beginning = False
         self.state = IDLE
         self.deadline = NEVER
         self.context = factory.context
@@ -157,33 +158,43 @@ class ProxyServer(FlowControlled):
                 self._within(self._settings.headTimeout)
             self.resume()
             return False
-        first = b""
         if request.body is None:
-            try:
-                first = reader.nextBody()
-            except BadMessage as error:
-                self._open(request, True).refuse(error)
-                return False
-            if reader.state is framing.ENDED and not reader.trailers:
-                request.body = first
-        if not self.isReading and reader.held <= self._settings.maxHead:
+            return self._beginWithBody(request)
+        if not self.isReading:
             # Before the exchange begins, which may pause it again.
-            self.resume()
+            self.readOn()
+        self._open(request, not reader.keepAlive).begin(self._linesFor(request))
+        return True
+
+    def _beginWithBody(self, request: Request) -> bool:
+        reader = self.reader
+        try:
+            first = reader.nextBody()
+        except BadMessage as error:
+            self._open(request, True).refuse(error)
+            return False
+        if reader.state is framing.ENDED and not reader.trailers:
+            request.body = first
+        self.readOn()
         exchange = self._open(request, not reader.keepAlive)
-        amend = reader.forwarded or exchange.chain.hasRequestPolicies
-        forwarding = self._downstream.forwarding or self._downstream.identifyClient()
-        exchange.begin(forwarding.linesFor(request, reader.host, amend), first)
+        exchange.begin(self._linesFor(request), first)
         upload = exchange.upload
         if upload is not None and reader.state is framing.ENDED and exchange is self._exchange:
             upload.finish(reader.trailers)
         return True
 
+    def _linesFor(self, request: Request) -> bytes:
+        """The lines that sitio adds to the head of a request."""
+        forwarding = self._downstream.forwarding or self._downstream.identifyClient()
+        reader = self.reader
+        amend = reader.forwarded or self.context.chain.hasRequestPolicies
+        return forwarding.linesFor(request, reader.host, amend)
+
     def _open(self, request: Request, isLast: bool) -> Exchange:
         self.state = _REQUEST[self.state]
         self.deadline = NEVER
         downstream = self._downstream
-        downstream.isLast = isLast
-        downstream.writer.expect(request)
+        downstream.expect(request, isLast)
         self._exchange = exchange = Exchange(downstream, request, self.context)
         return exchange
 
@@ -238,12 +249,14 @@ class ProxyServer(FlowControlled):
 
     def exchangeEnded(self, isLast: bool) -> None:
         """The exchange is over: begin the next, or close the connection."""
-        self._exchange = self._tunnel = None
-        if self.state is not EXCHANGE:
-            if self.state is TUNNEL:
+        self._exchange = None
+        state = self.state
+        if state is not EXCHANGE:
+            if state is TUNNEL:
+                self._tunnel = None
                 self.leave()
         elif not isLast:
-            self.state = _NEXT[self.state]
+            self.state = _NEXT[state]
             draining = self.factory.draining
             idle = DRAIN_IDLE_SECONDS if draining else self._settings.idleTimeout
             self.deadline = self.context.seconds() + idle

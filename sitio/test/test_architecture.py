@@ -84,7 +84,6 @@ TESTED_BY: dict[str, str] = {
     "proxy.filters": "proxy.test_exchange",  # bodies that are changed on their way
     "proxy.upload": "functional.test_waits",  # bodies of requests that stream, and pause
     "proxy.tunnel": "functional.test_endings",  # each way in which a tunnel ends
-    "proxy.http1": "functional.test_wire",  # what a client sees of each response
     "proxy.factory": "proxy.test_server",  # the connections of one proxy
     "upstream.splicing": "net.test_splice",  # long bodies, through a whole proxy
     "telemetry.statsline": "telemetry.test_snapshot",  # what it says of a snapshot

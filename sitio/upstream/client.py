@@ -79,6 +79,7 @@ class ProxyClient(FlowControlled):
     """
 
     def __init__(self, owner: ConnectionOwner, limits: framing.Limits) -> None:
+        FlowControlled.__init__(self)
         self.state = IDLE
         self.carried = 0
         self.deadline = NEVER
@@ -119,11 +120,11 @@ class ProxyClient(FlowControlled):
         self._sender = sender
         self._upgrading = request.upgrade is not None
         self._reader.expect(request.line.method)
-        pieces = self._writer.begin(request, body, ended, extra)
-        if len(pieces) == 1:
-            self.transport.write(pieces[0])
+        data = self._writer.begin(request, body, ended, extra)
+        if type(data) is bytes:
+            self.transport.write(data)
         else:
-            self.transport.writeSequence(pieces)
+            self.transport.writeSequence(data)
 
     def sendBody(self, data: bytes) -> None:
         """Send more of the body; dropped where the upstream has responded already."""

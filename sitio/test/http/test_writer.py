@@ -5,14 +5,13 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.http.codec import LONG_BODY_BYTES
-from sitio.http.message import Request, Response
+from sitio.http.message import Request
 from sitio.http.writer import (
     CHUNKED,
     LENGTH,
     NO_BODY,
     UNTIL_CLOSE,
     RequestWriter,
-    ResponseWriter,
     framingFor,
 )
 
@@ -59,14 +58,14 @@ class RequestWriterTests(SynchronousTestCase):
     def test_whole(self) -> None:
         """A request whose body is whole is one piece, and ends with it."""
         writer = RequestWriter()
-        pieces = writer.begin(Request("PUT", "/"), b"abc", True, b"X: y\r\n")
-        self.assertEqual(pieces, [b"PUT / HTTP/1.1\r\nContent-Length: 3\r\nX: y\r\n\r\nabc"])
+        data = writer.begin(Request("PUT", "/"), b"abc", True, b"X: y\r\n")
+        self.assertEqual(data, b"PUT / HTTP/1.1\r\nContent-Length: 3\r\nX: y\r\n\r\nabc")
         self.assertTrue(writer.hasEnded)
 
     def test_streams(self) -> None:
         """A body of unknown length goes in chunks, and ends with the last one."""
         writer = RequestWriter()
-        [first] = writer.begin(Request("PUT", "/", body=None), b"abc", False, b"")
+        first = writer.begin(Request("PUT", "/", body=None), b"abc", False, b"")
         self.assertEqual(first, b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         self.assertFalse(writer.hasEnded)
         self.assertEqual(writer.body(b"de"), b"2\r\nde\r\n")
@@ -76,77 +75,12 @@ class RequestWriterTests(SynchronousTestCase):
     def test_announced(self) -> None:
         """A body of known length goes as it is, with nothing behind it."""
         writer = RequestWriter()
-        [head] = writer.begin(Request("PUT", "/", body=None, length=5), b"", False, b"")
+        head = writer.begin(Request("PUT", "/", body=None, length=5), b"", False, b"")
         self.assertEqual(head, b"PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
         self.assertEqual((writer.body(b"abcde"), writer.end([])), (b"abcde", b""))
 
     def test_long(self) -> None:
         """A long body is a piece of its own, and is not copied."""
         body = bytes(LONG_BODY_BYTES)
-        pieces = RequestWriter().begin(Request("PUT", "/"), body, True, b"")
-        self.assertIs(pieces[1], body)
-
-
-class ResponseWriterTests(SynchronousTestCase):
-    """Responses for a client."""
-
-    def begin(
-        self, version: str, body: bytes, ended: bool, isLast: bool = False, method: str = "GET"
-    ) -> tuple[bytes, bool]:
-        """The bytes of a response to a request, and whether the connection closes."""
-        self.writer = ResponseWriter()
-        self.writer.expect(Request(method, "/", version=version))
-        pieces, closes = self.writer.begin(Response(200), body, ended, isLast)
-        return b"".join(pieces), closes
-
-    def test_versions(self) -> None:
-        """Each version is told whether the connection goes on, where that is not its default."""
-        for version, isLast, line in (
-            ("1.1", False, b""),
-            ("1.0", False, b"Connection: keep-alive\r\n"),
-            ("1.1", True, b"Connection: close\r\n"),
-            ("1.0", True, b"Connection: close\r\n"),
-        ):
-            got, closes = self.begin(version, b"hi", True, isLast)
-            self.assertEqual(
-                got, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + line + b"\r\nhi", version
-            )
-            self.assertEqual(closes, isLast)
-
-    def test_untilClose(self) -> None:
-        """A body of unknown length closes the connection of HTTP/1.0, which knows no chunks."""
-        got, closes = self.begin("1.0", b"hi", False)
-        self.assertEqual(got, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhi")
-        self.assertTrue(closes)
-        self.assertEqual((self.writer.body(b"more"), self.writer.end([])), (b"more", b""))
-
-    def test_chunks(self) -> None:
-        """For HTTP/1.1 it goes in chunks."""
-        got, closes = self.begin("1.1", b"hi", False)
-        self.assertEqual(got, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
-        self.assertFalse(closes)
-        self.assertEqual(self.writer.body(b"more"), b"4\r\nmore\r\n")
-        self.assertEqual(self.writer.end([]), b"0\r\n\r\n")
-
-    def test_noBody(self) -> None:
-        """A response to HEAD has a length and no byte of a body."""
-        got, _ = self.begin("1.1", b"hi", True, method="HEAD")
-        self.assertEqual(got, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-        self.assertEqual((self.writer.body(b"more"), self.writer.end([])), (b"", b""))
-
-    def test_interim(self) -> None:
-        """HTTP/1.0 gets no interim response."""
-        hint = Response.fromWire(103, "Early Hints", [])
-        for version, wanted in (("1.1", b"HTTP/1.1 103 Early Hints\r\n\r\n"), ("1.0", b"")):
-            writer = ResponseWriter()
-            writer.expect(Request("GET", "/", version=version))
-            self.assertEqual(writer.interim(hint), wanted)
-
-    def test_requestChanged(self) -> None:
-        """A policy that makes another request of it does not change what the client gets."""
-        request = Request("HEAD", "/")
-        writer = ResponseWriter()
-        writer.expect(request)
-        request.method = "GET"
-        pieces, _ = writer.begin(Response(200), b"hi", True, False)
-        self.assertNotIn(b"hi", b"".join(pieces))
+        data = RequestWriter().begin(Request("PUT", "/"), body, True, b"")
+        self.assertIs(data[1], body)

@@ -14,6 +14,7 @@ class Half(FlowControlled):
     """Notes down what the transport asks for."""
 
     def __init__(self) -> None:
+        FlowControlled.__init__(self)
         self.asked: list[str] = []
 
     def writingPaused(self) -> None:
