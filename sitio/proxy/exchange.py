@@ -101,6 +101,8 @@ class Exchange(VisibleExchange, Waiting):
 
     state = DECIDING
     deadline = NEVER
+    connection: Connection | None = None
+    upload: Upload | None = None
     held: HeldResponse | None = None
     download: Download | None = None
     _extra = b""
@@ -111,8 +113,6 @@ class Exchange(VisibleExchange, Waiting):
         self.began = context.seconds()
         self.context = context
         self.chain = context.chain
-        self.connection: Connection | None = None
-        self.upload: Upload | None = None
         self._downstream = downstream
 
     # --- Step 3: the request policies
@@ -383,8 +383,7 @@ class Exchange(VisibleExchange, Waiting):
         self.state = _END[state]
         context = self.context
         self.duration = context.seconds() - self.began
-        if self._waiting is not None:
-            self.stopWaiting()
+        self.stopWaiting()
         if self.connection is not None:
             # What a tunnel was sent still leaves; a request without a client ends.
             self.connection.close(orderly=state is TUNNELLING)

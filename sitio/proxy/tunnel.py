@@ -12,6 +12,28 @@ if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
 
 
+class ClientSide:
+    """
+    The direction from the client to the upstream, as the upstream's connection sees
+    it: its bytes are read as fast as the upstream reads them.
+    """
+
+    __slots__ = ("_client", "_exchange")
+
+    def __init__(self, exchange: Exchange, client: Any) -> None:
+        self._exchange = exchange
+        self._client = client
+
+    def pause(self) -> None:
+        """The upstream reads too slowly: read no more from the client."""
+        self._client.pauseProducing()
+
+    def resume(self) -> None:
+        """The upstream has caught up."""
+        self._client.resumeProducing()
+        self._exchange.progress()
+
+
 class Tunnel:
     """
     The client's and the upstream's transport of one exchange, once the upstream has
@@ -21,7 +43,7 @@ class Tunnel:
     there the end of one direction ends both.
     """
 
-    __slots__ = ("_client", "_exchange", "_halfEnded", "_upstream")
+    __slots__ = ("_client", "_exchange", "_halfEnded", "_upstream", "clientSide")
 
     def __init__(self, exchange: Exchange, client: Any, upstream: Any) -> None:
         """
@@ -32,6 +54,7 @@ class Tunnel:
         self._exchange = exchange
         self._client = client
         self._upstream = upstream
+        self.clientSide = ClientSide(exchange, client)
         # Whether one direction has ended.
         self._halfEnded = False
 
@@ -67,16 +90,7 @@ class Tunnel:
         """The connection to the upstream has closed altogether."""
         self._exchange.end()
 
-    # Flow control: each side is read as fast as the other one reads.
-
-    def pauseClient(self) -> None:
-        """The upstream reads too slowly: read no more from the client."""
-        self._client.pauseProducing()
-
-    def resumeClient(self) -> None:
-        """The upstream has caught up."""
-        self._client.resumeProducing()
-        self._exchange.progress()
+    # The direction from the upstream to the client, as the client's half sees it.
 
     def pause(self) -> None:
         """The client reads too slowly: read no more from the upstream."""

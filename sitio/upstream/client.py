@@ -208,7 +208,7 @@ class ProxyClient(FlowControlled):
             raise BadResponse("the upstream switched protocols unasked", Reached.ANSWERED)
         self.state = _SWITCH[self.state]
         self._tunnel = receiver.switched(response, self._reader.takeRest())
-        self._sender = None
+        self._sender = self._tunnel.clientSide
 
     def responseEnded(self) -> None:
         """The response is whole, by its framing or by the connection's end."""
@@ -275,25 +275,19 @@ class ProxyClient(FlowControlled):
             FlowControlled.resume(self)
 
     def writingPaused(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.pauseClient()
         if self._sender is not None:
             self._sender.pause()
 
     def writingResumed(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.resumeClient()
-        elif self._sender is not None:
+        if self._sender is not None:
             self._sender.resume()
 
     # --- The end
 
     def leave(self) -> None:
         """
-        The rest of this response is not wanted.
-
-        A short rest is read and dropped, so that the connection can be used again;
-        otherwise it is closed.
+        The rest of this response is not wanted: a short one is read and dropped, so that
+        the connection can be used again; else it is closed.
         """
         self._forget()
         left = self._reader.left

@@ -67,7 +67,14 @@ class BodySender(Protocol):
 
 
 class TunnelEnd(Protocol):
-    """Takes the upstream's bytes after an upgrade."""
+    """
+    Takes the upstream's bytes after an upgrade.
+
+    @ivar clientSide: sends the client's bytes, and is paused while they pile up.
+    """
+
+    @property
+    def clientSide(self) -> BodySender: ...
 
     def fromUpstream(self, data: bytes) -> None:
         """Bytes have come."""
@@ -77,12 +84,6 @@ class TunnelEnd(Protocol):
 
     def upstreamLost(self) -> None:
         """The connection has closed altogether."""
-
-    def pauseClient(self) -> None:
-        """The upstream reads more slowly than it is sent."""
-
-    def resumeClient(self) -> None:
-        """The upstream has caught up."""
 
 
 class SpliceReceiver(BodyReceiver, Protocol):

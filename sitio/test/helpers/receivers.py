@@ -71,5 +71,6 @@ class Receiver:
     def resume(self) -> None:
         self.calls.append(("resume",))
 
-    pauseClient = pause
-    resumeClient = resume
+    @property
+    def clientSide(self) -> Receiver:
+        return self
