@@ -32,20 +32,20 @@ class Reached(IntEnum):
 
 class CannotStart(SystemExit, Exception):
     """
-    sitio can't start, for a reason that the operator can mend.
+    sitio can't start, for a reason that the operator can correct.
 
-    As a C{SystemExit} it ends the process with its one sentence and no
-    traceback; as an C{Exception} it is told to the parent of a daemon by
-    C{twistd}, which prints a hundred bytes of it: sentences are short.
+    It is a C{SystemExit}, so it ends the process with one sentence and no traceback.
+    It is an C{Exception}, so C{twistd} passes it to the parent of a daemon, which
+    prints the first hundred bytes: keep the sentences short.
     """
 
 
 class SitioError(Exception):
     """
-    Anything that keeps an exchange from its plain course.
+    A failure of an exchange.
 
-    C{str()} is one sentence for the operator, the cause included; C{status}
-    and C{summary} are what the client is told, which names no address.
+    C{str()} is one sentence for the operator, with the cause.  C{status} and
+    C{summary} are for the client, and name no address.
 
     @ivar reached: see L{Reached}.
     @ivar cause: the exception behind this one, or L{None}.
@@ -72,7 +72,7 @@ class SitioError(Exception):
 
 
 class BadMessage(SitioError):
-    """Bytes that are no message, or an ambiguous one.  C{wire} raises it for both sides."""
+    """Bytes that are not a message, or an ambiguous one.  Readers of both sides raise it."""
 
     side = Side.CLIENT
     status = 400
@@ -119,7 +119,7 @@ class RequestTimeout(SitioError):
 
 
 class ClientGone(SitioError):
-    """The client closed before it had its response.  499 is a figure, never sent."""
+    """The client closed before it had its response.  499 is counted, never sent."""
 
     side = Side.CLIENT
     status = 499
@@ -166,7 +166,7 @@ class UpstreamTimeout(SitioError):
 
 
 class PoolExhausted(SitioError):
-    """Every upstream connection was busy for longer than a request may wait."""
+    """All upstream connections were busy for longer than a request may wait."""
 
     side = Side.SITIO
     status = 503
@@ -174,7 +174,7 @@ class PoolExhausted(SitioError):
 
 
 class Stalled(SitioError):
-    """No byte of a body moved for too long, whoever held it up."""
+    """No byte of a body moved for too long, whichever side stopped."""
 
     side = Side.SITIO
     status = 504
@@ -182,7 +182,7 @@ class Stalled(SitioError):
 
 
 class Stopped(SitioError):
-    """sitio was told to stop, and the grace is over."""
+    """sitio stops, and the grace period is over."""
 
     status = 503
     summary = "sitio stopped before this exchange had ended."

@@ -1,10 +1,9 @@
 """
 The connections to the upstream: L{UpstreamPool}.
 
-It hands out L{ProxyClient}s, idle ones first, the most recently used of them,
-so that the surplus expires; opens new ones up to a ceiling; beyond it, requests
-wait in a bounded queue, each for a bounded time.  It knows neither messages nor
-exchanges.
+The pool hands out idle connections first, the most recently used one of them, so that
+the others expire.  It opens new ones up to a limit.  Beyond the limit, requests wait in
+a bounded queue, each for a bounded time.  It knows neither messages nor exchanges.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from sitio.net.deadlines import Deadlines
 from sitio.settings import Settings
 from sitio.upstream.client import ProxyClient, ProxyClientFactory
 
-#: Seconds for the rest of a response that nobody wants, and for what was written to
-#: leave before a connection is closed.
+#: Seconds to read the rest of an unwanted response, and to send what was written before
+#: a connection is closed.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
 
@@ -59,14 +58,14 @@ class UpstreamPool:
         self._deadlines = deadlines
         # The bodies of responses have no limit: they stream.
         self._limits = Limits(head=settings.maxHead, fields=settings.maxFields)
-        # All whose transports are not closed yet, those that do not count included.
+        # All whose transports are not closed yet, also those that do not count any more.
         self._alive: set[ProxyClient] = set()
         self._idle: list[ProxyClient] = []
         self._opening: set[Deferred[ProxyClient]] = set()
-        # Whoever waits longest first, and whether it must be a fresh one.
+        # Requests that wait, the longest wait first, and whether each needs a fresh one.
         self._waiting: OrderedDict[Deferred[ProxyClient], bool] = OrderedDict()
-        # How many connections are being opened for those, and whether that is
-        # done further down the stack.
+        # How many connections are being opened for those, and whether a caller further
+        # up the stack is opening them.
         self._coming = 0
         self._serving = False
         self._stopped: Deferred[None] | None = None
@@ -86,14 +85,14 @@ class UpstreamPool:
         return {**self._counts}
 
     def takeIdle(self) -> ProxyClient | None:
-        """An idle connection, at once, or L{None}.  The caller asks it or closes it."""
+        """An idle connection, or L{None}.  The caller sends a request on it or closes it."""
         return self._idle.pop() if self._idle else None
 
     def acquire(self, fresh: bool = False) -> Deferred[ProxyClient]:
         """
-        A connection as soon as there is one; cancel it to want it no more.
+        A connection as soon as there is one.  Cancel the Deferred to stop waiting.
 
-        @param fresh: one that has carried no request.
+        @param fresh: whether it must be one that has carried no request yet.
 
         @return: fires with a L{ProxyClient}, or fails with L{PoolExhausted},
             L{ConnectTimeout} or L{ConnectFailed}; with L{Stopped} after L{stop}.
@@ -129,7 +128,8 @@ class UpstreamPool:
 
         def settled(result: ProxyClient | Failure) -> ProxyClient | Failure:
             self._opening.discard(opening)
-            # Not every endpoint can be cancelled: one may still connect, for nobody.
+            # Not every endpoint can be cancelled: it may connect later, when the
+            # connection is not wanted any more.
             factory.wanted = False
             return result
 
@@ -160,7 +160,7 @@ class UpstreamPool:
         return failure
 
     def _serve(self) -> None:
-        """Where there is room below the ceiling, open connections for those who wait."""
+        """Open connections for the requests that wait, up to the limit."""
         if self._stopped is not None:
             self._checkStopped()
         elif not self._serving:
@@ -177,15 +177,15 @@ class UpstreamPool:
 
     def _refuse(self, failure: Failure) -> None:
         self._coming -= 1
-        # Opened for nobody in particular, so told to whoever waits longest.
+        # It was not opened for one request, so the one that waits longest fails.
         if self._waiting:
             self._waiting.popitem(last=False)[0].errback(failure)
         self._serve()
 
-    # --- What clients tell
+    # --- ConnectionOwner: what connections call
 
     def released(self, client: ProxyClient) -> None:
-        """It is idle: whoever waits longest gets it, or it is kept for a while."""
+        """It is idle: the request that waits longest gets it, or it is kept for a while."""
         if self._stopped is not None:
             client.close(orderly=True)
         elif self._waiting:
@@ -201,11 +201,11 @@ class UpstreamPool:
             self._idle.append(client)
 
     def discarding(self, client: ProxyClient) -> None:
-        """It reads a rest that nobody wants: not for long."""
+        """It reads the rest of an unwanted response, in bounded time."""
         client.deadline = self._clock.seconds() + CLOSE_TIMEOUT_SECONDS
 
     def lost(self, client: ProxyClient) -> None:
-        """It will not be used again: it does not count any more, but must still close."""
+        """It will not be used again.  It does not count any more, but still has to close."""
         client.deadline = self._clock.seconds() + CLOSE_TIMEOUT_SECONDS
         if client in self._idle:
             self._idle.remove(client)
@@ -222,9 +222,9 @@ class UpstreamPool:
 
     def stop(self) -> Deferred[None]:
         """
-        Close what is idle, refuse what waits; fires once every connection has gone.
+        Close idle connections and refuse waiting requests; fires once all are closed.
 
-        Those in use are let go of by their exchanges.
+        A connection in use is closed when its exchange ends.
         """
         if self._stopped is None:
             self._stopped = Deferred()
