@@ -1,11 +1,10 @@
 """
-What policy authors implement, and what they are given.
+What authors of policies implement, and what their policies receive.
 
 A policy provides one or more of L{IRequestPolicy}, L{IResponsePolicy} and
-L{IExchangeObserver}; each has one method.  One policy object serves every
-exchange, many of them at a time: what belongs to one exchange goes into
-L{IExchange.notes}.  A policy that also provides
-L{twisted.application.service.IService} is started and stopped with sitio.
+L{IExchangeObserver}; each has one method.  One policy object serves all exchanges,
+many at a time.  Data of one exchange belongs into L{IExchange.notes}.  A policy that
+also provides L{twisted.application.service.IService} is started and stopped with sitio.
 """
 
 from __future__ import annotations
@@ -32,45 +31,45 @@ class ExchangeState:
 
 class IExchange(Interface):
     """
-    One request and all that became of it.  Policies get it; they read it, and
-    write only into C{request} (before it is sent) and C{notes}.
+    One request, and what came of it.  A policy reads it.  It writes only C{notes}, and
+    C{request} before that is sent.
     """
 
     request = Attribute("The L{Request<sitio.http.message.Request>} of the client.")
-    state = Attribute("What it does now: a state of L{ExchangeState}.")
+    state = Attribute("The state it is in: one of L{ExchangeState}.")
     response = Attribute(
-        "The L{Response<sitio.http.message.Response>} whose head was sent to the client,"
-        " or L{None} as long as none was."
+        "The L{Response<sitio.http.message.Response>} whose head was sent to the client;"
+        " L{None} before that."
     )
     upstreamStatus = Attribute(
-        "The true status: what the upstream said last, or 502, 503, 504 for an attempt"
-        " that failed; L{None} when the upstream was not asked."
+        "The status of the upstream's last response; 502, 503 or 504 if the last attempt"
+        " failed; L{None} if the upstream was not asked."
     )
     status = Attribute(
-        "The status that the client was sent; 499 when it went away before its response"
-        " was whole; L{None} until then."
+        "The status that was sent to the client; 499 if the client closed before the end"
+        " of its response; L{None} before that."
     )
     failure = Attribute(
-        "The last L{SitioError<sitio.errors.SitioError>} of this exchange, be it masked"
-        " or not, or L{None}."
+        "The last L{SitioError<sitio.errors.SitioError>} of this exchange, also if a"
+        " policy masked it; else L{None}."
     )
     attempts = Attribute(
-        "How many times the upstream was asked, those counted that found no connection, as C{int}."
+        "How many times sitio tried to send the request upstream, as C{int}.  An attempt"
+        " that found no connection counts."
     )
     clientAddress = Attribute("The client's address as C{str}, without its port.")
-    secure = Attribute("Whether the client came by TLS, as C{bool}.")
-    began = Attribute("When the head of the request was read: seconds on sitio's clock.")
+    secure = Attribute("Whether the client uses TLS, as C{bool}.")
+    began = Attribute("When the head of the request was read, in seconds on sitio's clock.")
     duration = Attribute("Seconds from C{began} to the last byte; L{None} before the end.")
     upstreamTime = Attribute(
-        "Seconds from the first byte sent upstream to the head of its last response, all"
-        " attempts added up; C{0.0} when it was not asked."
+        "Seconds of waiting for the upstream: from sending the request to the head of the"
+        " response, summed over all attempts.  C{0.0} if it was not asked."
     )
     connectTime = Attribute("Seconds of waiting for connections to the upstream.")
     policyTime = Attribute(
-        "Seconds that policies took over their answers, their pauses before another"
-        " attempt included."
+        "Seconds that policies took for their decisions, with the pauses before retries."
     )
-    bytesIn = Attribute("Bytes of the request's body that have come from the client.")
+    bytesIn = Attribute("Bytes of the request's body that were received from the client.")
     bytesOut = Attribute("Bytes of the response's body that were written to the client.")
     acted = Attribute(
         "Names of the policies that answered, replaced or retried, in order, as C{tuple}."
@@ -79,70 +78,70 @@ class IExchange(Interface):
         "Name of the policy that made the response; L{None} when the upstream made it, or"
         " sitio itself, which sets C{response.failure}."
     )
-    notes = Attribute("A C{dict} for policies: what they remember about this exchange.")
+    notes = Attribute("A C{dict} in which policies keep data of this exchange.")
 
 
 class IRequestPolicy(Interface):
-    """Sees each request before the upstream is asked."""
+    """Gets each request before the upstream does."""
 
     def requestReceived(exchange):
         """
-        Called once for each request, in the operator's order, when its head
-        has come; its body may still be on its way.
+        Called once for each request, in the operator's order, when its head has
+        arrived.  The body may still be on its way.
 
         @param exchange: the L{IExchange}.
 
-        @return: L{None} to go on to the next policy and then the upstream; a
-            L{Response<sitio.http.message.Response>} to answer now, whereupon neither
-            the upstream nor any other policy is asked; or a coroutine or
+        @return: L{None} to go on to the next policy, and then to the upstream; a
+            L{Response<sitio.http.message.Response>} to answer now, so that neither the
+            upstream nor another policy gets the request; or a coroutine or
             L{Deferred<twisted.internet.defer.Deferred>} of either.  A Deferred is
-            cancelled when the client goes away.
+            cancelled when the client disconnects.
 
-        @raise Exception: anything raised, or a Deferred that fails or takes
-            longer than the policy timeout, answers 500: an access rule that
-            crashes must not let people in.
+        @raise Exception: the client gets 500: an access rule that fails must not let a
+            request in.  So it does if a Deferred fails or takes longer than the policy
+            timeout.
         """
 
 
 class IResponsePolicy(Interface):
-    """Sees each response of the statuses it names before the client does."""
+    """Gets the responses of the statuses it names before the client does."""
 
     statuses = Attribute(
-        "A container of C{int}: the statuses that interest it.  A failed attempt has"
-        " 502, 503 or 504.  Asked once for each status, then remembered."
+        "A container of C{int}: the statuses it is interested in.  A failed attempt has"
+        " 502, 503 or 504.  Read once for each status."
     )
     buffered = Attribute(
-        "C{bool}: whether C{response.body} is to be complete.  A body beyond the buffer"
-        " limit passes unchanged, and this policy is not called.  Asked once."
+        "C{bool}: whether it needs the whole C{response.body}.  A body over the buffer"
+        " limit passes unchanged, and this policy is not called.  Read once."
     )
 
     def responseReceived(exchange, response):
         """
-        Called in the operator's order, with the response as the policies before
-        this one left it, once for every attempt.
+        Called once for each attempt, in the operator's order, with the response as the
+        policies before this one left it.
 
         @param exchange: the L{IExchange}.
-        @param response: the L{Response<sitio.http.message.Response>}; its headers may
-            be changed, and its body too where C{buffered} is set.
+        @param response: the L{Response<sitio.http.message.Response>}.  Its headers may be
+            changed, and with C{buffered} its body.
 
-        @return: L{None} to leave it; a L{Response<sitio.http.message.Response>} to send
-            instead, which the policies after this one are shown; a
+        @return: L{None} to pass it on; a L{Response<sitio.http.message.Response>} that
+            replaces it, also for the policies after this one; a
             L{Retry<sitio.http.message.Retry>}; or a coroutine or
-            L{Deferred<twisted.internet.defer.Deferred>} of one.
+            L{Deferred<twisted.internet.defer.Deferred>} of one of these.
 
-        @raise Exception: anything raised lets the response as it was pass: a
-            decoration that crashes must not take the service down.
+        @raise Exception: the response passes as it was before: a policy that fails must
+            not take the service down.
         """
 
 
 class IExchangeObserver(Interface):
-    """Is told of each exchange that has ended."""
+    """Gets each exchange that has ended."""
 
     def exchangeFinished(exchange):
         """
-        Called once, after the last byte, whatever came of it; read only.
+        Called once, after the last byte, whatever came of the exchange; read only.
 
-        What it raises is logged and goes no further.
+        @raise Exception: it is logged, and has no other effect.
         """
 
 
@@ -152,31 +151,31 @@ class IPolicyMaker(Interface):
     such as C{error-page:404:file=404.html}.
     """
 
-    name = Attribute("What stands before the first colon of a description.")
-    usage = Attribute("One line for C{--help-policies}: arguments, then what it does.")
+    name = Attribute("The part of a description before its first colon.")
+    usage = Attribute("One line for C{--help-policies}: the arguments, then what it does.")
 
     def makePolicy(*arguments, **options):
         """
         Make a policy without side effects: no port, no thread, no timer.
 
-        @param arguments: what stands between colons, as C{str}.
-        @param options: what stands there as C{key=value}; C{max-age=60} arrives
-            as C{maxAge="60"}.
+        @param arguments: the parts of the description between colons, as C{str}.
+        @param options: those of the form C{key=value}; C{max-age=60} arrives as
+            C{maxAge="60"}.
 
-        @raise ValueError: in one sentence, what is wrong with the description;
-            it ends the start before any port is open.
+        @raise ValueError: one sentence that says what is wrong with the description.
+            sitio then ends before any port is open.
         """
 
 
 class ISelectivePolicy(IResponsePolicy):
     """
-    A response policy that can tell from the head alone that a response is none of
-    its business.  Worth it for a buffered one: what it does not want streams.
+    A response policy that can tell from the head whether it is interested in a response.
+    Useful for a buffered policy: a response that it does not need is streamed.
     """
 
     def isInterested(exchange, response):
         """
-        Called with the head of each response of its C{statuses}, body not yet there.
+        Called with the head of each response of its C{statuses}, before the body is there.
 
         @return: C{False} if C{responseReceived} need not be called with it.
         """
