@@ -137,14 +137,14 @@ class ByAResponse(EndingCase):
         self.assertResponded(200, 200)
 
     def test_policyAnswers(self) -> None:
-        """A request that a policy answers asks nobody."""
+        """A request that a policy answers does not reach the upstream."""
         self.open(onRequest(lambda exchange: Response(403)))
         self.client.sends(GET)
         self.assertResponded(403, None, None, 0)
         self.assertEqual(self.sidecar.upstreams, [])
 
     def test_policyReplaces(self) -> None:
-        """The true status is told beside the one that was sent."""
+        """The upstream's status is recorded beside the one that was sent."""
         self.open(onResponse(404)(lambda exchange, response: Response(200, text="mine")))
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno")
@@ -169,7 +169,7 @@ class ByAResponse(EndingCase):
         self.assertResponded(500, None, PolicyFailed, 0)
 
     def test_refused(self) -> None:
-        """A request that can't be read is told with its failure, and reaches nobody."""
+        """A request that can't be read is recorded with its failure, and not sent upstream."""
         for status, data, failure in (
             (400, b"GET /\r\n\r\n", BadMessage),
             (400, b"GET / HTTP/1.1\r\n\r\n", BadMessage),
@@ -283,7 +283,7 @@ class ByTheUpstream(EndingCase):
         self.assertBroken(200, 200, UpstreamLost)
 
     def test_behindTheResponse(self) -> None:
-        """What happens to the connection behind a whole response is nobody's failure."""
+        """A connection that breaks after a whole response is no failure."""
         for happens in (Peer.closes, Peer.halfCloses, Peer.resets):
             self.open()
             self.client.sends(GET)
@@ -470,7 +470,7 @@ class ByTheClient(EndingCase):
     def test_behindABodyInPieces(self) -> None:
         """
         A client that goes away once its body has come, in pieces, is noticed at
-        once, though the body came while nobody could take it.
+        once, though the body came before there was a connection.
         """
         decision: Deferred[None] = Deferred()
         self.open(onRequest(lambda exchange: decision))

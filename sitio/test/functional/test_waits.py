@@ -218,7 +218,7 @@ class TheClient(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_idleAndReadsNothing(self) -> None:
-        """Nor is one that does not read a response behind which it could ask again."""
+        """Nor is a client that does not read its response."""
         self.open(stallTimeout=7.0, idleTimeout=9.0)
         self.client.stopsReading()
         self.client.sends(GET)
@@ -282,7 +282,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_halfAHead(self) -> None:
-        """A head that trickles has no more time than one that does not come."""
+        """A head that comes slowly has no more time than one that does not come."""
         self.open(responseTimeout=9.0)
         self.client.sends(GET)
         for start in range(8):
@@ -302,7 +302,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_uploadIsNotRead(self) -> None:
-        """An upstream that reads nothing of an upload is the one that stalls: 504."""
+        """An upstream that reads nothing of an upload stalls: 504."""
         self.open(stallTimeout=7.0, responseTimeout=100.0)
         self.client.sends(POST % 9)
         self.upstream.stopsReading()
@@ -406,7 +406,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_unwantedRest(self) -> None:
-        """A rest that nobody wants has its own time, which no byte prolongs."""
+        """An unwanted rest has its own time, which no byte prolongs."""
         self.open(onResponse(200)(lambda exchange, response: Response(404)))
         self.client.sends(GET)
         self.upstream.sends(LONG % 9)

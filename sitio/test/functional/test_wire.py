@@ -707,7 +707,7 @@ class Failures(HalvesCase):
         self.assertLingers()
 
     def test_bodyTooLong(self) -> None:
-        """413 for a body beyond the limit, announced or not; nobody gets a whole one."""
+        """413 for a body beyond the limit, announced or not; the upstream gets no whole one."""
         expected = failure(
             b"413 " + reasonFor(413).encode(),
             b"The body of the request is too long: a body of more than 4 bytes.",
@@ -767,7 +767,7 @@ class Failures(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_connect(self) -> None:
-        """501 for CONNECT, in whatever form; nobody is asked."""
+        """501 for CONNECT, in whatever form; the upstream is not asked."""
         for target in (b"h:443", b"/", b"*", b"http://h/"):
             self.open().sends(b"CONNECT %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
             self.assertEqual(
@@ -967,7 +967,7 @@ class Expectations(HalvesCase):
 
     def test_refused(self) -> None:
         """
-        A final response instead ends it: nobody can tell whether the body still comes,
+        A final response instead ends it: it is unknown whether the body still comes,
         so neither connection goes on.
         """
         self.open().sends(EXPECTS + b"\r\n")
@@ -1070,7 +1070,7 @@ class Early(HalvesCase):
         self.assertGoesOn(client=self.sidecar.connect())
 
     def responseFirst(self, rest: bytes, getsRest: bytes) -> None:
-        """The response ends first: nobody gets the rest."""
+        """The response ends first: the rest of the request is dropped."""
         self.answer(LARGE_HEAD, LARGE[:200_000])
         self.client.got()
         self.answer(LARGE[200_000:])

@@ -83,7 +83,7 @@ class EndOfBodies(ClientCase):
 
     def test_unwantedResponseOfAClosingUpstream(self) -> None:
         """
-        A short rest that nobody wants is read from an upstream that closes behind
+        A short unwanted rest is read, also from an upstream that closes behind
         it as well: a reset would be an error in its log for each replaced response.
         """
         self.ask()
@@ -184,7 +184,7 @@ class Asking(ClientCase):
             self.assertEqual(self.upstream.pieces, [b"PUT / HTTP/1.1\r\nHost: h\r\n" + said])
 
     def test_bodyInPieces(self) -> None:
-        """What follows the head goes out as it comes, and the end is said once."""
+        """Each piece of the body is sent at once, and its end is sent once."""
         self.ask(get(method="PUT"), b"", False)
         self.upstream.got()
         self.client.sendBody(b"first")
@@ -196,7 +196,7 @@ class Asking(ClientCase):
         self.assertEqual(self.owner.calls, ["released"])
 
     def test_oneAtATime(self) -> None:
-        """A second request before the response is a mistake, and named as one."""
+        """A second request before the response raises, as it is a mistake in sitio."""
         self.ask()
         error = self.assertRaises(IllegalTransition, self.ask)
         self.assertEqual(str(error), "ProxyClient: request while waiting")
@@ -222,7 +222,7 @@ class Asking(ClientCase):
 
 
 class Responses(ClientCase):
-    """What the exchange is told."""
+    """What the receiver of a response gets."""
 
     def test_interim(self) -> None:
         """Interim responses are told apart, up to a limit; beyond it the response is malformed."""
@@ -245,7 +245,7 @@ class Responses(ClientCase):
             self.assertEqual(self.receiver.calls[-1], ("failed", UpstreamLost, reached))
 
     def test_unasked(self) -> None:
-        """Bytes that nobody asked for close an idle connection, and are told to nobody."""
+        """Bytes without a request close an idle connection, and reach no receiver."""
         for early in (True, False):
             self.open()
             self.owner.calls.clear()
@@ -309,7 +309,7 @@ class Unwanted(ClientCase):
         self.assertEqual(self.owner.calls, ["discarding", "lost", "closed"])
 
     def test_malformed(self) -> None:
-        """One that turns out to be malformed is told to nobody."""
+        """A malformed rest closes the connection, and reaches no receiver."""
         self.leave(b"Transfer-Encoding: chunked")
         self.upstream.sends(b"no chunk\r\n")
         self.assertEqual(self.owner.calls, ["discarding", "lost", "closed"])

@@ -242,7 +242,7 @@ class Reusing(PoolCase):
 
     def test_unwantedRest(self) -> None:
         """
-        A connection that reads a rest which nobody wants counts until it is idle,
+        A connection that reads an unwanted rest counts until it is idle,
         and is closed when the rest takes too long.
         """
         self.open(poolSize=1)
@@ -331,7 +331,7 @@ class Opening(PoolCase):
         self.assertQuiet()
 
     def test_cancelled(self) -> None:
-        """A connection that nobody wants any more is given up at once."""
+        """A connection that is not wanted any more is cancelled at once."""
         self.holdConnections()
         acquired = self.pool.acquire()
         acquired.cancel()
@@ -442,7 +442,7 @@ class Waiting(PoolCase):
         self.assertEqual(self.state(), (1, 0, 0))
 
     def test_queueIsFull(self) -> None:
-        """Beyond the queue's bound nobody waits: it is said at once."""
+        """Beyond the bound of the queue, a request is refused at once."""
         client = self.fill(poolQueue=2)
         waiters = [self.pool.acquire() for _ in range(2)]
         error = self.failureResultOf(self.pool.acquire(), PoolExhausted).value
@@ -453,7 +453,7 @@ class Waiting(PoolCase):
         self.assertNoResult(self.pool.acquire())
 
     def test_noQueue(self) -> None:
-        """A queue of none is possible: then nobody waits."""
+        """The queue may have length 0: then no request waits."""
         self.fill(poolQueue=0)
         self.failureResultOf(self.pool.acquire(), PoolExhausted)
 
@@ -592,7 +592,7 @@ class Stopping(PoolCase):
         self.assertQuiet()
 
     def test_notAfterwards(self) -> None:
-        """Once told to stop, it opens no connection, and nobody waits for one."""
+        """A pool that stops opens no connection, and no request waits for one."""
         client = self.used()
         self.assertIs(self.pool.takeIdle(), client)
         self.pool.stop()
