@@ -96,7 +96,6 @@ class Exchange(VisibleExchange, Waiting):
 
     @ivar deadline: until when the next thing must have happened.
     @ivar chain: the policies that it met at its beginning.
-    @ivar connection: the one to the upstream, while it has one.
     """
 
     state = DECIDING
@@ -383,7 +382,8 @@ class Exchange(VisibleExchange, Waiting):
         self.state = _END[state]
         context = self.context
         self.duration = context.seconds() - self.began
-        self.stopWaiting()
+        if self._waiting is not None:
+            self.stopWaiting()
         if self.connection is not None:
             # What a tunnel was sent still leaves; a request without a client ends.
             self.connection.close(orderly=state is TUNNELLING)
