@@ -33,6 +33,7 @@ from sitio.errors import (
     asSitioError,
 )
 from sitio.http.failures import asResponse
+from sitio.http.framing import NO_TRAILERS
 from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.message import Request, Response
 from sitio.interfaces import ExchangeState, IExchange
@@ -43,11 +44,11 @@ from sitio.proxy.download import Download
 from sitio.proxy.downstream import Downstream
 from sitio.proxy.filters import Filters
 from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop
-from sitio.proxy.heldresponse import HeldResponse
+from sitio.proxy.heldresponse import HeldResponse, fitsBuffer
 from sitio.proxy.retries import mayRetry, repeatsByItself
 from sitio.proxy.timeouts import timeOut, timeoutOf
 from sitio.proxy.tunnel import Tunnel
-from sitio.proxy.upload import NO_TRAILERS, Upload
+from sitio.proxy.upload import Upload
 from sitio.proxy.upstream import Connection
 from sitio.proxy.visible import VisibleExchange
 from sitio.proxy.waiting import Waiting
@@ -222,7 +223,7 @@ class Exchange(VisibleExchange, Waiting):
             self.connection = None
         chain = self.chain
         if chain.interested[status]:
-            if ended and len(body) <= self.context.settings.bufferLimit:
+            if ended and fitsBuffer(len(body), self.context.settings):
                 response.body = body
             first = chain.firstInterested(self, response)
             if first is not None:

@@ -13,9 +13,15 @@ from sitio.errors import SitioError
 from sitio.http.head import Fields
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import NEVER
+from sitio.settings import Settings
 
 if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
+
+
+def fitsBuffer(size: int, settings: Settings) -> bool:
+    """Whether a policy may have a body of so many bytes whole.  No other place knows the limit."""
+    return size <= settings.bufferLimit
 
 
 class HeldResponse:
@@ -60,7 +66,7 @@ class HeldResponse:
         """
         Run the policies, and do what they decide.
 
-        @param first: the first of them, as L{Chain.first} found it.
+        @param first: the first of them, as C{Chain.firstInterested} found it.
         """
         exchange = self._exchange
         result = exchange.chain.responseReceived(exchange, self._response, first)
@@ -132,9 +138,8 @@ class HeldResponse:
         return waiter
 
     def _isTooLong(self) -> bool:
-        # The one place that knows the limit.
         context = self._exchange.context
-        if max(self._response.length or 0, self._size) <= context.settings.bufferLimit:
+        if fitsBuffer(max(self._response.length or 0, self._size), context.settings):
             return False
         if not self._tooLong:
             self._tooLong = True

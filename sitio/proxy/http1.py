@@ -149,7 +149,8 @@ class HTTP1Downstream:
     def switch(self, response: Response, tunnel: Tunnel, data: bytes) -> None:
         """Send the head of a 101 and the first bytes of the tunnel, both ways."""
         self.transport.write(codec.responseHead(response, None))
-        tunnel.fromUpstream(data)
+        if data:
+            tunnel.fromUpstream(data)
         self._take(tunnel)
         self._server.switched(tunnel)
 

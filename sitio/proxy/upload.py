@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sitio.http.framing import NO_TRAILERS
 from sitio.http.head import Fields
 from sitio.interfaces import ExchangeState
 from sitio.proxy.downstream import Downstream
@@ -13,8 +14,6 @@ from sitio.proxy.upstream import Connection
 
 if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
-
-NO_TRAILERS: Fields = []  # Never changed.
 
 #: The states in which there is no connection to the upstream yet.
 _BEFORE_CONNECTION = (ExchangeState.DECIDING, ExchangeState.CONNECTING, ExchangeState.RESTING)

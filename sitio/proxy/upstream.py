@@ -5,12 +5,18 @@ and L{Connection}.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from sitio.http.head import Fields
 from sitio.http.message import Request
+
+if TYPE_CHECKING:
+    from sitio.proxy.download import Download
+    from sitio.proxy.exchange import Exchange
+    from sitio.proxy.heldresponse import HeldResponse
+    from sitio.proxy.upload import Upload
 
 
 class Connection(Protocol):
@@ -31,12 +37,12 @@ class Connection(Protocol):
 
     def sendRequest(
         self,
-        receiver: Any,
+        receiver: Exchange,
         request: Request,
         body: bytes,
         ended: bool,
         extra: bytes,
-        upload: Any = None,
+        sender: Upload | None = None,
     ) -> None:
         """Send a request, or its head and what has come of its body."""
 
@@ -46,10 +52,10 @@ class Connection(Protocol):
     def endRequest(self, trailers: Fields) -> None:
         """The body has ended."""
 
-    def deliverTo(self, receiver: Any) -> None:
+    def deliverTo(self, bodyReceiver: HeldResponse | Download) -> None:
         """The rest of the response's body goes to this receiver."""
 
-    def splice(self, sink: int, receiver: Any) -> bool:
+    def splice(self, sink: int, receiver: Download) -> bool:
         """Let the kernel move the rest of the body; whether it does."""
 
     def pause(self) -> None:
@@ -73,12 +79,3 @@ class Connections(Protocol):
 
     def acquire(self, fresh: bool = False) -> Deferred[Any]:
         """A L{Connection} as soon as there is one; cancel it to want it no more."""
-
-    def stop(self) -> Deferred[None]:
-        """Close what is idle, refuse what waits; fires once all have closed."""
-
-    def snapshot(self) -> dict[str, int]:
-        """How many connections are open and idle, and how many requests wait."""
-
-    def counts(self) -> Any:
-        """What it has done so far."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
 from sitio.errors import (
@@ -31,12 +30,12 @@ from sitio.errors import (
 )
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD_SECONDS
-from sitio.policy.functions import onFinish, onRequest, onResponse
+from sitio.policy.functions import onRequest, onResponse
 from sitio.proxy import exchange as states
-from sitio.proxy.exchange import Exchange
 from sitio.proxy.retries import MAX_ATTEMPTS
 from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS, Settings
-from sitio.testing import CLOSED, HALF_CLOSED, OPEN, Harness, Peer
+from sitio.test.helpers.observed import ObservedCase
+from sitio.testing import CLOSED, HALF_CLOSED, OPEN, Peer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
@@ -53,20 +52,8 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: e
 BROKEN = "broken off"
 
 
-class EndingCase(SynchronousTestCase):
+class EndingCase(ObservedCase):
     """A sidecar in memory, one client, and an observer that is told of each end."""
-
-    def open(self, *policies: Any, **settings: Any) -> None:
-        """A new sidecar with these policies and settings, and its client."""
-        self.told: list[Exchange] = []
-        observer = onFinish(self.told.append)
-        self.sidecar = Harness([*policies, observer], settings=Settings(**settings))
-        self.client = self.sidecar.connect()
-
-    @property
-    def upstream(self) -> Peer:
-        """The upstream's end of the newest connection."""
-        return self.sidecar.upstreams[-1]
 
     @property
     def state(self) -> str:

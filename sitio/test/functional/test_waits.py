@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import (
     BadResponse,
@@ -25,11 +24,11 @@ from sitio.errors import (
 from sitio.http.codec import MAX_INTERIM
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD_SECONDS
-from sitio.policy.functions import onFinish, onRequest, onResponse
-from sitio.proxy.exchange import Exchange
+from sitio.policy.functions import onRequest, onResponse
 from sitio.proxy.retries import MAX_ATTEMPTS
 from sitio.settings import LINGER_SECONDS, Settings
-from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET, Harness, Peer
+from sitio.test.helpers.observed import ObservedCase
+from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET
 from sitio.testing.network import TRANSPORT_BUFFER_BYTES
 from sitio.upstream.client import MAX_DISCARD
 from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS
@@ -47,20 +46,8 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: e
 READ = b"x" * TRANSPORT_BUFFER_BYTES
 
 
-class WaitCase(SynchronousTestCase):
+class WaitCase(ObservedCase):
     """A sidecar in memory, one client, and an observer."""
-
-    def open(self, *policies: Any, **settings: Any) -> None:
-        """A new sidecar with these policies and settings, and its client."""
-        self.told: list[Exchange] = []
-        observer = onFinish(self.told.append)
-        self.sidecar = Harness([*policies, observer], settings=Settings(**settings))
-        self.client = self.sidecar.connect()
-
-    @property
-    def upstream(self) -> Peer:
-        """The upstream's end of the newest connection."""
-        return self.sidecar.upstreams[-1]
 
     def assertEnded(self, *expected: Any) -> None:
         """

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot, Snapshot
 from sitio.telemetry.stats import Stats
-from sitio.test.helpers.exchanges import FinishedExchange, ended
+from sitio.test.helpers.exchanges import FinishedExchange, ended, facts
 
 
 def endpointsByName(snapshot: Snapshot) -> dict[str, EndpointMetrics]:
@@ -65,26 +65,9 @@ def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot
 
 
 def _record(began: float) -> ExchangeRecord:
-    """What a worker tells of an exchange that began then and took a second."""
-    return {
-        "id": "7-1",
-        "began": began,
-        "duration": 1.0,
-        "client": "192.0.2.1",
-        "method": "GET",
-        "path": "/",
-        "status": 200,
-        "upstreamStatus": 200,
-        "answeredBy": "upstream",
-        "acted": [],
-        "attempts": 1,
-        "bytesIn": 0,
-        "bytesOut": 0,
-        "steps": {"policies": 0.0, "connection": 0.0, "upstream": 1.0, "transfer": 0.0},
-        "state": "ended",
-        "why": "the service answered 200",
-        "failed": False,
-    }
+    """The record of an exchange that began then and took a second."""
+    steps = {"policies": 0.0, "connection": 0.0, "upstream": 1.0, "transfer": 0.0}
+    return facts("7-1", began=began, duration=1.0, bytesOut=0, steps=steps)
 
 
 def exchangesOf(*began: float) -> ExchangeLists:

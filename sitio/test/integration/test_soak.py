@@ -470,9 +470,8 @@ class SoakTests(LoopbackTestCase):
 
         await service.stopService()
         self.assertEqual(service.factory.connections, 0)
-        self.assertEqual(
-            service.context.connections.snapshot(), {"open": 0, "idle": 0, "waiting": 0}
-        )
+        pool = (await service.snapshot())["pool"]
+        self.assertEqual(pool, {"open": 0, "idle": 0, "waiting": 0})
         await listening.stopListening()
         await self.until(lambda: all(each.got.ended for each in upstream.connections))
         gc.collect()
