@@ -8,24 +8,24 @@ In reading order:
   - C{exchange}: L{Exchange<sitio.proxy.exchange.Exchange>}, one request from its head to
     the last byte of its response.
 
-What only some exchanges need:
+Used only by some exchanges:
 
   - C{upload}: a request body that streams.
-  - C{heldresponse}: a response that policies look at.
-  - C{download}: a response body that streams; C{filters}: what changes it on its way.
+  - C{heldresponse}: a response that policies decide about.
+  - C{download}: a response body that streams; C{filters}: the body filters of policies.
   - C{tunnel}: two transports after an upgrade.
 
 Rules:
 
   - C{retries}: when a request may be sent again.
-  - C{timeouts}: how long an exchange may wait, and what it means when nothing came.
+  - C{timeouts}: how long an exchange may wait, and what happens on a timeout.
   - C{forwarding}: X-Forwarded fields, Via, Max-Forwards.
 
-What they stand on:
+Foundations:
 
-  - C{context}: what all exchanges of one proxy share.
-  - C{visible}: what policies and observers see of an exchange.
-  - C{waiting}: waiting for one Deferred at a time.
-  - C{downstream}, C{upstream}: what an exchange needs of the two halves.
-  - C{http1}: the client's side of the exchanges on a connection of HTTP/1.1.
+  - C{context}: the state shared by all exchanges of one proxy.
+  - C{visible}: the part of an exchange that policies and observers see.
+  - C{waiting}: waits for one Deferred at a time.
+  - C{downstream}, C{upstream}: the interfaces of the two halves, as an exchange uses them.
+  - C{http1}: the client's side of an exchange over HTTP/1.1.
 """

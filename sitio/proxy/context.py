@@ -1,5 +1,5 @@
 """
-What all exchanges of one proxy share: L{ProxyContext}.
+The state shared by all exchanges of one proxy: L{ProxyContext}.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ FAILURE_INTERVAL_SECONDS = 10.0
 @define(eq=False)
 class ProxyContext:
     """
-    What all exchanges of one proxy share.
+    The state shared by all exchanges of one proxy.
 
     @ivar clock: measures every wait.
     @ivar connections: the pool of connections to the upstream.
-    @ivar chain: the policies; put another here to swap them while traffic flows.
-        Exchanges under way keep theirs.
+    @ivar chain: the policies.  Assign another chain to swap them while traffic flows;
+        exchanges under way keep theirs.
     @ivar settings: limits and timeouts.
-    @ivar host: the Host for an HTTP/1.0 request that names none.
-    @ivar via: the pseudonym in the Via fields that are added, or L{None} for none.
-    @ivar observers: L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s which no
-        swap of policies touches: stats, history, access log.
-    @ivar exchanges: those under way.
-    @ivar brokenOff: how many responses broke off after their head was sent, the
-        client being there.
-    @ivar tooLong: how many responses were longer than the buffer limit, so that a
-        policy which wanted the whole body was skipped.
-    @ivar seconds: the clock's time, in seconds.
+    @ivar host: the Host for an HTTP/1.0 request without one.
+    @ivar via: the pseudonym in added Via fields; L{None} adds no Via.
+    @ivar observers: the L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
+        stay when policies are swapped: stats, history, access log.
+    @ivar exchanges: the exchanges under way.
+    @ivar brokenOff: how many responses broke off after their head was sent while the
+        client was still connected.
+    @ivar tooLong: how many responses were over the buffer limit, so that a policy that
+        needs the whole body was skipped.
+    @ivar seconds: returns the clock's time, in seconds.
     """
 
     clock: IReactorTime
@@ -64,7 +64,7 @@ class ProxyContext:
         self.seconds = self.clock.seconds
 
     def exchangeFailed(self, error: SitioError) -> None:
-        """Log that an exchange failed: at once, then not more than every ten seconds."""
+        """Log that an exchange failed, at most once in ten seconds."""
         now = self.seconds()
         if now - self._loggedAt < FAILURE_INTERVAL_SECONDS:
             self._notLogged += 1
@@ -80,7 +80,7 @@ class ProxyContext:
         self._notLogged = 0
 
     def exchangeFinished(self, exchange: Exchange) -> None:
-        """Tell the chain's observers, then those of the proxy, that an exchange has ended."""
+        """Call the chain's observers, then the proxy's, for an exchange that has ended."""
         self.exchanges.discard(exchange)
         chain = exchange.chain
         if chain.hasObservers:

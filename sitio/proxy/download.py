@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 class Download:
     """
-    The rest of a response on its way from the upstream's connection to the client.
+    Passes the rest of a response's body from the upstream's connection to the client.
 
-    Its pieces pass the filters of the response, if it has any.  A long rest without
-    filters is moved by the kernel, where both transports allow it.
+    Each piece goes through the response's filters, if it has any.  Without filters the
+    kernel moves a long rest, if both transports allow it.
     """
 
     __slots__ = ("_downstream", "_exchange", "_filters")
@@ -32,10 +32,10 @@ class Download:
         self._downstream = downstream
         self._filters = filters
 
-    # What the upstream's connection calls.
+    # Called by the upstream's connection.
 
     def responseBody(self, data: bytes) -> None:
-        """More of the body has come."""
+        """More of the body has arrived."""
         exchange = self._exchange
         filters = self._filters
         if filters is not None:
@@ -55,7 +55,7 @@ class Download:
                 os.close(sink)
 
     def responseEnded(self, trailers: Fields) -> None:
-        """The body has come to its end."""
+        """The body is complete."""
         exchange = self._exchange
         exchange.connection = None
         if self._filters is not None:
@@ -76,11 +76,11 @@ class Download:
         self._exchange.progress()
 
     def sinkLost(self) -> None:
-        """The client's connection has failed, which the kernel noticed first."""
+        """The kernel reports that the client's connection has failed."""
         self._downstream.abortExchange()
         self._exchange.clientGone()
 
-    # What the client's half calls.
+    # Called by the client's half.
 
     def pause(self) -> None:
         """The client reads more slowly than the response is sent."""

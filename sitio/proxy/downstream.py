@@ -1,5 +1,5 @@
 """
-What an exchange needs of its client's half, as a typing protocol: L{Downstream}.
+The client's half, as an exchange uses it: L{Downstream}, a typing protocol.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class Downstream(Protocol):
     """
     The client's side of one exchange.
 
-    Each method speaks of this exchange only: a connection of HTTP/1.1 carries one
-    exchange at a time, and closes when an exchange is aborted; other versions have
-    many on one connection.
+    Each method concerns this exchange only.  An HTTP/1.1 connection carries one
+    exchange at a time and closes when an exchange is aborted.  Other versions carry
+    many exchanges on one connection.
 
     @ivar clientAddress: the client's address without its port.
-    @ivar secure: whether the client came by TLS.
+    @ivar secure: whether the client uses TLS.
     @ivar transport: the client's transport, for a L{Tunnel}.
     """
 
@@ -40,12 +40,12 @@ class Downstream(Protocol):
 
     def sendResponse(self, response: Response, body: bytes, download: Download | None) -> int:
         """
-        Send the head of the response, and all or the first of its body.
+        Send the head of the response, and all or the first part of its body.
 
-        @param download: where the rest comes from; L{None} if there is none.  It is
-            paused while the client reads too slowly.
+        @param download: sends the rest of the body; L{None} if C{body} is the whole.
+            Paused while the client reads too slowly.
 
-        @return: bytes of the body that were sent.
+        @return: how many bytes of the body were sent.
         """
 
     def sendBody(self, data: bytes) -> None:
@@ -55,22 +55,22 @@ class Downstream(Protocol):
         """The body has ended."""
 
     def sink(self) -> int | None:
-        """A descriptor for the rest of the body, or L{None} if the kernel can't move it."""
+        """A file descriptor for the rest of the body; L{None} if the kernel can't move it."""
 
     def switch(self, response: Response, tunnel: Tunnel, data: bytes) -> None:
         """
-        Send the head of a 101, and the first bytes of the new protocol.  From here on
-        the tunnel takes what the client sends.
+        Send the head of a 101, and the first bytes of the new protocol.  From then on
+        the tunnel gets the client's bytes.
         """
 
     def pauseUpload(self) -> None:
-        """Read no more of the request."""
+        """Stop reading the request's body."""
 
     def resumeUpload(self) -> None:
-        """Read on."""
+        """Resume reading the request's body."""
 
     def abortExchange(self) -> None:
-        """Break the response off, so that the client can't take it for a whole one."""
+        """Break the response off, so that the client sees that it is incomplete."""
 
     def exchangeEnded(self) -> None:
         """The exchange is over; called once."""

@@ -1,19 +1,19 @@
 """
 One request, from its head to the last byte of its response: L{Exchange}.
 
-The module reads downwards as a request travels (docs/request.md has the numbers):
+The module is in the order of a request's steps (docs/request.md has the numbers):
 
   3. The request policies run; one of them may answer.
-  4. A connection to the upstream is found.
+  4. The exchange gets a connection to the upstream.
   5. The request goes out, and its body streams.
-  6. The response comes, or a failure that stands for one.
-  7. The response policies run that are interested in it; perhaps another attempt.
+  6. The response arrives, or a failure is made into one.
+  7. The interested response policies run; one of them may ask for another attempt.
   8. The response goes to the client.
-  9. The exchange ends, whatever came of it.
+  9. The exchange ends.
 
-An exchange keeps the order of these steps.  What only some exchanges need is an
-object of its own: L{Upload}, L{HeldResponse}, L{Download}, L{Tunnel}.  It knows
-messages, not bytes: each half frames them itself.
+An exchange runs these steps in order.  Parts that only some exchanges need are
+separate objects: L{Upload}, L{HeldResponse}, L{Download}, L{Tunnel}.  An exchange
+handles messages, not bytes: each half frames its own messages.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ TRANSITIONS = Transitions(
     {
         **{(each, "connect"): CONNECTING for each in (DECIDING, WAITING, RESTING)},
         (CONNECTING, "requestSent"): WAITING,
-        # From JUDGING, as what was held may break off; from CONNECTING, as a failure to
-        # connect is a response too.
+        # From JUDGING, as a held response may break off; from CONNECTING, as a failure
+        # to connect is judged like a response.
         **{(each, "judge"): JUDGING for each in (CONNECTING, WAITING, JUDGING)},
         (JUDGING, "retry"): RESTING,
         **{
@@ -93,10 +93,10 @@ _END = TRANSITIONS.on("end")
 @implementer(IExchange)
 class Exchange(VisibleExchange, Waiting):
     """
-    One request, the attempts to have it answered, and the answer.
+    One request, the attempts to send it upstream, and its response.
 
-    @ivar deadline: until when the next thing must have happened.
-    @ivar chain: the policies that it met at its beginning.
+    @ivar deadline: the time at which L{deadlinePassed} is called.
+    @ivar chain: the policies at the time the exchange was made.
     """
 
     state = DECIDING
@@ -119,10 +119,10 @@ class Exchange(VisibleExchange, Waiting):
 
     def begin(self, extra: bytes, first: bytes = b"") -> None:
         """
-        The head of the request has come.
+        Start with a request whose head has arrived.
 
-        @param extra: lines to add to its head.
-        @param first: what has come of a body that streams.
+        @param extra: lines to add to the head.
+        @param first: the part of a streaming body that has arrived.
         """
         self.context.exchanges.add(self)
         self._extra = extra
@@ -143,7 +143,7 @@ class Exchange(VisibleExchange, Waiting):
             answer = answerOfLastHop(request)
         if answer is not None:
             if isinstance(answer.failure, SitioError):
-                # The policy that was to decide has failed.
+                # The request policy itself has failed.
                 self.failure = answer.failure
             self.respond(answer, answer.body or b"", True)
             return
@@ -152,7 +152,7 @@ class Exchange(VisibleExchange, Waiting):
         self._connect()
 
     def refuse(self, error: SitioError) -> None:
-        """Answer with this error, or break off the response that is on its way already."""
+        """Answer with this error, or break off a response that is already being sent."""
         if self.state is SENDING:
             self.abort(error)
             return
@@ -162,7 +162,7 @@ class Exchange(VisibleExchange, Waiting):
         self.respond(response, response.body or b"", True)
 
     def waitBroke(self, failure: Failure) -> None:
-        """A mistake in sitio must not leave a client waiting."""
+        """End the exchange after a bug in sitio: its client must not wait for ever."""
         self.context.log.failure("An exchange broke: {exchange!r}", failure, exchange=self)
         error = SitioError(cause=failure.value)
         if self.state is TUNNELLING:
@@ -179,7 +179,7 @@ class Exchange(VisibleExchange, Waiting):
         connections = self.context.connections
         connection = None if fresh else connections.takeIdle()
         if connection is None:
-            self.deadline = NEVER  # The pool has its own.
+            self.deadline = NEVER  # The pool has its own timeout.
             self._since = self.context.seconds()
             self.wait(connections.acquire(fresh), self._connected)
         else:
@@ -207,7 +207,7 @@ class Exchange(VisibleExchange, Waiting):
             request = self.request
             connection.sendRequest(self, request, request.body or b"", True, self._extra)
 
-    # --- Step 6: the response comes, or a failure that stands for one
+    # --- Step 6: the response arrives, or a failure is made into one
 
     def interimReceived(self, response: Response) -> None:
         """See L{ResponseReceiver<sitio.upstream.receivers.ResponseReceiver>}."""
@@ -259,7 +259,7 @@ class Exchange(VisibleExchange, Waiting):
             self.held.failed(error)
 
     def fail(self, error: SitioError) -> None:
-        """An attempt failed.  A failure is a response too, so that policies see one thing."""
+        """Make a response of a failed attempt, so that policies handle both alike."""
         self.failure = error
         self.context.exchangeFailed(error)
         response = asResponse(error)
@@ -271,7 +271,7 @@ class Exchange(VisibleExchange, Waiting):
             self.respond(response, response.body or b"", True)
 
     def leaveUpstream(self) -> None:
-        """The rest of the response is not wanted."""
+        """Give up the rest of the upstream's response."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.leave()
@@ -313,7 +313,7 @@ class Exchange(VisibleExchange, Waiting):
     # --- Step 8: the response goes to the client
 
     def respond(self, response: Response, body: bytes, ended: bool) -> None:
-        """Send the head of this response, and all or the first of its body."""
+        """Send the head of this response, and all or the first part of its body."""
         self.state = _RESPOND[self.state]
         context = self.context
         self.response = response
@@ -336,24 +336,24 @@ class Exchange(VisibleExchange, Waiting):
         self.download = download = Download(self, self._downstream, filters)
         if self.connection is not None:
             self.connection.deliverTo(download)
-            # Before it is written, which may pause it again.
+            # Before the write, which may pause it again.
             self.connection.resume()
         self.bytesOut += self._downstream.sendResponse(response, body, download)
 
     # --- Step 9: the end
 
     def progress(self) -> None:
-        """Something has moved: the time for the next thing begins anew."""
+        """Bytes have moved: restart the timeout of this state."""
         timeout = timeoutOf(self)
         if timeout is not None:
             self.deadline = self.context.seconds() + timeout
 
     def deadlinePassed(self) -> None:
-        """The next thing has not happened in time."""
+        """The exchange was idle for too long."""
         timeOut(self)
 
     def clientGone(self) -> None:
-        """The client's connection is closed: the response is not wanted any more."""
+        """The client's connection has closed: end the exchange."""
         if self.state is not ENDED and self.state is not TUNNELLING:
             self.addWaitedTime()
             self.failure = ClientGone("the client closed before its response was whole")
@@ -361,12 +361,12 @@ class Exchange(VisibleExchange, Waiting):
         self.end()
 
     def stop(self) -> None:
-        """sitio stops, and does not wait for this exchange any longer."""
+        """Break the exchange off, as sitio stops."""
         self.addWaitedTime()
         self.abort(Stopped("sitio stopped before this exchange had ended"))
 
     def abort(self, error: SitioError | None) -> None:
-        """Break this exchange off; a response on its way is seen to be incomplete."""
+        """Break the exchange off, so that the client sees an incomplete response."""
         if error is not None:
             self.failure = error
             if self.state is SENDING:
@@ -376,7 +376,7 @@ class Exchange(VisibleExchange, Waiting):
         self.end()
 
     def end(self) -> None:
-        """The exchange is over, whatever came of it; called again, it does nothing."""
+        """End the exchange and tell the observers.  Further calls do nothing."""
         state = self.state
         if state is ENDED:
             return
@@ -386,7 +386,7 @@ class Exchange(VisibleExchange, Waiting):
         if self._waiting is not None:
             self.stopWaiting()
         if self.connection is not None:
-            # What a tunnel was sent still leaves; a request without a client ends.
+            # A tunnel's bytes are still flushed.  A request whose client has gone is reset.
             self.connection.close(orderly=state is TUNNELLING)
             self.connection = None
         context.exchangeFinished(self)

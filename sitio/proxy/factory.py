@@ -21,9 +21,9 @@ class ProxyServerFactory(Factory):
     """
     The client connections of one proxy.
 
-    @ivar context: what their exchanges share.
-    @ivar limits: of the requests that they read.
-    @ivar draining: whether sitio has been told to stop.
+    @ivar context: the state shared by their exchanges.
+    @ivar limits: the limits of the requests that they read.
+    @ivar draining: whether sitio is stopping.
     """
 
     noisy = False
@@ -42,11 +42,11 @@ class ProxyServerFactory(Factory):
         return ProxyServer(self)
 
     def logPrefix(self) -> str:
-        """What Twisted calls the port in its own log lines."""
+        """The name of the port in Twisted's own log lines."""
         return "sitio"
 
     def acceptableProtocols(self) -> list[bytes]:
-        """For clients that offer a choice with TLS (RFC 7301)."""
+        """The protocols offered to TLS clients by ALPN (RFC 7301)."""
         return [b"http/1.1"]
 
     @property
@@ -55,7 +55,7 @@ class ProxyServerFactory(Factory):
         return len(self._open)
 
     def opened(self, server: ProxyServer) -> bool:
-        """A client has connected; whether there is room for it."""
+        """Register a new client connection; returns whether there is room for it."""
         if len(self._open) >= self.context.settings.maxClients:
             self.context.exchangeFailed(
                 SitioError(f"{len(self._open)} clients are connected already; one is refused")
@@ -68,17 +68,17 @@ class ProxyServerFactory(Factory):
         return True
 
     def closed(self, server: ProxyServer) -> None:
-        """The connection is closed."""
+        """Forget a client connection that has closed."""
         self._open.discard(server)
         self._deadlines.forget(server)
         self._checkDrained()
 
     def drain(self) -> Deferred[None]:
         """
-        Finish the exchanges under way; fires once they have ended, and every connection
-        has closed.
+        Finish the exchanges under way.  The Deferred fires when all exchanges have ended
+        and all connections have closed.
 
-        Whoever calls this has stopped to accept, and bounds the wait by L{abort}.
+        The caller stops accepting first, and bounds the wait by L{abort}.
         """
         self.draining = True
         for server in list(self._open):
@@ -89,7 +89,7 @@ class ProxyServerFactory(Factory):
         return drained
 
     def abort(self) -> None:
-        """The grace is over: break off what is left."""
+        """Break off all exchanges and connections that are left."""
         for exchange in list(self.context.exchanges):
             exchange.stop()
         for server in list(self._open):

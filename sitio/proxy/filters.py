@@ -1,5 +1,5 @@
 """
-Body filters at work: L{Filters}.
+Runs the body filters of a response: L{Filters}.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from sitio.http.message import BodyFilter
 
 class Filters:
     """
-    The filters of one response, each given what the one before it returned.
+    The filters of one response.  Each gets the output of the previous filter.
 
-    A filter that keeps the length is left out once it fails; the failure of any other
-    ends the response.
+    A filter that keeps the length is removed when it fails.  If any other filter fails,
+    the response is broken off.
     """
 
     __slots__ = ("_failed", "_filters")
@@ -26,7 +26,8 @@ class Filters:
         failed: Callable[[SitioError], object],
     ) -> None:
         """
-        @param filters: as in C{Response.filters}: with each, whether it keeps the length.
+        @param filters: as in C{Response.filters}: pairs of a filter and whether it keeps
+            the length.
         @param failed: called with each failure.
         """
         self._filters = list(filters)
@@ -37,7 +38,7 @@ class Filters:
 
     def first(self, data: bytes, ended: bool) -> bytes:
         """
-        What goes on in place of all or the first of the body.
+        Filter all or the first part of the body.
 
         @raise SitioError: as in L{apply}.
         """
@@ -46,10 +47,10 @@ class Filters:
 
     def apply(self, data: bytes) -> bytes:
         """
-        What goes on in place of this piece; C{b""} stands for the end of the body.
+        Filter a piece of the body; C{b""} marks the end of the body.
 
-        @raise SitioError: a filter that may change the length failed: half a change would
-            look whole.
+        @raise SitioError: a filter that may change the length failed.  A body that is
+            filtered only in part would look complete.
         """
         for each in list(self._filters):
             bodyFilter, keepsLength = each

@@ -1,9 +1,10 @@
 """
-What a proxy adds to a message or takes from it on the way, beside framing.
+The header fields that a proxy adds or changes, except framing.
 
-  - X-Forwarded-For, -Proto and -Host say who asked, and how: L{Forwarding}.
-  - Via names the proxies that a message has passed (RFC 9110, section 7.6.3).
-  - Max-Forwards counts down the hops of OPTIONS and TRACE (section 7.6.2):
+  - X-Forwarded-For, -Proto and -Host: address, scheme and Host of the client's request;
+    L{Forwarding}.
+  - Via: the proxies that a message has passed (RFC 9110, section 7.6.3); L{addVia}.
+  - Max-Forwards: the hops left for OPTIONS and TRACE (section 7.6.2);
     L{answerOfLastHop}.
 """
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 #: Methods with which Max-Forwards counts hops (RFC 9110, section 7.6.2).
 COUNTS_HOPS = frozenset(("OPTIONS", "TRACE"))
 
-#: A larger Max-Forwards is reduced to this; Python refuses to read thousands of digits.
+#: A larger Max-Forwards is reduced to this: Python refuses to parse thousands of digits.
 MAX_FORWARDS = 999_999_999
 
 #: Fields that a TRACE must not echo (RFC 9110, section 9.3.8).
@@ -31,7 +32,7 @@ class Forwarding:
     The fields that sitio adds to the requests of one client connection.
 
     @ivar clientAddress: the client's address without its port.
-    @ivar secure: whether the client came by TLS.
+    @ivar secure: whether the client uses TLS.
     """
 
     __slots__ = ("_ours", "_withHost", "_withHostFor", "clientAddress", "context", "secure")
@@ -44,7 +45,7 @@ class Forwarding:
             clientAddress.encode("ascii", "replace"),
             b"https" if secure else b"http",
         )
-        # The same with the Host that was asked for last.
+        # The same lines with X-Forwarded-Host, cached for the last Host.
         self._withHost = b""
         self._withHostFor: bytes | None = None
 
@@ -52,12 +53,12 @@ class Forwarding:
         """
         The lines to add to the head of a request.
 
-        @param host: the request's Host; L{None} where HTTP/1.0 came without, and the
-            configured one is added.  An empty Host counts as one: a second beside it
+        @param host: the request's Host; L{None} for an HTTP/1.0 request without a Host,
+            which gets the configured one.  An empty Host is left alone: a second Host
             would be ambiguous.
-        @param amend: put the X-Forwarded fields into C{request.headers} instead, behind
-            what the client claims there.  Done where the client sent such fields, and
-            where request policies are to see them and have the last word.
+        @param amend: whether to put the X-Forwarded fields into C{request.headers}
+            instead, after the client's own values.  Needed if the client sent such
+            fields, or if request policies must see them and may change them.
         """
         context = self.context
         lines = b""
@@ -98,8 +99,10 @@ def addVia(response: Response, pseudonym: bytes) -> None:
 
 def answerOfLastHop(request: Request) -> Response | None:
     """
-    Max-Forwards (RFC 9110, section 7.6.2): sitio's own answer where the request may
-    go no further; otherwise L{None}, and the field is one less.
+    Apply Max-Forwards (RFC 9110, section 7.6.2).
+
+    @return: sitio's own answer if the field is zero.  Otherwise L{None}, and the field
+        is reduced by one.
     """
     value = request.headers.get("Max-Forwards")
     if value is None or not value.isdecimal():

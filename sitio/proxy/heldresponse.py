@@ -1,5 +1,5 @@
 """
-A response that policies look at: L{HeldResponse}.
+A response that policies decide about: L{HeldResponse}.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 def fitsBuffer(size: int, settings: Settings) -> bool:
-    """Whether a policy may have a body of so many bytes whole.  No other place knows the limit."""
+    """Whether a policy may buffer so many bytes.  The limit is checked only here."""
     return size <= settings.bufferLimit
 
 
 class HeldResponse:
     """
-    A response on hold while policies decide about it: its head, and what has come of
-    its body.
+    A response that is held while policies decide about it: its head, and the part of its
+    body that has arrived.
 
-    The connection to the upstream is paused, until a policy asks for the whole body.
-    Then the body is collected to its end, which is the end of its framing or of the
-    connection; or to the buffer limit, beyond which no policy gets it.
+    The connection to the upstream is paused until a policy asks for the whole body.
+    Then the body is collected to its end, or to the buffer limit.  No policy gets a
+    body over the limit.
 
     @ivar isCollecting: whether a policy waits for the whole body.
     """
@@ -43,8 +43,8 @@ class HeldResponse:
         self, exchange: Exchange, response: Response, body: bytes, trailers: Fields | None
     ) -> None:
         """
-        @param body: what has come of the body.
-        @param trailers: empty if that is all of it, else L{None}.
+        @param body: the part of the body that has arrived.
+        @param trailers: an empty list if that is the whole body, else L{None}.
         """
         self._exchange = exchange
         self._response = response
@@ -53,7 +53,7 @@ class HeldResponse:
         self._trailers = trailers
         self._tooLong = False
         self._waiter: Deferred[bool] | None = None
-        # Why the rest will not come, if so.
+        # The reason if the rest will not arrive.
         self._failure: SitioError | None = None
 
     @property
@@ -64,9 +64,9 @@ class HeldResponse:
 
     def judge(self, first: Any) -> None:
         """
-        Run the policies, and do what they decide.
+        Run the policies and carry out their decision.
 
-        @param first: the first of them, as C{Chain.firstInterested} found it.
+        @param first: the first interested policy, from C{Chain.firstInterested}.
         """
         exchange = self._exchange
         result = exchange.chain.responseReceived(exchange, self._response, first)
@@ -75,7 +75,7 @@ class HeldResponse:
             return
         if not self.isCollecting:
             self._pause()
-        exchange.deadline = NEVER  # The chain has its own, unless the body is collected.
+        exchange.deadline = NEVER  # The chain has its own, except while collecting.
         exchange.progress()
         exchange.wait(result, self._judged)
 
@@ -90,7 +90,7 @@ class HeldResponse:
             error = judged.value
             if not isinstance(error, SitioError):
                 judged.raiseException()
-            # The response broke off while it was collected: a failed attempt.
+            # The response broke off while its body was collected: the attempt failed.
             exchange.fail(error)
         elif isinstance(judged, Retry):
             exchange.rest(judged.after)
@@ -98,14 +98,14 @@ class HeldResponse:
             exchange.respond(judged, judged.body or b"", True)
 
     def _pass(self) -> None:
-        """No policy has put another response in this one's place."""
+        """Send this response, as no policy has replaced it."""
         exchange = self._exchange
         response = self._response
         if self._failure is not None:
-            # The head has not gone out: this can still be said.
+            # The head is not sent yet, so that the client can still get an error.
             exchange.fail(self._failure)
         elif response.body is not None:
-            # Whole; a policy may have changed it in place, or set it without waiting.
+            # The whole body.  A policy may have changed it, or set it without collecting.
             exchange.leaveUpstream()
             exchange.respond(response, response.body, True)
         else:
@@ -114,13 +114,13 @@ class HeldResponse:
             if trailers and exchange.download is not None:
                 exchange.download.responseEnded(trailers)
 
-    # The whole body, for a policy.
+    # Collecting the whole body for a policy.
 
     def wholeBody(self) -> Deferred[bool]:
         """
-        Collect the body to its end, and put it into the response.
+        Collect the whole body and put it into the response.
 
-        @return: fires with whether it was within the limit; fails with a
+        @return: fires with whether the body is within the limit; fails with a
             L{SitioError} if the response breaks off.
         """
         if self._failure is not None:
@@ -147,7 +147,7 @@ class HeldResponse:
         return True
 
     def _fill(self) -> None:
-        # Trailers of a body that is handed over whole go nowhere.
+        # Trailers of a collected body are dropped.
         self._trailers = []
         self._response.body = b"".join(self._pieces)
         self._pieces = [self._response.body]
@@ -163,10 +163,10 @@ class HeldResponse:
         if waiter is not None:
             waiter.callback(isWhole)
 
-    # What the connection to the upstream calls: BodyReceiver.
+    # BodyReceiver: called by the connection to the upstream.
 
     def responseBody(self, data: bytes) -> None:
-        """More of the body has come."""
+        """More of the body has arrived."""
         self._pieces.append(data)
         self._size += len(data)
         if self._waiter is None:
@@ -178,7 +178,7 @@ class HeldResponse:
             self._exchange.progress()
 
     def responseEnded(self, trailers: Fields) -> None:
-        """The body has come to its end."""
+        """The body is complete."""
         self._trailers = trailers
         self._exchange.connection = None
         if self._waiter is not None:
@@ -186,7 +186,7 @@ class HeldResponse:
             self._settle(True)
 
     def failed(self, error: SitioError) -> None:
-        """The rest of the response will not come."""
+        """The rest of the response will not arrive."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.errback(error)

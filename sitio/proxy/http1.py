@@ -1,5 +1,5 @@
 """
-The client's side of the exchanges on a connection of HTTP/1.1: L{HTTP1Downstream}.
+The client's side of the exchanges on an HTTP/1.1 connection: L{HTTP1Downstream}.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
 class HTTP1Downstream:
     """
-    A L{Downstream<sitio.proxy.downstream.Downstream>} for one exchange after the other:
-    it writes each response as this client understands it.
+    A L{Downstream<sitio.proxy.downstream.Downstream>} for one exchange after another.
+    It frames each response for the client's version of HTTP.
 
-    @ivar forwarding: the fields that requests of this client get, once it is known.
-    @ivar isLast: whether the connection closes after the response at hand.
-    @ivar source: where the rest of the bytes comes from; paused while the client reads
-        too slowly.
-    @ivar transport: the client's.
+    @ivar forwarding: the fields that are added to this client's requests; L{None}
+        before the first request.
+    @ivar isLast: whether the connection closes after the current response.
+    @ivar source: sends the rest of the bytes; paused while the client reads too slowly.
+    @ivar transport: the client's transport.
     """
 
     __slots__ = ("_framing", "_isHTTP11", "_method", "_server", "forwarding", "isLast", "source",
@@ -49,12 +49,12 @@ class HTTP1Downstream:
         self._framing = NO_BODY
         self._method = ""
         self._isHTTP11 = True
-        # Made with the first request: behind a haproxy: endpoint the address is known
-        # only then.
+        # Made at the first request: with a haproxy: endpoint the address is not known
+        # before that.
         self.forwarding: Forwarding | None = None
 
     def identifyClient(self) -> Forwarding:
-        """Find out who the client is, and which fields its requests get."""
+        """Read the client's address, and make the fields for its requests."""
         address = getattr(self.transport.getPeer(), "host", None) or "unknown"
         secure = ISSLTransport.providedBy(self.transport)
         self.forwarding = Forwarding(self._server.context, address, secure)
@@ -67,29 +67,28 @@ class HTTP1Downstream:
 
     @property
     def secure(self) -> bool:
-        """Whether the client came by TLS."""
+        """Whether the client uses TLS."""
         return (self.forwarding or self.identifyClient()).secure
 
     def expect(self, request: Request, isLast: bool) -> None:
         """
-        The next response answers this request.
+        Set the request that the next response answers.
 
-        Its method and version are noted here, as a policy may make it another request
-        for the upstream.
+        Its method and version are saved now, as a policy may change the request later.
 
-        @param isLast: whether the connection can't go on after the response.
+        @param isLast: whether the connection must close after the response.
         """
         self._method = request.line.method
         self._isHTTP11 = request.version == "1.1"
         self.isLast = isLast
 
     def sendInterim(self, response: Response) -> None:
-        """Send an interim response, which HTTP/1.0 does not know (RFC 9110, section 15.2)."""
+        """Send an interim response, except to HTTP/1.0 clients (RFC 9110, section 15.2)."""
         if self._isHTTP11:
             self.transport.write(codec.responseHead(response, None))
 
     def sendResponse(self, response: Response, body: bytes, download: Download | None) -> int:
-        """Send the head of the response, and all or the first of its body."""
+        """Send the head of the response, and all or the first part of its body."""
         filters = response.filters
         framing, length = framingFor(
             self._method,
@@ -105,7 +104,7 @@ class HTTP1Downstream:
         if (
             self.isLast
             or framing is UNTIL_CLOSE
-            or server.reader.state is not ENDED  # No request can follow one that is not whole.
+            or server.reader.state is not ENDED  # The request is not complete.
             or server.factory.draining
         ):
             self.isLast = True
@@ -136,7 +135,7 @@ class HTTP1Downstream:
             self.transport.write(codec.chunk(data) if self._framing is CHUNKED else data)
 
     def sink(self) -> int | None:
-        """A descriptor for the rest of a body of known length, or L{None}."""
+        """A file descriptor for the rest of a body of known length, or L{None}."""
         if self._framing is not LENGTH or self._server.isBacklogged:
             return None
         return descriptorOf(self.transport, written=True)
@@ -155,15 +154,15 @@ class HTTP1Downstream:
         self._server.switched(tunnel)
 
     def pauseUpload(self) -> None:
-        """Read no more of the request."""
+        """Stop reading the request's body."""
         self._server.pause()
 
     def resumeUpload(self) -> None:
-        """Read on, unless too much is held of the requests that follow."""
+        """Resume reading, unless the buffer of pipelined requests is full."""
         self._server.readOn()
 
     def abortExchange(self) -> None:
-        """Break the response off, which a connection of HTTP/1.1 does not survive."""
+        """Break the response off by closing the connection."""
         self._server.abort()
 
     def exchangeEnded(self) -> None:

@@ -1,12 +1,12 @@
 """
-When a request may be sent to the upstream again: the rules, and nothing else.
+The rules for sending a request to the upstream again.
 
-  - No byte of it was written: always.
-  - It may have arrived, and no response has begun: only an idempotent method
-    (RFC 9110, section 9.2.2), and only if its whole body is still here.
-  - sitio repeats by itself in one case: an idle connection that the upstream closed
-    or reset just as it was used (RFC 9112, section 9.3.1).  Any other repetition is
-    a policy's wish.
+  - If no byte of it was written, it may always be repeated.
+  - If it may have arrived, only a request with an idempotent method (RFC 9110, section
+    9.2.2) may be repeated, and only if sitio still has its whole body.
+  - sitio itself repeats a request in one case only: the upstream closed or reset an
+    idle connection just as sitio used it (RFC 9112, section 9.3.1).  In all other
+    cases a policy must ask for the repetition.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from sitio.http.message import Request
 from sitio.proxy.upload import Upload
 from sitio.proxy.upstream import Connection
 
-#: Attempts to have one request answered.  A policy that asks for another each time
-#: would hold its client, and a failing upstream, for ever.
+#: Most attempts for one request.  It ends the loop of a policy that always asks for
+#: another attempt.
 MAX_ATTEMPTS = 10
 
 
@@ -26,18 +26,18 @@ def isRepeatable(request: Request, upload: Upload | None) -> bool:
     """
     Whether the request can be sent a second time.
 
-    @param request: as policies left it: they may have changed its method.
-    @param upload: its body, where that streams.
+    @param request: the request after the policies, which may have changed its method.
+    @param upload: its body, if that streams.
     """
     return request.method in IDEMPOTENT_METHODS and (upload is None or upload.isRepeatable)
 
 
 def mayRetry(attempts: int, reached: Reached, request: Request, upload: Upload | None) -> bool:
     """
-    Whether another attempt is allowed where a policy asks for one.
+    Whether a policy may have another attempt.
 
-    @param attempts: how many there have been.
-    @param reached: how far the last one got.
+    @param attempts: the number of attempts so far.
+    @param reached: how far the last attempt got.
     """
     if attempts >= MAX_ATTEMPTS:
         return False
@@ -50,8 +50,8 @@ def repeatsByItself(
     """
     Whether sitio sends the request again without asking a policy.
 
-    @param connection: the one that failed.  It had been idle if it has carried more
-        than this request.
+    @param connection: the connection that failed.  If it has carried an earlier
+        request, it was idle before this request.
     """
     wasIdle = connection is not None and connection.carried > 1
     return reached <= Reached.SENT and wasIdle and isRepeatable(request, upload)

@@ -1,17 +1,17 @@
 """
 The server half: L{ProxyServer}, one connection of a client.
 
-It owns steps 1, 2 and 8 of a request's life (docs/request.md): it reads requests,
+It does steps 1, 2 and 8 of a request's life (docs/request.md): it reads requests,
 makes an L{Exchange} of each, one at a time, and writes the responses.  It knows
-nothing of upstreams and policies.
+nothing of upstreams or policies.
 
-A client that does not read its responses is not read from either: the next request
-is not begun while the last response piles up, and what is pipelined meanwhile is
-held up to one head before the transport is paused.  Otherwise a client that only
-sends would fill the memory.
+If a client does not read its responses, sitio stops reading its requests: otherwise a
+client that only sends would fill the memory.  The next request waits until the write
+buffer has room.  Pipelined bytes are buffered up to the size limit of one head; then
+the transport is paused.
 
-L{TRANSITIONS} holds the states and what leads from one to another; anything else is
-a mistake in sitio, and raises.
+L{TRANSITIONS} defines the states and the allowed transitions.  Any other transition is
+a bug in sitio and raises.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS
 if TYPE_CHECKING:
     from sitio.proxy.factory import ProxyServerFactory
 
-IDLE = "idle"  # nothing of the next request has come
-HEAD = "head"  # some of its head has come
-EXCHANGE = "exchange"  # an exchange is under way; requests behind it wait
+IDLE = "idle"  # no byte of the next request has arrived
+HEAD = "head"  # a part of its head has arrived
+EXCHANGE = "exchange"  # an exchange is under way; pipelined requests wait
 TUNNEL = "tunnel"  # bytes of another protocol, both ways
-LINGERING = "lingering"  # the last response is out, the rest of its request is dropped
-CLOSING = "closing"  # what was written leaves, then the connection closes
+LINGERING = "lingering"  # the last response is sent, the rest of its request is dropped
+CLOSING = "closing"  # the write buffer is flushed, then the connection closes
 CLOSED = "closed"  # the connection is closed
 
 TRANSITIONS = Transitions(
@@ -65,7 +65,7 @@ _LINGER = TRANSITIONS.on("linger")
 _CLOSE = TRANSITIONS.on("close")
 _LOST = TRANSITIONS.on("lost")
 
-#: The method and target that a request counts as whose head can't be read.
+#: Stands for the method and the target of a request whose head can't be parsed.
 _UNREADABLE = "-"
 
 
@@ -75,8 +75,8 @@ class ProxyServer(FlowControlled):
 
     @ivar state: one of the states above.
     @ivar reader: reads the requests.
-    @ivar deadline: until when the next thing must have happened, unless an exchange is
-        under way: that has its own.
+    @ivar deadline: the time at which L{deadlinePassed} is called; C{NEVER} during an
+        exchange, which has its own deadline.
     """
 
     _downstream: HTTP1Downstream
@@ -85,7 +85,7 @@ class ProxyServer(FlowControlled):
         FlowControlled.__init__(self)
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
-        # Whether requests are being begun, further down the stack.
+        # Whether _begin is running further up the stack.
         self._beginning = False
         self.state = IDLE
         self.deadline = NEVER
@@ -100,7 +100,7 @@ class ProxyServer(FlowControlled):
     # --- Steps 1 and 2: bytes become a request, a request becomes an exchange
 
     def connectionMade(self) -> None:
-        # A client that connects and sends nothing counts as slow.
+        # A client that sends nothing is treated as a slow client.
         self._within(self._settings.headTimeout)
         self._downstream = HTTP1Downstream(self)
         if self.factory.opened(self):
@@ -127,7 +127,7 @@ class ProxyServer(FlowControlled):
             self._tunnel.fromClient(data)
 
     def _begin(self) -> None:
-        """Begin the requests that have come whole, one after the other."""
+        """Begin the buffered requests, one after another."""
         if self._beginning:
             return
         self._beginning = True
@@ -139,7 +139,7 @@ class ProxyServer(FlowControlled):
             self._beginning = False
 
     def _goOn(self) -> None:
-        """Begin what is held, or read on: not both, or what is held would grow."""
+        """Begin buffered requests, or resume reading if there are none."""
         if self.reader.held:
             self._begin()
         else:
@@ -161,7 +161,7 @@ class ProxyServer(FlowControlled):
         if request.body is None:
             return self._beginWithBody(request)
         if not self.isReading:
-            # Before the exchange begins, which may pause it again.
+            # Before the exchange begins, as that may pause it again.
             self.readOn()
         self._open(request, not reader.keepAlive).begin(self._linesFor(request))
         return True
@@ -199,13 +199,13 @@ class ProxyServer(FlowControlled):
         return exchange
 
     def _refuse(self, error: SitioError) -> None:
-        """A head that can't be read: answered without a policy, and the last one."""
-        # Whatever was read of it: its end can't be known.
+        """Answer a head that can't be parsed, without policies, and close after that."""
+        # The end of this request is unknown, so no other can follow.
         self.reader.state = framing.HEAD
         self._open(Request(_UNREADABLE, _UNREADABLE, Headers()), True).refuse(error)
 
     def _readBody(self) -> None:
-        """More has come while an exchange is under way."""
+        """Handle bytes that arrive during an exchange."""
         reader = self.reader
         exchange = self._exchange
         if reader.state is framing.ENDED or exchange is None:
@@ -214,7 +214,7 @@ class ProxyServer(FlowControlled):
         try:
             data = reader.nextBody()
         except BadMessage as error:
-            # What follows can't be read either.
+            # The bytes after it can't be parsed either.
             self._downstream.isLast = True
             exchange.refuse(error)
             return
@@ -227,19 +227,19 @@ class ProxyServer(FlowControlled):
             self._boundHeld()
 
     def _boundHeld(self) -> None:
-        """Requests behind the one under way wait here, as many as fit into one head."""
+        """Pause reading if the buffered requests are larger than the limit of one head."""
         if self.reader.held > self._settings.maxHead and self.state in (IDLE, HEAD, EXCHANGE):
             self.pause()
 
     def readOn(self) -> None:
-        """Read on, unless too much is held of the requests that follow."""
+        """Resume reading, unless the buffer of pipelined requests is full."""
         if self.reader.held <= self._settings.maxHead:
             self.resume()
 
     # --- Step 8: the response, which L{HTTP1Downstream} writes
 
     def switched(self, tunnel: Tunnel) -> None:
-        """From here on the bytes that come are the tunnel's."""
+        """Pass the client's bytes to this tunnel from now on."""
         self.state = _SWITCH[self.state]
         self._tunnel = tunnel
         self.resume()
@@ -280,7 +280,7 @@ class ProxyServer(FlowControlled):
     # --- The end
 
     def deadlinePassed(self) -> None:
-        """The next thing has not happened in time."""
+        """The connection was idle, reading a head or closing for too long."""
         if self.state is CLOSING or self.state is CLOSED:
             self.transport.abortConnection()
         elif self.state is HEAD:
@@ -293,19 +293,19 @@ class ProxyServer(FlowControlled):
         """
         Read and drop the rest of the request before closing.
 
-        RFC 9112, section 9.6: to close while the client still sends would reset the
-        connection, and the response might be lost.
+        Closing while the client still sends would reset the connection, and the client
+        might lose the response (RFC 9112, section 9.6).
         """
         self.state = _LINGER[self.state]
         self._within(LINGER_SECONDS)
         self.resume()
-        # First, or a transport that has paused us never comes to its half-close.
+        # First: a transport does not half-close while a producer is registered.
         self.transport.unregisterProducer()
         if not self._downstream.secure:
             self.transport.loseWriteConnection()
 
     def leave(self) -> None:
-        """Close the connection once what was written has left, in bounded time."""
+        """Flush the write buffer, in bounded time, and close the connection."""
         if self.state is CLOSING or self.state is CLOSED:
             return
         if self.state is not LINGERING:
@@ -315,7 +315,7 @@ class ProxyServer(FlowControlled):
         self.transport.loseConnection()
 
     def abort(self) -> None:
-        """Break the connection off: the client sees that the response is not whole."""
+        """Reset the connection, so that the client sees an incomplete response."""
         if self.state is CLOSED:
             return
         if self.state not in (LINGERING, CLOSING):
@@ -325,7 +325,7 @@ class ProxyServer(FlowControlled):
         self.transport.abortConnection()
 
     def drain(self) -> None:
-        """End soon: after the exchange under way, or a moment for one on its way."""
+        """Close soon: after the current exchange, or after a short wait for a request."""
         if self.state is IDLE:
             self._within(DRAIN_IDLE_SECONDS)
 
@@ -338,16 +338,16 @@ class ProxyServer(FlowControlled):
 
     def readConnectionLost(self) -> None:
         """
-        The client sends no more.
+        The client has closed its sending half.
 
-        A tunnel ends one direction at a time.  Elsewhere such a client can't be told
-        from one that has gone.
+        A tunnel ends one direction at a time.  Outside a tunnel, sitio can't tell such
+        a client from a client that has disconnected.
         """
         if self._tunnel is not None:
             self._tunnel.clientEnded()
         elif self.state is EXCHANGE:
             self.abort()
-            # At once: what else comes in this turn must not be written any more.
+            # At once: nothing more may be written in this reactor turn.
             if self._exchange is not None:
                 self._exchange.clientGone()
         else:

@@ -1,5 +1,5 @@
 """
-How long an exchange may wait in each state, and what it means when nothing came.
+How long an exchange may wait in each state, and what happens on a timeout.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def timeoutOf(exchange: Exchange) -> float | None:
     """
-    Seconds in which the next thing has to happen, or L{None} while somebody else
-    measures: the pool while the exchange waits for a connection, the chain while a
+    The timeout of the exchange's state, in seconds.  L{None} if another object keeps the
+    timeout: the pool while the exchange waits for a connection, the chain while a
     policy decides.
     """
     settings = exchange.context.settings
@@ -37,8 +37,8 @@ def timeoutOf(exchange: Exchange) -> float | None:
 
 def _lateError(exchange: Exchange) -> SitioError | None:
     """
-    The failure when that time is over: whose fault it is depends on what was waited
-    for.  A tunnel that is silent for too long is closed, which is no failure.
+    The failure that a timeout means in the exchange's state.  L{None} for a tunnel: an
+    idle tunnel is closed without a failure.
     """
     settings = exchange.context.settings
     state = exchange.state
@@ -59,7 +59,7 @@ def _lateError(exchange: Exchange) -> SitioError | None:
 
 
 def timeOut(exchange: Exchange) -> None:
-    """That time is over: answer the client, judge the failure, or break off."""
+    """Handle a timeout: answer the client, judge the failure, or break off."""
     exchange.deadline = NEVER
     error = _lateError(exchange)
     if exchange.held is not None and error is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class ClientSide:
     """
     The direction from the client to the upstream, as the upstream's connection sees
-    it: its bytes are read as fast as the upstream reads them.
+    it.  Reading from the client pauses while the upstream reads too slowly.
     """
 
     __slots__ = ("_client", "_exchange")
@@ -25,7 +25,7 @@ class ClientSide:
         self._client = client
 
     def pause(self) -> None:
-        """The upstream reads too slowly: read no more from the client."""
+        """The upstream reads too slowly: stop reading from the client."""
         self._client.pauseProducing()
 
     def resume(self) -> None:
@@ -36,20 +36,20 @@ class ClientSide:
 
 class Tunnel:
     """
-    The client's and the upstream's transport of one exchange, once the upstream has
-    answered 101 (RFC 9110, section 7.8): what one sends is written to the other.
+    Copies bytes between the client's and the upstream's transport after the upstream
+    has answered 101 (RFC 9110, section 7.8).
 
-    Each side may end its direction first (half-close), except by TLS, which has none:
-    there the end of one direction ends both.
+    Each side may end its direction first (half-close).  TLS has no half-close: there the
+    end of one direction ends both.
     """
 
     __slots__ = ("_client", "_exchange", "_halfEnded", "_upstream", "clientSide")
 
     def __init__(self, exchange: Exchange, client: Any, upstream: Any) -> None:
         """
-        @param exchange: is told of bytes, and ended when the tunnel ends.
+        @param exchange: counts the bytes, and ends with the tunnel.
         @param client: the client's transport.
-        @param upstream: the upstream's.
+        @param upstream: the upstream's transport.
         """
         self._exchange = exchange
         self._client = client
@@ -59,13 +59,13 @@ class Tunnel:
         self._halfEnded = False
 
     def fromClient(self, data: bytes) -> None:
-        """Bytes have come from the client."""
+        """Bytes have arrived from the client."""
         self._exchange.bytesIn += len(data)
         self._exchange.progress()
         self._upstream.write(data)
 
     def fromUpstream(self, data: bytes) -> None:
-        """Bytes have come from the upstream."""
+        """Bytes have arrived from the upstream."""
         self._exchange.bytesOut += len(data)
         self._exchange.progress()
         self._client.write(data)
@@ -79,7 +79,7 @@ class Tunnel:
         self._endWriting(self._client)
 
     def _endWriting(self, transport: Any) -> None:
-        # A transport whose halves have both ended closes only when it is told to.
+        # A transport with both halves closed must still be closed explicitly.
         if self._halfEnded or ISSLTransport.providedBy(transport):
             self._exchange.end()
         else:
@@ -87,13 +87,13 @@ class Tunnel:
             transport.loseWriteConnection()
 
     def upstreamLost(self) -> None:
-        """The connection to the upstream has closed altogether."""
+        """The connection to the upstream has closed."""
         self._exchange.end()
 
     # The direction from the upstream to the client, as the client's half sees it.
 
     def pause(self) -> None:
-        """The client reads too slowly: read no more from the upstream."""
+        """The client reads too slowly: stop reading from the upstream."""
         self._upstream.pauseProducing()
 
     def resume(self) -> None:

@@ -21,14 +21,14 @@ _BEFORE_CONNECTION = (ExchangeState.DECIDING, ExchangeState.CONNECTING, Exchange
 
 class Upload:
     """
-    The body of a request that did not arrive whole with its head, on its way from the
-    client to the upstream's connection.
+    Passes a request body that did not arrive whole with its head from the client to the
+    upstream's connection.
 
-    It holds what comes before there is a connection, and keeps a copy of a short body,
-    so that the request can be sent again.
+    It buffers the bytes that arrive before there is a connection.  It keeps a copy of a
+    short body, so that the request can be sent again.
 
-    @ivar ended: whether the body has come to its end.
-    @ivar trailers: the fields behind the body, once it has ended.
+    @ivar ended: whether the whole body has arrived.
+    @ivar trailers: the trailer fields after the body, once it has ended.
     @ivar paused: whether the upstream has asked for a pause.
     """
 
@@ -39,8 +39,8 @@ class Upload:
         self, exchange: Exchange, downstream: Downstream, first: bytes, keepCopy: bool
     ) -> None:
         """
-        @param first: what has come with the head.
-        @param keepCopy: whether the request may be sent twice at all.
+        @param first: the part of the body that arrived with the head.
+        @param keepCopy: whether the request's method allows a second attempt.
         """
         self.ended = False
         self.paused = False
@@ -53,11 +53,11 @@ class Upload:
 
     @property
     def isRepeatable(self) -> bool:
-        """Whether the body is whole, and still here to be sent again."""
+        """Whether the whole body has arrived and can be sent again."""
         return self.ended and self._copy is not None
 
     def replace(self, body: bytes) -> None:
-        """A policy sends this body instead; what still comes is read and dropped."""
+        """Send a policy's body instead.  The rest of the client's is read and dropped."""
         self._waiting = body
         if self._copy is not None:
             self._copy = body
@@ -68,12 +68,12 @@ class Upload:
 
     def sendBy(self, connection: Connection, extra: bytes) -> None:
         """
-        Send the request: its head, and what has come of its body.
+        Send the request: its head, and the part of its body that has arrived.
 
         @param extra: lines to add to the head.
         """
         if not self.ended:
-            # Before it is written, which may pause it again.
+            # Before the write, which may pause it again.
             self._downstream.resumeUpload()
         ended = self.ended and not self.trailers
         body, self._waiting = self._waiting, b""
@@ -82,14 +82,14 @@ class Upload:
             connection.endRequest(self.trailers)
 
     def rewind(self) -> None:
-        """The next attempt sends the body from its beginning."""
+        """Prepare the next attempt: it sends the body from its beginning."""
         if self._copy is not None:
             self._waiting = self._copy
 
-    # What the client's half calls.
+    # Called by the client's half.
 
     def receive(self, data: bytes) -> None:
-        """More of the body has come."""
+        """More of the body has arrived."""
         exchange = self._exchange
         exchange.bytesIn += len(data)
         if self.ended:
@@ -102,18 +102,18 @@ class Upload:
             exchange.progress()
         elif exchange.state in _BEFORE_CONNECTION:
             self._waiting += data
-            # Not at once: only a client that is read from is seen to leave.
+            # Not earlier: sitio notices a disconnect only while it reads.
             if len(self._waiting) > self._limit:
                 self._downstream.pauseUpload()
 
     def finish(self, trailers: Fields) -> None:
-        """The body has come to its end."""
+        """The whole body has arrived."""
         if self.ended:
             return
         exchange = self._exchange
         self.ended = True
         self.trailers = trailers
-        # A pause was for the sake of the body; what is behind it has its own bound.
+        # The pause was for the body.  Pipelined requests after it have their own limit.
         self.paused = False
         self._downstream.resumeUpload()
         if exchange.connection is not None:
@@ -121,7 +121,7 @@ class Upload:
             if exchange.state is ExchangeState.WAITING:
                 exchange.progress()
 
-    # What the upstream's connection calls.
+    # Called by the upstream's connection.
 
     def pause(self) -> None:
         """The upstream reads the body more slowly than the client sends it."""
@@ -134,5 +134,5 @@ class Upload:
         if not self.ended:
             self.paused = False
             self._downstream.resumeUpload()
-            # Bytes have moved; the client's time to send on begins now.
+            # Bytes have moved: the client's timeout for the next bytes starts now.
             self._exchange.progress()

@@ -1,6 +1,6 @@
 """
-What an exchange needs of the upstream half, as typing protocols: L{Connections}
-and L{Connection}.
+The upstream half, as an exchange uses it: L{Connections} and L{Connection}, typing
+protocols.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ class Connection(Protocol):
     """
     One connection to the upstream, with one request in flight at a time.
 
-    @ivar carried: how many requests it has carried, the one at hand included.
-    @ivar left: bytes of the response's body that have not come yet, where that is
-        known; else 0.
+    @ivar carried: how many requests it has carried, with the current one.
+    @ivar left: bytes of the response's body still to come; 0 if unknown.
     @ivar transport: its transport.
     """
 
@@ -44,38 +43,38 @@ class Connection(Protocol):
         extra: bytes,
         sender: Upload | None = None,
     ) -> None:
-        """Send a request, or its head and what has come of its body."""
+        """Send a request: its head, and the part of its body that has arrived."""
 
     def sendBody(self, data: bytes) -> None:
         """Send more of the body."""
 
     def endRequest(self, trailers: Fields) -> None:
-        """The body has ended."""
+        """The request's body has ended."""
 
     def deliverTo(self, bodyReceiver: HeldResponse | Download) -> None:
-        """The rest of the response's body goes to this receiver."""
+        """Pass the rest of the response's body to this receiver."""
 
     def splice(self, sink: int, receiver: Download) -> bool:
-        """Let the kernel move the rest of the body; whether it does."""
+        """Let the kernel move the rest of the body; returns whether it does."""
 
     def pause(self) -> None:
-        """Read no more, until C{resume}."""
+        """Stop reading until C{resume}."""
 
     def resume(self) -> None:
-        """Read on."""
+        """Resume reading."""
 
     def leave(self) -> None:
-        """The rest of this response is not wanted."""
+        """Give up the rest of this response."""
 
     def close(self, orderly: bool = False) -> None:
-        """Close it; nothing more is told to its receiver."""
+        """Close the connection without another call to the receiver."""
 
 
 class Connections(Protocol):
-    """Where connections come from: a pool."""
+    """A pool of connections to the upstream."""
 
     def takeIdle(self) -> Connection | None:
-        """An idle connection, at once, or L{None}."""
+        """Take an idle connection, or L{None}."""
 
     def acquire(self, fresh: bool = False) -> Deferred[Any]:
-        """A L{Connection} as soon as there is one; cancel it to want it no more."""
+        """Get a L{Connection} as soon as one is free.  Cancel the Deferred to stop waiting."""

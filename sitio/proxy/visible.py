@@ -1,5 +1,5 @@
 """
-What policies and observers see of an exchange: L{VisibleExchange}.
+The part of an exchange that policies and observers see: L{VisibleExchange}.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ class VisibleExchange:
     The part of an exchange that policies and observers read; see
     L{IExchange<sitio.interfaces.IExchange>}.
 
-    What most exchanges never change has its value here and is not set for each.
+    Attributes that most exchanges never change have their default on the class.
 
-    @ivar brokeOff: whether a failure has broken off the response, whose head was on
-        its way.
+    @ivar brokeOff: whether a failure broke off the response after its head was sent.
     """
 
     request: Request
@@ -46,7 +45,7 @@ class VisibleExchange:
     context: ProxyContext
     _downstream: Downstream
     _notes: dict[Any, Any] | None = None
-    #: When the wait of the state at hand began.
+    #: When the wait of the current state began.
     _since = 0.0
 
     def __repr__(self) -> str:
@@ -54,7 +53,7 @@ class VisibleExchange:
 
     @property
     def notes(self) -> dict[Any, Any]:
-        """What policies remember about this exchange; made when first asked for."""
+        """The data that policies keep about this exchange; made at the first access."""
         if self._notes is None:
             self._notes = {}
         return self._notes
@@ -66,11 +65,11 @@ class VisibleExchange:
 
     @property
     def secure(self) -> bool:
-        """Whether the client came by TLS."""
+        """Whether the client uses TLS."""
         return self._downstream.secure
 
     def addWaitedTime(self) -> None:
-        """A wait ends without what it was for: count its time all the same."""
+        """Count the time of a wait that ends without a result."""
         now = self.context.seconds()
         if self.state is ExchangeState.WAITING:
             self.upstreamTime += now - self._since

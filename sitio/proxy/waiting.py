@@ -1,5 +1,5 @@
 """
-Waiting for one Deferred at a time: L{Waiting}.
+Waits for one Deferred at a time: L{Waiting}.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from twisted.python.failure import Failure
 
 
 class Waiting:
-    """Something that waits for one Deferred at a time, and may end before that fires."""
+    """A base for objects that wait for one Deferred at a time and may stop waiting."""
 
     _waiting: Deferred[Any] | None = None
 
     def wait(self, result: Any, goOn: Callable[[Any], None]) -> None:
         """
-        Go on with a result or a L{Failure}: now, or once its Deferred has it.
+        Call C{goOn} with a result or a L{Failure}: now, or when its Deferred fires.
 
-        Whoever makes the Deferred bounds the wait.
+        There is no timeout here: the maker of the Deferred bounds the wait.
         """
         if not isinstance(result, Deferred):
             goOn(result)
@@ -28,7 +28,7 @@ class Waiting:
         self._waiting = result
 
         def settled(value: Any) -> None:
-            # Else it was cancelled, and nothing waits for it.
+            # Otherwise it was cancelled by stopWaiting.
             if self._waiting is result:
                 self._waiting = None
                 goOn(value)
@@ -37,11 +37,11 @@ class Waiting:
         result.addErrback(self.waitBroke)
 
     def stopWaiting(self) -> None:
-        """Cancel what is waited for, if there is anything."""
+        """Cancel the Deferred that is waited for, if there is one."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.cancel()
 
     def waitBroke(self, failure: Failure) -> None:
-        """What was to go on raised, which is a mistake in sitio."""
+        """C{goOn} has raised, which is a bug in sitio."""
         raise NotImplementedError

@@ -5,6 +5,6 @@ In reading order:
 
   - C{pool}: hands out connections, and bounds how many there are.
   - C{client}: L{ProxyClient<sitio.upstream.client.ProxyClient>}, one connection.
-  - C{receivers}: what a connection calls.
-  - C{splicing}: the rest of a response's body, moved by the kernel.
+  - C{receivers}: the interfaces that a connection calls.
+  - C{splicing}: moves the rest of a response's body in the kernel.
 """

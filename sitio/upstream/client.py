@@ -1,13 +1,13 @@
 """
 The client half: L{ProxyClient}, one connection to the upstream.
 
-It owns steps 5 and 6 of a request's life (docs/request.md): it sends a request,
-reads the response, and hands both to whoever sent the request.  One request is in
-flight at a time.  It knows its pool, which it tells when it is free or closed, and
-nothing of clients or policies.  L{sitio.upstream.receivers} says what it calls.
+It does steps 5 and 6 of a request's life (docs/request.md): it sends a request, reads
+the response, and passes the response to the L{ResponseReceiver}.  One request is in
+flight at a time.  It tells its pool when it is free or closed.  It knows nothing of
+clients or policies.  L{sitio.upstream.receivers} defines the interfaces that it calls.
 
-L{TRANSITIONS} holds the states and what leads from one to another; anything else is
-a mistake in sitio, and raises.
+L{TRANSITIONS} defines the states and the allowed transitions.  Any other transition is
+a bug in sitio and raises.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from sitio.upstream.receivers import (
 from sitio.upstream.splicing import SplicedBody
 
 IDLE = "idle"  # in the pool, nothing in flight
-WAITING = "waiting"  # a request goes out or has gone, no head of a response yet
-RECEIVING = "receiving"  # the head of the response has come, its body comes
-DISCARDING = "discarding"  # the rest of an unwanted response comes
+WAITING = "waiting"  # sending a request, or waiting for the head of its response
+RECEIVING = "receiving"  # reading the body of the response
+DISCARDING = "discarding"  # reading and dropping the rest of an unwanted response
 TUNNEL = "tunnel"  # bytes of another protocol, both ways
 CLOSED = "closed"  # closing, or closed
 
@@ -64,8 +64,8 @@ _WHOLE = TRANSITIONS.on("whole")
 _DISCARD = TRANSITIONS.on("discard")
 _CLOSE = TRANSITIONS.on("close")
 
-#: Bytes of an unwanted response that are read so as to keep its connection; to read
-#: more costs more than a new connection.
+#: Largest rest of an unwanted response, in bytes, that is read to keep the connection.
+#: Reading more costs more than a new connection.
 MAX_DISCARD = 64 * 1024
 
 
@@ -73,9 +73,9 @@ class ProxyClient(FlowControlled):
     """
     One connection to the upstream.
 
-    @ivar carried: how many requests it has carried; above one it is a reused
-        connection, which the upstream may have closed while the request went out.
-    @ivar deadline: until when it may be idle.
+    @ivar carried: how many requests it has carried.  Above one it is a reused
+        connection: the upstream may close it while a request is being sent.
+    @ivar deadline: the time at which L{deadlinePassed} is called.
     """
 
     def __init__(self, owner: ConnectionOwner, limits: framing.Limits) -> None:
@@ -106,12 +106,12 @@ class ProxyClient(FlowControlled):
         sender: BodySender | None = None,
     ) -> None:
         """
-        Send a request, or its head and what has come of its body.
+        Send a request: its head, and the part of its body that has arrived.
 
         @param receiver: takes the response.
-        @param ended: whether C{body} is all of it; else L{sendBody} and L{endRequest}
-            follow.
-        @param sender: who sends the rest of the body; paused while it piles up.
+        @param ended: whether C{body} is the whole body.  If not, L{sendBody} and
+            L{endRequest} follow.
+        @param sender: sends the rest of the body; paused while the write buffer is full.
         """
         self.state = _REQUEST[self.state]
         self.carried += 1
@@ -127,12 +127,12 @@ class ProxyClient(FlowControlled):
             self.transport.writeSequence(data)
 
     def sendBody(self, data: bytes) -> None:
-        """Send more of the body; dropped where the upstream has responded already."""
+        """Send more of the body; dropped if the upstream has already responded."""
         if self.state is WAITING or self.state is RECEIVING:
             self.transport.write(self._writer.body(data))
 
     def endRequest(self, trailers: Fields) -> None:
-        """The body has ended."""
+        """The request's body has ended."""
         if not self._writer.hasEnded:
             tail = self._writer.end(trailers)
             if tail and (self.state is WAITING or self.state is RECEIVING):
@@ -158,7 +158,7 @@ class ProxyClient(FlowControlled):
         elif self._tunnel is not None:
             self._tunnel.fromUpstream(data)
         elif state is IDLE:
-            # Unasked; it would be taken for the response to the next request.
+            # Nothing was requested: these bytes would look like the next response.
             self.close()
 
     def _readHead(self) -> None:
@@ -187,7 +187,7 @@ class ProxyClient(FlowControlled):
             self.responseEnded()
 
     def deliverTo(self, bodyReceiver: BodyReceiver) -> None:
-        """The rest of the response's body goes to this receiver."""
+        """Pass the rest of the response's body to this receiver."""
         self._bodyReceiver = bodyReceiver
 
     def _readBody(self) -> None:
@@ -203,7 +203,7 @@ class ProxyClient(FlowControlled):
             self.responseEnded()
 
     def _switch(self, response: Response, receiver: ResponseReceiver) -> None:
-        # RFC 9110, section 15.2.2: only a client that asked for it can follow.
+        # RFC 9110, section 15.2.2: a 101 is valid only if the request asked for it.
         if not (self._upgrading and self._writer.hasEnded and response.upgrade):
             raise BadResponse("the upstream switched protocols unasked", Reached.ANSWERED)
         self.state = _SWITCH[self.state]
@@ -211,7 +211,7 @@ class ProxyClient(FlowControlled):
         self._sender = self._tunnel.clientSide
 
     def responseEnded(self) -> None:
-        """The response is whole, by its framing or by the connection's end."""
+        """The response is complete, by its framing or by the connection's end."""
         bodyReceiver = self._bodyReceiver
         if self.state is RECEIVING or self.state is DISCARDING:
             trailers = self._reader.trailers
@@ -220,39 +220,38 @@ class ProxyClient(FlowControlled):
                 bodyReceiver.responseEnded(trailers)
 
     def _free(self) -> None:
-        """Free for the next request, if both messages of this one are whole."""
+        """Become free for the next request if request and response are complete."""
         self._receiver = self._sender = self._bodyReceiver = None
         if not self._writer.hasEnded:
-            # What is left of the request would be read as the next one.
+            # The upstream would read the rest of this request as the next one.
             self.close()
         elif not self._reader.keepAlive or self._reader.received or self.isBacklogged:
-            # With a backlog the next request would pile up, and its sender would not be
-            # paused: some transports ask for it only once.
+            # With a full write buffer the next request's sender would not be paused:
+            # some transports ask for a pause only once.
             self.close(orderly=True)
         else:
             self.state = _WHOLE[self.state]
             if not self.isReading:
-                # A client was slow.
+                # A slow client had paused it.
                 self.resume()
             self._owner.released(self)
 
     def _forget(self) -> None:
-        """Nothing of this request's response is told to anybody any more."""
+        """Make no more calls for this request."""
         self._receiver = self._sender = self._bodyReceiver = self._tunnel = None
 
     # --- Splice
 
     @property
     def left(self) -> int:
-        """Bytes of the response's body that have not come yet, where known; else 0."""
+        """Bytes of the response's body still to come; 0 if unknown."""
         return self._reader.left or 0
 
     def splice(self, sink: int, receiver: SpliceReceiver) -> bool:
         """
-        Let the kernel move the rest of the response's body, of known length, to a
-        descriptor.
+        Let the kernel move the rest of a body of known length to a file descriptor.
 
-        @return: whether it does; then C{sink} will be closed, and C{receiver} is told.
+        @return: whether it does.  If so, C{sink} is closed and C{receiver} called later.
         """
         if self._reader.received:
             return False
@@ -263,14 +262,14 @@ class ProxyClient(FlowControlled):
         return spliced.isMoving
 
     def spliceEnded(self, size: int) -> None:
-        """The kernel has moved so many bytes, and moves no more."""
+        """The kernel has stopped after it moved so many bytes."""
         self._spliced = None
         self._reader.skip(size)
 
     # --- Flow control
 
     def resume(self) -> None:
-        """Read on, unless the kernel does."""
+        """Resume reading, unless the kernel moves the body."""
         if self._spliced is None:
             FlowControlled.resume(self)
 
@@ -286,8 +285,8 @@ class ProxyClient(FlowControlled):
 
     def leave(self) -> None:
         """
-        The rest of this response is not wanted: a short one is read and dropped, so that
-        the connection can be used again; else it is closed.
+        Give up the rest of this response.  A short rest is read and dropped, so that the
+        connection can be reused.  Otherwise the connection is closed.
         """
         self._forget()
         left = self._reader.left
@@ -306,9 +305,9 @@ class ProxyClient(FlowControlled):
 
     def close(self, orderly: bool = False) -> None:
         """
-        Close the connection; only the pool is told of it.
+        Close the connection.  Of the callbacks, only the pool's are called.
 
-        @param orderly: what was written still leaves; else it is reset at once.
+        @param orderly: whether to send what was written first; if not, reset at once.
         """
         if self.state is CLOSED:
             return
@@ -325,7 +324,7 @@ class ProxyClient(FlowControlled):
         self._owner.lost(self)
 
     def deadlinePassed(self) -> None:
-        """It has been idle, discarding or closing for too long."""
+        """The connection was idle, discarding or closing for too long."""
         if self.state is CLOSED:
             self.transport.abortConnection()
         else:
@@ -347,12 +346,12 @@ class ProxyClient(FlowControlled):
         self._owner.closed(self)
 
     def _upstreamClosed(self, cause: BaseException | None) -> None:
-        """No more bytes will come: that ends the response, or breaks it."""
+        """The upstream sends no more: the response is complete or broken."""
         reader = self._reader
         if self.state is WAITING or self.state is RECEIVING:
             try:
                 if cause is not None and reader.state is framing.UNTIL_CLOSE:
-                    # A reset, or TLS without close_notify, is no end (RFC 9112, section 9.8).
+                    # Incomplete (RFC 9112, section 9.8): a reset, or TLS without close_notify.
                     raise UpstreamLost("the upstream broke off its response", Reached.ANSWERED)
                 reader.connectionLost()
             except UpstreamLost as error:
@@ -373,10 +372,10 @@ class ProxyClient(FlowControlled):
 
 class ProxyClientFactory(Factory):
     """
-    Makes the client of one connection.
+    Makes the L{ProxyClient} of one connection.
 
-    @ivar wanted: whether the connection is still wanted; else it is closed as it is
-        made.
+    @ivar wanted: whether the connection is still wanted.  If not, it is closed as soon
+        as it is open.
     """
 
     noisy = False

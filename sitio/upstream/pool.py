@@ -1,9 +1,9 @@
 """
 The connections to the upstream: L{UpstreamPool}.
 
-The pool hands out idle connections first, the most recently used one of them, so that
-the others expire.  It opens new ones up to a limit.  Beyond the limit, requests wait in
-a bounded queue, each for a bounded time.  It knows neither messages nor exchanges.
+The pool hands out idle connections first, the most recently used of them, so that the
+others expire.  It opens new ones up to a limit.  Beyond the limit, requests wait in a
+bounded queue, each for a bounded time.  It knows neither messages nor exchanges.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sitio.net.deadlines import Deadlines
 from sitio.settings import Settings
 from sitio.upstream.client import ProxyClient, ProxyClientFactory
 
-#: Seconds to read the rest of an unwanted response, and to send what was written before
-#: a connection is closed.
+#: Longest time, in seconds, to read the rest of an unwanted response, or to flush writes
+#: before a connection closes.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
 
@@ -58,14 +58,14 @@ class UpstreamPool:
         self._deadlines = deadlines
         # The bodies of responses have no limit: they stream.
         self._limits = Limits(head=settings.maxHead, fields=settings.maxFields)
-        # All whose transports are not closed yet, also those that do not count any more.
+        # All with an open transport, also those that no longer count in size.
         self._alive: set[ProxyClient] = set()
         self._idle: list[ProxyClient] = []
         self._opening: set[Deferred[ProxyClient]] = set()
-        # Requests that wait, the longest wait first, and whether each needs a fresh one.
+        # Waiting requests, oldest first, and whether each needs a fresh connection.
         self._waiting: OrderedDict[Deferred[ProxyClient], bool] = OrderedDict()
-        # How many connections are being opened for those, and whether a caller further
-        # up the stack is opening them.
+        # How many connections are being opened for them, and whether _serve is running
+        # further up the stack.
         self._coming = 0
         self._serving = False
         self._stopped: Deferred[None] | None = None
@@ -77,22 +77,22 @@ class UpstreamPool:
         )
 
     def snapshot(self) -> dict[str, int]:
-        """How many connections are open and idle, how many requests wait, as plain data."""
+        """The current numbers of open and idle connections and of waiting requests."""
         return {"open": self.size, "idle": len(self._idle), "waiting": len(self._waiting)}
 
     def counts(self) -> PoolCounts:
-        """What it has done so far, as plain data."""
+        """A copy of the totals so far."""
         return {**self._counts}
 
     def takeIdle(self) -> ProxyClient | None:
-        """An idle connection, or L{None}.  The caller sends a request on it or closes it."""
+        """Take an idle connection, or L{None}.  The caller sends a request or closes it."""
         return self._idle.pop() if self._idle else None
 
     def acquire(self, fresh: bool = False) -> Deferred[ProxyClient]:
         """
-        A connection as soon as there is one.  Cancel the Deferred to stop waiting.
+        Get a connection as soon as one is free.  Cancel the Deferred to stop waiting.
 
-        @param fresh: whether it must be one that has carried no request yet.
+        @param fresh: whether the connection must not have carried a request yet.
 
         @return: fires with a L{ProxyClient}, or fails with L{PoolExhausted},
             L{ConnectTimeout} or L{ConnectFailed}; with L{Stopped} after L{stop}.
@@ -128,8 +128,8 @@ class UpstreamPool:
 
         def settled(result: ProxyClient | Failure) -> ProxyClient | Failure:
             self._opening.discard(opening)
-            # Not every endpoint can be cancelled: it may connect later, when the
-            # connection is not wanted any more.
+            # Some endpoints ignore a cancel and connect later: such a connection must
+            # be closed.
             factory.wanted = False
             return result
 
@@ -165,7 +165,7 @@ class UpstreamPool:
             self._checkStopped()
         elif not self._serving:
             self._serving = True
-            # In a loop, as connections may fail at once.
+            # A loop, as a connection may fail at once and free its place.
             while self._coming < len(self._waiting) and self.size < self._settings.poolSize:
                 self._coming += 1
                 self._open().addCallbacks(self._came, self._refuse)
@@ -177,7 +177,7 @@ class UpstreamPool:
 
     def _refuse(self, failure: Failure) -> None:
         self._coming -= 1
-        # It was not opened for one request, so the one that waits longest fails.
+        # It was not opened for a certain request: the oldest waiting request fails.
         if self._waiting:
             self._waiting.popitem(last=False)[0].errback(failure)
         self._serve()
@@ -185,13 +185,13 @@ class UpstreamPool:
     # --- ConnectionOwner: what connections call
 
     def released(self, client: ProxyClient) -> None:
-        """It is idle: the request that waits longest gets it, or it is kept for a while."""
+        """An idle connection goes to the oldest waiting request, or is kept for a while."""
         if self._stopped is not None:
             client.close(orderly=True)
         elif self._waiting:
             waiter, fresh = next(iter(self._waiting.items()))
             if fresh and client.carried:
-                # That makes room for another, which is opened at once.
+                # Its place goes to a fresh connection, opened at once.
                 client.close(orderly=True)
             else:
                 del self._waiting[waiter]
@@ -201,11 +201,11 @@ class UpstreamPool:
             self._idle.append(client)
 
     def discarding(self, client: ProxyClient) -> None:
-        """It reads the rest of an unwanted response, in bounded time."""
+        """Bound the time in which a connection drops an unwanted response."""
         client.deadline = self._clock.seconds() + CLOSE_TIMEOUT_SECONDS
 
     def lost(self, client: ProxyClient) -> None:
-        """It will not be used again.  It does not count any more, but still has to close."""
+        """Stop counting a connection that is closing, and bound the time of its close."""
         client.deadline = self._clock.seconds() + CLOSE_TIMEOUT_SECONDS
         if client in self._idle:
             self._idle.remove(client)
@@ -213,7 +213,7 @@ class UpstreamPool:
         self._serve()
 
     def closed(self, client: ProxyClient) -> None:
-        """Its transport is closed."""
+        """Forget a connection whose transport has closed."""
         self._alive.discard(client)
         self._deadlines.forget(client)
         self._checkStopped()
@@ -222,7 +222,7 @@ class UpstreamPool:
 
     def stop(self) -> Deferred[None]:
         """
-        Close idle connections and refuse waiting requests; fires once all are closed.
+        Close idle connections and refuse waiting requests; fires when all are closed.
 
         A connection in use is closed when its exchange ends.
         """

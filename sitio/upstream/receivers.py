@@ -1,9 +1,12 @@
 """
-What a connection to the upstream calls: interfaces, as typing protocols.
+The interfaces that a connection to the upstream calls, as typing protocols.
 
-  - L{ResponseReceiver}: whoever sent a request on it.
-  - L{BodyReceiver}: whoever takes the body of the response.
-  - L{TunnelEnd}: whoever takes the bytes after an upgrade.
+  - L{ResponseReceiver}: takes the response to a request.
+  - L{BodyReceiver}: takes the body of the response.
+  - L{SpliceReceiver}: takes a body that the kernel may move.
+  - L{BodySender}: sends the body of a request, and can be paused.
+  - L{TunnelEnd}: takes the bytes after an upgrade.
+  - L{ConnectionOwner}: the pool.
 """
 
 from __future__ import annotations
@@ -22,25 +25,25 @@ class BodyReceiver(Protocol):
     """Takes the body of a response, piece by piece."""
 
     def responseBody(self, data: bytes) -> None:
-        """More of the body has come."""
+        """More of the body has arrived."""
 
     def responseEnded(self, trailers: Fields) -> None:
-        """The body has come to its end, and the connection is no longer the caller's."""
+        """The body is complete.  The receiver must not use the connection any more."""
 
 
 class ResponseReceiver(Protocol):
     """Takes the response to a request."""
 
     def interimReceived(self, response: Response) -> None:
-        """An interim response has come (RFC 9110, section 15.2)."""
+        """An interim response has arrived (RFC 9110, section 15.2)."""
 
     def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
         """
-        The head of the response has come, and this much of its body with it.
+        The head of the response has arrived, with this much of its body.
 
-        @param ended: whether that is the whole response; then the connection is no
-            longer the receiver's.  If it is not, and the receiver does not leave the
-            connection, it names a L{BodyReceiver} before it returns.
+        @param ended: whether that is the whole response.  If so, the receiver must not
+            use the connection any more.  If not, the receiver names a L{BodyReceiver}
+            or leaves the connection before it returns.
         """
 
     def switched(self, response: Response, data: bytes) -> TunnelEnd:
@@ -49,11 +52,11 @@ class ResponseReceiver(Protocol):
 
         @param data: the first bytes of the new protocol.
 
-        @return: who takes what follows.
+        @return: takes the bytes that follow.
         """
 
     def upstreamFailed(self, error: SitioError) -> None:
-        """No response, or no more of it, will come; the connection is closed."""
+        """The response will not arrive, or stays incomplete; the connection is closed."""
 
 
 class BodySender(Protocol):
@@ -70,43 +73,43 @@ class TunnelEnd(Protocol):
     """
     Takes the upstream's bytes after an upgrade.
 
-    @ivar clientSide: sends the client's bytes, and is paused while they pile up.
+    @ivar clientSide: sends the client's bytes; paused while the upstream reads too slowly.
     """
 
     @property
     def clientSide(self) -> BodySender: ...
 
     def fromUpstream(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Bytes have arrived from the upstream."""
 
     def upstreamEnded(self) -> None:
         """The upstream sends no more; it may still read."""
 
     def upstreamLost(self) -> None:
-        """The connection has closed altogether."""
+        """The connection to the upstream has closed."""
 
 
 class SpliceReceiver(BodyReceiver, Protocol):
-    """Takes a body of which the kernel may move the rest (L{sitio.net.splice})."""
+    """Takes a body whose rest the kernel may move (L{sitio.net.splice})."""
 
     def spliced(self, size: int) -> None:
         """The kernel has moved so many bytes of the body."""
 
     def sinkLost(self) -> None:
-        """The kernel can't send any more of it: the client's connection has failed."""
+        """The client's connection has failed: the kernel can't send any more."""
 
 
 class ConnectionOwner(Protocol):
-    """What a connection tells its pool."""
+    """The pool, as its connections see it."""
 
     def released(self, client: ProxyClient) -> None:
-        """It is idle and may be used again."""
+        """The connection is idle and may be used again."""
 
     def discarding(self, client: ProxyClient) -> None:
-        """It reads the rest of an unwanted response, and will be released or lost."""
+        """The connection drops an unwanted response.  C{released} or C{lost} follows."""
 
     def lost(self, client: ProxyClient) -> None:
-        """It will not be used again; called once."""
+        """The connection will not be used again; called once."""
 
     def closed(self, client: ProxyClient) -> None:
-        """Its transport has closed; called once, after C{lost}."""
+        """The connection's transport has closed; called once, after C{lost}."""

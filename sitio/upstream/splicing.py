@@ -17,13 +17,13 @@ class SplicedBody:
     """
     Moves the rest of a body of known length from a connection to a descriptor.
 
-    @ivar isMoving: whether the kernel moves it; if not, nothing has happened.
+    @ivar isMoving: whether the kernel moves the body.  If not, nothing was changed.
     """
 
     def __init__(self, client: ProxyClient, sink: int, receiver: SpliceReceiver) -> None:
         """
-        @param sink: a descriptor of the client's socket, closed in the end.
-        @param receiver: is told of what is moved, and of a sink that fails.
+        @param sink: a file descriptor of the client's socket; closed at the end.
+        @param receiver: called with the progress, and when C{sink} fails.
         """
         self._client = client
         self._receiver = receiver
@@ -33,7 +33,7 @@ class SplicedBody:
         self.isMoving = self._splice is not None
 
     def stop(self) -> None:
-        """Move no more; nothing is told of it."""
+        """Stop moving bytes, without a callback."""
         if self._splice is not None:
             self._splice.stop()
 
@@ -43,7 +43,7 @@ class SplicedBody:
         if sinkFailed:
             self._receiver.sinkLost()
         elif left:
-            # The transport will find out what has become of the upstream.
+            # The upstream has closed or failed: the next read reports it.
             client.resume()
         else:
             client.responseEnded()
