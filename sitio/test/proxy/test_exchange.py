@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.proxy.exchange}: one request's whole life, seen from both ends.
+Tests of L{sitio.proxy.exchange}: one request's whole life, as client and upstream see it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: e
 
 
 def sent(head: bytes, body: bytes = b"") -> bytes:
-    """A request as the upstream gets it, from the head that the client sent."""
+    """The request that the upstream gets for this head of the client."""
     own = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n\r\n"
     return head.removesuffix(b"\r\n") + own + body
 
 
 def arrivesAfterThePause(peer: Peer, data: bytes) -> None:
-    """What a TLS transport has read already is not kept back by a pause."""
+    """Deliver bytes that a TLS transport had already read before it was paused."""
     assert peer.paused
     protocol: Any = peer.transport.protocol
     protocol.dataReceived(data)
@@ -45,13 +45,13 @@ class ExchangeCase(SynchronousTestCase):
     """A sidecar in memory, and one client."""
 
     def open(self, *policies: Any, via: bytes | None = None, **settings: Any) -> Peer:
-        """The client of a new sidecar with these policies and settings."""
+        """Connect a client to a new sidecar with these policies and settings."""
         self.sidecar = Harness(policies, settings=Settings(**settings), via=via)
         self.client = self.sidecar.connect()
         return self.client
 
     def answer(self, *data: bytes, number: int = 0) -> bytes:
-        """What the upstream got on this connection; it sends this."""
+        """Read what the upstream got on this connection, and send this."""
         upstream = self.sidecar.upstream(number)
         got = upstream.got()
         upstream.sends(*data or (OK,))
@@ -64,12 +64,12 @@ class ExchangeCase(SynchronousTestCase):
 
 
 class Tunnels(ExchangeCase):
-    """A 101 makes a tunnel of the two connections."""
+    """A 101 turns the two connections into a tunnel."""
 
     def test_silentAfterABacklog(self) -> None:
         """
-        A tunnel in which no byte moves is kept for its own timeout, also when a
-        side was slow to read before.
+        An idle tunnel closes after the tunnel timeout, even if one side was slow to read
+        before.
         """
         self.open()
         self.client.sends(UPGRADE)
@@ -84,13 +84,12 @@ class Tunnels(ExchangeCase):
 
 
 class Judging(ExchangeCase):
-    """Policies look at a response."""
+    """Response policies decide about a response."""
 
     def test_retryAfterABreak(self) -> None:
         """
-        A response that broke off while a policy thought about its head, and wished
-        for another attempt, leaves nothing behind: the next response is judged on
-        its own.
+        A response breaks off while a policy decides, and the policy asks for another
+        attempt: the next response is judged on its own.
         """
         verdicts: list[Deferred[Any]] = [Deferred(), Deferred()]
         waiting = list(verdicts)
@@ -108,8 +107,8 @@ class Judging(ExchangeCase):
 
     def test_breakWhileJudging(self) -> None:
         """
-        A response that breaks off while a policy thinks about its head is a failed
-        attempt, and shown to the policies as one.
+        A response that breaks off while a policy decides is a failed attempt, which the
+        policies get.
         """
         verdict: Deferred[None] = Deferred()
         seen = []
@@ -133,8 +132,8 @@ class Judging(ExchangeCase):
 
     def test_stallBehindAThoughtfulPolicy(self) -> None:
         """
-        A response that a second policy wants whole, and that stalls, is given up in
-        time, though the first policy took its own time over the head.
+        The stall timeout applies while a second policy collects the body, even if the
+        first policy took long.
         """
         verdict: Deferred[None] = Deferred()
         seen = []
@@ -159,12 +158,12 @@ class Judging(ExchangeCase):
 
 
 class Buffering(ExchangeCase):
-    """Policies that want responses whole."""
+    """Policies that need the whole body."""
 
     def test_twoPoliciesAndTooLong(self) -> None:
         """
-        A response that is too long for the buffer passes unchanged, is counted once,
-        and is shown to none of the policies that wanted it whole.
+        A response over the buffer limit passes unchanged, counts once, and skips all
+        policies that need the whole body.
         """
         seen: list[int] = []
 
@@ -181,7 +180,7 @@ class Buffering(ExchangeCase):
         self.sidecar.assertQuiet()
 
     def test_twoPoliciesAndTooLongByItsLength(self) -> None:
-        """The same for a response that announces how long it is."""
+        """The same for a response whose Content-Length is over the limit."""
         wants = onResponse(200, buffered=True)(lambda exchange, response: Response(500))
         self.open(("a", wants), ("b", wants), bufferLimit=10)
         self.client.sends(GET)
@@ -191,8 +190,8 @@ class Buffering(ExchangeCase):
 
     def test_limit(self) -> None:
         """
-        A body of exactly the limit is held, one byte more passes unchanged, and
-        that depends neither on framing nor on the pieces in which it comes.
+        A body of exactly the limit is buffered; one more byte passes unchanged. Framing
+        and pieces make no difference.
         """
         shout = onResponse(200, buffered=True)(
             lambda exchange, response: Response(body=response.body.upper())
@@ -223,10 +222,10 @@ class Buffering(ExchangeCase):
 
 
 class Requests(ExchangeCase):
-    """What policies may make of a request."""
+    """Policies change a request."""
 
     def test_methodMadeUnsafe(self) -> None:
-        """A request that a policy made a POST is never sent twice."""
+        """A request that a policy changed to POST is never sent twice."""
 
         def post(exchange: Any) -> None:
             exchange.request.method = "POST"
@@ -243,8 +242,8 @@ class Requests(ExchangeCase):
 
     def test_methodMadeGet(self) -> None:
         """
-        A client that asked by HEAD gets no body, though a policy has asked the
-        upstream by GET: it would take it for the next response.
+        A HEAD request gets no body even if a policy changed it to GET for the upstream:
+        the client would read the body as the next response.
         """
 
         def get(exchange: Any) -> None:
@@ -260,7 +259,7 @@ class Requests(ExchangeCase):
         self.sidecar.assertQuiet()
 
     def test_bodyReplaced(self) -> None:
-        """A policy's body goes out in place of the client's, which is read and dropped."""
+        """A policy's body replaces the client's, which is read and dropped."""
         head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n"
         body = b"0123456789"
         for own in (b"mine", b"mine, and a longer one", b""):
@@ -278,7 +277,7 @@ class Requests(ExchangeCase):
                 self.sidecar.assertQuiet()
 
     def test_bodyReplacedLate(self) -> None:
-        """The same where the policy takes its time, and the client sends in chunks."""
+        """The same for a policy that decides late and a client that sends in chunks."""
         decision: Deferred[None] = Deferred()
 
         def replace(exchange: Any) -> Any:
@@ -300,7 +299,10 @@ class Requests(ExchangeCase):
         self.sidecar.assertQuiet()
 
     def test_lastWordOnForwarded(self) -> None:
-        """Request policies see who asked as the upstream will, and may say otherwise."""
+        """
+        Request policies see the X-Forwarded fields as the upstream gets them, and may
+        change them.
+        """
         seen: list[Any] = []
 
         def correct(exchange: Any) -> None:
@@ -318,7 +320,7 @@ class Requests(ExchangeCase):
         self.assertEqual(seen, [[who, ("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "h")]])
 
     def test_maxForwardsOfManyDigits(self) -> None:
-        """A Max-Forwards beyond all measure is cut to what sitio knows (section 7.6.2)."""
+        """A Max-Forwards of very many digits is cut to sitio's maximum (section 7.6.2)."""
         self.open()
         for digits in (b"1" + b"0" * 9, b"9" * 5000):
             head = b"OPTIONS / HTTP/1.1\r\nHost: h\r\nMax-Forwards: %b\r\n\r\n"
@@ -328,7 +330,7 @@ class Requests(ExchangeCase):
         self.sidecar.assertQuiet()
 
     def test_noHostToForward(self) -> None:
-        """Of an HTTP/1.0 request without Host nothing is told as X-Forwarded-Host."""
+        """An HTTP/1.0 request without Host gets no X-Forwarded-Host."""
         self.open()
         own = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nHost: localhost\r\n\r\n"
         self.client.sends(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -341,7 +343,10 @@ class Requests(ExchangeCase):
         )
 
     def test_claimsKept(self) -> None:
-        """What a client claims of itself is kept, in front, its repeats in one line."""
+        """
+        The client's own X-Forwarded values stay in front; repeated fields are joined in
+        one line.
+        """
         self.open()
         both = b"X-Forwarded-For: a\r\nVia: x\r\nx-forwarded-for: b\r\n"
         self.client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n" + both + b"\r\n")
@@ -367,8 +372,8 @@ class Requests(ExchangeCase):
 
     def test_breaksWhileAPolicyThinks(self) -> None:
         """
-        A body that turns out malformed while a policy decides is answered at
-        once; the policy is cancelled, and that is no failure of its own.
+        A body that becomes malformed while a policy decides is answered at once. The
+        policy is cancelled, which does not count as its failure.
         """
         cancelled: list[Any] = []
         self.open(onRequest(lambda exchange: Deferred(cancelled.append)))
@@ -382,7 +387,7 @@ class Requests(ExchangeCase):
         self.sidecar.assertQuiet()
 
     def test_breaksWhileAResponseIsJudged(self) -> None:
-        """The same while a policy looks at a response that came early."""
+        """The same while a policy decides about an early response."""
         cancelled: list[Any] = []
         self.open(onResponse(200)(lambda exchange, response: Deferred(cancelled.append)))
         self.client.sends(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -395,10 +400,10 @@ class Requests(ExchangeCase):
 
 
 class Mistakes(ExchangeCase):
-    """Mistakes of sitio's own: logged, and no client is left hanging."""
+    """After a bug in sitio the failure is logged, and the client gets a response."""
 
     def test_chainBreaks(self) -> None:
-        """Policies that can't be run at all: the client is told 500, once."""
+        """If the policy chain itself raises, the client gets 500, once."""
         self.open(onResponse()(lambda exchange, response: None))
         calls = []
 
@@ -415,7 +420,7 @@ class Mistakes(ExchangeCase):
         self.sidecar.assertQuiet()
 
     def test_goingOnBreaks(self) -> None:
-        """The same for what raises behind a Deferred."""
+        """The same for an exception in the callback of a Deferred."""
         decision: Deferred[None] = Deferred()
         self.open(onRequest(lambda exchange: decision))
         self.client.sends(GET)
@@ -432,12 +437,15 @@ class Mistakes(ExchangeCase):
 
 
 class BothWays(ExchangeCase):
-    """A response that comes while the request's body is still on its way."""
+    """A response arrives while the request's body is still being sent."""
 
     POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"
 
     def test_uploadKeepsItAlive(self) -> None:
-        """Bytes of the request's body that move are no stall, though the response rests."""
+        """
+        Moving bytes of the request's body restart the stall timeout, even if the response
+        rests.
+        """
         self.open(stallTimeout=5.0)
         self.client.sends(self.POST)
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
@@ -455,10 +463,13 @@ class BothWays(ExchangeCase):
 
 
 class Responses(ExchangeCase):
-    """What goes to the client."""
+    """The response that the client gets."""
 
     def test_viaOfAResponseThatIsKept(self) -> None:
-        """A policy may answer with the same response each time: nothing is added to it."""
+        """
+        A policy may return the same response object each time: no Via is added to the
+        object.
+        """
         mine = Response(text="no")
         self.open(onRequest(lambda exchange: mine), via=b"s")
         for _ in range(3):
@@ -471,7 +482,10 @@ class Responses(ExchangeCase):
         self.assertEqual(len(mine.headers), 1)
 
     def test_filtersOfAResponseThatIsKept(self) -> None:
-        """Nor is anything taken from it: a filter that failed once is tried again."""
+        """
+        The response object also keeps its filters: a filter that failed once is called
+        again.
+        """
         calls = []
 
         def fails(data: bytes) -> bytes:
@@ -488,8 +502,8 @@ class Responses(ExchangeCase):
 
     def test_headOfAFilteredResponse(self) -> None:
         """
-        The length of a body that is filtered is not known, so HEAD is told none:
-        GET would be told none either (RFC 9110, section 8.6).
+        A HEAD response has no Content-Length if a filter may change the length: GET would
+        have none either (RFC 9110, section 8.6).
         """
 
         def append(exchange: Any, response: Response) -> None:
@@ -508,10 +522,10 @@ class Responses(ExchangeCase):
 
 
 class AnsweredByTests(ExchangeCase):
-    """Who made the response is known of each exchange."""
+    """Each exchange names the maker of its response."""
 
     def answeredBy(self, *policies: Any, response: bytes = OK, request: bytes = GET) -> str | None:
-        """That of an exchange with these policies, which the upstream answers so."""
+        """C{answeredBy} of an exchange with these policies and this response of the upstream."""
         self.open(*policies)
         self.client.sends(request)
         if self.sidecar.upstreams:
@@ -520,25 +534,25 @@ class AnsweredByTests(ExchangeCase):
         return self.last.answeredBy
 
     def test_upstream(self) -> None:
-        """A response that policies leave as it is, or decorate, is nobody else's."""
+        """A response that policies leave alone or decorate keeps C{answeredBy} at L{None}."""
         leaves = onResponse(200)(lambda exchange, response: None)
         self.assertIsNone(self.answeredBy(leaves))
 
     def test_answers(self) -> None:
-        """The policy that answered made it; one that could not decide did not."""
+        """C{answeredBy} names the policy that answered, not a policy that failed."""
         self.assertEqual(self.answeredBy(("door", onRequest(lambda _: Response(403)))), "door")
         self.assertIsNone(self.answeredBy(("door", onRequest(lambda _: 1 / 0))))
         self.assertEqual(self.last.status, 500)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_replaced(self) -> None:
-        """Of several that put another response in its place the last one made it."""
+        """If several policies replace a response, C{answeredBy} names the last of them."""
         first = ("first", onResponse(200)(lambda *_: Response(404)))
         last = ("last", onResponse(404)(lambda *_: Response(410)))
         self.assertEqual(self.answeredBy(first, last), "last")
 
     def test_retried(self) -> None:
-        """What was replaced in an attempt that was given up has made nothing."""
+        """A replacement in an earlier attempt does not count in C{answeredBy}."""
         answers = [Response(503), None]
         replaces = ("replaces", onResponse(200)(lambda *_: answers.pop(0)))
         retries = ("retries", onResponse(503)(lambda *_: Retry()))
@@ -551,7 +565,7 @@ class AnsweredByTests(ExchangeCase):
         self.assertEqual((self.last.acted, self.last.answeredBy), (("replaces", "retries"), None))
 
     def test_refused(self) -> None:
-        """A request that turns out to be none is refused by sitio, whatever a policy made."""
+        """A request that becomes malformed is refused by sitio, even after a policy answered."""
         verdict: Deferred[None] = Deferred()
         first = ("first", onResponse(200)(lambda *_: Response(404)))
         waits = ("waits", onResponse(404)(lambda *_: verdict))
@@ -566,10 +580,10 @@ class AnsweredByTests(ExchangeCase):
 
 
 class Reuse(ExchangeCase):
-    """Upstream connections carry one request after another."""
+    """Upstream connections are reused."""
 
     def breakReused(self, request: bytes) -> bytes:
-        """What reaches a fresh connection when a reused one breaks before its response."""
+        """The bytes that a fresh connection gets when a reused one breaks before its response."""
         self.open()
         self.client.sends(GET)
         self.answer()
@@ -580,7 +594,7 @@ class Reuse(ExchangeCase):
         return self.sidecar.upstream(1).got()
 
     def test_upgradeSentAgain(self) -> None:
-        """A WebSocket's GET finds a fresh connection as any other GET does."""
+        """A WebSocket's GET is repeated on a fresh connection like any other GET."""
         again = self.breakReused(UPGRADE)
         self.assertIn(b"\r\nConnection: upgrade\r\nUpgrade: echo\r\n", again)
         self.client.sends(b"early")
@@ -591,7 +605,7 @@ class Reuse(ExchangeCase):
 
 
 class Trailers(ExchangeCase):
-    """Fields behind a body in chunks."""
+    """Trailer fields after a chunked body."""
 
     RESPONSE = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -603,7 +617,7 @@ class Trailers(ExchangeCase):
     )
 
     def test_behindAPolicy(self) -> None:
-        """Trailers pass behind a policy that leaves the response alone, whenever it does."""
+        """Trailers pass if a policy leaves the response alone, at once or later."""
         for cut in ([self.RESPONSE], [self.RESPONSE[:-40], self.RESPONSE[-40:]]):
             verdict: Deferred[None] = Deferred()
             self.open(onResponse(200)(lambda exchange, response, v=verdict: v))
@@ -615,8 +629,8 @@ class Trailers(ExchangeCase):
 
     def test_behindABuffer(self) -> None:
         """
-        A response that a policy got whole goes out by its length, without trailers:
-        they may speak of a body that is another by now (RFC 9110, section 6.5.1).
+        A buffered response is sent with a length and without trailers: they may describe
+        another body (RFC 9110, section 6.5.1).
         """
         self.open(onResponse(200, buffered=True)(lambda exchange, response: None))
         self.client.sends(GET)
@@ -625,12 +639,12 @@ class Trailers(ExchangeCase):
 
 
 class FlowControl(ExchangeCase):
-    """Whoever does not read is not written to for long."""
+    """Slow readers pause their senders."""
 
     def test_backlogOfInterimResponses(self) -> None:
         """
-        A client that did not read what came before the response holds up the response
-        from its first byte.
+        If a client has not read the interim responses, the response is paused from its
+        first byte.
         """
         for final in (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n", SWITCH):
             self.open()
@@ -649,7 +663,7 @@ class FlowControl(ExchangeCase):
 
 @define
 class Fails:
-    """A body filter of which one call goes wrong."""
+    """A body filter that fails on one call."""
 
     failing: int
     wrong: Any
@@ -668,12 +682,12 @@ class Fails:
 
 
 class InPlace(ExchangeCase):
-    """Policies that change the response they are shown."""
+    """Policies that change a response in place."""
 
     def test_bodyOfAStream(self) -> None:
         """
-        A body that is put in place of one still to come is the whole of it; the
-        rest is read and dropped, so that the connection can be used again.
+        A policy may set the body of a response that is still arriving. The rest is read
+        and dropped, so that the connection is reused.
         """
 
         @onResponse(404)
@@ -697,10 +711,10 @@ class InPlace(ExchangeCase):
 
 
 class Filters(ExchangeCase):
-    """Functions that see, or change, a body as it passes."""
+    """Body filters."""
 
     def shout(self, *, keepsLength: bool) -> Any:
-        """A policy that filters: upper case, and a mark at the end if it may."""
+        """A policy with a filter: upper case, and a mark at the end if the length may change."""
         self.seen: list[bytes] = []
 
         def filtered(data: bytes) -> bytes:
@@ -714,7 +728,7 @@ class Filters(ExchangeCase):
         return shouts
 
     def test_keepsLength(self) -> None:
-        """A filter that keeps the length leaves the framing as it was."""
+        """A filter that keeps the length keeps the framing."""
         for framing in (
             b"Content-Length: 4\r\n\r\nab",
             b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
@@ -732,7 +746,7 @@ class Filters(ExchangeCase):
             self.sidecar.assertQuiet()
 
     def test_changesLength(self) -> None:
-        """What any other filter makes of a body goes out in chunks."""
+        """The output of any other filter is sent in chunks."""
         self.open(self.shout(keepsLength=False))
         self.client.sends(GET)
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", b"cd")
@@ -745,7 +759,7 @@ class Filters(ExchangeCase):
         self.sidecar.assertQuiet()
 
     def test_changesLengthForOldClients(self) -> None:
-        """To a client of HTTP/1.0, it ends with the connection."""
+        """For an HTTP/1.0 client, the end of the connection ends the body."""
         self.open(self.shout(keepsLength=False))
         self.client.sends(b"GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n")
         self.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", b"cd")
@@ -754,7 +768,7 @@ class Filters(ExchangeCase):
         self.sidecar.assertQuiet()
 
     def test_whole(self) -> None:
-        """A body that is there whole is filtered whole, and its length is known."""
+        """A body that arrived with its head is filtered at once and sent with its length."""
         self.open(self.shout(keepsLength=False))
         self.client.sends(GET)
         self.answer()
@@ -764,9 +778,9 @@ class Filters(ExchangeCase):
 
     def test_fails(self) -> None:
         """
-        A filter that raises, or gives what is no bytes, or not as many as it
-        promised, is not called again: the response goes on without it where it keeps
-        the length, and is broken off where half a change would look whole.
+        A filter fails if it raises, returns no bytes, or breaks its promise to keep the
+        length. It is not called again. A filter that keeps the length is left out; for
+        any other the response is broken off, as it would look complete.
         """
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
         for failing in (1, 2, 3):
@@ -791,7 +805,7 @@ class Filters(ExchangeCase):
                     self.sidecar.assertQuiet()
 
     def test_failsOnWhatIsWhole(self) -> None:
-        """The same for a body that is there whole."""
+        """The same for a body that arrived with its head."""
         for failing in (1, 2):
             fails = Fails(failing, ValueError)
             self.open(onResponse(200)(partial(fails.addTo, False)))

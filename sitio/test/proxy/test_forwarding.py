@@ -15,14 +15,14 @@ FOR = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n"
 
 @define
 class Context:
-    """What forwarding needs of a context."""
+    """The attributes of a context that forwarding reads."""
 
     host: bytes = b"service:8087"
     via: bytes | None = None
 
 
 def forwarding(via: bytes | None = None, secure: bool = False) -> Forwarding:
-    """The fields of a client at 192.0.2.1."""
+    """A L{Forwarding} for a client at 192.0.2.1."""
     context: Any = Context(via=via)
     return Forwarding(context, "192.0.2.1", secure)
 
@@ -31,7 +31,7 @@ class FieldTests(SynchronousTestCase):
     """X-Forwarded fields, Host and Via of requests."""
 
     def test_lines(self) -> None:
-        """They are lines behind the client's own, which stay as they came."""
+        """The fields are added after the client's own, which stay unchanged."""
         request = Request("GET", "/")
         for host, more in (
             (b"a.example", b"X-Forwarded-Host: a.example\r\n"),
@@ -43,19 +43,19 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(list(request.headers), [])
 
     def test_changingHost(self) -> None:
-        """Each request of a connection has the Host that it came with."""
+        """Each request of a connection gets the X-Forwarded-Host of its own Host."""
         fields = forwarding()
         for host in (b"a", b"a", b"b", b"a"):
             lines = fields.linesFor(Request("GET", "/"), host, amend=False)
             self.assertEqual(lines, FOR + b"X-Forwarded-Host: %b\r\n" % host)
 
     def test_secure(self) -> None:
-        """X-Forwarded-Proto says how the client came."""
+        """X-Forwarded-Proto is https for a TLS client."""
         lines = forwarding(secure=True).linesFor(Request("GET", "/"), b"", amend=False)
         self.assertIn(b"X-Forwarded-Proto: https\r\n", lines)
 
     def test_amend(self) -> None:
-        """What the client claims stays, in front of what sitio knows."""
+        """The client's own X-Forwarded values stay, in front of sitio's."""
         request = Request("GET", "/", Headers([("X-Forwarded-For", "198.51.100.7")]))
         self.assertEqual(forwarding().linesFor(request, b"a.example", amend=True), b"")
         self.assertEqual(
@@ -68,14 +68,14 @@ class FieldTests(SynchronousTestCase):
         )
 
     def test_amendWithoutHost(self) -> None:
-        """A request of HTTP/1.0 without a Host gets the configured one."""
+        """An HTTP/1.0 request without a Host gets the configured one."""
         request = Request("GET", "/", version="1.0")
         forwarding().linesFor(request, None, amend=True)
         self.assertEqual(request.headers["Host"], "service:8087")
         self.assertNotIn("X-Forwarded-Host", request.headers)
 
     def test_via(self) -> None:
-        """Via has the version that the client spoke, and stands behind the rest."""
+        """Via has the client's version of HTTP, and is the last line."""
         for version in ("1.0", "1.1"):
             request = Request("GET", "/", version=version)
             for amend in (True, False):
@@ -83,7 +83,7 @@ class FieldTests(SynchronousTestCase):
                 self.assertTrue(lines.endswith(b"Via: %b sitio\r\n" % version.encode()))
 
     def test_viaOfResponse(self) -> None:
-        """The Via of a response is added to those that it has."""
+        """The Via of a response is added to the existing ones."""
         response = Response(200, headers={"Via": "1.1 other"})
         addVia(response, b"sitio")
         self.assertEqual(response.headers.getAll("Via"), ["1.1 other", "1.1 sitio"])
@@ -93,12 +93,15 @@ class MaxForwardsTests(SynchronousTestCase):
     """Max-Forwards (RFC 9110, section 7.6.2)."""
 
     def hop(self, method: str, value: str) -> tuple[Response | None, str]:
-        """sitio's own answer, if there is one, and what is left in the field."""
+        """sitio's own answer, if there is one, and the new value of the field."""
         request = Request(method, "/a?b", Headers([("Max-Forwards", value), ("Cookie", "c")]))
         return answerOfLastHop(request), request.headers["Max-Forwards"]
 
     def test_counts(self) -> None:
-        """The field is one less, whatever its spelling; no number is left as it is."""
+        """
+        The field is reduced by one, with or without leading zeros; a value that is no
+        number is unchanged.
+        """
         for value, left in (
             ("5", "4"),
             ("1", "0"),
@@ -111,7 +114,7 @@ class MaxForwardsTests(SynchronousTestCase):
             self.assertEqual(self.hop("TRACE", value), (None, left), value[:10])
 
     def test_lastHopOfOptions(self) -> None:
-        """OPTIONS is answered here with the methods that sitio passes."""
+        """sitio answers OPTIONS with the methods that it passes."""
         for value in ("0", "000"):
             answer, _ = self.hop("OPTIONS", value)
             assert answer is not None
@@ -119,7 +122,7 @@ class MaxForwardsTests(SynchronousTestCase):
             self.assertIn("GET", answer.headers["Allow"])
 
     def test_lastHopOfTrace(self) -> None:
-        """TRACE is answered here with the request as it came, without its secrets."""
+        """sitio answers TRACE with the received request, without its secret fields."""
         answer, _ = self.hop("TRACE", "0")
         assert answer is not None
         self.assertEqual(answer.body, b"TRACE /a?b HTTP/1.1\r\nMax-Forwards: 0\r\n\r\n")

@@ -17,7 +17,7 @@ from sitio.settings import Settings
 
 @define
 class Connection:
-    """A connection that notes down whether it is read from."""
+    """A connection that records whether it is paused."""
 
     calls: list[str] = field(factory=list)
 
@@ -30,7 +30,7 @@ class Connection:
 
 @define
 class Context:
-    """What a held response needs of a context."""
+    """The attributes of a context that a held response uses."""
 
     settings: Settings
     tooLong: int = 0
@@ -38,7 +38,7 @@ class Context:
 
 @define
 class Exchange:
-    """What a held response needs of its exchange."""
+    """The attributes of an exchange that a held response uses."""
 
     context: Context
     connection: Connection | None = field(factory=Connection)
@@ -50,10 +50,10 @@ class Exchange:
 
 
 class CollectTests(SynchronousTestCase):
-    """The whole body for a policy, within one limit."""
+    """A policy gets the whole body up to one limit."""
 
     def hold(self, limit: int = 6, length: int | None = None) -> HeldResponse:
-        """A response of which two bytes have come."""
+        """A held response of which two bytes have arrived."""
         self.exchange = Exchange(Context(Settings(bufferLimit=limit)))
         assert self.exchange.connection is not None
         self.calls = self.exchange.connection.calls
@@ -62,14 +62,14 @@ class CollectTests(SynchronousTestCase):
         return HeldResponse(exchange, self.response, b"ab", None)
 
     def test_paused(self) -> None:
-        """Until a policy asks for the body, the connection is not read from."""
+        """The connection is paused until a policy asks for the body."""
         held = self.hold()
         held.responseBody(b"cd")
         self.assertEqual(self.calls, ["pause"])
         self.assertFalse(held.isCollecting)
 
     def test_whole(self) -> None:
-        """Within the limit the body is collected to its end, and put into the response."""
+        """A body within the limit is collected and put into the response."""
         held = self.hold(limit=6)
         whole = held.wholeBody()
         self.assertEqual((self.calls, held.isCollecting), (["resume"], True))
@@ -83,7 +83,10 @@ class CollectTests(SynchronousTestCase):
         self.assertEqual((self.exchange.connection, self.exchange.deadline), (None, NEVER))
 
     def test_tooLong(self) -> None:
-        """Beyond the limit the policy gets nothing, what was held stays, and it counts once."""
+        """
+        A body over the limit is not given to the policy. The pieces stay for the client,
+        and it counts once.
+        """
         held = self.hold(limit=5)
         whole = held.wholeBody()
         held.responseBody(b"cd")
@@ -95,20 +98,20 @@ class CollectTests(SynchronousTestCase):
         self.assertEqual(self.exchange.context.tooLong, 1)
 
     def test_announcedTooLong(self) -> None:
-        """A body that is announced as longer than the limit is not waited for."""
+        """A body with a Content-Length over the limit is not collected at all."""
         held = self.hold(limit=5, length=6)
         self.assertFalse(self.successResultOf(held.wholeBody()))
         self.assertEqual(self.calls, [])
 
     def test_already(self) -> None:
-        """A body that has ended is whole at once."""
+        """A body that has already arrived is available at once."""
         held = self.hold()
         held.responseEnded([])
         self.assertTrue(self.successResultOf(held.wholeBody()))
         self.assertEqual(self.response.body, b"ab")
 
     def test_breaksOff(self) -> None:
-        """A response that breaks off fails the wait for it, and each later one."""
+        """If the response breaks off, the current wait and each later one fail."""
         held = self.hold()
         whole: Deferred[bool] = held.wholeBody()
         held.failed(UpstreamLost())

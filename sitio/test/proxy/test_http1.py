@@ -17,21 +17,21 @@ from sitio.proxy.http1 import HTTP1Downstream
 
 @define
 class Reader:
-    """A reader that has come to the end of a request, or has not."""
+    """A reader that is at the end of a request, or not."""
 
     state: str = framing.ENDED
 
 
 @define
 class Factory:
-    """A factory that is told to stop, or is not."""
+    """A factory that is draining, or not."""
 
     draining: bool = False
 
 
 @define
 class Server:
-    """What a downstream needs of its server."""
+    """The attributes of a server that a downstream uses."""
 
     reader: Reader = field(factory=Reader)
     factory: Factory = field(factory=Factory)
@@ -42,7 +42,7 @@ class Server:
 
 @define
 class Download:
-    """A download that notes down whether it is paused."""
+    """A download that records whether it is paused."""
 
     paused: int = 0
 
@@ -51,29 +51,32 @@ class Download:
 
 
 class ResponseTests(SynchronousTestCase):
-    """Responses are written as the client understands them."""
+    """Responses are framed for the client's version of HTTP."""
 
     def open(self, version: str = "1.1", method: str = "GET", isLast: bool = False) -> None:
-        """A client has sent a request."""
+        """A downstream whose client has sent a request."""
         server: Any = Server()
         self.server = server
         self.downstream = HTTP1Downstream(self.server)
         self.downstream.expect(Request(method, "/", version=version), isLast)
 
     def send(self, body: bytes, download: Any = None) -> bytes:
-        """What the client gets of a response with all or the first of this body."""
+        """Send a response with all or the first part of this body; return the client's bytes."""
         self.sent = self.downstream.sendResponse(Response(200), body, download)
         return self.got()
 
     def got(self) -> bytes:
-        """What the client has got since the last call."""
+        """The client's bytes since the last call."""
         transport = self.server.transport
         data: bytes = transport.value()
         transport.clear()
         return data
 
     def test_versions(self) -> None:
-        """Each version is told whether the connection goes on, where that is not its default."""
+        """
+        A Connection field is sent where close or keep-alive is not the default of the
+        version.
+        """
         for version, isLast, line in (
             ("1.1", False, b""),
             ("1.0", False, b"Connection: keep-alive\r\n"),
@@ -86,7 +89,7 @@ class ResponseTests(SynchronousTestCase):
             self.assertEqual((self.downstream.isLast, self.sent), (isLast, 2))
 
     def test_last(self) -> None:
-        """The connection closes when its request is not whole, and when sitio stops."""
+        """The connection closes if the request is not complete, or if sitio stops."""
         for reading, draining in ((framing.LENGTH, False), (framing.ENDED, True)):
             self.open()
             self.server.reader.state = reading
@@ -95,7 +98,7 @@ class ResponseTests(SynchronousTestCase):
             self.assertTrue(self.downstream.isLast)
 
     def test_untilClose(self) -> None:
-        """A body of unknown length closes the connection of HTTP/1.0, which knows no chunks."""
+        """For HTTP/1.0 a body of unknown length ends with the connection."""
         self.open("1.0")
         got = self.send(b"hi", Download())
         self.assertEqual(got, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhi")
@@ -105,7 +108,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(self.got(), b"more")
 
     def test_chunks(self) -> None:
-        """For HTTP/1.1 it goes in chunks; what counts is the body in them."""
+        """For HTTP/1.1 it is sent in chunks; the size counts without the chunk framing."""
         self.open()
         got = self.send(b"hi", Download())
         self.assertEqual(got, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
@@ -115,7 +118,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(self.got(), b"4\r\nmore\r\n0\r\nX: y\r\n\r\n")
 
     def test_noBody(self) -> None:
-        """A response to HEAD has a length and no byte of a body."""
+        """A response to HEAD has a Content-Length and no body."""
         self.open(method="HEAD")
         self.assertEqual(self.send(b"hi"), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
         self.assertEqual(self.sent, 0)
@@ -124,7 +127,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(self.got(), b"")
 
     def test_long(self) -> None:
-        """A long body is not copied to go behind its head."""
+        """A long body is written separately from its head, without a copy."""
         self.open()
         pieces: list[Any] = []
         self.patch(self.server.transport, "writeSequence", pieces.extend)
@@ -133,14 +136,17 @@ class ResponseTests(SynchronousTestCase):
         self.assertIs(pieces[1], body)
 
     def test_interim(self) -> None:
-        """HTTP/1.0 gets no interim response."""
+        """An HTTP/1.0 client gets no interim response."""
         for version, wanted in (("1.1", b"HTTP/1.1 103 Early Hints\r\n\r\n"), ("1.0", b"")):
             self.open(version)
             self.downstream.sendInterim(Response.fromWire(103, "Early Hints", []))
             self.assertEqual(self.got(), wanted)
 
     def test_requestChanged(self) -> None:
-        """A policy that makes another request of it does not change what the client gets."""
+        """
+        A policy that changes the request's method does not change the framing of the
+        response.
+        """
         self.open()
         request = Request("HEAD", "/")
         self.downstream.expect(request, False)
@@ -148,7 +154,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertNotIn(b"hi", self.send(b"hi"))
 
     def test_backlogged(self) -> None:
-        """What begins while the client does not read is paused at once."""
+        """A source that starts while the write buffer is full is paused at once."""
         self.open()
         self.server.isBacklogged = True
         download = Download()
@@ -157,7 +163,7 @@ class ResponseTests(SynchronousTestCase):
         self.assertIs(self.downstream.sink(), None)
 
     def test_client(self) -> None:
-        """The client is known by its address."""
+        """The client's address comes from its transport."""
         self.open()
         self.server.transport.peerAddr = IPv4Address("TCP", "192.0.2.1", 4711)
         self.assertEqual(

@@ -14,7 +14,7 @@ from sitio.proxy.retries import MAX_ATTEMPTS, isRepeatable, mayRetry, repeatsByI
 
 @define
 class Body:
-    """An upload, or a connection, as far as the rules look at it."""
+    """An upload or a connection, with the attributes that the rules read."""
 
     isRepeatable: bool = True
     carried: int = 1
@@ -24,21 +24,21 @@ class RuleTests(SynchronousTestCase):
     """When a request may be sent again."""
 
     def test_methods(self) -> None:
-        """Only idempotent methods are repeatable, in their own spelling."""
+        """Only idempotent methods are repeatable, and methods are case-sensitive."""
         for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"):
             self.assertTrue(isRepeatable(Request(method, "/"), None), method)
         for method in ("POST", "PATCH", "get", "PROPFIND"):
             self.assertFalse(isRepeatable(Request(method, "/"), None), method)
 
     def test_bodies(self) -> None:
-        """A body that streams has to be here still, from its beginning to its end."""
+        """A streaming body is repeatable only if sitio has all of it."""
         put = Request("PUT", "/")
         for repeatable in (True, False):
             upload: Any = Body(isRepeatable=repeatable)
             self.assertEqual(isRepeatable(put, upload), repeatable)
 
     def test_reached(self) -> None:
-        """What never reached the upstream may be sent again, whatever the method."""
+        """A request that did not reach the upstream may be repeated, with any method."""
         for method, reached, wanted in (
             ("POST", Reached.NOTHING, True),
             ("POST", Reached.SENT, False),
@@ -50,13 +50,13 @@ class RuleTests(SynchronousTestCase):
             self.assertEqual(mayRetry(1, reached, Request(method, "/"), None), wanted, method)
 
     def test_attempts(self) -> None:
-        """There is a limit to attempts."""
+        """The number of attempts is limited."""
         get = Request("GET", "/")
         self.assertTrue(mayRetry(MAX_ATTEMPTS - 1, Reached.NOTHING, get, None))
         self.assertFalse(mayRetry(MAX_ATTEMPTS, Reached.NOTHING, get, None))
 
     def test_byItself(self) -> None:
-        """Without a policy, only an idle connection that failed before it answered."""
+        """sitio itself repeats only after an idle connection failed before the response."""
         for method, carried, reached, wanted in (
             ("GET", 2, Reached.SENT, True),
             ("GET", 1, Reached.SENT, False),

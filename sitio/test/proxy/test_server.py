@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.proxy.server}: one connection of a client, in exact bytes.
+Tests of L{sitio.proxy.server}: one connection of a client, in exact bytes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class ServerCase(SynchronousTestCase):
     """A sidecar in memory, and one client."""
 
     def open(self, *policies: Any, secure: bool = False, **settings: Any) -> Peer:
-        """The client of a new sidecar with these policies and settings."""
+        """Connect a client to a new sidecar with these policies and settings."""
         self.sidecar = Harness(policies, settings=Settings(**settings))
         self.client = self.sidecar.connect(secure=secure)
         return self.client
 
     def answer(self, data: bytes = OK, number: int = 0) -> bytes:
-        """What the upstream got; it sends this."""
+        """Read what the upstream got, and send this."""
         upstream = self.sidecar.upstream(number)
         got = upstream.got()
         upstream.sends(data)
@@ -46,14 +46,14 @@ class Tunnels(ServerCase):
     """After a 101 the connection carries another protocol."""
 
     def switch(self, **more: Any) -> None:
-        """Ask for, and get, another protocol."""
+        """Ask the upstream for another protocol, and get it."""
         self.open(**more)
         self.client.sends(UPGRADE)
         self.answer(SWITCH)
         self.assertEqual(self.client.got(), SWITCH)
 
     def test_endBehindABacklog(self) -> None:
-        """The end of the upstream's half reaches a client that was slow to read."""
+        """The end of the upstream's direction reaches a client that was slow to read."""
         self.switch()
         self.client.stopsReading()
         self.sidecar.upstream().sends(b"last words")
@@ -68,7 +68,7 @@ class Tunnels(ServerCase):
 
 @define
 class Replaces:
-    """What puts another body in place of a request's."""
+    """A policy that replaces the body of a request."""
 
     body: bytes
 
@@ -77,12 +77,12 @@ class Replaces:
 
 
 class Pipelining(ServerCase):
-    """Requests that come before the response to the one before."""
+    """Requests that arrive before the previous response."""
 
     def test_heldRequestsAreBounded(self) -> None:
         """
-        However many requests a client sends ahead, not more of them are held than
-        fit into one head and one read, and all are answered in order.
+        sitio buffers pipelined requests up to the size of one head and one read. All are
+        answered in order.
         """
         padding = b"X: " + b"p" * 1000 + b"\r\n"
         for policies, more in (
@@ -108,8 +108,8 @@ class Pipelining(ServerCase):
 
     def test_answeredAtOnce(self) -> None:
         """
-        A thousand requests that a policy answers at once, sent in one go, are
-        answered in order, and not one within the other.
+        A thousand pipelined requests that a policy answers at once are answered in order,
+        without recursion.
         """
         count = 1000
         self.open(onRequest(lambda exchange: Response(body=exchange.request.path.encode())))
@@ -121,13 +121,13 @@ class Pipelining(ServerCase):
 
 
 class Refusals(ServerCase):
-    """Requests that are answered by sitio itself, and reach nobody."""
+    """Requests that sitio answers itself, without the upstream."""
 
     def test_lingersBehindAnUnreadableHead(self) -> None:
         """
-        Where it can't be told where a refused request ends, what follows is read
-        and dropped for a while: closing at once would reset the connection, and
-        the response might be lost.
+        After a request whose end is unknown, further bytes are read and dropped for a
+        while: closing at once would reset the connection, and the client might lose the
+        response.
         """
         for version, field in (
             (b"1.1", b"Transfer-Encoding: gzip"),
@@ -156,10 +156,10 @@ class Refusals(ServerCase):
 
 
 class Draining(ServerCase):
-    """sitio has been told to stop."""
+    """sitio is stopping."""
 
     def test_newConnectionWhileDraining(self) -> None:
-        """A client that was accepted just as sitio stops gets a moment, and no more."""
+        """A client that was accepted just before the stop gets a short time for a request."""
         self.open()
         self.sidecar.factory.drain()
         late = self.sidecar.connect()
@@ -167,7 +167,7 @@ class Draining(ServerCase):
         self.assertTrue(late.closed)
 
     def test_graceEndsWhatCloses(self) -> None:
-        """A client that does not read its last response does not outlive the grace."""
+        """A client that does not read its last response is closed when the grace ends."""
         self.open()
         self.client.stopsReading()
         self.client.sends(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
@@ -180,7 +180,10 @@ class Draining(ServerCase):
         self.assertTrue(self.client.reset)
 
     def test_graceIsNotTheClientsDoing(self) -> None:
-        """What sitio breaks off is told as its own failure, not as a client that left."""
+        """
+        An exchange that sitio breaks off is recorded as sitio's failure, not as a
+        disconnect of the client.
+        """
         ended: list[Any] = []
         self.open(onFinish(ended.append))
         self.client.sends(GET)
@@ -195,10 +198,13 @@ class Draining(ServerCase):
 
 
 class Negotiating(ServerCase):
-    """What is said to clients that offer a choice with TLS."""
+    """The protocols that sitio offers by ALPN."""
 
     def test_protocols(self) -> None:
-        """HTTP/1.1 is offered, or those that name it would be turned away (RFC 7301)."""
+        """
+        sitio offers HTTP/1.1: clients that ask for it by name would be refused otherwise
+        (RFC 7301).
+        """
         self.open()
         factory = self.sidecar.factory
         self.assertTrue(verifyObject(IProtocolNegotiationFactory, factory))
@@ -210,8 +216,8 @@ class Closing(ServerCase):
 
     def test_requestsBehindTheLast(self) -> None:
         """
-        A client that sends on behind its last request gets its response, and not a
-        reset: what it sends is read and dropped for a while.
+        A client that sends more after its last request gets its response and no reset:
+        further bytes are read and dropped for a while.
         """
         self.open()
         last = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -231,8 +237,8 @@ class Closing(ServerCase):
 
     def test_endIsSaidAtOnce(self) -> None:
         """
-        A client that waits for the end of the connection sees it behind the response,
-        not after the lingering, and however slowly it reads.
+        The end of the connection follows the response at once, before the linger ends,
+        even for a slow reader.
         """
         self.open()
         self.client.stopsReading()
@@ -248,7 +254,7 @@ class Closing(ServerCase):
         self.sidecar.assertQuiet()
 
     def test_lingersOverTLS(self) -> None:
-        """Where there is no half-close, the lingering ends in an orderly close."""
+        """TLS has no half-close: the connection closes in order at the end of the linger."""
         self.open(secure=True)
         self.client.sends(GET.replace(b"1.1", b"0.9"))
         self.assertEqual(self.client.gotResponse().status, 505)
@@ -260,12 +266,12 @@ class Closing(ServerCase):
 
 
 class Leaving(ServerCase):
-    """A client that goes away."""
+    """A client that disconnects."""
 
     def test_goneBeforeAFailure(self) -> None:
         """
-        A client that has gone is counted so, and told nothing, though the upstream
-        fails in the same instant.
+        If the client and the upstream fail in the same instant, the exchange counts as a
+        disconnect of the client.
         """
         self.open()
         self.sidecar.holdConnections()

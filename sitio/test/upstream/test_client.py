@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.upstream.client}: one connection to the upstream, in exact bytes.
+Tests of L{sitio.upstream.client}: one connection to the upstream, in exact bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sitio.upstream.client import MAX_DISCARD, ProxyClient, ProxyClientFactory
 
 @define
 class Owner:
-    """A pool that notes down what it is told."""
+    """A pool that records the calls of its connections."""
 
     calls: list[str] = field(factory=list)
 
@@ -43,7 +43,7 @@ GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 class ClientCase(SynchronousTestCase):
-    """A client whose upstream is played by the test."""
+    """One L{ProxyClient}; the test plays the upstream."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -52,7 +52,7 @@ class ClientCase(SynchronousTestCase):
         self.open()
 
     def open(self, secure: bool = False) -> None:
-        """A connection to the upstream is made."""
+        """Open a connection to the upstream."""
         self.upstream = Peer(self.clock, "192.0.2.87", secure)
         factory = ProxyClientFactory(self.owner, framing.Limits())
         self.client = self.receiver.client = factory.buildProtocol(None)
@@ -66,13 +66,10 @@ class ClientCase(SynchronousTestCase):
 
 
 class EndOfBodies(ClientCase):
-    """When a response is whole, and what becomes of its connection."""
+    """When a response is complete, and whether its connection is reused."""
 
     def test_trailersOfAnUnwantedResponse(self) -> None:
-        """
-        A response with trailers that came whole, and that the exchange wants no more
-        of, leaves its connection free for the next request.
-        """
+        """A complete response with trailers that the exchange has left frees its connection."""
         self.receiver.onResponse = self.client.leave
         self.ask()
         self.upstream.sends(
@@ -83,8 +80,8 @@ class EndOfBodies(ClientCase):
 
     def test_unwantedResponseOfAClosingUpstream(self) -> None:
         """
-        A short unwanted rest is read, also from an upstream that closes behind
-        it as well: a reset would be an error in its log for each replaced response.
+        A short unwanted rest is read even if the upstream closes after it: a reset would
+        put an error into its log for each replaced response.
         """
         self.ask()
         self.upstream.sends(b"HTTP/1.0 404 Not Found\r\nContent-Length: 9\r\n\r\n")
@@ -97,7 +94,7 @@ class EndOfBodies(ClientCase):
         self.assertEqual(self.owner.calls[:2], ["discarding", "lost"])
 
     def test_untilClose(self) -> None:
-        """A response without framing ends where the upstream closes in order."""
+        """A response without framing is complete when the upstream closes in order."""
         self.ask()
         self.upstream.sends(b"HTTP/1.1 200 OK\r\n\r\n", b"all of it")
         self.upstream.closes()
@@ -107,7 +104,7 @@ class EndOfBodies(ClientCase):
         )
 
     def test_untilReset(self) -> None:
-        """A response without framing is broken, and not ended, by a reset."""
+        """A response without framing is incomplete after a reset."""
         self.ask()
         self.upstream.sends(b"HTTP/1.1 200 OK\r\n\r\n", b"some of it")
         self.upstream.resets()
@@ -120,7 +117,7 @@ class Tunnels(ClientCase):
     """After a 101 the connection carries another protocol."""
 
     def switch(self) -> None:
-        """Ask for, and get, another protocol."""
+        """Ask the upstream for another protocol, and get it."""
         self.ask(get(upgrade=b"echo"))
         self.upstream.sends(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
@@ -129,7 +126,7 @@ class Tunnels(ClientCase):
         self.upstream.got()
 
     def test_bytes(self) -> None:
-        """What the upstream sends, and its end, go to the tunnel."""
+        """The upstream's bytes, and their end, go to the tunnel."""
         self.switch()
         self.upstream.sends(b"answer")
         self.assertEqual(self.receiver.calls[-1], ("tunnel", b"answer"))
@@ -137,7 +134,7 @@ class Tunnels(ClientCase):
         self.assertEqual(self.receiver.calls[-1], ("tunnel ended",))
 
     def test_lost(self) -> None:
-        """A connection that is lost ends the tunnel, and the pool hears of it."""
+        """A lost connection ends the tunnel and is reported to the pool."""
         self.switch()
         self.upstream.resets()
         self.assertEqual(self.receiver.calls[-1], ("tunnel lost",))
@@ -149,8 +146,8 @@ class FlowControl(ClientCase):
 
     def test_responsesWithoutReading(self) -> None:
         """
-        A connection whose upstream has responded without reading the request is not
-        used again: what it does not read would pile up behind the next one.
+        If the upstream responds without reading the request, the connection is closed:
+        unread bytes would pile up before the next request.
         """
         self.upstream.stopsReading()
         self.ask(get(method="PUT", length=3), b"abc")
@@ -164,10 +161,10 @@ class FlowControl(ClientCase):
 
 
 class Asking(ClientCase):
-    """Requests go out in one write each, and one at a time."""
+    """Each request is one write, and one request is in flight at a time."""
 
     def test_framings(self) -> None:
-        """A body is announced by its length where that is known, else by chunks."""
+        """A body of known length has a Content-Length, any other is sent in chunks."""
         for length, body, ended, said in (
             (None, b"", True, b"\r\n"),
             (0, b"", True, b"Content-Length: 0\r\n\r\n"),
@@ -184,7 +181,7 @@ class Asking(ClientCase):
             self.assertEqual(self.upstream.pieces, [b"PUT / HTTP/1.1\r\nHost: h\r\n" + said])
 
     def test_bodyInPieces(self) -> None:
-        """Each piece of the body is sent at once, and its end is sent once."""
+        """Each piece of the body is sent at once, and the end once."""
         self.ask(get(method="PUT"), b"", False)
         self.upstream.got()
         self.client.sendBody(b"first")
@@ -196,13 +193,13 @@ class Asking(ClientCase):
         self.assertEqual(self.owner.calls, ["released"])
 
     def test_oneAtATime(self) -> None:
-        """A second request before the response raises, as it is a mistake in sitio."""
+        """A second request before the response raises, as it is a bug in sitio."""
         self.ask()
         error = self.assertRaises(IllegalTransition, self.ask)
         self.assertEqual(str(error), "ProxyClient: request while waiting")
 
     def test_oneAfterTheOther(self) -> None:
-        """Once its response is whole, a connection is ready for another request."""
+        """After a complete response the connection takes the next request."""
         for count in (1, 2, 3):
             self.ask()
             self.assertEqual(self.upstream.got(), GET)
@@ -211,7 +208,7 @@ class Asking(ClientCase):
             self.assertEqual((self.client.carried, self.owner.calls), (count, ["released"] * count))
 
     def test_responseBeforeTheRequestsEnd(self) -> None:
-        """A response that is whole first ends the connection: it can't carry another request."""
+        """A response that is complete before its request closes the connection."""
         self.ask(get(method="PUT", length=9), b"abc", False)
         self.upstream.sends(OK)
         self.assertEqual(self.receiver.calls, [("response", 200, b"ok", True)])
@@ -225,7 +222,7 @@ class Responses(ClientCase):
     """What the receiver of a response gets."""
 
     def test_interim(self) -> None:
-        """Interim responses are told apart, up to a limit; beyond it the response is malformed."""
+        """Interim responses are passed separately. Too many of them are a malformed response."""
         interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
         self.ask()
         self.upstream.sends(interim * MAX_INTERIM)
@@ -235,7 +232,7 @@ class Responses(ClientCase):
         self.assertTrue(self.upstream.reset)
 
     def test_reached(self) -> None:
-        """A connection that breaks says whether a byte of the response had come."""
+        """A broken connection reports whether a byte of the response had arrived."""
         for some, reached in ((b"", Reached.SENT), (b"H", Reached.ANSWERED)):
             self.open()
             self.ask()
@@ -245,7 +242,7 @@ class Responses(ClientCase):
             self.assertEqual(self.receiver.calls[-1], ("failed", UpstreamLost, reached))
 
     def test_unasked(self) -> None:
-        """Bytes without a request close an idle connection, and reach no receiver."""
+        """Unrequested bytes close an idle connection and reach no receiver."""
         for early in (True, False):
             self.open()
             self.owner.calls.clear()
@@ -259,14 +256,14 @@ class Responses(ClientCase):
             self.assertEqual(self.owner.calls[-2:], ["lost", "closed"])
 
     def test_behindTheResponse(self) -> None:
-        """The same for bytes that come with the end of a response."""
+        """The same for bytes that arrive with the end of a response."""
         self.ask()
         self.upstream.sends(OK + b"H")
         self.assertEqual(self.receiver.calls, [("response", 200, b"ok", True)])
         self.assertEqual(self.owner.calls, ["lost", "closed"])
 
     def test_paused(self) -> None:
-        """A connection that was paused for its response is read from again when it is idle."""
+        """A paused connection resumes reading when it becomes idle."""
         self.ask()
         self.upstream.sends(OK[:-2])
         self.client.pause()
@@ -282,26 +279,26 @@ class Unwanted(ClientCase):
     """The rest of a response that the exchange has left."""
 
     def leave(self, head: bytes, body: bytes = b"") -> None:
-        """Leave a response of which this much has come."""
+        """Leave a response after these bytes have arrived."""
         self.ask()
         self.upstream.sends(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + body)
         self.client.leave()
         self.settle()
 
     def test_short(self) -> None:
-        """A short one is read and dropped, and its connection is free then."""
+        """A short rest is read and dropped; then the connection is free."""
         self.leave(b"Content-Length: 9", b"abc")
         self.upstream.sends(b"defghi")
         self.assertEqual(self.owner.calls, ["discarding", "released"])
         self.assertEqual(self.receiver.calls, [("response", 200, b"abc", False)])
 
     def test_long(self) -> None:
-        """One that says that it is long is not waited for."""
+        """A rest whose Content-Length is too long is not read."""
         self.leave(b"Content-Length: %d" % (MAX_DISCARD + 1))
         self.assertEqual(self.owner.calls, ["lost", "closed"])
 
     def test_endless(self) -> None:
-        """One that turns out to be long is given up."""
+        """A rest of unknown length that grows too long is given up."""
         self.leave(b"Transfer-Encoding: chunked")
         self.upstream.sends(b"%x\r\n" % MAX_DISCARD + b"x" * MAX_DISCARD + b"\r\n")
         self.assertEqual(self.owner.calls, ["discarding"])
@@ -309,7 +306,7 @@ class Unwanted(ClientCase):
         self.assertEqual(self.owner.calls, ["discarding", "lost", "closed"])
 
     def test_malformed(self) -> None:
-        """A malformed rest closes the connection, and reaches no receiver."""
+        """A malformed rest closes the connection and reaches no receiver."""
         self.leave(b"Transfer-Encoding: chunked")
         self.upstream.sends(b"no chunk\r\n")
         self.assertEqual(self.owner.calls, ["discarding", "lost", "closed"])

@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.upstream.pool}: the connections to the upstream.
+Tests of L{sitio.upstream.pool}: the connections to the upstream.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS, UpstreamPool
 @implementer(IStreamClientEndpoint)
 @define
 class Answering:
-    """An endpoint that gives these Deferreds, whatever they do when cancelled."""
+    """An endpoint that returns these Deferreds and ignores their cancellation."""
 
     connecting: list[Deferred[Any]] = field(factory=list)
     factory: Any = None
@@ -46,7 +46,7 @@ class Answering:
 @implementer(IStreamClientEndpoint)
 @define
 class Failing:
-    """An endpoint that fails at once, as one with a malformed name does."""
+    """An endpoint that fails at once, for example because of a malformed name."""
 
     tries: int = 0
 
@@ -56,13 +56,13 @@ class Failing:
 
 
 class PoolCase(SynchronousTestCase):
-    """A pool whose upstream is played by the test."""
+    """A pool; the test plays the upstream."""
 
     def setUp(self) -> None:
         self.open()
 
     def open(self, **settings: Any) -> None:
-        """A new pool with these settings."""
+        """Make a new pool with these settings."""
         self.clock = Clock()
         self.endpoint = MemoryEndpoint(self.clock)
         self.sweep = Deadlines(self.clock)
@@ -72,23 +72,23 @@ class PoolCase(SynchronousTestCase):
         self.clock.advance(0)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, in steps that the sweep notices."""
+        """Let time pass, in steps of one sweep."""
         while seconds > 0:
             self.clock.advance(min(seconds, PERIOD_SECONDS))
             seconds -= PERIOD_SECONDS
 
     def acquire(self, fresh: bool = False) -> ProxyClient:
-        """A connection, at once."""
+        """Acquire a connection, which must be available at once."""
         acquired = self.pool.acquire(fresh)
         self.settle()
         return self.successResultOf(acquired)
 
     def peer(self, client: ProxyClient) -> Peer:
-        """The upstream's end of a connection."""
+        """The upstream's end of this connection."""
         return next(each for each in self.endpoint.peers if each.transport.protocol is client)
 
     def use(self, client: ProxyClient) -> None:
-        """Let a connection carry one request and its response."""
+        """Send one request and its response on a connection."""
         client.sendRequest(Receiver(), get(), b"", True)
         self.peer(client).sends(OK)
 
@@ -99,25 +99,25 @@ class PoolCase(SynchronousTestCase):
         return client
 
     def holdConnections(self) -> None:
-        """The upstream leaves connections pending."""
+        """The upstream leaves new connections pending."""
         self.endpoint.decision = None
 
     def assertQuiet(self) -> None:
-        """Nothing is open, nothing waits, and the clock is empty."""
+        """Check that nothing is open or waiting, and that no delayed call is left."""
         self.settle()
         self.assertEqual(self.state(), (0, 0, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def state(self) -> tuple[int, int, int]:
-        """How many are open, idle, waiting."""
+        """The numbers of open and idle connections, and of waiting requests."""
         return tuple(self.pool.snapshot().values())  # type: ignore[return-value]
 
 
 class Counting(PoolCase):
-    """What the pool has done so far is counted."""
+    """The totals of a pool."""
 
     def test_opened(self) -> None:
-        """Connections that were opened, and those that could not be, one by one."""
+        """Opened and failed connections are counted."""
         self.used()
         self.used()
         self.acquire()
@@ -130,7 +130,7 @@ class Counting(PoolCase):
         self.assertEqual((counts["waited"], counts["waitedSeconds"]), (0, 0))
 
     def test_waited(self) -> None:
-        """Waits for one of the connections, those in vain included, and their seconds."""
+        """Waits and their seconds are counted, with the waits that failed."""
         self.open(poolSize=1, poolTimeout=2.0)
         client = self.acquire()
         waits = [self.pool.acquire() for _ in range(3)]
@@ -147,10 +147,10 @@ class Counting(PoolCase):
 
 
 class Reusing(PoolCase):
-    """Connections that have carried a request carry others."""
+    """Connections are reused."""
 
     def test_mostRecentlyUsedFirst(self) -> None:
-        """The one used last is given first, so that the surplus grows old."""
+        """The most recently used connection is handed out first, so that the others expire."""
         clients = [self.acquire() for _ in range(3)]
         for each in (clients[1], clients[2], clients[0]):
             self.use(each)
@@ -164,7 +164,7 @@ class Reusing(PoolCase):
         self.assertEqual(len(self.endpoint.peers), 3)
 
     def test_freshBesideIdle(self) -> None:
-        """Who wants a fresh connection gets one, though others are idle, which stay."""
+        """A request for a fresh connection gets one; idle connections stay idle."""
         idle = self.used()
         fresh = self.acquire(fresh=True)
         self.assertIsNot(fresh, idle)
@@ -172,7 +172,7 @@ class Reusing(PoolCase):
         self.assertEqual(self.state(), (2, 1, 0))
 
     def test_freshAtTheCeiling(self) -> None:
-        """At the ceiling the connection idle for longest makes room for a fresh one."""
+        """At the size limit, the connection that is idle for longest is closed for a fresh one."""
         self.open(poolSize=2)
         old, new = self.acquire(), self.acquire()
         self.use(old)
@@ -186,8 +186,8 @@ class Reusing(PoolCase):
 
     def test_idleNotLongerThanThat(self) -> None:
         """
-        An idle connection is kept for its time, and closed in good order at most
-        one period of the sweep later; use begins its time anew.
+        An idle connection is closed in order at most one sweep after its timeout. Each
+        use restarts the timeout.
         """
         self.open(upstreamIdleTimeout=3.0)
         client = self.used()
@@ -201,7 +201,7 @@ class Reusing(PoolCase):
         self.assertQuiet()
 
     def test_busyNeverExpires(self) -> None:
-        """A connection in use is not the pool's to close, however long that takes."""
+        """The pool never closes a connection in use."""
         client = self.used()
         self.assertIs(self.pool.takeIdle(), client)
         client.sendRequest(Receiver(), get(), b"", True)
@@ -212,8 +212,8 @@ class Reusing(PoolCase):
 
     def test_idleAndUnasked(self) -> None:
         """
-        Bytes on an idle connection, its end or its break close it: it is never
-        given again, and what came is no response to the next request.
+        Bytes, an end or an error on an idle connection close it. It is not handed out
+        again, and the bytes are not taken for a response.
         """
         happenings: tuple[Callable[[Peer], None], ...] = (
             lambda peer: peer.sends(OK),
@@ -233,7 +233,7 @@ class Reusing(PoolCase):
             self.assertQuiet()
 
     def test_bytesBehindTheResponse(self) -> None:
-        """A connection on which more came than one response is not used again."""
+        """A connection with bytes after its response is not reused."""
         client = self.acquire()
         client.sendRequest(Receiver(), get(), b"", True)
         self.peer(client).sends(OK + b"H")
@@ -242,8 +242,8 @@ class Reusing(PoolCase):
 
     def test_unwantedRest(self) -> None:
         """
-        A connection that reads an unwanted rest counts until it is idle,
-        and is closed when the rest takes too long.
+        A connection that drops an unwanted rest counts as open until it is idle. It is
+        closed if the rest takes too long.
         """
         self.open(poolSize=1)
         for rest in (b"rest", None):
@@ -268,7 +268,7 @@ class Opening(PoolCase):
     """New connections."""
 
     def test_ceiling(self) -> None:
-        """Not more are open, or being opened, than the ceiling."""
+        """The number of open and opening connections stays within the limit."""
         self.open(poolSize=3)
         self.holdConnections()
         acquired = [self.pool.acquire() for _ in range(5)]
@@ -283,7 +283,7 @@ class Opening(PoolCase):
             self.assertNoResult(each)
 
     def test_refused(self) -> None:
-        """A refused connection is told at once, with its cause, and does not count."""
+        """A refused connection fails at once, with its cause, and does not count as open."""
         self.endpoint.decision = self.endpoint.refuse
         acquired = self.pool.acquire()
         self.settle()
@@ -294,7 +294,7 @@ class Opening(PoolCase):
         self.assertQuiet()
 
     def test_takesTooLong(self) -> None:
-        """A connection that is not accepted in time is given up at that moment."""
+        """A connection that is not accepted in time fails exactly at the timeout."""
         self.open(connectTimeout=3.0)
         self.holdConnections()
         acquired = self.pool.acquire()
@@ -307,7 +307,7 @@ class Opening(PoolCase):
         self.assertQuiet()
 
     def test_saysItTookTooLong(self) -> None:
-        """An endpoint's own timeout is told as one, any other failure as a failure."""
+        """An endpoint's own timeout is a ConnectTimeout; any other error is a ConnectFailed."""
         for cause, kind in ((TimeoutError(), ConnectTimeout), (DNSLookupError(), ConnectFailed)):
             self.pool._endpoint = Answering(make=partial(fail, cause))
             error = self.failureResultOf(self.pool.acquire()).value
@@ -316,7 +316,7 @@ class Opening(PoolCase):
             self.assertQuiet()
 
     def test_raises(self) -> None:
-        """An endpoint that raises, instead of failing, leaves nothing behind either."""
+        """An endpoint that raises is handled like one that fails."""
 
         def broken() -> Deferred[Any]:
             raise ValueError("no such name")
@@ -331,7 +331,7 @@ class Opening(PoolCase):
         self.assertQuiet()
 
     def test_cancelled(self) -> None:
-        """A connection that is not wanted any more is cancelled at once."""
+        """Cancelling the Deferred cancels the connection attempt."""
         self.holdConnections()
         acquired = self.pool.acquire()
         acquired.cancel()
@@ -341,8 +341,8 @@ class Opening(PoolCase):
 
     def test_lateSuccess(self) -> None:
         """
-        A connection that is made though it had been given up, by cancelling or in
-        time, is closed at once, and counts nowhere.
+        A connection that opens after a cancellation or timeout is closed at once and not
+        counted.
         """
         for seconds in (None, 5.0):
             self.open()
@@ -353,7 +353,7 @@ class Opening(PoolCase):
             else:
                 self.clock.advance(seconds)
             self.failureResultOf(acquired, ConnectFailed)
-            # Which tells the endpoint to close.
+            # This makes the endpoint close it.
             self.assertIs(answering.factory.buildProtocol(None), None)
             answering.connecting[0].errback(NoProtocol())
             self.assertQuiet()
@@ -363,14 +363,14 @@ class Waiting(PoolCase):
     """More requests than connections."""
 
     def fill(self, **settings: Any) -> ProxyClient:
-        """A pool of one connection, which is busy."""
+        """A pool of one connection, which is in use."""
         self.open(poolSize=1, **settings)
         client = self.acquire()
         client.sendRequest(Receiver(), get(), b"", True)
         return client
 
     def test_inOrder(self) -> None:
-        """Whoever has waited longest gets the connection that comes free."""
+        """A free connection goes to the oldest waiting request."""
         client = self.fill()
         waiters = [self.pool.acquire() for _ in range(3)]
         for number, each in enumerate(waiters):
@@ -384,7 +384,7 @@ class Waiting(PoolCase):
         self.assertEqual(len(self.endpoint.peers), 1)
 
     def test_newInPlaceOfALostOne(self) -> None:
-        """When a connection is lost, another is opened for whoever waits longest."""
+        """When a connection is lost, another is opened for the oldest waiting request."""
         client = self.fill()
         first, second = self.pool.acquire(), self.pool.acquire()
         self.peer(client).resets()
@@ -396,7 +396,7 @@ class Waiting(PoolCase):
         self.assertEqual(self.state(), (1, 0, 1))
 
     def test_newInPlaceOfAFailedOne(self) -> None:
-        """A connection that could not be opened makes room for whoever waits."""
+        """A connection that failed to open frees its place for a waiting request."""
         self.open(poolSize=1)
         self.holdConnections()
         first, second = self.pool.acquire(), self.pool.acquire()
@@ -410,7 +410,7 @@ class Waiting(PoolCase):
         self.assertEqual(self.state(), (1, 0, 0))
 
     def test_notMoreThanAreWanted(self) -> None:
-        """When many connections break, one is opened for each that waits, not more."""
+        """When many connections break, only one per waiting request is opened."""
         self.open(poolSize=5)
         clients = [self.acquire() for _ in range(5)]
         for each in clients:
@@ -425,7 +425,7 @@ class Waiting(PoolCase):
         self.assertEqual(self.state(), (2, 0, 0))
 
     def test_tooLong(self) -> None:
-        """Nobody waits longer than the timeout, counted for each from its own beginning."""
+        """Each request waits at most for the timeout, from its own start."""
         self.fill(poolTimeout=3.0)
         first = self.pool.acquire()
         self.clock.advance(1.0)
@@ -442,7 +442,7 @@ class Waiting(PoolCase):
         self.assertEqual(self.state(), (1, 0, 0))
 
     def test_queueIsFull(self) -> None:
-        """Beyond the bound of the queue, a request is refused at once."""
+        """A request beyond the limit of the queue fails at once."""
         client = self.fill(poolQueue=2)
         waiters = [self.pool.acquire() for _ in range(2)]
         error = self.failureResultOf(self.pool.acquire(), PoolExhausted).value
@@ -453,12 +453,12 @@ class Waiting(PoolCase):
         self.assertNoResult(self.pool.acquire())
 
     def test_noQueue(self) -> None:
-        """The queue may have length 0: then no request waits."""
+        """With a queue of length 0, no request waits."""
         self.fill(poolQueue=0)
         self.failureResultOf(self.pool.acquire(), PoolExhausted)
 
     def test_cancelled(self) -> None:
-        """Who waits no more is passed over, and leaves nothing behind."""
+        """A cancelled request leaves the queue and is skipped."""
         client = self.fill()
         first, second = self.pool.acquire(), self.pool.acquire()
         first.cancel()
@@ -470,7 +470,7 @@ class Waiting(PoolCase):
         self.assertQuiet()
 
     def test_cancelledWhileOpening(self) -> None:
-        """A connection opened for somebody who waits no more is idle, for the next."""
+        """A connection that opens after its waiting request was cancelled becomes idle."""
         client = self.fill()
         waiter = self.pool.acquire()
         self.holdConnections()
@@ -484,10 +484,7 @@ class Waiting(PoolCase):
         self.assertQuiet()
 
     def test_failuresAtOnce(self) -> None:
-        """
-        However many wait, connections that fail at once are told to each of them,
-        one connection for one of them.
-        """
+        """If connections fail at once, each waiting request gets one failure."""
         self.open(poolSize=1)
         client = self.acquire()
         waiters = [self.pool.acquire() for _ in range(300)]
@@ -502,8 +499,8 @@ class Waiting(PoolCase):
 
     def test_freshInTheQueue(self) -> None:
         """
-        Who waits for a fresh connection keeps its place: when a used one comes
-        free, that is closed, and a new one opened for it.
+        A request for a fresh connection keeps its place in the queue: a used connection
+        that becomes free is closed, and a fresh one is opened.
         """
         self.open(poolSize=1)
         client = self.acquire()
@@ -524,10 +521,10 @@ class Waiting(PoolCase):
 
 
 class Stopping(PoolCase):
-    """The end of a pool."""
+    """The stop of a pool."""
 
     def test_untilTheLastHasGone(self) -> None:
-        """It has stopped once every transport has closed, be its upstream slow to read."""
+        """The stop waits until every transport has closed, even with a slow upstream."""
         client = self.acquire()
         self.peer(client).stopsReading()
         client.sendRequest(Receiver(), get(), b"", True)
@@ -544,13 +541,13 @@ class Stopping(PoolCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nothing(self) -> None:
-        """A pool with no connection has stopped at once, however often it is asked."""
+        """A pool without connections stops at once, also when stopped again."""
         self.successResultOf(self.pool.stop())
         self.successResultOf(self.pool.stop())
         self.assertQuiet()
 
     def test_toldToEach(self) -> None:
-        """Each who stops it is told when it has stopped, and not before."""
+        """Each call of C{stop} returns a Deferred that fires when the pool has stopped."""
         client = self.acquire()
         client.sendRequest(Receiver(), get(), b"", True)
         first, second = self.pool.stop(), self.pool.stop()
@@ -564,8 +561,8 @@ class Stopping(PoolCase):
 
     def test_everySituation(self) -> None:
         """
-        What is idle closes in good order, what is being opened is given up, who
-        waits is refused; what is in use ends when its exchange does.
+        Idle connections close in order, opening ones are cancelled and waiting requests
+        are refused. A connection in use ends with its exchange.
         """
         self.open(poolSize=3)
         busy, idle = self.acquire(), self.used()
@@ -592,7 +589,7 @@ class Stopping(PoolCase):
         self.assertQuiet()
 
     def test_notAfterwards(self) -> None:
-        """A pool that stops opens no connection, and no request waits for one."""
+        """A stopping pool opens no connection and queues no request."""
         client = self.used()
         self.assertIs(self.pool.takeIdle(), client)
         self.pool.stop()
@@ -605,7 +602,7 @@ class Stopping(PoolCase):
 
 
 class Sequences(PoolCase):
-    """Whatever happens, in whatever order."""
+    """Random sequences of events."""
 
     @settings(max_examples=150, deadline=None, derandomize=True)
     @given(
@@ -614,8 +611,8 @@ class Sequences(PoolCase):
     )
     def test_bounds(self, size: int, steps: list[tuple[int, int]]) -> None:
         """
-        The ceiling and the queue hold at every moment, all who ask are answered,
-        no connection is given to two, and nothing is left at the end.
+        The limits of connections and queue hold at every moment. Each request gets a
+        result, no connection is used twice at once, and nothing is left at the end.
         """
         self.open(poolSize=size, poolQueue=3)
         self.holdConnections()
@@ -668,7 +665,7 @@ class Sequences(PoolCase):
             self.assertLessEqual(open, size)
             self.assertLessEqual(waiting, 3)
             self.assertLessEqual(idle, open)
-            # Where there is room, one is on its way for each who waits.
+            # If the limit allows it, one connection is being opened for each waiting request.
             self.assertTrue(open == size or waiting <= self.endpoint.pending)
         stopped = self.pool.stop()
         for each in list(taken):
