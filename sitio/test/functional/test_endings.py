@@ -1,6 +1,6 @@
 """
-How an exchange ends: in every way that there is, once, told as it was, and with
-nothing left behind.
+Tests of every way in which an exchange ends: it ends once, is recorded correctly and
+leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 
-#: What the client sees instead of a response.
+# What the client sees if there is no response.
 BROKEN = "broken off"
 
 
 class EndingCase(ObservedCase):
-    """A sidecar in memory, one client, and an observer that is told of each end."""
+    """A sidecar in memory, one client, and an observer that records each end."""
 
     @property
     def state(self) -> str:
-        """That of the exchange under way."""
+        """The state of the exchange under way."""
         server: Any = self.client.transport.protocol
         assert server._exchange is not None
         return str(server._exchange.state)
@@ -69,7 +69,7 @@ class EndingCase(ObservedCase):
         failure: type[Exception] | None = None,
         attempts: int = 1,
     ) -> None:
-        """One exchange has ended so, was told once, and nothing is left of it."""
+        """Check that one exchange ended so, was observed once, and left nothing behind."""
         self.sidecar.settle()
         found = [
             (
@@ -89,14 +89,17 @@ class EndingCase(ObservedCase):
     def assertResponded(
         self, status: int, upstreamStatus: int | None, failure: Any = None, attempts: int = 1
     ) -> None:
-        """The client has got one whole response, and the observer is told of just that."""
+        """Check that the client got one whole response, and that the observer recorded it."""
         self.assertEqual(self.client.gotResponse().status, status)
         self.assertEnded(status, upstreamStatus, failure, attempts)
 
     def assertBroken(
         self, status: int | None, upstreamStatus: int | None, failure: Any, attempts: int = 1
     ) -> None:
-        """The client has seen a broken connection, and the observer is told why."""
+        """
+        Check that the client saw a broken connection, and that the observer recorded the
+        cause.
+        """
         self.sidecar.settle()
         self.assertTrue(self.client.reset)
         self.assertEnded(status, upstreamStatus, failure, attempts)
@@ -106,7 +109,7 @@ class ByAResponse(EndingCase):
     """Exchanges that end with a whole response."""
 
     def test_plain(self) -> None:
-        """The upstream's own status, whatever it is, and no failure."""
+        """Any status of the upstream passes, without a failure."""
         for status in (200, 204, 304, 404, 500, 502, 504):
             self.open()
             self.client.sends(GET)
@@ -115,7 +118,7 @@ class ByAResponse(EndingCase):
             self.assertResponded(status, status)
 
     def test_untilClose(self) -> None:
-        """A response that the end of its connection ends is whole."""
+        """A response that ends with its connection is complete."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it")
@@ -131,21 +134,21 @@ class ByAResponse(EndingCase):
         self.assertEqual(self.sidecar.upstreams, [])
 
     def test_policyReplaces(self) -> None:
-        """The upstream's status is recorded beside the one that was sent."""
+        """The record has the upstream's status and the status that was sent."""
         self.open(onResponse(404)(lambda exchange, response: Response(200, text="mine")))
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno")
         self.assertResponded(200, 404)
 
     def test_policyMasks(self) -> None:
-        """A failure that a policy masks is told as well."""
+        """A failure that a policy masks is recorded."""
         self.open(onResponse(502)(lambda exchange, response: Response(200, text="mine")))
         self.sidecar.refuseConnections()
         self.client.sends(GET)
         self.assertResponded(200, 502, ConnectFailed)
 
     def test_policyFails(self) -> None:
-        """A request policy that raises answers 500, and that is told as what it is."""
+        """A request policy that raises gets 500, and its error is recorded."""
 
         def fails(exchange: Any) -> None:
             raise ZeroDivisionError
@@ -156,7 +159,7 @@ class ByAResponse(EndingCase):
         self.assertResponded(500, None, PolicyFailed, 0)
 
     def test_refused(self) -> None:
-        """A request that can't be read is recorded with its failure, and not sent upstream."""
+        """A malformed request is recorded with its failure and not sent upstream."""
         for status, data, failure in (
             (400, b"GET /\r\n\r\n", BadMessage),
             (400, b"GET / HTTP/1.1\r\n\r\n", BadMessage),
@@ -175,7 +178,10 @@ class ByAResponse(EndingCase):
             self.sidecar.assertQuiet()
 
     def test_bodyBreaks(self) -> None:
-        """A body that turns out malformed is answered, and its upstream let go of at once."""
+        """
+        A body that becomes malformed is answered, and its upstream connection is closed
+        at once.
+        """
         self.open()
         self.client.sends(CHUNKS, b"4\r\nbody\r\n")
         self.assertTrue(self.upstream.got().endswith(b"4\r\nbody\r\n"))
@@ -184,14 +190,14 @@ class ByAResponse(EndingCase):
         self.assertResponded(400, None, BadMessage)
 
     def test_bodyTooLong(self) -> None:
-        """The same for a body in chunks that grows beyond its limit."""
+        """The same for a chunked body that grows over the limit."""
         self.open(maxBody=5)
         self.client.sends(CHUNKS, b"4\r\nbody\r\n", b"2\r\nxx\r\n")
         self.assertTrue(self.upstream.reset)
         self.assertResponded(413, None, BodyTooLong)
 
     def test_bodyBreaksBehindTheResponse(self) -> None:
-        """When the head of the response is out already, that can only be broken off."""
+        """If the head of the response is already sent, the response is broken off."""
         self.open()
         self.client.sends(CHUNKS)
         self.upstream.sends(PART)
@@ -204,14 +210,14 @@ class ByTheUpstream(EndingCase):
     """Exchanges whose upstream fails."""
 
     def test_connectRefused(self) -> None:
-        """A refused connection is a 502 of the upstream's, at once."""
+        """A refused connection gets 502 at once, as the upstream's failure."""
         self.open()
         self.sidecar.refuseConnections()
         self.client.sends(GET)
         self.assertResponded(502, 502, ConnectFailed)
 
     def test_connectTimeout(self) -> None:
-        """One that is never accepted is a 504."""
+        """A connection that is never accepted gets 504."""
         self.open()
         self.sidecar.holdConnections()
         self.client.sends(GET)
@@ -219,7 +225,7 @@ class ByTheUpstream(EndingCase):
         self.assertResponded(504, 504, ConnectTimeout)
 
     def test_poolTimeout(self) -> None:
-        """No free connection is a 503 of sitio's own: the upstream is not at fault."""
+        """No free connection is a 503 and sitio's own failure, not the upstream's."""
         self.open(poolSize=1)
         other = self.sidecar.connect()
         other.sends(GET)
@@ -233,7 +239,7 @@ class ByTheUpstream(EndingCase):
         self.sidecar.assertQuiet()
 
     def test_beforeTheHead(self) -> None:
-        """No response, or a piece of a head: 502, whichever way the connection ended."""
+        """No response, or a part of a head, is a 502, however the connection ended."""
         for happens in (Peer.closes, Peer.halfCloses, Peer.resets):
             for data in (b"", b"H", OK[:-3]):
                 self.open()
@@ -244,8 +250,8 @@ class ByTheUpstream(EndingCase):
 
     def test_withinTheBody(self) -> None:
         """
-        A response that breaks off, by its length, by its chunks or by a reset, is
-        broken off for the client as well: it must not look whole.
+        A response that breaks off, by length, chunks or reset, is broken off for the
+        client too: it must not look complete.
         """
         head = b"HTTP/1.1 200 OK\r\n"
         for data in (
@@ -270,7 +276,7 @@ class ByTheUpstream(EndingCase):
         self.assertBroken(200, 200, UpstreamLost)
 
     def test_behindTheResponse(self) -> None:
-        """A connection that breaks after a whole response is no failure."""
+        """A connection that breaks after a complete response is no failure."""
         for happens in (Peer.closes, Peer.halfCloses, Peer.resets):
             self.open()
             self.client.sends(GET)
@@ -279,7 +285,7 @@ class ByTheUpstream(EndingCase):
             self.assertResponded(200, 200)
 
     def test_garbage(self) -> None:
-        """What is no response, or an ambiguous one, is a 502, and its connection is broken."""
+        """An invalid or ambiguous response is a 502, and its connection is reset."""
         for data in (
             b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
@@ -299,7 +305,7 @@ class ByTheUpstream(EndingCase):
             self.assertEnded(502, 502, BadResponse)
 
     def test_badChunks(self) -> None:
-        """A body that turns out malformed is broken off, on both sides."""
+        """A response body that becomes malformed is broken off on both sides."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"no\r\n")
@@ -307,7 +313,7 @@ class ByTheUpstream(EndingCase):
         self.assertBroken(200, 200, BadResponse)
 
     def test_neverResponses(self) -> None:
-        """A response that does not come in time is a 504."""
+        """A response that does not arrive in time is a 504."""
         self.open()
         self.client.sends(GET)
         self.sidecar.advance(Settings().responseTimeout + PERIOD_SECONDS)
@@ -324,7 +330,10 @@ class ByTheUpstream(EndingCase):
         self.assertBroken(200, 200, Stalled)
 
     def test_buffering(self) -> None:
-        """A response that breaks while a policy waits for it is a 502: nothing is out yet."""
+        """
+        A response that breaks off while it is buffered is a 502, as its head is not sent
+        yet.
+        """
         happenings: tuple[tuple[Callable[[Peer], None], type[SitioError]], ...] = (
             (Peer.closes, UpstreamLost),
             (Peer.resets, UpstreamLost),
@@ -338,7 +347,7 @@ class ByTheUpstream(EndingCase):
             self.assertResponded(502, 502, failure)
 
     def test_retriesExhausted(self) -> None:
-        """A policy that always wishes for another attempt gets a bounded number of them."""
+        """A policy that always asks for another attempt gets a limited number."""
         self.open(onResponse(502)(lambda exchange, response: Retry(0.1)))
         self.sidecar.refuseConnections()
         self.client.sends(GET)
@@ -346,7 +355,7 @@ class ByTheUpstream(EndingCase):
         self.assertResponded(502, 502, ConnectFailed, MAX_ATTEMPTS)
 
     def test_retried(self) -> None:
-        """A failure that another attempt made good is told, with the true last status."""
+        """A failure before a successful retry is recorded, with the upstream's last status."""
         self.open(onResponse(502)(lambda exchange, response: Retry(2.0)))
         self.client.sends(GET)
         self.upstream.resets()
@@ -357,10 +366,10 @@ class ByTheUpstream(EndingCase):
 
 
 class ByTheClient(EndingCase):
-    """Clients that go away, and uploads that stop."""
+    """Clients that disconnect, and uploads that stop."""
 
     def reach(self, state: str, request: bytes = GET) -> None:
-        """Bring an exchange into this state, in one of the ways that lead there."""
+        """Bring an exchange into this state, in one of several ways."""
         if state is states.DECIDING:
             self.open(onRequest(lambda exchange: Deferred()))
         elif state is states.JUDGING:
@@ -382,7 +391,10 @@ class ByTheClient(EndingCase):
         self.assertIs(self.state, state)
 
     def assertGone(self, status: int | None, attempts: int = 1) -> None:
-        """It is counted as the client's doing, and the upstream was let go of at once."""
+        """
+        Check that the client's disconnect was recorded and the upstream's connection
+        closed at once.
+        """
         self.assertEqual(len(self.told), 1)
         self.assertEqual(self.sidecar.endpoint.pending, 0)
         for peer in self.sidecar.upstreams:
@@ -393,8 +405,8 @@ class ByTheClient(EndingCase):
 
     def test_inEachState(self) -> None:
         """
-        Wherever an exchange has got to, a client that goes away ends it at once,
-        as 499; the upstream is let go of without a moment passing.
+        In each state, a client's disconnect ends the exchange at once with 499 and closes
+        the upstream's connection.
         """
         for state, upstreamStatus, attempts in (
             (states.DECIDING, None, 0),
@@ -410,7 +422,7 @@ class ByTheClient(EndingCase):
                 self.assertGone(upstreamStatus, attempts)
 
     def test_resting(self) -> None:
-        """Between two attempts as well: the idle connection stays, there is no other."""
+        """A disconnect between two attempts ends the exchange; the idle connection stays."""
         for happens in (Peer.closes, Peer.resets):
             self.reach(states.RESTING)
             happens(self.client)
@@ -419,7 +431,7 @@ class ByTheClient(EndingCase):
             self.assertEqual(self.upstream.got().count(b"GET"), 1)
 
     def test_inTheQueue(self) -> None:
-        """A client that goes away while it waits for a connection gives up its place."""
+        """A client that disconnects while it waits for a connection leaves the queue."""
         self.open(poolSize=1)
         other = self.sidecar.connect()
         other.sends(GET)
@@ -437,7 +449,7 @@ class ByTheClient(EndingCase):
         self.assertEqual((exchange.status, exchange.upstreamStatus), (499, None))
 
     def test_buffering(self) -> None:
-        """While a response is being buffered, too."""
+        """The same while a response is buffered."""
         self.open(onResponse(200, buffered=True)(lambda exchange, response: None))
         self.client.sends(GET)
         self.upstream.sends(PART)
@@ -446,7 +458,7 @@ class ByTheClient(EndingCase):
         self.assertGone(200)
 
     def test_withinTheBody(self) -> None:
-        """A client that goes away within its request's body, streamed upstream."""
+        """The same within a request body that streams upstream."""
         for request in (POST + b"bo", CHUNKS + b"2\r\nbo\r\n"):
             for happens in (Peer.closes, Peer.resets):
                 self.reach(states.WAITING, request)
@@ -456,8 +468,8 @@ class ByTheClient(EndingCase):
 
     def test_behindABodyInPieces(self) -> None:
         """
-        A client that goes away once its body has come, in pieces, is noticed at
-        once, though the body came before there was a connection.
+        A disconnect after a body in pieces is noticed at once, even if the body arrived
+        before there was a connection.
         """
         decision: Deferred[None] = Deferred()
         self.open(onRequest(lambda exchange: decision))
@@ -466,7 +478,7 @@ class ByTheClient(EndingCase):
         self.assertGone(None, 0)
 
     def test_behindABodyThatWasHeld(self) -> None:
-        """The same when the upstream has been asked since."""
+        """The same after the upstream has got the request."""
         decision: Deferred[None] = Deferred()
         self.open(onRequest(lambda exchange: decision))
         self.client.sends(POST, b"body")
@@ -477,7 +489,7 @@ class ByTheClient(EndingCase):
         self.assertGone(None)
 
     def test_behindABacklog(self) -> None:
-        """The same when the upstream was slow to read the body's last piece."""
+        """The same if the upstream was slow to read the last piece of the body."""
         self.open()
         self.client.sends(POST)
         self.upstream.stopsReading()
@@ -488,7 +500,7 @@ class ByTheClient(EndingCase):
         self.assertGone(None)
 
     def test_beforeTheRequest(self) -> None:
-        """A client that goes away before its head is whole was never an exchange."""
+        """A client that disconnects before its head is complete makes no exchange."""
         for data in (b"", GET[:-1]):
             self.open()
             self.client.sends(data)
@@ -497,7 +509,7 @@ class ByTheClient(EndingCase):
             self.sidecar.assertQuiet()
 
     def test_behindTheResponse(self) -> None:
-        """Nor is it anybody's failure when it goes away behind its response."""
+        """A client that disconnects after its response is no failure."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(OK)
@@ -505,14 +517,14 @@ class ByTheClient(EndingCase):
         self.assertResponded(200, 200)
 
     def test_withRequestsBehind(self) -> None:
-        """Requests behind the one under way are not begun for a client that has gone."""
+        """Pipelined requests of a client that has disconnected are not begun."""
         self.open()
         self.client.sends(GET * 3)
         self.client.closes()
         self.assertGone(None)
 
     def test_uploadStops(self) -> None:
-        """A client that stops within its body is told 408; the upstream is not at fault."""
+        """A client that stops within its body gets 408; it is not the upstream's failure."""
         self.open()
         self.client.sends(POST, b"bo")
         self.sidecar.advance(Settings().stallTimeout + PERIOD_SECONDS)
@@ -520,7 +532,10 @@ class ByTheClient(EndingCase):
         self.assertResponded(408, None, RequestTimeout)
 
     def test_inATunnel(self) -> None:
-        """A tunnel whose client breaks it off is a 101, and the upstream is let go of."""
+        """
+        A tunnel that the client resets is recorded as a 101, and the upstream's
+        connection is closed.
+        """
         self.reach(states.TUNNELLING)
         self.client.resets()
         self.assertIs(self.upstream.state, CLOSED)
@@ -538,7 +553,7 @@ class Tunnels(EndingCase):
         self.assertEqual(self.client.got(), SWITCH)
 
     def test_clientFirst(self) -> None:
-        """One half ends, then the other: each side has what the other sent."""
+        """The client's direction ends first: both sides get all bytes of the other."""
         self.switch()
         self.client.sends(b"bye")
         self.client.halfCloses()
@@ -552,7 +567,7 @@ class Tunnels(EndingCase):
         self.assertEnded(101, 101)
 
     def test_upstreamFirst(self) -> None:
-        """The same the other way round."""
+        """The same if the upstream's direction ends first."""
         self.switch()
         self.upstream.halfCloses()
         self.assertIs(self.client.state, HALF_CLOSED)
@@ -577,14 +592,14 @@ class Tunnels(EndingCase):
         self.assertEnded(101, 101)
 
     def test_upstreamBreaks(self) -> None:
-        """A tunnel whose upstream breaks it off is closed for the client."""
+        """If the upstream resets a tunnel, the client's connection is closed."""
         self.switch()
         self.upstream.resets()
         self.assertTrue(self.client.closed)
         self.assertEnded(101, 101)
 
     def test_silent(self) -> None:
-        """A tunnel in which nothing moves for too long is broken off on both sides."""
+        """An idle tunnel is reset on both sides after its timeout."""
         self.switch(tunnelTimeout=100.0)
         self.sidecar.advance(100.0 + PERIOD_SECONDS)
         self.assertTrue(self.client.reset)
@@ -592,7 +607,7 @@ class Tunnels(EndingCase):
         self.assertEnded(101, 101)
 
     def test_refused(self) -> None:
-        """An upgrade that is refused is a plain exchange, and keeps its connections."""
+        """A refused upgrade is an ordinary exchange and keeps its connections."""
         self.open()
         self.client.sends(UPGRADE)
         self.upstream.sends(OK)
@@ -604,7 +619,7 @@ class Filters(EndingCase):
     """Body filters that raise."""
 
     def test_raises(self) -> None:
-        """A filter that may change the length, and raises, breaks the response off."""
+        """If a filter that may change the length raises, the response is broken off."""
 
         def fails(data: bytes) -> bytes:
             raise ZeroDivisionError
@@ -616,7 +631,7 @@ class Filters(EndingCase):
         self.assertBroken(200, 200, SitioError)
 
     def test_raisesAtTheEnd(self) -> None:
-        """The same at the end of a response that has gone out but for that."""
+        """The same if it raises at the end of the body."""
 
         def fails(data: bytes) -> bytes:
             if not data:
@@ -633,7 +648,7 @@ class Reused(EndingCase):
     """A reused connection that breaks before a byte of the response (RFC 9112, section 9.3.1)."""
 
     def reuse(self, request: bytes, *pieces: bytes, **settings: Any) -> bytes:
-        """Send this on a connection that has carried a request; what the upstream got."""
+        """Send this on a reused connection; return what the upstream got."""
         self.open(**settings)
         self.client.sends(GET)
         self.upstream.got()
@@ -645,7 +660,7 @@ class Reused(EndingCase):
         return self.upstream.got()
 
     def test_idempotentOnceMore(self) -> None:
-        """An idempotent request without a body is sent once more, on a fresh connection."""
+        """An idempotent request without a body is repeated on a fresh connection."""
         for method in (b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"):
             for happens in (Peer.closes, Peer.resets):
                 first = self.reuse(GET.replace(b"GET", method))
@@ -657,7 +672,7 @@ class Reused(EndingCase):
                 self.assertEnded(200, 200, None, 2)
 
     def test_bodyHeld(self) -> None:
-        """The same for a body that is still held whole, in one piece or in some."""
+        """The same for a body that is still buffered, in one piece or several."""
         for request in (
             [POST.replace(b"POST", b"PUT") + b"body"],
             [POST.replace(b"POST", b"PUT"), b"bo", b"dy"],
@@ -671,7 +686,7 @@ class Reused(EndingCase):
             self.assertResponded(200, 200, None, 2)
 
     def test_bodyNotHeld(self) -> None:
-        """A body beyond the replay limit, or not yet whole, is not sent again."""
+        """A body over the replay limit, or still incomplete, is not repeated."""
         put = POST.replace(b"POST", b"PUT")
         for pieces in ([put, b"bo", b"dy"], [put, b"bo"]):
             self.reuse(*pieces, replayLimit=3 if len(pieces) > 2 else 1000)
@@ -680,7 +695,7 @@ class Reused(EndingCase):
             self.assertResponded(502, 502, UpstreamLost)
 
     def test_neverAPost(self) -> None:
-        """What may have been done already is never done twice."""
+        """A POST is never repeated: it may already have been processed."""
         for method in (b"POST", b"PATCH", b"LOCK", b"get"):
             for request in (GET.replace(b"GET", method), POST.replace(b"POST", method) + b"body"):
                 self.reuse(request)
@@ -689,7 +704,7 @@ class Reused(EndingCase):
                 self.assertResponded(502, 502, UpstreamLost)
 
     def test_onlyOnce(self) -> None:
-        """A fresh connection that breaks as well is the upstream's failure."""
+        """If the fresh connection breaks too, the upstream has failed."""
         self.reuse(GET)
         self.upstream.closes()
         self.assertEqual(len(self.sidecar.upstreams), 2)
@@ -698,7 +713,7 @@ class Reused(EndingCase):
         self.assertResponded(502, 502, UpstreamLost, 2)
 
     def test_notOnAnotherReusedOne(self) -> None:
-        """Other idle connections, which may have ended as well, are not tried."""
+        """Other idle connections, which may also be closed, are not tried."""
         self.open()
         other = self.sidecar.connect()
         self.client.sends(GET)
@@ -714,7 +729,7 @@ class Reused(EndingCase):
         self.assertResponded(200, 200, None, 2)
 
     def test_notBehindAByte(self) -> None:
-        """Once a byte of a response has come, an interim one too, nothing is sent again."""
+        """After a byte of a response, even an interim one, nothing is repeated."""
         for data in (b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\n"):
             self.reuse(GET)
             self.upstream.sends(data)
@@ -725,7 +740,7 @@ class Reused(EndingCase):
             self.assertEnded(502, 502, UpstreamLost)
 
     def test_notGarbageNorTimeout(self) -> None:
-        """Nor behind garbage, nor when the response takes too long."""
+        """Nothing is repeated after a malformed response or a timeout."""
         self.reuse(GET)
         self.upstream.sends(b"garbage\r\n\r\n")
         self.assertResponded(502, 502, BadResponse)
@@ -734,7 +749,7 @@ class Reused(EndingCase):
         self.assertResponded(504, 504, UpstreamTimeout)
 
     def test_notOnAFreshOne(self) -> None:
-        """A fresh connection that breaks is no idle one that was closed."""
+        """Nothing is repeated after a fresh connection breaks."""
         self.open()
         self.client.sends(GET)
         self.upstream.closes()
@@ -742,7 +757,7 @@ class Reused(EndingCase):
         self.assertResponded(502, 502, UpstreamLost)
 
     def test_freshOneRefused(self) -> None:
-        """When no fresh connection is to be had, that is what is told."""
+        """If no fresh connection can be opened, that failure is recorded."""
         self.reuse(GET)
         self.sidecar.endpoint.decision = self.sidecar.endpoint.refuse
         self.upstream.closes()
@@ -750,10 +765,10 @@ class Reused(EndingCase):
 
 
 class Draining(EndingCase):
-    """sitio has been told to stop: nothing in flight is lost."""
+    """sitio is stopping: exchanges under way are not lost."""
 
     def test_idle(self) -> None:
-        """An idle client is closed after a moment, in good order."""
+        """An idle client is closed after a short time, in order."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(OK)
@@ -768,7 +783,7 @@ class Draining(EndingCase):
         self.assertEnded(200, 200)
 
     def test_requestOnItsWay(self) -> None:
-        """A request that was on its way is answered, and the last."""
+        """A request that was on its way is answered as the last one."""
         self.open()
         drained = self.sidecar.factory.drain()
         self.sidecar.advance(DRAIN_IDLE_SECONDS / 2)
@@ -781,7 +796,7 @@ class Draining(EndingCase):
         self.assertEnded(200, 200)
 
     def test_busy(self) -> None:
-        """What is in flight is finished, with the connection's end announced."""
+        """An exchange under way is finished, and its response announces the close."""
         self.open()
         self.client.sends(GET)
         drained = self.sidecar.factory.drain()
@@ -794,7 +809,7 @@ class Draining(EndingCase):
         self.assertEnded(200, 200)
 
     def test_keepAlive(self) -> None:
-        """HTTP/1.0 clients that ask for it are offered no keep-alive any more."""
+        """HTTP/1.0 clients that ask for keep-alive do not get it any more."""
         for asks in (b"Connection: keep-alive", b"Keep-Alive: timeout=5"):
             self.open()
             self.client.sends(b"GET / HTTP/1.0\r\nHost: h\r\n%b\r\n\r\n" % asks)
@@ -804,7 +819,7 @@ class Draining(EndingCase):
             self.assertEnded(200, 200)
 
     def test_headIsOut(self) -> None:
-        """A response whose head was out comes whole; then the client has its moment, too."""
+        """A response whose head was sent is completed; then the client gets a short time, too."""
         self.open()
         self.client.sends(GET)
         self.upstream.sends(PART)
@@ -818,7 +833,7 @@ class Draining(EndingCase):
         self.assertEnded(200, 200)
 
     def test_halfAHead(self) -> None:
-        """A head that has begun may come to its end, and is answered."""
+        """A head that has begun may be completed, and is answered."""
         self.open()
         self.client.sends(GET[:-1])
         self.sidecar.factory.drain()
@@ -829,7 +844,7 @@ class Draining(EndingCase):
         self.assertEnded(200, 200)
 
     def test_upload(self) -> None:
-        """A body that is on its way comes through."""
+        """A request body on its way is passed completely."""
         self.open()
         self.client.sends(POST, b"bo")
         self.sidecar.factory.drain()
@@ -841,7 +856,7 @@ class Draining(EndingCase):
         self.assertEnded(200, 200)
 
     def test_requestsBehind(self) -> None:
-        """Of requests sent ahead the one under way is answered, and is the last."""
+        """Of pipelined requests only the one under way is answered, as the last."""
         self.open()
         self.client.sends(GET * 3)
         self.sidecar.factory.drain()
@@ -853,7 +868,7 @@ class Draining(EndingCase):
         self.sidecar.assertQuiet()
 
     def test_tunnel(self) -> None:
-        """A tunnel lasts until the grace is over, and is told as what it was."""
+        """A tunnel lasts until the grace ends, and is recorded with sitio's stop."""
         self.open()
         self.client.sends(UPGRADE)
         self.upstream.sends(SWITCH)
@@ -871,7 +886,7 @@ class Draining(EndingCase):
         self.assertEnded(101, 101, Stopped)
 
     def test_graceIsOver(self) -> None:
-        """What has not ended with the grace is broken off, in whatever state it is."""
+        """At the end of the grace, exchanges are broken off in every state."""
         reach = ByTheClient.reach
         for state, status, upstreamStatus, attempts in (
             (states.DECIDING, None, None, 0),

@@ -1,5 +1,5 @@
 """
-Waits and bounds: nothing takes longer, and nothing grows larger, than it may.
+Tests of timeouts and limits: each wait and each size has a bound.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class WaitCase(ObservedCase):
 
     def assertEnded(self, *expected: Any) -> None:
         """
-        One exchange has ended: status, upstreamStatus, failure.  Nothing is left.
+        Check that one exchange ended with this status, upstreamStatus and failure, and
+        that nothing is left.
         """
         found = [
             (each.status, each.upstreamStatus, each.failure and type(each.failure))
@@ -62,8 +63,8 @@ class WaitCase(ObservedCase):
 
     def assertWaits(self, seconds: float) -> None:
         """
-        Nothing happens before so many seconds, and what has to at most one period
-        of the sweep later: an exchange ends, or connections do.
+        Check that an exchange or connections end after so many seconds, not earlier and
+        at most one sweep later.
         """
         self.sidecar.advance(seconds - 0.001)
         before = self._looks()
@@ -73,7 +74,7 @@ class WaitCase(ObservedCase):
         self.assertNotEqual(self._looks(), before, "late")
 
     def assertStill(self, seconds: float) -> None:
-        """Nothing happens for so long."""
+        """Check that nothing ends for so many seconds."""
         before = self._looks()
         self.sidecar.advance(seconds)
         self.assertEqual(self._looks(), before)
@@ -84,10 +85,10 @@ class WaitCase(ObservedCase):
 
 
 class TheClient(WaitCase):
-    """Waits for the client."""
+    """Timeouts of the client."""
 
     def test_saysNothing(self) -> None:
-        """A client that connects and says nothing is let go, without a word."""
+        """A client that connects and sends nothing is closed without a response."""
         self.open(headTimeout=7.0)
         self.assertWaits(7.0)
         self.assertEqual((self.client.got(), self.client.state), (b"", CLOSED))
@@ -95,7 +96,10 @@ class TheClient(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_head(self) -> None:
-        """A head has its time from its first byte, however steadily it trickles: 408."""
+        """
+        The head timeout runs from the first byte of a head, even if bytes keep arriving:
+        408.
+        """
         self.open(headTimeout=7.0)
         self.sidecar.advance(5.0)
         self.client.sends(GET[:5])
@@ -109,7 +113,7 @@ class TheClient(WaitCase):
         self.assertEnded(408, None, RequestTimeout)
 
     def test_nextHead(self) -> None:
-        """So has the head of a later request; what comes between counts as idle."""
+        """It applies to later requests too. The time between requests counts as idle."""
         self.open(headTimeout=7.0)
         self.client.sends(GET)
         self.upstream.sends(OK)
@@ -123,7 +127,7 @@ class TheClient(WaitCase):
         self.assertEnded(408, None, RequestTimeout)
 
     def test_idle(self) -> None:
-        """A connection between requests is kept for its time, from the last response's end."""
+        """The idle timeout of a connection runs from the end of the last response."""
         self.open(idleTimeout=7.0, upstreamIdleTimeout=100.0)
         for _ in range(3):
             self.client.sends(GET)
@@ -137,7 +141,7 @@ class TheClient(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_emptyLines(self) -> None:
-        """Empty lines before a request (RFC 9112, section 2.2) do not keep it open."""
+        """Empty lines before a request (RFC 9112, section 2.2) do not restart the timeout."""
         self.open(headTimeout=7.0)
         self.client.sends(b"\r\n")
         for _ in range(6):
@@ -148,7 +152,7 @@ class TheClient(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_uploadStops(self) -> None:
-        """A body that stops is a 408; each piece that comes begins the wait anew."""
+        """A request body that stops gets 408. Each piece restarts the stall timeout."""
         for head, pieces in (
             (POST % 9, [b"x"] * 4),
             (CHUNKS, [b"1\r\nx\r\n"] * 4),
@@ -166,7 +170,7 @@ class TheClient(WaitCase):
             self.assertEnded(408, None, RequestTimeout)
 
     def test_readsNothing(self) -> None:
-        """A client that reads nothing of its response is broken off, and the upstream with it."""
+        """A client that reads nothing of its response is reset, and so is the upstream."""
         self.open(stallTimeout=7.0)
         self.client.stopsReading()
         self.client.sends(GET)
@@ -177,7 +181,7 @@ class TheClient(WaitCase):
         self.assertEnded(200, 200, Stalled)
 
     def test_readsSlowly(self) -> None:
-        """One that reads now and then is not: each time the wait begins anew."""
+        """A client that reads now and then is kept: each read restarts the timeout."""
         self.open(stallTimeout=7.0, upstreamIdleTimeout=100.0)
         self.client.sends(GET)
         self.upstream.sends(LONG % 500)
@@ -191,10 +195,7 @@ class TheClient(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_closing(self) -> None:
-        """
-        A client that does not read its last response is waited for no longer than
-        a stall.
-        """
+        """The stall timeout bounds the wait for a client that does not read its last response."""
         self.open(stallTimeout=7.0)
         self.client.stopsReading()
         self.client.sends(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
@@ -205,7 +206,7 @@ class TheClient(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_idleAndReadsNothing(self) -> None:
-        """Nor is a client that does not read its response."""
+        """The idle timeout also closes a client that does not read its response."""
         self.open(stallTimeout=7.0, idleTimeout=9.0)
         self.client.stopsReading()
         self.client.sends(GET)
@@ -215,10 +216,7 @@ class TheClient(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_lingers(self) -> None:
-        """
-        The rest of a request whose response is out is dropped for a while, which
-        nothing prolongs.
-        """
+        """The linger after an early response has a fixed time, which bytes do not extend."""
         self.open()
         self.client.sends(POST % 1000)
         self.upstream.sends(OK)
@@ -232,10 +230,10 @@ class TheClient(WaitCase):
 
 
 class TheUpstream(WaitCase):
-    """Waits for the upstream."""
+    """Timeouts of the upstream."""
 
     def test_connect(self) -> None:
-        """To connect."""
+        """The upstream does not accept a connection in time: 504."""
         self.open(connectTimeout=7.0)
         self.sidecar.holdConnections()
         self.client.sends(GET)
@@ -246,7 +244,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, ConnectTimeout)
 
     def test_pool(self) -> None:
-        """For a free connection: 503, as the upstream has done nothing wrong."""
+        """No connection is free in time: 503, as the upstream has not failed."""
         self.open(poolSize=1, poolTimeout=7.0)
         other = self.sidecar.connect()
         other.sends(GET)
@@ -258,7 +256,10 @@ class TheUpstream(WaitCase):
         self.assertEnded(503, 503, PoolExhausted)
 
     def test_response(self) -> None:
-        """For the head of a response, from the request's end: 504, and it is let go of."""
+        """
+        The response timeout runs from the end of the request: 504, and the connection is
+        closed.
+        """
         self.open(responseTimeout=9.0, stallTimeout=7.0)
         self.client.sends(POST % 4, b"bo")
         self.sidecar.advance(5.0)
@@ -269,7 +270,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_halfAHead(self) -> None:
-        """A head that comes slowly has no more time than one that does not come."""
+        """A head that arrives slowly does not extend the response timeout."""
         self.open(responseTimeout=9.0)
         self.client.sends(GET)
         for start in range(8):
@@ -280,7 +281,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_interim(self) -> None:
-        """An interim response says that it works on it: the wait begins anew."""
+        """An interim response restarts the response timeout."""
         self.open(responseTimeout=9.0)
         self.client.sends(GET)
         self.sidecar.advance(8.0)
@@ -289,7 +290,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_uploadIsNotRead(self) -> None:
-        """An upstream that reads nothing of an upload stalls: 504."""
+        """An upstream that does not read an upload has stalled: 504."""
         self.open(stallTimeout=7.0, responseTimeout=100.0)
         self.client.sends(POST % 9)
         self.upstream.stopsReading()
@@ -302,7 +303,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_uploadIsReadAtLast(self) -> None:
-        """When it has read on, it is the client again that is waited for."""
+        """Once the upstream has read on, the stall timeout applies to the client again."""
         self.open(stallTimeout=7.0)
         self.client.sends(POST % 9)
         self.upstream.stopsReading()
@@ -318,8 +319,8 @@ class TheUpstream(WaitCase):
 
     def test_uploadIsReadLate(self) -> None:
         """
-        An upstream that reads on just in time gives the client a whole stall's
-        time to send on.
+        After the upstream has read on, the client gets a full stall timeout for its next
+        bytes.
         """
         self.open(stallTimeout=7.0)
         self.client.sends(POST % 9)
@@ -334,7 +335,10 @@ class TheUpstream(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_responseStops(self) -> None:
-        """A body that stops is broken off on both sides; each piece begins the wait anew."""
+        """
+        A response body that stops is broken off on both sides. Each piece restarts the
+        stall timeout.
+        """
         self.open(stallTimeout=7.0)
         self.client.sends(GET)
         self.upstream.sends(LONG % 9)
@@ -347,7 +351,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(200, 200, Stalled)
 
     def test_bufferedResponseStops(self) -> None:
-        """One that is being buffered can still be answered for: 504."""
+        """A buffered response that stops gets 504, as its head is not sent yet."""
         self.open(onResponse(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
         self.client.sends(GET)
         self.upstream.sends(LONG % 9)
@@ -361,7 +365,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_bufferedResponseStopsAtOnce(self) -> None:
-        """So can one that stops right behind its head."""
+        """The same for a buffered response that stops right after its head."""
         self.open(onResponse(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
         self.client.sends(GET)
         self.upstream.sends(LONG % 9)
@@ -370,7 +374,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_uploadBesideABufferedResponse(self) -> None:
-        """Bytes of an upload that move are no stall, though a buffered response rests."""
+        """Moving bytes of an upload restart the stall timeout of a buffered response."""
         self.open(onResponse(200, buffered=True)(lambda exchange, response: None), stallTimeout=7.0)
         self.client.sends(POST % 9)
         self.upstream.sends(LONG % 9)
@@ -383,7 +387,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(504, 504, UpstreamTimeout)
 
     def test_idle(self) -> None:
-        """An idle connection is closed in good order, the client's own goes on."""
+        """An idle upstream connection closes in order; the client's connection stays."""
         self.open(upstreamIdleTimeout=7.0)
         self.client.sends(GET)
         self.upstream.sends(OK)
@@ -393,7 +397,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_unwantedRest(self) -> None:
-        """An unwanted rest has its own time, which no byte prolongs."""
+        """Dropping an unwanted rest has a fixed timeout, which bytes do not extend."""
         self.open(onResponse(200)(lambda exchange, response: Response(404)))
         self.client.sends(GET)
         self.upstream.sends(LONG % 9)
@@ -406,7 +410,10 @@ class TheUpstream(WaitCase):
         self.assertEnded(404, 200, None)
 
     def test_tunnel(self) -> None:
-        """A tunnel ends when neither side has sent for so long; either prolongs it."""
+        """
+        A tunnel ends when no side has sent for the tunnel timeout. Bytes of either side
+        restart it.
+        """
         self.open(tunnelTimeout=7.0, stallTimeout=2.0)
         self.client.sends(UPGRADE)
         self.upstream.sends(SWITCH)
@@ -420,7 +427,7 @@ class TheUpstream(WaitCase):
         self.assertEnded(101, 101, None)
 
     def test_halfATunnel(self) -> None:
-        """The same when one half of it has ended."""
+        """The same after one direction has ended."""
         self.open(tunnelTimeout=7.0)
         self.client.sends(UPGRADE)
         self.upstream.sends(SWITCH)
@@ -433,10 +440,10 @@ class TheUpstream(WaitCase):
 
 
 class Policies(WaitCase):
-    """Waits for policies, whatever the timeouts of connections."""
+    """Timeouts of policies do not depend on the timeouts of connections."""
 
     def test_request(self) -> None:
-        """One that decides nothing in time answers 500."""
+        """A request policy that does not decide in time gets 500."""
         self.open(
             onRequest(lambda exchange: Deferred()),
             policyTimeout=7.0,
@@ -454,7 +461,7 @@ class Policies(WaitCase):
         self.assertEnded(500, None, PolicyFailed)
 
     def test_response(self) -> None:
-        """One that makes nothing of a response in time lets it pass."""
+        """A response policy that does not decide in time is skipped."""
         for data in (OK, OK[:-1]):
             self.open(
                 onResponse(200)(lambda exchange, response: Deferred()),
@@ -474,7 +481,7 @@ class Policies(WaitCase):
             self.assertEnded(200, 200, None)
 
     def test_retry(self) -> None:
-        """The wait before another attempt is that of the Retry, exactly."""
+        """The wait before another attempt is exactly that of the Retry."""
         self.open(onResponse(503)(lambda exchange, response: Retry(7.0)), stallTimeout=1.0)
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
@@ -488,15 +495,18 @@ class Policies(WaitCase):
 
 
 class Sizes(WaitCase):
-    """Bounds: the last that passes, and the first that does not."""
+    """Limits: the largest allowed size passes, and one more is refused."""
 
     def padded(self, head: bytes, size: int) -> bytes:
-        """This head, made so long by a field."""
+        """This head, padded by a field to this length."""
         start = head.removesuffix(b"\r\n") + b"X: "
         return start + b"x" * (size - len(start) - 4) + b"\r\n\r\n"
 
     def test_head(self) -> None:
-        """A head of the limit passes, one byte more is a 431, whole or not yet."""
+        """
+        A request head at the limit passes. One more byte is a 431, even before the head
+        is complete.
+        """
         for size, cut, status in ((200, 0, 200), (201, 0, 431), (400, 199, 431), (200, 2, None)):
             self.open(maxHead=200)
             data = self.padded(GET, size)
@@ -512,7 +522,7 @@ class Sizes(WaitCase):
             self.assertEnded(status, 200 if status == 200 else None, failure)
 
     def test_responseHead(self) -> None:
-        """The same limit holds for responses: 502."""
+        """The same limit applies to response heads: 502."""
         for size, status in ((200, 200), (201, 502)):
             self.open(maxHead=200)
             self.client.sends(GET)
@@ -522,7 +532,7 @@ class Sizes(WaitCase):
             self.assertEnded(status, status, None if status == 200 else BadResponse)
 
     def test_fields(self) -> None:
-        """As many fields as the limit pass, one more is a 431, or a 502."""
+        """As many fields as the limit pass. One more is a 431, or a 502 in a response."""
         for count in (5, 6):
             self.open(maxFields=5)
             head = GET.removesuffix(b"\r\n") + b"X: y\r\n" * (count - 1) + b"\r\n"
@@ -538,7 +548,10 @@ class Sizes(WaitCase):
             self.sidecar.assertQuiet()
 
     def test_body(self) -> None:
-        """A body of the limit passes, one byte more is a 413, by length and by chunks."""
+        """
+        A request body at the limit passes. One more byte is a 413, with a length or in
+        chunks.
+        """
         for size, status in ((5, 200), (6, 413)):
             body = b"x" * size
             for pieces in (
@@ -558,7 +571,7 @@ class Sizes(WaitCase):
                 self.assertEnded(*told)
 
     def test_responseBody(self) -> None:
-        """The limit of request bodies does not hold for responses."""
+        """The limit of request bodies does not apply to responses."""
         self.open(maxBody=5)
         self.client.sends(GET)
         self.upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nxxxxxx")
@@ -566,7 +579,7 @@ class Sizes(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_noBodyLimit(self) -> None:
-        """Without a limit a body of any length streams."""
+        """Without a limit a request body of any length streams."""
         self.open()
         self.client.sends(POST % (len(READ) * 40))
         for _ in range(40):
@@ -577,7 +590,7 @@ class Sizes(WaitCase):
         self.assertEqual(self.told[0].bytesIn, len(READ) * 40)
 
     def test_replay(self) -> None:
-        """A body of the limit is kept to be sent again, one byte more is not."""
+        """A body at the replay limit is kept to be sent again. One more byte is not."""
         for size in (5, 6):
             self.open(onResponse(502)(lambda exchange, response: Retry()), replayLimit=5)
             head = (POST % size).replace(b"POST", b"PUT")
@@ -594,7 +607,10 @@ class Sizes(WaitCase):
                 self.assertEnded(502, 502, UpstreamLost)
 
     def test_bodyBeforeItCanBeSent(self) -> None:
-        """Of a body that nobody can take yet, not more is held than the limit and one read."""
+        """
+        While there is no connection yet, at most the limit and one read of a body are
+        buffered.
+        """
         decision: Deferred[None] = Deferred()
         self.open(onRequest(lambda exchange: decision), replayLimit=5)
         self.client.sends(POST % 1000, b"x" * 5)
@@ -610,7 +626,7 @@ class Sizes(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_clients(self) -> None:
-        """One client beyond the bound is let go at once; others are not disturbed."""
+        """A client over the limit is closed at once; other clients are not affected."""
         self.open(maxClients=2)
         second = self.sidecar.connect()
         third = self.sidecar.connect()
@@ -625,7 +641,7 @@ class Sizes(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_pool(self) -> None:
-        """The upstream sees as many connections as the bound, the queue no more than its."""
+        """The numbers of upstream connections and of queued requests stay within their limits."""
         self.open(poolSize=2, poolQueue=1)
         clients = [self.client, *(self.sidecar.connect() for _ in range(3))]
         for each in clients:
@@ -641,7 +657,7 @@ class Sizes(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_interim(self) -> None:
-        """As many interim responses as the bound pass, one more is a 502."""
+        """As many interim responses as the limit pass. One more is a 502."""
         hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
         for count in (MAX_INTERIM, MAX_INTERIM + 1):
             self.open()
@@ -655,8 +671,8 @@ class Sizes(WaitCase):
 
     def test_unwantedRest(self) -> None:
         """
-        Of a response that nobody wants a short rest is read, and the connection kept;
-        a longer one closes it, be its length announced or not.
+        A short unwanted rest is read, and the connection kept. A longer rest closes the
+        connection, with or without a known length.
         """
         chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         rest = b"x" * MAX_DISCARD
@@ -675,7 +691,7 @@ class Sizes(WaitCase):
             self.assertEnded(404, 200, None)
 
     def test_attempts(self) -> None:
-        """The upstream is not asked more often than the bound, whatever a policy wishes."""
+        """The number of attempts is limited, whatever a policy asks for."""
         self.open(onResponse(503)(lambda exchange, response: Retry()))
         self.client.sends(GET)
         for _ in range(MAX_ATTEMPTS):
@@ -687,7 +703,10 @@ class Sizes(WaitCase):
         self.assertEnded(503, 503, None)
 
     def test_pipelined(self) -> None:
-        """Requests behind a body are held up to one head and one read, as others are."""
+        """
+        Requests pipelined after a body are buffered up to one head and one read, like all
+        others.
+        """
         self.open()
         self.client.sends(POST % 4, b"body" + READ[4:], *[READ] * 5)
         server: Any = self.client.transport.protocol
@@ -696,10 +715,13 @@ class Sizes(WaitCase):
 
 
 class FlowControl(WaitCase):
-    """Whoever does not read holds up whoever sends."""
+    """A slow reader pauses its sender."""
 
     def test_clientReadsNothing(self) -> None:
-        """The upstream is paused after one read, nothing else grows, and both go on."""
+        """
+        If the client does not read, the upstream is paused after one read; both go on
+        when the client reads.
+        """
         self.open()
         self.client.stopsReading()
         self.client.sends(GET)
@@ -715,7 +737,7 @@ class FlowControl(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_upstreamReadsNothing(self) -> None:
-        """The same for an upload."""
+        """The same for an upload to an upstream that does not read."""
         self.open()
         self.client.sends(POST % (len(READ) * 20))
         self.upstream.stopsReading()
@@ -731,7 +753,7 @@ class FlowControl(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_tunnel(self) -> None:
-        """Both ways of a tunnel."""
+        """The same for both directions of a tunnel."""
         for sender, reader in (("client", "upstream"), ("upstream", "client")):
             self.open()
             self.client.sends(UPGRADE)
@@ -749,7 +771,7 @@ class FlowControl(WaitCase):
             self.sidecar.assertQuiet()
 
     def test_pauseDuringTheFirstWrite(self) -> None:
-        """A pause that comes while the head of a response is written is not undone."""
+        """A pause during the write of a response head stays in effect."""
         for policies in ([], [onResponse(200)(lambda exchange, response: None)]):
             self.open(*policies)
             self.client.stopsReading()
@@ -763,7 +785,7 @@ class FlowControl(WaitCase):
             self.assertEnded(200, 200, None)
 
     def test_pauseBehindAThoughtfulPolicy(self) -> None:
-        """Nor when a policy took its time before the head went out."""
+        """So does it if a policy decided late, before the head was sent."""
         verdict: Deferred[None] = Deferred()
         self.open(onResponse(200)(lambda exchange, response: verdict))
         self.client.stopsReading()
@@ -778,7 +800,7 @@ class FlowControl(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_pauseDuringTheFirstOfAnUpload(self) -> None:
-        """Nor one that comes while the head of a request is written."""
+        """So does a pause during the write of a request head."""
         self.open()
         self.sidecar.holdConnections()
         self.client.sends(POST % 100, b"x")
@@ -812,7 +834,7 @@ class FlowControl(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_nextRequestWaits(self) -> None:
-        """A client that does not read its response has no other request begun."""
+        """The next request waits until the client has read its response."""
         self.open()
         self.client.stopsReading()
         self.client.sends(GET * 2)
