@@ -1,5 +1,5 @@
 """
-The test kit: runs policies, and the whole proxy, without a socket or a reactor.
+The test kit: runs policies, and the whole proxy, without sockets and without a reactor.
 
 L{runPolicy} sends a request through a policy.  The upstream answers with the responses in
 the arguments::
@@ -7,18 +7,18 @@ the arguments::
     outcome = runPolicy(friendly, request("/x"), response(404))
     self.assertEqual((outcome.status, outcome.attempts), (404, 1))
 
-L{Runner} keeps one proxy for many requests, for policies with a memory::
+L{Runner} keeps one proxy for many requests, for policies that keep state::
 
     with Runner("last-good:max-age=60") as runner:
         runner.run(request("/"), response(200, text="good"))
         outcome = runner.run(request("/"), connectionRefused())
         self.assertEqual(outcome.text, "good")
 
-Both run the real proxy.  Time is a L{Clock<twisted.internet.task.Clock>}, C{runner.clock}.
-It moves when a test advances it, and when L{Runner.run} has to wait: for a timeout, or before
-another attempt.  A policy that needs the time reads C{exchange.began}, or has an attribute
-C{seconds}: a function such as C{time.monotonic}, which a L{Runner} replaces by that of its
-clock.
+Both run the real proxy.  The time is a L{Clock<twisted.internet.task.Clock>},
+C{runner.clock}.  A test advances it, and L{Runner.run} advances it for timeouts and for the
+wait before another attempt.  A policy that needs the time reads C{exchange.began}, or has an
+attribute C{seconds}: a function such as C{time.monotonic}, which a L{Runner} replaces by that
+of its clock.
 
 In reading order:
 

@@ -1,8 +1,8 @@
 """
 A whole sidecar in memory: L{Harness}.
 
-The real core, with a L{Clock} for its time and L{Peer}s for its network.  The
-tests of sitio speak to it in bytes; L{sitio.testing} builds on it.
+It is the real proxy, with a L{Clock} in place of time and L{Peer}s in place of the
+network.  The tests of sitio exchange bytes with it; L{sitio.testing} is built on it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sitio.upstream.pool import UpstreamPool
 
 
 class _Chain(Chain):
-    """A chain that keeps what policies raised."""
+    """A chain that records the exceptions of its policies."""
 
     def __init__(self, policies: Iterable[tuple[str, Any]], clock: Clock, timeout: float) -> None:
         Chain.__init__(self, policies, clock=clock, timeout=timeout)
@@ -42,7 +42,7 @@ class _Chain(Chain):
 
 @define(eq=False)
 class _Context(ProxyContext):
-    """A context that keeps the exchanges that have ended, and every failure of one."""
+    """A context that records ended exchanges and all failures."""
 
     ended: list[Exchange] = field(factory=list, init=False)
     failures: list[SitioError] = field(factory=list, init=False)
@@ -58,15 +58,15 @@ class _Context(ProxyContext):
 
 class Harness:
     """
-    A whole sidecar in memory, between clients and an upstream that a test plays.
+    A whole sidecar in memory.  A test plays its clients and its upstream.
 
-    @ivar clock: its time; see also L{advance}.
-    @ivar context: what its exchanges share.
+    @ivar clock: the time of the sidecar; see also L{advance}.
+    @ivar context: the L{ProxyContext}.
     @ivar factory: the L{ProxyServerFactory}.
     @ivar pool: the L{UpstreamPool}.
-    @ivar exchanges: those that have ended, in that order.
-    @ivar errors: what policies raised.
-    @ivar failures: each L{SitioError} that an exchange met.
+    @ivar exchanges: the ended exchanges, in the order of their ends.
+    @ivar errors: the exceptions that policies raised.
+    @ivar failures: each L{SitioError} of an exchange.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Harness:
 
     def connect(self, address: str = CLIENT_ADDRESS, secure: bool = False) -> Peer:
         """
-        A client connects.
+        Connect a client.
 
-        @param secure: whether by TLS, which has no half-close.
+        @param secure: whether the client uses TLS, which has no half-close.
         """
         client = Peer(self.clock, address, secure)
         self.clients.append(client)
@@ -110,23 +110,23 @@ class Harness:
 
     @property
     def upstreams(self) -> list[Peer]:
-        """The upstream's ends of all connections that sitio has opened, in that order."""
+        """The upstream's ends of all connections, in the order in which sitio opened them."""
         self.settle()
         return self.endpoint.peers
 
     def upstream(self, number: int = 0) -> Peer:
-        """The upstream's end of the connection that sitio opened after so many others."""
+        """The upstream's end of the connection with this number; the first has number 0."""
         peers = self.upstreams
         if number >= len(peers):
             raise AssertionError(f"sitio has opened {len(peers)} connections so far")
         return peers[number]
 
     def acceptConnections(self) -> None:
-        """The upstream accepts connections, those that are pending and those to come."""
+        """The upstream accepts all pending and later connections."""
         self._decide(self.endpoint.accept)
 
     def refuseConnections(self) -> None:
-        """The upstream refuses connections, those that are pending and those to come."""
+        """The upstream refuses all pending and later connections."""
         self._decide(self.endpoint.refuse)
 
     def holdConnections(self) -> None:
@@ -134,7 +134,7 @@ class Harness:
         self._decide(None)
 
     def accept(self) -> Peer:
-        """The upstream accepts the connection that is pending longest."""
+        """The upstream accepts the oldest pending connection."""
         if not self.endpoint.pending:
             raise AssertionError("no connection is pending")
         self.endpoint.accept()
@@ -148,11 +148,11 @@ class Harness:
         self.settle()
 
     def settle(self) -> None:
-        """Let everything happen that needs no time."""
+        """Run all calls that are due now."""
         self.clock.advance(0)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, calling what is due at the moment when it is due."""
+        """Let time pass, and run each delayed call at its exact time."""
         self.settle()
         until = self.clock.seconds() + seconds
         while True:
@@ -163,7 +163,7 @@ class Harness:
         self.clock.advance(max(0.0, until - self.clock.seconds()))
 
     def closeAll(self) -> None:
-        """Every peer closes, and what is pending is refused."""
+        """Close all peers, and refuse pending connections."""
         self.refuseConnections()
         for each in [*self.endpoint.peers, *self.clients]:
             each.closes()
@@ -171,9 +171,9 @@ class Harness:
 
     def assertQuiet(self) -> None:
         """
-        Close everything, and then nothing is left: no connection, no delayed call.
+        Close everything, and check that no connection and no delayed call is left.
 
-        @raise AssertionError: something is.
+        @raise AssertionError: something is left.
         """
         self.closeAll()
         left = {
@@ -190,5 +190,5 @@ class Harness:
 
 
 def nextCall(clock: Clock) -> float | None:
-    """When the next delayed call of a clock is due, or L{None} for never."""
+    """The time of the next delayed call of a clock, or L{None} if there is none."""
     return min((each.getTime() for each in clock.getDelayedCalls()), default=None)

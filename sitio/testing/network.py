@@ -57,9 +57,9 @@ class MemoryTransport(StringTransport):
 
     It behaves like Twisted's TCP transports: events are delivered in a later turn, writes are
     buffered while the peer does not read, and nothing is delivered while sitio has paused.
-    It is stricter than they are, and raises C{AssertionError} for a write after the end, for
-    a second producer, and for C{loseConnection} with a producer registered, which over TLS
-    would wait for ever.
+    It is stricter than they are: it raises C{AssertionError} for a write after the end, for
+    a second producer, and for C{loseConnection} with a registered producer.  Over TLS the
+    last would wait for ever.
     """
 
     protocol: IProtocol
@@ -361,7 +361,7 @@ class MemoryEndpoint:
             self.decision()
 
     def accept(self) -> None:
-        """Accept the connection that has been pending longest."""
+        """Accept the oldest pending connection."""
         factory, connected = self._pending.popleft()
         peer = Peer(self._clock, "192.0.2.87")
         address: IAddress = peer.transport.getPeer()
@@ -372,7 +372,7 @@ class MemoryEndpoint:
         connected.callback(protocol)
 
     def refuse(self) -> None:
-        """Refuse the connection that has been pending longest."""
+        """Refuse the oldest pending connection."""
         _, connected = self._pending.popleft()
         connected.errback(Failure(ConnectionRefusedError()))
 

@@ -60,7 +60,7 @@ def request(
         if "content-type" not in fields:
             fields.add("Content-Type", "application/json")
     made = Request(method, target, fields, version, body or b"")
-    # Setting them checks them.
+    # The setters validate.
     made.method, made.target = method, target
     if body is not None:
         made.length = len(body)
@@ -80,7 +80,7 @@ class UpstreamFailure:
     """
     A failure of the upstream, in place of a response.
 
-    @ivar response: the response of which half the body is sent before, or L{None}.
+    @ivar response: a response whose head and half of whose body are sent first, or L{None}.
     """
 
     how: Failing
@@ -132,7 +132,7 @@ class Outcome:
     @ivar headers: the fields that the client got.
     @ivar body: the body that the client got.
     @ivar whole: whether the response was complete.
-    @ivar attempts: how often the upstream was asked, refused connections included.
+    @ivar attempts: the number of attempts, with those whose connection was refused.
     @ivar requests: the requests that the upstream got.
     @ivar exchange: the L{IExchange<sitio.interfaces.IExchange>}, which has ended.
     @ivar errors: what policies raised; see L{Runner.run}.
@@ -281,7 +281,7 @@ class Runner:
                 self.clock.advance(max(0.0, due - self.clock.seconds()))
 
     def _errors(self) -> list[BaseException]:
-        """What policies and their filters raised, and failures of sitio itself."""
+        """The exceptions of policies and filters, and failures of sitio itself."""
         harness = self.harness
         filters = [
             each.cause

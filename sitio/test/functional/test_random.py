@@ -1,9 +1,9 @@
 """
-Random conversations: whatever clients, the upstream, policies and time do, in
-whatever order, what holds always holds.
+Random conversations: clients, upstream, policies and time do random things, and sitio
+keeps its promises.
 
-All bytes that belong to one request - the bodies both ways, its tunnel - are
-made of a tag of its own, so that an byte that ends in another's message is seen.
+All bytes of one request - its bodies and its tunnel - repeat the request's own tag, so
+that a byte in another's message is detected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sitio.settings import Settings
 from sitio.test.helpers.producers import pauseOnce
 from sitio.testing import CLOSED, OPEN, RESET, Harness, Peer
 
-#: Short waits and small bounds, so that they are met.
+#: Short timeouts and small limits, so that conversations reach them.
 SETTINGS = Settings(
     connectTimeout=2.0,
     headTimeout=2.0,
@@ -48,7 +48,7 @@ SETTINGS = Settings(
     poolQueue=3,
 )
 
-#: Seconds after which nothing waits for anything any more, in all and for each request.
+#: Seconds after which every wait is over: in all, and for each request.
 ALL_WAITS = 60.0
 ITS_WAITS = 12.0
 
@@ -70,29 +70,29 @@ MALFORMED = (
     b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: 250001\r\n\r\n",
 )
 
-#: Bodies that turn out malformed, or too long; the upstream may have responded by then.
+#: Bodies that become malformed or too long; the upstream may have responded before.
 BROKEN = (b"1\r\n<more", b"1\r\n<\r\nfffff\r\n", b"+1\r\n<", b"1\r\n<\r\n0\r\nX: y\n\n")
 
 
 class Mistake(Exception):
-    """A policy's."""
+    """The error that a policy raises."""
 
 
 def filled(tag: str, size: int, start: int = 0) -> bytes:
-    """So many bytes that are seen to be this tag's."""
+    """So many bytes that repeat this tag."""
     unit = f"<{tag}>".encode()
     return (unit * ((start + size) // len(unit) + 1))[start : start + size]
 
 
 def cut(random: Random, data: bytes, times: int) -> list[bytes]:
-    """The same bytes in some pieces."""
+    """Cut these bytes into some pieces."""
     at = sorted(random.randrange(len(data) + 1) for _ in range(times))
     pieces = [data[start:end] for start, end in zip([0, *at], [*at, len(data)])]
     return [each for each in pieces if each]
 
 
 def chunked(random: Random, data: bytes) -> bytes:
-    """A body in chunks, perhaps with extensions and trailers."""
+    """A chunked body, perhaps with extensions and trailers."""
     pieces = [
         b"%x%b\r\n%b\r\n" % (len(each), random.choice((b"", b";a=b")), each)
         for each in cut(random, data, random.randrange(3))
@@ -108,8 +108,8 @@ class Asked:
     """
     A request that a client has sent.
 
-    @ivar good: C{False} where only sitio itself can have answered it.
-    @ivar last: whether what follows it can't be a request.
+    @ivar good: C{False} if only sitio itself can have answered it.
+    @ivar last: whether no other request can follow on this connection.
     """
 
     tag: str
@@ -122,13 +122,13 @@ class Asked:
 
 @define
 class Client:
-    """A client: it sends requests, and checks that each response is the one to the next."""
+    """A client that sends requests, and checks that each response belongs to the next request."""
 
     peer: Peer
     asked: list[Asked] = field(factory=list)
-    # What is still to be sent of the last request.
+    # Unsent pieces of the last request.
     rest: list[bytes] = field(factory=list)
-    # Whether it has ended its half, or the whole connection.
+    # Whether it has closed its sending half, or the whole connection.
     ended: bool = False
     left: bool = False
     reader: codec.ResponseReader = field(factory=lambda: codec.ResponseReader(framing.Limits()))
@@ -145,7 +145,7 @@ class Client:
 
     @property
     def busy(self) -> bool:
-        """Whether what it sends now would not be a request of its own."""
+        """Whether further bytes would not be a new request."""
         return bool(self.asked) and (self.asked[-1].upgrade or self.asked[-1].last)
 
     @property
@@ -153,7 +153,7 @@ class Client:
         return self.head is not None and self.head.status == 101
 
     def read(self) -> None:
-        """Check what has come."""
+        """Check the bytes that have arrived."""
         data = self.peer.got()
         assert not (data and self.last), f"bytes behind the last response: {data!r}"
         if data:
@@ -195,7 +195,7 @@ class Client:
         return True
 
     def responded(self) -> None:
-        """The response is whole."""
+        """Check a complete response."""
         assert self.head is not None
         asked = self.asked[self.number]
         own = "X-Tag" not in self.head.headers
@@ -208,12 +208,12 @@ class Client:
         self.number += 1
         self.last = not self.reader.keepAlive
         held = self.reader.takeRest() if self.last else b""
-        # Where a head did not come whole, sitio can't know that it was HEAD's.
+        # If sitio could not read the head, it did not know that it was a HEAD.
         unread = asked.method == "HEAD" and own
         assert unread or not held, f"bytes behind the last response: {held!r}"
 
     def checkClosed(self) -> None:
-        """sitio has closed: a response that isn't whole must not look so."""
+        """Check that an incomplete response does not look complete after sitio has closed."""
         if self.left or self.peer.state is RESET or self.inTunnel:
             return
         assert self.peer.state is CLOSED, self.peer
@@ -225,7 +225,7 @@ class Client:
 
 @define
 class Upstream:
-    """The upstream's end of one connection: it checks requests, and responses in pieces."""
+    """The upstream's end of one connection. It checks requests and responds in pieces."""
 
     peer: Peer
     arrived: dict[str, int]
@@ -233,11 +233,11 @@ class Upstream:
     request: Request | None = None
     tag: str = ""
     body: bytes = b""
-    # Pieces of the response that are still to be sent, and what ends the connection then.
+    # Unsent pieces of the response, and how the connection ends after them.
     rest: list[bytes] = field(factory=list)
     end: str = ""
-    # Whether only the connection's end tells the response's, and whether it has said that this
-    # is the last response.
+    # Whether the close ends the response's body, and whether the response has announced that
+    # it is the last.
     untilClose: bool = False
     last: bool = False
     responded: bool = False
@@ -246,7 +246,7 @@ class Upstream:
     ended: bool = False
 
     def read(self) -> None:
-        """Check what has come."""
+        """Check the bytes that have arrived."""
         data = self.peer.got()
         self.reader.receive(data) if data else None
         while self.reader.held or self.request is not None:
@@ -283,7 +283,7 @@ class Upstream:
         assert times == 1 or head.method != "POST", f"a POST came {times} times"
 
     def response(self, random: Random) -> None:
-        """Send the next piece of a response, or begin one."""
+        """Send the next piece of a response, or begin a response."""
         if self.ended or self.tunnel:
             if self.tunnel and not self.ended:
                 size = random.choice((1, 20, 70_000))
@@ -297,17 +297,17 @@ class Upstream:
         self.peer.sends(self.rest.pop(0))
         if not self.rest:
             self.responded = True
-            # Where only this tells the end, or else sitio may be quicker.
+            # Needed if the close ends the body; otherwise sitio may close first.
             if self.end and (self.untilClose or random.random() < 0.5):
                 self.breaks(self.end)
 
     def breaks(self, way: str) -> None:
-        """End the connection; where only its end tells the end of a response, by a reset."""
+        """End the connection; by a reset if the close would complete the response."""
         self.ended = True
         getattr(self.peer, "resets" if self.rest and self.untilClose else way)()
 
     def make(self, random: Random, request: Request) -> list[bytes]:
-        """The pieces of a response, of which C{end} says what follows."""
+        """The pieces of a response; sets how the connection ends after them."""
         self.end, self.untilClose = "", False
         tag = b"X-Tag: %b\r\n" % self.tag.encode()
         interim = b"HTTP/1.1 103 Early Hints\r\n" + tag + b"\r\n"
@@ -364,7 +364,7 @@ class Upstream:
 @implementer(IRequestPolicy)
 @define(eq=False)
 class Decides:
-    """A request policy that does what the request says."""
+    """A request policy that does what the request's X-Act says."""
 
     world: World
 
@@ -388,7 +388,7 @@ class Decides:
 @implementer(IResponsePolicy)
 @define(eq=False)
 class Judges:
-    """A response policy that does what the response says."""
+    """A response policy that does what the response's X-Act says."""
 
     world: World
     buffered: bool
@@ -421,12 +421,12 @@ class Judges:
 
 
 def mine(tag: str) -> Response:
-    """A policy's own response."""
+    """A response of the policy itself."""
     return Response(418, body=filled(tag, 21), headers={"X-Tag": tag, "X-Size": "21"})
 
 
 class World:
-    """A harness, and what may happen in it; each event makes its own choices."""
+    """A harness and its events; each event makes random choices."""
 
     def __init__(self) -> None:
         policies = [
@@ -445,23 +445,23 @@ class World:
 
     @property
     def peers(self) -> list[Peer]:
-        """Whoever sitio is connected to."""
+        """All peers of sitio."""
         return [each.peer for each in self.clients] + [each.peer for each in self.upstreams]
 
     def later(self, *answers: Any) -> Deferred[Any]:
-        """A policy's Deferred, which an event may fire."""
+        """A Deferred of a policy; an event may fire it."""
         deferred: Deferred[Any] = Deferred()
         self.waiting.append((deferred, answers))
         return deferred
 
     def settle(self) -> None:
-        """Let what was caused happen, and check what has come and what is held."""
+        """Let pending events happen; then check all bytes and all buffers."""
         for peer in self.sidecar.upstreams[len(self.upstreams) :]:
             self.upstreams.append(Upstream(peer, self.arrived))
             if len(self.upstreams) % 2:
                 pauseOnce(peer)
             if len(self.upstreams) % 5 == 0:
-                # By TLS, which has no half-close.
+                # TLS has no half-close.
                 alsoProvides(peer.transport, ISSLTransport)
                 peer.transport._secure = True
         for upstream in self.upstreams:
@@ -471,13 +471,13 @@ class World:
             protocol: Any = client.peer.transport.protocol
             assert protocol.reader.held <= SETTINGS.maxHead + 2 * 64 * 1024
         for peer in self.peers:
-            # What a transport takes, a read, and a little; or a buffered response and a head.
+            # The transport's buffer, one read and a little more; or a buffered response and a head.
             assert peer.backlog <= 140_000, "written to somebody who does not read"
 
     # --- What may happen
 
     def asks(self, random: Random) -> None:
-        """A client, perhaps a new one, goes on with a request, or begins one."""
+        """A client, perhaps a new one, continues a request or begins one."""
         open = [each for each in self.clients if each.peer.state is OPEN and not each.ended]
         if not open or (len(open) < 5 and random.random() < 0.1):
             if self.sidecar.factory.draining:
@@ -491,7 +491,7 @@ class World:
             client.send(client.rest.pop(0))
         elif client.busy:
             if client.asked[-1].upgrade and not client.inTunnel:
-                # Refused, these are no request.
+                # If the upgrade is refused, these bytes are no request.
                 if random.random() < 0.7:
                     return
                 client.asked.append(Asked(client.asked[-1].tag, good=False, last=True))
@@ -538,13 +538,13 @@ class World:
         return asked, head.encode() + b"\r\n" + body
 
     def responses(self, random: Random) -> None:
-        """The upstream goes on with a response, or begins one."""
+        """The upstream continues a response or begins one."""
         able = [each for each in self.upstreams if each.request is not None or each.rest]
         if able:
             random.choice(able).response(random)
 
     def fires(self, random: Random) -> None:
-        """A policy makes up its mind."""
+        """A policy decides."""
         if self.waiting:
             index = random.randrange(len(self.waiting))
             deferred, answers = self.waiting.pop(index)
@@ -560,26 +560,26 @@ class World:
         self.sidecar.advance(random.choice((0.0, 0.3, 0.3, 0.3, 0.3, 1.0, 2.5, 5.0)))
 
     def stops(self, random: Random) -> None:
-        """Somebody stops to read."""
+        """A peer stops reading."""
         if self.peers:
             random.choice(self.peers).stopsReading()
 
     def reads(self, random: Random) -> None:
-        """Somebody reads on."""
+        """A peer resumes reading."""
         if self.peers:
             random.choice(self.peers).resumesReading()
 
     def overruns(self, random: Random) -> None:
-        """What a transport, as TLS may, has read already comes after it was paused."""
+        """Bytes that a transport, such as TLS, has already read arrive after a pause."""
         for transport in (each.transport for each in self.peers if each.paused):
             first = transport.incoming[0] if transport.incoming else None
-            # A few bytes, as that must not go on without end.
+            # Only a few bytes, so that this ends.
             if isinstance(first, bytes) and 0 < len(first) < 500 and transport.connected:
                 del transport.incoming[0]
                 transport.protocol.dataReceived(first)
 
     def leaves(self, random: Random) -> None:
-        """A client goes away, one way or another."""
+        """A client disconnects in one of several ways."""
         here = [each for each in self.clients if not each.left]
         if here:
             client = random.choice(here)
@@ -588,9 +588,9 @@ class World:
             (client.peer.closes, client.peer.resets, client.peer.halfCloses)[way]()
 
     def breaks(self, random: Random) -> None:
-        """The upstream ends a connection, one way or another."""
+        """The upstream ends a connection in one of several ways."""
         here = [each for each in self.upstreams if not each.ended]
-        # Just as it was asked, at best.
+        # Mostly one that has just got a request.
         asked = [each for each in here if each.request is not None and not each.rest]
         if asked and random.random() < 0.7:
             here = asked[-1:]
@@ -598,7 +598,7 @@ class World:
             random.choice(here).breaks(random.choice(("closes", "resets", "halfCloses")))
 
     def accepts(self, random: Random) -> None:
-        """The upstream changes its mind about connections."""
+        """The upstream changes how it treats new connections."""
         sidecar = self.sidecar
         random.choice(
             (
@@ -612,7 +612,7 @@ class World:
         )()
 
     def drains(self, random: Random) -> None:
-        """sitio is told to stop, or its grace is over; seldom, as that is soon the end."""
+        """sitio stops, or its grace ends; rarely, as little happens after that."""
         if random.random() < 0.1:
             self.sidecar.factory.drain()
             if random.random() < 0.3:
@@ -637,19 +637,19 @@ EVENT = st.tuples(st.sampled_from(EVENTS), st.integers(0, 2**16))
 
 
 class AnyConversation(SynchronousTestCase):
-    """What holds in each."""
+    """The promises that hold in each conversation."""
 
     @profile(
         max_examples=200, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
     )
-    # Long ones find more, and short ones are what a failure is shrunk to.
+    # Long ones find more errors; short ones are for shrinking.
     @given(st.lists(EVENT, max_size=20) | st.lists(EVENT, min_size=60, max_size=150))
     def test_anyConversation(self, events: list[Any]) -> None:
         """
-        Nothing raises; each response and each byte goes to whom it belongs to; no
-        response that is cut short looks whole; a POST goes out once; nobody who does
-        not read is written to without end; each exchange is observed once; and
-        where nobody does anything any more, all ends, and nothing is left.
+        Nothing raises. Each response and each byte goes to the right peer. An incomplete
+        response never looks complete. A POST is sent once. Buffers for slow readers are
+        bounded. Each exchange is observed once. In the end everything ends, and nothing
+        is left.
         """
         made = []
 

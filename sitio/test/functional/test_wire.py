@@ -1,8 +1,8 @@
 """
-Promises of the two halves together: what a client says, what the upstream gets
-of it, and the other way round, in exact bytes.
+Tests of client half and upstream half together, in exact bytes: what the upstream gets of
+each request, and the client of each response.
 
-Most are rows of tables, each of them run whole and byte by byte.
+Most tests are rows of tables.  Each row runs with whole messages and byte by byte.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sitio.testing import (
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-#: What sitio adds to each request to the host h.
+#: The lines that sitio adds to each request to the host h.
 OWN = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n"
 GOT = b"GET / HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n"
 
@@ -44,12 +44,12 @@ CLOSE = b"Connection: close\r\n"
 
 
 def chunks(*pieces: bytes) -> bytes:
-    """These pieces as a chunk each, without the last chunk."""
+    """Each of these pieces as a chunk, without the last chunk."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
 def failure(status: bytes, sentence: bytes, extra: bytes = b"") -> bytes:
-    """What sitio itself answers."""
+    """A response that sitio makes itself."""
     body = b"%b %b\n" % (status[:3], sentence)
     return (
         b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nServer: sitio\r\n"
@@ -61,13 +61,13 @@ class HalvesCase(SynchronousTestCase):
     """A sidecar in memory, and one client."""
 
     def open(self, *policies: Any, via: bytes | None = None, **settings: Any) -> Peer:
-        """The client of a new sidecar with these policies and settings."""
+        """Connect a client to a new sidecar with these policies and settings."""
         self.sidecar = Harness(policies, settings=Settings(**settings), via=via)
         self.client = self.sidecar.connect()
         return self.client
 
     def answer(self, *pieces: bytes, number: int = 0) -> bytes:
-        """What the upstream got; it sends these."""
+        """Read what the upstream got, and send these responses."""
         upstream = self.sidecar.upstream(number)
         got = upstream.got()
         upstream.sends(*pieces)
@@ -75,7 +75,8 @@ class HalvesCase(SynchronousTestCase):
 
     def assertGoesOn(self, number: int = 0, client: Peer | None = None) -> None:
         """
-        The next request comes to the upstream, by this connection, and its response back.
+        Check that the next request reaches the upstream on this connection, and its
+        response the client.
         """
         client = client or self.client
         client.sends(GET)
@@ -85,8 +86,8 @@ class HalvesCase(SynchronousTestCase):
 
     def assertLingers(self) -> None:
         """
-        The client is told that no more comes, what it still sends is dropped, and
-        after a while the connection closes.
+        Check that the client sees the end of the connection, that further bytes are
+        dropped, and that the connection closes later.
         """
         self.assertIs(self.client.state, HALF_CLOSED)
         self.client.sends(b"more of it", GET)
@@ -101,7 +102,7 @@ class HalvesCase(SynchronousTestCase):
 
 @frozen
 class Asking:
-    """A way to send a body, and what the upstream gets if it comes whole, or cut."""
+    """A way to send a request body, and what the upstream gets of it, whole or byte by byte."""
 
     fields: bytes
     body: bytes
@@ -113,15 +114,15 @@ class Asking:
 
 @frozen
 class Answering:
-    """A way to response."""
+    """A way to send a response body."""
 
     start: bytes
     fields: bytes
     body: bytes
-    #: Whether it ends with the connection, and whether that is kept.
+    #: Whether the close ends the body, and whether the connection is reused.
     closes: bool
     kept: bool
-    #: Whether its length is known as its head comes: always, or if it comes whole.
+    #: Whether the length is known with the head: always, or if it arrives whole.
     known: bool
     knownWhole: bool
     trailers: bytes = b""
@@ -183,14 +184,14 @@ BODIES = [
     (f"A request of {client} with {asks} is answered with {responses}", *CLIENTS[client],
      ASKING[asks], ANSWERING[responses])
     for client, asks, responses in itertools.product(CLIENTS, ASKING, ANSWERING)
-    # Chunks in HTTP/1.0 are refused.
+    # sitio refuses chunks in HTTP/1.0.
     if "HTTP/1.1" in client or asks in ("no body", "a length")
 ]  # fmt: skip
 
 
 @eachRow(BODIES)
 class Bodies(HalvesCase):
-    """Bodies of all framings come through, framed anew for whoever gets them."""
+    """Bodies of all framings pass. Each half frames them for its own peer."""
 
     def check(
         self,
@@ -201,14 +202,14 @@ class Bodies(HalvesCase):
         asks: Asking,
         says: Answering,
     ) -> None:
-        """Both messages whole and byte by byte; then the next request."""
+        """Send request and response whole and byte by byte; then send another request."""
         for askedWhole, saidWhole in itertools.product((True, False), repeat=2):
             self.open()
             raw = b"PUT /a HTTP/%b\r\nHost: h\r\n%b%bA: b\r\n\r\n%b" % (
                 version, option, asks.fields, asks.body,
             )  # fmt: skip
             self.client.sends(*([raw] if askedWhole else bytewise(raw)))
-            # A length stays where it stood, anything else is added behind.
+            # Content-Length keeps its place; any other framing is added after the fields.
             fields = asks.sentFields if askedWhole else asks.cutFields
             fields = fields + b"A: b\r\n" if fields == asks.fields == LENGTH else (
                 b"A: b\r\n" + fields
@@ -245,7 +246,7 @@ class Bodies(HalvesCase):
 
 
 def said(line: bytes, *fields: bytes) -> bytes:
-    """The head of a response."""
+    """The head of a response with this status line and these fields."""
     return b"\r\n".join((b"HTTP/1.1 " + line, *fields, b"", b""))
 
 
@@ -288,21 +289,21 @@ BODILESS: list[tuple[Any, ...]] = [
 
 @implementer(IResponsePolicy)
 class Looks:
-    """Asks for every response whole, and leaves it as it is."""
+    """A policy that collects every body and changes nothing."""
 
     statuses = range(1000)
     buffered = True
 
     def responseReceived(self, exchange: Any, response: Response) -> None:
-        """Leave it."""
+        """Return the response."""
 
 
 @eachRow(BODILESS)
 class Bodiless(HalvesCase):
-    """Responses that end with their heads do so, whatever those announce."""
+    """Responses without a body end with their head, whatever their framing fields say."""
 
     def check(self, method: bytes, response: bytes, expected: bytes, kept: bool) -> None:
-        """Whole and byte by byte, streamed and held for a policy; and what follows."""
+        """Send whole and byte by byte, streamed and held for a policy; then another request."""
         for policies, cut in itertools.product(((), (Looks(),)), (False, True)):
             self.open(*policies)
             self.client.sends(method + GET[3:])
@@ -329,7 +330,7 @@ OF_POLICIES: list[tuple[Any, ...]] = [
 
 @implementer(IResponsePolicy)
 class Replaces:
-    """Sends another response in place of each 200."""
+    """A policy that replaces each 200 with another response."""
 
     statuses = (200,)
 
@@ -338,16 +339,16 @@ class Replaces:
         self._response = response
 
     def responseReceived(self, exchange: Any, response: Response) -> Response:
-        """Send the other."""
+        """Return the other response."""
         return self._response
 
 
 @eachRow(OF_POLICIES)
 class OfPolicies(HalvesCase):
-    """What policies answer is framed as what the upstream does."""
+    """A policy's response is framed like the upstream's."""
 
     def check(self, method: bytes, status: int, body: bytes, expected: bytes) -> None:
-        """In place of asking the upstream, and in place of its response."""
+        """Answer in place of the upstream, and replace the upstream's response."""
 
         @onRequest
         def answers(exchange: Any) -> Response | None:
@@ -373,8 +374,8 @@ class OfPolicies(HalvesCase):
             self.sidecar.assertQuiet()
 
 
-#: The upstream's response, and whether it closes; what a client gets if it comes whole, and
-#: byte by byte.
+#: The upstream's response, and whether it closes; what a client gets if it arrives whole, and
+#: if it arrives byte by byte.
 EMPTY: list[tuple[Any, ...]] = [
     ("A length of 0", said(b"200 OK", b"Content-Length: 0"), False,
      said(b"200 OK", b"Content-Length: 0"), said(b"200 OK", b"Content-Length: 0")),
@@ -390,10 +391,10 @@ EMPTY: list[tuple[Any, ...]] = [
 
 @eachRow(EMPTY)
 class Empty(HalvesCase):
-    """A body of no bytes ends as any other."""
+    """An empty body ends like any other body."""
 
     def check(self, response: bytes, closes: bool, whole: bytes, cut: bytes) -> None:
-        """Whole and byte by byte; and what follows."""
+        """Send whole and byte by byte; then another request."""
         for pieces, expected in (([response], whole), (bytewise(response), cut)):
             self.open().sends(GET)
             self.answer(*pieces)
@@ -403,7 +404,7 @@ class Empty(HalvesCase):
             self.assertGoesOn(1 if closes else 0)
 
     def test_heldForAPolicy(self) -> None:
-        """A policy that had the response whole leaves its length known, and its trailers go."""
+        """A response that a policy collected has a known length and no trailers."""
         for response, closes in [row[1:3] for row in EMPTY]:
             self.open(Looks()).sends(GET)
             self.answer(*bytewise(response))
@@ -417,7 +418,7 @@ class Empty(HalvesCase):
 
 
 def asking(*lines: bytes, start: bytes = b"GET / HTTP/1.1") -> bytes:
-    """A head of a request with these lines after Host."""
+    """The head of a GET with these lines after Host."""
     return b"\r\n".join((start, b"Host: a", *lines, b"", b""))
 
 
@@ -427,7 +428,7 @@ def sending(*lines: bytes, body: bytes = b"hello", version: bytes = b"1.1") -> b
 
 
 def inChunks(body: bytes) -> bytes:
-    """A POST whose body is in chunks, as given."""
+    """A POST with this chunked body."""
     return sending(b"Transfer-Encoding: chunked", body=body)
 
 
@@ -495,10 +496,10 @@ REFUSED = [
 
 @eachRow(REFUSED)
 class Refused(HalvesCase):
-    """What is ambiguous is answered at once, the connection ends, and it reaches no upstream."""
+    """An ambiguous request is refused at once and not sent upstream, and the connection ends."""
 
     def assertRefused(self, got: bytes, error: type[BadMessage]) -> None:
-        """One short clear response, and no more will come."""
+        """Check that the client got one short error response, and that the connection ends."""
         found = re.fullmatch(
             rb"HTTP/1\.1 %d [A-Za-z ]+\r\nContent-Type: text/plain; charset=utf-8\r\n"
             rb"Server: sitio\r\nContent-Length: ([0-9]+)\r\nConnection: close\r\n\r\n"
@@ -512,13 +513,13 @@ class Refused(HalvesCase):
         self.assertLingers()
 
     def check(self, raw: bytes, error: type[BadMessage], inBody: bool) -> None:
-        """Alone, byte by byte, before another request, and behind one."""
+        """Send it alone, byte by byte, before another request, and after another."""
         for pieces in ([raw], [raw + GET], bytewise(raw), bytewise(raw + GET)):
             self.open()
             self.client.sends(*pieces)
             self.assertRefused(self.client.got(), error)
             if inBody and len(pieces) > 1:
-                # The head was well formed; the upstream never gets the end of it.
+                # The head was valid; the upstream never gets the end of the body.
                 upstream = self.sidecar.upstream()
                 self.assertIs(upstream.state, RESET)
                 got = upstream.got()
@@ -543,7 +544,7 @@ BROKEN = failure(b"502 Bad Gateway", b"The service behind this proxy broke off."
 
 
 def answering(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", body: bytes = b"hello") -> bytes:
-    """A response of these lines, and a body."""
+    """A response with these lines and this body."""
     return b"\r\n".join((start, *lines, b"", body))
 
 
@@ -588,10 +589,13 @@ BAD_RESPONSES = [
 
 @eachRow(BAD_RESPONSES)
 class BadResponses(HalvesCase):
-    """What is ambiguous in a response reaches no client."""
+    """An ambiguous response does not reach the client."""
 
     def check(self, method: bytes, raw: bytes, inBody: bool) -> None:
-        """Whole, byte by byte, before another response; with and without a policy that holds it."""
+        """
+        Send it whole, byte by byte and before another response, with and without a policy
+        that holds it.
+        """
         expected = MALFORMED
         if method == b"HEAD":
             expected = MALFORMED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
@@ -604,7 +608,7 @@ class BadResponses(HalvesCase):
             self.assertIs(self.sidecar.upstream().state, RESET)
             got = self.client.got()
             if inBody and len(pieces) > 1 and not policies:
-                # Too late to be said: the client sees that it is not whole.
+                # The head is already sent: the client sees an incomplete response.
                 self.assertEqual(got, said(b"200 OK", IN_CHUNKS))
                 self.assertIs(self.client.state, RESET)
                 self.sidecar.assertQuiet()
@@ -613,7 +617,7 @@ class BadResponses(HalvesCase):
                 self.assertGoesOn(1)
 
 
-#: Responses that end too early, one for each place, and whether the head is there.
+#: Responses that end too early, one for each place, and whether the head is complete.
 CUT_SHORT = [
     ("A response without its head is no response", answering(b"Content-Length: 5", body=b"")[:-1],
      False),
@@ -637,10 +641,13 @@ CUT_SHORT = [
 
 @eachRow(CUT_SHORT)
 class CutShort(HalvesCase):
-    """A response that the upstream breaks off is never taken for a whole one."""
+    """A response that the upstream breaks off never looks complete to the client."""
 
     def check(self, raw: bytes, hasHead: bool) -> None:
-        """Whole and byte by byte, closed and reset; with a policy that holds it and without."""
+        """
+        Send whole and byte by byte; close and reset; with and without a policy that holds
+        it.
+        """
         for policies, pieces, end in itertools.product(
             ((), (Looks(),)), ([raw], bytewise(raw)), (Peer.closes, Peer.resets)
         ):
@@ -660,10 +667,10 @@ class CutShort(HalvesCase):
 
 
 class Failures(HalvesCase):
-    """What sitio itself answers, to the byte."""
+    """sitio's own error responses, in exact bytes."""
 
     def test_noHost(self) -> None:
-        """400 says what is wrong."""
+        """A missing Host gets a 400 that names the error."""
         self.open().sends(b"GET / HTTP/1.1\r\n\r\n")
         self.assertEqual(
             self.client.got(),
@@ -678,7 +685,7 @@ class Failures(HalvesCase):
         self.assertLingers()
 
     def test_slowHead(self) -> None:
-        """408 for a head that takes too long, however steadily it comes."""
+        """A head that takes too long gets 408, even if bytes keep arriving."""
         self.open(headTimeout=10.0)
         for each in bytewise(GET[:9]):
             self.sidecar.advance(1)
@@ -692,7 +699,7 @@ class Failures(HalvesCase):
         self.assertLingers()
 
     def test_slowBody(self) -> None:
-        """408 for a body that stops coming; the upstream is not left with half a request."""
+        """A request body that stops gets 408, and the upstream's connection is closed."""
         self.open(stallTimeout=60.0).sends(
             b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhello"
         )
@@ -707,7 +714,10 @@ class Failures(HalvesCase):
         self.assertLingers()
 
     def test_bodyTooLong(self) -> None:
-        """413 for a body beyond the limit, announced or not; the upstream gets no whole one."""
+        """
+        A body over the limit gets 413, with or without a length; the upstream gets no
+        complete request.
+        """
         expected = failure(
             b"413 " + reasonFor(413).encode(),
             b"The body of the request is too long: a body of more than 4 bytes.",
@@ -731,7 +741,7 @@ class Failures(HalvesCase):
             self.sidecar.assertQuiet()
 
     def test_headTooLong(self) -> None:
-        """431 for too many bytes, as soon as they have come, and for too many fields."""
+        """A head with too many bytes or too many fields gets 431 at once."""
         start = b"GET / HTTP/1.1\r\nHost: h\r\n"
         for raw, why in (
             (start + b"A: %b" % (b"a" * 200), b"a head of more than 200 bytes"),
@@ -751,7 +761,7 @@ class Failures(HalvesCase):
             self.assertLingers()
 
     def test_brokenPolicy(self) -> None:
-        """500 for a request policy that raises; the connection goes on."""
+        """A request policy that raises gets 500; the connection stays open."""
 
         @onRequest
         def breaks(exchange: Any) -> None:
@@ -767,7 +777,7 @@ class Failures(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_connect(self) -> None:
-        """501 for CONNECT, in whatever form; the upstream is not asked."""
+        """CONNECT gets 501 in any form and is not sent upstream."""
         for target in (b"h:443", b"/", b"*", b"http://h/"):
             self.open().sends(b"CONNECT %b HTTP/1.1\r\nHost: h\r\n\r\n" % target)
             self.assertEqual(
@@ -782,7 +792,7 @@ class Failures(HalvesCase):
             self.assertLingers()
 
     def test_version(self) -> None:
-        """505 for another version."""
+        """Another version of HTTP gets 505."""
         self.open().sends(b"GET / HTTP/2.0\r\n\r\n")
         self.assertEqual(
             self.client.got(),
@@ -797,8 +807,8 @@ class Failures(HalvesCase):
 
     def test_refused(self) -> None:
         """
-        502 for an upstream that refuses; the connection goes on as this client has
-        asked, and HEAD gets no body.
+        If the upstream refuses the connection, the client gets 502. Its connection stays
+        as it asked, and HEAD gets no body.
         """
         whole = failure(b"502 Bad Gateway", b"The service behind this proxy could not be reached.")
         head, body = whole.split(b"\r\n\r\n")
@@ -837,7 +847,7 @@ class Failures(HalvesCase):
             self.sidecar.assertQuiet()
 
     def test_silence(self) -> None:
-        """504 for an upstream that does not accept, or does not response, in time."""
+        """If the upstream does not accept or does not respond in time, the client gets 504."""
         self.open(connectTimeout=5.0)
         self.sidecar.holdConnections()
         self.client.sends(GET)
@@ -865,7 +875,10 @@ class Failures(HalvesCase):
         self.assertGoesOn(1)
 
     def test_busy(self) -> None:
-        """503 for a request that waits too long for a connection; the next may have one."""
+        """
+        A request that waits too long for a connection gets 503; the next one may get a
+        connection.
+        """
         self.open(poolSize=1, poolTimeout=5.0).sends(GET)
         other = self.sidecar.connect()
         other.sends(GET)
@@ -883,7 +896,7 @@ class Failures(HalvesCase):
 
 HINTS = said(b"103 Early Hints", b"Link: </a>; rel=preload", b"link: </\xe9>")
 
-#: What the upstream sends before its response, and what a client of HTTP/1.1 gets.
+#: The upstream's bytes before its response, and what an HTTP/1.1 client gets.
 INFORMED: list[tuple[Any, ...]] = [
     ("100", CONTINUE, CONTINUE),
     ("103 with its fields", HINTS, HINTS),
@@ -893,7 +906,7 @@ INFORMED: list[tuple[Any, ...]] = [
     ("One that announces chunks", said(b"102 Processing", IN_CHUNKS), said(b"102 Processing")),
     ("Fields of the connection", said(b"103 Early Hints", b"Connection: close, a", b"A: b",
      b"Keep-Alive: x", b"C: d"), said(b"103 Early Hints", b"C: d")),
-    ("One that nobody has registered", said(b"199 So it is"), said(b"199 So it is")),
+    ("An unregistered status", said(b"199 So it is"), said(b"199 So it is")),
     ("One without a reason", b"HTTP/1.1 100\r\n\r\n", said(b"100 ")),
     ("As many as are let through", CONTINUE * 32, CONTINUE * 32),
 ]  # fmt: skip
@@ -901,10 +914,10 @@ INFORMED: list[tuple[Any, ...]] = [
 
 @eachRow(INFORMED)
 class Informed(HalvesCase):
-    """Interim responses pass at once, and never to HTTP/1.0 (RFC 9110, section 15.2)."""
+    """Interim responses pass at once, except to HTTP/1.0 (RFC 9110, section 15.2)."""
 
     def check(self, interim: bytes, expected: bytes) -> None:
-        """On their own and on the heels of the final one; for any client, and twice."""
+        """Send them alone and together with the final response, to each kind of client, twice."""
         for method, version, way in itertools.product(
             (b"GET", b"HEAD"), (b"1.0", b"1.1"), ("alone", "bytes", "behind")
         ):
@@ -935,10 +948,10 @@ REFUSED_BY = said(b"417 Expectation Failed", b"A: b", b"Content-Length: 2", CLOS
 
 
 class Expectations(HalvesCase):
-    """100-continue is between the client and the upstream (RFC 9110, section 10.1.1)."""
+    """Expect: 100-continue passes between client and upstream (RFC 9110, section 10.1.1)."""
 
     def test_continue(self) -> None:
-        """The upstream is asked first, and gets the body once it has asked for it."""
+        """The upstream gets the head first, and the body after it has sent 100."""
         self.open().sends(EXPECTS + b"\r\n")
         self.assertEqual(self.answer(CONTINUE), EXPECTS + OWN + b"\r\n")
         self.assertEqual(self.client.got(), CONTINUE)
@@ -948,7 +961,7 @@ class Expectations(HalvesCase):
         self.assertGoesOn()
 
     def test_chunks(self) -> None:
-        """So it is for a body of unknown length."""
+        """The same for a body of unknown length."""
         head = EXPECTS.replace(LENGTH, CHUNKED)
         self.open().sends(head + b"\r\n")
         self.assertEqual(self.answer(CONTINUE), head + OWN + b"\r\n")
@@ -959,7 +972,7 @@ class Expectations(HalvesCase):
         self.assertGoesOn()
 
     def test_bodyAnyway(self) -> None:
-        """A client need not wait; the 100 passes all the same."""
+        """A client may send the body without waiting; the 100 still passes."""
         self.open().sends(EXPECTS + b"\r\nhello")
         self.assertEqual(self.answer(CONTINUE + OK), EXPECTS + OWN + b"\r\nhello")
         self.assertEqual(self.client.got(), CONTINUE + OK)
@@ -967,8 +980,8 @@ class Expectations(HalvesCase):
 
     def test_refused(self) -> None:
         """
-        A final response instead ends it: it is unknown whether the body still comes,
-        so neither connection goes on.
+        After a final response instead of 100, both connections close, as the body may or
+        may not follow.
         """
         self.open().sends(EXPECTS + b"\r\n")
         self.assertEqual(self.answer(REFUSES), EXPECTS + OWN + b"\r\n")
@@ -979,7 +992,7 @@ class Expectations(HalvesCase):
         self.assertLingers()
 
     def test_refusedAfterContinue(self) -> None:
-        """So it is for a response that comes after 100 and before the body."""
+        """The same for a final response after the 100 and before the body."""
         self.open().sends(EXPECTS + b"\r\n")
         self.answer(CONTINUE)
         self.client.sends(b"he")
@@ -989,7 +1002,7 @@ class Expectations(HalvesCase):
         self.assertLingers()
 
     def test_answeredByAPolicy(self) -> None:
-        """A policy's response spares the client its body."""
+        """A policy may answer before the client sends its body."""
         self.open(onRequest(lambda exchange: Response(403))).sends(EXPECTS + b"\r\n")
         self.assertEqual(
             self.client.got(), said(b"403 Forbidden", b"Content-Length: 0", CLOSE[:-2])
@@ -998,7 +1011,7 @@ class Expectations(HalvesCase):
         self.assertLingers()
 
     def test_old(self) -> None:
-        """An HTTP/1.0 client's Expect is no expectation, and it gets no 100."""
+        """Expect has no effect in HTTP/1.0, and the client gets no 100."""
         self.open().sends(EXPECTS.replace(b"1.1", b"1.0") + b"\r\nhello")
         self.assertEqual(
             self.answer(CONTINUE + OK),
@@ -1011,7 +1024,7 @@ class Expectations(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_tooMany(self) -> None:
-        """Interim responses without end are no response."""
+        """Too many interim responses are a malformed response."""
         self.open().sends(GET)
         self.answer(CONTINUE * 33)
         self.assertEqual(self.client.got(), CONTINUE * 32 + MALFORMED)
@@ -1021,8 +1034,8 @@ class Expectations(HalvesCase):
 
 # --- Responses that come early
 
-#: What the client sends of its request; the fields of its framing; what the
-#: upstream gets; the rest of the body, and what the upstream gets of that.
+#: The first part of the client's request; what the upstream gets of it; the rest of the
+#: body; what the upstream gets of the rest.
 UPLOADS: list[tuple[Any, ...]] = [
     ("a length", LENGTH + b"\r\nhel", LENGTH + OWN + b"\r\nhel", b"lo", b"lo"),
     ("chunks", CHUNKED + b"\r\n" + chunks(b"hel"), CHUNKED + OWN + b"\r\n" + chunks(b"hel"),
@@ -1038,19 +1051,19 @@ LARGE_LAST = said(b"200 OK", b"Content-Length: 300000", CLOSE[:-2])
 @eachRow([(f"While a body of {name} comes", *row) for name, *row in UPLOADS])
 class Early(HalvesCase):
     """
-    A response that comes before the request's body has ended goes to the client at
-    once, whole, and says that the connection is done for.
+    A response that arrives before the end of the request's body goes to the client at
+    once. It is complete, and announces the close of the connection.
     """
 
     def check(self, begins: bytes, gets: bytes, rest: bytes, getsRest: bytes) -> None:
-        """Small and large ones; the body ends before them, after them or never."""
+        """Small and large responses; the body ends before them, after them or never."""
         for step in (self.small, self.bodyFirst, self.responseFirst, self.broken, self.held):
             self.open().sends(POSTS + begins)
             self.assertEqual(self.sidecar.upstream().got(), POSTS + gets)
             step(rest, getsRest)
 
     def small(self, rest: bytes, getsRest: bytes) -> None:
-        """A response that is whole at once."""
+        """A response that is complete at once."""
         self.answer(REFUSES)
         self.assertEqual(self.client.got(), REFUSED_BY)
         self.assertIs(self.sidecar.upstream().state, RESET)
@@ -1059,7 +1072,7 @@ class Early(HalvesCase):
         self.assertLingers()
 
     def bodyFirst(self, rest: bytes, getsRest: bytes) -> None:
-        """The body ends while the response streams: the upstream's connection goes on."""
+        """The body ends while the response streams: the upstream's connection stays open."""
         self.answer(LARGE_HEAD, LARGE[:200_000])
         self.assertEqual(self.client.got(), LARGE_LAST + LARGE[:200_000])
         self.client.sends(rest + GET)
@@ -1081,7 +1094,7 @@ class Early(HalvesCase):
         self.assertLingers()
 
     def broken(self, rest: bytes, getsRest: bytes) -> None:
-        """The upstream breaks within its response: the client must see it."""
+        """The upstream's connection breaks within its response: the client sees that."""
         self.answer(LARGE_HEAD, LARGE[:200_000])
         self.client.sends(rest)
         self.sidecar.upstream().resets()
@@ -1090,7 +1103,7 @@ class Early(HalvesCase):
         self.sidecar.assertQuiet()
 
     def held(self, rest: bytes, getsRest: bytes) -> None:
-        """A policy holds the response until the body has come: both connections go on."""
+        """A policy holds the response until the body has ended: both connections stay open."""
         self.sidecar.closeAll()
         self.open(Looks()).sends(POSTS + LENGTH + b"\r\nhel")
         self.answer(OK[:-1])
@@ -1102,7 +1115,7 @@ class Early(HalvesCase):
         self.assertGoesOn()
 
     def test_untilClose(self) -> None:
-        """An early response that ends with the upstream's connection is whole all the same."""
+        """An early response that ends with the upstream's connection is complete, too."""
         self.open().sends(POSTS + LENGTH + b"\r\nhel")
         self.answer(said(b"401 Unauthorized"), b"go", b" away")
         self.client.sends(b"l")
@@ -1114,14 +1127,14 @@ class Early(HalvesCase):
         self.assertLingers()
 
     def test_old(self) -> None:
-        """So it is for HTTP/1.0."""
+        """The same for HTTP/1.0."""
         self.open().sends(b"POST / HTTP/1.0\r\n" + LENGTH + b"\r\nhel")
         self.answer(REFUSES)
         self.assertEqual(self.client.got(), REFUSED_BY)
         self.assertLingers()
 
     def test_longLinger(self) -> None:
-        """What still comes of a long body is dropped, held by nobody, until the linger is over."""
+        """Further bytes of a long body are dropped, not buffered, until the linger ends."""
         self.open().sends(POSTS + b"Content-Length: 9999999999\r\n\r\n")
         self.answer(REFUSES)
         self.assertEqual(self.client.got(), REFUSED_BY)
@@ -1137,8 +1150,8 @@ class Early(HalvesCase):
 
 # --- Connections that break just as they are used
 
-#: Method; the fields of its framing and its body; what of them comes the second
-#: time, if there is one.
+#: Method; framing fields and body; what the upstream gets the second time, or L{None} if
+#: the request is not repeated.
 TWICE: list[tuple[Any, ...]] = [
     ("GET", b"GET", b"\r\n", b"%b\r\n"),
     ("HEAD", b"HEAD", b"\r\n", b"%b\r\n"),
@@ -1155,7 +1168,7 @@ TWICE: list[tuple[Any, ...]] = [
     ("POST", b"POST", b"\r\n", None),
     ("POST with a body", b"POST", LENGTH + b"\r\nhello", None),
     ("PATCH", b"PATCH", LENGTH + b"\r\nhello", None),
-    ("A method that nobody knows", b"FOO", b"\r\n", None),
+    ("An unknown method", b"FOO", b"\r\n", None),
     ("get in lower case", b"get", b"\r\n", None),
 ]  # fmt: skip
 
@@ -1163,12 +1176,12 @@ TWICE: list[tuple[Any, ...]] = [
 @eachRow(TWICE)
 class Again(HalvesCase):
     """
-    When a connection that was used before breaks without a response, a request that may
-    be repeated and is held whole is sent once more, by a fresh connection.
+    If a reused connection breaks without a response, a repeatable request is sent again
+    once, on a fresh connection.
     """
 
     def begin(self, raw: bytes, cut: bool) -> Peer:
-        """The upstream's end of the connection that carries this as its second request."""
+        """Send this as the second request of an upstream connection; return the upstream's end."""
         self.open(replayLimit=8).sends(GET)
         self.assertEqual(self.answer(OK), GOT)
         self.assertEqual(self.client.got(), OK)
@@ -1178,7 +1191,7 @@ class Again(HalvesCase):
         return upstream
 
     def check(self, method: bytes, rest: bytes, again: bytes | None) -> None:
-        """Closed and reset; once, twice, and after an interim response."""
+        """Close and reset, once and twice, and after an interim response."""
         raw = method + b" / HTTP/1.1\r\nHost: h\r\n" + rest
         broken = BROKEN
         if method == b"HEAD":
@@ -1193,7 +1206,7 @@ class Again(HalvesCase):
                 self.assertEqual(got, head + again % OWN)
                 fresh.sends(response)
                 self.assertEqual(self.client.got(), response)
-                # Not more often than once, and not behind the first byte of a response.
+                # Nothing is repeated twice, or after the first byte of a response.
                 end(self.begin(raw, cut))
                 end(self.sidecar.upstream(1))
                 self.assertEqual(len(self.sidecar.upstreams), 2)
@@ -1208,14 +1221,17 @@ class Again(HalvesCase):
             self.sidecar.assertQuiet()
 
     def test_notHeld(self) -> None:
-        """A body beyond the limit of what is held is not sent again."""
+        """A body over the replay limit is not sent again."""
         self.begin(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n123456789", True)
         self.sidecar.upstream().closes()
         self.assertEqual(self.client.got(), BROKEN)
         self.assertGoesOn(1)
 
     def test_stillToCome(self) -> None:
-        """Neither is a body of which some is still to come, and the connection ends."""
+        """
+        A request with an incomplete body is not sent again, and the client's connection
+        ends.
+        """
         self.begin(b"PUT / HTTP/1.1\r\nHost: h\r\n" + LENGTH + b"\r\nhell", False)
         self.sidecar.upstream().closes()
         self.assertEqual(self.client.got(), BROKEN.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n"))
@@ -1223,7 +1239,7 @@ class Again(HalvesCase):
         self.assertLingers()
 
     def test_fresh(self) -> None:
-        """A connection that was not used before is not left by its upstream as if idle."""
+        """Nothing is repeated after a fresh connection breaks."""
         self.open().sends(GET)
         self.sidecar.upstream().closes()
         self.assertEqual(self.client.got(), BROKEN)
@@ -1233,7 +1249,7 @@ class Again(HalvesCase):
 
 # --- Targets and methods
 
-#: What the client sends; what the upstream gets, or else the client's response.
+#: The client's bytes; what the upstream gets, or sitio's response to the client.
 ROUTED: list[tuple[Any, ...]] = [
     ("An unknown method", b"FOO /a HTTP/1.1\r\nHost: h\r\n\r\n",
      b"FOO /a HTTP/1.1\r\nHost: h\r\n" + OWN + b"\r\n", None),
@@ -1272,10 +1288,10 @@ ROUTED: list[tuple[Any, ...]] = [
 
 @eachRow(ROUTED)
 class Routed(HalvesCase):
-    """Methods pass as they are; targets come as a service expects them."""
+    """Methods pass unchanged; targets are sent in the form that a service expects."""
 
     def check(self, raw: bytes, gets: bytes | None, response: bytes | None) -> None:
-        """Alone, and pipelined behind another."""
+        """Send it alone, and pipelined after another."""
         self.open().sends(raw)
         if gets is not None:
             self.assertEqual(self.answer(OK), gets)
@@ -1290,12 +1306,12 @@ class Routed(HalvesCase):
 
 # --- Fields
 
-#: Lines behind the request line; what the upstream gets of them.
+#: The lines after the request line; what the upstream gets of them.
 SENT_FIELDS: list[tuple[Any, ...]] = [
     ("Order, repeats, spelling and bytes are kept", b"1.1",
      b"b: 1\r\nHost: h\r\nA: \x80\xe9 \xff\r\nB:3\r\na: \r\nCookie: x\r\ncookie: y\r\n",
      b"b: 1\r\nHost: h\r\nA: \x80\xe9 \xff\r\nB: 3\r\na: \r\nCookie: x\r\ncookie: y\r\n" + OWN),
-    ("What nobody acts upon is kept", b"1.1",
+    ("Fields without a meaning for sitio are kept", b"1.1",
      b"Host: h\r\nTrailer: a\r\nExpect: b\r\nDate: c\r\nForwarded: for=d\r\nX-Real-IP: e\r\n",
      b"Host: h\r\nTrailer: a\r\nExpect: b\r\nDate: c\r\nForwarded: for=d\r\nX-Real-IP: e\r\n"
      + OWN),
@@ -1325,10 +1341,10 @@ SENT_FIELDS: list[tuple[Any, ...]] = [
 
 @eachRow(SENT_FIELDS)
 class SentFields(HalvesCase):
-    """Fields of a request come to the upstream as they were, but for those of a connection."""
+    """Request fields pass unchanged, except the fields of the connection."""
 
     def check(self, version: bytes, fields: bytes, gets: bytes) -> None:
-        """With and without Via, and on a connection that goes on."""
+        """With and without Via, and on a connection that stays open."""
         line = b"GET /a HTTP/" + version + b"\r\n"
         for via, more in ((None, b""), (b"sitio", b"Via: %b sitio\r\n" % version)):
             self.open(via=via).sends(*bytewise(line + fields + b"\r\n"))
@@ -1339,7 +1355,7 @@ class SentFields(HalvesCase):
             self.sidecar.assertQuiet()
 
     def test_emptyHostBehindAPolicy(self) -> None:
-        """A policy that looks at requests is shown an empty Host, and it stays empty."""
+        """An empty Host stays empty, and request policies see it."""
         hosts: list[list[str]] = []
         looks = onRequest(lambda exchange: hosts.append(exchange.request.headers.getAll("host")))
         self.open(looks).sends(b"GET / HTTP/1.1\r\nHost:\r\n\r\n")
@@ -1386,10 +1402,13 @@ GOT_FIELDS: list[tuple[Any, ...]] = [
 
 @eachRow(GOT_FIELDS)
 class GotFields(HalvesCase):
-    """Fields of a response come to the client as they were, but for those of a connection."""
+    """Response fields pass unchanged, except the fields of the connection."""
 
     def check(self, sends: bytes, gets: bytes) -> None:
-        """With and without Via, with a policy that looks, and whatever the client's version."""
+        """
+        With and without Via, with a policy that holds the response, and for both versions
+        of HTTP.
+        """
         for via, cut, policies in itertools.product(
             (None, b"sitio"), (False, True), ((), (Looks(),))
         ):
@@ -1413,7 +1432,7 @@ class GotFields(HalvesCase):
 
 
 def asked(number: int) -> tuple[bytes, bytes, bytes, bytes]:
-    """A request of one of several kinds: bytes, method, target and body."""
+    """A request of one of several kinds: its bytes, method, target and body."""
     target = b"/%d" % number
     body = b"body %d" % number
     method, fields, sent = (
@@ -1432,8 +1451,8 @@ def asked(number: int) -> tuple[bytes, bytes, bytes, bytes]:
 
 def answered(number: int) -> tuple[bytes, bool, bytes]:
     """
-    The upstream's response to it, whole; whether the connection ends then; and what
-    the client gets.
+    The upstream's complete response to it; whether the connection closes then; what the
+    client gets.
     """
     _, method, target, body = asked(number)
     content = b"reply to " + target + body
@@ -1460,12 +1479,12 @@ def answered(number: int) -> tuple[bytes, bool, bytes]:
 
 
 class Pipelined(HalvesCase):
-    """Requests that come before the response to the one before are answered in order."""
+    """Requests that arrive before the previous response are answered in order."""
 
     COUNT = 50
 
     def serve(self) -> None:
-        """The upstream answers whatever has come whole."""
+        """The upstream answers all complete requests."""
         while True:
             for peer in self.sidecar.upstreams:
                 if peer.state is OPEN:
@@ -1476,7 +1495,7 @@ class Pipelined(HalvesCase):
                 return
 
     def responses(self, peer: Peer) -> bool:
-        """Whether there was a whole request to response to."""
+        """Answer the next request; returns whether there was a complete one."""
         try:
             [request] = readRequests(self.seen[peer])
         except AssertionError:
@@ -1496,7 +1515,10 @@ class Pipelined(HalvesCase):
         return True
 
     def pipeline(self, raw: bytes, size: int, serves: bool) -> bytes:
-        """What the client gets for this, cut into pieces; answered between them, or after all."""
+        """
+        Send this in pieces; return what the client gets if answers come in between, or at
+        the end.
+        """
 
         @onRequest
         def answers(exchange: Any) -> Response | None:
@@ -1517,7 +1539,7 @@ class Pipelined(HalvesCase):
         return got + self.client.got()
 
     def run_(self, raw: bytes, expected: bytes, reached: list[int], state: str) -> None:
-        """Cut in several ways."""
+        """Cut the bytes in several ways."""
         for size, serves in itertools.product((len(raw), 1, 7, 100, 1021), (False, True)):
             got = self.pipeline(raw, size, serves)
             self.assertEqual((size, serves, got), (size, serves, expected))
@@ -1526,7 +1548,7 @@ class Pipelined(HalvesCase):
             self.sidecar.assertQuiet()
 
     def test_mixed(self) -> None:
-        """Methods, framings and policies in turn; cut anywhere, answered early or late."""
+        """Methods, framings and policies take turns; cut anywhere, answered early or late."""
         numbers = range(self.COUNT)
         self.run_(
             b"".join(asked(each)[0] for each in numbers),
@@ -1536,7 +1558,10 @@ class Pipelined(HalvesCase):
         )
 
     def test_malformed(self) -> None:
-        """Those before a malformed one are answered, it is refused, those behind it are dropped."""
+        """
+        Requests before a malformed one are answered. The malformed one is refused, and
+        those after it are dropped.
+        """
         before = range(20)
         self.run_(
             b"".join(asked(each)[0] for each in before)
@@ -1549,7 +1574,7 @@ class Pipelined(HalvesCase):
         )
 
     def test_close(self) -> None:
-        """Those behind Connection: close are not begun (RFC 9112, section 9.6)."""
+        """Requests after Connection: close are not begun (RFC 9112, section 9.6)."""
         before = range(20)
         last = b"DELETE /20 HTTP/1.1\r\nHost: h\r\nConnection: close\r\nA: by a policy\r\n\r\n"
         raw = b"".join(asked(each)[0] for each in before) + last
@@ -1575,17 +1600,17 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: e
 
 
 class Upgrades(HalvesCase):
-    """Another protocol, where both ends want one (RFC 9110, section 7.8)."""
+    """Both ends agree on another protocol (RFC 9110, section 7.8)."""
 
     def switch(self) -> Peer:
-        """The upstream's end of a tunnel."""
+        """Open a tunnel; return the upstream's end."""
         self.open().sends(UPGRADE)
         self.assertEqual(self.answer(SWITCH), UPGRADING)
         self.assertEqual(self.client.got(), SWITCH)
         return self.sidecar.upstream()
 
     def test_heads(self) -> None:
-        """Both heads pass, with their own fields, whole and byte by byte."""
+        """Both heads pass with their fields, whole and byte by byte."""
         fields = b"Sec-WebSocket-Key: \xe9=\r\nsec-websocket-protocol: a\r\n"
         asks = (
             b"GET /a?b HTTP/1.1\r\nconnection: keep-alive, Upgrade\r\nHost: h\r\n"
@@ -1614,7 +1639,7 @@ class Upgrades(HalvesCase):
             self.sidecar.assertQuiet()
 
     def test_bytesBehind(self) -> None:
-        """Bytes right behind either head are the tunnel's, and come after the 101."""
+        """Bytes right after either head belong to the tunnel and arrive after the 101."""
         self.open().sends(UPGRADE + b"early", b" bird")
         self.assertEqual(self.answer(CONTINUE + HINTS + SWITCH + b"hello", b" you"), UPGRADING)
         self.assertEqual(self.client.got(), CONTINUE + HINTS + SWITCH + b"hello you")
@@ -1622,7 +1647,7 @@ class Upgrades(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_afterOthers(self) -> None:
-        """A connection that has carried requests may become a tunnel, and is not reused."""
+        """A reused connection may become a tunnel, and is not reused after that."""
         self.open().sends(GET + UPGRADE + b"early")
         self.assertEqual(self.answer(OK), GOT)
         self.assertEqual(self.answer(SWITCH), UPGRADING)
@@ -1632,7 +1657,7 @@ class Upgrades(HalvesCase):
         self.assertGoesOn(1, other)
 
     def test_clientEndsFirst(self) -> None:
-        """The client's half ends, the upstream's goes on until it ends too."""
+        """The client's direction ends first; the upstream's stays open until it ends, too."""
         upstream = self.switch()
         self.client.sends(b"last words")
         self.client.halfCloses()
@@ -1646,7 +1671,7 @@ class Upgrades(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_upstreamEndsFirst(self) -> None:
-        """The upstream's half ends, the client's goes on until it ends too."""
+        """The upstream's direction ends first; the client's stays open until it ends, too."""
         upstream = self.switch()
         upstream.sends(b"last words")
         upstream.halfCloses()
@@ -1660,7 +1685,7 @@ class Upgrades(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_endBehindTheHeads(self) -> None:
-        """An end right behind the 101 and its bytes comes through behind them."""
+        """An end right after the 101 and its bytes arrives after them."""
         self.open().sends(UPGRADE)
         upstream = self.sidecar.upstream()
         upstream.sends(SWITCH + b"bye")
@@ -1674,7 +1699,7 @@ class Upgrades(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_resets(self) -> None:
-        """A reset of either ends both; what the other had been sent still comes."""
+        """A reset of either side ends both; bytes already sent to the other side still arrive."""
         upstream = self.switch()
         self.client.sends(b"last words")
         self.client.resets()
@@ -1689,7 +1714,10 @@ class Upgrades(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_refused(self) -> None:
-        """A plain response refuses the upgrade; both connections go on, requests behind it too."""
+        """
+        An ordinary response refuses the upgrade. Both connections stay open, and
+        pipelined requests are answered.
+        """
         for status in (b"200 OK", b"403 Forbidden"):
             self.open().sends(UPGRADE + GET)
             response = said(status, b"Content-Length: 2") + b"no"
@@ -1700,7 +1728,10 @@ class Upgrades(HalvesCase):
             self.assertGoesOn()
 
     def test_required(self) -> None:
-        """426 says what to upgrade to, and the connection goes on (RFC 9110, section 15.5.22)."""
+        """
+        A 426 passes with its Upgrade field, and the connection stays open (RFC 9110,
+        section 15.5.22).
+        """
         self.open().sends(GET)
         response = said(
             b"426 Upgrade Required", b"Content-Length: 2", b"Connection: upgrade", b"Upgrade: a"
@@ -1710,7 +1741,7 @@ class Upgrades(HalvesCase):
         self.assertGoesOn()
 
     def test_withABody(self) -> None:
-        """A request for an upgrade may have a body, of which the tunnel is no part."""
+        """An upgrade request may have a body, which is not part of the tunnel."""
         head = UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH
         for pieces in ([head + b"\r\nhelloearly"], bytewise(head + b"\r\nhelloearly")):
             self.open().sends(*pieces)
@@ -1738,10 +1769,10 @@ UNASKED: list[tuple[Any, ...]] = [
 
 @eachRow(UNASKED)
 class Unasked(HalvesCase):
-    """An upstream that switches unasked is not followed."""
+    """A 101 that the client did not ask for is refused."""
 
     def check(self, raw: bytes, gets: bytes, response: bytes) -> None:
-        """502, and none of its bytes; the client's connection goes on."""
+        """The client gets 502 and none of the new bytes; its connection stays open."""
         for pieces in ([response + b"nasty"], bytewise(response + b"nasty")):
             self.open().sends(raw)
             self.assertEqual(self.answer(*pieces), gets)
@@ -1750,7 +1781,7 @@ class Unasked(HalvesCase):
             self.assertGoesOn(1)
 
     def test_old(self) -> None:
-        """HTTP/1.0 knows no upgrade."""
+        """HTTP/1.0 has no upgrade."""
         self.open().sends(UPGRADE.replace(b"1.1", b"1.0"))
         self.assertEqual(self.answer(SWITCH), GOT)
         self.assertEqual(
@@ -1760,7 +1791,10 @@ class Unasked(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_withinTheBody(self) -> None:
-        """A switch within the request's body would lose the rest of it."""
+        """
+        A 101 before the end of the request's body is refused: the rest of the body would
+        be lost.
+        """
         self.open().sends(UPGRADE.replace(b"GET", b"POST")[:-2] + LENGTH + b"\r\nhel")
         self.answer(SWITCH)
         self.assertEqual(
