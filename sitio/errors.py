@@ -197,9 +197,9 @@ class PolicyFailed(SitioError):
 
 def asSitioError(failure: Failure, detail: str) -> SitioError:
     """
-    The error of this failure, if it is one of sitio's; else one that has it as its cause.
+    The error of this failure if it is a L{SitioError}; else a L{SitioError} caused by it.
 
-    @param detail: what did not succeed, for the log.
+    @param detail: a description of the failed action, for the log.
     """
     error = failure.value
     return error if isinstance(error, SitioError) else SitioError(detail, cause=error)

@@ -209,7 +209,7 @@ class HeadFields:
         """
         @param data: the lines, separated by line ends.
 
-        @raise BadMessage: a malformed line, or a repeated one that must not be repeated.
+        @raise BadMessage: a line is malformed, or a field is repeated that must be unique.
         """
         self.host: bytes | None = None
         self.length: int | None = None
@@ -284,7 +284,7 @@ class Head:
     __slots__ = ("chunked", "keepAlive", "length", "lines", "upgrade", "version")
 
     def __init__(self, fields: HeadFields, isHTTP11: bool) -> None:
-        """@raise BadMessage: two framings at once, or one that HTTP/1.0 does not have."""
+        """@raise BadMessage: the fields have two framings, or chunks in HTTP/1.0."""
         self.version = "1.1" if isHTTP11 else "1.0"
         self.keepAlive = fields.keepAlive[isHTTP11]
         self.lines = fields.lines

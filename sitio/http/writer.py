@@ -65,12 +65,12 @@ class RequestWriter:
         self, request: Request, body: bytes, ended: bool, extra: bytes
     ) -> bytes | tuple[bytes, bytes]:
         """
-        The head of a request, and what has come of its body.
+        Write the head of a request, and the part of its body that has arrived.
 
-        @param ended: whether that is all of the body.
+        @param ended: whether C{body} is the whole body.
         @param extra: lines to add to the head.
 
-        @return: both as one, or, as a long body is not copied, the head and the body.
+        @return: head and body joined, or as a pair, as a long body is not copied.
         """
         self.hasEnded = ended
         length = request.length

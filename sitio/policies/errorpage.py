@@ -111,7 +111,7 @@ def prefersJSON(accept: bytes) -> bool:
     Whether an Accept field prefers JSON to HTML (RFC 9110, section 12.5.1).
 
     The weight of a type is that of the most specific range that covers it.  If the weights
-    are equal, a type that is named wins over one that only C{*} covers, as scripts send
+    are equal, a named type wins over a type that only C{*} covers, as scripts send
     C{application/json, */*}; after that HTML wins.  A range with a malformed weight is
     ignored.
     """

@@ -138,7 +138,7 @@ def _copied(response: Response) -> Response:
 
 
 class _SavedResponse:
-    """What a response was before a policy got it, to undo the changes of one that failed."""
+    """A copy of a response from before a policy got it, to undo a failed policy's changes."""
 
     __slots__ = ("_body", "_filters", "_headers", "_reason", "_status")
 

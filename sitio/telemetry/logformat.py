@@ -180,8 +180,8 @@ class CommonFormat(LineFormat):
     """
     The common log format of NCSA httpd and the web servers after it.
 
-    It has one status, the one that the client was sent.  If the upstream answered with
-    another, that status and who replaced it follow the format's seven fields.
+    Its status is the status that was sent to the client.  If the upstream's status was
+    another, that status and the name of the replacing policy follow the seven fields.
     """
 
     @staticmethod

@@ -39,7 +39,7 @@ _Key = tuple[str, str]
 
 def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
     """
-    The L{event} on what has changed since an earlier snapshot; L{None} if nothing has.
+    The L{event} with the changes since an earlier snapshot; L{None} if there are none.
     """
     endpoints = {(each["method"], each["route"]): each for each in now["endpoints"]}
     known = before["endpoints"] if before else []
@@ -69,7 +69,7 @@ def event(
     total: Metrics, before: Metrics | None, endpoints: list[EndpointMetrics], more: int
 ) -> dict[str, Any]:
     """
-    The fields of the log event on what has changed since an earlier total.  C{line} is
+    The fields of the log event with the changes since an earlier total.  C{line} is
     the text.  C{median} and C{p95} are for the time since the earlier total.
 
     @param endpoints: the endpoints to list.

@@ -149,7 +149,7 @@ def _isTypeChecking(node: ast.AST) -> TypeGuard[ast.If]:
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below this one that take part when the program runs."""
+    """All nodes below this node that run with the program: no type-checking code."""
     waiting = [node]
     while waiting:
         node = waiting.pop()

@@ -50,7 +50,7 @@ class SettingsTests(SynchronousTestCase):
         )
 
     def test_timeoutNames(self) -> None:
-        """A field that ends in Timeout is in seconds, one that ends in Limit is in bytes."""
+        """Fields that end in Timeout are in seconds, fields that end in Limit in bytes."""
         for each in fields(Settings):
             if each.name.endswith("Timeout"):
                 self.assertEqual(each.metadata["unit"], SECONDS, each.name)

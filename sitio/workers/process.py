@@ -49,7 +49,7 @@ class RemoteValue:
     """
     A value that the supervisor asks a worker for.
 
-    @ivar value: the last one that was received, or L{None}.
+    @ivar value: the last received value, or L{None}.
     """
 
     def __init__(self, name: str, channel: Channel, clock: IReactorTime) -> None:

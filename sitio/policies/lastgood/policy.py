@@ -40,8 +40,8 @@ response is still fresh (section 2.2).  If-None-Match and If-Modified-Since get 
 gets the whole response (RFC 9110, section 14.2).  If-Match gets the failure, as only the
 origin can evaluate it (RFC 9111, section 4.3.2).
 
-A response of known length is buffered, so that one that breaks off is masked as well.  Any
-other is collected while it streams, as an endless one must not be held up.
+A response of known length is buffered, so that an incomplete response is masked, too.  Any
+other response is copied while it streams, as an endless response must not be delayed.
 """
 
 from __future__ import annotations

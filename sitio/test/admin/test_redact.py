@@ -68,6 +68,6 @@ class PolicyTests(SynchronousTestCase):
         )
 
     def test_strangers(self) -> None:
-        """Of others nobody knows: only the name is shown."""
+        """Of a policy that is not sitio's own, only the name is shown."""
         self.assertEqual(policyWithoutSecrets("guard:abc:token=def"), "guard:***")
         self.assertEqual(policyWithoutSecrets("guard"), "guard")

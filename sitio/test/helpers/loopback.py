@@ -44,8 +44,8 @@ LOCALHOST = "127.0.0.1"
 #: The log line of a sitio that listens; the group is the port.
 LISTENING_LINE = rb"takes requests on 127\.0\.0\.1:([0-9]+)"
 
-#: Variables of the environment that no process of a test inherits: those that sitio
-#: reads, and the one that measures coverage, as some tests look at time and memory.
+#: Environment variables that no process of a test inherits: the variables that sitio reads,
+#: and coverage's variable, as coverage would distort tests of time and memory.
 NOT_INHERITED = frozenset(("PORT", "TARGET_PORT", *FLEET_VARIABLES, "COVERAGE_PROCESS_START"))
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]

@@ -125,7 +125,7 @@ class StreamTestCase(LoopbackTestCase):
         self.before = peakMemoryOf(process.pid)
 
     async def waitUntilStuck(self, flood: Flood) -> None:
-        """Wait until nobody takes the bytes of a flood any more."""
+        """Wait until no more bytes of a flood are read."""
         seen, glances = -1, 0
 
         def still() -> bool:

@@ -50,7 +50,7 @@ class FormatDateTests(SynchronousTestCase):
     """Dates as they are sent."""
 
     def test_form(self) -> None:
-        """The form is the only one that RFC 9110 lets a sender use; a fraction is cut off."""
+        """Dates have the form that RFC 9110 prescribes to senders; fractions are cut off."""
         for seconds, text in (
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
             (784111777, "Sun, 06 Nov 1994 08:49:37 GMT"),

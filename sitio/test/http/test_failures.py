@@ -58,7 +58,7 @@ class AsResponseTests(SynchronousTestCase):
         self.assertEqual(asResponse(errors.ClientGone()).reason, "Client Closed Request")
 
     def test_unregisteredStatus(self) -> None:
-        """A kind with a status that nobody has registered has a reason nevertheless."""
+        """An error with an unregistered status has a reason phrase, too."""
 
         class Odd(SitioError):
             status = 599

@@ -741,7 +741,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_port(self) -> None:
-        """A port that stops reading accepts nobody until it starts again."""
+        """A port that stops reading accepts no client until it starts again."""
 
         async def test() -> None:
             port, accepted = self.listen()

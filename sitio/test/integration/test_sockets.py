@@ -97,7 +97,7 @@ class SharedPortTests(SharingTestCase):
     """One process opens a port, and others listen on it."""
 
     async def test_waits(self) -> None:
-        """The supervisor accepts nobody: clients wait for the first worker that listens."""
+        """The supervisor accepts no client: clients wait for the first worker that listens."""
         for description in (LOOPBACK, f"unix:{self.socketPath()}"):
             shared = self.shared(description)
             client = await self.client(self.towards(shared))
@@ -332,7 +332,7 @@ class DescriptionTests(SharingTestCase):
         return there
 
     def test_otherwiseTheSame(self) -> None:
-        """In all other respects the reactor is the one that it stands for."""
+        """In all other respects the reactor behaves like the wrapped reactor."""
         inheriting = InheritingReactor(reactor, [], 0)
         self.assertTrue(IReactorTCP.providedBy(inheriting))
         self.assertEqual(inheriting.callLater, reactor.callLater)

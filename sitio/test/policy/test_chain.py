@@ -795,7 +795,7 @@ class ChainTests(SynchronousTestCase):
             self.assertEqual((result.status, calls), (status, answers))
 
     def test_askedWhileAnotherWaits(self) -> None:
-        """A selective policy after one that waits is asked once, when the wait is over."""
+        """A selective policy after a waiting policy is asked once, when the wait is over."""
         calls: list[str] = []
         answer: Deferred[None] = Deferred()
         chain = self.chain(Wishing("a", calls, True, answer), Wishing("b", calls, wish=False))

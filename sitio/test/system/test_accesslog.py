@@ -85,7 +85,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertIsNone(process.status)
 
     async def test_nobodyReads(self) -> None:
-        """If nobody reads its standard output, sitio serves on, and stops at a signal."""
+        """If its standard output is not read, sitio serves on, and stops at a signal."""
         upstream = await self.listen(Upstream(answerEach))
         unread, ours = os.pipe()
         self.addCleanup(os.close, unread)

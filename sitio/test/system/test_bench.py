@@ -381,7 +381,7 @@ class MicroTests(SynchronousTestCase):
             self.assertLessEqual(each["least"], each["median"], name)
 
     def test_browser(self) -> None:
-        """The browser's head is the one that wrk sends, and has 700 bytes."""
+        """The browser's head is the same as wrk's, and has 700 bytes."""
         lua = (ROOT / "bench/load.lua").read_text()
         self.assertEqual(len(micro.BROWSER), 700)
         quoted = re.sub(r'" \.\.\s+"', "", lua)

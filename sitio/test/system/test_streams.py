@@ -1,6 +1,6 @@
 """
-Tests of large streams: they arrive whole, and the memory of sitio does not grow, also
-if nobody reads them.
+Tests of large streams: they arrive whole, and the memory of sitio does not grow, even if
+the receiver does not read.
 
 sitio runs in a process of its own, so that its memory can be measured.
 """
@@ -125,7 +125,7 @@ class WholeTests(StreamTestCase):
 
 
 class StuckTests(StreamTestCase):
-    """Bytes that nobody reads stay with their sender."""
+    """If a receiver does not read, its sender has to wait."""
 
     async def test_download(self) -> None:
         """

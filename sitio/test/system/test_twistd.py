@@ -328,7 +328,7 @@ class EndTests(LoopbackTestCase):
         self.assertIn("1 connections did not end within the grace", process.output())
 
     async def refused(self, port: int) -> None:
-        """Wait until nobody listens on a port: the log line comes just before that."""
+        """Wait until a port refuses connections: the log line comes just before that."""
         with self.assertRaises(ConnectError):
             while True:
                 await self.connect(port)

@@ -228,19 +228,19 @@ class FailedStartTests(WorkersTestCase):
 
 
 class RestartTests(WorkersTestCase):
-    """When a worker ends, the others go on, and it is replaced."""
+    """When a worker ends, the others serve on, and it is replaced."""
 
     async def test_killed(self) -> None:
         """
-        A worker is killed: every client is served meanwhile, and the new worker serves as well.
-        What the old one had counted stays counted.
+        A worker is killed: every client is served meanwhile, and the new worker serves, too.
+        The counts of the killed worker stay in the sums.
         """
         process, port = await self.startWorkers("--stats-interval=0.2")
         one, two = self.workerPids(process.pid)
         for _ in range(20):
             await self.ask(port)
         await self.hits(process, 20)
-        # A terminal sends this to all of them: it is for their parent to obey.
+        # A terminal sends SIGINT to all of them; only their parent acts on it.
         os.kill(two, signal.SIGINT)
         os.kill(one, signal.SIGKILL)
         await process.out.expect(
@@ -314,7 +314,7 @@ class EndTests(WorkersTestCase):
         process, port = await self.startWorkers(
             *arguments, upstream=f"tcp:{LOCALHOST}:{await self.listen(upstream)}"
         )
-        # That all go to one of them has a chance of 2 ** -15.
+        # All clients get the same worker with a probability of 2 ** -15.
         clients = [await self.connect(port, REQUEST) for _ in range(16)]
         for number in range(16):
             script = await upstream.connection(number)
@@ -326,7 +326,7 @@ class EndTests(WorkersTestCase):
         await self.until(lambda: not any(map(alive, pids)))
 
     async def free(self, port: int) -> None:
-        """Wait until nobody listens on this port."""
+        """Wait until this port refuses connections."""
         with self.assertRaises(ConnectError):
             while True:
                 await self.connect(port)
@@ -352,7 +352,7 @@ class EndTests(WorkersTestCase):
         self.assertNotIn("takes its place", process.output())
 
     async def test_grace(self) -> None:
-        """What does not end within the grace is broken off."""
+        """Exchanges that do not end within the grace are broken off."""
         process, _, clients, _ = await self.inFlight("--grace=0.5")
         process.signal(signal.SIGINT)
         self.assertIn(await process.finish(), (0, -signal.SIGINT))

@@ -78,7 +78,7 @@ class AttentionTests(RecentTestCase):
         verifyObject(IExchangeObserver, self.recent)
 
     def test_nobodyLooks(self) -> None:
-        """If nobody has asked, failures are recorded and other exchanges are not."""
+        """Without a reader, failures are recorded and other exchanges are not."""
         self.begin()
         self.ask(OK)
         self.ask(BROKEN)

@@ -156,8 +156,8 @@ class ReportTests(SynchronousTestCase):
     @settings(max_examples=30)
     def test_asStats(self, batches: list[list[FinishedExchange]]) -> None:
         """
-        The event is the same as the one that L{Stats} logs, after each batch; only the
-        order of equally busy endpoints may differ.
+        After each batch the event is the same as L{Stats} logs; only the order of equally
+        busy endpoints may differ.
         """
         recorder = LogRecorder()
         clock = Clock()

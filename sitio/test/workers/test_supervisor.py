@@ -384,8 +384,7 @@ class RestartTests(WorkersTestCase):
 
     def test_standIn(self) -> None:
         """
-        Other workers accept clients in place of one that has ended, until the new one is
-        ready.
+        Other workers accept the clients of an ended worker until the new worker is ready.
         """
         self.started(3)
         one, two, three = self.machine.children

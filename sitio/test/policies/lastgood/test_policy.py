@@ -344,8 +344,8 @@ class SupersededTests(LastGoodTestCase):
 
     def test_answers(self) -> None:
         """
-        A status that concerns the resource drops the response; one that concerns the
-        client doesn't.
+        A status that concerns the resource drops the stored response; a status that
+        concerns the client does not.
         """
         for status, masked in (
             (204, False),
