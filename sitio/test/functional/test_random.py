@@ -225,7 +225,7 @@ class Client:
 
 @define
 class Upstream:
-    """The upstream's end of one connection. It checks requests and responds in pieces."""
+    """The upstream's end of one connection.  It checks requests and responds in pieces."""
 
     peer: Peer
     arrived: dict[str, int]
@@ -646,9 +646,9 @@ class AnyConversation(SynchronousTestCase):
     @given(st.lists(EVENT, max_size=20) | st.lists(EVENT, min_size=60, max_size=150))
     def test_anyConversation(self, events: list[Any]) -> None:
         """
-        Nothing raises. Each response and each byte goes to the right peer. An incomplete
-        response never looks complete. A POST is sent once. Buffers for slow readers are
-        bounded. Each exchange is observed once. In the end everything ends, and nothing
+        Nothing raises.  Each response and each byte goes to the right peer.  An incomplete
+        response never looks complete.  A POST is sent once.  Buffers for slow readers are
+        bounded.  Each exchange is observed once.  In the end everything ends, and nothing
         is left.
         """
         made = []

@@ -113,7 +113,7 @@ class TheClient(WaitCase):
         self.assertEnded(408, None, RequestTimeout)
 
     def test_nextHead(self) -> None:
-        """It applies to later requests too. The time between requests counts as idle."""
+        """It applies to later requests too.  The time between requests counts as idle."""
         self.open(headTimeout=7.0)
         self.client.sends(GET)
         self.upstream.sends(OK)
@@ -152,7 +152,7 @@ class TheClient(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_uploadStops(self) -> None:
-        """A request body that stops gets 408. Each piece restarts the stall timeout."""
+        """A request body that stops gets 408.  Each piece restarts the stall timeout."""
         for head, pieces in (
             (POST % 9, [b"x"] * 4),
             (CHUNKS, [b"1\r\nx\r\n"] * 4),
@@ -336,7 +336,7 @@ class TheUpstream(WaitCase):
 
     def test_responseStops(self) -> None:
         """
-        A response body that stops is broken off on both sides. Each piece restarts the
+        A response body that stops is broken off on both sides.  Each piece restarts the
         stall timeout.
         """
         self.open(stallTimeout=7.0)
@@ -411,7 +411,7 @@ class TheUpstream(WaitCase):
 
     def test_tunnel(self) -> None:
         """
-        A tunnel ends when no side has sent for the tunnel timeout. Bytes of either side
+        A tunnel ends when no side has sent for the tunnel timeout.  Bytes of either side
         restart it.
         """
         self.open(tunnelTimeout=7.0, stallTimeout=2.0)
@@ -504,7 +504,7 @@ class Sizes(WaitCase):
 
     def test_head(self) -> None:
         """
-        A request head at the limit passes. One more byte is a 431, even before the head
+        A request head at the limit passes.  One more byte is a 431, even before the head
         is complete.
         """
         for size, cut, status in ((200, 0, 200), (201, 0, 431), (400, 199, 431), (200, 2, None)):
@@ -532,7 +532,7 @@ class Sizes(WaitCase):
             self.assertEnded(status, status, None if status == 200 else BadResponse)
 
     def test_fields(self) -> None:
-        """As many fields as the limit pass. One more is a 431, or a 502 in a response."""
+        """As many fields as the limit pass.  One more is a 431, or a 502 in a response."""
         for count in (5, 6):
             self.open(maxFields=5)
             head = GET.removesuffix(b"\r\n") + b"X: y\r\n" * (count - 1) + b"\r\n"
@@ -549,7 +549,7 @@ class Sizes(WaitCase):
 
     def test_body(self) -> None:
         """
-        A request body at the limit passes. One more byte is a 413, with a length or in
+        A request body at the limit passes.  One more byte is a 413, with a length or in
         chunks.
         """
         for size, status in ((5, 200), (6, 413)):
@@ -590,7 +590,7 @@ class Sizes(WaitCase):
         self.assertEqual(self.told[0].bytesIn, len(READ) * 40)
 
     def test_replay(self) -> None:
-        """A body at the replay limit is kept to be sent again. One more byte is not."""
+        """A body at the replay limit is kept to be sent again.  One more byte is not."""
         for size in (5, 6):
             self.open(onResponse(502)(lambda exchange, response: Retry()), replayLimit=5)
             head = (POST % size).replace(b"POST", b"PUT")
@@ -657,7 +657,7 @@ class Sizes(WaitCase):
         self.sidecar.assertQuiet()
 
     def test_interim(self) -> None:
-        """As many interim responses as the limit pass. One more is a 502."""
+        """As many interim responses as the limit pass.  One more is a 502."""
         hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
         for count in (MAX_INTERIM, MAX_INTERIM + 1):
             self.open()
@@ -671,7 +671,7 @@ class Sizes(WaitCase):
 
     def test_unwantedRest(self) -> None:
         """
-        A short unwanted rest is read, and the connection kept. A longer rest closes the
+        A short unwanted rest is read, and the connection kept.  A longer rest closes the
         connection, with or without a known length.
         """
         chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -191,7 +191,7 @@ BODIES = [
 
 @eachRow(BODIES)
 class Bodies(HalvesCase):
-    """Bodies of all framings pass. Each half frames them for its own peer."""
+    """Bodies of all framings pass.  Each half frames them for its own peer."""
 
     def check(
         self,
@@ -807,7 +807,7 @@ class Failures(HalvesCase):
 
     def test_refused(self) -> None:
         """
-        If the upstream refuses the connection, the client gets 502. Its connection stays
+        If the upstream refuses the connection, the client gets 502.  Its connection stays
         as it asked, and HEAD gets no body.
         """
         whole = failure(b"502 Bad Gateway", b"The service behind this proxy could not be reached.")
@@ -1052,7 +1052,7 @@ LARGE_LAST = said(b"200 OK", b"Content-Length: 300000", CLOSE[:-2])
 class Early(HalvesCase):
     """
     A response that arrives before the end of the request's body goes to the client at
-    once. It is complete, and announces the close of the connection.
+    once.  It is complete, and announces the close of the connection.
     """
 
     def check(self, begins: bytes, gets: bytes, rest: bytes, getsRest: bytes) -> None:
@@ -1559,7 +1559,7 @@ class Pipelined(HalvesCase):
 
     def test_malformed(self) -> None:
         """
-        Requests before a malformed one are answered. The malformed one is refused, and
+        Requests before a malformed one are answered.  The malformed one is refused, and
         those after it are dropped.
         """
         before = range(20)
@@ -1715,7 +1715,7 @@ class Upgrades(HalvesCase):
 
     def test_refused(self) -> None:
         """
-        An ordinary response refuses the upgrade. Both connections stay open, and
+        An ordinary response refuses the upgrade.  Both connections stay open, and
         pipelined requests are answered.
         """
         for status in (b"200 OK", b"403 Forbidden"):

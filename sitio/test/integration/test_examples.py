@@ -21,7 +21,7 @@ class EmbeddedTests(LoopbackTestCase):
     """C{embedded.py}: a sidecar in another application's service tree."""
 
     async def ask(self, port: int) -> None:
-        """Assert that it serves the application, with the policy in front."""
+        """Check that it serves the application behind the policy."""
         client = await self.connect(port, b"GET /hello HTTP/1.1\r\nHost: here\r\n\r\n")
         await client.got.expect(rb"^HTTP/1\.1 200 OK\r\n(?s:.*)\r\n\r\nhello\n$")
         client = await self.connect(port, b"GET /x HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -30,7 +30,7 @@ class EmbeddedTests(LoopbackTestCase):
         )
 
     async def test_inside(self) -> None:
-        """The example's service starts and stops as a part of any tree of services."""
+        """The example's service starts and stops as a part of any service tree."""
         makeService = runpy.run_path(str(EXAMPLES / "embedded.py"))["makeService"]
         service = makeService(reactor, f"tcp:0:interface={LOCALHOST}", self.mktemp())
         service.startService()
@@ -49,7 +49,7 @@ class EmbeddedTests(LoopbackTestCase):
         )
         await self.ask(int((await process.out.expect(LISTENING_LINE))[1]))
         process.signal(15)
-        # twistd ends by the signal that has ended it.
+        # twistd ends by the same signal.
         self.assertEqual(await process.finish(), -15, process.output())
         self.assertNotIn("Traceback", process.output())
         self.assertEqual(os.listdir(folder), [])

@@ -28,7 +28,7 @@ class ThreadTests(TestCase):
             await callInThread(reactor, lambda: 1 / 0)
 
     async def test_goesOn(self) -> None:
-        """The reactor goes on while the function runs."""
+        """The reactor keeps running while the function runs."""
         go = Event()
         done = callInThread(reactor, go.wait, LIMIT_SECONDS)
         turned: Deferred[None] = Deferred()

@@ -207,7 +207,10 @@ def portOf(service: SidecarService) -> int:
 
 
 class HTTPServerTests(IntegrationTestCase):
-    """C{python -m http.server} behind: it speaks HTTP/1.0 and closes after each response."""
+    """
+    The upstream is C{python -m http.server}, which speaks HTTP/1.0 and closes after each
+    response.
+    """
 
     async def setUp(self) -> None:  # type: ignore[override]
         folder = self.folder()
@@ -239,7 +242,7 @@ class HTTPServerTests(IntegrationTestCase):
         self.assertEqual((response.code, await response.content()), (200, b""))
 
     async def test_head(self) -> None:
-        """HEAD gets the length and no body, and the connection can be used again."""
+        """HEAD gets the length and no body, and the connection is reused."""
         client = self.client()
         response = await client.head(f"{self.url}/bytes")
         self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(BYTES))])
@@ -254,7 +257,7 @@ class HTTPServerTests(IntegrationTestCase):
         self.assertIn(b"File not found", await response.content())
 
     async def test_keepAlive(self) -> None:
-        """The client's connection persists, though the service closes its own each time."""
+        """The client's connection persists, although the service closes its own each time."""
         said = await deferToThread(self.many, 40)
         self.assertEqual(said, [200] * 40)
 
@@ -317,7 +320,7 @@ class Unmeasured:
 
 
 class TwistedWebTests(IntegrationTestCase):
-    """twisted.web behind, treq in front: persistent connections, chunks, uploads."""
+    """twisted.web is the upstream, treq the client: persistent connections, chunks, uploads."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         folder = self.folder()
@@ -341,7 +344,7 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertNotIn("via", said["fields"])
 
     async def test_head(self) -> None:
-        """HEAD gets the length that GET has, and no body."""
+        """HEAD gets the same length as GET, and no body."""
         response = await self.treq.head(f"{self.url}/bytes")
         self.assertEqual(response.headers.getRawHeaders("Content-Length"), [str(len(BYTES))])
         self.assertEqual(await response.content(), b"")
@@ -387,7 +390,7 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertEqual(await response.content(), BYTES[10:20])
 
     async def test_notModified(self) -> None:
-        """A 304 has no body, and the connection can be used again."""
+        """A 304 has no body, and the connection is reused."""
         response = await self.treq.get(f"{self.url}/files/bytes")
         await response.content()
         [changed] = response.headers.getRawHeaders("Last-Modified")
@@ -414,13 +417,13 @@ class TwistedWebTests(IntegrationTestCase):
         self.assertEqual(response.headers.getRawHeaders("Set-Cookie"), ["a=1; Path=/", "b=2"])
 
     async def test_sequential(self) -> None:
-        """Each of hundreds of requests, one after the other, gets its own response."""
+        """Hundreds of requests, one after another, each get their own response."""
         for number in range(300):
             response = await self.treq.get(f"{self.url}/echo?{number}")
             self.assertEqual((await response.json())["target"], f"/echo?{number}")
 
     async def test_concurrent(self) -> None:
-        """Each of hundreds of concurrent requests, some with uploads, gets its own response."""
+        """Hundreds of concurrent requests, some with uploads, each get their own response."""
 
         async def one(number: int) -> tuple[str, int]:
             response = await self.treq.post(f"{self.url}/echo?{number}", data=b"x" * number)
@@ -436,7 +439,7 @@ class TwistedWebTests(IntegrationTestCase):
 
 @skipIf(CURL is None, "curl is not installed")
 class CurlTests(IntegrationTestCase):
-    """curl in front, twisted.web behind."""
+    """curl is the client, twisted.web the upstream."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.path = self.folder()
@@ -497,14 +500,17 @@ class CurlTests(IntegrationTestCase):
         self.assertEqual(process.out.data, TEXT)
 
     async def test_oldVersion(self) -> None:
-        """A client of HTTP/1.0 gets a chunked response without chunks, up to the close."""
+        """An HTTP/1.0 client gets a chunked response without chunks, up to the close."""
         process = await self.curl("--http1.0", "--include", f"{self.url}/pieces")
         head, _, body = process.out.data.partition(b"\r\n\r\n")
         self.assertNotIn(b"chunked", head.lower())
         self.assertEqual(body, BYTES)
 
     async def test_keepAlive(self) -> None:
-        """curl gets several URLs on one connection, and so does the service."""
+        """
+        curl gets several URLs on one connection, and sitio reuses its connection to the
+        service.
+        """
         process = await self.curl(
             *("--write-out", "%{stderr}connects %{num_connects}\\n", "--output", "/dev/null"),
             f"{self.url}/echo?[1-5]",
@@ -547,7 +553,7 @@ class CurlTests(IntegrationTestCase):
 
 
 class TLSTests(IntegrationTestCase):
-    """TLS in front, and TLS behind."""
+    """TLS to clients, and TLS to the upstream."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.path = self.folder()
@@ -581,7 +587,7 @@ class TLSTests(IntegrationTestCase):
         return port
 
     async def test_behind(self) -> None:
-        """sitio speaks TLS to a service with a trusted certificate."""
+        """sitio connects by TLS to a service with a trusted certificate."""
         upstream = await self.secured()
         service = self.sidecar(f"tls:localhost:{upstream}:trustRoots={self.path}/trusted")
         url = f"http://{LOCALHOST}:{portOf(service)}"
@@ -605,7 +611,10 @@ class TLSTests(IntegrationTestCase):
 
 
 class GoneTests(IntegrationTestCase):
-    """When a client leaves, sitio closes the upstream's connection at once; the status is 499."""
+    """
+    When a client disconnects, sitio closes the upstream's connection at once; the status
+    is 499.
+    """
 
     #: Seconds until the service's connection must have ended.
     AT_ONCE = 0.1
@@ -646,22 +655,22 @@ class GoneTests(IntegrationTestCase):
             self.assertEqual({status for _, status in found}, {499})
 
     async def test_beforeResponse(self) -> None:
-        """The client leaves while it waits for the response."""
+        """The client disconnects while it waits for the response."""
         await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
 
     async def test_withinResponse(self) -> None:
-        """The client leaves while it receives the response."""
+        """The client disconnects while it receives the response."""
         await self.assertGone(
             b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n01234",
         )
 
     async def test_withinRequest(self) -> None:
-        """The client leaves while it sends its request."""
+        """The client disconnects while it sends its request."""
         await self.assertGone(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\n\r\n01")
 
     async def test_withRequestsBehind(self) -> None:
-        """The client leaves while more of its requests wait behind the current one."""
+        """The client disconnects while more of its requests wait behind the current one."""
         await self.assertGone(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * 3)
 
 
@@ -743,7 +752,7 @@ class WebSocketTests(IntegrationTestCase):
         self.assertTrue(await deferToThread(talk))
 
     async def test_manyAtOnce(self) -> None:
-        """More messages than all buffers hold can be under way."""
+        """Messages larger than all buffers together may be on their way."""
 
         def talk() -> int:
             message = os.urandom(MEBIBYTE)
@@ -803,7 +812,7 @@ class WebSocketTests(IntegrationTestCase):
         self.assertEqual(self.closed, [1006])
 
     async def test_refused(self) -> None:
-        """A refused upgrade is a plain response."""
+        """A refused upgrade is an ordinary response."""
 
         def talk() -> tuple[int, bytes]:
             try:

@@ -198,7 +198,7 @@ class NotRunTests(SynchronousTestCase):
     """The list of tests that are not run is right."""
 
     def test_listed(self) -> None:
-        """Each entry is a test of Twisted's."""
+        """Each entry is the name of a test of Twisted's."""
         present = {
             each
             for name, case in _twistedsTests()
@@ -463,8 +463,8 @@ class PathTests(UVTestCase):
 
     def test_receivesDirectly(self) -> None:
         """
-        Only the attribute of the class counts: a wrapper that passes on the attributes of a
-        protocol makes no promise for itself.
+        Only the attribute of the class counts: a wrapper that passes on the attributes of
+        a protocol does not itself promise to receive directly.
         """
 
         class Wrapper(Protocol):
@@ -538,7 +538,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_handle(self) -> None:
-        """The handle is the connection's socket, and is detached at the end."""
+        """The handle is the connection's socket; it is detached at the end."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -552,7 +552,10 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_duplicate(self) -> None:
-        """A second descriptor of the socket can be had until the end, if there are any left."""
+        """
+        A second descriptor of the socket is available until the end, unless the process
+        has none left.
+        """
 
         async def test() -> None:
             server, peer = await self.raw()
@@ -626,7 +629,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_releasedClient(self) -> None:
-        """So are the transport of a client and its connector."""
+        """A client's transport and its connector are freed as well."""
         seen: Any = []
 
         class Asking(ClientFactory):
@@ -718,7 +721,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_pauseTwice(self) -> None:
-        """To pause or resume twice, or after the end, is no error."""
+        """It is no error to pause or resume twice, or after the end."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -809,7 +812,7 @@ class TransportTests(UVTestCase):
             self.waiting(port, 20)
             for _ in range(3):
                 await self.turn()
-            # Both ends get bytes on one turn, in this order.
+            # Both ends get bytes in one turn, in this order.
             port.startReading()
             server.transport.resumeProducing()
             await self.until(lambda: not port.isReading())
@@ -846,7 +849,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_noDescriptors(self) -> None:
-        """When descriptors run out, clients are turned away, and the port goes on."""
+        """When descriptors run out, clients are disconnected, and the port keeps working."""
 
         def over(peer: socket.socket) -> bool:
             try:
@@ -894,7 +897,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_resetBeforeAccept(self) -> None:
-        """A client that is gone before it is accepted does not harm the port."""
+        """A client that disconnects before it is accepted does not harm the port."""
 
         async def test() -> None:
             port, accepted = self.listen()
@@ -936,7 +939,7 @@ class TransportTests(UVTestCase):
         await self.until(lambda: len(happened) >= times)
 
     def asking(self, happened: list[Any], kind: Callable[[], Any] = End) -> ClientFactory:
-        """A client factory that notes what becomes of its connection."""
+        """A client factory that records the events of its connection."""
 
         class Asking(ClientFactory):
             noisy = False
@@ -986,7 +989,7 @@ class TransportTests(UVTestCase):
         self.assertEqual(ends, {("started", UserError), ("started", "built", "lost")})
 
     def test_stopConnectingLast(self) -> None:
-        """This is so when Twisted has connected the socket and uvloop has it already."""
+        """The same when Twisted has connected the socket and uvloop already has it."""
         happened: list[Any] = []
 
         async def test() -> None:
@@ -1011,7 +1014,7 @@ class TransportTests(UVTestCase):
         self.run_(test)
 
     def test_refused(self) -> None:
-        """A connection that is refused, or has no address, fails after it was started."""
+        """A connection that is refused, or whose name has no address, fails after its start."""
 
         async def test() -> None:
             with socket.create_server((LOCALHOST, 0)) as taken:
@@ -1057,8 +1060,8 @@ class TransportTests(UVTestCase):
 
     def test_putOff(self) -> None:
         """
-        What C{connectionMade} of a client puts off to the next turn comes before the first
-        byte, also if the server has sent some already.
+        Calls that a client's C{connectionMade} delays to the next turn run before the
+        first byte is received, even if the server has sent some already.
         """
         happened: list[str] = []
 
@@ -1107,7 +1110,7 @@ class EndTests(UVTestCase):
     """How connections end."""
 
     def test_loseConnection(self) -> None:
-        """All that was written leaves; both sides get C{ConnectionDone}."""
+        """All written bytes are sent; both sides get C{ConnectionDone}."""
         data = b"x" * 20_000_000
 
         async def test() -> None:
@@ -1124,7 +1127,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_unread(self) -> None:
-        """Bytes that were not read do not turn an orderly end into a reset."""
+        """Unread bytes do not turn an orderly end into a reset."""
 
         async def test() -> None:
             server, peer = await self.raw()
@@ -1139,7 +1142,7 @@ class EndTests(UVTestCase):
 
     def test_abortConnection(self) -> None:
         """
-        Bytes that wait are dropped, the peer sees a reset, and a kept C{write} no longer
+        Unsent bytes are dropped, the peer sees a reset, and a saved C{write} no longer
         writes.
         """
 
@@ -1186,7 +1189,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_endOfPeer(self) -> None:
-        """A protocol that can't be half closed ends when its peer does, whatever still waits."""
+        """A protocol without half-close ends when its peer ends, even with unsent bytes."""
 
         async def test() -> None:
             server, peer = await self.raw(buffer=4096)
@@ -1199,8 +1202,8 @@ class EndTests(UVTestCase):
 
     def test_halfClose(self) -> None:
         """
-        The end of the peer is reported once, and writing goes on.  The end of writing is reported
-        when all has left; later writes are dropped.
+        The end of the peer is reported once, and writing continues.  The end of writing
+        is reported when all bytes are sent; later writes are dropped.
         """
         data = b"x" * 20_000_000
 
@@ -1229,8 +1232,8 @@ class EndTests(UVTestCase):
 
     def test_halfCloseAtOnce(self) -> None:
         """
-        With nothing to send, the end of writing is reported on the next turn; reading goes
-        on.
+        With nothing to send, the end of writing is reported in the next turn; reading
+        continues.
         """
 
         async def test() -> None:
@@ -1245,7 +1248,7 @@ class EndTests(UVTestCase):
         self.run_(test)
 
     def test_halfCloseUntold(self) -> None:
-        """A protocol that is not told of half closes may half close all the same."""
+        """A protocol that does not receive half-closes may half-close its own side."""
         data = b"x" * 20_000_000
 
         async def test() -> None:
@@ -1445,10 +1448,7 @@ class ProducerTests(UVTestCase):
     """Back pressure in both directions."""
 
     def test_push(self) -> None:
-        """
-        A push producer is paused when uvloop buffers too much, and resumed when that has
-        left.
-        """
+        """A push producer is paused when uvloop's buffer is full, and resumed when it is empty."""
         data = b"x" * 20_000_000
 
         async def test() -> None:
@@ -1465,7 +1465,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_bounded(self) -> None:
-        """If the peer reads nothing, a producer that obeys leaves little in the buffer."""
+        """If the peer reads nothing, a producer that obeys pauses leaves little in the buffer."""
         written = 0
 
         async def test() -> None:
@@ -1482,7 +1482,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_registeredLate(self) -> None:
-        """A push producer that registers when too much is buffered is paused at once."""
+        """A push producer that registers while the buffer is full is paused at once."""
 
         async def test() -> None:
             server, _ = await self.raw(buffer=4096)
@@ -1494,8 +1494,8 @@ class ProducerTests(UVTestCase):
 
     def test_pull(self) -> None:
         """
-        A pull producer is asked each time when all has left.  Afterwards C{transport.write} is
-        uvloop's again.
+        A pull producer is called each time all bytes are sent.  Afterwards
+        C{transport.write} is uvloop's again.
         """
         pieces = 30
 
@@ -1540,7 +1540,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_turns(self) -> None:
-        """A pull producer gives others their turn, however much the peer takes."""
+        """A pull producer lets other connections run, however much the peer reads."""
         turns = 0
 
         async def test() -> None:
@@ -1559,7 +1559,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_loseConnection(self) -> None:
-        """After C{loseConnection}, a paused producer goes on until it is unregistered."""
+        """After C{loseConnection}, a paused producer continues until it is unregistered."""
         data = b"x" * 10_000_000
 
         async def test() -> None:
@@ -1593,7 +1593,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_second(self) -> None:
-        """A second producer is refused; a producer that comes after the end is stopped."""
+        """A second producer is refused; a producer that registers after the end is stopped."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -1608,7 +1608,7 @@ class ProducerTests(UVTestCase):
         self.run_(test)
 
     def test_reading(self) -> None:
-        """A paused transport is a producer that makes the peer wait."""
+        """A paused transport makes its peer wait."""
 
         async def test() -> None:
             server, client = await self.pair()
@@ -1629,7 +1629,7 @@ class ReactorTests(UVTestCase):
     """The reactor itself."""
 
     def test_lastWords(self) -> None:
-        """A descriptor of Twisted's own is read to its end, also if it has an error by then."""
+        """A descriptor of Twisted's own is read to its end, even after an error."""
 
         async def test() -> None:
             skt, peer = socket.socketpair()
@@ -1649,7 +1649,7 @@ class ReactorTests(UVTestCase):
         self.run_(test)
 
     def test_iterate(self) -> None:
-        """C{iterate} runs what is ready, and returns."""
+        """C{iterate} runs the calls that are due, and returns."""
         reactor = self.buildReactor()
         called: list[int] = []
         reactor.callLater(0, called.append, 1)

@@ -1,11 +1,11 @@
 """
-The first promise of sitio, under random load: no client sees another's bytes, and
-nothing is left behind.
+sitio's first promise under random load: no client gets another's bytes, and nothing is
+left at the end.
 
-Two clients with several connections each pipeline all kinds of requests into a small
-pool, while they and the service disconnect at random.  Each message consists of bytes
-that belong to one client only, and its receiver checks them all.
-C{SITIO_SOAK_SECONDS} sets the duration, C{SITIO_SOAK_SEED} the random numbers.
+Two clients, each with several connections, pipeline all kinds of requests into a small
+pool, while clients and service disconnect at random.  Each message consists of bytes that
+belong to one client only, and its receiver checks them all.  C{SITIO_SOAK_SECONDS} sets
+the duration, C{SITIO_SOAK_SEED} the random numbers.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Served:
         self._wrong = wrong
         self._posts = posts
         self._parser = Parser(lambda line: False, False)
-        # What happens to the current request, and whether it is whole and waits.
+        # What happens to the current request, and whether it is complete and waits.
         self._plan = ""
         self._answering = False
 
@@ -166,7 +166,7 @@ class Served:
         self._script.dataReceived = self.dataReceived  # type: ignore[method-assign]
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes of a request, or of the next one if this one was answered early."""
+        """Receive bytes of a request, or of the next one if this one was answered early."""
         self._parser.held += data
         if self._answering:
             self._wrong(f"more than a request has come: {data[:100]!r}")
@@ -178,7 +178,7 @@ class Served:
             self._check(request)
 
     def _planned(self) -> str:
-        """Choose what happens to the request whose head has come."""
+        """Choose what happens to the request whose head has arrived."""
         head, end, _ = self._parser.held.partition(b"\r\n\r\n")
         if not end:
             return ""
@@ -193,7 +193,7 @@ class Served:
         return plan
 
     def _check(self, request: tuple[bytes, dict[bytes, bytes], bytes]) -> None:
-        """Check that a whole request consists of the bytes of one client."""
+        """Check that a complete request consists of the bytes of one client."""
         line, fields, body = request
         method, target, _ = line.split(b" ")
         mark = markOf(target)
@@ -208,7 +208,7 @@ class Served:
             reactor.callLater(delay, self._answer, plan, method, target)
 
     def _answer(self, plan: str, method: bytes, target: bytes) -> None:
-        """Do to this request what was chosen."""
+        """Do what was chosen for this request."""
         script, dice = self._script, self._dice
         if script.got.ended:
             return
@@ -277,7 +277,7 @@ class ResponseReceiver:
         self._wrong = wrong
         self._tally = tally
         self._asked: deque[tuple[bytes, bytes]] = deque()
-        # Whether it speaks HTTP/1.0, and whether it has broken off itself.
+        # Whether it speaks HTTP/1.0, and whether it has disconnected itself.
         self._old = False
         self._left = False
         self._parser = Parser(self._bodiless, True)
@@ -344,7 +344,7 @@ class ResponseReceiver:
         return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
     def _received(self, client: Client, data: bytes) -> None:
-        # Also in responses that stay incomplete.
+        # Incomplete responses are checked, too.
         around = self._tail + data
         found = self._foreign.search(around)
         if found:
@@ -390,7 +390,7 @@ class Whole:
         return bool(exchange.request.path.startswith("/whole/"))
 
     def responseReceived(self, exchange: Any, response: Response) -> Response:
-        """An equal response."""
+        """Return an equal response."""
         return Response(200, body=response.body, headers=response.headers)
 
 
@@ -407,7 +407,7 @@ class SoakTests(LoopbackTestCase):
     timeout = SECONDS + LoopbackTestCase.timeout
 
     def wrong(self, sentence: str) -> None:
-        """Record an error; the first ones tell most."""
+        """Record an error; the first errors are the most useful."""
         if len(self.mistakes) < 10:
             self.mistakes.append(sentence)
 
@@ -418,8 +418,8 @@ class SoakTests(LoopbackTestCase):
         delayed call is left.
         """
         self.mistakes: list[str] = []
-        # The reactor opens some descriptors once for all ports, and trial sets the timeout
-        # after the test has begun: neither counts.
+        # Not counted: descriptors that the reactor opens once for all ports, and the timeout that
+        # trial sets after the start of a test.
         endpoint = TCP4ServerEndpoint(reactor, 0, interface=LOCALHOST)
         await (await endpoint.listen(Upstream())).stopListening()
         await deferLater(reactor, 0, lambda: None)
@@ -477,7 +477,7 @@ class SoakTests(LoopbackTestCase):
         gc.collect()
         left = Counter(descriptorsOf(os.getpid())) - descriptors
         self.assertEqual(left, Counter())
-        # The calls of the service and of the clients end within some turns.
+        # The calls of the service and of the clients end within a few turns.
         await self.until(lambda: set(reactor.getDelayedCalls()) <= calls)
         answered = sum(tally[each] for each in tally if each.isdecimal())
         self.assertGreaterEqual(sum(ended.values()), answered)

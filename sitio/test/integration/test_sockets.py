@@ -1,6 +1,6 @@
 """
-Tests of L{sitio.workers.sockets} on real sockets: one port, opened once, on which several
-listen.
+Tests of L{sitio.workers.sockets} on real sockets: one port, opened once, with several
+listeners.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SharingTestCase(LoopbackTestCase):
     """Supervisor and workers in one process."""
 
     def shared(self, description: str) -> SharedPort:
-        """An open port, as the supervisor has it."""
+        """An open port, as the supervisor holds it."""
         port = SharedPort(reactor, description, 2)
         port.open()
         self.addCleanup(port.close)
@@ -85,7 +85,7 @@ class SharingTestCase(LoopbackTestCase):
         return client
 
     async def carries(self, client: Client, upstream: Upstream, number: int = 0) -> None:
-        """Wait until bytes of a client have come to an upstream, and back."""
+        """Wait until a client's bytes have reached an upstream, and its bytes the client."""
         client.send(b"there")
         script = await upstream.connection(number)
         await script.got.expect(b"there$")
@@ -112,7 +112,7 @@ class SharedPortTests(SharingTestCase):
         upstreams = [Upstream(), Upstream()]
         for own, upstream in enumerate(upstreams):
             await self.listening(shared, LOOPBACK, upstream, own)
-        # One of them gets all with a probability of 2 ** -49.
+        # The probability that one of them gets all is 2 ** -49.
         for _ in range(50):
             await self.connect(self.portOf(shared))
         counts = [each.connections for each in upstreams]
@@ -121,8 +121,8 @@ class SharedPortTests(SharingTestCase):
 
     async def test_standIn(self) -> None:
         """
-        A worker accepts the clients of an absent one, as long as it is told to; afterwards they
-        wait.
+        A worker accepts the clients of an absent worker until it is told to stop; then
+        they wait.
         """
         shared = self.shared(LOOPBACK)
         upstream = Upstream()
@@ -146,7 +146,7 @@ class SharedPortTests(SharingTestCase):
         self.assertLess(len(upstream.connections), 100)
 
     async def test_standInAgain(self) -> None:
-        """A worker can begin and stop to accept for others as often as it is told."""
+        """A worker can start and stop accepting for others any number of times."""
         shared = self.shared(LOOPBACK)
         upstream = Upstream()
         ports, _ = await self.listening(shared, LOOPBACK, upstream)
@@ -158,28 +158,28 @@ class SharedPortTests(SharingTestCase):
             await self.until(lambda: len(upstream.connections) >= count)  # noqa: B023
 
     async def test_alone(self) -> None:
-        """The port is in use for everybody else, also for another supervisor."""
+        """No other process can open the port, not even another supervisor."""
         shared = self.shared(LOOPBACK)
         again = SharedPort(reactor, f"tcp:{self.portOf(shared)}:interface={LOCALHOST}", 2)
         self.assertRaises(CannotStart, again.open)
 
     async def test_openTwice(self) -> None:
-        """To open it a second time does nothing."""
+        """Opening it a second time has no effect."""
         shared = self.shared(LOOPBACK)
         port = self.portOf(shared)
         shared.open()
         self.assertEqual(self.portOf(shared), port)
 
     async def test_room(self) -> None:
-        """The backlog of the description holds for each socket."""
+        """The backlog of the description applies to each socket."""
         shared = self.shared(f"{LOOPBACK}:backlog=77")
         for each in shared.sockets:
             info = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-            # Linux says here how many clients wait, and how many may.
+            # Linux reports here how many clients wait, and the limit.
             self.assertEqual(struct.unpack_from("II", info, 24), (0, 77))
 
     async def test_neverBlocks(self) -> None:
-        """No worker makes a socket block for the others."""
+        """No worker makes a socket blocking for the others."""
         for description in (LOOPBACK, f"unix:{self.socketPath()}"):
             shared = self.shared(description)
             await self.listening(shared, description, Upstream())
@@ -200,7 +200,7 @@ class SharedPortTests(SharingTestCase):
             await self.connect(number)
 
     async def test_cannotListen(self) -> None:
-        """A port in use is named."""
+        """The error message names a port that is in use."""
         port = await self.listen(Upstream())
         shared = SharedPort(reactor, f"tcp:{port}:interface={LOCALHOST}", 2)
         why = self.assertRaises(CannotStart, shared.open)
@@ -221,7 +221,7 @@ class SharedPortTests(SharingTestCase):
         self.assertEqual(len(self.shared(LOOPBACK).sockets), 1)
 
     def test_cannotBeShared(self) -> None:
-        """A description that opens no port, or does not do so at once, is refused."""
+        """A description that opens no port, or opens it late, is refused."""
 
         class Elsewhere:
             result: Deferred[None]
@@ -241,7 +241,7 @@ class SharedPortTests(SharingTestCase):
 
 
 class DescriptionTests(SharingTestCase):
-    """Each kind of endpoint works for workers as it does for one process."""
+    """Each kind of endpoint works with workers as with one process."""
 
     async def test_tls(self) -> None:
         """Each worker speaks TLS."""
@@ -258,7 +258,7 @@ class DescriptionTests(SharingTestCase):
         await self.carries(client, upstream)
 
     async def test_tcp6(self) -> None:
-        """Clients of IPv6 are distributed as those of IPv4."""
+        """Clients on IPv6 are distributed like those on IPv4."""
         description = "tcp6:0:interface=\\:\\:1"
         shared = self.shared(description)
         self.assertEqual(len(shared.sockets), 2)
@@ -271,7 +271,7 @@ class DescriptionTests(SharingTestCase):
         await self.carries(client, upstream)
 
     async def test_haproxy(self) -> None:
-        """Each worker speaks the PROXY protocol: a client's address is the one in it."""
+        """Each worker reads the PROXY protocol and takes the client's address from it."""
         description = f"haproxy:{LOOPBACK}"
         shared = self.shared(description)
         upstream = Upstream()
@@ -302,7 +302,7 @@ class DescriptionTests(SharingTestCase):
         self.assertFalse(os.path.lexists(f"{path}.lock"))
 
     async def test_systemd(self) -> None:
-        """Workers listen on a socket that was opened by somebody else, TCP or UNIX."""
+        """Workers listen on a TCP or UNIX socket that another process has opened."""
         for there in (socket.create_server((LOCALHOST, 0)), self.unixServer()):
             self.addCleanup(there.close)
 

@@ -228,17 +228,17 @@ class RandomTests(SynchronousTestCase):
         self.fail("the effects of a step do not settle")
 
     def told(self, end: End, peer: End) -> list[str]:
-        """The events of one end."""
+        """The recorded events of one end."""
         if end.deaf and end.reason is not None and peer.reason is not None:
-            # An end that does not read learns of a reset by chance.
+            # An end that does not read notices a reset only by chance.
             chance = ("write lost", "ConnectionDone", "ConnectionLost")
             return [each for each in end.happened if each not in chance]
         return list(end.happened)
 
     def seen(self, ends: list[End]) -> list[Any]:
-        """What the two ends have seen."""
+        """All that the two ends have seen."""
         happened = [self.told(*each) for each in (ends, ends[::-1])]
-        # Bytes that are under way when a connection breaks may come or not.
+        # Bytes that are on their way when a connection breaks may arrive or not.
         whole = not {"ConnectionLost", "ConnectionAborted"} & {*happened[0], *happened[1]}
         producers = [None if each.reason else each.producer for each in ends]
         paused = [each is not None and each.paused for each in producers]

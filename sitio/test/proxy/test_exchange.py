@@ -190,7 +190,7 @@ class Buffering(ExchangeCase):
 
     def test_limit(self) -> None:
         """
-        A body of exactly the limit is buffered; one more byte passes unchanged. Framing
+        A body of exactly the limit is buffered; one more byte passes unchanged.  Framing
         and pieces make no difference.
         """
         shout = onResponse(200, buffered=True)(
@@ -372,7 +372,7 @@ class Requests(ExchangeCase):
 
     def test_breaksWhileAPolicyThinks(self) -> None:
         """
-        A body that becomes malformed while a policy decides is answered at once. The
+        A body that becomes malformed while a policy decides is answered at once.  The
         policy is cancelled, which does not count as its failure.
         """
         cancelled: list[Any] = []
@@ -686,7 +686,7 @@ class InPlace(ExchangeCase):
 
     def test_bodyOfAStream(self) -> None:
         """
-        A policy may set the body of a response that is still arriving. The rest is read
+        A policy may set the body of a response that is still arriving.  The rest is read
         and dropped, so that the connection is reused.
         """
 
@@ -779,7 +779,7 @@ class Filters(ExchangeCase):
     def test_fails(self) -> None:
         """
         A filter fails if it raises, returns no bytes, or breaks its promise to keep the
-        length. It is not called again. A filter that keeps the length is left out; for
+        length.  It is not called again.  A filter that keeps the length is left out; for
         any other the response is broken off, as it would look complete.
         """
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"

@@ -84,7 +84,7 @@ class CollectTests(SynchronousTestCase):
 
     def test_tooLong(self) -> None:
         """
-        A body over the limit is not given to the policy. The pieces stay for the client,
+        A body over the limit is not given to the policy.  The pieces stay for the client,
         and it counts once.
         """
         held = self.hold(limit=5)

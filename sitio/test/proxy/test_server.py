@@ -81,7 +81,7 @@ class Pipelining(ServerCase):
 
     def test_heldRequestsAreBounded(self) -> None:
         """
-        sitio buffers pipelined requests up to the size of one head and one read. All are
+        sitio buffers pipelined requests up to the size of one head and one read.  All are
         answered in order.
         """
         padding = b"X: " + b"p" * 1000 + b"\r\n"

@@ -55,7 +55,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertEqual([each["path"] for each in lines], ["/one", "/two"])
 
     async def test_renamed(self) -> None:
-        """After SIGUSR1 no line goes to the renamed file, and sitio runs on."""
+        """After SIGUSR1 the renamed file gets no more lines, and sitio keeps running."""
         upstream = await self.listen(Upstream(answerEach))
         file = self.folder() / "access.log"
         process, port = await self.sitio(upstream, f"--access-log=common:{file}")

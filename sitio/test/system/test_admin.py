@@ -105,8 +105,9 @@ class ProcessTests(LoopbackTestCase):
 
     async def test_drain(self) -> None:
         """
-        A draining process is not ready, and still serves new clients, with one response each.
-        After /quit it finishes what is in flight, and its pages stay open to the end.
+        A draining process is not ready, and still serves new clients, with one response
+        each.  After /quit it finishes exchanges under way, and its pages stay open to the
+        end.
         """
         process, port = await self.begun()
         client = await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -135,7 +136,7 @@ class ProcessTests(LoopbackTestCase):
         await self.until(lambda: process.output().count("takes requests on") == 2)
         clients = []
         processes: set[str] = set()
-        # The kernel distributes clients: connect until both workers have some.
+        # The kernel distributes clients: connect until both workers have a client.
         while len(processes) < 2:
             clients.append(await self.connect(port, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"))
             await self.service.asked.waitUntil(lambda: len(self.service.slow) == len(clients))

@@ -1,7 +1,7 @@
 """
 Tests of C{bench/}: it runs, ends its processes, and computes and writes its results.
 
-How fast anything is does not matter here.
+The measured speed does not matter here.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class PacedTests(LoopbackTestCase):
         self.assertEqual(moments, paced.schedule(1000, 10))
 
     def test_quantile(self) -> None:
-        """A quantile is one of the latencies: the greatest of its share."""
+        """A quantile is a measured latency: the greatest of its share."""
         latencies = [float(each) for each in range(1, 101)]
         self.assertEqual(paced.quantile(latencies, 0.5), 51)
         self.assertEqual(paced.quantile(latencies, 0.99), 100)

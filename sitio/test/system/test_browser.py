@@ -1,5 +1,5 @@
 """
-Promises of the dashboard page, C{sitio/admin/page}, in a real browser.
+Tests of the dashboard page, C{sitio/admin/page}, in a real browser.
 
 Chromium runs headless and is driven by selenium, from a thread.  The page gets its data
 from a fake sidecar in this process.  Without Chromium or selenium these tests are
@@ -214,7 +214,7 @@ class Looking:
         await self.cdp("Emulation.setEmulatedMedia", features=features)
         await self.drive(self.browser.get, self.address)
         await self.js("localStorage.clear()")
-        # What is below the pointer stands still.
+        # Rows below the pointer do not move.
         corner = {"type": "mouseMoved", "x": 0, "y": 0}
         await self.cdp("Input.dispatchMouseEvent", **corner)
         await self.untilText("#link-text", "Live")
@@ -298,7 +298,7 @@ class PageTests(BrowserTestCase):
     """What the page shows."""
 
     async def test_first(self) -> None:
-        """With the first event it is not known what happened lately, and the summary says so."""
+        """At the first event the recent past is unknown, and the summary says so."""
         await self.listenSlowly()
         self.source.count("/a", 5)
         await self.look()
@@ -340,12 +340,12 @@ class PageTests(BrowserTestCase):
     async def test_charts(self) -> None:
         """In the chart failures are red above the axis; masked ones are not red below it."""
         await self.look()
-        # A bar of some pixels.
+        # A bar a few pixels high.
         self.clock.ahead += 4
         self.source.count("/a", 40)
         self.outage(40)
         await self.untilText("#summary-title", "Outage, masked")
-        # Who can't tell red from green sees stripes.
+        # Stripes, for readers who can't distinguish red and green.
         await self.becomes(
             PIXELS
             + """
@@ -404,7 +404,7 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.text('#endpoints [data-cell="failures"]'), "30 masked")
 
     async def test_seen(self) -> None:
-        """Failures that clients see are not masked; client errors are no outage."""
+        """Failures that clients get are not masked; client errors are no outage."""
         await self.look()
         self.source.count("/a", 5, status=500, upstreamStatus=500)
         await self.untilText("#summary-title", "Outage")
@@ -413,7 +413,7 @@ class PageTests(BrowserTestCase):
         self.assertIn("5 were masked; clients saw 5 errors", await self.text("#summary-text"))
 
     async def test_few(self) -> None:
-        """One failure in many is a warning, not an outage."""
+        """A few failures among many responses are a warning, not an outage."""
         await self.look()
         self.source.count("/a", 500)
         self.source.count("/a", 1, status=502, upstreamStatus=502)
@@ -423,7 +423,7 @@ class PageTests(BrowserTestCase):
         )
 
     async def test_notThere(self) -> None:
-        """Without traffic the page shows as well that the service is down."""
+        """Without traffic the page still shows that the service is down."""
         self.source.problem = "the upstream can't be reached: Connection refused."
         await self.look()
         await self.untilText("#summary-title", "Service is down")
@@ -432,7 +432,7 @@ class PageTests(BrowserTestCase):
         )
 
     async def test_broken(self) -> None:
-        """Responses that break off do not count as good, whatever their status."""
+        """Responses that break off do not count as good, with any status."""
         await self.look()
         self.source.count("/a", 40)
         self.source.brokenOff = 30
@@ -465,7 +465,7 @@ class PageTests(BrowserTestCase):
         )
 
     async def test_unseen(self) -> None:
-        """What happened while no page was open is summed up, but soon replaced by new traffic."""
+        """The time before the page opened is summed up, and soon replaced by new traffic."""
         self.source.count("/a", 5)
         await self.look()
         await self.untilText('#endpoints [data-cell="hits"]', "5")
@@ -927,7 +927,7 @@ class ConnectionTests(BrowserTestCase):
         self.listen(number)
         await self.untilText("#link-text", "Live")
         await self.untilText('#endpoints [data-cell="hits"]', "7")
-        # That it could not connect, the browser says itself.
+        # The browser itself logs that it could not connect.
         for each in await self.complaints():
             self.assertIn("net::ERR_", each)
 
@@ -942,7 +942,7 @@ class ConnectionTests(BrowserTestCase):
         self.flushLoggedErrors()
 
     async def test_refused(self) -> None:
-        """A page that is refused tries again until there is a place."""
+        """A page that is refused tries again until it is accepted."""
         self.patch(module, "MAX_VIEWERS", 0)
         await self.drive(self.browser.get, self.address)
         await self.untilText("#link-text", "Connection lost")
@@ -1032,8 +1032,8 @@ class SitioTests(Looking, LoopbackTestCase):
 
     async def test_sitio(self) -> None:
         """
-        Traffic through it is seen, and that a policy masks failures; when it is told
-        to stop it does not wait for pages that are open, and they say so.
+        The page shows traffic and masked failures of a real process.  A stopping process
+        does not wait for open pages, and they show the stop.
         """
         self.browser = browser()
         process = self.twistd(

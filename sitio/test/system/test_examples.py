@@ -46,7 +46,7 @@ class PackagedTests(SynchronousTestCase):
         [packages] = self.environment.glob("lib/python*/site-packages")
         paths = [*site.getsitepackages(), str(ROOT)]
         (packages / "this.pth").write_text("".join(f"{each}\n" for each in paths), "utf-8")
-        # A copy, as a build leaves files in the source.
+        # A copy, as a build leaves files in its source folder.
         source = self.environment.parent / "packaged"
         shutil.copytree(EXAMPLES / "packaged", source)
         offline = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet")

@@ -43,7 +43,7 @@ class ProcessTests(LoopbackTestCase):
         self.assertNotIn("Starting factory", process.output())
 
     async def test_down(self) -> None:
-        """If there is no dashboard, sitio serves on, logs this once, and stops without a delay."""
+        """Without a dashboard, sitio serves on, logs this once, and stops without a delay."""
         receiver, url = await self.receiver()
         upstream = await self.listen(Upstream(answerEach))
         nobody = re.sub(r":\d+/", ":1/", url)

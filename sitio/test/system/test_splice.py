@@ -31,7 +31,7 @@ class SidecarTests(StreamTestCase):
     size = 64 * MEBIBYTE
 
     async def begin(self, *arguments: str) -> None:
-        """A response that the kernel is moving, and of which the client reads the beginning."""
+        """Begin a response that the kernel moves; the client reads its beginning."""
         if arguments:
             self.process, self.port = await self.sitio(await self.listen(self.upstream), *arguments)
         self.pipes = pipes(self.process)
@@ -46,7 +46,10 @@ class SidecarTests(StreamTestCase):
         await self.until(lambda: pipes(self.process) == self.pipes + 2)
 
     async def test_reused(self) -> None:
-        """The kernel moves a body; afterwards both connections go on, and no descriptor is left."""
+        """
+        The kernel moves a body; afterwards both connections are reused, and no descriptor
+        is left.
+        """
         self.size = 16 * MEBIBYTE
         client = await self.connect(self.port, GET)
         open = len(self.process.descriptors())
@@ -54,7 +57,7 @@ class SidecarTests(StreamTestCase):
             sink = Sink(client)
             asked = await self.upstream.connection(1)
             if number:
-                # Both tell of the round before; the first request may have come already.
+                # Both report the previous round; the first request may already be there.
                 asked.got.data = client.got.data = b""
                 client.send(GET)
             await asked.got.expect(b"\r\n\r\n")
@@ -66,7 +69,10 @@ class SidecarTests(StreamTestCase):
         await self.until(lambda: len(self.process.descriptors()) <= open + 1)
 
     async def test_clientLeaves(self) -> None:
-        """When the client leaves, the upstream's connection and all descriptors are closed."""
+        """
+        When the client disconnects, the upstream's connection and all descriptors are
+        closed.
+        """
         await self.begin()
         self.client.transport.abortConnection()
         await self.asked.got.waitForEnd()
@@ -74,7 +80,7 @@ class SidecarTests(StreamTestCase):
         await self.until(lambda: len(self.process.descriptors()) <= self.open)
 
     async def test_upstreamLeaves(self) -> None:
-        """When the upstream breaks off, so does the client's connection."""
+        """When the upstream breaks off, the client's connection is closed, too."""
         await self.begin()
         self.asked.transport.abortConnection()
         self.client.transport.resumeProducing()
@@ -89,14 +95,14 @@ class SidecarTests(StreamTestCase):
         await self.until(lambda: pipes(self.process) == self.pipes)
 
     async def test_grace(self) -> None:
-        """A response that is being moved is broken off after the grace."""
+        """At the end of the grace, a response that the kernel moves is broken off."""
         await self.begin("--grace", "1")
         self.process.signal(signal.SIGTERM)
         self.assertEqual(await self.process.finish(), -signal.SIGTERM)
         self.assertIn("did not end within the grace", self.process.output())
 
     async def test_drained(self) -> None:
-        """A response that is being moved comes through whole when sitio drains."""
+        """When sitio drains, a response that the kernel moves is completed."""
         await self.begin()
         self.process.signal(signal.SIGTERM)
         body = self.client.got.data.partition(b"\r\n\r\n")[2]
@@ -110,12 +116,12 @@ class SidecarTests(StreamTestCase):
 
 
 class OtherTests(LoopbackTestCase):
-    """Where the kernel can't move bodies, sitio does."""
+    """If the kernel can't move bodies, sitio does."""
 
     size = 16 * MEBIBYTE
 
     async def test_withoutUvloop(self) -> None:
-        """On Twisted's own reactor the body comes through as well."""
+        """On Twisted's own reactor the body arrives, too."""
         upstream = Upstream()
         process = self.spawn(
             *(*TWISTD, "-n", "--pidfile=", "--reactor", "select", "sitio", "--admin="),

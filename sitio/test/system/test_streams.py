@@ -80,7 +80,7 @@ class WholeTests(StreamTestCase):
         await asked.got.expect(b"\r\n\r\n")
         asked.send(download(STREAM))
         given = Flood(asked.transport, STREAM - 1)
-        # The end of a response ends its exchange, so its last byte comes after the upload.
+        # The end of a response ends its exchange: its last byte is sent after the upload.
         await taken.waitForSize(STREAM)
         await received.waitForSize(STREAM - 1)
         asked.send(b"!")

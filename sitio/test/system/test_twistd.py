@@ -47,7 +47,7 @@ class FailedStartTests(LoopbackTestCase):
         return path
 
     def sentence(self, process: Process) -> str:
-        """The only line of output beside those of twistd's start."""
+        """The only line of output besides those of twistd's start."""
         said = process.output()
         self.assertNotIn("Traceback", said)
         lines = [line for line in said.splitlines() if "UnixAppLogger#info" not in line]
@@ -139,7 +139,7 @@ class RunTests(LoopbackTestCase):
         found = await self.until(lambda: re.search(LISTENING_LINE, log.read_bytes()))
         client = await self.connect(int(found[1]), REQUEST)
         await client.got.expect(b"\r\n\r\n0123456789$")
-        # The log also has what came before twistd forked.
+        # The log also has the lines from before twistd forked.
         self.assertIn("reactor class: sitio.net.reactor.UVReactor.", log.read_text())
         os.kill(pid, signal.SIGTERM)
         await client.got.waitForEnd()
@@ -189,8 +189,8 @@ class ReactorTests(LoopbackTestCase):
 
     async def test_default(self) -> None:
         """
-        If none is chosen, sitio uses uvloop's reactor, also if a policy imports the reactor when
-        it is loaded, as the first option.
+        By default sitio uses uvloop's reactor, even if a policy in the first option
+        imports the reactor.
         """
         path = Path(self.mktemp() + ".py").absolute()
         path.write_text(
@@ -204,7 +204,7 @@ class ReactorTests(LoopbackTestCase):
         self.assertIn("reactor class: sitio.net.reactor.UVReactor.", await self.answers(process))
 
     async def test_named(self) -> None:
-        """sitio uses the reactor that was chosen for twistd."""
+        """sitio uses the reactor chosen for twistd."""
         arguments = await self.arguments()
         process = self.spawn(
             *TWISTD, "-n", "--pidfile=", "--reactor=poll", "sitio", "--admin=", *arguments
@@ -229,7 +229,7 @@ class SystemdTests(LoopbackTestCase):
     """sitio on a socket that systemd has opened."""
 
     async def test_ports(self) -> None:
-        """Named and numbered sockets work, and exist on after sitio's end."""
+        """Named and numbered sockets work, and stay open after sitio's end."""
         upstream = f"tcp:{LOCALHOST}:{await self.listen(Upstream(answerAll))}"
         path = os.path.relpath(self.mktemp())
         with socket.create_server((LOCALHOST, 0)) as inet, socket.socket(socket.AF_UNIX) as unix:
@@ -266,11 +266,11 @@ class SystemdTests(LoopbackTestCase):
 
 
 class EndTests(LoopbackTestCase):
-    """SIGTERM breaks off nothing that is in flight."""
+    """SIGTERM breaks off no exchange under way."""
 
     async def test_inFlight(self) -> None:
         """
-        At SIGTERM, a slow request in flight gets its whole response, with C{Connection: close}.
+        At SIGTERM, a slow request gets its whole response, with C{Connection: close}.
         New clients are refused.  Then the process ends.
         """
         upstream = Upstream()
@@ -294,7 +294,7 @@ class EndTests(LoopbackTestCase):
         self.assertNotIn("Traceback", process.output())
 
     async def test_upload(self) -> None:
-        """An upload in flight is finished as well."""
+        """An upload is finished as well."""
         upstream = Upstream()
         process, port = await self.sitio(await self.listen(upstream))
         client = await self.connect(
@@ -313,7 +313,7 @@ class EndTests(LoopbackTestCase):
         self.assertIn(await process.finish(), (0, -signal.SIGTERM))
 
     async def test_grace(self) -> None:
-        """What does not end within the grace is broken off, and the process ends."""
+        """Exchanges that do not end within the grace are broken off, and the process ends."""
         upstream = Upstream()
         process, port = await self.sitio(await self.listen(upstream), "--grace=0.3")
         client = await self.connect(port, REQUEST)

@@ -187,7 +187,7 @@ class FailedStartTests(WorkersTestCase):
         self.assertNotIn("worker=", said)
 
     async def test_shared(self) -> None:
-        """A port of the workers of another sitio is in use as well."""
+        """A port that another sitio's workers use is refused, too."""
         _, port = await self.startWorkers()
         said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
         self.assertIn(f"sitio: can't listen on port {port}: Address already in use\n", said)
@@ -257,10 +257,7 @@ class RestartTests(WorkersTestCase):
         await self.hits(process, 100)
 
     async def test_drained(self) -> None:
-        """
-        A worker gets SIGTERM: it finishes what is in flight, and the others serve new
-        clients.
-        """
+        """A worker gets SIGTERM: it finishes its exchanges, and the others serve new clients."""
         upstream = Upstream()
         process, port = await self.startWorkers(
             upstream=f"tcp:{LOCALHOST}:{await self.listen(upstream)}"
@@ -306,7 +303,7 @@ class RestartTests(WorkersTestCase):
 
 
 class EndTests(WorkersTestCase):
-    """When the supervisor stops, all workers do, and nothing in flight is lost."""
+    """When the supervisor stops, all workers stop, and no exchange is lost."""
 
     async def inFlight(self, *arguments: str) -> tuple[Process, int, list[Client], Upstream]:
         """A supervisor whose two workers have requests in flight, its port, and the clients."""
@@ -332,7 +329,7 @@ class EndTests(WorkersTestCase):
                 await self.connect(port)
 
     async def test_sigterm(self) -> None:
-        """After SIGTERM, no client is accepted, and each one present gets a whole response."""
+        """After SIGTERM, no client is accepted, and each connected client gets a whole response."""
         process, port, clients, upstream = await self.inFlight()
         pids = self.workerPids(process.pid)
         process.signal(signal.SIGTERM)
@@ -377,8 +374,8 @@ class EndTests(WorkersTestCase):
 
     async def test_parentKilled(self) -> None:
         """
-        When the supervisor is killed, its workers finish what is in flight and end; the port is
-        free.
+        When the supervisor is killed, its workers finish their exchanges and end; the
+        port is free.
         """
         process, port, clients, upstream = await self.inFlight()
         pids = self.workerPids(process.pid)

@@ -222,7 +222,7 @@ class Responses(ClientCase):
     """What the receiver of a response gets."""
 
     def test_interim(self) -> None:
-        """Interim responses are passed separately. Too many of them are a malformed response."""
+        """Interim responses are passed separately.  Too many of them are a malformed response."""
         interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
         self.ask()
         self.upstream.sends(interim * MAX_INTERIM)

@@ -186,7 +186,7 @@ class Reusing(PoolCase):
 
     def test_idleNotLongerThanThat(self) -> None:
         """
-        An idle connection is closed in order at most one sweep after its timeout. Each
+        An idle connection is closed in order at most one sweep after its timeout.  Each
         use restarts the timeout.
         """
         self.open(upstreamIdleTimeout=3.0)
@@ -212,7 +212,7 @@ class Reusing(PoolCase):
 
     def test_idleAndUnasked(self) -> None:
         """
-        Bytes, an end or an error on an idle connection close it. It is not handed out
+        Bytes, an end or an error on an idle connection close it.  It is not handed out
         again, and the bytes are not taken for a response.
         """
         happenings: tuple[Callable[[Peer], None], ...] = (
@@ -242,7 +242,7 @@ class Reusing(PoolCase):
 
     def test_unwantedRest(self) -> None:
         """
-        A connection that drops an unwanted rest counts as open until it is idle. It is
+        A connection that drops an unwanted rest counts as open until it is idle.  It is
         closed if the rest takes too long.
         """
         self.open(poolSize=1)
@@ -562,7 +562,7 @@ class Stopping(PoolCase):
     def test_everySituation(self) -> None:
         """
         Idle connections close in order, opening ones are cancelled and waiting requests
-        are refused. A connection in use ends with its exchange.
+        are refused.  A connection in use ends with its exchange.
         """
         self.open(poolSize=3)
         busy, idle = self.acquire(), self.used()
@@ -611,7 +611,7 @@ class Sequences(PoolCase):
     )
     def test_bounds(self, size: int, steps: list[tuple[int, int]]) -> None:
         """
-        The limits of connections and queue hold at every moment. Each request gets a
+        The limits of connections and queue hold at every moment.  Each request gets a
         result, no connection is used twice at once, and nothing is left at the end.
         """
         self.open(poolSize=size, poolQueue=3)
