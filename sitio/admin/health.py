@@ -82,7 +82,7 @@ class _ConnectAndCloseFactory(Factory):
 
 
 class ConnectionCheck:
-    """The upstream is healthy if it accepts a connection when somebody asks."""
+    """The upstream is healthy if it accepts a connection at the moment of the request."""
 
     def __init__(self, clock: IReactorTime, endpoint: IStreamClientEndpoint) -> None:
         self._clock = clock

@@ -1,6 +1,6 @@
 """
-How messages are framed for whoever gets them: L{framingFor} a client, and
-L{RequestWriter} for an upstream.
+Frames messages for their receiver: L{framingFor} for a client, and L{RequestWriter} for
+an upstream.
 """
 
 from __future__ import annotations

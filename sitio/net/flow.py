@@ -16,8 +16,8 @@ class FlowControlled(Protocol):
     """
     A protocol that pauses its own transport, and is paused by it.
 
-    It is the producer of its own transport: when what it writes piles up, the
-    transport calls it, whoever the bytes come from.
+    It is the producer of its own transport: when the write buffer is full, the
+    transport calls it, wherever the bytes come from.
 
     @ivar isBacklogged: whether the transport has asked for a pause in writing.
     @ivar isReading: whether the transport reads.

@@ -1,5 +1,5 @@
 """
-One call under way at a time: whoever asks meanwhile shares its result.
+One call under way at a time: callers that arrive meanwhile share its result.
 
 Contract: no clock, no I/O.
 """

@@ -106,7 +106,7 @@ class Exchange(VisibleExchange, Waiting):
     held: HeldResponse | None = None
     download: Download | None = None
     _extra = b""
-    _reached = Reached.NOTHING  # By the attempt at hand.
+    _reached = Reached.NOTHING  # By the current attempt.
 
     def __init__(self, downstream: Downstream, request: Request, context: ProxyContext) -> None:
         self.request = request

@@ -37,7 +37,7 @@ from sitio.telemetry.records import whoAnswered
 from sitio.telemetry.reopen import callOnReopenSignal
 from sitio.telemetry.sidecar import IDropCounts
 
-#: Seconds between two writes: soon enough for somebody who watches the file.
+#: Seconds between two writes: short enough for a person who watches the file.
 INTERVAL_SECONDS = 0.25
 
 #: Entries of which lines are made at a time; it takes less than a millisecond.

@@ -2,9 +2,9 @@
 Remembers single exchanges for the admin port: the last ones and the open ones.
 
 L{History} observes exchanges.  Failed exchanges are always recorded, the others only for
-L{RECORD_SECONDS} after somebody has asked for the lists.  Otherwise an exchange that goes
-well costs three comparisons.  In one second no more exchanges are recorded than are kept,
-so that thousands of failures cost little.
+L{RECORD_SECONDS} after a request for the lists.  Otherwise a successful exchange costs three
+comparisons.  In one second no more exchanges are recorded than are kept, so that thousands
+of failures cost little.
 
 A record (L{ExchangeRecord}) is small and plain: it has no bodies, queries or header
 fields, as these may hold secrets, and it does not keep the exchange alive.
@@ -168,7 +168,7 @@ class History:
         self._clientFailed = _LastRecords(MAX_FAILED // 2)
 
     def exchangeFinished(self, exchange: Any) -> None:
-        """Record it if it failed, or if somebody has asked.  See L{IExchangeObserver}."""
+        """Record a failed exchange, or any after a request.  See L{IExchangeObserver}."""
         failure = exchange.failure
         # Inlined from _failed: most exchanges get no further.
         if (

@@ -7,7 +7,7 @@ the inherited sockets.  So what a description adds to the port (TLS, the PROXY p
 is made anew in each worker, and the port itself is opened once.
 
 A TCP port has one socket for each worker (C{SO_REUSEPORT}), and the kernel distributes
-connections among them.  A UNIX port, and a port that was opened by somebody else, have one
+connections among them.  A UNIX port, and a port that another process has opened, have one
 socket; the first worker to accept gets the connection.  The reasons are in
 docs/decisions/0012.
 

@@ -785,7 +785,7 @@ class FlowControl(WaitCase):
             self.assertEnded(200, 200, None)
 
     def test_pauseBehindAThoughtfulPolicy(self) -> None:
-        """So does it if a policy decided late, before the head was sent."""
+        """The same if a policy decided late, before the head was sent."""
         verdict: Deferred[None] = Deferred()
         self.open(onResponse(200)(lambda exchange, response: verdict))
         self.client.stopsReading()
@@ -800,7 +800,7 @@ class FlowControl(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_pauseDuringTheFirstOfAnUpload(self) -> None:
-        """So does a pause during the write of a request head."""
+        """A pause during the write of a request head stays in effect, too."""
         self.open()
         self.sidecar.holdConnections()
         self.client.sends(POST % 100, b"x")

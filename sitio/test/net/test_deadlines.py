@@ -141,7 +141,7 @@ class SweepTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_allForgetEachOther(self) -> None:
-        """Of things that forget each other, the first that is called is the only one."""
+        """If the first called object forgets all others, these are not called."""
         waiters = [self.watched(0) for _ in range(5)]
 
         def forgetAll() -> None:

@@ -149,7 +149,7 @@ class PeriodicTests(SynchronousTestCase):
         self.assertEqual(event["log_failure"].getErrorMessage(), "bad")
 
     def test_failures(self) -> None:
-        """Of turns that fail one after the other only the first is logged."""
+        """If several turns in a row fail, only the first failure is logged."""
         self.periodic()
         for result in (ValueError("a"), ValueError("b"), None, ValueError("c")):
             self.result = result

@@ -79,7 +79,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(second), "made")
 
     def test_allCancelled(self) -> None:
-        """A run goes on without callers, and who comes meanwhile joins it."""
+        """A run continues without callers, and a new caller joins it."""
         first = self.flight.run()
         first.cancel()
         self.failureResultOf(first, CancelledError)

@@ -127,7 +127,7 @@ class SpliceTests(SynchronousTestCase):
         self.assertEqual(source.recv(100), b"HTTP/1.1")
 
     def test_nothingYet(self) -> None:
-        """A read when nothing has come does nothing."""
+        """A read before any bytes have arrived does nothing."""
         self.splice(5)
         self.turn()
         self.assertEqual((self.moved, self.ends), ([], []))

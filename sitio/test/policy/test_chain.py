@@ -941,7 +941,7 @@ class SharingTests(SynchronousTestCase):
                 self.assertEqual("X-Kept" in response.headers, not changed)
 
     def test_pages(self) -> None:
-        """Nor does a change of a response that another policy returns many times."""
+        """A change of a response that another policy returns many times has no later effect."""
 
         def change(exchange: Any, response: Any) -> None:
             response.headers.add("X-Shown", exchange.request.target)
@@ -954,7 +954,7 @@ class SharingTests(SynchronousTestCase):
                 self.assertIn("Date", outcome.headers)
 
     def test_failed(self) -> None:
-        """Nor does a change by a policy that failed."""
+        """A change by a policy that failed has no later effect."""
 
         def spoil(exchange: Any, response: Any) -> None:
             response.headers["Set-Cookie"] = "of one client"

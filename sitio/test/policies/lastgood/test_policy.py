@@ -290,8 +290,8 @@ class PrivacyTests(LastGoodTestCase):
 
     def test_forbidden(self) -> None:
         """
-        Private, no-store, no-cache and Set-Cookie forbid to store, whatever stands
-        beside them.
+        Private, no-store, no-cache and Set-Cookie forbid storing, with any other
+        directives.
         """
         for line in (
             ("Cache-Control", "private"),
@@ -391,7 +391,7 @@ class SupersededTests(LastGoodTestCase):
             self.assertNotMasked(self.failed())
 
     def test_tooLongWithoutLength(self) -> None:
-        """So does one whose length is not announced, when all of it was received."""
+        """A newer 200 without a length that is too long drops the stored one at its end."""
         self.make(maxResponse=10)
         self.keep()
         response = upstreamResponse(200, body=bytes(11))
