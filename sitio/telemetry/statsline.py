@@ -54,7 +54,7 @@ def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
 def moved(now: dict[_Key, int], before: dict[_Key, int]) -> tuple[list[_Key], int]:
     """
     Choose the endpoints that an event lists: those with new hits first, then the
-    busiest.  So a new request is always visible.
+    busiest.  So a new request becomes visible.
 
     @param now: hits by endpoint.
     @param before: the same for the last event.

@@ -565,7 +565,7 @@ class AnsweredByTests(ExchangeCase):
         self.assertEqual((self.last.acted, self.last.answeredBy), (("replaces", "retries"), None))
 
     def test_refused(self) -> None:
-        """A request that becomes malformed is refused by sitio, even after a policy answered."""
+        """If sitio refuses the request, C{answeredBy} is L{None}, even after a policy acted."""
         verdict: Deferred[None] = Deferred()
         first = ("first", onResponse(200)(lambda *_: Response(404)))
         waits = ("waits", onResponse(404)(lambda *_: verdict))
@@ -778,9 +778,10 @@ class Filters(ExchangeCase):
 
     def test_fails(self) -> None:
         """
-        A filter fails if it raises, returns no bytes, or breaks its promise to keep the
-        length.  It is not called again.  A filter that keeps the length is left out; for
-        any other the response is broken off, as it would look complete.
+        A filter fails if it raises, returns another type than bytes, or does not keep the
+        length as promised.  It is not called again.  The response continues without a
+        filter that keeps the length.  For any other filter the response is broken off:
+        it would look complete.
         """
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
         for failing in (1, 2, 3):

@@ -31,7 +31,7 @@ class FieldTests(SynchronousTestCase):
     """X-Forwarded fields, Host and Via of requests."""
 
     def test_lines(self) -> None:
-        """The fields are added after the client's own, which stay unchanged."""
+        """The fields are returned as lines; the client's own fields stay unchanged."""
         request = Request("GET", "/")
         for host, more in (
             (b"a.example", b"X-Forwarded-Host: a.example\r\n"),
