@@ -25,7 +25,6 @@ A section without the name of an RFC is one of RFC 9112.
 from __future__ import annotations
 
 import re
-from typing import cast
 
 from attrs import frozen
 
@@ -149,7 +148,7 @@ class Reader:
         """
         held = self.received
         limit = self._limits.head
-        if self._searched or start or type(held) is bytearray:
+        if self._searched or start or not isinstance(held, bytes):
             # No byte is searched twice: a head that comes byte by byte would cost seconds.
             # Three bytes are, as the end may have been received in two pieces.
             if held.find(b"\r\n\r\n", max(start, self._searched - 3)) < 0:
@@ -167,7 +166,7 @@ class Reader:
             raise HeadTooLong(f"a head of more than {self._limits.head} bytes")
         if head.count(b"\n") > self._limits.fields:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
-        return cast(bytes, head)
+        return head
 
     def _checkPartialHead(self, start: int) -> None:
         """Raise if what was received can't become a head any more."""

@@ -31,6 +31,8 @@ class HTTP1Downstream:
     A L{Downstream<sitio.proxy.downstream.Downstream>} for one exchange after another.
     It frames each response for the client's version of HTTP.
 
+    @ivar clientAddress: the client's address without its port.
+    @ivar secure: whether the client came by TLS.
     @ivar forwarding: the fields that are added to this client's requests; L{None}
         before the first request.
     @ivar isLast: whether the connection closes after the current response.
@@ -38,8 +40,19 @@ class HTTP1Downstream:
     @ivar transport: the client's transport.
     """
 
-    __slots__ = ("_framing", "_isHTTP11", "_method", "_server", "forwarding", "isLast", "source",
-                 "transport")  # fmt: skip
+    __slots__ = (
+        "_framing",
+        "_isHTTP11",
+        "_method",
+        "_server",
+        "clientAddress",
+        "exchangeEnded",
+        "forwarding",
+        "isLast",
+        "secure",
+        "source",
+        "transport",
+    )
 
     def __init__(self, server: ProxyServer) -> None:
         self.isLast = False
@@ -49,26 +62,23 @@ class HTTP1Downstream:
         self._framing = NO_BODY
         self._method = ""
         self._isHTTP11 = True
-        # Made at the first request: with a haproxy: endpoint the address is not known
-        # before that.
+        # Bound here, as it is called at the end of each exchange.
+        self.exchangeEnded = server.exchangeEnded
+        self.clientAddress = "unknown"
+        self.secure = False
         self.forwarding: Forwarding | None = None
 
     def identifyClient(self) -> Forwarding:
-        """Read the client's address, and make the fields for its requests."""
-        address = getattr(self.transport.getPeer(), "host", None) or "unknown"
-        secure = ISSLTransport.providedBy(self.transport)
-        self.forwarding = Forwarding(self._server.context, address, secure)
+        """
+        Find out who the client is, and which fields its requests get.
+
+        Call it with the first request: behind a C{haproxy:} endpoint the address is not
+        known before.
+        """
+        self.clientAddress = getattr(self.transport.getPeer(), "host", None) or "unknown"
+        self.secure = ISSLTransport.providedBy(self.transport)
+        self.forwarding = Forwarding(self._server.context, self.clientAddress, self.secure)
         return self.forwarding
-
-    @property
-    def clientAddress(self) -> str:
-        """The client's address without its port."""
-        return (self.forwarding or self.identifyClient()).clientAddress
-
-    @property
-    def secure(self) -> bool:
-        """Whether the client uses TLS."""
-        return (self.forwarding or self.identifyClient()).secure
 
     def expect(self, request: Request, isLast: bool) -> None:
         """
@@ -164,8 +174,3 @@ class HTTP1Downstream:
     def abortExchange(self) -> None:
         """Break the response off by closing the connection."""
         self._server.abort()
-
-    def exchangeEnded(self) -> None:
-        """The exchange is over."""
-        self.source = None
-        self._server.exchangeEnded(self.isLast)

@@ -158,15 +158,18 @@ class ProxyServer(FlowControlled):
                 self._within(self._settings.headTimeout)
             self.resume()
             return False
+        forwarding = self._downstream.forwarding or self._downstream.identifyClient()
+        amend = reader.forwarded or self.context.chain.hasRequestPolicies
+        lines = forwarding.linesFor(request, reader.host, amend)
         if request.body is None:
-            return self._beginWithBody(request)
+            return self._beginWithBody(request, lines)
         if not self.isReading:
             # Before the exchange begins, as that may pause it again.
             self.readOn()
-        self._open(request, not reader.keepAlive).begin(self._linesFor(request))
+        self._open(request, not reader.keepAlive).begin(lines)
         return True
 
-    def _beginWithBody(self, request: Request) -> bool:
+    def _beginWithBody(self, request: Request, lines: bytes) -> bool:
         reader = self.reader
         try:
             first = reader.nextBody()
@@ -177,18 +180,11 @@ class ProxyServer(FlowControlled):
             request.body = first
         self.readOn()
         exchange = self._open(request, not reader.keepAlive)
-        exchange.begin(self._linesFor(request), first)
+        exchange.begin(lines, first)
         upload = exchange.upload
         if upload is not None and reader.state is framing.ENDED and exchange is self._exchange:
             upload.finish(reader.trailers)
         return True
-
-    def _linesFor(self, request: Request) -> bytes:
-        """The lines that sitio adds to the head of a request."""
-        forwarding = self._downstream.forwarding or self._downstream.identifyClient()
-        reader = self.reader
-        amend = reader.forwarded or self.context.chain.hasRequestPolicies
-        return forwarding.linesFor(request, reader.host, amend)
 
     def _open(self, request: Request, isLast: bool) -> Exchange:
         self.state = _REQUEST[self.state]
@@ -202,6 +198,7 @@ class ProxyServer(FlowControlled):
         """Answer a head that can't be parsed, without policies, and close after that."""
         # The end of this request is unknown, so no other can follow.
         self.reader.state = framing.HEAD
+        self._downstream.identifyClient()
         self._open(Request(_UNREADABLE, _UNREADABLE, Headers()), True).refuse(error)
 
     def _readBody(self) -> None:
@@ -247,15 +244,17 @@ class ProxyServer(FlowControlled):
         if rest:
             tunnel.fromClient(rest)
 
-    def exchangeEnded(self, isLast: bool) -> None:
+    def exchangeEnded(self) -> None:
         """The exchange is over: begin the next, or close the connection."""
         self._exchange = None
+        downstream = self._downstream
+        downstream.source = None
         state = self.state
         if state is not EXCHANGE:
             if state is TUNNEL:
                 self._tunnel = None
                 self.leave()
-        elif not isLast:
+        elif not downstream.isLast:
             self.state = _NEXT[state]
             draining = self.factory.draining
             idle = DRAIN_IDLE_SECONDS if draining else self._settings.idleTimeout
