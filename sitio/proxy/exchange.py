@@ -89,6 +89,9 @@ _RESPOND = TRANSITIONS.on("respond")
 _SWITCH = TRANSITIONS.on("switch")
 _END = TRANSITIONS.on("end")
 
+# As globals, as Python looks up the members of an enum slowly.
+_NOTHING, _SENT, _ANSWERED = Reached
+
 
 @implementer(IExchange)
 class Exchange(VisibleExchange, Waiting):
@@ -101,12 +104,8 @@ class Exchange(VisibleExchange, Waiting):
 
     state = DECIDING
     deadline = NEVER
-    connection: Connection | None = None
-    upload: Upload | None = None
     held: HeldResponse | None = None
     download: Download | None = None
-    _extra = b""
-    _reached = Reached.NOTHING  # By the current attempt.
 
     def __init__(self, downstream: Downstream, request: Request, context: ProxyContext) -> None:
         self.request = request
@@ -114,6 +113,10 @@ class Exchange(VisibleExchange, Waiting):
         self.context = context
         self.chain = context.chain
         self._downstream = downstream
+        # Each exchange reads these: Python finds a default of the class more slowly.
+        self.connection: Connection | None = None
+        self.upload: Upload | None = None
+        self.failure, self._waiting, self.bytesOut, self.upstreamTime = None, None, 0, 0.0
 
     # --- Step 3: the request policies
 
@@ -175,7 +178,7 @@ class Exchange(VisibleExchange, Waiting):
     def _connect(self, fresh: bool = False) -> None:
         self.state = _CONNECT[self.state]
         self.attempts += 1
-        self._reached = Reached.NOTHING
+        self._reached = _NOTHING
         connections = self.context.connections
         connection = None if fresh else connections.takeIdle()
         if connection is None:
@@ -197,7 +200,7 @@ class Exchange(VisibleExchange, Waiting):
     def _sendRequest(self, connection: Connection) -> None:
         self.state = _REQUEST_SENT[self.state]
         self.connection = connection
-        self._reached = Reached.SENT
+        self._reached = _SENT
         self._since = self.context.seconds()
         if self.upload is not None:
             self.progress()
@@ -218,7 +221,7 @@ class Exchange(VisibleExchange, Waiting):
         """See L{ResponseReceiver<sitio.upstream.receivers.ResponseReceiver>}."""
         self.upstreamTime += self.context.seconds() - self._since
         self.upstreamStatus = status = response.status
-        self._reached = Reached.ANSWERED
+        self._reached = _ANSWERED
         if ended:
             self.connection = None
         chain = self.chain
@@ -307,7 +310,7 @@ class Exchange(VisibleExchange, Waiting):
         self._connect()
 
     def _rewind(self) -> None:
-        if self.upload is not None and self._reached is not Reached.NOTHING:
+        if self.upload is not None and self._reached is not _NOTHING:
             self.upload.rewind()
 
     # --- Step 8: the response goes to the client

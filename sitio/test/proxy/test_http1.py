@@ -39,6 +39,9 @@ class Server:
     context: Any = None
     isBacklogged: bool = False
 
+    def exchangeEnded(self) -> None:
+        """The exchange is over."""
+
 
 @define
 class Download:
@@ -166,6 +169,7 @@ class ResponseTests(SynchronousTestCase):
         """The client's address comes from its transport."""
         self.open()
         self.server.transport.peerAddr = IPv4Address("TCP", "192.0.2.1", 4711)
+        self.downstream.identifyClient()
         self.assertEqual(
             (self.downstream.clientAddress, self.downstream.secure), ("192.0.2.1", False)
         )
