@@ -22,7 +22,7 @@ import httptools
 
 from bench.proxies import POLICIES
 from sitio.http import codec
-from sitio.http.framing import Limits
+from sitio.http.limits import Limits
 from sitio.policy.loader import loadPolicies
 from sitio.telemetry.stats import Stats
 from sitio.testing.harness import Harness

@@ -9,6 +9,7 @@ In reading order:
   - C{dates}: HTTP dates, read and written.
   - C{parsecache}: results of a parser, by the bytes that were parsed.
   - C{head}: parses heads.
+  - C{limits}: the most bytes and fields that are accepted.
   - C{framing}: finds where heads and bodies end.
   - C{codec}: reads and writes requests and responses.
   - C{writer}: how messages are framed for whoever gets them.

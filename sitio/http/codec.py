@@ -19,11 +19,11 @@ from sitio.http.framing import (
     NO_TRAILERS,
     TUNNEL,
     UNTIL_CLOSE,
-    Limits,
     Reader,
 )
 from sitio.http.grammar import isValue
 from sitio.http.head import RequestHead, ResponseHead, requestHeads, responseHeads
+from sitio.http.limits import Limits
 from sitio.http.message import Request, Response, reasonFor
 
 #: Bytes of a body from which head and body are written as two pieces: to join them would

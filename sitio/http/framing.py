@@ -26,10 +26,9 @@ from __future__ import annotations
 
 import re
 
-from attrs import frozen
-
 from sitio.errors import BadMessage, BodyTooLong, HeadTooLong
 from sitio.http.head import SPECIAL_FIELDS, Fields, Head, parseFields
+from sitio.http.limits import Limits
 
 #: The trailers of a message without trailers.  Shared: never change it.
 NO_TRAILERS: Fields = []
@@ -56,21 +55,6 @@ _bareLineFeed = re.compile(rb"(?<!\r)\n").search
 # Section 7.1.  15 digits hold any size; more might overflow in another implementation.
 _chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n").match
 _chunkStart = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?").fullmatch
-
-
-@frozen
-class Limits:
-    """
-    The limits of a message.
-
-    @ivar head: bytes of the head, and of the trailers.
-    @ivar fields: number of fields in each of them.
-    @ivar body: bytes of the body; L{None} for no limit.
-    """
-
-    head: int = 32 * 1024
-    fields: int = 100
-    body: int | None = None
 
 
 class Reader:

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from sitio.errors import SitioError
-from sitio.http.framing import Limits
+from sitio.http.limits import Limits
 from sitio.net.deadlines import Deadlines
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.server import ProxyServer

@@ -65,6 +65,7 @@ GLOBAL_REACTOR = {"assembly", "net.reactor", "workers.worker"}
 
 #: Modules whose test file has another name than theirs, and why.
 TESTED_BY: dict[str, str] = {
+    "http.limits": "http.test_codec",
     "http.framing": "http.test_codec",  # tested through the readers that use it
     "http.head": "http.test_codec",  # as the one before
     "http.headers": "http.test_message",  # as a part of messages

@@ -7,7 +7,7 @@ from __future__ import annotations
 from attrs import evolve, exceptions, fields
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.http.framing import Limits
+from sitio.http.limits import Limits
 from sitio.settings import BYTES, COUNT, SECONDS, Settings
 
 

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
 from sitio.http import codec, framing
+from sitio.http.limits import Limits
 from sitio.http.message import Request, Response
 
 #: The default address of clients; RFC 5737 reserves it for examples.
@@ -388,7 +389,7 @@ def readResponses(data: bytes, *methods: str, closed: bool = False) -> Iterator[
     @raise AssertionError: the last response is incomplete.
     @raise SitioError: a response is malformed.
     """
-    reader = codec.ResponseReader(framing.Limits())
+    reader = codec.ResponseReader(Limits())
     waiting = list(methods) or ["GET"]
     reader.receive(data)
     while reader.held:
@@ -411,7 +412,7 @@ def readResponses(data: bytes, *methods: str, closed: bool = False) -> Iterator[
 
 def readRequests(data: bytes) -> Iterator[Request]:
     """Parse requests, with their bodies; raises like L{readResponses}."""
-    reader = codec.RequestReader(framing.Limits())
+    reader = codec.RequestReader(Limits())
     reader.receive(data)
     while reader.held:
         request = reader.nextHead()

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from sitio.errors import Side
 from sitio.http import codec, framing
+from sitio.http.limits import Limits
 from sitio.http.message import Headers, Request, Response
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
@@ -378,7 +379,7 @@ def _cut(head: bytes, body: bytes, size: int | None) -> list[bytes]:
 
 def _readResponse(client: Peer, method: str) -> tuple[Response | None, bool]:
     """The last response that a client got, if any, and whether it is complete."""
-    reader = codec.ResponseReader(framing.Limits(head=1024 * 1024, fields=10_000))
+    reader = codec.ResponseReader(Limits(head=1024 * 1024, fields=10_000))
     reader.expect(method)
     reader.receive(client.got())
     response = reader.nextHead()

@@ -23,6 +23,7 @@ from sitio.errors import BadResponse, Reached, SitioError, UpstreamLost
 from sitio.http import framing
 from sitio.http.codec import ResponseReader
 from sitio.http.head import Fields
+from sitio.http.limits import Limits
 from sitio.http.message import Request, Response
 from sitio.http.writer import RequestWriter
 from sitio.net.deadlines import NEVER
@@ -78,7 +79,7 @@ class ProxyClient(FlowControlled):
     @ivar deadline: the time at which L{deadlinePassed} is called.
     """
 
-    def __init__(self, owner: ConnectionOwner, limits: framing.Limits) -> None:
+    def __init__(self, owner: ConnectionOwner, limits: Limits) -> None:
         FlowControlled.__init__(self)
         self.state = IDLE
         self.carried = 0
@@ -380,7 +381,7 @@ class ProxyClientFactory(Factory):
 
     noisy = False
 
-    def __init__(self, owner: ConnectionOwner, limits: framing.Limits) -> None:
+    def __init__(self, owner: ConnectionOwner, limits: Limits) -> None:
         self.wanted = True
         self._owner = owner
         self._limits = limits

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Stopped
-from sitio.http.framing import Limits
+from sitio.http.limits import Limits
 from sitio.net.deadlines import Deadlines
 from sitio.settings import Settings
 from sitio.upstream.client import ProxyClient, ProxyClientFactory

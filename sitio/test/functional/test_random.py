@@ -20,6 +20,7 @@ from zope.interface import alsoProvides, implementer
 
 from sitio.errors import Stopped
 from sitio.http import codec, framing
+from sitio.http.limits import Limits
 from sitio.http.message import Request, Response, Retry
 from sitio.interfaces import IRequestPolicy, IResponsePolicy
 from sitio.proxy import server
@@ -131,7 +132,7 @@ class Client:
     # Whether it has closed its sending half, or the whole connection.
     ended: bool = False
     left: bool = False
-    reader: codec.ResponseReader = field(factory=lambda: codec.ResponseReader(framing.Limits()))
+    reader: codec.ResponseReader = field(factory=lambda: codec.ResponseReader(Limits()))
     number: int = 0
     begun: bool = False
     head: Response | None = None
@@ -229,7 +230,7 @@ class Upstream:
 
     peer: Peer
     arrived: dict[str, int]
-    reader: codec.RequestReader = field(factory=lambda: codec.RequestReader(framing.Limits()))
+    reader: codec.RequestReader = field(factory=lambda: codec.RequestReader(Limits()))
     request: Request | None = None
     tag: str = ""
     body: bytes = b""

@@ -42,9 +42,9 @@ from sitio.http.framing import (
     LENGTH,
     TUNNEL,
     UNTIL_CLOSE,
-    Limits,
 )
 from sitio.http.headers import MAX_SHARED_BYTES
+from sitio.http.limits import Limits
 from sitio.http.message import Headers, Request, Response
 from sitio.test.helpers.rows import Row, bytewise, cut, eachRow
 

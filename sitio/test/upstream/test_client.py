@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import BadResponse, Reached, UpstreamLost
-from sitio.http import framing
 from sitio.http.codec import MAX_INTERIM
+from sitio.http.limits import Limits
 from sitio.http.message import Request
 from sitio.net.statemachine import IllegalTransition
 from sitio.test.helpers.messages import OK, get
@@ -54,7 +54,7 @@ class ClientCase(SynchronousTestCase):
     def open(self, secure: bool = False) -> None:
         """Open a connection to the upstream."""
         self.upstream = Peer(self.clock, "192.0.2.87", secure)
-        factory = ProxyClientFactory(self.owner, framing.Limits())
+        factory = ProxyClientFactory(self.owner, Limits())
         self.client = self.receiver.client = factory.buildProtocol(None)
         self.upstream.connect(self.client)
 
