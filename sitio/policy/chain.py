@@ -12,18 +12,17 @@ logged at most once in L{TRACEBACK_INTERVAL_SECONDS}.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Any, Protocol, cast
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sitio.errors import PolicyFailed
 from sitio.http.failures import asResponse
-from sitio.http.headers import Headers
 from sitio.http.message import Request, Response, Retry
 from sitio.interfaces import (
     IExchangeObserver,
@@ -31,7 +30,9 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
+from sitio.policy.answers import SavedResponse, checkRequest, checkResponse, copied
 from sitio.policy.loader import verifyPolicy
+from sitio.policy.pending import CANCELLED, bounded, settle
 
 #: Seconds between two tracebacks of the same policy.
 TRACEBACK_INTERVAL_SECONDS = 60.0
@@ -84,82 +85,6 @@ class Member:
         self.buffered = bool(getattr(self.policy, "buffered", False))
 
 
-def _settle(run: Coroutine[Any, Any, Any]) -> Any:
-    """
-    Run a coroutine as far as it goes without waiting.
-
-    @return: its result if it has ended, else a L{Deferred} of it.
-    """
-    try:
-        run.send(None)
-    except StopIteration as stop:
-        return stop.value
-    # The coroutine awaits a Deferred, which it yields once more to its new driver.
-    return Deferred.fromCoroutine(run)
-
-
-def _checkResponse(response: Response, *, mayStream: bool) -> None:
-    """
-    Raise if a response can't be sent as a policy made it or left it.
-
-    @param mayStream: whether a body of L{None} is right: it is still to come.
-    """
-    body = response.body
-    if not isinstance(body, bytes) and not (mayStream and body is None):
-        raise TypeError(f"the body of a response is bytes, not {type(body).__name__}")
-    if not (isinstance(response.status, int) and 200 <= response.status <= 999):
-        raise ValueError(f"the status of a response is 200 to 999, not {response.status!r}")
-    if not isinstance(response.reason, str):
-        raise TypeError(f"the reason of a response is str, not {type(response.reason).__name__}")
-
-
-def _checkRequest(request: Request) -> None:
-    """Raise if a policy left a body that can't be sent; all else is checked when it is set."""
-    if not (request.body is None or isinstance(request.body, bytes)):
-        raise TypeError(f"the body of a request is bytes, not {type(request.body).__name__}")
-
-
-def _copied(response: Response) -> Response:
-    """A copy of a response: a policy may return the same one for many exchanges."""
-    twin = Response.fromHead(
-        response.status,
-        response.reason,
-        response.lines,
-        response.length,
-        response.upgrade,
-        response.version,
-    )
-    if response.lines is None:
-        twin.headers = response.headers.copy()
-    twin.body = response.body
-    twin.failure = response.failure
-    twin.filters = response.filters and list(response.filters)
-    return twin
-
-
-class _SavedResponse:
-    """A copy of a response from before a policy got it, to undo a failed policy's changes."""
-
-    __slots__ = ("_body", "_filters", "_headers", "_reason", "_status")
-
-    def __init__(self, response: Response) -> None:
-        self._status = response.status
-        self._reason = response.reason
-        self._body = response.body
-        self._filters = response.filters and list(response.filters)
-        # Lines never change; only fields that may have been changed are copied.
-        lines = response.lines
-        self._headers = response.headers.copy() if lines is None else Headers.fromLines(lines)
-
-    def restore(self, response: Response) -> None:
-        """Undo all changes since then."""
-        response.status = self._status
-        response.reason = self._reason
-        response.headers = self._headers
-        response.body = self._body
-        response.filters = self._filters
-
-
 class _MembersByStatus(dict[int, list[Member]]):
     """Policies by the status they are interested in; each is asked once for each status."""
 
@@ -170,6 +95,32 @@ class _MembersByStatus(dict[int, list[Member]]):
     def __missing__(self, status: int) -> list[Member]:
         self[status] = [each for each in self._members if self._isInterested(each, status)]
         return self[status]
+
+
+def _checkKind(member: Member, answer: Any, kinds: tuple[type, ...]) -> None:
+    """
+    Raise if a policy returned something else.
+
+    @param kinds: the types that it may return, beside L{None}.
+    """
+    if answer is not None and not isinstance(answer, kinds):
+        allowed = "None, a Response or a Retry" if Retry in kinds else "None or a Response"
+        raise TypeError(
+            f"{member.name} returned {answer!r} ({type(answer).__name__}); return {allowed}"
+        )
+
+
+def _reraiseIfGivenUp(exchange: JudgedExchange, answer: Any, error: BaseException) -> None:
+    """
+    Raise the error again if the policy did not fail: the client left while it waited, or
+    Python closes the waiting coroutine, of which nothing is left.
+
+    @param answer: a L{Deferred} if the chain waits for the policy.
+    """
+    if isinstance(error, CANCELLED) and exchange.duration is not None:
+        raise error
+    if isinstance(error, GeneratorExit) and isinstance(answer, Deferred):
+        raise error
 
 
 class Chain:
@@ -249,22 +200,26 @@ class Chain:
             or a L{Deferred} of either.  A policy that fails makes a response of status
             500.  The Deferred fails only if it is cancelled because the client left.
         """
-        return _settle(self._runRequest(exchange))
+        return settle(self._runRequest(exchange))
 
     async def _runRequest(self, exchange: JudgedExchange) -> Response | None:
         for member in self._request:
             began = self._seconds()
+            answer: Any = None
             try:
                 member.called += 1
                 answer = member.policy.requestReceived(exchange)
                 if answer is not None:
-                    answer = await self._settled(member, answer, (Response,))
+                    answer = self._pending(member, answer)
+                    if isinstance(answer, Deferred):
+                        answer = await answer
+                    _checkKind(member, answer, (Response,))
                 if answer is not None:
-                    _checkResponse(answer, mayStream=False)
-                    answer = _copied(answer)
-                _checkRequest(exchange.request)
-            except Exception as error:
-                self._reraiseIfCancelled(exchange, error)
+                    checkResponse(answer, mayStream=False)
+                    answer = copied(answer)
+                checkRequest(exchange.request)
+            except BaseException as error:
+                _reraiseIfGivenUp(exchange, answer, error)
                 self._failed(member, "the request is answered with status 500")
                 answer = asResponse(PolicyFailed(f"the policy {member.name} failed"))
             finally:
@@ -279,7 +234,7 @@ class Chain:
     def _isInterestedInStatus(self, member: Member, status: int) -> bool:
         try:
             return status in cast(Container[int], member.policy.statuses)
-        except Exception:
+        except BaseException:
             self._failed(member, "it gets no responses of this status")
             return False
 
@@ -308,7 +263,7 @@ class Chain:
         first = first or self.firstInterested(exchange, response)
         if first is None:
             return response
-        return _settle(self._runResponse(exchange, response, first))
+        return settle(self._runResponse(exchange, response, first))
 
     async def _runResponse(
         self, exchange: JudgedExchange, response: Response, first: Member | None
@@ -330,22 +285,26 @@ class Chain:
                 continue
             if response.body is None and member.buffered and not await exchange.wholeBody(response):
                 continue
-            saved = _SavedResponse(response)
+            saved = SavedResponse(response)
             began = self._seconds()
+            answer: Any = None
             try:
                 member.called += 1
                 answer = member.policy.responseReceived(exchange, response)
                 if answer is not None:
-                    answer = await self._settled(member, answer, (Response, Retry))
+                    answer = self._pending(member, answer)
+                    if isinstance(answer, Deferred):
+                        answer = await answer
+                    _checkKind(member, answer, (Response, Retry))
                 if answer is response:
                     answer = None
                 if isinstance(answer, Response):
-                    _checkResponse(answer, mayStream=False)
-                    answer = _copied(answer)
+                    checkResponse(answer, mayStream=False)
+                    answer = copied(answer)
                 else:
-                    _checkResponse(response, mayStream=True)
-            except Exception as error:
-                self._reraiseIfCancelled(exchange, error)
+                    checkResponse(response, mayStream=True)
+            except BaseException as error:
+                _reraiseIfGivenUp(exchange, answer, error)
                 self._failed(member, "the response is sent as it was before")
                 saved.restore(response)
                 answer = None
@@ -367,31 +326,22 @@ class Chain:
     def _isInterested(self, member: Member, exchange: JudgedExchange, response: Response) -> bool:
         try:
             return bool(member.policy.isInterested(exchange, response))
-        except Exception:
+        except BaseException:
             self._failed(member, "it does not get this response")
             return False
 
-    async def _settled(self, member: Member, answer: Any, kinds: tuple[type, ...]) -> Any:
-        """
-        What a policy returned, once it is there.
-
-        @param kinds: the types that it may have, beside L{None}.
-        """
+    def _pending(self, member: Member, answer: Any) -> Any:
+        """What a policy returned, or a L{Deferred} that has it in time."""
         if inspect.iscoroutine(answer):
-            answer = _settle(answer)
+            answer = settle(answer)
         if isinstance(answer, Deferred):
-            answer = await answer.addTimeout(self._timeout, self._clock)
-        if answer is not None and not isinstance(answer, kinds):
-            allowed = "None, a Response or a Retry" if Retry in kinds else "None or a Response"
-            raise TypeError(
-                f"{member.name} returned {answer!r} ({type(answer).__name__}); return {allowed}"
+            answer = bounded(
+                answer,
+                self._timeout,
+                self._clock,
+                lambda: self._failed(member, "what it waits for can't be cancelled"),
             )
         return answer
-
-    def _reraiseIfCancelled(self, exchange: JudgedExchange, error: Exception) -> None:
-        # The client left while a policy waited: the policy did not fail.
-        if isinstance(error, CancelledError) and exchange.duration is not None:
-            raise error
 
     def exchangeFinished(self, exchange: JudgedExchange) -> None:
         """Step 9: call the observers."""
@@ -399,7 +349,7 @@ class Chain:
             member.called += 1
             try:
                 member.policy.exchangeFinished(exchange)
-            except Exception:
+            except BaseException:
                 self._failed(member, "it missed one exchange")
 
     def _took(self, member: Member, exchange: JudgedExchange, seconds: float) -> None:

@@ -13,6 +13,7 @@ import inspect
 import re
 import sys
 import traceback
+from asyncio import CancelledError
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,10 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
+
+#: What loading a policy may fail with.  A file that calls sys.exit must not end the process
+#: without a message.  Not KeyboardInterrupt: until the reactor runs, that is the operator's.
+FAILURES = (Exception, SystemExit, GeneratorExit, CancelledError)
 
 _POLICIES = (IRequestPolicy, IResponsePolicy, IExchangeObserver)
 
@@ -102,7 +107,7 @@ def loadPolicies(description: str) -> list[tuple[str, Any]]:
         return [(name, verifyPolicy(name, maker.makePolicy(*arguments, **options)))]
     except ValueError as error:
         raise ValueError(f"{description!r}: {error}; usage: {maker.usage}") from error
-    except Exception as error:
+    except FAILURES as error:
         raise ValueError(f"{description!r}: {_inOneLine(error)}; usage: {maker.usage}") from error
 
 
@@ -121,7 +126,7 @@ def _brokenPlugins() -> str:
             if path.stem != "__init__":
                 try:
                     importlib.import_module(f"twisted.plugins.{path.stem}")
-                except Exception as error:
+                except FAILURES as error:
                     broken.append(f"{path}: {_inOneLine(error)}")
     return "; ".join(broken)
 
@@ -153,8 +158,7 @@ def _loadFile(path: Path) -> list[tuple[str, Any]]:
         raise ValueError(f"{path} is not a Python file: it must exist and end in .py")
     try:
         module = _import(path.resolve())
-    # A file that calls sys.exit must not end the process without a message.
-    except (Exception, SystemExit) as error:
+    except FAILURES as error:
         where = _lineIn(path.resolve(), error)
         raise ValueError(f"{path}{where} can't be loaded: {_inOneLine(error)}") from error
     found: dict[int, tuple[str, Any]] = {}

@@ -59,6 +59,8 @@ class ProxyContext:
     seconds: Callable[[], float] = field(init=False)
     _loggedAt: float = field(default=float("-inf"), init=False)
     _notLogged: int = field(default=0, init=False)
+    _observerLoggedAt: float = field(default=float("-inf"), init=False)
+    _observerFailures: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
@@ -79,6 +81,18 @@ class ProxyContext:
         self._loggedAt = now
         self._notLogged = 0
 
+    def _observerFailed(self, observer: Any) -> None:
+        """Log that an observer failed, at most once in ten seconds."""
+        now = self.seconds()
+        self._observerFailures += 1
+        if now - self._observerLoggedAt >= FAILURE_INTERVAL_SECONDS:
+            self._observerLoggedAt = now
+            self.log.failure(
+                "{observer} failed to record an exchange ({failures} failures of observers so far)",
+                observer=observer,
+                failures=self._observerFailures,
+            )
+
     def exchangeFinished(self, exchange: Exchange) -> None:
         """Call the chain's observers, then the proxy's, for an exchange that has ended."""
         self.exchanges.discard(exchange)
@@ -88,5 +102,5 @@ class ProxyContext:
         for each in self.observers:
             try:
                 each.exchangeFinished(exchange)
-            except Exception:
-                self.log.failure("{observer} failed to record an exchange", observer=each)
+            except BaseException:
+                self._observerFailed(each)

@@ -60,7 +60,8 @@ class Filters:
                     raise TypeError(f"it returned {type(filtered).__name__}, not bytes")
                 if keepsLength and len(filtered) != len(data):
                     raise ValueError("it did not keep the length as it promised")
-            except Exception as cause:
+            # A filter that calls sys.exit has failed like any other.
+            except BaseException as cause:
                 error = SitioError("a body filter failed", cause=cause)
                 self._failed(error)
                 if not keepsLength:

@@ -246,6 +246,16 @@ class FileTests(SynchronousTestCase):
             self.sentence("import sys\nsys.exit(3)\n"), ":2 can't be loaded: SystemExit: 3"
         )
 
+    def test_noException(self) -> None:
+        """So is one that raises anything else but C{KeyboardInterrupt}, the operator's own."""
+        for text, name in (
+            ("raise GeneratorExit", "GeneratorExit"),
+            ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+        ):
+            self.assertEqual(self.sentence(text), f":1 can't be loaded: {name}:")
+        path = self.write("raise KeyboardInterrupt")
+        self.assertRaises(KeyboardInterrupt, loadPolicies, f"file:{path}")
+
     def test_noPolicy(self) -> None:
         """A file without a policy, or with only a class, is an error that says what to do."""
         onlyClass = (

@@ -1,0 +1,70 @@
+"""
+What policies return and leave: checks, copies, and the undoing of a failed policy's changes.
+"""
+
+from __future__ import annotations
+
+from sitio.http.headers import Headers
+from sitio.http.message import Request, Response
+
+
+def checkResponse(response: Response, *, mayStream: bool) -> None:
+    """
+    Raise if a response can't be sent as a policy made it or left it.
+
+    @param mayStream: whether a body of L{None} is right: it is still to come.
+    """
+    body = response.body
+    if not isinstance(body, bytes) and not (mayStream and body is None):
+        raise TypeError(f"the body of a response is bytes, not {type(body).__name__}")
+    if not (isinstance(response.status, int) and 200 <= response.status <= 999):
+        raise ValueError(f"the status of a response is 200 to 999, not {response.status!r}")
+    if not isinstance(response.reason, str):
+        raise TypeError(f"the reason of a response is str, not {type(response.reason).__name__}")
+
+
+def checkRequest(request: Request) -> None:
+    """Raise if a policy left a body that can't be sent; all else is checked when it is set."""
+    if not (request.body is None or isinstance(request.body, bytes)):
+        raise TypeError(f"the body of a request is bytes, not {type(request.body).__name__}")
+
+
+def copied(response: Response) -> Response:
+    """A copy of a response: a policy may return the same one for many exchanges."""
+    twin = Response.fromHead(
+        response.status,
+        response.reason,
+        response.lines,
+        response.length,
+        response.upgrade,
+        response.version,
+    )
+    if response.lines is None:
+        twin.headers = response.headers.copy()
+    twin.body = response.body
+    twin.failure = response.failure
+    twin.filters = response.filters and list(response.filters)
+    return twin
+
+
+class SavedResponse:
+    """A copy of a response from before a policy got it, to undo a failed policy's changes."""
+
+    __slots__ = ("_body", "_filters", "_headers", "_reason", "_status")
+
+    def __init__(self, response: Response) -> None:
+        self._status = response.status
+        self._reason = response.reason
+        self._body = response.body
+        self._filters = response.filters and list(response.filters)
+        # Lines never change; only fields that may have been changed are copied.
+        lines = response.lines
+        self._headers = response.headers.copy() if lines is None else Headers.fromLines(lines)
+
+    def restore(self, response: Response) -> None:
+        """Undo all changes since then."""
+        response.status = self._status
+        response.reason = self._reason
+        response.headers = self._headers
+        response.body = self._body
+        response.filters = self._filters

@@ -1,0 +1,84 @@
+"""
+Results of policies that are still to come: L{settle}, L{bounded}.
+
+A policy may raise any exception, also one that is no C{Exception}, such as the
+C{SystemExit} of C{sys.exit}; may fail to cancel what it waits for; may never end.  None of
+this holds up its exchange.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError as FutureCancelled
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+#: What a policy's wait fails with when it is cancelled.
+CANCELLED = (CancelledError, FutureCancelled)
+
+
+def settle(run: Coroutine[Any, Any, Any]) -> Any:
+    """
+    Run a coroutine as far as it goes without waiting.
+
+    @return: its result if it has ended, else a L{Deferred} of it.
+    """
+    try:
+        run.send(None)
+    except StopIteration as stop:
+        return stop.value
+    # The coroutine awaits a Deferred, which it yields once more to its new driver.
+    return Deferred.fromCoroutine(run)
+
+
+def bounded(
+    answer: Deferred[Any],
+    seconds: float,
+    clock: IReactorTime,
+    cancelFailed: Callable[[], object],
+) -> Deferred[Any]:
+    """
+    A Deferred of the result of a policy's Deferred that fires in time, whatever the policy
+    does.  To cancel it cancels the policy's.
+
+    A C{GeneratorExit} arrives as a C{RuntimeError}: thrown into a coroutine, it would look
+    as if that had been closed.
+
+    @param seconds: how long it may take; then it fails with C{TimeoutError}, unless the
+        policy has another result when it is cancelled.
+    @param cancelFailed: called within an exception handler when the policy's canceller
+        has raised.
+    """
+    isLate = False
+
+    def cancel(result: object = None) -> None:
+        if timer.active():
+            timer.cancel()
+        try:
+            answer.cancel()
+        except BaseException:
+            cancelFailed()
+
+    def expire() -> None:
+        nonlocal isLate
+        isLate = True
+        cancel()
+        if not result.called:
+            result.errback(Failure(TimeoutError(f"it took longer than {seconds:g} s")))
+
+    def fired(value: Any) -> None:
+        if timer.active():
+            timer.cancel()
+        if result.called or (isLate and isinstance(value, Failure) and value.check(*CANCELLED)):
+            return
+        if isinstance(value, Failure) and value.check(GeneratorExit):
+            value = Failure(RuntimeError("it raised GeneratorExit"))
+        result.callback(value)
+
+    result: Deferred[Any] = Deferred(cancel)
+    timer = clock.callLater(seconds, expire)
+    answer.addBoth(fired)
+    return result

@@ -1,0 +1,74 @@
+"""
+Tests of L{sitio.policy.answers}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio import Request, Response
+from sitio.policy.answers import SavedResponse, checkRequest, checkResponse, copied
+
+
+class CheckTests(SynchronousTestCase):
+    """What can't be sent is refused, with a sentence."""
+
+    def test_response(self) -> None:
+        """A response has a body of bytes, a final status and a reason of C{str}."""
+        checkResponse(Response(200), mayStream=False)
+        streams = Response.fromWire(200, "OK", [])
+        checkResponse(streams, mayStream=True)
+        self.assertRaises(TypeError, checkResponse, streams, mayStream=False)
+        bad: tuple[tuple[str, Any], ...] = (
+            ("body", "text"),
+            ("status", 100),
+            ("status", 1000),
+            ("status", "200"),
+            ("reason", b"OK"),
+        )
+        for name, value in bad:
+            response = Response(200)
+            setattr(response, name, value)
+            error = self.assertRaises(
+                (TypeError, ValueError), checkResponse, response, mayStream=True
+            )
+            self.assertIn(name, str(error))
+
+    def test_request(self) -> None:
+        """A request has a body of bytes, or one that streams."""
+        request = Request("GET", "/")
+        for body in (None, b""):
+            request.body = body
+            checkRequest(request)
+        request.body = "text"  # type: ignore[assignment]
+        self.assertRaises(TypeError, checkRequest, request)
+
+
+class CopyTests(SynchronousTestCase):
+    """A copy shares nothing that can be changed."""
+
+    def test_copied(self) -> None:
+        """A change of the copy does not change the original, nor the other way round."""
+        one = Response(404, text="no", headers={"X-A": "b"})
+        one.addFilter(bytes.upper)
+        two = copied(one)
+        two.headers["X-A"] = "c"
+        one.addFilter(bytes.lower)
+        self.assertEqual((one.headers["X-A"], two.headers["X-A"]), ("b", "c"))
+        self.assertEqual((two.status, two.body, len(two.filters or ())), (404, b"no", 1))
+
+    def test_restored(self) -> None:
+        """All changes since a response was saved are undone."""
+        response = Response.fromWire(200, "OK", [(b"X-A", b"b")])
+        saved = SavedResponse(response)
+        response.headers["X-A"] = "c"
+        response.status, response.reason, response.body = 500, "No", b"no"
+        response.addFilter(bytes.upper)
+        saved.restore(response)
+        self.assertEqual(
+            (response.status, response.reason, response.body, response.filters),
+            (200, "OK", None, None),
+        )
+        self.assertEqual(list(response.headers), [("X-A", "b")])

@@ -1,0 +1,114 @@
+"""
+Tests of L{sitio.policy.pending}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.policy.pending import bounded, settle
+
+
+class SettleTests(SynchronousTestCase):
+    """A coroutine that does not wait costs no Deferred."""
+
+    def test_ended(self) -> None:
+        """The result of a coroutine that does not wait is returned."""
+
+        async def run() -> int:
+            return 1 + await succeed(1)
+
+        self.assertEqual(settle(run()), 2)
+
+    def test_waits(self) -> None:
+        """A coroutine that waits gives a Deferred of its result."""
+        waited: Deferred[int] = Deferred()
+
+        async def run() -> int:
+            return 1 + await waited
+
+        result = settle(run())
+        self.assertNoResult(result)
+        waited.callback(1)
+        self.assertEqual(self.successResultOf(result), 2)
+
+
+class BoundedTests(SynchronousTestCase):
+    """The Deferred of a policy fires in time."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.failures: list[BaseException | None] = []
+
+    def bounded(self, answer: Deferred[Any]) -> Deferred[Any]:
+        """Bound this to 30 seconds."""
+        return bounded(answer, 30, self.clock, lambda: self.failures.append(Failure().value))
+
+    def tearDown(self) -> None:
+        """No timer is left."""
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_fires(self) -> None:
+        """A result that comes in time passes, a failure as well."""
+        self.assertEqual(self.successResultOf(self.bounded(succeed(1))), 1)
+        self.failureResultOf(self.bounded(fail(SystemExit())), SystemExit)
+        answer: Deferred[int] = Deferred()
+        result = self.bounded(answer)
+        self.clock.advance(29)
+        self.assertNoResult(result)
+        answer.callback(1)
+        self.assertEqual(self.successResultOf(result), 1)
+
+    def test_late(self) -> None:
+        """After the time it is cancelled, and fails with C{TimeoutError}."""
+        cancelled: list[Any] = []
+        result = self.bounded(Deferred(cancelled.append))
+        self.clock.advance(30)
+        self.assertEqual(len(cancelled), 1)
+        error = self.failureResultOf(result, TimeoutError).value
+        self.assertEqual(str(error), "it took longer than 30 s")
+
+    def test_answersWhenCancelled(self) -> None:
+        """A result that a policy has when it is cancelled passes."""
+        result = self.bounded(Deferred(lambda answer: answer.callback("short")))
+        self.clock.advance(30)
+        self.assertEqual(self.successResultOf(result), "short")
+
+    def test_stubborn(self) -> None:
+        """It fails in time even if the policy waits on; a later result is dropped."""
+        later: Deferred[int] = Deferred()
+
+        async def run() -> int:
+            try:
+                await Deferred()
+            except CancelledError:
+                return await later
+            return 0
+
+        result = self.bounded(Deferred.fromCoroutine(run()))
+        self.clock.advance(30)
+        self.failureResultOf(result, TimeoutError)
+        later.errback(ValueError())
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_cancellerRaises(self) -> None:
+        """A canceller that raises is reported, and the Deferred fires all the same."""
+
+        def refuse(answer: object) -> None:
+            raise SystemExit
+
+        late, given = self.bounded(Deferred(refuse)), self.bounded(Deferred(refuse))
+        given.cancel()
+        self.failureResultOf(given, CancelledError)
+        self.clock.advance(30)
+        self.failureResultOf(late, TimeoutError)
+        self.assertEqual([type(each) for each in self.failures], [SystemExit, SystemExit])
+
+    def test_closed(self) -> None:
+        """C{GeneratorExit} arrives as another error, as it would close a coroutine."""
+        self.failureResultOf(self.bounded(fail(GeneratorExit())), RuntimeError)
