@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThreadPool
 from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.config import options as config
 from sitio.errors import CannotStart
+from sitio.net.endpoints import serverEndpoint
 from sitio.net.process import installReactor, tuneGarbageCollector
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
@@ -70,7 +71,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
     @raise CannotStart: an endpoint description is wrong.
     """
     try:
-        listen = serverFromString(ports or reactor, options["port"])
+        listen = serverEndpoint(ports or reactor, options["port"])
     except Exception as error:
         shown = endpointWithoutSecrets(options["port"])
         _refuse(f"--port {shown!r} can't be used ({error}); use for example 8080 or tcp:8080")
@@ -169,7 +170,7 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
 
     description = options["admin"] or DEFAULT_ENDPOINT
     try:
-        listen = serverFromString(reactor, description)
+        listen = serverEndpoint(reactor, description)
     except Exception as error:
         shown = endpointWithoutSecrets(description)
         example = "use for example 9901 or tcp:9901, or --admin= for none"

@@ -11,6 +11,8 @@ In reading order:
   - C{flow}: flow control that both halves of the proxy share.
   - C{deadlines}: one timer for many deadlines.
   - C{periodic}: a service that calls a function at a fixed interval.
+  - C{endpoints}: the ports that descriptions stand for; C{proxyprotocol} reads the
+    headers of C{haproxy:} ports.
   - C{listening}: a port that is opened at the start, or the start fails.
   - C{singleflight}: callers that ask at the same time share one call.
   - C{statemachine}: named states and an enforced table of transitions.

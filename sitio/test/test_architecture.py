@@ -75,6 +75,7 @@ TESTED_BY: dict[str, str] = {
     "net.socketoptions": "integration.test_reactor",  # as the one before
     "net.ports": "integration.test_reactor",  # as the one before
     "net.connectors": "integration.test_reactor",  # as the one before
+    "net.endpoints": "integration.test_proxy",  # each description listens there
     "net.httpclient": "admin.test_health",  # tested by a service that uses it
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
     "proxy.context": "proxy.test_exchange",  # with the exchanges that share one

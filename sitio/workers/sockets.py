@@ -23,7 +23,6 @@ from typing import Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
@@ -33,6 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 from sitio.errors import CannotStart
+from sitio.net.endpoints import serverEndpoint
 from sitio.net.listening import Listening
 
 _log = Logger(namespace="sitio")
@@ -152,7 +152,7 @@ class SharedPort:
         """
         self._description = description
         self._opening = OpeningReactor(reactor, count)
-        self._endpoint = serverFromString(self._opening, description)
+        self._endpoint = serverEndpoint(self._opening, description)
         self._listening = Listening(
             _UnusedFactory(), log=_log, consequence="sitio takes no requests"
         )

@@ -30,6 +30,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.web.client import (
     Agent,
@@ -47,6 +48,7 @@ from zope.interface import implementer
 from sitio import onFinish
 from sitio.config.values import BACKLOG
 from sitio.errors import Side
+from sitio.net.endpoints import serverEndpoint
 from sitio.service import SidecarService
 from sitio.settings import Settings
 from sitio.test.helpers.certificates import certify
@@ -173,7 +175,7 @@ class IntegrationTestCase(LoopbackTestCase):
         """Start sitio in front of an endpoint."""
         service = SidecarService(
             reactor,
-            serverFromString(reactor, port),
+            serverEndpoint(reactor, port),
             clientFromString(reactor, upstream),
             policies,
             statsInterval=0,
@@ -539,14 +541,32 @@ class CurlTests(IntegrationTestCase):
             "--haproxy-protocol", f"http://{LOCALHOST}:{portOf(service)}/bytes"
         )
         self.assertEqual(process.out.data, BYTES)
-        client = await self.connect(
-            portOf(service),
-            b"PROXY TCP4 192.0.2.7 192.0.2.80 40000 80\r\n"
-            b"GET /echo HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n",
+        for header, address in (
+            (b"PROXY TCP4 192.0.2.7 192.0.2.80 40000 80\r\n", "192.0.2.7"),
+            (b"PROXY TCP6 2001:db8:0:0::7 ::1 40000 80\r\n", "2001:db8::7"),
+            (b"PROXY UNKNOWN\r\n", LOCALHOST),
+        ):
+            client = await self.connect(portOf(service))
+            client.transport.setTcpNoDelay(True)
+            for at in range(len(header)):
+                client.send(header[at : at + 1])
+                await deferLater(reactor, 0, lambda: None)
+            client.send(b"GET /echo HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+            await client.got.waitForEnd()
+            said = json.loads(client.got.data.partition(b"\r\n\r\n")[2])
+            self.assertEqual(said["fields"]["x-forwarded-for"], [address])
+
+    async def test_noProxyProtocol(self) -> None:
+        """A connection without a header, or with a wrong address in it, is reset."""
+        service = self.sidecar(
+            f"tcp:{LOCALHOST}:{self.upstream}", port=f"haproxy:tcp:0:interface={LOCALHOST}"
         )
-        await client.got.waitForEnd()
-        said = json.loads(client.got.data.partition(b"\r\n\r\n")[2])
-        self.assertEqual(said["fields"]["x-forwarded-for"], ["192.0.2.7"])
+        request = b"GET /echo HTTP/1.1\r\nHost: here\r\n\r\n"
+        for header in (b"", b"PROXY TCP4 9.8.7.6\nX-Original-URL:/admin 1.1.1.1 1 2\r\n"):
+            client = await self.connect(portOf(service), header + request)
+            await client.got.waitForEnd()
+            self.assertEqual(client.got.data, b"")
+            self.assertFalse(client.clean)
 
 
 # --- TLS

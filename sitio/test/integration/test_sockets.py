@@ -18,13 +18,13 @@ from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     TCP6ClientEndpoint,
     clientFromString,
-    serverFromString,
 )
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IListeningPort, IReactorTCP
 from twisted.internet.protocol import Factory
 
 from sitio.errors import CannotStart
+from sitio.net.endpoints import serverEndpoint
 from sitio.test.helpers.certificates import certify
 from sitio.test.helpers.loopback import (
     LOCALHOST,
@@ -55,7 +55,7 @@ class SharingTestCase(LoopbackTestCase):
         """A worker that listens: its reactor and its port."""
         sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in shared.sockets]
         ports = InheritingReactor(reactor, sockets, own)
-        port: IListeningPort = await serverFromString(ports, description).listen(factory)
+        port: IListeningPort = await serverEndpoint(ports, description).listen(factory)
         for each in sockets:
             each.close()
         self.addCleanup(port.stopListening)
@@ -230,7 +230,7 @@ class SharedPortTests(SharingTestCase):
                 return self.result
 
         endpoint = Elsewhere()
-        self.patch(sockets, "serverFromString", lambda reactor, description: endpoint)
+        self.patch(sockets, "serverEndpoint", lambda reactor, description: endpoint)
         for endpoint.result in (succeed(None), Deferred()):
             why = self.assertRaises(CannotStart, SharedPort(reactor, "stdio:", 2).open)
             self.assertEqual(
@@ -310,7 +310,7 @@ class DescriptionTests(SharingTestCase):
                 # The endpoint closes the descriptor.
                 return AdoptedStreamServerEndpoint(reactor, os.dup(there.fileno()), there.family)
 
-            self.patch(sockets, "serverFromString", described)
+            self.patch(sockets, "serverEndpoint", described)
             shared = self.shared("systemd:")
             self.assertEqual(len(shared.sockets), 1)
             upstream = Upstream()
