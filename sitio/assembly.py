@@ -10,7 +10,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 
@@ -18,6 +18,7 @@ from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.config import options as config
 from sitio.errors import CannotStart
 from sitio.net.endpoints import serverEndpoint
+from sitio.net.portreactor import portFromString
 from sitio.net.process import installReactor, tuneGarbageCollector
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
@@ -71,7 +72,9 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
     @raise CannotStart: an endpoint description is wrong.
     """
     try:
-        listen = serverEndpoint(ports or reactor, options["port"])
+        # A worker's port is open already.
+        endpoint = portFromString if ports is None else serverEndpoint
+        listen = endpoint(ports or reactor, options["port"])
     except Exception as error:
         shown = endpointWithoutSecrets(options["port"])
         _refuse(f"--port {shown!r} can't be used ({error}); use for example 8080 or tcp:8080")
@@ -170,12 +173,12 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
 
     description = options["admin"] or DEFAULT_ENDPOINT
     try:
-        listen = serverEndpoint(reactor, description)
+        listen = portFromString(reactor, description)
     except Exception as error:
         shown = endpointWithoutSecrets(description)
         example = "use for example 9901 or tcp:9901, or --admin= for none"
         _refuse(f"--admin {shown!r} can't be used ({error}); {example}")
-    fallback = serverFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
+    fallback = portFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
     AdminPort(pages, listen, fallback).setServiceParent(sidecar)
 
 

@@ -17,7 +17,6 @@ import attrs
 from twisted.python import usage
 
 from sitio.config.values import (
-    BACKLOG,
     accessLogTarget,
     healthPath,
     number,
@@ -229,7 +228,7 @@ class Options(usage.Options):
         if not port.isdecimal():
             return port
         name = "PORT" if given is None else "--port"
-        return f"tcp:{_parsed(name, portNumber, port)}:backlog={BACKLOG}"
+        return f"tcp:{_parsed(name, portNumber, port)}"
 
     def _fleet(self) -> tuple[str | None, str]:
         given: str | None = self["fleet"]

@@ -14,11 +14,6 @@ from pathlib import Path
 
 from sitio.http.grammar import isPath
 
-#: The longest queue of connections that the kernel holds before they are accepted.
-#: Twisted's default of 50 is soon full when many clients connect at the same time,
-#: and a client that finds it full tries again only after a second.
-BACKLOG = 1024
-
 #: The most worker processes: more than the cores of any machine sitio is run on.
 MAX_WORKERS = 256
 

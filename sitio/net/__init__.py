@@ -14,6 +14,8 @@ In reading order:
   - C{endpoints}: the ports that descriptions stand for; C{proxyprotocol} reads the
     headers of C{haproxy:} ports.
   - C{listening}: a port that is opened at the start, or the start fails.
+  - C{portreactor}: what an endpoint description leaves open gets sitio's values.
+  - C{unixsockets}: which files of UNIX sockets can be replaced.
   - C{singleflight}: callers that ask at the same time share one call.
   - C{statemachine}: named states and an enforced table of transitions.
   - C{httpclient}: an HTTP client for sitio's own calls, by treq.

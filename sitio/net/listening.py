@@ -6,6 +6,7 @@ Contract: endpoints, factory and log are passed in.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,16 @@ from sitio.errors import CannotStart
 
 
 def explainListenError(error: BaseException | None) -> str:
-    """Why a port cannot be listened on, as a clause: C{can't listen on port 80: ...}."""
+    """
+    Why a port cannot be listened on, as a clause: C{can't listen on port 80: ...}.  It
+    names the file of a UNIX socket.
+    """
     cause = getattr(error, "socketError", error)
     port = getattr(error, "port", None)
-    where = f"port {port}" if port else "the address"
+    if isinstance(port, (bytes, str)):
+        where = os.fsdecode(port)
+    else:
+        where = f"port {port}" if port else "the address"
     reason = getattr(cause, "strerror", None) or str(cause)
     return f"can't listen on {where}: {reason}"
 

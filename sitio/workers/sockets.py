@@ -27,33 +27,14 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer, providedBy
+from zope.interface import implementer
 
 from sitio.errors import CannotStart
-from sitio.net.endpoints import serverEndpoint
 from sitio.net.listening import Listening
+from sitio.net.portreactor import ReactorProxy, portFromString
 
 _log = Logger(namespace="sitio")
-
-
-class _ReactorProxy:
-    """Passes everything on to a reactor.  Subclasses replace the methods that listen."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        directlyProvides(self, providedBy(reactor))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-    def listenSSL(
-        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
-    ) -> Any:
-        """See C{IReactorSSL}.  TLS is made above the TCP port."""
-        wrapped = TLSMemoryBIOFactory(contextFactory, False, factory)
-        return self.listenTCP(port, wrapped, backlog, interface)
 
 
 def _boundSocket(address: Any, family: int, reusePort: bool = False) -> socket.socket:
@@ -66,7 +47,7 @@ def _boundSocket(address: Any, family: int, reusePort: bool = False) -> socket.s
     return skt
 
 
-class OpeningReactor(_ReactorProxy):
+class OpeningReactor(ReactorProxy):
     """
     The supervisor's reactor for an endpoint: it opens sockets and accepts no connection.
 
@@ -80,7 +61,7 @@ class OpeningReactor(_ReactorProxy):
         """
         @param count: the number of workers.
         """
-        _ReactorProxy.__init__(self, reactor)
+        ReactorProxy.__init__(self, reactor)
         self.sockets: list[socket.socket] = []
         self.port: Any = None
         # Other systems know SO_REUSEPORT, but give all connections to the last socket.
@@ -152,7 +133,7 @@ class SharedPort:
         """
         self._description = description
         self._opening = OpeningReactor(reactor, count)
-        self._endpoint = serverEndpoint(self._opening, description)
+        self._endpoint = portFromString(self._opening, description)
         self._listening = Listening(
             _UnusedFactory(), log=_log, consequence="sitio takes no requests"
         )
@@ -265,7 +246,7 @@ class _WorkerPort:
         return gatherResults([maybeDeferred(each.stopListening) for each in self._ports.values()])
 
 
-class InheritingReactor(_ReactorProxy):
+class InheritingReactor(ReactorProxy):
     """
     A worker's reactor for an endpoint: it listens on inherited sockets.
     """
@@ -275,7 +256,7 @@ class InheritingReactor(_ReactorProxy):
         @param sockets: those of the L{SharedPort}.  The caller closes them.
         @param own: the index of this worker's socket.
         """
-        _ReactorProxy.__init__(self, reactor)
+        ReactorProxy.__init__(self, reactor)
         for each in sockets:
             # Python takes an inherited socket for a blocking one.  A copy of it would
             # block, and with it the socket of every process.

@@ -32,8 +32,8 @@ class OptionsTests(SynchronousTestCase):
 
     def test_barePort(self) -> None:
         """A number is a port on all addresses, with a long backlog."""
-        self.assertEqual(parsed("--port", "8080")["port"], "tcp:8080:backlog=1024")
-        self.assertEqual(parsed("-p", "0")["port"], "tcp:0:backlog=1024")
+        self.assertEqual(parsed("--port", "8080")["port"], "tcp:8080")
+        self.assertEqual(parsed("-p", "0")["port"], "tcp:0")
 
     def test_portDescription(self) -> None:
         """An endpoint description for the port is used unchanged."""
@@ -47,7 +47,7 @@ class OptionsTests(SynchronousTestCase):
     def test_defaults(self) -> None:
         """By default sitio listens on 8080, in front of the photo site."""
         options = parsed()
-        self.assertEqual(options["port"], "tcp:8080:backlog=1024")
+        self.assertEqual(options["port"], "tcp:8080")
         self.assertIsNone(options["upstream"])
         self.assertEqual(options["policies"], [])
         self.assertEqual(options["stats-interval"], 2)
@@ -58,13 +58,13 @@ class OptionsTests(SynchronousTestCase):
     def test_environment(self) -> None:
         """PORT and TARGET_PORT replace options that are not given."""
         options = parsed(PORT="81", TARGET_PORT="82")
-        self.assertEqual(options["port"], "tcp:81:backlog=1024")
+        self.assertEqual(options["port"], "tcp:81")
         self.assertEqual(options["upstream"], "tcp:localhost:82")
 
     def test_environmentEmpty(self) -> None:
         """An empty variable counts as unset."""
         options = parsed(PORT="", TARGET_PORT="")
-        self.assertEqual(options["port"], "tcp:8080:backlog=1024")
+        self.assertEqual(options["port"], "tcp:8080")
         self.assertIsNone(options["upstream"])
 
     def test_optionsWin(self) -> None:
@@ -72,7 +72,7 @@ class OptionsTests(SynchronousTestCase):
         options = parsed(
             "--port", "1", "--upstream", "tcp:there:2", PORT="81", TARGET_PORT="not looked at"
         )
-        self.assertEqual(options["port"], "tcp:1:backlog=1024")
+        self.assertEqual(options["port"], "tcp:1")
         self.assertEqual(options["upstream"], "tcp:there:2")
 
     def test_limits(self) -> None:

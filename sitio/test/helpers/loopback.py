@@ -28,7 +28,7 @@ from twisted.trial.unittest import TestCase
 
 import sitio
 from sitio.config.options import FLEET_VARIABLES
-from sitio.config.values import BACKLOG
+from sitio.net.portreactor import BACKLOG
 
 #: The installed reactor; L{Any}, as tests use all its interfaces.
 reactor: Any = _reactor

@@ -46,9 +46,9 @@ from twisted.web.static import Data, File
 from zope.interface import implementer
 
 from sitio import onFinish
-from sitio.config.values import BACKLOG
 from sitio.errors import Side
 from sitio.net.endpoints import serverEndpoint
+from sitio.net.portreactor import BACKLOG
 from sitio.service import SidecarService
 from sitio.settings import Settings
 from sitio.test.helpers.certificates import certify

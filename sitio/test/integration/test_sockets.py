@@ -25,6 +25,7 @@ from twisted.internet.protocol import Factory
 
 from sitio.errors import CannotStart
 from sitio.net.endpoints import serverEndpoint
+from sitio.net.portreactor import BACKLOG
 from sitio.test.helpers.certificates import certify
 from sitio.test.helpers.loopback import (
     LOCALHOST,
@@ -171,12 +172,12 @@ class SharedPortTests(SharingTestCase):
         self.assertEqual(self.portOf(shared), port)
 
     async def test_room(self) -> None:
-        """The backlog of the description applies to each socket."""
-        shared = self.shared(f"{LOOPBACK}:backlog=77")
-        for each in shared.sockets:
-            info = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-            # Linux reports here how many clients wait, and the limit.
-            self.assertEqual(struct.unpack_from("II", info, 24), (0, 77))
+        """The backlog of the description, or the default, applies to each socket."""
+        for description, backlog in ((f"{LOOPBACK}:backlog=77", 77), (LOOPBACK, BACKLOG)):
+            for each in self.shared(description).sockets:
+                info = each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+                # Linux reports here how many clients wait, and the limit.
+                self.assertEqual(struct.unpack_from("II", info, 24), (0, backlog))
 
     async def test_neverBlocks(self) -> None:
         """No worker makes a socket blocking for the others."""
@@ -230,7 +231,7 @@ class SharedPortTests(SharingTestCase):
                 return self.result
 
         endpoint = Elsewhere()
-        self.patch(sockets, "serverEndpoint", lambda reactor, description: endpoint)
+        self.patch(sockets, "portFromString", lambda reactor, description: endpoint)
         for endpoint.result in (succeed(None), Deferred()):
             why = self.assertRaises(CannotStart, SharedPort(reactor, "stdio:", 2).open)
             self.assertEqual(
@@ -310,7 +311,7 @@ class DescriptionTests(SharingTestCase):
                 # The endpoint closes the descriptor.
                 return AdoptedStreamServerEndpoint(reactor, os.dup(there.fileno()), there.family)
 
-            self.patch(sockets, "serverEndpoint", described)
+            self.patch(sockets, "portFromString", described)
             shared = self.shared("systemd:")
             self.assertEqual(len(shared.sockets), 1)
             upstream = Upstream()

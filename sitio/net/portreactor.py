@@ -1,0 +1,107 @@
+"""
+A reactor for listening ports: what an endpoint description leaves open gets sitio's values.
+
+L{portFromString} makes the endpoint for a description, as L{sitio.net.endpoints} does.  The
+endpoint listens on a L{PortReactor}.  So all kinds of endpoints that listen through a reactor
+are covered, those of plugins included.
+
+Contract: reactors are passed in.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import directlyProvides, providedBy
+
+from sitio.net.endpoints import serverEndpoint
+from sitio.net.unixsockets import claiming
+
+#: The longest queue of connections that the kernel holds before they are accepted.
+#: Twisted's default is soon full when many clients connect at the same time, and a client
+#: that finds it full tries again only after a second, then after two more.
+BACKLOG = 1024
+
+#: Twisted's default, in each of its endpoints.
+_TWISTED_BACKLOG = 50
+
+#: An argument C{backlog=} of an endpoint, also within a nested description.
+_NAMES_BACKLOG = re.compile(r"backlog\\*=")
+
+
+class ReactorProxy:
+    """Passes everything on to a reactor.  Subclasses replace the methods that listen."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: Any,
+        contextFactory: Any,
+        backlog: int = _TWISTED_BACKLOG,
+        interface: str = "",
+    ) -> Any:
+        """See C{IReactorSSL}.  TLS is made above the TCP port, as in Twisted's reactors."""
+        wrapped = TLSMemoryBIOFactory(contextFactory, False, factory)
+        return self.listenTCP(port, wrapped, backlog, interface)
+
+
+class PortReactor(ReactorProxy):
+    """
+    Listens with a longer backlog, and replaces the file of a UNIX socket on which nothing
+    listens any more.
+    """
+
+    def __init__(self, reactor: Any, backlog: int | None = BACKLOG) -> None:
+        """
+        @param backlog: replaces Twisted's default; with L{None} it does not.
+        """
+        ReactorProxy.__init__(self, reactor)
+        self._backlog = backlog
+
+    def _longer(self, backlog: int) -> int:
+        return self._backlog or backlog if backlog == _TWISTED_BACKLOG else backlog
+
+    def listenTCP(
+        self, port: int, factory: Any, backlog: int = _TWISTED_BACKLOG, interface: str = ""
+    ) -> Any:
+        """See C{IReactorTCP}."""
+        return self._reactor.listenTCP(port, factory, self._longer(backlog), interface)
+
+    def listenUNIX(
+        self,
+        address: Any,
+        factory: Any,
+        backlog: int = _TWISTED_BACKLOG,
+        mode: int = 0o666,
+        wantPID: Any = 0,
+    ) -> Any:
+        """
+        See C{IReactorUNIX}.
+
+        @raise CannotListenError: something listens on this socket, the file is no socket,
+            or the file can't be replaced.
+        """
+        with claiming(address):
+            return self._reactor.listenUNIX(address, factory, self._longer(backlog), mode, wantPID)
+
+
+def portFromString(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """
+    The endpoint that listens on what a description says.
+
+    Without C{backlog=} in the description, L{BACKLOG} connections can wait.
+
+    @raise Exception: the description is wrong; many kinds.
+    """
+    backlog = None if _NAMES_BACKLOG.search(description) else BACKLOG
+    return serverEndpoint(PortReactor(reactor, backlog), description)
