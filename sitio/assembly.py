@@ -19,7 +19,7 @@ from sitio.config import options as config
 from sitio.errors import CannotStart
 from sitio.net.endpoints import serverEndpoint
 from sitio.net.portreactor import portFromString
-from sitio.net.process import installReactor, tuneGarbageCollector
+from sitio.net.process import installReactor, tuneGarbageCollector, useMonotonicClock
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.reopen import ReopenSignal
@@ -47,6 +47,7 @@ def makeService(options: config.Options) -> SidecarService | Supervisor:
     """
     from twisted.internet import reactor
 
+    useMonotonicClock(reactor)
     fleet = fleetAddress(options)
     sidecar: SidecarService | Supervisor = assemble(reactor, options)
     reactor.callWhenRunning(tuneGarbageCollector)

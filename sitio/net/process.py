@@ -1,5 +1,5 @@
 """
-Process-wide setup: the reactor and the garbage collector.
+Process-wide setup: the reactor, its clock, and the garbage collector.
 
 Only C{twistd sitio} and its worker processes call these functions.  A program that embeds
 sitio keeps its own settings.
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from time import monotonic
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -34,6 +36,28 @@ def installReactor() -> None:
         )
     else:
         install()
+
+
+def useMonotonicClock(reactor: Any) -> None:
+    """
+    Make a reactor measure time with a clock that nobody sets.
+
+    Twisted's reactors go by the time of day.  If that is set back, nothing that waits ends;
+    if it is set forward, all that waits ends at once.  Calls that are waiting stay as long
+    as they were to wait.
+
+    Afterwards C{reactor.seconds()} is no longer the time of day.
+
+    @param reactor: one of Twisted's reactors, or one derived from them.
+    """
+    if reactor.seconds is monotonic:
+        return
+    shift = monotonic() - reactor.seconds()
+    reactor.seconds = monotonic
+    # Cancelled calls too: both are heaps, and stay in order.
+    for each in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):
+        each.time += shift
+        each.seconds = monotonic
 
 
 def tuneGarbageCollector() -> None:

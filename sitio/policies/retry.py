@@ -90,14 +90,16 @@ class Retries:
     @ivar times: how often one request is sent again at most.
     @ivar statuses: the statuses to retry after.
     @ivar after: seconds of the first pause.
-    @ivar seconds: the time, in seconds since 1970.
+    @ivar seconds: a monotonic clock, in seconds, for the budget.
+    @ivar now: the time of day, in seconds since 1970, for dates in Retry-After.
     @ivar random: a random number from 0 to 1.
     """
 
     times: int = 2
     statuses: Container[int] = frozenset((502, 503, 504))
     after: float = 0.1
-    seconds: Callable[[], float] = time.time
+    seconds: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
     random: Callable[[], float] = random
     buffered: bool = field(default=False, init=False)
     budget: Budget = field(factory=Budget, init=False)
@@ -125,7 +127,7 @@ class Retries:
         if re.fullmatch("[0-9]+", text):
             return int(text[:9])
         date = parseDate(text)
-        return 0 if date is None else max(0, date - self.seconds())
+        return 0 if date is None else max(0, date - self.now())
 
 
 def makePolicy(*, times: str = "2", statuses: str = "502,503,504", after: str = "0.1") -> Retries:

@@ -16,6 +16,7 @@ import resource
 import socket
 import struct
 import sys
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
@@ -1665,3 +1666,17 @@ class ReactorTests(UVTestCase):
             self.assertEqual(await Deferred.fromFuture(task), "slept")
 
         self.run_(test)
+
+
+class ClockTests(SynchronousTestCase):
+    """The reactor's clock."""
+
+    def test_steady(self) -> None:
+        """It begins with the time of day; afterwards nobody sets it."""
+        loop = uvloop.new_event_loop()
+        self.addCleanup(loop.close)
+        uv = UVReactor(loop)
+        self.addCleanup(uv.removeAll)
+        self.assertApproximates(uv.seconds(), time.time(), 1)
+        self.patch(time, "time", lambda: 0.0)
+        self.assertGreater(uv.seconds(), 1e9)

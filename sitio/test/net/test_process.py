@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from time import monotonic
 from types import ModuleType
 from typing import Any, cast
 from unittest.mock import patch
 
+from twisted.internet.base import ReactorBase as TwistedReactor
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +19,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from sitio import assembly
 from sitio.config.options import Options
 from sitio.errors import CannotStart
-from sitio.net.process import GC_THRESHOLD, tuneGarbageCollector
+from sitio.net.process import GC_THRESHOLD, tuneGarbageCollector, useMonotonicClock
+
+
+class ReactorBase(TwistedReactor):
+    """A reactor without sockets."""
+
+    def installWaker(self) -> None:
+        """There is nothing to wake."""
+
+    def wakeUp(self) -> None:
+        """It does not sleep."""
 
 
 class ReactorTests(SynchronousTestCase):
@@ -92,3 +104,36 @@ class CollectorTests(SynchronousTestCase):
         self.patch(sys.modules["sitio.net.process"], "gc", ModuleType("gc"))
         tuneGarbageCollector()
         self.assertEqual(gc.get_threshold(), before)
+
+
+class ClockTests(SynchronousTestCase):
+    """Reactors measure time with a clock that nobody sets."""
+
+    def setUp(self) -> None:
+        self.reactor = ReactorBase()
+        self.called: list[str] = []
+
+    def test_waiting(self) -> None:
+        """Calls that wait keep their time and their order, and can be changed."""
+        first = self.reactor.callLater(60, self.called.append, "first")
+        second = self.reactor.callLater(70, self.called.append, "second")
+        self.reactor.timeout()  # Both are in the reactor's heap, the next one is not yet.
+        third = self.reactor.callLater(80, self.called.append, "third")
+        self.reactor.callLater(50, self.called.append, "never").cancel()
+        useMonotonicClock(self.reactor)
+        now = monotonic()
+        for call, seconds in ((first, 60), (second, 70), (third, 80)):
+            self.assertApproximates(call.getTime() - now, seconds, 5)
+        self.assertApproximates(self.reactor.timeout() or 0, 60, 5)
+        third.reset(0)
+        self.reactor.runUntilCurrent()
+        self.assertEqual(self.called, ["third"])
+
+    def test_twice(self) -> None:
+        """A reactor that goes by this clock already stays as it is."""
+        useMonotonicClock(self.reactor)
+        call = self.reactor.callLater(60, self.called.append, "")
+        at = call.getTime()
+        useMonotonicClock(self.reactor)
+        self.assertIs(self.reactor.seconds, monotonic)
+        self.assertEqual(call.getTime(), at)

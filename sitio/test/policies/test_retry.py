@@ -32,7 +32,8 @@ class RetryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(784111777)
-        self.policy = Retries(seconds=self.clock.seconds, random=lambda: 0.0)
+        now = self.clock.seconds
+        self.policy = Retries(seconds=now, now=now, random=lambda: 0.0)
 
     def pause(self, exchange: FakeExchange, *lines: tuple[str, str]) -> float | None:
         """Seconds until the next attempt after a failure with these fields, or L{None}."""
