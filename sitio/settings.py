@@ -84,8 +84,10 @@ class Settings:
     # Numbers of connections.
     maxClients: int = _setting(10_000, COUNT, "largest number of client connections")
     poolSize: int = _setting(1024, COUNT, "largest number of upstream connections")
+    # As many as there may be clients: poolTimeout bounds the wait, not this number.  See
+    # docs/decisions/0022.
     poolQueue: int = _setting(
-        1024, COUNT, "largest number of requests that wait for an upstream connection"
+        10_000, COUNT, "largest number of requests that wait for an upstream connection"
     )
 
 

@@ -4,6 +4,7 @@ Network and process: reactor, transports, timers, HTTP client.
 In reading order:
 
   - C{process}: process-wide setup: reactor and garbage collector.
+  - C{descriptors}: file descriptors: how many there may be, and whether any are left.
   - C{reactor}: a Twisted reactor on uvloop; C{ports} and C{connectors} are its
     listening ports and its outgoing connections.
   - C{transport}: one connection; C{consumer} and C{socketoptions} are parts of it.

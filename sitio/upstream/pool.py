@@ -12,19 +12,27 @@ from collections import OrderedDict
 from typing import Any, NoReturn, TypedDict
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Stopped
 from sitio.http.limits import Limits
 from sitio.net.deadlines import Deadlines
+from sitio.net.descriptors import areLacking
 from sitio.settings import Settings
 from sitio.upstream.client import ProxyClient, ProxyClientFactory
 
 #: Longest time, in seconds, to read the rest of an unwanted response, or to flush writes
 #: before a connection closes.
 CLOSE_TIMEOUT_SECONDS = 5.0
+
+#: Seconds until the next attempt to open a connection when there are no descriptors left.
+LACK_SECONDS = 0.25
+
+
+class _DescriptorsLacking(Exception):
+    """A connection was not opened, as this process has no descriptors left."""
 
 
 class PoolCounts(TypedDict):
@@ -68,6 +76,8 @@ class UpstreamPool:
         # further up the stack.
         self._coming = 0
         self._serving = False
+        # While there are no descriptors left: the next attempt to open a connection.
+        self._lack: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
         self._counts: PoolCounts = {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0}
 
@@ -101,10 +111,18 @@ class UpstreamPool:
             return fail(Stopped())
         if not fresh and self._idle:
             return succeed(self._idle.pop())
-        if self.size >= self._settings.poolSize and self._idle:
+        if self._idle and not self._mayOpen:
             self._idle[0].close(orderly=True)
-        if self.size < self._settings.poolSize:
-            return self._open().addErrback(self._notOpened)
+        if self._mayOpen:
+            opening: Deferred[Any] = self._open()
+            return opening.addErrback(self._notOpened, fresh)
+        return self._wait(fresh)
+
+    @property
+    def _mayOpen(self) -> bool:
+        return self.size < self._settings.poolSize and self._lack is None
+
+    def _wait(self, fresh: bool) -> Deferred[ProxyClient]:
         if len(self._waiting) >= self._settings.poolQueue:
             return fail(PoolExhausted(f"{self._settings.poolQueue} requests wait already"))
         waiter: Deferred[ProxyClient] = Deferred(self._waiting.__delitem__)
@@ -118,7 +136,8 @@ class UpstreamPool:
         return result
 
     def _waitedTooLong(self, result: object, timeout: float) -> NoReturn:
-        raise PoolExhausted(f"no upstream connection was free for {timeout:g} seconds")
+        why = "; there are no file descriptors left" if self._lack is not None else ""
+        raise PoolExhausted(f"no upstream connection was free for {timeout:g} seconds{why}")
 
     def _open(self) -> Deferred[ProxyClient]:
         self.size += 1
@@ -152,10 +171,20 @@ class UpstreamPool:
         cause = failure.value
         if isinstance(cause, ConnectFailed):
             raise cause
+        if self._stopped is None and not failure.check(CancelledError) and areLacking(cause):
+            self._lack = self._lack or self._clock.callLater(LACK_SECONDS, self._lackEnds)
+            raise _DescriptorsLacking
         kind = ConnectTimeout if isinstance(cause, error.TimeoutError) else ConnectFailed
         raise kind("no connection to the upstream", cause=cause)
 
-    def _notOpened(self, failure: Failure) -> Failure:
+    def _lackEnds(self) -> None:
+        self._lack = None
+        self._serve()
+
+    def _notOpened(self, failure: Failure, fresh: bool) -> Any:
+        if failure.check(_DescriptorsLacking):
+            # As with a full pool: another connection may become free.
+            return self._wait(fresh)
         self._serve()
         return failure
 
@@ -166,7 +195,7 @@ class UpstreamPool:
         elif not self._serving:
             self._serving = True
             # A loop, as a connection may fail at once and free its place.
-            while self._coming < len(self._waiting) and self.size < self._settings.poolSize:
+            while self._coming < len(self._waiting) and self._mayOpen:
                 self._coming += 1
                 self._open().addCallbacks(self._came, self._refuse)
             self._serving = False
@@ -177,6 +206,8 @@ class UpstreamPool:
 
     def _refuse(self, failure: Failure) -> None:
         self._coming -= 1
+        if failure.check(_DescriptorsLacking):
+            return
         # It was not opened for a certain request: the oldest waiting request fails.
         if self._waiting:
             self._waiting.popitem(last=False)[0].errback(failure)
@@ -234,6 +265,8 @@ class UpstreamPool:
                 self._waiting.popitem(last=False)[0].errback(Stopped())
             for each in list(self._opening):
                 each.cancel()
+            if self._lack is not None:
+                self._lack.cancel()
             self._checkStopped()
         done: Deferred[None] = Deferred()
         self._stopped.chainDeferred(done)

@@ -4,6 +4,7 @@ Tests of L{sitio.upstream.pool}: the connections to the upstream.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,7 +12,13 @@ from typing import Any
 from attrs import define, field
 from hypothesis import given, settings, strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.error import DNSLookupError, NoProtocol, TimeoutError
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectError,
+    DNSLookupError,
+    NoProtocol,
+    TimeoutError,
+)
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,9 +30,9 @@ from sitio.settings import Settings
 from sitio.test.helpers.messages import OK, get
 from sitio.test.helpers.receivers import Receiver
 from sitio.testing import MemoryEndpoint, Peer
-from sitio.upstream import client as states
+from sitio.upstream import client as states, pool
 from sitio.upstream.client import ProxyClient
-from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS, UpstreamPool
+from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS, LACK_SECONDS, UpstreamPool
 
 
 @implementer(IStreamClientEndpoint)
@@ -359,6 +366,122 @@ class Opening(PoolCase):
             self.assertQuiet()
 
 
+class Lacking(PoolCase):
+    """This process has no file descriptors left."""
+
+    #: Errors of a lack, as the reactors report them.
+    LACKS = (
+        OSError(errno.EMFILE, "Too many open files"),
+        ConnectError(errno.EMFILE, "Too many open files"),
+        ConnectBindError(errno.EMFILE, "Too many open files"),
+        ConnectError(errno.ENFILE, "Too many open files in system"),
+        ConnectError(errno.ENOBUFS, "No buffer space available"),
+        ConnectError(errno.ENOMEM, "Cannot allocate memory"),
+    )
+
+    def lack(self, cause: Exception, **settings: Any) -> None:
+        """The next connections fail with this."""
+        self.open(**settings)
+        self.failing = Answering(make=partial(fail, cause))
+        self.pool._endpoint = self.failing
+
+    def test_waits(self) -> None:
+        """
+        A request waits as with a full pool.  The pool tries again four times a second, not
+        once for each request.
+        """
+        for cause in self.LACKS:
+            self.lack(cause)
+            waiters = [self.pool.acquire() for _ in range(20)]
+            self.assertEqual(self.state(), (0, 0, 20))
+            self.assertEqual(len(self.failing.connecting), 1)
+            self.clock.advance(LACK_SECONDS)
+            self.assertEqual(len(self.failing.connecting), 2)
+            self.pool._endpoint = self.endpoint
+            self.clock.advance(LACK_SECONDS)
+            self.settle()
+            for each in waiters:
+                self.use(self.successResultOf(each))
+            self.advance(Settings().upstreamIdleTimeout + PERIOD_SECONDS)
+            self.assertQuiet()
+
+    def test_anotherBecomesFree(self) -> None:
+        """A connection that becomes free meanwhile serves the oldest request."""
+        self.open()
+        client = self.acquire()
+        client.sendRequest(Receiver(), get(), b"", True)
+        self.pool._endpoint = Answering(make=partial(fail, self.LACKS[0]))
+        waiter = self.pool.acquire()
+        self.peer(client).sends(OK)
+        self.assertIs(self.successResultOf(waiter), client)
+
+    def test_idleMakesRoom(self) -> None:
+        """An idle connection is closed for a request that needs a fresh one."""
+        self.open()
+        self.used()
+        self.pool._endpoint = Answering(make=partial(fail, self.LACKS[0]))
+        self.pool.acquire(fresh=True)
+        waiter = self.pool.acquire(fresh=True)
+        self.settle()
+        self.assertTrue(self.endpoint.peers[0].closed)
+        self.pool._endpoint = self.endpoint
+        self.clock.advance(LACK_SECONDS)
+        self.settle()
+        self.assertEqual(self.successResultOf(waiter).carried, 0)
+
+    def test_tooLong(self) -> None:
+        """The wait has the pool's timeout, and the error names the cause."""
+        self.lack(self.LACKS[0], poolTimeout=3.0)
+        waiter = self.pool.acquire()
+        for _ in range(12):
+            self.clock.advance(0.25)
+        error = self.failureResultOf(waiter, PoolExhausted).value
+        self.assertEqual(
+            str(error),
+            "no upstream connection was free for 3 seconds; there are no file descriptors left",
+        )
+        self.assertEqual((error.status, error.reached), (503, Reached.NOTHING))
+        self.clock.advance(LACK_SECONDS)
+        self.assertQuiet()
+
+    def test_noQueue(self) -> None:
+        """With a queue of length 0, no request waits."""
+        self.lack(self.LACKS[0], poolQueue=0)
+        self.failureResultOf(self.pool.acquire(), PoolExhausted)
+
+    def test_unnamed(self) -> None:
+        """A failure that does not name its cause is a lack if no socket can be opened."""
+        self.patch(pool, "areLacking", lambda error: True)
+        self.lack(DNSLookupError())
+        self.assertNoResult(self.pool.acquire())
+        self.assertEqual(self.state(), (0, 0, 1))
+
+    def test_cancelled(self) -> None:
+        """A request that is given up while its connection opens does not wait."""
+        self.patch(pool, "areLacking", lambda error: True)
+        self.lack(DNSLookupError())
+        self.failing.make = Deferred
+        acquired = self.pool.acquire()
+        acquired.cancel()
+        self.failureResultOf(acquired, ConnectFailed)
+        self.assertEqual(self.state(), (0, 0, 0))
+        waiting = self.pool.acquire()
+        self.failing.connecting[-1].errback(DNSLookupError())
+        self.assertEqual(self.state(), (0, 0, 1))
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.clock.advance(LACK_SECONDS)
+        self.assertQuiet()
+
+    def test_stop(self) -> None:
+        """To stop refuses those that wait, and leaves no timer."""
+        self.lack(self.LACKS[0])
+        waiter = self.pool.acquire()
+        self.successResultOf(self.pool.stop())
+        self.failureResultOf(waiter, Stopped)
+        self.assertQuiet()
+
+
 class Waiting(PoolCase):
     """More requests than connections."""
 
@@ -451,6 +574,27 @@ class Waiting(PoolCase):
         self.peer(client).sends(OK)
         self.assertIs(self.successResultOf(waiters[0]), client)
         self.assertNoResult(self.pool.acquire())
+
+    def test_coldBurst(self) -> None:
+        """
+        With the defaults, 5,000 requests at once on a cold proxy are all served in their
+        order, as connections become free.
+        """
+        self.open()
+        waiters = [self.pool.acquire() for _ in range(5000)]
+        self.settle()
+        size = Settings().poolSize
+        self.assertEqual(self.state(), (size, 0, 5000 - size))
+        client, *_ = [self.successResultOf(each) for each in waiters[:size]]
+        for waiter in waiters[size:]:
+            self.assertNoResult(waiter)
+            self.use(client)
+            self.assertIs(self.successResultOf(waiter), client)
+        self.assertEqual(self.state(), (size, 0, 0))
+
+    def test_queueDefault(self) -> None:
+        """With the defaults, each client that may be connected can wait."""
+        self.assertGreaterEqual(Settings().poolQueue, Settings().maxClients)
 
     def test_noQueue(self) -> None:
         """With a queue of length 0, no request waits."""
