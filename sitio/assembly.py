@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.threads import deferToThreadPool
 
 from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.config import options as config
 from sitio.errors import CannotStart
 from sitio.net.endpoints import serverEndpoint
 from sitio.net.portreactor import portFromString
-from sitio.net.process import installReactor, tuneGarbageCollector, useMonotonicClock
+from sitio.net.process import (
+    installReactor,
+    tuneGarbageCollector,
+    useMonotonicClock,
+    useOwnLookups,
+)
+from sitio.net.threads import callInThread
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.reopen import ReopenSignal
@@ -48,6 +53,7 @@ def makeService(options: config.Options) -> SidecarService | Supervisor:
     from twisted.internet import reactor
 
     useMonotonicClock(reactor)
+    useOwnLookups(reactor)
     fleet = fleetAddress(options)
     sidecar: SidecarService | Supervisor = assemble(reactor, options)
     reactor.callWhenRunning(tuneGarbageCollector)
@@ -168,7 +174,7 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
         # time and memory.
         from sitio.admin.pages import Admin
 
-        inThread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        inThread = partial(callInThread, reactor)
         shown = shownOptions(options)
         return Admin(reactor, sidecar, health, shown, reactor.stop, inThread).site()
 

@@ -3,10 +3,11 @@ Network and process: reactor, transports, timers, HTTP client.
 
 In reading order:
 
-  - C{process}: process-wide setup: reactor and garbage collector.
+  - C{process}: process-wide setup: reactor, clock, lookups and garbage collector.
   - C{descriptors}: file descriptors: how many there may be, and whether any are left.
   - C{reactor}: a Twisted reactor on uvloop; C{ports} and C{connectors} are its
     listening ports and its outgoing connections.
+  - C{lookups}: name lookups; C{threads}: calls that may block, in threads of their own.
   - C{transport}: one connection; C{consumer} and C{socketoptions} are parts of it.
   - C{splice}: moves long bodies in the kernel.
   - C{flow}: flow control that both halves of the proxy share.

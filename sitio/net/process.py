@@ -1,5 +1,5 @@
 """
-Process-wide setup: the reactor, its clock, and the garbage collector.
+Process-wide setup: the reactor, its clock, its name lookups, and the garbage collector.
 
 Only C{twistd sitio} and its worker processes call these functions.  A program that embeds
 sitio keeps its own settings.
@@ -12,7 +12,10 @@ import sys
 from time import monotonic
 from typing import Any
 
+from twisted.internet._resolver import GAIResolver
 from twisted.logger import Logger
+
+from sitio.net.lookups import Lookups
 
 _log = Logger(namespace="sitio")
 
@@ -58,6 +61,17 @@ def useMonotonicClock(reactor: Any) -> None:
     for each in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):
         each.time += shift
         each.seconds = monotonic
+
+
+def useOwnLookups(reactor: Any) -> None:
+    """
+    Make a reactor look names up with L{Lookups}, unless somebody has installed another
+    resolver.
+
+    Call this before endpoints are made: C{tls:} endpoints keep the resolver.
+    """
+    if isinstance(reactor.nameResolver, GAIResolver):
+        reactor.installNameResolver(Lookups(reactor))
 
 
 def tuneGarbageCollector() -> None:

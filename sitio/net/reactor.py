@@ -32,6 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sitio.net.connectors import TCPConnector, UNIXConnector
+from sitio.net.lookups import Lookups
 from sitio.net.ports import AdoptedUNIXPort, Server, TCPPort, UNIXPort, resultOf
 from sitio.net.transport import Connection, StayPaused
 
@@ -99,6 +100,7 @@ class UVReactor(AsyncioSelectorReactor):
         self._stopping = False
         self.seconds = steadyClock()
         AsyncioSelectorReactor.__init__(self, self.loop)
+        self.installNameResolver(Lookups(self))
 
     # For connections, connectors and ports.
 

@@ -31,7 +31,8 @@ from zope.interface import implementer
 from sitio.errors import CannotStart
 from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.net.periodic import Periodic
-from sitio.telemetry.logfile import LogFile, callInThread
+from sitio.net.threads import callInThread
+from sitio.telemetry.logfile import LogFile
 from sitio.telemetry.logformat import FORMATS, Entry, LineFormat
 from sitio.telemetry.records import whoAnswered
 from sitio.telemetry.reopen import callOnReopenSignal

@@ -1,9 +1,10 @@
 """
 L{LogFile}: a file, or a descriptor, to which lines are written in a thread.
 
-L{callInThread} runs a call that may block; L{LogFile.write} does.
+L{callInThread<sitio.net.threads.callInThread>} runs a call that may block;
+L{LogFile.write} does.
 
-Contract: the reactor is passed in; blocking file I/O.
+Contract: blocking file I/O.
 """
 
 from __future__ import annotations
@@ -11,13 +12,6 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Callable
-from threading import Thread
-from typing import Any
-
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.python.failure import Failure
 
 #: Largest line, and largest piece that is written at a time to anything but a file.
 #: Linux writes this much to a pipe in one piece (C{PIPE_BUF}), so that lines of several
@@ -129,25 +123,3 @@ class LogFile:
             return 0
         self._before = b""
         return wrote
-
-
-def callInThread(
-    reactor: IReactorFromThreads, call: Callable[..., Any], *arguments: Any
-) -> Deferred[Any]:
-    """
-    Run a call in a thread that does not keep the process from ending.  Threads of the
-    reactor's pool do keep it, for as long as a pipe without a reader blocks them.
-
-    @return: fires with the result or the failure.
-    """
-    done: Deferred[Any] = Deferred()
-
-    def run() -> None:
-        try:
-            result = call(*arguments)
-        except Exception:
-            result = Failure()
-        reactor.callFromThread(done.callback, result)
-
-    Thread(target=run, name="access log", daemon=True).start()
-    return done

@@ -71,6 +71,7 @@ TESTED_BY: dict[str, str] = {
     "http.headers": "http.test_message",  # as a part of messages
     "net.reactor": "integration.test_reactor",  # reactors are tested on real sockets
     "net.transport": "integration.test_reactor",  # a connection is seen through its reactor
+    "net.threads": "integration.test_threads",  # threads need the reactor of the tests
     "net.consumer": "integration.test_reactor",  # as the one before
     "net.socketoptions": "integration.test_reactor",  # as the one before
     "net.ports": "integration.test_reactor",  # as the one before

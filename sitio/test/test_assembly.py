@@ -88,19 +88,12 @@ class SuperviseTests(SynchronousTestCase):
         self.assertRegex(workers._assignment()["upstream"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
 
 
-class Host(MemoryReactorClock):
-    """A reactor without threads."""
-
-    def getThreadPool(self) -> None:
-        """There are no threads."""
-
-
 class AdministerTests(SynchronousTestCase):
     """From options to an admin port."""
 
     def listening(self, *arguments: str) -> list[tuple[int, str]]:
         """The ports of a sidecar with these arguments, in order."""
-        self.reactor = Host()
+        self.reactor = MemoryReactorClock()
         options = parsed("--port=1", "--stats-interval=0", *arguments)
         service = assemble(self.reactor, options)
         administer(self.reactor, options, service)
@@ -124,7 +117,7 @@ class AdministerTests(SynchronousTestCase):
     def test_malformed(self) -> None:
         """A wrong description is shown in the error, without its secrets."""
         options = parsed("--upstream=tcp:a:1", "--admin=nope:1:token=s3cr3t")
-        reactor = Host()
+        reactor = MemoryReactorClock()
         error = self.assertRaises(
             CannotStart, administer, reactor, options, assemble(reactor, options)
         )

@@ -27,7 +27,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
 from sitio.assembly import Options, assemble
-from sitio.net.process import tuneGarbageCollector, useMonotonicClock
+from sitio.net.process import tuneGarbageCollector, useMonotonicClock, useOwnLookups
 from sitio.service import SidecarService
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
 from sitio.workers.output import encodeEvent
@@ -151,6 +151,7 @@ def prepare(assignment: dict[str, Any], channel: socket.socket) -> Any:
 
     reactor: Any = installed
     useMonotonicClock(reactor)
+    useOwnLookups(reactor)
     options = Options()
     with _workingDirectory(assignment["folder"]):
         options.parseOptions(assignment["arguments"])

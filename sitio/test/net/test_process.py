@@ -19,7 +19,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from sitio import assembly
 from sitio.config.options import Options
 from sitio.errors import CannotStart
-from sitio.net.process import GC_THRESHOLD, tuneGarbageCollector, useMonotonicClock
+from sitio.net.lookups import Lookups
+from sitio.net.process import (
+    GC_THRESHOLD,
+    tuneGarbageCollector,
+    useMonotonicClock,
+    useOwnLookups,
+)
 
 
 class ReactorBase(TwistedReactor):
@@ -137,3 +143,21 @@ class ClockTests(SynchronousTestCase):
         useMonotonicClock(self.reactor)
         self.assertIs(self.reactor.seconds, monotonic)
         self.assertEqual(call.getTime(), at)
+
+
+class LookupsTests(SynchronousTestCase):
+    """Who looks up names."""
+
+    def test_twisted(self) -> None:
+        """Twisted's resolver, which uses the pool of threads, is replaced."""
+        reactor = ReactorBase()
+        useOwnLookups(reactor)
+        self.assertIsInstance(reactor.nameResolver, Lookups)
+
+    def test_chosen(self) -> None:
+        """A resolver that somebody has installed stays."""
+        reactor = ReactorBase()
+        chosen = Lookups(cast(Any, reactor))
+        reactor.installNameResolver(chosen)
+        useOwnLookups(reactor)
+        self.assertIs(reactor.nameResolver, chosen)

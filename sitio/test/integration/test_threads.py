@@ -1,5 +1,5 @@
 """
-Tests of the threads of L{sitio.telemetry.logfile}, on the reactor of the tests.
+Tests of the threads of L{sitio.net.threads}, on the reactor of the tests.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from threading import Event
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from sitio.telemetry.logfile import callInThread
+from sitio.net.threads import callInThread
 from sitio.test.helpers.loopback import LIMIT_SECONDS, reactor
 
 
