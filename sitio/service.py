@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from sitio.errors import CannotStart
 from sitio.net.deadlines import Deadlines
+from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.listening import Listening
 from sitio.policy.chain import Chain
 from sitio.policy.loader import namedPolicies
@@ -84,7 +85,7 @@ class SidecarService(MultiService):
         self._clock = reactor
         self._endpoint = listen
         deadlines = Deadlines(reactor)
-        self._pool = UpstreamPool(reactor, upstream, settings, deadlines)
+        self._pool = UpstreamPool(reactor, HandshakeEndpoint(upstream), settings, deadlines)
         chain = Chain(namedPolicies(policies), clock=reactor, timeout=settings.policyTimeout)
         allObservers: list[Any] = [*observers, self.stats, self.history]
         self.context = ProxyContext(

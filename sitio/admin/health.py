@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.periodic import Periodic
 from sitio.net.singleflight import SingleFlight
 
@@ -50,11 +51,15 @@ class HealthCheck(Typing):
 
 @implementer(IStreamClientEndpoint)
 class ShortLivedEndpoint:
-    """An endpoint that aborts its connections after L{MAX_CONNECTION_SECONDS}."""
+    """
+    An endpoint that aborts its connections after L{MAX_CONNECTION_SECONDS}.
+
+    With TLS, it connects when the handshake has ended.
+    """
 
     def __init__(self, clock: IReactorTime, endpoint: IStreamClientEndpoint) -> None:
         self._clock = clock
-        self._endpoint = endpoint
+        self._endpoint = HandshakeEndpoint(endpoint)
 
     def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
         """See L{IStreamClientEndpoint}."""
@@ -66,23 +71,19 @@ class ShortLivedEndpoint:
         return protocol
 
 
-class _ConnectAndClose(Protocol):
-    """Closes its connection at once."""
+class _SilentFactory(Factory):
+    """Makes protocols that do nothing, without log lines."""
 
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.loseConnection()
-
-
-class _ConnectAndCloseFactory(Factory):
-    """Makes L{_ConnectAndClose} protocols, without log lines."""
-
-    protocol = _ConnectAndClose
+    protocol = Protocol
     noisy = False
 
 
 class ConnectionCheck:
-    """The upstream is healthy if it accepts a connection at the moment of the request."""
+    """
+    The upstream is healthy if it accepts a connection at the moment of the request.
+
+    With TLS that includes the handshake, so its certificate must be trusted.
+    """
 
     def __init__(self, clock: IReactorTime, endpoint: IStreamClientEndpoint) -> None:
         self._clock = clock
@@ -98,8 +99,8 @@ class ConnectionCheck:
         return self._attempt.run()
 
     def _connect(self) -> Deferred[str | None]:
-        connecting: Deferred[Any] = self._endpoint.connect(_ConnectAndCloseFactory())
-        connecting.addCallbacks(lambda _: None, _connectFailed)
+        connecting: Deferred[Any] = self._endpoint.connect(_SilentFactory())
+        connecting.addCallbacks(_close, _connectFailed)
         connecting.addTimeout(CONNECT_SECONDS, self._clock, _connectTimedOut)
         return connecting.addCallback(self._remember)
 
@@ -107,6 +108,10 @@ class ConnectionCheck:
         self._problem = problem
         self._until = self._clock.seconds() + CACHE_SECONDS
         return problem
+
+
+def _close(protocol: Any) -> None:
+    protocol.transport.loseConnection()
 
 
 def _connectFailed(reason: Failure) -> str:

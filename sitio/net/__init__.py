@@ -12,9 +12,11 @@ In reading order:
   - C{splice}: moves long bodies in the kernel.
   - C{flow}: flow control that both halves of the proxy share.
   - C{deadlines}: one timer for many deadlines.
+  - C{loglimit}: peers cause few log lines.
   - C{periodic}: a service that calls a function at a fixed interval.
   - C{endpoints}: the ports that descriptions stand for; C{proxyprotocol} reads the
-    headers of C{haproxy:} ports.
+    headers of C{haproxy:} ports, and C{tls} is the TLS of C{ssl:} ports.
+  - C{handshake}: connecting by TLS takes until the end of the handshake.
   - C{listening}: a port that is opened at the start, or the start fails.
   - C{portreactor}: what an endpoint description leaves open gets sitio's values.
   - C{unixsockets}: which files of UNIX sockets can be replaced.

@@ -10,19 +10,53 @@ from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
+from zope.interface import directlyProvides, providedBy
 
-from sitio.net.proxyprotocol import ProxyProtocolEndpoint
+from sitio.net.proxyprotocol import ProxyProtocolEndpoint, ProxyProtocolFactory
+
+
+class ReactorProxy:
+    """Passes everything on to a reactor.  Subclasses replace the methods that listen."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
+class TLSReactor(ReactorProxy):
+    """Listens with the TLS of L{sitio.net.tls}, above a TCP port of the other reactor."""
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        """
+        See C{IReactorSSL}.
+
+        With C{haproxy:}, the header comes before TLS, as load balancers send it.
+        """
+        # Imported here, as it takes memory and most ports are plain.
+        from sitio.net.tls import PortFactory
+
+        outer = factory
+        if isinstance(outer, ProxyProtocolFactory):
+            outer.wrapped = PortFactory(self._reactor, contextFactory, outer.wrapped)
+        else:
+            outer = PortFactory(self._reactor, contextFactory, factory)
+        return self._reactor.listenTCP(port, outer, backlog, interface)
 
 
 def serverEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
     The endpoint of a description, like Twisted's C{serverFromString}.
 
-    Of its parts, C{haproxy:} is sitio's own.
+    Two parts of it are sitio's own: C{haproxy:}, and the TLS of C{ssl:}.
 
     @raise Exception: the description is wrong; many kinds.
     """
     name, colon, rest = description.partition(":")
     if colon and name.lower() == "haproxy":
         return ProxyProtocolEndpoint(reactor, serverEndpoint(reactor, rest))
-    return serverFromString(reactor, description)
+    return serverFromString(TLSReactor(reactor), description)

@@ -14,10 +14,8 @@ import re
 from typing import Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.protocols.tls import TLSMemoryBIOFactory
-from zope.interface import directlyProvides, providedBy
 
-from sitio.net.endpoints import serverEndpoint
+from sitio.net.endpoints import ReactorProxy, serverEndpoint
 from sitio.net.unixsockets import claiming
 
 #: The longest queue of connections that the kernel holds before they are accepted.
@@ -30,29 +28,6 @@ _TWISTED_BACKLOG = 50
 
 #: An argument C{backlog=} of an endpoint, also within a nested description.
 _NAMES_BACKLOG = re.compile(r"backlog\\*=")
-
-
-class ReactorProxy:
-    """Passes everything on to a reactor.  Subclasses replace the methods that listen."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        directlyProvides(self, providedBy(reactor))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-    def listenSSL(
-        self,
-        port: int,
-        factory: Any,
-        contextFactory: Any,
-        backlog: int = _TWISTED_BACKLOG,
-        interface: str = "",
-    ) -> Any:
-        """See C{IReactorSSL}.  TLS is made above the TCP port, as in Twisted's reactors."""
-        wrapped = TLSMemoryBIOFactory(contextFactory, False, factory)
-        return self.listenTCP(port, wrapped, backlog, interface)
 
 
 class PortReactor(ReactorProxy):

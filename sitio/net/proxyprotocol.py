@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.net.deadlines import Deadlines
+from sitio.net.loglimit import LogLimit
 
 #: Seconds from the connection to the end of its header.  A lost packet is sent again
 #: after 1 s, and once more after 2 s.
@@ -46,9 +47,6 @@ MAX_V2_BYTES = 16 * 1024
 #: Connections that may wait for their header.  One more ends the oldest of them: a load
 #: balancer sends the header at once.
 MAX_WAITING = 1024
-
-#: Seconds between two log lines about refused headers.
-LOG_SECONDS = 60.0
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -256,8 +254,7 @@ class ProxyProtocolFactory(Factory):
         self._deadlines = Deadlines(clock)
         # In the order in which they came.
         self._waiting: dict[HeaderReader, None] = {}
-        self._logged = float("-inf")
-        self._unlogged = 0
+        self._limit = LogLimit(clock)
 
     def doStart(self) -> None:
         """See L{Factory}."""
@@ -292,19 +289,16 @@ class ProxyProtocolFactory(Factory):
             self._deadlines.forget(reader)
 
     def log(self, peer: Any, why: str) -> None:
-        """Log a refused connection, at most once in L{LOG_SECONDS}."""
-        now = self.clock.seconds()
-        if now - self._logged < LOG_SECONDS:
-            self._unlogged += 1
-            return
-        self._log.warn(
-            "A connection of {peer} to a haproxy: port is reset: {why} ({unlogged} more since"
-            " the last report)",
-            peer=getattr(peer, "host", None) or "a UNIX socket",
-            why=why,
-            unlogged=self._unlogged,
-        )
-        self._logged, self._unlogged = now, 0
+        """Log a refused connection, or one of many."""
+        skipped = self._limit.due()
+        if skipped is not None:
+            self._log.warn(
+                "A connection of {peer} to a haproxy: port is reset: {why} ({skipped} more since"
+                " the last report)",
+                peer=getattr(peer, "host", None) or "a UNIX socket",
+                why=why,
+                skipped=skipped,
+            )
 
 
 @implementer(IStreamServerEndpoint)

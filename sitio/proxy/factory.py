@@ -47,7 +47,7 @@ class ProxyServerFactory(Factory):
 
     def acceptableProtocols(self) -> list[bytes]:
         """The protocols offered to TLS clients by ALPN (RFC 7301)."""
-        return [b"http/1.1"]
+        return [b"http/1.1", b"http/1.0"]
 
     @property
     def connections(self) -> int:

@@ -31,8 +31,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
+from sitio.net.endpoints import ReactorProxy
 from sitio.net.listening import Listening
-from sitio.net.portreactor import ReactorProxy, portFromString
+from sitio.net.portreactor import portFromString
 
 _log = Logger(namespace="sitio")
 

@@ -16,9 +16,9 @@ from twisted.logger import capturedLogs
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.net.loglimit import LOG_SECONDS
 from sitio.net.proxyprotocol import (
     HEADER_SECONDS,
-    LOG_SECONDS,
     MAX_V1_BYTES,
     MAX_V2_BYTES,
     MAX_WAITING,
@@ -351,7 +351,7 @@ class PortTests(SynchronousTestCase):
                 self.connect().sends(REQUEST)
             self.sidecar.advance(LOG_SECONDS)
             self.connect().sends(b"PROXY TCP4 x y 1 2\r\n")
-        self.assertEqual([each["unlogged"] for each in events], [0, 2])
+        self.assertEqual([each["skipped"] for each in events], [0, 2])
         self.assertIn("not an IP address", events[1]["why"])
 
     def test_clientIsRefused(self) -> None:

@@ -1,0 +1,36 @@
+"""
+Log lines that a peer can cause are few: L{LogLimit}.
+
+Contract: the clock is passed in.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+#: Seconds between two log lines of one kind.
+LOG_SECONDS = 60.0
+
+
+class LogLimit:
+    """Decides which events of one kind are logged: one in L{LOG_SECONDS}, at once."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._next = float("-inf")
+        self._skipped = 0
+
+    def due(self) -> int | None:
+        """
+        Decide on an event that happens now.
+
+        @return: if it is to be logged, how many were skipped since the last one that was;
+            else L{None}.
+        """
+        now = self._clock.seconds()
+        if now < self._next:
+            self._skipped += 1
+            return None
+        skipped, self._skipped = self._skipped, 0
+        self._next = now + LOG_SECONDS
+        return skipped

@@ -1,0 +1,158 @@
+"""
+TLS of the ports: Twisted's TLS, with four differences.
+
+  - A connection that is aborted ends with a reset, without a close_notify before it: that
+    would tell the client that it has all (RFC 8446, section 6.1).
+  - After the last byte, sitio waits L{CLOSE_NOTIFY_SECONDS} for the client's
+    close_notify, not for ever.
+  - A client whose ALPN names no protocol of the port gets the alert
+    C{no_application_protocol} (RFC 7301, section 3.2), and the log says so.
+  - Sessions are resumed by tickets, in TLS 1.2 and 1.3.  They need no memory here.
+
+Contract: the reactor is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IOpenSSLServerConnectionCreator,
+    IProtocolNegotiationFactory,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.internet.ssl import CertificateOptions
+from twisted.logger import Logger
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sitio.net.loglimit import LogLimit
+
+_log = Logger(namespace="sitio")
+
+#: Seconds to wait for a client's close_notify after all was written.
+CLOSE_NOTIFY_SECONDS = 1.0
+
+#: Characters of the protocols that a client offers, in the log.
+_MAX_OFFER = 100
+
+
+class NoProtocol(SSL.Error):
+    """Client and port have no protocol in common."""
+
+    def __init__(self) -> None:
+        SSL.Error.__init__(self, [("SSL routines", "", "no application protocol")])
+
+
+class PortTransport(BufferingTLSTransport):
+    """A client's connection by TLS."""
+
+    factory: PortFactory
+    transport: Any
+
+    _closing: IDelayedCall | None = None
+
+    def abortConnection(self) -> None:
+        """Reset the connection: unlike after a close_notify, the client sees the break."""
+        self._aborted = self.disconnecting = True
+        self.transport.abortConnection()
+
+    def _dropProducer(self) -> None:
+        """
+        Let the transport close although a producer is registered.
+
+        The client has closed, or TLS has failed: nothing more can be sent.
+        """
+        if self._producer is not None:
+            self._producer = None
+            self.transport.unregisterProducer()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        self._dropProducer()
+        super()._tlsShutdownFinished(reason)
+
+    def _shutdownTLS(self) -> None:
+        self._dropProducer()
+        super()._shutdownTLS()
+        if self._closing is None and self.connected and not self._aborted:
+            self._closing = self.factory.reactor.callLater(
+                CLOSE_NOTIFY_SECONDS, self.transport.loseConnection
+            )
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        super().connectionLost(reason)
+
+
+class PortFactory(TLSMemoryBIOFactory):
+    """
+    The connections of a port by TLS.
+
+    @ivar reactor: for timers.
+    """
+
+    protocol = PortTransport
+
+    def __init__(self, reactor: Any, contextFactory: Any, wrapped: Any) -> None:
+        self.reactor = reactor
+        creator = contextFactory
+        if isinstance(contextFactory, CertificateOptions):
+            negotiating = IProtocolNegotiationFactory(wrapped, None)
+            protocols = negotiating.acceptableProtocols() if negotiating is not None else ()
+            creator = ServerConnections(contextFactory, protocols, LogLimit(reactor))
+        TLSMemoryBIOFactory.__init__(self, creator, False, wrapped, reactor)
+
+    def _applyProtocolNegotiation(self, connection: SSL.Connection) -> None:
+        """Twisted 24 calls this, and would replace the callback of L{ServerConnections}."""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerConnections:
+    """Makes OpenSSL's side of the connections of a port."""
+
+    def __init__(
+        self, options: CertificateOptions, protocols: Sequence[bytes], limit: LogLimit
+    ) -> None:
+        """
+        @param options: of a port that has no connection yet.
+        @param protocols: for ALPN, in order of preference; without any, each offer is ignored.
+        """
+        # Before the context is made, as OpenSSL's options can't be taken back.
+        options._options &= ~SSL.OP_NO_TICKET
+        self._context = options.getContext()
+        self._protocols = protocols
+        self._limit = limit
+        self._context.set_alpn_select_callback(self._select)
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        """See L{IOpenSSLServerConnectionCreator}."""
+        return SSL.Connection(self._context)
+
+    def _select(self, connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
+        if not self._protocols:
+            return SSL.NO_OVERLAPPING_PROTOCOLS
+        for each in self._protocols:
+            if each in offered:
+                return each
+        skipped = self._limit.due()
+        if skipped is not None:
+            transport: Any = connection.get_app_data()
+            _log.warn(
+                "The TLS client {peer} is refused: it offers {offered}, sitio speaks {spoken}"
+                " ({skipped} more since the last report)",
+                peer=getattr(transport.getPeer(), "host", None),
+                offered=_readable(offered)[:_MAX_OFFER],
+                spoken=_readable(self._protocols),
+                skipped=skipped,
+            )
+        # pyOpenSSL sends the alert for any exception, and raises it again in the handshake.
+        raise NoProtocol
+
+
+def _readable(protocols: Sequence[bytes]) -> str:
+    return ", ".join(each.decode("ascii", "backslashreplace") for each in protocols)

@@ -1,0 +1,364 @@
+"""
+Promises of L{sitio.net.tls}: the TLS of the ports, with a client of Python's own.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.net.deadlines import PERIOD_SECONDS
+from sitio.net.loglimit import LOG_SECONDS
+from sitio.net.proxyprotocol import ProxyProtocolFactory
+from sitio.net.tls import CLOSE_NOTIFY_SECONDS, PortFactory
+from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS, Settings
+from sitio.test.helpers.certificates import certify
+from sitio.test.helpers.tls import SecureClient, clientContext
+from sitio.testing.harness import Harness
+from sitio.testing.network import CLOSED, OPEN, RESET, Peer
+
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+SETTINGS = Settings(headTimeout=4, idleTimeout=3)
+
+
+class TLSTestCase(SynchronousTestCase):
+    """A sidecar with a TLS port."""
+
+    def setUp(self) -> None:
+        self.sidecar = Harness(settings=SETTINGS)
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        self.key, self.certificate = certify(folder)
+        self.factory: Any = self.port()
+
+    def port(self) -> PortFactory:
+        """Make a port, with keys for its tickets of its own."""
+        loaded = PrivateCertificate.loadPEM(self.certificate.read_text() + self.key.read_text())
+        options = CertificateOptions(
+            privateKey=loaded.privateKey.original, certificate=loaded.original
+        )
+        return PortFactory(self.sidecar.clock, options, self.sidecar.factory)
+
+    def connect(
+        self,
+        version: ssl.TLSVersion | None = None,
+        alpn: Sequence[str] = (),
+        session: ssl.SSLSession | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> SecureClient:
+        """Connect a client, which has not begun its handshake."""
+        peer = Peer(self.sidecar.clock)
+        self.sidecar.clients.append(peer)
+        protocol = self.factory.buildProtocol(peer.transport.getPeer())
+        peer.connect(protocol)
+        context = context or clientContext(self.certificate, version)
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        return SecureClient(peer, context, session)
+
+    def ready(self, *arguments: Any, **options: Any) -> SecureClient:
+        """Connect a client; its handshake is done."""
+        client = self.connect(*arguments, **options)
+        client.handshake()
+        return client
+
+    def served(self, client: SecureClient, request: bytes = REQUEST) -> None:
+        """Let the client have one response."""
+        client.sends(request)
+        self.sidecar.upstream(-1).got()
+        self.sidecar.upstream(-1).sends(RESPONSE)
+        self.sidecar.settle()
+        client.receive()
+
+    def closedAfter(self, client: SecureClient, longest: float = 100) -> float:
+        """
+        The seconds until sitio has closed the client's connection.
+
+        The client reads, and answers nothing.
+        """
+        began = self.sidecar.clock.seconds()
+        while client.peer.state is OPEN:
+            self.sidecar.advance(PERIOD_SECONDS)
+            client.receive()
+            took = self.sidecar.clock.seconds() - began
+            self.assertLess(took, longest, "it does not close")
+        return self.sidecar.clock.seconds() - began
+
+
+class CloseTests(TLSTestCase):
+    """How a connection ends."""
+
+    def test_silentClient(self) -> None:
+        """
+        Each end by sitio takes as long as without TLS, and the wait for close_notify.  The
+        client may ignore that it closes.
+        """
+
+        def idle(client: SecureClient) -> None:
+            self.served(client)
+
+        def nothing(client: SecureClient) -> None:
+            pass
+
+        def head(client: SecureClient) -> None:
+            client.sends(b"GET / HTTP/1.1\r\n")
+
+        def last(client: SecureClient) -> None:
+            self.served(client, LAST_REQUEST)
+
+        def malformed(client: SecureClient) -> None:
+            client.sends(b"GET\r\n\r\n")
+
+        def drain(client: SecureClient) -> None:
+            self.served(client)
+            self.sidecar.factory.drain()
+
+        table: list[tuple[Callable[[SecureClient], None], float]] = [
+            (idle, 3),
+            (nothing, 4),
+            (head, 4 + LINGER_SECONDS),
+            (last, 0),
+            (malformed, LINGER_SECONDS),
+            (drain, DRAIN_IDLE_SECONDS),
+        ]
+        for version in VERSIONS:
+            for what, plain in table:
+                self.setUp()
+                client = self.ready(version)
+                what(client)
+                took = self.closedAfter(client)
+                case = (version, what.__name__, took)
+                self.assertGreaterEqual(took, plain, case)
+                self.assertLessEqual(took, plain + CLOSE_NOTIFY_SECONDS + 3 * PERIOD_SECONDS, case)
+                self.assertEqual(client.peer.state, CLOSED, case)
+                self.assertTrue(client.notified, case)
+                self.sidecar.assertQuiet()
+
+    def test_between(self) -> None:
+        """The wait is 1 to 2 s."""
+        self.assertGreaterEqual(CLOSE_NOTIFY_SECONDS, 1)
+        self.assertLess(CLOSE_NOTIFY_SECONDS + PERIOD_SECONDS, 2)
+
+    def test_answered(self) -> None:
+        """If the client answers with its close_notify, the connection closes at once."""
+        for version in VERSIONS:
+            client = self.ready(version)
+            self.served(client, LAST_REQUEST)
+            self.assertTrue(client.notified)
+            self.assertEqual(client.peer.state, OPEN)
+            client.closes()
+            self.assertEqual(client.peer.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_clientFirst(self) -> None:
+        """If the client closes first, sitio answers and closes at once."""
+        for version in VERSIONS:
+            client = self.ready(version)
+            self.served(client)
+            client.closes()
+            client.receive()
+            self.assertTrue(client.notified)
+            self.assertEqual(client.peer.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_slowClient(self) -> None:
+        """A client that still reads its response gets all of it, however long that takes."""
+        client = self.ready()
+        body = bytes(60_000)
+        client.sends(LAST_REQUEST)
+        client.peer.stopsReading()
+        self.sidecar.upstream().sends(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + body)
+        self.sidecar.advance(10 * CLOSE_NOTIFY_SECONDS)
+        self.assertEqual(client.peer.state, OPEN)
+        client.peer.resumesReading()
+        client.receive()
+        self.assertTrue(client.data.endswith(body))
+        self.assertTrue(client.notified)
+        self.assertEqual(client.peer.state, CLOSED)
+        self.sidecar.assertQuiet()
+
+    def test_dripping(self) -> None:
+        """Bytes that still come do not prolong the wait."""
+        client = self.ready()
+        self.served(client, LAST_REQUEST)
+        for _ in range(5):
+            client.sends(b"more")
+            self.sidecar.advance(CLOSE_NOTIFY_SECONDS / 4)
+        self.assertNotEqual(client.peer.state, OPEN)
+        self.sidecar.assertQuiet()
+
+    def test_brokenOff(self) -> None:
+        """A response that breaks off ends with a reset, and no close_notify."""
+        heads = (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\npart",
+        )
+        requests = (REQUEST, b"GET / HTTP/1.0\r\nHost: here\r\n\r\n")
+        for version in VERSIONS:
+            for head in heads:
+                for request in requests:
+                    client = self.ready(version)
+                    client.sends(request)
+                    upstream = self.sidecar.upstream(-1)
+                    upstream.sends(head)
+                    self.assertIn(b"part", client.receive())
+                    notices: list[bytes] = []
+                    transport = client.peer.transport
+                    write = transport.write
+
+                    def seen(
+                        data: bytes,
+                        transport: Any = transport,
+                        write: Any = write,
+                        notices: list[bytes] = notices,
+                    ) -> None:
+                        if transport.connected:
+                            notices.append(data)
+                        write(data)
+
+                    self.patch(transport, "write", seen)
+                    upstream.resets()
+                    self.sidecar.settle()
+                    client.receive()
+                    case = (version, head, request)
+                    self.assertEqual(client.peer.state, RESET, case)
+                    self.assertEqual(notices, [], case)
+                    self.assertFalse(client.notified, case)
+        self.sidecar.assertQuiet()
+
+    def test_withinHandshake(self) -> None:
+        """A client that does not end its handshake is disconnected like a slow one."""
+        for begun in (False, True):
+            client = self.connect()
+            if begun:
+                client.peer.sends(b"\x16\x03\x01\x02\x00")
+            self.sidecar.advance(SETTINGS.headTimeout - PERIOD_SECONDS)
+            self.assertEqual(client.peer.state, OPEN)
+            self.sidecar.advance(2 * PERIOD_SECONDS)
+            self.assertEqual(client.peer.state, RESET)
+        self.sidecar.assertQuiet()
+
+
+class NegotiationTests(TLSTestCase):
+    """ALPN: which protocol the client and sitio speak."""
+
+    def test_accepted(self) -> None:
+        """A client that offers HTTP/1.1 or HTTP/1.0, or nothing, is served."""
+        table: list[tuple[Sequence[str], str | None]] = [
+            ([], None),
+            (["http/1.1"], "http/1.1"),
+            (["http/1.0"], "http/1.0"),
+            (["http/1.0", "http/1.1"], "http/1.1"),
+            (["h2", "http/1.1"], "http/1.1"),
+            (["h2", "h3", "http/1.0"], "http/1.0"),
+        ]
+        for version in VERSIONS:
+            for offered, chosen in table:
+                client = self.ready(version, offered)
+                self.assertEqual(client.tls.selected_alpn_protocol(), chosen)
+                self.served(client)
+                self.assertTrue(client.data.endswith(b"hi"))
+                client.peer.resets()
+        self.sidecar.assertQuiet()
+
+    def test_refused(self) -> None:
+        """Any other offer gets the alert no_application_protocol."""
+        with capturedLogs():
+            for version in VERSIONS:
+                for offered in (["h2"], ["spdy/3", "h2"], ["HTTP/1.1"], ["http/1.10"]):
+                    client = self.connect(version, offered)
+                    with self.assertRaises(ssl.SSLError) as caught:
+                        client.handshake()
+                    said = str(caught.exception).lower().replace("_", " ")
+                    self.assertIn("no application protocol", said)
+                    self.assertEqual(client.peer.state, CLOSED)
+        self.assertEqual(self.sidecar.upstreams, [])
+        self.sidecar.assertQuiet()
+
+    def test_logged(self) -> None:
+        """The log says what such a client offers: once a minute at most."""
+        with capturedLogs() as events:
+            for _ in range(3):
+                with self.assertRaises(ssl.SSLError):
+                    self.connect(alpn=["h2", "spdy/3"]).handshake()
+            self.sidecar.advance(LOG_SECONDS)
+            with self.assertRaises(ssl.SSLError):
+                self.connect(alpn=["x" * 255] * 20).handshake()
+        self.assertEqual([each["offered"] for each in events], ["h2, spdy/3", "x" * 100])
+        self.assertEqual([each["skipped"] for each in events], [0, 2])
+        self.assertEqual(events[0]["spoken"], "http/1.1, http/1.0")
+        self.assertEqual(events[0]["peer"], "192.0.2.1")
+
+    def test_noProtocols(self) -> None:
+        """A port that names no protocols ignores each offer."""
+        self.patch(self.sidecar.factory, "acceptableProtocols", list)
+        self.factory = self.port()
+        client = self.ready(alpn=["h2"])
+        self.assertIs(client.tls.selected_alpn_protocol(), None)
+
+
+class SessionTests(TLSTestCase):
+    """A client that comes again resumes its session."""
+
+    def test_resumed(self) -> None:
+        """The second handshake is a short one, in TLS 1.2 and 1.3, and so is the third."""
+        for version in VERSIONS:
+            context = clientContext(self.certificate, version)
+            session: ssl.SSLSession | None = None
+            for resumed in (False, True, True):
+                client = self.ready(session=session, context=context)
+                self.served(client)
+                self.assertEqual(client.tls.session_reused, resumed, version)
+                session = client.tls.session
+                client.closes()
+            self.assertIsNotNone(session)
+
+    def test_elsewhere(self) -> None:
+        """A ticket of another port or process is ignored: the client is served."""
+        for version in VERSIONS:
+            context = clientContext(self.certificate, version)
+            client = self.ready(context=context)
+            self.served(client)
+            self.factory = self.port()
+            again = self.ready(session=client.tls.session, context=context)
+            self.assertFalse(again.tls.session_reused)
+            self.served(again)
+            self.assertTrue(again.data.endswith(b"hi"))
+
+    def test_otherProtocol(self) -> None:
+        """A resumed session is asked for its protocols like a new one."""
+        for version in VERSIONS:
+            context = clientContext(self.certificate, version)
+            client = self.ready(context=context, alpn=["http/1.1"])
+            self.served(client)
+            with capturedLogs(), self.assertRaises(ssl.SSLError):
+                self.ready(context=context, alpn=["h2"], session=client.tls.session)
+
+
+class BalancerTests(TLSTestCase):
+    """A TLS port behind a load balancer that sends the PROXY protocol."""
+
+    def test_before(self) -> None:
+        """The header comes before TLS; the upstream gets its address, and https."""
+        self.factory = ProxyProtocolFactory(self.sidecar.clock, self.factory)
+        client = self.connect()
+        client.peer.sends(b"PROXY TCP4 198.51.100.7 192.0.2.80 40000 443\r\n")
+        client.handshake()
+        client.sends(REQUEST)
+        fields = dict(self.sidecar.upstream().gotRequest().headers)
+        self.assertEqual(fields["X-Forwarded-For"], "198.51.100.7")
+        self.assertEqual(fields["X-Forwarded-Proto"], "https")
+        client.peer.resets()
+        self.sidecar.assertQuiet()
