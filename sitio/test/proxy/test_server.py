@@ -208,7 +208,7 @@ class Negotiating(ServerCase):
         self.open()
         factory = self.sidecar.factory
         self.assertTrue(verifyObject(IProtocolNegotiationFactory, factory))
-        self.assertEqual(factory.acceptableProtocols(), [b"http/1.1"])
+        self.assertEqual(factory.acceptableProtocols(), [b"http/1.1", b"http/1.0"])
 
 
 class Closing(ServerCase):
