@@ -202,7 +202,7 @@ class Negotiating(ServerCase):
 
     def test_protocols(self) -> None:
         """
-        sitio offers HTTP/1.1: clients that ask for it by name would be refused otherwise
+        sitio offers HTTP/1.1 and 1.0: clients that ask for it by name would be refused otherwise
         (RFC 7301).
         """
         self.open()
