@@ -17,6 +17,7 @@ from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.config import options as config
 from sitio.errors import CannotStart
 from sitio.net.endpoints import serverEndpoint
+from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
 from sitio.net.process import (
     installReactor,
@@ -110,6 +111,9 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         host=host,
         via=b"sitio" if options["via"] else None,
     )
+    returning = trimming(reactor)
+    if returning is not None:
+        returning.setServiceParent(sidecar)
     if demo is not None:
         # As a child of the sidecar, the site stops after the last exchange has ended.
         demo.setServiceParent(sidecar)

@@ -5,6 +5,7 @@ In reading order:
 
   - C{process}: process-wide setup: reactor, clock, lookups and garbage collector.
   - C{descriptors}: file descriptors: how many there may be, and whether any are left.
+  - C{memory}: gives free memory back to the system.
   - C{reactor}: a Twisted reactor on uvloop; C{ports} and C{connectors} are its
     listening ports and its outgoing connections.
   - C{lookups}: name lookups; C{threads}: calls that may block, in threads of their own.

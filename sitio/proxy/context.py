@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from sitio.errors import SitioError
 from sitio.policy.chain import Chain
+from sitio.proxy.buffers import Buffers
 from sitio.proxy.upstream import Connections
 from sitio.settings import Settings
 
@@ -40,8 +41,9 @@ class ProxyContext:
     @ivar exchanges: the exchanges under way.
     @ivar brokenOff: how many responses broke off after their head was sent while the
         client was still connected.
-    @ivar tooLong: how many responses were over the buffer limit, so that a policy that
-        needs the whole body was skipped.
+    @ivar tooLong: how many responses were over a limit of what may be buffered, so that
+        a policy that needs the whole body was skipped.
+    @ivar buffers: counts the bytes of responses that are buffered.
     @ivar seconds: returns the clock's time, in seconds.
     """
 
@@ -56,6 +58,7 @@ class ProxyContext:
     exchanges: set[Exchange] = field(factory=set, init=False)
     brokenOff: int = field(default=0, init=False)
     tooLong: int = field(default=0, init=False)
+    buffers: Buffers = field(init=False)
     seconds: Callable[[], float] = field(init=False)
     _loggedAt: float = field(default=float("-inf"), init=False)
     _notLogged: int = field(default=0, init=False)
@@ -64,6 +67,7 @@ class ProxyContext:
 
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
+        self.buffers = Buffers(self.settings.bufferTotal)
 
     def exchangeFailed(self, error: SitioError) -> None:
         """Log that an exchange failed, at most once in ten seconds."""

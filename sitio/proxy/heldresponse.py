@@ -31,13 +31,14 @@ class HeldResponse:
 
     The connection to the upstream is paused until a policy asks for the whole body.
     Then the body is collected to its end, or to the buffer limit.  No policy gets a
-    body over the limit.
+    body over the limit, or one that does not fit into what all exchanges may buffer
+    together (L{Buffers<sitio.proxy.buffers.Buffers>}).
 
     @ivar isCollecting: whether a policy waits for the whole body.
     """
 
-    __slots__ = ("_exchange", "_failure", "_pieces", "_response", "_size", "_tooLong", "_trailers",
-                 "_waiter")  # fmt: skip
+    __slots__ = ("_exchange", "_failure", "_pieces", "_reserved", "_response", "_size", "_tooLong",
+                 "_trailers", "_waiter")  # fmt: skip
 
     def __init__(
         self, exchange: Exchange, response: Response, body: bytes, trailers: Fields | None
@@ -52,6 +53,8 @@ class HeldResponse:
         self._size = len(body)
         self._trailers = trailers
         self._tooLong = False
+        # How many bytes are counted in the context's buffers.
+        self._reserved = 0
         self._waiter: Deferred[bool] | None = None
         # The reason if the rest will not arrive.
         self._failure: SitioError | None = None
@@ -75,9 +78,25 @@ class HeldResponse:
             return
         if not self.isCollecting:
             self._pause()
+            self._hold()
+        # Also when the client leaves: the Deferred is cancelled then.
+        result.addBoth(self._released)
         exchange.deadline = NEVER  # The chain has its own, except while collecting.
         exchange.progress()
         exchange.wait(result, self._judged)
+
+    def _hold(self) -> None:
+        """Count what has arrived: a policy takes its time."""
+        more = self._size - self._reserved
+        if more > 0:
+            self._reserved += more
+            self._exchange.context.buffers.hold(more)
+
+    def _released(self, result: Any) -> Any:
+        """Count nothing any more: the policies are done.  What is sent counts anew."""
+        self._exchange.context.buffers.release(self._reserved)
+        self._reserved = 0
+        return result
 
     def _judged(self, judged: Any) -> None:
         exchange = self._exchange
@@ -130,6 +149,8 @@ class HeldResponse:
         if self._trailers is not None:
             self._fill()
             return succeed(True)
+        if not self._mayCollect():
+            return succeed(False)
         waiter: Deferred[bool] = Deferred()
         self._waiter = waiter
         if self._exchange.connection is not None:
@@ -138,13 +159,28 @@ class HeldResponse:
         return waiter
 
     def _isTooLong(self) -> bool:
-        context = self._exchange.context
-        if fitsBuffer(max(self._response.length or 0, self._size), context.settings):
+        if not self._tooLong and not fitsBuffer(self._expected(), self._exchange.context.settings):
+            self._countTooLong()
+        return self._tooLong
+
+    def _expected(self) -> int:
+        """Bytes of the body: as announced, or as arrived so far."""
+        return max(self._response.length or 0, self._size)
+
+    def _mayCollect(self) -> bool:
+        """Reserve memory for the body, as far as its length is known."""
+        more = self._expected() - self._reserved
+        if more <= 0:
+            return True
+        if not self._exchange.context.buffers.reserve(more):
+            self._countTooLong()
             return False
-        if not self._tooLong:
-            self._tooLong = True
-            context.tooLong += 1
+        self._reserved += more
         return True
+
+    def _countTooLong(self) -> None:
+        self._tooLong = True
+        self._exchange.context.tooLong += 1
 
     def _fill(self) -> None:
         # Trailers of a collected body are dropped.
@@ -171,7 +207,8 @@ class HeldResponse:
         self._size += len(data)
         if self._waiter is None:
             self._pause()
-        elif self._isTooLong():
+            self._hold()
+        elif self._isTooLong() or not self._mayCollect():
             self._pause()
             self._settle(False)
         else:

@@ -129,6 +129,8 @@ class HTTP1Downstream:
             self.transport.write(head + body)
         else:
             self.transport.writeSequence((head, body))
+            if download is None and server.isBacklogged:
+                server.holdUntilSent(size)
         if download is not None:
             self._take(download)
         return size

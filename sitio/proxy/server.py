@@ -85,6 +85,8 @@ class ProxyServer(FlowControlled):
         FlowControlled.__init__(self)
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
+        # Bytes of a response that are counted until the client has taken them.
+        self._unsent = 0
         # Whether _begin is running further up the stack.
         self._beginning = False
         self.state = IDLE
@@ -266,11 +268,22 @@ class ProxyServer(FlowControlled):
         else:
             self._linger()
 
+    def holdUntilSent(self, size: int) -> None:
+        """Count so many bytes as buffered until all that was written has left."""
+        self._unsent += size
+        self.context.buffers.hold(size)
+
+    def _sent(self) -> None:
+        self.context.buffers.release(self._unsent)
+        self._unsent = 0
+
     def writingPaused(self) -> None:
         if self._downstream.source is not None:
             self._downstream.source.pause()
 
     def writingResumed(self) -> None:
+        if self._unsent:
+            self._sent()
         if self._downstream.source is not None:
             self._downstream.source.resume()
         elif self._exchange is None:
@@ -331,6 +344,8 @@ class ProxyServer(FlowControlled):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.state = _LOST[self.state]
         self.deadline = NEVER
+        if self._unsent:
+            self._sent()
         if self._exchange is not None:
             self._exchange.clientGone()
         self.factory.closed(self)

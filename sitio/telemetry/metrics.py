@@ -182,7 +182,7 @@ def _connections(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "sitio_overlong_responses",
-        "Responses that a policy wanted whole and that exceeded the buffer limit.",
+        "Responses that a policy wanted whole and that exceeded a buffer limit.",
         snapshot["overlongResponses"],
     )
 

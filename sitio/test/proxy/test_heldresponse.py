@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from sitio.errors import UpstreamLost
 from sitio.http.message import Response
 from sitio.net.deadlines import NEVER
+from sitio.proxy.buffers import Buffers
 from sitio.proxy.heldresponse import HeldResponse
 from sitio.settings import Settings
 
@@ -34,6 +35,7 @@ class Context:
 
     settings: Settings
     tooLong: int = 0
+    buffers: Buffers = field(factory=lambda: Buffers(1000))
 
 
 @define
