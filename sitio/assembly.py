@@ -26,6 +26,7 @@ from sitio.net.process import (
     useOwnLookups,
 )
 from sitio.net.threads import callInThread
+from sitio.policy.loader import parseDescription
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.reopen import ReopenSignal
@@ -180,7 +181,8 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
 
         inThread = partial(callInThread, reactor)
         shown = shownOptions(options)
-        return Admin(reactor, sidecar, health, shown, reactor.stop, inThread).site()
+        hosts = frozenset(filter(None, (options["admin-hosts"] or "").split(",")))
+        return Admin(reactor, sidecar, health, shown, reactor.stop, inThread, hosts).site()
 
     description = options["admin"] or DEFAULT_ENDPOINT
     try:
@@ -243,5 +245,7 @@ def shownOptions(options: config.Options) -> dict[str, Any]:
     return {
         "sitio": __version__,
         "options": {name: endpointWithoutSecrets(text) for name, text in texts.items()},
-        "policies": [policyWithoutSecrets(each) for each in options["descriptions"]],
+        "policies": [
+            policyWithoutSecrets(*parseDescription(each)) for each in options["descriptions"]
+        ],
     }

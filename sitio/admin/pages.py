@@ -17,8 +17,8 @@ The pages know the sidecar as L{ISidecar<sitio.telemetry.sidecar.ISidecar>}, one
 or several.
 
 There are no passwords, so L{AdminSite} protects operators against other web sites: from
-a page of another site a browser can read nothing but what probes and Prometheus may read,
-and can post nothing.
+a page of another site a browser can read nothing but what probes may read, and can post
+nothing.
 
 Contract: the reactor is passed in.  Bodies of requests are dropped as they arrive.
 """
@@ -26,7 +26,7 @@ Contract: the reactor is passed in.  Bodies of requests are dropped as they arri
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
@@ -54,9 +54,9 @@ IDLE_SECONDS = 60.0
 #: Seconds in which the response to /quit is sent.
 QUIT_DELAY_SECONDS = 0.1
 
-#: Paths that may be requested with any Host: probes and Prometheus use whatever name
-#: the cluster gave to sitio, and the page of a stranger would learn only metrics.
-ANY_HOST_PATHS = frozenset((b"/live", b"/ready", b"/metrics"))
+#: Paths that may be requested with any Host: probes use whatever name the cluster gave to
+#: sitio.  All other pages tell paths of requests, in which there may be secrets.
+ANY_HOST_PATHS = frozenset((b"/live", b"/ready"))
 
 #: Domains in which strangers can't register names that point here: RFC 6761, RFC 6762,
 #: RFC 8375 (home.arpa), ICANN's .internal, and those of Kubernetes services.
@@ -147,13 +147,17 @@ def _isLocal(address: IAddress) -> bool:
     return (mapped or host).is_loopback
 
 
-def _isPrivateHost(host: str) -> bool:
+def _isKnownHost(host: str, known: Container[str]) -> bool:
     """
     Whether the value of a Host field can't be a name that a stranger has registered.  A
     stranger could make such a name point here, and a page of that name could then read
     the admin pages (DNS rebinding).
+
+    @param known: names that the operator knows, in small letters.
     """
     name = (splitHost(host) or ("", ""))[0].lower()
+    if name and name in known:
+        return True
     with suppress(ValueError):
         return bool(ip_address(name.strip("[]")).version)
     # Names of containers may have underscores.
@@ -167,12 +171,20 @@ def _fields(request: Request, name: bytes) -> list[str]:
     return [each.decode("latin-1") for each in request.requestHeaders.getRawHeaders(name, [])]
 
 
-def refusal(request: Request) -> PageContent | None:
-    """The response to a request that is refused for any page; L{None} if it is allowed."""
+def refusal(request: Request, known: Container[str] = ()) -> PageContent | None:
+    """
+    The response to a request that is refused for any page; L{None} if it is allowed.
+
+    @param known: names of hosts that the operator knows, in small letters.
+    """
     hosts = _fields(request, b"host")
-    host = next((each for each in hosts if not _isPrivateHost(each)), None)
+    host = next((each for each in hosts if not _isKnownHost(each, known)), None)
     if request.path not in ANY_HOST_PATHS and host is not None:
-        return _text(f"421 {host!r} may be a public name: use an IP address or localhost.", 421)
+        return _text(
+            f"421 {host!r} may be a public name: use an IP address or localhost, or start sitio"
+            " with --admin-hosts.",
+            421,
+        )
     if request.method in (b"GET", b"HEAD"):
         return None
     own = {f"{scheme}://{each}" for scheme in ("http", "https") for each in hosts}
@@ -200,9 +212,16 @@ class AdminSite(Site):
 
     noisy = False
 
-    def __init__(self, reactor: Any, root: Resource, whenStopped: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        root: Resource,
+        whenStopped: Callable[[], object],
+        hosts: Container[str] = (),
+    ) -> None:
         Site.__init__(self, root, _Request, timeout=IDLE_SECONDS, reactor=reactor)
         self._whenStopped = whenStopped
+        self._hosts = hosts
 
     def stopFactory(self) -> None:
         """Called when its last port has closed."""
@@ -211,7 +230,7 @@ class AdminSite(Site):
 
     def getResourceFor(self, request: Request) -> Any:
         """The page, or a refusal."""
-        answer = refusal(request)
+        answer = refusal(request, self._hosts)
         if answer is not None:
             return Page(lambda _: answer, request.method)
         return Site.getResourceFor(self, request)
@@ -231,6 +250,7 @@ class Admin:
         config: dict[str, Any],
         quit: Callable[[], object],
         inThread: Callable[..., Deferred[Any]],
+        hosts: Container[str] = (),
     ) -> None:
         """
         @param reactor: the clock.
@@ -238,6 +258,8 @@ class Admin:
         @param health: checks the upstream.
         @param config: the content of /config, without secrets.
         @param quit: ends the process, after the requests in progress.
+        @param hosts: names under which the pages may be asked for, besides addresses and
+            names that strangers can't register; in small letters.
         @param inThread: calls a function in a thread, as C{deferToThread} does.
         """
         self._reactor = reactor
@@ -246,6 +268,7 @@ class Admin:
         self._config = config
         self._quit = quit
         self._inThread = inThread
+        self._hosts = hosts
         # The text format and OpenMetrics are two runs: one after the other.
         turn = DeferredLock()
         self._metrics: SingleFlight[tuple[bytes, str]] = SingleFlight(
@@ -271,7 +294,7 @@ class Admin:
             (b"quit", self.quit, b"POST"),
         ):
             root.putChild(path, Page(answer, method))
-        return AdminSite(self._reactor, root, live.stop)
+        return AdminSite(self._reactor, root, live.stop, self._hosts)
 
     def index(self, request: Request) -> PageContent:
         """The list of pages in this module's docstring."""

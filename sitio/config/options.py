@@ -19,6 +19,7 @@ from twisted.python import usage
 from sitio.config.values import (
     accessLogTarget,
     healthPath,
+    hostNames,
     number,
     portNumber,
     workerCount,
@@ -54,6 +55,10 @@ _ADMIN_HELP = (
     "port for the admin pages: a port of this host, an endpoint description, or empty"
     " for none; default tcp:9901:interface=127.0.0.1, or another port if that is taken"
 )
+_ADMIN_HOSTS_HELP = (
+    "names under which the admin pages may be asked for, separated by commas, besides IP"
+    " addresses, localhost, names without a dot and names of private domains"
+)
 _HEALTH_HELP = (
     "health check of the upstream: a path such as /healthz that sitio requests every two"
     " seconds; sitio is ready while the status is 200 to 399"
@@ -83,6 +88,7 @@ _PARAMETERS: list[list[Any]] = [
     ["stats-interval", None, "2", _STATS_HELP],
     ["access-log", None, "off", _ACCESS_HELP],
     ["admin", None, None, _ADMIN_HELP],
+    ["admin-hosts", None, None, _ADMIN_HOSTS_HELP],
     ["health-path", None, None, _HEALTH_HELP],
     ["fleet", None, None, _FLEET_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
@@ -202,6 +208,9 @@ class Options(usage.Options):
         if admin is not None and admin.isdecimal():
             port = _parsed("--admin", portNumber, admin)
             self["admin"] = f"tcp:{port}:interface=127.0.0.1"
+        hosts = self["admin-hosts"]
+        if hosts is not None:
+            self["admin-hosts"] = ",".join(_parsed("--admin-hosts", hostNames, hosts))
         if self["health-path"] is not None:
             _parsed("--health-path", healthPath, self["health-path"])
         target = self._environ.get("TARGET_PORT")

@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from sitio.http.grammar import isPath
+from sitio.http.grammar import isHostname, isPath
 
 #: The most worker processes: more than the cores of any machine sitio is run on.
 MAX_WORKERS = 256
@@ -53,6 +53,17 @@ def healthPath(text: str) -> str:
     if not isPath(text):
         raise ValueError(f"{text!r}; it must be a path such as /healthz")
     return text
+
+
+def hostNames(text: str) -> list[str]:
+    """Names of hosts, separated by commas, in small letters and without a port."""
+    names = [each.strip().lower() for each in text.split(",") if each.strip()]
+    for each in names:
+        if not isHostname(each):
+            raise ValueError(
+                f"{text!r}; it must be names of hosts without ports, as in sitio.example.com"
+            )
+    return names
 
 
 def accessLogTarget(text: str) -> tuple[str, str | None] | None:

@@ -91,7 +91,7 @@ def loadPolicies(description: str) -> list[tuple[str, Any]]:
 
     @raise ValueError: the operator's mistake, or an exception of the maker or the file.
     """
-    name, arguments, options = _parse(description)
+    name, arguments, options = parseDescription(description)
     if name == "file":
         if len(arguments) != 1 or options:
             raise ValueError(f"{description!r}: write file:PATH, where PATH is a Python file")
@@ -131,8 +131,12 @@ def _brokenPlugins() -> str:
     return "; ".join(broken)
 
 
-def _parse(description: str) -> tuple[str, list[str], dict[str, str]]:
-    """Name, arguments and options of a description; C{max-age=60} is the option C{maxAge}."""
+def parseDescription(description: str) -> tuple[str, list[str], dict[str, str]]:
+    """
+    Name, arguments and options of a description; C{max-age=60} is the option C{maxAge}.
+
+    @raise ValueError: an option is given twice.
+    """
     words = [""]
     for part in re.findall(r"\\.|.", description, re.DOTALL):
         if part == ":":

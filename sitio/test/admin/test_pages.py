@@ -38,6 +38,9 @@ REMOTE = IPv4Address("TCP", "192.0.2.7", 40000)
 GETS = ["/help", "/live", "/ready", "/metrics", "/stats.json", "/exchanges", "/policies", "/config"]
 POSTS = ["/drain", "/quit"]
 
+#: All pages that tell something of requests or of the configuration; and none that there is.
+PAGES = ["/", "/events", *(each for each in GETS if each not in ("/live", "/ready")), "/none"]
+
 
 @implementer(ISidecar)
 @define
@@ -367,8 +370,9 @@ class StrangerTests(AdminTestCase):
             *("evil.example", "evil.example:9901", "127.0.0.1.evil.example", "a.b", "[::1"),
             *("evil.example\\.local", "evil.example/.local", "evil.example#.local", "[a]", ""),
         ):
-            for path in ("/", "/stats.json", "/exchanges", "/policies", "/config"):
+            for path in PAGES:
                 self.assertEqual(self.ask("GET", path, host=host).status, 421, host)
+                self.assertEqual(self.ask("HEAD", path, host=host).status, 421, host)
             for path in POSTS:
                 origin = f"http://{host}"
                 self.assertEqual(self.ask("POST", path, host=host, origin=origin).status, 421)
@@ -396,7 +400,8 @@ class StrangerTests(AdminTestCase):
             (b"GET /config HTTP/1.1\r\nHost: \xff\r\n", 421),
             (b"POST /drain HTTP/1.1\r\nHost: localhost\r\nOrigin: \xff\r\n", 403),
             (b"POST /drain HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: \xff\r\n", 403),
-            (b"GET /metrics HTTP/1.1\r\nHost: \xff\r\nAccept: \xff\r\n", 200),
+            (b"GET /metrics HTTP/1.1\r\nHost: \xff\r\nAccept: \xff\r\n", 421),
+            (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: \xff\r\n", 200),
         ):
             self.assertEqual(read(Visitor(self.site).sends(head + b"\r\n")).status, status, head)
         self.assertEqual(self.sidecar.state, SERVING)
@@ -410,9 +415,32 @@ class StrangerTests(AdminTestCase):
             self.assertEqual(self.ask("GET", "/config", host=host).status, 200, host)
 
     def test_anyName(self) -> None:
-        """Probes and Prometheus may use any Host."""
-        for path in ("/live", "/ready", "/metrics"):
-            self.assertEqual(self.ask("GET", path, host="web.example.com").status, 200)
+        """Probes may use any Host; so they learn no path of a request."""
+        for path in ("/live", "/ready"):
+            response = self.ask("GET", path, host="web.example.com")
+            self.assertEqual(response.status, 200)
+            self.assertRegex(response.text, "^sitio is [a-z]+\n$")
+
+    def test_knownNames(self) -> None:
+        """The operator can name further hosts."""
+        site = Admin(
+            self.clock,
+            self.sidecar,
+            self.health,
+            {},
+            list,
+            execute,
+            frozenset(("a.example",)),
+        ).site()
+        for host, status in (
+            ("a.example", 200),
+            ("A.Example:9901", 200),
+            ("b.example", 421),
+            ("a.example.evil.example", 421),
+            ("xa.example", 421),
+            ("", 421),
+        ):
+            self.assertEqual(Visitor(site).asks("GET", "/config", host=host).status, status, host)
 
     def test_noHost(self) -> None:
         """A probe in HTTP/1.0 without a Host is allowed; browsers send one."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
+from sitio.policy.loader import loadPolicies, parseDescription
 
 
 class EndpointTests(SynchronousTestCase):
@@ -47,6 +48,11 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual(endpointWithoutSecrets(text), shown)
 
 
+def shown(description: str) -> str:
+    """What is shown of a policy that is given in this way."""
+    return policyWithoutSecrets(*parseDescription(description))
+
+
 class PolicyTests(SynchronousTestCase):
     """Descriptions of policies."""
 
@@ -55,19 +61,55 @@ class PolicyTests(SynchronousTestCase):
         for text in (
             *("error-page:404,5xx:file=404.html", "last-good:max-age=60", "retry"),
             *("deny:PUT,DELETE:*", "file:mine.py", "headers:remove Server"),
+            *(r"file:C\:\\mine.py", "last-good:max-age=60:max-bytes=5:despite=a", "headers"),
+            "headers:request remove Cookie",
         ):
-            self.assertEqual(policyWithoutSecrets(text), text)
+            self.assertEqual(shown(text), text)
 
     def test_headers(self) -> None:
-        """Fields are named, and their values hidden."""
-        self.assertEqual(
-            policyWithoutSecrets(
-                "headers:request set Authorization Bearer a\\:b c:add X-Key k:remove Server"
-            ),
-            "headers:request set Authorization ***:add X-Key ***:remove Server",
-        )
+        """Fields are named, and their values hidden, however a change is written."""
+        for change, text in (
+            ("request set Authorization Bearer s3cret", "request set Authorization ***"),
+            ("request  set Authorization Bearer s3cret", "request set Authorization ***"),
+            ("request set  Authorization Bearer s3cret", "request set Authorization ***"),
+            ("request set Authorization  Bearer s3cret", "request set Authorization ***"),
+            ("request set\tAuthorization\tBearer s3cret", "request set Authorization ***"),
+            ("request\tset Authorization s3cret", "request set Authorization ***"),
+            ("  set X-Key s3cret", "set X-Key ***"),
+            ("set\nX-Key\ns3cret", "set X-Key ***"),
+            ("set\u00a0X-Key\u2003s3cret", "set X-Key ***"),
+            (r"\set X-Key s3cret", "set X-Key ***"),
+            (r"s\et X-Key s3cret", "set X-Key ***"),
+            ("add X-Key s3cret more s3cret", "add X-Key ***"),
+            ("add X-Key a=s3cret", "add X-Key ***"),
+            (r"add X-Key s3cret\:s3cret", "add X-Key ***"),
+            ("remove X-Key", "remove X-Key"),
+            # None of these starts, but neither is shown.
+            ("remove X-Key s3cret", "***"),
+            ("SET X-Key s3cret", "***"),
+            ("request request set X-Key s3cret", "***"),
+            ("token=s3cret", "***"),
+            ("s3cret", "***"),
+            ("", "***"),
+        ):
+            self.assertEqual(shown(f"headers:{change}"), f"headers:{text}", change)
+            self.assertNotIn("s3cret", shown(f"headers:remove A:{change}:set X s3cret"))
+
+    def test_readAlike(self) -> None:
+        """What the policy reads as a value is what is hidden."""
+        for before in ("", " ", "\t", "request ", "request  ", " request "):
+            for gap in (" ", "  ", "\t", " \t ", "\u00a0"):
+                for between in (" ", "   ", "\t"):
+                    description = f"headers:{before}set{gap}X-Key{between}s3cret"
+                    loadPolicies(description)
+                    self.assertEqual(
+                        shown(description),
+                        f"headers:{'request ' * ('request' in before)}set X-Key ***",
+                    )
 
     def test_strangers(self) -> None:
         """Of a policy that is not sitio's own, only the name is shown."""
-        self.assertEqual(policyWithoutSecrets("guard:abc:token=def"), "guard:***")
-        self.assertEqual(policyWithoutSecrets("guard"), "guard")
+        for text in ("guard:abc:token=def", "guard:", "guard:a", "guard:a=b", r"gu\ard:a"):
+            self.assertEqual(shown(text), "guard:***")
+        self.assertEqual(shown("guard"), "guard")
+        self.assertEqual(shown(" retry:times=s3cret"), " retry:***")

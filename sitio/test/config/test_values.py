@@ -14,9 +14,32 @@ from sitio.config.values import (
     MAX_WORKERS,
     accessLogTarget,
     coreCount,
+    hostNames,
     workerCount,
 )
 from sitio.telemetry.logformat import FORMATS
+
+
+class HostNamesTests(SynchronousTestCase):
+    """Names of hosts."""
+
+    def test_names(self) -> None:
+        """They are separated by commas, and compared without regard to case."""
+        for text, names in (
+            ("", []),
+            ("a.example", ["a.example"]),
+            (" A.Example , b-2.example,", ["a.example", "b-2.example"]),
+        ):
+            self.assertEqual(hostNames(text), names)
+
+    def test_noName(self) -> None:
+        """Anything else is an error with the text."""
+        for text in ("*.example", "a.example:9901", "http://a.example", "a b", "a,/", "*"):
+            why = self.assertRaises(ValueError, hostNames, text)
+            self.assertEqual(
+                str(why),
+                f"{text!r}; it must be names of hosts without ports, as in sitio.example.com",
+            )
 
 
 class WorkerCountTests(SynchronousTestCase):
