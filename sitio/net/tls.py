@@ -4,7 +4,7 @@ TLS of the ports: Twisted's TLS, with four differences.
   - A connection that is aborted ends with a reset, without a close_notify before it: that
     would tell the client that it has all (RFC 8446, section 6.1).
   - After the last byte, sitio waits L{CLOSE_NOTIFY_SECONDS} for the client's
-    close_notify, not for ever.
+    close_notify, not for ever.  It can send its own before that.
   - A client whose ALPN names no protocol of the port gets the alert
     C{no_application_protocol} (RFC 7301, section 3.2), and the log says so.
   - Sessions are resumed by tickets, in TLS 1.2 and 1.3.  They need no memory here.
@@ -55,11 +55,25 @@ class PortTransport(BufferingTLSTransport):
     transport: Any
 
     _closing: IDelayedCall | None = None
+    # The time at which the client was told, by close_notify, that no more comes.
+    _notified: float | None = None
 
     def abortConnection(self) -> None:
         """Reset the connection: unlike after a close_notify, the client sees the break."""
         self._aborted = self.disconnecting = True
         self.transport.abortConnection()
+
+    def notifyClose(self) -> None:
+        """
+        Tell the client that no more comes, and read on.
+
+        This is the half-close of TLS (RFC 8446, section 6.1).  C{loseConnection} follows,
+        and nothing is written before that.  No producer is registered.
+        """
+        self._aggregator.flush()
+        if self._handshakeDone and not self._appSendBuffer and not self._lostTLSConnection:
+            super()._shutdownTLS()
+            self._notified = self.factory.reactor.seconds()
 
     def _dropProducer(self) -> None:
         """
@@ -79,8 +93,11 @@ class PortTransport(BufferingTLSTransport):
         self._dropProducer()
         super()._shutdownTLS()
         if self._closing is None and self.connected and not self._aborted:
-            self._closing = self.factory.reactor.callLater(
-                CLOSE_NOTIFY_SECONDS, self.transport.loseConnection
+            reactor = self.factory.reactor
+            now = reactor.seconds()
+            since = now if self._notified is None else self._notified
+            self._closing = reactor.callLater(
+                max(0.0, since + CLOSE_NOTIFY_SECONDS - now), self.transport.loseConnection
             )
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -315,6 +315,8 @@ class ProxyServer(FlowControlled):
         self.transport.unregisterProducer()
         if not self._downstream.secure:
             self.transport.loseWriteConnection()
+        elif (notifyClose := getattr(self.transport, "notifyClose", None)) is not None:
+            notifyClose()
 
     def leave(self) -> None:
         """Flush the write buffer, in bounded time, and close the connection."""
