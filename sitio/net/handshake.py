@@ -74,6 +74,9 @@ class _Handshake(Protocol):
         tls.wrappedProtocol = self
 
     def handshakeCompleted(self) -> None:
+        if self._tls.disconnecting:
+            # Twisted 24 checks the certificate's name just before this.
+            return
         self._tls.wrappedProtocol = self._before
         if not self.done.called:
             self.done.callback(self._protocol)

@@ -148,7 +148,9 @@ class ServerConnections:
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """See L{IOpenSSLServerConnectionCreator}."""
-        return SSL.Connection(self._context)
+        connection = SSL.Connection(self._context)
+        connection.set_app_data(protocol)
+        return connection
 
     def _select(self, connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
         if not self._protocols:

@@ -27,6 +27,10 @@ from sitio.upstream.client import ProxyClient, ProxyClientFactory
 #: before a connection closes.
 CLOSE_TIMEOUT_SECONDS = 5.0
 
+#: Longest time, in seconds, for the close of an idle connection when sitio stops.  Only TLS
+#: takes any: it waits for the upstream's close_notify.
+CLOSE_NOTIFY_SECONDS = 1.0
+
 #: Seconds until the next attempt to open a connection when there are no descriptors left.
 LACK_SECONDS = 0.25
 
@@ -260,7 +264,9 @@ class UpstreamPool:
         if self._stopped is None:
             self._stopped = Deferred()
             while self._idle:
-                self._idle[-1].close(orderly=True)
+                client = self._idle[-1]
+                client.close(orderly=True)
+                client.deadline = self._clock.seconds() + CLOSE_NOTIFY_SECONDS
             while self._waiting:
                 self._waiting.popitem(last=False)[0].errback(Stopped())
             for each in list(self._opening):

@@ -103,6 +103,17 @@ class HandshakeTests(SynchronousTestCase):
         endpoint.outer.connectionLost(Failure(ConnectionLost()))
         self.assertEqual(recorder.calls, ["made"])
 
+    def test_refusedAtTheEnd(self) -> None:
+        """A handshake that ends while the connection is being closed has failed."""
+        endpoint, recorder, done = self.connect()
+        endpoint.outer.failVerification(Failure(VerificationError(errors=[])))
+        endpoint.outer.wrappedProtocol.handshakeCompleted()
+        self.assertNoResult(done)
+        endpoint.outer.connectionLost(Failure(ConnectionLost()))
+        error = self.failureResultOf(done, HandshakeFailed).value
+        self.assertEqual(str(error), "its certificate is for another name")
+        self.assertEqual(recorder.calls, ["made"])
+
     def test_noTLS(self) -> None:
         """A peer that speaks no TLS is named as such."""
         endpoint, _, done = self.connect()

@@ -32,7 +32,12 @@ from sitio.test.helpers.receivers import Receiver
 from sitio.testing import MemoryEndpoint, Peer
 from sitio.upstream import client as states, pool
 from sitio.upstream.client import ProxyClient
-from sitio.upstream.pool import CLOSE_TIMEOUT_SECONDS, LACK_SECONDS, UpstreamPool
+from sitio.upstream.pool import (
+    CLOSE_NOTIFY_SECONDS,
+    CLOSE_TIMEOUT_SECONDS,
+    LACK_SECONDS,
+    UpstreamPool,
+)
 
 
 @implementer(IStreamClientEndpoint)
@@ -683,6 +688,20 @@ class Stopping(PoolCase):
         self.successResultOf(stopped)
         self.assertTrue(self.peer(client).reset)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_silentTLS(self) -> None:
+        """An idle connection whose upstream sends no close_notify is reset after a second."""
+        client = self.acquire()
+        self.use(client)
+        peer = self.peer(client)
+        self.patch(peer.transport, "loseConnection", lambda: None)
+        stopped = self.pool.stop()
+        self.advance(CLOSE_NOTIFY_SECONDS - PERIOD_SECONDS)
+        self.assertNoResult(stopped)
+        self.advance(2 * PERIOD_SECONDS)
+        self.successResultOf(stopped)
+        self.assertTrue(peer.reset)
+        self.assertQuiet()
 
     def test_nothing(self) -> None:
         """A pool without connections stops at once, also when stopped again."""
