@@ -144,6 +144,7 @@ def supervise(reactor: Any, options: config.Options) -> Supervisor:
         SharedPort(reactor, options["port"], options["workers"]),
         assignment,
         grace=options["settings"].grace,
+        workerTimeout=options["worker-timeout"],
         statsInterval=options["stats-interval"],
         stdout=options["stdout"] if target and target[1] is None else None,
     )

@@ -44,6 +44,9 @@ _UPSTREAM_HELP = (
     " $TARGET_PORT on localhost, else a photo site that comes with sitio"
 )
 _WORKERS_HELP = "number of processes that share the port; auto for one on each core"
+_WORKER_TIMEOUT_HELP = (
+    "seconds after which a worker that does not answer is ended and replaced; 0 for never"
+)
 _STATS_HELP = "seconds between two stats lines in the log; 0 for none"
 _ACCESS_HELP = "write a line for each request: json, common or off; json:PATH writes to a file"
 _FLEET_HELP = (
@@ -85,6 +88,7 @@ _PARAMETERS: list[list[Any]] = [
     ["port", "p", None, _PORT_HELP],
     ["upstream", "u", None, _UPSTREAM_HELP],
     ["workers", "w", "1", _WORKERS_HELP],
+    ["worker-timeout", None, "10", _WORKER_TIMEOUT_HELP],
     ["stats-interval", None, "2", _STATS_HELP],
     ["access-log", None, "off", _ACCESS_HELP],
     ["admin", None, None, _ADMIN_HELP],
@@ -217,6 +221,7 @@ class Options(usage.Options):
         if self["upstream"] is None and target:
             self["upstream"] = f"tcp:localhost:{_parsed('TARGET_PORT', portNumber, target)}"
         self["workers"] = _parsed("--workers", workerCount, self["workers"])
+        self["worker-timeout"] = _parsed("--worker-timeout", number, self["worker-timeout"], float)
         self["stats-interval"] = _parsed("--stats-interval", number, self["stats-interval"], float)
         self["access-log"] = self._accessLog(self["access-log"])
         self["fleet"], self["fleet-source"] = self._fleet()

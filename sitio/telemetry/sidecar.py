@@ -41,7 +41,10 @@ class ISnapshotSource(Interface):
 class ISidecar(ISnapshotSource):
     """What an operator can see of a sidecar and do with it."""
 
-    state = Attribute("C{starting}, C{serving} or C{draining}.")
+    state = Attribute(
+        "C{starting}, C{serving} or C{draining}; else what keeps it from serving, as words that"
+        " may follow C{sitio is}."
+    )
 
     def drain() -> None:
         """

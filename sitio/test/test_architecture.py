@@ -97,6 +97,7 @@ TESTED_BY: dict[str, str] = {
     "admin.events": "admin.test_dashboard",  # events are seen as they arrive
     "admin.port": "admin.test_pages",  # what the pages promise begins at the port
     "workers.channel": "workers.test_supervisor",  # both ends of the channel at once
+    "workers.heartbeat": "workers.test_supervisor",  # as the one before
     "workers.totals": "workers.test_supervisor",  # totals are seen as the supervisor's
     "workers.sockets": "integration.test_sockets",  # a socket that several listen on
     "testing.network": "testing.test_runner",  # the network of the test kit

@@ -7,6 +7,7 @@ In reading order:
     their metrics.
   - C{worker}: a worker process.
   - C{process}: a worker process as the supervisor sees it.
+  - C{heartbeat}: finds workers that are stuck, and ends them.
   - C{channel}: the worker channel, which carries messages between the two.
   - C{output}: a worker's standard output becomes log events of the supervisor.
   - C{totals}: the metrics of all workers, those that have ended included.

@@ -14,11 +14,13 @@ From the worker:
     response to C{snapshot}; also sent unasked at the end.
   - C{exchanges}, with L{ExchangeLists<sitio.telemetry.records.ExchangeLists>}: the response to
     C{exchanges}.
+  - C{pong}: the response to C{ping}.
   - C{stopping}: it accepts no more clients.
 
 From the supervisor:
 
   - C{snapshot} and C{exchanges}: requests for these.
+  - C{ping}: a question whether it is alive.
   - C{absent}, with worker numbers: accept clients in place of these workers too.
   - C{reopen}: files were renamed, open them anew.
   - C{drain}: make clients go elsewhere.

@@ -12,7 +12,7 @@ import socket
 from contextlib import suppress
 from typing import Any, Protocol as Typing
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
@@ -45,6 +45,25 @@ class WorkerListener(Typing):
         """Its process has exited, and all its messages have been read."""
 
 
+class Pulse:
+    """
+    The signs of life of one worker; each message is one.
+
+    @ivar missed: how many turns of the heartbeat have passed since the last.
+    @ivar late: whether a request has gone unanswered for L{ANSWER_SECONDS}, and nothing has
+        come since.
+    """
+
+    def __init__(self) -> None:
+        self.missed = 0
+        self.late = False
+
+    def beat(self) -> None:
+        """A message has come."""
+        self.missed = 0
+        self.late = False
+
+
 class RemoteValue:
     """
     A value that the supervisor asks a worker for.
@@ -52,11 +71,12 @@ class RemoteValue:
     @ivar value: the last received value, or L{None}.
     """
 
-    def __init__(self, name: str, channel: Channel, clock: IReactorTime) -> None:
+    def __init__(self, name: str, channel: Channel, clock: IReactorTime, pulse: Pulse) -> None:
         """
         @param name: the name of the request, and of the message with the value.
         """
         self.value: Any = None
+        self._pulse = pulse
         self._name = name
         self._channel = channel
         self._clock = clock
@@ -69,10 +89,18 @@ class RemoteValue:
         Ask for the value.
 
         @return: fires when C{value} is new, when the worker has ended, and after
-            L{ANSWER_SECONDS} at the latest.  It never fails.
+            L{ANSWER_SECONDS} at the latest.  It never fails.  A worker that was late is
+            not waited for until something comes from it.
         """
+        if self._pulse.late:
+            return succeed(None)
         response = self._requests.run().addTimeout(ANSWER_SECONDS, self._clock)
-        return response.addErrback(lambda reason: None)
+        return response.addErrback(self._noResponse)
+
+    def _noResponse(self, reason: Failure) -> None:
+        # Otherwise the caller has cancelled.
+        if reason.check(TimeoutError):
+            self._pulse.late = True
 
     def _request(self) -> Deferred[None]:
         self._channel.send(self._name)
@@ -98,7 +126,9 @@ class WorkerProcess(ProcessProtocol):
     @ivar number: the worker's number.
     @ivar startedAt: when it was started, in seconds on the clock.
     @ivar channel: the supervisor's end of its L{Channel}.
+    @ivar ready: whether it has begun to accept clients, and has not begun to end.
     @ivar accepts: whether it accepts clients.
+    @ivar pulse: its L{Pulse}.
     @ivar snapshot: its L{SidecarSnapshot<sitio.telemetry.snapshot.SidecarSnapshot>}.
     @ivar exchanges: its L{ExchangeLists<sitio.telemetry.records.ExchangeLists>}.
     @ivar startError: why it can't start, if it has said so.
@@ -113,12 +143,14 @@ class WorkerProcess(ProcessProtocol):
         """
         self.number = number
         self.startedAt = clock.seconds()
+        self.ready = False
         self.accepts = False
+        self.pulse = Pulse()
         self.startError: str | None = None
         self.exitReason = ""
         self.channel = Channel(self._messageReceived, self._halfEnded)
-        self.snapshot = RemoteValue("snapshot", self.channel, clock)
-        self.exchanges = RemoteValue("exchanges", self.channel, clock)
+        self.snapshot = RemoteValue("snapshot", self.channel, clock, self.pulse)
+        self.exchanges = RemoteValue("exchanges", self.channel, clock, self.pulse)
         self._clock = clock
         self._listener = listener
         # The process exits and the channel closes, in either order.
@@ -127,12 +159,17 @@ class WorkerProcess(ProcessProtocol):
 
     def kill(self) -> None:
         """Kill the process, if it has not exited."""
+        self.signal("KILL")
+
+    def signal(self, signal: str | int) -> None:
+        """Send a signal to the process, if it has not exited."""
         with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
+            self.transport.signalProcess(signal)
 
     def _messageReceived(self, name: str, content: Any) -> None:
+        self.pulse.beat()
         if name == "ready":
-            self.accepts = True
+            self.ready = self.accepts = True
             self._listener.workerReady(self)
         elif name == "stopping":
             self.accepts = False
@@ -149,6 +186,7 @@ class WorkerProcess(ProcessProtocol):
         self._halfEnded()
 
     def _halfEnded(self) -> None:
+        self.ready = False
         self._endsLeft -= 1
         if self._endsLeft:
             # The second end may never come: a child process may hold the channel open, a

@@ -2,8 +2,8 @@
 The supervisor: the parent of several worker processes behind one port.
 
 L{Supervisor} opens the port and carries no request itself.  It starts workers, which
-inherit the listening sockets.  It replaces workers that end, adds up their metrics, and
-when it stops, it lets them finish what is in flight.
+inherit the listening sockets.  It replaces workers that end or are stuck, adds up their
+metrics, and when it stops, it lets them finish what is in flight.
 
 See L{sitio.workers.worker} for a worker's side and L{sitio.workers.channel} for the
 messages between the two.
@@ -35,6 +35,7 @@ from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.statsline import StatsLine
 from sitio.workers.channel import SingleProtocolFactory
+from sitio.workers.heartbeat import Heartbeat
 from sitio.workers.output import OutputLogger
 from sitio.workers.process import EXIT_SECONDS, WorkerProcess, waitForFirstWorker
 from sitio.workers.sockets import SharedPort
@@ -101,6 +102,7 @@ class Supervisor(MultiService):
         assignment: Callable[[], Mapping[str, Any]],
         *,
         grace: float,
+        workerTimeout: float = 10.0,
         statsInterval: float = 2.0,
         stdout: int | None = None,
         onSignal: Callable[[int, Any], Any] = signal.signal,
@@ -113,6 +115,8 @@ class Supervisor(MultiService):
         @param assignment: returns what a worker is told, as plain data; called at each
             start of a worker.
         @param grace: seconds that workers have to finish what is in flight.
+        @param workerTimeout: seconds after which a worker that does not answer is replaced; 0
+            for never.
         @param statsInterval: seconds between two stats lines; 0 for none.
         @param stdout: a descriptor that workers write to as well, if they do.
         @param onSignal: registers a signal handler.
@@ -129,6 +133,7 @@ class Supervisor(MultiService):
         self._startedAt = reactor.seconds()
         self._slots = [_Slot(number) for number in range(1, count + 1)]
         self._statsLine = StatsLine(reactor, self, statsInterval)
+        self._heartbeat = Heartbeat(reactor, workerTimeout, lambda: self._processes, self, self.log)
         self._totals = Totals(Stats(reactor).snapshot())
         # The numbers of workers in whose place others accept clients.
         self._absent: set[int] = set()
@@ -165,6 +170,7 @@ class Supervisor(MultiService):
         if why is not None:
             raise CannotStart(why if why.startswith("sitio: ") else f"sitio: {why}")
         self._statsLine.startService()
+        self._heartbeat.startService()
 
     def _start(self, slot: _Slot) -> tuple[socket.socket, socket.socket]:
         """Start a worker.  Returns channel and output as sockets, for the caller to close."""
@@ -290,6 +296,9 @@ class Supervisor(MultiService):
         """See L{ISidecar}."""
         if self._draining or self._allEnded is not None:
             return DRAINING
+        silent = self._heartbeat.silent
+        if silent:
+            return f"waiting for the answer of worker {', '.join(map(str, silent))}"
         return SERVING if any(each.accepts for each in self._processes) else STARTING
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
@@ -333,11 +342,13 @@ class Supervisor(MultiService):
                 slot.restart.cancel()
         closed = self._port.close()
         self._sendToAll("stop")
+        self._heartbeat.hurry()
         self._killTimer = self._reactor.callLater(self._grace + EXIT_SECONDS, self._kill)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._onSignal(number, self._signalReceived)
         self._checkAllEnded()
         stopped: Deferred[Any] = gatherResults([closed, ended])
+        stopped.addBoth(lambda _: self._heartbeat.stopService())
         stopped.addBoth(lambda _: self._statsLine.stopService())
         return stopped.addBoth(lambda _: MultiService.stopService(self))
 

@@ -12,6 +12,7 @@ a terminal sends that to the supervisor too, which tells its workers.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ from sitio.assembly import Options, assemble
 from sitio.net.process import tuneGarbageCollector, useMonotonicClock, useOwnLookups
 from sitio.service import SidecarService
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
+from sitio.workers.heartbeat import STACK_SIGNAL
 from sitio.workers.output import encodeEvent
 from sitio.workers.process import ANSWER_SECONDS
 from sitio.workers.sockets import InheritingReactor
@@ -66,7 +68,9 @@ class Worker:
         self.channel.send("ready")
 
     def _messageReceived(self, name: str, content: Any) -> None:
-        if name == "snapshot":
+        if name == "ping":
+            self.channel.send("pong")
+        elif name == "snapshot":
             self._sendSnapshot()
         elif name == "exchanges":
             self._sidecar.exchanges().addCallback(partial(self.channel.send, name))
@@ -196,6 +200,8 @@ def run() -> None:
     assignment = json.loads(sys.argv[1])
     channel = socket.socket(fileno=assignment["channel"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Written by the signal's handler itself, in C: Python may never get to run one.
+    faulthandler.register(STACK_SIGNAL, sys.stderr, all_threads=True)
     globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stdout, encodeEvent)])
     try:
         reactor = prepare(assignment, channel)

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
@@ -38,6 +39,7 @@ from sitio.telemetry.stats import MAX_ENDPOINTS
 from sitio.test.helpers.logs import LogRecorder
 from sitio.test.helpers.snapshots import exchangesOf, workerSnapshot
 from sitio.workers.channel import Channel, encodeMessage
+from sitio.workers.heartbeat import SILENT_TURNS, STACK_SECONDS, TURN_SECONDS, isStopped
 from sitio.workers.process import ANSWER_SECONDS, EXIT_SECONDS, WorkerProcess
 from sitio.workers.supervisor import (
     FIRST_DELAY_SECONDS,
@@ -67,11 +69,11 @@ class Child:
     assignment: dict[str, Any]
     environ: dict[str, str]
     childFDs: dict[int, int]
-    signals: list[str] = field(factory=list)
+    signals: list[str | int] = field(factory=list)
     adopted: list[StringTransport] = field(factory=list)
     pid: int = 4711
 
-    def signalProcess(self, name: str) -> None:
+    def signalProcess(self, name: str | int) -> None:
         """See C{IProcessTransport}."""
         if self.process.exitReason:
             raise ProcessExitedAlready()
@@ -172,7 +174,7 @@ class WorkersTestCase(SynchronousTestCase):
 
     def workers(self, count: int = 2, why: str | None = None, **arguments: Any) -> Supervisor:
         """A supervisor that was not started, with this number of workers."""
-        arguments = {"grace": 30.0, "statsInterval": 2.0, **arguments}
+        arguments = {"grace": 30.0, "statsInterval": 2.0, "workerTimeout": 0, **arguments}
         return Supervisor(
             self.machine,
             count,
@@ -516,13 +518,32 @@ class SnapshotTests(WorkersTestCase):
         self.assertEqual(whole["workers"], [])
 
     def test_silent(self) -> None:
-        """A worker that does not respond counts with its last snapshot, and is asked once."""
+        """
+        A worker that does not respond counts with its last snapshot.  It is asked once, and
+        waited for once.
+        """
         workers = self.started(statsInterval=0)
         self.snapshot(workers, workerSnapshot(2), workerSnapshot(3))
+        self.snapshot(workers, workerSnapshot(4), None)
         for _ in range(5):
-            whole = self.snapshot(workers, workerSnapshot(4), None)
+            asked, exchanges = workers.snapshot(), workers.exchanges()
+            self.machine.children[0].sends("snapshot", workerSnapshot(4))
+            self.machine.children[0].sends("exchanges", exchangesOf(1))
+            whole = self.successResultOf(asked)
             self.assertEqual(whole["metrics"]["total"]["hits"], 7)
+            self.successResultOf(exchanges)
         self.assertEqual(self.machine.children[1].received(), [("snapshot", None)] * 2)
+
+    def test_silentNoMore(self) -> None:
+        """A worker that was late is asked and waited for again once anything comes from it."""
+        workers = self.started(statsInterval=0)
+        self.snapshot(workers, workerSnapshot(2), None)
+        self.machine.children[1].sends("snapshot", workerSnapshot(3))
+        asked = workers.snapshot()
+        self.machine.children[0].sends("snapshot", workerSnapshot(2))
+        self.assertNoResult(asked)
+        self.machine.children[1].sends("snapshot", workerSnapshot(5))
+        self.assertEqual(self.successResultOf(asked)["metrics"]["total"]["hits"], 7)
 
     def test_late(self) -> None:
         """A response that comes too late counts the next time."""
@@ -668,6 +689,238 @@ class DrainTests(WorkersTestCase):
         self.assertEqual(three.received(), [])
         three.sends("ready")
         self.assertIn(("drain", None), three.received())
+
+
+class HeartbeatTests(WorkersTestCase):
+    """A worker that is stuck is replaced."""
+
+    TIMEOUT = 10.0
+
+    def setUp(self) -> None:
+        WorkersTestCase.setUp(self)
+        #: Workers that answer.
+        self.answering: set[int] = {1, 2}
+
+    def begun(self, timeout: float = TIMEOUT, count: int = 2, **arguments: Any) -> Supervisor:
+        """A supervisor with a heartbeat, whose workers are ready."""
+        return self.started(count, statsInterval=0, workerTimeout=timeout, **arguments)
+
+    def runs(self, seconds: float, step: float = TURN_SECONDS) -> list[list[tuple[str, Any]]]:
+        """
+        Let time pass.  Those who are L{answering} answer.
+
+        @return: what each process was told, without questions.
+        """
+        told: list[list[tuple[str, Any]]] = [[] for _ in self.machine.children]
+        for _ in range(round(seconds / step)):
+            self.machine.advance(step)
+            for child, saw in zip(self.machine.children, told):
+                if child.process.number in self.answering and not child.process.exitReason:
+                    messages = child.received()
+                    saw += [each for each in messages if each[0] != "ping"]
+                    if ("ping", None) in messages:
+                        child.sends("pong")
+        return told
+
+    def test_answers(self) -> None:
+        """A worker that answers is asked every second, and goes on."""
+        workers = self.begun()
+        self.assertEqual(self.runs(600), [[], []])
+        self.assertEqual((workers.state, self.lines()), (SERVING, []))
+        self.assertEqual([each.signals for each in self.machine.children], [[], []])
+
+    def test_replaced(self) -> None:
+        """
+        A worker that does not answer for C{--worker-timeout} writes its stack, and is killed
+        and replaced; the log says so.
+        """
+        self.begun()
+        two = self.machine.children[1]
+        self.answering.discard(2)
+        self.runs(self.TIMEOUT)
+        self.assertEqual(two.signals, [])
+        self.runs(1)
+        self.assertEqual(two.signals, [signal.SIGUSR2])
+        self.assertEqual(
+            self.lines(),
+            [
+                "Worker 2 does not answer; others accept its clients meanwhile",
+                "Worker 2 has not answered for 10 s, and is ended; its stacks follow",
+            ],
+        )
+        self.machine.advance(STACK_SECONDS)
+        self.assertEqual(two.signals, [signal.SIGUSR2, "KILL"])
+        self.runs(5)
+        self.assertEqual(len(two.signals), 2)
+        two.ends(None, 9)
+        self.machine.advance(FIRST_DELAY_SECONDS)
+        self.assertEqual(self.machine.children[2].assignment["number"], 2)
+
+    def test_timeouts(self) -> None:
+        """The timeout is met to a tenth, or to a second; it is not shorter than asked for."""
+        for timeout in (0.5, 1.0, 2.5, 10.0, 60.0, 600.0):
+            self.setUp()
+            self.begun(timeout)
+            self.answering.discard(1)
+            step = min(1.0, timeout / 10)
+            began = self.machine.seconds()
+            while not self.machine.children[0].signals:
+                self.runs(step, step)
+            waited = self.machine.seconds() - began
+            self.assertGreaterEqual(waited, timeout - 1e-6)
+            self.assertLessEqual(waited, timeout + 2 * step)
+
+    def test_port(self) -> None:
+        """
+        Others accept the clients of a silent worker long before it is replaced, and until
+        the new one is ready.
+        """
+        self.begun()
+        self.answering.discard(2)
+        two = self.machine.children[1]
+        self.assertEqual(self.runs(SILENT_TURNS), [[], []])
+        self.assertEqual(self.runs(1)[0], [("absent", [2])])
+        self.assertEqual(self.runs(8)[0], [])
+        self.machine.advance(STACK_SECONDS)
+        two.ends(None, 9)
+        self.answering.add(2)
+        self.assertEqual(self.runs(5)[0], [])
+        self.machine.children[2].sends("ready")
+        self.assertEqual(self.runs(1)[0], [("absent", [])])
+
+    def test_state(self) -> None:
+        """While a worker does not answer, the state says whose answer is missing."""
+        workers = self.begun()
+        self.answering.discard(2)
+        self.runs(2)
+        self.assertEqual(workers.state, SERVING)
+        self.runs(1)
+        self.assertEqual(workers.state, "waiting for the answer of worker 2")
+        self.runs(8)
+        self.machine.children[1].ends(None, 9)
+        self.assertEqual(workers.state, SERVING)
+
+    def test_allSilent(self) -> None:
+        """All workers may be silent at the same time."""
+        workers = self.begun()
+        self.answering.clear()
+        self.runs(3)
+        self.assertEqual(workers.state, "waiting for the answer of worker 1, 2")
+        self.runs(8.5)
+        self.assertEqual([each.signals[0] for each in self.machine.children], [signal.SIGUSR2] * 2)
+
+    def test_back(self) -> None:
+        """A worker that answers again in time has its clients again; both is logged."""
+        workers = self.begun()
+        self.answering.discard(2)
+        self.runs(9)
+        self.lines()
+        self.answering.add(2)
+        self.assertEqual(self.runs(2)[0], [("absent", [])])
+        self.assertEqual(self.lines(), ["Worker 2 answers again"])
+        self.assertEqual(workers.state, SERVING)
+        self.runs(60)
+        self.assertEqual(self.machine.children[1].signals, [])
+
+    def test_anyMessage(self) -> None:
+        """Whatever a worker sends is an answer."""
+        self.begun()
+        self.answering.discard(2)
+        two = self.machine.children[1]
+        for _ in range(10):
+            self.runs(5)
+            two.sends("snapshot", workerSnapshot(1))
+        self.assertEqual(two.signals, [])
+
+    def test_oneQuestion(self) -> None:
+        """A worker that does not answer is not asked again: questions don't pile up."""
+        self.begun(600.0)
+        self.answering.discard(2)
+        self.runs(300)
+        self.assertEqual(self.machine.children[1].received(), [("ping", None), ("absent", [2])])
+
+    def test_pause(self) -> None:
+        """After a time in which the whole machine stood still, nobody is ended."""
+        workers = self.begun()
+        for _ in range(5):
+            self.runs(1)
+            # The timers of this process come first, and then the answers.
+            self.machine.advance(3600)
+        self.runs(5)
+        self.assertEqual([each.signals for each in self.machine.children], [[], []])
+        self.assertEqual((workers.state, self.lines()), (SERVING, []))
+
+    def test_starting(self) -> None:
+        """A worker that is starting is not asked: its policies may take long to load."""
+        self.begun()
+        self.machine.children[1].ends(1)
+        self.machine.advance(FIRST_DELAY_SECONDS)
+        self.answering.discard(2)
+        self.runs(60)
+        three = self.machine.children[2]
+        self.assertEqual((three.received(), three.signals), ([], []))
+
+    def test_ending(self) -> None:
+        """A worker that is ending has the time for that which it always has."""
+        self.begun(1.0)
+        two = self.machine.children[1]
+        two.hangsUp()
+        self.runs(EXIT_SECONDS - 1)
+        self.assertEqual(two.signals, [])
+        self.runs(1)
+        self.assertEqual(two.signals, ["KILL"])
+
+    def test_off(self) -> None:
+        """With 0 no worker is asked, and none is ended."""
+        self.begun(0.0)
+        self.answering.clear()
+        self.machine.advance(3600)
+        for each in self.machine.children:
+            self.assertEqual((each.received(), each.signals), ([], []))
+
+    def test_stop(self) -> None:
+        """A stuck worker does not hold up the end: what it was silent before counts."""
+        for before, after in ((0, EXIT_SECONDS + 1), (4, 2), (9, 1)):
+            self.setUp()
+            workers = self.begun()
+            self.runs(1)
+            self.answering.discard(2)
+            self.runs(before)
+            stopped = workers.stopService()
+            assert self.port.closing is not None
+            self.port.closing.callback(None)
+            one, two = self.machine.children
+            one.sends("stopping")
+            one.ends()
+            self.runs(after)
+            self.assertEqual(two.signals, [signal.SIGUSR2])
+            self.machine.advance(STACK_SECONDS)
+            two.ends(None, 9)
+            self.successResultOf(stopped)
+            self.assertEqual(self.machine.getDelayedCalls(), [])
+
+    def test_stopBusy(self) -> None:
+        """A worker that answers has the whole grace."""
+        workers = self.begun(grace=30.0)
+        workers.stopService()
+        self.runs(30)
+        self.assertEqual([each.signals for each in self.machine.children], [[], []])
+
+    def test_stoppedProcess(self) -> None:
+        """Of a process that was stopped by a signal there is no stack; the log says why."""
+        process = subprocess.Popen(["sleep", "60"])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.assertFalse(isStopped(process.pid))
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        self.assertTrue(isStopped(process.pid))
+        self.begun()
+        self.machine.children[1].pid = process.pid
+        self.answering.discard(2)
+        self.runs(11)
+        self.assertIn("it was stopped by a signal", self.lines()[-1])
+        self.assertFalse(isStopped(2**22 + 1))
 
 
 class LineTests(WorkersTestCase):

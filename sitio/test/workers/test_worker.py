@@ -98,6 +98,12 @@ class WorkerTests(SynchronousTestCase):
         """It reports when it is ready."""
         self.assertEqual(self.said(), encodeMessage("ready"))
 
+    def test_ping(self) -> None:
+        """It answers when it is asked whether it is alive."""
+        self.said()
+        self.tell("ping")
+        self.assertEqual(self.said(), encodeMessage("pong"))
+
     def test_snapshot(self) -> None:
         """It sends its snapshot on request."""
         self.said()

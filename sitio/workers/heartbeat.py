@@ -1,0 +1,158 @@
+"""
+Finds workers that are stuck, and ends them: L{Heartbeat}.
+
+A worker whose reactor does not turn, as its policy loops or it was stopped by a signal, still
+holds its part of the port: clients would wait for it for ever.  The kernel keeps the
+connections that a worker has not accepted, so others can accept them.  Those that it has
+accepted end with it.
+
+Contract: clock and log are passed in.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from sitio.net.periodic import Periodic
+from sitio.workers.process import EXIT_SECONDS, WorkerListener, WorkerProcess
+
+#: The longest time, in seconds, between two turns, each of which asks all workers.
+TURN_SECONDS = 1.0
+
+#: Turns in a timeout, at least: so it is at most a tenth longer than asked for.
+MIN_TURNS = 10
+
+#: Turns without an answer after which others accept a worker's clients too.  It costs them
+#: next to nothing, so this is soon.
+SILENT_TURNS = 2
+
+#: Seconds without an answer after which a worker is ended while sitio stops: as long as a
+#: worker may take to exit.
+STOP_SECONDS = EXIT_SECONDS
+
+#: Seconds in which a worker writes its stack, before it is killed.
+STACK_SECONDS = 0.5
+
+#: Makes a worker write the stacks of its threads, whatever they do.
+STACK_SIGNAL = signal.SIGUSR2
+
+
+class Heartbeat(Service):
+    """
+    Asks each worker for an answer every second, and ends those that give none for too long.
+
+      - Only turns count, in which this process itself runs.  A time in which the whole
+        machine stands still is one turn, however long it is.
+      - Any message of a worker is an answer.
+      - A worker that has not yet begun to accept clients is not asked, nor one that is
+        ending.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        timeout: float,
+        processes: Callable[[], Iterable[WorkerProcess]],
+        listener: WorkerListener,
+        log: Logger,
+    ) -> None:
+        """
+        @param timeout: seconds without an answer after which a worker is ended; 0 for no
+            heartbeat.
+        @param processes: returns the running workers.
+        @param listener: is told that a silent worker accepts no clients
+            (C{workerStopping}), and that it does again (C{workerReady}).
+        """
+        self._clock = clock
+        self._interval = min(TURN_SECONDS, timeout / MIN_TURNS) or TURN_SECONDS
+        self._limit = math.ceil(timeout / self._interval)
+        self._processes = processes
+        self._listener = listener
+        self._log = log
+        self._silent: set[WorkerProcess] = set()
+        self._kills: dict[WorkerProcess, IDelayedCall] = {}
+        self._turns = Periodic(
+            clock, self._interval, self._turn, log=log, whenFails="Workers can't be watched"
+        )
+
+    @property
+    def silent(self) -> list[int]:
+        """The numbers of the workers that do not answer."""
+        return [each.number for each in self._processes() if each in self._silent]
+
+    def startService(self) -> None:
+        """Begin to ask."""
+        Service.startService(self)
+        if self._limit:
+            self._turns.startService()
+
+    def stopService(self) -> None:
+        """Ask no more."""
+        Service.stopService(self)
+        self._turns.stopService()
+        for each in self._kills.values():
+            if each.active():
+                each.cancel()
+
+    def hurry(self) -> None:
+        """Wait for a silent worker for L{STOP_SECONDS} at most, as sitio stops."""
+        if self._limit:
+            self._limit = min(self._limit, math.ceil(STOP_SECONDS / self._interval))
+
+    def _turn(self) -> None:
+        running = list(self._processes())
+        self._silent.intersection_update(running)
+        for gone in self._kills.keys() - set(running):
+            del self._kills[gone]
+        for each in running:
+            if each.ready and each not in self._kills:
+                self._look(each, each.pulse.missed)
+                each.pulse.missed += 1
+
+    def _look(self, process: WorkerProcess, missed: int) -> None:
+        if missed == 0:
+            # One question at a time: more would pile up in the channel.
+            process.channel.send("ping")
+        if missed >= self._limit:
+            self._end(process, missed)
+        elif missed >= SILENT_TURNS and process not in self._silent:
+            self._silent.add(process)
+            self._log.warn(
+                "Worker {worker} does not answer; others accept its clients meanwhile",
+                worker=process.number,
+            )
+            self._listener.workerStopping(process)
+        elif missed == 0 and process in self._silent:
+            self._silent.discard(process)
+            self._log.info("Worker {worker} answers again", worker=process.number)
+            if process.accepts:
+                self._listener.workerReady(process)
+
+    def _end(self, process: WorkerProcess, missed: int) -> None:
+        if isStopped(process.transport.pid):
+            why = "it was stopped by a signal"
+        else:
+            why = "its stacks follow"
+        self._log.error(
+            "Worker {worker} has not answered for {seconds:g} s, and is ended; {why}",
+            worker=process.number,
+            seconds=round(missed * self._interval, 1),
+            why=why,
+        )
+        process.signal(STACK_SIGNAL)
+        self._kills[process] = self._clock.callLater(STACK_SECONDS, process.kill)
+
+
+def isStopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal, or by a debugger.  Known on Linux only."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    return False
