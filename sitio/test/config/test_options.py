@@ -51,6 +51,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIsNone(options["upstream"])
         self.assertEqual(options["policies"], [])
         self.assertEqual(options["stats-interval"], 2)
+        self.assertEqual(options["worker-timeout"], 10)
         self.assertEqual(options["settings"], Settings())
         self.assertFalse(options["via"])
         self.assertIsNone(options["access-log"])
@@ -222,7 +223,8 @@ class BadOptionsTests(SynchronousTestCase):
             self.assertIn(
                 f"--response-timeout is {value!r}; it must be a number of seconds", sentence
             )
-            self.assertIn("--stats-interval", self.refused(f"--stats-interval={value}"))
+            for name in ("--stats-interval", "--worker-timeout"):
+                self.assertIn(name, self.refused(f"{name}={value}"))
 
     def test_workers(self) -> None:
         """The error for a wrong number of workers has the value and what it must be."""
