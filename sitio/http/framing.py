@@ -51,6 +51,10 @@ _CHUNKED = (CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS)
 #: and unbounded ones are an attack (section 7.1.1).
 MAX_CHUNK_LINE_BYTES = 256
 
+#: Chunks of a body that are taken at once, so that a body of tiny chunks does not keep the
+#: caller busy: it takes the rest in a later turn of the reactor.  About 0.5 ms of work.
+MAX_CHUNKS = 256
+
 _bareLineFeed = re.compile(rb"(?<!\r)\n").search
 # Section 7.1.  15 digits hold any size; more might overflow in another implementation.
 _chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n").match
@@ -66,6 +70,7 @@ class Reader:
     @ivar keepAlive: whether the connection may be used again after this message (section
         9.3).
     @ivar trailers: those of the message, once it has L{ENDED}.
+    @ivar isCut: whether L{nextBody} has left something that was received.
     """
 
     __slots__ = (
@@ -73,6 +78,7 @@ class Reader:
         "_left",
         "_limits",
         "_searched",
+        "isCut",
         "keepAlive",
         "received",
         "state",
@@ -90,6 +96,7 @@ class Reader:
         self._bodyBytes = 0
         self.state = HEAD
         self.keepAlive = False
+        self.isCut = False
         self.trailers: Fields = []
 
     @property
@@ -181,6 +188,9 @@ class Reader:
         """
         Take what was received of the body; C{b""} if it is nothing.
 
+        Of a chunked body at most L{MAX_CHUNKS} are taken, and C{isCut} is set if more were
+        received: call it again later.
+
         @raise BadMessage: a malformed chunk or trailer.
         @raise HeadTooLong: trailers over the limits.
         @raise BodyTooLong: a chunked body over the limit.
@@ -213,6 +223,7 @@ class Reader:
         """Take chunks and trailers as far as they were received (section 7.1)."""
         pieces: list[bytes] = []
         at = 0
+        self.isCut = False
         while True:
             if self.state is CHUNK_SIZE:
                 line = _chunkLine(held, at, at + MAX_CHUNK_LINE_BYTES)
@@ -220,6 +231,9 @@ class Reader:
                     rest = held[at : at + MAX_CHUNK_LINE_BYTES]
                     if len(rest) == MAX_CHUNK_LINE_BYTES or (rest and not _chunkStart(rest)):
                         raise BadMessage("a malformed chunk size")
+                    break
+                if len(pieces) == MAX_CHUNKS:
+                    self.isCut = True
                     break
                 at = line.end()
                 self._left = int(line[1], 16)

@@ -1,14 +1,23 @@
 """
 Flow control that both halves of the proxy share: L{FlowControlled}.
+
+It also shares the reactor out fairly.  What a connection does in one turn of the reactor is
+bounded; the rest is left to a later turn, so that the other connections have theirs first.
+See docs/decisions/0026-turns.md.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
+
+#: Bytes of a read after which a connection yields its turn.  libuv reads into a buffer of
+#: 256000 bytes, and again, up to 32 times, if a read has filled it.  Twisted's own transports
+#: read 64 KiB in a turn.
+LONG_READ_BYTES = 128 * 1024
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -20,7 +29,9 @@ class FlowControlled(Protocol):
     transport calls it, wherever the bytes come from.
 
     @ivar isBacklogged: whether the transport has asked for a pause in writing.
-    @ivar isReading: whether the transport reads.
+    @ivar clock: has the turns of the reactor.
+    @ivar isReading: whether the transport reads, apart from a turn that was yielded.
+    @ivar isYielding: whether this connection waits for the next turn of the reactor.
     """
 
     #: Reads skip a Python frame on uvloop: see L{sitio.net.transport}.
@@ -29,9 +40,11 @@ class FlowControlled(Protocol):
     # An ITCPTransport that can be paused, or what TLS makes of one.
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
+        self.clock = clock
         self.isBacklogged = False
         self.isReading = True
+        self.isYielding = False
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
@@ -43,15 +56,38 @@ class FlowControlled(Protocol):
         """Read no more, until L{resume}."""
         if self.isReading:
             self.isReading = False
-            self.transport.pauseProducing()
+            if not self.isYielding:
+                self.transport.pauseProducing()
 
     def resume(self) -> None:
         """Read on."""
         if not self.isReading:
             self.isReading = True
+            if not self.isYielding:
+                self.transport.resumeProducing()
+
+    def yieldTurn(self) -> None:
+        """Read nothing more in this turn of the reactor.  L{turnCame} is called in the next."""
+        if not self.isYielding and self.isOpen():
+            self.isYielding = True
+            if self.isReading:
+                self.transport.pauseProducing()
+            self.clock.callLater(0, self._nextTurn)
+
+    def _nextTurn(self) -> None:
+        self.isYielding = False
+        self.turnCame()
+        if self.isReading and not self.isYielding and self.isOpen():
             self.transport.resumeProducing()
 
     # For subclasses.
+
+    def isOpen(self) -> bool:
+        """Whether the transport may still be paused and resumed."""
+        raise NotImplementedError
+
+    def turnCame(self) -> None:
+        """Go on with what was left to a later turn."""
 
     def writingPaused(self) -> None:
         """What is written piles up."""

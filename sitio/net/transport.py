@@ -333,7 +333,7 @@ class Connection(SocketOptions, Consumer):
     # IPushProducer.
 
     def pauseProducing(self) -> None:
-        if self._reading is Direction.OPEN:
+        if self._reading is Direction.OPEN and self.connected:
             self._reading = Direction.HELD
             self._uv.pause_reading()
 

@@ -24,7 +24,7 @@ Rules:
 Foundations:
 
   - C{context}: the state shared by all exchanges of one proxy.
-  - C{buffers}: counts what is buffered of responses.
+  - C{buffers}: counts what is buffered of responses; C{unsent}: on a connection of a client.
   - C{visible}: the part of an exchange that policies and observers see.
   - C{waiting}: waits for one Deferred at a time.
   - C{downstream}, C{upstream}: the interfaces of the two halves, as an exchange uses them.

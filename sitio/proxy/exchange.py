@@ -241,7 +241,7 @@ class Exchange(VisibleExchange, Waiting):
         self.upstreamStatus = self.status = response.status
         self.response = response
         assert self.connection is not None
-        tunnel = Tunnel(self, self._downstream.transport, self.connection.transport)
+        tunnel = Tunnel(self, self._downstream, self.connection)
         self._downstream.switch(response, tunnel, data)
         return tunnel
 

@@ -26,11 +26,12 @@ from sitio.http import framing
 from sitio.http.codec import RequestReader
 from sitio.http.message import Headers, Request
 from sitio.net.deadlines import NEVER
-from sitio.net.flow import FlowControlled
+from sitio.net.flow import LONG_READ_BYTES, FlowControlled
 from sitio.net.statemachine import Transitions
 from sitio.proxy.exchange import Exchange
 from sitio.proxy.http1 import HTTP1Downstream
 from sitio.proxy.tunnel import Tunnel
+from sitio.proxy.unsent import CountsUnsent
 from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS
 
 if TYPE_CHECKING:
@@ -65,33 +66,34 @@ _LINGER = TRANSITIONS.on("linger")
 _CLOSE = TRANSITIONS.on("close")
 _LOST = TRANSITIONS.on("lost")
 
+#: Requests that sitio answers itself before the connection yields its turn.  The heaviest take
+#: a millisecond each.
+MAX_ANSWERS = 8
+
 #: Stands for the method and the target of a request whose head can't be parsed.
 _UNREADABLE = "-"
 
 
-class ProxyServer(FlowControlled):
+class ProxyServer(CountsUnsent):
     """
     One connection of a client.
 
     @ivar state: one of the states above.
     @ivar reader: reads the requests.
-    @ivar deadline: the time at which L{deadlinePassed} is called; C{NEVER} during an
-        exchange, which has its own deadline.
+    @ivar deadline: when L{deadlinePassed} is called; an exchange has a deadline of its own.
     """
 
     _downstream: HTTP1Downstream
 
     def __init__(self, factory: ProxyServerFactory) -> None:
-        FlowControlled.__init__(self)
+        CountsUnsent.__init__(self, factory.context)
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
-        # Bytes of a response that are counted until the client has taken them.
-        self._unsent = 0
-        # Whether _begin is running further up the stack.
+        # Whether _begin must do nothing: it is running further up the stack, or has yielded.
         self._beginning = False
+        self._answers = 0  # Requests that sitio itself has answered in this turn.
         self.state = IDLE
         self.deadline = NEVER
-        self.context = factory.context
         self.factory = factory
         self._settings = factory.context.settings
         self.reader = RequestReader(factory.limits)
@@ -124,28 +126,40 @@ class ProxyServer(FlowControlled):
                 self._boundHeld()
         elif state is EXCHANGE:
             self.reader.receive(data)
-            self._readBody()
+            if not self.isYielding:
+                self._readBody()
         elif self._tunnel is not None:
             self._tunnel.fromClient(data)
+            if len(data) >= LONG_READ_BYTES:
+                self.yieldTurn()
 
     def _begin(self) -> None:
-        """Begin the buffered requests, one after another."""
-        if self._beginning:
+        """Begin the buffered requests, one after another; some of them in a later turn."""
+        if self._beginning or self.isBacklogged:
             return
         self._beginning = True
         try:
-            while not self.isBacklogged and (self.state is IDLE or self.state is HEAD):
-                if not self._beginNext():
+            while self._beginNext() and self.state is IDLE and not self.isBacklogged:
+                self._answers = (self._answers + 1) % MAX_ANSWERS
+                if not self._answers:
+                    self.yieldTurn()
                     break
         finally:
-            self._beginning = False
+            self._beginning = self.isYielding
 
     def _goOn(self) -> None:
         """Begin buffered requests, or resume reading if there are none."""
-        if self.reader.held:
-            self._begin()
-        else:
+        if not self.reader.held:
             self.resume()
+        elif self.state is IDLE or self.state is HEAD:
+            self._begin()
+
+    def turnCame(self) -> None:
+        self._beginning = False
+        if self.state is EXCHANGE:
+            self._readBody()
+        elif self.state is IDLE or self.state is HEAD:
+            self._goOn()
 
     def _beginNext(self) -> bool:
         reader = self.reader
@@ -183,9 +197,10 @@ class ProxyServer(FlowControlled):
         self.readOn()
         exchange = self._open(request, not reader.keepAlive)
         exchange.begin(lines, first)
-        upload = exchange.upload
-        if upload is not None and reader.state is framing.ENDED and exchange is self._exchange:
-            upload.finish(reader.trailers)
+        if reader.isCut:
+            self.yieldTurn()
+        elif exchange.upload and reader.state is framing.ENDED and exchange is self._exchange:
+            exchange.upload.finish(reader.trailers)
         return True
 
     def _open(self, request: Request, isLast: bool) -> Exchange:
@@ -224,6 +239,8 @@ class ProxyServer(FlowControlled):
             if upload is not None:
                 upload.finish(reader.trailers)
             self._boundHeld()
+        elif reader.isCut or len(data) >= LONG_READ_BYTES:
+            self.yieldTurn()
 
     def _boundHeld(self) -> None:
         """Pause reading if the buffered requests are larger than the limit of one head."""
@@ -268,22 +285,12 @@ class ProxyServer(FlowControlled):
         else:
             self._linger()
 
-    def holdUntilSent(self, size: int) -> None:
-        """Count so many bytes as buffered until all that was written has left."""
-        self._unsent += size
-        self.context.buffers.hold(size)
-
-    def _sent(self) -> None:
-        self.context.buffers.release(self._unsent)
-        self._unsent = 0
-
     def writingPaused(self) -> None:
         if self._downstream.source is not None:
             self._downstream.source.pause()
 
     def writingResumed(self) -> None:
-        if self._unsent:
-            self._sent()
+        self.sent()
         if self._downstream.source is not None:
             self._downstream.source.resume()
         elif self._exchange is None:
@@ -293,11 +300,11 @@ class ProxyServer(FlowControlled):
 
     def deadlinePassed(self) -> None:
         """The connection was idle, reading a head or closing for too long."""
-        if self.state is CLOSING or self.state is CLOSED:
+        if not self.isOpen():
             self.transport.abortConnection()
         elif self.state is HEAD:
-            timeout = self._settings.headTimeout
-            self._refuse(RequestTimeout(f"no whole head in {timeout:g} seconds"))
+            seconds = self._settings.headTimeout
+            self._refuse(RequestTimeout(f"no whole head in {seconds:g} seconds"))
         else:
             self.leave()
 
@@ -318,9 +325,12 @@ class ProxyServer(FlowControlled):
         elif (notifyClose := getattr(self.transport, "notifyClose", None)) is not None:
             notifyClose()
 
+    def isOpen(self) -> bool:
+        return self.state is not CLOSING and self.state is not CLOSED
+
     def leave(self) -> None:
         """Flush the write buffer, in bounded time, and close the connection."""
-        if self.state is CLOSING or self.state is CLOSED:
+        if not self.isOpen():
             return
         if self.state is not LINGERING:
             self.transport.unregisterProducer()
@@ -346,8 +356,7 @@ class ProxyServer(FlowControlled):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.state = _LOST[self.state]
         self.deadline = NEVER
-        if self._unsent:
-            self._sent()
+        self.sent()
         if self._exchange is not None:
             self._exchange.clientGone()
         self.factory.closed(self)
@@ -363,8 +372,7 @@ class ProxyServer(FlowControlled):
             self._tunnel.clientEnded()
         elif self.state is EXCHANGE:
             self.abort()
-            # At once: nothing more may be written in this reactor turn.
-            if self._exchange is not None:
+            if self._exchange is not None:  # At once: this turn may write nothing more.
                 self._exchange.clientGone()
         else:
             self.leave()

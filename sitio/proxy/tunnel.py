@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import ISSLTransport
 
+from sitio.proxy.downstream import Downstream
+from sitio.proxy.upstream import Connection
+
 if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
 
@@ -18,19 +21,19 @@ class ClientSide:
     it.  Reading from the client pauses while the upstream reads too slowly.
     """
 
-    __slots__ = ("_client", "_exchange")
+    __slots__ = ("_downstream", "_exchange")
 
-    def __init__(self, exchange: Exchange, client: Any) -> None:
+    def __init__(self, exchange: Exchange, downstream: Downstream) -> None:
         self._exchange = exchange
-        self._client = client
+        self._downstream = downstream
 
     def pause(self) -> None:
         """The upstream reads too slowly: stop reading from the client."""
-        self._client.pauseProducing()
+        self._downstream.pauseUpload()
 
     def resume(self) -> None:
         """The upstream has caught up."""
-        self._client.resumeProducing()
+        self._downstream.resumeUpload()
         self._exchange.progress()
 
 
@@ -43,18 +46,15 @@ class Tunnel:
     end of one direction ends both.
     """
 
-    __slots__ = ("_client", "_exchange", "_halfEnded", "_upstream", "clientSide")
+    __slots__ = ("_client", "_connection", "_exchange", "_halfEnded", "_upstream", "clientSide")
 
-    def __init__(self, exchange: Exchange, client: Any, upstream: Any) -> None:
-        """
-        @param exchange: counts the bytes, and ends with the tunnel.
-        @param client: the client's transport.
-        @param upstream: the upstream's transport.
-        """
+    def __init__(self, exchange: Exchange, downstream: Downstream, connection: Connection) -> None:
+        """@param exchange: counts the bytes, and ends with the tunnel."""
         self._exchange = exchange
-        self._client = client
-        self._upstream = upstream
-        self.clientSide = ClientSide(exchange, client)
+        self._client = downstream.transport
+        self._connection = connection
+        self._upstream = connection.transport
+        self.clientSide = ClientSide(exchange, downstream)
         # Whether one direction has ended.
         self._halfEnded = False
 
@@ -94,9 +94,9 @@ class Tunnel:
 
     def pause(self) -> None:
         """The client reads too slowly: stop reading from the upstream."""
-        self._upstream.pauseProducing()
+        self._connection.pause()
 
     def resume(self) -> None:
         """The client has caught up."""
-        self._upstream.resumeProducing()
+        self._connection.resume()
         self._exchange.progress()

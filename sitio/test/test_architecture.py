@@ -80,6 +80,7 @@ TESTED_BY: dict[str, str] = {
     "net.httpclient": "admin.test_health",  # tested by a service that uses it
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
     "proxy.buffers": "functional.test_buffers",  # what exchanges and clients hold
+    "proxy.unsent": "functional.test_buffers",
     "proxy.context": "proxy.test_exchange",  # with the exchanges that share one
     "proxy.visible": "proxy.test_exchange",  # the attributes of an exchange
     "proxy.waiting": "proxy.test_exchange",  # what an exchange does with a Deferred

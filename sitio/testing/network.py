@@ -141,6 +141,11 @@ class MemoryTransport(StringTransport):
         if self.connected:
             StringTransport.unregisterProducer(self)
 
+    def pauseProducing(self) -> None:
+        # As with TCP transports, this does nothing after the end.
+        if self.connected:
+            StringTransport.pauseProducing(self)
+
     def resumeProducing(self) -> None:
         StringTransport.resumeProducing(self)
         self.callSoon(self.deliver)
@@ -401,7 +406,7 @@ def readResponses(data: bytes, *methods: str, closed: bool = False) -> Iterator[
             response = reader.nextHead()
         if response is None:
             raise AssertionError(f"an incomplete response: {data!r}")
-        response.body = reader.takeRest() if reader.state is framing.TUNNEL else reader.nextBody()
+        response.body = reader.takeRest() if reader.state is framing.TUNNEL else _body(reader)
         if closed and reader.state is framing.UNTIL_CLOSE:
             reader.connectionLost()
         if reader.state not in (framing.ENDED, framing.TUNNEL):
@@ -418,7 +423,15 @@ def readRequests(data: bytes) -> Iterator[Request]:
         request = reader.nextHead()
         if request is None:
             raise AssertionError(f"an incomplete request: {data!r}")
-        request.body = reader.nextBody()
+        request.body = _body(reader)
         if reader.state is not framing.ENDED:
             raise AssertionError(f"an incomplete request: {data!r}")
         yield request
+
+
+def _body(reader: framing.Reader) -> bytes:
+    """All of a body that a reader has received."""
+    body = reader.nextBody()
+    while reader.isCut:
+        body += reader.nextBody()
+    return body

@@ -27,17 +27,16 @@ from sitio.http.limits import Limits
 from sitio.http.message import Request, Response
 from sitio.http.writer import RequestWriter
 from sitio.net.deadlines import NEVER
-from sitio.net.flow import FlowControlled
+from sitio.net.flow import LONG_READ_BYTES
 from sitio.net.statemachine import Transitions
 from sitio.upstream.receivers import (
     BodyReceiver,
     BodySender,
     ConnectionOwner,
     ResponseReceiver,
-    SpliceReceiver,
     TunnelEnd,
 )
-from sitio.upstream.splicing import SplicedBody
+from sitio.upstream.splicing import SplicingClient
 
 IDLE = "idle"  # in the pool, nothing in flight
 WAITING = "waiting"  # sending a request, or waiting for the head of its response
@@ -69,8 +68,11 @@ _CLOSE = TRANSITIONS.on("close")
 #: Reading more costs more than a new connection.
 MAX_DISCARD = 64 * 1024
 
+#: Interim responses that are passed on before the connection yields its turn.
+MAX_INTERIM_IN_TURN = 16
 
-class ProxyClient(FlowControlled):
+
+class ProxyClient(SplicingClient):
     """
     One connection to the upstream.
 
@@ -80,12 +82,11 @@ class ProxyClient(FlowControlled):
     """
 
     def __init__(self, owner: ConnectionOwner, limits: Limits) -> None:
-        FlowControlled.__init__(self)
+        SplicingClient.__init__(self, owner.clock, ResponseReader(limits))
         self.state = IDLE
         self.carried = 0
         self.deadline = NEVER
         self._owner = owner
-        self._reader = ResponseReader(limits)
         self._writer = RequestWriter()
         self._receiver: ResponseReceiver | None = None
         self._sender: BodySender | None = None
@@ -93,7 +94,8 @@ class ProxyClient(FlowControlled):
         self._tunnel: TunnelEnd | None = None
         self._upgrading = False
         self._discardLeft = 0
-        self._spliced: SplicedBody | None = None
+        # Why the connection was lost while some of what it had received was still unread.
+        self._lostBy: Failure | None = None
 
     # --- Step 5: the request
 
@@ -147,6 +149,8 @@ class ProxyClient(FlowControlled):
             reader = self._reader
             if reader.received:
                 reader.receive(data)
+                if self.isYielding:
+                    return
             else:
                 reader.received = data
             try:
@@ -158,6 +162,8 @@ class ProxyClient(FlowControlled):
                 self._fail(error)
         elif self._tunnel is not None:
             self._tunnel.fromUpstream(data)
+            if len(data) >= LONG_READ_BYTES:
+                self.yieldTurn()
         elif state is IDLE:
             # Nothing was requested: these bytes would look like the next response.
             self.close()
@@ -166,10 +172,15 @@ class ProxyClient(FlowControlled):
         reader = self._reader
         receiver = self._receiver
         response = reader.nextHead()
+        passed = 0
         while response is not None and reader.state is framing.HEAD:
             if receiver is not None:
                 receiver.interimReceived(response)
             if self.state is not WAITING:
+                return
+            passed += 1
+            if passed == MAX_INTERIM_IN_TURN:
+                self.yieldTurn()
                 return
             response = reader.nextHead()
         if response is None or receiver is None:
@@ -186,6 +197,8 @@ class ProxyClient(FlowControlled):
         receiver.responseReceived(response, body, False)
         if reader.state is framing.ENDED:
             self.responseEnded()
+        elif reader.isCut or len(body) >= LONG_READ_BYTES:
+            self.yieldTurn()
 
     def deliverTo(self, bodyReceiver: BodyReceiver) -> None:
         """Pass the rest of the response's body to this receiver."""
@@ -202,6 +215,15 @@ class ProxyClient(FlowControlled):
             self._bodyReceiver.responseBody(data)
         if reader.state is framing.ENDED:
             self.responseEnded()
+        elif reader.isCut or len(data) >= LONG_READ_BYTES:
+            self.yieldTurn()
+
+    def turnCame(self) -> None:
+        rest = self._reader.takeRest()
+        if rest:
+            self.dataReceived(rest)
+        if self._lostBy is not None and not self.isYielding:
+            self.connectionLost(self._lostBy)
 
     def _switch(self, response: Response, receiver: ResponseReceiver) -> None:
         # RFC 9110, section 15.2.2: a 101 is valid only if the request asked for it.
@@ -241,38 +263,7 @@ class ProxyClient(FlowControlled):
         """Make no more calls for this request."""
         self._receiver = self._sender = self._bodyReceiver = self._tunnel = None
 
-    # --- Splice
-
-    @property
-    def left(self) -> int:
-        """Bytes of the response's body still to come; 0 if unknown."""
-        return self._reader.left or 0
-
-    def splice(self, sink: int, receiver: SpliceReceiver) -> bool:
-        """
-        Let the kernel move the rest of a body of known length to a file descriptor.
-
-        @return: whether it does.  If so, C{sink} is closed and C{receiver} called later.
-        """
-        if self._reader.received:
-            return False
-        spliced = SplicedBody(self, sink, receiver)
-        if spliced.isMoving:
-            self._spliced = spliced
-            self.pause()
-        return spliced.isMoving
-
-    def spliceEnded(self, size: int) -> None:
-        """The kernel has stopped after it moved so many bytes."""
-        self._spliced = None
-        self._reader.skip(size)
-
     # --- Flow control
-
-    def resume(self) -> None:
-        """Resume reading, unless the kernel moves the body."""
-        if self._spliced is None:
-            FlowControlled.resume(self)
 
     def writingPaused(self) -> None:
         if self._sender is not None:
@@ -283,6 +274,9 @@ class ProxyClient(FlowControlled):
             self._sender.resume()
 
     # --- The end
+
+    def isOpen(self) -> bool:
+        return self.state is not CLOSED
 
     def leave(self) -> None:
         """
@@ -339,6 +333,10 @@ class ProxyClient(FlowControlled):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         tunnel = self._tunnel
+        if self.isYielding and self._reader.received:
+            # The response may be complete in what was received before.
+            self._lostBy = reason
+            return
         if tunnel is not None:
             self.close()
             tunnel.upstreamLost()

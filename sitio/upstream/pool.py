@@ -52,6 +52,7 @@ class UpstreamPool:
     """
     Connections to one upstream.
 
+    @ivar clock: measures the waits.
     @ivar size: connections open or being opened, idle ones included; at most
         C{settings.poolSize}.
     """
@@ -64,7 +65,7 @@ class UpstreamPool:
         deadlines: Deadlines,
     ) -> None:
         self.size = 0
-        self._clock = clock
+        self.clock = clock
         self._endpoint = endpoint
         self._settings = settings
         self._deadlines = deadlines
@@ -131,12 +132,12 @@ class UpstreamPool:
             return fail(PoolExhausted(f"{self._settings.poolQueue} requests wait already"))
         waiter: Deferred[ProxyClient] = Deferred(self._waiting.__delitem__)
         self._waiting[waiter] = fresh
-        waiter.addTimeout(self._settings.poolTimeout, self._clock, self._waitedTooLong)
-        return waiter.addBoth(self._waited, self._clock.seconds())
+        waiter.addTimeout(self._settings.poolTimeout, self.clock, self._waitedTooLong)
+        return waiter.addBoth(self._waited, self.clock.seconds())
 
     def _waited(self, result: Any, since: float) -> Any:
         self._counts["waited"] += 1
-        self._counts["waitedSeconds"] += self._clock.seconds() - since
+        self._counts["waitedSeconds"] += self.clock.seconds() - since
         return result
 
     def _waitedTooLong(self, result: object, timeout: float) -> NoReturn:
@@ -156,7 +157,7 @@ class UpstreamPool:
             factory.wanted = False
             return result
 
-        opening.addTimeout(self._settings.connectTimeout, self._clock, self._openedTooLate)
+        opening.addTimeout(self._settings.connectTimeout, self.clock, self._openedTooLate)
         opening.addBoth(settled)
         return opening.addCallbacks(self._opened, self._failed)
 
@@ -176,7 +177,7 @@ class UpstreamPool:
         if isinstance(cause, ConnectFailed):
             raise cause
         if self._stopped is None and not failure.check(CancelledError) and areLacking(cause):
-            self._lack = self._lack or self._clock.callLater(LACK_SECONDS, self._lackEnds)
+            self._lack = self._lack or self.clock.callLater(LACK_SECONDS, self._lackEnds)
             raise _DescriptorsLacking
         kind = ConnectTimeout if isinstance(cause, error.TimeoutError) else ConnectFailed
         raise kind("no connection to the upstream", cause=cause)
@@ -232,16 +233,16 @@ class UpstreamPool:
                 del self._waiting[waiter]
                 waiter.callback(client)
         else:
-            client.deadline = self._clock.seconds() + self._settings.upstreamIdleTimeout
+            client.deadline = self.clock.seconds() + self._settings.upstreamIdleTimeout
             self._idle.append(client)
 
     def discarding(self, client: ProxyClient) -> None:
         """Bound the time in which a connection drops an unwanted response."""
-        client.deadline = self._clock.seconds() + CLOSE_TIMEOUT_SECONDS
+        client.deadline = self.clock.seconds() + CLOSE_TIMEOUT_SECONDS
 
     def lost(self, client: ProxyClient) -> None:
         """Stop counting a connection that is closing, and bound the time of its close."""
-        client.deadline = self._clock.seconds() + CLOSE_TIMEOUT_SECONDS
+        client.deadline = self.clock.seconds() + CLOSE_TIMEOUT_SECONDS
         if client in self._idle:
             self._idle.remove(client)
         self.size -= 1

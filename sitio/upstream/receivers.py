@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from sitio.errors import SitioError
 from sitio.http.head import Fields
 from sitio.http.message import Response
@@ -100,7 +102,14 @@ class SpliceReceiver(BodyReceiver, Protocol):
 
 
 class ConnectionOwner(Protocol):
-    """The pool, as its connections see it."""
+    """
+    The pool, as its connections see it.
+
+    @ivar clock: measures their waits.
+    """
+
+    @property
+    def clock(self) -> IReactorTime: ...
 
     def released(self, client: ProxyClient) -> None:
         """The connection is idle and may be used again."""

@@ -4,6 +4,8 @@ Tests of L{sitio.upstream.client}: one connection to the upstream, in exact byte
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,6 +26,7 @@ from sitio.upstream.client import MAX_DISCARD, ProxyClient, ProxyClientFactory
 class Owner:
     """A pool that records the calls of its connections."""
 
+    clock: Any
     calls: list[str] = field(factory=list)
 
     def released(self, client: ProxyClient) -> None:
@@ -47,7 +50,7 @@ class ClientCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.owner = Owner()
+        self.owner = Owner(self.clock)
         self.receiver = Receiver()
         self.open()
 
