@@ -267,7 +267,7 @@ class UpstreamPool:
             while self._idle:
                 client = self._idle[-1]
                 client.close(orderly=True)
-                client.deadline = self._clock.seconds() + CLOSE_NOTIFY_SECONDS
+                client.deadline = self.clock.seconds() + CLOSE_NOTIFY_SECONDS
             while self._waiting:
                 self._waiting.popitem(last=False)[0].errback(Stopped())
             for each in list(self._opening):
