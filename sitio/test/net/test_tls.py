@@ -169,6 +169,33 @@ class CloseTests(TLSTestCase):
             self.assertEqual(client.peer.state, CLOSED)
         self.sidecar.assertQuiet()
 
+    def test_clientFirstWithinResponse(self) -> None:
+        """
+        A client that closes within its response has disconnected: 499.  What it does not read
+        holds neither the connection to the upstream nor its own for longer than a stall.
+        """
+        for version in VERSIONS:
+            for reads in (True, False):
+                self.setUp()
+                client = self.ready(version)
+                client.sends(REQUEST)
+                upstream = self.sidecar.upstream()
+                upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                if not reads:
+                    client.receive()
+                    client.peer.stopsReading()
+                upstream.sends(bytes(200_000))
+                client.closes()
+                if not reads:
+                    self.sidecar.advance(SETTINGS.stallTimeout + 2 * PERIOD_SECONDS)
+                self.assertNotEqual(client.peer.state, OPEN)
+                self.assertTrue(upstream.reset)
+                [exchange] = self.sidecar.exchanges
+                self.assertIsNotNone(exchange.failure)
+                if reads:
+                    self.assertEqual(exchange.status, 499)
+                self.sidecar.assertQuiet()
+
     def test_slowClient(self) -> None:
         """A client that still reads its response gets all of it, however long that takes."""
         client = self.ready()
@@ -363,12 +390,24 @@ class BalancerTests(TLSTestCase):
     def test_before(self) -> None:
         """The header comes before TLS; the upstream gets its address, and https."""
         self.factory = ProxyProtocolFactory(self.sidecar.clock, self.factory)
-        client = self.connect()
-        client.peer.sends(b"PROXY TCP4 198.51.100.7 192.0.2.80 40000 443\r\n")
-        client.handshake()
-        client.sends(REQUEST)
-        fields = dict(self.sidecar.upstream().gotRequest().headers)
-        self.assertEqual(fields["X-Forwarded-For"], "198.51.100.7")
-        self.assertEqual(fields["X-Forwarded-Proto"], "https")
-        client.peer.resets()
+        header = b"PROXY TCP4 198.51.100.7 192.0.2.80 40000 443\r\n"
+        for together in (False, True):
+            client = self.connect()
+            if together:
+                # In one packet with the first bytes of TLS.
+                sends = client.peer.sends
+
+                def first(data: bytes, client: Any = client, sends: Any = sends) -> None:
+                    client.peer.sends = sends
+                    sends(header + data)
+
+                client.peer.sends = first  # type: ignore[method-assign, assignment]
+            else:
+                client.peer.sends(header)
+            client.handshake()
+            client.sends(REQUEST)
+            fields = dict(self.sidecar.upstream(-1).gotRequest().headers)
+            self.assertEqual(fields["X-Forwarded-For"], "198.51.100.7")
+            self.assertEqual(fields["X-Forwarded-Proto"], "https")
+            client.peer.resets()
         self.sidecar.assertQuiet()

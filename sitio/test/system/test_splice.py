@@ -68,6 +68,29 @@ class SidecarTests(StreamTestCase):
         self.assertEqual(len(self.upstream.connections), 2)
         await self.until(lambda: len(self.process.descriptors()) <= open + 1)
 
+    async def test_proxyProtocol(self) -> None:
+        """Behind a load balancer that sends the PROXY protocol, too."""
+        upstream = Upstream()
+        process = self.twistd(
+            *("--port", f"haproxy:tcp:0:interface={LOCALHOST}"),
+            *("--upstream", f"tcp:{LOCALHOST}:{await self.listen(upstream)}"),
+        )
+        port = int((await process.out.expect(LISTENING_LINE))[1])
+        client = await self.connect(port, b"PROXY TCP4 192.0.2.7 192.0.2.80 40000 80\r\n" + GET)
+        asked = await upstream.connection(0)
+        await asked.got.expect(b"\r\n\r\n")
+        self.assertIn(b"X-Forwarded-For: 192.0.2.7\r\n", asked.got.data)
+        before = pipes(process)
+        asked.send(download(self.size))
+        flood = Flood(asked.transport, self.size)
+        await client.got.expect(b"\r\n\r\n")
+        client.transport.pauseProducing()
+        await self.until(lambda: pipes(process) == before + 2)
+        sink = Sink(client)
+        client.transport.resumeProducing()
+        await sink.waitForSize(self.size)
+        self.assertEqual(sink.digest.digest(), flood.digest.digest())
+
     async def test_clientLeaves(self) -> None:
         """
         When the client disconnects, the upstream's connection and all descriptors are
