@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TRIAL = $(BIN)/python -m twisted.trial -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-uv lint format bench e2e manifests news dist dist-check clean
+.PHONY: help run test test-fast test-uv lint format bench soak e2e manifests news dist dist-check clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ format: $(VENV)/installed-dev ## format the source for lint
 
 bench: $(VENV)/installed-dev ## measure sitio beside other proxies (20 minutes; BENCH=--help)
 	$(BIN)/python -m bench $(BENCH)
+
+soak: $(VENV)/installed-dev ## 200,000 requests while all else misbehaves (6 minutes; SOAK=--help)
+	$(BIN)/python -m bench.soak $(SOAK)
 
 e2e: $(VENV)/installed-dev ## build the image, run the Pods of manifests/, and test them
 	$(BIN)/python -m e2e $(E2E)

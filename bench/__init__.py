@@ -7,7 +7,8 @@ The benchmark: compares sitio with other proxies, in one run.
     service; C{load} and C{paced} make the load; C{machine} reads CPU time and
     memory from C{/proc};
   - C{targets}, C{report} and C{chart}: the report;
-  - C{micro}: single steps of sitio, without a network.
+  - C{micro}: single steps of sitio, without a network;
+  - C{soak}: no measurement, but a search for faults under load (C{make soak}).
 
 Run it with C{make bench}, or see C{python -m bench --help}.
 """

@@ -227,7 +227,7 @@ def testBed() -> Iterator[TestBed]:
         # If root starts nginx, it reads its files as another user.
         folder.chmod(0o755)
         _files(folder)
-        _certificate(folder)
+        writeCertificate(folder)
         ports = Ports()
         bed = TestBed(folder, Cores.divide(cores()), ports.take(), ports)
         stack.push(bed._stack)
@@ -260,7 +260,8 @@ def _files(folder: Path) -> None:
     (folder / "pages/404.html").write_bytes(page)
 
 
-def _certificate(folder: Path) -> None:
+def writeCertificate(folder: Path) -> None:
+    """Write C{cert.pem} and C{key.pem} for this machine."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
