@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.soak.plan import BREAKS, SHARED, WITH_BODY, Answer, Request, sharedBody, swapped
+from bench.soak.plan import BREAKS, SHARED, Answer, Request, sharedBody, swapped
 from bench.soak.wire import Expected, Head, Wrong
 
 #: The longest body that a policy of sitio gets whole, by default.
@@ -128,7 +128,7 @@ class Verdict:
 
     def _reason(self, head: Head) -> None:
         """Judge the status of a response that sitio has made."""
-        status, request, answer = head.status, self.request, self.answer
+        status, request = head.status, self.request
         due = {"denied": 403, "bad": 400, "answered": 200}.get(request.kind)
         if due is not None:
             good = status == due
@@ -137,10 +137,7 @@ class Verdict:
         elif self.excused():
             good = status in (502, 503, 504)
         else:
-            # The service may close an idle connection while a request is on its way to it:
-            # then only a safe one is sent again.
-            known = self.breaks or request.method in WITH_BODY
-            good = status == 502 and known and not answer.course.startswith("early")
+            good = status == 502 and self.breaks
         if not good:
             raise Unexpected(f"{head.line!r} by sitio")
 

@@ -176,7 +176,8 @@ class Wire(asyncio.Protocol):
     @property
     def sending(self) -> bool:
         """Whether bytes have not left yet."""
-        return bool(self.transport.get_write_buffer_size())
+        closing: bool = self.transport.is_closing()
+        return not closing and self.transport.get_write_buffer_size() > 0
 
     def finish(self) -> None:
         """End the sending half, unless the connection is gone."""
@@ -186,7 +187,8 @@ class Wire(asyncio.Protocol):
 
     def close(self) -> None:
         """Close when all is sent; with TLS, don't wait for the peer's close_notify."""
-        self.transport.close()
+        if not self.transport.is_closing():
+            self.transport.close()
         if self._secure:
             asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.transport.abort)
 

@@ -250,7 +250,7 @@ class VerdictTests(SynchronousTestCase):
             ("plain", 504, {}, False),
             ("plain", 502, {"excused": True}, True),
             ("plain", 500, {"excused": True}, False),
-            ("plain", 502, {"method": "POST"}, True),
+            ("plain", 502, {"method": "POST"}, False),
             ("plain", 502, {"course": "reset, head"}, True),
             ("plain", 504, {"course": "reset, head"}, False),
             ("plain", 502, {"course": "early", "method": "POST"}, False),
