@@ -72,8 +72,7 @@ class HTTP1Downstream:
         """
         Find out who the client is, and which fields its requests get.
 
-        Call it with the first request: behind a C{haproxy:} endpoint the address is not
-        known before.
+        Call it with the first request: a connection without one does not need them.
         """
         self.clientAddress = getattr(self.transport.getPeer(), "host", None) or "unknown"
         self.secure = ISSLTransport.providedBy(self.transport)
@@ -172,6 +171,14 @@ class HTTP1Downstream:
     def resumeUpload(self) -> None:
         """Resume reading, unless the buffer of pipelined requests is full."""
         self._server.readOn()
+
+    def endSending(self) -> None:
+        """Tell the client that no more comes, and read on.  No producer is registered."""
+        if not self.secure:
+            self.transport.loseWriteConnection()
+        elif (notifyClose := getattr(self.transport, "notifyClose", None)) is not None:
+            # TLS of sitio's own ports.  Twisted's has no half-close.
+            notifyClose()
 
     def abortExchange(self) -> None:
         """Break the response off by closing the connection."""

@@ -320,10 +320,7 @@ class ProxyServer(CountsUnsent):
         self.resume()
         # First: a transport does not half-close while a producer is registered.
         self.transport.unregisterProducer()
-        if not self._downstream.secure:
-            self.transport.loseWriteConnection()
-        elif (notifyClose := getattr(self.transport, "notifyClose", None)) is not None:
-            notifyClose()
+        self._downstream.endSending()
 
     def isOpen(self) -> bool:
         return self.state is not CLOSING and self.state is not CLOSED
