@@ -52,8 +52,8 @@ class Heartbeat(Service):
       - Only turns count, in which this process itself runs.  A time in which the whole
         machine stands still is one turn, however long it is.
       - Any message of a worker is an answer.
-      - A worker that has not yet begun to accept clients is not asked, nor one that is
-        ending.
+      - A worker that has not yet begun to accept clients is not asked, unless sitio stops:
+        its policies may take long to load.  Nor is one that is ending.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Heartbeat(Service):
         self._processes = processes
         self._listener = listener
         self._log = log
+        self._hurries = False
         self._silent: set[WorkerProcess] = set()
         self._kills: dict[WorkerProcess, IDelayedCall] = {}
         self._turns = Periodic(
@@ -104,6 +105,7 @@ class Heartbeat(Service):
 
     def hurry(self) -> None:
         """Wait for a silent worker for L{STOP_SECONDS} at most, as sitio stops."""
+        self._hurries = True
         if self._limit:
             self._limit = min(self._limit, math.ceil(STOP_SECONDS / self._interval))
 
@@ -113,7 +115,8 @@ class Heartbeat(Service):
         for gone in self._kills.keys() - set(running):
             del self._kills[gone]
         for each in running:
-            if each.ready and each not in self._kills:
+            asked = (each.ready or self._hurries) and not each.ending
+            if asked and each not in self._kills:
                 self._look(each, each.pulse.missed)
                 each.pulse.missed += 1
 

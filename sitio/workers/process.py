@@ -126,7 +126,8 @@ class WorkerProcess(ProcessProtocol):
     @ivar number: the worker's number.
     @ivar startedAt: when it was started, in seconds on the clock.
     @ivar channel: the supervisor's end of its L{Channel}.
-    @ivar ready: whether it has begun to accept clients, and has not begun to end.
+    @ivar ready: whether it has begun to accept clients.
+    @ivar ending: whether its process has exited or its channel has closed.
     @ivar accepts: whether it accepts clients.
     @ivar pulse: its L{Pulse}.
     @ivar snapshot: its L{SidecarSnapshot<sitio.telemetry.snapshot.SidecarSnapshot>}.
@@ -144,6 +145,7 @@ class WorkerProcess(ProcessProtocol):
         self.number = number
         self.startedAt = clock.seconds()
         self.ready = False
+        self.ending = False
         self.accepts = False
         self.pulse = Pulse()
         self.startError: str | None = None
@@ -186,7 +188,7 @@ class WorkerProcess(ProcessProtocol):
         self._halfEnded()
 
     def _halfEnded(self) -> None:
-        self.ready = False
+        self.ending = True
         self._endsLeft -= 1
         if self._endsLeft:
             # The second end may never come: a child process may hold the channel open, a

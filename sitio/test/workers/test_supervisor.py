@@ -899,6 +899,17 @@ class HeartbeatTests(WorkersTestCase):
             self.successResultOf(stopped)
             self.assertEqual(self.machine.getDelayedCalls(), [])
 
+    def test_stopStarting(self) -> None:
+        """Nor does a worker that never ends starting: there is nothing in flight on it."""
+        workers = self.begun()
+        self.machine.children[1].ends(1)
+        self.machine.advance(FIRST_DELAY_SECONDS)
+        self.answering.discard(2)
+        self.runs(60)
+        workers.stopService()
+        self.runs(EXIT_SECONDS + 1)
+        self.assertEqual(self.machine.children[2].signals, [signal.SIGUSR2])
+
     def test_stopBusy(self) -> None:
         """A worker that answers has the whole grace."""
         workers = self.begun(grace=30.0)
