@@ -6,6 +6,7 @@ stopped the process.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -15,23 +16,34 @@ import treq
 from sitio.test.helpers.loopback import LIMIT_SECONDS, LOCALHOST, Upstream
 from sitio.test.helpers.processes import WorkersTestCase
 
-#: A policy that never returns, in a function that its stack names.
-LOOP_POLICY = """\
-import os
-from sitio import onRequest
+#: A policy that never returns, in one of several ways.  Each is a function that a stack names.
+STUCK_POLICY = """\
+import os, re, threading, time
+from sitio import onRequest, onResponse
 
-def spins():
+def loops():
     while True:
         pass
 
-@onRequest
-def loop(exchange):
-    if exchange.request.path == "/loop":
-        print(f"process {os.getpid()} loops", flush=True)
-        spins()
-"""
+def sleeps():
+    time.sleep(1000)
 
-LOOP_REQUEST = b"GET /loop HTTP/1.1\r\nHost: here\r\n\r\n"
+def locksTwice():
+    lock = threading.Lock()
+    with lock, lock:
+        pass
+
+def backtracks():
+    # In C, with Python's global lock: no other thread runs, and no handler of a signal.
+    re.match("(a+)+$", 40 * "a" + "b")
+
+@onRequest
+def stuck(exchange):
+    function = globals().get(exchange.request.path[1:])
+    if function is not None:
+        print(f"process {os.getpid()} is stuck", flush=True)
+        function()
+"""
 
 #: Seconds of C{--worker-timeout} in these tests.
 TIMEOUT = 3.0
@@ -44,11 +56,11 @@ class StuckTests(WorkersTestCase):
         """Start two workers with an admin port."""
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
-        (folder / "loop.py").write_text(LOOP_POLICY)
+        (folder / "stuck.py").write_text(STUCK_POLICY)
         self.process, self.port = await self.startWorkers(
             f"--admin=tcp:0:interface={LOCALHOST}",
             f"--worker-timeout={timeout:g}",
-            f"--policy=file:{folder}/loop.py",
+            f"--policy=file:{folder}/stuck.py",
             twistd=(f"--reactor={reactor}",),
             upstream=f"tcp:{LOCALHOST}:{await self.listen(Upstream())}",
         )
@@ -56,10 +68,14 @@ class StuckTests(WorkersTestCase):
         self.url = found[1].decode()
         self.pids = self.workerPids(self.process.pid)
 
-    async def loop(self) -> int:
-        """Make the policy of one worker loop, and return its process id."""
-        await self.connect(self.port, LOOP_REQUEST)
-        return int((await self.process.out.expect(rb"process ([0-9]+) loops"))[1])
+    async def stick(self, way: str) -> int:
+        """Make the policy of one worker stuck in this way, and return its process id."""
+        before = self.process.out.data.count(b" is stuck\n")
+        await self.connect(self.port, f"GET /{way} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        found = await self.process.out.waitUntil(
+            lambda: re.findall(rb"process ([0-9]+) is stuck\n", self.process.out.data)[before:]
+        )
+        return int(found[0])
 
     async def page(self, path: str) -> tuple[int, str]:
         """Get an admin page: status and text."""
@@ -95,9 +111,18 @@ class StuckTests(WorkersTestCase):
         not wait for it, its stack is logged, and it is replaced.
         """
         await self.begin()
-        await self.check(await self.loop())
-        self.assertRegex(self.process.output(), r"(?s)is ended; its stacks follow.* in spins")
-        self.assertRegex(self.process.output(), r'loop\.py", line [0-9]+ in loop')
+        await self.check(await self.stick("loops"))
+        self.assertRegex(self.process.output(), r"(?s)is ended; its stacks follow.* in loops")
+        self.assertRegex(self.process.output(), r'stuck\.py", line [0-9]+ in stuck')
+
+    async def test_ways(self) -> None:
+        """However a policy is stuck, the worker is replaced, and its stack says where it was."""
+        await self.begin()
+        for count, way in enumerate(("sleeps", "locksTwice", "backtracks"), 3):
+            pid = await self.stick(way)
+            await self.process.out.expect(rf"in {way}\n".encode())
+            await self.waitUntilReady(self.process, count)
+            self.assertNotIn(pid, self.workerPids(self.process.pid))
 
     async def test_stopped(self) -> None:
         """The same for a process that was stopped; there is no stack, and the log says why."""
@@ -110,7 +135,7 @@ class StuckTests(WorkersTestCase):
     async def test_epoll(self) -> None:
         """It is the same on Twisted's reactor."""
         await self.begin(reactor="epoll")
-        await self.check(await self.loop())
+        await self.check(await self.stick("loops"))
 
     async def test_continued(self) -> None:
         """A process that goes on in time keeps its place."""
@@ -137,7 +162,7 @@ class StuckTests(WorkersTestCase):
             if stop:
                 os.kill(self.pids[0], signal.SIGSTOP)
             else:
-                await self.loop()
+                await self.stick("loops")
             self.assertLess(await self.ends(), TIMEOUT + 2)
 
     async def test_terminatedByDefault(self) -> None:
