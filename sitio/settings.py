@@ -58,6 +58,13 @@ class Settings:
     upstreamIdleTimeout: float = _setting(
         4.0, SECONDS, "longest time, in seconds, that an idle upstream connection is kept"
     )
+    # A client that is gone must cost the upstream nothing, and looks the same.
+    halfClose: float = _setting(
+        0.0,
+        SECONDS,
+        "longest time, in seconds, that a client which has closed its sending half waits for"
+        " the response to begin; 0 takes it for disconnected",
+    )
     tunnelTimeout: float = _setting(3600.0, SECONDS, "longest pause, in seconds, in a tunnel")
     policyTimeout: float = _setting(
         30.0, SECONDS, "longest time, in seconds, that a policy may take"
@@ -98,9 +105,15 @@ class Settings:
     )
 
 
-#: Seconds in which the rest of a request is read and dropped after its response has
-#: gone out, so that the response isn't lost to a reset (RFC 9112, section 9.6).
-LINGER_SECONDS = 2.0
+#: After a response, the rest of its request is read and dropped, so that the response
+#: isn't lost to a reset (RFC 9112, section 9.6).  That ends after this many seconds
+#: without a byte, and after this many in all.  They are nginx's.
+LINGER_SECONDS = 5.0
+LINGER_LIMIT_SECONDS = 30.0
+
+#: Longest time, in seconds, to flush what was written to a client that has closed its
+#: sending half.
+CLOSE_SECONDS = 2.0
 
 #: Seconds for which an idle connection is kept once sitio has been told to stop:
 #: a request may be on its way to it, and would be lost.

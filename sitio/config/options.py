@@ -81,7 +81,15 @@ def _limit(each: attrs.Attribute) -> list[Any]:
 
 #: Limits that may be 0; with 0 for any other, no request would pass.
 _MAY_BE_ZERO = frozenset(
-    ("bufferLimit", "grace", "maxBody", "poolQueue", "replayLimit", "upstreamIdleTimeout")
+    (
+        "bufferLimit",
+        "grace",
+        "halfClose",
+        "maxBody",
+        "poolQueue",
+        "replayLimit",
+        "upstreamIdleTimeout",
+    )
 )
 
 _PARAMETERS: list[list[Any]] = [

@@ -55,10 +55,11 @@ class RequestWriter:
     @ivar hasEnded: whether the request at hand has been written to its end.
     """
 
-    __slots__ = ("_isChunked", "hasEnded")
+    __slots__ = ("_isAbandoned", "_isChunked", "hasEnded")
 
     def __init__(self) -> None:
         self.hasEnded = True
+        self._isAbandoned = False
         self._isChunked = False
 
     def begin(
@@ -85,9 +86,22 @@ class RequestWriter:
 
     def body(self, data: bytes) -> bytes:
         """More of the body."""
+        if self._isAbandoned:
+            return b""
         return codec.chunk(data) if self._isChunked else data
 
     def end(self, trailers: Fields) -> bytes:
         """What follows the body; C{b""} for most."""
+        if self._isAbandoned:
+            return b""
         self.hasEnded = True
         return codec.lastChunk(trailers) if self._isChunked else b""
+
+    def abandon(self) -> None:
+        """
+        The upstream takes no more of this request: drop the rest.
+
+        The request never ends, so the connection can't be used again.
+        """
+        self.hasEnded = False
+        self._isAbandoned = True

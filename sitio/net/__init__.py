@@ -10,6 +10,7 @@ In reading order:
     listening ports and its outgoing connections.
   - C{lookups}: name lookups; C{threads}: calls that may block, in threads of their own.
   - C{transport}: one connection; C{consumer} and C{socketoptions} are parts of it.
+  - C{lastread}: reads what a peer has sent before a write to it failed.
   - C{splice}: moves long bodies in the kernel.
   - C{flow}: flow control that both halves of the proxy share.
   - C{deadlines}: one timer for many deadlines.

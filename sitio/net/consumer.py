@@ -49,6 +49,8 @@ class Consumer:
     _full = False
     #: Whether the pull producer is asked on the next turn of the reactor.
     _pulling = False
+    #: What to call when a write has failed; then the connection reads on.
+    _writeFailed: Callable[[], None] | None = None
 
     # The connection has these.
 
@@ -127,6 +129,10 @@ class Consumer:
         """The producer has nothing more and wants the connection closed."""
         self.unregisterProducer()
         self.loseConnection()
+
+    def readAfterFailedWrite(self, failed: Callable[[], None]) -> None:
+        """See L{sitio.net.lastread.readAfterFailedWrite}."""
+        self._writeFailed = failed
 
     def _waitsForProducer(self) -> bool:
         """Whether the producer waits until it is asked for more."""

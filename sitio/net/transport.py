@@ -53,6 +53,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
 from sitio.net.consumer import Consumer, Direction
+from sitio.net.lastread import LastRead
 from sitio.net.socketoptions import SocketOptions
 
 _log = Logger()
@@ -158,7 +159,7 @@ class Connection(SocketOptions, Consumer):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.connected:
+        if not self.connected or (self._writeFailed is not None and self._readsOn(error)):
             return
         reason = self._reason
         if reason is None:
@@ -181,6 +182,32 @@ class Connection(SocketOptions, Consumer):
             with _log.failuresHandled("a producer failed to stop"):
                 producer.stopProducing()
         self._ended(protocol, reason)
+
+    def _readsOn(self, error: Exception | None) -> bool:
+        """Go on with reading after a failed write; see L{sitio.net.lastread}."""
+        failed, self._writeFailed = self._writeFailed, None
+        # An error with a traceback was raised by the protocol.
+        if not isinstance(error, OSError) or error.__traceback__ is not None:
+            return False
+        if failed is None or not self.connected or self._reason or self.disconnecting:
+            return False
+        if self._reading is Direction.ENDED:
+            return False
+        try:
+            skt = self._uv.get_extra_info("socket").dup()
+        except OSError:
+            return False
+        self._releaseSocket()
+        self._handle = None
+        self._uv = LastRead(self, skt, error)
+        if not self.TLS:
+            self.write = self.writeSequence = _discard  # type: ignore
+        self._call(failed)
+        if self._full:
+            self.resume_writing()
+        if self._reading is Direction.OPEN:
+            self._uv.resume_reading()
+        return True
 
     def _endOrderly(self, reason: Failure) -> None:
         """Shut the socket down first: closing it with unread bytes would send a reset."""

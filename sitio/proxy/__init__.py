@@ -4,7 +4,8 @@ The path of a request.
 In reading order:
 
   - C{factory}: the client connections of one proxy.
-  - C{server}: L{ProxyServer<sitio.proxy.server.ProxyServer>}, one connection of a client.
+  - C{server}: L{ProxyServer<sitio.proxy.server.ProxyServer>}, one connection of a client;
+    C{leaving}: how it ends.
   - C{exchange}: L{Exchange<sitio.proxy.exchange.Exchange>}, one request from its head to
     the last byte of its response.
 
@@ -13,6 +14,7 @@ Used only by some exchanges:
   - C{upload}: a request body that streams.
   - C{heldresponse}: a response that policies decide about.
   - C{download}: a response body that streams; C{filters}: the body filters of policies.
+  - C{lingering}: the rest of a request whose response has been sent.
   - C{tunnel}: two transports after an upgrade.
 
 Rules:

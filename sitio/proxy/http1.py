@@ -145,6 +145,11 @@ class HTTP1Downstream:
         if self._framing is not NO_BODY:
             self.transport.write(codec.chunk(data) if self._framing is CHUNKED else data)
 
+    @property
+    def endsByClose(self) -> bool:
+        """Whether the end of the connection is the end of the response."""
+        return self._framing is UNTIL_CLOSE
+
     def sink(self) -> int | None:
         """A file descriptor for the rest of a body of known length, or L{None}."""
         if self._framing is not LENGTH or self._server.isBacklogged:

@@ -10,8 +10,7 @@ client that only sends would fill the memory.  The next request waits until the 
 buffer has room.  Pipelined bytes are buffered up to the size limit of one head; then
 the transport is paused.
 
-L{TRANSITIONS} defines the states and the allowed transitions.  Any other transition is
-a bug in sitio and raises.
+L{Leaving} is the part of it that ends the connection; it has the table of the states.
 """
 
 from __future__ import annotations
@@ -27,42 +26,26 @@ from sitio.http.codec import RequestReader
 from sitio.http.message import Headers, Request
 from sitio.net.deadlines import NEVER
 from sitio.net.flow import LONG_READ_BYTES, FlowControlled
-from sitio.net.statemachine import Transitions
 from sitio.proxy.exchange import Exchange
 from sitio.proxy.http1 import HTTP1Downstream
+from sitio.proxy.leaving import (
+    EXCHANGE,
+    HEAD,
+    IDLE,
+    TRANSITIONS,
+    TUNNEL,
+    Leaving,
+)
 from sitio.proxy.tunnel import Tunnel
-from sitio.proxy.unsent import CountsUnsent
-from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS
+from sitio.settings import DRAIN_IDLE_SECONDS
 
 if TYPE_CHECKING:
     from sitio.proxy.factory import ProxyServerFactory
 
-IDLE = "idle"  # no byte of the next request has arrived
-HEAD = "head"  # a part of its head has arrived
-EXCHANGE = "exchange"  # an exchange is under way; pipelined requests wait
-TUNNEL = "tunnel"  # bytes of another protocol, both ways
-LINGERING = "lingering"  # the last response is sent, the rest of its request is dropped
-CLOSING = "closing"  # the write buffer is flushed, then the connection closes
-CLOSED = "closed"  # the connection is closed
-
-TRANSITIONS = Transitions(
-    "ProxyServer",
-    {
-        (IDLE, "data"): HEAD,
-        (IDLE, "request"): EXCHANGE,
-        (HEAD, "request"): EXCHANGE,
-        (EXCHANGE, "next"): IDLE,
-        (EXCHANGE, "switch"): TUNNEL,
-        (EXCHANGE, "linger"): LINGERING,
-        **{(each, "close"): CLOSING for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING)},
-        **{(each, "lost"): CLOSED for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING, CLOSING)},
-    },
-)
 _DATA = TRANSITIONS.on("data")
 _REQUEST = TRANSITIONS.on("request")
 _NEXT = TRANSITIONS.on("next")
 _SWITCH = TRANSITIONS.on("switch")
-_LINGER = TRANSITIONS.on("linger")
 _CLOSE = TRANSITIONS.on("close")
 _LOST = TRANSITIONS.on("lost")
 
@@ -74,7 +57,7 @@ MAX_ANSWERS = 8
 _UNREADABLE = "-"
 
 
-class ProxyServer(CountsUnsent):
+class ProxyServer(Leaving):
     """
     One connection of a client.
 
@@ -83,10 +66,8 @@ class ProxyServer(CountsUnsent):
     @ivar deadline: when L{deadlinePassed} is called; an exchange has a deadline of its own.
     """
 
-    _downstream: HTTP1Downstream
-
     def __init__(self, factory: ProxyServerFactory) -> None:
-        CountsUnsent.__init__(self, factory.context)
+        Leaving.__init__(self, factory.context)
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
         # Whether _begin must do nothing: it is running further up the stack, or has yielded.
@@ -94,12 +75,11 @@ class ProxyServer(CountsUnsent):
         self._answers = 0  # Requests that sitio itself has answered in this turn.
         self.state = IDLE
         self.deadline = NEVER
+        # For a client that has closed its sending half: until when it waits for responses.
+        self._patience = NEVER
         self.factory = factory
         self._settings = factory.context.settings
         self.reader = RequestReader(factory.limits)
-
-    def _within(self, seconds: float) -> None:
-        self.deadline = self.context.seconds() + seconds
 
     # --- Steps 1 and 2: bytes become a request, a request becomes an exchange
 
@@ -132,6 +112,8 @@ class ProxyServer(CountsUnsent):
             self._tunnel.fromClient(data)
             if len(data) >= LONG_READ_BYTES:
                 self.yieldTurn()
+        elif self._lingering is not None:
+            self._lingering.receive(data)
 
     def _begin(self) -> None:
         """Begin the buffered requests, one after another; some of them in a later turn."""
@@ -153,6 +135,8 @@ class ProxyServer(CountsUnsent):
             self.resume()
         elif self.state is IDLE or self.state is HEAD:
             self._begin()
+        if self._patience is not NEVER and not self._beginning and not self.isBacklogged:
+            self._leaveIfIdle()
 
     def turnCame(self) -> None:
         self._beginning = False
@@ -160,6 +144,8 @@ class ProxyServer(CountsUnsent):
             self._readBody()
         elif self.state is IDLE or self.state is HEAD:
             self._goOn()
+        elif self._lingering is not None:
+            self._lingering.receive(b"")
 
     def _beginNext(self) -> bool:
         reader = self.reader
@@ -205,7 +191,7 @@ class ProxyServer(CountsUnsent):
 
     def _open(self, request: Request, isLast: bool) -> Exchange:
         self.state = _REQUEST[self.state]
-        self.deadline = NEVER
+        self.deadline = self._patience
         downstream = self._downstream
         downstream.expect(request, isLast)
         self._exchange = exchange = Exchange(downstream, request, self.context)
@@ -259,9 +245,12 @@ class ProxyServer(CountsUnsent):
         self.state = _SWITCH[self.state]
         self._tunnel = tunnel
         self.resume()
+        self.deadline = NEVER
         rest = self.reader.takeRest()
         if rest:
             tunnel.fromClient(rest)
+        if self._patience is not NEVER:
+            tunnel.clientEnded()
 
     def exchangeEnded(self) -> None:
         """The exchange is over: begin the next, or close the connection."""
@@ -296,59 +285,19 @@ class ProxyServer(CountsUnsent):
         elif self._exchange is None:
             self._goOn()
 
-    # --- The end
+    # --- The end, which L{Leaving} has the rest of
 
     def deadlinePassed(self) -> None:
-        """The connection was idle, reading a head or closing for too long."""
+        """The connection was idle, reading a head, half-closed or closing for too long."""
         if not self.isOpen():
             self.transport.abortConnection()
         elif self.state is HEAD:
             seconds = self._settings.headTimeout
             self._refuse(RequestTimeout(f"no whole head in {seconds:g} seconds"))
+        elif self.state is EXCHANGE:
+            self._patienceEnded()
         else:
             self.leave()
-
-    def _linger(self) -> None:
-        """
-        Read and drop the rest of the request before closing.
-
-        Closing while the client still sends would reset the connection, and the client
-        might lose the response (RFC 9112, section 9.6).
-        """
-        self.state = _LINGER[self.state]
-        self._within(LINGER_SECONDS)
-        self.resume()
-        # First: a transport does not half-close while a producer is registered.
-        self.transport.unregisterProducer()
-        self._downstream.endSending()
-
-    def isOpen(self) -> bool:
-        return self.state is not CLOSING and self.state is not CLOSED
-
-    def leave(self) -> None:
-        """Flush the write buffer, in bounded time, and close the connection."""
-        if not self.isOpen():
-            return
-        if self.state is not LINGERING:
-            self.transport.unregisterProducer()
-        self.state = _CLOSE[self.state]
-        self._within(self._settings.stallTimeout)
-        self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """Reset the connection, so that the client sees an incomplete response."""
-        if self.state is CLOSED:
-            return
-        if self.state not in (LINGERING, CLOSING):
-            self.transport.unregisterProducer()
-        if self.state is not CLOSING:
-            self.state = _CLOSE[self.state]
-        self.transport.abortConnection()
-
-    def drain(self) -> None:
-        """Close soon: after the current exchange, or after a short wait for a request."""
-        if self.state is IDLE:
-            self._within(DRAIN_IDLE_SECONDS)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.state = _LOST[self.state]
@@ -357,19 +306,3 @@ class ProxyServer(CountsUnsent):
         if self._exchange is not None:
             self._exchange.clientGone()
         self.factory.closed(self)
-
-    def readConnectionLost(self) -> None:
-        """
-        The client has closed its sending half.
-
-        A tunnel ends one direction at a time.  Outside a tunnel, sitio can't tell such
-        a client from a client that has disconnected.
-        """
-        if self._tunnel is not None:
-            self._tunnel.clientEnded()
-        elif self.state is EXCHANGE:
-            self.abort()
-            if self._exchange is not None:  # At once: this turn may write nothing more.
-                self._exchange.clientGone()
-        else:
-            self.leave()

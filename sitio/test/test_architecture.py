@@ -77,6 +77,7 @@ TESTED_BY: dict[str, str] = {
     "net.ports": "integration.test_reactor",  # as the one before
     "net.connectors": "integration.test_reactor",  # as the one before
     "net.endpoints": "integration.test_proxy",  # each description listens there
+    "net.lastread": "integration.test_early",  # peers that answer early and reset
     "net.httpclient": "admin.test_health",  # tested by a service that uses it
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
     "proxy.buffers": "functional.test_buffers",  # what exchanges and clients hold
@@ -89,6 +90,8 @@ TESTED_BY: dict[str, str] = {
     "proxy.filters": "proxy.test_exchange",  # bodies that are changed on their way
     "proxy.upload": "functional.test_waits",  # bodies of requests that stream, and pause
     "proxy.tunnel": "functional.test_endings",  # each way in which a tunnel ends
+    "proxy.leaving": "proxy.test_server",  # a part of a client's connection
+    "proxy.lingering": "proxy.test_server",  # as the one before
     "proxy.factory": "proxy.test_server",  # the connections of one proxy
     "upstream.splicing": "net.test_splice",  # long bodies, through a whole proxy
     "telemetry.statsline": "telemetry.test_snapshot",  # what it says of a snapshot
@@ -102,6 +105,7 @@ TESTED_BY: dict[str, str] = {
     "workers.totals": "workers.test_supervisor",  # totals are seen as the supervisor's
     "workers.sockets": "integration.test_sockets",  # a socket that several listen on
     "testing.network": "testing.test_runner",  # the network of the test kit
+    "testing.messages": "testing.test_runner",  # as the network
     "testing.harness": "testing.test_runner",  # the proxy of the test kit
 }
 

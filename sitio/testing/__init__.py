@@ -25,9 +25,11 @@ In reading order:
   - C{runner}: runs policies: L{runPolicy} and L{Runner}.
   - C{harness}: the whole proxy in memory, for tests that send and receive bytes.
   - C{network}: connections in memory.
+  - C{messages}: parses what a test has got.
 """
 
 from sitio.testing.harness import Harness
+from sitio.testing.messages import readRequests, readResponses
 from sitio.testing.network import (
     CLIENT_ADDRESS,
     CLOSED,
@@ -36,8 +38,6 @@ from sitio.testing.network import (
     RESET,
     MemoryEndpoint,
     Peer,
-    readRequests,
-    readResponses,
 )
 from sitio.testing.runner import (
     Outcome,

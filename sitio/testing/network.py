@@ -9,7 +9,7 @@ one L{Clock}: each event is delivered in a later turn of the clock, as a reactor
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -33,9 +33,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
-from sitio.http import codec, framing
-from sitio.http.limits import Limits
 from sitio.http.message import Request, Response
+from sitio.testing.messages import readRequests, readResponses
 
 #: The default address of clients; RFC 5737 reserves it for examples.
 CLIENT_ADDRESS = "192.0.2.1"
@@ -78,6 +77,8 @@ class MemoryTransport(StringTransport):
         self._writeEnding = False
         self._writeEnded = False
         self._aborted = False
+        self._writeFailed: Callable[[], None] | None = None
+        self._sendsNothing = False
         self.outgoing: list[bytes] = []
         # Pieces of data, then b"" for their end or a Failure for a reset.
         self.incoming: deque[bytes | Failure] = deque()
@@ -150,6 +151,10 @@ class MemoryTransport(StringTransport):
         StringTransport.resumeProducing(self)
         self.callSoon(self.deliver)
 
+    def readAfterFailedWrite(self, failed: Callable[[], None]) -> None:
+        """Read to the end after a write has failed, and call this function then."""
+        self._writeFailed = failed
+
     # Called by the network
 
     def callSoon(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -173,7 +178,7 @@ class MemoryTransport(StringTransport):
         """Give the peer what sitio wrote, if the peer reads; then resume the producer or close."""
         if not self.connected or self._aborted:
             return
-        if self.outgoing and self._peer.gone:
+        if self.outgoing and self._peer.gone and not self._readsOn():
             self._lost(Failure(ConnectionLost()))
             return
         if not self._peer.room:
@@ -190,6 +195,15 @@ class MemoryTransport(StringTransport):
             self._writeEnded = True
             self._peer.state = HALF_CLOSED
             self.protocol.writeConnectionLost()  # type: ignore[attr-defined]
+
+    def _readsOn(self) -> bool:
+        failed, self._writeFailed = self._writeFailed, None
+        if failed is not None:
+            self._sendsNothing = True
+            failed()
+            self.callSoon(self.deliver)
+        self.outgoing.clear()
+        return self._sendsNothing
 
     def _lost(self, reason: Failure) -> None:
         if not self.connected:
@@ -308,6 +322,17 @@ class Peer:
         self.halfCloses()
         self.resumesReading()
 
+    def answersAndResets(self, data: bytes) -> None:
+        """
+        Send these bytes, and close with bytes unread, which resets the connection.
+
+        sitio can read them, but learns of neither before its next write, which fails.
+        """
+        self.gone = self._ended = True
+        for start in range(0, len(data), TRANSPORT_BUFFER_BYTES):
+            self.transport.incoming.append(data[start : start + TRANSPORT_BUFFER_BYTES])
+        self.transport.incoming.append(Failure(ConnectionLost()))
+
     def resets(self) -> None:
         """Reset the connection; bytes that sitio has not read yet are lost."""
         self.gone = self._ended = True
@@ -381,57 +406,3 @@ class MemoryEndpoint:
         """Refuse the oldest pending connection."""
         _, connected = self._pending.popleft()
         connected.errback(Failure(ConnectionRefusedError()))
-
-
-def readResponses(data: bytes, *methods: str, closed: bool = False) -> Iterator[Response]:
-    """
-    Parse responses, interim ones included, with their bodies.
-
-    @param methods: those of the requests, the last one for all later responses; by default
-        GET.
-    @param closed: whether the connection was closed after them.
-
-    @raise AssertionError: the last response is incomplete.
-    @raise SitioError: a response is malformed.
-    """
-    reader = codec.ResponseReader(Limits())
-    waiting = list(methods) or ["GET"]
-    reader.receive(data)
-    while reader.held:
-        reader.expect(waiting[0])
-        response = reader.nextHead()
-        while response is not None and reader.state is framing.HEAD:
-            response.body = b""
-            yield response
-            response = reader.nextHead()
-        if response is None:
-            raise AssertionError(f"an incomplete response: {data!r}")
-        response.body = reader.takeRest() if reader.state is framing.TUNNEL else _body(reader)
-        if closed and reader.state is framing.UNTIL_CLOSE:
-            reader.connectionLost()
-        if reader.state not in (framing.ENDED, framing.TUNNEL):
-            raise AssertionError(f"an incomplete response: {data!r}")
-        yield response
-        waiting = waiting[1:] or waiting
-
-
-def readRequests(data: bytes) -> Iterator[Request]:
-    """Parse requests, with their bodies; raises like L{readResponses}."""
-    reader = codec.RequestReader(Limits())
-    reader.receive(data)
-    while reader.held:
-        request = reader.nextHead()
-        if request is None:
-            raise AssertionError(f"an incomplete request: {data!r}")
-        request.body = _body(reader)
-        if reader.state is not framing.ENDED:
-            raise AssertionError(f"an incomplete request: {data!r}")
-        yield request
-
-
-def _body(reader: framing.Reader) -> bytes:
-    """All of a body that a reader has received."""
-    body = reader.nextBody()
-    while reader.isCut:
-        body += reader.nextBody()
-    return body

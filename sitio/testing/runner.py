@@ -23,11 +23,11 @@ from sitio.http.message import Headers, Request, Response
 from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
 from sitio.testing.harness import Harness, nextCall
+from sitio.testing.messages import readRequests
 from sitio.testing.network import (
     CLIENT_ADDRESS,
     MemoryEndpoint,
     Peer,
-    readRequests,
 )
 
 #: Seconds on the clock after which L{Runner.run} raises: longer than any wait of sitio.

@@ -28,6 +28,7 @@ from sitio.http.message import Request, Response
 from sitio.http.writer import RequestWriter
 from sitio.net.deadlines import NEVER
 from sitio.net.flow import LONG_READ_BYTES
+from sitio.net.lastread import readAfterFailedWrite
 from sitio.net.statemachine import Transitions
 from sitio.upstream.receivers import (
     BodyReceiver,
@@ -119,15 +120,16 @@ class ProxyClient(SplicingClient):
         self.state = _REQUEST[self.state]
         self.carried += 1
         self.deadline = NEVER
-        self._receiver = receiver
-        self._sender = sender
+        self._receiver, self._sender = receiver, sender
         self._upgrading = request.upgrade is not None
         self._reader.expect(request.line.method)
         data = self._writer.begin(request, body, ended, extra)
-        if type(data) is bytes:
+        if sender is None and type(data) is bytes:
             self.transport.write(data)
-        else:
-            self.transport.writeSequence(data)
+            return
+        # It may answer before it has read all, and close (RFC 9112, section 9.5).
+        readAfterFailedWrite(self.transport, self._writer.abandon)
+        self.transport.writeSequence((data,) if type(data) is bytes else data)
 
     def sendBody(self, data: bytes) -> None:
         """Send more of the body; dropped if the upstream has already responded."""
@@ -247,7 +249,7 @@ class ProxyClient(SplicingClient):
         self._receiver = self._sender = self._bodyReceiver = None
         if not self._writer.hasEnded:
             # The upstream would read the rest of this request as the next one.
-            self.close()
+            self.close(orderly=True)
         elif not self._reader.keepAlive or self._reader.received or self.isBacklogged:
             # With a full write buffer the next request's sender would not be paused:
             # some transports ask for a pause only once.

@@ -216,17 +216,43 @@ class TheClient(WaitCase):
         self.assertEnded(200, 200, None)
 
     def test_lingers(self) -> None:
-        """The linger after an early response has a fixed time, which bytes do not extend."""
-        self.open()
-        self.client.sends(POST % 1000)
-        self.upstream.sends(OK)
-        self.assertIs(self.client.state, HALF_CLOSED)
-        for _ in range(3):
-            self.sidecar.advance(LINGER_SECONDS / 4)
-            self.client.sends(b"x" * 100)
-        self.assertWaits(LINGER_SECONDS / 4)
-        self.assertTrue(self.client.closed)
-        self.assertEnded(200, 200, None)
+        """
+        The linger after an early response lasts as long as bytes come, with a limit; a
+        pause ends it.
+        """
+        for pause, times in ((LINGER_SECONDS, 0), (LINGER_SECONDS, 3), (1.5, 28)):
+            self.open()
+            self.client.sends(POST % 1000)
+            self.upstream.sends(OK)
+            self.assertIs(self.client.state, HALF_CLOSED)
+            for _ in range(times):
+                self.sidecar.advance(pause - 1.0)
+                self.client.sends(b"x" * 10)
+                self.sidecar.advance(0.5)
+                self.assertIs(self.client.state, HALF_CLOSED)
+            if times > 3:
+                for _ in range(6):
+                    self.sidecar.advance(0.5)
+                    self.client.sends(b"x")
+            else:
+                self.assertWaits(LINGER_SECONDS - (0.5 if times else 0.0))
+            self.assertTrue(self.client.state in (CLOSED, RESET))
+            self.assertEnded(200, 200, None)
+
+    def test_lingersToTheEnd(self) -> None:
+        """The linger ends with the request, whose body has a length or chunks."""
+        for start, rest in (
+            (POST % 9, b"x" * 9),
+            (CHUNKS, b"9\r\n123456789\r\n0\r\n\r\n"),
+        ):
+            self.open()
+            self.client.sends(start)
+            self.upstream.sends(OK)
+            self.client.sends(rest[:-1])
+            self.assertIs(self.client.state, HALF_CLOSED)
+            self.client.sends(rest[-1:])
+            self.assertTrue(self.client.closed)
+            self.assertEnded(200, 200, None)
 
 
 class TheUpstream(WaitCase):

@@ -986,8 +986,8 @@ class Expectations(HalvesCase):
         self.open().sends(EXPECTS + b"\r\n")
         self.assertEqual(self.answer(REFUSES), EXPECTS + OWN + b"\r\n")
         self.assertEqual(self.client.got(), REFUSED_BY)
-        self.assertIs(self.sidecar.upstream().state, RESET)
-        self.client.sends(b"hello")
+        self.assertIs(self.sidecar.upstream().state, CLOSED)
+        self.client.sends(b"hell")
         self.assertEqual(self.sidecar.upstream().got(), b"")
         self.assertLingers()
 
@@ -998,7 +998,7 @@ class Expectations(HalvesCase):
         self.client.sends(b"he")
         self.answer(REFUSES)
         self.assertEqual(self.client.got(), CONTINUE + REFUSED_BY)
-        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertIs(self.sidecar.upstream().state, CLOSED)
         self.assertLingers()
 
     def test_answeredByAPolicy(self) -> None:
@@ -1066,7 +1066,7 @@ class Early(HalvesCase):
         """A response that is complete at once."""
         self.answer(REFUSES)
         self.assertEqual(self.client.got(), REFUSED_BY)
-        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertIs(self.sidecar.upstream().state, CLOSED)
         self.client.sends(rest + GET)
         self.assertEqual(self.sidecar.upstream().got(), b"")
         self.assertLingers()
@@ -1088,7 +1088,7 @@ class Early(HalvesCase):
         self.client.got()
         self.answer(LARGE[200_000:])
         self.assertEqual(self.client.got(), LARGE[200_000:])
-        self.assertIs(self.sidecar.upstream().state, RESET)
+        self.assertIs(self.sidecar.upstream().state, CLOSED)
         self.client.sends(rest + GET)
         self.assertEqual(self.sidecar.upstream().got(), b"")
         self.assertLingers()

@@ -84,3 +84,11 @@ class RequestWriterTests(SynchronousTestCase):
         body = bytes(LONG_BODY_BYTES)
         data = RequestWriter().begin(Request("PUT", "/"), body, True, b"")
         self.assertIs(data[1], body)
+
+    def test_abandoned(self) -> None:
+        """The rest of a request that the upstream does not take is dropped, and never ends."""
+        writer = RequestWriter()
+        writer.begin(Request("PUT", "/", body=None), b"abc", False, b"")
+        writer.abandon()
+        self.assertEqual((writer.body(b"de"), writer.end([])), (b"", b""))
+        self.assertFalse(writer.hasEnded)

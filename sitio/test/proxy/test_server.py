@@ -283,5 +283,5 @@ class Leaving(ServerCase):
         self.sidecar.settle()
         self.assertEqual([each.status for each in self.sidecar.exchanges], [499])
         self.assertEqual(self.client.got(), b"")
-        self.assertTrue(self.client.reset)
+        self.assertTrue(self.client.closed)
         self.sidecar.assertQuiet()

@@ -218,7 +218,7 @@ class Asking(ClientCase):
         self.client.sendBody(b"def")
         self.client.endRequest([])
         self.assertEqual(self.owner.calls, ["lost", "closed"])
-        self.assertTrue(self.upstream.reset)
+        self.assertTrue(self.upstream.closed)
 
 
 class Responses(ClientCase):

@@ -1,0 +1,63 @@
+"""
+The rest of a request whose response has been sent: L{Lingering}.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sitio.errors import BadMessage
+from sitio.http.framing import ENDED, HEAD
+from sitio.net.flow import LONG_READ_BYTES
+from sitio.settings import LINGER_LIMIT_SECONDS, LINGER_SECONDS
+
+if TYPE_CHECKING:
+    from sitio.proxy.leaving import Leaving
+
+
+class Lingering:
+    """
+    Reads and drops the rest of a request before its connection closes.
+
+    Closing while the client still sends would reset the connection, and the client might
+    lose the response (RFC 9112, section 9.6).  It lasts as long as bytes come: to the end
+    of the request if that can be found, else until none has come for L{LINGER_SECONDS};
+    in all at most L{LINGER_LIMIT_SECONDS}.  It buffers no body.
+    """
+
+    __slots__ = ("_end", "_isReadable", "_server")
+
+    def __init__(self, server: Leaving) -> None:
+        self._server = server
+        self._end = server.context.seconds() + LINGER_LIMIT_SECONDS
+        reader = server.reader
+        # Of a refused head the end is unknown.  What follows a whole request is dropped.
+        self._isReadable = reader.state is not HEAD and reader.state is not ENDED
+        self.receive(b"")
+
+    def receive(self, data: bytes) -> None:
+        """Drop more of the request; close the connection if that was its end."""
+        server = self._server
+        reader = server.reader
+        if self._isReadable:
+            reader.receive(data)
+            try:
+                reader.nextBody()
+            except BadMessage:
+                self._isReadable = False
+            if reader.isCut:
+                server.yieldTurn()
+            elif reader.state is ENDED:
+                self._isReadable = False
+                if not reader.held:
+                    server.leave()
+                    return
+        if not self._isReadable:
+            reader.takeRest()
+        if len(data) >= LONG_READ_BYTES:
+            server.yieldTurn()
+        server.deadline = min(self._end, server.context.seconds() + LINGER_SECONDS)
+
+    def hurry(self) -> None:
+        """End soon, as sitio stops."""
+        self._end = min(self._end, self._server.context.seconds() + LINGER_SECONDS)
