@@ -32,6 +32,7 @@ class Clients:
     Several clients at once.
 
     @ivar done: the number of requests that have begun.
+    @ivar stopping: whether sitio was told to stop, and may refuse connections.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Clients:
         self.context = context
         # Whether a half-closed client must get its response.
         self.halfClose = bool(order.halfClose)
+        self.stopping = False
         self.done = 0
 
     async def run(self, planned: Iterator[Conversation], many: int) -> None:
@@ -85,12 +87,14 @@ class Talk:
             await self._converse(wire)
         except Wrong as error:
             self._fault("wrong bytes", error)
-        except Unexpected as error:
-            self._fault("without a reason", error)
         except TimeoutError:
             self._fault("hangs", f"nothing for {self._clients.deadline:g} s")
-        except OSError as error:
-            self._fault("without a reason", error)
+        except (Unexpected, OSError) as error:
+            if self._clients.stopping and (wire is None or not wire.received):
+                # It had not accepted this connection.
+                self._tally.outcomes["refused at the end"] += len(self._plan.requests)
+            else:
+                self._fault("without a reason", error)
         if wire is not None and not wire.lost:
             self._part(wire)
 

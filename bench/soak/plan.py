@@ -312,16 +312,16 @@ class Conversation:
     share: float
 
 
-def conversations(seed: str, count: int, tls: bool = False) -> Iterator[Conversation]:
+def conversations(seed: str, end: int, tls: bool = False, start: int = 0) -> Iterator[Conversation]:
     """
-    All connections for a number of requests.
+    All connections for the requests with these numbers.
 
     @param tls: there are no half-closes.
     """
-    dice = Random(f"{seed}/conversations")
-    number = 0
-    while number < count:
-        many = min(count - number, dice.choice((1, 1, 2, 3, 5, 8)))
+    dice = Random(f"{seed}/conversations/{start}")
+    number = start
+    while number < end:
+        many = min(end - number, dice.choice((1, 1, 2, 3, 5, 8)))
         requests = tuple(
             Request.choose(seed, each, each == number + many - 1)
             for each in range(number, number + many)

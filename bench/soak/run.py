@@ -50,6 +50,11 @@ POLICIES = (
 #: Looks between two equal lists of descriptors at the start.
 SETTLED = 5
 
+#: Requests that are under way, or begin, when sitio is told to stop; and the seconds after
+#: the first of them at which that happens.
+LAST = 300
+STOP_SECONDS = 0.15
+
 #: Seconds between two samples of memory.
 SAMPLE_SECONDS = 0.05
 
@@ -110,7 +115,8 @@ class Soak:
             sidecar = stack.enter_context(self._sidecar())
             result.before = self._settled(sidecar)
             asyncio.run(self._load(sidecar))
-            self._end(sidecar)
+            self._afterLoad(sidecar)
+            asyncio.run(self._stop(sidecar))
         for each in errors(self._folder / "sitio.log"):
             tally.fault("errors in the log", each)
         for line in (self._folder / "service.log").read_text("utf-8", "replace").splitlines():
@@ -194,12 +200,15 @@ class Soak:
 
     # --- The load
 
+    def _clients(self) -> Clients:
+        context = None
+        if self._order.tls:
+            context = ssl.create_default_context(cafile=str(self._folder / "cert.pem"))
+        return Clients(self._order, self._port, self._tally, context)
+
     async def _load(self, sidecar: subprocess.Popen[bytes]) -> None:
         order, result = self._order, self._result
-        context = None
-        if order.tls:
-            context = ssl.create_default_context(cafile=str(self._folder / "cert.pem"))
-        clients = Clients(order, self._port, self._tally, context)
+        clients = self._clients()
         watch = asyncio.create_task(self._watch(sidecar, clients))
         planned = conversations(order.seed, order.requests, order.tls)
         running = asyncio.create_task(clients.run(planned, order.clients))
@@ -233,8 +242,8 @@ class Soak:
                 faults = sum(self._tally.faults.values())
                 self._tell(f"{clients.done:,} requests, {faults} faults")
 
-    def _end(self, sidecar: subprocess.Popen[bytes]) -> None:
-        """After the last client: nothing may be left, and sitio must end."""
+    def _afterLoad(self, sidecar: subprocess.Popen[bytes]) -> None:
+        """Nothing may be left of the clients."""
         result, tally = self._result, self._tally
         waitUntil(lambda: not inFlight(self._admin), self._order.deadline)
         if many := inFlight(self._admin):
@@ -246,8 +255,22 @@ class Soak:
         if not result.memory.level:
             grown = (result.memory.after - result.memory.before) / 2**20
             tally.fault("memory", f"it has grown by {grown:.1f} MiB after the first quarter")
+
+    async def _stop(self, sidecar: subprocess.Popen[bytes]) -> None:
+        """Stop sitio under load: what it has accepted must end well, and it must end in time."""
+        order, result = self._order, self._result
+        clients = self._clients()
+        planned = conversations(order.seed, order.requests + LAST, order.tls, order.requests)
+        load = asyncio.create_task(clients.run(planned, order.clients))
+        await asyncio.sleep(STOP_SECONDS)
+        clients.stopping = True
         os.kill(sidecar.pid, signal.SIGTERM)
-        result.drain = waitUntil(lambda: sidecar.poll() is not None, self._order.deadline)
+        loop = asyncio.get_running_loop()
+        ended = (lambda: sidecar.poll() is not None), order.deadline
+        result.drain = await loop.run_in_executor(None, waitUntil, *ended)
+        await load
+        result.began += clients.done
         # twistd ends by the signal that it got.
         if sidecar.poll() not in (0, -signal.SIGTERM):
-            tally.fault("end", f"status {sidecar.poll()}, {result.drain:.1f} s after SIGTERM")
+            sentence = f"status {sidecar.poll()}, {result.drain:.1f} s after SIGTERM"
+            self._tally.fault("end", sentence)
