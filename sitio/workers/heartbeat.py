@@ -34,9 +34,9 @@ MIN_TURNS = 10
 #: next to nothing, so this is soon.
 SILENT_TURNS = 2
 
-#: Seconds without an answer after which a worker is ended while sitio stops: as long as a
-#: worker may take to exit.
-STOP_SECONDS = EXIT_SECONDS
+#: Seconds without an answer after which a worker is ended while sitio stops, if it has not
+#: even begun to stop; else L{EXIT_SECONDS}, as what a policy does at the end may block.
+STOP_SECONDS = 2.0
 
 #: Seconds in which a worker writes its stack, before it is killed.
 STACK_SECONDS = 0.5
@@ -106,8 +106,13 @@ class Heartbeat(Service):
     def hurry(self) -> None:
         """Wait for a silent worker for L{STOP_SECONDS} at most, as sitio stops."""
         self._hurries = True
-        if self._limit:
-            self._limit = min(self._limit, math.ceil(STOP_SECONDS / self._interval))
+
+    def _limitFor(self, process: WorkerProcess) -> int:
+        """The turns without an answer after which a worker is ended."""
+        if not self._hurries:
+            return self._limit
+        seconds = STOP_SECONDS if process.accepts else EXIT_SECONDS
+        return min(self._limit, math.ceil(seconds / self._interval))
 
     def _turn(self) -> None:
         running = list(self._processes())
@@ -124,7 +129,7 @@ class Heartbeat(Service):
         if missed == 0:
             # One question at a time: more would pile up in the channel.
             process.channel.send("ping")
-        if missed >= self._limit:
+        if missed >= self._limitFor(process):
             self._end(process, missed)
         elif missed >= SILENT_TURNS and process not in self._silent:
             self._silent.add(process)

@@ -51,12 +51,12 @@ class Pulse:
 
     @ivar missed: how many turns of the heartbeat have passed since the last.
     @ivar late: whether a request has gone unanswered for L{ANSWER_SECONDS}, and nothing has
-        come since.
+        come since; true also before the first message, while the worker starts.
     """
 
     def __init__(self) -> None:
         self.missed = 0
-        self.late = False
+        self.late = True
 
     def beat(self) -> None:
         """A message has come."""
@@ -89,8 +89,8 @@ class RemoteValue:
         Ask for the value.
 
         @return: fires when C{value} is new, when the worker has ended, and after
-            L{ANSWER_SECONDS} at the latest.  It never fails.  A worker that was late is
-            not waited for until something comes from it.
+            L{ANSWER_SECONDS} at the latest.  It never fails.  A worker that starts,
+            or that was late, is not waited for until something comes from it.
         """
         if self._pulse.late:
             return succeed(None)

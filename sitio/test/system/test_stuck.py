@@ -169,4 +169,4 @@ class StuckTests(WorkersTestCase):
         """With the default timeout it takes some seconds, whatever the grace is."""
         await self.begin(timeout=10)
         os.kill(self.pids[0], signal.SIGSTOP)
-        self.assertLess(await self.ends(), 9)
+        self.assertLess(await self.ends(), 7)

@@ -39,7 +39,13 @@ from sitio.telemetry.stats import MAX_ENDPOINTS
 from sitio.test.helpers.logs import LogRecorder
 from sitio.test.helpers.snapshots import exchangesOf, workerSnapshot
 from sitio.workers.channel import Channel, encodeMessage
-from sitio.workers.heartbeat import SILENT_TURNS, STACK_SECONDS, TURN_SECONDS, isStopped
+from sitio.workers.heartbeat import (
+    SILENT_TURNS,
+    STACK_SECONDS,
+    STOP_SECONDS,
+    TURN_SECONDS,
+    isStopped,
+)
 from sitio.workers.process import ANSWER_SECONDS, EXIT_SECONDS, WorkerProcess
 from sitio.workers.supervisor import (
     FIRST_DELAY_SECONDS,
@@ -471,6 +477,7 @@ class SnapshotTests(WorkersTestCase):
         self.machine.children[1].ends(1)
         self.machine.advance(1)
         one, _, two = self.machine.children
+        two.sends("ready")
         snapshot = workers.snapshot()
         one.sends("snapshot", workerSnapshot())
         two.sends("snapshot", workerSnapshot())
@@ -494,6 +501,7 @@ class SnapshotTests(WorkersTestCase):
         self.machine.children[1].ends(1)
         self.machine.advance(1)
         one, _, two = self.machine.children
+        two.sends("ready")
         snapshot = workers.snapshot()
         one.sends("snapshot", workerSnapshot(2, pid=11))
         two.sends("snapshot", workerSnapshot(3, pid=12))
@@ -533,6 +541,15 @@ class SnapshotTests(WorkersTestCase):
             self.assertEqual(whole["metrics"]["total"]["hits"], 7)
             self.successResultOf(exchanges)
         self.assertEqual(self.machine.children[1].received(), [("snapshot", None)] * 2)
+
+    def test_starting(self) -> None:
+        """A worker that is starting is not waited for."""
+        workers = self.started(statsInterval=0)
+        self.machine.children[1].ends(1)
+        self.machine.advance(FIRST_DELAY_SECONDS)
+        asked = workers.snapshot()
+        self.machine.children[0].sends("snapshot", workerSnapshot(2))
+        self.assertEqual(self.successResultOf(asked)["metrics"]["total"]["hits"], 2)
 
     def test_silentNoMore(self) -> None:
         """A worker that was late is asked and waited for again once anything comes from it."""
@@ -589,6 +606,7 @@ class SnapshotTests(WorkersTestCase):
         self.machine.children[1].ends()
         self.machine.advance(FIRST_DELAY_SECONDS)
         one, _, two = self.machine.children
+        two.sends("ready")
         snapshot = workers.snapshot()
         one.sends("snapshot", workerSnapshot(2))
         two.sends("snapshot", workerSnapshot(1))
@@ -605,6 +623,7 @@ class SnapshotTests(WorkersTestCase):
             self.machine.children[-1].sends("snapshot", workerSnapshot(0, **paths))
             self.machine.children[-1].ends()
             self.machine.advance(MAX_DELAY_SECONDS)
+        self.machine.children[-1].sends("ready")
         snapshot = workers.snapshot()
         self.machine.children[-1].sends("snapshot", workerSnapshot(0, q=5))
         metrics = self.successResultOf(snapshot)["metrics"]
@@ -880,7 +899,7 @@ class HeartbeatTests(WorkersTestCase):
 
     def test_stop(self) -> None:
         """A stuck worker does not hold up the end: what it was silent before counts."""
-        for before, after in ((0, EXIT_SECONDS + 1), (4, 2), (9, 1)):
+        for before, after in ((0, STOP_SECONDS + 1), (1, 2), (9, 1)):
             self.setUp()
             workers = self.begun()
             self.runs(1)
@@ -898,6 +917,17 @@ class HeartbeatTests(WorkersTestCase):
             two.ends(None, 9)
             self.successResultOf(stopped)
             self.assertEqual(self.machine.getDelayedCalls(), [])
+
+    def test_stopFlushing(self) -> None:
+        """A worker that has begun to stop may be silent for longer: its policies may block."""
+        workers = self.begun()
+        workers.stopService()
+        self.machine.children[1].sends("stopping")
+        self.answering.discard(2)
+        self.runs(EXIT_SECONDS - 1)
+        self.assertEqual(self.machine.children[1].signals, [])
+        self.runs(2)
+        self.assertEqual(self.machine.children[1].signals, [signal.SIGUSR2])
 
     def test_stopStarting(self) -> None:
         """Nor does a worker that never ends starting: there is nothing in flight on it."""
