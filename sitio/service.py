@@ -97,6 +97,7 @@ class SidecarService(MultiService):
             via=via,
             observers=allObservers,
         )
+        self.stats.watch(self.context.exchanges)
         self.factory = ProxyServerFactory(self.context, deadlines)
         self._listening = Listening(
             self.factory, self._listens, log=self.log, consequence="sitio takes no requests"
@@ -194,6 +195,7 @@ class SidecarService(MultiService):
             "poolCounts": self._pool.counts(),
             "clients": clients,
             "inFlight": len(self.context.exchanges),
+            "bufferedBytes": self.context.buffers.held,
             "brokenResponses": self.context.brokenOff,
             "overlongResponses": self.context.tooLong,
             "dropped": droppedBy(self),

@@ -4,7 +4,7 @@ The content of the live dashboard's events.
 L{EventBuilder} gets the sidecar's snapshot once a second while there are viewers, and
 makes the text of an event.  There are two kinds of events:
 
-  - L{EventBuilder.changes} has only the endpoints with new hits and the exchanges that are
+  - L{EventBuilder.changes} has only the endpoints that have changed and the exchanges that are
     new.  Its numbers are totals, not differences.
   - L{EventBuilder.full} (C{"full": true}) is for a viewer that is new or has missed an
     event: all endpoints, with the hits in each second of the last minute, and the totals
@@ -19,7 +19,7 @@ import json
 import re
 from collections import deque
 from socket import gethostname
-from typing import Any
+from typing import Any, Literal
 
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.snapshot import EndpointMetrics, Metrics, SidecarSnapshot, Snapshot
@@ -42,6 +42,11 @@ GAP_SECONDS = 5.0
 MAX_NEW = 100
 MAX_OPEN = 20
 
+#: What tells that an endpoint has changed.
+_CHANGING_KEYS: tuple[Literal["hits", "underWay", "bytesOut"], ...] = (
+    *("hits", "underWay", "bytesOut"),
+)
+
 _CLASSES = "12345"
 
 #: Hits and failures of an endpoint without new hits.
@@ -49,7 +54,10 @@ _NOTHING = (0, 0)
 
 #: The keys of a snapshot, and of an endpoint's metrics, that events contain unchanged.
 _SNAPSHOT_KEYS = ("policies", "pool", "poolCounts", "clients", "inFlight", "workers")
-_ENDPOINT_KEYS = ("method", "route", "hits", "upstreamStatuses", "masked", "latency")
+_ENDPOINT_KEYS = (
+    *("method", "route", "hits", "upstreamStatuses", "masked", "latency"),
+    *("underWay", "bytesOut"),
+)
 
 
 def describeSidecar(config: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +184,7 @@ class EventBuilder:
     def _updateEndpoints(
         self, now: float, metrics: Snapshot
     ) -> tuple[list[EndpointMetrics], list[tuple[str, str]]]:
-        """Add a bar to each endpoint; returns those with new hits, and those evicted."""
+        """Add a bar to each endpoint; returns those that have changed, and those evicted."""
         steady = now - self._at <= GAP_SECONDS
         before = self._endpoints
         after = {(each["method"], each["route"]): each for each in metrics["endpoints"]}
@@ -186,7 +194,7 @@ class EventBuilder:
             bars[key] = known = deque(maxlen=MAX_BARS) if known is None else known
             was = before.get(key)
             bar = _NOTHING
-            if was is None or was["hits"] != each["hits"]:
+            if was is None or any(was[name] != each[name] for name in _CHANGING_KEYS):
                 changed.append(each)
                 hits, failures = (was["hits"], failuresOf(was)) if was else _NOTHING
                 # An endpoint that was evicted and came back has fewer hits than before.
@@ -213,6 +221,7 @@ def _totals(metrics: Snapshot) -> dict[str, Any]:
     total = metrics["total"]
     return {
         "hits": total["hits"],
+        "underWay": total["underWay"],
         "upstreamStatuses": total["upstreamStatuses"],
         "masked": total["masked"],
         "uptime": metrics["uptime"],

@@ -6,6 +6,7 @@ In reading order:
   - C{stats}: counters and latency histograms per endpoint.
   - C{histogram}: bounds, sums and quantiles of histograms.
   - C{snapshot}: the metrics as plain data, and how snapshots add up.
+  - C{underway}: adds exchanges that have not ended.
   - C{statsline}: the log line with hit counts.
   - C{history}: remembers single exchanges for the admin port.
   - C{records}: these exchanges as plain data.

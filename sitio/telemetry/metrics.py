@@ -60,6 +60,7 @@ class _Snapshot(Collector):
     def collect(self) -> Iterator[Metric]:
         """See L{Collector}."""
         yield from _endpoints(self._snapshot)
+        yield from _added(self._snapshot)
         yield from _connections(self._snapshot)
         yield from _policies(self._snapshot)
         yield from _dropped(self._snapshot)
@@ -90,10 +91,14 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         labels=_STATUS,
     )
     received = SummaryMetricFamily(
-        "http_server_request_body_size_bytes", "Bytes of requests' bodies.", labels=_ENDPOINT
+        "http_server_request_body_size_bytes",
+        "Bytes of requests' bodies, those under way included.",
+        labels=_ENDPOINT,
     )
     returned = SummaryMetricFamily(
-        "http_server_response_body_size_bytes", "Bytes of responses' bodies.", labels=_ENDPOINT
+        "http_server_response_body_size_bytes",
+        "Bytes of responses' bodies, those under way included.",
+        labels=_ENDPOINT,
     )
     sent = CounterMetricFamily(
         "sitio_sent_responses", "Responses, by the status that clients were sent.", labels=_STATUS
@@ -103,7 +108,13 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         "Failures, by the upstream status, for which clients were sent something better.",
         labels=_STATUS,
     )
+    active = GaugeMetricFamily(
+        "sitio_active_requests",
+        "Exchanges that have been under way for a second or more.",
+        labels=_ENDPOINT,
+    )
     for each in endpoints:
+        active.add_metric(_labels(each), each["underWay"])
         for status, spent in each["durations"].items():
             durations.add_metric(
                 _labels(each, _status(status)),
@@ -121,6 +132,11 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     yield returned
     yield sent
     yield masked
+    yield active
+
+
+def _added(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+    metrics = snapshot["metrics"]
     added = HistogramMetricFamily(
         "sitio_added_duration_seconds",
         "Duration of an exchange without the wait for the upstream's head.",
@@ -140,7 +156,7 @@ def _connections(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     pool = snapshot["pool"]
     counts = snapshot["poolCounts"]
     yield GaugeMetricFamily(
-        "http_server_active_requests", "ExchangeLists under way.", snapshot["inFlight"]
+        "http_server_active_requests", "Exchanges under way.", snapshot["inFlight"]
     )
     yield GaugeMetricFamily(
         "sitio_client_connections", "Open client connections.", snapshot["clients"]
@@ -174,6 +190,11 @@ def _connections(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         "sitio_upstream_failed_connections",
         "Attempts to connect to the upstream that failed.",
         counts["failed"],
+    )
+    yield GaugeMetricFamily(
+        "sitio_buffered_bytes",
+        "Bytes of responses that are buffered for policies or not yet taken by clients.",
+        snapshot["bufferedBytes"],
     )
     yield CounterMetricFamily(
         "sitio_broken_responses",

@@ -37,6 +37,10 @@ class Metrics(TypedDict):
     C{latency} are the counts of a histogram with C{latencyBounds}, C{seconds} is the sum
     of the durations.  For a tunnel the duration is the time to the upstream's 101.
     C{durations} has a histogram for each upstream status.
+
+    C{underWay} is how many exchanges have been under way for a second or more.  They are in
+    no other count, but the bytes that they have moved are in C{bytesIn} and C{bytesOut} as
+    soon as the response has begun.
     """
 
     hits: int
@@ -48,6 +52,7 @@ class Metrics(TypedDict):
     latency: list[int]
     seconds: float
     durations: dict[str, Histogram]
+    underWay: int
 
 
 class EndpointMetrics(Metrics):
@@ -141,9 +146,10 @@ class SidecarSnapshot(TypedDict):
     C{pool} is how many upstream connections are C{open} and C{idle}, and how many
     requests are C{waiting} for one; C{poolCounts} what the pool has done so far.
     C{clients} is how many client connections are open, C{inFlight} how many exchanges
-    have not ended.  C{brokenResponses} counts responses that broke off after their head
-    was sent, C{overlongResponses} those that a policy wanted whole and that exceeded the
-    buffer limit.  C{restarts} counts workers that were started to replace others.
+    have not ended, C{bufferedBytes} how many bytes of responses are buffered.
+    C{brokenResponses} counts responses that broke off after their head was sent,
+    C{overlongResponses} those that a policy wanted whole and that exceeded a buffer limit.
+    C{restarts} counts workers that were started to replace others.
     """
 
     metrics: Snapshot
@@ -152,6 +158,7 @@ class SidecarSnapshot(TypedDict):
     poolCounts: PoolCounts
     clients: int
     inFlight: int
+    bufferedBytes: int
     brokenResponses: int
     overlongResponses: int
     dropped: Dropped
@@ -160,8 +167,11 @@ class SidecarSnapshot(TypedDict):
 
 
 def busiestFirst(endpoints: Iterable[EndpointMetrics]) -> list[EndpointMetrics]:
-    """Sorted by falling hits, then by route and method."""
-    return sorted(endpoints, key=lambda each: (-each["hits"], each["route"], each["method"]))
+    """Sorted by falling hits, those under way included, then by route and method."""
+    return sorted(
+        endpoints,
+        key=lambda each: (-each["hits"] - each["underWay"], each["route"], each["method"]),
+    )
 
 
 def merge(one: Snapshot, two: Snapshot) -> Snapshot:
@@ -228,6 +238,7 @@ def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
         "poolCounts": addUp(one["poolCounts"], two["poolCounts"]),
         "clients": one["clients"] + two["clients"],
         "inFlight": one["inFlight"] + two["inFlight"],
+        "bufferedBytes": one["bufferedBytes"] + two["bufferedBytes"],
         "brokenResponses": one["brokenResponses"] + two["brokenResponses"],
         "overlongResponses": one["overlongResponses"] + two["overlongResponses"],
         "dropped": addUp(one["dropped"], two["dropped"]),
@@ -251,8 +262,20 @@ def _mergePolicies(one: list[PolicyMetrics], two: list[PolicyMetrics]) -> list[P
 
 def countersOf(snapshot: SidecarSnapshot) -> SidecarSnapshot:
     """The snapshot of a process that has ended: its counters, with nothing open."""
-    pool = dict.fromkeys(snapshot["pool"], 0)
-    return {**snapshot, "pool": pool, "clients": 0, "inFlight": 0, "workers": []}
+    metrics = snapshot["metrics"]
+    return {
+        **snapshot,
+        "metrics": {
+            **metrics,
+            "total": {**metrics["total"], "underWay": 0},
+            "endpoints": busiestFirst({**each, "underWay": 0} for each in metrics["endpoints"]),
+        },
+        "pool": dict.fromkeys(snapshot["pool"], 0),
+        "clients": 0,
+        "inFlight": 0,
+        "bufferedBytes": 0,
+        "workers": [],
+    }
 
 
 def addUp(one: Any, two: Any) -> Any:

@@ -25,6 +25,7 @@ Contract: clock and log are passed in; no I/O but the log.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Collection, Iterable
 from operator import add
 from typing import Any
 
@@ -44,7 +45,8 @@ from sitio.telemetry.histogram import (
     noCounts,
 )
 from sitio.telemetry.snapshot import OTHER, EndpointMetrics, Metrics, Snapshot, busiestFirst
-from sitio.telemetry.statsline import event, moved
+from sitio.telemetry.statsline import countsOf, event, moved
+from sitio.telemetry.underway import UnderWay, byEndpoint
 
 #: Rows of the table: more than a person reads.  At a kilobyte a row, long paths
 #: included, they take half a megabyte.
@@ -109,13 +111,14 @@ class _Row:
             ours = self.durationsOf(sent, upstream)
             ours[:] = map(add, ours, theirs)
 
-    def metrics(self) -> Metrics:
-        """The metrics as plain data."""
+    def metrics(self, running: UnderWay | None = None) -> Metrics:
+        """The metrics as plain data, with those of exchanges under way."""
         statuses: dict[str, int] = {}
         upstreamStatuses: dict[str, int] = {}
         masked: dict[str, int] = {}
         total: Histogram = {"latency": noCounts(LATENCY_BOUNDS), "seconds": 0.0}
         durations: dict[str, Histogram] = {}
+        running = running or UnderWay()
         for (status, asked), (*latency, seconds) in self.statuses.items():
             upstreamStatus = status if asked is None else asked
             name = _nameOf(upstreamStatus)
@@ -134,11 +137,12 @@ class _Row:
             "statuses": statuses,
             "upstreamStatuses": upstreamStatuses,
             "masked": masked,
-            "bytesIn": self.bytesIn,
-            "bytesOut": self.bytesOut,
+            "bytesIn": self.bytesIn + running.bytesIn,
+            "bytesOut": self.bytesOut + running.bytesOut,
             "latency": total["latency"],
             "seconds": total["seconds"],
             "durations": durations,
+            "underWay": running.count,
         }
 
 
@@ -203,8 +207,17 @@ class Stats(Service):
         self._addedSeconds = 0.0
         self._rows: dict[tuple[str, str], _Row] = {}
         self._shared = {key: _Row() for key in (OTHER, _NOT_FOUND, _REFUSED)}
-        self._logged: dict[tuple[str, str], int] = {}
+        self._underWay: Collection[Any] = ()
+        self._logged: dict[tuple[str, str], tuple[int, int]] = {}
         self._loggedTotal: Metrics | None = None
+
+    def watch(self, exchanges: Collection[Any]) -> None:
+        """
+        Count these exchanges as under way.
+
+        @param exchanges: those that have begun and not ended, at any moment.
+        """
+        self._underWay = exchanges
 
     # Counting: runs for each exchange, so it is inlined and does no more than it must.
 
@@ -235,20 +248,47 @@ class Stats(Service):
 
     def _rowFor(self, method: str, path: str, status: int | None) -> _Row:
         """The row for an endpoint that is not in the table; adds it if it belongs there."""
+        key = self._keyFor(method, path, status)
+        row = self._shared.get(key) or self._rows.get(key)
+        if row is None:
+            if len(self._rows) >= self.maxEndpoints:
+                self._evict()
+            row = self._rows[key] = _Row()
+        return row
+
+    def _keyFor(self, method: str, path: str, status: int | None) -> tuple[str, str]:
+        """
+        The endpoint as which an exchange counts.
+
+        @param status: the upstream's, or the one that was sent; L{None} if that is unknown.
+        """
         if path == "-" or method == "-":
-            return self._shared[_REFUSED]
+            return _REFUSED
         if method not in METHODS:
             method = "_OTHER"
-            if (method, path) in self._rows:
-                return self._rows[method, path]
+        if (method, path) in self._rows:
+            return method, path
         if status in NOT_FOUND:
-            return self._shared[_NOT_FOUND]
+            return _NOT_FOUND
         if len(path) > MAX_ROUTE or path[:1] not in ("/", "*"):
-            return self._shared[OTHER]
-        if len(self._rows) >= self.maxEndpoints:
-            self._evict()
-        row = self._rows[method, path] = _Row()
-        return row
+            return OTHER
+        return method, path
+
+    def _keyOf(self, exchange: Any) -> tuple[str, str]:
+        line = exchange.request.line
+        upstream = exchange.upstreamStatus
+        status = exchange.status if upstream is None else upstream
+        return self._keyFor(line.method, line.path, status)
+
+    def _running(self) -> dict[tuple[str, str], UnderWay]:
+        """The exchanges under way, by endpoint."""
+        if not self._underWay:
+            return {}
+        # A full table has some more rows meanwhile.
+        room = max(self.maxEndpoints - len(self._rows), self.maxEndpoints // 8)
+        now = self._clock.seconds()
+        rows = self._rows.keys() | self._shared.keys()
+        return byEndpoint(self._underWay, now, rows, self._keyOf, room)
 
     def _evict(self) -> None:
         """Make room: add the rows of least weight to (other), of equals the oldest first."""
@@ -267,13 +307,14 @@ class Stats(Service):
 
     def snapshot(self) -> Snapshot:
         """The metrics now."""
-        rows = self._allRows()
+        running = self._running()
+        rows = self._allRows(running)
         return {
             "uptime": self._clock.seconds() - self._began,
-            "total": self._total(rows).metrics(),
+            "total": self._total(rows, running),
             "endpoints": busiestFirst(
-                {"method": method, "route": route, **row.metrics()}
-                for (method, route), row in rows.items()
+                {"method": key[0], "route": key[1], **row.metrics(running.get(key))}
+                for key, row in rows.items()
             ),
             "evicted": self._evicted,
             "added": list(self._added),
@@ -282,15 +323,25 @@ class Stats(Service):
             "addedBounds": list(ADDED_BOUNDS),
         }
 
-    def _allRows(self) -> dict[tuple[str, str], _Row]:
-        return self._rows | {key: row for key, row in self._shared.items() if row.hits}
+    def _allRows(self, running: Iterable[tuple[str, str]]) -> dict[tuple[str, str], _Row]:
+        """The rows of all endpoints with hits or with exchanges under way."""
+        hit = {key: row for key, row in self._shared.items() if row.hits}
+        known = self._rows | hit
+        return known | {key: self._shared.get(key) or _Row() for key in running if key not in known}
 
-    def _total(self, rows: dict[tuple[str, str], _Row]) -> _Row:
+    def _total(
+        self, rows: dict[tuple[str, str], _Row], running: dict[tuple[str, str], UnderWay]
+    ) -> Metrics:
         # There are at most 1000 statuses, and the total tells all pairs of them apart.
         total = _Row(maxStatuses=1000 * 1000)
         for row in rows.values():
             total.add(row)
-        return total
+        all = UnderWay()
+        for each in running.values():
+            all.count += each.count
+            all.bytesIn += each.bytesIn
+            all.bytesOut += each.bytesOut
+        return total.metrics(all)
 
     # Logging: a service.
 
@@ -308,14 +359,20 @@ class Stats(Service):
             self._reporting.turn()
 
     def _report(self) -> None:
-        if self._hits == (self._loggedTotal["hits"] if self._loggedTotal else 0):
+        running = self._running()
+        counts = (self._hits, sum(each.count for each in running.values()))
+        if counts == countsOf(self._loggedTotal):
             return
-        rows = self._allRows()
-        hits = {key: row.hits for key, row in rows.items()}
-        listed, more = moved(hits, self._logged)
+        rows = self._allRows(running)
+        now = {
+            key: (row.hits, running[key].count if key in running else 0)
+            for key, row in rows.items()
+        }
+        listed, more = moved(now, self._logged)
         endpoints: list[EndpointMetrics] = [
-            {"method": key[0], "route": key[1], **rows[key].metrics()} for key in listed
+            {"method": key[0], "route": key[1], **rows[key].metrics(running.get(key))}
+            for key in listed
         ]
-        total = self._total(rows).metrics()
+        total = self._total(rows, running)
         self._log.info("{line}", **event(total, self._loggedTotal, endpoints, more))
-        self._logged, self._loggedTotal = hits, total
+        self._logged, self._loggedTotal = now, total

@@ -36,6 +36,9 @@ MAX_LISTED = 10
 #: Method and route.
 _Key = tuple[str, str]
 
+#: Hits, and exchanges under way.
+_Counts = tuple[int, int]
+
 
 def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
     """
@@ -43,25 +46,30 @@ def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
     """
     endpoints = {(each["method"], each["route"]): each for each in now["endpoints"]}
     known = before["endpoints"] if before else []
-    then = {(each["method"], each["route"]): each["hits"] for each in known}
-    listed, more = moved({key: each["hits"] for key, each in endpoints.items()}, then)
+    then = {(each["method"], each["route"]): countsOf(each) for each in known}
+    listed, more = moved({key: countsOf(each) for key, each in endpoints.items()}, then)
     total = before["total"] if before else None
-    if now["total"]["hits"] == (total["hits"] if total else 0):
+    if countsOf(now["total"]) == countsOf(total):
         return None
     return event(now["total"], total, [endpoints[key] for key in listed], more)
 
 
-def moved(now: dict[_Key, int], before: dict[_Key, int]) -> tuple[list[_Key], int]:
+def countsOf(metrics: Metrics | None) -> _Counts:
+    """What makes a line worth logging when it changes: hits, and exchanges under way."""
+    return (metrics["hits"], metrics["underWay"]) if metrics else (0, 0)
+
+
+def moved(now: dict[_Key, _Counts], before: dict[_Key, _Counts]) -> tuple[list[_Key], int]:
     """
-    Choose the endpoints that an event lists: those with new hits first, then the
+    Choose the endpoints that an event lists: those that have changed first, then the
     busiest.  So a new request becomes visible.
 
-    @param now: hits by endpoint.
+    @param now: L{countsOf} each endpoint.
     @param before: the same for the last event.
 
     @return: the endpoints, and how many more there are.
     """
-    order = sorted(now, key=lambda key: (now[key] == before.get(key), -now[key]))
+    order = sorted(now, key=lambda key: (now[key] == before.get(key), -sum(now[key])))
     return order[:MAX_LISTED], len(order[MAX_LISTED:])
 
 
@@ -80,8 +88,9 @@ def event(
     if before:
         recent = subtractCounts(recent, before["latency"])
     return {
-        "line": asLine(total["hits"], new, endpoints, more),
+        "line": asLine(total["hits"], new, endpoints, more, total["underWay"]),
         "hits": total["hits"],
+        "underWay": total["underWay"],
         "new": new,
         "endpoints": endpoints,
         "more": more,
@@ -93,14 +102,19 @@ def event(
     }
 
 
-def asLine(hits: int, new: int, endpoints: Sequence[EndpointMetrics], more: int = 0) -> str:
+def asLine(
+    hits: int, new: int, endpoints: Sequence[EndpointMetrics], more: int = 0, underWay: int = 0
+) -> str:
     """
     One line of at most L{LINE_WIDTH} columns with as many endpoints as fit, in the
     given order, each with its hits, failures and mean latency.
 
     @param more: how many endpoints there are beside these.
+    @param underWay: how many exchanges have been under way for a second or more.
     """
     line = f"stats: {hits} hit{'s' * (hits != 1)} (+{new})"
+    if underWay:
+        line += f", {underWay} under way"
     left = len(endpoints) + more
     for endpoint in endpoints:
         room = LINE_WIDTH - len(line) - len(" | ")
@@ -122,9 +136,13 @@ def _asText(endpoint: EndpointMetrics, width: int) -> str:
     if len(route) > width:
         # The end of a path says more than its middle.
         route = f"{route[: width // 3]}...{route[len(route) - width + width // 3 + 3 :]}"
-    mean = _asTime(endpoint["seconds"] / endpoint["hits"])
-    text = f"{endpoint['method']} {route} {endpoint['hits']}{_failuresOf(endpoint)}, {mean}"
-    return text.lstrip()
+    counts = []
+    if endpoint["hits"]:
+        mean = _asTime(endpoint["seconds"] / endpoint["hits"])
+        counts.append(f"{endpoint['hits']}{_failuresOf(endpoint)}, {mean}")
+    if endpoint["underWay"]:
+        counts.append(f"{endpoint['underWay']} under way")
+    return f"{endpoint['method']} {route} {', '.join(counts)}".strip()
 
 
 def _failuresOf(endpoint: Metrics) -> str:

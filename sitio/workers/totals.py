@@ -40,6 +40,7 @@ class Totals:
             "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 0,
             "inFlight": 0,
+            "bufferedBytes": 0,
             "brokenResponses": 0,
             "overlongResponses": 0,
             "dropped": droppedBy(()),

@@ -94,6 +94,13 @@ function longestWait(open) {
   return waits.length && waits[0] > SLOW_SECONDS ? asSpan(waits[0]) : null;
 }
 
+/** A sentence on requests that last, such as event streams, and what they receive now. */
+function openNow({ underWay }, seen) {
+  const rate = seen ? seen.bytesOut / seen.seconds : 0;
+  const receive = rate > 0 ? `, and ${asBytes(rate)} go to clients each second` : "";
+  return `${plural(underWay, "request is", "requests are")} open${receive}.`;
+}
+
 /** The summary of the last seconds: {level, title, text}. */
 function summaryOf(seen, { totals: total, problem, open, inFlight }) {
   if (problem && !seen?.hits) {
@@ -105,6 +112,10 @@ function summaryOf(seen, { totals: total, problem, open, inFlight }) {
       ` and the oldest has waited ${wait} for the service.`;
     return { level: "warn", title: "Service is slow", text };
   }
+  if (!total.hits && total.underWay) {
+    const text = `${openNow(total, seen)} None has ended yet.`;
+    return { level: "good", title: "In progress", text };
+  }
   if (!total.hits) {
     const text = "sitio is ready. Requests through it appear here at once.";
     return { level: "none", title: "No requests yet", text };
@@ -114,7 +125,11 @@ function summaryOf(seen, { totals: total, problem, open, inFlight }) {
   const { hits, masked, broken } = seen;
   // Longer than asked for if no page was open before, shorter at the start.
   const span = `in the last ${asSpan(Math.max(1, Math.round(seen.seconds)))}`;
-  if (!hits) return { level: "good", title: "Quiet", text: `No request ended ${span}. ${soFar}.` };
+  if (!hits) {
+    const open = total.underWay ? ` ${openNow(total, seen)}` : "";
+    const title = open ? "In progress" : "Quiet";
+    return { level: "good", title, text: `No request ended ${span}.${open} ${soFar}.` };
+  }
   const requests = plural(hits, "request");
   const [failed, shown] = [seen.upstreamStatuses[4], seen.statuses[4]];
   if (broken > failed + shown) {
@@ -168,7 +183,7 @@ function drawSummary(total) {
   say(byId("summary-title"), summary.title);
   say(byId("summary-text"), summary.text);
   document.title = summary.level === "bad" || summary === LOST ? `${summary.title} \u00b7 sitio` : "sitio";
-  byId("first").hidden = total.hits > 0 || summary.level === "bad" || !state.sidecar.address;
+  byId("first").hidden = total.hits > 0 || total.underWay > 0 || summary.level === "bad" || !state.sidecar.address;
   if (!total.hits) say(byId("curl"), `curl -i ${state.sidecar.address}/`);
   const some = Boolean(seen?.hits);
   for (const name of ["upstreamStatuses", "statuses"]) {
@@ -275,7 +290,7 @@ function drawFailures() {
 function drawService(event) {
   const { pool, poolCounts: counts, clients, totals, inFlight, problem } = event;
   const facts = [
-    ["Connections", pool.open ? `${pool.open - pool.idle} of ${pool.open} in use` : "none open", false],
+    ["Connections", pool.open ? `${asCount(pool.open - pool.idle)} of ${asCount(pool.open)} in use` : "none open", false],
     ["Requests waiting", asCount(pool.waiting), pool.waiting > 0],
     ["Client connections", asCount(clients), false],
     ["In progress", asCount(inFlight), false],

@@ -79,7 +79,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 const SORTS = {
   name: (one, two) => one.route.localeCompare(two.route) || one.method.localeCompare(two.method),
-  hits: (one, two) => one.hits - two.hits,
+  hits: (one, two) => one.hits + one.underWay - two.hits - two.underWay,
   median: (one, two) => (one.median ?? -1) - (two.median ?? -1),
   p95: (one, two) => (one.p95 ?? -1) - (two.p95 ?? -1),
   clientErrors: (one, two) => one.clientErrors - two.clientErrors,
@@ -119,7 +119,7 @@ class Endpoints {
     }
   }
 
-  /** Take the endpoints of an event: all, or those with new hits. */
+  /** Take the endpoints of an event: all, or those that have changed. */
   take(event) {
     if (event.full) this.bounds = event.latencyBounds;
     const changed = new Map();
@@ -134,6 +134,7 @@ class Endpoints {
         method: metrics.method,
         route: metrics.route,
         hits: metrics.hits,
+        underWay: metrics.underWay,
         clientErrors: sum(Object.entries(metrics.upstreamStatuses).map(([name, times]) => (name[0] === "4" ? times : 0))),
         masked: sum(Object.values(metrics.masked)),
         median: quantile(this.bounds, metrics.latency, 0.5),
@@ -186,7 +187,7 @@ class Endpoints {
       drawing.append(path);
     }
     row.cells_.bars.append(drawing);
-    row.cells_.failures.append(make("span"), make("small"));
+    for (const name of ["hits", "failures"]) row.cells_[name].append(make("span"), make("small"));
     return row;
   }
 
@@ -202,7 +203,8 @@ class Endpoints {
       });
     });
     [...bars.firstChild.children].forEach((path, kind) => path.setAttribute("d", paths[kind]));
-    say(hits, asCount(row.hits));
+    say(hits.firstChild, asCount(row.hits));
+    say(hits.lastChild, row.underWay ? ` ${asCount(row.underWay)} open` : "");
     say(median, asTime(row.median));
     say(p95, asTime(row.p95));
     clientErrors.classList.toggle("none", !row.clientErrors);

@@ -73,6 +73,7 @@ class Source:
             "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 4,
             "inFlight": len(self.open),
+            "bufferedBytes": 0,
             "brokenResponses": self.brokenOff,
             "overlongResponses": 0,
             "dropped": {"accessLogLines": 0, "fleetEntries": 0},

@@ -47,6 +47,7 @@ def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot
         "poolCounts": {"opened": 5, "failed": 1, "waited": 2, "waitedSeconds": 0.5},
         "clients": 3,
         "inFlight": 2,
+        "bufferedBytes": 0,
         "brokenResponses": 2,
         "overlongResponses": 1,
         "dropped": {"accessLogLines": 3, "fleetEntries": 0},

@@ -25,7 +25,7 @@ from sitio.admin import dashboard as module
 from sitio.admin.dashboard import dashboard
 from sitio.proxy.exchange import CONNECTING, SENDING, WAITING
 from sitio.test.helpers.browser import browser, webdriver
-from sitio.test.helpers.exchanges import facts
+from sitio.test.helpers.exchanges import ended, facts
 from sitio.test.helpers.loopback import (
     LIMIT_SECONDS,
     LISTENING_LINE,
@@ -335,6 +335,33 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.texts("#policies tbody td"), policy)
         self.source.count("/a", 1000)
         await self.untilText('#endpoints [data-cell="hits"]', "1,003")
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_streams(self) -> None:
+        """
+        Requests that last are seen while they run, also if none has ended: in the summary,
+        in the rate of bytes, and as rows.
+        """
+        streams = [ended("/events", began=float("-inf")) for _ in range(200)]
+        self.source.stats.watch(streams)
+        await self.look()
+        await self.untilText("#summary-title", "In progress")
+        self.assertIn("200 requests are open", await self.text("#summary-text"))
+        self.assertIn("None has ended yet", await self.text("#summary-text"))
+        self.assertTrue(await self.js("return document.querySelector('#first').hidden"))
+        name = '#endpoints [data-cell="name"]'
+        self.assertEqual(await self.texts(name), ["GET /events"])
+        hits = '#endpoints [data-cell="hits"]'
+        self.assertEqual(await self.texts(hits), ["0\n200 open"])
+        for each in streams:
+            each.bytesOut = 50_000
+        await self.becomes("return document.querySelector('#bytes').textContent !== '0B'")
+        self.assertIn("go to clients each second", await self.text("#summary-text"))
+        # One ends.
+        self.source.stats.exchangeFinished(streams.pop())
+        await self.untilText(hits, "1 199 open")
+        streams.clear()
+        await self.untilText(hits, "1")
         self.assertEqual(await self.complaints(), [])
 
     async def test_charts(self) -> None:
