@@ -12,7 +12,8 @@ In reading order:
   - C{transport}: one connection; C{consumer} and C{socketoptions} are parts of it.
   - C{lastread}: reads what a peer has sent before a write to it failed.
   - C{splice}: moves long bodies in the kernel.
-  - C{flow}: flow control that both halves of the proxy share.
+  - C{flow}: flow control that both halves of the proxy share, and turns of the reactor;
+    C{records} bounds the TLS records of a turn.
   - C{deadlines}: one timer for many deadlines.
   - C{loglimit}: peers cause few log lines.
   - C{periodic}: a service that calls a function at a fixed interval.

@@ -45,9 +45,15 @@ class FlowControlled(Protocol):
         self.isBacklogged = False
         self.isReading = True
         self.isYielding = False
+        self._records: Any = None
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
+        if hasattr(self.transport, "_tlsConnection"):
+            # Imported here, as it takes memory and most connections are plain.
+            from sitio.net.records import BoundedRecords
+
+            self._records = BoundedRecords(self.transport, self._pauseForTurn)
         setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
         if setNoDelay is not None:
             setNoDelay(True)
@@ -68,7 +74,11 @@ class FlowControlled(Protocol):
 
     def yieldTurn(self) -> None:
         """Read nothing more in this turn of the reactor.  L{turnCame} is called in the next."""
-        if not self.isYielding and self.isOpen():
+        if self.isOpen():
+            self._pauseForTurn()
+
+    def _pauseForTurn(self) -> None:
+        if not self.isYielding:
             self.isYielding = True
             if self.isReading:
                 self.transport.pauseProducing()
@@ -76,9 +86,14 @@ class FlowControlled(Protocol):
 
     def _nextTurn(self) -> None:
         self.isYielding = False
+        records = self._records
+        if records is not None:
+            records.deliver()
         self.turnCame()
-        if self.isReading and not self.isYielding and self.isOpen():
-            self.transport.resumeProducing()
+        if self.isReading and not self.isYielding:
+            # While a TLS connection closes, it reads the peer's close_notify.
+            if self.isOpen() if records is None else records.isOpen():
+                self.transport.resumeProducing()
 
     # For subclasses.
 

@@ -4,7 +4,7 @@ measures how long sitio makes it wait.
 
 C{python -m sitio.test.helpers.floods upstream} prints its port and answers each request; a
 path below C{/flood/} gets a response without an end.  C{python -m sitio.test.helpers.floods
-client PORT KIND} floods the port until it is killed.
+client PORT KIND [tls]} floods the port until it is killed; with TLS, in records of one byte.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from sitio.test.helpers.messages import OK
 
@@ -73,12 +74,38 @@ RESPONSES = {
 }
 
 
-def _endlessly(sock: socket.socket, first: bytes, then: bytes) -> None:
-    sock.sendall(first)
+def _endlessly(
+    sock: socket.socket, first: bytes, then: bytes, seal: Callable[[bytes], bytes] = bytes
+) -> None:
+    sock.sendall(seal(first))
     if then:
         blob = then * max(1, BLOB_BYTES // len(then))
         while True:
-            sock.sendall(blob)
+            sock.sendall(seal(blob))
+
+
+def _handshake(sock: socket.socket) -> Callable[[bytes], bytes]:
+    """Begin TLS.  The function that is returned puts each byte into a record of its own."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(received, sent)
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            sock.sendall(sent.read())
+            received.write(sock.recv(65536))
+        else:
+            sock.sendall(sent.read())
+            break
+
+    def seal(data: bytes) -> bytes:
+        for at in range(len(data)):
+            tls.write(data[at : at + 1])
+        return sent.read()
+
+    return seal
 
 
 def _discard(sock: socket.socket) -> None:
@@ -92,14 +119,10 @@ def _flood(port: int, kind: str, tls: bool) -> None:
     first, then = CLIENTS[kind]
     while True:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port)) as plain:
-            sock: socket.socket = plain
-            if tls:
-                context = ssl.create_default_context()
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-                sock = context.wrap_socket(plain)
-            reader = threading.Thread(target=_discard, args=(sock,), daemon=True)
+            seal = _handshake(plain) if tls else bytes
+            reader = threading.Thread(target=_discard, args=(plain,), daemon=True)
             reader.start()
-            _endlessly(sock, first, then)
+            _endlessly(plain, first, then, seal)
             reader.join()
 
 
