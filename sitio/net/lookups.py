@@ -10,7 +10,6 @@ Contract: the reactor is passed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from socket import (
     AF_INET,
     AF_INET6,
@@ -28,7 +27,6 @@ from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
     IHostResolution,
-    IReactorFromThreads,
     IResolutionReceiver,
 )
 from twisted.logger import Logger
@@ -37,9 +35,13 @@ from zope.interface import implementer
 from sitio.net.singleflight import SingleFlight
 from sitio.net.threads import callInThread
 
-#: Names that are looked up at the same time, each in a thread.  sitio itself has two or
-#: three; others wait for each other.
-MAX_LOOKUPS = 16
+#: Lookups at the same time, each in a thread; others wait.  sitio itself has two or three
+#: names, and a name server that does not answer is given up after ten seconds or so.
+MAX_LOOKUPS = 32
+
+#: Seconds in which those who ask for a name share one lookup.  A later one is on its own: the
+#: packet of the first may be lost, which costs five seconds.
+SHARED_SECONDS = 1.0
 
 #: The addresses of localhost (RFC 6761, section 6.3).  The first is what services listen
 #: on that listen on one of them.
@@ -69,26 +71,30 @@ class Lookups:
     Looks names up in threads of their own.
 
       - Addresses and C{localhost} need no thread, and no name server.
-      - Who asks for a name that is being looked up gets the same result.  So there are no
-        more threads than names, and at most L{MAX_LOOKUPS}.
+      - Those who ask for a name within L{SHARED_SECONDS} share a lookup.  So there are few
+        threads for a name, and at most L{MAX_LOOKUPS} for all.
       - The threads don't keep the process from ending.
     """
 
     def __init__(
         self,
-        reactor: IReactorFromThreads,
+        reactor: Any,
         inThread: Callable[..., Deferred[Any]] = callInThread,
         lookUp: Callable[..., Any] = getaddrinfo,
     ) -> None:
         """
+        @param reactor: its clock, and C{callFromThread}.
         @param inThread: runs a call in a thread, as L{callInThread} does.
         @param lookUp: C{getaddrinfo}, which blocks.
         """
+        self._seconds = reactor.seconds
         self._lookUp = lookUp
         limit = DeferredSemaphore(MAX_LOOKUPS)
-        self._lookups: SingleFlight[Any] = SingleFlight(
-            partial(limit.run, inThread, reactor, lookUp)
-        )
+
+        def run(when: int, *question: Any) -> Deferred[Any]:
+            return limit.run(inThread, reactor, lookUp, *question)
+
+        self._lookups: SingleFlight[Any] = SingleFlight(run)
 
     def resolveHostName(
         self,
@@ -120,7 +126,9 @@ class Lookups:
         if known is not None:
             found(known)
             return resolution
-        looking = self._lookups.run(hostName, portNumber, family, _KINDS[transportSemantics])
+        when = int(self._seconds() / SHARED_SECONDS)
+        question = (hostName, portNumber, family, _KINDS[transportSemantics])
+        looking = self._lookups.run(when, *question)
         looking.addCallbacks(
             lambda results: [(each, address) for each, *_, address in results], self._failed
         )

@@ -5,7 +5,7 @@ Tests of L{sitio.net.lookups}.
 from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, AF_UNSPEC, AI_NUMERICHOST, SOCK_STREAM, gaierror, getaddrinfo
-from typing import Any, cast
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -14,13 +14,14 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
 from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio.net.lookups import MAX_LOOKUPS, Lookups
+from sitio.net.lookups import MAX_LOOKUPS, SHARED_SECONDS, Lookups
 
 
 @implementer(IResolutionReceiver)
@@ -59,8 +60,9 @@ class LookupsTests(SynchronousTestCase):
     """Which names are looked up, and in how many threads."""
 
     def setUp(self) -> None:
+        self.clock = Clock()
         self.threads: list[tuple[tuple[Any, ...], Deferred[Any]]] = []
-        self.lookups = Lookups(cast(Any, None), self.inThread, self.lookUp)
+        self.lookups = Lookups(self.clock, self.inThread, self.lookUp)
 
     def inThread(self, reactor: object, call: Any, *arguments: Any) -> Deferred[Any]:
         """A thread whose call ends when a test says so."""
@@ -133,7 +135,7 @@ class LookupsTests(SynchronousTestCase):
             self.assertTrue(receiver.ended)
 
     def test_shared(self) -> None:
-        """A lookup is shared by all who ask while it is under way, and by nobody later."""
+        """A lookup is shared by all who ask soon after its start, and by nobody after its end."""
         receivers = [self.ask("service") for _ in range(1000)]
         [(_, done)] = self.threads
         done.callback(only("10.0.0.7"))
@@ -142,6 +144,25 @@ class LookupsTests(SynchronousTestCase):
             self.assertTrue(each.ended)
         self.ask("service")
         self.assertEqual(len(self.threads), 2)
+
+    def test_lost(self) -> None:
+        """Who asks later is not held up by a lookup whose packet was lost."""
+        first = self.ask("service")
+        self.clock.advance(SHARED_SECONDS)
+        second = self.ask("service")
+        self.assertEqual(len(self.threads), 2)
+        self.threads[1][1].callback(only("10.0.0.7"))
+        self.assertEqual((first.ended, second.ended), (False, True))
+        self.threads[0][1].callback(only("10.0.0.7"))
+        self.assertTrue(first.ended)
+
+    def test_hanging(self) -> None:
+        """A name server that never answers takes a limited number of threads."""
+        for _ in range(10 * MAX_LOOKUPS):
+            self.ask("service")
+            self.clock.advance(SHARED_SECONDS)
+        self.assertEqual(len(self.threads), MAX_LOOKUPS)
+        self.assertTrue(self.ask("localhost").ended)
 
     def test_limit(self) -> None:
         """So many names are looked up at a time; others wait, in order."""
@@ -183,6 +204,6 @@ class BrokenTests(SynchronousTestCase):
             raise RuntimeError("can't start new thread")
 
         receiver = Receiver()
-        Lookups(cast(Any, None), inThread).resolveHostName(receiver, "service")
+        Lookups(Clock(), inThread).resolveHostName(receiver, "service")
         self.assertTrue(receiver.ended)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
