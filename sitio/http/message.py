@@ -348,7 +348,7 @@ class Response(_Message):
         """
         if self.filters is None:
             self.filters = []
-        self.filters.append((bodyFilter, keepsLength))
+        self.filters.append((bodyFilter, bool(keepsLength)))
 
     def __repr__(self) -> str:
         return f"<Response {self.status}{' failure' if self.failure else ''}>"

@@ -4,6 +4,8 @@ What policies return and leave: checks, copies, and the undoing of a failed poli
 
 from __future__ import annotations
 
+from typing import Any
+
 from sitio.http.headers import Headers
 from sitio.http.message import Request, Response
 
@@ -21,6 +23,20 @@ def checkResponse(response: Response, *, mayStream: bool) -> None:
         raise ValueError(f"the status of a response is 200 to 999, not {response.status!r}")
     if not isinstance(response.reason, str):
         raise TypeError(f"the reason of a response is str, not {type(response.reason).__name__}")
+    if response.filters is not None:
+        _checkFilters(response.filters)
+
+
+def _checkFilters(filters: Any) -> None:
+    """Raise if these are not what C{Response.addFilter} makes: a policy may set them itself."""
+    if not isinstance(filters, list):
+        raise TypeError(f"the filters of a response are a list, not {type(filters).__name__}")
+    for each in filters:
+        match each:
+            case (bodyFilter, bool()) if callable(bodyFilter):
+                pass
+            case _:
+                raise TypeError(f"{each!r} is not a filter; use addFilter")
 
 
 def checkRequest(request: Request) -> None:

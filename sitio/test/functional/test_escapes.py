@@ -403,6 +403,26 @@ class FilterTests(EscapeCase):
                 self.assertEqual(len(harness.failures), 1)
                 harness.assertQuiet()
 
+    def test_wrong(self) -> None:
+        """A policy that leaves filters of another kind has failed: its changes are undone."""
+        wrong: tuple[Any, ...] = (5, (), [len], [(len,)], [(None, False)], [(len, "no")])
+        for filters in wrong:
+            for new in (False, True):
+
+                def leaves(
+                    exchange: Any, response: Any, filters: Any = filters, new: bool = new
+                ) -> Response | None:
+                    made = Response(203, text="new") if new else response
+                    made.filters = filters
+                    return made if new else None
+
+                harness = self.serve([onResponse()(leaves)])
+                response = self.ask(harness)
+                self.assertEqual((response.status, response.body), (200, b"hi"), filters)
+                self.assertEqual(self.failed(harness), 1)
+                self.assertEqual(harness.context.exchanges, set())
+                harness.assertQuiet()
+
     def test_other(self) -> None:
         """If any other fails, the response breaks off, and the exchange ends."""
         for escape in ESCAPES:

@@ -36,6 +36,37 @@ class CheckTests(SynchronousTestCase):
             )
             self.assertIn(name, str(error))
 
+    def test_filters(self) -> None:
+        """Filters are a list of what addFilter makes: functions, each with a bool."""
+        function = bytes.upper
+        good: tuple[Any, ...] = (
+            None,
+            [],
+            [(function, True)],
+            [(function, False), (function, True)],
+        )
+        for filters in good:
+            response = Response(200)
+            response.filters = filters
+            checkResponse(response, mayStream=False)
+        bad: tuple[Any, ...] = (
+            *(5, function, (), {1: 2}, iter([(function, True)])),
+            *([function], [None], [()], [(function,)], [(function, True, True)], ["ab"]),
+            *([(None, True)], [(function, "no")], [(function, None)], [(function, True), 5]),
+        )
+        for filters in bad:
+            response = Response(200)
+            response.filters = filters
+            error = self.assertRaises(TypeError, checkResponse, response, mayStream=True)
+            self.assertIn("filter", str(error))
+
+    def test_addFilter(self) -> None:
+        """What addFilter makes of any truth value is right."""
+        for keepsLength in (True, False, 1, 0, "yes", None):
+            response = Response(200)
+            response.addFilter(bytes.upper, keepsLength=keepsLength)  # type: ignore[arg-type]
+            checkResponse(response, mayStream=False)
+
     def test_request(self) -> None:
         """A request has a body of bytes, or one that streams."""
         request = Request("GET", "/")
