@@ -19,12 +19,7 @@ from sitio.errors import CannotStart
 from sitio.net.endpoints import serverEndpoint
 from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
-from sitio.net.process import (
-    installReactor,
-    tuneGarbageCollector,
-    useMonotonicClock,
-    useOwnLookups,
-)
+from sitio.net.process import installReactor, prepareReactor, tuneGarbageCollector
 from sitio.net.threads import callInThread
 from sitio.policy.loader import parseDescription
 from sitio.service import SidecarService
@@ -54,8 +49,7 @@ def makeService(options: config.Options) -> SidecarService | Supervisor:
     """
     from twisted.internet import reactor
 
-    useMonotonicClock(reactor)
-    useOwnLookups(reactor)
+    prepareReactor(reactor)
     fleet = fleetAddress(options)
     sidecar: SidecarService | Supervisor = assemble(reactor, options)
     reactor.callWhenRunning(tuneGarbageCollector)

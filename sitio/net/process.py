@@ -16,6 +16,7 @@ from twisted.internet._resolver import GAIResolver
 from twisted.logger import Logger
 
 from sitio.net.lookups import Lookups
+from sitio.net.threads import limitThreadPool
 
 _log = Logger(namespace="sitio")
 
@@ -72,6 +73,17 @@ def useOwnLookups(reactor: Any) -> None:
     """
     if isinstance(reactor.nameResolver, GAIResolver):
         reactor.installNameResolver(Lookups(reactor))
+
+
+def prepareReactor(reactor: Any) -> None:
+    """
+    Make a reactor of Twisted's fit for C{twistd sitio}: its clock, its lookups, its threads.
+
+    Call this before endpoints are made.
+    """
+    useMonotonicClock(reactor)
+    useOwnLookups(reactor)
+    limitThreadPool(reactor)
 
 
 def tuneGarbageCollector() -> None:

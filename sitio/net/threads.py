@@ -10,12 +10,16 @@ Contract: the reactor is passed in.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
+
+#: Seconds that calls in the reactor's pool of threads have at the end, after all exchanges.
+STOP_SECONDS = 2.0
 
 
 def callInThread(
@@ -41,3 +45,20 @@ def callInThread(
 
     Thread(target=run, name="sitio", daemon=True).start()
     return done
+
+
+def limitThreadPool(reactor: Any) -> None:
+    """
+    Make the threads of a reactor's pool keep the process from ending for L{STOP_SECONDS} at
+    most.  Twisted waits until all calls have been made, those included that wait for a thread.
+    """
+    pool = reactor.getThreadPool()
+    pool.threadFactory = partial(Thread, daemon=True)
+    stop = pool.stop
+
+    def stopSoon() -> None:
+        stopping = Thread(target=stop, name="sitio", daemon=True)
+        stopping.start()
+        stopping.join(STOP_SECONDS)
+
+    pool.stop = stopSoon

@@ -28,7 +28,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
 from sitio.assembly import Options, assemble
-from sitio.net.process import tuneGarbageCollector, useMonotonicClock, useOwnLookups
+from sitio.net.process import prepareReactor, tuneGarbageCollector
 from sitio.service import SidecarService
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
 from sitio.workers.heartbeat import STACK_SIGNAL
@@ -154,8 +154,7 @@ def prepare(assignment: dict[str, Any], channel: socket.socket) -> Any:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    useMonotonicClock(reactor)
-    useOwnLookups(reactor)
+    prepareReactor(reactor)
     options = Options()
     with _workingDirectory(assignment["folder"]):
         options.parseOptions(assignment["arguments"])

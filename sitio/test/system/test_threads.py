@@ -5,9 +5,11 @@ Tests of processes whose policies keep all threads of the reactor's pool busy.
 from __future__ import annotations
 
 import re
+import signal
 import time
 from pathlib import Path
 
+from sitio.net.threads import STOP_SECONDS
 from sitio.test.helpers.loopback import (
     LISTENING_LINE,
     LOCALHOST,
@@ -39,6 +41,9 @@ FAST = b"GET /fast HTTP/1.1\r\nHost: here\r\n\r\n"
 #: More than the pool has threads.
 CALLS = 40
 
+#: Seconds of C{--grace}.
+GRACE = 1
+
 
 class BusyThreadsTestCase(LoopbackTestCase):
     """C{twistd sitio} with a policy of slow calls, on one reactor."""
@@ -48,7 +53,7 @@ class BusyThreadsTestCase(LoopbackTestCase):
     upstream = "tcp:localhost:{port}"
 
     async def test_others(self) -> None:
-        """Slow calls of a policy delay neither other requests nor the metrics."""
+        """Slow calls of a policy delay neither other requests, nor the metrics, nor the end."""
         policy = Path(self.mktemp()).absolute()
         policy.mkdir()
         (policy / "slow.py").write_text(POLICY)
@@ -57,6 +62,7 @@ class BusyThreadsTestCase(LoopbackTestCase):
             *(*TWISTD, "-n", "--pidfile=", f"--reactor={self.reactorName}", "sitio"),
             *(f"--admin=tcp:0:interface={LOCALHOST}", f"--policy=file:{policy}/slow.py"),
             *("--port", f"tcp:0:interface={LOCALHOST}", "--upstream-idle-timeout=0"),
+            f"--grace={GRACE}",
             *("--upstream", self.upstream.format(port=port)),
         )
         port = int((await process.out.expect(LISTENING_LINE))[1])
@@ -70,6 +76,10 @@ class BusyThreadsTestCase(LoopbackTestCase):
         page = await self.connect(admin, b"GET /metrics HTTP/1.0\r\nHost: here\r\n\r\n")
         await self.answered(page)
         self.assertLess(time.monotonic() - since, 5)
+        since = time.monotonic()
+        process.signal(signal.SIGTERM)
+        await process.finish()
+        self.assertLess(time.monotonic() - since, GRACE + STOP_SECONDS + 3)
 
     async def answered(self, client: Client) -> None:
         """Wait for a response, which is good."""
