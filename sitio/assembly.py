@@ -10,16 +10,20 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from attrs import evolve
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.selectreactor import SelectReactor
+from twisted.logger import Logger
 
 from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
 from sitio.config import options as config
 from sitio.errors import CannotStart
+from sitio.net.descriptors import raiseLimit, share
 from sitio.net.endpoints import serverEndpoint
 from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
-from sitio.net.process import installReactor, prepareReactor, tuneGarbageCollector
+from sitio.net.process import installReactor, loadCodecs, prepareReactor, tuneGarbageCollector
 from sitio.net.threads import callInThread
 from sitio.policy.loader import parseDescription
 from sitio.service import SidecarService
@@ -34,6 +38,12 @@ if TYPE_CHECKING:
 #: C{twistd} has not installed a reactor when it parses the options, and a policy may
 #: import C{twisted.internet.reactor}, which would install Twisted's default.
 Options = partial(config.Options, beforeParsing=installReactor)
+
+
+#: The descriptors that C{select} can watch.
+SELECT_DESCRIPTORS = 1024
+
+_log = Logger(namespace="sitio")
 
 
 def _refuse(sentence: str) -> NoReturn:
@@ -51,6 +61,7 @@ def makeService(options: config.Options) -> SidecarService | Supervisor:
 
     prepareReactor(reactor)
     fleet = fleetAddress(options)
+    fitDescriptors(reactor, options, log=_log)
     sidecar: SidecarService | Supervisor = assemble(reactor, options)
     reactor.callWhenRunning(tuneGarbageCollector)
     if options["workers"] > 1:
@@ -64,6 +75,33 @@ def makeService(options: config.Options) -> SidecarService | Supervisor:
 
         makeReporter(reactor, sidecar, fleet).setServiceParent(sidecar)
     return sidecar
+
+
+def fitDescriptors(reactor: Any, options: config.Options, log: Logger | None = None) -> None:
+    """
+    Raise this process's limit of file descriptors, bring the numbers of connections in the
+    options into it, and load early what can't be loaded at the limit.
+
+    @param log: where one line goes if that makes them smaller.
+    """
+    loadCodecs()
+    limit = raiseLimit()
+    if isinstance(reactor, SelectReactor):
+        limit = min(limit or SELECT_DESCRIPTORS, SELECT_DESCRIPTORS)
+    settings = options["settings"]
+    clients, connections = share(limit, settings.maxClients, settings.poolSize)
+    if (clients, connections) == (settings.maxClients, settings.poolSize):
+        return
+    options["settings"] = evolve(settings, maxClients=clients, poolSize=connections)
+    options["max-clients"], options["pool-size"] = str(clients), str(connections)
+    if log is not None:
+        log.warn(
+            "A process may have {limit} file descriptors open (ulimit -n): so --max-clients is"
+            " {clients} and --pool-size {connections}",
+            limit=limit,
+            clients=clients,
+            connections=connections,
+        )
 
 
 def assemble(reactor: Any, options: config.Options, ports: Any = None) -> SidecarService:
@@ -173,6 +211,7 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
         # Imported at the first request: a web server takes a tenth of sitio's start-up
         # time and memory.
         from sitio.admin.pages import Admin
+        from sitio.telemetry import metrics  # noqa: F401  (a page imports it when it is asked)
 
         inThread = partial(callInThread, reactor)
         shown = shownOptions(options)

@@ -27,6 +27,7 @@ from sitio.errors import CannotStart
 from sitio.net.deadlines import Deadlines
 from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.listening import Listening
+from sitio.net.room import Room
 from sitio.policy.chain import Chain
 from sitio.policy.loader import namedPolicies
 from sitio.proxy.context import ProxyContext
@@ -100,7 +101,11 @@ class SidecarService(MultiService):
         self.stats.watch(self.context.exchanges)
         self.factory = ProxyServerFactory(self.context, deadlines)
         self._listening = Listening(
-            self.factory, self._listens, log=self.log, consequence="sitio takes no requests"
+            self.factory,
+            self._listens,
+            log=self.log,
+            consequence="sitio takes no requests",
+            room=Room(settings.maxClients),
         )
         for each in (*chain.policies, *self.context.observers):
             if IService.providedBy(each):

@@ -29,6 +29,7 @@ from twisted.protocols.policies import WrappingFactory
 
 from sitio.errors import CannotStart
 from sitio.net.listening import Listening, explainListenError
+from sitio.net.room import SpareDescriptors
 
 #: Where the port listens without C{--admin}: on this host only.
 DEFAULT_ENDPOINT = "tcp:9901:interface=127.0.0.1"
@@ -40,6 +41,9 @@ FALLBACK_ENDPOINT = "tcp:0:interface=127.0.0.1"
 #: Open connections: enough for some dashboards, a scraper and probes.
 MAX_CONNECTIONS = 64
 
+#: Descriptors that are kept for this port, so that it answers when there are no others left.
+SPARE_DESCRIPTORS = 16
+
 _log = Logger(namespace="sitio.admin.pages")
 
 
@@ -48,29 +52,39 @@ class LazySite(ServerFactory):
 
     noisy = False
 
-    def __init__(self, make: Callable[[], IProtocolFactory]) -> None:
+    def __init__(self, make: Callable[[], IProtocolFactory], spare: SpareDescriptors) -> None:
         """
-        @param make: makes the site.  If it fails, that is logged, and all connections
-            are closed.
+        @param make: makes the site.  If it fails, that is logged, the connection is closed,
+            and the next one makes another attempt.
+        @param spare: descriptors that are free while it does so: it imports files.
         """
         self._make = make
+        self._spare = spare
         self._site: Any = None
-        self._broken = False
+        self._failing = False
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """A protocol of the site; L{None} closes the connection."""
-        if self._site is None and not self._broken:
-            try:
-                self._site = self._make()
-                self._site.doStart()
-            except Exception:
-                self._broken = True
-                _log.failure("sitio has no admin pages: they can't be made")
-        return None if self._broken else self._site.buildProtocol(addr)
+        if self._site is None:
+            self._tryToMake()
+        return None if self._site is None else self._site.buildProtocol(addr)
+
+    def _tryToMake(self) -> None:
+        self._spare.giveAll()
+        try:
+            site: Any = self._make()
+            site.doStart()
+            self._site = site
+        except Exception:
+            if not self._failing:
+                _log.failure("sitio has no admin pages for now: they can't be made")
+            self._failing = True
+        finally:
+            self._spare.keep()
 
     def stopFactory(self) -> None:
         """Called when the last port has closed."""
-        if self._site is not None and not self._broken:
+        if self._site is not None:
             self._site.doStop()
 
 
@@ -92,15 +106,33 @@ class _ConnectionLimit(WrappingFactory):
         if protocol is None:
             return None
         if len(self.protocols) >= MAX_CONNECTIONS:
-            oldest = next(iter(self.protocols))
+            self.abortOldest()
+        return self.protocol(self, protocol)
+
+    def abortOldest(self) -> None:
+        """Abort the oldest connection, if there is one."""
+        oldest = next(iter(self.protocols), None)
+        if oldest is not None:
             # At once, as connectionLost may come after the next new connection.
             self.unregisterProtocol(oldest)
             oldest.abortConnection()
-        return self.protocol(self, protocol)
 
     def unregisterProtocol(self, p: Any) -> None:
         """Forget one, unless it was aborted."""
         self.protocols.pop(p, None)
+
+
+class _Spare(SpareDescriptors):
+    """When none is left, the oldest connection is aborted, and the next one waits for that."""
+
+    factory: _ConnectionLimit
+
+    def give(self) -> bool:
+        """See L{SpareDescriptors}."""
+        if SpareDescriptors.give(self):
+            return True
+        self.factory.abortOldest()
+        return False
 
 
 class AdminPort(Service):
@@ -119,13 +151,15 @@ class AdminPort(Service):
         @param fallback: where to listen if the first endpoint is in use; with L{None} the
             start fails.
         """
-        self._factory = _ConnectionLimit(LazySite(pages))
+        spare = _Spare(SPARE_DESCRIPTORS)
+        self._factory = spare.factory = _ConnectionLimit(LazySite(pages, spare))
         self._listening = Listening(
             self._factory,
             self._listens,
             log=_log,
             consequence="sitio has no admin pages",
             name="sitio: --admin",
+            spare=spare,
         )
         self._endpoint = endpoint
         self._fallback = fallback

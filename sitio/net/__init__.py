@@ -3,7 +3,7 @@ Network and process: reactor, transports, timers, HTTP client.
 
 In reading order:
 
-  - C{process}: process-wide setup: reactor, clock, lookups and garbage collector.
+  - C{process}: process-wide setup: reactor, clock, lookups, garbage collector, codecs.
   - C{descriptors}: file descriptors: how many there may be, and whether any are left.
   - C{memory}: gives free memory back to the system.
   - C{reactor}: a Twisted reactor on uvloop; C{ports} and C{connectors} are its
@@ -20,6 +20,7 @@ In reading order:
   - C{endpoints}: the ports that descriptions stand for; C{proxyprotocol} reads the
     headers of C{haproxy:} ports, and C{tls} is the TLS of C{ssl:} ports.
   - C{handshake}: connecting by TLS takes until the end of the handshake.
+  - C{room}: how many connections ports may have open; C{accepting}: ports that pause.
   - C{listening}: a port that is opened at the start, or the start fails.
   - C{portreactor}: what an endpoint description leaves open gets sitio's values.
   - C{unixsockets}: which files of UNIX sockets can be replaced.

@@ -16,14 +16,18 @@ from sitio.net.proxyprotocol import ProxyProtocolEndpoint, ProxyProtocolFactory
 
 
 class ReactorProxy:
-    """Passes everything on to a reactor.  Subclasses replace the methods that listen."""
+    """
+    Passes everything on to a reactor.  Subclasses replace the methods that listen.
+
+    @ivar reactor: that reactor.
+    """
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+        self.reactor = reactor
         directlyProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+        return getattr(self.reactor, name)
 
 
 class TLSReactor(ReactorProxy):
@@ -42,10 +46,10 @@ class TLSReactor(ReactorProxy):
 
         outer = factory
         if isinstance(outer, ProxyProtocolFactory):
-            outer.wrapped = PortFactory(self._reactor, contextFactory, outer.wrapped)
+            outer.wrapped = PortFactory(self.reactor, contextFactory, outer.wrapped)
         else:
-            outer = PortFactory(self._reactor, contextFactory, factory)
-        return self._reactor.listenTCP(port, outer, backlog, interface)
+            outer = PortFactory(self.reactor, contextFactory, factory)
+        return self.reactor.listenTCP(port, outer, backlog, interface)
 
 
 def serverEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sitio.errors import CannotStart
+from sitio.net.room import PausingPort, Room, SpareDescriptors
 
 
 def explainListenError(error: BaseException | None) -> str:
@@ -48,6 +49,8 @@ class Listening:
         log: Logger,
         consequence: str,
         name: str = "sitio",
+        room: Room | None = None,
+        spare: SpareDescriptors | None = None,
     ) -> None:
         """
         @param factory: builds a protocol for each connection.
@@ -56,6 +59,9 @@ class Listening:
         @param consequence: what such a failure means for the operator, as the first
             half of the log line: C{sitio takes no requests}.
         @param name: the first words of the error that ends the start.
+        @param room: how many connections there may be; L{None} for no limit.  A port that
+            can't pause ignores it.
+        @param spare: descriptors that are kept for this port.
         """
         self.port: IListeningPort | None = None
         self._factory = factory
@@ -63,6 +69,8 @@ class Listening:
         self._log = log
         self._consequence = consequence
         self._name = name
+        self._room = room
+        self._spare = spare
         self._listening: Deferred[Any] | None = None
 
     @property
@@ -91,6 +99,12 @@ class Listening:
 
     def _opened(self, port: Any) -> None:
         self.port = port
+        if isinstance(port, PausingPort):
+            if self._room is not None:
+                port.room = self._room
+            if self._spare is not None:
+                port.spare = self._spare
+                self._spare.keep()
         self._onListening(port)
 
     def _failedLater(self, failures: list[Failure]) -> None:
@@ -109,6 +123,8 @@ class Listening:
         @return: fires when the port is closed.
         """
         listening, self._listening = self._listening, None
+        if self._spare is not None:
+            self._spare.giveAll()
         if listening is not None:
             listening.cancel()
         port, self.port = self.port, None

@@ -11,10 +11,13 @@ Contract: reactors are passed in.
 from __future__ import annotations
 
 import re
+from socket import AF_UNIX
 from typing import Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.posixbase import PosixReactorBase
 
+from sitio.net.accepting import PlainTCPPort, PlainUNIXPort
 from sitio.net.endpoints import ReactorProxy, serverEndpoint
 from sitio.net.unixsockets import claiming
 
@@ -32,8 +35,8 @@ _NAMES_BACKLOG = re.compile(r"backlog\\*=")
 
 class PortReactor(ReactorProxy):
     """
-    Listens with a longer backlog, and replaces the file of a UNIX socket on which nothing
-    listens any more.
+    Listens with a longer backlog, on ports that pause at the limit of descriptors, and
+    replaces the file of a UNIX socket on which nothing listens any more.
     """
 
     def __init__(self, reactor: Any, backlog: int | None = BACKLOG) -> None:
@@ -46,11 +49,26 @@ class PortReactor(ReactorProxy):
     def _longer(self, backlog: int) -> int:
         return self._backlog or backlog if backlog == _TWISTED_BACKLOG else backlog
 
+    @property
+    def _isTwisteds(self) -> bool:
+        """Whether the reactor has Twisted's own ports, which don't pause at the limit."""
+        return isinstance(self.reactor, PosixReactorBase) and not hasattr(
+            self.reactor, "unixPortClass"
+        )
+
+    @property
+    def unixPortClass(self) -> Any:
+        """The class of the reactor's UNIX ports."""
+        return PlainUNIXPort if self._isTwisteds else self.reactor.unixPortClass
+
     def listenTCP(
         self, port: int, factory: Any, backlog: int = _TWISTED_BACKLOG, interface: str = ""
     ) -> Any:
         """See C{IReactorTCP}."""
-        return self._reactor.listenTCP(port, factory, self._longer(backlog), interface)
+        backlog = self._longer(backlog)
+        if not self._isTwisteds:
+            return self.reactor.listenTCP(port, factory, backlog, interface)
+        return _listening(PlainTCPPort(port, factory, backlog, interface, self.reactor))
 
     def listenUNIX(
         self,
@@ -66,8 +84,31 @@ class PortReactor(ReactorProxy):
         @raise CannotListenError: something listens on this socket, the file is no socket,
             or the file can't be replaced.
         """
+        backlog = self._longer(backlog)
         with claiming(address):
-            return self._reactor.listenUNIX(address, factory, self._longer(backlog), mode, wantPID)
+            if not self._isTwisteds:
+                return self.reactor.listenUNIX(address, factory, backlog, mode, wantPID)
+            port = PlainUNIXPort(address, factory, backlog, mode, self.reactor, wantPID)
+            return _listening(port)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: Any, factory: Any) -> Any:
+        """See C{IReactorSocket}."""
+        if not self._isTwisteds:
+            return self.reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
+        if addressFamily == AF_UNIX:
+            return _listening(
+                PlainUNIXPort._fromListeningDescriptor(self.reactor, fileDescriptor, factory)
+            )
+        return _listening(
+            PlainTCPPort._fromListeningDescriptor(
+                self.reactor, fileDescriptor, addressFamily, factory
+            )
+        )
+
+
+def _listening(port: Any) -> Any:
+    port.startListening()
+    return port
 
 
 def portFromString(reactor: Any, description: str) -> IStreamServerEndpoint:

@@ -1,25 +1,25 @@
 """
-Listening ports of L{sitio.net.reactor}: Twisted opens the socket, uvloop accepts.
+Listening ports of L{sitio.net.reactor}: Twisted opens the socket, uvloop watches it and gets
+the connections.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet import tcp, unix
+from twisted.logger import Logger
 from twisted.python import log
 from twisted.python.failure import Failure
 
+from sitio.net.accepting import AcceptingPort, CountedUNIXServer
 from sitio.net.socketoptions import addressOf
 from sitio.net.transport import Connection
 
-#: Connections that a port accepts on one turn of the reactor, as many as Twisted's own.
-#: A burst is served at once, and other connections wait a few milliseconds for it.
-MAX_ACCEPTS = 100
+_log = Logger()
 
 
 def resultOf(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -56,76 +56,54 @@ class Server(Connection):
         return self._factory.buildProtocol(self._peer)
 
     def _passDescriptors(self, skt: socket.socket, protocol: Any) -> None:
-        own = unix.Server(skt, protocol, self._peer.name, self._port, 0, self.reactor)
+        own = CountedUNIXServer(skt, protocol, self._peer.name, self._port, 0, self.reactor)
         protocol.makeConnection(own)
 
+    def _ended(self, protocol: Any, reason: Failure) -> None:
+        try:
+            protocol.connectionLost(reason)
+        finally:
+            if self._port is not None:
+                self._port.room.leave()
 
-class AcceptingPort:
+
+class _UVPort(AcceptingPort):
     """
-    What replaces the reading of one of Twisted's ports: uvloop accepts.
+    A port that uvloop watches.
 
-    uvloop accepts on a descriptor of its own for the same socket and closes it at the
-    end.  The descriptor is not made with C{socket.dup}, which would make both block.
-    uvloop accepts one connection a turn; those that wait behind it are accepted here.
+    uvloop has listening servers of its own.  They can't pause, and when there are no
+    descriptors left they close all connections that wait.
     """
 
-    reactor: Any
-    factory: Any
-    socket: socket.socket
-    backlog: Any
     _isUNIX = False
-    _server: Any = None
 
-    def startReading(self) -> None:
-        """Accept connections."""
-        if self._server is None:
-            self._server = resultOf(
-                self.reactor.loop.create_server(
-                    self._accepted,
-                    sock=socket.fromfd(self.socket.fileno(), self.socket.family, self.socket.type),
-                    # An adopted port has no backlog: take as many as the kernel allows.
-                    backlog=self.backlog or socket.SOMAXCONN,
-                )
-            )
-            self.reactor.opened(self)
+    def watch(self) -> None:
+        self.reactor.opened(self)
+        self.reactor.loop.add_reader(self.socket.fileno(), self.doRead)
 
-    def _accepted(self) -> Server:
-        self.reactor.callSoon(self._acceptMore)
-        return self._connection()
+    def unwatch(self) -> None:
+        self.reactor.closed(self)
+        self.reactor.loop.remove_reader(self.socket.fileno())
 
-    def _acceptMore(self) -> None:
-        # An error means that no connection waits, or that there are no descriptors left.
-        # uvloop handles the latter.
-        with contextlib.suppress(OSError):
-            for _ in range(MAX_ACCEPTS if self._server is not None else 0):
-                skt, _ = self.socket.accept()
-                self.reactor.adopt(self._connection(), skt)
-
-    def _connection(self) -> Server:
-        return Server(self.reactor, self._isUNIX, self.factory, self)
-
-    def stopReading(self) -> None:
-        """Accept no more connections."""
-        server, self._server = self._server, None
-        if server is not None:
-            self.reactor.closed(self)
-            server.close()
-
-    def isReading(self) -> bool:
-        """Whether connections are accepted."""
-        return self._server is not None
+    def accepted(self, skt: socket.socket, address: Any) -> None:
+        try:
+            self.reactor.adopt(Server(self.reactor, self._isUNIX, self.factory, self), skt)
+        except OSError as error:
+            skt.close()
+            self.room.leave()
+            _log.warn("A connection is closed: {why}", why=error)
 
     def isWriting(self) -> bool:
         """A port writes nothing."""
         return False
 
 
-class TCPPort(AcceptingPort, tcp.Port):
-    """Twisted's TCP port; uvloop accepts."""
+class TCPPort(_UVPort, tcp.Port):
+    """Twisted's TCP port."""
 
 
-class UNIXPort(AcceptingPort, unix.Port):
-    """Twisted's UNIX port; uvloop accepts."""
+class UNIXPort(_UVPort, unix.Port):
+    """Twisted's UNIX port."""
 
     _isUNIX = True
 

@@ -7,6 +7,7 @@ sitio keeps its own settings.
 
 from __future__ import annotations
 
+import codecs
 import gc
 import sys
 from time import monotonic
@@ -24,6 +25,9 @@ _log = Logger(namespace="sitio")
 #: With Python's own 700 it runs several times on each turn of the reactor when hundreds of
 #: connections are busy.  That takes 5 % of the CPU time and frees nothing.
 GC_THRESHOLD = 10_000
+
+#: Codecs of the stats line, of names of hosts, and of bodies of policies.
+CODECS = ("unicode_escape", "idna", "ascii", "latin-1", "utf-8")
 
 
 def installReactor() -> None:
@@ -84,6 +88,15 @@ def prepareReactor(reactor: Any) -> None:
     useMonotonicClock(reactor)
     useOwnLookups(reactor)
     limitThreadPool(reactor)
+
+
+def loadCodecs() -> None:
+    """
+    Load the codecs that Python would load at their first use, from a file: when there are no
+    descriptors left, that fails.
+    """
+    for each in CODECS:
+        codecs.lookup(each)
 
 
 def tuneGarbageCollector() -> None:

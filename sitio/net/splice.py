@@ -12,6 +12,7 @@ Use it only for a body that no policy reads or changes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, cast
@@ -19,6 +20,8 @@ from typing import Any, cast
 from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from sitio.net.descriptors import isScarce
 
 #: The shortest body, in bytes, that is worth a splice.  Setting up a pipe and two
 #: descriptors costs as much time as copying some hundred KiB.
@@ -80,7 +83,7 @@ class Splice:
             has failed.  C{(0, False)} means that all bytes were moved; C{(n, False)}
             means that the source has ended or failed.
 
-        @raise OSError: the process has no descriptors left.  C{source} and C{sink}
+        @raise OSError: the process has few descriptors left, or none.  C{source} and C{sink}
             stay open then.
         """
         self._reactor = reactor
@@ -89,6 +92,10 @@ class Splice:
         self._left = size
         self._piped = 0
         self._pipeOut, self._pipeIn = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        if isScarce(self._pipeIn):
+            os.close(self._pipeIn)
+            os.close(self._pipeOut)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         with contextlib.suppress(OSError):
             import fcntl
 

@@ -8,11 +8,21 @@ import json
 import os
 from typing import Any, cast
 
+from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 import sitio
-from sitio.assembly import administer, assemble, fleetAddress, shownOptions, supervise
+from sitio import assembly
+from sitio.assembly import (
+    administer,
+    assemble,
+    fitDescriptors,
+    fleetAddress,
+    shownOptions,
+    supervise,
+)
 from sitio.config.options import Options
 from sitio.errors import CannotStart
 from sitio.fleet.address import Address
@@ -23,6 +33,60 @@ def parsed(*arguments: str, **environ: str) -> Options:
     options = Options(environ)
     options.parseOptions(arguments)
     return options
+
+
+class DescriptorsTests(SynchronousTestCase):
+    """The numbers of connections fit into the limit of file descriptors."""
+
+    def fitted(self, limit: int | None, *arguments: str, reactor: Any = None) -> list[str]:
+        """Fit options; returns the log lines."""
+        events: list[LogEvent] = []
+        log = Logger(namespace="test", observer=cast(ILogObserver, events.append))
+        self.options = parsed("--upstream=tcp:a:1", *arguments)
+        self.patch(assembly, "raiseLimit", lambda: limit)
+        fitDescriptors(reactor, self.options, log)
+        return [formatEvent(each) for each in events]
+
+    def numbers(self) -> tuple[int, int]:
+        """The largest numbers of clients and of upstream connections."""
+        settings = self.options["settings"]
+        return settings.maxClients, settings.poolSize
+
+    def test_fits(self) -> None:
+        """Numbers that fit stay, and nothing is said."""
+        for limit in (None, 20_000, 2**30):
+            self.assertEqual(self.fitted(limit), [])
+            self.assertEqual(self.numbers(), (10_000, 1024))
+        self.assertEqual(self.fitted(1024, "--max-clients=300", "--pool-size=100"), [])
+        self.assertEqual(self.numbers(), (300, 100))
+
+    def test_tooMany(self) -> None:
+        """Numbers that do not fit become smaller.  One line says so, and the options show it."""
+        self.assertEqual(
+            self.fitted(128),
+            [
+                "A process may have 128 file descriptors open (ulimit -n): so --max-clients is 32"
+                " and --pool-size 32"
+            ],
+        )
+        self.assertEqual(self.numbers(), (32, 32))
+        texts = self.options.texts()
+        self.assertEqual((texts["max-clients"], texts["pool-size"]), ("32", "32"))
+
+    def test_worker(self) -> None:
+        """A worker says nothing: the supervisor has."""
+        options = parsed("--upstream=tcp:a:1")
+        self.patch(assembly, "raiseLimit", lambda: 128)
+        fitDescriptors(None, options)
+        self.assertEqual(options["settings"].maxClients, 32)
+
+    def test_select(self) -> None:
+        """C{select} can't watch more than 1024 descriptors, whatever the limit is."""
+        reactor = SelectReactor.__new__(SelectReactor)
+        for limit in (None, 2**20):
+            [line] = self.fitted(limit, reactor=reactor)
+            self.assertIn("A process may have 1024 file descriptors open", line)
+            self.assertEqual(self.numbers(), (448, 448))
 
 
 class AssembleTests(SynchronousTestCase):

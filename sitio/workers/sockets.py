@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet import tcp, unix
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -33,7 +33,8 @@ from zope.interface import implementer
 from sitio.errors import CannotStart
 from sitio.net.endpoints import ReactorProxy
 from sitio.net.listening import Listening
-from sitio.net.portreactor import portFromString
+from sitio.net.portreactor import PortReactor, portFromString
+from sitio.net.room import NO_LIMIT, PausingPort, Room
 
 _log = Logger(namespace="sitio")
 
@@ -96,11 +97,11 @@ class OpeningReactor(ReactorProxy):
 
     def listenUNIX(self, *arguments: Any, **options: Any) -> None:
         """See C{IReactorUNIX}."""
-        self._keep(self._reactor.listenUNIX(*arguments, **options))
+        self._keep(self.reactor.listenUNIX(*arguments, **options))
 
     def adoptStreamPort(self, *arguments: Any, **options: Any) -> None:
         """See C{IReactorSocket}."""
-        self._keep(self._reactor.adoptStreamPort(*arguments, **options))
+        self._keep(self.reactor.adoptStreamPort(*arguments, **options))
 
     def _keep(self, port: Any) -> None:
         # The port begins to accept on the next turn of the reactor.  So it has not yet.
@@ -194,7 +195,7 @@ class _InheritedUNIXPort:
 
 
 @implementer(IListeningPort)
-class _WorkerPort:
+class _WorkerPort(PausingPort):
     """
     A worker's TCP port: its own socket, and those of absent workers.
     """
@@ -209,6 +210,18 @@ class _WorkerPort:
         self._own = own
         self._factory = factory
         self._ports: dict[int, Any] = {}
+        self._room = Room(NO_LIMIT)
+
+    @property
+    def room(self) -> Room:
+        """How many connections there may be, on all sockets together."""
+        return self._room
+
+    @room.setter
+    def room(self, room: Room) -> None:
+        self._room = room
+        for each in self._ports.values():
+            each.room = room
 
     def startListening(self) -> None:
         """Accept on the worker's own socket."""
@@ -232,9 +245,9 @@ class _WorkerPort:
                 port.stopReading()
         for each in wanted - self._ports.keys():
             skt = self._sockets[each]
-            self._ports[each] = self._reactor.adoptStreamPort(
-                skt.fileno(), skt.family, self._factory
-            )
+            port = self._reactor.adoptStreamPort(skt.fileno(), skt.family, self._factory)
+            port.room = self._room
+            self._ports[each] = port
 
     def getHost(self) -> Any:
         """See L{IListeningPort}."""
@@ -257,7 +270,7 @@ class InheritingReactor(ReactorProxy):
         @param sockets: those of the L{SharedPort}.  The caller closes them.
         @param own: the index of this worker's socket.
         """
-        ReactorProxy.__init__(self, reactor)
+        ReactorProxy.__init__(self, PortReactor(reactor))
         for each in sockets:
             # Python takes an inherited socket for a blocking one.  A copy of it would
             # block, and with it the socket of every process.
@@ -287,9 +300,9 @@ class InheritingReactor(ReactorProxy):
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: Any = 0
     ) -> Any:
         """See C{IReactorUNIX}."""
-        base = getattr(self._reactor, "unixPortClass", unix.Port)
+        base = self.reactor.unixPortClass
         kind: Any = type("InheritedUNIXPort", (_InheritedUNIXPort, base), {})
-        port = kind(address, factory, backlog, mode, self._reactor)
+        port = kind(address, factory, backlog, mode, self.reactor.reactor)
         port.listenOn(self._sockets[0].dup())
         return port
 
@@ -298,6 +311,6 @@ class InheritingReactor(ReactorProxy):
         first = self._sockets[0]
         if first.family == socket.AF_UNIX:
             return self.listenUNIX(first.getsockname(), factory, socket.SOMAXCONN)
-        self._port = _WorkerPort(self._reactor, self._sockets, self._own, factory)
+        self._port = _WorkerPort(self.reactor, self._sockets, self._own, factory)
         self._port.startListening()
         return self._port

@@ -27,7 +27,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
-from sitio.assembly import Options, assemble
+from sitio.assembly import Options, assemble, fitDescriptors
 from sitio.net.process import prepareReactor, tuneGarbageCollector
 from sitio.service import SidecarService
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
@@ -162,6 +162,7 @@ def prepare(assignment: dict[str, Any], channel: socket.socket) -> Any:
     # The supervisor logs the stats line.
     options["stats-interval"] = 0.0
     options["stdout"] = assignment.get("stdout", options["stdout"])
+    fitDescriptors(reactor, options)  # The supervisor has said so.
     first = FIRST_SOCKET_DESCRIPTOR
     inherited = range(first, first + assignment["sockets"])
     sockets = [socket.socket(fileno=os.dup(each)) for each in inherited]

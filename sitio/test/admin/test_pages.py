@@ -5,6 +5,7 @@ Promises of L{sitio.admin.pages}: its pages, who may ask for them, and its port.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,9 @@ from zope.interface.verify import verifyObject
 
 from sitio.admin import pages
 from sitio.admin.pages import IDLE_SECONDS, QUIT_DELAY_SECONDS, Admin, AdminSite
-from sitio.admin.port import MAX_CONNECTIONS, AdminPort
+from sitio.admin.port import MAX_CONNECTIONS, SPARE_DESCRIPTORS, AdminPort
 from sitio.errors import CannotStart
+from sitio.net.room import PausingPort
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
@@ -634,12 +636,17 @@ class PortTests(AdminTestCase):
         endpoint.factory.doStop()
 
     def test_unmakeable(self) -> None:
-        """If the pages can't be made, that is logged once, and connections are closed."""
+        """
+        If the pages can't be made, that is logged once, and connections are closed.  The next
+        connection makes another attempt: the reason may be gone.
+        """
         made: list[None] = []
 
         def make() -> AdminSite:
             made.append(None)
-            raise ImportError("no web server")
+            if len(made) < 4:
+                raise OSError(24, "Too many open files")
+            return self.site
 
         endpoint = Taken()
         AdminPort(make, endpoint).startService()
@@ -648,10 +655,48 @@ class PortTests(AdminTestCase):
         self.lines()
         for _ in range(3):
             self.assertIs(endpoint.factory.buildProtocol(REMOTE), None)
-        self.assertEqual(len(made), 1)
-        self.assertEqual(self.lines(), ["sitio has no admin pages: they can't be made"])
-        self.assertEqual(len(self.flushLoggedErrors(ImportError)), 1)
+        self.assertEqual(self.lines(), ["sitio has no admin pages for now: they can't be made"])
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        for _ in range(2):
+            self.assertEqual(Visitor(endpoint.factory).asks("GET", "/live").status, 200)
+        self.assertEqual(len(made), 4)
         endpoint.factory.doStop()
+
+    def test_spare(self) -> None:
+        """
+        The port keeps descriptors.  They are free while the pages are made, which imports
+        files, and kept again afterwards.  When they are used up, the oldest connection is
+        aborted for the next one.  At the end they are given back.
+        """
+        before = len(os.listdir("/proc/self/fd"))
+        counts: list[int] = []
+
+        def kept() -> int:
+            return len(os.listdir("/proc/self/fd")) - before
+
+        def make() -> AdminSite:
+            counts.append(kept())
+            return self.site
+
+        endpoint = Taken()
+        port = AdminPort(make, endpoint)
+        port.startService()
+        endpoint.factory.doStart()
+        listening: Any = type("Pausing", (Port, PausingPort), {})()
+        endpoint.listening.callback(listening)
+        self.assertEqual(kept(), SPARE_DESCRIPTORS)
+        visitor = Visitor(endpoint.factory)
+        self.assertEqual((counts, kept()), ([0], SPARE_DESCRIPTORS))
+        assert listening.spare is not None
+        for _ in range(SPARE_DESCRIPTORS):
+            self.assertTrue(listening.spare.give())
+        self.assertFalse(visitor.transport.disconnecting or visitor.transport.disconnected)
+        self.assertFalse(listening.spare.give())
+        self.assertTrue(visitor.transport.disconnecting or visitor.transport.disconnected)
+        self.assertFalse(listening.spare.give())
+        listening.spare.keep()
+        port.stopService()
+        self.assertEqual(kept(), 0)
 
     def test_interface(self) -> None:
         """The sidecar of these tests provides ISidecar."""

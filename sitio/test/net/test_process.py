@@ -4,6 +4,7 @@ Tests of L{sitio.net.process}.  L{sitio.test.system.test_twistd} tests whole pro
 
 from __future__ import annotations
 
+import codecs
 import gc
 import sys
 from time import monotonic
@@ -21,7 +22,9 @@ from sitio.config.options import Options
 from sitio.errors import CannotStart
 from sitio.net.lookups import Lookups
 from sitio.net.process import (
+    CODECS,
     GC_THRESHOLD,
+    loadCodecs,
     tuneGarbageCollector,
     useMonotonicClock,
     useOwnLookups,
@@ -161,3 +164,16 @@ class LookupsTests(SynchronousTestCase):
         reactor.installNameResolver(chosen)
         useOwnLookups(reactor)
         self.assertIs(reactor.nameResolver, chosen)
+
+
+class CodecsTests(SynchronousTestCase):
+    """What Python loads from files at its first use is loaded early."""
+
+    def test_loaded(self) -> None:
+        """Afterwards no codec needs a file."""
+        looked: list[str] = []
+        self.patch(codecs, "lookup", looked.append)
+        loadCodecs()
+        self.assertEqual(tuple(looked), CODECS)
+        # The codec of the stats line, without which it fails at the limit.
+        self.assertIn("unicode_escape", CODECS)

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from sitio.net import splice
 from sitio.net.splice import PIPE_BYTES, Splice, descriptorOf
 
 HERE = hasattr(os, "splice")
@@ -203,6 +204,15 @@ class SpliceTests(SynchronousTestCase):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for each in [*spare, *self.ours]:
                 os.close(each)
+
+    def test_fewDescriptors(self) -> None:
+        """It does not take the descriptors that are reserved; it raises, and closes nothing."""
+        before = set(os.listdir("/proc/self/fd"))
+        self.patch(splice, "isScarce", lambda descriptor: True)
+        self.assertRaises(OSError, self.splice, 10)
+        self.assertEqual(set(os.listdir("/proc/self/fd")), before)
+        for each in self.ours:
+            os.close(each)
 
     def test_descriptorOf(self) -> None:
         """Only a transport has a descriptor: a wrapper has other bytes on the wire."""

@@ -1,0 +1,225 @@
+"""
+Ports that accept connections only while they can be served.
+
+L{AcceptingPort} replaces how Twisted's ports accept.  Both Twisted's and uvloop's own way
+throw away all connections that wait when the process has no file descriptors left.  This one
+pauses: the connections wait in the kernel, and are accepted when there is room again.
+
+See L{sitio.net.room} for how many there may be.
+"""
+
+from __future__ import annotations
+
+import errno
+from socket import NI_NUMERICHOST, NI_NUMERICSERV, getnameinfo, socket as Socket
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sitio.net.descriptors import LACKING
+from sitio.net.room import NO_LIMIT, PausingPort, Room
+
+_log = Logger(namespace="sitio")
+
+#: Connections that a port accepts on one turn of the reactor, as many as Twisted's own.
+#: A burst is served at once, and other connections wait a few milliseconds for it.
+MAX_ACCEPTS = 100
+
+#: Seconds until a port tries again for which there were no descriptors.
+LACK_SECONDS = 0.1
+
+#: Seconds in which a port logs at most once that it pauses.
+LOG_SECONDS = 60.0
+
+
+class AcceptingPort(PausingPort):
+    """
+    How a port accepts; mixed into Twisted's ports.
+
+    The reactor's own way to watch a port, and what becomes of an accepted socket, are left
+    to subclasses.
+
+    """
+
+    reactor: Any
+    factory: Any
+    socket: Socket
+
+    _wanted = False
+    _pause: IDelayedCall | None = None
+    _paused = False
+    _logged = float("-inf")
+
+    # For subclasses.
+
+    def watch(self) -> None:
+        """Make the reactor call L{doRead} when connections wait."""
+        raise NotImplementedError
+
+    def unwatch(self) -> None:
+        """Make it stop."""
+        raise NotImplementedError
+
+    def accepted(self, skt: Socket, address: Any) -> None:
+        """Make a connection.  It calls C{room.leave} when it has closed."""
+        raise NotImplementedError
+
+    # For the reactor and for callers.
+
+    def startReading(self) -> None:
+        """Accept connections, unless the port pauses; then when it goes on."""
+        if not hasattr(self, "room"):
+            self.room = Room(NO_LIMIT)
+        if not self._wanted:
+            self._wanted = True
+            if not self._paused:
+                self.watch()
+
+    def stopReading(self) -> None:
+        """Accept no more connections."""
+        if self._wanted:
+            self._wanted = False
+            if self._paused:
+                self._endPause()
+            else:
+                self.unwatch()
+
+    def isReading(self) -> bool:
+        """Whether connections are accepted."""
+        return self._wanted and not self._paused
+
+    def doRead(self) -> None:
+        """Accept the connections that wait, as many as there is room for."""
+        if self.spare is not None:
+            self.spare.keep()
+        for _ in range(MAX_ACCEPTS):
+            if not self.isReading():
+                return
+            if self.room.taken >= self.room.limit:
+                self._hold("{limit} clients are connected", limit=self.room.limit)
+                return
+            try:
+                skt, address = self.socket.accept()
+            except OSError as error:
+                if not self._failed(error):
+                    return
+            else:
+                self.room.take()
+                self.accepted(skt, address)
+
+    def _failed(self, error: OSError) -> bool:
+        """Whether to try again at once."""
+        if isinstance(error, BlockingIOError):
+            return False
+        if error.errno in LACKING:
+            if error.errno == errno.EMFILE and self.spare is not None and self.spare.give():
+                return True
+            self._pause = self.reactor.callLater(LACK_SECONDS, self.resume)
+            self._hold("there are no file descriptors left ({why})", why=str(error.strerror))
+            return False
+        # The peer has gone already, or a filter of the kernel has refused it.
+        return True
+
+    # Pauses.
+
+    def _hold(self, cause: str, **fields: Any) -> None:
+        self._paused = True
+        self.room.waitFor(self)
+        self.unwatch()
+        now = self.reactor.seconds()
+        if now - self._logged >= LOG_SECONDS:
+            self._logged = now
+            text = f"New connections wait: {cause}"
+            _log.warn(text, **fields)
+
+    def _endPause(self) -> None:
+        self._paused = False
+        self.room.forget(self)
+        if self._pause is not None and self._pause.active():
+            self._pause.cancel()
+        self._pause = None
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        if self._paused:
+            self._endPause()
+            if self._wanted:
+                self.watch()
+
+
+class _Counted:
+    """A connection of Twisted's that leaves the room of its port at its end."""
+
+    server: Any
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See C{tcp.Connection}, which may be called twice."""
+        isFirst = hasattr(self, "socket")
+        try:
+            super().connectionLost(reason)  # type: ignore[misc]
+        finally:
+            if isFirst and self.server is not None:
+                self.server.room.leave()
+
+
+class CountedServer(_Counted, tcp.Server):
+    """Twisted's connection of a TCP port."""
+
+
+class CountedUNIXServer(_Counted, unix.Server):
+    """Twisted's connection of a UNIX port."""
+
+
+class _PlainPort(AcceptingPort):
+    """Twisted's own port on Twisted's own reactors."""
+
+    transport: Any
+    sessionno: int
+    addressFamily: Any
+
+    def watch(self) -> None:
+        self.reactor.addReader(self)
+
+    def unwatch(self) -> None:
+        self.reactor.removeReader(self)
+
+    def accepted(self, skt: Socket, address: Any) -> None:
+        protocol = None
+        with _log.failuresHandled("A protocol failed to begin"):
+            protocol = self.factory.buildProtocol(self._addressOf(address))
+        if protocol is None:
+            skt.close()
+            self.room.leave()
+            return
+        self.sessionno += 1
+        server = self.transport(skt, protocol, address, self, self.sessionno, self.reactor)
+        with _log.failuresHandled("A protocol failed to begin"):
+            protocol.makeConnection(server)
+
+    def _addressOf(self, address: Any) -> Any:
+        raise NotImplementedError
+
+
+class PlainTCPPort(_PlainPort, tcp.Port):
+    """Twisted's TCP port; it pauses at the limit."""
+
+    transport = CountedServer
+
+    def _addressOf(self, address: Any) -> Any:
+        if len(address) == 4:
+            # With the name of the interface, if the address needs one.
+            flags = NI_NUMERICHOST | NI_NUMERICSERV
+            address = (getnameinfo(address, flags)[0], *address[1:])
+        return self._buildAddr(address)
+
+
+class PlainUNIXPort(_PlainPort, unix.Port):
+    """Twisted's UNIX port; it pauses at the limit."""
+
+    transport = CountedUNIXServer
+
+    def _addressOf(self, address: Any) -> Any:
+        return self._buildAddr(address)
