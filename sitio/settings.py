@@ -79,6 +79,13 @@ class Settings:
     maxBody: int = _setting(
         0, BYTES, "largest request body, in bytes; 0 for no limit, as bodies are streamed"
     )
+    # Kestrel's.  A client on the slowest of mobile networks is faster.
+    minBodyRate: int = _setting(
+        240,
+        BYTES,
+        "slowest average rate, in bytes per second, at which a request's body may come; 0 for"
+        " no limit",
+    )
     bufferLimit: int = _setting(
         1024 * 1024, BYTES, "largest response body, in bytes, that a policy may buffer"
     )
@@ -98,12 +105,22 @@ class Settings:
     # Numbers of connections.
     maxClients: int = _setting(10_000, COUNT, "largest number of client connections")
     poolSize: int = _setting(1024, COUNT, "largest number of upstream connections")
+    poolUploads: int = _setting(
+        0,
+        COUNT,
+        "largest number of upstream connections for requests whose body is incomplete; 0 for"
+        " three quarters of --pool-size",
+    )
     # As many as there may be clients: poolTimeout bounds the wait, not this number.  See
     # docs/decisions/0022.
     poolQueue: int = _setting(
         10_000, COUNT, "largest number of requests that wait for an upstream connection"
     )
 
+
+#: Seconds that a request's body may be slower than C{minBodyRate} at its beginning, and
+#: later has as a reserve.  Apache's mod_reqtimeout has as many.
+BODY_GRACE_SECONDS = 20.0
 
 #: After a response, the rest of its request is read and dropped, so that the response
 #: isn't lost to a reset (RFC 9112, section 9.6).  That ends after this many seconds

@@ -86,7 +86,9 @@ _MAY_BE_ZERO = frozenset(
         "grace",
         "halfClose",
         "maxBody",
+        "minBodyRate",
         "poolQueue",
+        "poolUploads",
         "replayLimit",
         "upstreamIdleTimeout",
     )

@@ -11,7 +11,7 @@ In reading order:
 
 Used only by some exchanges:
 
-  - C{upload}: a request body that streams.
+  - C{upload}: a request body that streams; C{uploadslots}: how many may hold connections.
   - C{heldresponse}: a response that policies decide about.
   - C{download}: a response body that streams; C{filters}: the body filters of policies.
   - C{lingering}: the rest of a request whose response has been sent.

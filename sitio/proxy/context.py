@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from sitio.errors import SitioError
 from sitio.policy.chain import Chain
 from sitio.proxy.buffers import Buffers
+from sitio.proxy.uploadslots import UploadSlots
 from sitio.proxy.upstream import Connections
 from sitio.settings import Settings
 
@@ -44,6 +45,7 @@ class ProxyContext:
     @ivar tooLong: how many responses were over a limit of what may be buffered, so that
         a policy that needs the whole body was skipped.
     @ivar buffers: counts the bytes of responses that are buffered.
+    @ivar uploads: bounds the connections that uploads hold.
     @ivar seconds: returns the clock's time, in seconds.
     """
 
@@ -59,6 +61,7 @@ class ProxyContext:
     brokenOff: int = field(default=0, init=False)
     tooLong: int = field(default=0, init=False)
     buffers: Buffers = field(init=False)
+    uploads: UploadSlots = field(init=False)
     seconds: Callable[[], float] = field(init=False)
     _loggedAt: float = field(default=float("-inf"), init=False)
     _notLogged: int = field(default=0, init=False)
@@ -68,6 +71,7 @@ class ProxyContext:
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
         self.buffers = Buffers(self.settings.bufferTotal)
+        self.uploads = UploadSlots(self.clock, self.settings)
 
     def exchangeFailed(self, error: SitioError) -> None:
         """Log that an exchange failed, at most once in ten seconds."""

@@ -29,7 +29,6 @@ from sitio.errors import (
     ClientGone,
     Reached,
     SitioError,
-    Stopped,
     asSitioError,
 )
 from sitio.http.failures import asResponse
@@ -49,7 +48,7 @@ from sitio.proxy.retries import mayRetry, repeatsByItself
 from sitio.proxy.timeouts import timeOut, timeoutOf
 from sitio.proxy.tunnel import Tunnel
 from sitio.proxy.upload import Upload
-from sitio.proxy.upstream import Connection
+from sitio.proxy.upstream import Connection, Connections
 from sitio.proxy.visible import VisibleExchange
 from sitio.proxy.waiting import Waiting
 
@@ -179,7 +178,7 @@ class Exchange(VisibleExchange, Waiting):
         self.state = _CONNECT[self.state]
         self.attempts += 1
         self._reached = _NOTHING
-        connections = self.context.connections
+        connections: Connections = self.upload or self.context.connections
         connection = None if fresh else connections.takeIdle()
         if connection is None:
             self.deadline = NEVER  # The pool has its own timeout.
@@ -363,11 +362,6 @@ class Exchange(VisibleExchange, Waiting):
             self.status = 499
         self.end()
 
-    def stop(self) -> None:
-        """Break the exchange off, as sitio stops."""
-        self.addWaitedTime()
-        self.abort(Stopped("sitio stopped before this exchange had ended"))
-
     def abort(self, error: SitioError | None) -> None:
         """Break the exchange off, so that the client sees an incomplete response."""
         if error is not None:
@@ -392,5 +386,7 @@ class Exchange(VisibleExchange, Waiting):
             # A tunnel's bytes are still flushed.  A request whose client has gone is reset.
             self.connection.close(orderly=state is TUNNELLING)
             self.connection = None
+        if self.upload is not None:
+            self.upload.giveUpSlot()
         context.exchangeFinished(self)
         self._downstream.exchangeEnded()

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from sitio.errors import SitioError
+from sitio.errors import SitioError, Stopped
 from sitio.http.limits import Limits
 from sitio.net.deadlines import Deadlines
 from sitio.proxy.context import ProxyContext
@@ -91,7 +91,8 @@ class ProxyServerFactory(Factory):
     def abort(self) -> None:
         """Break off all exchanges and connections that are left."""
         for exchange in list(self.context.exchanges):
-            exchange.stop()
+            exchange.addWaitedTime()
+            exchange.abort(Stopped("sitio stopped before this exchange had ended"))
         for server in list(self._open):
             server.abort()
 

@@ -26,8 +26,7 @@ def timeoutOf(exchange: Exchange) -> float | None:
         return settings.stallTimeout
     if state is ExchangeState.WAITING:
         upload = exchange.upload
-        sent = upload is None or upload.ended
-        return settings.responseTimeout if sent else settings.stallTimeout
+        return settings.responseTimeout if upload is None or upload.ended else upload.timeLeft()
     if state is ExchangeState.TUNNELLING:
         return settings.tunnelTimeout
     if state is ExchangeState.JUDGING and exchange.held is not None and exchange.held.isCollecting:
@@ -50,6 +49,9 @@ def _lateError(exchange: Exchange) -> SitioError | None:
             return UpstreamTimeout(late, Reached.SENT)
         if upload.paused:
             return UpstreamTimeout(f"no response {stalled}", Reached.SENT)
+        if upload.isTooSlow:
+            rate = settings.minBodyRate
+            return RequestTimeout(f"the request's body came slower than {rate} bytes per second")
         return RequestTimeout(f"no byte of the request's body {stalled}")
     if state is ExchangeState.JUDGING:
         return UpstreamTimeout(f"no byte of the response's body {stalled}", Reached.ANSWERED)

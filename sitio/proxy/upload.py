@@ -4,13 +4,17 @@ A request body that streams: L{Upload}.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
 
 from sitio.http.framing import NO_TRAILERS
 from sitio.http.head import Fields
 from sitio.interfaces import ExchangeState
+from sitio.net.deadlines import NEVER
 from sitio.proxy.downstream import Downstream
 from sitio.proxy.upstream import Connection
+from sitio.settings import BODY_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
@@ -27,13 +31,17 @@ class Upload:
     It buffers the bytes that arrive before there is a connection.  It keeps a copy of a
     short body, so that the request can be sent again.
 
+    It has a time for its next bytes, which a slow client uses up: L{BODY_GRACE_SECONDS}
+    from the first byte that it passes on, and one second for each C{minBodyRate} bytes.
+    Pauses that the upstream asks for do not count.
+
     @ivar ended: whether the whole body has arrived.
     @ivar trailers: the trailer fields after the body, once it has ended.
     @ivar paused: whether the upstream has asked for a pause.
     """
 
-    __slots__ = ("_copy", "_downstream", "_exchange", "_limit", "_waiting", "ended", "paused",
-                 "trailers")  # fmt: skip
+    __slots__ = ("_copy", "_downstream", "_due", "_exchange", "_hasSlot", "_limit",
+                 "_pausedAt", "_slot", "_waiting", "ended", "paused", "trailers")  # fmt: skip
 
     def __init__(
         self, exchange: Exchange, downstream: Downstream, first: bytes, keepCopy: bool
@@ -49,6 +57,10 @@ class Upload:
         self._downstream = downstream
         self._limit = exchange.context.settings.replayLimit
         self._waiting = first
+        self._due = NEVER
+        self._pausedAt = 0.0
+        self._hasSlot = False
+        self._slot: Deferred[bool] | None = None
         self._copy: bytes | None = first if keepCopy else None
 
     @property
@@ -65,6 +77,39 @@ class Upload:
         if not self.ended:
             self.ended = True
             self._downstream.resumeUpload()
+            self.giveUpSlot()
+
+    # Connections, for the exchange: an upload needs a slot until it has ended.
+
+    def takeIdle(self) -> Connection | None:
+        """Take an idle connection, or L{None}."""
+        context = self._exchange.context
+        if not self.ended and not self._hasSlot:
+            self._hasSlot = context.uploads.take()
+            if not self._hasSlot:
+                return None
+        return context.connections.takeIdle()
+
+    def acquire(self, fresh: bool = False) -> Deferred[Any]:
+        """Get a connection as soon as there are a slot and a connection."""
+        context = self._exchange.context
+        if self.ended or self._hasSlot:
+            return context.connections.acquire(fresh)
+        self._slot = waiting = context.uploads.wait()
+        return waiting.addCallback(self._gotSlot, fresh)
+
+    def _gotSlot(self, isTaken: bool, fresh: bool) -> Deferred[Any]:
+        self._hasSlot = isTaken
+        return self._exchange.context.connections.acquire(fresh)
+
+    def giveUpSlot(self) -> None:
+        """The body is complete, or the exchange has ended."""
+        if self._hasSlot:
+            self._hasSlot = False
+            self._exchange.context.uploads.release()
+        elif self._slot is not None:
+            self._exchange.context.uploads.skip(self._slot)
+            self._slot = None
 
     def sendBy(self, connection: Connection, extra: bytes) -> None:
         """
@@ -98,6 +143,7 @@ class Upload:
             fits = len(self._copy) + len(data) <= self._limit
             self._copy = self._copy + data if fits else None
         if exchange.connection is not None:
+            self._extendTime(len(data))
             exchange.connection.sendBody(data)
             exchange.progress()
         elif exchange.state in _BEFORE_CONNECTION:
@@ -120,6 +166,32 @@ class Upload:
             exchange.connection.endRequest(trailers)
             if exchange.state is ExchangeState.WAITING:
                 exchange.progress()
+        self.giveUpSlot()
+
+    # The time for the next bytes.
+
+    def _extendTime(self, size: int) -> None:
+        settings = self._exchange.context.settings
+        if settings.minBodyRate:
+            now = self._exchange.context.seconds()
+            if self._due is NEVER:
+                self._due = now + BODY_GRACE_SECONDS
+            # Not more than for a pause: a fast beginning pays for no slow end.
+            most = now + max(settings.stallTimeout, BODY_GRACE_SECONDS)
+            self._due = min(self._due + size / settings.minBodyRate, most)
+
+    def timeLeft(self) -> float:
+        """Seconds until more of the body must have moved."""
+        exchange = self._exchange
+        stall = exchange.context.settings.stallTimeout
+        if self.paused or self._due is NEVER:
+            return stall
+        return min(stall, max(0.0, self._due - exchange.context.seconds()))
+
+    @property
+    def isTooSlow(self) -> bool:
+        """Whether the client has used up its time."""
+        return not self.paused and self._due <= self._exchange.context.seconds()
 
     # Called by the upstream's connection.
 
@@ -127,6 +199,7 @@ class Upload:
         """The upstream reads the body more slowly than the client sends it."""
         if not self.ended:
             self.paused = True
+            self._pausedAt = self._exchange.context.seconds()
             self._downstream.pauseUpload()
 
     def resume(self) -> None:
@@ -134,5 +207,7 @@ class Upload:
         if not self.ended:
             self.paused = False
             self._downstream.resumeUpload()
+            if self._due is not NEVER:
+                self._due += self._exchange.context.seconds() - self._pausedAt
             # Bytes have moved: the client's timeout for the next bytes starts now.
             self._exchange.progress()

@@ -26,12 +26,12 @@ class SettingsTests(SynchronousTestCase):
     def test_defaults(self) -> None:
         """
         Each default has the type of its unit and is a limit; only a request body has none,
-        and half-closed clients get no time.
+        half-closed clients get no time, and one limit follows from another.
         """
         for each in fields(Settings):
             kind = float if each.metadata["unit"] == SECONDS else int
             self.assertIs(type(each.default), kind, each.name)
-            if each.name not in ("maxBody", "halfClose"):
+            if each.name not in ("maxBody", "halfClose", "poolUploads"):
                 assert each.default is not None
                 self.assertTrue(0 < each.default < float("inf"), each.name)
 

@@ -157,7 +157,7 @@ class TheClient(WaitCase):
             (POST % 9, [b"x"] * 4),
             (CHUNKS, [b"1\r\nx\r\n"] * 4),
         ):
-            self.open(stallTimeout=7.0, responseTimeout=100.0)
+            self.open(stallTimeout=7.0, responseTimeout=100.0, minBodyRate=0)
             self.client.sends(head)
             for piece in pieces:
                 self.assertStill(6.0)
