@@ -1,12 +1,12 @@
 """
 HTTP dates, read and written (RFC 9110, section 5.6.7).
-
-Only policies need dates, so nothing on the way of every request imports this module.
 """
 
 from __future__ import annotations
 
+import time
 from calendar import timegm
+from collections.abc import Callable
 from email.utils import formatdate, parsedate
 
 
@@ -34,3 +34,24 @@ def formatDate(seconds: float) -> str:
     @param seconds: since 1970; a fraction is cut off.
     """
     return formatdate(int(seconds), usegmt=True)
+
+
+class DateLine:
+    """
+    The field line Date of a response that is sent now (RFC 9110, section 6.6.1).
+
+    A call returns the line with its line end.  It is formatted once in a second.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """@param now: returns the wall clock's time, in seconds since 1970."""
+        self._now = now
+        self._second = -1
+        self._line = b""
+
+    def __call__(self) -> bytes:
+        second = int(self._now())
+        if second != self._second:
+            self._second = second
+            self._line = b"Date: %b\r\n" % formatDate(second).encode("ascii")
+        return self._line

@@ -78,6 +78,7 @@ _statusLine = re.compile(
     rf"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ({VALUE}))?".encode("latin-1")
 ).fullmatch
 _absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
+_date = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE).search
 _length = re.compile(rb"[0-9]{1,18}").fullmatch
 
 
@@ -400,6 +401,9 @@ class ResponseHead(Head):
             kept = [each for each in self.lines.fields if each[0].lower() != b"content-length"]
             self.lines = FieldLines.of(kept)
             self.length = None
+        raw = self.lines.raw
+        # The first search is a faster one, which most responses pass.
+        self.lines.isDated = b"\nDate: " in raw or _date(raw) is not None
 
 
 #: The head of a request by its bytes, without the empty line: a L{RequestHead}.

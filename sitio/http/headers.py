@@ -60,9 +60,10 @@ class FieldLines:
     @ivar raw: the bytes: C{name: value} and a line end for each.
     @ivar length: the value of Content-Length, or L{None}.
     @ivar fields: name and value of each.
+    @ivar isDated: whether they are a response's, and have a Date.
     """
 
-    __slots__ = ("fields", "length", "raw")
+    __slots__ = ("fields", "isDated", "length", "raw")
 
     def __init__(
         self, raw: bytes, length: int | None, fields: Iterable[tuple[bytes, bytes]]
@@ -70,6 +71,7 @@ class FieldLines:
         self.raw = raw
         self.length = length
         self.fields = tuple(fields)
+        self.isDated = False
 
     @classmethod
     def of(cls, fields: Sequence[tuple[bytes, bytes]], length: int | None = None) -> FieldLines:

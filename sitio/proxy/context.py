@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sitio.errors import SitioError
+from sitio.http.dates import DateLine
 from sitio.policy.chain import Chain
 from sitio.proxy.buffers import Buffers
 from sitio.proxy.uploadslots import UploadSlots
@@ -46,6 +47,7 @@ class ProxyContext:
         a policy that needs the whole body was skipped.
     @ivar buffers: counts the bytes of responses that are buffered.
     @ivar uploads: bounds the connections that uploads hold.
+    @ivar date: returns the line Date for responses without one.
     @ivar seconds: returns the clock's time, in seconds.
     """
 
@@ -56,6 +58,7 @@ class ProxyContext:
     host: bytes = b"localhost"
     via: bytes | None = None
     observers: list[Any] = field(factory=list, converter=list)
+    date: Callable[[], bytes] = field(factory=DateLine)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
     exchanges: set[Exchange] = field(factory=set, init=False)
     brokenOff: int = field(default=0, init=False)

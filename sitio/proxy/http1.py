@@ -26,6 +26,11 @@ _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
 
+def isDated(response: Response) -> bool:
+    """Whether a response has a Date."""
+    return any(len(name) == 4 and name.lower() == b"date" for name, _ in response.rawFields)
+
+
 class HTTP1Downstream:
     """
     A L{Downstream<sitio.proxy.downstream.Downstream>} for one exchange after another.
@@ -118,6 +123,9 @@ class HTTP1Downstream:
         ):
             self.isLast = True
             extra = _CLOSE
+        lines = response.lines
+        if (lines is None or not lines.isDated) and not isDated(response):
+            extra += server.context.date()
         if framing is NO_BODY:
             body = b""
         head = codec.responseHead(response, length, chunked=framing is CHUNKED, extra=extra)

@@ -78,8 +78,13 @@ class Harness:
         via: bytes | None = None,
         clock: Clock | None = None,
         observers: Iterable[Any] = (),
+        date: Callable[[], bytes] = bytes,
     ) -> None:
-        """@param policies: as L{named} takes them."""
+        """
+        @param policies: as L{named} takes them.
+        @param date: returns the line Date for responses without one; by default none is
+            added, so that responses are the same at each run.
+        """
         self.clock = clock or Clock()
         settings = settings or Settings()
         deadlines = Deadlines(self.clock)
@@ -87,7 +92,7 @@ class Harness:
         self.endpoint = MemoryEndpoint(self.clock)
         self.pool = UpstreamPool(self.clock, self.endpoint, settings, deadlines)
         self.context = _Context(
-            self.clock, self.pool, chain, settings, host, via, observers=observers
+            self.clock, self.pool, chain, settings, host, via, observers=observers, date=date
         )
         self.factory = ProxyServerFactory(self.context, deadlines)
         self.exchanges = self.context.ended

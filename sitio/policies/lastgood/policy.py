@@ -70,6 +70,7 @@ from sitio.http.caching import (
     storageTerms,
     updatedFields,
 )
+from sitio.http.dates import formatDate
 from sitio.http.grammar import SAFE_METHODS
 from sitio.http.headers import FRAMING_FIELDS, MAX_SHARED_BYTES, Headers
 from sitio.http.message import Response, parseStatuses, reasonFor
@@ -120,6 +121,7 @@ class LastGood:
         personal: frozenset[str] = PERSONAL_FIELDS,
         despite: frozenset[str] = frozenset(),
         seconds: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """
         @param maxAge: seconds since a response was received or confirmed.
@@ -128,6 +130,7 @@ class LastGood:
         @param maxBytes: bytes of memory for all stored responses.
         @param maxResponse: bytes of the longest body that is stored.
         @param personal: names of request fields, in lower case.
+        @param now: returns the wall clock's time, for Date.
         @param despite: words of C{personal} and L{FORBIDDING} that are to have no effect.
         """
         ignored = frozenset(each.encode() for each in despite)
@@ -141,6 +144,7 @@ class LastGood:
         self._notSentStale = NOT_SENT_STALE - ignored
         self._keyFields = self._personal | ROUTING_FIELDS | {b"host", b"cache-control"}
         self.seconds = seconds
+        self._now = now
         self._store = Store(maxBytes)
         self._budget = Budget(budget)
 
@@ -359,6 +363,10 @@ class LastGood:
         forwarded = b"stale" if staleness >= 0 else b"bypass"
         cacheStatus = b"sitio; fwd=%b; fwd-status=%d; detail=last-good" % (forwarded, status)
         added = [(b"Age", b"%d" % age), (b"Cache-Status", cacheStatus)]
+        if fieldValue(stored.fields, b"date") is None:
+            # That of its arrival (RFC 9110, section 6.6.1), not that of this response.
+            arrived = formatDate(self._now() - (now - stored.since))
+            added.append((b"Date", arrived.encode("ascii")))
         return self._response(stored, request, added)
 
     def _response(

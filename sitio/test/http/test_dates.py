@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.http.dates import formatDate, parseDate
+from sitio.http.dates import DateLine, formatDate, parseDate
 
 #: Texts and the seconds since 1970 that they mean; L{None} for no date.
 DATES: list[tuple[str, int | None]] = [
@@ -63,3 +63,18 @@ class FormatDateTests(SynchronousTestCase):
         """A date that was written is read as the same time."""
         for seconds in range(0, 5_000_000_000, 123_456_789):
             self.assertEqual(parseDate(formatDate(seconds)), seconds)
+
+
+class DateLineTests(SynchronousTestCase):
+    """The field line of a response that is sent now."""
+
+    def test_line(self) -> None:
+        """It has the wall clock's time, and is formatted once in a second."""
+        times = [784111777.0, 784111777.9, 784111778.0, 784111700.0]
+        line = DateLine(lambda: times.pop(0))
+        first = line()
+        self.assertEqual(first, b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n")
+        self.assertIs(line(), first)
+        self.assertEqual(line(), b"Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n")
+        # Also when the clock was set back.
+        self.assertEqual(line(), b"Date: Sun, 06 Nov 1994 08:48:20 GMT\r\n")

@@ -30,13 +30,20 @@ class Factory:
 
 
 @define
+class Context:
+    """A context that adds no Date."""
+
+    date: Any = bytes
+
+
+@define
 class Server:
     """The attributes of a server that a downstream uses."""
 
     reader: Reader = field(factory=Reader)
     factory: Factory = field(factory=Factory)
     transport: Any = field(factory=StringTransport)
-    context: Any = None
+    context: Any = field(factory=Context)
     isBacklogged: bool = False
 
     def exchangeEnded(self) -> None:
