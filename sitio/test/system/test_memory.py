@@ -9,10 +9,13 @@ import os
 from pathlib import Path
 
 from sitio.test.helpers.loopback import Client, LoopbackTestCase, ServerConnection, Upstream
+from sitio.test.helpers.streams import Flood
 
 MEBIBYTE = 1024 * 1024
 
 CLIENTS = 250
+
+STALLED = 60
 
 BUFFERING_POLICY = """\
 from sitio import onResponse
@@ -30,6 +33,16 @@ def answerWithMebibyte(script: ServerConnection) -> None:
         script.got.data = b""
         script.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % MEBIBYTE + bytes(MEBIBYTE))
         answerWithMebibyte(script)
+
+    script.got.expect(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
+
+
+def answerWithoutEnd(script: ServerConnection) -> None:
+    """Answer the first request with a response that no client reads to its end."""
+
+    def answer(match: object) -> None:
+        script.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        Flood(script.transport, 1024 * MEBIBYTE, bytes(64 * 1024))
 
     script.got.expect(b"\r\n\r\n").addCallbacks(answer, lambda _: None)
 
@@ -73,3 +86,31 @@ class BufferTests(LoopbackTestCase):
         # It still serves, and the policy is not skipped.
         last = await self.connect(port, b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
         await last.got.expect(b"\r\nX-Size: 1048576\r\n")
+
+
+class StreamTests(LoopbackTestCase):
+    """Clients that do not read a response that streams."""
+
+    async def test_stalled(self) -> None:
+        """Each of them takes no more memory than docs/operations.md says: 400 KiB."""
+        if not Path("/proc/self/statm").exists():
+            return
+        process, port = await self.sitio(await self.listen(Upstream(answerWithoutEnd)))
+        # What the first client makes sitio load and keep is not counted.
+        first = await self.connect(port, b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        await first.got.expect(b"\r\n\r\n")
+        first.transport.abortConnection()
+        start = residentMemoryOf(process.pid)
+        for _ in range(STALLED):
+            client = await self.connect(port)
+            client.transport.pauseProducing()
+            client.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        sizes: list[int] = []
+
+        def settled() -> bool:
+            """Whether memory has not grown for a second."""
+            sizes.append(residentMemoryOf(process.pid))
+            return len(sizes) > 100 and max(sizes[-60:]) - min(sizes[-60:]) < 100_000
+
+        await self.until(settled)
+        self.assertLess((max(sizes) - start) / STALLED, 400 * 1024)
