@@ -1,5 +1,5 @@
 """
-Tests of responses that come before the end of their request, over loopback.
+Tests of clients and services that end before the other side has, over loopback.
 
 The upstream closes with bytes unread, so that its kernel resets the connection, while
 sitio still sends.  sitio runs in the process of the tests, on the reactor of the tests;
@@ -31,12 +31,20 @@ from sitio import onResponse
 from sitio.service import SidecarService
 from sitio.settings import Settings
 from sitio.test.helpers.certificates import certify
-from sitio.test.helpers.loopback import LIMIT_SECONDS, LOCALHOST, LoopbackTestCase, reactor
+from sitio.test.helpers.loopback import (
+    LIMIT_SECONDS,
+    LOCALHOST,
+    LoopbackTestCase,
+    Upstream,
+    reactor,
+)
 
 #: Bytes of the upload: more than all buffers on the way hold.
 UPLOAD_BYTES = 16 * 1024 * 1024
 
 PIECE = b"x" * 65536
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 #: How the service closes: with bytes unread, or after it has ended its half, too.
 RESETS, ENDS = "resets", "ends"
@@ -159,6 +167,60 @@ def pieces(isChunked: bool) -> Iterator[bytes]:
         yield b"%x\r\n%b\r\n" % (len(PIECE), PIECE) if isChunked else PIECE
     if isChunked:
         yield b"0\r\n\r\n"
+
+
+def endsFirst(port: int, framing: bytes) -> bytes:
+    """
+    Send a request, end the sending half, and read to the end.
+
+    @raise OSError: the connection was reset.
+    """
+    with socket.create_connection((LOCALHOST, port), LIMIT_SECONDS) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n" + framing + b"\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        got = b""
+        while data := connection.recv(65536):
+            got += data
+        return got
+
+
+class HalfCloseTests(LoopbackTestCase):
+    """A client that ends its sending half sees FIN, with or without a response."""
+
+    async def ends(self, seconds: float, framing: bytes = b"", answers: bool = False) -> bytes:
+        """What such a client gets, with this time for its response."""
+
+        def later(connection: Any) -> None:
+            reactor.callLater(0.3, connection.send, OK)
+
+        upstream = Upstream(later if answers else None)
+        sidecar = SidecarService(
+            reactor,
+            serverFromString(reactor, f"tcp:0:interface={LOCALHOST}"),
+            clientFromString(reactor, f"tcp:{LOCALHOST}:{await self.listen(upstream)}"),
+            statsInterval=0,
+            settings=Settings(grace=0, halfClose=seconds),
+        )
+        sidecar.startService()
+        self.addCleanup(sidecar.stopService)
+        assert sidecar.port is not None
+        address: Any = sidecar.port.getHost()
+        got: bytes = await deferToThread(endsFirst, address.port, framing)
+        return got
+
+    async def test_gone(self) -> None:
+        """It is taken for gone, also within its request: no response, and no reset."""
+        self.assertEqual(await self.ends(0), b"")
+        self.assertEqual(await self.ends(0, b"Content-Length: 9\r\n"), b"")
+        self.assertEqual(await self.ends(5, b"Content-Length: 9\r\n"), b"")
+
+    async def test_late(self) -> None:
+        """A response that comes too late: the same."""
+        self.assertEqual(await self.ends(0.01), b"")
+
+    async def test_inTime(self) -> None:
+        """It gets a response that comes in time."""
+        self.assertEqual(await self.ends(5, answers=True), OK)
 
 
 class EarlyTests(LoopbackTestCase):
