@@ -128,6 +128,10 @@ BODY_GRACE_SECONDS = 20.0
 LINGER_SECONDS = 5.0
 LINGER_LIMIT_SECONDS = 30.0
 
+#: The same after the end of that request: requests that the client has pipelined may be
+#: on their way.  A client that reads the end of the connection closes it earlier.
+LINGER_AFTER_SECONDS = 2.0
+
 #: Longest time, in seconds, to flush what was written to a client that has closed its
 #: sending half.
 CLOSE_SECONDS = 2.0

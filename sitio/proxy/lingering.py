@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sitio.errors import BadMessage
 from sitio.http.framing import ENDED, HEAD
 from sitio.net.flow import LONG_READ_BYTES
-from sitio.settings import LINGER_LIMIT_SECONDS, LINGER_SECONDS
+from sitio.settings import LINGER_AFTER_SECONDS, LINGER_LIMIT_SECONDS, LINGER_SECONDS
 
 if TYPE_CHECKING:
     from sitio.proxy.leaving import Leaving
@@ -20,9 +20,10 @@ class Lingering:
     Reads and drops the rest of a request before its connection closes.
 
     Closing while the client still sends would reset the connection, and the client might
-    lose the response (RFC 9112, section 9.6).  It lasts as long as bytes come: to the end
-    of the request if that can be found, else until none has come for L{LINGER_SECONDS};
-    in all at most L{LINGER_LIMIT_SECONDS}.  It buffers no body.
+    lose the response (RFC 9112, section 9.6).  It lasts as long as bytes come: to
+    L{LINGER_AFTER_SECONDS} after the end of the request if that can be found, else until
+    none has come for L{LINGER_SECONDS}; in all at most L{LINGER_LIMIT_SECONDS}.  It buffers
+    no body.
     """
 
     __slots__ = ("_end", "_isReadable", "_server")
@@ -36,7 +37,7 @@ class Lingering:
         self.receive(b"")
 
     def receive(self, data: bytes) -> None:
-        """Drop more of the request; close the connection if that was its end."""
+        """Drop more of the request, and of what is pipelined behind it."""
         server = self._server
         reader = server.reader
         if self._isReadable:
@@ -48,10 +49,9 @@ class Lingering:
             if reader.isCut:
                 server.yieldTurn()
             elif reader.state is ENDED:
+                # The next request may be on its way: to close before it comes would reset.
                 self._isReadable = False
-                if not reader.held:
-                    server.leave()
-                    return
+                self._end = min(self._end, server.context.seconds() + LINGER_AFTER_SECONDS)
         if not self._isReadable:
             reader.takeRest()
         if len(data) >= LONG_READ_BYTES:

@@ -26,7 +26,7 @@ from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.policy.functions import onRequest, onResponse
 from sitio.proxy.retries import MAX_ATTEMPTS
-from sitio.settings import LINGER_SECONDS, Settings
+from sitio.settings import LINGER_AFTER_SECONDS, LINGER_SECONDS, Settings
 from sitio.test.helpers.observed import ObservedCase
 from sitio.testing import CLOSED, HALF_CLOSED, OPEN, RESET
 from sitio.testing.network import TRANSPORT_BUFFER_BYTES
@@ -240,7 +240,10 @@ class TheClient(WaitCase):
             self.assertEnded(200, 200, None)
 
     def test_lingersToTheEnd(self) -> None:
-        """The linger ends with the request, whose body has a length or chunks."""
+        """
+        Two seconds after the end of the request, whose body has a length or chunks, the linger
+        ends.  What the client has pipelined behind it is dropped, and prolongs nothing.
+        """
         for start, rest in (
             (POST % 9, b"x" * 9),
             (CHUNKS, b"9\r\n123456789\r\n0\r\n\r\n"),
@@ -249,10 +252,28 @@ class TheClient(WaitCase):
             self.client.sends(start)
             self.upstream.sends(OK)
             self.client.sends(rest[:-1])
+            self.sidecar.advance(LINGER_SECONDS - 0.5)
             self.assertIs(self.client.state, HALF_CLOSED)
             self.client.sends(rest[-1:])
+            for _ in range(2):
+                self.sidecar.advance(LINGER_AFTER_SECONDS / 2 - 0.01)
+                self.client.sends(GET)
+                self.assertIs(self.client.state, HALF_CLOSED)
+            self.sidecar.advance(0.02 + PERIOD_SECONDS)
             self.assertTrue(self.client.closed)
+            self.assertEqual(self.client.got().count(b"HTTP/1.1"), 1)
             self.assertEnded(200, 200, None)
+
+    def test_lingersForTheClient(self) -> None:
+        """A client that closes after the end of its request ends the linger at once."""
+        self.open()
+        self.client.sends(POST % 9)
+        self.upstream.sends(OK)
+        self.client.sends(b"x" * 9)
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.halfCloses()
+        self.assertTrue(self.client.closed)
+        self.assertEnded(200, 200, None)
 
 
 class TheUpstream(WaitCase):
