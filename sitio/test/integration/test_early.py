@@ -44,7 +44,7 @@ UPLOAD_BYTES = 16 * 1024 * 1024
 
 PIECE = b"x" * 65536
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: Mon, 30 Nov 2026 09:06:59 GMT\r\n\r\nok"
 
 #: How the service closes: with bytes unread, or after it has ended its half, too.
 RESETS, ENDS = "resets", "ends"
