@@ -15,6 +15,7 @@ from typing import Any, cast
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IListeningPort,
     IReactorTime,
     IStreamClientEndpoint,
@@ -39,6 +40,9 @@ from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, dropp
 from sitio.telemetry.snapshot import PolicyMetrics, SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.upstream.pool import UpstreamPool
+
+#: Seconds between two looks for idle clients while no more can be accepted.
+CROWDED_SECONDS = 1.0
 
 
 @implementer(ISidecar)
@@ -100,12 +104,14 @@ class SidecarService(MultiService):
         )
         self.stats.watch(self.context.exchanges)
         self.factory = ProxyServerFactory(self.context, deadlines)
+        self._room = Room(settings.maxClients, self._crowded)
+        self._stillCrowded: IDelayedCall | None = None
         self._listening = Listening(
             self.factory,
             self._listens,
             log=self.log,
             consequence="sitio takes no requests",
-            room=Room(settings.maxClients),
+            room=self._room,
         )
         for each in (*chain.policies, *self.context.observers):
             if IService.providedBy(each):
@@ -132,6 +138,16 @@ class SidecarService(MultiService):
     def _listens(self, port: IListeningPort) -> None:
         self.log.info("sitio takes requests on {address}", address=_readable(port.getHost()))
 
+    def _crowded(self) -> None:
+        """As many clients are connected as may be: idle ones make room, while that lasts."""
+        if self._stillCrowded is None and self._room.taken >= self._room.limit:
+            self.factory.makeRoom()
+            self._stillCrowded = self._clock.callLater(CROWDED_SECONDS, self._lookAgain)
+
+    def _lookAgain(self) -> None:
+        self._stillCrowded = None
+        self._crowded()
+
     def startService(self) -> None:
         """Start the policies and observers that are services; listen, if that is not done yet."""
         self.privilegedStartService()
@@ -145,6 +161,8 @@ class SidecarService(MultiService):
         Policies and observers stop last, after all exchanges have ended.
         """
         closed = self._listening.close()
+        if self._stillCrowded is not None and self._stillCrowded.active():
+            self._stillCrowded.cancel()
         drained = self.factory.drain()
         grace = self.context.settings.grace
         late = self._clock.callLater(grace, self._graceIsOver)

@@ -8,6 +8,7 @@ How many connections ports may have open.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 #: The limit of a L{Room} that never fills.
 NO_LIMIT = 2**63
@@ -39,9 +40,13 @@ class Room:
     @ivar taken: how many are open.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, onFull: Callable[[], object] = lambda: None) -> None:
+        """
+        @param onFull: called each time that a port begins to wait as the limit is reached.
+        """
         self.limit = limit
         self.taken = 0
+        self._onFull = onFull
         self._waiting: set[PausingPort] = set()
 
     def take(self) -> None:
@@ -57,6 +62,8 @@ class Room:
     def waitFor(self, port: PausingPort) -> None:
         """Call C{port.resume} once, when a connection has closed."""
         self._waiting.add(port)
+        if self.taken >= self.limit:
+            self._onFull()
 
     def forget(self, port: PausingPort) -> None:
         """Do not call this port."""

@@ -11,9 +11,11 @@ from zope.interface import implementer
 
 from sitio.errors import SitioError, Stopped
 from sitio.http.limits import Limits
-from sitio.net.deadlines import Deadlines
+from sitio.net.deadlines import NEVER, Deadlines
 from sitio.proxy.context import ProxyContext
+from sitio.proxy.leaving import IDLE
 from sitio.proxy.server import ProxyServer
+from sitio.settings import DRAIN_IDLE_SECONDS
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -87,6 +89,18 @@ class ProxyServerFactory(Factory):
         self._drained.append(drained)
         self._checkDrained()
         return drained
+
+    def makeRoom(self) -> None:
+        """
+        Let idle connections end soon: other clients wait for their places.
+
+        Those that are new, or end soon anyway, are left alone.
+        """
+        now = self.context.seconds()
+        later = now + self.context.settings.headTimeout
+        for server in self._open:
+            if server.state is IDLE and later < server.deadline < NEVER:
+                server.deadline = now + DRAIN_IDLE_SECONDS
 
     def abort(self) -> None:
         """Break off all exchanges and connections that are left."""

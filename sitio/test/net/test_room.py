@@ -37,6 +37,16 @@ class RoomTests(SynchronousTestCase):
         room.leave()
         self.assertEqual(([each.resumed for each in ports], room.taken), ([1, 1], 0))
 
+    def test_full(self) -> None:
+        """It is told each time that a port waits as the limit is reached, and else not."""
+        told: list[int] = []
+        room, port = Room(1, lambda: told.append(room.taken)), Port()
+        room.waitFor(port)
+        self.assertEqual(told, [])
+        room.take()
+        room.waitFor(port)
+        self.assertEqual(told, [1])
+
     def test_forget(self) -> None:
         """A port that is forgotten is not called; to forget it again is no error."""
         room, port = Room(1), Port()

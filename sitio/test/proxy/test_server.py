@@ -155,6 +155,29 @@ class Refusals(ServerCase):
             self.assertEqual(self.sidecar.upstreams, [])
 
 
+class Crowded(ServerCase):
+    """As many clients are connected as may be."""
+
+    def test_idle(self) -> None:
+        """
+        A kept connection that is idle closes within some seconds.  A new one, and one with a
+        request under way, stay.
+        """
+        self.open()
+        self.client.sends(GET)
+        self.answer()
+        busy, new = self.sidecar.connect(), self.sidecar.connect()
+        busy.sends(GET)
+        self.sidecar.factory.makeRoom()
+        self.sidecar.advance(DRAIN_IDLE_SECONDS + 0.5)
+        self.assertEqual([each.state for each in (busy, new)], [OPEN, OPEN])
+        self.assertIsNot(self.client.state, OPEN)
+        self.answer()
+        self.assertEqual(busy.state, OPEN)
+        self.sidecar.advance(DRAIN_IDLE_SECONDS + 0.5)
+        self.assertEqual(busy.state, OPEN)
+
+
 class Draining(ServerCase):
     """sitio is stopping."""
 

@@ -6,6 +6,7 @@ works afterwards as before.
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -195,6 +196,28 @@ class ClientsTests(LimitCase):
     async def test_epoll(self) -> None:
         """On Twisted's own reactor."""
         await self.burst(("--reactor=epoll",))
+
+    async def idle(self, *twistd: str) -> None:
+        """Clients that keep idle connections make room for others within some seconds."""
+        await self.start(Upstream(Service().begin), twistd=tuple(twistd))
+        for _ in range(CLIENTS):
+            client = await self.connect(self.port, REQUEST.replace(b"1.0", b"1.1"))
+            await client.got.expect(b"^HTTP/1.1 200 ")
+        for _ in range(3):
+            self.assertEqual(await self.served(), b"200")
+        # Fewer than 75 seconds, after which idle connections end in any case.
+        process = self.process
+        process.signal(signal.SIGTERM)
+        await process.finish()
+        self.assertNotIn("Traceback", process.output())
+
+    async def test_idle(self) -> None:
+        """On the reactor of C{twistd sitio}."""
+        await self.idle()
+
+    async def test_idleEpoll(self) -> None:
+        """On Twisted's own reactor."""
+        await self.idle("--reactor=epoll")
 
     async def test_workers(self) -> None:
         """With workers, each has its own limit."""
