@@ -143,6 +143,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         statsInterval=options["stats-interval"],
         host=host,
         via=b"sitio" if options["via"] else None,
+        keepsFolded=bool(options["keep-underscores"]),
     )
     returning = trimming(reactor)
     if returning is not None:

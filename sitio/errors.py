@@ -157,6 +157,12 @@ class BadResponse(SitioError):
     summary = "The service behind this proxy sent a malformed response."
 
 
+class InterimTooLong(BadResponse):
+    """The upstream sent more interim responses (1xx) than C{--max-interim} allows."""
+
+    summary = "The service behind this proxy sent too many interim responses."
+
+
 class UpstreamTimeout(SitioError):
     """The upstream took too long over its response."""
 

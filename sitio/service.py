@@ -68,6 +68,7 @@ class SidecarService(MultiService):
         statsInterval: float = 2.0,
         host: bytes = b"localhost",
         via: bytes | None = None,
+        keepsFolded: bool = False,
         observers: Iterable[Any] = (),
     ) -> None:
         """
@@ -80,6 +81,7 @@ class SidecarService(MultiService):
         @param statsInterval: seconds between two stats lines; 0 for none.
         @param host: the Host for HTTP/1.0 requests that have none.
         @param via: the pseudonym in Via fields; L{None} adds no Via.
+        @param keepsFolded: whether requests keep fields that CGI takes for those of sitio.
         @param observers: more L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s
             beside stats and history.  A change of the policies does not remove them.
         """
@@ -100,6 +102,7 @@ class SidecarService(MultiService):
             settings=settings,
             host=host,
             via=via,
+            keepsFolded=keepsFolded,
             observers=allObservers,
         )
         self.stats.watch(self.context.exchanges)

@@ -76,6 +76,9 @@ class Settings:
     # Sizes.  32 KiB hold any head that browsers send, cookies included.
     maxHead: int = _setting(32 * 1024, BYTES, "largest head of a request or response, in bytes")
     maxFields: int = _setting(100, COUNT, "largest number of fields in a head")
+    maxInterim: int = _setting(
+        1024 * 1024, BYTES, "largest size, in bytes, of all interim responses to one request"
+    )
     maxBody: int = _setting(
         0, BYTES, "largest request body, in bytes; 0 for no limit, as bodies are streamed"
     )

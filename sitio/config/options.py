@@ -53,6 +53,9 @@ _FLEET_HELP = (
     "post metrics to this central dashboard, such as http://dashboard:8080; default"
     " $DASHBOARD, $MOTHERSHIP or $DASHBOARD_URL; empty for none"
 )
+_KEEP_HELP = (
+    "pass request fields that CGI and WSGI take for those of sitio, such as X_Forwarded_For"
+)
 _QUERY_HELP = "show query strings in the access log; they may hold secrets"
 _ADMIN_HELP = (
     "port for the admin pages: a port of this host, an endpoint description, or empty"
@@ -107,7 +110,11 @@ _PARAMETERS: list[list[Any]] = [
     ["fleet", None, None, _FLEET_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
-_FLAGS = [["access-log-query", None, _QUERY_HELP], ["via", None, _VIA_HELP]]
+_FLAGS = [
+    ["access-log-query", None, _QUERY_HELP],
+    ["keep-underscores", None, _KEEP_HELP],
+    ["via", None, _VIA_HELP],
+]
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sitio.errors import BadMessage, BadResponse, BodyTooLong, Reached, UpstreamLost
+from sitio.errors import BadMessage, BadResponse, BodyTooLong, InterimTooLong, Reached, UpstreamLost
 from sitio.http.framing import (
     ENDED,
     FIRST,
@@ -22,7 +22,7 @@ from sitio.http.framing import (
     Reader,
 )
 from sitio.http.grammar import isValue
-from sitio.http.head import RequestHead, ResponseHead, requestHeads, responseHeads
+from sitio.http.head import RequestHead, ResponseHead, foldedHeads, requestHeads, responseHeads
 from sitio.http.limits import Limits
 from sitio.http.message import Request, Response, reasonFor
 
@@ -45,10 +45,11 @@ class RequestReader(Reader):
     """
 
     # Not the head itself: an idle connection would keep it in memory.
-    __slots__ = ("forwarded", "host")
+    __slots__ = ("_heads", "forwarded", "host")
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
+        self._heads = foldedHeads if limits.keepsFolded else requestHeads
         self.host: bytes | None = None
         self.forwarded = False
 
@@ -70,7 +71,7 @@ class RequestReader(Reader):
         data = self._takeHead(self._emptyLines() if self.received[0] in b"\r\n" else 0)
         if data is None:
             return None
-        head: RequestHead = requestHeads[data]
+        head: RequestHead = self._heads[data]
         self.host = head.host
         self.forwarded = head.forwarded
         self.keepAlive = head.keepAlive
@@ -102,11 +103,6 @@ class RequestReader(Reader):
         return start
 
 
-#: Interim responses to one request: a few are used; without a limit they could hold a
-#: request for ever.
-MAX_INTERIM = 32
-
-
 class ResponseReader(Reader):
     """
     Reads the responses of an upstream.
@@ -135,8 +131,8 @@ class ResponseReader(Reader):
 
         @return: L{None} if not all of it was received.
 
-        @raise BadResponse: a head over the limits, malformed or ambiguous, or more than
-            L{MAX_INTERIM} interim responses.
+        @raise BadResponse: a head over the limits, malformed or ambiguous.
+        @raise InterimTooLong: interim responses over the limit.
         """
         if not self.received:
             return None
@@ -155,9 +151,11 @@ class ResponseReader(Reader):
         self.trailers = NO_TRAILERS
         status = head.status
         if status < 200:
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise BadResponse(f"more than {MAX_INTERIM} interim responses", Reached.ANSWERED)
+            self._interim += len(data) + 4
+            if self._interim > self._limits.interim:
+                raise InterimTooLong(
+                    f"interim responses of more than {self._limits.interim} bytes", Reached.ANSWERED
+                )
             self.state = TUNNEL if status == 101 else HEAD
         elif head.bodiless or self._method == "HEAD":
             self.state = ENDED

@@ -27,7 +27,7 @@ from __future__ import annotations
 import re
 
 from sitio.errors import BadMessage, BodyTooLong, HeadTooLong
-from sitio.http.head import SPECIAL_FIELDS, Fields, Head, parseFields
+from sitio.http.head import SPECIAL_FIELDS, Fields, Head, isFolded, parseFields
 from sitio.http.limits import Limits
 
 #: The trailers of a message without trailers.  Shared: never change it.
@@ -264,6 +264,11 @@ class Reader:
         self.received = held[at:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def _isSpecial(self, name: bytes) -> bool:
+        if name.lower() in SPECIAL_FIELDS:
+            return True
+        return isFolded(name) and not self._limits.keepsFolded
+
     def _nextTrailers(self, held: bytes, at: int) -> int:
         """Take the trailers (section 7.1.2), and return where they end in C{held}."""
         if held.startswith(b"\r\n", at):
@@ -285,6 +290,6 @@ class Reader:
         if len(fields) > self._limits.fields:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
         # Fields of framing and routing are dropped (RFC 9110, section 6.5.1).
-        self.trailers = [each for each in fields if each[0].lower() not in SPECIAL_FIELDS]
+        self.trailers = [each for each in fields if not self._isSpecial(each[0])]
         self.state = ENDED
         return end

@@ -57,6 +57,23 @@ REQUEST_MEANINGS = {
     b"x-forwarded-host": FORWARDED,
     b"x-forwarded-proto": FORWARDED,
 }
+_FOLDED = bytes(each if chr(each).isalnum() else ord("-") for each in range(128)).lower()
+_FOLDED += b"-" * 128
+
+
+def isFolded(name: bytes) -> bool:
+    """
+    Whether CGI and WSGI read this name as that of an X-Forwarded field which sitio sets.
+
+    They have one variable for all names that differ in such characters only (RFC 3875,
+    section 4.1.18; some fold more than hyphens): C{X_Forwarded_For} would be a claim beside
+    sitio's own.
+    """
+    lower = name.lower()
+    folded = lower.translate(_FOLDED)
+    return folded != lower and REQUEST_MEANINGS.get(folded) is FORWARDED
+
+
 #: Fields that a reader acts on; they can't be trailers.
 SPECIAL_FIELDS = REQUEST_MEANINGS.keys() | {b"expect"}
 
@@ -154,9 +171,13 @@ ParsedLine = Any
 class _LineCache(dict[bytes, ParsedLine]):
     """Parsed field lines, by the line.  Bounded by L{MAX_CACHED}, and emptied as a whole."""
 
-    def __init__(self, meanings: dict[bytes, str]) -> None:
-        """@param meanings: by the name of a field, in lower case."""
+    def __init__(self, meanings: dict[bytes, str], dropsFolded: bool) -> None:
+        """
+        @param meanings: by the name of a field, in lower case.
+        @param dropsFolded: whether fields are dropped whose name L{isFolded}.
+        """
         self._meanings = meanings
+        self._dropsFolded = dropsFolded
 
     def parse(self, lines: list[bytes]) -> list[ParsedLine]:
         """Parse lines.  Those that are not cached are parsed in one call of httptools."""
@@ -172,6 +193,8 @@ class _LineCache(dict[bytes, ParsedLine]):
         try:
             for line, pair in zip(new, pairs):
                 meaning = self._meanings.get(pair[0].lower(), PLAIN)
+                if self._dropsFolded and isFolded(pair[0]):
+                    meaning = DROPPED
                 asReceived = not meaning and line == b"%b: %b" % pair
                 self[line] = pair if asReceived else SpecialLine(meaning, line, *pair)
             return list(map(self.__getitem__, lines))
@@ -263,9 +286,9 @@ class HeadFields:
         self.lines = FieldLines(data, self.length, pairs)
 
 
-def _fieldsCache(meanings: dict[bytes, str]) -> ParseCache:
+def _fieldsCache(meanings: dict[bytes, str], dropsFolded: bool = False) -> ParseCache:
     """A cache of L{HeadFields}."""
-    lines = _LineCache(meanings)
+    lines = _LineCache(meanings, dropsFolded)
     return ParseCache(lambda data: HeadFields(data, lines))
 
 
@@ -323,7 +346,8 @@ def _parseStatusLine(line: bytes) -> tuple[int, str, bool]:
 
 _requestLines = ParseCache(_parseRequestLine)
 _statusLines = ParseCache(_parseStatusLine)
-_requestFields = _fieldsCache(REQUEST_MEANINGS)
+_requestFields = _fieldsCache(REQUEST_MEANINGS, dropsFolded=True)
+_foldedFields = _fieldsCache(REQUEST_MEANINGS)
 _responseFields = _fieldsCache(RESPONSE_MEANINGS)
 
 
@@ -359,10 +383,10 @@ class RequestHead(Head):
 
     __slots__ = ("forwarded", "host", "line")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, parsed: ParseCache = _requestFields) -> None:
         first, _, lines = data.partition(b"\r\n")
         line, isHTTP11 = _requestLines[first]
-        fields = _requestFields[lines]
+        fields = parsed[lines]
         self.host = fields.host
         self.forwarded = fields.forwarded
         if fields.host is None and isHTTP11:
@@ -408,6 +432,9 @@ class ResponseHead(Head):
 
 #: The head of a request by its bytes, without the empty line: a L{RequestHead}.
 requestHeads = ParseCache(RequestHead)
+
+#: The same, with the fields that L{isFolded} finds.
+foldedHeads = ParseCache(lambda data: RequestHead(data, _foldedFields))
 
 #: The head of a response by its bytes, without the empty line: a L{ResponseHead}.
 responseHeads = ParseCache(ResponseHead)

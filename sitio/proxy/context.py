@@ -38,6 +38,7 @@ class ProxyContext:
     @ivar settings: limits and timeouts.
     @ivar host: the Host for an HTTP/1.0 request without one.
     @ivar via: the pseudonym in added Via fields; L{None} adds no Via.
+    @ivar keepsFolded: whether requests keep fields that CGI takes for those of sitio.
     @ivar observers: the L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
         stay when policies are swapped: stats, history, access log.
     @ivar exchanges: the exchanges under way.
@@ -58,6 +59,7 @@ class ProxyContext:
     host: bytes = b"localhost"
     via: bytes | None = None
     observers: list[Any] = field(factory=list, converter=list)
+    keepsFolded: bool = False
     date: Callable[[], bytes] = field(factory=DateLine)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
     exchanges: set[Exchange] = field(factory=set, init=False)

@@ -33,7 +33,12 @@ class ProxyServerFactory(Factory):
     def __init__(self, context: ProxyContext, deadlines: Deadlines) -> None:
         settings = context.settings
         self.context = context
-        self.limits = Limits(settings.maxHead, settings.maxFields, settings.maxBody or None)
+        self.limits = Limits(
+            settings.maxHead,
+            settings.maxFields,
+            settings.maxBody or None,
+            keepsFolded=context.keepsFolded,
+        )
         self.draining = False
         self._deadlines = deadlines
         deadlines.watchGroup(context.exchanges)

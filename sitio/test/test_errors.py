@@ -23,6 +23,7 @@ KINDS: dict[type[SitioError], tuple[Side, int]] = {
     errors.ConnectTimeout: (Side.UPSTREAM, 504),
     errors.UpstreamLost: (Side.UPSTREAM, 502),
     errors.BadResponse: (Side.UPSTREAM, 502),
+    errors.InterimTooLong: (Side.UPSTREAM, 502),
     errors.UpstreamTimeout: (Side.UPSTREAM, 504),
     errors.PoolExhausted: (Side.SITIO, 503),
     errors.Stalled: (Side.SITIO, 504),

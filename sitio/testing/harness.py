@@ -79,11 +79,13 @@ class Harness:
         clock: Clock | None = None,
         observers: Iterable[Any] = (),
         date: Callable[[], bytes] = bytes,
+        keepsFolded: bool = False,
     ) -> None:
         """
         @param policies: as L{named} takes them.
         @param date: returns the line Date for responses without one; by default none is
             added, so that responses are the same at each run.
+        @param keepsFolded: C{--keep-underscores}.
         """
         self.clock = clock or Clock()
         settings = settings or Settings()
@@ -92,7 +94,15 @@ class Harness:
         self.endpoint = MemoryEndpoint(self.clock)
         self.pool = UpstreamPool(self.clock, self.endpoint, settings, deadlines)
         self.context = _Context(
-            self.clock, self.pool, chain, settings, host, via, observers=observers, date=date
+            self.clock,
+            self.pool,
+            chain,
+            settings,
+            host,
+            via,
+            observers=observers,
+            date=date,
+            keepsFolded=keepsFolded,
         )
         self.factory = ProxyServerFactory(self.context, deadlines)
         self.exchanges = self.context.ended

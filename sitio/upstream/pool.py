@@ -70,7 +70,9 @@ class UpstreamPool:
         self._settings = settings
         self._deadlines = deadlines
         # The bodies of responses have no limit: they stream.
-        self._limits = Limits(head=settings.maxHead, fields=settings.maxFields)
+        self._limits = Limits(
+            head=settings.maxHead, fields=settings.maxFields, interim=settings.maxInterim
+        )
         # All with an open transport, also those that no longer count in size.
         self._alive: set[ProxyClient] = set()
         self._idle: list[ProxyClient] = []

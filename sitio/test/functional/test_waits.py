@@ -13,6 +13,7 @@ from sitio.errors import (
     BodyTooLong,
     ConnectTimeout,
     HeadTooLong,
+    InterimTooLong,
     PolicyFailed,
     PoolExhausted,
     RequestTimeout,
@@ -21,7 +22,6 @@ from sitio.errors import (
     UpstreamLost,
     UpstreamTimeout,
 )
-from sitio.http.codec import MAX_INTERIM
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.policy.functions import onRequest, onResponse
@@ -706,15 +706,17 @@ class Sizes(WaitCase):
     def test_interim(self) -> None:
         """As many interim responses as the limit pass.  One more is a 502."""
         hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
-        for count in (MAX_INTERIM, MAX_INTERIM + 1):
-            self.open()
-            self.client.sends(GET)
-            self.upstream.sends(hint * count, *([OK] if count == MAX_INTERIM else []))
-            got = self.client.got()
-            self.assertTrue(got.startswith(hint * MAX_INTERIM))
-            status = 200 if count == MAX_INTERIM else 502
-            self.assertEqual(got[len(hint) * MAX_INTERIM :][9:12], b"%d" % status)
-            self.assertEnded(status, status, None if status == 200 else BadResponse)
+        for size, most in ((None, 1024 * 1024 // len(hint)), (len(hint) * 40, 40)):
+            for count in (most, most + 1):
+                self.open(**({} if size is None else {"maxInterim": size}))
+                self.client.sends(GET)
+                self.upstream.sends(hint * count, *([OK] if count == most else []))
+                got = self.client.got()
+                self.assertTrue(got.startswith(hint * most))
+                status = 200 if count == most else 502
+                self.assertEqual(got[len(hint) * most :][9:12], b"%d" % status)
+                self.assertEqual(b"too many interim responses" in got, status == 502)
+                self.assertEnded(status, status, None if status == 200 else InterimTooLong)
 
     def test_unwantedRest(self) -> None:
         """

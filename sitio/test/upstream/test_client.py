@@ -10,8 +10,7 @@ from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.errors import BadResponse, Reached, UpstreamLost
-from sitio.http.codec import MAX_INTERIM
+from sitio.errors import InterimTooLong, Reached, UpstreamLost
 from sitio.http.limits import Limits
 from sitio.http.message import Request
 from sitio.net.statemachine import IllegalTransition
@@ -225,13 +224,14 @@ class Responses(ClientCase):
     """What the receiver of a response gets."""
 
     def test_interim(self) -> None:
-        """Interim responses are passed separately.  Too many of them are a malformed response."""
+        """Interim responses are passed separately.  Too many of them fail the response."""
         interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        most = Limits().interim // len(interim)
         self.ask()
-        self.upstream.sends(interim * MAX_INTERIM)
-        self.assertEqual(self.receiver.calls, [("interim", 103)] * MAX_INTERIM)
+        self.upstream.sends(interim * most)
+        self.assertEqual(self.receiver.calls, [("interim", 103)] * most)
         self.upstream.sends(interim)
-        self.assertEqual(self.receiver.calls[-1], ("failed", BadResponse, Reached.ANSWERED))
+        self.assertEqual(self.receiver.calls[-1], ("failed", InterimTooLong, Reached.ANSWERED))
         self.assertTrue(self.upstream.reset)
 
     def test_reached(self) -> None:
