@@ -204,8 +204,9 @@ class Talk:
         self._part(wire)
 
     def _part(self, wire: Wire) -> None:
-        # Bytes that sitio does not read would keep the connection open.
-        if self._plan.resets or wire.sending:
+        # Bytes that sitio does not read would keep the connection open.  Where it waits for
+        # half-closed clients, only a reset tells it that a client is gone.
+        if self._plan.resets or wire.sending or self._clients.halfClose:
             wire.reset()
         else:
             wire.close()
