@@ -84,6 +84,8 @@ class Verdict:
         request, fields = self.request, head.fields
         if request.old and "transfer-encoding" in fields:
             raise Wrong("chunks for a client with HTTP/1.0")
+        if "date" not in fields and head.status != 101:
+            raise Unexpected(f"{head.line!r} without a date")
         if "x-number" in fields:
             self.by = "service"
             self._own(head)

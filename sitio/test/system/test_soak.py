@@ -210,6 +210,7 @@ class VerdictTests(SynchronousTestCase):
     def head(self, status: int = 200, **fields: str) -> Head:
         """The head of a response."""
         named = {name.replace("_", "-"): value for name, value in fields.items()}
+        named.setdefault("date", "Sat, 01 Jan 2000 00:00:00 GMT")
         return Head(f"HTTP/1.1 {status} Soaked", named)
 
     def test_service(self) -> None:
@@ -278,6 +279,13 @@ class VerdictTests(SynchronousTestCase):
         """A client with HTTP/1.0 gets no chunks."""
         head = self.head(x_number="7", x_soak="passed", transfer_encoding="chunked")
         self.assertRaises(Wrong, self.verdict(old=True).begin, head)
+
+    def test_date(self) -> None:
+        """Each response has a date, whoever made it."""
+        for fields in ({"x-number": "7", "x-soak": "passed"}, {}):
+            head = Head("HTTP/1.1 502 Soaked", fields)
+            error = self.assertRaises(Unexpected, self.verdict(excused=True).begin, head)
+            self.assertIn("without a date", str(error))
 
     def test_broken(self) -> None:
         """A connection may break only if the service breaks, or for a reason elsewhere."""
