@@ -16,7 +16,11 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
 
-from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
+from sitio.admin.redact import (
+    endpointWithoutSecrets,
+    policyWithoutSecrets,
+    textWithoutSecrets,
+)
 from sitio.config import options as config
 from sitio.errors import CannotStart
 from sitio.net.descriptors import raiseLimit, share
@@ -34,6 +38,9 @@ from sitio.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from sitio.fleet.address import Address
+
+#: Options that are endpoint descriptions.
+ENDPOINTS = frozenset(("admin", "port", "upstream"))
 
 #: C{twistd} has not installed a reactor when it parses the options, and a policy may
 #: import C{twisted.internet.reactor}, which would install Twisted's default.
@@ -279,7 +286,10 @@ def shownOptions(options: config.Options) -> dict[str, Any]:
         texts["fleet"] = fleet.url
     return {
         "sitio": __version__,
-        "options": {name: endpointWithoutSecrets(text) for name, text in texts.items()},
+        "options": {
+            name: endpointWithoutSecrets(text) if name in ENDPOINTS else textWithoutSecrets(text)
+            for name, text in texts.items()
+        },
         "policies": [
             policyWithoutSecrets(*parseDescription(each)) for each in options["descriptions"]
         ],

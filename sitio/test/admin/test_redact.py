@@ -6,7 +6,11 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.admin.redact import endpointWithoutSecrets, policyWithoutSecrets
+from sitio.admin.redact import (
+    endpointWithoutSecrets,
+    policyWithoutSecrets,
+    textWithoutSecrets,
+)
 from sitio.policy.loader import loadPolicies, parseDescription
 
 
@@ -20,21 +24,30 @@ class EndpointTests(SynchronousTestCase):
             "unix:/run/sitio.sock:mode=660",
             "tls:localhost:8443:trustRoots=/etc/roots",
             "ssl:8443:privateKey=key.pem:certKey=cert.pem",
-            "/healthz",
-            "30",
-            "http://board.example:8080/hits",
+            "haproxy:tcp:8080",
+            "TCP:localhost:80:timeout=3",
+            "systemd:domain=INET:index=0",
+            "",
         ):
             self.assertEqual(endpointWithoutSecrets(text), text)
+        for text in ("/healthz", "30", "http://board.example:8080/hits"):
+            self.assertEqual(textWithoutSecrets(text), text)
 
-    def test_named(self) -> None:
-        """What its name tells to be a secret is hidden, to the end of its value."""
+    def test_unknown(self) -> None:
+        """Only known options of Twisted's endpoints are shown, however they are written."""
         for text, shown in (
-            (
-                "socks:proxy:1080:password=a\\:b:timeout=3",
-                "socks:proxy:1080:password=***:timeout=3",
-            ),
-            ("x:apiKey=abc", "x:apiKey=***"),
-            ("x:auth-token=abc:SECRET=def", "x:auth-token=***:SECRET=***"),
+            (r"socks:proxy:1080:password=s3cret\:b:timeout=3", "socks:***"),
+            ("socks:user:s3cret:proxy:1080", "socks:***"),
+            ("socks", "socks"),
+            ("tcp:1:apiKey=s3cret", "tcp:1:apiKey=***"),
+            (r"tcp:1:pass\word=s3cret", r"tcp:1:pass\word=***"),
+            (r"tcp:1:pass\:word=s3cret:port=1", r"tcp:1:pass\:word=***:port=1"),
+            (r"tcp:1:x=a\\=s3cret\:s3cret", "tcp:1:x=***"),
+            ("tcp:1:p =s3cret:q=s3cret", "tcp:1:p =***:q=***"),
+            (r"tls:a:1:endpoint=socks\:u\:s3cret", "tls:a:1:endpoint=***"),
+            ("haproxy:socks:s3cret", "haproxy:socks:***"),
+            ("HAPROXY:tcp:1:key=s3cret", "HAPROXY:tcp:1:key=***"),
+            ("tcp:1:privateKey=key.pem", "tcp:1:privateKey=key.pem"),
         ):
             self.assertEqual(endpointWithoutSecrets(text), shown)
 
@@ -43,9 +56,12 @@ class EndpointTests(SynchronousTestCase):
         for text, shown in (
             ("https://user:word@board.example/hits?a=1&b=2", "https://***@board.example/hits?***"),
             ("//token@board", "//***@board"),
+            ("http://user:s3@cret@board/hits", "http://***@board/hits"),
+            ("http://user:s3 cret@board", "http://***@board"),
+            ("json:/log?token=s3cret", "json:/log?***"),
             ("/healthz?key=abc", "/healthz?***"),
         ):
-            self.assertEqual(endpointWithoutSecrets(text), shown)
+            self.assertEqual(textWithoutSecrets(text), shown)
 
 
 def shown(description: str) -> str:
