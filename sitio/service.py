@@ -75,15 +75,13 @@ class SidecarService(MultiService):
         @param reactor: the clock.
         @param listen: the port for clients.
         @param upstream: the service behind sitio.
-        @param policies: policies, in order, as L{sitio.policy.loader.namedPolicies}
-            takes them.
+        @param policies: in order, as L{sitio.policy.loader.namedPolicies} takes them.
         @param settings: limits and timeouts.
         @param statsInterval: seconds between two stats lines; 0 for none.
         @param host: the Host for HTTP/1.0 requests that have none.
         @param via: the pseudonym in Via fields; L{None} adds no Via.
         @param keepsFolded: whether requests keep fields that CGI takes for those of sitio.
-        @param observers: more L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s
-            beside stats and history.  A change of the policies does not remove them.
+        @param observers: more of them, which stay when the policies change.
         """
         MultiService.__init__(self)
         settings = settings or Settings()

@@ -293,7 +293,6 @@ class ByTheUpstream(EndingCase):
             b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
             b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
             SWITCH,
-            b"HTTP/1.1 103 Early Hints\r\n\r\n" * 33,
             b"x" * 33 * 1024,
         ):
             self.open()

@@ -1024,10 +1024,17 @@ class Expectations(HalvesCase):
         self.sidecar.assertQuiet()
 
     def test_tooMany(self) -> None:
-        """Too many interim responses are a malformed response."""
-        self.open().sends(GET)
-        self.answer(CONTINUE * 33)
-        self.assertEqual(self.client.got(), CONTINUE * 32 + MALFORMED)
+        """Too many interim responses are a 502 that says so."""
+        self.open(maxInterim=len(CONTINUE) * 33).sends(GET)
+        self.answer(CONTINUE * 34)
+        self.assertEqual(
+            self.client.got(),
+            CONTINUE * 33
+            + failure(
+                b"502 Bad Gateway",
+                b"The service behind this proxy sent too many interim responses.",
+            ),
+        )
         self.assertIs(self.sidecar.upstream().state, RESET)
         self.assertGoesOn(1)
 
