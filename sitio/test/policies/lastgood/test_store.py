@@ -412,6 +412,7 @@ class FingerprintTests(LastGoodTestCase):
         marking, _ = both = [
             LastGood(
                 seconds=clock.seconds,
+                now=clock.seconds,
                 budget=100,
                 maxBytes=8000,
                 despite=frozenset(["partial"]),
