@@ -256,8 +256,9 @@ class Answer:
             status = 101
             if course not in BREAKS:
                 course = "whole"
-        elif kind == "whole" and framing == "close":
-            # Reversed, a part of it can't be told from wrong bytes.
+        if kind in ("whole", "shared") and framing == "close":
+            # A part of it, when the service is killed, could not be told from wrong bytes:
+            # reversed, or kept by last-good for others.
             framing = "length"
         if course.startswith("early") and method not in WITH_BODY:
             course = "whole"
