@@ -51,7 +51,7 @@ _LOST = TRANSITIONS.on("lost")
 
 #: Requests that sitio answers itself before the connection yields its turn.  The heaviest take
 #: a millisecond each.
-MAX_ANSWERS = 8
+MAX_ANSWERS = 4
 
 #: Stands for the method and the target of a request whose head can't be parsed.
 _UNREADABLE = "-"
