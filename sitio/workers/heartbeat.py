@@ -38,6 +38,10 @@ SILENT_TURNS = 2
 #: even begun to stop; else L{EXIT_SECONDS}, as what a policy does at the end may block.
 STOP_SECONDS = 2.0
 
+#: Seconds that a worker may take to start, if C{--worker-timeout} is not longer: its policies
+#: may read files, or ask other services.
+START_SECONDS = 120.0
+
 #: Seconds in which a worker writes its stack, before it is killed.
 STACK_SECONDS = 0.5
 
@@ -52,8 +56,9 @@ class Heartbeat(Service):
       - Only turns count, in which this process itself runs.  A time in which the whole
         machine stands still is one turn, however long it is.
       - Any message of a worker is an answer.
-      - A worker that has not yet begun to accept clients is not asked, unless sitio stops:
-        its policies may take long to load.  Nor is one that is ending.
+      - A worker that has not yet begun to accept clients is not asked, and has
+        L{START_SECONDS}: its policies may take long to load.
+      - One whose process ends has L{EXIT_SECONDS<sitio.workers.process.EXIT_SECONDS>}.
     """
 
     def __init__(
@@ -106,11 +111,16 @@ class Heartbeat(Service):
     def hurry(self) -> None:
         """Wait for a silent worker for L{STOP_SECONDS} at most, as sitio stops."""
         self._hurries = True
+        for each in self._processes():
+            if not each.ready:
+                # It has not been asked so far.
+                each.pulse.missed = 0
 
     def _limitFor(self, process: WorkerProcess) -> int:
         """The turns without an answer after which a worker is ended."""
         if not self._hurries:
-            return self._limit
+            start = math.ceil(START_SECONDS / self._interval)
+            return self._limit if process.ready else max(self._limit, start)
         seconds = STOP_SECONDS if process.accepts else EXIT_SECONDS
         return min(self._limit, math.ceil(seconds / self._interval))
 
@@ -120,17 +130,19 @@ class Heartbeat(Service):
         for gone in self._kills.keys() - set(running):
             del self._kills[gone]
         for each in running:
-            asked = (each.ready or self._hurries) and not each.ending
-            if asked and each not in self._kills:
+            if not each.ending and each not in self._kills:
                 self._look(each, each.pulse.missed)
                 each.pulse.missed += 1
 
     def _look(self, process: WorkerProcess, missed: int) -> None:
-        if missed == 0:
+        asked = process.ready or self._hurries
+        if missed == 0 and asked:
             # One question at a time: more would pile up in the channel.
             process.channel.send("ping")
         if missed >= self._limitFor(process):
             self._end(process, missed)
+        elif not asked:
+            return
         elif missed >= SILENT_TURNS and process not in self._silent:
             self._silent.add(process)
             self._log.warn(
@@ -150,8 +162,9 @@ class Heartbeat(Service):
         else:
             why = "its stacks follow"
         self._log.error(
-            "Worker {worker} has not answered for {seconds:g} s, and is ended; {why}",
+            "Worker {worker} has not {what} for {seconds:g} s, and is ended; {why}",
             worker=process.number,
+            what="answered" if process.ready or self._hurries else "accepted clients",
             seconds=round(missed * self._interval, 1),
             why=why,
         )

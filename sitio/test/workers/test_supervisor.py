@@ -42,6 +42,7 @@ from sitio.workers.channel import Channel, encodeMessage
 from sitio.workers.heartbeat import (
     SILENT_TURNS,
     STACK_SECONDS,
+    START_SECONDS,
     STOP_SECONDS,
     TURN_SECONDS,
     isStopped,
@@ -871,13 +872,61 @@ class HeartbeatTests(WorkersTestCase):
 
     def test_starting(self) -> None:
         """A worker that is starting is not asked: its policies may take long to load."""
-        self.begun()
+        workers = self.begun()
         self.machine.children[1].ends(1)
         self.machine.advance(FIRST_DELAY_SECONDS)
         self.answering.discard(2)
-        self.runs(60)
+        self.runs(START_SECONDS - 1)
         three = self.machine.children[2]
         self.assertEqual((three.received(), three.signals), ([], []))
+        self.assertEqual(workers.state, SERVING)
+
+    def test_neverStarts(self) -> None:
+        """
+        A worker that does not begin to accept clients in L{START_SECONDS}, or in a longer
+        C{--worker-timeout}, is ended and replaced like one that is stuck later.
+        """
+        for timeout, wanted in ((1.0, START_SECONDS), (10.0, START_SECONDS), (300.0, 300.0)):
+            self.setUp()
+            workers = self.begun(timeout)
+            self.machine.children[1].ends(1)
+            self.machine.advance(FIRST_DELAY_SECONDS)
+            self.answering.discard(2)
+            three = self.machine.children[2]
+            self.lines()
+            step = min(TURN_SECONDS, timeout / 10)
+            self.runs(wanted - 1, step)
+            self.assertEqual((three.signals, self.lines()), ([], []))
+            self.runs(2, step)
+            self.assertEqual(three.signals[:1], [signal.SIGUSR2])
+            [line] = self.lines()
+            self.assertEqual(
+                line,
+                f"Worker 2 has not accepted clients for {wanted:g} s, and is ended;"
+                " its stacks follow",
+            )
+            self.assertEqual(workers.state, SERVING)
+            self.machine.advance(STACK_SECONDS)
+            self.assertEqual(three.signals, [signal.SIGUSR2, "KILL"])
+            three.ends(None, 9)
+            self.machine.advance(2 * FIRST_DELAY_SECONDS)
+            self.assertEqual(self.machine.children[3].assignment["number"], 2)
+
+    def test_startsSlowly(self) -> None:
+        """A worker that has taken long to start is asked from then on, and has all its time."""
+        self.begun()
+        self.machine.children[1].ends(1)
+        self.machine.advance(FIRST_DELAY_SECONDS)
+        self.runs(START_SECONDS - 1)
+        three = self.machine.children[2]
+        three.sends("ready")
+        self.runs(60)
+        self.assertEqual(three.signals, [])
+        self.answering.discard(2)
+        self.runs(self.TIMEOUT - 1)
+        self.assertEqual(three.signals, [])
+        self.runs(2)
+        self.assertEqual(three.signals, [signal.SIGUSR2])
 
     def test_ending(self) -> None:
         """A worker that is ending has the time for that which it always has."""
@@ -937,7 +986,9 @@ class HeartbeatTests(WorkersTestCase):
         self.answering.discard(2)
         self.runs(60)
         workers.stopService()
-        self.runs(EXIT_SECONDS + 1)
+        self.runs(EXIT_SECONDS)
+        self.assertEqual(self.machine.children[2].signals, [])
+        self.runs(1)
         self.assertEqual(self.machine.children[2].signals, [signal.SIGUSR2])
 
     def test_stopBusy(self) -> None:
