@@ -19,9 +19,6 @@ from sitio.settings import BODY_GRACE_SECONDS
 if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
 
-#: The states in which there is no connection to the upstream yet.
-_BEFORE_CONNECTION = (ExchangeState.DECIDING, ExchangeState.CONNECTING, ExchangeState.RESTING)
-
 
 class Upload:
     """
@@ -40,7 +37,7 @@ class Upload:
     @ivar paused: whether the upstream has asked for a pause.
     """
 
-    __slots__ = ("_copy", "_downstream", "_due", "_exchange", "_hasSlot", "_limit",
+    __slots__ = ("_copy", "_downstream", "_due", "_exchange", "_hasSlot", "_isSent", "_limit",
                  "_pausedAt", "_slot", "_waiting", "ended", "paused", "trailers")  # fmt: skip
 
     def __init__(
@@ -57,6 +54,7 @@ class Upload:
         self._downstream = downstream
         self._limit = exchange.context.settings.replayLimit
         self._waiting = first
+        self._isSent = False  # Whether a connection has got the request's beginning.
         self._due = NEVER
         self._pausedAt = 0.0
         self._hasSlot = False
@@ -122,6 +120,7 @@ class Upload:
             self._downstream.resumeUpload()
         ended = self.ended and not self.trailers
         body, self._waiting = self._waiting, b""
+        self._isSent = True
         connection.sendRequest(self._exchange, self._exchange.request, body, ended, extra, self)
         if self.ended and not ended:
             connection.endRequest(self.trailers)
@@ -146,7 +145,8 @@ class Upload:
             self._extendTime(len(data))
             exchange.connection.sendBody(data)
             exchange.progress()
-        elif exchange.state in _BEFORE_CONNECTION:
+        elif not self._isSent:
+            # In any state: also while policies judge a failure to connect.
             self._waiting += data
             # Not earlier: sitio notices a disconnect only while it reads.
             if len(self._waiting) > self._limit:
