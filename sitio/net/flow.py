@@ -3,7 +3,7 @@ Flow control that both halves of the proxy share: L{FlowControlled}.
 
 It also shares the reactor out fairly.  What a connection does in one turn of the reactor is
 bounded; the rest is left to a later turn, so that the other connections have theirs first.
-See docs/decisions/0026-turns.md.
+See docs/decisions/0025-turns.md.
 """
 
 from __future__ import annotations
