@@ -69,8 +69,14 @@ class Downstream(Protocol):
     def resumeUpload(self) -> None:
         """Resume reading the request's body."""
 
+    def breakOff(self) -> None:
+        """
+        Break the response off, so that the client sees that it is incomplete.  A client
+        that still sends sees what there is of it.
+        """
+
     def abortExchange(self) -> None:
-        """Break the response off, so that the client sees that it is incomplete."""
+        """Break the response off at once: the client is gone, or its request is malformed."""
 
     def exchangeEnded(self) -> None:
         """The exchange is over; called once."""

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.errors import (
+    BadMessage,
     ClientGone,
     Reached,
     SitioError,
@@ -369,7 +370,10 @@ class Exchange(VisibleExchange, Waiting):
             if self.state is SENDING:
                 self.brokeOff = True
                 self.context.brokenOff += 1
-        self._downstream.abortExchange()
+        if isinstance(error, BadMessage):
+            self._downstream.abortExchange()
+        else:
+            self._downstream.breakOff()
         self.end()
 
     def end(self) -> None:

@@ -193,6 +193,10 @@ class HTTP1Downstream:
             # TLS of sitio's own ports.  Twisted's has no half-close.
             notifyClose()
 
+    def breakOff(self) -> None:
+        """Break the response off: the end of the connection comes too early."""
+        self._server.breakOff()
+
     def abortExchange(self) -> None:
-        """Break the response off by closing the connection."""
+        """Break the response off by a reset."""
         self._server.abort()

@@ -133,6 +133,20 @@ class Leaving(CountsUnsent):
             self.state = _CLOSE[self.state]
         self.transport.abortConnection()
 
+    def breakOff(self) -> None:
+        """
+        End the connection within a response, so that the client sees that it lacks its end.
+
+        A client that still sends its request gets what there is of the response: a reset
+        might drop it.
+        """
+        isEarly = self.state is EXCHANGE and self.reader.state is not framing.ENDED
+        # A client that does not read has no use for more time.
+        if isEarly and not self.isBacklogged and not self._downstream.endsByClose:
+            self._linger()
+        else:
+            self.abort()
+
     def drain(self) -> None:
         """Close soon: after the current exchange, or after a short wait for a request."""
         if self.state is IDLE:

@@ -163,13 +163,41 @@ class ResetTests(ObservedCase):
         )
 
     def test_incomplete(self) -> None:
-        """A response that lacks its end is broken off, and nothing makes it look whole."""
-        self.begin(b"HTTP/1.1 413 No\r\nContent-Length: 5\r\n\r\nno")
+        """
+        A response that lacks its end is broken off, and nothing makes it look whole.  The
+        client, which still sends, gets what there is before any reset.
+        """
+        for field, rest in ((b"Content-Length: 5\r\n", b"no"), (b"", b"2\r\nno\r\n")):
+            self.begin(b"HTTP/1.1 413 No\r\n" + field + b"\r\nno")
+            self.sidecar.settle()
+            got = self.client.got()
+            self.assertTrue(got.startswith(b"HTTP/1.1 413 No\r\n"), got)
+            self.assertTrue(got.endswith(b"\r\n\r\n" + rest), got)
+            self.assertIs(self.client.state, HALF_CLOSED)
+            self.client.sends(b"x" * 899_000)
+            self.sidecar.advance(LINGER_AFTER_SECONDS + PERIOD_SECONDS)
+            self.assertIs(self.client.state, CLOSED)
+            self.assertEqual([each.brokeOff for each in self.told], [True])
+            self.sidecar.assertQuiet()
+
+    def test_incompleteUntilClose(self) -> None:
+        """Where the end of the connection would make it look whole, it is reset."""
+        self.open()
+        self.client.sends(b"PUT / HTTP/1.0\r\nContent-Length: 900000\r\n\r\n")
+        self.upstream.answersAndResets(b"HTTP/1.1 413 No\r\n\r\nno")
+        self.client.sends(b"x" * 1000)
         self.sidecar.settle()
         self.assertIs(self.client.state, "reset")
-        self.begin(b"HTTP/1.1 413 No\r\n\r\nno")
-        self.sidecar.settle()
+
+    def test_incompleteUnread(self) -> None:
+        """A client that does not read what there is gets no more time."""
+        self.open()
+        self.client.sends(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n\r\n")
+        self.client.stopsReading()
+        self.upstream.sends(b"HTTP/1.1 413 No\r\nContent-Length: 900000\r\n\r\n" + b"y" * 400_000)
+        self.sidecar.advance(Settings().stallTimeout + PERIOD_SECONDS)
         self.assertIs(self.client.state, "reset")
+        self.sidecar.assertQuiet()
 
     def test_notReused(self) -> None:
         """
