@@ -151,7 +151,11 @@ class AcceptingPort(PausingPort):
 
 
 class _Counted:
-    """A connection of Twisted's that leaves the room of its port at its end."""
+    """
+    A connection of Twisted's that leaves the room of its port at its end.
+
+    Then it also frees what it has not sent: it is part of a cycle, which is seldom collected.
+    """
 
     server: Any
 
@@ -161,6 +165,9 @@ class _Counted:
         try:
             super().connectionLost(reason)  # type: ignore[misc]
         finally:
+            self.dataBuffer, self.offset = b"", 0
+            self._tempDataBuffer: list[bytes] = []
+            self._tempDataLen = 0
             if isFirst and self.server is not None:
                 self.server.room.leave()
 

@@ -5,11 +5,14 @@ L{sitio.test.system.test_descriptors} tests whole processes.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from socket import socketpair
 from typing import Any, cast
 
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,6 +23,7 @@ from sitio.net.accepting import (
     MAX_ACCEPTS,
     AcceptingPort,
     CountedServer,
+    CountedUNIXServer,
     PlainTCPPort,
 )
 from sitio.net.room import Room, SpareDescriptors
@@ -287,6 +291,35 @@ class PlainTests(SynchronousTestCase):
                 server.connectionLost(Failure(OSError()))
             server.connectionLost(Failure(OSError()))
             self.assertEqual(port.room.taken, 0)
+
+    def test_unsent(self) -> None:
+        """
+        What a connection has not sent is freed at its end, and not when the garbage collector
+        finds the connection.
+        """
+        for kind in (CountedServer, CountedUNIXServer):
+            for fails in (False, True):
+                near, far = socketpair()
+                self.addCleanup(far.close)
+                near.setblocking(False)
+                port: Any = Port()
+                port.room = Room(5)
+                port.room.take()
+                server: Any = kind.__new__(kind)
+                server.server, server.protocol, server.reactor = port, Ending(), Fake()
+                server.protocol.fails = fails
+                Connection.__init__(server, near, server.protocol, server.reactor)
+                server._sendmsgQueue = []
+                server.connected = 1
+                server.write(bytes(2**24))
+                server.doWrite()
+                server.writeSequence([bytes(1000), bytes(1000)])
+                self.assertGreater(len(server.dataBuffer), 2**22)
+                with contextlib.suppress(ZeroDivisionError):
+                    server.connectionLost(Failure(OSError()))
+                self.assertEqual((len(server.dataBuffer), server.offset), (0, 0))
+                self.assertEqual((server._tempDataBuffer, server._tempDataLen), ([], 0))
+                self.assertEqual(port.room.taken, 0)
 
 
 class Fake:
