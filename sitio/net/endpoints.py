@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import directlyProvides, providedBy
 
 from sitio.net.proxyprotocol import ProxyProtocolEndpoint, ProxyProtocolFactory
@@ -51,12 +52,29 @@ class TLSReactor(ReactorProxy):
             outer = PortFactory(self.reactor, contextFactory, factory)
         return self.reactor.listenTCP(port, outer, backlog, interface)
 
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """
+        See C{IReactorTCP}.
+
+        An endpoint such as C{tls:} puts Twisted's TLS above a TCP port: its connections
+        become those of L{sitio.net.tls} too.
+        """
+        outer = factory
+        if isinstance(factory, TLSMemoryBIOFactory):
+            from sitio.net.tls import closeBoundedly
+
+            closeBoundedly(factory, self.reactor)
+            if isinstance(factory.wrappedFactory, ProxyProtocolFactory):
+                outer = factory.wrappedFactory
+                factory.wrappedFactory, outer.wrapped = outer.wrapped, factory
+        return self.reactor.listenTCP(port, outer, backlog, interface)
+
 
 def serverEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
     The endpoint of a description, like Twisted's C{serverFromString}.
 
-    Two parts of it are sitio's own: C{haproxy:}, and the TLS of C{ssl:}.
+    Two parts of it are sitio's own: C{haproxy:}, and the TLS of C{ssl:} and C{tls:}.
 
     @raise Exception: the description is wrong; many kinds.
     """

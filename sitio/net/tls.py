@@ -128,6 +128,16 @@ class PortFactory(TLSMemoryBIOFactory):
         """Twisted 24 calls this, and would replace the callback of L{ServerConnections}."""
 
 
+def closeBoundedly(factory: TLSMemoryBIOFactory, reactor: Any) -> None:
+    """
+    Let the connections of another factory close as those of L{PortFactory} do.
+
+    Which protocols it negotiates stays its own affair.
+    """
+    factory.protocol = PortTransport
+    factory.reactor = reactor  # type: ignore[attr-defined]
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerConnections:
     """Makes OpenSSL's side of the connections of a port."""

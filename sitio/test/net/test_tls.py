@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from sitio.net.deadlines import PERIOD_SECONDS
+from sitio.net.endpoints import serverEndpoint
 from sitio.net.loglimit import LOG_SECONDS
 from sitio.net.proxyprotocol import ProxyProtocolFactory
 from sitio.net.tls import CLOSE_NOTIFY_SECONDS, PortFactory
@@ -411,3 +413,59 @@ class BalancerTests(TLSTestCase):
             self.assertEqual(fields["X-Forwarded-Proto"], "https")
             client.peer.resets()
         self.sidecar.assertQuiet()
+
+
+class DescriptionTests(TLSTestCase):
+    """Each kind of endpoint that speaks TLS has the same connections."""
+
+    def listen(self, description: str) -> None:
+        """Take the factory that listens for a description."""
+        reactor = MemoryReactorClock()
+        self.sidecar = Harness(settings=SETTINGS, clock=reactor)
+        try:
+            endpoint = serverEndpoint(reactor, description)
+        except ValueError as error:
+            raise SkipTest(f"this Twisted can't listen on {description}") from error
+        self.successResultOf(endpoint.listen(self.sidecar.factory))
+        self.factory = reactor.tcpServers[0][1]
+        # Twisted's endpoint takes the global reactor.
+        getattr(self.factory, "wrapped", self.factory)._clock = reactor
+
+    def test_brokenOff(self) -> None:
+        """A response that breaks off ends with a reset, and no close_notify."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        pem = self.certificate.read_text() + self.key.read_text()
+        (folder / "all.pem").write_text(pem)
+        for description in (
+            f"ssl:443:privateKey={self.key}:certKey={self.certificate}",
+            f"tls:{folder}:443",
+        ):
+            self.listen(description)
+            client = self.ready()
+            client.sends(REQUEST)
+            self.sidecar.upstream(-1).sends(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
+            self.assertIn(b"part", client.receive())
+            self.sidecar.upstream(-1).resets()
+            self.sidecar.settle()
+            client.receive()
+            self.assertEqual((client.peer.state, client.notified), (RESET, False), description)
+            self.sidecar.assertQuiet()
+
+    def test_header(self) -> None:
+        """With C{haproxy:}, the header comes before TLS."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "all.pem").write_text(self.certificate.read_text() + self.key.read_text())
+        for description in (
+            f"haproxy:ssl:443:privateKey={self.key}:certKey={self.certificate}",
+            f"haproxy:tls:{folder}:443",
+        ):
+            self.listen(description)
+            client = self.connect()
+            client.peer.sends(b"PROXY TCP4 198.51.100.7 192.0.2.80 40000 443\r\n")
+            client.handshake()
+            client.sends(REQUEST)
+            fields = dict(self.sidecar.upstream(-1).gotRequest().headers)
+            self.assertEqual(fields["X-Forwarded-For"], "198.51.100.7", description)
+            client.peer.resets()
