@@ -17,8 +17,11 @@ def checkResponse(response: Response, *, mayStream: bool) -> None:
     @param mayStream: whether a body of L{None} is right: it is still to come.
     """
     body = response.body
-    if not isinstance(body, bytes) and not (mayStream and body is None):
-        raise TypeError(f"the body of a response is bytes, not {type(body).__name__}")
+    if type(body) is not bytes and not (mayStream and body is None):
+        if not isinstance(body, bytes):
+            raise TypeError(f"the body of a response is bytes, not {type(body).__name__}")
+        # Methods of a subclass might do anything.
+        response.body = bytes(memoryview(body))
     if not (isinstance(response.status, int) and 200 <= response.status <= 999):
         raise ValueError(f"the status of a response is 200 to 999, not {response.status!r}")
     if not isinstance(response.reason, str):
@@ -41,8 +44,11 @@ def _checkFilters(filters: Any) -> None:
 
 def checkRequest(request: Request) -> None:
     """Raise if a policy left a body that can't be sent; all else is checked when it is set."""
-    if not (request.body is None or isinstance(request.body, bytes)):
-        raise TypeError(f"the body of a request is bytes, not {type(request.body).__name__}")
+    body = request.body
+    if body is not None and type(body) is not bytes:
+        if not isinstance(body, bytes):
+            raise TypeError(f"the body of a request is bytes, not {type(body).__name__}")
+        request.body = bytes(memoryview(body))
 
 
 def copied(response: Response) -> Response:

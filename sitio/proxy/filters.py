@@ -58,6 +58,9 @@ class Filters:
                 filtered = bodyFilter(data)
                 if not isinstance(filtered, bytes):
                     raise TypeError(f"it returned {type(filtered).__name__}, not bytes")
+                if type(filtered) is not bytes:
+                    # Methods of a subclass might do anything.
+                    filtered = bytes(memoryview(filtered))
                 if keepsLength and len(filtered) != len(data):
                     raise ValueError("it did not keep the length as it promised")
             # A filter that calls sys.exit has failed like any other.

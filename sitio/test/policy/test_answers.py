@@ -10,10 +10,34 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import Request, Response
 from sitio.policy.answers import SavedResponse, checkRequest, checkResponse, copied
+from sitio.proxy.filters import Filters
+
+
+class Hostile(bytes):
+    """Bytes whose methods raise."""
+
+    def fails(self, *given: object) -> Any:
+        """Stands for each method that sitio might use."""
+        raise SystemExit
+
+    __len__ = __add__ = __radd__ = __iter__ = __getitem__ = __bool__ = __eq__ = fails
+    __bytes__ = fails
+    __hash__ = bytes.__hash__
 
 
 class CheckTests(SynchronousTestCase):
     """What can't be sent is refused, with a sentence."""
+
+    def test_subclasses(self) -> None:
+        """Of a subclass of C{bytes} only the bytes are taken, and no method is called."""
+        response, request = Response(200), Request("GET", "/")
+        response.body = request.body = Hostile(b"hi")
+        checkResponse(response, mayStream=True)
+        checkRequest(request)
+        filters = Filters([(lambda data: Hostile(b"ab"), True)], self.fail)
+        for body in (response.body, request.body, filters.apply(b"hi")):
+            self.assertIs(type(body), bytes)
+        self.assertEqual((response.body, request.body), (b"hi", b"hi"))
 
     def test_response(self) -> None:
         """A response has a body of bytes, a final status and a reason of C{str}."""
