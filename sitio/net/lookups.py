@@ -32,6 +32,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from sitio.net.loglimit import LogLimit
 from sitio.net.singleflight import SingleFlight
 from sitio.net.threads import callInThread
 
@@ -89,6 +90,7 @@ class Lookups:
         """
         self._seconds = reactor.seconds
         self._lookUp = lookUp
+        self._logLimit = LogLimit(reactor)
         limit = DeferredSemaphore(MAX_LOOKUPS)
 
         def run(when: int, *question: Any) -> Deferred[Any]:
@@ -149,6 +151,7 @@ class Lookups:
     def _failed(self, why: Any) -> list[Any]:
         # OSError: the name server does not know the name, or is not there.  UnicodeError: no
         # name can look like this.
-        if not why.check(OSError, UnicodeError):
+        # Others, as when no thread can be started, may happen for each request.
+        if not why.check(OSError, UnicodeError) and self._logLimit.due() is not None:
             _log.failure("A name can't be looked up", why)
         return []

@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from sitio.net.loglimit import LOG_SECONDS
 from sitio.net.lookups import MAX_LOOKUPS, SHARED_SECONDS, Lookups
 
 
@@ -198,12 +199,19 @@ class BrokenTests(SynchronousTestCase):
     """What nobody expects."""
 
     def test_noThread(self) -> None:
-        """If no thread can be started, the name has no addresses, and the log says why."""
+        """
+        If no thread can be started, the name has no addresses, and the log says why: once in
+        a while, as each request asks.
+        """
 
         def inThread(*arguments: object) -> Deferred[Any]:
             raise RuntimeError("can't start new thread")
 
-        receiver = Receiver()
-        Lookups(Clock(), inThread).resolveHostName(receiver, "service")
-        self.assertTrue(receiver.ended)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        clock = Clock()
+        lookups = Lookups(clock, inThread)
+        for wait, logged in ((0, 1), (0, 0), (LOG_SECONDS - 1, 0), (1, 1), (0, 0)):
+            clock.advance(wait)
+            receiver = Receiver()
+            lookups.resolveHostName(receiver, "service")
+            self.assertTrue(receiver.ended)
+            self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), logged)
