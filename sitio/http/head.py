@@ -63,15 +63,16 @@ _FOLDED += b"-" * 128
 
 def isFolded(name: bytes) -> bool:
     """
-    Whether CGI and WSGI read this name as that of an X-Forwarded field which sitio sets.
+    Whether CGI and WSGI read this name as that of a field which sitio sets or removes
+    itself: X-Forwarded fields, and those of framing and connections.
 
     They have one variable for all names that differ in such characters only (RFC 3875,
     section 4.1.18; some fold more than hyphens): C{X_Forwarded_For} would be a claim beside
-    sitio's own.
+    sitio's own, and C{Content_Length} a length beside the true one.
     """
     lower = name.lower()
     folded = lower.translate(_FOLDED)
-    return folded != lower and REQUEST_MEANINGS.get(folded) is FORWARDED
+    return folded != lower and folded in REQUEST_MEANINGS
 
 
 #: Fields that a reader acts on; they can't be trailers.

@@ -23,13 +23,14 @@ NAMES: list[Row] = [
             True,
             "X_Forwarded_For x_forwarded_for X_FORWARDED_FOR X-Forwarded_For X_Forwarded-For"
             " X_Forwarded_Proto X_Forwarded_Host x-forwarded_host X.Forwarded.For X~Forwarded~Host"
-            " X-forwarded_PROTO",
+            " X-forwarded_PROTO Content_Length content_length Content.Length Transfer_Encoding"
+            " TRANSFER_ENCODING Keep_Alive Proxy_Connection",
         ),
         (
             False,
             "X_Forwarded_Fo X_Forwarded_For_ X__Forwarded_For XForwardedFor X_Real_IP"
-            " X_Forwarded_Port Content_Type Content_Length Transfer_Encoding User_Agent"
-            " _Host Forwarded",
+            " X_Forwarded_Port Content_Type User_Agent _Host Host_ Te_ Upgrade_ Forwarded"
+            " ContentLength Content_Length_",
         ),
     )
     for number, name in enumerate(names.split())

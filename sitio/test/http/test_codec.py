@@ -410,8 +410,8 @@ LENGTHS: list[Row] = [
      post(b"Content-Length: 5", b"Content-Length: 6", body=b"hello"), BadMessage),
     ("Two lengths of different spelling are refused",
      post(b"Content-Length: 5", b"CONTENT-LENGTH: 6", body=b"hello"), BadMessage),
-    ("A field that only resembles a length is not one", post(b"Content_Length: 5"),
-     posted(fields=[HOST, (b"Content_Length", b"5")])),
+    ("A field that only resembles a length is not one, and is dropped", post(b"Content_Length: 5"),
+     posted(fields=[HOST])),
 ]  # fmt: skip
 
 LAST = b"0\r\n\r\n"
@@ -462,8 +462,8 @@ CODINGS: list[Row] = [
      post(b"Transfer-Encoding:", b" chunked", body=HELLO), BadMessage),
     ("A coding before a space and its colon is refused",
      post(b"Transfer-Encoding : chunked", body=HELLO), BadMessage),
-    ("A field that only resembles a coding is not one", post(b"Transfer_Encoding: chunked"),
-     posted(fields=[HOST, (b"Transfer_Encoding", b"chunked")])),
+    ("A field that only resembles a coding is not one, and is dropped",
+     post(b"Transfer_Encoding: chunked"), posted(fields=[HOST])),
 ]  # fmt: skip
 
 #: RFC 9112, section 7.1.
