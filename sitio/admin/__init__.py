@@ -6,6 +6,7 @@ In reading order:
   - C{port}: listens, and makes the pages when the first client connects.
   - C{pages}: the pages, and who may request them.
   - C{dashboard}: the live dashboard; C{page/} is what the browser loads.
+  - C{channel}: a connection, with a bounded amount of work for each turn of the reactor.
   - C{events}: the content of the dashboard's event stream.
   - C{health}: checks whether the upstream accepts requests.
   - C{redact}: removes secrets from what is shown.

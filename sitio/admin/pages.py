@@ -42,6 +42,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from sitio.admin.channel import FairChannel
 from sitio.admin.dashboard import dashboard
 from sitio.admin.health import HealthCheck
 from sitio.http.grammar import isHostname, splitHost
@@ -211,6 +212,7 @@ class AdminSite(Site):
     """The web site of the admin port; refuses requests of other sites for all pages."""
 
     noisy = False
+    protocol: Any = FairChannel
 
     def __init__(
         self,

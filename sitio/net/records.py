@@ -1,8 +1,9 @@
 """
 Bounds the TLS records of one turn of the reactor: L{BoundedRecords}.
 
-Twisted delivers all records of a read at once, and each costs a call of the protocol.  One
-read may hold ten thousand records of one byte.
+Twisted hands all records of a read to OpenSSL at once, and delivers what comes of them.  One
+read may hold ten thousand records: of one byte, each of which costs a call of the protocol, or
+of TLS's own, such as KeyUpdate (RFC 8446, section 4.6.3), each of which costs new keys.
 """
 
 from __future__ import annotations
@@ -10,49 +11,68 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from OpenSSL.SSL import WantReadError
-
-#: Records that are delivered before the connection yields its turn.  Those of a long stream
+#: Records that are handed on before the connection yields its turn.  Those of a long stream
 #: have 16 KiB: 1 MiB in all.
 MAX_RECORDS = 64
+
+#: Records that are handed on at the end of a connection, when there is no later turn.
+MAX_LAST_RECORDS = 512
+
+#: Bytes before the content of a record; the last two are its length.
+_HEADER_BYTES = 5
 
 
 class BoundedRecords:
     """
-    Stands before the C{recv} of OpenSSL's connection: after L{MAX_RECORDS} it finds nothing
-    more until L{deliver}.
+    Stands before the C{bio_write} of OpenSSL's connection: after L{MAX_RECORDS} it keeps what
+    comes until L{deliver}.
     """
 
     def __init__(self, transport: Any, yieldTurn: Callable[[], None]) -> None:
         """
-        @param transport: a C{TLSMemoryBIOProtocol}.
+        @param transport: a C{TLSMemoryBIOProtocol} that has received nothing yet.
         @param yieldTurn: pauses the transport and calls L{deliver} in the next turn.
         """
         self._transport = transport
         self._yieldTurn = yieldTurn
         self._left = MAX_RECORDS
+        self._held = b""
+        # Bytes to come of a record that has begun.
+        self._rest = 0
         connection = self._transport._tlsConnection
-        self._recv, self._shutdown = connection.recv, connection.bio_shutdown
-        connection.recv, connection.bio_shutdown = self._receive, self._end
+        self._write, self._shutdown = connection.bio_write, connection.bio_shutdown
+        connection.bio_write, connection.bio_shutdown = self._receive, self._end
 
-    def _receive(self, size: int) -> bytes:
-        if self._left <= 0:
+    def _receive(self, data: bytes) -> None:
+        held = self._held + data if self._held else data
+        at = self._rest
+        size = len(held)
+        while at + _HEADER_BYTES <= size and self._left:
+            self._left -= 1
+            at += _HEADER_BYTES + (held[at + 3] << 8 | held[at + 4])
+        if at >= size:
+            self._held, self._rest = b"", at - size
+            if held:
+                self._write(held)
+            return
+        self._held, self._rest = held[at:], 0
+        if at:
+            self._write(held[:at])
+        if not self._left:
             self._yieldTurn()
-            raise WantReadError
-        data: bytes = self._recv(size)
-        self._left -= 1
-        return data
 
     def _end(self) -> None:
         # The connection is lost.  What it has received is delivered now or never.
-        self._receive = self._transport._tlsConnection.recv = self._recv  # type: ignore
+        self._left = MAX_LAST_RECORDS
+        self._yieldTurn = lambda: None
+        self._receive(b"")
         self._shutdown()
 
     def deliver(self) -> None:
         """Deliver more of the records that were received."""
-        if self._left <= 0 and self.isOpen():
+        if not self._left and self.isOpen():
             self._left = MAX_RECORDS
-            self._transport._flushReceiveBIO()
+            self._transport.dataReceived(b"")
 
     def isOpen(self) -> bool:
         """Whether the connection below is open.  It may be so while the one above closes."""

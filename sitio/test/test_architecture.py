@@ -98,6 +98,7 @@ TESTED_BY: dict[str, str] = {
     "telemetry.logformat": "telemetry.test_accesslog",  # lines are seen as they are written
     "telemetry.records": "telemetry.test_history",  # records of real exchanges
     "telemetry.sidecar": "test_service",  # with a sidecar that provides it
+    "admin.channel": "admin.test_pages",  # pages are asked for on it
     "admin.events": "admin.test_dashboard",  # events are seen as they arrive
     "admin.port": "admin.test_pages",  # what the pages promise begins at the port
     "workers.channel": "workers.test_supervisor",  # both ends of the channel at once

@@ -12,7 +12,12 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, execute, succeed
-from twisted.internet.error import CannotListenError, ConnectionDone, ReactorNotRunning
+from twisted.internet.error import (
+    CannotListenError,
+    ConnectionDone,
+    ConnectionLost,
+    ReactorNotRunning,
+)
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -23,6 +28,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio.admin import pages
+from sitio.admin.channel import MAX_BYTES, MAX_HELD_BYTES
 from sitio.admin.pages import IDLE_SECONDS, QUIT_DELAY_SECONDS, Admin, AdminSite
 from sitio.admin.port import MAX_CONNECTIONS, SPARE_DESCRIPTORS, AdminPort
 from sitio.errors import CannotStart
@@ -455,11 +461,14 @@ class StrangerTests(AdminTestCase):
         length = 10_000_000
         head = f"POST /drain HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
         visitor.sends(head.encode())
-        [request] = visitor.channel._channel.requests
+        [request] = visitor.channel.requests
         for _ in range(99):
             visitor.sends(bytes(length // 100))
+            self.clock.advance(0)
         self.assertEqual(request.content.getvalue(), b"")
-        response = read(visitor.sends(bytes(length // 100)))
+        visitor.sends(bytes(length // 100))
+        self.clock.advance(0)
+        response = read(visitor.transport.value())
         self.assertEqual(response.status, 200)
 
     def test_idle(self) -> None:
@@ -702,3 +711,138 @@ class PortTests(AdminTestCase):
         """The sidecar of these tests provides ISidecar."""
         verifyObject(ISidecar, self.sidecar)
         self.assertIsInstance(self.site, AdminSite)
+
+
+PATHS = (b"/live", b"/help", b"/none", b"/config", b"/ready")
+
+#: Requests of a flood.
+MANY = 200
+
+
+def get(path: bytes) -> bytes:
+    """A request without a body."""
+    return b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path
+
+
+def post(chunks: int) -> bytes:
+    """A request with many chunks of one byte."""
+    head = b"POST /live HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"1\r\na\r\n" * chunks + b"0\r\n\r\n"
+
+
+class FairChannelTests(AdminTestCase):
+    """What a client of the admin port sends at once is answered in many turns."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.visitor = Visitor(self.site)
+
+    def statuses(self) -> list[int]:
+        """The statuses of all responses so far."""
+        lines = self.visitor.transport.value().split(b"HTTP/1.1 ")[1:]
+        return [int(each[:3]) for each in lines]
+
+    @property
+    def paused(self) -> bool:
+        """Whether the connection reads nothing."""
+        return self.visitor.transport.producerState == "paused"
+
+    def turn(self) -> bool:
+        """One turn of the reactor; returns whether there was something to do."""
+        now = self.clock.seconds()
+        waiting: Any = self.clock.getDelayedCalls()
+        due = [each for each in waiting if each.getTime() <= now]
+        for each in due:
+            self.clock.calls.remove(each)
+            each.called = 1
+            each.func(*each.args, **each.kw)
+        return bool(due)
+
+    def settle(self) -> int:
+        """Let all turns pass; returns how many there were."""
+        turns = 0
+        while self.turn():
+            turns += 1
+            self.assertLess(turns, 10_000)
+        return turns
+
+    def test_pipelined(self) -> None:
+        """One is answered in each turn, in order, and then the connection reads on."""
+        for path, status in zip(PATHS, (200, 200, 404, 200, 200), strict=True):
+            self.visitor = Visitor(self.site)
+            self.visitor.sends(get(path) * MANY)
+            self.assertEqual(self.statuses(), [status])
+            self.assertTrue(self.paused)
+            self.turn()
+            self.assertEqual(self.statuses(), [status] * 2)
+            self.settle()
+            self.assertEqual(self.statuses(), [status] * MANY)
+            self.assertFalse(self.paused)
+
+    def test_pieces(self) -> None:
+        """It does not matter where reads cut the requests."""
+        data = b"".join(map(get, PATHS)) * 3
+        for size in (1, 7, 40, 999):
+            self.visitor = Visitor(self.site)
+            for at in range(0, len(data), size):
+                self.visitor.channel.dataReceived(data[at : at + size])
+            self.settle()
+            self.assertEqual(self.statuses(), [200, 200, 404, 200, 200] * 3)
+            self.assertFalse(self.paused)
+
+    def test_chunks(self) -> None:
+        """A body of many chunks is parsed in pieces."""
+        data = post(20_000)
+        self.visitor.sends(data)
+        self.assertEqual(self.statuses(), [])
+        self.assertTrue(self.paused)
+        self.assertGreaterEqual(self.settle(), len(data) // MAX_BYTES)
+        self.assertEqual(self.statuses(), [405])
+        self.assertFalse(self.paused)
+
+    def test_late(self) -> None:
+        """Behind a response that takes time, little is held, and answered afterwards."""
+        late = self.sidecar.late = Deferred[SidecarSnapshot]()
+        self.visitor.sends(get(b"/stats.json") + get(b"/live") * 3)
+        self.settle()
+        self.assertFalse(self.paused)
+        self.visitor.channel.dataReceived(get(b"/live") * MANY)
+        self.settle()
+        self.assertFalse(self.paused)
+        self.visitor.channel.dataReceived(get(b"/live") * (MAX_HELD_BYTES // 30))
+        self.assertTrue(self.paused)
+        self.settle()
+        self.assertEqual(self.statuses(), [])
+        self.sidecar.late = None
+        late.callback(workerSnapshot(3))
+        self.settle()
+        self.assertEqual(self.statuses(), [200] * (1 + 3 + MANY + MAX_HELD_BYTES // 30))
+        self.assertFalse(self.paused)
+
+    def test_notRead(self) -> None:
+        """A client that does not read its responses gets no more of them."""
+        self.visitor.sends(get(b"/live") * MANY)
+        self.visitor.channel.pauseProducing()
+        self.settle()
+        self.assertEqual(self.statuses(), [200])
+        self.assertTrue(self.paused)
+        self.visitor.channel.resumeProducing()
+        self.settle()
+        self.assertEqual(self.statuses(), [200] * MANY)
+        self.assertFalse(self.paused)
+
+    def test_lostMeanwhile(self) -> None:
+        """If the connection is lost meanwhile, nothing is left behind."""
+        self.visitor.sends(get(b"/live") * MANY)
+        self.visitor.channel.connectionLost(Failure(ConnectionLost()))
+        self.settle()
+        self.assertEqual(self.statuses(), [200])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_last(self) -> None:
+        """What comes after the last request of a connection is dropped."""
+        close = get(b"/live").replace(b"Host", b"Connection: close\r\nHost")
+        self.visitor.sends(get(b"/live") + close + get(b"/live") * MANY)
+        self.settle()
+        self.assertEqual(self.statuses(), [200, 200])
+        self.assertTrue(self.visitor.transport.disconnecting)
