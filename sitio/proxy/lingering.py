@@ -30,8 +30,9 @@ class Lingering:
 
     def __init__(self, server: Leaving) -> None:
         self._server = server
-        self._end = server.context.seconds() + LINGER_LIMIT_SECONDS
         reader = server.reader
+        longest = LINGER_AFTER_SECONDS if reader.state is ENDED else LINGER_LIMIT_SECONDS
+        self._end = server.context.seconds() + longest
         # Of a refused head the end is unknown.  What follows a whole request is dropped.
         self._isReadable = reader.state is not HEAD and reader.state is not ENDED
         self.receive(b"")

@@ -269,10 +269,20 @@ class ProxyServer(Leaving):
             self.deadline = self.context.seconds() + idle
             if self.reader.received or not self.isReading:
                 self._goOn()
-        elif self.reader.state is framing.ENDED and not self.reader.held:
+        elif self._endsHere():
             self.leave()
         else:
             self._linger()
+
+    def _endsHere(self) -> bool:
+        """
+        Whether the client sends no other request: it has said so and kept to it, or it
+        reads the response to the connection's end.
+        """
+        reader = self.reader
+        if reader.state is not framing.ENDED or reader.held:
+            return False
+        return not reader.keepAlive or self._downstream.endsByClose
 
     def writingPaused(self) -> None:
         if self._downstream.source is not None:

@@ -48,6 +48,10 @@ class Wire(StringTransport):
         self._protocol = protocol
         protocol.makeConnection(self)
 
+    def loseWriteConnection(self) -> None:
+        """The peer has closed too, as soon as it sees the end."""
+        self.loseConnection()
+
     def loseConnection(self) -> None:
         if not self.disconnecting:
             self.disconnecting = True

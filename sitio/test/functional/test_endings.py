@@ -33,7 +33,7 @@ from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.policy.functions import onRequest, onResponse
 from sitio.proxy import exchange as states
 from sitio.proxy.retries import MAX_ATTEMPTS
-from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS, Settings
+from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_AFTER_SECONDS, LINGER_SECONDS, Settings
 from sitio.test.helpers.observed import ObservedCase
 from sitio.testing import CLOSED, HALF_CLOSED, OPEN, Peer
 
@@ -790,7 +790,8 @@ class Draining(EndingCase):
         self.sidecar.advance(10.0)
         self.upstream.sends(OK)
         self.assertEqual(self.client.got(), LAST)
-        self.assertTrue(self.client.closed)
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.closes()
         self.successResultOf(drained)
         self.assertEnded(200, 200)
 
@@ -803,9 +804,29 @@ class Draining(EndingCase):
         self.assertNoResult(drained)
         self.upstream.sends(OK)
         self.assertEqual(self.client.got(), LAST)
-        self.assertTrue(self.client.closed)
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.closes()
         self.successResultOf(drained)
         self.assertEnded(200, 200)
+
+    def test_pipelined(self) -> None:
+        """What comes behind the last request is dropped: it does not reset the connection."""
+        for closes in (True, False):
+            self.open()
+            self.client.sends(GET)
+            drained = self.sidecar.factory.drain()
+            self.upstream.sends(OK)
+            self.client.sends(GET)
+            self.sidecar.advance(LINGER_AFTER_SECONDS / 2)
+            self.client.sends(GET)
+            self.assertIs(self.client.state, HALF_CLOSED)
+            self.assertEqual(self.client.got(), LAST)
+            if closes:
+                self.client.closes()
+            else:
+                self.sidecar.advance(LINGER_AFTER_SECONDS)
+            self.assertTrue(self.client.closed)
+            self.successResultOf(drained)
 
     def test_keepAlive(self) -> None:
         """HTTP/1.0 clients that ask for keep-alive do not get it any more."""

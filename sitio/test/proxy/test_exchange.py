@@ -18,6 +18,7 @@ from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
 from sitio.test.helpers.producers import pauseOnce
 from sitio.testing import Harness, Peer
+from sitio.testing.network import HALF_CLOSED
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
@@ -457,7 +458,8 @@ class BothWays(ExchangeCase):
             self.client.got(),
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
         )
-        self.assertTrue(self.client.closed)
+        self.assertIs(self.client.state, HALF_CLOSED)
+        self.client.closes()
         self.assertEqual(self.last.bytesIn, 1000)
         self.sidecar.assertQuiet()
 
