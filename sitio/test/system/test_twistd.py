@@ -64,7 +64,7 @@ class FailedStartTests(LoopbackTestCase):
         """The message shows an invalid endpoint description."""
         self.assertEqual(
             await self.refused("--port", "nope:1"),
-            "sitio: --port 'nope:1' can't be used (Unknown endpoint type: 'nope');"
+            "sitio: --port 'nope:***' can't be used (Unknown endpoint type: 'nope');"
             " use for example 8080 or tcp:8080",
         )
 
