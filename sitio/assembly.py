@@ -23,7 +23,7 @@ from sitio.admin.redact import (
 )
 from sitio.config import options as config
 from sitio.errors import CannotStart
-from sitio.net.descriptors import raiseLimit, share
+from sitio.net.descriptors import MIN_DESCRIPTORS, raiseLimit, share
 from sitio.net.endpoints import serverEndpoint
 from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
@@ -90,9 +90,15 @@ def fitDescriptors(reactor: Any, options: config.Options, log: Logger | None = N
     options into it, and load early what can't be loaded at the limit.
 
     @param log: where one line goes if that makes them smaller.
+    @raise CannotStart: the limit is below C{MIN_DESCRIPTORS}.
     """
-    loadCodecs()
     limit = raiseLimit()
+    if limit is not None and limit < MIN_DESCRIPTORS:
+        _refuse(
+            f"this process may have {limit} file descriptors open, and needs {MIN_DESCRIPTORS} at"
+            " least; raise the limit (ulimit -n)"
+        )
+    loadCodecs()
     if isinstance(reactor, SelectReactor):
         limit = min(limit or SELECT_DESCRIPTORS, SELECT_DESCRIPTORS)
     settings = options["settings"]

@@ -23,6 +23,9 @@ LACKING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 #: connections that still close.  Of a small limit it is half.
 RESERVED = 128
 
+#: With fewer descriptors sitio does not start.
+MIN_DESCRIPTORS = 48
+
 
 def areLacking(error: BaseException | None = None) -> bool:
     """

@@ -60,6 +60,17 @@ class DescriptorsTests(SynchronousTestCase):
         self.assertEqual(self.fitted(1024, "--max-clients=300", "--pool-size=100"), [])
         self.assertEqual(self.numbers(), (300, 100))
 
+    def test_tooFew(self) -> None:
+        """A limit that is too low for sitio itself is refused, with what to do."""
+        self.fitted(48)
+        for limit in (1, 24, 47):
+            error = self.assertRaises(CannotStart, self.fitted, limit)
+            self.assertEqual(
+                str(error),
+                f"sitio: this process may have {limit} file descriptors open, and needs 48 at"
+                " least; raise the limit (ulimit -n)",
+            )
+
     def test_tooMany(self) -> None:
         """Numbers that do not fit become smaller.  One line says so, and the options show it."""
         self.assertEqual(
