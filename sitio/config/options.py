@@ -288,4 +288,9 @@ class Options(usage.Options):
             name = _optionName(each.name)
             kind, zero = type(each.default), each.name in _MAY_BE_ZERO
             values[each.name] = _parsed(f"--{name}", number, self[name], kind, zero)
+        if values["poolUploads"] > values["poolSize"]:
+            raise usage.UsageError(
+                f"--pool-uploads {values['poolUploads']} is more than --pool-size"
+                f" {values['poolSize']}: write at most that, or 0 for three quarters of it"
+            )
         return Settings(**values)

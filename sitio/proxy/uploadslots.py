@@ -16,7 +16,10 @@ from sitio.settings import Settings
 
 def slotsOf(settings: Settings) -> int:
     """How many of the upstream's connections uploads may hold: by default three quarters."""
-    return settings.poolUploads or max(1, settings.poolSize * 3 // 4)
+    if settings.poolUploads:
+        # A limit of descriptors may have made the pool smaller.
+        return min(settings.poolUploads, settings.poolSize)
+    return max(1, settings.poolSize * 3 // 4)
 
 
 class UploadSlots:

@@ -79,11 +79,13 @@ class OptionsTests(SynchronousTestCase):
     def test_limits(self) -> None:
         """Every limit and timeout has an option with a number as its value."""
         arguments = []
-        for number, each in enumerate(LIMITS, 1):
+        # Downwards: uploads hold at most as many connections as there are.
+        numbers = dict(zip(LIMITS, range(len(LIMITS), 0, -1)))
+        for each, number in numbers.items():
             name = "".join(f"-{c.lower()}" if c.isupper() else c for c in each.name)
             arguments.append(f"--{name}={number}")
         settings = parsed(*arguments)["settings"]
-        for number, each in enumerate(LIMITS, 1):
+        for each, number in numbers.items():
             value = getattr(settings, each.name)
             self.assertEqual(value, number)
             self.assertIs(type(value), type(each.default))
@@ -210,6 +212,15 @@ class BadOptionsTests(SynchronousTestCase):
         self.assertTrue(sentence.startswith("sitio: "), sentence)
         self.assertNotIn("\n", sentence)
         return sentence
+
+    def test_poolUploads(self) -> None:
+        """Uploads can't hold more connections than there are."""
+        parsed("--pool-uploads=20", "--pool-size=20")
+        self.assertEqual(
+            self.refused("--pool-uploads=21", "--pool-size=20"),
+            "sitio: --pool-uploads 21 is more than --pool-size 20: write at most that, or 0 for"
+            " three quarters of it; twistd sitio --help lists the options",
+        )
 
     def test_limitIsNoNumber(self) -> None:
         """The error for a limit that is no number has its name, the value and what it must be."""

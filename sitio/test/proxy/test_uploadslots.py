@@ -36,6 +36,7 @@ class SlotsTests(SynchronousTestCase):
         self.assertEqual(slotsOf(Settings(poolSize=1024)), 768)
         self.assertEqual(slotsOf(Settings(poolSize=1)), 1)
         self.assertEqual(slotsOf(Settings(poolSize=8, poolUploads=8)), 8)
+        self.assertEqual(slotsOf(Settings(poolSize=4, poolUploads=8)), 4)
 
     def test_inOrder(self) -> None:
         """A slot that becomes free goes to the one that waits longest, and not past it."""
