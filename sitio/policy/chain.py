@@ -209,7 +209,7 @@ class Chain:
             try:
                 member.called += 1
                 answer = member.policy.requestReceived(exchange)
-                if answer is not None:
+                if answer is not None and type(answer) is not Response:
                     answer = self._pending(member, answer)
                     if isinstance(answer, Deferred):
                         answer = await answer
@@ -291,7 +291,7 @@ class Chain:
             try:
                 member.called += 1
                 answer = member.policy.responseReceived(exchange, response)
-                if answer is not None:
+                if answer is not None and type(answer) is not Response:
                     answer = self._pending(member, answer)
                     if isinstance(answer, Deferred):
                         answer = await answer

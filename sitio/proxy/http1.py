@@ -28,7 +28,11 @@ _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
 def isDated(response: Response) -> bool:
     """Whether a response has a Date."""
-    return any(len(name) == 4 and name.lower() == b"date" for name, _ in response.rawFields)
+    # A generator would cost more than the names.
+    for name, _ in response.rawFields:  # noqa: SIM110
+        if len(name) == 4 and name.lower() == b"date":
+            return True
+    return False
 
 
 class HTTP1Downstream:
