@@ -272,6 +272,8 @@ class Talk:
         bodiless = verdict.bodiless or head.status in (204, 304)
         whole = bodiless or await readBody(wire, head, True, body.add)
         if not whole:
+            # It may have broken off within the size of a chunk.
+            wire.take(len(wire.data))
             return self._broken(verdict, f"{wire.ended} within a response")
         # A body without a length looks complete when the client or the service is stopped.
         stopped = self._left or (verdict.answer.framing == "close" and self._excused())
