@@ -187,7 +187,9 @@ class ClientsTests(LimitCase):
         self.assertEqual(statuses, {b"200": 300})
         self.assertNotIn("Traceback", self.process.output())
         await self.countsStats(self.process)
-        await self.until(lambda: self.descriptors() <= before)
+        # A worker that got no client before the burst has opened some things only in it.
+        most = before.total() + 4 * (workers - 1)
+        await self.until(lambda: self.descriptors().total() <= most)
 
     async def test_uv(self) -> None:
         """On the reactor of C{twistd sitio}."""
