@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sitio.net.descriptors import LACKING
+from sitio.net.loglimit import LogLimit
 from sitio.net.room import NO_LIMIT, PausingPort, Room
 
 _log = Logger(namespace="sitio")
@@ -30,9 +31,6 @@ MAX_ACCEPTS = 100
 
 #: Seconds until a port tries again for which there were no descriptors.
 LACK_SECONDS = 0.1
-
-#: Seconds in which a port logs at most once that it pauses.
-LOG_SECONDS = 60.0
 
 
 class AcceptingPort(PausingPort):
@@ -51,7 +49,7 @@ class AcceptingPort(PausingPort):
     _wanted = False
     _pause: IDelayedCall | None = None
     _paused = False
-    _logged = float("-inf")
+    _logLimit: LogLimit | None = None
 
     # For subclasses.
 
@@ -129,9 +127,8 @@ class AcceptingPort(PausingPort):
         self._paused = True
         self.room.waitFor(self)
         self.unwatch()
-        now = self.reactor.seconds()
-        if now - self._logged >= LOG_SECONDS:
-            self._logged = now
+        self._logLimit = self._logLimit or LogLimit(self.reactor)
+        if self._logLimit.due() is not None:
             text = f"New connections wait: {cause}"
             _log.warn(text, **fields)
 

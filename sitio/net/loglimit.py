@@ -1,5 +1,5 @@
 """
-Log lines that a peer can cause are few: L{LogLimit}.
+Log lines that others can cause are few: L{LogLimit}.
 
 Contract: the clock is passed in.
 """
@@ -13,10 +13,12 @@ LOG_SECONDS = 60.0
 
 
 class LogLimit:
-    """Decides which events of one kind are logged: one in L{LOG_SECONDS}, at once."""
+    """Decides which events of one kind are logged: one in some seconds, at once."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, seconds: float = LOG_SECONDS) -> None:
+        """@param seconds: between two log lines."""
         self._clock = clock
+        self._seconds = seconds
         self._next = float("-inf")
         self._skipped = 0
 
@@ -32,5 +34,5 @@ class LogLimit:
             self._skipped += 1
             return None
         skipped, self._skipped = self._skipped, 0
-        self._next = now + LOG_SECONDS
+        self._next = now + self._seconds
         return skipped

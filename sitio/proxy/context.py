@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from sitio.errors import SitioError
 from sitio.http.dates import DateLine
+from sitio.net.loglimit import LogLimit
 from sitio.policy.chain import Chain
 from sitio.proxy.buffers import Buffers
 from sitio.proxy.uploadslots import UploadSlots
@@ -68,38 +69,34 @@ class ProxyContext:
     buffers: Buffers = field(init=False)
     uploads: UploadSlots = field(init=False)
     seconds: Callable[[], float] = field(init=False)
-    _loggedAt: float = field(default=float("-inf"), init=False)
-    _notLogged: int = field(default=0, init=False)
-    _observerLoggedAt: float = field(default=float("-inf"), init=False)
+    _failureLimit: LogLimit = field(init=False)
+    _observerLimit: LogLimit = field(init=False)
     _observerFailures: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
         self.buffers = Buffers(self.settings.bufferTotal)
         self.uploads = UploadSlots(self.clock, self.settings)
+        self._failureLimit = LogLimit(self.clock, FAILURE_INTERVAL_SECONDS)
+        self._observerLimit = LogLimit(self.clock, FAILURE_INTERVAL_SECONDS)
 
     def exchangeFailed(self, error: SitioError) -> None:
         """Log that an exchange failed, at most once in ten seconds."""
-        now = self.seconds()
-        if now - self._loggedAt < FAILURE_INTERVAL_SECONDS:
-            self._notLogged += 1
+        unlogged = self._failureLimit.due()
+        if unlogged is None:
             return
         self.log.warn(
             "An exchange failed: {error} ({unlogged} more failures since the last report)",
             error=error,
             side=error.side.value,
             status=error.status,
-            unlogged=self._notLogged,
+            unlogged=unlogged,
         )
-        self._loggedAt = now
-        self._notLogged = 0
 
     def _observerFailed(self, observer: Any) -> None:
         """Log that an observer failed, at most once in ten seconds."""
-        now = self.seconds()
         self._observerFailures += 1
-        if now - self._observerLoggedAt >= FAILURE_INTERVAL_SECONDS:
-            self._observerLoggedAt = now
+        if self._observerLimit.due() is not None:
             self.log.failure(
                 "{observer} failed to record an exchange ({failures} failures of observers so far)",
                 observer=observer,

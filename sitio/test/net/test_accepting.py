@@ -19,13 +19,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.net.accepting import (
     LACK_SECONDS,
-    LOG_SECONDS,
     MAX_ACCEPTS,
     AcceptingPort,
     CountedServer,
     CountedUNIXServer,
     PlainTCPPort,
 )
+from sitio.net.loglimit import LOG_SECONDS
 from sitio.net.room import Room, SpareDescriptors
 
 
