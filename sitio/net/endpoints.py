@@ -6,6 +6,7 @@ Contract: reactors are passed in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
@@ -37,19 +38,13 @@ class TLSReactor(ReactorProxy):
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
-        """
-        See C{IReactorSSL}.
-
-        With C{haproxy:}, the header comes before TLS, as load balancers send it.
-        """
+        """See C{IReactorSSL}."""
         # Imported here, as it takes memory and most ports are plain.
         from sitio.net.tls import PortFactory
 
-        outer = factory
-        if isinstance(outer, ProxyProtocolFactory):
-            outer.wrapped = PortFactory(self.reactor, contextFactory, outer.wrapped)
-        else:
-            outer = PortFactory(self.reactor, contextFactory, factory)
+        outer = _belowHeader(
+            factory, lambda wrapped: PortFactory(self.reactor, contextFactory, wrapped)
+        )
         return self.reactor.listenTCP(port, outer, backlog, interface)
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
@@ -63,11 +58,26 @@ class TLSReactor(ReactorProxy):
         if isinstance(factory, TLSMemoryBIOFactory):
             from sitio.net.tls import closeBoundedly
 
+            def secured(wrapped: Any) -> Any:
+                factory.wrappedFactory = wrapped
+                return factory
+
             closeBoundedly(factory, self.reactor)
-            if isinstance(factory.wrappedFactory, ProxyProtocolFactory):
-                outer = factory.wrappedFactory
-                factory.wrappedFactory, outer.wrapped = outer.wrapped, factory
+            outer = _belowHeader(factory.wrappedFactory, secured)
         return self.reactor.listenTCP(port, outer, backlog, interface)
+
+
+def _belowHeader(factory: Any, secured: Callable[[Any], Any]) -> Any:
+    """
+    Put TLS between a factory and its port.  With C{haproxy:}, the header comes before TLS,
+    as load balancers send it.
+
+    @param secured: returns the factory with TLS for the one that it is given.
+    """
+    if isinstance(factory, ProxyProtocolFactory):
+        factory.wrapped = secured(factory.wrapped)
+        return factory
+    return secured(factory)
 
 
 def serverEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
