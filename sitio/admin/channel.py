@@ -26,7 +26,7 @@ class FairChannel(HTTPChannel):
     reactor: one request, and L{MAX_BYTES} of what was received.
 
     Twisted parses all that it has received, which may be thousands of requests.  Meanwhile
-    sitio would serve no client.  See docs/decisions/0026-turns.md.
+    sitio would serve no client.  See docs/decisions/0025-turns.md.
     """
 
     # What was received and not parsed, apart from the part that LineReceiver holds.

@@ -58,8 +58,7 @@ class Trimmer:
         free = self._freeBytes()
         if free - self._least >= TRIM_BYTES:
             self._trim()
-            free = self._freeBytes()
-            self._least = free
+            self._least = self._freeBytes()
         else:
             self._least = min(self._least, free)
 

@@ -16,6 +16,7 @@ from sitio.http.codec import chunk
 from sitio.http.message import Response
 from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.settings import LINGER_AFTER_SECONDS, LINGER_SECONDS, Settings
+from sitio.test.helpers.messages import FRAMINGS
 from sitio.test.helpers.observed import ObservedCase
 from sitio.test.helpers.rows import eachRow
 from sitio.testing import CLOSED, HALF_CLOSED, OPEN, Harness
@@ -25,17 +26,6 @@ STATUSES = {
     413: b"413 Content Too Large",
     417: b"417 Expectation Failed",
     501: b"501 Not Implemented",
-}
-
-#: By framing: the field, the begin of the body, the next part, and the rest.
-FRAMINGS = {
-    "a length": (b"Content-Length: 9", b"abc", b"def", b"ghi"),
-    "chunks": (
-        b"Transfer-Encoding: chunked",
-        chunk(b"abc"),
-        chunk(b"def"),
-        chunk(b"ghi") + b"0\r\n\r\n",
-    ),
 }
 
 #: When the response comes.

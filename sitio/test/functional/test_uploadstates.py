@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from sitio import Retry, onRequest, onResponse
-from sitio.http.codec import chunk
+from sitio.test.helpers.messages import FRAMINGS
 from sitio.test.helpers.observed import ObservedCase
 from sitio.test.helpers.rows import eachRow
 
@@ -26,17 +26,6 @@ STATES = (
     "it connects again",
     "the request is sent",
 )
-
-#: By framing: its field, and the parts of the body.
-FRAMINGS = {
-    "a length": (b"Content-Length: 9", b"abc", b"def", b"ghi"),
-    "chunks": (
-        b"Transfer-Encoding: chunked",
-        chunk(b"abc"),
-        chunk(b"def"),
-        chunk(b"ghi") + b"0\r\n\r\n",
-    ),
-}
 
 
 @eachRow(
