@@ -1,5 +1,5 @@
 """
-Name lookups that wait for nobody else: L{Lookups}.
+Name lookups that do not wait for calls of policies: L{Lookups}.
 
 Twisted looks names up in the reactor's thread pool, where slow calls of policies would
 delay them, and with them all requests that need a new connection.

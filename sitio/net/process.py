@@ -48,7 +48,7 @@ def installReactor() -> None:
 
 def useMonotonicClock(reactor: Any) -> None:
     """
-    Make a reactor measure time with a clock that nobody sets.
+    Make a reactor measure time with a clock that is never set.
 
     Twisted's reactors go by the time of day.  If that is set back, nothing that waits ends;
     if it is set forward, all that waits ends at once.  Calls that are waiting stay as long
