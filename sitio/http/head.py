@@ -27,6 +27,7 @@ from sitio.errors import BadMessage, BadVersion, MethodRefused
 from sitio.http.grammar import TOKEN, VALUE, listMembers, splitHost
 from sitio.http.headers import MAX_SHARED_BYTES, FieldLines
 from sitio.http.message import RequestLine
+from sitio.http.overrides import foldedName
 from sitio.http.parsecache import MAX_CACHED, ParseCache
 
 Fields = list[tuple[bytes, bytes]]
@@ -57,8 +58,6 @@ REQUEST_MEANINGS = {
     b"x-forwarded-host": FORWARDED,
     b"x-forwarded-proto": FORWARDED,
 }
-_FOLDED = bytes(each if chr(each).isalnum() else ord("-") for each in range(128)).lower()
-_FOLDED += b"-" * 128
 
 
 def isFolded(name: bytes) -> bool:
@@ -66,13 +65,11 @@ def isFolded(name: bytes) -> bool:
     Whether CGI and WSGI read this name as that of a field which sitio sets or removes
     itself: X-Forwarded fields, and those of framing and connections.
 
-    They have one variable for all names that differ in such characters only (RFC 3875,
-    section 4.1.18; some fold more than hyphens): C{X_Forwarded_For} would be a claim beside
-    sitio's own, and C{Content_Length} a length beside the true one.
+    They read all spellings as one name (L{foldedName}): C{X_Forwarded_For} would be a claim
+    beside sitio's own, and C{Content_Length} a length beside the true one.
     """
-    lower = name.lower()
-    folded = lower.translate(_FOLDED)
-    return folded != lower and folded in REQUEST_MEANINGS
+    folded = foldedName(name)
+    return folded in REQUEST_MEANINGS and folded != name.lower()
 
 
 #: Fields that a reader acts on; they can't be trailers.
