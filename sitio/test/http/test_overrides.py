@@ -16,6 +16,16 @@ from sitio.http.overrides import (
     overridesOf,
 )
 
+OBEYED = (
+    "X-HTTP-Method-Override X-HTTP-Method X-Method-Override X-Original-URI X-Original-URL"
+    " X-Rewrite-URL X-Forwarded-Scheme X-Forwarded-Ssl X-Forwarded-Server X-Original-Host"
+    " X-Forwarded-Prefix X-Forwarded-Uri X-Script-Name SCRIPT_NAME PATH_INFO X-Host"
+)
+ORDINARY = (
+    "Host Accept User-Agent Referer Origin Forwarded X-Forwarded-For X-Forwarded-Host"
+    " X-Forwarded-Proto X-Request-Id X-Requested-With X-Method-Name Method Url"
+)
+
 
 class OverrideTests(SynchronousTestCase):
     """The fields that replace method, path, host or scheme, in any spelling."""
@@ -36,12 +46,12 @@ class OverrideTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """Names that services are known to obey are in the table."""
-        for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URI", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Scheme", "X-Forwarded-Ssl", "X-Forwarded-Server", "X-Original-Host", "X-Forwarded-Prefix", "X-Forwarded-Uri", "X-Script-Name", "SCRIPT_NAME", "PATH_INFO", "X-Host"]:
+        for name in OBEYED.split():
             for spelling in (name, name.replace("-", "_"), name.lower(), name.upper()):
                 found = list(overridesOf([(b"Host", b"a"), (spelling.encode(), b"v")]))
                 self.assertEqual(found, [(foldedName(name.encode()), b"v")], spelling)
 
     def test_others(self) -> None:
         """Fields of proxies and of ordinary requests override nothing."""
-        for name in ["Host", "Accept", "User-Agent", "Referer", "Origin", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Request-Id", "X-Requested-With", "X-Method-Name", "Method", "Url"]:
+        for name in ORDINARY.split():
             self.assertEqual(list(overridesOf([(name.encode(), b"v")])), [], name)
