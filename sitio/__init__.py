@@ -16,6 +16,7 @@ and those that they stand on:
   - C{net}: reactor, transports, timers, ports, HTTP client.
   - C{errors}, C{interfaces}, C{settings}: failures; what policies implement and receive;
     limits and timeouts.
+  - C{redact}: removes secrets from options that are shown.
 
 C{twistd sitio} starts here:
 

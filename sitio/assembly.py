@@ -16,11 +16,6 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
 
-from sitio.admin.redact import (
-    endpointWithoutSecrets,
-    policyWithoutSecrets,
-    textWithoutSecrets,
-)
 from sitio.config import options as config
 from sitio.errors import CannotStart
 from sitio.net.descriptors import MIN_DESCRIPTORS, raiseLimit, share
@@ -30,6 +25,12 @@ from sitio.net.portreactor import portFromString
 from sitio.net.process import installReactor, loadCodecs, prepareReactor, tuneGarbageCollector
 from sitio.net.threads import callInThread
 from sitio.policy.loader import parseDescription
+from sitio.redact import (
+    endpointMessageWithoutSecrets,
+    endpointWithoutSecrets,
+    policyWithoutSecrets,
+    textWithoutSecrets,
+)
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.reopen import ReopenSignal
@@ -130,8 +131,8 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         endpoint = portFromString if ports is None else serverEndpoint
         listen = endpoint(ports or reactor, options["port"])
     except Exception as error:
-        shown = endpointWithoutSecrets(options["port"])
-        _refuse(f"--port {shown!r} can't be used ({error}); use for example 8080 or tcp:8080")
+        shown, why = _withoutSecrets(options["port"], error)
+        _refuse(f"--port {shown!r} can't be used ({why}); use for example 8080 or tcp:8080")
     observers = []
     if options["access-log"] is not None:
         query = bool(options["access-log-query"])
@@ -236,9 +237,9 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
     try:
         listen = portFromString(reactor, description)
     except Exception as error:
-        shown = endpointWithoutSecrets(description)
+        shown, why = _withoutSecrets(description, error)
         example = "use for example 9901 or tcp:9901, or --admin= for none"
-        _refuse(f"--admin {shown!r} can't be used ({error}); {example}")
+        _refuse(f"--admin {shown!r} can't be used ({why}); {example}")
     fallback = portFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
     AdminPort(pages, listen, fallback).setServiceParent(sidecar)
 
@@ -252,8 +253,14 @@ def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, b
     try:
         return clientFromString(reactor, description), _hostOf(description)
     except Exception as error:
-        shown = endpointWithoutSecrets(description)
-        _refuse(f"--upstream {shown!r} can't be used ({error}); use for example tcp:localhost:8087")
+        shown, why = _withoutSecrets(description, error)
+        _refuse(f"--upstream {shown!r} can't be used ({why}); use for example tcp:localhost:8087")
+
+
+def _withoutSecrets(description: str, error: Exception) -> tuple[str, str]:
+    """An endpoint description, and what is wrong with it."""
+    why = endpointMessageWithoutSecrets(str(error), description)
+    return endpointWithoutSecrets(description), why
 
 
 def _hostOf(description: str) -> bytes:
@@ -289,7 +296,7 @@ def shownOptions(options: config.Options) -> dict[str, Any]:
     texts = options.texts()
     fleet = fleetAddress(options)
     if fleet is not None:
-        texts["fleet"] = fleet.url
+        texts["fleet"] = fleet.shown
     return {
         "sitio": __version__,
         "options": {

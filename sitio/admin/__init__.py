@@ -9,5 +9,4 @@ In reading order:
   - C{channel}: a connection, with a bounded amount of work for each turn of the reactor.
   - C{events}: the content of the dashboard's event stream.
   - C{health}: checks whether the upstream accepts requests.
-  - C{redact}: removes secrets from what is shown.
 """

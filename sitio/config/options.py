@@ -218,9 +218,13 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def parseArgs(self, *rest: str) -> None:
-        """Refuse positional arguments: there are none."""
+        """Refuse positional arguments: there are none.  One may be a part of a secret."""
         if rest:
-            raise usage.UsageError(f"{rest[0]!r} is no option")
+            place = len(self["arguments"]) - len(rest) + 1
+            raise usage.UsageError(
+                f"argument {place} after sitio belongs to no option: a value with spaces needs"
+                " quotes"
+            )
 
     def postOptions(self) -> None:
         """Parse the values, and read the environment for options that were not given."""

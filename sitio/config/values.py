@@ -2,8 +2,8 @@
 Parsers for the values of single options.
 
 Each takes the text that the operator gave and returns a value.  Each raises
-C{ValueError} with one sentence that begins with the text and says what it must be;
-L{sitio.config.options} puts the option's name before it.
+C{ValueError} with one sentence that begins with the text, without secrets, and says what
+it must be; L{sitio.config.options} puts the option's name before it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from sitio.http.grammar import isHostname, isPath
+from sitio.redact import textWithoutSecrets
 
 #: The most worker processes: more than the cores of any machine sitio is run on.
 MAX_WORKERS = 256
@@ -23,10 +24,14 @@ ACCESS_LOG_FORMATS = ("json", "common")
 _MAX_PORT = 65535
 
 
+def _quoted(text: str) -> str:
+    return repr(textWithoutSecrets(text))
+
+
 def portNumber(text: str) -> int:
     """A TCP port; 0 lets the kernel choose one."""
     if not text.isdecimal() or int(text) > _MAX_PORT:
-        raise ValueError(f"{text!r}; it must be a port, 0 to {_MAX_PORT}")
+        raise ValueError(f"{_quoted(text)}; it must be a port, 0 to {_MAX_PORT}")
     return int(text)
 
 
@@ -44,14 +49,14 @@ def number(text: str, kind: type[int] | type[float], zero: bool = True) -> float
     if not 0 <= value < float("inf") or not (value or zero):
         what = "a whole number" if kind is int else "a number of seconds"
         least = "0 or more" if zero else "more than 0"
-        raise ValueError(f"{text!r}; it must be {what}, {least}")
+        raise ValueError(f"{_quoted(text)}; it must be {what}, {least}")
     return value
 
 
 def healthPath(text: str) -> str:
     """The path and query of a request target: printable ASCII, no spaces, no fragment."""
     if not isPath(text):
-        raise ValueError(f"{text!r}; it must be a path such as /healthz")
+        raise ValueError(f"{_quoted(text)}; it must be a path such as /healthz")
     return text
 
 
@@ -61,7 +66,7 @@ def hostNames(text: str) -> list[str]:
     for each in names:
         if not isHostname(each):
             raise ValueError(
-                f"{text!r}; it must be names of hosts without ports, as in sitio.example.com"
+                f"{_quoted(text)}; it must be names of hosts without ports, as in sitio.example.com"
             )
     return names
 
@@ -76,7 +81,9 @@ def accessLogTarget(text: str) -> tuple[str, str | None] | None:
     form, colon, path = text.partition(":")
     if form not in ACCESS_LOG_FORMATS or (colon and not path):
         names = ", ".join(ACCESS_LOG_FORMATS)
-        raise ValueError(f"{text!r}; it must be {names} or off, as in json or json:access.log")
+        raise ValueError(
+            f"{_quoted(text)}; it must be {names} or off, as in json or json:access.log"
+        )
     return form, path or None
 
 
@@ -100,7 +107,9 @@ def workerCount(text: str) -> int:
     if text == "auto":
         return min(coreCount(), MAX_WORKERS)
     if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_WORKERS:
-        raise ValueError(f"{text!r}; it must be 1 to {MAX_WORKERS}, or auto for one on each core")
+        raise ValueError(
+            f"{_quoted(text)}; it must be 1 to {MAX_WORKERS}, or auto for one on each core"
+        )
     if int(text) > 1 and os.name != "posix":
-        raise ValueError(f"{text!r}; it must be 1, as this system can't share a port")
+        raise ValueError(f"{_quoted(text)}; it must be 1, as this system can't share a port")
     return int(text)

@@ -20,16 +20,24 @@ class Address:
     """
     The address of a fleet dashboard.
 
-    @ivar url: without user and password, and without a slash at its end.
+    @ivar url: without user and password, and without a slash at its end.  Its path may be
+        secret, as in the addresses of webhooks: it is not part of C{repr}.
     @ivar authorization: the value of the Authorization field, or L{None}.  It is not
         part of C{repr}.
+    @ivar shown: scheme, host and port, for logs and pages.
     """
 
-    url: str
+    url: str = field(repr=False)
     authorization: str | None = field(default=None, repr=False)
+    shown: str = field(init=False)
+
+    @shown.default
+    def _withoutPath(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
 
     def __str__(self) -> str:
-        return self.url
+        return self.shown
 
 
 def parseAddress(text: str) -> Address:

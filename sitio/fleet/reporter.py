@@ -264,7 +264,7 @@ class Reporter(Service):
             self._log.warn(
                 "The fleet dashboard does not accept metrics: {why}; sitio tries again",
                 why=str(why).rstrip(" .") or type(why).__name__,
-                url=self._address.url,
+                url=self._address.shown,
             )
         self._failing.add(target.path)
 

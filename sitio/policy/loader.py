@@ -31,6 +31,11 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
+from sitio.redact import (
+    nameWithoutSecrets,
+    policyMessageWithoutSecrets,
+    policyWithoutSecrets,
+)
 
 #: What loading a policy may fail with.  A file that calls sys.exit must not end the process
 #: without a message.  Not KeyboardInterrupt: until the reactor runs, that is the operator's.
@@ -89,26 +94,31 @@ def loadPolicies(description: str) -> list[tuple[str, Any]]:
         all policies at the top level of a Python file, in the order of the file.  A
         backslash before a colon makes it a part of an argument.
 
-    @raise ValueError: the operator's mistake, or an exception of the maker or the file.
+    @raise ValueError: the operator's mistake, or an exception of the maker or the file.  The
+        sentence shows no secrets of the description.
     """
     name, arguments, options = parseDescription(description)
     if name == "file":
         if len(arguments) != 1 or options:
-            raise ValueError(f"{description!r}: write file:PATH, where PATH is a Python file")
+            shown = policyWithoutSecrets(name, arguments, options, ())
+            raise ValueError(f"{shown!r}: write file:PATH, where PATH is a Python file")
         return _loadFile(Path(arguments[0]))
     maker = makers().get(name)
     if maker is None:
         broken = _brokenPlugins()
         raise ValueError(
-            f"there is no policy {name!r}; the known ones are file, {', '.join(sorted(makers()))}"
+            f"there is no policy {nameWithoutSecrets(name)!r};"
+            f" the known ones are file, {', '.join(sorted(makers()))}"
             + (f" (plugins that failed to load: {broken})" if broken else "")
         )
     try:
         return [(name, verifyPolicy(name, maker.makePolicy(*arguments, **options)))]
-    except ValueError as error:
-        raise ValueError(f"{description!r}: {error}; usage: {maker.usage}") from error
     except FAILURES as error:
-        raise ValueError(f"{description!r}: {_inOneLine(error)}; usage: {maker.usage}") from error
+        said = str(error) if isinstance(error, ValueError) else _inOneLine(error)
+        known = re.findall(r"([a-z-]+)=", maker.usage.partition("  ")[0])
+        shown = policyWithoutSecrets(name, arguments, options, known)
+        why = policyMessageWithoutSecrets(said, name, arguments, options, known)
+        raise ValueError(f"{shown!r}: {why}; usage: {maker.usage}") from error
 
 
 def makers() -> dict[str, Any]:
@@ -152,7 +162,7 @@ def parseDescription(description: str) -> tuple[str, list[str], dict[str, str]]:
             continue
         option = re.sub(r"-(.)", lambda match: match[1].upper(), key)
         if option in options:
-            raise ValueError(f"{description!r}: {key} is given twice")
+            raise ValueError(f"{nameWithoutSecrets(words[0])!r}: {key} is given twice")
         options[option] = value
     return words[0], arguments, options
 

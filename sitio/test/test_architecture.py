@@ -25,12 +25,13 @@ HOUSE = Path(__file__).parent.parent
 #: one module of a package.  C{""} is C{sitio/__init__.py}.
 PACKAGES: dict[str, set[str]] = {
     "errors": set(),
+    "redact": set(),
     "settings": set(),
     "interfaces": set(),
     "demo": set(),
     "http": {"errors"},
     "net": {"errors"},
-    "policy": {"http", "interfaces", "errors"},
+    "policy": {"http", "interfaces", "errors", "redact"},
     "policies": {"http", "interfaces"},
     "upstream": {"http", "net", "errors", "settings"},
     "proxy": {"http", "net", "policy", "interfaces", "errors", "settings"},
@@ -38,7 +39,7 @@ PACKAGES: dict[str, set[str]] = {
     "admin": {"http.grammar", "net", "telemetry", "errors"},
     "fleet": {"http.grammar", "net", "telemetry"},
     "workers": {"net", "telemetry", "errors"},
-    "config": {"http", "policy", "settings", "errors"},
+    "config": {"http", "policy", "settings", "errors", "redact"},
     "": {"interfaces", "http", "policy"},
 }
 

@@ -26,6 +26,7 @@ from sitio.assembly import (
 from sitio.config.options import Options
 from sitio.errors import CannotStart
 from sitio.fleet.address import Address
+from sitio.policy import loader
 
 
 def parsed(*arguments: str, **environ: str) -> Options:
@@ -232,6 +233,109 @@ class AdministerTests(SynchronousTestCase):
         self.assertEqual(told["options"]["grace"], "30")
         self.assertTrue(told["options"]["access-log"].endswith("/there/access.log"))
         self.assertEqual(json.loads(json.dumps(told)), told)
+
+
+#: Arguments that hold C{s3cret}, none of which starts, and what each error says.
+REFUSED = (
+    ("--policy=headers:request set Authorization Bearer s3cret:bad", "'headers:request set"),
+    ("--policy=headers:bad:request  set\tAuthorization Bearer s3cret", "Authorization ***'"),
+    ("--policy=headers:reqest set Authorization Bearer s3cret", "usage: headers:"),
+    ("--policy=headers:set X-Key s3cret\n", "usage: headers:"),
+    ("--policy=headers:set X-Key s3cret\x00more", "X-Key ***"),
+    ("--policy=headers:set Content-Length s3cret", "Content-Length ***"),
+    ("--policy=headers:set X:Key s3cret", "usage: headers:"),
+    ("--policy=headers:token=s3cret", "'headers:***'"),
+    ("--policy=headers:s3cret=", "usage: headers:"),
+    ("--policy=headers:add s3cret", "usage: headers:"),
+    ("--policy=headers:add X-Key=s3cret", "usage: headers:"),
+    ("--policy=headers:request add Host s3cret", "the Host of a request can only be set"),
+    ("--policy=headers:set X-A a:key=s3cret:key=s3cret", "'headers': key is given twice"),
+    ("--policy=headers request set Authorization Bearer s3cret", "no policy 'headers***'"),
+    ("--policy=header:request set Authorization Bearer s3cret", "no policy 'header'"),
+    ("--policy= headers:set X-Key s3cret", "no policy ' headers'"),
+    ("--policy=http://user:s3cret@a", "no policy 'http'"),
+    ("--policy=last-good:token=s3cret", "'last-good:token=***'"),
+    ("--policy=last-good:max-age=x:Token=s3cret", "'last-good:Token=***:max-age=x'"),
+    ("--policy=retry:times=x:auth=s3cret", "'retry:times=x:auth=***'"),
+    ("--policy=error-page:404:token=s3cret", "'error-page:404:token=***'"),
+    ("--policy=deny:PUT:x:token=s3cret", "'deny:PUT:x:token=***'"),
+    ("--policy=deny:PUT:http\\://user\\:s3cret@a/", "http\\\\://***@a/"),
+    ("--policy=file:mine.py:token=s3cret", "write file:PATH"),
+    ("--fleet=http://user:s3cret@a:b/", "--fleet is not the URL"),
+    ("--fleet=ftp://a/s3cret", "--fleet is not the URL"),
+    ("--fleet=http://a/hook?key=s3cret", "--fleet is not the URL"),
+    ("--port=socks:user:s3cret", "--port 'socks:***'"),
+    ("--port=tcp:1:key=s3cret", "--port 'tcp:1:key=***'"),
+    ("--port=haproxy:socks:s3cret", "--port 'haproxy:socks:***'"),
+    ("--upstream=socks:user:s3cret", "--upstream 'socks:***'"),
+    ("--upstream=tcp:a:1:key=s3cret", "--upstream 'tcp:a:1:key=***'"),
+    ("--admin=socks:user:s3cret", "--admin 'socks:***'"),
+    ("--health-path=/a b?token=s3cret", "--health-path is '/a b?***'"),
+    ("--health-path=http://me:s3cret@a/", "--health-path is 'http://***@a/'"),
+    ("--admin-hosts=http://me:s3cret@a/", "--admin-hosts is 'http://***@a/'"),
+    ("--access-log=http://me:s3cret@a/", "--access-log is 'http://***@a/'"),
+    ("s3cret", "after sitio belongs to no option"),
+)
+
+
+class SecretsTests(SynchronousTestCase):
+    """No place that shows an option shows a secret of it."""
+
+    def started(self, argument: str) -> None:
+        """Do with an argument all that a start does, but listening."""
+        reactor = MemoryReactorClock()
+        options = parsed(*([] if "upstream" in argument else ["--upstream=tcp:a:1"]), argument)
+        fleetAddress(options)
+        administer(reactor, options, assemble(reactor, options))
+
+    def test_refused(self) -> None:
+        """The sentence that ends the start says what is wrong, and hides the secret."""
+        for argument, said in REFUSED:
+            error = self.assertRaises(CannotStart, self.started, argument)
+            self.assertIn(said, str(error), argument)
+            self.assertNotIn("s3cret", str(error).lower(), argument)
+
+    def test_repeated(self) -> None:
+        """A maker that repeats what it was given, in whatever way, shows nothing of it."""
+
+        class Maker:
+            name = "guard"
+            usage = "guard:KEY  let requests with a key pass"
+            error: type[BaseException]
+
+            def makePolicy(self, *arguments: str, **options: str) -> Any:
+                given = [*arguments, *options.values(), *options]
+                if given[0] == "s3cret object":
+                    return Exception(given)
+                raise self.error(
+                    f"{given} {' '.join(given)} {given[0].split()[0]!r} {given[0].upper()}"
+                )
+
+        self.patch(loader, "getPlugins", lambda interface: [Maker()])
+        for Maker.error in (ValueError, TypeError, SystemExit):
+            for text in (
+                *("s3cret", "a s3cret", "key=s3cret", "s3cret="),
+                r"a\:s3cret",
+                "s3cret object",
+            ):
+                said = str(self.assertRaises(CannotStart, parsed, f"--policy=guard:{text}"))
+                self.assertIn("--policy 'guard:***': ", said)
+                self.assertIn("usage: guard:KEY", said)
+                self.assertNotIn("s3cret", said.lower())
+
+    def test_fleet(self) -> None:
+        """Of the fleet's URL only scheme, host and port are shown: paths may be tokens."""
+        for url, shown in (
+            ("http://me:s3cret@a", "http://a"),
+            ("https://hooks.example/services/T0/s3cret", "https://hooks.example"),
+            ("http://me:s3cret@[::1]:8080/s3cret/", "http://[::1]:8080"),
+        ):
+            options = parsed(f"--fleet={url}")
+            address = cast(Address, fleetAddress(options))
+            for place in (repr(address), str(address), repr(shownOptions(options))):
+                self.assertNotIn("s3cret", place)
+                self.assertIn(shown, place)
+            self.assertEqual(shownOptions(options)["options"]["fleet"], shown)
 
 
 class BadEndpointTests(SynchronousTestCase):

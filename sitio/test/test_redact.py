@@ -1,17 +1,19 @@
 """
-Promises of L{sitio.admin.redact}.
+Promises of L{sitio.redact}.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.admin.redact import (
+from sitio.policy.loader import loadPolicies, parseDescription
+from sitio.redact import (
+    endpointMessageWithoutSecrets,
     endpointWithoutSecrets,
+    messageWithoutSecrets,
     policyWithoutSecrets,
     textWithoutSecrets,
 )
-from sitio.policy.loader import loadPolicies, parseDescription
 
 
 class EndpointTests(SynchronousTestCase):
@@ -104,6 +106,10 @@ class PolicyTests(SynchronousTestCase):
             ("remove X-Key s3cret", "***"),
             ("SET X-Key s3cret", "***"),
             ("request request set X-Key s3cret", "***"),
+            ("add s3cret", "***"),
+            ("set X-Key=s3cret", "***"),
+            ("set X-Key=a s3cret", "***"),
+            ("remove X-Key=s3cret", "***"),
             ("token=s3cret", "***"),
             ("s3cret", "***"),
             ("", "***"),
@@ -129,3 +135,40 @@ class PolicyTests(SynchronousTestCase):
             self.assertEqual(shown(text), "guard:***")
         self.assertEqual(shown("guard"), "guard")
         self.assertEqual(shown(" retry:times=s3cret"), " retry:***")
+
+
+class MessageTests(SynchronousTestCase):
+    """Sentences of others, which may repeat what they were given."""
+
+    def test_hidden(self) -> None:
+        """A secret is hidden as it is, as C{repr} writes it, and word by word."""
+        for message, secret, shown in (
+            ("it is 'abc'", "abc", "it is '***'"),
+            ("it is ABC", "abc", "it is ***"),
+            ("it is abcd", "abc", "it is abcd"),
+            ("a bad word", "a", "*** bad word"),
+            ("not a number: 's3cret'", "Bearer s3cret", "not a number: '***'"),
+            ("in 's3cret,more'", "s3cret,more", "in '***'"),
+            ("in s3cret and more", "s3cret,more", "in *** and ***"),
+            (r"in 's3\ncret'", "s3\ncret", "in '***'"),
+            (r"in b's3\xff'", "s3\xff", "in b'***'"),
+            ("xs3cretx", "s3cret", "x***x"),
+            ("all is shown", "", "all is shown"),
+            ("a.b", "a+b", "a.b"),
+        ):
+            self.assertEqual(messageWithoutSecrets(message, [secret]), shown)
+        self.assertEqual(messageWithoutSecrets("ab abcde", ["ab", "abcde"]), "*** ***")
+
+    def test_endpoint(self) -> None:
+        """Of an endpoint's message, what its description would hide is hidden."""
+        for description, shown in (
+            ("tcp:s3cret", "bad s3cret"),  # A part of Twisted's that is no secret.
+            ("socks:s3cret", "bad ***"),
+            ("socks:u:key=s3cret", "bad ***"),
+            (r"socks:s3\cret", "bad ***"),
+            ("haproxy:socks:s3cret", "bad ***"),
+            ("tcp:1:key=s3cret", "bad ***"),
+            (r"tls:a:1:endpoint=socks\:u\:s3cret", "bad ***"),
+            ("tcp:1:s3cret=", "bad ***"),
+        ):
+            self.assertEqual(endpointMessageWithoutSecrets("bad s3cret", description), shown)
