@@ -158,6 +158,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         host=host,
         via=b"sitio" if options["via"] else None,
         keepsFolded=bool(options["keep-underscores"]),
+        forwarded=options["forwarded"],
     )
     returning = trimming(reactor)
     if returning is not None:

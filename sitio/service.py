@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
+from sitio.http.claims import APPEND
 from sitio.net.deadlines import Deadlines
 from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.listening import Listening
@@ -69,6 +70,7 @@ class SidecarService(MultiService):
         host: bytes = b"localhost",
         via: bytes | None = None,
         keepsFolded: bool = False,
+        forwarded: str = APPEND,
         observers: Iterable[Any] = (),
     ) -> None:
         """
@@ -81,14 +83,14 @@ class SidecarService(MultiService):
         @param host: the Host for HTTP/1.0 requests that have none.
         @param via: the pseudonym in Via fields; L{None} adds no Via.
         @param keepsFolded: whether requests keep fields that CGI takes for those of sitio.
+        @param forwarded: what becomes of claims of other proxies (L{sitio.http.claims}).
         @param observers: more of them, which stay when the policies change.
         """
         MultiService.__init__(self)
         settings = settings or Settings()
         self.stats = Stats(reactor, statsInterval)
         self.history = History(reactor, time, os.getpid())
-        self._clock = reactor
-        self._endpoint = listen
+        self._clock, self._endpoint = reactor, listen
         deadlines = Deadlines(reactor)
         self._pool = UpstreamPool(reactor, HandshakeEndpoint(upstream), settings, deadlines)
         chain = Chain(namedPolicies(policies), clock=reactor, timeout=settings.policyTimeout)
@@ -101,6 +103,7 @@ class SidecarService(MultiService):
             host=host,
             via=via,
             keepsFolded=keepsFolded,
+            forwarded=forwarded,
             observers=allObservers,
         )
         self.stats.watch(self.context.exchanges)
@@ -114,7 +117,11 @@ class SidecarService(MultiService):
             consequence="sitio takes no requests",
             room=self._room,
         )
-        for each in (*chain.policies, *self.context.observers):
+        self._adopt((*chain.policies, *allObservers))
+
+    def _adopt(self, members: Iterable[Any]) -> None:
+        """Start and stop those of them that are services with this one."""
+        for each in members:
             if IService.providedBy(each):
                 IService(each).setServiceParent(self)
 

@@ -18,6 +18,7 @@ from twisted.python import usage
 
 from sitio.config.values import (
     accessLogTarget,
+    forwardedMode,
     healthPath,
     hostNames,
     number,
@@ -25,6 +26,7 @@ from sitio.config.values import (
     workerCount,
 )
 from sitio.errors import CannotStart
+from sitio.http.claims import APPEND
 from sitio.policy.loader import loadPolicies, makers
 from sitio.settings import Settings
 
@@ -55,6 +57,10 @@ _FLEET_HELP = (
 )
 _KEEP_HELP = (
     "pass request fields that CGI and WSGI take for those of sitio, such as X_Forwarded_For"
+)
+_FORWARDED_HELP = (
+    "what becomes of X-Forwarded fields and the like in requests: append, preserve or replace;"
+    " append believes peers in private networks and adds the peer to X-Forwarded-For"
 )
 _QUERY_HELP = "show query strings in the access log; they may hold secrets"
 _ADMIN_HELP = (
@@ -108,6 +114,7 @@ _PARAMETERS: list[list[Any]] = [
     ["admin-hosts", None, None, _ADMIN_HOSTS_HELP],
     ["health-path", None, None, _HEALTH_HELP],
     ["fleet", None, None, _FLEET_HELP],
+    ["forwarded", None, APPEND, _FORWARDED_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
 _FLAGS = [
@@ -246,6 +253,7 @@ class Options(usage.Options):
         self["stats-interval"] = _parsed("--stats-interval", number, self["stats-interval"], float)
         self["access-log"] = self._accessLog(self["access-log"])
         self["fleet"], self["fleet-source"] = self._fleet()
+        self["forwarded"] = _parsed("--forwarded", forwardedMode, self["forwarded"])
         self["settings"] = self._settings()
 
     def texts(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ import os
 import re
 from pathlib import Path
 
+from sitio.http.claims import MODES
 from sitio.http.grammar import isHostname, isPath
 from sitio.redact import textWithoutSecrets
 
@@ -85,6 +86,13 @@ def accessLogTarget(text: str) -> tuple[str, str | None] | None:
             f"{_quoted(text)}; it must be {names} or off, as in json or json:access.log"
         )
     return form, path or None
+
+
+def forwardedMode(text: str) -> str:
+    """What becomes of the claims of other proxies."""
+    if text not in MODES:
+        raise ValueError(f"{text!r}; it must be {', '.join(MODES[:-1])} or {MODES[-1]}")
+    return text
 
 
 def coreCount(root: Path = Path("/sys/fs/cgroup")) -> int:

@@ -6,6 +6,7 @@ In reading order:
   - C{message}: requests, responses and L{Retry<sitio.http.message.Retry>}.
   - C{headers}: the fields of a message.
   - C{grammar}: methods, tokens, field values, hosts.
+  - C{claims}: request fields in which a proxy tells of its client.
   - C{overrides}: request fields that replace method, path or host.
   - C{dates}: HTTP dates, read and written.
   - C{parsecache}: results of a parser, by the bytes that were parsed.

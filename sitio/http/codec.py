@@ -41,7 +41,7 @@ class RequestReader(Reader):
     L{BadMessage} and its subclasses are the client's fault.
 
     @ivar host: the Host of the current request; L{None} for an HTTP/1.0 request without it.
-    @ivar forwarded: whether the current request has X-Forwarded fields.
+    @ivar forwarded: whether the current request has claims of proxies.
     """
 
     # Not the head itself: an idle connection would keep it in memory.

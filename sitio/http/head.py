@@ -24,6 +24,7 @@ from typing import Any
 import httptools
 
 from sitio.errors import BadMessage, BadVersion, MethodRefused
+from sitio.http.claims import CLAIM_FIELDS
 from sitio.http.grammar import TOKEN, VALUE, listMembers, splitHost
 from sitio.http.headers import MAX_SHARED_BYTES, FieldLines
 from sitio.http.message import RequestLine
@@ -39,7 +40,7 @@ CONTENT_LENGTH = "Content-Length"
 TRANSFER_ENCODING = "Transfer-Encoding"
 CONNECTION = "Connection"
 UPGRADE = "Upgrade"
-FORWARDED = "X-Forwarded"
+FORWARDED = "a claim of a proxy"
 DROPPED = "hop-by-hop, without a meaning for sitio"
 
 RESPONSE_MEANINGS = {
@@ -54,16 +55,14 @@ RESPONSE_MEANINGS = {
 REQUEST_MEANINGS = {
     **RESPONSE_MEANINGS,
     b"host": HOST,
-    b"x-forwarded-for": FORWARDED,
-    b"x-forwarded-host": FORWARDED,
-    b"x-forwarded-proto": FORWARDED,
+    **dict.fromkeys(CLAIM_FIELDS, FORWARDED),
 }
 
 
 def isFolded(name: bytes) -> bool:
     """
     Whether CGI and WSGI read this name as that of a field which sitio sets or removes
-    itself: X-Forwarded fields, and those of framing and connections.
+    itself: claims of proxies, and fields of framing and connections.
 
     They read all spellings as one name (L{foldedName}): C{X_Forwarded_For} would be a claim
     beside sitio's own, and C{Content_Length} a length beside the true one.
@@ -213,7 +212,7 @@ class HeadFields:
     @ivar keepAlive: whether the connection may be used again, for HTTP/1.0 and HTTP/1.1.
     @ivar upgrade: the protocols in Upgrade, or L{None}.
     @ivar switches: whether Connection has the option C{upgrade}.
-    @ivar forwarded: whether there are X-Forwarded fields.
+    @ivar forwarded: whether there are claims of proxies (L{CLAIM_FIELDS}).
     """
 
     __slots__ = (
@@ -376,7 +375,7 @@ class RequestHead(Head):
 
     @ivar line: method and target.
     @ivar host: the value of Host; L{None} for an HTTP/1.0 request without it.
-    @ivar forwarded: whether it has X-Forwarded fields.
+    @ivar forwarded: whether it has claims of proxies.
     """
 
     __slots__ = ("forwarded", "host", "line")

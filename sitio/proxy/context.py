@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sitio.errors import SitioError
+from sitio.http.claims import APPEND
 from sitio.http.dates import DateLine
 from sitio.net.loglimit import LogLimit
 from sitio.policy.chain import Chain
@@ -40,6 +41,8 @@ class ProxyContext:
     @ivar host: the Host for an HTTP/1.0 request without one.
     @ivar via: the pseudonym in added Via fields; L{None} adds no Via.
     @ivar keepsFolded: whether requests keep fields that CGI takes for those of sitio.
+    @ivar forwarded: what becomes of the claims of other proxies; one of
+        L{MODES<sitio.http.claims.MODES>}.
     @ivar observers: the L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
         stay when policies are swapped: stats, history, access log.
     @ivar exchanges: the exchanges under way.
@@ -61,6 +64,7 @@ class ProxyContext:
     via: bytes | None = None
     observers: list[Any] = field(factory=list, converter=list)
     keepsFolded: bool = False
+    forwarded: str = APPEND
     date: Callable[[], bytes] = field(factory=DateLine)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
     exchanges: set[Exchange] = field(factory=set, init=False)

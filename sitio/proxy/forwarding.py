@@ -1,8 +1,8 @@
 """
 The header fields that a proxy adds or changes, except framing.
 
-  - X-Forwarded-For, -Proto and -Host: address, scheme and Host of the client's request;
-    L{Forwarding}.
+  - X-Forwarded-For, -Proto and -Host: address, scheme and Host of the client's request, and
+    the claims of proxies before sitio; L{Forwarding}.
   - Via: the proxies that a message has passed (RFC 9110, section 7.6.3); L{addVia}.
   - Max-Forwards: the hops left for OPTIONS and TRACE (section 7.6.2);
     L{answerOfLastHop}.
@@ -10,8 +10,11 @@ The header fields that a proxy adds or changes, except framing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, NamedTuple
 
+from sitio.http.claims import APPEND, CLAIM_FIELDS, FOR, OWN_FIELDS, PRESERVE
 from sitio.http.message import Request, Response
 
 if TYPE_CHECKING:
@@ -27,15 +30,123 @@ MAX_FORWARDS = 999_999_999
 _SECRET = ("authorization", "cookie", "proxy-authorization")
 
 
+_FOR = b"X-Forwarded-For"
+
+#: Who may claim something in the mode C{append}: this host, private networks (RFC 1918, RFC
+#: 4193), the shared ones of RFC 6598, in which some clusters have their Pods, and links.
+TRUSTED_NETWORKS = tuple(
+    map(
+        ip_network,
+        [
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",
+            "169.254.0.0/16",
+            "::1/128",
+            "fc00::/7",
+            "fe80::/10",
+        ],
+    )
+)
+
+_Fields = list[tuple[bytes, bytes]]
+
+
+def isTrusted(address: str) -> bool:
+    """
+    Whether the claims of a peer pass in the mode C{append}: its address is in one of the
+    L{TRUSTED_NETWORKS}, or it has none, as it uses a UNIX socket.
+
+    On a C{haproxy:} port the address is that of the PROXY header: a balancer that sends one
+    passes what its client sends, claims included.
+    """
+    try:
+        host = ip_address(address)
+    except ValueError:
+        return True
+    host = getattr(host, "ipv4_mapped", None) or host
+    return any(host in each for each in TRUSTED_NETWORKS)
+
+
+class ClaimRule(NamedTuple):
+    """
+    What becomes of the claims of one peer.
+
+    @ivar dropped: fields that don't pass.
+    @ivar appends: whether the peer's address is put behind a X-Forwarded-For that passes.
+    """
+
+    dropped: frozenset[bytes]
+    appends: bool
+
+    @classmethod
+    def of(cls, mode: str, address: str) -> ClaimRule:
+        """The rule of a mode (L{sitio.http.claims}) for the peer with this address."""
+        if mode == PRESERVE:
+            return cls(frozenset(), False)
+        if mode == APPEND:
+            return cls(frozenset() if isTrusted(address) else CLAIM_FIELDS - {FOR}, True)
+        return cls(CLAIM_FIELDS, True)
+
+    def applied(self, fields: Iterable[tuple[bytes, bytes]], own: _Fields) -> _Fields:
+        """
+        The fields that pass, then those of sitio that are not among them.
+
+        @param own: sitio's fields: X-Forwarded-For first, the others in any order.
+        """
+        dropped, appends = self
+        passed: _Fields = []
+        claimed: dict[bytes, int] = {}
+        for each in fields:
+            name = each[0].lower()
+            if name in dropped:
+                continue
+            if name in OWN_FIELDS:
+                # An empty claim says nothing.
+                value = each[1].strip(b" \t")
+                if not value:
+                    continue
+                if name == FOR and name in claimed:
+                    at = claimed[name]
+                    passed[at] = (_FOR, b"%b, %b" % (passed[at][1].strip(b" \t"), value))
+                    continue
+                claimed.setdefault(name, len(passed))
+            passed.append(each)
+        if appends and FOR in claimed:
+            at = claimed[FOR]
+            passed[at] = (_FOR, b"%b, %b" % (passed[at][1].strip(b" \t"), own[0][1]))
+        passed += [each for each in own if each[0].lower() not in claimed]
+        return passed
+
+
 class Forwarding:
     """
     The fields that sitio adds to the requests of one client connection.
+
+    What the client itself claims passes or not by the mode in C{context.forwarded}:
+
+      - C{append}: claims of trusted peers (L{isTrusted}) pass, of others only their
+        X-Forwarded-For.  The peer's address is put behind that.
+      - C{preserve}: all claims pass.
+      - C{replace}: no claim passes.
+
+    Then sitio adds those of its own three fields that have not passed.
 
     @ivar clientAddress: the client's address without its port.
     @ivar secure: whether the client uses TLS.
     """
 
-    __slots__ = ("_ours", "_withHost", "_withHostFor", "clientAddress", "context", "secure")
+    __slots__ = (
+        "_ours",
+        "_rule",
+        "_withHost",
+        "_withHostFor",
+        "clientAddress",
+        "context",
+        "secure",
+    )
 
     def __init__(self, context: ProxyContext, clientAddress: str, secure: bool) -> None:
         self.context = context
@@ -48,6 +159,8 @@ class Forwarding:
         # The same lines with X-Forwarded-Host, cached for the last Host.
         self._withHost = b""
         self._withHostFor: bytes | None = None
+        # Made for the first request with claims.
+        self._rule: ClaimRule | None = None
 
     def linesFor(self, request: Request, host: bytes | None, amend: bool) -> bytes:
         """
@@ -56,9 +169,9 @@ class Forwarding:
         @param host: the request's Host; L{None} for an HTTP/1.0 request without a Host,
             which gets the configured one.  An empty Host is left alone: a second Host
             would be ambiguous.
-        @param amend: whether to put the X-Forwarded fields into C{request.headers}
-            instead, after the client's own values.  Needed if the client sent such
-            fields, or if request policies must see them and may change them.
+        @param amend: whether to put the fields into C{request.headers} instead, and judge
+            the claims there.  Needed if there are claims, or if request policies must see
+            the fields and may change them.
         """
         context = self.context
         lines = b""
@@ -78,18 +191,20 @@ class Forwarding:
         return lines
 
     def _amend(self, request: Request, host: bytes | None) -> None:
+        rule = self._rule
+        if rule is None:
+            rule = self._rule = ClaimRule.of(self.context.forwarded, self.clientAddress)
+        own = [
+            (_FOR, self.clientAddress.encode("ascii", "replace")),
+            (b"X-Forwarded-Proto", b"https" if self.secure else b"http"),
+        ]
+        if host:
+            own.append((b"X-Forwarded-Host", host))
         headers = request.headers
+        fields = rule.applied(headers.rawFields, own)
         if host is None:
-            host = b""
-            headers["Host"] = self.context.host.decode("ascii")
-        for name, value in (
-            ("X-Forwarded-For", self.clientAddress),
-            ("X-Forwarded-Proto", "https" if self.secure else "http"),
-            ("X-Forwarded-Host", host.decode("ascii")),
-        ):
-            claimed = headers.get(name)
-            if value:
-                headers[name] = f"{claimed}, {value}" if claimed else value
+            fields.append((b"Host", self.context.host))
+        headers.fields[:] = fields
 
 
 def addVia(response: Response, pseudonym: bytes) -> None:

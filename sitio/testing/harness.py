@@ -15,6 +15,7 @@ from attrs import define, field
 from twisted.internet.task import Clock
 
 from sitio.errors import SitioError
+from sitio.http.claims import APPEND
 from sitio.net.deadlines import Deadlines
 from sitio.policy.chain import Chain
 from sitio.policy.loader import namedPolicies
@@ -80,12 +81,14 @@ class Harness:
         observers: Iterable[Any] = (),
         date: Callable[[], bytes] = bytes,
         keepsFolded: bool = False,
+        forwarded: str = APPEND,
     ) -> None:
         """
         @param policies: as L{named} takes them.
         @param date: returns the line Date for responses without one; by default none is
             added, so that responses are the same at each run.
         @param keepsFolded: C{--keep-underscores}.
+        @param forwarded: C{--forwarded}.
         """
         self.clock = clock or Clock()
         settings = settings or Settings()
@@ -103,6 +106,7 @@ class Harness:
             observers=observers,
             date=date,
             keepsFolded=keepsFolded,
+            forwarded=forwarded,
         )
         self.factory = ProxyServerFactory(self.context, deadlines)
         self.exchanges = self.context.ended

@@ -107,6 +107,12 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(parsed("--workers", "3")["workers"], 3)
         self.assertEqual(parsed("--workers=auto")["workers"], workerCount("auto"))
 
+    def test_forwarded(self) -> None:
+        """Claims of other proxies are appended to, or what is asked for."""
+        self.assertEqual(parsed()["forwarded"], "append")
+        for mode in ("append", "preserve", "replace"):
+            self.assertEqual(parsed("--forwarded", mode)["forwarded"], mode)
+
     def test_forWorkers(self) -> None:
         """The command line and the folder are kept for the workers."""
         options = parsed("--via", "--port", "1")
@@ -242,6 +248,14 @@ class BadOptionsTests(SynchronousTestCase):
         for value in ("0", "-1", "two", "", "1000"):
             sentence = self.refused(f"--workers={value}")
             self.assertIn(f"--workers is {value!r}; it must be 1 to 256, or auto", sentence)
+
+    def test_forwarded(self) -> None:
+        """The error for a wrong mode lists all modes."""
+        for value in ("", "Append", "add", "append,replace"):
+            self.assertIn(
+                f"--forwarded is {value!r}; it must be append, preserve or replace",
+                self.refused(f"--forwarded={value}"),
+            )
 
     def test_admin(self) -> None:
         """The errors for a wrong admin port and a wrong health path have the value."""

@@ -24,12 +24,12 @@ NAMES: list[Row] = [
             "X_Forwarded_For x_forwarded_for X_FORWARDED_FOR X-Forwarded_For X_Forwarded-For"
             " X_Forwarded_Proto X_Forwarded_Host x-forwarded_host X.Forwarded.For X~Forwarded~Host"
             " X-forwarded_PROTO Content_Length content_length Content.Length Transfer_Encoding"
-            " TRANSFER_ENCODING Keep_Alive Proxy_Connection",
+            " TRANSFER_ENCODING Keep_Alive Proxy_Connection X_Real_IP X_Forwarded_Port client_ip",
         ),
         (
             False,
-            "X_Forwarded_Fo X_Forwarded_For_ X__Forwarded_For XForwardedFor X_Real_IP"
-            " X_Forwarded_Port Content_Type User_Agent _Host Host_ Te_ Upgrade_ Forwarded"
+            "X_Forwarded_Fo X_Forwarded_For_ X__Forwarded_For XForwardedFor XRealIP"
+            " Content_Type User_Agent _Host Host_ Te_ Upgrade_ _Forwarded Forwarded_"
             " ContentLength Content_Length_",
         ),
     )

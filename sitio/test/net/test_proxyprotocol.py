@@ -191,9 +191,9 @@ class PortTests(SynchronousTestCase):
         self.sidecar = Harness()
         self.factory = ProxyProtocolFactory(self.sidecar.clock, self.sidecar.factory)
 
-    def connect(self) -> Peer:
+    def connect(self, balancer: str = BALANCER) -> Peer:
         """Connect the load balancer."""
-        peer = Peer(self.sidecar.clock, BALANCER)
+        peer = Peer(self.sidecar.clock, balancer)
         self.sidecar.clients.append(peer)
         protocol = self.factory.buildProtocol(peer.transport.getPeer())
         assert protocol is not None
@@ -212,6 +212,21 @@ class PortTests(SynchronousTestCase):
             peer.sends(data + REQUEST)
             fields = dict(self.forwarded())
             self.assertEqual(fields["X-Forwarded-For"], host or BALANCER, data)
+            peer.resets()
+
+    def test_claims(self) -> None:
+        """
+        Claims pass or not by the address in the header, not by the load balancer's: it passes
+        what its client has sent.
+        """
+        claim = REQUEST.replace(b"\r\n\r\n", b"\r\nX-Forwarded-Proto: https\r\n\r\n")
+        for host, balancer, scheme in (
+            (b"8.8.8.8", "10.0.0.1", "http"),
+            (b"10.0.0.9", "8.8.8.8", "https"),
+        ):
+            peer = self.connect(balancer)
+            peer.sends(b"PROXY TCP4 %b 192.0.2.80 40000 80\r\n" % host + claim)
+            self.assertEqual(dict(self.forwarded())["X-Forwarded-Proto"], scheme)
             peer.resets()
 
     def test_pieces(self) -> None:

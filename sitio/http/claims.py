@@ -1,0 +1,36 @@
+"""
+Request fields in which a proxy says who its client is, and what that client has asked for.
+
+A client can send each of them, so they are claims: as true as whoever sent them.
+L{sitio.proxy.forwarding} decides which of them pass.
+"""
+
+from __future__ import annotations
+
+#: Modes of C{--forwarded}; L{sitio.proxy.forwarding} says what they do.
+PRESERVE, APPEND, REPLACE = "preserve", "append", "replace"
+MODES = (APPEND, PRESERVE, REPLACE)
+
+FOR, PROTO, HOST = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"
+
+#: The claims that sitio makes itself.
+OWN_FIELDS = frozenset((FOR, PROTO, HOST))
+
+#: All claims, in lower case: those of C{OWN_FIELDS}; Forwarded (RFC 7239); others about the
+#: scheme, host, port or path; others about the client's address; those about its identity.
+CLAIM_FIELDS = OWN_FIELDS | frozenset(
+    b"forwarded"
+    b" x-forwarded-hostname x-forwarded-server x-forwarded-port x-forwarded-protocol"
+    b" x-forwarded-scheme x-forwarded-ssl x-forwarded-prefix x-forwarded-path x-forwarded-uri"
+    b" x-forwarded-url x-forwarded-context x-forwarded-root x-forwarded-script-name"
+    b" x-forwarded-method front-end-https x-scheme x-url-scheme x-original-host"
+    b" x-original-proto x-original-scheme x-original-port"
+    b" x-forwarded x-forwarded-by x-forwarded-client-ip forwarded-for x-original-forwarded-for"
+    b" x-real-ip x-real-port x-client-ip client-ip true-client-ip x-cluster-client-ip"
+    b" x-remote-ip x-remote-addr cf-connecting-ip cf-connecting-ipv6 fastly-client-ip"
+    b" fly-client-ip x-azure-clientip x-azure-socketip x-appengine-user-ip"
+    b" x-envoy-external-address"
+    b" x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-preferred-username"
+    b" x-forwarded-access-token x-forwarded-client-cert x-forwarded-tls-client-cert"
+    b" x-forwarded-tls-client-cert-info".split()
+)
