@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Where `make run` listens, for clients on this host only.
+PORT ?= 8080
+
 # Tests run in this many processes.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TRIAL = $(BIN)/python -m twisted.trial -j$(JOBS)
@@ -16,7 +19,8 @@ help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: $(VENV)/installed ## start sitio on http://localhost:8080, in front of a small photo site
-	$(BIN)/twistd -n --pidfile= sitio --policy error-page:404 --policy last-good:max-age=60
+	$(BIN)/twistd -n --pidfile= sitio --port tcp:$(PORT):interface=127.0.0.1 \
+	    --policy error-page:404 --policy last-good:max-age=60
 
 # Each process of trial measures its own coverage.
 test: $(VENV)/installed-dev ## run all tests and show their coverage

@@ -6,7 +6,6 @@ C{twistd} uses two names of this module: L{Options} and L{makeService}.
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -18,6 +17,8 @@ from twisted.logger import Logger
 
 from sitio.config import options as config
 from sitio.errors import CannotStart
+from sitio.net.background import InBackground, toldInTerminal
+from sitio.net.descriptions import checkClient, explain, target
 from sitio.net.descriptors import MIN_DESCRIPTORS, raiseLimit, share
 from sitio.net.endpoints import serverEndpoint
 from sitio.net.memory import trimming
@@ -58,7 +59,7 @@ def _refuse(sentence: str) -> NoReturn:
     raise CannotStart(f"sitio: {sentence}")
 
 
-def makeService(options: config.Options) -> SidecarService | Supervisor:
+def makeService(options: config.Options) -> SidecarService | Supervisor | InBackground:
     """
     The service that C{twistd sitio} runs: a sidecar, or the parent of several
     worker processes, with its admin port and its reports to the fleet's dashboard.
@@ -82,7 +83,7 @@ def makeService(options: config.Options) -> SidecarService | Supervisor:
         from sitio.fleet.reporter import makeReporter
 
         makeReporter(reactor, sidecar, fleet).setServiceParent(sidecar)
-    return sidecar
+    return toldInTerminal(sidecar) if options.inBackground else sidecar
 
 
 def fitDescriptors(reactor: Any, options: config.Options, log: Logger | None = None) -> None:
@@ -252,25 +253,25 @@ def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, b
     @raise CannotStart: the endpoint description is wrong.
     """
     try:
+        checkClient(description)
         return clientFromString(reactor, description), _hostOf(description)
     except Exception as error:
-        shown, why = _withoutSecrets(description, error)
+        shown, why = _withoutSecrets(description, error, isClient=True)
         _refuse(f"--upstream {shown!r} can't be used ({why}); use for example tcp:localhost:8087")
 
 
-def _withoutSecrets(description: str, error: Exception) -> tuple[str, str]:
+def _withoutSecrets(description: str, error: Exception, isClient: bool = False) -> tuple[str, str]:
     """An endpoint description, and what is wrong with it."""
-    why = endpointMessageWithoutSecrets(str(error), description)
+    why = endpointMessageWithoutSecrets(explain(error, description, isClient), description)
     return endpointWithoutSecrets(description), why
 
 
 def _hostOf(description: str) -> bytes:
-    match = re.match(r"(?:tcp|tls|ssl):(?:host=)?([^:=\\]+):(?:port=)?([0-9]+)", description)
-    if match is None:
+    found = target(description)
+    if not isinstance(found, tuple):
         return b"localhost"
-    if int(match[2]) > 65535:
-        raise ValueError("a port is a number from 0 to 65535")
-    return f"{match[1]}:{match[2]}".encode()
+    host, port = found
+    return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
 
 
 def fleetAddress(options: config.Options) -> Address | None:

@@ -6,6 +6,7 @@ L{sitio.http.failures.asResponse} makes a response of one.
 
 from __future__ import annotations
 
+import re
 from enum import Enum, IntEnum
 
 from twisted.python.failure import Failure
@@ -38,6 +39,27 @@ class CannotStart(SystemExit, Exception):
     It is an C{Exception}, so C{twistd} passes it to the parent of a daemon, which
     prints the first hundred bytes: keep the sentences short.
     """
+
+
+#: What only the author of the code that raised an error can read: signatures, special names,
+#: and how Python and OpenSSL write objects.
+_forProgrammers = re.compile(
+    r"""\(\)\ (?:missing|takes|got)|\b__\w+__\b|\bb(?:'|")|\((?:'[^']*'|"[^"]*"),
+    |<class|<function|<module|\ object\ at\ 0x|Traceback""",
+    re.VERBOSE,
+)
+
+
+def inOneLine(error: BaseException, name: bool = True) -> str:
+    """
+    The message of an exception for a person, in one line: C{""} if it is for programmers.
+
+    @param name: whether the name of the exception's type stands before it, or alone.
+    """
+    text = " ".join(str(error).split())
+    if _forProgrammers.search(text):
+        text = ""
+    return ": ".join(filter(None, (type(error).__name__, text))) if name else text
 
 
 class SitioError(Exception):

@@ -265,6 +265,11 @@ class Options(usage.Options):
     def _text(value: Any) -> str:
         return ":".join(filter(None, value)) if isinstance(value, tuple) else str(value)
 
+    @property
+    def inBackground(self) -> bool:
+        """Whether C{twistd} makes a daemon of the process."""
+        return self.parent is not None and not self.parent.get("nodaemon", True)
+
     def _port(self) -> str:
         given: str | None = self["port"]
         port = given or self._environ.get("PORT") or DEFAULT_PORT
@@ -287,7 +292,7 @@ class Options(usage.Options):
         form, path = target
         if path is not None:
             return form, os.path.join(self["folder"], path)
-        if self.parent is not None and not self.parent.get("nodaemon", True):
+        if self.inBackground:
             raise usage.UsageError(
                 f"--access-log {form} needs twistd -n, as a daemon has no standard output;"
                 f" {form}:access.log works without"

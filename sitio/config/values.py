@@ -24,6 +24,11 @@ ACCESS_LOG_FORMATS = ("json", "common")
 
 _MAX_PORT = 65535
 
+#: The largest numbers: more than any machine has bytes or sitio runs seconds.  Timers and
+#: counters of the system can hold them.
+MAX_COUNT = 10**15
+MAX_SECONDS = 10**9
+
 
 def _quoted(text: str) -> str:
     return repr(textWithoutSecrets(text))
@@ -47,6 +52,9 @@ def number(text: str, kind: type[int] | type[float], zero: bool = True) -> float
         value = kind(text)
     except ValueError:
         value = -1
+    most = MAX_COUNT if kind is int else MAX_SECONDS
+    if most < value < float("inf"):
+        raise ValueError(f"{_quoted(text)}; it must be at most {most}")
     if not 0 <= value < float("inf") or not (value or zero):
         what = "a whole number" if kind is int else "a number of seconds"
         least = "0 or more" if zero else "more than 0"

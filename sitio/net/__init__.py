@@ -17,11 +17,13 @@ In reading order:
   - C{deadlines}: one timer for many deadlines.
   - C{loglimit}: peers cause few log lines.
   - C{periodic}: a service that calls a function at a fixed interval.
+  - C{descriptions}: endpoint descriptions, and what is wrong with them in words.
   - C{endpoints}: the ports that descriptions stand for; C{proxyprotocol} reads the
     headers of C{haproxy:} ports, and C{tls} is the TLS of C{ssl:} ports.
   - C{handshake}: connecting by TLS takes until the end of the handshake.
   - C{room}: how many connections ports may have open; C{accepting}: ports that pause.
   - C{listening}: a port that is opened at the start, or the start fails.
+  - C{background}: a start in the background that fails is told to the terminal.
   - C{portreactor}: what an endpoint description leaves open gets sitio's values.
   - C{unixsockets}: which files of UNIX sockets can be replaced.
   - C{singleflight}: callers that ask at the same time share one call.

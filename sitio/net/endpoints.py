@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import directlyProvides, providedBy
 
+from sitio.net.descriptions import checkServer
 from sitio.net.proxyprotocol import ProxyProtocolEndpoint, ProxyProtocolFactory
 
 
@@ -86,8 +87,10 @@ def serverEndpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 
     Two parts of it are sitio's own: C{haproxy:}, and the TLS of C{ssl:} and C{tls:}.
 
-    @raise Exception: the description is wrong; many kinds.
+    @raise Exception: the description is wrong; many kinds, for which
+        L{explain<sitio.net.descriptions.explain>} has words.
     """
+    checkServer(description)
     name, colon, rest = description.partition(":")
     if colon and name.lower() == "haproxy":
         return ProxyProtocolEndpoint(reactor, serverEndpoint(reactor, rest))

@@ -6,8 +6,10 @@ Contract: endpoints, factory and log are passed in.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
+from socket import gaierror
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
@@ -15,7 +17,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sitio.errors import CannotStart
+from sitio.errors import CannotStart, inOneLine
 from sitio.net.room import PausingPort, Room, SpareDescriptors
 
 
@@ -26,12 +28,37 @@ def explainListenError(error: BaseException | None) -> str:
     """
     cause = getattr(error, "socketError", error)
     port = getattr(error, "port", None)
+    interface = getattr(error, "interface", None)
     if isinstance(port, (bytes, str)):
         where = os.fsdecode(port)
     else:
         where = f"port {port}" if port else "the address"
-    reason = getattr(cause, "strerror", None) or str(cause)
+        if interface and (isinstance(cause, gaierror) or _errno(cause) == errno.EADDRNOTAVAIL):
+            # The port has no part in it.
+            where = f"{interface}, which must be an address of this host"
+    reason = getattr(cause, "strerror", None)
+    if not reason and cause is not None:
+        reason = (
+            inOneLine(cause, name=False)
+            or "its key, certificate or Diffie-Hellman parameters can't be used"
+        )
     return f"can't listen on {where}: {reason}"
+
+
+def _errno(error: Any) -> int | None:
+    return getattr(error, "errno", None)
+
+
+#: What an operator does about a port that can't be opened, by the number of the error.
+_ADVICE = {
+    errno.EADDRINUSE: "another process listens there; stop it, or choose another port",
+    errno.EACCES: "this user may not; choose a port above 1023, or another folder for a socket",
+}
+
+
+def _advice(error: BaseException | None) -> str:
+    number = _errno(getattr(error, "socketError", error))
+    return f" ({_ADVICE[number]})" if number in _ADVICE else ""
 
 
 class Listening:
@@ -94,7 +121,9 @@ class Listening:
         listening.addCallbacks(self._opened, failures.append)
         if failures:
             error = failures[0].value
-            raise CannotStart(f"{self._name}: {explainListenError(error)}") from error
+            raise CannotStart(
+                f"{self._name}: {explainListenError(error)}{_advice(error)}"
+            ) from error
         self._listening = listening.addCallback(lambda _: self._failedLater(failures))
 
     def _opened(self, port: Any) -> None:

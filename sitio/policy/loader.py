@@ -24,6 +24,7 @@ from twisted.plugin import getPlugins
 from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
+from sitio.errors import inOneLine
 from sitio.interfaces import (
     IExchangeObserver,
     IPolicyMaker,
@@ -31,6 +32,7 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
+from sitio.policy.maker import checkArguments
 from sitio.redact import (
     nameWithoutSecrets,
     policyMessageWithoutSecrets,
@@ -54,7 +56,7 @@ def verifyPolicy(name: str, policy: Any) -> Any:
     provided = [each for each in (*_POLICIES, ISelectivePolicy) if each.providedBy(policy)]
     if not provided:
         raise ValueError(
-            f"{name} is not a policy: {policy!r} provides none of "
+            f"{name} is not a policy: {type(policy).__name__} provides none of "
             + ", ".join(each.__name__ for each in _POLICIES)
         )
     for each in provided:
@@ -62,7 +64,9 @@ def verifyPolicy(name: str, policy: Any) -> Any:
             verifyObject(each, policy)
         except Invalid as error:
             # Without the repr that it begins with.
-            missing = str(error).partition(" has failed to implement interface ")[2]
+            missing = " ".join(
+                str(error).partition(" has failed to implement interface ")[2].split()
+            )
             raise ValueError(f"{name} is an incomplete policy: {missing}") from error
     return policy
 
@@ -112,9 +116,10 @@ def loadPolicies(description: str) -> list[tuple[str, Any]]:
             + (f" (plugins that failed to load: {broken})" if broken else "")
         )
     try:
+        checkArguments(maker.makePolicy, arguments, options)
         return [(name, verifyPolicy(name, maker.makePolicy(*arguments, **options)))]
     except FAILURES as error:
-        said = str(error) if isinstance(error, ValueError) else _inOneLine(error)
+        said = str(error) if isinstance(error, ValueError) else inOneLine(error)
         known = re.findall(r"([a-z-]+)=", maker.usage.partition("  ")[0])
         shown = policyWithoutSecrets(name, arguments, options, known)
         why = policyMessageWithoutSecrets(said, name, arguments, options, known)
@@ -137,7 +142,7 @@ def _brokenPlugins() -> str:
                 try:
                     importlib.import_module(f"twisted.plugins.{path.stem}")
                 except FAILURES as error:
-                    broken.append(f"{path}: {_inOneLine(error)}")
+                    broken.append(f"{path}: {inOneLine(error)}")
     return "; ".join(broken)
 
 
@@ -174,7 +179,7 @@ def _loadFile(path: Path) -> list[tuple[str, Any]]:
         module = _import(path.resolve())
     except FAILURES as error:
         where = _lineIn(path.resolve(), error)
-        raise ValueError(f"{path}{where} can't be loaded: {_inOneLine(error)}") from error
+        raise ValueError(f"{path}{where} can't be loaded: {inOneLine(error)}") from error
     found: dict[int, tuple[str, Any]] = {}
     for name, each in vars(module).items():
         if not inspect.isclass(each) and any(which.providedBy(each) for which in _POLICIES):
@@ -202,11 +207,6 @@ def _import(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _inOneLine(error: BaseException) -> str:
-    """Type and message of an exception, in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _lineIn(path: Path, error: BaseException) -> str:

@@ -4,8 +4,10 @@ Announces a policy to L{twisted.plugin} without importing it: L{PolicyMaker}.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, Signature, signature
 
 from attrs import frozen
 from twisted.plugin import IPlugin
@@ -49,8 +51,53 @@ class PolicyMaker:
             make = import_module(self.module).makePolicy
         except ImportError as error:
             raise ValueError(f"{self.module} can't be imported: {error}") from error
-        try:
-            signature(make).bind(*arguments, **options)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        checkArguments(make, arguments, options)
         return make(*arguments, **options)
+
+
+def checkArguments(
+    make: Callable[..., object], arguments: Sequence[str], options: Mapping[str, str]
+) -> None:
+    """
+    Check that a function takes what a description gives it.
+
+    @raise ValueError: it does not; the message says what is wrong, in words.
+    """
+    takes = signature(make)
+    try:
+        takes.bind(*arguments, **options)
+    except TypeError:
+        raise ValueError(_misfit(takes, arguments, options)) from None
+
+
+def _misfit(takes: Signature, arguments: Sequence[str], options: Mapping[str, str]) -> str:
+    kinds = [each.kind for each in takes.parameters.values()]
+    named = [
+        each.name
+        for each in takes.parameters.values()
+        if each.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    ]
+    for each in options:
+        if each not in named and Parameter.VAR_KEYWORD not in kinds:
+            return f"there is no option {_dashed(each)}"
+    places = [
+        each for each in takes.parameters.values() if each.kind <= Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    if len(arguments) > len(places) and Parameter.VAR_POSITIONAL not in kinds:
+        return "there are more parts than it takes; options are written NAME=VALUE"
+    for place in places[: len(arguments)]:
+        if place.name in options:
+            return f"{_dashed(place.name)} is given twice"
+    missing = [
+        _dashed(each.name)
+        for each in takes.parameters.values()
+        if each.default is Parameter.empty
+        and each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+        and each not in places[: len(arguments)]
+        and each.name not in options
+    ]
+    return f"{missing[0]} is missing" if missing else "its parts are not what it takes"
+
+
+def _dashed(name: str) -> str:
+    return re.sub("[A-Z]", lambda match: f"-{match[0].lower()}", name)

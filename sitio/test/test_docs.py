@@ -15,6 +15,7 @@ from inspect import isclass
 from pathlib import Path
 from unittest import TestResult, TestSuite
 
+from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -84,6 +85,26 @@ class DocumentTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.texts = {each: each.read_text("utf-8") for each in DOCUMENTS}
         self.patch(sys, "dont_write_bytecode", True)
+
+    def test_commands(self) -> None:
+        """The commands of CONTRIBUTING.md exist: C{make run} and others, and tests by name."""
+        text = self.texts[ROOT / "CONTRIBUTING.md"]
+        makefile = (ROOT / "Makefile").read_text("utf-8")
+        targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+        asked = re.findall(r"(?:`|^    )make (?:[A-Z]+=\S+ )?([a-z][a-z0-9-]*)", text, re.MULTILINE)
+        self.assertEqual(set(asked) - targets, set())
+        self.assertIn("test", asked)
+        tests = re.findall(r"^    \.venv/bin/trial (\S+)", text, re.MULTILINE)
+        self.assertEqual(len(tests), 2)
+        for each in tests:
+            self.assertTrue(namedAny(each))
+
+    def test_loopback(self) -> None:
+        """C{make run} is for this host only."""
+        [recipe] = re.findall(
+            r"^run:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
+        )
+        self.assertIn("--port tcp:$(PORT):interface=127.0.0.1", recipe)
 
     def written(self, document: Path) -> tuple[Path, list[Path]]:
         """Write the blocks of a document as files; their folder, and their paths."""

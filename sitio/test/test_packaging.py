@@ -150,12 +150,17 @@ class PolicyMakerTests(SynchronousTestCase):
         )
 
     def test_wrongArguments(self) -> None:
-        """Arguments that the function does not accept raise one sentence, not a TypeError."""
+        """Arguments that the function does not accept raise one sentence in words."""
         maker = self.maker(makePolicy=lambda status, *, file=None: None)
         for arguments, options, sentence in (
-            ((), {}, "missing a required argument: 'status'"),
-            (("404", "500"), {}, "too many positional arguments"),
-            (("404",), {"fiel": "x"}, "got an unexpected keyword argument 'fiel'"),
+            ((), {}, "status is missing"),
+            (("404",), {"status": "5"}, "status is given twice"),
+            (
+                ("404", "500"),
+                {},
+                "there are more parts than it takes; options are written NAME=VALUE",
+            ),
+            (("404",), {"fiel": "x"}, "there is no option fiel"),
         ):
             error = self.assertRaises(ValueError, maker.makePolicy, *arguments, **options)
             self.assertEqual(str(error), sentence)

@@ -28,6 +28,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
 from sitio.assembly import Options, assemble, fitDescriptors
+from sitio.errors import inOneLine
 from sitio.net.process import prepareReactor, tuneGarbageCollector
 from sitio.service import SidecarService
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
@@ -209,7 +210,7 @@ def run() -> None:
         why = str(error)
         if not isinstance(error, SystemExit):
             _log.failure("A worker can't start")
-            why = f"a worker can't start: {type(error).__name__}: {error}"
+            why = f"a worker can't start: {inOneLine(error)}"
         with suppress(OSError):
             channel.sendall(encodeMessage("failed", why[:MAX_REASON_LENGTH]))
         raise SystemExit(1) from None

@@ -86,7 +86,9 @@ class ListeningTests(SynchronousTestCase):
         cause = taken()
         error = self.assertRaises(CannotStart, self.listening.listen, Endpoint(fail(cause)))
         self.assertEqual(
-            str(error), "sitio: --port: can't listen on port 8080: Address already in use"
+            str(error),
+            "sitio: --port: can't listen on port 8080: Address already in use (another process"
+            " listens there; stop it, or choose another port)",
         )
         self.assertIs(error.__cause__, cause)
         self.assertIsNone(self.listening.port)

@@ -252,7 +252,7 @@ class FileTests(SynchronousTestCase):
             ("raise GeneratorExit", "GeneratorExit"),
             ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
         ):
-            self.assertEqual(self.sentence(text), f":1 can't be loaded: {name}:")
+            self.assertEqual(self.sentence(text), f":1 can't be loaded: {name}")
         path = self.write("raise KeyboardInterrupt")
         self.assertRaises(KeyboardInterrupt, loadPolicies, f"file:{path}")
 
