@@ -24,6 +24,7 @@ from sitio.net.endpoints import serverEndpoint
 from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
 from sitio.net.process import installReactor, loadCodecs, prepareReactor, tuneGarbageCollector
+from sitio.net.signals import Signals, prepareSignals
 from sitio.net.threads import callInThread
 from sitio.policy.loader import parseDescription
 from sitio.redact import (
@@ -34,7 +35,6 @@ from sitio.redact import (
 )
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
-from sitio.telemetry.reopen import ReopenSignal
 from sitio.workers.sockets import SharedPort
 from sitio.workers.supervisor import Supervisor
 
@@ -44,9 +44,19 @@ if TYPE_CHECKING:
 #: Options that are endpoint descriptions.
 ENDPOINTS = frozenset(("admin", "port", "upstream"))
 
-#: C{twistd} has not installed a reactor when it parses the options, and a policy may
-#: import C{twisted.internet.reactor}, which would install Twisted's default.
-Options = partial(config.Options, beforeParsing=installReactor)
+
+def _prepareProcess() -> None:
+    """
+    Called before the options are parsed.
+
+    C{twistd} has installed no reactor by then, and a policy may import
+    C{twisted.internet.reactor}, which would install Twisted's default.
+    """
+    prepareSignals()
+    installReactor()
+
+
+Options = partial(config.Options, beforeParsing=_prepareProcess)
 
 
 #: The descriptors that C{select} can watch.
@@ -76,6 +86,7 @@ def makeService(options: config.Options) -> SidecarService | Supervisor | InBack
     if options["workers"] > 1:
         # The sidecar above is dropped: it has shown that the options are valid.
         sidecar = supervise(reactor, options)
+    Signals(reactor, getattr(sidecar, "reopen", None)).setServiceParent(sidecar)
     if options["admin"] != "":
         administer(reactor, options, sidecar)
     if fleet is not None:
@@ -197,8 +208,6 @@ def supervise(reactor: Any, options: config.Options) -> Supervisor:
         statsInterval=options["stats-interval"],
         stdout=options["stdout"] if target and target[1] is None else None,
     )
-    if target:
-        ReopenSignal(reactor, supervisor.reopen).setServiceParent(supervisor)
     if demo is not None:
         demo.setServiceParent(supervisor)
     return supervisor

@@ -4,6 +4,7 @@ Network and process: reactor, transports, timers, HTTP client.
 In reading order:
 
   - C{process}: process-wide setup: reactor, clock, lookups, garbage collector, codecs.
+  - C{signals}: what a process does at each signal.
   - C{descriptors}: file descriptors: how many there may be, and whether any are left.
   - C{memory}: gives free memory back to the system.
   - C{reactor}: a Twisted reactor on uvloop; C{ports} and C{connectors} are its

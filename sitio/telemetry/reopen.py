@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorFromThreads
 
 
@@ -19,7 +18,7 @@ def callOnReopenSignal(
     call: Callable[[], Any],
     onSignal: Callable[[int, Any], Any] = signal.signal,
 ) -> None:
-    """Add a call to what SIGUSR1 does already; twistd opens its own log anew."""
+    """Add a call to what SIGUSR1 does already; see L{sitio.net.signals}."""
 
     def signalled(number: int, frame: Any) -> None:
         reactor.callFromThread(call)
@@ -27,25 +26,3 @@ def callOnReopenSignal(
             before(number, frame)
 
     before = onSignal(signal.SIGUSR1, signalled)
-
-
-class ReopenSignal(Service):
-    """Passes SIGUSR1 on to worker processes, which open their files anew."""
-
-    def __init__(
-        self,
-        reactor: IReactorFromThreads,
-        reopen: Callable[[], Any],
-        onSignal: Callable[[int, Any], Any] = signal.signal,
-    ) -> None:
-        """
-        @param reopen: tells the worker processes.
-        """
-        self._reactor = reactor
-        self._reopen = reopen
-        self._onSignal = onSignal
-
-    def startService(self) -> None:
-        """Begin to react to the signal."""
-        Service.startService(self)
-        callOnReopenSignal(self._reactor, self._reopen, self._onSignal)

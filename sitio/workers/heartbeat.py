@@ -12,7 +12,6 @@ Contract: clock and log are passed in.
 from __future__ import annotations
 
 import math
-import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from sitio.net.periodic import Periodic
+from sitio.net.signals import STACK_SIGNAL
 from sitio.workers.process import EXIT_SECONDS, WorkerListener, WorkerProcess
 
 #: The longest time, in seconds, between two turns, each of which asks all workers.
@@ -44,9 +44,6 @@ START_SECONDS = 120.0
 
 #: Seconds in which a worker writes its stack, before it is killed.
 STACK_SECONDS = 0.5
-
-#: Makes a worker write the stacks of its threads, whatever they do.
-STACK_SIGNAL = signal.SIGUSR2
 
 
 class Heartbeat(Service):

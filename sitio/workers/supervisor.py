@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
+from sitio.net.signals import held
 from sitio.telemetry.records import ExchangeLists, mergeExchanges
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
@@ -216,7 +217,7 @@ class Supervisor(MultiService):
         if self._stdout is not None:
             assignment["stdout"] = assignment["channel"] + 1
             inherited[assignment["stdout"]] = self._stdout
-        with open(os.devnull) as nothing:
+        with open(os.devnull) as nothing, held():
             self._reactor.spawnProcess(
                 process,
                 sys.executable,

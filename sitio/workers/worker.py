@@ -6,13 +6,12 @@ other side is L{sitio.workers.supervisor}.
 
 A worker parses the same options as the supervisor and makes the same sidecar of them, on
 the sockets that it has inherited.  It stops when the supervisor says so, on SIGTERM, and
-when the supervisor is gone; each time it finishes what is in flight.  It ignores SIGINT:
-a terminal sends that to the supervisor too, which tells its workers.
+when the supervisor is gone; each time it finishes what is in flight.  Other signals:
+L{sitio.net.signals}.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import signal
@@ -30,9 +29,9 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 from sitio.assembly import Options, assemble, fitDescriptors
 from sitio.errors import inOneLine
 from sitio.net.process import prepareReactor, tuneGarbageCollector
+from sitio.net.signals import prepareWorkerSignals
 from sitio.service import SidecarService
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
-from sitio.workers.heartbeat import STACK_SIGNAL
 from sitio.workers.output import encodeEvent
 from sitio.workers.process import ANSWER_SECONDS
 from sitio.workers.sockets import InheritingReactor
@@ -200,9 +199,7 @@ def run() -> None:
     """Be a worker process, until its end.  C{sys.argv[1]} is the assignment as JSON."""
     assignment = json.loads(sys.argv[1])
     channel = socket.socket(fileno=assignment["channel"])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Written by the signal's handler itself, in C: Python may never get to run one.
-    faulthandler.register(STACK_SIGNAL, sys.stderr, all_threads=True)
+    prepareWorkerSignals()
     globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stdout, encodeEvent)])
     try:
         reactor = prepare(assignment, channel)
