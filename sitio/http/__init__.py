@@ -8,6 +8,7 @@ In reading order:
   - C{grammar}: methods, tokens, field values, hosts.
   - C{claims}: request fields in which a proxy tells of its client.
   - C{overrides}: request fields that replace method, path or host.
+  - C{paths}: the ways in which services read a path.
   - C{dates}: HTTP dates, read and written.
   - C{parsecache}: results of a parser, by the bytes that were parsed.
   - C{head}: parses heads.

@@ -38,12 +38,13 @@ METHOD_FIELDS = _names(
 )
 
 #: The path, as a path or as a whole URL.  Destination is the second path of COPY and MOVE
-#: (RFC 4918, section 10.3).  Path-Info is the variable of CGI.
+#: (RFC 4918, section 10.3).  Path-Info is the variable of CGI.  Without those that gateways
+#: set and no service obeys, such as X-Envoy-Original-Path.
 PATH_FIELDS = _names(
     "x-original-uri x-original-url x-original-path x-rewrite-url x-rewrite-uri x-rewrite-path"
     " x-override-url x-forwarded-uri x-forwarded-url x-forwarded-path x-http-path-override"
     " x-http-destinationurl x-request-uri x-request-url x-request-path x-uri x-url x-path"
-    " x-proxy-url x-backend-url x-envoy-original-path x-waws-unencoded-url request-uri"
+    " x-proxy-url x-backend-url x-waws-unencoded-url request-uri"
     " path-info x-path-info destination"
 )
 
@@ -54,9 +55,10 @@ PREFIX_FIELDS = _names(
     " x-forwarded-root x-ingress-path x-original-prefix x-base-path x-rewrite-prefix x-prefix"
 )
 
-#: Scheme, host or port; without Forwarded, X-Forwarded-Host and -Proto, which proxies set.
+#: Scheme, host or port; without Forwarded, X-Forwarded-Host, -Proto and -Port, which most
+#: proxies set.
 AUTHORITY_FIELDS = _names(
-    "x-host x-original-host x-http-host-override x-forwarded-server x-forwarded-port"
+    "x-host x-original-host x-http-host-override x-forwarded-server"
     " x-forwarded-scheme x-forwarded-ssl x-forwarded-protocol x-original-proto x-original-scheme"
     " x-original-port x-scheme x-url-scheme front-end-https x-backend-host x-rewrite-host"
     " x-forwarded-hostname x-proxy-host x-server-name x-real-host"

@@ -1,8 +1,8 @@
 """
 C{deny}: refuses requests by method and path.
 
-C{deny:METHOD[,METHOD...]:PATTERN[:PATTERN...][:status=403]}, where C{*} stands for all
-methods::
+C{deny:METHOD[,METHOD...]:PATTERN[:PATTERN...][:status=403][:case=ignore]}, where C{*} stands
+for all methods::
 
     deny:*:/admin*             /admin, all below it, and /administrator
     deny:*:/admin/*            /admin and all below it
@@ -10,111 +10,80 @@ methods::
     deny:GET:/*.bak:/.git/*:status=404
 
 B{Patterns} are those of shells: C{*} is any text, slashes included, C{?} any one character,
-C{[ab]} one of these.  They are case-sensitive, and match the whole path, percent-decoded and
-without its query.  A pattern that ends in C{/*} also matches the folder itself.  A path that
-ends in a slash is also tried without it.
+C{[ab]} one of these.  They match the whole path, percent-decoded and without its query.  Case
+counts, unless C{case=ignore} is given.  A pattern that ends in C{/*} also matches the folder
+itself.  A path that ends in a slash is also tried without it.
 
 B{Methods} are compared without case, as some services do.  GET includes HEAD, which would
-disclose all but the body.  A method in one of L{METHOD_FIELDS}, which some services obey,
-counts as one more method of the request; a path in one of L{PATH_FIELDS} as one more path.
+disclose all but the body.  A method in a field such as X-HTTP-Method-Override
+(L{METHOD_FIELDS<sitio.http.overrides.METHOD_FIELDS>}), or in a parameter C{_method} of the
+query, counts as one more method of the request.
+
+B{Paths} in a field such as X-Original-URL
+(L{PATH_FIELDS<sitio.http.overrides.PATH_FIELDS>}) count as more paths; so does what is left of
+the path without a prefix such as X-Script-Name.  The names of all these fields count in any
+spelling, as C{X_Original_URL}.
 
 B{Spellings}: a path can be written so that the service understands it and a plain comparison
-does not: C{/%61dmin}, C{//admin}, C{/x/../admin}, C{/x/..;/admin}, C{/x\\admin}.  All readings
-that services are known to use are tried, in any combination.  If one of them matches, the
-request is refused.  A path with too many readings is refused in any case: there is no honest
-use for it.  Only the service knows whether it reads paths in yet other ways, such as without
-case; there an allow list in the service is safer than any deny list.
+does not: C{/%61dmin}, C{//admin}, C{/x/..;/admin}, C{/admin.}.  All
+L{readings<sitio.http.paths.readings>} that services are known to use are tried, in any
+combination.  If one of them matches, the request is refused.
+
+B{Unreadable} paths get 400, whatever the patterns are: those with a NUL, an overlong form of
+UTF-8, or C{%uXXXX} for an ASCII character, and those with too many readings.  No service
+should decode them, and there is no honest use for them.
+
+Only the service knows whether it reads paths in yet other ways: C{/admin.json} for C{/admin},
+or a method in the body of a form.  There an allow list in the service is safer than any deny
+list.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import translate
+from unicodedata import normalize
+from urllib.parse import unquote_to_bytes
 
 from zope.interface import implementer
 
 from sitio.http.grammar import isToken
-from sitio.http.message import Response, reasonFor
+from sitio.http.message import Request, Response, reasonFor
+from sitio.http.overrides import (
+    METHOD_FIELDS,
+    PATH_FIELDS,
+    PREFIX_FIELDS,
+    foldedName,
+    overridesOf,
+)
+from sitio.http.paths import UnreadablePath, isDecoded, readings
 from sitio.interfaces import IExchange, IRequestPolicy
 
-#: Fields in which some services accept the method of a POST.
-METHOD_FIELDS = frozenset((b"x-http-method", b"x-http-method-override", b"x-method-override"))
-
-#: Fields in which some services accept another path.
-PATH_FIELDS = frozenset((b"x-original-uri", b"x-original-url", b"x-rewrite-url"))
-
-#: The work for one path, in characters that are rewritten; it takes some milliseconds.  The
-#: longest path that is only percent-encoded needs a quarter of it.
-MAX_REWRITTEN_CHARACTERS = 128 * 1024
-
-_FIELDS = METHOD_FIELDS | PATH_FIELDS
+# Parameters of a query that frameworks take for the method: C{_method}, C{$method}.
+_METHOD_PARAMETERS = METHOD_FIELDS | {b"-method", b"-http-method", b"-method-override"}
 
 # Statuses that need a field which only the service knows (RFC 9110, sections 15.5.2, 15.5.6
 # and 15.5.8).
 _INCOMPLETE = frozenset((401, 405, 407))
 
-_authority = re.compile(r"\A(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/]*")
-_escape = re.compile(b"%([0-9A-Fa-f]{2})").sub
+_words = re.compile(r"[^\s,;]+").findall
+_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:").match
 
 
-def _resolved(path: str) -> str:
-    """Without dot segments (RFC 3986, section 5.2.4)."""
-    segments = [""]
-    for each in path.split("/")[1:]:
-        if each == "..":
-            # The parent of the root is the root.
-            del segments[max(1, len(segments) - 1) :]
-        elif each != ".":
-            segments.append(each)
-    if path.endswith(("/.", "/..")):
-        segments.append("")
-    return "/".join(segments)
+def _methodsInQuery(query: str) -> Iterator[str]:
+    for each in re.split("[&;]", query):
+        name, _, value = each.partition("=")
+        if foldedName(unquote_to_bytes(name)) in _METHOD_PARAMETERS:
+            yield unquote_to_bytes(value).decode("latin-1")
 
 
-def _decoded(path: str) -> str:
-    # Bytes that are not UTF-8 stay as they are.
-    data = path.encode("utf-8", "surrogateescape")
-    data = _escape(lambda found: bytes((int(found[1], 16),)), data)
-    return data.decode("utf-8", "surrogateescape")
-
-
-# What can be read in another way, and that way; applied in any order, any number of times.
-_READINGS: list[tuple[Callable[[str], object], Callable[[str], str]]] = [
-    (re.compile("%").search, _decoded),
-    (re.compile(r"\\").search, lambda path: path.replace("\\", "/")),
-    # Parameters of a segment: servlet containers remove them first.
-    (re.compile(";").search, lambda path: re.sub(";[^/]*", "", path)),
-    (re.compile("//").search, lambda path: re.sub("//+", "/", path)),
-    (re.compile(r"/\.\.?(?:/|\Z)").search, _resolved),
-    # These end a path in services that parse it twice, or in C.
-    (re.compile("[?#\0]").search, lambda path: re.split("[?#\0]", path)[0]),
-    (re.compile(r"\s\Z").search, str.rstrip),
-    # Some services take what follows two slashes for an authority.
-    (_authority.match, lambda path: _authority.sub("", path) or "/"),
-]
-_odd = re.compile(r"[%\\;?#\s\0]|//|/\.|\A[^/]").search
-
-
-def readings(path: str) -> set[str] | None:
-    """All readings of a path, or L{None} if there are too many (see the module's docstring)."""
-    found = {path}
-    if not _odd(path):
-        return found
-    todo = [path]
-    left = MAX_REWRITTEN_CHARACTERS
-    while todo:
-        each = todo.pop()
-        for applies, rewritten in _READINGS:
-            if applies(each):
-                left -= len(each)
-                if left < 0:
-                    return None
-                other = rewritten(each)
-                if other not in found:
-                    found.add(other)
-                    todo.append(other)
-    return found
+def _pathsIn(value: str) -> Iterator[str]:
+    """The paths that a service may find in the value of a field."""
+    path = value.partition("?")[0]
+    yield path
+    if not path.startswith(("/", "*")) and not _scheme(path):
+        yield "/" + path
 
 
 @implementer(IRequestPolicy)
@@ -122,45 +91,59 @@ class Deny:
     """Refuses requests by method and path; see the module's docstring."""
 
     def __init__(
-        self, methods: Iterable[str] | None, patterns: Iterable[str], status: int = 403
+        self,
+        methods: Iterable[str] | None,
+        patterns: Iterable[str],
+        status: int = 403,
+        ignoreCase: bool = False,
     ) -> None:
         """
         @param methods: the methods, in any case; L{None} for all.
         @param patterns: the patterns, at least one.
-        @param status: that of the responses.
+        @param status: that of the responses; unreadable paths get 400.
+        @param ignoreCase: whether patterns match letters of the other case, too.
         """
         self._methods = None if methods is None else {each.upper() for each in methods}
         if self._methods is not None and "GET" in self._methods:
             self._methods.add("HEAD")
+        patterns = {form for each in patterns for form in (each, normalize("NFKC", each))}
         covered = {form for each in patterns for form in (each, each.removesuffix("/*")) if form}
-        self._covers = re.compile("|".join(translate(each) for each in sorted(covered))).match
+        self._covers = re.compile(
+            "|".join(translate(each) for each in sorted(covered)),
+            re.IGNORECASE if ignoreCase else 0,
+        ).match
         self._status = status
-        self._text = f"{status} {reasonFor(status)}".strip() + "\n"
 
     def requestReceived(self, exchange: IExchange) -> Response | None:
         """Return a refusal, or L{None} if no pattern matches."""
         request = exchange.request
-        methods = [request.method.upper()]
-        paths = [request.path]
-        for line, value in request.headers.rawFields:
-            name = line.lower()
-            if name in _FIELDS:
-                text = value.decode("latin-1").strip(" \t")
-                if name in METHOD_FIELDS:
-                    methods.append(text.upper())
-                else:
-                    paths.append(text.partition("?")[0])
-        if self._methods is not None and self._methods.isdisjoint(methods):
+        overrides = list(overridesOf(request.rawFields))
+        if self._methods is not None and self._methods.isdisjoint(_methods(request, overrides)):
             return None
-        for path in paths:
-            if self._denied(path):
-                return Response(self._status, text=self._text)
-        return None
+        try:
+            denied = self._covered(request.path, overrides)
+        except UnreadablePath:
+            return _refusal(400)
+        return _refusal(self._status) if denied else None
 
-    def _denied(self, path: str) -> bool:
-        read = readings(path)
-        if read is None:
-            return True
+    def _covered(self, path: str, overrides: list[tuple[bytes, bytes]]) -> bool:
+        paths, prefixes = [path], []
+        for name, value in overrides:
+            text = value.strip(b" \t").decode("utf-8", "surrogateescape")
+            if name in PATH_FIELDS:
+                paths += _pathsIn(text)
+            elif name in PREFIX_FIELDS and text.strip("/"):
+                prefixes.append(text)
+        read = readings(*paths)
+        if prefixes:
+            # Services cut a prefix off at the start of the path, or wherever it is first.
+            rests = {
+                "/" + each.partition(prefix)[2].removeprefix("/")
+                for prefix in prefixes
+                for each in read
+                if prefix in each
+            }
+            read |= readings(*rests)
         for each in read:
             # For most services a slash at the end makes no difference.
             if self._covers(each) or (each[-1:] == "/" and self._covers(each.rstrip("/"))):
@@ -168,12 +151,24 @@ class Deny:
         return False
 
 
-def makePolicy(methods: str, *patterns: str, status: str = "403") -> Deny:
-    """
-    Make the policy of C{deny:METHOD[,METHOD...]:PATTERN[:PATTERN...][:status=403]}.
+def _methods(request: Request, overrides: list[tuple[bytes, bytes]]) -> list[str]:
+    """The method, and those that a service may take in its place; in upper case."""
+    found = [value.decode("latin-1") for name, value in overrides if name in METHOD_FIELDS]
+    if request.query:
+        found += _methodsInQuery(request.query)
+    return [request.method.upper(), *_words(",".join(found).upper())]
 
-    @raise ValueError: there is no pattern, one can never match, a method is malformed, or the
-        status does not fit a refusal.
+
+def _refusal(status: int) -> Response:
+    return Response(status, text=f"{status} {reasonFor(status)}".strip() + "\n")
+
+
+def makePolicy(methods: str, *patterns: str, status: str = "403", case: str = "exact") -> Deny:
+    """
+    Make the policy of C{deny:METHOD[,METHOD...]:PATTERN[:PATTERN...][:status=403][:case=ignore]}.
+
+    @raise ValueError: there is no pattern, one can never match, a method is malformed, the
+        status does not fit a refusal, or C{case} is neither C{exact} nor C{ignore}.
     """
     named = [each.strip() for each in methods.split(",")]
     for each in named:
@@ -184,11 +179,13 @@ def makePolicy(methods: str, *patterns: str, status: str = "403") -> Deny:
     for each in patterns:
         if each[:1] not in ("/", "*"):
             raise ValueError(f"{each!r} is not a pattern for paths: it must begin with / or *")
-        # A pattern with two readings would not match the paths that it seems to match.
-        if len(readings(each.replace("?", "x")) or ()) != 1:
+        # Another pattern would not match the paths that it seems to match.
+        if not isDecoded(each.replace("?", "x")):
             raise ValueError(
                 f"{each!r}: write a pattern decoded, with single slashes, without .. and ;"
             )
     if not re.fullmatch("[45][0-9]{2}", status) or int(status) in _INCOMPLETE:
         raise ValueError(f"status={status}: write 400 to 599, except 401, 405 and 407")
-    return Deny(None if "*" in named else named, patterns, int(status))
+    if case not in ("exact", "ignore"):
+        raise ValueError(f"case={case}: write case=exact or case=ignore")
+    return Deny(None if "*" in named else named, patterns, int(status), case == "ignore")

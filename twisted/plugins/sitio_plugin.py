@@ -48,7 +48,7 @@ headers = PolicyMaker(
 deny = PolicyMaker(
     "deny",
     "sitio.policies.deny",
-    "deny:METHODS:PATTERN[:PATTERN...][:status=STATUS]"
+    "deny:METHODS:PATTERN[:PATTERN...][:status=STATUS][:case=ignore]"
     "  refuse requests by method and path, as in deny:PUT,DELETE:/admin/*",
 )
 

@@ -23,7 +23,8 @@ OBEYED = (
 )
 ORDINARY = (
     "Host Accept User-Agent Referer Origin Forwarded X-Forwarded-For X-Forwarded-Host"
-    " X-Forwarded-Proto X-Request-Id X-Requested-With X-Method-Name Method Url"
+    " X-Forwarded-Proto X-Forwarded-Port X-Envoy-Original-Path"
+    " X-Request-Id X-Requested-With X-Method-Name Method Url"
 )
 
 

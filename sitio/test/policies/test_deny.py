@@ -8,21 +8,86 @@ from hypothesis import given, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from sitio.http.overrides import METHOD_FIELDS, PATH_FIELDS, PREFIX_FIELDS
 from sitio.interfaces import IRequestPolicy
 from sitio.policies.deny import (
-    METHOD_FIELDS,
-    PATH_FIELDS,
     Deny,
     makePolicy,
-    readings,
 )
 from sitio.test.helpers.policies import exchangeFor
 from sitio.testing import request, runPolicy
+
+#: Spellings of /admin and /secret/*.
+SPELLINGS = """
+    /admin /admin/ /admin?a=b /secret /secret/ /secret/x
+    /%61dmin /%61%64%6D%69%6e /%2561dmin /%25252561dmin
+    //admin ///admin// /./admin /admin/. /x/../admin /x/y/../../admin /../../admin
+    /x/%2e%2e/admin /x%2f..%2fadmin /x/.%2e/%61dmin /x/%252e%252e/admin /%2fadmin /admin%2f
+    /admin/x/.. /x/..%2fadmin /..%2f..%2fadmin /%2e/admin /x/%2e%2e%2fadmin
+    /admin;a=b /admin; /;a/admin /x/..;/admin /x/..;a=b/%61dmin;c /%3Badmin/../admin
+    /admin%3Ba=b /;/admin /.;/admin /admin/;/ /x;/..;/admin
+    /\\admin /x\\..\\admin /x%5c..%5cadmin \\admin /%5cadmin /x/..%5cadmin /x%255c..%255cadmin
+    /admin#top /admin%23top /admin%3fa=b /admin%253f
+    /admin%20 /admin%0a /admin%09 /%20admin /%09/admin /%20/admin /admin/%20 /ad%0amin /admin%0d
+    /a//../admin /secret//../../admin /secret/%ff /secret%2f%2e /x/%2e./secret
+    //photos.example/admin http://photos.example/admin HTTP://photos.example//admin?a=b
+    /admin. /admin.. /admin%2e /admin./ /admin.%20 /admin%20. /secret./x /secret%20/x
+    /admin::$DATA /admin:$DATA /admin%3a:$data /secret:$i30:$INDEX_ALLOCATION/x
+    /%EF%BD%81dmin /%EF%BC%8Fadmin /x/%EF%BC%8E%EF%BC%8E/admin /x/%E2%80%A5/admin
+    /%u2215admin /x%e2%88%95..%e2%88%95admin /ad%E2%80%8Bmin /ad%C2%ADmin /%EF%BB%BFadmin
+    /ad%ffmin /%ffadmin /admin%80 /x%c0%2f..%c0%2fadmin /%c1%21dmin
+"""
+
+#: Paths that no service should decode.
+UNREADABLE = """
+    /admin%00 /admin%00.png /%00/admin /x%00 /x%2500 /x%252500
+    /%u0061dmin /%U0061dmin /x/%u002e%u002e/admin /%u002fadmin /%u005cx /%uff41dmin /%uff0fx
+    /x%25u002f /%25%75002f /x%u0000
+    /%c0%afadmin /x/%c0%ae%c0%ae/admin /%C1%A1dmin /x%c1%9c..%c1%9cadmin /%c0%80
+    /%e0%80%afadmin /%f0%80%80%afx /%f8%80%80%80%afx /%fc%80%80%80%80%afx /x/%25c0%25ae
+    /%c0%25afx
+"""
+
+#: Paths that are unusual, and spell neither /admin nor anything below /secret.
+INNOCENT = """
+    / * // /% /%zz /%2 /100% /%u /%u12 /%unit /%u4e2d%u6587 /%uface
+    /a%20b /x;admin /x/.admin /x//y /.. /.well-known/x /a...b /a/.../b /.git
+    /caf%e9 /caf%C3%A9 /%E4%B8%AD%E6%96%87 /%F0%9F%98%80 /%D0%BC%D0%B8%D1%80 /%B0%A1%B3%AA
+    /%61dmins /administrator /admin.html /admin:x /admin$ /admin~ /xadmin /x/admin /Admin /admi
+    /a+b /a=b&c=d /a,b /~user/ /@scope%2fname /$metadata /v1/things:batch /x/a:$b
+    /projects/group%2Fname /files/a%2Fb%2Fc /report.%20pdf /a.%2fb /%E3%80%82
+    /wiki/C%2B%2B /wiki/What%3F /tags/%23one /2%25 /50%25off /secrets /secret.txt /x%2fadmin
+    http://admin /x?/../admin /?path=/admin /x?_method=DELETE
+"""
 
 
 def denied(policy: Deny, target: str, method: str = "GET", **fields: str) -> bool:
     """Whether a request is refused."""
     return policy.requestReceived(exchangeFor(target, method, **fields)) is not None
+
+
+def sent(policy: Deny, target: str, method: str, *fields: tuple[str, str]) -> bool:
+    """Whether a request with fields of any names is refused."""
+    exchange = exchangeFor(target, method)
+    for name, value in fields:
+        exchange.request.headers.add(name, value)
+    return policy.requestReceived(exchange) is not None
+
+
+def spellingsOf(names: frozenset[bytes]) -> list[str]:
+    """Names of fields as services with CGI or WSGI may read them."""
+    lower = sorted(each.decode() for each in names)
+    return [f(each) for each in lower for f in (str.title, underscored, str.upper, mixed)]
+
+
+def underscored(name: str) -> str:
+    """With underscores."""
+    return name.title().replace("-", "_")
+
+
+def mixed(name: str) -> str:
+    """With one underscore, in lower case."""
+    return name.replace("-", "_", 1)
 
 
 class DenyTests(SynchronousTestCase):
@@ -59,7 +124,7 @@ class DenyTests(SynchronousTestCase):
             ("*.bak", ["/a.bak", "/x/a.bak", "/.bak"], ["/a.bak.txt", "/bak", "/?a.bak"]),
             ("/a?c", ["/abc", "/a/c"], ["/ac", "/abbc"]),
             ("/[ab]", ["/a", "/b/"], ["/c", "/ab"]),
-            ("/caf\u00e9", ["/caf%C3%A9"], ["/caf%E9", "/cafe"]),
+            ("/caf\u00e9", ["/caf%C3%A9", "/caf%E9", "/cafe%CC%81"], ["/cafe"]),
             ("/a b", ["/a%20b"], ["/a+b"]),
             ("/100%", ["/100%", "/100%25"], ["/100"]),
             ("/*", ["/", "/a"], ["*"]),
@@ -108,54 +173,22 @@ class SpellingTests(SynchronousTestCase):
         self.policy = makePolicy("*", "/admin", "/secret/*")
 
     def test_spellings(self) -> None:
-        """Each known spelling of a refused path is refused."""
-        for target in (
-            "/%61dmin",
-            "/%61%64%6D%69%6e",
-            "/%2561dmin",
-            "/%25252561dmin",
-            "//admin",
-            "///admin//",
-            "/./admin",
-            "/admin/.",
-            "/x/../admin",
-            "/x/y/../../admin",
-            "/../../admin",
-            "/x/%2e%2e/admin",
-            "/x%2f..%2fadmin",
-            "/x/.%2e/%61dmin",
-            "/x/%252e%252e/admin",
-            "/%2fadmin",
-            "/admin%2f",
-            "/admin/x/..",
-            "/admin;a=b",
-            "/admin;",
-            "/;a/admin",
-            "/x/..;/admin",
-            "/x/..;a=b/%61dmin;c",
-            "/%3Badmin/../admin",
-            "/admin%3Ba=b",
-            "/\\admin",
-            "/x\\..\\admin",
-            "/x%5c..%5cadmin",
-            "\\admin",
-            "/admin%00",
-            "/admin%00.png",
-            "/admin#top",
-            "/admin%23top",
-            "/admin%3fa=b",
-            "/admin%20",
-            "/admin%0a",
-            "/a//../admin",
-            "/secret//../../admin",
-            "//photos.example/admin",
-            "http://photos.example/admin",
-            "HTTP://photos.example//admin?a=b",
-            "/secret/%ff",
-            "/secret%2f%2e",
-            "/x/%2e./secret",
-        ):
-            self.assertTrue(denied(self.policy, target), target)
+        """Each known spelling of a refused path is refused, with the status of the rule."""
+        for target in SPELLINGS.split():
+            answer = self.policy.requestReceived(exchangeFor(target))
+            self.assertEqual(answer and answer.status, 403, target)
+
+    def test_unreadable(self) -> None:
+        """A path that no service should decode gets 400, whatever it would mean."""
+        for target in UNREADABLE.split():
+            answer = self.policy.requestReceived(exchangeFor(target))
+            self.assertEqual(answer and answer.status, 400, target)
+            self.assertFalse(denied(makePolicy("DELETE", "/admin"), target), target)
+
+    def test_innocent(self) -> None:
+        """A path that no service reads as a refused one passes, however unusual it is."""
+        for target in INNOCENT.split():
+            self.assertFalse(denied(self.policy, target), target)
 
     def test_bothOrders(self) -> None:
         """Slashes may be merged before or after dots are resolved; both readings count."""
@@ -168,28 +201,6 @@ class SpellingTests(SynchronousTestCase):
         for target in ("/x/", "/x/.", "/x/y/..", "/x/y/%2e%2e"):
             self.assertTrue(denied(policy, target), target)
         self.assertFalse(denied(policy, "/x"))
-
-    def test_others(self) -> None:
-        """Unusual paths that match no rule are not refused."""
-        for target in (
-            "/",
-            "*",
-            "//",
-            "/%",
-            "/%zz",
-            "/a%20b",
-            "/x;admin",
-            "/x/.admin",
-            "/admin.",
-            "/x//y",
-            "/..",
-            "/.well-known/x",
-            "/caf%e9",
-            "/%61dmins",
-            "/x?/../admin",
-            "http://admin",
-        ):
-            self.assertFalse(denied(self.policy, target), target)
 
     @given(st.data())
     def test_encoded(self, data: st.DataObject) -> None:
@@ -218,7 +229,7 @@ class SpellingTests(SynchronousTestCase):
         self.assertTrue(denied(self.policy, "".join(detours) + path), (detours, path))
 
     @given(st.text(st.sampled_from("/ab.-_~%2;=:\\"), max_size=30))
-    def test_innocent(self, path: str) -> None:
+    def test_otherLetters(self, path: str) -> None:
         """A path without the letters of a rule is never refused."""
         self.assertFalse(denied(self.policy, f"/{path}"), path)
 
@@ -227,37 +238,77 @@ class SpellingTests(SynchronousTestCase):
         """No path raises an exception, which would be a 500."""
         self.assertIn(denied(self.policy, path), (True, False))
 
-    def test_readings(self) -> None:
-        """A plain path has one reading: itself."""
-        for path in ("/", "/a/b.c", "/a/b/", "/a...b"):
-            self.assertEqual(readings(path), {path})
-        self.assertEqual(readings("*"), {"*"})
-
     def test_bounded(self) -> None:
         """A path with too many readings is refused in any case; a long plain one is not."""
-        trick = "/%2525%252e;\\..//.%00#" * 1000
-        self.assertIsNone(readings(trick))
-        self.assertTrue(denied(self.policy, trick))
+        self.assertTrue(denied(self.policy, "/%2525%252e;\\..//.%01#" * 1000))
         for honest in ("/" + "%20x" * 8000, "/" + "x/" * 16_000, "/x" + "/../x" * 6000):
             self.assertFalse(denied(self.policy, honest))
 
+    def test_case(self) -> None:
+        """Case counts, unless the operator says that it does not."""
+        ignoring = makePolicy("*", "/admin", "/Secret/*", case="ignore")
+        for target in ("/ADMIN", "/%41dmin", "/aDmIn.", "/secret/x", "/SECRET"):
+            self.assertFalse(denied(self.policy, target.replace("secret", "Secret")), target)
+            self.assertTrue(denied(ignoring, target), target)
+        self.assertFalse(denied(ignoring, "/x"))
+
     def test_methodOverride(self) -> None:
-        """A method in a field counts, beside the method of the request."""
-        for field in METHOD_FIELDS:
-            name = field.decode()
+        """A method in a field counts, beside that of the request, in any spelling of its name."""
+        for name in spellingsOf(METHOD_FIELDS):
             policy = makePolicy("DELETE", "/a")
-            self.assertTrue(denied(policy, "/a", "POST", **{name: " delete "}), name)
-            self.assertFalse(denied(policy, "/a", "POST", **{name: "PUT"}), name)
-            self.assertTrue(denied(policy, "/a", "DELETE", **{name: "GET"}), name)
+            for value, refused in ((" delete ", True), ("PUT", False), ("PUT, DELETE", True)):
+                self.assertEqual(sent(policy, "/a", "POST", (name, value)), refused, name)
+            self.assertTrue(sent(policy, "/a", "DELETE", (name, "GET")), name)
+        self.assertTrue(sent(makePolicy("GET", "/a"), "/a", "POST", ("X_HTTP_METHOD", "head")))
+
+    def test_methodParameter(self) -> None:
+        """A method in the query counts, as some frameworks take it from there."""
+        policy = makePolicy("DELETE", "/a")
+        for query in (
+            "_method=DELETE",
+            "a=b&_method=delete",
+            "a;_METHOD=DELETE",
+            "%5fmethod=%44ELETE",
+            "_method[]=DELETE",
+            "$method=DELETE",
+            "X-HTTP-Method-Override=DELETE",
+            "_method=PUT&_method=DELETE",
+        ):
+            expected = "[]" not in query
+            self.assertEqual(denied(policy, f"/a?{query}", "POST"), expected, query)
+        for query in ("method=DELETE", "_method=PUT", "_method", "DELETE", "a=_method=DELETE"):
+            self.assertFalse(denied(policy, f"/a?{query}", "POST"), query)
 
     def test_pathOverride(self) -> None:
-        """A path in a field counts, beside the path of the request."""
-        for field in PATH_FIELDS:
-            name = field.decode()
-            for value in ("/admin", "/%61dmin?a=b", "https://photos.example/admin"):
-                self.assertTrue(denied(self.policy, "/", **{name: value}), (name, value))
-            self.assertFalse(denied(self.policy, "/", **{name: "/x"}), name)
-            self.assertTrue(denied(self.policy, "/admin", **{name: "/x"}), name)
+        """A path in a field counts, beside that of the request, in any spelling of its name."""
+        for name in spellingsOf(PATH_FIELDS):
+            for value in (
+                "/admin",
+                "/%61dmin?a=b",
+                "https://photos.example/admin",
+                "admin",
+                "%61dmin.",
+                "/\xef\xbd\x81dmin",
+                "/\xc0\xafadmin",
+            ):
+                self.assertTrue(sent(self.policy, "/", "GET", (name, value)), (name, value))
+            for value in ("/x", "", "/", "*", "https://photos.example/"):
+                self.assertFalse(sent(self.policy, "/", "GET", (name, value)), (name, value))
+            self.assertTrue(sent(self.policy, "/admin", "GET", (name, "/x")), name)
+
+    def test_prefix(self) -> None:
+        """The path without a prefix in a field counts, too."""
+        for name in spellingsOf(PREFIX_FIELDS):
+            for prefix, target in (("/x", "/x/admin"), ("/x/", "/x/admin"), ("/x", "/%78/admin")):
+                self.assertTrue(sent(self.policy, target, "GET", (name, prefix)), name)
+            for prefix, target in (("/x", "/y/admin"), ("/", "/x/admin"), ("/admin", "/x")):
+                self.assertFalse(sent(self.policy, target, "GET", (name, prefix)), name)
+
+    def test_manyFields(self) -> None:
+        """The work for a request has one limit, however many fields it has."""
+        trick = "/%2525%252e;\\..//.%01#" * 20
+        fields = [(f"X-{name}", f"{trick}{n}") for n in range(12) for name in ("Url", "Prefix")]
+        self.assertTrue(sent(self.policy, "/", "GET", *fields))
 
 
 class OptionTests(SynchronousTestCase):
@@ -293,6 +344,11 @@ class OptionTests(SynchronousTestCase):
         for status in ("200", "600", "forbidden", "401", "405", "407", "", "4030"):
             with self.assertRaisesRegex(ValueError, f"status={status}: write 400 to 599"):
                 makePolicy("*", "/a", status=status)
+
+    def test_case(self) -> None:
+        """An unknown word for case is refused."""
+        with self.assertRaisesRegex(ValueError, "case=any: write case=exact or case=ignore"):
+            makePolicy("*", "/a", case="any")
 
 
 class ProxyTests(SynchronousTestCase):
