@@ -4,7 +4,7 @@ Tests of L{sitio.http.paths}.  Its tables of spellings are those of the tests of
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -65,13 +65,13 @@ class ReadingTests(SynchronousTestCase):
     @given(st.text(max_size=60))
     def test_anything(self, path: str) -> None:
         """Any text has readings, itself one of them, or is unreadable."""
-        with suppress(UnreadablePath):
+        with contextlib.suppress(UnreadablePath):
             self.assertIn(path, readings(path))
 
     @given(st.binary(max_size=60))
     def test_anyBytes(self, path: bytes) -> None:
         """The same for any bytes."""
-        with suppress(UnreadablePath):
+        with contextlib.suppress(UnreadablePath):
             readings("/" + path.decode("utf-8", "surrogateescape"))
 
     def test_decoded(self) -> None:
