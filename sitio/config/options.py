@@ -45,7 +45,10 @@ _UPSTREAM_HELP = (
     "the service behind sitio: an endpoint description such as tcp:localhost:8087; default"
     " $TARGET_PORT on localhost, else a photo site that comes with sitio"
 )
-_WORKERS_HELP = "number of processes that share the port; auto for one on each core"
+_WORKERS_HELP = (
+    "number of processes that share the port; auto for one on each core that sitio may use; in"
+    " a Pod without a CPU limit that is one"
+)
 _WORKER_TIMEOUT_HELP = (
     "seconds after which a worker that does not answer is ended and replaced; 0 for never"
 )
@@ -75,6 +78,7 @@ _HEALTH_HELP = (
     "health check of the upstream: a path such as /healthz that sitio requests every two"
     " seconds; sitio is ready while the status is 200 to 399"
 )
+_MEMORY_HELP = "list the most memory that sitio takes with these options, and exit"
 _VIA_HELP = "add Via to requests and responses; it makes some services stop compressing"
 
 
@@ -119,6 +123,7 @@ _PARAMETERS: list[list[Any]] = [
 ]
 _FLAGS = [
     ["access-log-query", None, _QUERY_HELP],
+    ["help-memory", None, _MEMORY_HELP],
     ["keep-underscores", None, _KEEP_HELP],
     ["via", None, _VIA_HELP],
 ]
@@ -248,13 +253,19 @@ class Options(usage.Options):
         target = self._environ.get("TARGET_PORT")
         if self["upstream"] is None and target:
             self["upstream"] = f"tcp:localhost:{_parsed('TARGET_PORT', portNumber, target)}"
-        self["workers"] = _parsed("--workers", workerCount, self["workers"])
+        self["workers"] = _parsed("--workers", workerCount, self["workers"], self._environ)
         self["worker-timeout"] = _parsed("--worker-timeout", number, self["worker-timeout"], float)
         self["stats-interval"] = _parsed("--stats-interval", number, self["stats-interval"], float)
         self["access-log"] = self._accessLog(self["access-log"])
         self["fleet"], self["fleet-source"] = self._fleet()
         self["forwarded"] = _parsed("--forwarded", forwardedMode, self["forwarded"])
         self["settings"] = self._settings()
+        if self["help-memory"]:
+            # Imported only when it is asked for.
+            from sitio.config.memory import memoryTable
+
+            print(memoryTable(self))
+            raise SystemExit(0)
 
     def texts(self) -> dict[str, str]:
         """The value of each option as text, defaults included; may contain secrets."""

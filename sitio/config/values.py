@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from collections.abc import Mapping
 
+from sitio.config.cores import coreCount
 from sitio.http.claims import MODES
 from sitio.http.grammar import isHostname, isPath
 from sitio.redact import textWithoutSecrets
@@ -99,29 +100,18 @@ def accessLogTarget(text: str) -> tuple[str, str | None] | None:
 def forwardedMode(text: str) -> str:
     """What becomes of the claims of other proxies."""
     if text not in MODES:
-        raise ValueError(f"{text!r}; it must be {', '.join(MODES[:-1])} or {MODES[-1]}")
+        raise ValueError(f"{_quoted(text)}; it must be {', '.join(MODES[:-1])} or {MODES[-1]}")
     return text
 
 
-def coreCount(root: Path = Path("/sys/fs/cgroup")) -> int:
+def workerCount(text: str, environ: Mapping[str, str] | None = None) -> int:
     """
-    The number of cores that this process may use: its CPU affinity, or the CPU limit
-    of its container (C{cpu.max} of cgroup version 2) if that is lower.  A fraction of
-    a core counts as one.
+    The number of worker processes; C{auto} is one for each core (L{coreCount}).
+
+    @param environ: environment variables; L{None} for those of the process.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return max(1, min(cores, -(-int(quota) // int(period))))
-    except (OSError, ValueError):
-        return cores
-
-
-def workerCount(text: str) -> int:
-    """The number of worker processes; C{auto} is one for each core."""
     if text == "auto":
-        return min(coreCount(), MAX_WORKERS)
+        return min(coreCount(environ), MAX_WORKERS)
     if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_WORKERS:
         raise ValueError(
             f"{_quoted(text)}; it must be 1 to {MAX_WORKERS}, or auto for one on each core"

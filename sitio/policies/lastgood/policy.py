@@ -76,7 +76,7 @@ from sitio.http.headers import FRAMING_FIELDS, MAX_SHARED_BYTES, Headers
 from sitio.http.message import Response, parseStatuses, reasonFor
 from sitio.interfaces import IExchange, ISelectivePolicy
 from sitio.policies.lastgood.budget import WINDOW_SECONDS, Budget
-from sitio.policies.lastgood.store import Lookup, Store, StoredResponse, Terms
+from sitio.policies.lastgood.store import MAX_FINGERPRINTS, Lookup, Store, StoredResponse, Terms
 
 #: The largest values of options, a week and 16 GiB: more is taken for a mistake.
 MAX_SECONDS = 7 * 24 * 3600
@@ -145,6 +145,7 @@ class LastGood:
         self._keyFields = self._personal | ROUTING_FIELDS | {b"host", b"cache-control"}
         self.seconds = seconds
         self._now = now
+        self._maxBytes = maxBytes
         self._store = Store(maxBytes)
         self._budget = Budget(budget)
 
@@ -152,6 +153,16 @@ class LastGood:
     def size(self) -> int:
         """Bytes stored."""
         return self._store.size
+
+    def mostMemory(self, connections: int) -> int:
+        """
+        The most bytes that it keeps: what is stored, the heads of fingerprints, and copies of
+        responses that stream.
+
+        @param connections: of the upstream, each of which may have such a response.
+        """
+        heads = MAX_FINGERPRINTS * 2 * MAX_SHARED_BYTES
+        return self._maxBytes + heads + connections * self._maxResponse
 
     def isInterested(self, exchange: IExchange, response: Response) -> bool:
         """

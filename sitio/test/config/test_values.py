@@ -5,15 +5,14 @@ Tests of L{sitio.config.values}.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.config.cores import coreCount
 from sitio.config.values import (
     ACCESS_LOG_FORMATS,
     MAX_WORKERS,
     accessLogTarget,
-    coreCount,
     hostNames,
     workerCount,
 )
@@ -58,33 +57,9 @@ class WorkerCountTests(SynchronousTestCase):
             )
 
     def test_auto(self) -> None:
-        """auto is the number of cores that this process may use."""
-        self.patch(os, "sched_getaffinity", lambda pid: {0, 2, 5})
-        self.assertEqual(coreCount(Path(self.mktemp())), 3)
+        """auto is the number of cores that this process may use, up to the largest number."""
         self.patch(os, "sched_getaffinity", lambda pid: set(range(1000)))
-        self.assertEqual(workerCount("auto"), min(coreCount(), MAX_WORKERS))
-
-    def test_limited(self) -> None:
-        """The CPU limit of a container counts; a part of a core counts as one."""
-        self.patch(os, "sched_getaffinity", lambda pid: set(range(8)))
-        root = Path(self.mktemp())
-        root.mkdir()
-        for text, cores in (
-            ("200000 100000\n", 2),
-            ("250000 100000\n", 3),
-            ("50000 100000\n", 1),
-            ("6400000 100000\n", 8),
-            ("max 100000\n", 8),
-            ("nonsense\n", 8),
-        ):
-            (root / "cpu.max").write_text(text)
-            self.assertEqual(coreCount(root), cores, text)
-
-    def test_noAffinity(self) -> None:
-        """On a system without CPU affinity, all cores count."""
-        self.patch(os, "cpu_count", lambda: 5)
-        self.patch(os, "sched_getaffinity", None)
-        self.assertEqual(coreCount(Path(self.mktemp())), 5)
+        self.assertEqual(workerCount("auto", {}), min(coreCount({}), MAX_WORKERS))
 
     def test_noSharing(self) -> None:
         """On a system that can't share a port, only one worker is accepted."""
