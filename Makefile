@@ -56,7 +56,7 @@ e2e: $(VENV)/installed-dev ## build the image, run the Pods of manifests/, and t
 manifests: $(VENV)/installed-dev ## write manifests/deployment.yml, and check all manifests
 	{ echo "# Made by \`make manifests\` from manifests/overlays/plain, for use without kustomize." \
 	    "Edit there."; kubectl kustomize manifests/overlays/plain; } > manifests/deployment.yml
-	$(BIN)/python -m twisted.trial sitio.test.test_manifests
+	$(BIN)/python -m twisted.trial sitio.test.manifests
 
 news: $(VENV)/installed-dev ## move newsfragments/ into CHANGELOG.md, for a release
 	$(BIN)/towncrier build --yes

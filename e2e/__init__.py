@@ -6,6 +6,8 @@ the published port.  C{make e2e} runs them.
   - L{e2e.kubelet}: the parts of a kubelet that a plain docker or podman needs
   - L{e2e.manifests}: reads the manifests, and lets tests change them
   - L{e2e.prometheus}: runs a real Prometheus
+  - L{e2e.pods}: what the tests share
+  - L{e2e.clients}: many clients with kept connections, and a balancer
   - C{slow.py}: a slow service, for a container
   - C{burst.py}: a client that sends many requests at once, for a container
   - C{test_*.py}: the tests

@@ -1,5 +1,6 @@
 """
-C{python -m e2e}: runs all tests, or those that are named in C{unittest}'s form.
+C{python -m e2e}: runs all tests, or those that are named in C{unittest}'s form, as in
+C{make e2e E2E=Deleted}.
 
 The last line is like trial's: C{PASSED (successes=9)}.  If this machine can't run Pods,
 one line that begins with C{e2e: } has the reason.
@@ -13,12 +14,16 @@ import time
 import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from e2e.runtime import NoRuntime, find
 
 #: Seconds to wait for another run on this machine: both use the same names of images and Pods.
 LOCK_SECONDS = 900
+
+#: The modules with tests.
+MODULES = ("e2e.test_pods", "e2e.test_ends", "e2e.test_drains")
 
 
 @contextmanager
@@ -38,6 +43,14 @@ def alone() -> Iterator[None]:
         yield
 
 
+def whole(word: str) -> str:
+    """The whole name of a class or test of L{MODULES}; any other word as it is."""
+    for each in MODULES:
+        if hasattr(import_module(each), word.partition(".")[0]):
+            return f"{each}.{word}"
+    return word
+
+
 def main(arguments: list[str]) -> int:
     """Run the tests; the exit status: 0, 1 for a failure, 2 if this machine can't run Pods."""
     with alone():
@@ -46,8 +59,8 @@ def main(arguments: list[str]) -> int:
         except NoRuntime as error:
             print(f"e2e: {error}", file=sys.stderr)
             return 2
-        argv = ["e2e", "-v", *arguments]
-        ran = unittest.main(module="e2e.test_pods", argv=argv, exit=False).result
+        argv = ["e2e", "-v", *map(whole, arguments or MODULES)]
+        ran = unittest.main(module=None, argv=argv, exit=False).result
     outcomes = {
         "skips": len(ran.skipped),
         "failures": len(ran.failures),

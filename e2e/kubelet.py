@@ -110,7 +110,7 @@ class Kubelet:
             options += [f"--user={ANY_USER}"]
         if "memory" in each.get("resources", {}).get("limits", {}):
             options += [f"--memory={each['resources']['limits']['memory'].removesuffix('i')}"]
-        options += [f"--env={one['name']}={one['value']}" for one in each.get("env", ())]
+        options += [f"--env={one['name']}={self._value(one)}" for one in each.get("env", ())]
         for mount in each.get("volumeMounts", ()):
             options += [f"--volume={self._configured(mount['name'])}:{mount['mountPath']}:ro"]
         command = [str(word) for word in each.get("command", ())]
@@ -118,6 +118,13 @@ class Kubelet:
             options += ["--entrypoint", command.pop(0)]
         words = command + [str(word) for word in each.get("args", ())]
         self._run("run", "-d", *options, each["image"], *words)
+
+    def _value(self, variable: Document) -> str:
+        """The value of an environment variable: its own, or that of a key of a ConfigMap."""
+        if "value" in variable:
+            return str(variable["value"])
+        asked = variable["valueFrom"]["configMapKeyRef"]
+        return str(self._configMaps[asked["name"]][asked["key"]])
 
     def _configured(self, volume: str) -> Path:
         """A folder with the files of a ConfigMap."""
@@ -152,33 +159,50 @@ class Kubelet:
     # Stop.
 
     def end(self) -> dict[str, int]:
-        """Stop the Pod and remove it; the exit code of each container."""
+        """
+        Stop the Pod and remove it; the exit code of each container.
+
+        All preStop hooks begin at once.  A container gets SIGTERM after its own hook; a
+        native sidecar also waits for the containers, and for the sidecars that started
+        after it (KEP-753).
+        """
         until = time.monotonic() + self._spec.get("terminationGracePeriodSeconds", 30)
+        sidecars = self._spec.get("initContainers", [])[::-1]
         with ThreadPoolExecutor() as threads:
+            hooks = [threads.submit(self._preStop, each, until) for each in sidecars]
             list(threads.map(lambda each: self._stop(each, until), self._spec["containers"]))
-        # Native sidecars stop after the containers.
-        for each in reversed(self._spec.get("initContainers", [])):
-            self._stop(each, until)
-        ended = [*self._spec["containers"], *reversed(self._spec.get("initContainers", []))]
+            for each, hook in zip(sidecars, hooks, strict=True):
+                hook.result()
+                self._terminate(each, until)
         codes = {
             each["name"]: int(
                 self._run(
                     "inspect", "--format", "{{.State.ExitCode}}", f"{self.name}-{each['name']}"
                 )
             )
-            for each in ended
+            for each in (*self._spec["containers"], *sidecars)
         }
         self.remove()
         return codes
 
     def _stop(self, each: Document, until: float) -> None:
-        name = f"{self.name}-{each['name']}"
-        before = each.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
-        if before:
+        self._preStop(each, until)
+        self._terminate(each, until)
+
+    def _preStop(self, each: Document, until: float) -> None:
+        hook = each.get("lifecycle", {}).get("preStop", {})
+        left = max(2, until - time.monotonic())
+        if "exec" in hook:
             # SIGTERM follows even if this fails; and the container may have ended.
             with suppress(RuntimeError, subprocess.TimeoutExpired):
-                self._run("exec", name, *before, timeout=max(2, until - time.monotonic()))
-        self._run("stop", "-t", str(max(2, round(until - time.monotonic()))), name)
+                name = f"{self.name}-{each['name']}"
+                self._run("exec", name, *hook["exec"]["command"], timeout=left)
+        elif "sleep" in hook:
+            time.sleep(min(hook["sleep"]["seconds"], left))
+
+    def _terminate(self, each: Document, until: float) -> None:
+        left = max(2, round(until - time.monotonic()))
+        self._run("stop", "-t", str(left), f"{self.name}-{each['name']}")
 
     def remove(self) -> None:
         """Remove all containers at once."""

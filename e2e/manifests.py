@@ -58,3 +58,18 @@ def container(documents: list[Document], name: str) -> Document:
     if len(found) != 1:
         raise LookupError(f"{len(found)} containers are named {name}")
     return found[0]
+
+
+def withFiles(documents: list[Document], name: str, folder: str, *files: str) -> list[Document]:
+    """The documents, with files of C{e2e/} in a folder of the container with a name."""
+    made = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "e2e"},
+        "data": {each: (ROOT / "e2e" / each).read_text("utf-8") for each in files},
+    }
+    (spec,) = filter(None, map(podSpec, documents))
+    spec.setdefault("volumes", []).append({"name": "e2e", "configMap": {"name": "e2e"}})
+    mount = {"name": "e2e", "mountPath": folder}
+    container(documents, name).setdefault("volumeMounts", []).append(mount)
+    return [made, *documents]

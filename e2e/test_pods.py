@@ -1,138 +1,27 @@
 """
-Tests of the image and the manifests, with real Pods.
-
-Each class runs one Pod.  The images are built once, before all tests.
+Tests of the image and the manifests, with real Pods.  Each class runs one Pod.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
 import re
-import shutil
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, ClassVar
-from unittest import SkipTest, TestCase
+from typing import Any
+from unittest import TestCase
 
 from e2e import runtime
-from e2e.manifests import ROOT, Document, container, podSpec, read
-from e2e.prometheus import Prometheus, freePort, tool
+from e2e.manifests import ROOT, Document, container, read
+from e2e.pods import PHOTOS, WAIT_SECONDS, PodTests, Response, images, photo, status
+from e2e.prometheus import Prometheus, tool
 from e2e.runtime import Pod, Runtime
 
-PHOTOS = sorted((ROOT / "sitio/demo/site/photos").glob("*.jpg"))
-
-#: Seconds for one request, or for a condition to become true.
-WAIT_SECONDS = 30
-
-#: Requests in flight when a Pod is stopped.
+#: Requests while the service is stopped.
 MANY = 50
 
-#: Without the HTTP proxy of the environment.
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-
-_running: list[Runtime] = []
-
-
-def setUpModule() -> None:
-    """Build the images."""
-    here = runtime.find()
-    here.build("sitio:dev", "docker/Dockerfile")
-    here.build("photos:dev", "docker/photos.Dockerfile")
-    _running.append(here)
-
-
-class Response:
-    """A response, read to its end."""
-
-    def __init__(self, url: str, method: str = "GET") -> None:
-        """Send a request; raises C{OSError} or C{HTTPException} without a complete response."""
-        asked = urllib.request.Request(url, method=method)
-        try:
-            answer: Any = _open(asked, timeout=WAIT_SECONDS)
-        except urllib.error.HTTPError as error:
-            answer = error
-        with answer:
-            self.status: int = answer.status
-            self.headers: Any = answer.headers
-            self.body: bytes = answer.read()
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-
-def status(url: str) -> int:
-    """The status of a page; 0 if there is no response."""
-    try:
-        return Response(url).status
-    except (OSError, http.client.HTTPException):
-        return 0
-
-
-def photo(base: str, path: Path) -> Response:
-    return Response(f"{base}/photos/{path.name}")
-
-
-class PodTests(TestCase):
-    """
-    A Pod that runs for all tests of a class.
-
-    @ivar base: the URL of the published port.
-    @ivar admin: the URL of the admin port, at the Pod's own address.
-    """
-
-    manifest: ClassVar[str] = ""
-    anyUser: ClassVar[bool] = False
-    pod: ClassVar[Pod]
-    runtime: ClassVar[Runtime]
-    base: ClassVar[str]
-    admin: ClassVar[str]
-
-    @classmethod
-    def documents(cls) -> list[Document]:
-        """The manifests to run."""
-        return read(cls.manifest)
-
-    @classmethod
-    def player(cls) -> Runtime:
-        """The runtime that runs them."""
-        return _running[0]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        if not cls.manifest:
-            raise SkipTest("this class is the base of others")
-        if cls.manifest.startswith("overlays/") and shutil.which("kubectl") is None:
-            raise SkipTest("kubectl, which contains kustomize, is not installed")
-        cls.runtime = cls.player()
-        port = freePort()
-        cls.pod = cls.runtime.play(cls.documents(), {port: 8080}, cls.anyUser)
-        cls.addClassCleanup(cls.runtime.remove, cls.pod)
-        cls.base = f"http://127.0.0.1:{port}"
-        cls.admin = f"http://{cls.pod.address}:9901"
-
-    def wait(self, url: str, wanted: int) -> None:
-        """Send requests until a page has this status."""
-        until = time.monotonic() + WAIT_SECONDS
-        while status(url) != wanted:
-            self.assertLess(time.monotonic(), until, f"{url} does not answer {wanted}")
-            time.sleep(0.2)
-
-    def inside(self, name: str, *command: str) -> str:
-        """Run a command within a container; its output."""
-        return self.runtime.run("exec", self.pod.container(name), *command)
-
-    def checkPhotos(self) -> None:
-        """Through the proxy, each photo has the checksum of its file."""
-        for path in PHOTOS:
-            came = hashlib.sha256(photo(self.base, path).body).hexdigest()
-            self.assertEqual(came, hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
+#: The port of sitio in the components, for clients.
+SITIO = 9900
 
 
 class TwoContainers(PodTests):
@@ -307,122 +196,6 @@ class AnyUser(PodTests):
         self.assertNotIn("plugin cache", self.runtime.logs(self.pod.container("proxy")))
 
 
-class Slow(PodTests):
-    """A Pod with a service that takes three seconds for a response."""
-
-    manifest = "pod.yml"
-
-    @classmethod
-    def documents(cls) -> list[Document]:
-        """C{pod.yml} with C{slow.py} instead of the photo site."""
-        documents = read(cls.manifest)
-        spec = podSpec(documents[0])
-        spec["volumes"] = [{"name": "e2e", "configMap": {"name": "e2e"}}]
-        web = container(documents, "web")
-        web["command"] = ["python", "/srv/slow.py"]
-        web["volumeMounts"] = [{"name": "e2e", "mountPath": "/srv"}]
-        made = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "e2e"},
-            "data": {
-                each: (Path(__file__).parent / each).read_text("utf-8")
-                for each in ("slow.py", "burst.py")
-            },
-        }
-        return [made, *documents]
-
-    def ask(self, threads: ThreadPoolExecutor) -> list[Future[Response]]:
-        """Send many requests, and wait until all are in flight."""
-        asked = [threads.submit(Response, f"{self.base}/{each}") for each in range(MANY)]
-        self.waitForMany()
-        return asked
-
-    def waitForMany(self) -> None:
-        """Wait until that many requests are in flight."""
-        until = time.monotonic() + WAIT_SECONDS
-        while self.inFlight() < MANY:
-            self.assertLess(time.monotonic(), until, "not all requests arrive")
-            time.sleep(0.05)
-
-    def inFlight(self) -> int:
-        page = Response(f"{self.admin}/metrics").text
-        found = re.search(r"^http_server_active_requests (\d+)", page, re.MULTILINE)
-        assert found is not None, page
-        return int(found[1])
-
-    def checkWhole(self, asked: list[Future[Response]]) -> None:
-        """All responses are complete."""
-        from e2e.slow import HALF
-
-        came = [each.result() for each in asked]
-        self.assertEqual([each.status for each in came], [200] * MANY)
-        self.assertEqual({each.body for each in came}, {2 * HALF})
-
-
-class Stopped(Slow):
-    """All containers get SIGTERM."""
-
-    def test_noneLost(self) -> None:
-        """50 slow requests in flight are all answered."""
-        with ThreadPoolExecutor(MANY) as threads:
-            asked = self.ask(threads)
-            self.runtime.stop(self.pod, grace=40)
-            self.checkWhole(asked)
-        self.assertEqual(self.runtime.exitCode(self.pod.container("proxy")), 0)
-
-
-class PodStopped(Slow):
-    """
-    The Pod is stopped by C{podman pod stop}.
-
-    The clients are in the Pod: podman 4.3 disconnects the Pod's network at that moment,
-    where a kubelet waits for the containers.
-    """
-
-    @classmethod
-    def documents(cls) -> list[Document]:
-        """Those of L{Slow}, with C{burst.py} as a third container."""
-        documents = super().documents()
-        web = container(documents, "web")
-        burst = {
-            "name": "burst",
-            **{key: web[key] for key in ("image", "volumeMounts", "securityContext")},
-            "command": ["python", "/srv/burst.py", str(MANY)],
-        }
-        podSpec(documents[-1])["containers"].append(burst)
-        return documents
-
-    def test_noneLost(self) -> None:
-        """50 slow requests in flight are all answered."""
-        burst = self.pod.container("burst")
-        self.runtime.run("kill", "--signal=USR1", burst)
-        self.waitForMany()
-        self.runtime.stopPod(self.pod, grace=40)
-        self.assertEqual(self.runtime.logs(burst), f"{MANY} whole\n")
-        self.assertEqual(self.runtime.exitCode(self.pod.container("proxy")), 0)
-
-
-class Deleted(Slow):
-    """The Pod is deleted as in a cluster: preStop, SIGTERM, grace period."""
-
-    def test_noneLost(self) -> None:
-        """
-        Requests in flight are answered, and so are those that arrive during the preStop;
-        then both containers end by themselves.
-        """
-        with ThreadPoolExecutor(MANY + 1) as threads:
-            asked = self.ask(threads)
-            ended = threads.submit(self.runtime.end, self.pod)
-            time.sleep(2)
-            late = [threads.submit(Response, f"{self.base}/late/{each}") for each in range(MANY)]
-            self.checkWhole(asked)
-            self.checkWhole(late)
-            codes = ended.result()
-        self.assertEqual(codes["proxy"], 0)
-        self.assertNotEqual(codes["web"], 137, "web was killed")
-
-
 class Workers(PodTests):
     """Several processes in one container; the parent is process 1."""
 
@@ -457,6 +230,7 @@ class Plain(PodTests):
     """C{deployment.yml}, which is the kustomization C{overlays/plain}."""
 
     manifest = "deployment.yml"
+    port = SITIO
 
     def test_policies(self) -> None:
         """The policy of the ConfigMap acts, and those of the arguments too."""
@@ -470,11 +244,12 @@ class Native(PodTests):
     """The kustomization C{overlays/native-sidecar}."""
 
     manifest = "overlays/native-sidecar"
+    port = SITIO
 
     @classmethod
     def player(cls) -> Runtime:
         """A runtime that starts the containers after the native sidecars."""
-        return runtime.Plain(_running[0].command)
+        return runtime.Plain(images().command)
 
     def test_works(self) -> None:
         """sitio starts before the service, and decorates it."""
@@ -482,7 +257,7 @@ class Native(PodTests):
             self.runtime.run(
                 "inspect", "--format", "{{.State.StartedAt}}", self.pod.container(name)
             )
-            for name in ("proxy", "web")
+            for name in ("sitio", "web")
         ]
         self.assertLess(*began)
         self.checkPhotos()
@@ -491,8 +266,8 @@ class Native(PodTests):
     def test_zEnds(self) -> None:
         """The service ends first, then the sidecar by itself."""
         codes = self.runtime.end(self.pod)
-        self.assertEqual(codes["proxy"], 0)
-        self.assertEqual(list(codes), ["web", "proxy"])
+        self.assertEqual(codes["sitio"], 0)
+        self.assertEqual(list(codes), ["web", "sitio"])
 
 
 class Jobs(PodTests):
@@ -531,7 +306,7 @@ class Image(TestCase):
     """The image itself."""
 
     def setUp(self) -> None:
-        self.runtime = _running[0]
+        self.runtime = images()
 
     def test_flags(self) -> None:
         """Arguments of the container are options of sitio."""

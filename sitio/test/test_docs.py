@@ -198,7 +198,7 @@ class DocumentTests(SynchronousTestCase):
         """Each module that a document names exists, and so do the names in it."""
         known = {
             "/".join(path.parts[-length:])
-            for folder in ("sitio", "bench", "e2e", "examples", "docs")
+            for folder in ("sitio", "bench", "e2e", "examples", "docs", "manifests")
             for path in (ROOT / folder).rglob("*.*")
             for length in (1, 2)
         }

@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""
+Checks what kustomize has built, before a cluster sees it:
+
+    kubectl kustomize . | python3 sitio/check.py my-service.yml
+
+The arguments are the manifests as they were before, for what kustomize does not show: a later
+patch of its can merge two containers of one name.  Each problem is a line that says what to do;
+the exit status is 1 if there is one.  Needs PyYAML (C{pip install PyYAML}, on Debian
+C{python3-yaml}).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+try:
+    import yaml
+except ImportError:
+    sys.exit("PyYAML is missing: pip install PyYAML, or apt install python3-yaml")
+
+Document = dict[str, Any]
+
+#: The name of the container of the components, and the beginning of the names of its ports.
+SITIO = "sitio"
+ADMIN = "sitio-admin"
+VOLUME = "sitio-policies"
+
+#: Seconds that a Pod has by default.
+DEFAULT_GRACE = 30
+
+#: Names and values of appProtocol of a Service's port that carry HTTP/1.
+HTTP_NAME = re.compile(r"(http|ws)(-.*)?|web")
+HTTP_PROTOCOLS = {"http", "kubernetes.io/ws"}
+
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+
+
+def containers(pod: Document) -> list[Document]:
+    """All containers of a Pod, in the order of their start."""
+    return [*(pod.get("initContainers") or ()), *(pod.get("containers") or ())]
+
+
+def templateOf(document: Document) -> Document:
+    """The Pod, or the template of Pods, in a document; C{{}} if it has none."""
+    if document.get("kind") == "Pod":
+        return document
+    spec = document.get("spec") or {}
+    spec = (spec.get("jobTemplate") or {}).get("spec") or spec
+    template = spec.get("template")
+    return template if isinstance(template, dict) and template.get("spec") else {}
+
+
+def problems(documents: list[Document]) -> list[str]:
+    """What keeps these documents from working, one sentence for each problem."""
+    found = []
+    for document in documents:
+        template = templateOf(document)
+        if template:
+            where = f"{document['kind']} {document['metadata']['name']}"
+            of = PodCheck(template, documents)
+            found += [f"{where}: {each}" for each in of.problems()]
+        elif document.get("kind") == "Service":
+            found += [
+                f"Service {document['metadata']['name']}: {each}"
+                for each in serviceProblems(document, documents)
+            ]
+    return found
+
+
+def portNames(of: list[Document]) -> list[Any]:
+    """The names of the ports of containers; C{None} for one without a name."""
+    return [port.get("name") for each in of for port in each.get("ports") or ()]
+
+
+def taken(documents: list[Document]) -> list[str]:
+    """Names in manifests without sitio that the components use too, a sentence for each."""
+    found = []
+    for document in documents:
+        pod = templateOf(document).get("spec") or {}
+        every = containers(pod)
+        where = f"{document.get('kind')} {(document.get('metadata') or {}).get('name')}"
+        for what, names in (
+            ("container", [each.get("name") for each in every]),
+            ("port", portNames(every)),
+            ("volume", [each.get("name") for each in pod.get("volumes") or ()]),
+        ):
+            found += [
+                f"{where}: your {what} is called {name}, as one of sitio: rename yours"
+                for name in names
+                if name in (SITIO, ADMIN, VOLUME)
+            ]
+    return found
+
+
+def repeated(names: list[Any]) -> list[Any]:
+    """The names that are there more than once, each once."""
+    return sorted({each for each in names if names.count(each) > 1})
+
+
+class PodCheck:
+    """The checks of one Pod."""
+
+    def __init__(self, template: Document, documents: list[Document]) -> None:
+        self._template = template
+        self._pod: Document = template["spec"]
+        self._documents = documents
+
+    def problems(self) -> Iterator[str]:
+        """A sentence for each problem; none for a Pod without sitio."""
+        every = containers(self._pod)
+        called = [each for each in every if each.get("name") == SITIO]
+        if not called:
+            return
+        sitio = next((each for each in called if ADMIN in portNames([each])), None)
+        if sitio is None:
+            yield "your container called sitio is in the place of sitio's: rename yours"
+            return
+        yield from self._names(every)
+        yield from self._numbers(every, sitio)
+        yield from self._target(sitio)
+        yield from self._grace(sitio)
+        yield from self._user(sitio)
+        yield from self._default()
+
+    def _names(self, every: list[Document]) -> Iterator[str]:
+        for name in repeated([each.get("name") for each in every]):
+            yield f"two containers are called {name}: rename your own, or list sitio only once"
+        for name in repeated([each.get("name") for each in self._pod.get("volumes") or ()]):
+            yield f"two volumes are called {name}: rename your own"
+        for name in repeated([each for each in portNames(every) if each]):
+            yield f"two ports are called {name}: rename your own"
+
+    def _numbers(self, every: list[Document], sitio: Document) -> Iterator[str]:
+        own = self._own(sitio)
+        for each in every:
+            if each is not sitio:
+                for port in each.get("ports") or ():
+                    if port.get("containerPort") in own:
+                        yield (
+                            f"{each.get('name')} listens on port {port['containerPort']}, and"
+                            " sitio too: change sitio's, in its arguments and its ports"
+                        )
+
+    def _own(self, sitio: Document) -> set[int]:
+        """The numbers of sitio's ports: those that are declared, and those in its arguments."""
+        found = {port["containerPort"] for port in sitio.get("ports") or ()}
+        for each in sitio.get("args") or ():
+            option = re.fullmatch(r"--(?:port|admin)=(?:tcp6?:)?(\d+)\b.*", str(each))
+            if option:
+                found.add(int(option[1]))
+        return found
+
+    def _target(self, sitio: Document) -> Iterator[str]:
+        if any(str(each).startswith("--upstream") for each in sitio.get("args") or ()):
+            return
+        variables = {each.get("name"): each for each in sitio.get("env") or ()}
+        variable = variables.get("TARGET_PORT", {})
+        asked = (variable.get("valueFrom") or {}).get("configMapKeyRef") or {}
+        maps = {
+            each["metadata"]["name"]: each.get("data") or {}
+            for each in self._documents
+            if each.get("kind") == "ConfigMap"
+        }
+        value = variable.get("value", maps.get(asked.get("name"), {}).get(asked.get("key")))
+        if value is None:
+            yield (
+                "nothing says which port your service has: add a configMapGenerator called sitio"
+                " with TARGET_PORT"
+            )
+        elif not str(value).isdecimal():
+            yield f"TARGET_PORT is {value!r}: it must be the number of your service's port"
+        elif int(value) in self._own(sitio):
+            yield f"TARGET_PORT is {value}, which is sitio's own port: it must be your service's"
+
+    def _grace(self, sitio: Document) -> Iterator[str]:
+        hook = ((sitio.get("lifecycle") or {}).get("preStop") or {}).get("exec") or {}
+        slept = re.search(r"sleep\((\d+)\)", " ".join(map(str, hook.get("command") or ())))
+        arguments = " ".join(map(str, sitio.get("args") or ()))
+        grace = re.search(r"--grace=(\d+)", arguments)
+        needed = (int(slept[1]) if slept else 0) + (int(grace[1]) if grace else DEFAULT_GRACE)
+        given = self._pod.get("terminationGracePeriodSeconds", DEFAULT_GRACE)
+        if needed >= given:
+            yield (
+                f"the Pod ends after {given} s, and sitio may need {needed} s: lower --grace, or"
+                " raise terminationGracePeriodSeconds"
+            )
+
+    def _user(self, sitio: Document) -> Iterator[str]:
+        security = {
+            **(self._pod.get("securityContext") or {}),
+            **(sitio.get("securityContext") or {}),
+        }
+        if security.get("runAsUser") == 0:
+            yield (
+                "sitio would run as user 0, and the cluster refuses that: add runAsUser: 65532 to"
+                " its securityContext"
+            )
+
+    def _default(self) -> Iterator[str]:
+        annotations = (self._template.get("metadata") or {}).get("annotations") or {}
+        first = (self._pod.get("containers") or [{}])[0].get("name")
+        if annotations.get(DEFAULT_CONTAINER, first) == SITIO:
+            yield (
+                f"`kubectl logs` shows sitio: set the annotation {DEFAULT_CONTAINER} to the name"
+                " of your container"
+            )
+
+
+def serviceProblems(service: Document, documents: list[Document]) -> Iterator[str]:
+    """What is wrong with the ports of a Service that lead to sitio."""
+    spec = service.get("spec") or {}
+    selector = spec.get("selector") or {}
+    for port in spec.get("ports") or ():
+        if port.get("targetPort") != SITIO:
+            continue
+        protocol, name = port.get("appProtocol"), port.get("name", "")
+        known = protocol in HTTP_PROTOCOLS if protocol else not name or HTTP_NAME.fullmatch(name)
+        if not known:
+            yield (
+                f"port {name or port.get('port')} ({protocol or 'no appProtocol'}) leads to sitio,"
+                " which is for HTTP/1: if it carries HTTP/1, set appProtocol: http; else choose"
+                " another port in sitio/service/service.yml"
+            )
+        for document in documents:
+            template = templateOf(document)
+            labels = (template.get("metadata") or {}).get("labels") or {}
+            if template and selector and selector.items() <= labels.items():
+                if SITIO not in portNames(containers(template["spec"])):
+                    yield f"it leads to sitio, and {document['metadata']['name']} has no sitio"
+
+
+def main(text: str, before: list[str]) -> int:
+    """Check documents in YAML; the exit status."""
+    documents = [each for each in yaml.safe_load_all(text) if each]
+    found = problems(documents)
+    for each in before:
+        with open(each, encoding="utf-8") as file:
+            found += taken([one for one in yaml.safe_load_all(file) if one])
+    for each in found:
+        print(each)
+    if not found:
+        print(f"{len(documents)} documents: no problem found")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.stdin.read(), sys.argv[1:]))
