@@ -111,6 +111,14 @@ class _Row:
             ours = self.durationsOf(sent, upstream)
             ours[:] = map(add, ours, theirs)
 
+    def failures(self) -> int:
+        """How many hits were failures of the upstream, masked or not."""
+        return sum(
+            sum(durations[:-1])
+            for (status, asked), durations in self.statuses.items()
+            if _isFailure(status if asked is None else asked)
+        )
+
     def metrics(self, running: UnderWay | None = None) -> Metrics:
         """The metrics as plain data, with those of exchanges under way."""
         statuses: dict[str, int] = {}
@@ -161,6 +169,11 @@ def _nameOf(status: int | None) -> str:
     return str(status) if status > 9 else f"{status}xx"
 
 
+def _isFailure(upstreamStatus: int | None) -> bool:
+    """Whether this status, or no response at all, is a failure of the upstream."""
+    return upstreamStatus is None or _classOf(upstreamStatus) >= 5
+
+
 def _isMasked(status: int | None, upstreamStatus: int | None) -> bool:
     """Whether the upstream failed and the client was sent something better."""
     if status is None or upstreamStatus is None or status == 499:
@@ -208,7 +221,7 @@ class Stats(Service):
         self._rows: dict[tuple[str, str], _Row] = {}
         self._shared = {key: _Row() for key in (OTHER, _NOT_FOUND, _REFUSED)}
         self._underWay: Collection[Any] = ()
-        self._logged: dict[tuple[str, str], tuple[int, int]] = {}
+        self._logged: dict[tuple[str, str], tuple[int, int, int]] = {}
         self._loggedTotal: Metrics | None = None
 
     def watch(self, exchanges: Collection[Any]) -> None:
@@ -361,11 +374,11 @@ class Stats(Service):
     def _report(self) -> None:
         running = self._running()
         counts = (self._hits, sum(each.count for each in running.values()))
-        if counts == countsOf(self._loggedTotal):
+        if counts == countsOf(self._loggedTotal)[:2]:
             return
         rows = self._allRows(running)
         now = {
-            key: (row.hits, running[key].count if key in running else 0)
+            key: (row.hits, running[key].count if key in running else 0, row.failures())
             for key, row in rows.items()
         }
         listed, more = moved(now, self._logged)

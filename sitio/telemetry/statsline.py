@@ -1,5 +1,8 @@
 """
-The stats line: a log event with hit counts and latencies.
+The stats line: a log event with hit counts and latencies, failures first.
+
+Its totals are by class of the upstream status, the worst first.  Then come the endpoints that
+fail, then those with new requests, then the busiest.
 
 L{event} makes the event, L{asLine} its text.  L{StatsLine} logs the line for a sidecar
 of several processes; L{sitio.telemetry.stats} logs it for one process.
@@ -9,7 +12,8 @@ Contract: clock and metrics are passed in; no I/O but the log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 from twisted.application.service import Service
@@ -22,8 +26,11 @@ from sitio.telemetry.histogram import LATENCY_BOUNDS, quantile, subtractCounts
 from sitio.telemetry.sidecar import ISnapshotSource
 from sitio.telemetry.snapshot import EndpointMetrics, Metrics, SidecarSnapshot, Snapshot
 
-#: Columns of the line; it fits into a terminal.
-LINE_WIDTH = 100
+#: Columns of the line: a wide terminal, without the time in front.
+LINE_WIDTH = 140
+
+#: Columns of its totals, if there are several classes: so the first endpoint fits, too.
+TOTALS_WIDTH = 80
 
 #: Columns of a route in the line, and of the first route if that is too long for the
 #: line.  The middle of a longer route is left out.
@@ -36,8 +43,14 @@ MAX_LISTED = 10
 #: Method and route.
 _Key = tuple[str, str]
 
-#: Hits, and exchanges under way.
-_Counts = tuple[int, int]
+#: Hits, exchanges under way, and failures.
+_Counts = tuple[int, int, int]
+
+#: Names of classes of statuses, the worst first.
+_CLASSES = ("none", "6xx-9xx", "5xx", "4xx", "3xx", "2xx", "1xx")
+
+#: How the line calls them, if not by their name.
+_NAMES = {"none": "no response"}
 
 
 def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
@@ -56,20 +69,43 @@ def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
 
 def countsOf(metrics: Metrics | None) -> _Counts:
     """What makes a line worth logging when it changes: hits, and exchanges under way."""
-    return (metrics["hits"], metrics["underWay"]) if metrics else (0, 0)
+    if metrics is None:
+        return 0, 0, 0
+    return metrics["hits"], metrics["underWay"], failuresOf(metrics["upstreamStatuses"])
+
+
+def failuresOf(statuses: Mapping[str, int]) -> int:
+    """How many of these were failures of the upstream: 5xx and above, or no response."""
+    return sum([times for name, times in statuses.items() if name[0] in "56789n"])
+
+
+def classesOf(statuses: Mapping[str, int]) -> dict[str, int]:
+    """The same counts by class, the worst first: C{{"none": 1, "5xx": 2, "2xx": 30}}."""
+    classes = dict.fromkeys(_CLASSES, 0)
+    for name, times in statuses.items():
+        group = name if name == "none" else f"{name[0]}xx" if name[0] < "6" else "6xx-9xx"
+        classes[group] += times
+    return {name: times for name, times in classes.items() if times}
 
 
 def moved(now: dict[_Key, _Counts], before: dict[_Key, _Counts]) -> tuple[list[_Key], int]:
     """
-    Choose the endpoints that an event lists: those that have changed first, then the
-    busiest.  So a new request becomes visible.
+    Choose the endpoints that an event lists: first those with the most new failures, then
+    those that have changed, then the busiest.  So a failure becomes visible, and a new request.
 
     @param now: L{countsOf} each endpoint.
     @param before: the same for the last event.
 
     @return: the endpoints, and how many more there are.
     """
-    order = sorted(now, key=lambda key: (now[key] == before.get(key), -sum(now[key])))
+
+    def rank(key: _Key) -> tuple[int, bool, int]:
+        hits, underWay, failures = counts = now[key]
+        last = before.get(key, (0, 0, 0))
+        # A row of many endpoints may have lost some.
+        return -max(0, failures - last[2]), counts == last, -hits - underWay
+
+    order = sorted(now, key=rank)
     return order[:MAX_LISTED], len(order[MAX_LISTED:])
 
 
@@ -84,16 +120,21 @@ def event(
     @param more: how many more there are.
     """
     new = total["hits"] - (before["hits"] if before else 0)
+    classes = classesOf(total["upstreamStatuses"])
+    newClasses = classesOf(before["upstreamStatuses"]) if before else {}
+    newClasses = {name: times - newClasses.get(name, 0) for name, times in classes.items()}
     recent = list(total["latency"])
     if before:
         recent = subtractCounts(recent, before["latency"])
     return {
-        "line": asLine(total["hits"], new, endpoints, more, total["underWay"]),
+        "line": asLine(total, new, endpoints, more, newClasses),
         "hits": total["hits"],
         "underWay": total["underWay"],
         "new": new,
         "endpoints": endpoints,
         "more": more,
+        "classes": classes,
+        "newClasses": newClasses,
         "upstreamStatuses": total["upstreamStatuses"],
         "statuses": total["statuses"],
         "masked": total["masked"],
@@ -103,18 +144,29 @@ def event(
 
 
 def asLine(
-    hits: int, new: int, endpoints: Sequence[EndpointMetrics], more: int = 0, underWay: int = 0
+    total: Metrics,
+    new: int,
+    endpoints: Sequence[EndpointMetrics],
+    more: int = 0,
+    newClasses: Mapping[str, int] | None = None,
 ) -> str:
     """
-    One line of at most L{LINE_WIDTH} columns with as many endpoints as fit, in the
-    given order, each with its hits, failures and mean latency.
+    One line of at most L{LINE_WIDTH} columns with the totals, and as many endpoints as fit,
+    in the given order, each with its hits, failures and mean latency.
 
+    @param new: how many hits are new.
     @param more: how many endpoints there are beside these.
-    @param underWay: how many exchanges have been under way for a second or more.
+    @param newClasses: how many hits of each class are new.
     """
+    hits = total["hits"]
     line = f"stats: {hits} hit{'s' * (hits != 1)} (+{new})"
-    if underWay:
-        line += f", {underWay} under way"
+    if total["underWay"]:
+        line += f", {total['underWay']} under way"
+    for mark, text in zip(chain(":", repeat(",")), _asClasses(total, newClasses or {})):
+        if mark == "," and len(line) + len(text) > TOTALS_WIDTH - len(", , ..."):
+            line += ", ..."
+            break
+        line += f"{mark} {text}"
     left = len(endpoints) + more
     for endpoint in endpoints:
         room = LINE_WIDTH - len(line) - len(" | ")
@@ -127,6 +179,19 @@ def asLine(
         line = f"{line} | {text}"
         left -= 1
     return f"{line} | and {left} more" if left else line
+
+
+def _asClasses(total: Metrics, new: Mapping[str, int]) -> Iterator[str]:
+    """C{20 x 5xx (+4), 15 masked}; C{80 x 2xx}."""
+    masked = classesOf(total["masked"])
+    for name, times in classesOf(total["upstreamStatuses"]).items():
+        text = f"{times} x {_NAMES.get(name, name)}"
+        if name[0] not in "1234":
+            text += f" (+{new[name]})" * bool(new.get(name))
+            hidden = masked.get(name, 0)
+            if hidden:
+                text += " masked" if hidden == times else f", {hidden} masked"
+        yield text
 
 
 def _asText(endpoint: EndpointMetrics, width: int) -> str:

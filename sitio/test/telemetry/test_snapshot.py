@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.telemetry.snapshot import Snapshot, busiestFirst, limitEndpoints, merge
 from sitio.telemetry.stats import Stats
-from sitio.telemetry.statsline import LINE_WIDTH, report
+from sitio.telemetry.statsline import LINE_WIDTH, asLine, classesOf, report
 from sitio.test.helpers.exchanges import FinishedExchange, ended, refused
 from sitio.test.helpers.logs import LogRecorder
 from sitio.test.helpers.snapshots import endpointsByName, snapshotOf
@@ -190,6 +190,25 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual([each["route"] for each in event["endpoints"]], ["/b", "/c", "/a"])
         self.assertEqual((event["hits"], event["new"]), (8, 3))
 
+    def test_failuresFirst(self) -> None:
+        """Endpoints with new failures come before busier ones; with old failures, they don't."""
+        failed = ended("/bad", status=200, upstreamStatus=500)
+        missing = ended("/a", status=404, upstreamStatus=404)
+        one = snapshotOf([ended("/a"), ended("/b"), ended("/c"), ended("/c")])
+        two = merge(one, snapshotOf([*3 * [ended("/c")], failed, ended("/b")]))
+        two = merge(two, snapshotOf([ended("/a"), missing]))
+        three = merge(two, snapshotOf([ended("/bad"), ended("/b"), ended("/b")]))
+        for now, before, first in (
+            (two, one, ["/bad", "/c"]),
+            (two, None, ["/bad", "/c"]),
+            (three, two, ["/b", "/bad", "/c"]),
+        ):
+            event = report(now, before)
+            assert event is not None
+            self.assertEqual([each["route"] for each in event["endpoints"]][: len(first)], first)
+            self.assertEqual(event["classes"], classesOf(now["total"]["upstreamStatuses"]))
+            self.assertEqual(sum(event["newClasses"].values()), event["new"])
+
 
 class LineTests(SynchronousTestCase):
     """The text of the line."""
@@ -239,11 +258,37 @@ class LineTests(SynchronousTestCase):
             line = self.line(*exchanges)
             self.assertTrue(line.endswith(f" | {text}"), line)
 
+    def test_classes(self) -> None:
+        """The totals are by class of the upstream status, the worst first, with what is new."""
+        one = ended()
+        masked = ended(status=200, upstreamStatus=500)
+        failed = ended(status=503, upstreamStatus=503)
+        silent = ended(status=None, upstreamStatus=None)
+        for exchanges, text in (
+            ([one], "1 x 2xx"),
+            ([one, ended(status=404, upstreamStatus=404), one], "1 x 4xx, 2 x 2xx"),
+            ([one, failed], "1 x 5xx (+1), 1 x 2xx"),
+            ([masked, masked], "2 x 5xx (+2) masked"),
+            ([masked, failed, one], "2 x 5xx (+2), 1 masked, 1 x 2xx"),
+            ([one, silent], "1 x no response (+1), 1 x 2xx"),
+            ([ended(status=499, upstreamStatus=None)], "1 x 4xx"),
+            ([refused(), ended(status=204, upstreamStatus=None)], "1 x 4xx, 1 x 2xx"),
+            ([ended(status=600, upstreamStatus=600)], "1 x 6xx-9xx (+1)"),
+            (
+                [ended(status=each, upstreamStatus=each) for each in (101, 200, 302, 404, 500)],
+                "1 x 5xx (+1), 1 x 4xx, 1 x 3xx, 1 x 2xx, 1 x 1xx",
+            ),
+        ):
+            totals, _, _ = self.line(*exchanges).partition(" | ")
+            hits = f"{len(exchanges)} hit{'s' * (len(exchanges) > 1)}"
+            self.assertEqual(totals, f"stats: {hits} (+{len(exchanges)}): {text}")
+
     def test_inBrackets(self) -> None:
         """The rows in round brackets have no method."""
         self.assertEqual(
             self.line(refused(), ended("/x", status=404, upstreamStatus=404)),
-            "stats: 2 hits (+2) | (not found) 1 (1 x 404), 2.0 ms | (refused) 1 (1 x 400), 0.0 ms",
+            "stats: 2 hits (+2): 2 x 4xx | (not found) 1 (1 x 404), 2.0 ms"
+            " | (refused) 1 (1 x 400), 0.0 ms",
         )
 
     def test_and(self) -> None:
@@ -251,8 +296,8 @@ class LineTests(SynchronousTestCase):
         line = self.line(*(ended(f"/photos/{number}.jpg") for number in range(9)))
         self.assertEqual(
             line,
-            "stats: 9 hits (+9) | GET /photos/0.jpg 1, 2.0 ms | GET /photos/1.jpg 1, 2.0 ms"
-            " | and 7 more",
+            "stats: 9 hits (+9): 9 x 2xx | GET /photos/0.jpg 1, 2.0 ms"
+            " | GET /photos/1.jpg 1, 2.0 ms | GET /photos/2.jpg 1, 2.0 ms | and 6 more",
         )
 
     def test_longRoute(self) -> None:
@@ -266,14 +311,28 @@ class LineTests(SynchronousTestCase):
         self.assertTrue(line.isascii() and line.isprintable(), line)
         self.assertIn(r"/\x9b2J\xe9\r\n", line)
 
+    def test_long(self) -> None:
+        """Large numbers of all classes leave room for an endpoint; the best are left out."""
+        failed = ended("/" + "a" * 90, status=503, upstreamStatus=503)
+        snapshot = snapshotOf([failed])
+        statuses = dict.fromkeys(("none", "999", "503", "404", "301", "200", "101"), 10**7)
+        total = snapshot["total"]
+        total["upstreamStatuses"] = statuses
+        total["hits"], total["masked"] = 7 * 10**7, {"503": 10**7}
+        new = dict.fromkeys(classesOf(statuses), 10**5)
+        line = asLine(total, 10**5, snapshot["endpoints"], 511, new)
+        self.assertLessEqual(len(line), LINE_WIDTH)
+        self.assertIn(": 10000000 x no response (+100000), ... | GET /aaa", line)
+        self.assertTrue(line.endswith(" | and 511 more"), line)
+
     @given(
         st.lists(
             st.builds(
                 ended,
                 st.text(max_size=80).map(lambda text: f"/{text}"),
                 st.sampled_from(["GET", "PROPPATCH", "nonsense"]),
-                status=st.sampled_from([200, 404, 418, 499, 503]),
-                upstreamStatus=st.sampled_from([200, 404, 418, 503, 599]),
+                status=st.sampled_from([200, 404, 418, 499, 503, None]),
+                upstreamStatus=st.sampled_from([200, 301, 404, 418, 503, 599, 999, None]),
                 duration=st.floats(0, 1e5),
             ),
             min_size=1,

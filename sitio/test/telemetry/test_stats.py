@@ -394,7 +394,7 @@ class ServiceTests(SynchronousTestCase):
         self.clock.advance(1.9)
         self.assertEqual(self.lines(), [])
         self.clock.advance(0.1)
-        self.assertEqual(self.lines(), ["stats: 1 hit (+1) | GET / 1, 2.0 ms"])
+        self.assertEqual(self.lines(), ["stats: 1 hit (+1): 1 x 2xx | GET / 1, 2.0 ms"])
 
     def test_silence(self) -> None:
         """Nothing is logged if nothing changed; later changes are."""
@@ -406,7 +406,7 @@ class ServiceTests(SynchronousTestCase):
         self.stats.exchangeFinished(ended())
         self.stats.exchangeFinished(ended())
         self.clock.pump([2.0] * 5)
-        self.assertEqual(self.lines(), ["stats: 3 hits (+2) | GET / 3, 2.0 ms"])
+        self.assertEqual(self.lines(), ["stats: 3 hits (+2): 3 x 2xx | GET / 3, 2.0 ms"])
 
     def test_interval(self) -> None:
         """The interval can be set."""
@@ -434,7 +434,7 @@ class ServiceTests(SynchronousTestCase):
         self.stats.exchangeFinished(ended())
         self.lines()
         self.stats.stopService()
-        self.assertEqual(self.lines(), ["stats: 2 hits (+1) | GET / 2, 2.0 ms"])
+        self.assertEqual(self.lines(), ["stats: 2 hits (+1): 2 x 2xx | GET / 2, 2.0 ms"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertFalse(self.stats.running)
 
@@ -458,7 +458,7 @@ class ServiceTests(SynchronousTestCase):
         self.stats.startService()
         self.assertEqual(self.lines(), [])
         self.clock.advance(2.0)
-        self.assertEqual(self.lines(), ["stats: 2 hits (+1) | GET / 2, 2.0 ms"])
+        self.assertEqual(self.lines(), ["stats: 2 hits (+1): 2 x 2xx | GET / 2, 2.0 ms"])
 
     def test_lineThatFails(self) -> None:
         """If the line can't be made, that is logged, and stopping still works."""
@@ -470,7 +470,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertIn("TypeError", event["log_failure"].getTraceback())
         del self.stats._total
         self.stats.stopService()
-        self.assertEqual(self.lines()[1:], ["stats: 1 hit (+1) | GET / 1, 2.0 ms"])
+        self.assertEqual(self.lines()[1:], ["stats: 1 hit (+1): 1 x 2xx | GET / 1, 2.0 ms"])
 
     def test_fields(self) -> None:
         """The event has the line's content, and more, as fields."""
@@ -518,8 +518,27 @@ class ServiceTests(SynchronousTestCase):
         self.stats.exchangeFinished(ended("/new"))
         self.clock.advance(2.0)
         self.assertEqual(
-            self.lines()[1], "stats: 10 hits (+1) | GET /new 1, 2.0 ms | GET /busy 9, 2.0 ms"
+            self.lines()[1],
+            "stats: 10 hits (+1): 10 x 2xx | GET /new 1, 2.0 ms | GET /busy 9, 2.0 ms",
         )
+
+    def test_failuresFirst(self) -> None:
+        """
+        While every fifth request fails, each line names that endpoint and the failures,
+        however many endpoints are busier.
+        """
+        for _ in range(20):
+            for number in range(40):
+                self.stats.exchangeFinished(ended(f"/photos/{number}/large.jpg"))
+            for _ in range(10):
+                self.stats.exchangeFinished(ended("/flaky", status=200, upstreamStatus=503))
+            self.clock.advance(2.0)
+        lines = self.lines()
+        self.assertEqual(len(lines), 20)
+        for number, line in enumerate(lines, 1):
+            count = 10 * number
+            self.assertIn(f": {count} x 5xx (+10) masked, {4 * count} x 2xx | ", line)
+            self.assertIn(f" | GET /flaky {count} ({count} x 503 masked)", line)
 
     def test_braces(self) -> None:
         """Braces and percent signs in a path are shown unchanged."""

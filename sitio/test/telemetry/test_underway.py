@@ -210,14 +210,18 @@ class LineTests(SynchronousTestCase):
             (lambda: None, None),
             (
                 lambda: stats.exchangeFinished(ended("/a")),
-                "stats: 1 hit (+1), 3 under way | GET /a 1, 2.0 ms | GET /events 3 under way",
+                "stats: 1 hit (+1), 3 under way: 1 x 2xx | GET /a 1, 2.0 ms"
+                " | GET /events 3 under way",
             ),
             (
                 lambda: stats.exchangeFinished(streams.pop()),
-                "stats: 2 hits (+1), 2 under way | GET /events 1, 2.0 ms, 2 under way"
+                "stats: 2 hits (+1), 2 under way: 2 x 2xx | GET /events 1, 2.0 ms, 2 under way"
                 " | GET /a 1, 2.0 ms",
             ),
-            (streams.clear, "stats: 2 hits (+0) | GET /events 1, 2.0 ms | GET /a 1, 2.0 ms"),
+            (
+                streams.clear,
+                "stats: 2 hits (+0): 2 x 2xx | GET /events 1, 2.0 ms | GET /a 1, 2.0 ms",
+            ),
         )
         for step, line in steps:
             logged.events.clear()

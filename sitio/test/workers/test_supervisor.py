@@ -1050,12 +1050,12 @@ class LineTests(WorkersTestCase):
         self.assertEqual(self.after(1, workerSnapshot(1), workerSnapshot(2)), [])
         self.assertEqual(
             self.after(1, workerSnapshot(1), workerSnapshot(2)),
-            ["stats: 3 hits (+3) | GET / 3, 2.0 ms"],
+            ["stats: 3 hits (+3): 3 x 2xx | GET / 3, 2.0 ms"],
         )
         self.assertEqual(self.after(2, workerSnapshot(1), workerSnapshot(2)), [])
         self.assertEqual(
             self.after(2, workerSnapshot(2), workerSnapshot(2)),
-            ["stats: 4 hits (+1) | GET / 4, 2.0 ms"],
+            ["stats: 4 hits (+1): 4 x 2xx | GET / 4, 2.0 ms"],
         )
 
     def test_none(self) -> None:
@@ -1076,7 +1076,9 @@ class LineTests(WorkersTestCase):
         assert self.port.closing is not None
         self.port.closing.callback(None)
         self.successResultOf(stopped)
-        self.assertEqual(formatEvent(self.said[-1]), "stats: 7 hits (+4) | GET / 7, 2.0 ms")
+        self.assertEqual(
+            formatEvent(self.said[-1]), "stats: 7 hits (+4): 7 x 2xx | GET / 7, 2.0 ms"
+        )
 
     def test_differ(self) -> None:
         """Metrics that can't be added up are logged as an error; the next line comes in time."""
@@ -1087,7 +1089,7 @@ class LineTests(WorkersTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(
             self.after(2, workerSnapshot(1), workerSnapshot(2)),
-            ["stats: 3 hits (+3) | GET / 3, 2.0 ms"],
+            ["stats: 3 hits (+3): 3 x 2xx | GET / 3, 2.0 ms"],
         )
 
 
