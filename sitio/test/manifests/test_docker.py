@@ -4,9 +4,9 @@ Tests of the Dockerfiles and the compose file, without a build.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from contextlib import suppress
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +18,7 @@ from sitio.test.helpers.metrics import page, sidecarSnapshot
 
 DOCKER = ROOT / "docker"
 
-with suppress(ImportError):
+with contextlib.suppress(ImportError):
     import yaml
 
 if manifests.missing:

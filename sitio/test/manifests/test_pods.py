@@ -4,8 +4,8 @@ Tests of the rules for each Pod.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from contextlib import suppress
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,7 +25,7 @@ from sitio.test.helpers.manifests import (
 )
 from sitio.testing import request, response, runPolicy
 
-with suppress(ImportError):
+with contextlib.suppress(ImportError):
     import yaml
 
 if manifests.missing:

@@ -4,10 +4,10 @@ Tests of the references between manifests, and of what kustomize builds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -27,7 +27,7 @@ from sitio.test.helpers.manifests import (
     valueOf,
 )
 
-with suppress(ImportError):
+with contextlib.suppress(ImportError):
     import yaml
 
 if manifests.missing:

@@ -4,7 +4,7 @@ Tests of the manifests against the schemas of Kubernetes and OpenShift.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 from copy import deepcopy
 from typing import Any
 
@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from sitio.test.helpers import manifests
 from sitio.test.helpers.manifests import MANIFESTS, everything, kustomized
 
-with suppress(ImportError):
+with contextlib.suppress(ImportError):
     import yaml
     from kubernetes_validate import utils as schemas
 

@@ -4,10 +4,10 @@ Tests of the components in front of services that know nothing of sitio, and of 
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from copy import deepcopy
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -25,7 +25,7 @@ from sitio.test.helpers.manifests import (
     podOf,
 )
 
-with suppress(ImportError):
+with contextlib.suppress(ImportError):
     import yaml
 
 if manifests.missing:
