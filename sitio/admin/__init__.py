@@ -7,6 +7,7 @@ In reading order:
   - C{pages}: the pages, and who may request them.
   - C{dashboard}: the live dashboard; C{page/} is what the browser loads.
   - C{channel}: a connection, with a bounded amount of work for each turn of the reactor.
+  - C{pace}: bounds what the pages cost, however often they are asked for.
   - C{events}: the content of the dashboard's event stream.
   - C{health}: checks whether the upstream accepts requests.
 """

@@ -25,7 +25,6 @@ Contract: the reactor is passed in.  Bodies of requests are dropped as they arri
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Container
 from contextlib import suppress
 from functools import partial
@@ -45,8 +44,10 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from sitio.admin.channel import FairChannel
 from sitio.admin.dashboard import dashboard
 from sitio.admin.health import HealthCheck
+from sitio.admin.pace import PacedSidecar, jsonInTurns
 from sitio.http.grammar import isHostname, splitHost
 from sitio.net.singleflight import SingleFlight
+from sitio.net.threads import Breaths
 from sitio.telemetry.sidecar import SERVING, ISidecar
 
 #: Seconds that a connection may be idle.
@@ -80,10 +81,6 @@ class PageContent:
 
 def _text(sentence: str, status: int = 200) -> PageContent:
     return PageContent(f"{sentence}\n".encode(), status)
-
-
-def _json(data: Any) -> PageContent:
-    return PageContent(json.dumps(data).encode() + b"\n", type=_JSON)
 
 
 class Branch(Resource):
@@ -265,7 +262,7 @@ class Admin:
         @param inThread: calls a function in a thread, as C{deferToThread} does.
         """
         self._reactor = reactor
-        self._sidecar = sidecar
+        self._sidecar = PacedSidecar(sidecar, reactor)
         self._health = health
         self._config = config
         self._quit = quit
@@ -325,23 +322,26 @@ class Admin:
 
         # In a thread: with a full table the page has megabytes.
         snapshot = self._sidecar.snapshot()
-        return snapshot.addCallback(partial(self._inThread, exposition), accept)
+        return snapshot.addCallback(partial(self._inThread, exposition), accept, Breaths())
 
     async def stats(self, request: Request) -> PageContent:
         """All metrics, as JSON."""
-        return _json(await self._sidecar.snapshot())
+        return await self._json(await self._sidecar.snapshot())
 
     async def exchanges(self, request: Request) -> PageContent:
         """The last exchanges and the open ones."""
-        return _json(await self._sidecar.exchanges())
+        return await self._json(await self._sidecar.exchanges())
 
     async def policies(self, request: Request) -> PageContent:
         """The policies, in order."""
-        return _json((await self._sidecar.snapshot())["policies"])
+        return await self._json((await self._sidecar.snapshot())["policies"])
 
-    def config(self, request: Request) -> PageContent:
+    async def config(self, request: Request) -> PageContent:
         """The options."""
-        return _json(self._config)
+        return await self._json(self._config)
+
+    async def _json(self, data: Any) -> PageContent:
+        return PageContent(await jsonInTurns(data, self._reactor), type=_JSON)
 
     def drain(self, request: Request) -> PageContent:
         """Send clients elsewhere."""

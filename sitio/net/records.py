@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 #: Records that are handed on before the connection yields its turn.  Those of a long stream
-#: have 16 KiB: 1 MiB in all.
-MAX_RECORDS = 64
+#: have 16 KiB: 256 KiB in all, more than one read.
+MAX_RECORDS = 16
 
 #: Records that are handed on at the end of a connection, when there is no later turn.
 MAX_LAST_RECORDS = 512

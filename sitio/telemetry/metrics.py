@@ -13,7 +13,7 @@ Contract: pure; a snapshot in, bytes out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -26,6 +26,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot
@@ -34,15 +35,27 @@ _ENDPOINT = ["http_request_method", "http_route"]
 _STATUS = [*_ENDPOINT, "http_response_status_code"]
 
 
-def exposition(snapshot: SidecarSnapshot, accept: str) -> tuple[bytes, str]:
+#: Samples that are written between two calls of C{breathe}: a third of a millisecond.
+_SAMPLES = 64
+
+
+def _noBreath() -> None:
+    pass
+
+
+def exposition(
+    snapshot: SidecarSnapshot, accept: str, breathe: Callable[[], object] = _noBreath
+) -> tuple[bytes, str]:
     """
     The body and the content type of the page /metrics.
 
     @param accept: the Accept field of the request; it chooses the text format or
         OpenMetrics.  An invalid one counts as empty.
+    @param breathe: is called at least once in a millisecond of work, as a full table takes
+        half a second.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(snapshot))
+    registry.register(_Snapshot(snapshot, breathe))
     try:
         encode, kind = choose_encoder(accept)
     except (TypeError, ValueError):
@@ -54,17 +67,38 @@ def exposition(snapshot: SidecarSnapshot, accept: str) -> tuple[bytes, str]:
 class _Snapshot(Collector):
     """One snapshot, as families of metrics."""
 
-    def __init__(self, snapshot: SidecarSnapshot) -> None:
+    def __init__(self, snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> None:
         self._snapshot = snapshot
+        self._breathe = breathe
 
     def collect(self) -> Iterator[Metric]:
         """See L{Collector}."""
-        yield from _endpoints(self._snapshot)
+        for each in self._families():
+            each.samples = _Drained(each.samples, self._breathe)
+            yield each
+
+    def _families(self) -> Iterator[Metric]:
+        yield from _endpoints(self._snapshot, self._breathe)
         yield from _added(self._snapshot)
         yield from _connections(self._snapshot)
         yield from _policies(self._snapshot)
         yield from _dropped(self._snapshot)
         yield from _processes(self._snapshot)
+
+
+class _Drained(list[Sample]):
+    """Samples that are dropped as they are written: to drop all at once takes too long."""
+
+    def __init__(self, samples: list[Sample], breathe: Callable[[], object]) -> None:
+        list.__init__(self, reversed(samples))
+        samples.clear()
+        self._breathe = breathe
+
+    def __iter__(self) -> Iterator[Sample]:
+        while self:
+            if len(self) % _SAMPLES == 0:
+                self._breathe()
+            yield self.pop()
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
@@ -82,7 +116,7 @@ def _status(name: str) -> str:
     return "" if name == "none" else name
 
 
-def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+def _endpoints(snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> Iterator[Metric]:
     metrics = snapshot["metrics"]
     endpoints = metrics["endpoints"]
     durations = HistogramMetricFamily(
@@ -114,6 +148,7 @@ def _endpoints(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         labels=_ENDPOINT,
     )
     for each in endpoints:
+        breathe()
         active.add_metric(_labels(each), each["underWay"])
         for status, spent in each["durations"].items():
             durations.add_metric(

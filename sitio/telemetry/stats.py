@@ -49,7 +49,7 @@ from sitio.telemetry.statsline import countsOf, event, moved
 from sitio.telemetry.underway import UnderWay, byEndpoint
 
 #: Rows of the table: more than a person reads.  At a kilobyte a row, long paths
-#: included, they take half a megabyte.
+#: included, they take half a megabyte, and twice that when they have been read.
 MAX_ENDPOINTS = 512
 
 #: Characters of a route.  A longer path mostly carries data.
@@ -86,6 +86,8 @@ class _Row:
     @ivar statuses: for each pair of sent and upstream status a list: the counts of the
         latency histogram, then the sum in seconds.
     @ivar last: when the last exchange began.
+    @ivar told: the metrics that were read last, when there were C{toldHits}: of most rows
+        nothing has changed when they are read again.
     """
 
     hits: int = 0
@@ -94,6 +96,8 @@ class _Row:
     statuses: dict[tuple[int | None, int | None], list[Any]] = field(factory=dict)
     last: float = 0.0
     maxStatuses: int = MAX_STATUSES
+    told: Metrics | None = None
+    toldHits: int = 0
 
     def durationsOf(self, sent: int | None, upstream: int | None) -> list[Any]:
         """The list of a pair of statuses; of their classes if there are too many pairs."""
@@ -120,13 +124,22 @@ class _Row:
         )
 
     def metrics(self, running: UnderWay | None = None) -> Metrics:
-        """The metrics as plain data, with those of exchanges under way."""
+        """
+        The metrics as plain data, with those of exchanges under way.  Nobody changes it.
+        """
+        if running is None and self.told is not None and self.toldHits == self.hits:
+            return self.told
+        told = self._metrics(running or UnderWay())
+        if running is None:
+            self.told, self.toldHits = told, self.hits
+        return told
+
+    def _metrics(self, running: UnderWay) -> Metrics:
         statuses: dict[str, int] = {}
         upstreamStatuses: dict[str, int] = {}
         masked: dict[str, int] = {}
         total: Histogram = {"latency": noCounts(LATENCY_BOUNDS), "seconds": 0.0}
         durations: dict[str, Histogram] = {}
-        running = running or UnderWay()
         for (status, asked), (*latency, seconds) in self.statuses.items():
             upstreamStatus = status if asked is None else asked
             name = _nameOf(upstreamStatus)
@@ -345,10 +358,17 @@ class Stats(Service):
     def _total(
         self, rows: dict[tuple[str, str], _Row], running: dict[tuple[str, str], UnderWay]
     ) -> Metrics:
-        # There are at most 1000 statuses, and the total tells all pairs of them apart.
-        total = _Row(maxStatuses=1000 * 1000)
+        # By columns, which is five times as fast as one row after the other.
+        pairs: dict[tuple[int | None, int | None], list[list[Any]]] = {}
         for row in rows.values():
-            total.add(row)
+            for pair, durations in row.statuses.items():
+                pairs.setdefault(pair, []).append(durations)
+        total = _Row(
+            hits=sum(row.hits for row in rows.values()),
+            bytesIn=sum(row.bytesIn for row in rows.values()),
+            bytesOut=sum(row.bytesOut for row in rows.values()),
+            statuses={pair: list(map(sum, zip(*each))) for pair, each in pairs.items()},
+        )
         all = UnderWay()
         for each in running.values():
             all.count += each.count

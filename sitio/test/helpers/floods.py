@@ -4,12 +4,15 @@ measures how long sitio makes it wait.
 
 C{python -m sitio.test.helpers.floods upstream} prints its port and answers each request; a
 path below C{/flood/} gets a response without an end.  C{python -m sitio.test.helpers.floods
-client PORT KIND [tls]} floods the port until it is killed; with TLS, in records of one byte.
+client PORT KIND [tls]} floods the port until it is killed; with TLS, in records of one byte, or
+for C{key updates} with records that TLS keeps to itself.
 """
 
 from __future__ import annotations
 
+import _ssl
 import contextlib
+import ctypes
 import itertools
 import socket
 import ssl
@@ -17,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from sitio.test.helpers.messages import OK
 
@@ -33,6 +37,31 @@ _LARGE = b"".join(b"X-Field-%d: %b\r\n" % (each, b"v" * 290) for each in range(9
 def _get(path: bytes) -> bytes:
     return b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path
 
+
+#: KeyUpdates (RFC 8446, section 4.6.3): each costs new keys, the second one also an answer.
+KEY_UPDATES = {"key updates": 0, "key updates both ways": 1}
+
+#: KeyUpdates of one write.
+_UPDATES = 2500
+
+#: What a client of the admin port sends for ever.
+ADMIN_CLIENTS = {
+    "metrics": _get(b"/metrics"),
+    "openmetrics": _get(b"/metrics").replace(
+        b"Host", b"Accept: application/openmetrics-text;version=1.0.0\r\nHost"
+    ),
+    "stats": _get(b"/stats.json"),
+    "exchanges": _get(b"/exchanges"),
+    "policies": _get(b"/policies"),
+    "config": _get(b"/config"),
+    "dashboard": _get(b"/"),
+    "ready": _get(b"/ready"),
+    "missing": _get(b"/missing"),
+    "lines": b"\r\n" * 1000,
+}
+
+#: A client of the admin port that opens the dashboard's events and leaves, again and again.
+VIEWERS = "viewers"
 
 #: What a client sends: once at first, and then for ever.
 CLIENTS = {
@@ -84,8 +113,8 @@ def _endlessly(
             sock.sendall(seal(blob))
 
 
-def _handshake(sock: socket.socket) -> Callable[[bytes], bytes]:
-    """Begin TLS.  The function that is returned puts each byte into a record of its own."""
+def _handshake(sock: socket.socket) -> tuple[Any, ssl.MemoryBIO]:
+    """Begin TLS; returns it and what it wants to send."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -98,7 +127,11 @@ def _handshake(sock: socket.socket) -> Callable[[bytes], bytes]:
             received.write(sock.recv(65536))
         else:
             sock.sendall(sent.read())
-            break
+            return tls, sent
+
+
+def _sealing(tls: Any, sent: ssl.MemoryBIO) -> Callable[[bytes], bytes]:
+    """A function that puts each byte into a record of its own."""
 
     def seal(data: bytes) -> bytes:
         for at in range(len(data)):
@@ -106,6 +139,16 @@ def _handshake(sock: socket.socket) -> Callable[[bytes], bytes]:
         return sent.read()
 
     return seal
+
+
+def _updateKeys(tls: Any, kind: int) -> None:
+    """Have OpenSSL send a KeyUpdate, for which Python has no method."""
+    # Of a C{_ssl._SSLSocket}, the third word is OpenSSL's object.
+    pointer = ctypes.c_void_p.from_address(id(tls._sslobj) + 3 * ctypes.sizeof(ctypes.c_void_p))
+    openssl = ctypes.CDLL(_ssl.__file__)
+    if openssl.SSL_key_update(pointer, kind) != 1:
+        raise OSError("OpenSSL sends no KeyUpdate")
+    tls.do_handshake()
 
 
 def _discard(sock: socket.socket) -> None:
@@ -116,13 +159,22 @@ def _discard(sock: socket.socket) -> None:
 
 
 def _flood(port: int, kind: str, tls: bool) -> None:
-    first, then = CLIENTS[kind]
+    first, then = CLIENTS.get(kind, (b"", ADMIN_CLIENTS.get(kind, b"")))
     while True:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port)) as plain:
-            seal = _handshake(plain) if tls else bytes
+            if kind == VIEWERS:
+                plain.sendall(_get(b"/events"))
+                plain.recv(65536)
+                continue
+            secure = _handshake(plain) if tls else None
             reader = threading.Thread(target=_discard, args=(plain,), daemon=True)
             reader.start()
-            _endlessly(plain, first, then, seal)
+            if secure is not None and kind in KEY_UPDATES:
+                while True:
+                    for _ in range(_UPDATES):
+                        _updateKeys(secure[0], KEY_UPDATES[kind])
+                    plain.sendall(secure[1].read())
+            _endlessly(plain, first, then, _sealing(*secure) if secure is not None else bytes)
             reader.join()
 
 
@@ -156,15 +208,18 @@ def _upstream() -> None:
         threading.Thread(target=_serve, args=(sock,), daemon=True).start()
 
 
-def probe(port: int, seconds: float, path: bytes = b"/") -> list[float]:
+def probe(port: int, seconds: float, path: bytes = b"/", tls: bool = False) -> list[float]:
     """The seconds that each request of another client takes, one after another."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     took: list[float] = []
     until = time.monotonic() + seconds
     for number in itertools.count():
         began = time.monotonic()
         if began > until and number > 2:
             return took
-        with socket.create_connection((HOST, port), timeout=20) as sock:
+        plain = socket.create_connection((HOST, port), timeout=20)
+        with context.wrap_socket(plain) if tls else plain as sock:
             sock.sendall(_get(path).replace(b"Host", b"Connection: close\r\nHost"))
             while sock.recv(65536):
                 pass

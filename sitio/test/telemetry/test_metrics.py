@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import partial
 
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parseOpenMetrics,
@@ -199,6 +200,22 @@ class SidecarTests(SynchronousTestCase):
         plain = exposition(workerSnapshot(1), "")
         for accept in (f"{OPEN_METRICS.partition(';')[0]}; version=x", "\xff", ";", "a" * 9999):
             self.assertEqual(exposition(workerSnapshot(1), accept), plain, accept)
+
+
+class BreathTests(SynchronousTestCase):
+    """A long page is made with breaths in between."""
+
+    def test_often(self) -> None:
+        """In both formats there is one for each endpoint and for each 64 samples, or more."""
+        exchanges = [ended(f"/{each}") for each in range(100)]
+        for accept in ("", OPEN_METRICS):
+            snapshot = sidecarSnapshot(*exchanges)
+            breaths: list[None] = []
+            body = exposition(snapshot, accept, partial(breaths.append, None))[0]
+            lines = body.count(b"\n")
+            self.assertGreater(lines, 2000)
+            self.assertGreaterEqual(len(breaths), 100 + lines // 64 - 20)
+            self.assertEqual(body, exposition(snapshot, accept)[0])
 
 
 class PromtoolTests(SynchronousTestCase):

@@ -114,6 +114,27 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(row["latency"][LATENCY_BOUNDS.index(0.25)], 1)
         self.assertEqual(sum(self.stats.snapshot()["added"]), 0)
 
+    def test_readAgain(self) -> None:
+        """A snapshot has all that was counted since the last one, which stays as it was."""
+        stats, fresh = self.stats, Stats(Clock())
+        before = stats.snapshot()
+        for count, each in enumerate(
+            (
+                *(ended(), ended("/b"), ended(), ended(bytesIn=5, duration=3.0)),
+                *(ended(status=200, upstreamStatus=500), ended("/b", status=404), ended("/c")),
+                *(ended("/none", status=404, upstreamStatus=404), ended("/b", "PUT")),
+            ),
+            1,
+        ):
+            copy = json.dumps(before)
+            stats.exchangeFinished(each)
+            fresh.exchangeFinished(each)
+            now = stats.snapshot()
+            self.assertEqual(json.dumps(before), copy)
+            self.assertEqual(now["total"]["hits"], count)
+            before = now
+        self.assertEqual(before, fresh.snapshot())
+
     def test_snapshotIsPlain(self) -> None:
         """A snapshot is JSON, and later exchanges do not change it."""
         self.counted(ended(status=200, upstreamStatus=500), refused())

@@ -1,0 +1,171 @@
+"""
+Bounds what the pages cost the clients of the sidecar, however often they are asked for.
+
+A full table of endpoints has megabytes of metrics.  So:
+
+  - L{PacedSidecar} takes snapshots one at a time, for all who want one, and leaves most of the
+    time between two of them to others.
+  - L{jsonInTurns} writes a page in pieces, and leaves as much time after each.
+
+Contract: the clock is passed in; no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from sitio.telemetry.records import ExchangeLists
+from sitio.telemetry.sidecar import ISidecar
+from sitio.telemetry.snapshot import SidecarSnapshot
+
+#: How many times as long as a run has taken there is none after it.
+REST = 3
+
+#: Seconds that this is at most, as a worker that does not answer makes a run long.
+MAX_REST_SECONDS = 0.5
+
+#: Characters of JSON after which the rest is left to a later turn: half a millisecond.
+MAX_WRITTEN = 16 * 1024
+
+#: Levels of a document that are cut into pieces: down to the single endpoint.
+_LEVELS = 3
+
+T = TypeVar("T")
+
+
+class Paced(Generic[T]):
+    """
+    Runs a function once for all callers that wait, and after each run lets some time pass.
+
+    So a caller never gets what was old when it asked, and all runs together take a quarter
+    of the time at most.
+    """
+
+    def __init__(self, clock: IReactorTime, function: Callable[[], Deferred[T]]) -> None:
+        self._clock = clock
+        self._function = function
+        self._callers: list[Deferred[T]] = []
+        self._running: Deferred[T] | None = None
+        self._restsUntil = float("-inf")
+        self._later: IDelayedCall | None = None
+
+    def run(self) -> Deferred[T]:
+        """
+        Join the run under way or the next one.
+
+        @return: the result.  A caller that cancels it disturbs no other; the last one
+            cancels the run.
+        """
+        caller: Deferred[T] = Deferred(self._forget)
+        self._callers.append(caller)
+        if self._running is None and self._later is None:
+            rest = self._restsUntil - self._clock.seconds()
+            if rest > 0:
+                self._later = self._clock.callLater(rest, self._begin)
+            else:
+                self._begin()
+        return caller
+
+    def _forget(self, caller: Deferred[T]) -> None:
+        self._callers.remove(caller)
+        if self._callers:
+            return
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._running is not None:
+            self._running.cancel()
+
+    def _begin(self) -> None:
+        self._later = None
+        began = self._clock.seconds()
+        self._running = maybeDeferred(self._function)
+        self._running.addBoth(self._ended, began)
+
+    def _ended(self, result: Any, began: float) -> None:
+        self._running = None
+        now = self._clock.seconds()
+        self._restsUntil = now + min(MAX_REST_SECONDS, REST * (now - began))
+        callers, self._callers = self._callers, []
+        for each in callers:
+            each.callback(result)
+
+
+@implementer(ISidecar)
+class PacedSidecar:
+    """Another sidecar, whose snapshots and exchanges are L{Paced}."""
+
+    def __init__(self, sidecar: ISidecar, clock: IReactorTime) -> None:
+        self._sidecar = sidecar
+        self._snapshots: Paced[SidecarSnapshot] = Paced(clock, sidecar.snapshot)
+        self._exchanges: Paced[ExchangeLists] = Paced(clock, sidecar.exchanges)
+
+    @property
+    def state(self) -> str:
+        """See L{ISidecar}."""
+        state: str = self._sidecar.state
+        return state
+
+    def snapshot(self) -> Deferred[SidecarSnapshot]:
+        """See L{ISidecar}.  Nobody changes it: others may have the same one."""
+        return self._snapshots.run()
+
+    def exchanges(self) -> Deferred[ExchangeLists]:
+        """See L{ISidecar}.  Nobody changes them, as of a snapshot."""
+        return self._exchanges.run()
+
+    def drain(self) -> None:
+        """See L{ISidecar}."""
+        self._sidecar.drain()
+
+
+def _pieces(data: Any, levels: int = _LEVELS) -> Iterator[str]:
+    """What C{json.dumps} returns, in pieces."""
+    if levels and data and isinstance(data, (dict, list)):
+        pairs = data.items() if isinstance(data, dict) else ((None, each) for each in data)
+        before = "{" if isinstance(data, dict) else "["
+        for name, each in pairs:
+            yield before if name is None else f"{before}{json.dumps(name)}: "
+            yield from _pieces(each, levels - 1)
+            before = ", "
+        yield "}" if isinstance(data, dict) else "]"
+    else:
+        yield json.dumps(data)
+
+
+def jsonInTurns(data: Any, clock: IReactorTime) -> Deferred[bytes]:
+    """
+    JSON and a line end.  If it is long, it takes a quarter of the time at most.
+
+    @param data: nobody changes it meanwhile.
+
+    @return: fires at once if it is short.
+    """
+    pieces = _pieces(data)
+    written: list[bytes] = []
+    later: list[IDelayedCall] = []
+    done: Deferred[bytes] = Deferred(lambda _: later[0].cancel())
+
+    def turn() -> None:
+        began = clock.seconds()
+        some: list[str] = []
+        size = 0
+        for each in pieces:
+            some.append(each)
+            size += len(each)
+            if size > MAX_WRITTEN:
+                break
+        written.append("".join(some).encode())
+        if size > MAX_WRITTEN:
+            later[:] = [clock.callLater(REST * (clock.seconds() - began), turn)]
+        else:
+            done.callback(b"".join([*written, b"\n"]))
+
+    turn()
+    return done
