@@ -19,7 +19,7 @@ help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: $(VENV)/installed ## start sitio on http://localhost:8080, in front of a small photo site
-	$(BIN)/twistd -n --pidfile= sitio --port tcp:$(PORT):interface=127.0.0.1 \
+	$(BIN)/twistd -n --pidfile= sitio --demo --port tcp:$(PORT):interface=127.0.0.1 \
 	    --policy error-page:404 --policy last-good:max-age=60
 
 # Each process of trial measures its own coverage.

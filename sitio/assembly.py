@@ -136,7 +136,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
 
     @param ports: the reactor to listen with, if it is not C{reactor}: a worker's
         has sockets that the parent has opened.
-    @raise CannotStart: an endpoint description is wrong.
+    @raise CannotStart: an endpoint description is wrong, or there is no upstream.
     """
     try:
         # A worker's port is open already.
@@ -154,6 +154,11 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
     demo = None
     upstream: IStreamClientEndpoint
     if description is None:
+        if not options["demo"]:
+            _refuse(
+                "there is no upstream: name the service with --upstream, such as"
+                " tcp:localhost:8087, or with TARGET_PORT, or use --demo"
+            )
         from sitio.demo import demoService
 
         upstream, host = (demo := demoService(reactor)), b"localhost"

@@ -43,7 +43,7 @@ _PORT_HELP = (
 )
 _UPSTREAM_HELP = (
     "the service behind sitio: an endpoint description such as tcp:localhost:8087; default"
-    " $TARGET_PORT on localhost, else a photo site that comes with sitio"
+    " $TARGET_PORT on localhost, or --demo"
 )
 _WORKERS_HELP = (
     "number of processes that share the port; auto for one on each core that sitio may use; in"
@@ -79,6 +79,7 @@ _HEALTH_HELP = (
     " seconds; sitio is ready while the status is 200 to 399"
 )
 _MEMORY_HELP = "list the most memory that sitio takes with these options, and exit"
+_DEMO_HELP = "serve a small photo site that comes with sitio, instead of an upstream"
 _VIA_HELP = "add Via to requests and responses; it makes some services stop compressing"
 
 
@@ -122,6 +123,7 @@ _PARAMETERS: list[list[Any]] = [
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
 _FLAGS = [
+    ["demo", None, _DEMO_HELP],
     ["access-log-query", None, _QUERY_HELP],
     ["help-memory", None, _MEMORY_HELP],
     ["keep-underscores", None, _KEEP_HELP],
@@ -154,7 +156,7 @@ class Options(usage.Options):
 
       - C{port}: endpoint description; C{admin}: the same, C{""} for no admin
         port, L{None} for the default.
-      - C{upstream}: endpoint description, L{None} for the demo site.
+      - C{upstream}: endpoint description; L{None} if there is none, as with C{demo}.
       - C{fleet}: the text of a URL, L{None} for none; C{fleet-source}: the option
         or variable that it is from.
       - C{access-log}: see L{accessLogTarget}.
@@ -251,7 +253,10 @@ class Options(usage.Options):
         if self["health-path"] is not None:
             _parsed("--health-path", healthPath, self["health-path"])
         target = self._environ.get("TARGET_PORT")
-        if self["upstream"] is None and target:
+        if self["demo"]:
+            if self["upstream"] is not None:
+                raise usage.UsageError("--demo is a service of its own: leave out --upstream")
+        elif self["upstream"] is None and target:
             self["upstream"] = f"tcp:localhost:{_parsed('TARGET_PORT', portNumber, target)}"
         self["workers"] = _parsed("--workers", workerCount, self["workers"], self._environ)
         self["worker-timeout"] = _parsed("--worker-timeout", number, self["worker-timeout"], float)

@@ -1,7 +1,7 @@
 """
 The demo upstream: a small photo site on loopback, made with L{twisted.web}.
 
-C{twistd sitio} uses it if no upstream is given.  Beside the photos it has a page
+C{twistd sitio --demo} is in front of it.  Beside the photos it has a page
 that sometimes fails and a page that is slow, to show what policies do.  The pages
 and photos are in the folder C{site}; docs/pictures/draw.py draws the photos.
 

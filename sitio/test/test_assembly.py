@@ -126,14 +126,26 @@ class AssembleTests(SynchronousTestCase):
         self.assertEqual(service.context.via, b"sitio")
 
     def test_demo(self) -> None:
-        """Without an upstream, the photo site runs on loopback."""
+        """With C{--demo}, the photo site runs on loopback."""
         reactor = MemoryReactorClock()
-        service = assemble(reactor, parsed("--port=8123", "--stats-interval=0"))
+        service = assemble(reactor, parsed("--demo", "--port=8123", "--stats-interval=0"))
         service.startService()
         self.assertEqual(
             [(port, interface) for port, _, _, interface in reactor.tcpServers],
             [(8123, ""), (8087, "127.0.0.1")],
         )
+
+    def test_noUpstream(self) -> None:
+        """Without an upstream there is no start: nothing is served by accident."""
+        reactor = MemoryReactorClock()
+        for environ in ({}, {"TARGET_PORT": ""}):
+            error = self.assertRaises(CannotStart, assemble, reactor, parsed(**environ))
+            self.assertEqual(
+                str(error),
+                "sitio: there is no upstream: name the service with --upstream, such as"
+                " tcp:localhost:8087, or with TARGET_PORT, or use --demo",
+            )
+        self.assertEqual(reactor.tcpServers, [])
 
     def test_hostless(self) -> None:
         """For an upstream without a host name, the Host for requests without one is localhost."""
@@ -158,7 +170,7 @@ class SuperviseTests(SynchronousTestCase):
 
     def test_demo(self) -> None:
         """The photo site runs once, in the parent, and workers get its address."""
-        workers = supervise(MemoryReactorClock(), parsed("--workers=2"))
+        workers = supervise(MemoryReactorClock(), parsed("--demo", "--workers=2"))
         [demo] = workers
         demo.startService()
         self.assertRegex(workers._assignment()["upstream"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
@@ -205,7 +217,7 @@ class AdministerTests(SynchronousTestCase):
 
     def test_demo(self) -> None:
         """The health check works for the photo site too."""
-        self.assertIn((8087, "127.0.0.1"), self.listening("--health-path=/"))
+        self.assertIn((8087, "127.0.0.1"), self.listening("--demo", "--health-path=/"))
         [(host, *_)] = self.reactor.tcpClients
         self.assertEqual(host, "127.0.0.1")
 

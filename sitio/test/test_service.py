@@ -195,7 +195,7 @@ class StartTests(SidecarTestCase):
         cause = OSError(98, "Address already in use")
         self.listen.result = fail(CannotListenError("127.0.0.1", 8080, cause))
         end = self.assertRaises(CannotStart, self.sidecar().startService)
-        self.assertEqual(str(end), "sitio: can't listen on port 8080: Address already in use")
+        self.assertIn("sitio: can't listen on port 8080: Address already in use (", str(end))
 
     def test_cannotListenElsewhere(self) -> None:
         """The error for a UNIX socket says that its address can't be used."""

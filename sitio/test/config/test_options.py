@@ -45,7 +45,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(parsed("--port", description)["port"], description)
 
     def test_defaults(self) -> None:
-        """By default sitio listens on 8080, in front of the photo site."""
+        """By default sitio listens on 8080, and has no upstream."""
         options = parsed()
         self.assertEqual(options["port"], "tcp:8080")
         self.assertIsNone(options["upstream"])
@@ -55,6 +55,15 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options["settings"], Settings())
         self.assertFalse(options["via"])
         self.assertIsNone(options["access-log"])
+
+    def test_demo(self) -> None:
+        """The photo site is asked for; the environment does not replace it."""
+        self.assertFalse(parsed()["demo"])
+        options = parsed("--demo", TARGET_PORT="81")
+        self.assertTrue(options["demo"])
+        self.assertIsNone(options["upstream"])
+        error = self.assertRaises(CannotStart, parsed, "--demo", "--upstream=tcp:a:1")
+        self.assertIn("sitio: --demo is a service of its own: leave out --upstream", str(error))
 
     def test_environment(self) -> None:
         """PORT and TARGET_PORT replace options that are not given."""

@@ -1064,6 +1064,7 @@ class SitioTests(Looking, LoopbackTestCase):
         """
         self.browser = browser()
         process = self.twistd(
+            "--demo",
             f"--port=tcp:0:interface={LOCALHOST}",
             f"--admin=tcp:0:interface={LOCALHOST}",
             "--policy=last-good:max-age=60",

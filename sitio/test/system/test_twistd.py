@@ -186,8 +186,8 @@ class RunTests(LoopbackTestCase):
         self.assertEqual(int(found[2]), GC_THRESHOLD)
 
     async def test_demo(self) -> None:
-        """Without an upstream option there is the demo upstream, a photo site."""
-        process = self.twistd("--port", LOOPBACK)
+        """With C{--demo} the upstream is a photo site."""
+        process = self.twistd("--demo", "--port", LOOPBACK)
         port = int((await process.out.expect(LISTENING_LINE))[1])
         client = await self.connect(port, REQUEST.replace(b"/slow", b"/"))
         await client.got.expect(b"</html>")

@@ -105,7 +105,7 @@ class TrafficTests(WorkersTestCase):
 
     async def test_demo(self) -> None:
         """All workers share one demo upstream."""
-        process = self.twistd("--workers=2", "--port", LOOPBACK)
+        process = self.twistd("--demo", "--workers=2", "--port", LOOPBACK)
         port = await self.waitUntilReady(process)
         numbers = []
         for _ in range(12):
@@ -183,14 +183,14 @@ class FailedStartTests(WorkersTestCase):
         """A port in use is named, and no worker is started."""
         port = await self.listen(Upstream())
         said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
-        self.assertIn(f"sitio: can't listen on port {port}: Address already in use\n", said)
+        self.assertIn(f"sitio: can't listen on port {port}: Address already in use (", said)
         self.assertNotIn("worker=", said)
 
     async def test_shared(self) -> None:
         """A port that another sitio's workers use is refused, too."""
         _, port = await self.startWorkers()
         said = await self.refused("--port", f"tcp:{port}:interface={LOCALHOST}")
-        self.assertIn(f"sitio: can't listen on port {port}: Address already in use\n", said)
+        self.assertIn(f"sitio: can't listen on port {port}: Address already in use (", said)
 
     def onlyHere(self) -> str:
         """A policy that the supervisor can load, and a worker can't."""
