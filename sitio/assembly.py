@@ -6,7 +6,7 @@ C{twistd} uses two names of this module: L{Options} and L{makeService}.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from attrs import evolve
@@ -39,10 +39,11 @@ from sitio.workers.sockets import SharedPort
 from sitio.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from sitio.admin.health import ConnectionCheck, HttpCheck
     from sitio.fleet.address import Address
 
 #: Options that are endpoint descriptions.
-ENDPOINTS = frozenset(("admin", "port", "upstream"))
+ENDPOINTS = frozenset(("admin", "port", "probes", "upstream"))
 
 
 def _prepareProcess() -> None:
@@ -87,7 +88,7 @@ def makeService(options: config.Options) -> SidecarService | Supervisor | InBack
         # The sidecar above is dropped: it has shown that the options are valid.
         sidecar = supervise(reactor, options)
     Signals(reactor, getattr(sidecar, "reopen", None)).setServiceParent(sidecar)
-    if options["admin"] != "":
+    if options["admin"] != "" or options["probes"]:
         administer(reactor, options, sidecar)
     if fleet is not None:
         # Imported here so that workers, which don't report, don't load it.
@@ -220,24 +221,16 @@ def supervise(reactor: Any, options: config.Options) -> Supervisor:
 
 def administer(reactor: Any, options: config.Options, sidecar: SidecarService | Supervisor) -> None:
     """
-    Add the admin port to a sidecar.
+    Add the admin port to a sidecar, and the port for probes.
 
-    @raise CannotStart: the endpoint description of C{--admin} is wrong.
+    @raise CannotStart: the endpoint description of C{--admin} or C{--probes} is wrong.
     """
-    from sitio.admin.health import ConnectionCheck, HttpCheck, makeHttpCheck
     from sitio.admin.port import DEFAULT_ENDPOINT, FALLBACK_ENDPOINT, AdminPort
 
-    endpoint: IStreamClientEndpoint
-    if options["upstream"] is None:
-        endpoint, host = cast(Any, sidecar.getServiceNamed("demo")), b"localhost"
-    else:
-        endpoint, host = upstreamOf(reactor, options["upstream"])
-    path = options["health-path"]
-    health: HttpCheck | ConnectionCheck = ConnectionCheck(reactor, endpoint)
-    if path is not None:
-        health = makeHttpCheck(reactor, endpoint, host.decode(), path)
-        health.setServiceParent(sidecar)
+    health = _healthCheck(reactor, options, sidecar)
+    hosts = frozenset(filter(None, (options["admin-hosts"] or "").split(",")))
 
+    @cache
     def pages() -> Any:
         # Imported at the first request: a web server takes a tenth of sitio's start-up
         # time and memory.
@@ -246,18 +239,55 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
 
         inThread = partial(callInThread, reactor)
         shown = shownOptions(options)
-        hosts = frozenset(filter(None, (options["admin-hosts"] or "").split(",")))
-        return Admin(reactor, sidecar, health, shown, reactor.stop, inThread, hosts).site()
+        return Admin(reactor, sidecar, health, shown, reactor.stop, inThread, hosts)
 
-    description = options["admin"] or DEFAULT_ENDPOINT
+    def probes() -> Any:
+        from sitio.admin.probes import probeSite
+
+        return probeSite(reactor, pages(), hosts)
+
+    if options["probes"]:
+        example = "use for example 9902 or tcp:9902"
+        listen = _listens(reactor, "--probes", options["probes"], example)
+        port = AdminPort(probes, listen, option="--probes", what="pages for probes")
+        port.setServiceParent(sidecar)
+    if options["admin"] != "":
+        example = "use for example 9901 or tcp:9901, or --admin= for none"
+        listen = _listens(reactor, "--admin", options["admin"] or DEFAULT_ENDPOINT, example)
+        fallback = portFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
+        AdminPort(lambda: pages().site(), listen, fallback).setServiceParent(sidecar)
+
+
+def _listens(reactor: Any, option: str, description: str, example: str) -> Any:
+    """
+    The endpoint of an admin port.
+
+    @raise CannotStart: its description is wrong.
+    """
     try:
-        listen = portFromString(reactor, description)
+        return portFromString(reactor, description)
     except Exception as error:
         shown, why = _withoutSecrets(description, error)
-        example = "use for example 9901 or tcp:9901, or --admin= for none"
-        _refuse(f"--admin {shown!r} can't be used ({why}); {example}")
-    fallback = portFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
-    AdminPort(pages, listen, fallback).setServiceParent(sidecar)
+        _refuse(f"{option} {shown!r} can't be used ({why}); {example}")
+
+
+def _healthCheck(
+    reactor: Any, options: config.Options, sidecar: SidecarService | Supervisor
+) -> HttpCheck | ConnectionCheck:
+    """The check of the upstream that C{/ready} uses."""
+    from sitio.admin.health import ConnectionCheck, makeHttpCheck
+
+    endpoint: IStreamClientEndpoint
+    if options["upstream"] is None:
+        endpoint, host = cast(Any, sidecar.getServiceNamed("demo")), b"localhost"
+    else:
+        endpoint, host = upstreamOf(reactor, options["upstream"])
+    path = options["health-path"]
+    if path is None:
+        return ConnectionCheck(reactor, endpoint)
+    health = makeHttpCheck(reactor, endpoint, host.decode(), path)
+    health.setServiceParent(sidecar)
+    return health
 
 
 def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, bytes]:

@@ -145,20 +145,25 @@ class AdminPort(Service):
         pages: Callable[[], IProtocolFactory],
         endpoint: IStreamServerEndpoint,
         fallback: IStreamServerEndpoint | None = None,
+        *,
+        option: str = "--admin",
+        what: str = "admin pages",
     ) -> None:
         """
         @param pages: makes the site, when it is first needed.
         @param fallback: where to listen if the first endpoint is in use; with L{None} the
             start fails.
+        @param option: the option that names the endpoint, and C{what} is there.
         """
+        self._what = what
         spare = _Spare(SPARE_DESCRIPTORS)
         self._factory = spare.factory = _ConnectionLimit(LazySite(pages, spare))
         self._listening = Listening(
             self._factory,
             self._listens,
             log=_log,
-            consequence="sitio has no admin pages",
-            name="sitio: --admin",
+            consequence=f"sitio has no {what}",
+            name=f"sitio: {option}",
             spare=spare,
         )
         self._endpoint = endpoint
@@ -192,7 +197,7 @@ class AdminPort(Service):
         else:
             host = f"[{address.host}]" if ":" in address.host else address.host
             where = f"http://{host}:{address.port}/"
-        _log.info("The admin pages are on {address}", address=where)
+        _log.info("The {what} are on {address}", what=self._what, address=where)
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening, and close each connection when its response is sent."""

@@ -90,7 +90,7 @@ def _others(options: Mapping[str, Any], connections: int) -> Iterator[MemoryPart
     """What only some options need."""
     settings = options["settings"]
     policies = options["policies"]
-    if options["admin"] != "" and options["workers"] == 1:
+    if _hasPages(options) and options["workers"] == 1:
         yield MemoryPart(ADMIN_BYTES, "the admin pages, metrics and the history")
     if options["access-log"] is not None:
         yield MemoryPart(ACCESS_LOG_BYTES, "lines of the access log")
@@ -111,7 +111,11 @@ def mostMemory(options: Mapping[str, Any]) -> int:
 
 
 def _parent(options: Mapping[str, Any]) -> int:
-    return PROCESS_BYTES + (ADMIN_BYTES if options["admin"] != "" else 0)
+    return PROCESS_BYTES + (ADMIN_BYTES if _hasPages(options) else 0)
+
+
+def _hasPages(options: Mapping[str, Any]) -> bool:
+    return options["admin"] != "" or bool(options["probes"])
 
 
 def memoryLimit(options: Mapping[str, Any]) -> int:

@@ -21,6 +21,7 @@ from sitio.config.values import (
     forwardedMode,
     healthPath,
     hostNames,
+    isSamePort,
     number,
     portNumber,
     workerCount,
@@ -31,6 +32,9 @@ from sitio.policy.loader import loadPolicies, makers
 from sitio.settings import Settings
 
 DEFAULT_PORT = "8080"
+
+#: Where the admin pages are without C{--admin}: on this host only.
+DEFAULT_ADMIN = "tcp:9901:interface=127.0.0.1"
 
 #: Variables that give the address for C{--fleet}; the first that is set wins.
 FLEET_VARIABLES = ("DASHBOARD", "MOTHERSHIP", "DASHBOARD_URL")
@@ -74,6 +78,10 @@ _ADMIN_HOSTS_HELP = (
     "names under which the admin pages may be asked for, separated by commas, besides IP"
     " addresses, localhost, names without a dot and names of private domains"
 )
+_PROBES_HELP = (
+    "port for probes and Prometheus with /live, /ready and /metrics only: a number, or an"
+    " endpoint description such as tcp:9902; default none"
+)
 _HEALTH_HELP = (
     "health check of the upstream: a path such as /healthz that sitio requests every two"
     " seconds; sitio is ready while the status is 200 to 399"
@@ -116,6 +124,7 @@ _PARAMETERS: list[list[Any]] = [
     ["stats-interval", None, "2", _STATS_HELP],
     ["access-log", None, "off", _ACCESS_HELP],
     ["admin", None, None, _ADMIN_HELP],
+    ["probes", None, None, _PROBES_HELP],
     ["admin-hosts", None, None, _ADMIN_HOSTS_HELP],
     ["health-path", None, None, _HEALTH_HELP],
     ["fleet", None, None, _FLEET_HELP],
@@ -156,6 +165,7 @@ class Options(usage.Options):
 
       - C{port}: endpoint description; C{admin}: the same, C{""} for no admin
         port, L{None} for the default.
+      - C{probes}: endpoint description, L{None} for none.
       - C{upstream}: endpoint description; L{None} if there is none, as with C{demo}.
       - C{fleet}: the text of a URL, L{None} for none; C{fleet-source}: the option
         or variable that it is from.
@@ -247,6 +257,7 @@ class Options(usage.Options):
         if admin is not None and admin.isdecimal():
             port = _parsed("--admin", portNumber, admin)
             self["admin"] = f"tcp:{port}:interface=127.0.0.1"
+        self["probes"] = self._probes()
         hosts = self["admin-hosts"]
         if hosts is not None:
             self["admin-hosts"] = ",".join(_parsed("--admin-hosts", hostNames, hosts))
@@ -293,6 +304,18 @@ class Options(usage.Options):
             return port
         name = "PORT" if given is None else "--port"
         return f"tcp:{_parsed(name, portNumber, port)}"
+
+    def _probes(self) -> str | None:
+        """The port for probes; it can't be that of the admin pages."""
+        port: str | None = self["probes"] or None
+        if port is not None and port.isdecimal():
+            port = f"tcp:{_parsed('--probes', portNumber, port)}"
+        admin = self["admin"]
+        if port and admin != "" and isSamePort(port, admin or DEFAULT_ADMIN):
+            raise usage.UsageError(
+                "--probes and --admin have the same port: write for example --probes tcp:9902"
+            )
+        return port
 
     def _fleet(self) -> tuple[str | None, str]:
         given: str | None = self["fleet"]

@@ -25,6 +25,12 @@ ACCESS_LOG_FORMATS = ("json", "common")
 
 _MAX_PORT = 65535
 
+#: Values of C{interface} that mean all addresses.
+_EVERYWHERE = ("", "0.0.0.0", "::", r"\:\:")
+
+#: The port and the address in the description of a TCP port, as it is mostly written.
+_tcp = re.compile(r"tcp6?:(?:port=)?([0-9]+)(?::backlog=[0-9]+)?(?::interface=(.*))?").fullmatch
+
 #: The largest numbers: more than any machine has bytes or sitio runs seconds.  Timers and
 #: counters of the system can hold them.
 MAX_COUNT = 10**15
@@ -40,6 +46,19 @@ def portNumber(text: str) -> int:
     if not text.isdecimal() or int(text) > _MAX_PORT:
         raise ValueError(f"{_quoted(text)}; it must be a port, 0 to {_MAX_PORT}")
     return int(text)
+
+
+def isSamePort(first: str, second: str) -> bool:
+    """
+    Whether two endpoint descriptions name the same TCP port, and addresses of this host that
+    can't both be listened on: the same ones, or all by one of them.
+    """
+    found = [_tcp(each) for each in (first, second)]
+    if not all(found):
+        return False
+    (port, address), (other, another) = ((each[1], each[2] or "") for each in found if each)
+    everywhere = address in _EVERYWHERE or another in _EVERYWHERE
+    return port == other != "0" and (address == another or everywhere)
 
 
 def number(text: str, kind: type[int] | type[float], zero: bool = True) -> float:

@@ -6,24 +6,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.error import (
     CannotListenError,
     ConnectionDone,
     ConnectionLost,
     ReactorNotRunning,
 )
-from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -33,114 +29,21 @@ from sitio.admin.pages import IDLE_SECONDS, QUIT_DELAY_SECONDS, Admin, AdminSite
 from sitio.admin.port import MAX_CONNECTIONS, SPARE_DESCRIPTORS, AdminPort
 from sitio.errors import CannotStart
 from sitio.net.room import PausingPort
-from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
+from sitio.test.helpers.admin import (
+    ADMIN,
+    GETS,
+    LOCAL,
+    PAGES,
+    POSTS,
+    REMOTE,
+    AdminTestCase,
+    Visitor,
+    read,
+)
 from sitio.test.helpers.logs import LogRecorder
 from sitio.test.helpers.snapshots import workerSnapshot
-
-ADMIN = IPv4Address("TCP", "127.0.0.1", 9901)
-LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
-REMOTE = IPv4Address("TCP", "192.0.2.7", 40000)
-
-GETS = ["/help", "/live", "/ready", "/metrics", "/stats.json", "/exchanges", "/policies", "/config"]
-POSTS = ["/drain", "/quit"]
-
-#: All pages that tell something of requests or of the configuration; and none that there is.
-PAGES = ["/", "/events", *(each for each in GETS if each not in ("/live", "/ready")), "/none"]
-
-
-@implementer(ISidecar)
-@define
-class Played:
-    """A sidecar with the state that a test sets."""
-
-    state: str = SERVING
-    late: Deferred[SidecarSnapshot] | None = None
-
-    def snapshot(self) -> Deferred[SidecarSnapshot]:
-        return self.late or succeed(workerSnapshot(3))
-
-    def exchanges(self) -> Deferred[ExchangeLists]:
-        return succeed({"failed": [], "recent": [], "open": []})
-
-    def drain(self) -> None:
-        self.state = DRAINING
-
-
-@define
-class Well:
-    """A health check with the result that a test sets."""
-
-    why: str | None = None
-
-    def problem(self) -> Deferred[str | None]:
-        return succeed(self.why)
-
-
-@define
-class Response:
-    """The response of a page."""
-
-    status: int
-    headers: dict[str, str]
-    text: str
-
-
-class Visitor:
-    """A connection to a site, in memory."""
-
-    def __init__(self, site: Any, peer: IAddress = LOCAL) -> None:
-        self.transport = StringTransport(peerAddress=peer)
-        self.channel = site.buildProtocol(peer)
-        self.channel.makeConnection(self.transport)
-
-    def sends(self, data: bytes) -> bytes:
-        """Send bytes; returns what is received."""
-        self.transport.clear()
-        self.channel.dataReceived(data)
-        value: bytes = self.transport.value()
-        return value
-
-    def asks(
-        self, method: str, path: str, *, host: str = "localhost:9901", **fields: str
-    ) -> Response:
-        """Make a request; C{sec_fetch_site="x"} is the field Sec-Fetch-Site."""
-        named = {"Host": host, **{name.replace("_", "-"): fields[name] for name in fields}}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {named[name]}" for name in named)]
-        return read(self.sends("\r\n".join([*lines, "", ""]).encode()))
-
-
-def read(data: bytes) -> Response:
-    """Parse one response."""
-    head, _, body = data.partition(b"\r\n\r\n")
-    first, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return Response(int(first.split()[1]), headers, body.decode())
-
-
-class AdminTestCase(SynchronousTestCase):
-    """The pages of a sidecar that the test controls."""
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.sidecar = Played()
-        self.health = Well()
-        self.quits: list[str] = []
-        self.quit: Callable[[], object] = lambda: self.quits.append("quit")
-        self.pages = Admin(
-            self.clock,
-            self.sidecar,
-            self.health,
-            {"sitio": "1", "options": {}},
-            lambda: self.quit(),
-            execute,
-        )
-        self.site = self.pages.site()
-
-    def ask(self, method: str, path: str, *, peer: IAddress = LOCAL, **fields: str) -> Response:
-        """Make a request on a new connection."""
-        return Visitor(self.site, peer).asks(method, path, **fields)
 
 
 class PageTests(AdminTestCase):
@@ -550,7 +453,12 @@ class PortTests(AdminTestCase):
         service = AdminPort(lambda: self.site, Taken(self.taken))
         error = self.assertRaises(CannotStart, service.startService)
         self.assertIn(
-            "sitio: --admin: can't listen on port 9901: Address already in use (", str(error)
+            "sitio: --admin: can't listen on port 9901: Address already in use", str(error)
+        )
+        service = AdminPort(lambda: self.site, Taken(self.taken), option="--probes")
+        self.assertIn(
+            "sitio: --probes: can't listen",
+            str(self.assertRaises(CannotStart, service.startService)),
         )
 
     def test_takenByDefault(self) -> None:

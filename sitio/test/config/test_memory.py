@@ -43,6 +43,8 @@ MORE: list[Row] = [
     ("Buffers take nothing without a policy that buffers", ("--buffer-total=1",), 0),
     ("A policy that does not buffer takes nothing", ("--policy=error-page:404",), 0),
     ("No admin port takes less", ("--admin=",), -12 * 1024),
+    ("A port for probes alone takes what the pages take", ("--admin=", "--probes=9902"), 0),
+    ("Beside the admin port it takes no more", ("--probes=9902",), 0),
     ("The access log keeps lines", ("--access-log=json:a.log",), 4 * 1024),
     ("last-good buffers, and stores",
      ("--policy=last-good:max-bytes=2097152:max-response=1024", "--buffer-total=1048576",

@@ -116,6 +116,15 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(parsed("--workers", "3")["workers"], 3)
         self.assertEqual(parsed("--workers=auto")["workers"], workerCount("auto"))
 
+    def test_probes(self) -> None:
+        """By default probes have no port; a number is a port on all addresses."""
+        self.assertIsNone(parsed()["probes"])
+        self.assertIsNone(parsed("--probes=")["probes"])
+        self.assertEqual(parsed("--probes=9902")["probes"], "tcp:9902")
+        for description in ("tcp:9902", "tcp:9901:interface=10.0.0.7", "unix:/run/probes"):
+            self.assertEqual(parsed("--probes", description)["probes"], description)
+        self.assertEqual(parsed("--probes=tcp:9901", "--admin=")["probes"], "tcp:9901")
+
     def test_forwarded(self) -> None:
         """Claims of other proxies are appended to, or what is asked for."""
         self.assertEqual(parsed()["forwarded"], "append")
@@ -273,6 +282,21 @@ class BadOptionsTests(SynchronousTestCase):
             sentence = self.refused(f"--health-path={value}")
             self.assertIn(
                 f"--health-path is {value!r}; it must be a path such as /healthz", sentence
+            )
+
+    def test_probes(self) -> None:
+        """The port for probes is another than that of the admin pages."""
+        self.assertIn("--probes is '70000'; it must be a port", self.refused("--probes=70000"))
+        for arguments in (
+            ("--probes=9901",),
+            ("--probes=tcp:9901",),
+            ("--probes=9903", "--admin=9903"),
+            ("--probes=tcp:9903", "--admin=tcp:9903"),
+        ):
+            self.assertIn(
+                "sitio: --probes and --admin have the same port: write for example --probes"
+                " tcp:9902",
+                self.refused(*arguments),
             )
 
     def test_accessLog(self) -> None:

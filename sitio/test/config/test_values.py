@@ -14,6 +14,7 @@ from sitio.config.values import (
     MAX_WORKERS,
     accessLogTarget,
     hostNames,
+    isSamePort,
     workerCount,
 )
 from sitio.telemetry.logformat import FORMATS
@@ -39,6 +40,28 @@ class HostNamesTests(SynchronousTestCase):
                 str(why),
                 f"{text!r}; it must be names of hosts without ports, as in sitio.example.com",
             )
+
+
+class SamePortTests(SynchronousTestCase):
+    """Descriptions of ports that exclude each other."""
+
+    def test_same(self) -> None:
+        """The number is the same, and one is for all addresses, or both are for the same one."""
+        for one, other, expected in (
+            ("tcp:9901", "tcp:9901", True),
+            ("tcp:9901", "tcp:9901:interface=127.0.0.1", True),
+            ("tcp:port=9901", "tcp:9901:backlog=5:interface=127.0.0.1", True),
+            ("tcp:9901:interface=0.0.0.0", "tcp:9901:interface=127.0.0.1", True),
+            (r"tcp6:9901:interface=\:\:", "tcp:9901:interface=127.0.0.1", True),
+            ("tcp:9901:interface=127.0.0.1", "tcp:9901:interface=127.0.0.1", True),
+            ("tcp:9901:interface=10.0.0.7", "tcp:9901:interface=127.0.0.1", False),
+            ("tcp:9902", "tcp:9901:interface=127.0.0.1", False),
+            ("tcp:0", "tcp:0", False),
+            ("unix:/run/a", "tcp:9901", False),
+            ("unix:/run/a", "unix:/run/a", False),
+        ):
+            self.assertIs(isSamePort(one, other), expected, (one, other))
+            self.assertIs(isSamePort(other, one), expected, (other, one))
 
 
 class WorkerCountTests(SynchronousTestCase):

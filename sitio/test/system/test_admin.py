@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import treq
+from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -20,6 +21,7 @@ from sitio.test.helpers.loopback import (
     Process,
     Received,
     Upstream,
+    reactor,
 )
 
 
@@ -162,6 +164,47 @@ class ProcessTests(LoopbackTestCase):
         self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
         self.assertEqual(await process.finish(), 0)
         self.assertNotIn("Traceback", process.output())
+
+    async def test_probes(self) -> None:
+        """
+        A port for probes has their pages and no others, with the admin port and without, alone
+        and with workers; it tells of a drain, and stays open to the end.
+        """
+        for arguments in ((), ("--workers=2",)):
+            process, _ = await self.begun(f"--probes=tcp:0:interface={LOCALHOST}", *arguments)
+            admin = self.url
+            found = await process.out.expect(rb"pages for probes are on (http://[^/]+)/")
+            probes = self.url = found[1].decode()
+            self.assertEqual((await self.asked("GET", "/live"))[0], 200)
+            await self.isReady()
+            self.assertIn("sitio_uptime_seconds", (await self.asked("GET", "/metrics"))[1])
+            for path in ("/", "/exchanges", "/stats.json", "/config", "/policies", "/help"):
+                self.assertEqual((await self.asked("GET", path))[0], 404, path)
+            for path in ("/drain", "/quit"):
+                self.assertEqual((await self.asked("POST", path))[0], 404, path)
+            self.url = admin
+            self.assertEqual((await self.asked("POST", "/drain"))[0], 200)
+            self.url = probes
+            self.assertEqual(await self.asked("GET", "/ready"), (503, "sitio is draining\n"))
+            self.url = admin
+            self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
+            self.assertEqual(await process.finish(), 0)
+            self.assertNotIn("Traceback", process.output())
+
+    async def isReady(self) -> None:
+        """Wait until sitio is ready: with workers it may be a moment later than its pages."""
+        while (await self.asked("GET", "/ready"))[0] != 200:
+            await deferLater(reactor, 0.05)
+
+    async def test_probesAlone(self) -> None:
+        """Without an admin port, there may be one for probes."""
+        process, _ = await self.sitio(
+            await self.listen(Site(Service())), "--admin=", f"--probes=tcp:0:interface={LOCALHOST}"
+        )
+        found = await process.out.expect(rb"pages for probes are on (http://[^/]+)/")
+        self.url = found[1].decode()
+        self.assertEqual((await self.asked("GET", "/ready"))[0], 200)
+        self.assertNotIn("admin pages are on", process.output())
 
     async def test_light(self) -> None:
         """At the start, sitio loads neither the web server of the pages nor an HTTP client."""
