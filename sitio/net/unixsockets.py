@@ -50,7 +50,16 @@ def claiming(address: Any) -> Iterator[None]:
             _removeStale(path)
             yield
     except OSError as error:
-        raise CannotListenError(None, path, error) from error
+        raise CannotListenError(None, path, _explained(error, path)) from error
+
+
+def _explained(error: OSError, path: bytes) -> OSError:
+    """The same error, which names a file beside the socket if that is in the way."""
+    name = error.filename
+    if name is None or os.fsencode(name) == path or not os.path.lexists(name):
+        return error
+    why = f"{os.fsdecode(name)} is in the way ({error.strerror}); remove it"
+    return OSError(error.errno, why)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from twisted.internet.error import CannotListenError
+from twisted.python.lockfile import FilesystemLock
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.net.listening import explainListenError
@@ -121,6 +122,25 @@ class ClaimingTests(SynchronousTestCase):
         with claiming(os.fspath(self.path)):
             pass
         self.assertEqual(self.lock.read_text(), "precious")
+
+    def test_inTheWay(self) -> None:
+        """The error names the file that is in the way, if it is not that of the socket."""
+        claim = Path(os.fsdecode(os.fsencode(self.path) + CLAIM_SUFFIX))
+        kinds: list[tuple[Callable[[], object], Callable[[], object]]] = [
+            (claim.mkdir, claim.rmdir),
+            (lambda: claim.symlink_to("/etc/passwd"), claim.unlink),
+        ]
+        for make, remove in kinds:
+            make()
+            said = self.refused()
+            self.assertIn(f"can't listen on {self.path}: {claim} is in the way (", said)
+            self.assertIn("; remove it", said)
+            remove()
+        self.lock.write_text("precious")
+        with self.assertRaises(CannotListenError) as caught, claiming(os.fspath(self.path)):
+            FilesystemLock(os.fspath(self.lock)).lock()
+        said = explainListenError(caught.exception)
+        self.assertIn(f"can't listen on {self.path}: {self.lock} is in the way (", said)
 
     def test_noFolder(self) -> None:
         """Without its folder the error names the file."""
