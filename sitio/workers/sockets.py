@@ -133,7 +133,6 @@ class SharedPort:
         @param description: an endpoint description.
         @param count: the number of workers.
         """
-        self._description = description
         self._opening = OpeningReactor(reactor, count)
         self._endpoint = portFromString(self._opening, description)
         self._listening = Listening(
@@ -157,7 +156,7 @@ class SharedPort:
         self._listening.listen(self._endpoint)
         if not self.sockets:
             raise CannotStart(
-                f"sitio: --port {self._description!r} can't be shared by several processes;"
+                "sitio: --port can't be shared by several processes with this kind of endpoint;"
                 " --workers 1 can use it"
             )
 

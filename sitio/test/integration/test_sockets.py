@@ -236,7 +236,7 @@ class SharedPortTests(SharingTestCase):
             why = self.assertRaises(CannotStart, SharedPort(reactor, "stdio:", 2).open)
             self.assertEqual(
                 str(why),
-                "sitio: --port 'stdio:' can't be shared by several processes;"
+                "sitio: --port can't be shared by several processes with this kind of endpoint;"
                 " --workers 1 can use it",
             )
 
