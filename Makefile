@@ -13,7 +13,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TRIAL = $(BIN)/python -m twisted.trial -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-uv lint format bench soak e2e manifests news dist dist-check clean
+.PHONY: help run test test-fast test-uv lint format bench soak e2e manifests lock news dist dist-check clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +57,18 @@ manifests: $(VENV)/installed-dev ## write manifests/deployment.yml, and check al
 	{ echo "# Made by \`make manifests\` from manifests/overlays/plain, for use without kustomize." \
 	    "Edit there."; kubectl kustomize manifests/overlays/plain; } > manifests/deployment.yml
 	$(BIN)/python -m twisted.trial sitio.test.manifests
+
+# Hashes of all files of a version, for any Python and processor.  uv is not among the tools of
+# developers, as only this uses it.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header \
+    --generate-hashes --no-emit-index-url --no-annotate
+
+lock: $(VENV)/installed-dev ## write docker/*requirements.txt anew: the newest versions, with hashes
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	{ echo "# What the image contains besides sitio.  Made by \`make lock\`."; \
+	    $(LOCK) --only-binary :all: pyproject.toml; } > docker/requirements.txt
+	{ echo "# What builds sitio's wheel.  Made by \`make lock\`."; \
+	    echo "setuptools>=77" | $(LOCK) -; } > docker/build-requirements.txt
 
 news: $(VENV)/installed-dev ## move newsfragments/ into CHANGELOG.md, for a release
 	$(BIN)/towncrier build --yes

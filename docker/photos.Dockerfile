@@ -2,7 +2,7 @@
 #
 #     docker build -t photos:dev -f docker/photos.Dockerfile .
 
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE=docker.io/library/python:3.13-slim-trixie
 FROM ${BASE}
 COPY sitio/demo/site /photos
 WORKDIR /photos

@@ -9,6 +9,7 @@ the published port.  C{make e2e} runs them.
   - L{e2e.pods}: what the tests share
   - L{e2e.clients}: many clients with kept connections, and a balancer
   - C{slow.py}: a slow service, for a container
+  - C{api.py}: an API of somebody else, for a container
   - C{burst.py}: a client that sends many requests at once, for a container
   - C{test_*.py}: the tests
 """

@@ -6,22 +6,29 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 from unittest import TestCase
 
 from e2e import runtime
-from e2e.manifests import ROOT, Document, container, read
+from e2e.manifests import ROOT, Document, container, read, withFiles
 from e2e.pods import PHOTOS, WAIT_SECONDS, PodTests, Response, images, photo, status
 from e2e.prometheus import Prometheus, tool
 from e2e.runtime import Pod, Runtime
+from sitio.test.helpers.manifests import builtWith
 
 #: Requests while the service is stopped.
 MANY = 50
 
 #: The port of sitio in the components, for clients.
 SITIO = 9900
+
+#: What C{api.py} says of any other page.
+NOT_FOUND = b'{"error": "not found"}'
 
 
 class TwoContainers(PodTests):
@@ -270,6 +277,50 @@ class Native(PodTests):
         self.assertEqual(list(codes), ["web", "sitio"])
 
 
+class Stranger(PodTests):
+    """The component in front of an API on port 8080, which has no page C{/}."""
+
+    manifest = "components/container"
+    port = SITIO
+
+    @classmethod
+    def documents(cls) -> list[Document]:
+        """As docs/kubernetes.md says, with a Deployment that knows nothing of sitio."""
+        app = {
+            "name": "app",
+            "image": "photos:dev",
+            "command": ["python", "/srv/api.py"],
+            "ports": [{"name": "http", "containerPort": 8080}],
+        }
+        labels = {"app": "orders"}
+        deployment = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "orders"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [app]}},
+            },
+        }
+        folder = Path(tempfile.mkdtemp(prefix="sitio-e2e-"))
+        cls.addClassCleanup(shutil.rmtree, folder)
+        built = builtWith(
+            folder / "built", [deployment], ["container"], settings=("TARGET_PORT=8080",)
+        )
+        return withFiles(built, "app", "/srv", "api.py")
+
+    def test_unchanged(self) -> None:
+        """It is ready, and its responses pass unchanged, its 404 too."""
+        for path, code, body in (("/orders", 200, b'{"orders": []}'), ("/", 404, NOT_FOUND)):
+            came, direct = (
+                Response(base + path) for base in (self.base, f"http://{self.pod.address}:8080")
+            )
+            self.assertEqual((came.status, came.body), (code, body))
+            for name in ("Content-Type", "Content-Length", "Server"):
+                self.assertEqual(came.headers[name], direct.headers[name])
+        self.assertEqual(status(f"{self.admin}/ready"), 200)
+
+
 class Jobs(PodTests):
     """The Job of C{manifests/job.yml}, with the photo Pod as its service."""
 
@@ -332,6 +383,41 @@ class Image(TestCase):
                 f"({command}) 2>/dev/null",
             ),
             "",
+        )
+
+    def test_commands(self) -> None:
+        """Of the commands of Python packages it has only those that sitio needs."""
+        said = self.shell("ls /opt/sitio/bin")
+        found = {re.sub(r"^python[\d.]*$", "python", each) for each in said.split()}
+        self.assertEqual(found, {"python", "twistd"})
+
+    def test_licences(self) -> None:
+        """It has sitio's licence, and that of each package in it."""
+        licence = (ROOT / "LICENSE").read_text("utf-8")
+        self.assertEqual(self.shell("cat /licenses/sitio"), licence)
+        command = (
+            "cd /opt/sitio/lib/python*/site-packages && for each in *.dist-info;"
+            " do find $each -iname '*licen*' -type f | grep -q . || echo $each; done"
+        )
+        self.assertEqual(self.shell(command), "")
+
+    def test_labels(self) -> None:
+        """Its labels are those of OCI."""
+        (image,) = json.loads(self.runtime.run("image", "inspect", "sitio:dev"))
+        prefix = "org.opencontainers.image."
+        labels = {
+            name.removeprefix(prefix): value
+            for name, value in image["Config"]["Labels"].items()
+            if name.startswith(prefix)
+        }
+        self.assertEqual((labels["title"], labels["licenses"]), ("sitio", "MIT"))
+        self.assertEqual(labels["base.name"], "docker.io/library/python:3.13-slim-trixie")
+        self.assertRegex(labels["version"], r"^\d+\.\d+\.\d+$")
+
+    def shell(self, command: str) -> str:
+        """The output of a command of the shell, in a container."""
+        return self.runtime.run(
+            "run", "--rm", "--network=none", "--entrypoint=sh", "sitio:dev", "-c", command
         )
 
     def test_environment(self) -> None:

@@ -7,9 +7,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import tomllib
 
+from packaging.requirements import Requirement
+from packaging.version import Version
 from twisted.trial.unittest import SynchronousTestCase
 
+import sitio
 from sitio.admin.port import DEFAULT_ENDPOINT
 from sitio.config.options import DEFAULT_PORT, Options
 from sitio.test.helpers import manifests
@@ -46,7 +50,53 @@ class DockerTests(SynchronousTestCase):
             for words in re.findall(r"^COPY (?!--)(.+) \S+$", text, re.MULTILINE):
                 for each in words.split():
                     self.assertTrue((ROOT / each).exists(), each)
-                    self.assertIn(f"!{each.split('/')[0]}", ignored)
+                    self.assertTrue({f"!{each}", f"!{each.split('/')[0]}"} & set(ignored), each)
+
+    def test_base(self) -> None:
+        """The base image is an argument, with one default for both images."""
+        for name in ("Dockerfile", "photos.Dockerfile"):
+            text = (DOCKER / name).read_text("utf-8")
+            (default,) = re.findall(r"^ARG BASE=(.+)$", text, re.MULTILINE)
+            self.assertEqual(default, "docker.io/library/python:3.13-slim-trixie", name)
+            self.assertEqual(set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)), {"${BASE}"})
+
+    def test_labels(self) -> None:
+        """The image's labels have the licence and the version of the project."""
+        self.assertIn(f"\nARG VERSION={sitio.__version__}\n", self.dockerfile)
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+        for name, value in (
+            ("title", "sitio"),
+            ("description", project["description"]),
+            ("licenses", project["license"]),
+            ("vendor", project["authors"][0]["name"]),
+            ("version", "${VERSION}"),
+        ):
+            self.assertIn(f'org.opencontainers.image.{name}="{value}"', self.dockerfile)
+        self.assertIn("\nCOPY LICENSE /licenses/sitio\n", self.dockerfile)
+
+    def test_hashes(self) -> None:
+        """
+        Each file that gets into the image has a hash, and comes from no particular host; each
+        dependency of the project is there, with a version that fits.
+        """
+        pinned = {}
+        for name in ("requirements.txt", "build-requirements.txt"):
+            self.assertRegex(
+                self.dockerfile, rf"--require-hashes [^&]*-r {name}", "it is installed by hash"
+            )
+            text = (DOCKER / name).read_text("utf-8")
+            self.assertNotIn("://", text)
+            for line in re.sub(r"\\\n", "", text).splitlines():
+                if not line.startswith("#"):
+                    self.assertRegex(line, r"^[a-z0-9-]+==\S+ .*--hash=sha256:[0-9a-f]{64}$")
+                    package, _, rest = line.partition("==")
+                    pinned[package] = Version(rest.split()[0])
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+        wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+        for each in map(Requirement, wanted):
+            package = each.name.replace(".", "-")
+            self.assertIn(package, pinned)
+            self.assertIn(pinned[package], each.specifier)
 
     def test_compose(self) -> None:
         """sitio accepts its options in the compose file, and each mounted file exists."""

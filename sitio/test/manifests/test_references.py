@@ -155,7 +155,7 @@ class ReferenceTests(SynchronousTestCase):
     def test_documented(self) -> None:
         """The kustomization in docs/kubernetes.md adds sitio to another service."""
         text = (ROOT / "docs/kubernetes.md").read_text("utf-8")
-        (written,) = re.findall("^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        written, *_ = re.findall("^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         for said, target in ((written, "web"), (written.replace("# - ", "- "), "sitio")):
             folder = Path(self.mktemp()).resolve()
             shutil.copytree(MANIFESTS / "components", folder / "sitio")

@@ -5,13 +5,14 @@ Tests of the manifests against the schemas of Kubernetes and OpenShift.
 from __future__ import annotations
 
 import contextlib
+import re
 from copy import deepcopy
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.test.helpers import manifests
-from sitio.test.helpers.manifests import MANIFESTS, everything, kustomized
+from sitio.test.helpers.manifests import MANIFESTS, ROOT, everything, kustomized
 
 with contextlib.suppress(ImportError):
     import yaml
@@ -79,6 +80,17 @@ class SchemaTests(SynchronousTestCase):
                         self.fail(f"{name}: {each['kind']}: Kubernetes {version}: {error}")
                     count += 1
         self.assertGreater(count, 12)
+
+    def test_documented(self) -> None:
+        """The newest version of Kubernetes accepts the examples in docs/kubernetes.md."""
+        text = (ROOT / "docs/kubernetes.md").read_text("utf-8")
+        found = re.findall("^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        kinds = []
+        for each in map(yaml.safe_load, found):
+            if not each["apiVersion"].startswith("kustomize."):
+                schemas.validate(each, schemas.latest_version(), strict=True)
+                kinds.append(each["kind"])
+        self.assertEqual(kinds, ["HorizontalPodAutoscaler", "PodDisruptionBudget"])
 
     def test_mistaken(self) -> None:
         """The check finds an unknown field, and a value of the wrong type."""
