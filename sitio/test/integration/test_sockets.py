@@ -213,7 +213,9 @@ class SharedPortTests(SharingTestCase):
             CannotStart, SharedPort(reactor, "tcp:8080:interface=192.0.2.1", 2).open
         )
         self.assertEqual(
-            str(why), "sitio: can't listen on port 8080: Cannot assign requested address"
+            str(why),
+            "sitio: can't listen on 192.0.2.1, which must be an address of this host:"
+            " Cannot assign requested address",
         )
 
     def test_elsewhere(self) -> None:
