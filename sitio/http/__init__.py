@@ -9,6 +9,8 @@ In reading order:
   - C{claims}: request fields in which a proxy tells of its client.
   - C{overrides}: request fields that replace method, path or host.
   - C{paths}: the ways in which services read a path.
+  - C{errorfields}: what belongs to an error response whose body is replaced.
+  - C{negotiation}: what an Accept field wants.
   - C{dates}: HTTP dates, read and written.
   - C{parsecache}: results of a parser, by the bytes that were parsed.
   - C{head}: parses heads.

@@ -3,18 +3,19 @@ C{error-page}: replaces the service's error responses by a page.
 
 C{error-page:404} or C{error-page:404,410:5xx:file=sorry.html}.  Status and reason stay, so
 that metrics, crawlers and retries are not misled.  The body is the file, or the built-in
-page: HTML, or JSON for a client that prefers it.
+page: HTML, or JSON for a client that prefers it (L{formatFor}).  With C{json=pass}, the
+service's own errors in JSON pass unchanged.
 
-Of the service's fields only those in L{KEPT_FIELDS} are sent: they tell the client what to do
-next, or whether it may read the response.  The others describe a body that is not sent, or
-disclose details of the service.
+The fields of the message stay, as they tell the client what the status means and what to do
+next; see L{errorfields<sitio.http.errorfields>}.  C{keep=NAME} keeps others: one field,
+several with commas, or all that begin with a prefix, as in C{keep=X-App-*}.  All other fields
+describe a body that is not sent, or disclose details of the service.
 """
 
 from __future__ import annotations
 
 import json
 import mimetypes
-import re
 import time
 from collections.abc import Callable, Container
 from functools import lru_cache
@@ -27,8 +28,11 @@ from attrs import define, field
 from zope.interface import implementer
 
 from sitio.http.dates import formatDate
-from sitio.http.headers import FieldLines
+from sitio.http.errorfields import REPLACED, REPRESENTATION, isOfMessage
+from sitio.http.grammar import isToken
+from sitio.http.headers import FRAMING_FIELDS, FieldLines
 from sitio.http.message import Request, Response, parseStatuses, reasonFor
+from sitio.http.negotiation import ANY, NAMED, isJSON, mediaRanges, weightOf
 from sitio.interfaces import IExchange, IResponsePolicy
 
 #: The longest file, as it stays in memory while sitio runs; a longer one is taken for a
@@ -38,35 +42,13 @@ MAX_FILE_BYTES = 1024 * 1024
 #: Characters of a path or a reason on the page; clients can send thousands.
 MAX_SHOWN_CHARACTERS = 256
 
-#: Bytes of the longest Accept that is parsed, as results are cached; browsers send about 130.
-#: A client with a longer one gets HTML.
-MAX_ACCEPT_BYTES = 512
-
-#: Fields of the original that are sent.  WWW-Authenticate (RFC 9110, section 15.5.2),
-#: Proxy-Authenticate (15.5.8) and Allow (15.5.6) are required with their statuses.
-#: Retry-After and Content-Range (of a 416) tell what to request next.  Cache-Control, Expires
-#: and Vary tell for how long and for whom the status is valid.  Set-Cookie starts and ends
-#: sessions.  Without Access-Control a script of another origin can't read the status.
-KEPT_FIELDS = frozenset(
-    (
-        b"access-control-allow-credentials",
-        b"access-control-allow-origin",
-        b"access-control-expose-headers",
-        b"allow",
-        b"cache-control",
-        b"content-range",
-        b"expires",
-        b"proxy-authenticate",
-        b"retry-after",
-        b"set-cookie",
-        b"strict-transport-security",
-        b"vary",
-        b"www-authenticate",
-    )
-)
+#: Bytes of the longest Accept that is parsed, as results are cached; browsers send about 130,
+#: clients of APIs some hundreds.  A longer one counts as none.
+MAX_ACCEPT_BYTES = 2048
 
 _HTML = b"text/html; charset=utf-8"
 _JSON = b"application/json"
+_PROBLEM = b"application/problem+json"
 _BUILT_IN: dict[bytes, list[tuple[bytes, bytes]]] = {
     # A browser may apply the page's own style, and must load nothing else.
     _HTML: [
@@ -74,6 +56,7 @@ _BUILT_IN: dict[bytes, list[tuple[bytes, bytes]]] = {
         (b"Vary", b"Accept"),
     ],
     _JSON: [(b"Vary", b"Accept")],
+    _PROBLEM: [(b"Vary", b"Accept")],
 }
 
 _TEMPLATE = Template(files(__package__).joinpath("errorpage.html").read_text("utf-8"))
@@ -89,47 +72,59 @@ _SENTENCES = {
 _SERVER_ERROR = "Something went wrong on our side. Please try again in a moment."
 _CLIENT_ERROR = "This request could not be served."
 
-_weight = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?", re.ASCII).fullmatch
+# Only a whole name keeps these.
+_NOT_BY_PREFIX = REPRESENTATION | {each.encode() for each in FRAMING_FIELDS}
 
-
-def _weights(accept: str) -> dict[str, float]:
-    weights = {}
-    for each in accept.lower().split(","):
-        kind, *parameters = (part.strip(" \t") for part in each.split(";"))
-        weight = "1"
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                weight = parameter[2:]
-        if _weight(weight):
-            weights[kind] = float(weight)
-    return weights
+_CHARSET = frozenset((("charset", "utf-8"),))
 
 
 @lru_cache(maxsize=128)
-def prefersJSON(accept: bytes) -> bool:
+def formatFor(accept: bytes) -> bytes | None:
     """
-    Whether an Accept field prefers JSON to HTML (RFC 9110, section 12.5.1).
+    The Content-Type that an Accept field prefers (RFC 9110, section 12.5.1).
 
-    The weight of a type is that of the most specific range that covers it.  If the weights
-    are equal, a named type wins over a type that only C{*} covers, as scripts send
-    C{application/json, */*}; after that HTML wins.  A range with a malformed weight is
-    ignored.
+    HTML, JSON, or a problem (RFC 9457).  If the weights are equal, a named type wins over one
+    that only C{*} covers, as scripts send C{application/json, */*}; after that HTML wins.  A
+    type such as C{application/vnd.api+json} is a wish for JSON.
+
+    @return: L{None} if the field names none of them and does not prefer one.
     """
-    weights = _weights(accept.decode("latin-1"))
+    ranges = mediaRanges(accept.decode("latin-1"))
+    html = weightOf("text/html", ranges, _CHARSET)
+    plain = weightOf("application/json", ranges, _CHARSET)
+    problem = weightOf("application/problem+json", ranges, _CHARSET)
+    if problem[1] < NAMED:
+        # Nobody is sent a problem who does not ask for one.
+        problem = (0.0, ANY)
+    json = plain
+    if plain != (0.0, NAMED):
+        # Unless JSON itself is not acceptable.
+        others = [
+            (each.weight, NAMED)
+            for each in ranges
+            if isJSON(each.kind) and each.kind != "application/json"
+        ]
+        json = max(plain, *others) if others else plain
+    json = max(json, problem)
+    if json[0] > 0 and json > html:
+        return _PROBLEM if problem > plain else _JSON
+    return None if json == html and html[1] < NAMED else _HTML
 
-    def weigh(*ranges: str) -> tuple[float, int]:
-        for vagueness, each in enumerate(ranges):
-            if each in weights:
-                return weights[each], -vagueness
-        return 0.0, 0
 
-    json = weigh("application/json", "application/*", "*/*")
-    return json[0] > 0 and json > weigh("text/html", "text/*", "*/*")
+def _isJSONError(response: Response) -> bool:
+    """Whether the service itself has sent JSON."""
+    for name, value in response.rawFields:
+        if len(name) == 12 and name.lower() == b"content-type":
+            return isJSON(value.partition(b";")[0].strip(b" \t").lower().decode("latin-1"))
+    return False
 
 
 @lru_cache(maxsize=128)
-def _pieces(status: int, reason: str) -> tuple[bytes, bytes, bytes]:
-    """The parts of the built-in page: HTML before and after the path, JSON before the path."""
+def _pieces(status: int, reason: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """
+    The parts of the built-in page: HTML before and after the path, JSON and a problem before
+    the path.
+    """
     reason = reason or reasonFor(status) or "Error"
     before, _, after = _TEMPLATE.substitute(
         status=status,
@@ -137,8 +132,11 @@ def _pieces(status: int, reason: str) -> tuple[bytes, bytes, bytes]:
         sentence=_SENTENCES.get(status, _SERVER_ERROR if status >= 500 else _CLIENT_ERROR),
         path="\0",
     ).partition("\0")
-    data = json.dumps({"status": status, "error": reason, "path": ""}, separators=(",", ":"))
-    return before.encode(), after.encode(), data.removesuffix('""}').encode()
+    data = {"status": status, "error": reason, "path": ""}
+    problem = {"type": "about:blank", "title": reason, "status": status, "instance": ""}
+    texts = [json.dumps(each, separators=(",", ":")) for each in (data, problem)]
+    plain, problem_ = [each.removesuffix('""}').encode() for each in texts]
+    return before.encode(), after.encode(), plain, problem_
 
 
 @define(frozen=True)
@@ -193,41 +191,63 @@ class ErrorPage:
 
     @ivar statuses: the statuses.
     @ivar page: the page from a file, or L{None} for the built-in page.
+    @ivar kept: names of fields to keep beside those of the message, in lower case.
+    @ivar keptPrefixes: the beginnings of such names.
+    @ivar passesJSON: whether responses that are JSON are not replaced.
     @ivar seconds: the time, in seconds since 1970.
     """
 
     statuses: Container[int]
     page: Page | None = None
+    kept: frozenset[bytes] = frozenset()
+    keptPrefixes: tuple[bytes, ...] = ()
+    passesJSON: bool = False
     seconds: Callable[[], float] = time.time
     buffered: bool = field(default=False, init=False)
     _second: int = field(default=-1, init=False)
     _made: dict[bytes, FieldLines] = field(factory=dict, init=False)
 
-    def responseReceived(self, exchange: IExchange, response: Response) -> Response:
+    def responseReceived(self, exchange: IExchange, response: Response) -> Response | None:
         """Return the page, with the status and the reason of the response."""
+        if self.passesJSON and _isJSONError(response):
+            return None
         if self.page is not None:
             body, kind = self.page.body, self.page.kind
         else:
             body, kind = self._builtIn(exchange.request, response)
         lines = self._lines(kind)
-        kept = [each for each in response.rawFields if each[0].lower() in KEPT_FIELDS]
+        status = response.status
+        kept = [each for each in response.rawFields if self._keeps(each[0].lower(), status)]
         if kept:
             lines = FieldLines.of([*lines.fields, *kept])
-        answer = Response.fromHead(response.status, response.reason, lines)
+        # A 426 names the protocols to upgrade to; sitio frames them.
+        answer = Response.fromHead(status, response.reason, lines, upgrade=response.upgrade)
         answer.body = body
         return answer
 
+    def _keeps(self, name: bytes, status: int) -> bool:
+        if name in self.kept or isOfMessage(name, status):
+            return True
+        return name.startswith(self.keptPrefixes) and name not in _NOT_BY_PREFIX
+
     def _builtIn(self, request: Request, response: Response) -> tuple[bytes, bytes]:
         """The built-in page for this path, and its Content-Type."""
-        before, after, data = _pieces(response.status, response.reason[:MAX_SHOWN_CHARACTERS])
+        before, after, data, problem = _pieces(
+            response.status, response.reason[:MAX_SHOWN_CHARACTERS]
+        )
         # Without the query, which may hold secrets.
         path = request.path[:MAX_SHOWN_CHARACTERS]
         # The length is compared first: most names need no copy in lower case.
         fields = request.rawFields
         lines = [value for name, value in fields if len(name) == 6 and name.lower() == b"accept"]
         accept = b",".join(lines)
-        if accept and len(accept) <= MAX_ACCEPT_BYTES and prefersJSON(accept):
-            return data + json.dumps(path).encode() + b"}", _JSON
+        kind = formatFor(accept) if len(accept) <= MAX_ACCEPT_BYTES else None
+        if kind is None:
+            # The client takes all alike: it gets the kind that the service has chosen.
+            kind = _JSON if _isJSONError(response) else _HTML
+        if kind is not _HTML:
+            data = problem if kind is _PROBLEM else data
+            return data + json.dumps(path).encode() + b"}", kind
         return before + escape(path).encode() + after, _HTML
 
     def _lines(self, kind: bytes) -> FieldLines:
@@ -246,17 +266,45 @@ class ErrorPage:
         return lines
 
 
-def makePolicy(*statuses: str, file: str | None = None) -> ErrorPage:
+def _namesOf(keep: str) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+    """Names, and beginnings of names, of a list such as C{X-A,X-App-*}; in lower case."""
+    names, prefixes = set(), []
+    for each in keep.split(",") if keep else ():
+        word = each.strip().lower()
+        name = word.removesuffix("*")
+        if not isToken(word) or "*" in name:
+            raise ValueError(f"keep={each}: write the name of a field, or a prefix such as X-App-*")
+        key = name.encode("ascii")
+        if name != word:
+            prefixes.append(key)
+        elif key in REPLACED or name in FRAMING_FIELDS:
+            raise ValueError(f"keep={each}: the page has its own {each.strip()}")
+        else:
+            names.add(key)
+    return frozenset(names), tuple(prefixes)
+
+
+def makePolicy(
+    *statuses: str, file: str | None = None, keep: str = "", json: str = "replace"
+) -> ErrorPage:
     """
-    Make the policy of C{error-page:STATUSES[:STATUSES...][:file=PATH]}.
+    Make the policy of
+    C{error-page:STATUSES[:STATUSES...][:file=PATH][:keep=NAME...][:json=pass]}.
 
     @param statuses: such as C{404}, C{404,410}, C{500-599} or C{5xx}.
     @param file: the path of a page to send in place of the built-in one.  It is read now.
+    @param keep: names of fields to keep, separated by commas; C{X-App-*} is all that begin so.
+    @param json: C{pass} if the service's errors in JSON pass unchanged, else C{replace}.
 
-    @raise ValueError: there are no statuses, one is not an error status, or the file can't be
-        used.
+    @raise ValueError: there are no statuses, one is not an error status, the file can't be
+        used, or an option has another value.
     """
     if not statuses:
         raise ValueError("error-page needs the statuses it replaces, such as error-page:404")
+    if json not in ("pass", "replace"):
+        raise ValueError(f"json={json}: write json=pass or json=replace")
+    names, prefixes = _namesOf(keep)
     page = None if file is None else Page.fromFile(file)
-    return ErrorPage(parseStatuses(",".join(statuses)), page)
+    return ErrorPage(
+        parseStatuses(",".join(statuses)), page, names, prefixes, passesJSON=json == "pass"
+    )

@@ -7,7 +7,9 @@ Each argument is one change::
     headers:add Link </style.css>; rel=preload:request set X-Team blue
 
 C{set NAME VALUE} replaces all lines of this name, C{add NAME VALUE} appends one line, and
-C{remove NAME} removes all lines.  A change with C{request} before it applies to the request
+C{remove NAME} removes all lines.  In requests, C{set} and C{remove} also remove the spellings
+of a name that CGI and WSGI take for it, such as C{X_Team} for C{X-Team}; a name with another
+mark than hyphens is taken as written.  A change with C{request} before it applies to the request
 for the upstream, any other to the response for the client.  Changes are made in this order.
 In a shell, quote a description with spaces.  In a value, write a backslash before each colon:
 C{'headers:set X-See https\\://a.example'}.
@@ -23,6 +25,7 @@ from collections.abc import Container, Iterable
 from zope.interface import implementer
 
 from sitio.http.message import Headers, Response
+from sitio.http.overrides import foldedName
 from sitio.interfaces import IExchange, IRequestPolicy, IResponsePolicy
 
 _USAGE = (
@@ -39,7 +42,12 @@ class Changes:
     sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ofRequests: bool = False) -> None:
+        """
+        @param ofRequests: whether other spellings of a name are removed with it: a service
+            behind CGI or WSGI reads C{X_Team} as C{X-Team} (L{foldedName}).
+        """
+        self._folds = ofRequests
         self._removed: set[bytes] = set()
         self._added: list[tuple[bytes, bytes]] = []
 
@@ -57,14 +65,18 @@ class Changes:
         del Headers()[name]
         key = name.lower().encode("ascii")
         self._removed.add(key)
-        self._added = [each for each in self._added if each[0].lower() != key]
+        self._added = [each for each in self._added if not self._isRemoved(each[0], {key})]
 
     def __bool__(self) -> bool:
         return bool(self._removed or self._added)
 
+    def _isRemoved(self, name: bytes, removed: Container[bytes]) -> bool:
+        return name.lower() in removed or (self._folds and foldedName(name) in removed)
+
     def apply(self, headers: Headers) -> None:
         """Make the changes, in order."""
-        left = [each for each in headers.fields if each[0].lower() not in self._removed]
+        removed = self._removed
+        left = [each for each in headers.fields if not self._isRemoved(each[0], removed)]
         headers.fields[:] = left + self._added
 
 
@@ -114,7 +126,7 @@ def makePolicy(*changes: str) -> FieldPolicy:
     """
     if not changes:
         raise ValueError(f"headers needs a change: {_USAGE}")
-    requests, responses = Changes(), Changes()
+    requests, responses = Changes(ofRequests=True), Changes()
     for each in changes:
         try:
             first, _, rest = each.strip().partition(" ")

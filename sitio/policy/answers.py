@@ -69,6 +69,32 @@ def copied(response: Response) -> Response:
     return twin
 
 
+def lacksBody(request: Request, response: Response) -> bool:
+    """Whether the upstream left the body of a response out: for HEAD, and with status 304."""
+    if response.failure is not None:
+        return False  # sitio's own response.
+    return response.status == 304 or request.method == "HEAD"
+
+
+def forgetLength(response: Response, answer: Response | None) -> Response:
+    """
+    Forget the length that the result of a policy seems to have.  The policy needs whole bodies
+    and got a response that L{lacksBody}, so nobody knows what GET would have made of it.
+
+    No Content-Length is better than a wrong one (RFC 9110, section 8.6).  A policy whose answer
+    does not depend on the body sets C{Response.length}.
+
+    @param answer: the response that the policy returned in place of the other, if it did.
+
+    @return: the one that goes on.
+    """
+    if answer is None:
+        response.length = None
+        answer = response
+    answer.body = b""
+    return answer
+
+
 class SavedResponse:
     """A copy of a response from before a policy got it, to undo a failed policy's changes."""
 

@@ -30,7 +30,14 @@ from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.policy.answers import SavedResponse, checkRequest, checkResponse, copied
+from sitio.policy.answers import (
+    SavedResponse,
+    checkRequest,
+    checkResponse,
+    copied,
+    forgetLength,
+    lacksBody,
+)
 from sitio.policy.loader import verifyPolicy
 from sitio.policy.pending import CANCELLED, bounded, settle
 
@@ -269,6 +276,7 @@ class Chain:
         self, exchange: JudgedExchange, response: Response, first: Member | None
     ) -> Response | Retry:
         status = response.status
+        bare = response if lacksBody(exchange.request, response) else None
         interested = self.interested[status]
         for member in self._response:
             if response.status != status:
@@ -310,6 +318,8 @@ class Chain:
                 answer = None
             finally:
                 self._took(member, exchange, self._seconds() - began)
+            if response is bare and member.buffered and not isinstance(answer, Retry):
+                bare = forgetLength(response, answer)
             if answer is None:
                 continue
             if isinstance(answer, Response):

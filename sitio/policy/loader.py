@@ -150,7 +150,7 @@ def parseDescription(description: str) -> tuple[str, list[str], dict[str, str]]:
     """
     Name, arguments and options of a description; C{max-age=60} is the option C{maxAge}.
 
-    @raise ValueError: an option is given twice.
+    @raise ValueError: an option is given twice, and its policy does not say that it may be.
     """
     words = [""]
     for part in re.findall(r"\\.|.", description, re.DOTALL):
@@ -167,7 +167,10 @@ def parseDescription(description: str) -> tuple[str, list[str], dict[str, str]]:
             continue
         option = re.sub(r"-(.)", lambda match: match[1].upper(), key)
         if option in options:
-            raise ValueError(f"{nameWithoutSecrets(words[0])!r}: {key} is given twice")
+            if key in getattr(makers().get(words[0]), "repeatable", ()):
+                value = f"{options[option]},{value}"
+            else:
+                raise ValueError(f"{nameWithoutSecrets(words[0])!r}: {key} is given twice")
         options[option] = value
     return words[0], arguments, options
 

@@ -34,11 +34,13 @@ class PolicyMaker:
         and options of the description as C{str}.
     @ivar usage: one line for C{--help-policies}: the description, two spaces, and what the
         policy does.
+    @ivar repeatable: options that a description may repeat; commas join their values.
     """
 
     name: str
     module: str
     usage: str
+    repeatable: tuple[str, ...] = ()
 
     def makePolicy(self, *arguments: str, **options: str) -> object:
         """

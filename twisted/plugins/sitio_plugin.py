@@ -20,7 +20,9 @@ sitio = ServiceMaker(
 errorPage = PolicyMaker(
     "error-page",
     "sitio.policies.errorpage",
-    "error-page:STATUSES[:file=PATH]  replace error responses such as 404,410 or 5xx by a page",
+    "error-page:STATUSES[:file=PATH][:keep=NAME...][:json=pass]"
+    "  replace error responses such as 404,410 or 5xx by a page",
+    repeatable=("keep",),
 )
 
 lastGood = PolicyMaker(

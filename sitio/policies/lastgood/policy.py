@@ -390,7 +390,9 @@ class LastGood:
         if unchanged:
             response = Response.fromWire(304, reasonFor(304), fields)
         else:
-            response = Response.fromWire(stored.status, stored.reason, fields)
+            # The length that a HEAD says, too (RFC 9110, section 8.6).
+            length = len(stored.body)
+            response = Response.fromWire(stored.status, stored.reason, fields, length)
         response.body = b"" if unchanged else stored.body
         return response
 

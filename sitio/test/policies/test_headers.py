@@ -84,6 +84,39 @@ class ChangeTests(SynchronousTestCase):
         )
         self.assertNotIn(200, policy.statuses)
 
+    def test_spellings(self) -> None:
+        """
+        In requests, set and remove also remove the spellings that CGI and WSGI read as the same
+        name; a name with another mark than a hyphen is taken as written.
+        """
+        for change, left in (
+            ("request remove X-User-Id", ["X-Other_Id", "X-User"]),
+            ("request remove x-user-id", ["X-Other_Id", "X-User"]),
+            ("request set X-User-Id 7", ["X-Other_Id", "X-User", "X-User-Id"]),
+            (
+                "request remove X_User_Id",
+                ["X-User-Id", "x_user-id", "X.User.Id", "X-Other_Id", "X-User"],
+            ),
+            (
+                "request add X-User-Id 7",
+                ["X-User-Id", "X_User_Id", "x_user-id", "X.User.Id", "X-Other_Id", "X-User"]
+                + ["X-User-Id"],
+            ),
+        ):
+            exchange = exchangeFor()
+            for name in (
+                "X-User-Id", "X_User_Id", "x_user-id", "X.User.Id", "X-Other_Id", "X-User"
+            ):  # fmt: skip
+                exchange.request.headers.add(name, "1")
+            makePolicy(change).requestReceived(exchange)
+            self.assertEqual([name for name, _ in exchange.request.headers][1:], left, change)
+
+    def test_spellingsOfResponses(self) -> None:
+        """In responses only the name as written is changed: no CGI reads them."""
+        response = upstreamResponse(200, ("X_A", "1"), ("X-A", "2"))
+        makePolicy("remove X-A").responseReceived(exchangeFor(), response)
+        self.assertEqual(list(response.headers), [("X_A", "1")])
+
     def test_responsesOnly(self) -> None:
         """Changes to responses do not change requests."""
         exchange = exchangeFor(via="a")
