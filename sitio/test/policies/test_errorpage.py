@@ -103,7 +103,7 @@ ACCEPT = (
     ("application/problem+json, application/json", JSON),
     ("application/problem+json, application/json;q=0.9", PROBLEM),
     ("application/problem+json;q=0.5, */*;q=0.4", PROBLEM),
-    ("application/problem+json;q=0.5, */*", HTML),
+    ("application/problem+json;q=0.5, */*", None),
     ("application/problem+json, text/html", HTML),
     ("application/problem+json;q=0, application/json", JSON),
     ("application/json;q=0, application/problem+json", PROBLEM),

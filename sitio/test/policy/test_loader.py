@@ -18,7 +18,7 @@ from sitio import onRequest
 from sitio.interfaces import (
     IPolicyMaker,
 )
-from sitio.policy.loader import loadPolicies, makers
+from sitio.policy.loader import loadPolicies, makers, parseDescription
 from sitio.testing import (
     request,
     response,
@@ -82,6 +82,15 @@ class DescriptionTests(SynchronousTestCase):
     def test_twice(self) -> None:
         """A repeated option is an error."""
         self.assertEqual(self.sentence("made-up:a=1:a=2"), "'made-up': a is given twice")
+
+    def test_repeatable(self) -> None:
+        """Only an option that the maker names may be repeated; commas join its values."""
+        self.assertEqual(
+            parseDescription("error-page:404:keep=X-A:keep=X-B,X-C"),
+            ("error-page", ["404"], {"keep": "X-A,X-B,X-C"}),
+        )
+        with self.assertRaisesRegex(ValueError, "file is given twice"):
+            parseDescription("error-page:404:file=a:file=b")
 
     def test_unknown(self) -> None:
         """The error for an unknown name lists the known ones."""
