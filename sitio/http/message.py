@@ -32,6 +32,10 @@ _REASONS = {int(status): status.phrase for status in HTTPStatus}
 
 _statuses = re.compile(r"([45])xx|([45]\d\d)(?:-([45]\d\d))?", re.ASCII).fullmatch
 
+#: The length of a response whose body was left out before a policy could see it, where the
+#: length that GET would say is not known.
+UNKNOWN_LENGTH = -1
+
 #: A function that is called with each piece of a body, and with C{b""} once at the end.  It
 #: returns the bytes to send in place of the piece.
 BodyFilter = Callable[[bytes], bytes]
@@ -236,7 +240,8 @@ class Response(_Message):
     @ivar headers: the end-to-end fields, as L{Headers}.
     @ivar body: the whole body, or L{None} while it streams.  A policy with C{buffered} always
         gets the whole body.
-    @ivar length: the announced bytes of the upstream's body, or L{None}.
+    @ivar length: the announced bytes of the upstream's body, or L{None}; or
+        L{UNKNOWN_LENGTH}.
     @ivar upgrade: the protocol that a response of status 101 switches to, or L{None}.
     @ivar version: C{"1.1"} or C{"1.0"}, the upstream's.
     @ivar failure: the L{SitioError<sitio.errors.SitioError>} that this response stands for,

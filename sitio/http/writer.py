@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sitio.http import codec
 from sitio.http.head import Fields
-from sitio.http.message import Request
+from sitio.http.message import UNKNOWN_LENGTH, Request
 
 #: No body follows the head (RFC 9112, section 6.3, items 1 and 2).
 NO_BODY = "no body"
@@ -32,13 +32,14 @@ def framingFor(
 
     @param method: of the request; the response to HEAD has no body.
     @param isHTTP11: whether the client understands chunks.
-    @param announced: bytes of the body as the upstream announced them, if it did.
+    @param announced: bytes of the body as the upstream announced them, if it did; or
+        L{UNKNOWN_LENGTH}.
     @param whole: bytes of the body if all of it is here; L{None} while it streams.
     @param isFiltered: whether a filter may change the length of the body.
     """
     if method == "HEAD" or status == 304 or status == 204:
         # RFC 9110, section 8.6: the length is that of the body which is left out.
-        if status == 204 or isFiltered:
+        if status == 204 or isFiltered or announced == UNKNOWN_LENGTH:
             return NO_BODY, None
         return NO_BODY, whole or announced
     if whole is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from sitio.http.headers import Headers
-from sitio.http.message import Request, Response
+from sitio.http.message import UNKNOWN_LENGTH, Request, Response, Retry
 
 
 def checkResponse(response: Response, *, mayStream: bool) -> None:
@@ -69,29 +69,30 @@ def copied(response: Response) -> Response:
     return twin
 
 
-def lacksBody(request: Request, response: Response) -> bool:
-    """Whether the upstream left the body of a response out: for HEAD, and with status 304."""
-    if response.failure is not None:
-        return False  # sitio's own response.
-    return response.status == 304 or request.method == "HEAD"
-
-
-def forgetLength(response: Response, answer: Response | None) -> Response:
+def forgetLength(
+    request: Request, response: Response, answer: Response | Retry | None
+) -> Response | None:
     """
-    Forget the length that the result of a policy seems to have.  The policy needs whole bodies
-    and got a response that L{lacksBody}, so nobody knows what GET would have made of it.
+    After a policy that needs whole bodies: if the upstream has left the body out, for HEAD or
+    with status 304, forget the length that the result seems to have.  Nobody knows what the
+    policy would have made of the body that GET has.
 
     No Content-Length is better than a wrong one (RFC 9110, section 8.6).  A policy whose answer
     does not depend on the body sets C{Response.length}.
 
-    @param answer: the response that the policy returned in place of the other, if it did.
+    @param response: the upstream's, or what other policies have made of it without its body.
+    @param answer: what the policy has returned.
 
-    @return: the one that goes on.
+    @return: the response that goes on, if it has no known length.
     """
-    if answer is None:
-        response.length = None
-        answer = response
-    answer.body = b""
+    # A failure stands for sitio's own response, which is whole.
+    if response.failure is not None or not (request.method == "HEAD" or response.status == 304):
+        return None
+    if not isinstance(answer, Response):
+        response.length = UNKNOWN_LENGTH
+        return response
+    if answer.length is None:
+        answer.length = UNKNOWN_LENGTH
     return answer
 
 

@@ -36,7 +36,6 @@ from sitio.policy.answers import (
     checkResponse,
     copied,
     forgetLength,
-    lacksBody,
 )
 from sitio.policy.loader import verifyPolicy
 from sitio.policy.pending import CANCELLED, bounded, settle
@@ -276,7 +275,7 @@ class Chain:
         self, exchange: JudgedExchange, response: Response, first: Member | None
     ) -> Response | Retry:
         status = response.status
-        bare = response if lacksBody(exchange.request, response) else None
+        received = response
         interested = self.interested[status]
         for member in self._response:
             if response.status != status:
@@ -318,8 +317,8 @@ class Chain:
                 answer = None
             finally:
                 self._took(member, exchange, self._seconds() - began)
-            if response is bare and member.buffered and not isinstance(answer, Retry):
-                bare = forgetLength(response, answer)
+            if member.buffered and response is received:
+                received = forgetLength(exchange.request, response, answer)
             if answer is None:
                 continue
             if isinstance(answer, Response):

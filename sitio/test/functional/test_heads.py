@@ -117,6 +117,14 @@ class LengthTests(SynchronousTestCase):
             self.assertIn(said, allowed, names)
             self.assertIn(said, (None, self.length(policies, "GET")), names)
 
+    def test_replacedByMore(self) -> None:
+        """A policy that puts a response with a body in place of a 304 has it sent whole."""
+        harness = Harness([replaces])
+        client = harness.connect()
+        client.sends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        harness.upstream().sends(b"HTTP/1.1 304 OK\r\nContent-Length: 5\r\n\r\n")
+        self.assertTrue(client.got().endswith(b"\r\nContent-Length: 2\r\n\r\n<>"))
+
     def test_notModified(self) -> None:
         """The same holds for a 304."""
         for policies, allowed in POLICIES:

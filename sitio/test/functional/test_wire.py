@@ -308,7 +308,10 @@ class Bodiless(HalvesCase):
             self.open(*policies)
             self.client.sends(method + GET[3:])
             self.answer(*(bytewise(response) if cut else [response]))
-            self.assertEqual(self.client.got(), expected)
+            # The policy may depend on the body that is left out (RFC 9110, section 8.6).
+            knowsLength = not policies or b" 205 " in response
+            left = expected if knowsLength else re.sub(rb"Content-Length: \d\r\n", b"", expected)
+            self.assertEqual(self.client.got(), left)
             self.assertEqual(self.sidecar.upstream().state == OPEN, kept)
             self.assertGoesOn(0 if kept else 1)
 
@@ -366,7 +369,11 @@ class OfPolicies(HalvesCase):
             self.client.sends(asks)
             content = b"hello" if FIVE in response else chunks(b"hello") + LAST
             self.answer(response + (b"" if method == b"HEAD" else content))
-            self.assertEqual(self.client.got(), expected)
+            if buffered and method == b"HEAD":
+                # The policy's response may depend on the body that is left out.
+                self.assertEqual(self.client.got(), expected.replace(FIVE + b"\r\n", b""))
+            else:
+                self.assertEqual(self.client.got(), expected)
             self.client.sends(asks)
             self.answer(said(b"404 Not Found", b"Content-Length: 0"))
             self.assertEqual(self.client.got(), said(b"404 Not Found", b"Content-Length: 0"))

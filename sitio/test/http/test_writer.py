@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.http.codec import LONG_BODY_BYTES
-from sitio.http.message import Request
+from sitio.http.message import UNKNOWN_LENGTH, Request
 from sitio.http.writer import (
     CHUNKED,
     LENGTH,
@@ -37,6 +37,9 @@ FRAMINGS = (
     ("HEAD", 204, True, 9, 0, False, NO_BODY, None),
     ("GET", 204, True, 9, 5, False, NO_BODY, None),
     ("GET", 204, True, None, None, False, NO_BODY, None),
+    ("HEAD", 200, True, UNKNOWN_LENGTH, 5, False, NO_BODY, None),
+    ("GET", 200, True, UNKNOWN_LENGTH, 5, False, LENGTH, 5),
+    ("GET", 304, True, UNKNOWN_LENGTH, 0, False, NO_BODY, None),
     ("GET", 304, True, 9, 0, False, NO_BODY, 9),
     ("GET", 304, True, None, 0, False, NO_BODY, None),
     ("GET", 304, False, None, None, False, NO_BODY, None),

@@ -18,7 +18,7 @@ from sitio import onRequest
 from sitio.interfaces import (
     IPolicyMaker,
 )
-from sitio.policy.loader import loadPolicies, makers, parseDescription
+from sitio.policy.loader import loadPolicies, makers
 from sitio.testing import (
     request,
     response,
@@ -42,11 +42,13 @@ class DescriptionTests(SynchronousTestCase):
         class Maker:
             name = "made-up"
             usage = "made-up:WORD  say a word"
+            repeatable: tuple[str, ...] = ()
 
             def makePolicy(self, *arguments: str, **options: str) -> Any:
                 test.made.append((arguments, options))
                 return test.makes(*arguments, **options)
 
+        self.maker = Maker
         self.patch(sys.modules["sitio.policy.loader"], "getPlugins", lambda interface: [Maker()])
 
     def sentence(self, description: str) -> str:
@@ -85,12 +87,10 @@ class DescriptionTests(SynchronousTestCase):
 
     def test_repeatable(self) -> None:
         """Only an option that the maker names may be repeated; commas join its values."""
-        self.assertEqual(
-            parseDescription("error-page:404:keep=X-A:keep=X-B,X-C"),
-            ("error-page", ["404"], {"keep": "X-A,X-B,X-C"}),
-        )
-        with self.assertRaisesRegex(ValueError, "file is given twice"):
-            parseDescription("error-page:404:file=a:file=b")
+        self.patch(self.maker, "repeatable", ("keep",))
+        loadPolicies("made-up:keep=X-A:keep=X-B,X-C:max-age=1")
+        self.assertEqual(self.made.pop(), ((), {"keep": "X-A,X-B,X-C", "maxAge": "1"}))
+        self.assertEqual(self.sentence("made-up:a=1:a=2"), "'made-up': a is given twice")
 
     def test_unknown(self) -> None:
         """The error for an unknown name lists the known ones."""
