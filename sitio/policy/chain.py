@@ -275,7 +275,7 @@ class Chain:
         self, exchange: JudgedExchange, response: Response, first: Member | None
     ) -> Response | Retry:
         status = response.status
-        received = response
+        received: Response | None = response
         interested = self.interested[status]
         for member in self._response:
             if response.status != status:
