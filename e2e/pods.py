@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from unittest import SkipTest, TestCase
 
 from e2e import runtime
-from e2e.manifests import ROOT, Document, read
+from e2e.manifests import ROOT, Document, podSpec, read
+from e2e.portforward import PortForward
 from e2e.prometheus import freePort
 from e2e.runtime import Pod, Runtime
 
@@ -25,6 +26,9 @@ PHOTOS = sorted((ROOT / "sitio/demo/site/photos").glob("*.jpg"))
 
 #: Seconds for one request, or for a condition to become true.
 WAIT_SECONDS = 30
+
+#: Ports of sitio in each Pod: the admin pages on its loopback, and those for probes.
+ADMIN, PROBES = 9901, 9902
 
 #: Without the HTTP proxy of the environment.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -77,7 +81,9 @@ class PodTests(TestCase):
 
     @cvar port: the port of sitio, for clients.
     @ivar base: the URL of the published port.
-    @ivar admin: the URL of the admin port, at the Pod's own address.
+    @ivar probes: the URL of the port for probes, at the Pod's own address.
+    @ivar admin: the URL of the admin pages, which are on the Pod's loopback, through a
+        L{PortForward}.
     """
 
     manifest: ClassVar[str] = ""
@@ -86,6 +92,7 @@ class PodTests(TestCase):
     pod: ClassVar[Pod]
     runtime: ClassVar[Runtime]
     base: ClassVar[str]
+    probes: ClassVar[str]
     admin: ClassVar[str]
 
     @classmethod
@@ -109,7 +116,21 @@ class PodTests(TestCase):
         cls.pod = cls.runtime.play(cls.documents(), {port: cls.port}, cls.anyUser)
         cls.addClassCleanup(cls.runtime.remove, cls.pod)
         cls.base = f"http://127.0.0.1:{port}"
-        cls.admin = f"http://{cls.pod.address}:9901"
+        cls.probes = f"http://{cls.pod.address}:{PROBES}"
+        forward = PortForward(cls.runtime.command, cls.pod.container(cls.sitio()), ADMIN)
+        cls.addClassCleanup(forward.end)
+        cls.admin = forward.url
+
+    @classmethod
+    def sitio(cls) -> str:
+        """The name of sitio's container."""
+        every = (
+            each
+            for document in cls.pod.documents
+            for part in ("initContainers", "containers")
+            for each in podSpec(document).get(part, ())
+        )
+        return next(str(each["name"]) for each in every if each["image"].startswith("sitio:"))
 
     def wait(self, url: str, wanted: int) -> None:
         """Send requests until a page has this status."""

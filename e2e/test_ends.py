@@ -46,7 +46,7 @@ class Slow(PodTests):
             time.sleep(0.05)
 
     def inFlight(self) -> int:
-        page = Response(f"{self.admin}/metrics").text
+        page = Response(f"{self.probes}/metrics").text
         found = re.search(r"^http_server_active_requests (\d+)", page, re.MULTILINE)
         assert found is not None, page
         return int(found[1])

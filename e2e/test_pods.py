@@ -16,7 +16,7 @@ from unittest import TestCase
 
 from e2e import runtime
 from e2e.manifests import ROOT, Document, container, read, withFiles
-from e2e.pods import PHOTOS, WAIT_SECONDS, PodTests, Response, images, photo, status
+from e2e.pods import ADMIN, PHOTOS, PROBES, WAIT_SECONDS, PodTests, Response, images, photo, status
 from e2e.prometheus import Prometheus, tool
 from e2e.runtime import Pod, Runtime
 from sitio.test.helpers.manifests import builtWith
@@ -59,12 +59,12 @@ class TwoContainers(PodTests):
             self.assertEqual((kept.status, kept.body), (200, good.body))
             self.assertIn("detail=last-good", kept.headers["Cache-Status"])
             self.assertEqual(status(f"{self.base}/never-asked-for"), 502)
-            self.wait(f"{self.admin}/ready", 503)
-            self.assertIn("refused", Response(f"{self.admin}/ready").text)
-            self.assertEqual(status(f"{self.admin}/live"), 200)
+            self.wait(f"{self.probes}/ready", 503)
+            self.assertIn("refused", Response(f"{self.probes}/ready").text)
+            self.assertEqual(status(f"{self.probes}/live"), 200)
         finally:
             self.runtime.run("start", web)
-        self.wait(f"{self.admin}/ready", 200)
+        self.wait(f"{self.probes}/ready", 200)
         self.assertNotIn("Cache-Status", photo(self.base, PHOTOS[0]).headers)
 
     def test_prometheus(self) -> None:
@@ -72,7 +72,7 @@ class TwoContainers(PodTests):
         A real Prometheus scrapes the Pod; its metrics show the requests, and an outage
         that clients do not see.
         """
-        prometheus = Prometheus(f"{self.pod.address}:9901")
+        prometheus = Prometheus(f"{self.pod.address}:{PROBES}")
         self.addCleanup(prometheus.end)
         self.assertEqual(prometheus.wait('up{job="sitio"}', 1), 1)
         requests = "sum(http_server_request_duration_seconds_count)"
@@ -91,7 +91,7 @@ class TwoContainers(PodTests):
             self.assertEqual(prometheus.wait(failed, beforeFailed + 1), beforeFailed + 1)
         finally:
             self.runtime.run("start", self.pod.container("web"))
-        self.wait(f"{self.admin}/ready", 200)
+        self.wait(f"{self.probes}/ready", 200)
         self.checkGrafana(prometheus)
 
     def checkGrafana(self, prometheus: Prometheus) -> None:
@@ -129,7 +129,7 @@ class TwoContainers(PodTests):
             self.untilShown(chromium, "#failure-list", "last-good sent 200")
         finally:
             self.runtime.run("start", self.pod.container("web"))
-        self.wait(f"{self.admin}/ready", 200)
+        self.wait(f"{self.probes}/ready", 200)
         self.assertEqual(chromium.get_log("browser"), [])
 
     def untilShown(self, chromium: Any, selector: str, text: str) -> None:
@@ -143,17 +143,26 @@ class TwoContainers(PodTests):
 
     def test_promtool(self) -> None:
         """C{promtool} accepts the page of metrics."""
-        page = Response(f"{self.admin}/metrics").body
+        page = Response(f"{self.probes}/metrics").body
         checked = subprocess.run(
             [tool("promtool"), "check", "metrics"], input=page, capture_output=True, timeout=60
         )
         self.assertEqual((checked.returncode, checked.stderr), (0, b""), checked.stdout)
 
     def test_adminFromElsewhere(self) -> None:
-        """From outside the Pod, the admin port can be read, but /drain and /quit are refused."""
+        """
+        From outside the Pod only the pages for probes can be read: nothing tells of requests
+        or options, and /drain and /quit are refused.  Its loopback has all pages.
+        """
+        pages = ("/", "/events", "/exchanges", "/stats.json", "/config", "/policies", "/help")
+        for path in pages:
+            self.assertEqual(status(f"{self.probes}{path}"), 404, path)
+            self.assertEqual(status(f"http://{self.pod.address}:{ADMIN}{path}"), 0, path)
         for path in ("/drain", "/quit"):
-            self.assertEqual(Response(self.admin + path, "POST").status, 403, path)
-        self.assertEqual(status(f"{self.admin}/ready"), 200)
+            self.assertEqual(Response(self.probes + path, "POST").status, 403, path)
+        for path in ("/live", "/ready", "/metrics"):
+            self.assertEqual(status(f"{self.probes}{path}"), 200, path)
+        self.assertEqual(status(f"{self.admin}/exchanges"), 200)
 
     def test_healthCheck(self) -> None:
         """The image's health check, for use without probes, passes."""

@@ -26,7 +26,7 @@ Document = dict[str, Any]
 
 #: The name of the container of the components, and the beginning of the names of its ports.
 SITIO = "sitio"
-ADMIN = "sitio-admin"
+PROBES = "sitio-probes"
 VOLUME = "sitio-policies"
 
 #: Seconds that a Pod has by default.
@@ -91,7 +91,7 @@ def taken(documents: list[Document]) -> list[str]:
             found += [
                 f"{where}: your {what} is called {name}, as one of sitio: rename yours"
                 for name in names
-                if name in (SITIO, ADMIN, VOLUME)
+                if name in (SITIO, PROBES, VOLUME)
             ]
     return found
 
@@ -115,7 +115,7 @@ class PodCheck:
         called = [each for each in every if each.get("name") == SITIO]
         if not called:
             return
-        sitio = next((each for each in called if ADMIN in portNames([each])), None)
+        sitio = next((each for each in called if PROBES in portNames([each])), None)
         if sitio is None:
             yield "your container called sitio is in the place of sitio's: rename yours"
             return
@@ -149,7 +149,7 @@ class PodCheck:
         """The numbers of sitio's ports: those that are declared, and those in its arguments."""
         found = {port["containerPort"] for port in sitio.get("ports") or ()}
         for each in sitio.get("args") or ():
-            option = re.fullmatch(r"--(?:port|admin)=(?:tcp6?:)?(\d+)\b.*", str(each))
+            option = re.fullmatch(r"--(?:port|admin|probes)=(?:tcp6?:)?(\d+)\b.*", str(each))
             if option:
                 found.add(int(option[1]))
         return found

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.config.memory import MEBIBYTE, memoryLimit
 from sitio.config.options import Options
 from sitio.policy.loader import loadPolicies
 from sitio.test.helpers import manifests
@@ -82,9 +83,34 @@ class PodTests(SynchronousTestCase):
                 if "readinessProbe" in each:
                     # The photo site has this page; the components know of none.
                     self.assertEqual(options["health-path"], "/", name)
-                    self.assertEqual(options["admin"], "tcp:9901", name)
+                if "ports" in each:
+                    # Only the pages for probes are on the Pod's address.
+                    self.assertIn(options["admin"], ("", "tcp:9901:interface=127.0.0.1"), name)
+                    self.assertEqual(options["probes"], "tcp:9902", name)
                 count += 1
         self.assertGreaterEqual(count, 3)
+
+    def test_memory(self) -> None:
+        """
+        The memory limit of sitio is what L{memoryLimit} says of its arguments and policies.
+        """
+        wrong = []
+        checked = [
+            (name, each, documents)
+            for name, pod, documents in pods()
+            for each in filter(isSitio, containers(pod))
+        ]
+        # As a stranger gets them, without the policies of the photo site.
+        for form in ("container", "native"):
+            path = MANIFESTS / f"components/{form}/sitio.yml"
+            (added, _) = yaml.safe_load(path.read_text("utf-8"))
+            checked.append((f"components/{form}", {**added["value"], "env": []}, []))
+        for name, each, documents in checked:
+            options = self.options(each, documents)
+            needed = f"{memoryLimit(options) // MEBIBYTE}Mi"
+            if each["resources"]["limits"]["memory"] != needed:
+                wrong.append(f"{name} needs {needed}")
+        self.assertEqual(wrong, [])
 
     def options(self, container: Document, documents: list[Document]) -> Options:
         """The options of a container, from its arguments and environment."""

@@ -219,7 +219,7 @@ class ComponentTests(SynchronousTestCase):
         before = stranger(volumes=[{"name": "sitio-policies", "emptyDir": {}}])
         podOf(before)["containers"] += [
             {"name": "sitio", "image": "mine"},
-            {"name": "b", "image": "mine", "ports": [{"name": "sitio-admin", "containerPort": 1}]},
+            {"name": "b", "image": "mine", "ports": [{"name": "sitio-probes", "containerPort": 1}]},
         ]
         path = Path(self.mktemp())
         path.write_text(yaml.safe_dump(before), "utf-8")
@@ -232,7 +232,7 @@ class ComponentTests(SynchronousTestCase):
                 f"Deployment shop: your {each}, as one of sitio: rename yours"
                 for each in (
                     "container is called sitio",
-                    "port is called sitio-admin",
+                    "port is called sitio-probes",
                     "volume is called sitio-policies",
                 )
             ],
@@ -244,13 +244,13 @@ class ComponentTests(SynchronousTestCase):
         self.assertIn("list sitio only once", " ".join(problems(made)))
 
     def test_podMonitor(self) -> None:
-        """The PodMonitor selects the admin port that the components declare."""
+        """The PodMonitor selects the port for probes that the components declare."""
         made = self.built([stranger()], "native", "podmonitor")
         (monitor,) = named(made, "PodMonitor").values()
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         (deployment,) = named(made, "Deployment").values()
         (sitio,) = (each for each in containers(podOf(deployment)) if each["name"] == "sitio")
-        self.assertIn({"name": endpoint["port"], "containerPort": 9901}, sitio["ports"])
+        self.assertIn({"name": endpoint["port"], "containerPort": 9902}, sitio["ports"])
 
 
 #: A change of a Pod or a Service, and a part of the check's sentence for it.
@@ -264,6 +264,11 @@ WRONG: list[tuple[str, Callable[[Document, Document, Document], object], str]] =
         "the application listens on sitio's admin port",
         lambda pod, sitio, service: pod["containers"][0].update(ports=[{"containerPort": 9901}]),
         "app listens on port 9901, and sitio too",
+    ),
+    (
+        "the application listens on sitio's port for probes",
+        lambda pod, sitio, service: pod["containers"][0].update(ports=[{"containerPort": 9902}]),
+        "app listens on port 9902, and sitio too",
     ),
     (
         "a port of sitio that is only in its arguments",
