@@ -10,7 +10,7 @@ a name: C{X_Original_URL} and C{X-Original-URL} are the same field to a service.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 _FOLDED = bytes(each if chr(each).isalnum() else ord("-") for each in range(128)).lower()
 _FOLDED += b"-" * 128
@@ -68,13 +68,14 @@ AUTHORITY_FIELDS = _names(
 OVERRIDE_FIELDS = METHOD_FIELDS | PATH_FIELDS | PREFIX_FIELDS | AUTHORITY_FIELDS
 
 
-def overridesOf(fields: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+def overridesOf(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """
     Folded name and value of each of these fields that is in L{OVERRIDE_FIELDS}.
 
     @param fields: such as C{request.rawFields}.
     """
-    for name, value in fields:
-        folded = name.translate(_FOLDED)
-        if folded in OVERRIDE_FIELDS:
-            yield folded, value
+    return [
+        (folded, value)
+        for name, value in fields
+        if (folded := name.translate(_FOLDED)) in OVERRIDE_FIELDS
+    ]

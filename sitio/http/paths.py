@@ -145,7 +145,7 @@ _SPELLINGS: list[_Reading] = [
     (re.compile("[?#]").search, lambda path: re.split("[?#]", path)[0]),
     (re.compile(r"\s(?:/|\Z)|(?:/|\A)\s").search, _bySegment(str.strip)),
     # Parsers of URLs remove line ends and tabs, wherever they are.
-    (re.compile("[\1-\x1f\x7f]").search, lambda path: re.sub("[\1-\x1f\x7f]+", "", path)),
+    (re.compile("[\1-\x1f\x7f-\x9f]").search, partial(re.sub, "[\1-\x1f\x7f-\x9f]+", "")),
     # Some services take what follows two slashes for an authority.
     (_authority.match, lambda path: _authority.sub("", path) or "/"),
 ]
@@ -183,7 +183,10 @@ def readings(*paths: str) -> set[str]:
         C{%uXXXX} stands for an ASCII character; or there are too many readings.  There is no
         honest use for such a path.
     """
-    return _all(paths, _READINGS) if any(map(_odd, paths)) else set(paths)
+    for each in paths:
+        if _odd(each):
+            return _all(paths, _READINGS)
+    return set(paths)
 
 
 def isDecoded(path: str) -> bool:

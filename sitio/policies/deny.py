@@ -117,7 +117,7 @@ class Deny:
     def requestReceived(self, exchange: IExchange) -> Response | None:
         """Return a refusal, or L{None} if no pattern matches."""
         request = exchange.request
-        overrides = list(overridesOf(request.rawFields))
+        overrides = overridesOf(request.rawFields)
         if self._methods is not None and self._methods.isdisjoint(_methods(request, overrides)):
             return None
         try:

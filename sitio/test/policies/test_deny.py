@@ -35,6 +35,8 @@ SPELLINGS = """
     /admin::$DATA /admin:$DATA /admin%3a:$data /secret:$i30:$INDEX_ALLOCATION/x
     /%EF%BD%81dmin /%EF%BC%8Fadmin /x/%EF%BC%8E%EF%BC%8E/admin /x/%E2%80%A5/admin
     /%u2215admin /x%e2%88%95..%e2%88%95admin /ad%E2%80%8Bmin /ad%C2%ADmin /%EF%BB%BFadmin
+    /ad%c2%85min /admin%1f /x/.%0a./admin /x/.%ff./admin /x/.%c2%ad./admin /x%3f/../admin
+    /x/%2e%2e;/admin /x/..%253b/admin /x/y/..%2f../admin /%e2%93%90dmin /%%36%31dmin
     /ad%ffmin /%ffadmin /admin%80 /x%c0%2f..%c0%2fadmin /%c1%21dmin
 """
 
@@ -57,6 +59,7 @@ INNOCENT = """
     /a+b /a=b&c=d /a,b /~user/ /@scope%2fname /$metadata /v1/things:batch /x/a:$b
     /projects/group%2Fname /files/a%2Fb%2Fc /report.%20pdf /a.%2fb /%E3%80%82
     /wiki/C%2B%2B /wiki/What%3F /tags/%23one /2%25 /50%25off /secrets /secret.txt /x%2fadmin
+    /%%61dmin /%ca%b0x /adm%c4%b1n /admin: /admin:80 /admin~1 /admin%22 /admin, /admin%7C
     http://admin /x?/../admin /?path=/admin /x?_method=DELETE
 """
 
