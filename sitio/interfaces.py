@@ -79,6 +79,17 @@ class IExchange(Interface):
         " sitio itself, which sets C{response.failure}."
     )
     notes = Attribute("A C{dict} in which policies keep data of this exchange.")
+    sentFields = Attribute(
+        "Name and value of each field line of the request as the upstream gets it, as C{bytes}:"
+        " with those that sitio adds, but not those of framing and connections."
+    )
+    underWay = Attribute("The exchanges of this proxy that have not ended, with this one.")
+
+    def isAsReceived(response):
+        """
+        Whether status and body of a response that a policy got are those that the upstream
+        sent: no policy has replaced the response, its status or its body.  Filters don't count.
+        """
 
 
 class IRequestPolicy(Interface):

@@ -26,9 +26,8 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Request fields that identify the client: the response may be for this client only.
-#: RFC 9111 allows to store a response to a request with a cookie.  But a service that
-#: expects no cache does not send C{private} either.
+#: Request fields that are known to identify the client.  The list can't be complete: what
+#: it lacks is not impersonal.
 PERSONAL_FIELDS = _names(
     "authorization cookie proxy-authorization api-key x-api-key x-access-token x-auth-token"
     " client-cert x-client-cert x-forwarded-client-cert remote-user x-remote-user x-user-id"
@@ -37,17 +36,16 @@ PERSONAL_FIELDS = _names(
     " x-goog-iap-jwt-assertion x-ms-client-principal cf-access-jwt-assertion"
 )
 
-#: Request fields that tell a service another host, scheme, path or method than those of
-#: the request.  A cache needs them in its key: a client can set them to any value, and the
-#: response to them must not be sent to other clients.
-ROUTING_FIELDS = frozenset(
-    b"forwarded x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-host"
-    b" x-http-method-override x-original-url x-rewrite-url".split()
-)
-
 #: Terms (see L{storageTerms}) of responses that are not stored.  C{no-cache} is one of
 #: them, as it allows no use without asking the upstream (section 5.2.2.4).
 NOT_STORED = frozenset((b"no-cache", b"no-store", b"private", b"set-cookie"))
+
+#: Directives that allow to send a response to anyone, whoever asked for it (section 3.5).
+#: C{must-revalidate} does not: services say it of personal pages, too.
+PUBLIC = frozenset((b"public", b"s-maxage"))
+
+#: The term of an event stream: it has no end, and another client's events are of no use.
+EVENT_STREAM = b"event-stream"
 
 #: Directives of responses that are not sent once they are stale (section 4.2.4).
 NOT_SENT_STALE = frozenset((b"must-revalidate", b"proxy-revalidate", b"s-maxage"))
@@ -140,10 +138,10 @@ def storageTerms(fields: Fields) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     """
     On what terms a response may be stored.
 
-    @return: first the names of its directives, and C{set-cookie} if it sets a cookie;
-        then the request fields that it varies on (section 4.1), sorted, in lower case,
-        where C{*} is all.  An encoded response always varies on Accept-Encoding, as some
-        services do not say so.
+    @return: first the names of its directives, with C{set-cookie} if it sets a cookie, and
+        L{EVENT_STREAM} if it is one; then the request fields that it varies on (section
+        4.1), sorted, in lower case, where C{*} is all.  An encoded response always varies on
+        Accept-Encoding, as some services do not say so.
     """
     terms: set[bytes] = set()
     names: set[bytes] = set()
@@ -157,6 +155,8 @@ def storageTerms(fields: Fields) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
             names.add(b"accept-encoding")
         elif name == b"set-cookie":
             terms.add(name)
+        elif name == b"content-type" and b"event-stream" in value.lower():
+            terms.add(EVENT_STREAM)
     return frozenset(terms), tuple(sorted(names - {b""}))
 
 
@@ -193,6 +193,27 @@ def isConfirmed(stored: Fields, request: Fields, received: Fields) -> bool:
         if value is not None or other is not None:
             return value == other
     return False
+
+
+def isOutdated(stored: Fields, request: Fields, received: Fields) -> bool:
+    """
+    Whether a 304, or the response to a HEAD, shows that there is a newer response than the
+    stored one: its validators differ (sections 4.3.4 and 4.3.5).
+
+    @param request: the fields that the upstream was sent; C{()} for a HEAD.
+    @param received: the fields of the 304, or of the response to the HEAD.
+    """
+    own = _tag(fieldValue(stored, b"etag") or b"")
+    tags = fieldValue(received, b"etag") or fieldValue(request, b"if-none-match") or b"*"
+    if own and tags != b"*":
+        return own[0] not in _tag(tags)
+    was = fieldValue(stored, b"last-modified")
+    now = fieldValue(received, b"last-modified")
+    if was is None or now is None or was == now:
+        return False
+    # An older date is that of a server that lags behind.
+    before, after = _date(was), _date(now)
+    return before is None or after is None or after > before
 
 
 def updatedFields(

@@ -24,7 +24,7 @@ from sitio.http.framing import (
 from sitio.http.grammar import isValue
 from sitio.http.head import RequestHead, ResponseHead, foldedHeads, requestHeads, responseHeads
 from sitio.http.limits import Limits
-from sitio.http.message import Request, Response, reasonFor
+from sitio.http.message import CloseDelimitedResponse, Request, Response, reasonFor
 
 #: Bytes of a body from which head and body are written as two pieces: to join them would
 #: cost more than a second piece.
@@ -162,6 +162,9 @@ class ResponseReader(Reader):
         elif head.length is None and not head.chunked:
             self.state = UNTIL_CLOSE
             self.keepAlive = False
+            return CloseDelimitedResponse.fromHead(
+                status, head.reason, head.lines, None, head.upgrade, head.version
+            )
         else:
             self._startBody(head)
         return Response.fromHead(

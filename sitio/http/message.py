@@ -101,6 +101,12 @@ class _Message:
         lines = self.lines
         return self.headers.rawFields if lines is None else lines.fields
 
+    @property
+    def receivedFields(self) -> Sequence[tuple[bytes, bytes]]:
+        """As C{rawFields}, but as they were received, whatever policies have changed since."""
+        lines = self._lines
+        return self.headers.rawFields if lines is None else lines.fields
+
     def encoded(self, length: int | None) -> bytes:
         """The field lines as they are sent; see L{Headers.encoded}."""
         lines = self._lines if self._headers is None else self._headers.lines
@@ -149,7 +155,8 @@ class Request(_Message):
     @ivar upgrade: the protocols that the client asks to switch to, or L{None}.
     """
 
-    __slots__ = ("line",)
+    # The line as received is set when another takes its place, which is rare.
+    __slots__ = ("_receivedLine", "line")
 
     def __init__(
         self,
@@ -198,7 +205,7 @@ class Request(_Message):
     def method(self, method: str) -> None:
         if not isToken(method):
             raise ValueError(f"{method!r} is not a method: it must be a token (RFC 9110, 5.6.2)")
-        self.line = RequestLine(method, self.line.target)
+        self._replaceLine(RequestLine(method, self.line.target))
 
     @property
     def target(self) -> str:
@@ -212,7 +219,17 @@ class Request(_Message):
                 f"{target.partition('?')[0]!r} is not a target: it must be * or a path and query,"
                 " percent-encoded, in visible ASCII without #"
             )
-        self.line = RequestLine(self.line.method, target)
+        self._replaceLine(RequestLine(self.line.method, target))
+
+    @property
+    def receivedLine(self) -> RequestLine:
+        """Method and target as they were received, whatever policies have changed since."""
+        return getattr(self, "_receivedLine", self.line)
+
+    def _replaceLine(self, line: RequestLine) -> None:
+        if not hasattr(self, "_receivedLine"):
+            self._receivedLine = self.line
+        self.line = line
 
     @property
     def path(self) -> str:
@@ -247,10 +264,13 @@ class Response(_Message):
     @ivar failure: the L{SitioError<sitio.errors.SitioError>} that this response stands for,
         if the upstream could not be asked or did not answer; else L{None}.
     @ivar filters: the filters of L{addFilter}, with C{keepsLength}, or L{None}.
+    @ivar isCloseDelimited: whether its body ends with the connection (RFC 9112, section 6.3,
+        rule 8), so that nobody can tell whether it is whole.
     """
 
     __slots__ = ("failure", "filters", "reason", "status")
 
+    isCloseDelimited = False
     body: bytes | None
     length: int | None
     upgrade: bytes | None
@@ -357,6 +377,14 @@ class Response(_Message):
 
     def __repr__(self) -> str:
         return f"<Response {self.status}{' failure' if self.failure else ''}>"
+
+
+class CloseDelimitedResponse(Response):
+    """A response whose body ends with the connection.  A class, so that others pay nothing."""
+
+    __slots__ = ()
+
+    isCloseDelimited = True
 
 
 @define(frozen=True)

@@ -63,6 +63,18 @@ class HeldResponse:
     def isCollecting(self) -> bool:
         return self._waiter is not None
 
+    def isAsReceived(self, response: Response) -> bool:
+        """
+        Whether policies have left status and body of the upstream's response as they are.
+
+        For a response that stands for a failure it has no meaning.
+        """
+        if response is not self._response or response.status != self._exchange.upstreamStatus:
+            return False
+        if response.body is None:
+            return True
+        return self._trailers is not None and response.body == b"".join(self._pieces)
+
     # Step 7: the response policies.
 
     def judge(self, first: Any) -> None:

@@ -4,6 +4,7 @@ The part of an exchange that policies and observers see: L{VisibleExchange}.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sitio.errors import SitioError
@@ -13,6 +14,7 @@ from sitio.interfaces import ExchangeState
 if TYPE_CHECKING:
     from sitio.proxy.context import ProxyContext
     from sitio.proxy.downstream import Downstream
+    from sitio.proxy.heldresponse import HeldResponse
 
 
 class VisibleExchange:
@@ -43,7 +45,9 @@ class VisibleExchange:
     acted: tuple[str, ...] = ()
     answeredBy: str | None = None
     context: ProxyContext
+    held: HeldResponse | None
     _downstream: Downstream
+    _extra: bytes
     _notes: dict[Any, Any] | None = None
     #: When the wait of the current state began.
     _since = 0.0
@@ -67,6 +71,23 @@ class VisibleExchange:
     def secure(self) -> bool:
         """Whether the client uses TLS."""
         return self._downstream.secure
+
+    @property
+    def sentFields(self) -> Sequence[tuple[bytes, bytes]]:
+        """Name and value of each field line of the request as the upstream gets them."""
+        added = [line.partition(b": ") for line in self._extra.split(b"\r\n") if line]
+        return [*self.request.rawFields, *((name, value) for name, _, value in added)]
+
+    @property
+    def underWay(self) -> Collection[VisibleExchange]:
+        """The exchanges of this proxy that have not ended, with this one."""
+        return self.context.exchanges
+
+    def isAsReceived(self, response: Response) -> bool:
+        """Whether status and body of this response are those that the upstream sent."""
+        # A policy gets a response only after it is held.
+        held = self.held
+        return held is None or held.isAsReceived(response)
 
     def addWaitedTime(self) -> None:
         """Count the time of a wait that ends without a result."""

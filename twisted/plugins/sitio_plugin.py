@@ -27,10 +27,11 @@ errorPage = PolicyMaker(
 
 lastGood = PolicyMaker(
     "last-good",
-    "sitio.policies.lastgood.policy",
+    "sitio.policies.lastgood.options",
     "last-good[:max-age=SECONDS][:budget=SECONDS][:statuses=STATUSES][:max-bytes=N]"
-    "[:max-response=N][:personal=NAMES][:despite=WORDS]"
+    "[:max-response=N][:impersonal=NAMES][:personal=NAMES][:despite=WORDS]"
     "  mask a failure with the last good response",
+    repeatable=("impersonal", "personal", "despite"),
 )
 
 retry = PolicyMaker(

@@ -4,16 +4,78 @@ Decides when masking stops: L{Budget}.
 Each good response that gets through renews the stored one, so a service that fails nearly
 always would be masked for ever.  Hence good responses and failures are counted over windows
 of L{WINDOW_SECONDS}.  When failures have prevailed for the whole budget, masking stops until
-a window has more good responses than failures.
+there is a window in which they do not.  As many good responses as failures is a tie: masking
+goes on.  A window without responses says nothing.
+
+They are counted twice, each time against the same budget:
+
+  - B{by endpoint}: method and path, as in the metrics.  An endpoint that fails is unmasked,
+    and the others are not.
+  - B{in all}: by paths, not by responses.  If at two paths or more failures prevail, and at
+    fewer of them good responses, that is an outage of the whole service, even if each path is
+    asked too rarely to use up a budget.  A path counts once, however often it fails, and by
+    whatever method.
+
+Only an endpoint with failures has a row, so that a healthy service pays nothing.
 """
 
 from __future__ import annotations
 
+from attrs import define
 from twisted.logger import Logger
 
 #: Seconds over which good responses and failures are counted against each other: short
 #: beside any budget, and long enough for a few requests.
 WINDOW_SECONDS = 10
+
+#: Endpoints with failures that are told apart, as many as in the metrics; all others count
+#: as one.
+MAX_ENDPOINTS = 512
+
+#: Characters of the longest path that is an endpoint of its own, as in the metrics.
+MAX_ROUTE = 256
+
+#: Failing paths from which the failures may be the whole service's.
+MIN_FAILING = 2
+
+#: Seconds between two lines of the log.
+LOG_INTERVAL_SECONDS = 60
+
+#: Method and path.
+Endpoint = tuple[str, str]
+
+_OTHER = ("", "(other)")
+
+
+@define(eq=False)
+class _Outage:
+    """
+    A time in which failures prevail.
+
+    @ivar since: when it began.
+    @ivar windowBegan: when the window at hand began.
+    @ivar good: good responses in this window.
+    @ivar failed: failures in this window.
+    @ivar allGood: good responses since the outage began.
+    @ivar allFailed: failures since then.
+    """
+
+    since: float
+    windowBegan: float
+    good: int = 0
+    failed: int = 0
+    allGood: int = 0
+    allFailed: int = 0
+    warned: bool = False
+
+    def isOver(self, now: float) -> bool:
+        """Start another window if it is time; return whether failures did not prevail in it."""
+        if now - self.windowBegan < WINDOW_SECONDS:
+            return False
+        isOver = 0 < self.good >= self.failed
+        self.windowBegan = now
+        self.good = self.failed = 0
+        return isOver
 
 
 class Budget:
@@ -28,39 +90,98 @@ class Budget:
     def __init__(self, seconds: float) -> None:
         """@param seconds: how long failures may prevail while they are masked."""
         self._seconds = seconds
+        self._outages: dict[Endpoint, _Outage] = {}
+        self._whole: _Outage | None = None
+        # Good responses less failures of each path, in the window at hand of all.
+        self._balances: dict[str, int] = {}
         self._windowBegan = float("-inf")
-        #: Good responses less failures in this window.
-        self._balance = 0
-        #: When failures began to prevail, or L{None}.
-        self._failingSince: float | None = None
-        self._warned = False
+        self._loggedAt = float("-inf")
+        self._unlogged = 0
 
-    def succeeded(self, now: float) -> None:
+    def succeeded(self, endpoint: Endpoint, now: float) -> None:
         """Count a response that can be stored, or that confirms a stored one."""
-        if now - self._windowBegan >= WINDOW_SECONDS:
-            self._startWindow(now)
-        self._balance += 1
+        if not self._outages:
+            return
+        endpoint = self._rowFor(endpoint)
+        self._count(endpoint[1], 1, now)
+        outage = self._outages.get(endpoint)
+        if outage is None:
+            return
+        if outage.isOver(now):
+            del self._outages[endpoint]
+            if not self._outages:
+                self._whole = None
+        else:
+            outage.good += 1
+            outage.allGood += 1
 
-    def mayMask(self, now: float) -> bool:
+    def mayMask(self, endpoint: Endpoint, now: float) -> bool:
         """Count a failure that could be masked, and return whether it may be."""
-        if now - self._windowBegan >= WINDOW_SECONDS:
-            self._startWindow(now)
-        self._balance -= 1
-        if self._failingSince is None:
-            self._failingSince = now
-        lasted = now - self._failingSince
-        if lasted >= self._seconds and not self._warned:
-            self._warned = True
-            self.log.warn(
-                "last-good stops masking: failures have prevailed for {lasted:.0f} seconds",
-                lasted=lasted,
+        endpoint = self._rowFor(endpoint)
+        self._count(endpoint[1], -1, now)
+        outage = self._outages.get(endpoint)
+        if outage is None or outage.isOver(now):
+            outage = self._outages[endpoint] = _Outage(now, now)
+        outage.failed += 1
+        outage.allFailed += 1
+        if now - outage.since >= self._seconds:
+            self._warn(
+                outage,
+                now,
+                "last-good stops masking {method} {path}: {failed} failures and {good} good"
+                " responses in {lasted:.0f} seconds ({unlogged} more such lines since the last)",
+                method=endpoint[0],
+                path=endpoint[1],
+                failed=outage.allFailed,
+                good=outage.allGood,
             )
-        return lasted < self._seconds
+            return False
+        return self._mayMaskAll(now)
 
-    def _startWindow(self, now: float) -> None:
-        # As many failures as good responses, or none of both, are no recovery.
-        if self._balance > 0:
-            self._failingSince = None
-            self._warned = False
-        self._windowBegan = now
-        self._balance = 0
+    def _mayMaskAll(self, now: float) -> bool:
+        failing = sum(each < 0 for each in self._balances.values())
+        good = len(self._balances) - failing
+        if self._whole is None:
+            if failing >= MIN_FAILING and failing > good:
+                self._whole = _Outage(now, self._windowBegan)
+            return True
+        if now - self._whole.since < self._seconds:
+            return True
+        self._warn(
+            self._whole,
+            now,
+            "last-good stops masking: {failed} paths fail and {good} do not, after {lasted:.0f}"
+            " seconds ({unlogged} more such lines since the last)",
+            failed=failing,
+            good=good,
+        )
+        return False
+
+    def _rowFor(self, endpoint: Endpoint) -> Endpoint:
+        """The endpoint as which it counts: the tables are bounded."""
+        if endpoint in self._outages:
+            return endpoint
+        full = max(len(self._outages), len(self._balances)) >= MAX_ENDPOINTS
+        return _OTHER if full or len(endpoint[1]) > MAX_ROUTE else endpoint
+
+    def _count(self, path: str, change: int, now: float) -> None:
+        """Count a response in the window of all paths."""
+        if now - self._windowBegan >= WINDOW_SECONDS:
+            good = sum(each >= 0 for each in self._balances.values())
+            if 0 < good >= len(self._balances) - good:
+                self._whole = None
+            self._windowBegan = now
+            self._balances.clear()
+        self._balances[path] = self._balances.get(path, 0) + change
+
+    def _warn(self, outage: _Outage, now: float, what: str, **facts: object) -> None:
+        """Log once for each outage that masking stops, at most one line in a minute."""
+        if outage.warned:
+            return
+        outage.warned = True
+        if now - self._loggedAt < LOG_INTERVAL_SECONDS:
+            self._unlogged += 1
+            return
+        self.log.warn(what, lasted=now - outage.since, unlogged=self._unlogged, **facts)
+        self._loggedAt = now
+        self._unlogged = 0

@@ -1,28 +1,27 @@
 """
 C{last-good}: masks a failure with the last good response to the same request.
 
-Options, each of them optional::
+The options are in L{options<sitio.policies.lastgood.options>}.
 
-    max-age=SECONDS     how old a response may be when it masks a failure (300)
-    budget=SECONDS      how long failures may prevail until masking stops (600)
-    statuses=STATUSES   the statuses that count as failures (5xx)
-    max-bytes=N         bytes stored in all; the least recently used go first (16 MiB)
-    max-response=N      bytes of one body; longer responses are not stored (256 KiB)
-    personal=NAME,...   more request fields that identify the client
-    despite=WORD,...    store and send responses in spite of what forbids it: the words of
-                        PERSONAL_FIELDS and FORBIDDING
+B{What is stored}: the last response of status 200 to a GET.  Scheme, host, target, the keyed
+fields and the fields that Vary names are the key (RFC 9111, section 4.1), as the upstream got
+them; and Accept-Encoding for an encoded response without Vary.  HEAD is answered from the
+response to a GET.  A newer response that must not be stored drops the stored one; so does a
+304 or a HEAD with another validator (sections 4.3.4 and 4.3.5), and an unsafe method that
+succeeds (L{invalidation<sitio.policies.lastgood.invalidation>}): a deleted resource is never
+sent from memory.  Nor is the response to a GET stored that was under way meanwhile.
 
-B{What is stored}: the last response of status 200 to a GET.  Scheme, host, target and the
-fields that Vary names are the key (RFC 9111, section 4.1), and Accept-Encoding for an
-encoded response without Vary.  HEAD is answered from the response to a GET.  A newer
-response that must not be stored drops the stored one; so does an unsafe method that
-succeeds (section 4.4): a deleted resource is never sent from memory.
+B{For whom}: a request is impersonal if each of its fields, as it came, is known to be
+(L{fields<sitio.policies.lastgood.fields>}).  The response to any other is neither stored nor
+sent, unless it has C{public} or C{s-maxage}: such a response may be sent to anyone whose
+request has the same key (section 3.5).
 
 B{What is not stored}: a response that is C{private}, C{no-store} or C{no-cache}, sets a
-cookie or is partial; and the response to a request that has C{no-store} or a body, or
-identifies the client (L{PERSONAL_FIELDS}), unless that response is C{public}.  Even with
-C{despite}, a Set-Cookie is never sent again, and a partial response answers only requests
-for the same range.
+cookie, is partial, is an event stream, or ends with the connection, so that nobody can tell
+whether it is whole; one whose status or body another policy has changed; and the response to
+a request that has C{no-store}, a body, an Upgrade, or a field that overrides its method, path
+or host.  Even with C{despite}, a Set-Cookie is never sent again, and a partial response
+answers only requests for the same range.
 
 B{For how long}: C{max-age} counts from the time when a response was received or confirmed
 by a 304.  It is the operator's permission to send stale responses (section 4.2.4).
@@ -42,11 +41,12 @@ origin can evaluate it (RFC 9111, section 4.3.2).
 
 A response of known length is buffered, so that an incomplete response is masked, too.  Any
 other response is copied while it streams, as an endless response must not be delayed.
+
+A section without the name of an RFC is one of RFC 9111.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Container
 
@@ -54,47 +54,43 @@ from zope.interface import implementer
 
 from sitio.http.caching import (
     BODY_FIELDS,
+    EVENT_STREAM,
     NOT_SENT_STALE,
     NOT_STORED,
-    PERSONAL_FIELDS,
-    ROUTING_FIELDS,
     Fields,
-    deltaSeconds,
-    directives,
-    fieldValue,
-    freshness,
     isConfirmed,
-    isUnchanged,
-    mayBeSent,
+    isOutdated,
     selectingValues,
-    storageTerms,
     updatedFields,
 )
-from sitio.http.dates import formatDate
-from sitio.http.grammar import SAFE_METHODS
 from sitio.http.headers import FRAMING_FIELDS, MAX_SHARED_BYTES, Headers
-from sitio.http.message import Response, parseStatuses, reasonFor
+from sitio.http.message import Response
 from sitio.interfaces import IExchange, ISelectivePolicy
-from sitio.policies.lastgood.budget import WINDOW_SECONDS, Budget
-from sitio.policies.lastgood.store import MAX_FINGERPRINTS, Lookup, Store, StoredResponse, Terms
-
-#: The largest values of options, a week and 16 GiB: more is taken for a mistake.
-MAX_SECONDS = 7 * 24 * 3600
-MAX_BYTES = 16 * 1024 * 1024 * 1024
+from sitio.policies.lastgood.budget import Budget, Endpoint
+from sitio.policies.lastgood.invalidation import Invalidation, normalTarget
+from sitio.policies.lastgood.lookup import Lookup, LookupRules
+from sitio.policies.lastgood.mask import Mask
+from sitio.policies.lastgood.store import MAX_FINGERPRINTS, Store, StoredResponse
 
 #: What forbids to store a response, or to send a stale one: directives of its
 #: Cache-Control, its Set-Cookie, and C{partial} for the status 206.
 FORBIDDING = frozenset(each.decode() for each in NOT_STORED | NOT_SENT_STALE) | {"partial"}
 
-_FRAMING = frozenset(each.encode() for each in FRAMING_FIELDS)
-_NOT_SENT = _FRAMING | {b"age", b"set-cookie"}
-_NOT_IN_304 = _NOT_SENT | BODY_FIELDS
-_NOT_UPDATED = _FRAMING | BODY_FIELDS
-_FOR_THE_ORIGIN = frozenset((b"if-match", b"if-unmodified-since"))
+_NOT_UPDATED = frozenset(each.encode() for each in FRAMING_FIELDS) | BODY_FIELDS
 
 # Statuses that say as surely as a 200 that the stored response is out of date.  Others,
 # such as 408 and 429, say nothing about the resource.
 _SUPERSEDING = frozenset((*range(200, 400), 401, 403, 404, 410, 451))
+
+# The same for a request that is personal, and a stored response that is for anyone.
+_GONE = frozenset((404, 410, 451))
+
+# With these the resource is as it was, or nearly: if a policy has changed such a response,
+# nothing is known of it.
+_CONFIRMING = frozenset((200, 206, 304))
+
+#: The note of an exchange whose response may be of the time before an unsafe request.
+_OUTDATED = "last-good: outdated"
 
 
 @implementer(ISelectivePolicy)
@@ -102,13 +98,12 @@ class LastGood:
     """
     Masks failures with the last good response; see the module's docstring.
 
-    @ivar statuses: those of responses that are stored, that confirm or drop a stored one,
-        and those of failures.
+    @ivar statuses: all, as another policy may have changed the upstream's.
     @ivar seconds: a clock that never goes back.
     """
 
     buffered = True
-    statuses: Container[int]
+    statuses: Container[int] = range(200, 1000)
 
     def __init__(
         self,
@@ -118,7 +113,8 @@ class LastGood:
         masked: Container[int] = range(500, 600),
         maxBytes: int = 16 * 1024 * 1024,
         maxResponse: int = 256 * 1024,
-        personal: frozenset[str] = PERSONAL_FIELDS,
+        impersonal: frozenset[str] = frozenset(),
+        personal: frozenset[str] = frozenset(),
         despite: frozenset[str] = frozenset(),
         seconds: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -129,20 +125,24 @@ class LastGood:
         @param masked: the statuses of failures, 400 to 599.
         @param maxBytes: bytes of memory for all stored responses.
         @param maxResponse: bytes of the longest body that is stored.
-        @param personal: names of request fields, in lower case.
+        @param impersonal: names of request fields, in lower case.
+        @param personal: the same.
         @param now: returns the wall clock's time, for Date.
-        @param despite: words of C{personal} and L{FORBIDDING} that are to have no effect.
+        @param despite: words of L{FORBIDDING} that are to have no effect, and names of request
+            fields that are impersonal.
         """
         ignored = frozenset(each.encode() for each in despite)
         self._maxAge = maxAge
         self._maxResponse = maxResponse
         self._masked = frozenset(each for each in range(400, 600) if each in masked)
-        self.statuses = self._masked | _SUPERSEDING
-        self._personal = frozenset(each.encode() for each in personal) - ignored
+        self._relevant = self._masked | _SUPERSEDING
+        self._rules = LookupRules(
+            frozenset(each.encode() for each in impersonal) | ignored,
+            frozenset(each.encode() for each in personal) - ignored,
+            (NOT_STORED - ignored) | {EVENT_STREAM},
+        )
         self._storesPartial = b"partial" in ignored
-        self._notStored = NOT_STORED - ignored
         self._notSentStale = NOT_SENT_STALE - ignored
-        self._keyFields = self._personal | ROUTING_FIELDS | {b"host", b"cache-control"}
         self.seconds = seconds
         self._now = now
         self._maxBytes = maxBytes
@@ -182,17 +182,18 @@ class LastGood:
             and request.body == b""
             and not response.filters
             and response.failure is None
+            and exchange.isAsReceived(response)
         ):
-            self._renew(stored)
+            self._renew(stored, request.line.endpoint)
             return False
         lookup = exchange.notes[self] = self._judgeHead(exchange, response)
         return lookup is not None
 
-    def _renew(self, stored: StoredResponse) -> None:
+    def _renew(self, stored: StoredResponse, endpoint: Endpoint) -> None:
         """A response equal to a stored one was received."""
         now = self.seconds()
         stored.since = now
-        self._budget.succeeded(now)
+        self._budget.succeeded(endpoint, now)
         self._store.touch(stored.key)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response | None:
@@ -204,8 +205,11 @@ class LastGood:
             return None
         if response.status in self._masked:
             return self._mask(lookup, response.status)
+        if not exchange.isAsReceived(response):
+            # A policy has waited for the body and changed it, since the head was judged.
+            return None
         if response.status == 304:
-            self._confirm(lookup, response.headers.rawFields)
+            self._confirm(lookup, response)
         else:
             self._keep(lookup, response, response.headers, response.body or b"")
         return None
@@ -214,79 +218,91 @@ class LastGood:
 
     def _judgeHead(self, exchange: IExchange, response: Response) -> Lookup | None:
         """The lookup of this request, if the whole response to it is needed."""
-        request, status = exchange.request, response.status
-        lookup = self._lookup(exchange)
+        status = exchange.upstreamStatus or response.status
+        if response.status not in self._relevant and status not in self._relevant:
+            return None
+        lookup = self._rules.lookup(exchange)
         if lookup is None:
+            if status < 400:
+                self._invalidate(exchange, response)
             return None
-        if request.method not in ("GET", "HEAD"):
-            if request.method not in SAFE_METHODS and status < 400:
-                self._store.drop(lookup.key)
+        if response.status in self._masked:
+            if status != response.status:
+                self._judgeChanged(lookup, status)
+            return lookup if lookup.key in self._store else None
+        if response.failure is not None:
+            # A policy has put it in place of a failure.
             return None
-        # The response may depend on a body, which is not in the key.
-        if request.body != b"":
+        if response.filters or not exchange.isAsReceived(response):
+            self._judgeChanged(lookup, status)
             return None
-        if status in self._masked or status == 304:
+        if status == 304:
             return lookup if lookup.key in self._store else None
         if status in (200, 206):
-            # A response that another policy put in place of a failure is not a good one.
-            masked = response.failure is not None
-            if masked or request.method == "HEAD" or (status == 206 and not self._storesPartial):
-                return None
-            if (response.length or 0) <= self._maxResponse:
-                lookup.terms = self._terms(response.rawFields, status, lookup.personal)
-            if lookup.terms is not None:
-                if not response.filters and (response.body, response.length) != (None, None):
-                    return lookup
-                self._collect(lookup, response)
-                return None
-        self._supersede(lookup)
+            return self._judgeGood(lookup, response)
+        if status in _SUPERSEDING:
+            self._supersede(lookup, status)
         return None
 
-    def _lookup(self, exchange: IExchange) -> Lookup | None:
-        """The lookup of a request; L{None} if its client sent C{no-store}."""
-        request = exchange.request
-        personal = False
-        host = b""
-        routing: tuple[tuple[bytes, bytes], ...] = ()
-        keyFields = self._keyFields
-        for line, value in request.rawFields:
-            name = line.lower()
-            if name in keyFields:
-                if name == b"host":
-                    host = value.lower()
-                elif name in self._personal:
-                    personal = True
-                elif name in ROUTING_FIELDS:
-                    routing += ((name, value),)
-                elif b"no-store" in directives(value):
-                    return None
-        return Lookup(request, (exchange.secure, host, request.target, routing), personal)
+    def _judgeChanged(self, lookup: Lookup, status: int) -> None:
+        """The upstream answered with this status, and a policy has changed that."""
+        if status in _SUPERSEDING and status not in _CONFIRMING:
+            self._supersede(lookup, status)
 
-    def _terms(self, fields: Fields, status: int, personal: bool) -> Terms | None:
-        """The terms on which a response is stored; L{None} if it must not be."""
-        words, names = storageTerms(fields)
-        public = b"public" in words
-        if not self._notStored.isdisjoint(words) or b"*" in names or (personal and not public):
+    def _judgeGood(self, lookup: Lookup, response: Response) -> Lookup | None:
+        """Return the lookup if this response may be stored, and has to be buffered for that."""
+        status = response.status
+        if status == 206 and not self._storesPartial:
             return None
-        return public, (*names, b"range", b"if-range") if status == 206 else names
+        fits = (response.length or 0) <= self._maxResponse and not response.isCloseDelimited
+        isHead = lookup.request.method == "HEAD"
+        if fits or isHead:
+            lookup.terms = self._rules.terms(lookup, response, status)
+        if lookup.terms is None:
+            self._supersede(lookup, status)
+        elif isHead:
+            self._compare(lookup, response)
+        elif (response.body, response.length) == (None, None):
+            self._collect(lookup, response)
+        else:
+            return lookup
+        return None
+
+    def _invalidate(self, exchange: IExchange, response: Response) -> None:
+        """After a success of a request that is perhaps unsafe: drop what it may have changed."""
+        invalidation = Invalidation(exchange.request, response)
+        targets = invalidation.targets
+        if not targets:
+            return
+        self._store.invalidate(invalidation)
+        for each in exchange.underWay:
+            # What they get may be of the time before.
+            if each is not exchange and normalTarget(each.request.target) in targets:
+                each.notes[_OUTDATED] = True
 
     # --- Storing
 
     def _keep(self, lookup: Lookup, response: Response, headers: Headers, body: bytes) -> None:
         """Store a whole response, or renew the stored one if they are equal."""
+        if _OUTDATED in lookup.exchange.notes:
+            return
+        request = lookup.request
         stored = self._store.find(lookup)
         if stored is not None and stored.body == body and stored.fields == tuple(headers.rawFields):
-            self._renew(stored)
-            parts = lookup.request.line, lookup.request.lines, headers.lines
+            self._renew(stored, request.line.endpoint)
+            parts = request.line, request.lines, headers.lines
             if all(each is not None and len(each.raw) <= MAX_SHARED_BYTES for each in parts):
                 # It will probably be received again, for this client or a similar one.
-                self._store.recognize(stored, (lookup.key[0], *parts))
+                if stored.isOfTheHead and request.line is request.receivedLine:
+                    self._store.recognize(stored, (lookup.key[0], *parts))
             return
-        self._budget.succeeded(self.seconds())
+        self._budget.succeeded(request.line.endpoint, self.seconds())
         if len(body) > self._maxResponse:
-            self._supersede(lookup)
-        else:
-            self._put(lookup, stored, response.status, response.reason, headers, body)
+            self._supersede(lookup, response.status)
+            return
+        said = tuple(response.receivedFields)
+        fields = tuple(headers.rawFields)
+        self._put(lookup, stored, response.status, response.reason, fields, said, body)
 
     def _collect(self, lookup: Lookup, response: Response) -> None:
         """Store a response when all of it has streamed past."""
@@ -303,7 +319,7 @@ class LastGood:
             else:
                 held.extend(piece)
             if not piece and room < 0:
-                self._supersede(lookup)
+                self._supersede(lookup, response.status)
             elif not piece:
                 self._keep(lookup, response, headers, bytes(held))
             return piece
@@ -316,35 +332,58 @@ class LastGood:
         replaced: StoredResponse | None,
         status: int,
         reason: str,
-        headers: Headers,
+        fields: Fields,
+        said: Fields,
         body: bytes,
     ) -> None:
-        terms = lookup.terms or self._terms(headers.rawFields, status, lookup.personal)
-        if terms is None:
-            self._supersede(lookup)
-            return
-        public, names = terms
-        varies = selectingValues(names, lookup.request.headers.rawFields)
-        now = self.seconds()
-        fields = tuple(headers.rawFields)
-        stored = StoredResponse(lookup.key, status, reason, fields, body, public, varies, now)
+        assert lookup.terms is not None
+        public, names = lookup.terms
+        varies = selectingValues(names, lookup.sent) if names else []
+        since = self.seconds()
+        stored = StoredResponse(
+            lookup.key, status, reason, fields, said, body, public, varies, since
+        )
         self._store.put(stored, replaced)
 
-    def _supersede(self, lookup: Lookup) -> None:
+    def _supersede(self, lookup: Lookup, status: int) -> None:
         """Drop what a newer response, which is not stored, makes out of date."""
-        # A response for one client says nothing about the one for all others.
-        if not lookup.personal:
-            self._store.drop(lookup.key, lookup.request)
+        # A response for one client says nothing about the one for all others, except that
+        # there is none.
+        if not lookup.personal or status in _GONE:
+            self._store.drop(lookup)
 
-    def _confirm(self, lookup: Lookup, fields: Fields) -> None:
-        """After a 304: the stored response is good, with newer fields (RFC 9111, section 3.2)."""
+    def _compare(self, lookup: Lookup, response: Response) -> None:
+        """After a HEAD: drop the stored response if there is a newer one."""
         stored = self._store.find(lookup)
-        request = lookup.request.headers.rawFields
-        if stored is None or not isConfirmed(stored.fields, request, fields):
+        if stored is None:
             return
-        self._budget.succeeded(self.seconds())
-        headers = Headers.fromWire(updatedFields(stored.fields, fields, _NOT_UPDATED))
-        self._put(lookup, stored, stored.status, stored.reason, headers, stored.body)
+        if isOutdated(stored.said, (), response.receivedFields):
+            self._store.drop(lookup)
+        else:
+            self._budget.succeeded(lookup.request.line.endpoint, self.seconds())
+
+    def _confirm(self, lookup: Lookup, response: Response) -> None:
+        """After a 304: the stored response is good, with newer fields (section 3.2)."""
+        stored = self._store.find(lookup)
+        if stored is None or _OUTDATED in lookup.exchange.notes:
+            return
+        received = response.receivedFields
+        if not isConfirmed(stored.said, lookup.request.rawFields, received):
+            if isOutdated(stored.said, lookup.request.rawFields, received):
+                self._store.drop(lookup)
+            return
+        self._budget.succeeded(lookup.request.line.endpoint, self.seconds())
+        said = updatedFields(stored.said, received, _NOT_UPDATED)
+        fields = updatedFields(stored.fields, response.rawFields, _NOT_UPDATED)
+        updated = Response.fromWire(stored.status, stored.reason, fields)
+        lookup.terms = self._rules.terms(lookup, updated, stored.status)
+        judged = Response.fromWire(stored.status, stored.reason, said)
+        if lookup.terms is None or self._rules.terms(lookup, judged, stored.status) is None:
+            self._store.drop(lookup)
+            return
+        self._put(
+            lookup, stored, stored.status, stored.reason, tuple(fields), tuple(said), stored.body
+        )
 
     # --- Masking
 
@@ -355,91 +394,13 @@ class LastGood:
         @param status: that of the failure.
         """
         stored = self._store.find(lookup)
-        request = lookup.request.headers.rawFields
-        if stored is None or any(name.lower() in _FOR_THE_ORIGIN for name, _ in request):
-            return None
         now = self.seconds()
-        age = now - stored.since
-        if age > self._maxAge:
+        if stored is None or now - stored.since > self._maxAge:
             return None
-        said = directives(fieldValue(stored.fields, b"cache-control"))
-        age += deltaSeconds(fieldValue(stored.fields, b"age"))
-        staleness = age - freshness(stored.fields, said)
-        asked = directives(fieldValue(request, b"cache-control"))
-        if not mayBeSent(staleness, said, asked, self._notSentStale):
+        mask = Mask(stored, lookup.request.rawFields, now)
+        if not mask.mayBeSent(self._notSentStale):
             return None
-        if not self._budget.mayMask(now):
+        if not self._budget.mayMask(lookup.request.line.endpoint, now):
             return None
         self._store.touch(lookup.key)
-        forwarded = b"stale" if staleness >= 0 else b"bypass"
-        cacheStatus = b"sitio; fwd=%b; fwd-status=%d; detail=last-good" % (forwarded, status)
-        added = [(b"Age", b"%d" % age), (b"Cache-Status", cacheStatus)]
-        if fieldValue(stored.fields, b"date") is None:
-            # That of its arrival (RFC 9110, section 6.6.1), not that of this response.
-            arrived = formatDate(self._now() - (now - stored.since))
-            added.append((b"Date", arrived.encode("ascii")))
-        return self._response(stored, request, added)
-
-    def _response(
-        self, stored: StoredResponse, request: Fields, added: list[tuple[bytes, bytes]]
-    ) -> Response:
-        """The stored response, or the 304 that a conditional request gets for it."""
-        unchanged = isUnchanged(request, stored.fields)
-        without = _NOT_IN_304 if unchanged else _NOT_SENT
-        fields = [each for each in stored.fields if each[0].lower() not in without] + added
-        if unchanged:
-            response = Response.fromWire(304, reasonFor(304), fields)
-        else:
-            # The length that a HEAD says, too (RFC 9110, section 8.6).
-            length = len(stored.body)
-            response = Response.fromWire(stored.status, stored.reason, fields, length)
-        response.body = b"" if unchanged else stored.body
-        return response
-
-
-# --- Options
-
-
-def _number(option: str, text: str, least: int, most: int) -> int:
-    if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or not least <= int(text) <= most:
-        raise ValueError(f"{option}={text}: a whole number from {least} to {most} is expected")
-    return int(text)
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(each.strip().lower() for each in text.split(",") if each.strip())
-
-
-def makePolicy(
-    *,
-    maxAge: str = "300",
-    budget: str = "600",
-    statuses: str = "5xx",
-    maxBytes: str = str(16 * 1024 * 1024),
-    maxResponse: str = str(256 * 1024),
-    personal: str = "",
-    despite: str = "",
-) -> LastGood:
-    """
-    Make the policy of C{last-good[:max-age=SECONDS][:budget=SECONDS]...}.
-
-    The options are those in the module's docstring.
-
-    @raise ValueError: an option has a wrong value; one sentence says which is expected.
-    """
-    named = PERSONAL_FIELDS | _words(personal)
-    # Raises ValueError for a text that is not the name of a field.
-    Headers((each, "") for each in sorted(named))
-    for each in sorted(_words(despite) - named - FORBIDDING):
-        known = ", ".join(sorted(named | FORBIDDING))
-        raise ValueError(f"despite={despite}: {each!r} is none of {known}")
-    return LastGood(
-        maxAge=_number("max-age", maxAge, 1, MAX_SECONDS),
-        # Within one window a single failure can't be told from an outage.
-        budget=_number("budget", budget, WINDOW_SECONDS, MAX_SECONDS),
-        masked=parseStatuses(statuses),
-        maxBytes=_number("max-bytes", maxBytes, 1, MAX_BYTES),
-        maxResponse=_number("max-response", maxResponse, 1, MAX_BYTES),
-        personal=named,
-        despite=_words(despite),
-    )
+        return mask.response(status, self._now())

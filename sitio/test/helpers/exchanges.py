@@ -4,6 +4,7 @@ Finished exchanges, as observers get them and as the dashboard shows them.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 from attrs import define, field
@@ -38,6 +39,14 @@ class FinishedExchange:
     connectTime: float = 0.0
     policyTime: float = 0.0
     notes: dict[Any, Any] = field(factory=dict)
+    underWay: Collection[Any] = ()
+
+    @property
+    def sentFields(self) -> Sequence[tuple[bytes, bytes]]:
+        return self.request.rawFields
+
+    def isAsReceived(self, response: Any) -> bool:
+        return True
 
 
 def ended(target: str = "/", method: str = "GET", **facts: Any) -> FinishedExchange:

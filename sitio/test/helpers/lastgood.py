@@ -13,6 +13,15 @@ from sitio.http.message import Response
 from sitio.policies.lastgood.policy import LastGood
 from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
 
+#: Two dates, an hour apart.
+WAS = "Sun, 06 Nov 1994 08:49:37 GMT"
+LATER = "Sun, 06 Nov 1994 09:49:37 GMT"
+
+STALE = "sitio; fwd=stale; fwd-status=503; detail=last-good"
+
+#: Request fields of the tests that identify nobody.
+OURS = frozenset("abcdx")
+
 
 class LastGoodTestCase(SynchronousTestCase):
     """A policy with a clock, and methods that let responses pass it."""
@@ -23,6 +32,7 @@ class LastGoodTestCase(SynchronousTestCase):
 
     def make(self, **options: Any) -> LastGood:
         """Make the policy of this test again, with these options."""
+        options.setdefault("impersonal", OURS)
         self.policy = LastGood(seconds=self.clock.seconds, **options)
         return self.policy
 

@@ -4,6 +4,7 @@ Exchanges and responses for tests that call a policy directly.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from attrs import Factory, define
@@ -37,6 +38,15 @@ class FakeExchange:
     answeredBy: str | None = None
     connectTime: float = 0.0
     policyTime: float = 0.0
+    underWay: Collection[Any] = ()
+    asReceived: bool = True
+
+    @property
+    def sentFields(self) -> Sequence[tuple[bytes, bytes]]:
+        return self.request.rawFields
+
+    def isAsReceived(self, response: Response) -> bool:
+        return self.asReceived
 
 
 def exchangeFor(target: str = "/", method: str = "GET", **fields: str) -> FakeExchange:

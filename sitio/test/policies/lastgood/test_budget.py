@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sitio.policies.lastgood.budget import WINDOW_SECONDS
+from sitio.policies.lastgood.budget import MAX_ENDPOINTS, MAX_ROUTE, WINDOW_SECONDS
 from sitio.test.helpers.lastgood import LastGoodTestCase
 from sitio.test.helpers.policies import exchangeFor, upstreamResponse
 
@@ -42,12 +42,12 @@ class BudgetTests(LastGoodTestCase):
         self.assertEqual(self.minutes(10, 1, 9), 60 * 9)
         self.assertEqual(self.minutes(10, 1, 9), 0)
 
-    def test_half(self) -> None:
-        """As many good responses as failures do not count as a recovery."""
+    def test_tie(self) -> None:
+        """As many good responses as failures are no outage: masking goes on without end."""
         self.keep()
         self.clock.advance(WINDOW_SECONDS)
-        self.minutes(11, 1, 1)
-        self.assertEqual(self.minutes(10, 1, 1), 0)
+        self.assertEqual(self.minutes(60, 1, 1), 360)
+        self.assertEqual(self.minutes(20, 1, 2), 120)
 
     def test_someFailures(self) -> None:
         """Failures are masked without end while there are more good responses."""
@@ -89,14 +89,113 @@ class BudgetTests(LastGoodTestCase):
             self.clock.advance(WINDOW_SECONDS)
         self.assertMasked(self.failed())
 
-    def test_warning(self) -> None:
-        """A warning is logged once for each outage when masking stops, with its length."""
+    def logged(self) -> list[dict[str, Any]]:
+        """The events that are logged from now on."""
         events: list[dict[str, Any]] = []
         self.patch(type(self.policy._budget), "log", _Log(events))
+        return events
+
+    def test_warning(self) -> None:
+        """A warning is logged once for each outage when masking stops, with what prevailed."""
+        events = self.logged()
         for _ in range(2):
             self.minutes(1, 2, 0)
-            self.minutes(12, 0, 1)
+            self.minutes(12, 1, 3)
         self.assertEqual([each["lasted"] for each in events], [600, 600])
+        self.assertEqual(
+            events[0]["text"],
+            "last-good stops masking GET /: 181 failures and 60 good responses in 600 seconds"
+            " (0 more such lines since the last)",
+        )
+
+    def test_endpoints(self) -> None:
+        """An endpoint that fails is unmasked, and no other is, however rarely that is asked."""
+        for target in ("/a", "/a?b", "/quiet", "/busy"):
+            self.keep(target=target)
+        events = self.logged()
+        for _ in range(600 // WINDOW_SECONDS):
+            for _ in range(50):
+                self.assertMasked(self.failed(target="/a"))
+            self.keep(target="/busy")
+            self.clock.advance(WINDOW_SECONDS)
+        for target in ("/a", "/a?b"):
+            self.assertNotMasked(self.failed(target=target))
+        for target in ("/busy", "/quiet"):
+            self.assertMasked(self.failed(target=target))
+        self.assertEqual([each["path"] for each in events], ["/a"])
+
+    def test_oneAlone(self) -> None:
+        """So it is if nothing else is asked, and if it fails by several methods."""
+        for target in ("/a", "/quiet"):
+            self.keep(target=target)
+        for _ in range(600 // WINDOW_SECONDS):
+            for method in ("GET", "HEAD"):
+                self.assertMasked(self.failed(target="/a", method=method))
+            self.clock.advance(WINDOW_SECONDS)
+        for method in ("GET", "HEAD"):
+            self.assertNotMasked(self.failed(target="/a", method=method))
+        self.assertMasked(self.failed(target="/quiet"))
+
+    def test_whole(self) -> None:
+        """
+        When the whole service fails, masking stops for all, even if each path is asked too
+        rarely to use up a budget; a tie of paths masks on.
+        """
+        for fails in (3, 2):
+            self.make(maxAge=100_000, budget=600)
+            events = self.logged()
+            for n in range(1000):
+                self.keep(target=f"/{n}")
+            masked = []
+            for window in range(61):
+                targets = [f"/{4 * window + each}" for each in range(4)]
+                masked += [self.failed(target=each).status for each in targets[:fails]]
+                for each in targets[fails:]:
+                    self.keep(target=each)
+                self.clock.advance(WINDOW_SECONDS)
+            if fails == 2:
+                self.assertEqual(set(masked), {200})
+                continue
+            # The second failure makes it an outage.
+            self.assertEqual(masked.index(503), 3 * 60)
+            self.assertEqual(set(masked[3 * 60 + 1 :]), {503})
+            self.assertIn("paths fail and", events[0]["text"])
+            for _ in range(2):
+                for n in range(4):
+                    self.keep(target=f"/good{n}")
+                self.clock.advance(WINDOW_SECONDS)
+            self.assertMasked(self.failed(target="/999"))
+
+    def test_methods(self) -> None:
+        """HEAD recovers by its own good responses."""
+        self.keep()
+        for _ in range(61):
+            self.failed(method="HEAD")
+            self.clock.advance(WINDOW_SECONDS)
+        self.assertNotMasked(self.failed(method="HEAD"))
+        self.clock.advance(WINDOW_SECONDS)
+        self.response(exchangeFor(method="HEAD"), upstreamResponse(200))
+        self.clock.advance(WINDOW_SECONDS)
+        self.response(exchangeFor(method="HEAD"), upstreamResponse(200))
+        self.assertMasked(self.failed(method="HEAD"))
+
+    def test_bounded(self) -> None:
+        """The table is bounded; failing endpoints beyond it count as one."""
+        self.make(maxAge=100_000, maxBytes=2**30)
+        budget = self.policy._budget
+        events = self.logged()
+        for n in range(MAX_ENDPOINTS + 50):
+            budget.mayMask(("GET", f"/{n}"), 0.0)
+            budget.mayMask(("GET", "/" * (MAX_ROUTE + 1 + n)), 0.0)
+        self.assertLessEqual(len(budget._outages), MAX_ENDPOINTS + 1)
+        self.assertLessEqual(len(budget._balances), MAX_ENDPOINTS + 1)
+        for n in range(MAX_ENDPOINTS + 50):
+            self.assertFalse(budget.mayMask(("GET", f"/{n}"), 600.0))
+        self.assertEqual(len(events), 1)
+        for n in range(MAX_ENDPOINTS + 50):
+            for now in (610.0, 620.0, 630.0):
+                budget.succeeded(("GET", f"/{n}"), now)
+        self.assertLessEqual(set(budget._outages), {("", "(other)")})
 
 
 class _Log:
