@@ -64,7 +64,7 @@ from sitio.http.caching import (
     updatedFields,
 )
 from sitio.http.headers import FRAMING_FIELDS, MAX_SHARED_BYTES, Headers
-from sitio.http.message import Response
+from sitio.http.message import BodyFilter, Response
 from sitio.interfaces import IExchange, ISelectivePolicy
 from sitio.policies.lastgood.budget import Budget, Endpoint
 from sitio.policies.lastgood.invalidation import Invalidation, normalTarget
@@ -91,6 +91,29 @@ _CONFIRMING = frozenset((200, 206, 304))
 
 #: The note of an exchange whose response may be of the time before an unsafe request.
 _OUTDATED = "last-good: outdated"
+
+
+def _collector(room: int, ended: Callable[[bytes | None], None]) -> BodyFilter:
+    """
+    A filter that copies a body.
+
+    @param room: bytes of the longest body.
+    @param ended: is called at its end, with L{None} for a longer one.
+    """
+    held = bytearray()
+
+    def collect(piece: bytes) -> bytes:
+        nonlocal room
+        room -= len(piece)
+        if room < 0:
+            held.clear()
+        else:
+            held.extend(piece)
+        if not piece:
+            ended(None if room < 0 else bytes(held))
+        return piece
+
+    return collect
 
 
 @implementer(ISelectivePolicy)
@@ -125,8 +148,7 @@ class LastGood:
         @param masked: the statuses of failures, 400 to 599.
         @param maxBytes: bytes of memory for all stored responses.
         @param maxResponse: bytes of the longest body that is stored.
-        @param impersonal: names of request fields, in lower case.
-        @param personal: the same.
+        @param impersonal: as L{LookupRules} takes it, and C{personal}.
         @param now: returns the wall clock's time, for Date.
         @param despite: words of L{FORBIDDING} that are to have no effect, and names of request
             fields that are impersonal.
@@ -245,7 +267,7 @@ class LastGood:
         return None
 
     def _judgeChanged(self, lookup: Lookup, status: int) -> None:
-        """The upstream answered with this status, and a policy has changed that."""
+        """A policy has changed the upstream's answer, which had this status."""
         if status in _SUPERSEDING and status not in _CONFIRMING:
             self._supersede(lookup, status)
 
@@ -272,12 +294,10 @@ class LastGood:
         """After a success of a request that is perhaps unsafe: drop what it may have changed."""
         invalidation = Invalidation(exchange.request, response)
         targets = invalidation.targets
-        if not targets:
-            return
         self._store.invalidate(invalidation)
-        for each in exchange.underWay:
+        for each in exchange.underWay if targets else ():
             # What they get may be of the time before.
-            if each is not exchange and normalTarget(each.request.target) in targets:
+            if normalTarget(each.request.target) in targets:
                 each.notes[_OUTDATED] = True
 
     # --- Storing
@@ -308,23 +328,14 @@ class LastGood:
         """Store a response when all of it has streamed past."""
         # A copy, as later policies may change the fields.
         headers = response.headers.copy()
-        held = bytearray()
-        room = self._maxResponse
 
-        def collect(piece: bytes) -> bytes:
-            nonlocal room
-            room -= len(piece)
-            if room < 0:
-                held.clear()
-            else:
-                held.extend(piece)
-            if not piece and room < 0:
+        def ended(body: bytes | None) -> None:
+            if body is None:
                 self._supersede(lookup, response.status)
-            elif not piece:
-                self._keep(lookup, response, headers, bytes(held))
-            return piece
+            else:
+                self._keep(lookup, response, headers, body)
 
-        response.addFilter(collect, keepsLength=True)
+        response.addFilter(_collector(self._maxResponse, ended), keepsLength=True)
 
     def _put(
         self,

@@ -221,7 +221,7 @@ OVERRIDES = [
     "X-Host",
     "Front-End-Https",
     "X-Forwarded-Uri",
-    "X-Envoy-Original-Path",
+    "",
 ]
 
 KEYED = [each.decode() for each in sorted(KEYED_FIELDS)]
