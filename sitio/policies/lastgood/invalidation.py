@@ -24,7 +24,7 @@ _LOCATIONS = (b"location", b"content-location")
 _escape = re.compile("%([0-9A-Fa-f]{2})").sub
 _unreserved = re.compile(r"[A-Za-z0-9\-._~]").fullmatch
 _port = re.compile(rb":(?:80|443)?$").sub
-_isOdd = re.compile(r"%|/\.").search
+_isOdd = re.compile(r"[%#]|/\.").search
 
 
 def _normalEscape(found: re.Match[str]) -> str:
@@ -34,9 +34,9 @@ def _normalEscape(found: re.Match[str]) -> str:
 
 def normalTarget(target: str) -> str:
     """A target in the form in which equal ones are equal text."""
-    target = target.partition("#")[0]
     if _isOdd(target) is None:
         return target
+    target = target.partition("#")[0]
     path, mark, query = _escape(_normalEscape, target).partition("?")
     if path[:1] == "/":
         # Two slashes at its beginning would be taken for a host.

@@ -49,6 +49,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container
+from copy import copy
 
 from zope.interface import implementer
 
@@ -326,14 +327,15 @@ class LastGood:
 
     def _collect(self, lookup: Lookup, response: Response) -> None:
         """Store a response when all of it has streamed past."""
-        # A copy, as later policies may change the fields.
-        headers = response.headers.copy()
+        # A copy, as later policies may change it.
+        kept = copy(response)
+        kept.headers = response.headers.copy()
 
         def ended(body: bytes | None) -> None:
             if body is None:
-                self._supersede(lookup, response.status)
+                self._supersede(lookup, kept.status)
             else:
-                self._keep(lookup, response, headers, body)
+                self._keep(lookup, kept, kept.headers, body)
 
         response.addFilter(_collector(self._maxResponse, ended), keepsLength=True)
 

@@ -251,6 +251,28 @@ class ResponseTests(SynchronousTestCase):
             runner.run(request("/", headers=headers), response(200, text="mine", headers=said))
             self.assertEqual(runner.run(request("/"), connectionRefused()).status, 502)
 
+    def test_behind(self) -> None:
+        """What policies behind make of a response is not kept either, though it streams."""
+
+        def later(exchange: IExchange, response: Response) -> None:
+            response.status, response.reason = 404, "Not here"
+            response.headers["X-User"] = "me"
+
+        active: list[Any] = [Changing(later, buffered=False)]
+        runner = Runner([makePolicy(), *active])
+        harness = runner.harness
+        client = harness.connect()
+        client.sends(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        harness.acceptConnections()
+        upstream = harness.upstream()
+        upstream.sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n")
+        upstream.sends(b"0\r\n\r\n")
+        self.assertIn(b"404 Not here", client.got())
+        policy: Any = runner.policies[0]
+        [[stored]] = policy._store._variants.values()
+        self.assertEqual((stored.status, stored.reason, stored.body), (200, "OK", b"good"))
+        self.assertNotIn(b"X-User", dict(stored.fields))
+
     def test_closeDelimited(self) -> None:
         """A body that ends with the connection is not kept: nobody knows whether it is whole."""
         for head in (
