@@ -155,8 +155,9 @@ def storageTerms(fields: Fields) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
             names.add(b"accept-encoding")
         elif name == b"set-cookie":
             terms.add(name)
-        elif name == b"content-type" and b"event-stream" in value.lower():
-            terms.add(EVENT_STREAM)
+        elif name == b"content-type":
+            if b"event-stream" in value.lower():
+                terms.add(EVENT_STREAM)
     return frozenset(terms), tuple(sorted(names - {b""}))
 
 

@@ -131,6 +131,8 @@ class LookupRules:
                 host = value.lower()
             elif name in self._personal:
                 personal = True
+            elif name == b"accept" and value == b"*/*":
+                continue
             elif name in _FORBIDDING:
                 if _forbids(name, value):
                     return None

@@ -45,6 +45,7 @@ class StoredResponse:
     @ivar varies: the request fields that it varies on, with their values.
     @ivar since: when it was received or confirmed.
     @ivar size: its cost in bytes.
+    @ivar isOfTheHead: whether it depends on nothing but the request's head as received.
     @ivar fingerprints: exchanges whose response is known to equal this one.
     """
 
@@ -59,8 +60,10 @@ class StoredResponse:
     since: float
     size: int = field(init=False)
     fingerprints: list[Fingerprint] = field(factory=list, init=False)
+    isOfTheHead: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.isOfTheHead = all(name not in ADDED_FIELDS for name, _ in self.varies)
         _, host, target, keyed = self.key
         lines = [*self.fields, *self.varies, *keyed]
         if self.said != self.fields:
@@ -79,11 +82,6 @@ class StoredResponse:
             return True
         fields = lookup.sent
         return all(fieldValue(fields, name) == value for name, value in self.varies)
-
-    @property
-    def isOfTheHead(self) -> bool:
-        """Whether it depends on nothing but the request's head as it was received."""
-        return all(name not in ADDED_FIELDS for name, _ in self.varies)
 
 
 class Store:
