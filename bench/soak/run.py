@@ -43,7 +43,7 @@ POLICIES = (
     f"file:{Path(__file__).parent / 'policy.py'}",
     "retry",
     # So small that it is full before the memory is compared.
-    "last-good:max-bytes=2000000",
+    "last-good:max-bytes=2000000:impersonal=X-Number,X-Length",
     "error-page:404",
 )
 
