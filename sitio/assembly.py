@@ -21,6 +21,7 @@ from sitio.net.background import InBackground, toldInTerminal
 from sitio.net.descriptions import checkClient, explain, target
 from sitio.net.descriptors import MIN_DESCRIPTORS, raiseLimit, share
 from sitio.net.endpoints import serverEndpoint
+from sitio.net.loops import NoLoopEndpoint
 from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
 from sitio.net.process import installReactor, loadCodecs, prepareReactor, tuneGarbageCollector
@@ -165,6 +166,9 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         upstream, host = (demo := demoService(reactor)), b"localhost"
     else:
         upstream, host = upstreamOf(reactor, description)
+        where = target(description)
+        if where is not None:
+            listen = NoLoopEndpoint(listen, where)
     sidecar = SidecarService(
         reactor,
         listen,
@@ -178,6 +182,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         keepsFolded=bool(options["keep-underscores"]),
         forwarded=options["forwarded"],
     )
+    sidecar.context.useMark(options["mark"])
     returning = trimming(reactor)
     if returning is not None:
         returning.setServiceParent(sidecar)
@@ -200,6 +205,7 @@ def supervise(reactor: Any, options: config.Options) -> Supervisor:
         return {
             "arguments": options["arguments"],
             "folder": options["folder"],
+            "mark": options["mark"],
             "upstream": address and f"tcp:{HOST}:{address.port}",
         }
 

@@ -140,6 +140,13 @@ class RequestTimeout(SitioError):
     summary = "The request took too long to arrive."
 
 
+class LoopDetected(SitioError):
+    """A request has come back to the sitio that sent it (RFC 5842, section 7.2)."""
+
+    status = 508
+    summary = "This request has been here before: the service behind this proxy leads back to it."
+
+
 class ClientGone(SitioError):
     """The client closed before it had its response.  499 is counted, never sent."""
 

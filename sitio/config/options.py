@@ -28,6 +28,7 @@ from sitio.config.values import (
 )
 from sitio.errors import CannotStart
 from sitio.http.claims import APPEND
+from sitio.http.marks import newMark
 from sitio.policy.loader import loadPolicies, makers
 from sitio.settings import Settings
 
@@ -174,6 +175,7 @@ class Options(usage.Options):
       - C{settings}: L{Settings}.
       - C{arguments} and C{folder}: the command line and the folder of the
         process, so that worker processes can parse the same.
+      - C{mark}: what marks the requests of this sitio, of all its processes.
       - C{stdout}: the file descriptor of standard output.
     """
 
@@ -203,6 +205,7 @@ class Options(usage.Options):
         self["descriptions"] = []
         self["arguments"] = []
         self["folder"] = os.getcwd()
+        self["mark"] = newMark()
         self["stdout"] = 1
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:

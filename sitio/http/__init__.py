@@ -7,6 +7,7 @@ In reading order:
   - C{headers}: the fields of a message.
   - C{grammar}: methods, tokens, field values, hosts.
   - C{claims}: request fields in which a proxy tells of its client.
+  - C{marks}: the mark by which a request that comes back is known.
   - C{overrides}: request fields that replace method, path or host.
   - C{paths}: the ways in which services read a path.
   - C{errorfields}: what belongs to an error response whose body is replaced.

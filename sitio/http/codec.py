@@ -41,7 +41,8 @@ class RequestReader(Reader):
     L{BadMessage} and its subclasses are the client's fault.
 
     @ivar host: the Host of the current request; L{None} for an HTTP/1.0 request without it.
-    @ivar forwarded: whether the current request has claims of proxies.
+    @ivar forwarded: whether the current request has claims of proxies;
+        L{MARKED<sitio.http.head.MARKED>} if one has left its mark.
     """
 
     # Not the head itself: an idle connection would keep it in memory.
@@ -51,7 +52,7 @@ class RequestReader(Reader):
         Reader.__init__(self, limits)
         self._heads = foldedHeads if limits.keepsFolded else requestHeads
         self.host: bytes | None = None
-        self.forwarded = False
+        self.forwarded: bool | str = False
 
     def nextHead(self) -> Request | None:
         """

@@ -27,6 +27,7 @@ from sitio.errors import BadMessage, BadVersion, MethodRefused
 from sitio.http.claims import CLAIM_FIELDS
 from sitio.http.grammar import TOKEN, VALUE, listMembers, splitHost
 from sitio.http.headers import MAX_SHARED_BYTES, FieldLines
+from sitio.http.marks import LOOP
 from sitio.http.message import RequestLine
 from sitio.http.overrides import foldedName
 from sitio.http.parsecache import MAX_CACHED, ParseCache
@@ -41,6 +42,7 @@ TRANSFER_ENCODING = "Transfer-Encoding"
 CONNECTION = "Connection"
 UPGRADE = "Upgrade"
 FORWARDED = "a claim of a proxy"
+MARKED = "the mark of a proxy that the request has passed"
 DROPPED = "hop-by-hop, without a meaning for sitio"
 
 RESPONSE_MEANINGS = {
@@ -56,6 +58,7 @@ REQUEST_MEANINGS = {
     **RESPONSE_MEANINGS,
     b"host": HOST,
     **dict.fromkeys(CLAIM_FIELDS, FORWARDED),
+    LOOP: MARKED,
 }
 
 
@@ -212,7 +215,8 @@ class HeadFields:
     @ivar keepAlive: whether the connection may be used again, for HTTP/1.0 and HTTP/1.1.
     @ivar upgrade: the protocols in Upgrade, or L{None}.
     @ivar switches: whether Connection has the option C{upgrade}.
-    @ivar forwarded: whether there are claims of proxies (L{CLAIM_FIELDS}).
+    @ivar forwarded: whether there are claims of proxies (L{CLAIM_FIELDS}); L{MARKED} if one
+        has left its mark.
     """
 
     __slots__ = (
@@ -235,7 +239,8 @@ class HeadFields:
         self.host: bytes | None = None
         self.length: int | None = None
         self.upgrade: bytes | None = None
-        self.chunked = self.forwarded = self.switches = False
+        self.chunked = self.switches = False
+        self.forwarded: bool | str = False
         self.keepAlive = (False, True)
         lines = data.split(b"\r\n") if data else []
         fields = cache.parse(lines)
@@ -261,7 +266,9 @@ class HeadFields:
                 value = each.value
                 self.upgrade = value if self.upgrade is None else self.upgrade + b", " + value
             elif meaning is FORWARDED:
-                self.forwarded = True
+                self.forwarded = self.forwarded or True
+            elif meaning is MARKED:
+                self.forwarded = MARKED
             if each.sentAs != each.line:
                 at = lines.index(each.line)
                 if each.sentAs is None:
@@ -375,7 +382,7 @@ class RequestHead(Head):
 
     @ivar line: method and target.
     @ivar host: the value of Host; L{None} for an HTTP/1.0 request without it.
-    @ivar forwarded: whether it has claims of proxies.
+    @ivar forwarded: whether it has claims of proxies; L{MARKED} if one has left its mark.
     """
 
     __slots__ = ("forwarded", "host", "line")

@@ -25,6 +25,7 @@ In reading order:
   - C{room}: how many connections ports may have open; C{accepting}: ports that pause.
   - C{listening}: a port that is opened at the start, or the start fails.
   - C{background}: a start in the background that fails is told to the terminal.
+  - C{loops}: an upstream that is sitio's own port.
   - C{portreactor}: what an endpoint description leaves open gets sitio's values.
   - C{unixsockets}: which files of UNIX sockets can be replaced.
   - C{singleflight}: callers that ask at the same time share one call.

@@ -121,6 +121,8 @@ class Listening:
         listening.addCallbacks(self._opened, failures.append)
         if failures:
             error = failures[0].value
+            if isinstance(error, CannotStart):
+                raise error
             raise CannotStart(
                 f"{self._name}: {explainListenError(error)}{_advice(error)}"
             ) from error

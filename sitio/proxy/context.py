@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from sitio.errors import SitioError
 from sitio.http.claims import APPEND
 from sitio.http.dates import DateLine
+from sitio.http.marks import lineWith, newMark
 from sitio.net.loglimit import LogLimit
 from sitio.policy.chain import Chain
 from sitio.proxy.buffers import Buffers
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two log lines about failed exchanges.
 FAILURE_INTERVAL_SECONDS = 10.0
+
+#: Seconds between two log lines about requests that come back.
+LOOP_INTERVAL_SECONDS = 60.0
 
 
 @define(eq=False)
@@ -43,6 +47,8 @@ class ProxyContext:
     @ivar keepsFolded: whether requests keep fields that CGI takes for those of sitio.
     @ivar forwarded: what becomes of the claims of other proxies; one of
         L{MODES<sitio.http.claims.MODES>}.
+    @ivar mark: marks requests, so that those that come back are known; C{""} for no mark.
+    @ivar markLine: the line with that mark.
     @ivar observers: the L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
         stay when policies are swapped: stats, history, access log.
     @ivar exchanges: the exchanges under way.
@@ -64,6 +70,7 @@ class ProxyContext:
     via: bytes | None = None
     observers: list[Any] = field(factory=list, converter=list)
     keepsFolded: bool = False
+    mark: str = field(factory=newMark)
     forwarded: str = APPEND
     date: Callable[[], bytes] = field(factory=DateLine)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
@@ -73,16 +80,28 @@ class ProxyContext:
     buffers: Buffers = field(init=False)
     uploads: UploadSlots = field(init=False)
     seconds: Callable[[], float] = field(init=False)
+    markLine: bytes = field(init=False)
     _failureLimit: LogLimit = field(init=False)
     _observerLimit: LogLimit = field(init=False)
+    _loopLimit: LogLimit = field(init=False)
     _observerFailures: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
+        self.useMark(self.mark)
         self.buffers = Buffers(self.settings.bufferTotal)
         self.uploads = UploadSlots(self.clock, self.settings)
         self._failureLimit = LogLimit(self.clock, FAILURE_INTERVAL_SECONDS)
         self._observerLimit = LogLimit(self.clock, FAILURE_INTERVAL_SECONDS)
+        self._loopLimit = LogLimit(self.clock, LOOP_INTERVAL_SECONDS)
+
+    def useMark(self, mark: str) -> None:
+        """
+        Mark requests with this, as other processes of the same sitio do.  Called before the
+        first client connects.
+        """
+        self.mark = mark
+        self.markLine = lineWith(mark)
 
     def exchangeFailed(self, error: SitioError) -> None:
         """Log that an exchange failed, at most once in ten seconds."""
@@ -96,6 +115,24 @@ class ProxyContext:
             status=error.status,
             unlogged=unlogged,
         )
+
+    def cameBack(self, method: str, target: str, peer: str) -> None:
+        """
+        Log that a request came back, at most once in a minute.
+
+        @param peer: the address of the proxy that sent it back.
+        """
+        skipped = self._loopLimit.due()
+        if skipped is not None:
+            self.log.error(
+                "{method} {target} came back to sitio by {peer}: the upstream leads to sitio"
+                " itself. Such requests get 508; correct --upstream or what is behind it"
+                " ({skipped} more since the last report)",
+                method=method,
+                target=target.partition("?")[0],
+                peer=peer,
+                skipped=skipped,
+            )
 
     def _observerFailed(self, observer: Any) -> None:
         """Log that an observer failed, at most once in ten seconds."""

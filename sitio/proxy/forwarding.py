@@ -3,6 +3,8 @@ The header fields that a proxy adds or changes, except framing.
 
   - X-Forwarded-For, -Proto and -Host: address, scheme and Host of the client's request, and
     the claims of proxies before sitio; L{Forwarding}.
+  - CDN-Loop: the mark by which sitio knows a request that comes back
+    (L{sitio.http.marks}).
   - Via: the proxies that a message has passed (RFC 9110, section 7.6.3); L{addVia}.
   - Max-Forwards: the hops left for OPTIONS and TRACE (section 7.6.2);
     L{answerOfLastHop}.
@@ -14,7 +16,10 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
+from sitio.errors import LoopDetected
 from sitio.http.claims import APPEND, CLAIM_FIELDS, FOR, OWN_FIELDS, PRESERVE
+from sitio.http.head import MARKED
+from sitio.http.marks import hasMark
 from sitio.http.message import Request, Response
 
 if TYPE_CHECKING:
@@ -152,9 +157,10 @@ class Forwarding:
         self.context = context
         self.clientAddress = clientAddress
         self.secure = secure
-        self._ours = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (
+        self._ours = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (
             clientAddress.encode("ascii", "replace"),
             b"https" if secure else b"http",
+            context.markLine,
         )
         # The same lines with X-Forwarded-Host, cached for the last Host.
         self._withHost = b""
@@ -162,7 +168,7 @@ class Forwarding:
         # Made for the first request with claims.
         self._rule: ClaimRule | None = None
 
-    def linesFor(self, request: Request, host: bytes | None, amend: bool) -> bytes:
+    def linesFor(self, request: Request, host: bytes | None, amend: bool | str) -> bytes:
         """
         The lines to add to the head of a request.
 
@@ -171,12 +177,17 @@ class Forwarding:
             would be ambiguous.
         @param amend: whether to put the fields into C{request.headers} instead, and judge
             the claims there.  Needed if there are claims, or if request policies must see
-            the fields and may change them.
+            the fields and may change them.  L{MARKED}: a proxy has marked the request.
+
+        @raise LoopDetected: the mark is sitio's own.
         """
         context = self.context
         lines = b""
         if amend:
+            if amend is MARKED and hasMark(request, context.mark):
+                raise LoopDetected
             self._amend(request, host)
+            lines = context.markLine
         elif host is None:
             lines = self._ours + b"Host: %b\r\n" % context.host
         elif not host:

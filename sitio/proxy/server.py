@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from sitio.errors import BadMessage, RequestTimeout, SitioError
+from sitio.errors import BadMessage, LoopDetected, RequestTimeout, SitioError
 from sitio.http import framing
 from sitio.http.codec import RequestReader
 from sitio.http.message import Headers, Request
@@ -162,7 +162,10 @@ class ProxyServer(Leaving):
             return False
         forwarding = self._downstream.forwarding or self._downstream.identifyClient()
         amend = reader.forwarded or self.context.chain.hasRequestPolicies
-        lines = forwarding.linesFor(request, reader.host, amend)
+        try:
+            lines = forwarding.linesFor(request, reader.host, amend)
+        except LoopDetected as error:
+            return self._refuseLoop(request, forwarding.clientAddress, error)
         if request.body is None:
             return self._beginWithBody(request, lines)
         if not self.isReading:
@@ -170,6 +173,14 @@ class ProxyServer(Leaving):
             self.readOn()
         self._open(request, not reader.keepAlive).begin(lines)
         return True
+
+    def _refuseLoop(self, request: Request, peer: str, error: SitioError) -> bool:
+        """Answer a request that came back; whether the connection can go on to the next."""
+        self.context.cameBack(request.method, request.target, peer)
+        hasEnded = request.body is not None
+        self.readOn()
+        self._open(request, not (hasEnded and self.reader.keepAlive)).refuse(error)
+        return hasEnded
 
     def _beginWithBody(self, request: Request, lines: bytes) -> bool:
         reader = self.reader

@@ -82,6 +82,7 @@ class Harness:
         date: Callable[[], bytes] = bytes,
         keepsFolded: bool = False,
         forwarded: str = APPEND,
+        mark: str = "",
     ) -> None:
         """
         @param policies: as L{named} takes them.
@@ -89,6 +90,7 @@ class Harness:
             added, so that responses are the same at each run.
         @param keepsFolded: C{--keep-underscores}.
         @param forwarded: C{--forwarded}.
+        @param mark: marks requests; by default they have no mark.
         """
         self.clock = clock or Clock()
         settings = settings or Settings()
@@ -107,6 +109,7 @@ class Harness:
             date=date,
             keepsFolded=keepsFolded,
             forwarded=forwarded,
+            mark=mark,
         )
         self.factory = ProxyServerFactory(self.context, deadlines)
         self.exchanges = self.context.ended

@@ -159,6 +159,7 @@ def prepare(assignment: dict[str, Any], channel: socket.socket) -> Any:
     with _workingDirectory(assignment["folder"]):
         options.parseOptions(assignment["arguments"])
     options["upstream"] = assignment["upstream"] or options["upstream"]
+    options["mark"] = assignment["mark"]
     # The supervisor logs the stats line.
     options["stats-interval"] = 0.0
     options["stdout"] = assignment.get("stdout", options["stdout"])

@@ -67,7 +67,7 @@ class Asked:
     upgrade: bytes | None = None
     keepAlive: bool = True
     host: bytes | None = b"a"
-    forwarded: bool = False
+    forwarded: bool | str = False
 
 
 @frozen

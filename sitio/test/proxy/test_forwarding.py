@@ -29,6 +29,8 @@ class Context:
     host: bytes = b"service:8087"
     via: bytes | None = None
     forwarded: str = APPEND
+    mark: str = ""
+    markLine: bytes = b""
 
 
 def forwarding(via: bytes | None = None, secure: bool = False) -> Forwarding:

@@ -34,6 +34,7 @@ class Context:
     """A context that adds no Date."""
 
     date: Any = bytes
+    markLine: bytes = b""
 
 
 @define
