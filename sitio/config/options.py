@@ -43,8 +43,8 @@ FLEET_VARIABLES = ("DASHBOARD", "MOTHERSHIP", "DASHBOARD_URL")
 _Value = TypeVar("_Value")
 
 _PORT_HELP = (
-    "port for clients: a number, or an endpoint description such as"
-    " tcp:8080:interface=127.0.0.1; default $PORT, else 8080"
+    "port for clients: a number, on all addresses of IPv4 and IPv6, or an endpoint description"
+    " such as tcp:8080:interface=127.0.0.1; default $PORT, else 8080"
 )
 _UPSTREAM_HELP = (
     "the service behind sitio: an endpoint description such as tcp:localhost:8087; default"

@@ -23,6 +23,7 @@ In reading order:
     headers of C{haproxy:} ports, and C{tls} is the TLS of C{ssl:} ports.
   - C{handshake}: connecting by TLS takes until the end of the handshake.
   - C{room}: how many connections ports may have open; C{accepting}: ports that pause.
+  - C{families}: ports of both families of IP.
   - C{listening}: a port that is opened at the start, or the start fails.
   - C{background}: a start in the background that fails is told to the terminal.
   - C{loops}: an upstream that is sitio's own port.

@@ -11,7 +11,7 @@ See L{sitio.net.room} for how many there may be.
 from __future__ import annotations
 
 import errno
-from socket import NI_NUMERICHOST, NI_NUMERICSERV, getnameinfo, socket as Socket
+from socket import socket as Socket
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -20,8 +20,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sitio.net.descriptors import LACKING
+from sitio.net.families import unmapped
 from sitio.net.loglimit import LogLimit
 from sitio.net.room import NO_LIMIT, PausingPort, Room
+from sitio.net.socketoptions import addressOf
 
 _log = Logger(namespace="sitio")
 
@@ -172,6 +174,10 @@ class _Counted:
 class CountedServer(_Counted, tcp.Server):
     """Twisted's connection of a TCP port."""
 
+    def getHost(self) -> Any:
+        """See C{ITCPTransport}.  Twisted takes its family from the client's."""
+        return addressOf(self.socket.getsockname())
+
 
 class CountedUNIXServer(_Counted, unix.Server):
     """Twisted's connection of a UNIX port."""
@@ -212,12 +218,11 @@ class PlainTCPPort(_PlainPort, tcp.Port):
 
     transport = CountedServer
 
+    def accepted(self, skt: Socket, address: Any) -> None:
+        _PlainPort.accepted(self, skt, unmapped(address))
+
     def _addressOf(self, address: Any) -> Any:
-        if len(address) == 4:
-            # With the name of the interface, if the address needs one.
-            flags = NI_NUMERICHOST | NI_NUMERICSERV
-            address = (getnameinfo(address, flags)[0], *address[1:])
-        return self._buildAddr(address)
+        return addressOf(address)
 
 
 class PlainUNIXPort(_PlainPort, unix.Port):

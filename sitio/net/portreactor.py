@@ -11,14 +11,16 @@ Contract: reactors are passed in.
 from __future__ import annotations
 
 import re
-from socket import AF_UNIX
+from socket import AF_INET6, AF_UNIX
 from typing import Any
 
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.posixbase import PosixReactorBase
 
 from sitio.net.accepting import PlainTCPPort, PlainUNIXPort
 from sitio.net.endpoints import ReactorProxy, serverEndpoint
+from sitio.net.families import socketOfBoth
 from sitio.net.unixsockets import claiming
 
 #: The longest queue of connections that the kernel holds before they are accepted.
@@ -64,11 +66,32 @@ class PortReactor(ReactorProxy):
     def listenTCP(
         self, port: int, factory: Any, backlog: int = _TWISTED_BACKLOG, interface: str = ""
     ) -> Any:
-        """See C{IReactorTCP}."""
+        """
+        See C{IReactorTCP}.
+
+        Without an interface the port has both families, if the host has both.
+
+        @raise CannotListenError: the address can't be bound.
+        """
         backlog = self._longer(backlog)
+        if not interface and isinstance(self.reactor, PosixReactorBase):
+            both = self._listenBoth(port, factory, backlog)
+            if both is not None:
+                return both
         if not self._isTwisteds:
             return self.reactor.listenTCP(port, factory, backlog, interface)
         return _listening(PlainTCPPort(port, factory, backlog, interface, self.reactor))
+
+    def _listenBoth(self, port: int, factory: Any, backlog: int) -> Any:
+        try:
+            skt = socketOfBoth(port)
+            if skt is None:
+                return None
+            with skt:
+                skt.listen(backlog)
+                return self.adoptStreamPort(skt.fileno(), AF_INET6, factory)
+        except OSError as error:
+            raise CannotListenError("", port, error) from error
 
     def listenUNIX(
         self,

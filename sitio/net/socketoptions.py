@@ -12,6 +12,8 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from sitio.net.families import unmapped
+
 #: SO_LINGER with a time of 0 s: closing the socket sends RST and drops unsent bytes.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -20,6 +22,7 @@ def addressOf(name: Any) -> IPv4Address | IPv6Address | UNIXAddress:
     """Twisted's address object for an address of the C{socket} module."""
     if not isinstance(name, tuple):
         return UNIXAddress(name or None)
+    name = unmapped(name)
     if len(name) == 2:
         return IPv4Address("TCP", *name)
     # Only getnameinfo tells the scope of a link-local address.

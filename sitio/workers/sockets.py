@@ -32,21 +32,12 @@ from zope.interface import implementer
 
 from sitio.errors import CannotStart
 from sitio.net.endpoints import ReactorProxy
+from sitio.net.families import boundSocket, socketOfBoth
 from sitio.net.listening import Listening
 from sitio.net.portreactor import PortReactor, portFromString
 from sitio.net.room import NO_LIMIT, PausingPort, Room
 
 _log = Logger(namespace="sitio")
-
-
-def _boundSocket(address: Any, family: int, reusePort: bool = False) -> socket.socket:
-    skt = socket.socket(family, socket.SOCK_STREAM)
-    skt.setblocking(False)
-    skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if reusePort:
-        skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    skt.bind(address)
-    return skt
 
 
 class OpeningReactor(ReactorProxy):
@@ -75,25 +66,35 @@ class OpeningReactor(ReactorProxy):
 
         @raise CannotListenError: the address can't be bound.
         """
-        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-        kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
         try:
-            [(*_, address), *_] = socket.getaddrinfo(
-                interface or None, port, family, kind, 0, flags
-            )
-            sockets = [_boundSocket(address, family)]
-            if self._count > 1:
-                # The first socket shows that the address is free.  With SO_REUSEPORT, the
-                # kernel would also let us in beside the sockets of another sitio.
-                address = sockets.pop().getsockname()
-                sockets = [
-                    _boundSocket(address, family, reusePort=True) for _ in range(self._count)
-                ]
+            sockets = self._opened(port, interface)
             for each in sockets:
                 each.listen(backlog)
         except OSError as error:
             raise CannotListenError(interface, port, error) from error
         self.sockets += sockets
+
+    def _opened(self, port: int, interface: str) -> list[socket.socket]:
+        both = None if interface else socketOfBoth(port)
+        if both is not None:
+            sockets = [both]
+        else:
+            family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+            kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+            [(*_, address), *_] = socket.getaddrinfo(
+                interface or None, port, family, kind, 0, flags
+            )
+            sockets = [boundSocket(address, family)]
+        if self._count == 1:
+            return sockets
+        # The first socket shows that the address is free.  With SO_REUSEPORT, the kernel would
+        # also let us in beside the sockets of another sitio.
+        with sockets.pop() as first:
+            address, family = first.getsockname(), first.family
+        for _ in range(self._count):
+            again = socketOfBoth(address[1], reusePort=True) if both is not None else None
+            sockets.append(again or boundSocket(address, family, reusePort=True))
+        return sockets
 
     def listenUNIX(self, *arguments: Any, **options: Any) -> None:
         """See C{IReactorUNIX}."""
