@@ -36,6 +36,7 @@ from sitio.redact import (
 )
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
+from sitio.telemetry.snapshot import Peers
 from sitio.workers.sockets import SharedPort
 from sitio.workers.supervisor import Supervisor
 
@@ -183,6 +184,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         forwarded=options["forwarded"],
     )
     sidecar.context.useMark(options["mark"])
+    sidecar.peers = peersOf(options)
     returning = trimming(reactor)
     if returning is not None:
         returning.setServiceParent(sidecar)
@@ -322,6 +324,25 @@ def _hostOf(description: str) -> bytes:
         return b"localhost"
     host, port = found
     return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
+
+
+#: How descriptions of endpoints with TLS begin.
+_TLS = ("ssl:", "tls:")
+
+
+def peersOf(options: config.Options) -> Peers:
+    """Whom sitio talks to, by the descriptions of its endpoints."""
+    port, upstream = options["port"] or "", options["upstream"]
+    # The endpoint behind a PROXY header has the client's scheme.
+    secure = port.removeprefix("haproxy:").startswith(_TLS)
+    found = None if upstream is None else target(upstream)
+    host, number = found if isinstance(found, tuple) else (found or "localhost", "")
+    return {
+        "scheme": "https" if secure else "http",
+        "upstreamAddress": str(host),
+        "upstreamPort": str(number),
+        "upstreamScheme": "https" if (upstream or "").startswith(_TLS) else "http",
+    }
 
 
 def fleetAddress(options: config.Options) -> Address | None:

@@ -76,6 +76,7 @@ class SitioError(Exception):
     side = Side.SITIO
     status = 500
     summary = "sitio could not carry this request."
+    errorType = "internal"
 
     def __init__(
         self,
@@ -99,6 +100,7 @@ class BadMessage(SitioError):
     side = Side.CLIENT
     status = 400
     summary = "The request is malformed."
+    errorType = "malformed_request"
 
 
 class HeadTooLong(BadMessage):
@@ -138,6 +140,7 @@ class RequestTimeout(SitioError):
     side = Side.CLIENT
     status = 408
     summary = "The request took too long to arrive."
+    errorType = "request_timeout"
 
 
 class LoopDetected(SitioError):
@@ -153,6 +156,7 @@ class ClientGone(SitioError):
     side = Side.CLIENT
     status = 499
     summary = "The client went away."
+    errorType = "client_gone"
 
 
 class ConnectFailed(SitioError):
@@ -161,6 +165,7 @@ class ConnectFailed(SitioError):
     side = Side.UPSTREAM
     status = 502
     summary = "The service behind this proxy could not be reached."
+    errorType = "connection_failed"
 
 
 class ConnectTimeout(ConnectFailed):
@@ -168,6 +173,7 @@ class ConnectTimeout(ConnectFailed):
 
     status = 504
     summary = "The service behind this proxy did not accept a connection in time."
+    errorType = "connection_timeout"
 
 
 class UpstreamLost(SitioError):
@@ -176,6 +182,7 @@ class UpstreamLost(SitioError):
     side = Side.UPSTREAM
     status = 502
     summary = "The service behind this proxy broke off."
+    errorType = "connection_lost"
 
 
 class BadResponse(SitioError):
@@ -184,6 +191,7 @@ class BadResponse(SitioError):
     side = Side.UPSTREAM
     status = 502
     summary = "The service behind this proxy sent a malformed response."
+    errorType = "malformed_response"
 
 
 class InterimTooLong(BadResponse):
@@ -198,6 +206,7 @@ class UpstreamTimeout(SitioError):
     side = Side.UPSTREAM
     status = 504
     summary = "The service behind this proxy took too long."
+    errorType = "timeout"
 
 
 class PoolExhausted(SitioError):
@@ -206,6 +215,7 @@ class PoolExhausted(SitioError):
     side = Side.SITIO
     status = 503
     summary = "The service behind this proxy is busy."
+    errorType = "pool_exhausted"
 
 
 class Stalled(SitioError):
@@ -214,6 +224,7 @@ class Stalled(SitioError):
     side = Side.SITIO
     status = 504
     summary = "The transfer stalled."
+    errorType = "stalled"
 
 
 class Stopped(SitioError):
@@ -221,6 +232,7 @@ class Stopped(SitioError):
 
     status = 503
     summary = "sitio stopped before this exchange had ended."
+    errorType = "stopped"
 
 
 class PolicyFailed(SitioError):
@@ -228,6 +240,7 @@ class PolicyFailed(SitioError):
 
     status = 500
     summary = "sitio could not decide about this request."
+    errorType = "policy_failed"
 
 
 def asSitioError(failure: Failure, detail: str) -> SitioError:

@@ -38,7 +38,7 @@ from sitio.settings import Settings
 from sitio.telemetry.history import History
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, droppedBy
-from sitio.telemetry.snapshot import PolicyMetrics, SidecarSnapshot
+from sitio.telemetry.snapshot import NO_PEERS, Peers, PolicyMetrics, SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.upstream.pool import UpstreamPool
 
@@ -54,7 +54,10 @@ class SidecarService(MultiService):
     @ivar context: what its exchanges share; C{context.chain} may be replaced.
     @ivar stats: the metrics.
     @ivar history: the last exchanges.
+    @ivar peers: labels of the metrics.
     """
+
+    peers: Peers = NO_PEERS
 
     log = Logger(namespace="sitio")
 
@@ -221,6 +224,7 @@ class SidecarService(MultiService):
         clients = self.factory.connections
         snapshot: SidecarSnapshot = {
             "metrics": metrics,
+            "peers": self.peers,
             "policies": cast("list[PolicyMetrics]", self.context.chain.snapshot()),
             "pool": self._pool.snapshot(),
             "poolCounts": self._pool.counts(),

@@ -21,8 +21,9 @@ from collections import deque
 from socket import gethostname
 from typing import Any, Literal
 
+from sitio.telemetry.histogram import FINE_BOUNDS, quantile
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
-from sitio.telemetry.snapshot import EndpointMetrics, Metrics, SidecarSnapshot, Snapshot
+from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot, Snapshot
 
 #: Seconds that the charts of the page show.
 HISTORY_SECONDS = 300.0
@@ -49,13 +50,16 @@ _CHANGING_KEYS: tuple[Literal["hits", "underWay", "bytesOut"], ...] = (
 
 _CLASSES = "12345"
 
+#: The place of failures among them.
+_FAILED = 4
+
 #: Hits and failures of an endpoint without new hits.
 _NOTHING = (0, 0)
 
 #: The keys of a snapshot, and of an endpoint's metrics, that events contain unchanged.
 _SNAPSHOT_KEYS = ("policies", "pool", "poolCounts", "clients", "inFlight", "workers")
 _ENDPOINT_KEYS = (
-    *("method", "route", "hits", "upstreamStatuses", "masked", "latency"),
+    *("method", "route", "hits", "failed", "upstreamStatuses", "masked"),
     *("underWay", "bytesOut"),
 )
 
@@ -145,6 +149,7 @@ class EventBuilder:
         self._fullOnly = {
             "latencyBounds": metrics["latencyBounds"],
             "addedBounds": metrics["addedBounds"],
+            "sentBounds": metrics["sentBounds"],
             "recent": exchanges["recent"],
             "failed": exchanges["failed"],
         }
@@ -196,9 +201,9 @@ class EventBuilder:
             bar = _NOTHING
             if was is None or any(was[name] != each[name] for name in _CHANGING_KEYS):
                 changed.append(each)
-                hits, failures = (was["hits"], failuresOf(was)) if was else _NOTHING
+                hits, failures = (was["hits"], was["failed"]) if was else _NOTHING
                 # An endpoint that was evicted and came back has fewer hits than before.
-                bar = (max(0, each["hits"] - hits), max(0, failuresOf(each) - failures))
+                bar = (max(0, each["hits"] - hits), max(0, each["failed"] - failures))
             if steady:
                 known.append(bar)
         self._at, self._hits = now, metrics["total"]["hits"]
@@ -206,14 +211,12 @@ class EventBuilder:
         return changed, [key for key in before if key not in after]
 
 
-def failuresOf(metrics: Metrics) -> int:
-    """How many exchanges failed, by their upstream status, masked or not."""
-    return sum(times for name, times in metrics["upstreamStatuses"].items() if name[0] == "5")
-
-
 def _short(endpoint: EndpointMetrics) -> dict[str, Any]:
     """What the page shows of an endpoint."""
-    return {name: endpoint[name] for name in _ENDPOINT_KEYS}  # type: ignore[literal-required]
+    shown = {name: endpoint[name] for name in _ENDPOINT_KEYS}  # type: ignore[literal-required]
+    for name, share in (("median", 0.5), ("p95", 0.95)):
+        shown[name] = quantile(FINE_BOUNDS, endpoint["latency"], share)
+    return shown
 
 
 def _totals(metrics: Snapshot) -> dict[str, Any]:
@@ -222,34 +225,55 @@ def _totals(metrics: Snapshot) -> dict[str, Any]:
     return {
         "hits": total["hits"],
         "underWay": total["underWay"],
+        "failed": total["failed"],
         "upstreamStatuses": total["upstreamStatuses"],
         "masked": total["masked"],
+        "broken": total["broken"],
         "uptime": metrics["uptime"],
     }
 
 
 def _point(now: float, snapshot: SidecarSnapshot) -> dict[str, Any]:
-    """The totals at one moment, with statuses by class; the charts are made of these."""
+    """
+    The totals at one moment; the charts are made of these.
+
+    Statuses are counted by class, and responses that broke off among the failures, whatever
+    their status.  Of histograms there are only the buckets that have counts.
+    """
     metrics = snapshot["metrics"]
     total = metrics["total"]
     return {
         "at": round(now, 3),
         "hits": total["hits"],
-        "upstreamStatuses": _byClass(total["upstreamStatuses"]),
-        "statuses": _byClass(total["statuses"]),
+        "failed": total["failed"],
+        "sentFailed": total["sentFailed"],
+        "upstreamStatuses": _byClass(total["upstreamStatuses"], total["broken"]),
+        "statuses": _byClass(total["statuses"], total["sentBroken"]),
         "masked": sum(total["masked"].values()),
-        "broken": snapshot["brokenResponses"],
-        "latency": total["latency"],
-        "added": metrics["added"],
+        "broken": sum(total["broken"].values()),
+        "latency": _filled(total["latency"]),
+        "added": _filled(metrics["added"]),
         "bytesOut": total["bytesOut"],
     }
 
 
-def _byClass(statuses: dict[str, int]) -> list[int]:
-    """The counts of 1xx to 5xx, and of all others."""
+def _filled(counts: list[int]) -> list[int]:
+    """The buckets that have counts: the index of each, then its count."""
+    return [number for pair in enumerate(counts) if pair[1] for number in pair]
+
+
+def _byClass(statuses: dict[str, int], broken: dict[str, int]) -> list[int]:
+    """
+    The counts of 1xx to 5xx, and of all others.
+
+    @param broken: the responses among them that broke off; they count as 5xx.
+    """
     counts = [0] * (len(_CLASSES) + 1)
     for name, times in statuses.items():
         counts[_CLASSES.find(name[0]) if name[0] in _CLASSES else -1] += times
+    for name, times in broken.items():
+        counts[_CLASSES.find(name[0]) if name[0] in _CLASSES else -1] -= times
+        counts[_FAILED] += times
     return counts
 
 

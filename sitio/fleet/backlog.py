@@ -78,7 +78,7 @@ class Backlog:
     def update(self, metrics: Snapshot) -> None:
         """Add the requests since the last snapshot."""
         now = {
-            (row["method"], row["route"], status): (hits, row["durations"][status]["seconds"])
+            (row["method"], row["route"], status): (hits, row["upstreamSeconds"][status])
             for row in metrics["endpoints"]
             for status, hits in row["upstreamStatuses"].items()
         }

@@ -45,7 +45,7 @@ from sitio.proxy.downstream import Downstream
 from sitio.proxy.filters import Filters
 from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop
 from sitio.proxy.heldresponse import HeldResponse, fitsBuffer
-from sitio.proxy.retries import mayRetry, repeatsByItself
+from sitio.proxy.retries import mayRetry, repeatsByItself, rewind
 from sitio.proxy.timeouts import timeOut, timeoutOf
 from sitio.proxy.tunnel import Tunnel
 from sitio.proxy.upload import Upload
@@ -251,7 +251,7 @@ class Exchange(VisibleExchange, Waiting):
         if self.state is WAITING:
             self.addWaitedTime()
             if repeatsByItself(error.reached, connection, self.request, self.upload):
-                self._rewind()
+                rewind(self, self.upload, self._reached, error)
                 self._connect(fresh=True)
             else:
                 self.fail(error)
@@ -264,6 +264,7 @@ class Exchange(VisibleExchange, Waiting):
     def fail(self, error: SitioError) -> None:
         """Make a response of a failed attempt, so that policies handle both alike."""
         self.failure = error
+        self.endAttempt(error)
         self.context.exchangeFailed(error)
         response = asResponse(error)
         self.upstreamStatus = response.status
@@ -302,16 +303,12 @@ class Exchange(VisibleExchange, Waiting):
         self.state = _RETRY[self.state]
         self.deadline = NEVER
         self._since = self.context.seconds()
-        self._rewind()
+        rewind(self, self.upload, self._reached)
         self.wait(deferLater(self.context.clock, seconds), self._rested)
 
     def _rested(self, result: None) -> None:
         self.addWaitedTime()
         self._connect()
-
-    def _rewind(self) -> None:
-        if self.upload is not None and self._reached is not _NOTHING:
-            self.upload.rewind()
 
     # --- Step 8: the response goes to the client
 

@@ -11,11 +11,12 @@ The rules for sending a request to the upstream again.
 
 from __future__ import annotations
 
-from sitio.errors import Reached
+from sitio.errors import Reached, SitioError
 from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.message import Request
 from sitio.proxy.upload import Upload
 from sitio.proxy.upstream import Connection
+from sitio.proxy.visible import VisibleExchange
 
 #: Most attempts for one request.  It ends the loop of a policy that always asks for
 #: another attempt.
@@ -55,3 +56,20 @@ def repeatsByItself(
     """
     wasIdle = connection is not None and connection.carried > 1
     return reached <= Reached.SENT and wasIdle and isRepeatable(request, upload)
+
+
+def rewind(
+    exchange: VisibleExchange,
+    upload: Upload | None,
+    reached: Reached,
+    failure: SitioError | None = None,
+) -> None:
+    """
+    End an attempt that another one follows: the upload starts again.
+
+    @param reached: how far the attempt got.
+    @param failure: what ended it early.
+    """
+    exchange.endAttempt(failure)
+    if upload is not None and reached is not Reached.NOTHING:
+        upload.rewind()

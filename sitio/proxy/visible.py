@@ -5,9 +5,9 @@ The part of an exchange that policies and observers see: L{VisibleExchange}.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sitio.errors import SitioError
+from sitio.errors import Reached, SitioError
 from sitio.http.message import Request, Response
 from sitio.interfaces import ExchangeState
 
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from sitio.proxy.context import ProxyContext
     from sitio.proxy.downstream import Downstream
     from sitio.proxy.heldresponse import HeldResponse
+
+
+class Attempt(NamedTuple):
+    """
+    An attempt to send a request to the upstream, after its end: the status of the response,
+    what ended it early, and the seconds of waiting for a connection and for the head.
+    """
+
+    status: int | None
+    failure: SitioError | None
+    seconds: float
 
 
 class VisibleExchange:
@@ -49,6 +60,8 @@ class VisibleExchange:
     _downstream: Downstream
     _extra: bytes
     _notes: dict[Any, Any] | None = None
+    _reached = Reached.NOTHING
+    _ended: tuple[Attempt, ...] = ()
     #: When the wait of the current state began.
     _since = 0.0
 
@@ -88,6 +101,22 @@ class VisibleExchange:
         # A policy gets a response only after it is held.
         held = self.held
         return held is None or held.isAsReceived(response)
+
+    def endAttempt(self, failure: SitioError | None = None) -> None:
+        """
+        Remember how the current attempt ended, if that is not done yet: another one follows,
+        or its failure becomes a response.  Else L{attemptsMade} tells it.
+        """
+        if len(self._ended) < self.attempts:
+            status = self.upstreamStatus if self._reached is Reached.ANSWERED else None
+            spent = self.connectTime + self.upstreamTime
+            seconds = spent - sum(each.seconds for each in self._ended)
+            self._ended = (*self._ended, Attempt(status, failure, seconds))
+
+    def attemptsMade(self) -> tuple[Attempt, ...]:
+        """All attempts of an exchange that has ended, in order."""
+        self.endAttempt(self.failure if self.brokeOff or self.status in (None, 499) else None)
+        return self._ended
 
     def addWaitedTime(self) -> None:
         """Count the time of a wait that ends without a result."""

@@ -4,6 +4,9 @@ Counts exchanges and logs them.
 In reading order:
 
   - C{stats}: counters and latency histograms per endpoint.
+  - C{outcomes}: what counts as failed, and what a failure is called.
+  - C{row}: the counters of one endpoint.
+  - C{attempts}: those of attempts to send requests to the upstream.
   - C{histogram}: bounds, sums and quantiles of histograms.
   - C{snapshot}: the metrics as plain data, and how snapshots add up.
   - C{underway}: adds exchanges that have not ended.
@@ -11,6 +14,7 @@ In reading order:
   - C{history}: remembers single exchanges for the admin port.
   - C{records}: these exchanges as plain data.
   - C{sidecar}: the interfaces through which others see a sidecar.
+  - C{processes}: what the processes use of memory, CPU time and descriptors.
   - C{metrics}: a snapshot in the formats that Prometheus reads.
   - C{accesslog}: one log line for each exchange.
   - C{logformat}: the formats of these lines.

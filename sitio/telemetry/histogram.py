@@ -10,11 +10,31 @@ Contract: pure; numbers in, numbers out.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from math import sqrt
 from operator import add, sub
 from typing import TypedDict
 
-#: Upper bounds of the latency buckets in seconds, inclusive: those of OpenTelemetry's
+
+def _round(bound: float) -> float:
+    """With four digits, so that a bound of other histograms is exactly the same number."""
+    return float(f"{bound:.4g}")
+
+
+#: Upper bounds of fine buckets in seconds, inclusive: 21 in each decade, from 10 us to 5000 s.
+#: One is at most 13 % above the one before, so that the middle of a bucket is within 6 % of
+#: each duration in it.  All other bounds here are among them.
+FINE_BOUNDS = tuple(
+    _round(start * 10**exponent * (end / start) ** (step / steps))
+    for exponent in range(-5, 4)
+    for start, end, steps in ((1.0, 2.5, 8), (2.5, 5.0, 6), (5.0, 7.5, 4), (7.5, 10.0, 3))
+    for step in range(steps)
+    if start * 10**exponent <= 2500
+) + (5000.0,)
+
+#: Upper bounds of the latency buckets that Prometheus gets: those of OpenTelemetry's
 #: HTTP conventions, and three smaller ones, as a service on the same host often
 #: answers faster than their smallest, 5 ms.
 LATENCY_BOUNDS = (
@@ -29,10 +49,19 @@ ADDED_BOUNDS = (
 )
 
 
-class Histogram(TypedDict):
-    """Durations by L{LATENCY_BOUNDS}: C{latency} has the counts, C{seconds} is the sum."""
+def coarser(bounds: Sequence[float]) -> tuple[int, ...]:
+    """
+    For each fine bucket the index of the bucket with these bounds in which it lies.
 
-    latency: list[int]
+    @param bounds: some of L{FINE_BOUNDS}.
+    """
+    return tuple(bisect_left(bounds, each) for each in (*FINE_BOUNDS, float("inf")))
+
+
+class Histogram(TypedDict):
+    """Durations by L{LATENCY_BOUNDS}: C{counts}, and C{seconds}, their sum."""
+
+    counts: list[int]
     seconds: float
 
 
@@ -51,23 +80,36 @@ def subtractCounts(newer: Iterable[int], older: Iterable[int]) -> list[int]:
     return list(map(sub, newer, older))
 
 
+def regroup(counts: Iterable[int], buckets: Sequence[int]) -> list[int]:
+    """
+    The counts of fine buckets in coarser ones.
+
+    @param buckets: from L{coarser}.
+    """
+    sums = [0] * (buckets[-1] + 1)
+    for bucket, count in zip(buckets, counts):
+        sums[bucket] += count
+    return sums
+
+
 def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
     """
-    Estimate the value that a share of the durations do not exceed.
+    Estimate the value that a share of the durations do not exceed: the middle of the bucket
+    in which the exact quantile lies.
 
-    The estimate lies in the same bucket as the exact quantile, interpolated between
-    the bounds of that bucket.  The last bucket has no upper bound: there the estimate
-    is its lower bound.
+    It is the geometric middle, so with L{FINE_BOUNDS} it is at most 6 % off.  Nothing is
+    interpolated: of durations that are all alike all quantiles are alike.  The first bucket
+    has no lower bound, and the last no upper one: there the estimate is the bound that the
+    bucket has.
 
     @param share: C{0.5} for the median; more than 0, at most 1.
 
     @return: in the unit of the bounds, or L{None} for an empty histogram.
     """
-    rank = share * sum(counts)
-    below = 0
-    for index, count in enumerate(counts[:-1]):
-        if count and below + count >= rank:
-            low = bounds[index - 1] if index else 0.0
-            return low + (bounds[index] - low) * (rank - below) / count
-        below += count
-    return bounds[-1] if counts[-1] else None
+    totals = list(accumulate(counts))
+    if not totals[-1]:
+        return None
+    index = bisect_left(totals, share * totals[-1])
+    if 0 < index < len(bounds):
+        return sqrt(bounds[index - 1] * bounds[index])
+    return bounds[min(index, len(bounds) - 1)]

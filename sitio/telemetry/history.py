@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from sitio.errors import Side
 from sitio.interfaces import ExchangeState, IExchangeObserver
+from sitio.telemetry import outcomes
 from sitio.telemetry.records import (
     MAX_FAILED,
     MAX_OPEN,
@@ -87,9 +88,9 @@ def explain(exchange: Any) -> str:
     return f"{cause}; sitio sent {exchange.status}" if whoAnswered(exchange) == "sitio" else cause
 
 
-def _failed(exchange: Any) -> bool:
-    """Whether an exchange that has ended went wrong, masked or not."""
-    return exchange.failure is not None or (exchange.upstreamStatus or exchange.status or 0) >= 500
+def _isNotable(exchange: Any) -> bool:
+    """Whether an exchange that has ended failed, or its client had a part in a failure."""
+    return exchange.failure is not None or outcomes.failed(outcomes.outcomeOf(exchange))
 
 
 def recordOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeRecord:
@@ -106,6 +107,8 @@ def recordOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeR
         duration,
         _STEPS.get(exchange.state, "transfer"),
     )
+    isOpen = exchange.state is not ExchangeState.ENDED
+    outcome = outcomes.outcomeOf(exchange)
     return {
         "id": id,
         "began": began,
@@ -122,8 +125,10 @@ def recordOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeR
         "bytesOut": exchange.bytesOut,
         "steps": steps,
         "state": exchange.state,
-        "why": explain(exchange) if exchange.state is ExchangeState.ENDED else exchange.state,
-        "failed": _failed(exchange),
+        "why": exchange.state if isOpen else explain(exchange),
+        "failed": not isOpen and outcomes.failed(outcome),
+        "masked": not isOpen and outcomes.masked(outcome),
+        "brokeOff": not isOpen and outcomes.brokeOff(outcome),
     }
 
 
@@ -170,7 +175,7 @@ class History:
     def exchangeFinished(self, exchange: Any) -> None:
         """Record a failed exchange, or any after a request.  See L{IExchangeObserver}."""
         failure = exchange.failure
-        # Inlined from _failed: most exchanges get no further.
+        # Inlined from _isNotable: most exchanges get no further.
         if (
             failure is None
             and (exchange.upstreamStatus or exchange.status) < 500
@@ -180,7 +185,7 @@ class History:
         lists = []
         if exchange.began < self._until:
             lists.append(self._ended)
-        if _failed(exchange):
+        if _isNotable(exchange):
             byClient = failure is not None and failure.side is Side.CLIENT
             lists.append(self._clientFailed if byClient else self._failed)
         now = self._clock.seconds()

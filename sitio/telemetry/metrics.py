@@ -2,18 +2,24 @@
 A snapshot in the formats that Prometheus reads.
 
 Names, units and labels are those of OpenTelemetry's HTTP conventions where these have
-one; the others begin with C{sitio_}.  Durations are labelled with the upstream status,
-so a masked 503 counts as a 503; a separate counter has the statuses that clients were
-sent.
+one; the others begin with C{sitio_}, or with C{process_} as in all Prometheus clients.
 
-The number of routes is bounded, as the table of L{sitio.telemetry.stats} is.
+A proxy is a server and a client.  C{http_server_request_duration_seconds} has the status
+that the client was sent, so that a masked 503 counts as a 200 there.
+C{http_client_request_duration_seconds} has what came of each attempt to send the request to
+the upstream, so that the same 503 counts as a 503.
 
-Contract: pure; a snapshot in, bytes out.
+The number of routes is bounded, as the table of L{sitio.telemetry.stats} is.  The client
+metric has no route, which the conventions don't give it.
+
+Contract: a snapshot in, bytes out; reads what the kernel says about the processes.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +27,7 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
     SummaryMetricFamily,
 )
@@ -29,10 +36,16 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from sitio.telemetry.histogram import ADDED_BOUNDS, coarser, regroup
+from sitio.telemetry.processes import read
 from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot
 
 _ENDPOINT = ["http_request_method", "http_route"]
 _STATUS = [*_ENDPOINT, "http_response_status_code"]
+_SERVER = [*_STATUS, "error_type", "url_scheme"]
+_CLIENT = ["http_request_method", "http_response_status_code", "error_type"]
+_ADDED = coarser(ADDED_BOUNDS)
+_PEER = ["server_address", "server_port", "url_scheme"]
 
 
 #: Samples that are written between two calls of C{breathe}: a third of a millisecond.
@@ -79,6 +92,7 @@ class _Snapshot(Collector):
 
     def _families(self) -> Iterator[Metric]:
         yield from _endpoints(self._snapshot, self._breathe)
+        yield from _attempts(self._snapshot)
         yield from _added(self._snapshot)
         yield from _connections(self._snapshot)
         yield from _policies(self._snapshot)
@@ -116,13 +130,26 @@ def _status(name: str) -> str:
     return "" if name == "none" else name
 
 
+def _outcome(key: str, firstError: str) -> tuple[str, str]:
+    """
+    The labels C{http_response_status_code} and C{error_type} of a histogram.
+
+    @param key: a status, and the name of what ended the exchange early.
+    @param firstError: the first status that is an error in the eyes of this side.
+    """
+    name, _, error = key.partition(" ")
+    status = _status(name)
+    return status, error or (status if status >= firstError else "")
+
+
 def _endpoints(snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> Iterator[Metric]:
     metrics = snapshot["metrics"]
     endpoints = metrics["endpoints"]
+    scheme = snapshot["peers"]["scheme"]
     durations = HistogramMetricFamily(
         "http_server_request_duration_seconds",
-        "Time from the head of a request to the last byte of its response, by the upstream status.",
-        labels=_STATUS,
+        "Time from the head of a request to the last byte of its response, by the status sent.",
+        labels=_SERVER,
     )
     received = SummaryMetricFamily(
         "http_server_request_body_size_bytes",
@@ -133,9 +160,6 @@ def _endpoints(snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> Iter
         "http_server_response_body_size_bytes",
         "Bytes of responses' bodies, those under way included.",
         labels=_ENDPOINT,
-    )
-    sent = CounterMetricFamily(
-        "sitio_sent_responses", "Responses, by the status that clients were sent.", labels=_STATUS
     )
     masked = CounterMetricFamily(
         "sitio_masked_failures",
@@ -149,25 +173,41 @@ def _endpoints(snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> Iter
     )
     for each in endpoints:
         breathe()
-        active.add_metric(_labels(each), each["underWay"])
-        for status, spent in each["durations"].items():
+        if each["underWay"]:
+            active.add_metric(_labels(each), each["underWay"])
+        for key, spent in each["durations"].items():
             durations.add_metric(
-                _labels(each, _status(status)),
-                _buckets(metrics["latencyBounds"], spent["latency"]),
+                _labels(each, *_outcome(key, "500"), scheme),
+                _buckets(metrics["sentBounds"], spent["counts"]),
                 spent["seconds"],
             )
         received.add_metric(_labels(each), each["hits"], each["bytesIn"])
         returned.add_metric(_labels(each), each["hits"], each["bytesOut"])
-        for status, times in each["statuses"].items():
-            sent.add_metric(_labels(each, _status(status)), times)
         for status, times in each["masked"].items():
             masked.add_metric(_labels(each, status), times)
     yield durations
     yield received
     yield returned
-    yield sent
     yield masked
     yield active
+
+
+def _attempts(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+    metrics, peers = snapshot["metrics"], snapshot["peers"]
+    durations = HistogramMetricFamily(
+        "http_client_request_duration_seconds",
+        "Time of each attempt to send a request to the upstream, to the head of its response.",
+        labels=[*_CLIENT, *_PEER],
+    )
+    peer = [peers["upstreamAddress"], peers["upstreamPort"], peers["upstreamScheme"]]
+    for key, spent in metrics["attempts"].items():
+        method, _, outcome = key.partition(" ")
+        durations.add_metric(
+            [method, *_outcome(outcome, "400"), *peer],
+            _buckets(metrics["sentBounds"], spent["counts"]),
+            spent["seconds"],
+        )
+    yield durations
 
 
 def _added(snapshot: SidecarSnapshot) -> Iterator[Metric]:
@@ -176,9 +216,8 @@ def _added(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         "sitio_added_duration_seconds",
         "Duration of an exchange without the wait for the upstream's head.",
     )
-    added.add_metric(
-        [], _buckets(metrics["addedBounds"], metrics["added"]), metrics["addedSeconds"]
-    )
+    counts = regroup(metrics["added"], _ADDED)
+    added.add_metric([], _buckets(ADDED_BOUNDS, counts), metrics["addedSeconds"])
     yield added
     yield CounterMetricFamily(
         "sitio_evicted_endpoints",
@@ -286,6 +325,17 @@ def _dropped(snapshot: SidecarSnapshot) -> Iterator[Metric]:
 
 
 def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+    from sitio import __version__
+
+    yield InfoMetricFamily(
+        "sitio_build",
+        "The version of sitio and of what it runs on.",
+        {
+            "version": __version__,
+            "python_version": platform.python_version(),
+            "twisted_version": metadata.version("twisted"),
+        },
+    )
     yield GaugeMetricFamily(
         "sitio_uptime_seconds", "Seconds since sitio was started.", snapshot["metrics"]["uptime"]
     )
@@ -295,3 +345,17 @@ def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         "Worker processes that were started to replace others.",
         snapshot["restarts"],
     )
+    used = read(each["pid"] for each in snapshot["workers"])
+    if used is None:
+        return
+    yield CounterMetricFamily(
+        "process_cpu_seconds", "Seconds of CPU time of all processes of sitio.", used.cpuSeconds
+    )
+    for name, text, value in (
+        ("start_time_seconds", "When sitio was started, in seconds since 1970.", used.started),
+        ("resident_memory_bytes", "Resident memory of all processes, in bytes.", used.resident),
+        ("virtual_memory_bytes", "Virtual memory of all processes, in bytes.", used.virtual),
+        ("open_fds", "File descriptors that all processes have open.", used.openFiles),
+        ("max_fds", "File descriptors that all processes may have open.", used.maxFiles),
+    ):
+        yield GaugeMetricFamily(f"process_{name}", text, value)

@@ -80,7 +80,8 @@ class ExchangeRecord(TypedDict):
         C{policy NAME}; L{None} without one.
       - C{state} is what an open exchange waits for, or C{ended}.
       - C{why} is a sentence on the outcome.
-      - C{failed} is whether something went wrong, masked or not.
+      - C{failed} is whether it failed, masked or not, C{masked} whether it was masked, and
+        C{brokeOff} whether its response broke off, as L{sitio.telemetry.outcomes} has it.
     """
 
     id: str
@@ -100,12 +101,14 @@ class ExchangeRecord(TypedDict):
     state: str
     why: str
     failed: bool
+    masked: bool
+    brokeOff: bool
 
 
 class ExchangeLists(TypedDict):
     """
-    The last exchanges that C{failed}, the last that ended with any outcome
-    (C{recent}), both newest first, and those that are C{open}, oldest first.
+    The last exchanges that C{failed} or that their clients made fail, the last that ended
+    with any outcome (C{recent}), both newest first, and those that are C{open}, oldest first.
 
     They have at most L{MAX_FAILED}, L{MAX_RECENT} and L{MAX_OPEN} entries.
     C{recent} is recorded only from the first request for these lists until a minute

@@ -27,16 +27,23 @@ class Metrics(TypedDict):
     """
     The metrics of one endpoint, or of all together.
 
+    C{failed} is how many exchanges failed, masked or not, and C{sentFailed} of how many
+    the client saw a failure: L{sitio.telemetry.outcomes} has the rule.  Everything that
+    shows failures shows these two.
+
     C{statuses} counts responses by the status that clients were sent, with C{"499"} for
     clients that went away.  C{upstreamStatuses} counts them by the status of the
     upstream, or by the status sent where the upstream was not asked.  Both add up to
-    C{hits}.  C{masked} counts, by upstream status, the failures for which clients were
-    sent something better.  A status is a text: C{"404"}; C{"4xx"} for those beyond the
-    number of statuses that are told apart; C{"none"} where no response was sent.
+    C{hits}.  C{sentBroken} and C{broken} count, by the same statuses, the responses among
+    them that broke off.  C{masked} counts, by upstream status, the failures for which
+    clients were sent something better.  A status is a text: C{"404"}; C{"4xx"} for those
+    beyond the number of statuses that are told apart; C{"none"} where no response was sent.
 
     C{latency} are the counts of a histogram with C{latencyBounds}, C{seconds} is the sum
     of the durations.  For a tunnel the duration is the time to the upstream's 101.
-    C{durations} has a histogram for each upstream status.
+    C{upstreamSeconds} has the sums by upstream status.  C{durations} has a histogram with
+    C{sentBounds} for each sent status, C{"200"}, and for each name of what ended a response
+    early, C{"200 connection_lost"}.
 
     C{underWay} is how many exchanges have been under way for a second or more.  They are in
     no other count, but the bytes that they have moved are in C{bytesIn} and C{bytesOut} as
@@ -44,13 +51,18 @@ class Metrics(TypedDict):
     """
 
     hits: int
+    failed: int
+    sentFailed: int
     statuses: dict[str, int]
     upstreamStatuses: dict[str, int]
+    broken: dict[str, int]
+    sentBroken: dict[str, int]
     masked: dict[str, int]
     bytesIn: int
     bytesOut: int
     latency: list[int]
     seconds: float
+    upstreamSeconds: dict[str, float]
     durations: dict[str, Histogram]
     underWay: int
 
@@ -75,6 +87,11 @@ class Snapshot(TypedDict):
     wait for the upstream's head, of exchanges that the upstream answered and that went
     well.  It includes the transfer of the body, so large downloads are in its last
     buckets; its median is the number to look at.  C{uptime} is in seconds.
+
+    C{attempts} has a histogram, with C{sentBounds}, of the attempts to send requests to the
+    upstream: the waits for a connection and for the head of the response.  Its keys are
+    method, status and the name of the failure, C{"GET 503"}, C{"GET none timeout"}.  A
+    request that is sent again is several attempts; one that no attempt was made for, none.
     """
 
     uptime: float
@@ -83,8 +100,10 @@ class Snapshot(TypedDict):
     evicted: int
     added: list[int]
     addedSeconds: float
+    attempts: dict[str, Histogram]
     latencyBounds: list[float]
     addedBounds: list[float]
+    sentBounds: list[float]
 
 
 class PolicyMetrics(TypedDict):
@@ -139,6 +158,27 @@ class WorkerMetrics(TypedDict):
     clients: int
 
 
+class Peers(TypedDict):
+    """
+    Whom sitio talks to, as labels: the C{scheme} of its clients, C{http} or C{https}, and
+    address, port and scheme of the upstream.  A value is empty if it is unknown.
+    """
+
+    scheme: str
+    upstreamAddress: str
+    upstreamPort: str
+    upstreamScheme: str
+
+
+#: Where nothing is known.
+NO_PEERS: Peers = {
+    "scheme": "",
+    "upstreamAddress": "",
+    "upstreamPort": "",
+    "upstreamScheme": "",
+}
+
+
 class SidecarSnapshot(TypedDict):
     """
     All metrics of a sidecar at one moment.
@@ -153,6 +193,7 @@ class SidecarSnapshot(TypedDict):
     """
 
     metrics: Snapshot
+    peers: Peers
     policies: list[PolicyMetrics]
     pool: dict[str, int]
     poolCounts: PoolCounts
@@ -184,7 +225,7 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
     @raise ValueError: the histograms have different bounds, as those of different
         versions of sitio may have.
     """
-    for bounds in ("latencyBounds", "addedBounds"):
+    for bounds in ("latencyBounds", "addedBounds", "sentBounds"):
         if one[bounds] != two[bounds]:
             raise ValueError(f"these snapshots differ in {bounds}: merge those of one version")
     sums: dict[tuple[str, str], EndpointMetrics] = {}
@@ -198,8 +239,10 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
         "evicted": one["evicted"] + two["evicted"],
         "added": addUp(one["added"], two["added"]),
         "addedSeconds": one["addedSeconds"] + two["addedSeconds"],
+        "attempts": addUp(one["attempts"], two["attempts"]),
         "latencyBounds": list(one["latencyBounds"]),
         "addedBounds": list(one["addedBounds"]),
+        "sentBounds": list(one["sentBounds"]),
     }
 
 
@@ -233,6 +276,8 @@ def mergeSidecars(snapshots: Iterable[SidecarSnapshot]) -> SidecarSnapshot:
 def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
     return {
         "metrics": merge(one["metrics"], two["metrics"]),
+        # Those of the workers of one sidecar are the same.
+        "peers": two["peers"] if one["peers"] == NO_PEERS else one["peers"],
         "policies": _mergePolicies(one["policies"], two["policies"]),
         "pool": addUp(one["pool"], two["pool"]),
         "poolCounts": addUp(one["poolCounts"], two["poolCounts"]),

@@ -26,10 +26,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable
-from operator import add
 from typing import Any
 
-from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -37,161 +35,36 @@ from zope.interface import implementer
 
 from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.net.periodic import Periodic
-from sitio.telemetry.histogram import (
-    ADDED_BOUNDS,
-    LATENCY_BOUNDS,
-    Histogram,
-    addCounts,
-    noCounts,
-)
+from sitio.telemetry.attempts import METHODS, Attempts
+from sitio.telemetry.histogram import FINE_BOUNDS, LATENCY_BOUNDS, coarser, noCounts
+from sitio.telemetry.outcomes import Outcome, outcomeOf
+from sitio.telemetry.row import Durations, Row, sumUp
 from sitio.telemetry.snapshot import OTHER, EndpointMetrics, Metrics, Snapshot, busiestFirst
 from sitio.telemetry.statsline import countsOf, event, moved
 from sitio.telemetry.underway import UnderWay, byEndpoint
 
-#: Rows of the table: more than a person reads.  At a kilobyte a row, long paths
-#: included, they take half a megabyte, and twice that when they have been read.
+#: Rows of the table: more than a person reads.  At two kilobytes a row, they take a
+#: megabyte, and twice that when they have been read.
 MAX_ENDPOINTS = 512
 
 #: Characters of a route.  A longer path mostly carries data.
 MAX_ROUTE = 256
-
-#: Pairs of sent and upstream status that one row tells apart; more are counted by
-#: class.  An endpoint has a handful, unless it makes up statuses.
-MAX_STATUSES = 32
 
 #: Seconds without a hit after which an endpoint's hits weigh half when a full table
 #: evicts rows.  Ten hits outlast a quarter of an hour of scanning; a million hits of
 #: an endpoint that no longer exists outlast less than two hours.
 HALF_LIFE = 300.0
 
-#: Methods shown by name: RFC 9110, section 9.3, RFC 5789 and WebDAV.  Any other is
-#: C{_OTHER}, OpenTelemetry's name, as clients can make up any number of methods.
-_STANDARD = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
-_WEBDAV = ("LOCK", "UNLOCK", "COPY", "MOVE", "MKCOL", "PROPFIND", "PROPPATCH", "REPORT", "SEARCH")
-METHODS = frozenset(_STANDARD + _WEBDAV)
-
 #: Statuses for "no such endpoint".  Simple servers answer 501 to methods that they
 #: don't know.
 NOT_FOUND = frozenset((404, 405, 410, 501))
 
+#: For each fine bucket that of Prometheus, and for each of these its lower bound.
+_COARSE = coarser(LATENCY_BOUNDS)
+_LOWER = (-1.0, *LATENCY_BOUNDS)
+
 _NOT_FOUND = ("", "(not found)")
 _REFUSED = ("", "(refused)")
-
-
-@define(eq=False)
-class _Row:
-    """
-    The metrics of one endpoint, in the form that is fastest to count in.
-
-    @ivar statuses: for each pair of sent and upstream status a list: the counts of the
-        latency histogram, then the sum in seconds.
-    @ivar last: when the last exchange began.
-    @ivar told: the metrics that were read last, when there were C{toldHits}: of most rows
-        nothing has changed when they are read again.
-    """
-
-    hits: int = 0
-    bytesIn: int = 0
-    bytesOut: int = 0
-    statuses: dict[tuple[int | None, int | None], list[Any]] = field(factory=dict)
-    last: float = 0.0
-    maxStatuses: int = MAX_STATUSES
-    told: Metrics | None = None
-    toldHits: int = 0
-
-    def durationsOf(self, sent: int | None, upstream: int | None) -> list[Any]:
-        """The list of a pair of statuses; of their classes if there are too many pairs."""
-        pair = (sent, upstream)
-        if pair not in self.statuses and len(self.statuses) >= self.maxStatuses:
-            pair = (sent and _classOf(sent), upstream and _classOf(upstream))
-        return self.statuses.setdefault(pair, [*noCounts(LATENCY_BOUNDS), 0.0])
-
-    def add(self, other: _Row) -> None:
-        """Add the metrics of another row."""
-        self.hits += other.hits
-        self.bytesIn += other.bytesIn
-        self.bytesOut += other.bytesOut
-        for (sent, upstream), theirs in other.statuses.items():
-            ours = self.durationsOf(sent, upstream)
-            ours[:] = map(add, ours, theirs)
-
-    def failures(self) -> int:
-        """How many hits were failures of the upstream, masked or not."""
-        return sum(
-            sum(durations[:-1])
-            for (status, asked), durations in self.statuses.items()
-            if _isFailure(status if asked is None else asked)
-        )
-
-    def metrics(self, running: UnderWay | None = None) -> Metrics:
-        """
-        The metrics as plain data, with those of exchanges under way.  Nobody changes it.
-        """
-        if running is None and self.told is not None and self.toldHits == self.hits:
-            return self.told
-        told = self._metrics(running or UnderWay())
-        if running is None:
-            self.told, self.toldHits = told, self.hits
-        return told
-
-    def _metrics(self, running: UnderWay) -> Metrics:
-        statuses: dict[str, int] = {}
-        upstreamStatuses: dict[str, int] = {}
-        masked: dict[str, int] = {}
-        total: Histogram = {"latency": noCounts(LATENCY_BOUNDS), "seconds": 0.0}
-        durations: dict[str, Histogram] = {}
-        for (status, asked), (*latency, seconds) in self.statuses.items():
-            upstreamStatus = status if asked is None else asked
-            name = _nameOf(upstreamStatus)
-            times = sum(latency)
-            _tally(statuses, _nameOf(status), times)
-            _tally(upstreamStatuses, name, times)
-            if _isMasked(status, upstreamStatus):
-                _tally(masked, name, times)
-            if name not in durations:
-                durations[name] = {"latency": noCounts(LATENCY_BOUNDS), "seconds": 0.0}
-            for each in (total, durations[name]):
-                each["latency"] = addCounts(each["latency"], latency)
-                each["seconds"] += seconds
-        return {
-            "hits": self.hits,
-            "statuses": statuses,
-            "upstreamStatuses": upstreamStatuses,
-            "masked": masked,
-            "bytesIn": self.bytesIn + running.bytesIn,
-            "bytesOut": self.bytesOut + running.bytesOut,
-            "latency": total["latency"],
-            "seconds": total["seconds"],
-            "durations": durations,
-            "underWay": running.count,
-        }
-
-
-def _tally(counts: dict[str, int], name: str, times: int) -> None:
-    counts[name] = counts.get(name, 0) + times
-
-
-def _classOf(status: int) -> int:
-    """The class of a status, 1 to 9; a class is its own class."""
-    return status // 100 or status
-
-
-def _nameOf(status: int | None) -> str:
-    if status is None:
-        return "none"
-    return str(status) if status > 9 else f"{status}xx"
-
-
-def _isFailure(upstreamStatus: int | None) -> bool:
-    """Whether this status, or no response at all, is a failure of the upstream."""
-    return upstreamStatus is None or _classOf(upstreamStatus) >= 5
-
-
-def _isMasked(status: int | None, upstreamStatus: int | None) -> bool:
-    """Whether the upstream failed and the client was sent something better."""
-    if status is None or upstreamStatus is None or status == 499:
-        return False
-    return _classOf(status) < 5 <= _classOf(upstreamStatus)
 
 
 @implementer(IExchangeObserver)
@@ -227,12 +100,11 @@ class Stats(Service):
         self._reporting = Periodic(
             clock, interval, self._report, log=self._log, whenFails="The stats line failed"
         )
-        self._hits = 0
         self._evicted = 0
-        self._added = noCounts(ADDED_BOUNDS)
-        self._addedSeconds = 0.0
-        self._rows: dict[tuple[str, str], _Row] = {}
-        self._shared = {key: _Row() for key in (OTHER, _NOT_FOUND, _REFUSED)}
+        self._added: Durations = [*noCounts(FINE_BOUNDS), 0.0]
+        self._attempts = Attempts()
+        self._rows: dict[tuple[str, str], Row] = {}
+        self._shared = {key: Row() for key in (OTHER, _NOT_FOUND, _REFUSED)}
         self._underWay: Collection[Any] = ()
         self._logged: dict[tuple[str, str], tuple[int, int, int]] = {}
         self._loggedTotal: Metrics | None = None
@@ -255,31 +127,59 @@ class Stats(Service):
         row = self._rows.get(line.endpoint)
         if row is None:
             row = self._rowFor(line.method, line.path, status if upstream is None else upstream)
-        self._hits += 1
-        row.hits += 1
         row.last = exchange.began
-        row.bytesIn += exchange.bytesIn
+        if exchange.bytesIn:
+            row.bytesIn += exchange.bytesIn
         row.bytesOut += exchange.bytesOut
         try:
-            durations = row.statuses[status, upstream]
+            # A failure itself is no key: what it did decides.
+            durations, attempts = row.outcomes[status, upstream, exchange.failure]
         except KeyError:
-            durations = row.durationsOf(status, upstream)
-        seconds = exchange.duration if status != 101 else exchange.upstreamTime
-        durations[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+            durations, attempts = self._countersOf(row, exchange)
+        upstreamTime = exchange.upstreamTime
+        seconds = exchange.duration if status != 101 else upstreamTime
+        fine = bisect_left(FINE_BOUNDS, seconds)
+        row.latency[fine] += 1
+        bucket = _COARSE[fine]
+        durations[bucket] += 1
         durations[-1] += seconds
-        if upstream is not None and status != 101 and exchange.failure is None:
-            added = seconds - exchange.upstreamTime
-            self._addedSeconds += added
-            self._added[bisect_left(ADDED_BOUNDS, added)] += 1
+        if attempts is None or exchange.attempts != 1:
+            if exchange.attempts:
+                self._attempts.count(exchange)
+        else:
+            waited = upstreamTime + exchange.connectTime
+            # Most take about as long as their exchange.
+            if waited <= _LOWER[bucket]:
+                bucket = bisect_left(LATENCY_BOUNDS, waited, 0, bucket)
+            attempts[bucket] += 1
+            attempts[-1] += waited
+        if attempts is not None and status != 101:
+            added = seconds - upstreamTime
+            counts = self._added
+            counts[bisect_left(FINE_BOUNDS, added, 0, fine)] += 1
+            counts[-1] += added
 
-    def _rowFor(self, method: str, path: str, status: int | None) -> _Row:
+    def _countersOf(self, row: Row, exchange: Any) -> tuple[Durations, Durations | None]:
+        """
+        The counters for an exchange of whose outcome the row has none yet, or that had a
+        failure.
+        """
+        outcome = outcomeOf(exchange)
+        upstream = exchange.upstreamStatus
+        attempts = None
+        if outcome[2] is None and upstream is not None:
+            attempts = self._attempts.durationsOf(exchange.request.line.method, upstream)
+        durations = row.durationsOf(outcome, attempts)
+        return durations, None if exchange.failure is not None else attempts
+
+    def _rowFor(self, method: str, path: str, status: int | None) -> Row:
         """The row for an endpoint that is not in the table; adds it if it belongs there."""
         key = self._keyFor(method, path, status)
         row = self._shared.get(key) or self._rows.get(key)
         if row is None:
             if len(self._rows) >= self.maxEndpoints:
                 self._evict()
-            row = self._rows[key] = _Row()
+            row = self._rows[key] = Row()
         return row
 
     def _keyFor(self, method: str, path: str, status: int | None) -> tuple[str, str]:
@@ -343,31 +243,33 @@ class Stats(Service):
                 for key, row in rows.items()
             ),
             "evicted": self._evicted,
-            "added": list(self._added),
-            "addedSeconds": self._addedSeconds,
-            "latencyBounds": list(LATENCY_BOUNDS),
-            "addedBounds": list(ADDED_BOUNDS),
+            "added": self._added[:-1],
+            "addedSeconds": self._added[-1],
+            "attempts": self._attempts.snapshot(),
+            "latencyBounds": list(FINE_BOUNDS),
+            "addedBounds": list(FINE_BOUNDS),
+            "sentBounds": list(LATENCY_BOUNDS),
         }
 
-    def _allRows(self, running: Iterable[tuple[str, str]]) -> dict[tuple[str, str], _Row]:
+    def _allRows(self, running: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         """The rows of all endpoints with hits or with exchanges under way."""
         hit = {key: row for key, row in self._shared.items() if row.hits}
         known = self._rows | hit
-        return known | {key: self._shared.get(key) or _Row() for key in running if key not in known}
+        return known | {key: self._shared.get(key) or Row() for key in running if key not in known}
 
     def _total(
-        self, rows: dict[tuple[str, str], _Row], running: dict[tuple[str, str], UnderWay]
+        self, rows: dict[tuple[str, str], Row], running: dict[tuple[str, str], UnderWay]
     ) -> Metrics:
         # By columns, which is five times as fast as one row after the other.
-        pairs: dict[tuple[int | None, int | None], list[list[Any]]] = {}
+        found: dict[Outcome, list[Durations]] = {}
         for row in rows.values():
-            for pair, durations in row.statuses.items():
-                pairs.setdefault(pair, []).append(durations)
-        total = _Row(
-            hits=sum(row.hits for row in rows.values()),
+            for outcome, (durations, _) in row.outcomes.items():
+                found.setdefault(outcome, []).append(durations)
+        total = Row(
             bytesIn=sum(row.bytesIn for row in rows.values()),
             bytesOut=sum(row.bytesOut for row in rows.values()),
-            statuses={pair: list(map(sum, zip(*each))) for pair, each in pairs.items()},
+            latency=sumUp(row.latency for row in rows.values()) or noCounts(FINE_BOUNDS),
+            outcomes={outcome: (sumUp(each), None) for outcome, each in found.items()},
         )
         all = UnderWay()
         for each in running.values():
@@ -393,7 +295,8 @@ class Stats(Service):
 
     def _report(self) -> None:
         running = self._running()
-        counts = (self._hits, sum(each.count for each in running.values()))
+        hits = sum(row.hits for row in (*self._rows.values(), *self._shared.values()))
+        counts = (hits, sum(each.count for each in running.values()))
         if counts == countsOf(self._loggedTotal)[:2]:
             return
         rows = self._allRows(running)

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sitio.net.periodic import Periodic
-from sitio.telemetry.histogram import LATENCY_BOUNDS, quantile, subtractCounts
+from sitio.telemetry.histogram import FINE_BOUNDS, quantile, subtractCounts
 from sitio.telemetry.sidecar import ISnapshotSource
 from sitio.telemetry.snapshot import EndpointMetrics, Metrics, SidecarSnapshot, Snapshot
 
@@ -47,10 +47,10 @@ _Key = tuple[str, str]
 _Counts = tuple[int, int, int]
 
 #: Names of classes of statuses, the worst first.
-_CLASSES = ("none", "6xx-9xx", "5xx", "4xx", "3xx", "2xx", "1xx")
+_CLASSES = ("broken", "none", "6xx-9xx", "5xx", "4xx", "3xx", "2xx", "1xx")
 
 #: How the line calls them, if not by their name.
-_NAMES = {"none": "no response"}
+_NAMES = {"broken": "broken off", "none": "no response"}
 
 
 def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
@@ -71,20 +71,23 @@ def countsOf(metrics: Metrics | None) -> _Counts:
     """What makes a line worth logging when it changes: hits, and exchanges under way."""
     if metrics is None:
         return 0, 0, 0
-    return metrics["hits"], metrics["underWay"], failuresOf(metrics["upstreamStatuses"])
+    return metrics["hits"], metrics["underWay"], metrics["failed"]
 
 
-def failuresOf(statuses: Mapping[str, int]) -> int:
-    """How many of these were failures of the upstream: 5xx and above, or no response."""
-    return sum([times for name, times in statuses.items() if name[0] in "56789n"])
+def classesOf(
+    statuses: Mapping[str, int], broken: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """
+    The same counts by class, the worst first: C{{"none": 1, "5xx": 2, "2xx": 30}}.
 
-
-def classesOf(statuses: Mapping[str, int]) -> dict[str, int]:
-    """The same counts by class, the worst first: C{{"none": 1, "5xx": 2, "2xx": 30}}."""
+    @param broken: how many of them broke off; these are a class of their own.
+    """
     classes = dict.fromkeys(_CLASSES, 0)
     for name, times in statuses.items():
+        cut = broken.get(name, 0) if broken else 0
         group = name if name == "none" else f"{name[0]}xx" if name[0] < "6" else "6xx-9xx"
-        classes[group] += times
+        classes[group] += times - cut
+        classes["broken"] += cut
     return {name: times for name, times in classes.items() if times}
 
 
@@ -120,8 +123,8 @@ def event(
     @param more: how many more there are.
     """
     new = total["hits"] - (before["hits"] if before else 0)
-    classes = classesOf(total["upstreamStatuses"])
-    newClasses = classesOf(before["upstreamStatuses"]) if before else {}
+    classes = classesOf(total["upstreamStatuses"], total["broken"])
+    newClasses = classesOf(before["upstreamStatuses"], before["broken"]) if before else {}
     newClasses = {name: times - newClasses.get(name, 0) for name, times in classes.items()}
     recent = list(total["latency"])
     if before:
@@ -135,11 +138,13 @@ def event(
         "more": more,
         "classes": classes,
         "newClasses": newClasses,
+        "failed": total["failed"],
+        "sentFailed": total["sentFailed"],
         "upstreamStatuses": total["upstreamStatuses"],
         "statuses": total["statuses"],
         "masked": total["masked"],
-        "median": quantile(LATENCY_BOUNDS, recent, 0.5),
-        "p95": quantile(LATENCY_BOUNDS, recent, 0.95),
+        "median": quantile(FINE_BOUNDS, recent, 0.5),
+        "p95": quantile(FINE_BOUNDS, recent, 0.95),
     }
 
 
@@ -174,6 +179,8 @@ def asLine(
         text = _asText(endpoint, ROUTE_WIDTH)
         if len(text) > room and endpoint is endpoints[0]:
             text = _asText(endpoint, max(SHORT_ROUTE_WIDTH, ROUTE_WIDTH - len(text) + room))
+        if len(text) > room and endpoint is endpoints[0]:
+            text = _asText(endpoint, SHORT_ROUTE_WIDTH, kinds=1)
         if len(text) > room:
             break
         line = f"{line} | {text}"
@@ -184,7 +191,7 @@ def asLine(
 def _asClasses(total: Metrics, new: Mapping[str, int]) -> Iterator[str]:
     """C{20 x 5xx (+4), 15 masked}; C{80 x 2xx}."""
     masked = classesOf(total["masked"])
-    for name, times in classesOf(total["upstreamStatuses"]).items():
+    for name, times in classesOf(total["upstreamStatuses"], total["broken"]).items():
         text = f"{times} x {_NAMES.get(name, name)}"
         if name[0] not in "1234":
             text += f" (+{new[name]})" * bool(new.get(name))
@@ -194,8 +201,12 @@ def _asClasses(total: Metrics, new: Mapping[str, int]) -> Iterator[str]:
         yield text
 
 
-def _asText(endpoint: EndpointMetrics, width: int) -> str:
-    """C{GET /photos/a.png 30 (2 x 404), 1.0 ms}, the route cut to a width."""
+def _asText(endpoint: EndpointMetrics, width: int, kinds: int = 2) -> str:
+    """
+    C{GET /photos/a.png 30 (2 x 404), 1.0 ms}, the route cut to a width.
+
+    @param kinds: how many kinds of failures it names.
+    """
     # Control characters from a client must not reach a terminal.
     route = endpoint["route"].encode("unicode_escape").decode("ascii")
     if len(route) > width:
@@ -204,18 +215,21 @@ def _asText(endpoint: EndpointMetrics, width: int) -> str:
     counts = []
     if endpoint["hits"]:
         mean = _asTime(endpoint["seconds"] / endpoint["hits"])
-        counts.append(f"{endpoint['hits']}{_failuresOf(endpoint)}, {mean}")
+        counts.append(f"{endpoint['hits']}{_failuresOf(endpoint, kinds)}, {mean}")
     if endpoint["underWay"]:
         counts.append(f"{endpoint['underWay']} under way")
     return f"{endpoint['method']} {route} {', '.join(counts)}".strip()
 
 
-def _failuresOf(endpoint: Metrics) -> str:
-    """The upstream statuses from 400 on, in round brackets, the two most frequent by name."""
+def _failuresOf(endpoint: Metrics, kinds: int) -> str:
+    """The upstream statuses from 400 on, in round brackets, the most frequent by name."""
     masked = endpoint["masked"]
     failures = {
         name: times for name, times in endpoint["upstreamStatuses"].items() if name[0] in "456789"
     }
+    broken = sum(endpoint["broken"].values())
+    if broken:
+        failures["broken off"] = broken
     if "499" in endpoint["statuses"]:
         failures["499"] = endpoint["statuses"]["499"]
     texts = []
@@ -224,8 +238,8 @@ def _failuresOf(endpoint: Metrics) -> str:
         if name in masked:
             some = "" if masked[name] == times else f", {masked[name]}"
             texts[-1] += f"{some} masked"
-    if len(texts) > 2:
-        texts[2:] = ["..."]
+    if len(texts) > kinds:
+        texts[kinds:] = ["..."]
     return f" ({', '.join(texts)})" if texts else ""
 
 

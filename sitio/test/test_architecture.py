@@ -95,6 +95,7 @@ TESTED_BY: dict[str, str] = {
     "proxy.lingering": "proxy.test_server",  # as the one before
     "proxy.factory": "proxy.test_server",  # the connections of one proxy
     "upstream.splicing": "net.test_splice",  # long bodies, through a whole proxy
+    "telemetry.row": "telemetry.test_stats",  # the counters that it fills
     "telemetry.statsline": "telemetry.test_snapshot",  # what it says of a snapshot
     "telemetry.logformat": "telemetry.test_accesslog",  # lines are seen as they are written
     "telemetry.records": "telemetry.test_history",  # records of real exchanges

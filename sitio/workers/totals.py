@@ -11,6 +11,7 @@ from typing import Any
 
 from sitio.telemetry.sidecar import droppedBy
 from sitio.telemetry.snapshot import (
+    NO_PEERS,
     SidecarSnapshot,
     Snapshot,
     WorkerMetrics,
@@ -35,6 +36,7 @@ class Totals:
         """
         self._ended: SidecarSnapshot = {
             "metrics": empty,
+            "peers": NO_PEERS,
             "policies": [],
             "pool": {},
             "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},

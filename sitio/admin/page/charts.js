@@ -12,7 +12,7 @@ const LEFT = 50;
 /** Seconds of one column of the heatmap. */
 const COLUMN = 5;
 
-/** The horizontal lines of the heatmap; each is a bound of a bucket. */
+/** The horizontal lines of the heatmap; each is a bound of one of its rows. */
 const TIMES = [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"]];
 
 /** Name, share, colour and dashes, which differ for readers who do not see colours. */
@@ -179,7 +179,8 @@ class Traffic extends Chart {
 
 /** Latency: a heatmap with a column for each five seconds, and lines for quantiles. */
 class Latency extends Chart {
-  draw(points, bounds, cursor, colours) {
+  /** fine are the bounds of the points' histograms, bounds those of the rows. */
+  draw(points, fine, bounds, cursor, colours) {
     if (!this.begin()) return;
     const bottom = this.height - 20;
     const rows = bounds.length + 1;
@@ -190,13 +191,13 @@ class Latency extends Chart {
       this.rule(y, colours.edge);
       this.text(name, this.left - 8, y, colours.faint, "right");
     }
-    this.cells(points, row, top, colours);
-    this.lines(points, bounds, bottom, row, colours);
+    this.cells(points, fine, bounds, row, top, colours);
+    this.lines(points, fine, bounds, bottom, row, colours);
     this.minutes(colours.faint);
     this.cursor(cursor, bottom, colours.ink);
   }
 
-  cells(points, row, top, colours) {
+  cells(points, fine, bounds, row, top, colours) {
     const last = points[points.length - 1];
     const columns = new Map();
     for (let index = 1; index < points.length; index += 1) {
@@ -205,6 +206,7 @@ class Latency extends Chart {
       const counts = minus(points[index].latency, points[index - 1].latency);
       columns.set(key, columns.has(key) ? counts.map((count, at) => count + columns.get(key)[at]) : counts);
     }
+    for (const [key, counts] of columns) columns.set(key, regroup(fine, counts, bounds));
     const most = Math.max(1, ...[...columns.values()].flat());
     this.context.fillStyle = colours.heat;
     for (const [key, counts] of columns) {
@@ -219,13 +221,15 @@ class Latency extends Chart {
     this.context.globalAlpha = 1;
   }
 
-  lines(points, bounds, bottom, row, colours) {
+  lines(points, fine, bounds, bottom, row, colours) {
     const last = points[points.length - 1];
     const height = (seconds) => {
       const index = bounds.findIndex((bound) => seconds <= bound);
       if (index < 0) return bottom - (bounds.length + 0.5) * row;
-      const low = index ? bounds[index - 1] : 0;
-      return bottom - (index + (seconds - low) / (bounds[index] - low)) * row;
+      // The axis is logarithmic, also within a row.
+      const low = index ? bounds[index - 1] : bounds[0] / 2;
+      const share = Math.log(Math.max(seconds, low) / low) / Math.log(bounds[index] / low);
+      return bottom - (index + share) * row;
     };
     const known = points.map((_, index) => recently(points, index, MOMENT));
     this.context.lineJoin = "round";
@@ -234,7 +238,7 @@ class Latency extends Chart {
       let drawing = false;
       points.forEach((point, index) => {
         const value = known[index] && known[index].seconds < 2 * MOMENT
-          ? quantile(bounds, known[index].latency, share) : null;
+          ? quantile(fine, known[index].latency, share) : null;
         if (value === null || last.at - point.at > WINDOW) { drawing = false; return; }
         if (point.at - points[index - 1].at > GAP) drawing = false;
         const [x, y] = [this.x(last.at - point.at), height(value)];

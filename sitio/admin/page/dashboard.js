@@ -31,6 +31,7 @@ const state = {
   sidecar: {},
   latencyBounds: [],
   addedBounds: [],
+  sentBounds: [],
   cursor: null,
   failures: new Map(),
   link: "waiting",
@@ -50,9 +51,12 @@ function take(event) {
     state.failures.clear();
     // Another version of sitio has another page.
     if (state.sidecar.version && state.sidecar.version !== event.sidecar.version) location.reload();
-    for (const name of ["sidecar", "latencyBounds", "addedBounds"]) state[name] = event[name];
+    for (const name of ["sidecar", "latencyBounds", "addedBounds", "sentBounds"]) state[name] = event[name];
   } else {
     points.push(event.point);
+  }
+  for (const point of event.full ? points : points.slice(-1)) {
+    for (const name of ["latency", "added"]) point[name] = allBuckets(point[name], state[`${name}Bounds`].length + 1);
   }
   const old = event.point.at - WINDOW - GAP;
   while (points.length > 2 && points[1].at < old) points.shift();
@@ -69,7 +73,7 @@ function addFailure(exchange) {
   // The number of attempts makes no difference.
   const sentence = exchange.sentence.replace(/, at attempt [0-9]+/, "");
   const failure = failures.get(sentence) ?? {
-    sentence, masked: isMasked(exchange), byClient: !isFailure(exchange), times: 0, routes: new Set(),
+    sentence, masked: exchange.masked, byClient: !exchange.failed, times: 0, routes: new Set(),
   };
   const at = exchange.began + exchange.duration;
   if (at - failure.at > NEW_AFTER_SECONDS) failures.delete(sentence);
@@ -122,7 +126,7 @@ function summaryOf(seen, { totals: total, problem, open, inFlight }) {
   }
   const soFar = `${plural(total.hits, "request")} since the start`;
   if (!seen) return { level: "none", title: "Measuring", text: `${soFar}. New requests appear here.` };
-  const { hits, masked, broken } = seen;
+  const { hits, failed, sentFailed: shown, masked, broken } = seen;
   // Longer than asked for if no page was open before, shorter at the start.
   const span = `in the last ${asSpan(Math.max(1, Math.round(seen.seconds)))}`;
   if (!hits) {
@@ -131,11 +135,10 @@ function summaryOf(seen, { totals: total, problem, open, inFlight }) {
     return { level: "good", title, text: `No request ended ${span}.${open} ${soFar}.` };
   }
   const requests = plural(hits, "request");
-  const [failed, shown] = [seen.upstreamStatuses[4], seen.statuses[4]];
-  if (broken > failed + shown) {
-    const text = `${asCount(broken)} of ${requests} ${span} got a response that broke off` +
-      ` (${asPercent(broken / hits)}): the service ended it early, or the client stopped reading.`;
-    return { level: broken / hits >= OUTAGE_SHARE ? "bad" : "warn", title: "Responses break off", text };
+  if (broken > failed - broken) {
+    const text = `${asCount(failed)} of ${requests} failed ${span} (${asPercent(failed / hits)}).` +
+      ` ${plural(broken, "response")} broke off: the service ended them early, or clients stopped reading.`;
+    return { level: failed / hits >= OUTAGE_SHARE ? "bad" : "warn", title: "Responses break off", text };
   }
   if (!failed && !shown) {
     const but = wait ? ` One in progress has waited ${wait} for the service.` : "";
@@ -143,7 +146,8 @@ function summaryOf(seen, { totals: total, problem, open, inFlight }) {
   }
   const bad = Math.max(failed, shown) / hits >= OUTAGE_SHARE;
   const level = bad ? "bad" : "warn";
-  const errors = `clients saw ${plural(shown, "error")}`;
+  const cut = broken ? `, ${asCount(broken)} of them broken off` : "";
+  const errors = `clients saw ${plural(shown, "error")}${cut}`;
   if (!failed) {
     const text = `The service answered well, but ${errors} ${span}.`;
     return { level, title: bad ? "Policies fail" : "A few failures", text };
@@ -186,8 +190,8 @@ function drawSummary(total) {
   byId("first").hidden = total.hits > 0 || total.underWay > 0 || summary.level === "bad" || !state.sidecar.address;
   if (!total.hits) say(byId("curl"), `curl -i ${state.sidecar.address}/`);
   const some = Boolean(seen?.hits);
-  for (const name of ["upstreamStatuses", "statuses"]) {
-    const good = some ? Math.max(0, 1 - (seen[name][4] + seen.broken) / seen.hits) : 0;
+  for (const [name, failures] of [["upstreamStatuses", "failed"], ["statuses", "sentFailed"]]) {
+    const good = some ? Math.max(0, 1 - seen[failures] / seen.hits) : 0;
     say(byId(`${name}-share`), some ? asPercent(good) : NONE);
     byId(`${name}-meter`).style.width = `${good * 100}%`;
     byId(`${name}-meter`).parentElement.toggleAttribute("data-some", some);
@@ -225,14 +229,14 @@ function fillLegend(id, items) {
 function drawCharts() {
   const { points, last, cursor } = state;
   if (!last || points.length === 0) return;
-  const { latencyBounds } = state;
+  const { latencyBounds, sentBounds } = state;
   const newest = points.length - 1;
   const at = cursor === null ? newest : indexAt(points, points[newest].at - cursor);
   const seen = recently(points, at, cursor === null ? MOMENT : 1);
   const smooth = recently(points, at, MOMENT);
   const ago = cursor === null ? "last 10 s" : `${asSpan(cursor)} ago`;
   const legend = CLASSES.slice(1).map((name) => ({
-    name: `${name}xx`,
+    name: name === 5 ? "failed" : `${name}xx`,
     colour: `c${name}`,
     kind: name === 5 ? "hatched" : "",
     value: seen ? asRate(Math.max(0, seen.upstreamStatuses[name - 1]) / seen.seconds) : NONE,
@@ -254,7 +258,7 @@ function drawCharts() {
     canvas.setAttribute("aria-valuetext", `${ago}: ${values.join(", ")}`);
   }
   traffic.draw(points, cursor, colours);
-  latency.draw(points, latencyBounds, cursor, colours);
+  latency.draw(points, latencyBounds, sentBounds, cursor, colours);
 }
 
 function makeFailure() {
@@ -282,7 +286,7 @@ function drawFailures() {
   arrange(byId("failure-list"), shown, (each) => each.sentence, makeFailure, fillFailure);
   byId("no-failures").hidden = shown.length > 0;
   const total = state.last.totals;
-  const failed = failuresIn(total.upstreamStatuses);
+  const { failed } = total;
   const masked = asCount(sum(Object.values(total.masked)));
   say(byId("failures-when"), failed ? `${asCount(failed)} since the start, ${masked} masked` : "");
 }
@@ -309,7 +313,8 @@ function drawService(event) {
   arrange(byId("statuses"), statuses, ([name]) => name, makeStatus, ({ lastChild }, [name, times]) => {
     const masked = totals.masked[name] ?? 0;
     const some = masked === times ? ", masked" : `, ${asCount(masked)} masked`;
-    say(lastChild, `${asCount(times)}${masked ? some : ""}`);
+    const broken = totals.broken[name] ? `, ${asCount(totals.broken[name])} broke off` : "";
+    say(lastChild, `${asCount(times)}${masked ? some : ""}${broken}`);
   });
   const where = state.sidecar.upstream ?? "the demo site of sitio";
   say(byId("upstream-when"), problem ? asSentence(problem) : where);

@@ -1,7 +1,9 @@
 // Arithmetic with totals: differences, quantiles; and numbers as text.  Pure.
 //
-// A point has the totals at one moment: {at, hits, upstreamStatuses, statuses, masked,
-// broken, latency, added, bytesOut}; statuses are counts of 1xx to 5xx and of all others.
+// A point has the totals at one moment: {at, hits, failed, sentFailed, upstreamStatuses,
+// statuses, masked, broken, latency, added, bytesOut}; statuses are counts of 1xx to 5xx and
+// of all others.  What failed is sitio's to say (telemetry/outcomes.py): the page counts no
+// statuses.  Responses that broke off are among the 5xx.
 
 /** Seconds that the charts show. */
 const WINDOW = 300;
@@ -21,6 +23,8 @@ function between(older, newer) {
   return {
     seconds: newer.at - older.at,
     hits: newer.hits - older.hits,
+    failed: newer.failed - older.failed,
+    sentFailed: newer.sentFailed - older.sentFailed,
     upstreamStatuses: minus(newer.upstreamStatuses, older.upstreamStatuses),
     statuses: minus(newer.statuses, older.statuses),
     masked: newer.masked - older.masked,
@@ -53,24 +57,40 @@ function recently(points, index, seconds) {
   return between(points[unseen ? from + 1 : from], points[index]);
 }
 
-/** The estimated value that a share of a histogram does not exceed; null if it is empty. */
+/** All buckets of a histogram of which an event has those with counts: index, count, ... */
+function allBuckets(filled, size) {
+  const counts = new Array(size).fill(0);
+  for (let index = 0; index < filled.length; index += 2) counts[filled[index]] = filled[index + 1];
+  return counts;
+}
+
+/** The counts of a histogram with other bounds, which are some of its own. */
+function regroup(bounds, counts, coarser) {
+  const sums = new Array(coarser.length + 1).fill(0);
+  let bucket = 0;
+  counts.forEach((count, index) => {
+    while (bucket < coarser.length && !(bounds[index] <= coarser[bucket])) bucket += 1;
+    sums[bucket] += count;
+  });
+  return sums;
+}
+
+/**
+ * The value that a share of a histogram does not exceed: the middle of its bucket, at most
+ * 6 % off; null if the histogram is empty.
+ */
 function quantile(bounds, counts, share) {
   const rank = share * sum(counts);
   if (!rank) return null;
   let below = 0;
-  for (let index = 0; index < bounds.length; index += 1) {
-    if (counts[index] && below + counts[index] >= rank) {
-      const low = index ? bounds[index - 1] : 0;
-      return low + ((bounds[index] - low) * (rank - below)) / counts[index];
-    }
+  let index = 0;
+  while (index < bounds.length && below + counts[index] < rank) {
     below += counts[index];
+    index += 1;
   }
-  return bounds[bounds.length - 1];
+  if (index === 0 || index === bounds.length) return bounds[Math.min(index, bounds.length - 1)];
+  return Math.sqrt(bounds[index - 1] * bounds[index]);
 }
-
-/** How many of these counts by status are 5xx. */
-const failuresIn = (statuses) =>
-  sum(Object.entries(statuses).map(([name, times]) => (name[0] === "5" ? times : 0)));
 
 /** The next round number; there are few of them, so that an axis seldom changes. */
 function nice(value) {

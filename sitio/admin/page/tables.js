@@ -89,7 +89,6 @@ const SORTS = {
 class Endpoints {
   constructor() {
     this.rows = new Map();
-    this.bounds = [];
     this.sort = "hits";
     this.rising = false;
     this.all = false;
@@ -121,11 +120,10 @@ class Endpoints {
 
   /** Take the endpoints of an event: all, or those that have changed. */
   take(event) {
-    if (event.full) this.bounds = event.latencyBounds;
     const changed = new Map();
     event.endpoints.forEach((metrics, index) => {
       const key = `${metrics.method} ${metrics.route}`;
-      const failures = failuresIn(metrics.upstreamStatuses);
+      const failures = metrics.failed;
       const before = this.rows.get(key);
       const bars = event.full ? event.bars[index] : before ? before.bars : [];
       if (!event.full) bars.push([metrics.hits - (before?.hits ?? 0), failures - (before?.failures ?? 0)]);
@@ -137,8 +135,8 @@ class Endpoints {
         underWay: metrics.underWay,
         clientErrors: sum(Object.entries(metrics.upstreamStatuses).map(([name, times]) => (name[0] === "4" ? times : 0))),
         masked: sum(Object.values(metrics.masked)),
-        median: quantile(this.bounds, metrics.latency, 0.5),
-        p95: quantile(this.bounds, metrics.latency, 0.95),
+        median: metrics.median,
+        p95: metrics.p95,
       });
     });
     if (event.full) {
@@ -227,12 +225,6 @@ const SHOW_OPEN_SECONDS = 1;
 
 const classOf = (status) => (status === null ? 0 : Math.floor(status / 100));
 
-/** Whether the service or sitio failed, and not the client. */
-const isFailure = (exchange) => classOf(exchange.upstreamStatus) === 5 || classOf(exchange.status) === 5;
-
-const isMasked = (exchange) =>
-  classOf(exchange.upstreamStatus) === 5 && exchange.status !== null && exchange.status < 500 && exchange.status !== 499;
-
 /** Prepare the record of an exchange for the tables. */
 function readExchange(record) {
   return {
@@ -312,8 +304,9 @@ class Exchanges {
     const kind = document.querySelector("#classes :checked").value;
     const fits = {
       "": () => true,
-      masked: isMasked,
-    }[kind] ?? ((exchange) => [exchange.upstreamStatus, exchange.status].some((each) => classOf(each) === Number(kind)));
+      failed: (exchange) => exchange.failed,
+      masked: (exchange) => exchange.masked,
+    }[kind] ?? ((exchange) => !exchange.brokeOff && [exchange.upstreamStatus, exchange.status].some((each) => classOf(each) === Number(kind)));
     return (exchange) => fits(exchange) && exchange.text.includes(sought);
   }
 
@@ -375,7 +368,7 @@ class Exchanges {
     request.firstChild.ariaExpanded = String(this.opened.has(exchange.id));
     if (row.filled_ === exchange) return;
     row.filled_ = exchange;
-    row.classList.toggle("failed", isFailure(exchange));
+    row.classList.toggle("failed", exchange.failed);
     say(time, timeOfDay.format(exchange.began * 1000));
     fillRoute(request.firstChild, exchange.method, exchange.path);
     status.replaceChildren(...this.statuses(exchange));
@@ -389,9 +382,14 @@ class Exchanges {
     client.title = exchange.client;
   }
 
-  /** The upstream status and, if it differs, the sent status. */
+  /** The upstream status, the sent status if it differs, and whether the response broke off. */
   statuses(exchange) {
     if (exchange.open) return [make("span", "code", {}, "open")];
+    if (exchange.brokeOff) {
+      const code = makeCode(exchange.status);
+      code.dataset.class = "5";
+      return [code, make("span", "brokeOff", {}, " broke off")];
+    }
     if (exchange.upstreamStatus === exchange.status) return [makeCode(exchange.status)];
     const arrow = make("span", "", { "aria-hidden": "true" }, " \u2192 ");
     return [makeCode(exchange.upstreamStatus), arrow, make("span", "offscreen", {}, "sent as"), makeCode(exchange.status)];

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from bisect import bisect_left
 from hashlib import sha256
 from socket import gethostname
 from typing import Any, cast
@@ -22,6 +23,8 @@ from twisted.web.server import Site
 from sitio.admin import dashboard as module, events
 from sitio.admin.dashboard import Dashboard, dashboard
 from sitio.admin.events import describeSidecar
+from sitio.errors import UpstreamLost
+from sitio.telemetry.histogram import FINE_BOUNDS
 from sitio.telemetry.records import ExchangeRecord
 from sitio.telemetry.sidecar import SERVING
 from sitio.telemetry.stats import Stats
@@ -383,16 +386,20 @@ class EventTests(LiveTestCase):
         self.assertEqual(sorted(routes), ["(other)", "/c"])
 
     def test_point(self) -> None:
-        """A point has totals by class of status, masked failures and broken responses."""
-        self.source.brokenOff = 3
+        """
+        A point has totals by class of status, masked failures and broken responses.  These
+        are failures, whatever their status.
+        """
+        self.source.count(times=3, failure=UpstreamLost(), brokeOff=True)
         self.source.count(status=200, upstreamStatus=500, times=2)
         self.source.count(status=404, upstreamStatus=404)
         self.source.count(status=None, upstreamStatus=None)
         point = self.visit().events[0]["point"]
-        self.assertEqual(point["upstreamStatuses"], [0, 0, 0, 1, 2, 1])
-        self.assertEqual(point["statuses"], [0, 2, 0, 1, 0, 1])
-        self.assertEqual((point["hits"], point["masked"], point["broken"]), (4, 2, 3))
-        self.assertEqual(sum(point["latency"]), 4)
+        self.assertEqual(point["upstreamStatuses"], [0, 0, 0, 1, 5, 1])
+        self.assertEqual(point["statuses"], [0, 2, 0, 1, 3, 1])
+        self.assertEqual((point["hits"], point["masked"], point["broken"]), (7, 2, 3))
+        self.assertEqual((point["failed"], point["sentFailed"]), (6, 4))
+        self.assertEqual(point["latency"], [bisect_left(FINE_BOUNDS, 0.002), 7])
 
     def test_history(self) -> None:
         """A second page starts with the points that were made for the first."""

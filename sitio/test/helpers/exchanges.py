@@ -12,11 +12,13 @@ from zope.interface import implementer
 
 from sitio.http.message import Request
 from sitio.interfaces import ExchangeState, IExchange
+from sitio.proxy.visible import Attempt
+from sitio.telemetry.outcomes import failed, masked
 from sitio.telemetry.records import ExchangeRecord
 
 
 @implementer(IExchange)
-@define
+@define(eq=False)
 class FinishedExchange:
     """A finished exchange, with the attributes that observers read."""
 
@@ -39,6 +41,9 @@ class FinishedExchange:
     connectTime: float = 0.0
     policyTime: float = 0.0
     notes: dict[Any, Any] = field(factory=dict)
+    brokeOff: bool = False
+    earlier: tuple[Attempt, ...] = ()
+
     underWay: Collection[Any] = ()
 
     @property
@@ -47,6 +52,12 @@ class FinishedExchange:
 
     def isAsReceived(self, response: Any) -> bool:
         return True
+
+    def attemptsMade(self) -> tuple[Attempt, ...]:
+        """The attempts in C{earlier}, or a single one that ended as the exchange did."""
+        if self.earlier or not self.attempts:
+            return self.earlier
+        return (Attempt(self.upstreamStatus, None, self.upstreamTime + self.connectTime),)
 
 
 def ended(target: str = "/", method: str = "GET", **facts: Any) -> FinishedExchange:
@@ -60,7 +71,10 @@ def refused(status: int = 400) -> FinishedExchange:
 
 
 def facts(id: str = "1-1", **more: Any) -> ExchangeRecord:
-    """The record of an exchange for the dashboard: a 200, unless C{more} says otherwise."""
+    """
+    The record of an exchange for the dashboard: a 200, unless C{more} says otherwise.  Whether
+    it failed and was masked follows from its statuses.
+    """
     told: dict[str, Any] = {
         "id": id,
         "began": 1_790_000_000.0,
@@ -79,5 +93,12 @@ def facts(id: str = "1-1", **more: Any) -> ExchangeRecord:
         "state": "ended",
         "why": "the service answered 200",
         "failed": False,
+        "masked": False,
+        "brokeOff": False,
     }
-    return cast(ExchangeRecord, told | more)
+    told |= more
+    outcome = (told["status"], told["upstreamStatus"], None)
+    if told["state"] == "ended":
+        found = {"failed": failed(outcome), "masked": masked(outcome)}
+        told |= {name: value for name, value in found.items() if name not in more}
+    return cast(ExchangeRecord, told)

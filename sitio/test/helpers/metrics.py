@@ -1,12 +1,15 @@
 """
-The page for Prometheus of a sidecar that has counted some exchanges.
+The page for Prometheus of a sidecar that has counted some exchanges, and Prometheus's tool.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SkipTest
 
 from sitio.telemetry.metrics import exposition
 from sitio.telemetry.snapshot import SidecarSnapshot
@@ -25,3 +28,18 @@ def sidecarSnapshot(*exchanges: Any) -> SidecarSnapshot:
 def page(snapshot: SidecarSnapshot, accept: str = "") -> str:
     """The text of the page C{/metrics}."""
     return exposition(snapshot, accept)[0].decode()
+
+
+def promtool(*arguments: str, stdin: bytes = b"") -> tuple[int, str]:
+    """
+    Run promtool; returns its status and what it said.
+
+    @raise SkipTest: it is not installed.
+    """
+    found = shutil.which("promtool")
+    if found is None:
+        raise SkipTest("there is no promtool: on Debian it is in the package prometheus")
+    done = subprocess.run(
+        [found, *arguments], input=stdin, capture_output=True, timeout=60, check=False
+    )
+    return done.returncode, (done.stdout + done.stderr).decode()

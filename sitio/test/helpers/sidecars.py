@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.sidecar import SERVING, ISidecar
-from sitio.telemetry.snapshot import SidecarSnapshot
+from sitio.telemetry.snapshot import NO_PEERS, SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import ended
 
@@ -36,7 +36,6 @@ class Source:
     failed: list[ExchangeRecord] = field(factory=list)
     open: list[ExchangeRecord] = field(factory=list)
     acted: int = 0
-    brokenOff: int = 0
     workers: list[Any] = field(factory=list)
     state: str = SERVING
     problem: str | None = None
@@ -59,6 +58,7 @@ class Source:
             return self.answer()
         told: Any = {
             "metrics": self.stats.snapshot(),
+            "peers": NO_PEERS,
             "policies": [
                 {
                     "name": "last-good",
@@ -74,7 +74,7 @@ class Source:
             "clients": 4,
             "inFlight": len(self.open),
             "bufferedBytes": 0,
-            "brokenResponses": self.brokenOff,
+            "brokenResponses": 0,
             "overlongResponses": 0,
             "dropped": {"accessLogLines": 0, "fleetEntries": 0},
             "workers": self.workers,

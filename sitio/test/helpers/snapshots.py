@@ -33,6 +33,12 @@ def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot
     exchanges += [ended(f"/{path}") for path, times in paths.items() for _ in range(times)]
     return {
         "metrics": snapshotOf(exchanges),
+        "peers": {
+            "scheme": "http",
+            "upstreamAddress": "localhost",
+            "upstreamPort": "8087",
+            "upstreamScheme": "http",
+        },
         "policies": [
             {
                 "name": "deny",

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from sitio.admin import dashboard as module
 from sitio.admin.dashboard import dashboard
+from sitio.errors import UpstreamLost
 from sitio.proxy.exchange import CONNECTING, SENDING, WAITING
 from sitio.test.helpers.browser import browser, webdriver
 from sitio.test.helpers.exchanges import ended, facts
@@ -461,8 +462,8 @@ class PageTests(BrowserTestCase):
     async def test_broken(self) -> None:
         """Responses that break off do not count as good, with any status."""
         await self.look()
-        self.source.count("/a", 40)
-        self.source.brokenOff = 30
+        self.source.count("/a", 10)
+        self.source.count("/a", 30, failure=UpstreamLost(), brokeOff=True)
         await self.untilText("#summary-title", "Responses break off")
         self.assertIn("30 of 40 requests", await self.text("#summary-text"))
         self.assertEqual(await self.text("#statuses-share"), "25.0\u202f%")
@@ -526,7 +527,7 @@ class PageTests(BrowserTestCase):
                 "9",
                 status=499,
                 why="the client went away before its response was complete",
-                failed=True,
+                failed=False,
             ),
         )
         await self.look()
@@ -693,7 +694,7 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.js(here), "p95")
 
     async def exchanges(self) -> None:
-        """Show four different exchanges."""
+        """Show five different exchanges."""
         self.source.recent = [
             facts(
                 "4",
@@ -707,9 +708,10 @@ class UseTests(BrowserTestCase):
             facts(
                 "1", path="/broken", status=502, upstreamStatus=502, answeredBy="sitio", failed=True
             ),
+            facts("0", path="/cut", failed=True, brokeOff=True),
         ]
         await self.look()
-        await self.becomes("return document.querySelectorAll('#last tbody tr').length === 4")
+        await self.becomes("return document.querySelectorAll('#last tbody tr').length === 5")
 
     async def shown(self) -> list[str]:
         """The paths of the exchanges shown."""
@@ -733,10 +735,13 @@ class UseTests(BrowserTestCase):
         self.assertEqual(await self.text("#no-exchanges"), "No exchange matches the filter.")
 
     async def test_filterClass(self) -> None:
-        """The status filter matches upstream and sent status; by mouse and by keyboard."""
+        """
+        The status filter matches upstream and sent status, and failures; by mouse and by
+        keyboard.  A 200 that broke off is a failure, and not one of the 2xx.
+        """
         await self.exchanges()
-        await self.click('#classes [value="5"]')
-        self.assertEqual(await self.shown(), ["masked", "broken"])
+        await self.click('#classes [value="failed"]')
+        self.assertEqual(await self.shown(), ["masked", "broken", "cut"])
         await self.click('#classes [value="masked"]')
         self.assertEqual(await self.shown(), ["masked"])
         await self.press(webdriver.Keys.LEFT, webdriver.Keys.LEFT)
@@ -752,7 +757,7 @@ class UseTests(BrowserTestCase):
         self.source.recent = [facts("5", path="/new"), *self.source.recent]
         self.source.count()
         await self.untilText("#pause", "Resume (1 new)")
-        self.assertEqual(await self.shown(), ["masked", "missing", "there", "broken"])
+        self.assertEqual(await self.shown(), ["masked", "missing", "there", "broken", "cut"])
         self.assertEqual(await self.js("return document.activeElement.ariaPressed"), "true")
         await self.press(webdriver.Keys.SPACE)
         self.assertEqual((await self.shown())[0], "new")
@@ -791,7 +796,7 @@ class UseTests(BrowserTestCase):
         await self.drive(self._hover, "h1")
         await self.came("6")
         self.assertEqual((await self.shown())[:2], ["6", "5"])
-        self.assertEqual(await self.text(when), "6 of the last 6")
+        self.assertEqual(await self.text(when), "7 of the last 7")
         await self.focus("#last td button")
         await self.came("7")
         self.assertEqual((await self.shown())[0], "6")

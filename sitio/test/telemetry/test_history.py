@@ -226,6 +226,8 @@ class FactTests(RecentTestCase):
                 "state": "ended",
                 "why": "the service answered 200",
                 "failed": False,
+                "masked": False,
+                "brokeOff": False,
             },
         )
 
@@ -406,7 +408,10 @@ class FactTests(RecentTestCase):
             self.assertEqual({name: spent[name] for name in spent if spent[name]}, {step: 2})
 
     def test_open(self) -> None:
-        """An open exchange has its state, and time in the current step; its id stays."""
+        """
+        An open exchange has its state, and time in the current step; its id stays.  It has not
+        failed yet.
+        """
         wait: Deferred[None] = Deferred()
         self.begin(("slow", onRequest(lambda exchange: wait)))
         self.talk.holdConnections()
@@ -416,6 +421,7 @@ class FactTests(RecentTestCase):
         def now() -> tuple[str, str, Any]:
             self.talk.advance(1)
             facts = self.only("open")
+            self.assertFalse(facts["failed"] or facts["masked"] or facts["brokeOff"])
             return facts["id"], facts["state"], list(facts["steps"].values())
 
         self.assertEqual(now(), ("7-1", "running the request policies", [1, 0, 0, 0]))

@@ -11,6 +11,8 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.errors import UpstreamLost
+from sitio.telemetry.histogram import LATENCY_BOUNDS, coarser, regroup
 from sitio.telemetry.snapshot import Snapshot, busiestFirst, limitEndpoints, merge
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.statsline import LINE_WIDTH, asLine, classesOf, report
@@ -39,7 +41,7 @@ class StatusTests(SynchronousTestCase):
     """Durations by upstream status."""
 
     def test_durations(self) -> None:
-        """Each upstream status has its own durations, which add up to the endpoint's."""
+        """Each sent status has its own durations, which add up to the endpoint's."""
         told = snapshotOf(
             [
                 ended(duration=0.25),
@@ -51,11 +53,13 @@ class StatusTests(SynchronousTestCase):
         row = endpointsByName(told)["GET /"]
         self.assertEqual(
             {status: each["seconds"] for status, each in row["durations"].items()},
-            {"200": 0.75, "503": 3.0},
+            {"200": 1.75, "503": 2.0},
         )
-        self.assertEqual(sum(row["durations"]["503"]["latency"]), 2)
-        sums = [sum(each) for each in zip(*(d["latency"] for d in row["durations"].values()))]
-        self.assertEqual((sums, row["seconds"]), (row["latency"], 3.75))
+        self.assertEqual(row["upstreamSeconds"], {"200": 0.75, "503": 3.0})
+        self.assertEqual(sum(row["durations"]["200"]["counts"]), 3)
+        sums = [sum(each) for each in zip(*(d["counts"] for d in row["durations"].values()))]
+        self.assertEqual(sums, regroup(row["latency"], coarser(LATENCY_BOUNDS)))
+        self.assertEqual(row["seconds"], 3.75)
 
     def test_merged(self) -> None:
         """Durations of the same status are added up; others are kept."""
@@ -246,6 +250,10 @@ class LineTests(SynchronousTestCase):
         for exchanges, text in (
             ([ended(), missing, missing], "GET / 3 (2 x 404), 2.0 ms"),
             ([failed], "GET / 1 (1 x 500), 2.0 ms"),
+            (
+                [failed, *2 * [ended(failure=UpstreamLost(), brokeOff=True)]],
+                "GET / 3 (2 x broken off, 1 x 500), 2.0 ms",
+            ),
             ([masked, masked], "GET / 2 (2 x 500 masked), 2.0 ms"),
             ([masked, failed, failed], "GET / 3 (3 x 500, 1 masked), 2.0 ms"),
             ([failed, failed, ended(status=499)], "GET / 3 (2 x 500, 1 x 499), 2.0 ms"),
@@ -264,12 +272,14 @@ class LineTests(SynchronousTestCase):
         masked = ended(status=200, upstreamStatus=500)
         failed = ended(status=503, upstreamStatus=503)
         silent = ended(status=None, upstreamStatus=None)
+        cut = ended(failure=UpstreamLost(), brokeOff=True)
         for exchanges, text in (
             ([one], "1 x 2xx"),
             ([one, ended(status=404, upstreamStatus=404), one], "1 x 4xx, 2 x 2xx"),
             ([one, failed], "1 x 5xx (+1), 1 x 2xx"),
             ([masked, masked], "2 x 5xx (+2) masked"),
             ([masked, failed, one], "2 x 5xx (+2), 1 masked, 1 x 2xx"),
+            ([one, cut, cut], "2 x broken off (+2), 1 x 2xx"),
             ([one, silent], "1 x no response (+1), 1 x 2xx"),
             ([ended(status=499, upstreamStatus=None)], "1 x 4xx"),
             ([refused(), ended(status=204, upstreamStatus=None)], "1 x 4xx, 1 x 2xx"),
@@ -310,6 +320,13 @@ class LineTests(SynchronousTestCase):
         line = self.line(ended("/\x9b2J\xe9\r\n\x00\u202e\x7f/"))
         self.assertTrue(line.isascii() and line.isprintable(), line)
         self.assertIn(r"/\x9b2J\xe9\r\n", line)
+
+    def test_twoKinds(self) -> None:
+        """An endpoint that fails in two ways is named, however many requests there were."""
+        cut, failed = ended("/flaky/items", failure=UpstreamLost(), brokeOff=True), 500
+        several = [ended(), ended("/flaky/items", status=failed, upstreamStatus=failed), cut]
+        line = self.line(*(each for each in several for _ in range(1234)))
+        self.assertIn(" | GET /flaky/items 2468 (1234 x", line)
 
     def test_long(self) -> None:
         """Large numbers of all classes leave room for an endpoint; the best are left out."""

@@ -1,0 +1,185 @@
+"""
+The counters of one endpoint: L{Row}.
+
+Contract: pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import add
+from typing import Any
+
+from attrs import define, field
+
+from sitio.telemetry import outcomes
+from sitio.telemetry.histogram import (
+    FINE_BOUNDS,
+    LATENCY_BOUNDS,
+    Histogram,
+    addCounts,
+    noCounts,
+)
+from sitio.telemetry.outcomes import Outcome
+from sitio.telemetry.snapshot import Metrics
+from sitio.telemetry.underway import UnderWay
+
+#: Outcomes that one row tells apart; more are counted by the classes of their statuses.
+#: An endpoint has a handful, unless it makes up statuses.
+MAX_OUTCOMES = 32
+
+
+#: Counts of a histogram with L{LATENCY_BOUNDS}, then the sum in seconds: a plain list, as
+#: that is the fastest to count in.
+Durations = list[Any]
+
+
+def noDurations() -> Durations:
+    """The durations of nothing."""
+    return [*noCounts(LATENCY_BOUNDS), 0.0]
+
+
+def asHistogram(durations: Durations) -> Histogram:
+    """The same as plain data."""
+    return {"counts": durations[:-1], "seconds": durations[-1]}
+
+
+def sumUp(several: Iterable[list[Any]]) -> list[Any]:
+    """The sums of the counts of several histograms."""
+    return list(map(sum, zip(*several)))
+
+
+def _addTo(ours: Durations, theirs: Durations) -> None:
+    ours[:] = map(add, ours, theirs)
+
+
+@define(eq=False)
+class Row:
+    """
+    The counters of one endpoint, in the form that is fastest to count in.
+
+    @ivar latency: counts of a histogram with L{FINE_BOUNDS}.
+    @ivar outcomes: for each outcome the durations of its exchanges, and those of the attempts
+        that end in the same way, which all rows share; L{None} where there is no attempt, or
+        more to do than to count one.
+    @ivar last: when the last exchange began.
+    @ivar told: the metrics that were read last, when there were C{toldHits}: of most rows
+        nothing has changed when they are read again.
+    """
+
+    bytesIn: int = 0
+    bytesOut: int = 0
+    latency: list[int] = field(factory=lambda: noCounts(FINE_BOUNDS))
+    outcomes: dict[Outcome, tuple[Durations, Durations | None]] = field(factory=dict)
+    last: float = 0.0
+    told: Metrics | None = None
+    toldHits: int = 0
+
+    @property
+    def hits(self) -> int:
+        """How many exchanges were counted."""
+        return sum(self.latency)
+
+    def durationsOf(self, outcome: Outcome, attempts: Durations | None = None) -> Durations:
+        """
+        The durations of an outcome; those of its classes if there are too many.
+
+        @param attempts: the durations of attempts that belong to it.
+        """
+        if outcome not in self.outcomes and len(self.outcomes) >= MAX_OUTCOMES:
+            sent, upstream, name = outcome
+            outcome, attempts = (sent and classOf(sent), upstream and classOf(upstream), name), None
+        return self.outcomes.setdefault(outcome, (noDurations(), attempts))[0]
+
+    def add(self, other: Row) -> None:
+        """Add the counters of another row."""
+        self.bytesIn += other.bytesIn
+        self.bytesOut += other.bytesOut
+        self.latency = addCounts(self.latency, other.latency)
+        for outcome, (theirs, _) in other.outcomes.items():
+            _addTo(self.durationsOf(outcome), theirs)
+
+    def failures(self) -> int:
+        """How many exchanges failed, masked or not."""
+        return sum(
+            sum(durations[:-1])
+            for outcome, (durations, _) in self.outcomes.items()
+            if outcomes.failed(outcome)
+        )
+
+    def metrics(self, running: UnderWay | None = None) -> Metrics:
+        """
+        The counters as plain data, with those of exchanges under way.  Nobody changes it.
+        """
+        hits = self.hits
+        if running is None and self.told is not None and self.toldHits == hits:
+            return self.told
+        told = self._metrics(running or UnderWay())
+        if running is None:
+            self.told, self.toldHits = told, hits
+        return told
+
+    def _metrics(self, running: UnderWay) -> Metrics:
+        metrics: Metrics = {
+            "hits": self.hits,
+            "failed": 0,
+            "sentFailed": 0,
+            "statuses": {},
+            "upstreamStatuses": {},
+            "broken": {},
+            "sentBroken": {},
+            "masked": {},
+            "bytesIn": self.bytesIn + running.bytesIn,
+            "bytesOut": self.bytesOut + running.bytesOut,
+            "latency": list(self.latency),
+            "seconds": 0.0,
+            "upstreamSeconds": {},
+            "durations": {},
+            "underWay": running.count,
+        }
+        durations: dict[str, Durations] = {}
+        for outcome, (spent, _) in self.outcomes.items():
+            _count(metrics, outcome, sum(spent[:-1]), spent[-1])
+            _addTo(durations.setdefault(keyOf(outcome[0], outcome[2]), noDurations()), spent)
+        metrics["durations"] = {key: asHistogram(each) for key, each in durations.items()}
+        return metrics
+
+
+def _count(metrics: Metrics, outcome: Outcome, times: int, seconds: float) -> None:
+    """Add so many exchanges with one outcome, but for their histogram."""
+    sent = "499" if outcome[2] == outcomes.CLIENT_GONE else nameOf(outcome[0])
+    upstream = sent if outcome[1] is None else nameOf(outcome[1])
+    metrics["seconds"] += seconds
+    _tally(metrics["statuses"], sent, times)
+    _tally(metrics["upstreamStatuses"], upstream, times)
+    _tally(metrics["upstreamSeconds"], upstream, seconds)
+    if outcomes.failed(outcome):
+        metrics["failed"] += times
+    if outcomes.sentFailed(outcome):
+        metrics["sentFailed"] += times
+    if outcomes.masked(outcome):
+        _tally(metrics["masked"], upstream, times)
+    if outcomes.brokeOff(outcome):
+        _tally(metrics["broken"], upstream, times)
+        _tally(metrics["sentBroken"], sent, times)
+
+
+def _tally(counts: dict[str, Any], name: str, more: float) -> None:
+    counts[name] = counts.get(name, 0) + more
+
+
+def classOf(status: int) -> int:
+    """The class of a status, 1 to 9; a class is its own class."""
+    return status // 100 or status
+
+
+def nameOf(status: int | None) -> str:
+    """A status as a text: C{404}, C{4xx} for a class, C{none}."""
+    if status is None:
+        return "none"
+    return str(status) if status > 9 else f"{status}xx"
+
+
+def keyOf(status: int | None, name: str | None) -> str:
+    """The key of a histogram: C{200}, or C{200 connection_lost}."""
+    return nameOf(status) if name is None else f"{nameOf(status)} {name}"
