@@ -122,7 +122,10 @@ def fitDescriptors(reactor: Any, options: config.Options, log: Logger | None = N
     if (clients, connections) == (settings.maxClients, settings.poolSize):
         return
     options["settings"] = evolve(settings, maxClients=clients, poolSize=connections)
-    options["max-clients"], options["pool-size"] = str(clients), str(connections)
+    for name, fitting in (("max-clients", clients), ("pool-size", connections)):
+        if options[name] != str(fitting):
+            options[name] = str(fitting)
+            options.lowered.add(name)
     if log is not None:
         log.warn(
             "A process may have {limit} file descriptors open (ulimit -n): so --max-clients is"
@@ -376,6 +379,7 @@ def shownOptions(options: config.Options) -> dict[str, Any]:
             name: endpointWithoutSecrets(text) if name in ENDPOINTS else textWithoutSecrets(text)
             for name, text in texts.items()
         },
+        "sources": options.sources(),
         "policies": [
             policyWithoutSecrets(*parseDescription(each)) for each in options["descriptions"]
         ],

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from getopt import getopt
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import attrs
@@ -206,6 +207,7 @@ class Options(usage.Options):
         self["arguments"] = []
         self["folder"] = os.getcwd()
         self["mark"] = newMark()
+        self.lowered: set[str] = set()
         self["stdout"] = 1
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -290,6 +292,25 @@ class Options(usage.Options):
         """The value of each option as text, defaults included; may contain secrets."""
         names = [name for name, *_ in (*_PARAMETERS, *_FLAGS) if self[name] is not None]
         return {name: self._text(self[name]) for name in names}
+
+    def sources(self) -> dict[str, str]:
+        """
+        Where the value of each option is from: C{command line}, the name of a variable of the
+        C{environment}, or C{default}; C{file descriptors} where their limit made it smaller.
+        """
+        found, _ = getopt(self["arguments"], self.shortOpt, self.longOpt)
+        given = {self.synonyms[name.lstrip("-")] for name, _ in found}
+        variables = {"port": "PORT", "upstream": "TARGET_PORT", "fleet": self["fleet-source"]}
+
+        def source(name: str) -> str:
+            variable = variables.get(name)
+            if name in self.lowered:
+                return "file descriptors"
+            if name in given:
+                return "command line"
+            return f"environment: {variable}" if self._environ.get(variable or "") else "default"
+
+        return {name: source(name) for name in self.texts()}
 
     @staticmethod
     def _text(value: Any) -> str:

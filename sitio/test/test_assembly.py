@@ -244,7 +244,37 @@ class AdministerTests(SynchronousTestCase):
         self.assertEqual(told["options"]["port"], "tcp:1:token=***")
         self.assertEqual(told["options"]["grace"], "30")
         self.assertTrue(told["options"]["access-log"].endswith("/there/access.log"))
+        self.assertEqual(told["options"].keys(), told["sources"].keys())
         self.assertEqual(json.loads(json.dumps(told)), told)
+
+    def test_sources(self) -> None:
+        """
+        Of each option it is told whether its value was given, and where, or is the default;
+        also of one whose name is shortened, and of one that was given as it is by default.
+        """
+        variables = {"PORT": "81", "TARGET_PORT": "82", "SEND_STATS": "", "OTHER": "1"}
+        for arguments, environment, expected in (
+            ((), {}, {}),
+            (("--grace=30",), {}, {"grace": "command line"}),
+            (("--grac", "30", "--via"), {}, {"grace": "command line", "via": "command line"}),
+            ((), variables, {"port": "environment: PORT", "upstream": "environment: TARGET_PORT"}),
+            (
+                ("--port=83", "--upstream=tcp:a:1"),
+                variables,
+                {"port": "command line", "upstream": "command line"},
+            ),
+        ):
+            options = Options(environment)
+            options.parseOptions(list(arguments))
+            sources = shownOptions(options)["sources"]
+            given = {name: each for name, each in sources.items() if each != "default"}
+            self.assertEqual(given, expected, arguments)
+
+    def test_lowered(self) -> None:
+        """Numbers that the limit of file descriptors made smaller are told as such."""
+        options = parsed("--upstream=tcp:a:1", "--max-clients=1000000000")
+        fitDescriptors(MemoryReactorClock(), options)
+        self.assertEqual(shownOptions(options)["sources"]["max-clients"], "file descriptors")
 
 
 #: Arguments that hold C{s3cret}, none of which starts, and what each error says.
