@@ -35,6 +35,9 @@ class PreparationTests(SynchronousTestCase):
     """What happens to the signals of this process before C{twistd} opens its log."""
 
     def setUp(self) -> None:
+        # Another test may have registered it.  Then faulthandler would not install its handler
+        # again, and the signal would end this process.
+        faulthandler.unregister(STACK_SIGNAL)
         for each in SIGNALS:
             self.addCleanup(signal.signal, each, signal.signal(each, signal.SIG_DFL))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
