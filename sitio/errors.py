@@ -148,6 +148,7 @@ class LoopDetected(SitioError):
 
     status = 508
     summary = "This request has been here before: the service behind this proxy leads back to it."
+    errorType = "loop_detected"
 
 
 class ClientGone(SitioError):

@@ -21,6 +21,7 @@ from sitio.errors import (
     ConnectTimeout,
     HeadTooLong,
     InterimTooLong,
+    LoopDetected,
     MethodRefused,
     PolicyFailed,
     PoolExhausted,
@@ -187,6 +188,7 @@ class NameTests(SynchronousTestCase):
             (PoolExhausted(), "pool_exhausted"),
             (Stalled(), "stalled"),
             (Stopped(), "stopped"),
+            (LoopDetected(), "loop_detected"),
             (ValueError("x"), "internal"),
         ):
             self.assertEqual(failureName(error), name)
