@@ -6,7 +6,8 @@ Checks what kustomize has built, before a cluster sees it:
 
 The arguments are the manifests as they were before, for what kustomize does not show: a later
 patch of its can merge two containers of one name.  Each problem is a line that says what to do;
-the exit status is 1 if there is one.  Needs PyYAML (C{pip install PyYAML}, on Debian
+the exit status is 1 if there is one, or if there is nothing to check.  Lines that begin with
+C{note:} are advice, and change no status.  Needs PyYAML (C{pip install PyYAML}, on Debian
 C{python3-yaml}).
 """
 
@@ -71,6 +72,17 @@ def problems(documents: list[Document]) -> list[str]:
     return found
 
 
+def notes(documents: list[Document]) -> list[str]:
+    """What works, but hardly as it is meant: a sentence for each."""
+    found = []
+    for document in documents:
+        template = templateOf(document)
+        if template:
+            where = f"{document['kind']} {document['metadata']['name']}"
+            found += [f"{where}: {each}" for each in PodCheck(template, documents).notes()]
+    return found + list(serviceNotes(documents))
+
+
 def portNames(of: list[Document]) -> list[Any]:
     """The names of the ports of containers; C{None} for one without a name."""
     return [port.get("name") for each in of for port in each.get("ports") or ()]
@@ -96,6 +108,11 @@ def taken(documents: list[Document]) -> list[str]:
     return found
 
 
+def portNumbers(of: list[Document]) -> list[Any]:
+    """The numbers of the ports of containers."""
+    return [port.get("containerPort") for each in of for port in each.get("ports") or ()]
+
+
 def repeated(names: list[Any]) -> list[Any]:
     """The names that are there more than once, each once."""
     return sorted({each for each in names if names.count(each) > 1})
@@ -112,10 +129,9 @@ class PodCheck:
     def problems(self) -> Iterator[str]:
         """A sentence for each problem; none for a Pod without sitio."""
         every = containers(self._pod)
-        called = [each for each in every if each.get("name") == SITIO]
-        if not called:
+        if not any(each.get("name") == SITIO for each in every):
             return
-        sitio = next((each for each in called if PROBES in portNames([each])), None)
+        sitio = self.sitio()
         if sitio is None:
             yield "your container called sitio is in the place of sitio's: rename yours"
             return
@@ -123,8 +139,55 @@ class PodCheck:
         yield from self._numbers(every, sitio)
         yield from self._target(sitio)
         yield from self._grace(sitio)
+        yield from self._hooks(every)
         yield from self._user(sitio)
         yield from self._default()
+
+    def sitio(self) -> Document | None:
+        """The container of the components; C{None} if there is none."""
+        for each in containers(self._pod):
+            if each.get("name") == SITIO and PROBES in portNames([each]):
+                return each
+        return None
+
+    def notes(self) -> Iterator[str]:
+        """A sentence for each piece of advice; none for a Pod without sitio."""
+        sitio = self.sitio()
+        if sitio is None:
+            return
+        native = sitio in (self._pod.get("initContainers") or ())
+        others = [each for each in self._pod.get("containers") or () if each is not sitio]
+        target = self.target()
+        serving = [each for each in others if target in portNumbers([each])]
+        if target is not None and others and portNumbers(others) and not serving:
+            yield (
+                f"TARGET_PORT is {target}, and your containers declare other ports"
+                f" ({', '.join(map(str, portNumbers(others)))}): check it"
+            )
+        for each in serving or others[:1]:
+            if not (each.get("lifecycle") or {}).get("preStop"):
+                why = (
+                    "clients may get 502 from its end until all nodes know"
+                    if native
+                    else "it ends while sitio still needs it, and clients get 502"
+                )
+                yield (
+                    f"{each.get('name')} has no preStop: at each restart {why}; see Ending in"
+                    " docs/kubernetes.md"
+                )
+        if self._pod.get("hostNetwork"):
+            yield (
+                "the Pod uses the network of its node: sitio's ports must be free there, and its"
+                " admin pages are for all of the node"
+            )
+
+    def target(self) -> int | None:
+        """The number in C{TARGET_PORT}; C{None} without a valid one, or with an upstream."""
+        sitio = self.sitio() or {}
+        if any(str(each).startswith("--upstream") for each in sitio.get("args") or ()):
+            return None
+        value = str(self._asked(sitio))
+        return int(value) if value.isdecimal() else None
 
     def _names(self, every: list[Document]) -> Iterator[str]:
         for name in repeated([each.get("name") for each in every]):
@@ -157,6 +220,19 @@ class PodCheck:
     def _target(self, sitio: Document) -> Iterator[str]:
         if any(str(each).startswith("--upstream") for each in sitio.get("args") or ()):
             return
+        value = self._asked(sitio)
+        if value is None:
+            yield (
+                "nothing says which port your service has: add a configMapGenerator called sitio"
+                " with TARGET_PORT"
+            )
+        elif not (str(value).isdecimal() and 0 < int(value) < 65536):
+            yield f"TARGET_PORT is {value!r}: it must be the number of your service's port"
+        elif int(value) in self._own(sitio):
+            yield f"TARGET_PORT is {value}, which is sitio's own port: it must be your service's"
+
+    def _asked(self, sitio: Document) -> Any:
+        """The value of C{TARGET_PORT}, of the container itself or of a ConfigMap."""
         variables = {each.get("name"): each for each in sitio.get("env") or ()}
         variable = variables.get("TARGET_PORT", {})
         asked = (variable.get("valueFrom") or {}).get("configMapKeyRef") or {}
@@ -165,16 +241,7 @@ class PodCheck:
             for each in self._documents
             if each.get("kind") == "ConfigMap"
         }
-        value = variable.get("value", maps.get(asked.get("name"), {}).get(asked.get("key")))
-        if value is None:
-            yield (
-                "nothing says which port your service has: add a configMapGenerator called sitio"
-                " with TARGET_PORT"
-            )
-        elif not str(value).isdecimal():
-            yield f"TARGET_PORT is {value!r}: it must be the number of your service's port"
-        elif int(value) in self._own(sitio):
-            yield f"TARGET_PORT is {value}, which is sitio's own port: it must be your service's"
+        return variable.get("value", maps.get(asked.get("name"), {}).get(asked.get("key")))
 
     def _grace(self, sitio: Document) -> Iterator[str]:
         hook = ((sitio.get("lifecycle") or {}).get("preStop") or {}).get("exec") or {}
@@ -188,6 +255,16 @@ class PodCheck:
                 f"the Pod ends after {given} s, and sitio may need {needed} s: lower --grace, or"
                 " raise terminationGracePeriodSeconds"
             )
+
+    def _hooks(self, every: list[Document]) -> Iterator[str]:
+        for each in every:
+            hook = (each.get("lifecycle") or {}).get("preStop") or {}
+            if len(hook) > 1:
+                both = " and ".join(sorted(hook))
+                yield (
+                    f"{each.get('name')} has a preStop of {both}: your own and that of a patch;"
+                    " keep one"
+                )
 
     def _user(self, sitio: Document) -> Iterator[str]:
         security = {
@@ -212,34 +289,116 @@ class PodCheck:
 
 def serviceProblems(service: Document, documents: list[Document]) -> Iterator[str]:
     """What is wrong with the ports of a Service that lead to sitio."""
-    spec = service.get("spec") or {}
-    selector = spec.get("selector") or {}
-    for port in spec.get("ports") or ():
+    for port in (service.get("spec") or {}).get("ports") or ():
         if port.get("targetPort") != SITIO:
             continue
         protocol, name = port.get("appProtocol"), port.get("name", "")
-        known = protocol in HTTP_PROTOCOLS if protocol else not name or HTTP_NAME.fullmatch(name)
-        if not known:
+        if not carriesHttp(port):
             yield (
                 f"port {name or port.get('port')} ({protocol or 'no appProtocol'}) leads to sitio,"
                 " which is for HTTP/1: if it carries HTTP/1, set appProtocol: http; else choose"
                 " another port in sitio/service/service.yml"
             )
-        for document in documents:
-            template = templateOf(document)
-            labels = (template.get("metadata") or {}).get("labels") or {}
-            if template and selector and selector.items() <= labels.items():
-                if SITIO not in portNames(containers(template["spec"])):
-                    yield f"it leads to sitio, and {document['metadata']['name']} has no sitio"
+        for document in selected(service, documents):
+            if SITIO not in portNames(containers(templateOf(document)["spec"])):
+                yield f"it leads to sitio, and {document['metadata']['name']} has no sitio"
+
+
+def carriesHttp(port: Document) -> bool:
+    """By its appProtocol or else its name, a port of a Service may carry HTTP/1."""
+    protocol, name = port.get("appProtocol"), port.get("name", "")
+    return protocol in HTTP_PROTOCOLS if protocol else not name or bool(HTTP_NAME.fullmatch(name))
+
+
+def selected(service: Document, documents: list[Document]) -> list[Document]:
+    """The documents whose Pods a Service selects."""
+    asked = ((service.get("spec") or {}).get("selector") or {}).items()
+    found = [each for each in documents if asked and templateOf(each)]
+    return [
+        each
+        for each in found
+        if asked <= ((templateOf(each).get("metadata") or {}).get("labels") or {}).items()
+    ]
+
+
+def serviceNotes(documents: list[Document]) -> Iterator[str]:
+    """What to write into C{service/service.yml}, for each Service that it does not fit yet."""
+    services = [each for each in documents if each.get("kind") == "Service"]
+    every = [port for each in services for port in (each.get("spec") or {}).get("ports") or ()]
+    if any(port.get("targetPort") == SITIO for port in every):
+        return
+    if len(services) > 1:
+        yield (
+            f"there are {len(services)} Services: before you add sitio/service, name one in the"
+            " target of sitio/service/kustomization.yml"
+        )
+    for service in services:
+        ports = (service.get("spec") or {}).get("ports")
+        if not ports:
+            continue
+        where = f"Service {service['metadata']['name']}"
+        for document in selected(service, documents):
+            check = PodCheck(templateOf(document), documents)
+            if check.sitio() is None:
+                continue
+            every = containers(templateOf(document)["spec"])
+            leading = [
+                index for index, port in enumerate(ports) if targetOf(port, every) == check.target()
+            ]
+            if len(leading) == 1:
+                yield from (f"{where}: {each}" for each in patchNotes(ports, leading[0]))
+            elif check.target() is not None:
+                which = "no port" if not leading else "more than one port"
+                yield (
+                    f"{where}: {which} leads to TARGET_PORT, so look which one"
+                    " sitio/service/service.yml changes"
+                )
+
+
+def targetOf(port: Document, of: list[Document]) -> Any:
+    """The number of the container's port to which a port of a Service leads."""
+    target = port.get("targetPort", port.get("port"))
+    named = [one for each in of for one in each.get("ports") or () if one.get("name") == target]
+    return named[0].get("containerPort") if named else target
+
+
+def patchNotes(ports: list[Document], index: int) -> Iterator[str]:
+    """What C{service/service.yml}, which is for a first port called http, lacks for this port."""
+    port = ports[index]
+    name = port.get("name")
+    if not carriesHttp(port):
+        yield (
+            f"port {name} leads to TARGET_PORT, and is not HTTP/1 by its name or appProtocol: sitio"
+            " is for HTTP/1"
+        )
+    elif name is None:
+        yield (
+            f"port {port.get('port')} has no name: in sitio/service/service.yml, test"
+            f" /spec/ports/{index}/port for {port.get('port')}"
+        )
+    elif (index, name) != (0, "http"):
+        paths = f"/spec/ports/{index}/ instead of /spec/ports/0/, and " if index else ""
+        yield (
+            f"port {name} is to lead to sitio: in sitio/service/service.yml, write {paths}the name"
+            f" {name}"
+        )
 
 
 def main(text: str, before: list[str]) -> int:
     """Check documents in YAML; the exit status."""
     documents = [each for each in yaml.safe_load_all(text) if each]
+    if not documents:
+        print("nothing to check: kustomize has built nothing, and its error says why")
+        return 1
     found = problems(documents)
     for each in before:
-        with open(each, encoding="utf-8") as file:
-            found += taken([one for one in yaml.safe_load_all(file) if one])
+        try:
+            with open(each, encoding="utf-8") as file:
+                found += taken([one for one in yaml.safe_load_all(file) if one])
+        except OSError as error:
+            found.append(f"{each}: {error.strerror}: name the manifests of your service")
+    for each in notes(documents):
+        print(f"note: {each}")
     for each in found:
         print(each)
     if not found:

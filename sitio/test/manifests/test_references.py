@@ -13,6 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.test.helpers import manifests
+from sitio.test.helpers.check import loaded
 from sitio.test.helpers.manifests import (
     MANIFESTS,
     ROOT,
@@ -153,13 +154,26 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual({each for each in there - used if each.suffix != ".pyc"}, set())
 
     def test_documented(self) -> None:
-        """The kustomization in docs/kubernetes.md adds sitio to another service."""
+        """
+        The kustomization in docs/kubernetes.md, with the names and the port of a service,
+        adds sitio to it, lets it stay until sitio has ended, and leaves nothing to say.
+        """
         text = (ROOT / "docs/kubernetes.md").read_text("utf-8")
         written, *_ = re.findall("^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        for name, own in (
+            ("3000", "8087"),
+            ("name: my-service", "name: photos"),
+            ("my-container", "web"),
+        ):
+            self.assertEqual(written.count(name), 1, name)
+            written = written.replace(name, own)
         for said, target in ((written, "web"), (written.replace("# - ", "- "), "sitio")):
             folder = Path(self.mktemp()).resolve()
             shutil.copytree(MANIFESTS / "components", folder / "sitio")
-            shutil.copy(MANIFESTS / "base/photos.yml", folder / "my-service.yml")
+            before = list(yaml.safe_load_all((MANIFESTS / "base/photos.yml").read_text("utf-8")))
+            # The patch is for a container without a preStop.
+            del podOf(named(before, "Deployment")["photos"])["containers"][0]["lifecycle"]
+            (folder / "my-service.yml").write_text(yaml.safe_dump_all(before), "utf-8")
             (folder / "kustomization.yml").write_text(said, "utf-8")
             documents = kustomized(folder)
             (port,) = named(documents, "Service")["photos"]["spec"]["ports"]
@@ -167,7 +181,11 @@ class ReferenceTests(SynchronousTestCase):
             pod = podOf(named(documents, "Deployment")["photos"])
             (sitio,) = (each for each in containers(pod) if each["name"] == "sitio")
             self.assertEqual(sitio["image"], "registry.example/team/sitio:1.0")
-            self.assertEqual(valueOf(sitio, "TARGET_PORT", documents), "3000")
+            self.assertEqual(valueOf(sitio, "TARGET_PORT", documents), "8087")
+            self.assertEqual(
+                pod["containers"][0]["lifecycle"]["preStop"], {"sleep": {"seconds": 15}}
+            )
+            self.assertEqual(loaded().problems(documents) + loaded().notes(documents), [])
 
     def test_deployment(self) -> None:
         """C{deployment.yml} is up to date with C{overlays/plain}: C{make manifests} writes it."""
