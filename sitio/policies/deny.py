@@ -29,13 +29,14 @@ does not: C{/%61dmin}, C{//admin}, C{/x/..;/admin}, C{/admin.}.  All
 L{readings<sitio.http.paths.readings>} that services are known to use are tried, in any
 combination.  If one of them matches, the request is refused.
 
-B{Unreadable} paths get 400, whatever the patterns are: those with a NUL, an overlong form of
-UTF-8, or C{%uXXXX} for an ASCII character, and those with too many readings.  No service
-should decode them, and there is no honest use for them.
+B{Unreadable} requests get 400, whatever the patterns are: paths with a NUL, with C{%uXXXX} for
+an ASCII character, or with too many readings, and more methods than anyone means.  No service
+should decode them, and there is no honest use for them.  Overlong UTF-8 is only one more
+reading, as paths in GBK, EUC-KR and Shift JIS have the same bytes.
 
-Only the service knows whether it reads paths in yet other ways: C{/admin.json} for C{/admin},
-or a method in the body of a form.  There an allow list in the service is safer than any deny
-list.
+Only the service knows whether it reads paths in yet other ways: C{/admin.json} or
+C{/admin/anything} for C{/admin}, or a method in the body of a form.  There an allow list in the
+service is safer than any deny list.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import translate
+from itertools import chain, islice
 from unicodedata import normalize
 from urllib.parse import unquote_to_bytes
 
@@ -67,13 +69,29 @@ _METHOD_PARAMETERS = METHOD_FIELDS | {b"-method", b"-http-method", b"-method-ove
 # and 15.5.8).
 _INCOMPLETE = frozenset((401, 405, 407))
 
-_words = re.compile(r"[^\s,;]+").findall
+#: The most methods in fields and parameters of one request.  An honest one has one.
+MAX_METHODS = 64
+
+_words = re.compile(r"[^\s,;]+").finditer
 _scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:").match
 
 
+def _encoded(word: str) -> str:
+    return "".join(f"(?:{each}|%{ord(each):x}|%{ord(each) - 32:x})" for each in word)
+
+
+# Names that may be one of these, in any encoding; few letters tell that one is not.
+_mark = "(?:%..|[^a-z0-9%&;=])"
+_kinds = "|".join(map(_encoded, ("http", "original", "forwarded", "request")))
+_parameters = re.compile(
+    rf"(?:\A|[&;])((?:{_encoded('x')})?{_mark}(?:(?:{_kinds}){_mark})?{_encoded('method')}"
+    rf"(?:{_mark}{_encoded('override')})?)=([^&;]*)",
+    re.IGNORECASE,
+).finditer
+
+
 def _methodsInQuery(query: str) -> Iterator[str]:
-    for each in re.split("[&;]", query):
-        name, _, value = each.partition("=")
+    for name, value in (each.groups() for each in _parameters(query)):
         if foldedName(unquote_to_bytes(name)) in _METHOD_PARAMETERS:
             yield unquote_to_bytes(value).decode("latin-1")
 
@@ -84,6 +102,10 @@ def _pathsIn(value: str) -> Iterator[str]:
     yield path
     if not path.startswith(("/", "*")) and not _scheme(path):
         yield "/" + path
+
+
+class TooManyMethods(ValueError):
+    """A request that names more methods than anyone means."""
 
 
 @implementer(IRequestPolicy)
@@ -118,11 +140,12 @@ class Deny:
         """Return a refusal, or L{None} if no pattern matches."""
         request = exchange.request
         overrides = overridesOf(request.rawFields)
-        if self._methods is not None and self._methods.isdisjoint(_methods(request, overrides)):
-            return None
         try:
+            methods = self._methods
+            if methods is not None and methods.isdisjoint(_methods(request, overrides)):
+                return None
             denied = self._covered(request.path, overrides)
-        except UnreadablePath:
+        except (TooManyMethods, UnreadablePath):
             return _refusal(400)
         return _refusal(self._status) if denied else None
 
@@ -134,17 +157,7 @@ class Deny:
                 paths += _pathsIn(text)
             elif name in PREFIX_FIELDS and text.strip("/"):
                 prefixes.append(text)
-        read = readings(*paths)
-        if prefixes:
-            # Services cut a prefix off at the start of the path, or wherever it is first.
-            rests = {
-                "/" + each.partition(prefix)[2].removeprefix("/")
-                for prefix in prefixes
-                for each in read
-                if prefix in each
-            }
-            read |= readings(*rests)
-        for each in read:
+        for each in readings(*paths, prefixes=prefixes):
             # For most services a slash at the end makes no difference.
             if self._covers(each) or (each[-1:] == "/" and self._covers(each.rstrip("/"))):
                 return True
@@ -152,11 +165,21 @@ class Deny:
 
 
 def _methods(request: Request, overrides: list[tuple[bytes, bytes]]) -> list[str]:
-    """The method, and those that a service may take in its place; in upper case."""
-    found = [value.decode("latin-1") for name, value in overrides if name in METHOD_FIELDS]
-    if request.query:
-        found += _methodsInQuery(request.query)
-    return [request.method.upper(), *_words(",".join(found).upper())]
+    """
+    The method, and those that a service may take in its place; in upper case.
+
+    @raise TooManyMethods: there are more than L{MAX_METHODS}.
+    """
+    found = [request.method.upper()]
+    texts: Iterable[str] = (
+        value.decode("latin-1") for name, value in overrides if name in METHOD_FIELDS
+    )
+    texts = chain(texts, _methodsInQuery(request.query) if request.query else ())
+    for count, text in enumerate(texts):
+        found += (word[0] for word in islice(_words(text.upper()), MAX_METHODS))
+        if max(count, len(found)) > MAX_METHODS:
+            raise TooManyMethods
+    return found
 
 
 def _refusal(status: int) -> Response:

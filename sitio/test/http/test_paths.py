@@ -5,17 +5,21 @@ Tests of L{sitio.http.paths}.  Its tables of spellings are those of the tests of
 from __future__ import annotations
 
 import contextlib
+from urllib.parse import unquote_to_bytes
 
 from hypothesis import given, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.http.paths import (
     MAX_COMBINING,
+    MAX_LIGATURES,
+    MAX_PREFIXES,
     MAX_READINGS,
-    MAX_REWRITTEN_CHARACTERS,
+    MAX_WORK,
     UnreadablePath,
     isDecoded,
     readings,
+    unquoted,
 )
 
 
@@ -49,10 +53,10 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(readings("/a", "/b"), {"/a", "/b"})
 
     def test_limits(self) -> None:
-        """Neither readings, nor characters, nor combining characters in a row are unlimited."""
+        """Readings, work, prefixes, ligatures, and combining characters in a row are limited."""
         with self.assertRaises(UnreadablePath):
             readings("/%2525%252e;\\..//. / .%01#%e9.;/%2525252e:$/%5c" * 3)
-        long = "/" + "%20" * (MAX_REWRITTEN_CHARACTERS // 3)
+        long = "/" + "%20" * (MAX_WORK // 3)
         with self.assertRaises(UnreadablePath):
             readings(long, long + "x")
         with self.assertRaises(UnreadablePath):
@@ -61,6 +65,25 @@ class ReadingTests(SynchronousTestCase):
         readings("/x" + marks * (MAX_COMBINING // 2))
         with self.assertRaises(UnreadablePath):
             readings("/x" + marks * MAX_COMBINING)
+        readings("/x" + "\ufdfa" * MAX_LIGATURES)
+        with self.assertRaises(UnreadablePath):
+            readings("/x" + "\ufdfa" * (MAX_LIGATURES + 1))
+        readings("/x", prefixes=["/x"] * MAX_PREFIXES)
+        with self.assertRaises(UnreadablePath):
+            readings("/x", prefixes=["/x"] * (MAX_PREFIXES + 1))
+        # A row of other marks is text.
+        readings("/\uff41" + "\u2026\u00a7" * 99)
+
+    @given(
+        st.lists(
+            st.sampled_from([b"%", b"%41", b"%4", b"=", b"=41", b"%3d", b"\n", b"%0a", b" ", b"_"])
+            | st.binary(max_size=3)
+        )
+    )
+    def test_unquoted(self, pieces: list[bytes]) -> None:
+        """The fast decoder decodes as the standard library does, malformed escapes included."""
+        data = b"".join(pieces)
+        self.assertEqual(unquoted(data), unquote_to_bytes(data))
 
     @given(st.text(max_size=60))
     def test_anything(self, path: str) -> None:

@@ -4,6 +4,10 @@ Tests of L{sitio.policies.deny}.
 
 from __future__ import annotations
 
+import re
+from time import process_time
+from urllib.parse import quote, unquote_to_bytes
+
 from hypothesis import given, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -38,16 +42,19 @@ SPELLINGS = """
     /ad%c2%85min /admin%1f /x/.%0a./admin /x/.%ff./admin /x/.%c2%ad./admin /x%3f/../admin
     /x/%2e%2e;/admin /x/..%253b/admin /x/y/..%2f../admin /%e2%93%90dmin /%%36%31dmin
     /ad%ffmin /%ffadmin /admin%80 /x%c0%2f..%c0%2fadmin /%c1%21dmin
+    ///x/admin ////x//admin /\\x/admin http:///x/admin ///x/secret/y %2f%2f%2fx/admin
+    /%uff41dmin /%uff0fadmin /x/%u2025/admin
+    /%c0%afadmin /x/%c0%ae%c0%ae/admin /%C1%A1dmin /x%c1%9c..%c1%9cadmin /admin%c0%80.png
+    /%e0%80%afadmin /%f0%80%80%afadmin /%f8%80%80%80%afadmin /%fc%80%80%80%80%afadmin
+    /%e0%81%a1dmin /x/%25c0%25ae./admin /%c0%25afadmin /secret/%c0%80 /%25c1%25a1dmin
+    /admin%c0%40x /%c0%afadmin/%ff
 """
 
 #: Paths that no service should decode.
 UNREADABLE = """
     /admin%00 /admin%00.png /%00/admin /x%00 /x%2500 /x%252500
-    /%u0061dmin /%U0061dmin /x/%u002e%u002e/admin /%u002fadmin /%u005cx /%uff41dmin /%uff0fx
+    /%u0061dmin /%U0061dmin /x/%u002e%u002e/admin /%u002fadmin /%u005cx
     /x%25u002f /%25%75002f /x%u0000
-    /%c0%afadmin /x/%c0%ae%c0%ae/admin /%C1%A1dmin /x%c1%9c..%c1%9cadmin /%c0%80
-    /%e0%80%afadmin /%f0%80%80%afx /%f8%80%80%80%afx /%fc%80%80%80%80%afx /x/%25c0%25ae
-    /%c0%25afx
 """
 
 #: Paths that are unusual, and spell neither /admin nor anything below /secret.
@@ -60,8 +67,37 @@ INNOCENT = """
     /projects/group%2Fname /files/a%2Fb%2Fc /report.%20pdf /a.%2fb /%E3%80%82
     /wiki/C%2B%2B /wiki/What%3F /tags/%23one /2%25 /50%25off /secrets /secret.txt /x%2fadmin
     /%%61dmin /%ca%b0x /adm%c4%b1n /admin: /admin:80 /admin~1 /admin%22 /admin, /admin%7C
+    /%uff11%uff12 /%uff0fx /%c0%80 /x%c1%9c /%f0%80%80%afx /x/%25c0%25ae /x%c0%40
     http://admin /x?/../admin /?path=/admin /x?_method=DELETE
 """
+
+#: Pieces of long paths that pass.
+LONG = """
+    /../x %e4%b8%ad a%2Fb %EA%B0%80 %e1%84%80%e1%85%a1%e1%86%a8 ;a=b/c //a %uff11 %e9 %25 %b0%a1
+    %EF%BC%91 %c3%a9 %F0%9F%98%80
+"""
+
+#: Pieces of paths that take long to read if the work has no limit.
+TRAPS = """
+    % %% %20 %25 %252525 / /. /.. /../x //x ;a/ ; \\ %5c %2f /%20 %20/ /.%20 %5c%2e%2e %2561
+    %cc%96%cc%81 %ef%b7%ba %ef%b7%ba/ %e3%8c%96 %e2%80%a6 %f0%9d%94%b8 %ff %ff/ %c1a %c1%21
+    %c0%81 %e9. %u4e2d %uff41 $/ :$ # ? & ;x &_ &_m &%5f%6d _method=& method x-http-metho& method=&
+    _method=P, /%2525%252e;\\..//.%01# a. a./a: http: %e2%80%8b %c2%85/ %ff%0a %01a %ed%a0%80
+    /%3bx/..%e3%80%82/ /.%20/%2525%252e;\\..//.%01# %25%32%35 a%e2%93%90. a, %f0%9d%94%b8%e9
+"""
+
+#: Texts by an encoding other than UTF-8.  Some of their bytes are those of overlong UTF-8,
+#: backslashes and control characters.
+ENCODED = {
+    "gbk": "\u8054\u7cfb\u65b9\u5f0f \u4e2d\u6587\u9875\u9762 \u7b80\u4f53 \u8c26\u865a \u7e5e",
+    "gb18030": "\u8054\u7cfb\u65b9\u5f0f \u0234\u0235 \u4e02",
+    "euc_kr": "\uc74c\uc545 \uc81c\ud488 \uacbd\uc81c \ud55c\uad6d\uc5b4 \uc7c1",
+    "shift_jis": "\u8868\u793a \u80fd\u529b \u30bd\u30d5\u30c8 \uff80\uff81 \u6f3e\u9ed2",
+    "euc_jp": "\u65e5\u672c\u8a9e \u8868\u793a",
+    "big5": "\u8a31\u529f\u84cb \u4e2d\u6587 \u8ad6\u58c7",
+    "cp1251": "\u043f\u0440\u0438\u0432\u0435\u0442 \u0410\u0411\u042f",
+    "latin_1": "caf\xe9 \xc0\xaf \xc3\x80 \xbd\xbc",
+}
 
 
 def denied(policy: Deny, target: str, method: str = "GET", **fields: str) -> bool:
@@ -193,6 +229,24 @@ class SpellingTests(SynchronousTestCase):
         for target in INNOCENT.split():
             self.assertFalse(denied(self.policy, target), target)
 
+    def test_encodings(self) -> None:
+        """
+        Paths in other encodings than UTF-8 pass, word by word and as one long path; but not
+        below a path that is refused.
+        """
+        for encoding, text in ENCODED.items():
+            words = text.split()
+            long = "/".join(words * 99).encode(encoding)[:200]
+            for data in (*(each.encode(encoding) for each in words), long):
+                self.assertFalse(denied(self.policy, "/wiki/" + quote(data)), (encoding, data))
+                answer = self.policy.requestReceived(exchangeFor("/secret/" + quote(data)))
+                self.assertEqual(answer and answer.status, 403, (encoding, data))
+
+    def test_sameReading(self) -> None:
+        """A text that is reached in two ways is read in the ways of both."""
+        self.assertTrue(sent(self.policy, "/%c2%aadmin", "GET", ("X-Original-URL", "/%aadmin")))
+        self.assertTrue(sent(self.policy, "/%aadmin", "GET", ("X-Original-URL", "/%c2%aadmin")))
+
     def test_bothOrders(self) -> None:
         """Slashes may be merged before or after dots are resolved; both readings count."""
         self.assertTrue(denied(makePolicy("*", "/a/admin"), "/a//../admin"))
@@ -244,8 +298,42 @@ class SpellingTests(SynchronousTestCase):
     def test_bounded(self) -> None:
         """A path with too many readings is refused in any case; a long plain one is not."""
         self.assertTrue(denied(self.policy, "/%2525%252e;\\..//.%01#" * 1000))
-        for honest in ("/" + "%20x" * 8000, "/" + "x/" * 16_000, "/x" + "/../x" * 6000):
-            self.assertFalse(denied(self.policy, honest))
+        for honest in (
+            *("/" + "x/" * 16_000, "/" + "%20x" * 5000),
+            *("/x" + each * (8000 // len(each)) for each in LONG.split()),
+        ):
+            self.assertFalse(denied(self.policy, honest), honest[:40])
+
+    def test_time(self) -> None:
+        """
+        No request takes long, whatever its path, query and fields are.
+
+        The limit is ten times what a slow machine needs.
+        """
+        globs = makePolicy("DELETE", "/a*b*c*d*e", "*.bak", "*secret*", case="ignore")
+        for trap in TRAPS.split():
+            text = trap * (30_000 // len(trap))
+            for target, fields in (
+                ("/" + text, []),
+                ("/" + text[:500], []),
+                ("/x?" + text, []),
+                ("/x", [("X-Original-URL", "/" + unquote_to_bytes(text).decode("latin-1"))]),
+                ("/x", [("X-HTTP-Method", text)]),
+                ("/x" + text[:200], [("X-Script-Name", f"/x{n}") for n in range(90)]),
+            ):
+                fields = [(n, v) for n, v in fields if not re.search("[\0-\x1f\x7f]", v)]
+                exchange = exchangeFor(target, "POST")
+                for field in fields:
+                    exchange.request.headers.add(*field)
+                times = []
+                for _ in range(3):
+                    before = process_time()
+                    globs.requestReceived(exchange)
+                    self.policy.requestReceived(exchange)
+                    times.append(process_time() - before)
+                    if times[-1] < 0.02:
+                        break
+                self.assertLess(min(times), 0.05, (trap, target[:20]))
 
     def test_case(self) -> None:
         """Case counts, unless the operator says that it does not."""
@@ -279,8 +367,21 @@ class SpellingTests(SynchronousTestCase):
         ):
             expected = "[]" not in query
             self.assertEqual(denied(policy, f"/a?{query}", "POST"), expected, query)
+        for name in METHOD_FIELDS:
+            for query in (f"{name.decode()}=DELETE", f"a=b&{underscored(name.decode())}=delete"):
+                self.assertTrue(denied(policy, f"/a?{query}", "POST"), query)
         for query in ("method=DELETE", "_method=PUT", "_method", "DELETE", "a=_method=DELETE"):
             self.assertFalse(denied(policy, f"/a?{query}", "POST"), query)
+
+    def test_manyMethods(self) -> None:
+        """A request that names more methods than anyone means gets 400."""
+        policy = makePolicy("DELETE", "/a")
+        for query in ("_method=PUT&" * 99, "_method=&" * 99, "_method=" + "A,B+" * 99):
+            answer = policy.requestReceived(exchangeFor(f"/b?{query}", "POST"))
+            self.assertEqual(answer and answer.status, 400)
+        self.assertFalse(denied(policy, "/b?" + "_method=PUT&" * 50, "POST"))
+        answer = policy.requestReceived(exchangeFor("/b", X_HTTP_Method="A," * 99))
+        self.assertEqual(answer and answer.status, 400)
 
     def test_pathOverride(self) -> None:
         """A path in a field counts, beside that of the request, in any spelling of its name."""
