@@ -38,7 +38,7 @@ MAX_COMBINING = 30
 #: Characters that stand for whole words or sentences: normalized, they are up to 18 times as long.
 MAX_LIGATURES = 64
 
-# The work for a reading, for a match that C code replaces, and for one that Python code does.
+# The work to make or compare a reading, for a match that C code replaces, and for one that Python code does.
 _READING = 64
 _MATCH = 8
 _CALL = 24
@@ -358,7 +358,7 @@ def _all(paths: Iterable[str], ways: list[_Way], prefixes: Sequence[str] = ()) -
         left -= _READING + len(each) + 2 * each.count("%")
         for way in _OF_BYTES if _hasUndecoded(each) else ways:
             if way.applies(each):
-                left -= len(each)
+                left -= _READING + len(each)
                 if way.work is not None:
                     left -= way.work(each)
                 if left < 0 or len(found) > MAX_READINGS:
