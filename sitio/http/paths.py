@@ -38,7 +38,8 @@ MAX_COMBINING = 30
 #: Characters that stand for whole words or sentences: normalized, they are up to 18 times as long.
 MAX_LIGATURES = 64
 
-# The work to make or compare a reading, for a match that C code replaces, and for one that Python code does.
+# The work to make or compare a reading, for a match that C code replaces, and for one that
+# Python code does.
 _READING = 64
 _MATCH = 8
 _CALL = 24
