@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Container
-from typing import Any
+from typing import Any, overload
 
 from attrs import frozen
 from zope.interface import implementer
@@ -59,26 +59,46 @@ class FinishFunction:
     __call__ = exchangeFinished
 
 
-def onRequest(function: Callable[..., Any]) -> RequestFunction:
+@overload
+def onRequest(function: Callable[..., Any], /) -> RequestFunction: ...
+
+
+@overload
+def onRequest() -> Callable[[Callable[..., Any]], RequestFunction]: ...
+
+
+def onRequest(
+    function: Callable[..., Any] | None = None, /
+) -> RequestFunction | Callable[[Callable[..., Any]], RequestFunction]:
     """
-    Make a request policy of C{function(exchange)}.
+    Make a request policy of C{function(exchange)}: C{@onRequest} or C{@onRequest()}.
 
     The function may be a coroutine function.  What it may return and raise is said in
     L{IRequestPolicy<sitio.interfaces.IRequestPolicy>}.
 
-    @raise TypeError: the argument is not a function: write C{@onRequest}, without
-        parentheses.
+    @raise TypeError: the argument is not a function.
     """
+    if function is None:
+        return RequestFunction
     if not callable(function):
-        raise TypeError("write @onRequest without parentheses")
+        raise TypeError("write @onRequest above a function of the exchange")
     return RequestFunction(function)
 
 
+@overload
+def onResponse(function: Callable[..., Any], /) -> ResponseFunction: ...
+
+
+@overload
 def onResponse(
-    *statuses: int | range, buffered: bool = False
-) -> Callable[[Callable[..., Any]], ResponseFunction]:
+    *statuses: int | range, buffered: bool = ...
+) -> Callable[[Callable[..., Any]], ResponseFunction]: ...
+
+
+def onResponse(*statuses: Any, buffered: bool = False) -> Any:
     """
-    Make a response policy of C{function(exchange, response)}.
+    Make a response policy of C{function(exchange, response)}: C{@onResponse} or
+    C{@onResponse()} for all responses, C{@onResponse(404)} for some.
 
     The function may be a coroutine function.  What it may return and raise is said in
     L{IResponsePolicy<sitio.interfaces.IResponsePolicy>}.
@@ -88,15 +108,16 @@ def onResponse(
     @param buffered: whether C{response.body} is to be complete.  A body longer than the
         buffer limit is sent as it is, and the function is not called.
 
-    @raise TypeError: a status is neither a number nor a range.  The usual cause is
-        C{@onResponse} without parentheses.
+    @raise TypeError: a status is neither a number nor a range.
     @raise ValueError: a status does not have three digits.
     """
+    if len(statuses) == 1 and callable(statuses[0]):
+        return ResponseFunction(statuses[0], frozenset(range(100, 1000)), buffered)
     wanted: set[int] = set()
     for each in statuses or (range(100, 1000),):
         if not isinstance(each, int | range):
             raise TypeError(
-                "write @onResponse(404), with statuses, or @onResponse() for all responses"
+                "write @onResponse(404), with statuses, or @onResponse for all responses"
             )
         wanted |= {each} if isinstance(each, int) else set(each)
     if not wanted <= set(range(100, 1000)):

@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 
 from sitio import onFinish, onRequest, onResponse
 from sitio.interfaces import IExchangeObserver, IRequestPolicy, IResponsePolicy
+from sitio.policy.functions import RequestFunction
 
 
 def unused(*given: Any) -> None:
@@ -50,12 +51,19 @@ class FunctionTests(SynchronousTestCase):
         self.assertEqual(everything.statuses, set(range(100, 1000)))
         self.assertTrue(everything.buffered)
 
+    def test_spellings(self) -> None:
+        """The decorators are written with parentheses or without: it makes no difference."""
+        for request in (onRequest(unused), onRequest()(unused)):
+            self.assertEqual((request.function, type(request)), (unused, RequestFunction))
+        for response in (onResponse(unused), onResponse()(unused)):
+            self.assertEqual(response, onResponse(range(100, 1000))(unused))
+        self.assertEqual(onResponse(404)(unused).statuses, {404})
+
     def test_wrongUse(self) -> None:
         """Wrong use of a decorator raises at once, and says what to write."""
         for attempt, hint in (
-            (lambda: onResponse(unused), "write @onResponse(404)"),  # type: ignore[arg-type]
-            (lambda: onResponse("404"), "write @onResponse(404)"),  # type: ignore[arg-type]
-            (lambda: onRequest(404), "write @onRequest"),  # type: ignore[arg-type]
+            (lambda: onResponse("404"), "write @onResponse(404)"),  # type: ignore[call-overload]
+            (lambda: onRequest(404), "write @onRequest"),  # type: ignore[call-overload]
             (lambda: onFinish(404), "write @onFinish"),  # type: ignore[arg-type]
             (lambda: onFinish(unusedCoroutine), "write def, not async def"),
         ):

@@ -295,7 +295,7 @@ class FileTests(SynchronousTestCase):
     def test_wrongUse(self) -> None:
         """Wrong use of a decorator is reported with its line."""
         self.assertRegex(
-            self.sentence("from sitio import onResponse\n@onResponse\ndef f(e, r): pass\n"),
+            self.sentence("from sitio import onResponse\n@onResponse('404')\ndef f(e, r): pass\n"),
             r"^:2 can't be loaded: TypeError: write @onResponse\(404\)",
         )
 

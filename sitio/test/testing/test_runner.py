@@ -615,6 +615,7 @@ class RunPolicyTests(SynchronousTestCase):
 
     def test_coreRaised(self) -> None:
         """A failure of sitio itself, which is logged, is raised as well."""
+        runner: Runner
         with Runner(onRequest(lambda exchange: deferLater(runner.clock, 1))) as runner:
             self.patch(runner.harness.pool, "takeIdle", lambda: NOTHING["key"])
             self.assertRaises(KeyError, runner.run, request())
