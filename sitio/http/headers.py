@@ -7,7 +7,8 @@ section 5.5).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, overload
 
 from sitio.http.grammar import isToken, isValue
 
@@ -79,13 +80,28 @@ class FieldLines:
         return cls(b"".join([b"%b: %b\r\n" % each for each in fields]), length, fields)
 
 
-class Headers:
-    """
-    The fields of a message, in order.  Names are compared without case.
+def _lowered(items: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    return [(name.lower() if isinstance(name, str) else name, value) for name, value in items]
 
-    C{headers["Name"]} is the value as C{str}; repeated lines are joined with C{", "} (RFC
-    9110, section 5.3).  Assigning replaces all lines of the name, at the place of the first.
-    C{del} removes them, and L{add} appends one more line.
+
+def _pairs(fields: FieldsLike) -> Iterable[tuple[str, str]]:
+    if isinstance(fields, Headers):
+        return fields.allItems()
+    return fields.items() if isinstance(fields, Mapping) else fields
+
+
+class Headers(MutableMapping[str, str]):
+    """
+    The fields of a message, in order: a mapping of names to values, both C{str}.  Names are
+    compared without case.
+
+    C{headers["Name"]} is the value; repeated lines are joined with C{", "} (RFC 9110, section
+    5.3).  Assigning replaces all lines of the name, at the place of the first.  C{del} removes
+    them; other than with a C{dict}, a missing name is no error.  L{add} appends one more line.
+
+    As in any mapping, a repeated name counts once: iteration, C{keys}, C{items} and C{len} have
+    it at the place and in the spelling of its first line, with its lines joined.  L{getAll} and
+    L{allItems} have each line by itself.  Set-Cookie needs that: its lines can't be joined.
 
     The fields in L{FRAMING_FIELDS} are hidden.  Setting one of them, or a name or a value
     that can't be sent, raises C{ValueError}.
@@ -98,7 +114,7 @@ class Headers:
         #: The lines as received, or L{None} once they may have been changed.  Read only.
         self.lines: FieldLines | None = None
         self._fields: list[tuple[bytes, bytes]] = []
-        for name, value in fields.items() if isinstance(fields, Mapping) else fields:
+        for name, value in _pairs(fields):
             self.add(name, value)
 
     @classmethod
@@ -163,6 +179,16 @@ class Headers:
             if each.lower() == key
         ]
 
+    # As a mapping's, but for the default, which is text or nothing.
+    @overload  # type: ignore[override]
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+
+    @overload
+    def get(self, name: str, default: None) -> str | None: ...
+
     def get(self, name: str, default: str | None = None) -> str | None:
         """The value of this name, repeated lines joined with C{", "}; else the default."""
         values = self.getAll(name)
@@ -204,26 +230,73 @@ class Headers:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(self.getAll(name))
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        for name, value in self.rawFields:
-            if name.lower() not in _FRAMING_FIELDS:
-                yield name.decode("latin-1"), value.decode("latin-1").strip(" \t")
+    def allItems(self) -> list[tuple[str, str]]:
+        """Name and value of each line, in order; a repeated name has several."""
+        return [
+            (name.decode("latin-1"), value.decode("latin-1").strip(" \t"))
+            for name, value in self.rawFields
+            if name.lower() not in _FRAMING_FIELDS
+        ]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, each once: in the order and the spelling of their first lines."""
+        names: dict[bytes, bytes] = {}
+        for name, _ in self.rawFields:
+            names.setdefault(name.lower(), name)
+        return iter(
+            [name.decode("latin-1") for key, name in names.items() if key not in _FRAMING_FIELDS]
+        )
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len({name.lower() for name, _ in self.rawFields} - _FRAMING_FIELDS)
+
+    def update(self, other: FieldsLike = (), /, **more: str) -> None:  # type: ignore[override]
+        """
+        Set the fields of a mapping or of pairs: each name replaces all its lines.
+
+        Lines that are repeated in other L{Headers} stay apart.  Of pairs with the same name the
+        last counts, as with a C{dict}.
+
+        @raise ValueError: a name or a value can't be sent; nothing is changed then.
+        """
+        update = Headers(other) if isinstance(other, Headers) else Headers()
+        for name, value in () if isinstance(other, Headers) else _pairs(other):
+            update[name] = value
+        for name, value in more.items():
+            update[name] = value
+        for name in update:
+            first, *others = update.getAll(name)
+            self[name] = first
+            for value in others:
+                self.add(name, value)
+
+    def popitem(self) -> tuple[str, str]:
+        """Remove the last name, and return it with its value; C{KeyError} if there is none."""
+        names = list(self)
+        if not names:
+            raise KeyError("there are no fields")
+        return names[-1], self.pop(names[-1])
+
+    def clear(self) -> None:
+        """Remove all fields but the hidden ones."""
+        fields = self.fields
+        fields[:] = [each for each in fields if each[0].lower() in _FRAMING_FIELDS]
 
     def __eq__(self, other: object) -> bool:
-        """Whether the same lines are in the same order; the case of names does not count."""
-        if not isinstance(other, Headers):
-            return NotImplemented
-        return [(name.lower(), value) for name, value in self] == [
-            (name.lower(), value) for name, value in other
-        ]
+        """
+        Whether the same lines are in the same order; the case of names does not count.  Any
+        other mapping is equal if it has the same names and joined values, in any order.
+        """
+        if isinstance(other, Headers):
+            return _lowered(self.allItems()) == _lowered(other.allItems())
+        if isinstance(other, Mapping):
+            return dict(_lowered(self.items())) == dict(_lowered(other.items()))
+        return NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<Headers {', '.join(name for name, _ in self)}>"
+        return f"<Headers {', '.join(name for name, _ in self.allItems())}>"
 
     def copy(self) -> Headers:
         """A copy with the same lines."""

@@ -241,6 +241,6 @@ def answerOfLastHop(request: Request) -> Response | None:
     if request.method == "OPTIONS":
         return Response(204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
     lines = [f"TRACE {request.target} HTTP/{request.version}"]
-    lines += [f"{n}: {v}" for n, v in request.headers if n.lower() not in _SECRET]
+    lines += [f"{n}: {v}" for n, v in request.headers.allItems() if n.lower() not in _SECRET]
     text = "\r\n".join([*lines, "", ""])
     return Response(body=text.encode("latin-1"), headers={"Content-Type": "message/http"})

@@ -40,7 +40,7 @@ NAMES: list[Row] = [
 @onRequest
 def look(exchange: Any) -> None:
     """A policy that makes sitio add its fields to the client's headers."""
-    exchange.notes["names"] = [name for name, _ in exchange.request.headers]
+    exchange.notes["names"] = [name for name, _ in exchange.request.headers.allItems()]
 
 
 @eachRow(NAMES)

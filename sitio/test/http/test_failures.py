@@ -30,7 +30,7 @@ class AsResponseTests(SynchronousTestCase):
             if issubclass(kind, errors.BadMessage):
                 said = f"{said[:-1]}: detail."
             self.assertEqual(
-                (response.status, response.body, list(response.headers)),
+                (response.status, response.body, response.headers.allItems()),
                 (
                     kind.status,
                     f"{kind.status} {said}\n".encode(),
@@ -48,7 +48,9 @@ class AsResponseTests(SynchronousTestCase):
         for kind in KINDS:
             detail = "" if issubclass(kind, errors.BadMessage) else "at 10.0.0.1:8087"
             response = asResponse(kind(detail, cause=OSError("/run/secret.sock")))
-            told = repr((response.status, response.reason, list(response.headers), response.body))
+            told = repr(
+                (response.status, response.reason, response.headers.allItems(), response.body)
+            )
             for word in ("10.0.0.1", "8087", "secret"):
                 self.assertNotIn(word, told)
 

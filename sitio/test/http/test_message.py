@@ -4,6 +4,7 @@ Tests of L{sitio.http.message}.
 
 from __future__ import annotations
 
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -64,9 +65,8 @@ class HeadersTests(SynchronousTestCase):
         self.assertNotIn("\N{EURO SIGN}", self.headers)
 
     def test_order(self) -> None:
-        """Iterating gives the lines in order, in their spelling."""
-        self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
-        self.assertEqual(len(self.headers), 3)
+        """C{allItems} has the lines in order, in their spelling."""
+        self.assertEqual(self.headers.allItems(), [("B", "1"), ("a", "2"), ("b", "3")])
 
     def test_add(self) -> None:
         """C{add} appends a line."""
@@ -78,18 +78,18 @@ class HeadersTests(SynchronousTestCase):
     def test_set(self) -> None:
         """Assigning replaces all lines of the name, at the place of the first."""
         self.headers["b"] = "4"
-        self.assertEqual(list(self.headers), [("b", "4"), ("a", "2")])
+        self.assertEqual(self.headers.allItems(), [("b", "4"), ("a", "2")])
 
     def test_setNew(self) -> None:
         """Assigning to a missing name appends a line."""
         self.headers["c"] = "4"
-        self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3"), ("c", "4")])
+        self.assertEqual(self.headers.allItems(), [("B", "1"), ("a", "2"), ("b", "3"), ("c", "4")])
 
     def test_delete(self) -> None:
         """Deleting removes all lines of the name; a missing name is no error."""
         del self.headers["B"]
         del self.headers["B"]
-        self.assertEqual(list(self.headers), [("a", "2")])
+        self.assertEqual(self.headers.allItems(), [("a", "2")])
 
     def test_equal(self) -> None:
         """
@@ -99,7 +99,7 @@ class HeadersTests(SynchronousTestCase):
         self.assertEqual(self.headers, Headers([("b", "1"), ("A", "2"), ("B", "3")]))
         self.assertNotEqual(self.headers, Headers([("a", "2"), ("B", "1"), ("b", "3")]))
         self.assertNotEqual(Headers({"a": "b"}), Headers({"a": "B"}))
-        self.assertNotEqual(self.headers, list(self.headers))
+        self.assertNotEqual(self.headers, self.headers.allItems())
 
     def test_unhashable(self) -> None:
         """Headers can't be hashed, as they can change."""
@@ -110,12 +110,12 @@ class HeadersTests(SynchronousTestCase):
         copy = self.headers.copy()
         copy["a"] = "4"
         del self.headers["b"]
-        self.assertEqual(list(copy), [("B", "1"), ("a", "4"), ("b", "3")])
-        self.assertEqual(list(self.headers), [("a", "2")])
+        self.assertEqual(copy.allItems(), [("B", "1"), ("a", "4"), ("b", "3")])
+        self.assertEqual(self.headers.allItems(), [("a", "2")])
 
     def test_fromMapping(self) -> None:
         """Headers can be made of a mapping."""
-        self.assertEqual(list(Headers({"A": "b", "C": "d"})), [("A", "b"), ("C", "d")])
+        self.assertEqual(Headers({"A": "b", "C": "d"}).allItems(), [("A", "b"), ("C", "d")])
 
     def test_fromWire(self) -> None:
         """C{fromWire} keeps the list, and does not copy it."""
@@ -136,7 +136,7 @@ class HeadersTests(SynchronousTestCase):
         self.assertEqual(Headers({"A": " \tb c\t "}).fields, [(b"A", b"b c")])
         wired = Headers.fromWire([(b"A", b"b \t")])
         self.assertEqual(
-            (wired["a"], list(wired), wired.fields), ("b", [("A", "b")], [(b"A", b"b \t")])
+            (wired["a"], wired.allItems(), wired.fields), ("b", [("A", "b")], [(b"A", b"b \t")])
         )
 
     def test_unsendableValue(self) -> None:
@@ -145,14 +145,14 @@ class HeadersTests(SynchronousTestCase):
             self.assertRaises(ValueError, self.headers.add, "A", value)
             self.assertRaises(ValueError, self.headers.__setitem__, "A", value)
             self.assertRaises(ValueError, Headers, {"A": value})
-        self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
+        self.assertEqual(self.headers.allItems(), [("B", "1"), ("a", "2"), ("b", "3")])
 
     def test_unsendableName(self) -> None:
         """A name that is not a token is refused."""
         for name in (*UNSENDABLE, "", "a b", "a:", "a: b", ":a", "a(", '"a"', "\xe4"):
             self.assertRaises(ValueError, self.headers.add, name, "b")
             self.assertRaises(ValueError, self.headers.__setitem__, name, "b")
-        self.assertEqual(list(self.headers), [("B", "1"), ("a", "2"), ("b", "3")])
+        self.assertEqual(self.headers.allItems(), [("B", "1"), ("a", "2"), ("b", "3")])
 
     def test_framing(self) -> None:
         """Fields of framing and connections are hidden, and can't be set."""
@@ -161,7 +161,7 @@ class HeadersTests(SynchronousTestCase):
             self.assertEqual(
                 (wired.get(name), wired.getAll(name), name in wired), (None, [], False)
             )
-            self.assertEqual((list(wired), len(wired)), ([("A", "b")], 1))
+            self.assertEqual((wired.allItems(), len(wired)), ([("A", "b")], 1))
             self.assertEqual(wired, Headers({"A": "b"}))
             for spelling in (name, name.upper()):
                 self.assertRaises(ValueError, wired.add, spelling, "5")
@@ -183,6 +183,80 @@ class HeadersTests(SynchronousTestCase):
         self.assertEqual(repr(headers), "<Headers Authorization>")
 
 
+class MappingTests(SynchronousTestCase):
+    """Headers are a mutable mapping of text, in which a repeated name counts once."""
+
+    def setUp(self) -> None:
+        fields = [(b"B", b"1"), (b"Content-Length", b"5"), (b"a", b"2"), (b"b", b"3")]
+        self.headers = Headers.fromWire(fields)
+
+    def test_reads(self) -> None:
+        """Names are in the order and spelling of their first lines; values are joined."""
+        headers = self.headers
+        self.assertIsInstance(headers, MutableMapping)
+        self.assertEqual(list(headers), ["B", "a"])
+        self.assertEqual(list(headers.keys()), ["B", "a"])
+        self.assertEqual(list(headers.values()), ["1, 3", "2"])
+        self.assertEqual(list(headers.items()), [("B", "1, 3"), ("a", "2")])
+        self.assertEqual(dict(headers), {"B": "1, 3", "a": "2"})
+        self.assertEqual({**headers}, {"B": "1, 3", "a": "2"})
+        self.assertEqual((len(headers), bool(headers), bool(Headers())), (2, True, False))
+
+    def test_changes(self) -> None:
+        """Each change, what it returns, and what is left of three lines."""
+        one, two, three = ("B", "1"), ("a", "2"), ("b", "3")
+        changes: list[tuple[Callable[[Headers], Any], Any, list[tuple[str, str]]]] = [
+            (lambda h: h.pop("b"), "1, 3", [two]),
+            (lambda h: h.pop("c", None), None, [one, two, three]),
+            (lambda h: h.pop("Content-Length", "x"), "x", [one, two, three]),
+            (lambda h: h.popitem(), ("a", "2"), [one, three]),
+            (lambda h: h.setdefault("A", "9"), "2", [one, two, three]),
+            (lambda h: h.setdefault("c", "9"), "9", [one, two, three, ("c", "9")]),
+            (lambda h: h.clear(), None, []),
+            (lambda h: h.update({"A": "9"}), None, [one, ("A", "9"), three]),
+            (lambda h: h.update([("c", "8"), ("C", "9")], a="7"), None,
+             [one, ("a", "7"), three, ("C", "9")]),
+            (lambda h: h.update(Headers([("a", "8"), ("A", "9")])), None,
+             [one, ("a", "8"), three, ("a", "9")]),
+            (lambda h: h.update(), None, [one, two, three]),
+        ]  # fmt: skip
+        for number, (change, result, left) in enumerate(changes):
+            self.setUp()
+            self.assertEqual(change(self.headers), result, number)
+            self.assertEqual(self.headers.allItems(), left, number)
+
+    def test_missing(self) -> None:
+        """What is not there can't be popped."""
+        self.assertRaises(KeyError, self.headers.pop, "c")
+        self.assertRaises(KeyError, Headers().popitem)
+
+    def test_hiddenStays(self) -> None:
+        """C{clear} leaves the hidden fields, which are not the policy's."""
+        self.headers.clear()
+        self.assertEqual(self.headers.fields, [(b"Content-Length", b"5")])
+
+    def test_refusedUpdate(self) -> None:
+        """An update with what can't be sent changes nothing."""
+        for wrong in ({"a": "8", "c": "a\nb"}, {"a": "8", "Connection": "close"}):
+            self.assertRaises(ValueError, self.headers.update, wrong)
+            self.assertEqual(self.headers["a"], "2")
+
+    def test_cookiesStayApart(self) -> None:
+        """Lines that can't be joined stay apart in a copy and in an update."""
+        cookies = Headers([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
+        self.assertEqual(Headers(cookies).allItems(), cookies.allItems())
+        updated = Headers({"set-cookie": "c=3"})
+        updated.update(cookies)
+        self.assertEqual(updated.getAll("Set-Cookie"), ["a=1", "b=2"])
+
+    def test_equalMapping(self) -> None:
+        """Another mapping is equal with the same names, without case, and joined values."""
+        self.assertEqual(self.headers, {"A": "2", "b": "1, 3"})
+        self.assertEqual({"A": "2", "b": "1, 3"}, self.headers)
+        for other in ({"a": "2"}, {"a": "2", "b": "3"}, {"a": "2", "b": "1, 3", "c": ""}, {1: 2}):
+            self.assertNotEqual(self.headers, other)
+
+
 class LinesTests(SynchronousTestCase):
     """Field lines as received, shared by many messages."""
 
@@ -194,7 +268,7 @@ class LinesTests(SynchronousTestCase):
     def assertAsItCame(self) -> None:
         """Headers and messages made of lines have the same fields."""
         headers = Headers.fromLines(self.lines)
-        self.assertEqual(list(headers), [("A", "b"), ("C", "d: e"), ("F", "")])
+        self.assertEqual(headers.allItems(), [("A", "b"), ("C", "d: e"), ("F", "")])
         self.assertEqual(len(headers.rawFields), 4)
         self.assertIdentical(headers.encoded(5), self.lines.raw)
 
@@ -300,7 +374,13 @@ class RequestTests(SynchronousTestCase):
         """By default a request is HTTP/1.1, without fields and body."""
         request = Request("GET", "/")
         self.assertEqual(
-            (list(request.headers), request.version, request.body, request.length, request.upgrade),
+            (
+                request.headers.allItems(),
+                request.version,
+                request.body,
+                request.length,
+                request.upgrade,
+            ),
             ([], "1.1", b"", None, None),
         )
 
@@ -362,7 +442,7 @@ class ResponseTests(SynchronousTestCase):
         """By default a response is a 200, without fields and body."""
         response = Response()
         self.assertEqual(
-            (response.status, response.reason, list(response.headers), response.body),
+            (response.status, response.reason, response.headers.allItems(), response.body),
             (200, "OK", [], b""),
         )
         self.assertEqual(
@@ -387,7 +467,7 @@ class ResponseTests(SynchronousTestCase):
     def test_kindGiven(self) -> None:
         """A Content-Type in the headers wins, in any case."""
         response = Response(html="<p>", headers={"content-TYPE": "application/xhtml+xml"})
-        self.assertEqual(list(response.headers), [("content-TYPE", "application/xhtml+xml")])
+        self.assertEqual(response.headers.allItems(), [("content-TYPE", "application/xhtml+xml")])
 
     def test_twoBodies(self) -> None:
         """Only one of body, text, html and json can be given."""
@@ -424,7 +504,7 @@ class ResponseTests(SynchronousTestCase):
         headers = Headers({"A": "b"})
         response = Response(text="a", headers=headers)
         response.headers["A"] = "c"
-        self.assertEqual(list(headers), [("A", "b")])
+        self.assertEqual(headers.allItems(), [("A", "b")])
 
     def test_fromWire(self) -> None:
         """A response from a head has no body yet."""

@@ -203,7 +203,7 @@ class PortTests(SynchronousTestCase):
     def forwarded(self) -> list[tuple[str, str]]:
         """The fields of the one request that the upstream got."""
         request = self.sidecar.upstreams[-1].gotRequest()
-        return list(request.headers)
+        return request.headers.allItems()
 
     def test_address(self) -> None:
         """The upstream gets the address of the header, or the load balancer's own."""

@@ -27,7 +27,7 @@ class ChangeTests(SynchronousTestCase):
             200, ("Server", "x/1"), ("Via", "a"), ("X-A", "1"), ("via", "b")
         )
         makePolicy(*changes).responseReceived(exchangeFor(), response)
-        return list(response.headers)
+        return response.headers.allItems()
 
     def test_interface(self) -> None:
         """It is a policy for requests and for all responses, without their bodies."""
@@ -80,7 +80,8 @@ class ChangeTests(SynchronousTestCase):
         exchange = exchangeFor(cookie="a=b", accept="c/d")
         policy.requestReceived(exchange)
         self.assertEqual(
-            list(exchange.request.headers), [("accept", "c/d"), ("X-Team", "blue"), ("host", "b")]
+            exchange.request.headers.allItems(),
+            [("accept", "c/d"), ("X-Team", "blue"), ("host", "b")],
         )
         self.assertNotIn(200, policy.statuses)
 
@@ -109,13 +110,15 @@ class ChangeTests(SynchronousTestCase):
             ):  # fmt: skip
                 exchange.request.headers.add(name, "1")
             makePolicy(change).requestReceived(exchange)
-            self.assertEqual([name for name, _ in exchange.request.headers][1:], left, change)
+            self.assertEqual(
+                [name for name, _ in exchange.request.headers.allItems()][1:], left, change
+            )
 
     def test_spellingsOfResponses(self) -> None:
         """In responses only the name as written is changed: no CGI reads them."""
         response = upstreamResponse(200, ("X_A", "1"), ("X-A", "2"))
         makePolicy("remove X-A").responseReceived(exchangeFor(), response)
-        self.assertEqual(list(response.headers), [("X_A", "1")])
+        self.assertEqual(response.headers.allItems(), [("X_A", "1")])
 
     def test_responsesOnly(self) -> None:
         """Changes to responses do not change requests."""
@@ -130,7 +133,7 @@ class ChangeTests(SynchronousTestCase):
         for _ in range(2):
             response = upstreamResponse(200)
             policy.responseReceived(exchangeFor(), response)
-            self.assertEqual(list(response.headers), [("A", "b")])
+            self.assertEqual(response.headers.allItems(), [("A", "b")])
 
     @given(
         st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from("12")), max_size=5),
@@ -157,7 +160,7 @@ class ChangeTests(SynchronousTestCase):
                 (changes.set if verb == "set" else changes.add)(name, value)
         headers = Headers(fields)
         changes.apply(headers)
-        self.assertEqual(list(headers), expected)
+        self.assertEqual(headers.allItems(), expected)
 
     def test_inPython(self) -> None:
         """The class can be used without a description, and without changes."""

@@ -307,7 +307,7 @@ class Requests(ExchangeCase):
         seen: list[Any] = []
 
         def correct(exchange: Any) -> None:
-            seen.append(list(exchange.request.headers)[1:])
+            seen.append(exchange.request.headers.allItems()[1:])
             exchange.request.headers["X-Forwarded-Proto"] = "https"
 
         self.open(onRequest(correct))

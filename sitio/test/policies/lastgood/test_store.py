@@ -452,7 +452,7 @@ class FingerprintTests(LastGoodTestCase):
             for endpoint, each in budget._outages.items()
         ]
         return (
-            sent and (sent.status, list(sent.headers), sent.body),
+            sent and (sent.status, sent.headers.allItems(), sent.body),
             (policy.size, held),
             (outages, budget._balances, budget._windowBegan),
         )
