@@ -25,6 +25,8 @@ MEANING = _names(
     " dpop-nonce replay-nonce oauth-client-attestation-challenge secure-session-challenge"
     " sec-session-challenge accept accept-encoding accept-patch accept-post accept-query"
     " accept-signature accept-ch want-content-digest want-repr-digest"
+    " critical-ch optional-www-authenticate authentication-control cf-mitigated"
+    " x-sentry-rate-limits docker-distribution-api-version"
     " sec-websocket-version dav mqtt-version deprecation sunset api-supported-versions"
     " api-deprecated-versions payment-required payment-response grpc-status grpc-message"
     " grpc-status-details-bin x-error-code x-ms-error-code"
@@ -48,6 +50,7 @@ ORIGIN = _names(
 #: Which request this was, and who handled it, for logs and traces (RFC 9209; Trace Context).
 TRACING = _names(
     "cf-ray correlation-id proxy-status request-context request-id server-timing trace-id"
+    " akamai-grn fly-request-id x-amz-cf-id x-azure-ref x-vercel-id"
     " traceparent traceresponse tracestate uber-trace-id via x-amz-id-2 x-amz-request-id"
     " x-amzn-requestid x-amzn-trace-id x-cloud-trace-context x-correlation-id x-github-request-id"
     " x-goog-request-id x-ms-correlation-request-id x-ms-request-id x-request-id x-requestid"

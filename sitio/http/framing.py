@@ -29,6 +29,7 @@ import re
 from sitio.errors import BadMessage, BodyTooLong, HeadTooLong
 from sitio.http.head import SPECIAL_FIELDS, Fields, Head, isFolded, parseFields
 from sitio.http.limits import Limits
+from sitio.http.overrides import NEVER_TRAILERS, foldedName
 
 #: The trailers of a message without trailers.  Shared: never change it.
 NO_TRAILERS: Fields = []
@@ -265,7 +266,7 @@ class Reader:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _isSpecial(self, name: bytes) -> bool:
-        if name.lower() in SPECIAL_FIELDS:
+        if name.lower() in SPECIAL_FIELDS or foldedName(name) in NEVER_TRAILERS:
             return True
         return isFolded(name) and not self._limits.keepsFolded
 
@@ -289,7 +290,7 @@ class Reader:
         fields = parseFields(held[at : end - 2])
         if len(fields) > self._limits.fields:
             raise HeadTooLong(f"more than {self._limits.fields} fields")
-        # Fields of framing and routing are dropped (RFC 9110, section 6.5.1).
+        # Fields of framing, routing and credentials are dropped (RFC 9110, section 6.5.1).
         self.trailers = [each for each in fields if not self._isSpecial(each[0])]
         self.state = ENDED
         return end

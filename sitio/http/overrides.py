@@ -67,6 +67,14 @@ AUTHORITY_FIELDS = _names(
 #: All of them.
 OVERRIDE_FIELDS = METHOD_FIELDS | PATH_FIELDS | PREFIX_FIELDS | AUTHORITY_FIELDS
 
+#: Fields that a service would obey before it gets trailers, and policies read in the head
+#: only; so they are no trailers (RFC 9110, section 6.5.1).  In folded names.
+NEVER_TRAILERS = OVERRIDE_FIELDS | _names(
+    "authorization proxy-authorization cookie set-cookie range if-match if-none-match"
+    " if-modified-since if-unmodified-since if-range max-forwards content-encoding content-type"
+    " content-range cache-control"
+)
+
 
 def overridesOf(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """

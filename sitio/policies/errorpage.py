@@ -46,6 +46,9 @@ MAX_SHOWN_CHARACTERS = 256
 #: clients of APIs some hundreds.  A longer one counts as none.
 MAX_ACCEPT_BYTES = 2048
 
+#: Members of such a field; each takes some microseconds.  With more it counts as none.
+MAX_ACCEPT_MEMBERS = 100
+
 _HTML = b"text/html; charset=utf-8"
 _JSON = b"application/json"
 _PROBLEM = b"application/problem+json"
@@ -241,7 +244,8 @@ class ErrorPage:
         fields = request.rawFields
         lines = [value for name, value in fields if len(name) == 6 and name.lower() == b"accept"]
         accept = b",".join(lines)
-        kind = formatFor(accept) if len(accept) <= MAX_ACCEPT_BYTES else None
+        isParsed = len(accept) <= MAX_ACCEPT_BYTES and accept.count(b",") < MAX_ACCEPT_MEMBERS
+        kind = formatFor(accept) if isParsed else None
         if kind is None:
             # The client takes all alike: it gets the kind that the service has chosen.
             kind = _JSON if _isJSONError(response) else _HTML

@@ -532,6 +532,11 @@ TRAILERS: list[Row] = [
     ("An upgrade as trailer is dropped",
      chunked(b"0\r\nConnection: upgrade\r\nUpgrade: h2c\r\nA: b\r\n\r\n"),
      posted(trailers=[(b"A", b"b")])),
+    ("Trailers that override method and path, or are credentials, are dropped in any spelling",
+     chunked(b"0\r\nX-HTTP-Method-Override: DELETE\r\nX_Original_URL: /a\r\nx-script-name: /b\r\n"
+             b"X-Host: c\r\nAuthorization: d\r\nCookie: e\r\nRange: bytes=0-\r\nIf_Match: *\r\n"
+             b"Content-Type: a/b\r\nA: b\r\n\r\n"),
+     posted(trailers=[(b"A", b"b")])),
     ("A trailer with a space before its colon is refused", chunked(b"0\r\nA : b\r\n\r\n"),
      BadMessage),
     ("A folded trailer is refused", chunked(b"0\r\nA: b\r\n c\r\n\r\n"), BadMessage),

@@ -21,6 +21,7 @@ from sitio.http.message import Response, parseStatuses
 from sitio.interfaces import IResponsePolicy
 from sitio.policies.errorpage import (
     MAX_ACCEPT_BYTES,
+    MAX_ACCEPT_MEMBERS,
     MAX_FILE_BYTES,
     MAX_SHOWN_CHARACTERS,
     ErrorPage,
@@ -119,6 +120,17 @@ ACCEPT = (
 
 #: Fields that stay: with which status, name and value.
 STAY = """
+    any Critical-CH Sec-CH-UA-Model
+    401 Optional-WWW-Authenticate Basic realm="a"
+    401 Authentication-Control auth-style=modal
+    401 Docker-Distribution-Api-Version registry/2.0
+    403 CF-Mitigated challenge
+    429 X-Sentry-Rate-Limits 60:error:key
+    any Akamai-GRN 0.1
+    any Fly-Request-Id 1
+    any X-Amz-Cf-Id 1
+    any X-Azure-Ref 1
+    any X-Vercel-Id 1
     401 WWW-Authenticate Basic realm="a"
     401 DPoP-Nonce eyJ7S_zG
     400 DPoP-Nonce eyJ7S_zG
@@ -340,9 +352,12 @@ class PageTests(SynchronousTestCase):
 
     def test_acceptTooLong(self) -> None:
         """An Accept field over the limit counts as none."""
-        accept = "application/json" + "," * (MAX_ACCEPT_BYTES - 16)
-        self.assertIn(b'"status"', self.body(exchangeFor(accept=accept), upstreamResponse(404)))
-        self.assertIn(b"<html", self.body(exchangeFor(accept=accept + ","), upstreamResponse(404)))
+        length = "application/json;" + "a" * (MAX_ACCEPT_BYTES - 17)
+        members = "application/json" + ",a/b" * (MAX_ACCEPT_MEMBERS - 1)
+        for accept in (length, members):
+            self.assertIn(b'"status"', self.body(exchangeFor(accept=accept), upstreamResponse(404)))
+            exchange = exchangeFor(accept=accept + ",")
+            self.assertIn(b"<html", self.body(exchange, upstreamResponse(404)))
 
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
     def test_escaped(self, path: str) -> None:
