@@ -31,6 +31,9 @@ _FRAMING_FIELDS = frozenset(name.encode() for name in FRAMING_FIELDS)
 #: browsers are shorter, even with some cookies.
 MAX_SHARED_BYTES = 2048
 
+#: Characters of a value in an error.
+MAX_SHOWN_CHARACTERS = 80
+
 #: Fields as a program gives them.
 FieldsLike = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -45,8 +48,12 @@ def _name(name: str) -> bytes:
 
 def _text(name: str, value: str) -> bytes:
     if not isValue(value):
+        # Logs get this text, and a client may have sent the value.
+        shown = (
+            value if len(value) <= MAX_SHOWN_CHARACTERS else value[:MAX_SHOWN_CHARACTERS] + "..."
+        )
         raise ValueError(
-            f"{value!r} can't be the value of the field {name}:"
+            f"{shown!r} can't be the value of the field {name}:"
             " no line ends, control characters or characters beyond latin-1"
         )
     return value.strip(" \t").encode("latin-1")

@@ -145,6 +145,8 @@ class HeadersTests(SynchronousTestCase):
             self.assertRaises(ValueError, self.headers.add, "A", value)
             self.assertRaises(ValueError, self.headers.__setitem__, "A", value)
             self.assertRaises(ValueError, Headers, {"A": value})
+        error = self.assertRaises(ValueError, self.headers.add, "A", "b" * 30_000 + "\n")
+        self.assertLess(len(str(error)), 250)
         self.assertEqual(self.headers.allItems(), [("B", "1"), ("a", "2"), ("b", "3")])
 
     def test_unsendableName(self) -> None:
