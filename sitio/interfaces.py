@@ -83,7 +83,11 @@ class IExchange(Interface):
         "Name and value of each field line of the request as the upstream gets it, as C{bytes}:"
         " with those that sitio adds, but not those of framing and connections."
     )
-    underWay = Attribute("The exchanges of this proxy that have not ended, with this one.")
+    now = Attribute("The time, in seconds on the clock of C{began}.")
+    mayHaveArrived = Attribute(
+        "Whether the upstream may have got some of the request: not if its connections were"
+        " refused."
+    )
 
     def isAsReceived(response):
         """

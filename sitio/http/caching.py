@@ -36,6 +36,15 @@ PERSONAL_FIELDS = _names(
     " x-goog-iap-jwt-assertion x-ms-client-principal cf-access-jwt-assertion"
 )
 
+#: Response fields that hand a credential to the client, for it alone: cookies, the fields of
+#: RFC 9110, section 11.6.3, RFC 9449 and RFC 8555, and those of services that use no cookies.
+CREDENTIAL_FIELDS = frozenset(
+    b"set-cookie set-cookie2 authorization authentication-info proxy-authentication-info"
+    b" dpop-nonce replay-nonce access-token refresh-token id-token x-access-token x-auth-token"
+    b" x-refresh-token x-id-token x-csrf-token x-xsrf-token x-session-id x-session-token"
+    b" x-subject-token x-api-key".split()
+)
+
 #: Terms (see L{storageTerms}) of responses that are not stored.  C{no-cache} is one of
 #: them, as it allows no use without asking the upstream (section 5.2.2.4).
 NOT_STORED = frozenset((b"no-cache", b"no-store", b"private", b"set-cookie"))
@@ -47,6 +56,17 @@ PUBLIC = frozenset((b"public", b"s-maxage"))
 #: The term of an event stream: it has no end, and another client's events are of no use.
 EVENT_STREAM = b"event-stream"
 
+#: The term of a part of a body, whatever the status says (RFC 9110, section 14.4).
+PART = b"content-range"
+
+#: The directive in place of what can't be read in a malformed Cache-Control: no name.
+MALFORMED = b""
+
+# The fields that say something of storing.
+_TERM_FIELDS = CREDENTIAL_FIELDS | {
+    *(b"cache-control", b"content-encoding", PART, b"content-type", b"vary")
+}
+
 #: Directives of responses that are not sent once they are stale (section 4.2.4).
 NOT_SENT_STALE = frozenset((b"must-revalidate", b"proxy-revalidate", b"s-maxage"))
 
@@ -55,7 +75,10 @@ BODY_FIELDS = frozenset(b"content-encoding content-language content-range conten
 
 _MAX_DELTA_SECONDS = 2**31
 
-_directive = re.compile(rb'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?').findall
+# Bytes of the longest Cache-Control whose directives are remembered: clients send them, too.
+_MAX_REMEMBERED = 256
+
+_directive = re.compile(rb'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?').finditer
 _tag = re.compile(rb'(?:W/)?("[^"]*")').findall
 
 
@@ -69,17 +92,38 @@ def fieldValue(fields: Fields, name: bytes) -> bytes | None:
     return b", ".join(found) if found else None
 
 
-@lru_cache(maxsize=256)
 def directives(value: bytes | None) -> Directives:
     """
     The directives of a Cache-Control, their names in lower case (section 5.2).
 
-    If a directive is repeated, the first counts.
+    If a directive is repeated, the first counts.  A value that is no list of directives, such as
+    C{a;b} or one with a quote too many, has L{MALFORMED} as well: what seems to be a directive
+    in it may be a part of another.
     """
+    if value is None or len(value) <= _MAX_REMEMBERED:
+        return _remembered(value)
+    return _directivesOf(value)
+
+
+def _directivesOf(value: bytes | None) -> Directives:
     found: dict[bytes, bytes] = {}
-    for name, quoted, plain in _directive(value or b""):
+    value = value or b""
+    end = 0
+    isMalformed = False
+    for each in _directive(value):
+        name, quoted, plain = each.groups(b"")
+        between = value[end : each.start()]
+        isApart = not end or b"," in between
+        if between.strip(b", \t") or not isApart or each[3] == b"" or b'"' in plain:
+            isMalformed = True
         found.setdefault(name.lower(), quoted or plain)
+        end = each.end()
+    if isMalformed or value[end:].strip(b", \t"):
+        found[MALFORMED] = b""
     return found
+
+
+_remembered = lru_cache(maxsize=256)(_directivesOf)
 
 
 def deltaSeconds(value: bytes | None) -> int:
@@ -138,26 +182,31 @@ def storageTerms(fields: Fields) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     """
     On what terms a response may be stored.
 
-    @return: first the names of its directives, with C{set-cookie} if it sets a cookie, and
-        L{EVENT_STREAM} if it is one; then the request fields that it varies on (section
-        4.1), sorted, in lower case, where C{*} is all.  An encoded response always varies on
-        Accept-Encoding, as some services do not say so.
+    @return: first the names of its directives, with C{set-cookie} if it hands out a credential
+        (L{CREDENTIAL_FIELDS}), L{EVENT_STREAM} if it is one, and L{PART} if it says so; then
+        the request fields that it varies on (section 4.1), sorted, in lower case, where C{*} is
+        all.  An encoded response always varies on Accept-Encoding, as some services do not say
+        so.
     """
     terms: set[bytes] = set()
     names: set[bytes] = set()
     for line, value in fields:
         name = line.lower()
+        if name not in _TERM_FIELDS:
+            continue
         if name == b"cache-control":
             terms.update(directives(value))
         elif name == b"vary":
             names.update(listMembers(value))
         elif name == b"content-encoding":
             names.add(b"accept-encoding")
-        elif name == b"set-cookie":
-            terms.add(name)
         elif name == b"content-type":
             if b"event-stream" in value.lower():
                 terms.add(EVENT_STREAM)
+        elif name == PART:
+            terms.add(PART)
+        else:
+            terms.add(b"set-cookie")
     return frozenset(terms), tuple(sorted(names - {b""}))
 
 

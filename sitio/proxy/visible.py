@@ -4,7 +4,7 @@ The part of an exchange that policies and observers see: L{VisibleExchange}.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sitio.errors import Reached, SitioError
@@ -92,9 +92,14 @@ class VisibleExchange:
         return [*self.request.rawFields, *((name, value) for name, _, value in added)]
 
     @property
-    def underWay(self) -> Collection[VisibleExchange]:
-        """The exchanges of this proxy that have not ended, with this one."""
-        return self.context.exchanges
+    def now(self) -> float:
+        """The time on the clock of C{began}."""
+        return self.context.seconds()
+
+    @property
+    def mayHaveArrived(self) -> bool:
+        """Whether the upstream may have got some of the request, in any attempt."""
+        return self.attempts > 1 or self._reached is not Reached.NOTHING
 
     def isAsReceived(self, response: Response) -> bool:
         """Whether status and body of this response are those that the upstream sent."""

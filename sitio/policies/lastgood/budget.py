@@ -16,10 +16,14 @@ They are counted twice, each time against the same budget:
     asked too rarely to use up a budget.  A path counts once, however often it fails, and by
     whatever method.
 
-Only an endpoint with failures has a row, so that a healthy service pays nothing.
+Only an endpoint with failures has a row, so that a healthy service pays nothing.  A row ends
+with the outage, or after the largest age of a response without any: nothing is left to be sent
+then.
 """
 
 from __future__ import annotations
+
+from collections import OrderedDict
 
 from attrs import define
 from twisted.logger import Logger
@@ -54,6 +58,7 @@ class _Outage:
 
     @ivar since: when it began.
     @ivar windowBegan: when the window at hand began.
+    @ivar seen: when the last response was counted.
     @ivar good: good responses in this window.
     @ivar failed: failures in this window.
     @ivar allGood: good responses since the outage began.
@@ -62,6 +67,7 @@ class _Outage:
 
     since: float
     windowBegan: float
+    seen: float
     good: int = 0
     failed: int = 0
     allGood: int = 0
@@ -87,10 +93,15 @@ class Budget:
 
     log = Logger()
 
-    def __init__(self, seconds: float) -> None:
-        """@param seconds: how long failures may prevail while they are masked."""
+    def __init__(self, seconds: float, maxAge: float) -> None:
+        """
+        @param seconds: how long failures may prevail while they are masked.
+        @param maxAge: how old a response may be that masks.
+        """
         self._seconds = seconds
-        self._outages: dict[Endpoint, _Outage] = {}
+        self._maxAge = maxAge
+        # The last one is that in which a response was counted last.
+        self._outages: OrderedDict[Endpoint, _Outage] = OrderedDict()
         self._whole: _Outage | None = None
         # Good responses less failures of each path, in the window at hand of all.
         self._balances: dict[str, int] = {}
@@ -102,8 +113,8 @@ class Budget:
         """Count a response that can be stored, or that confirms a stored one."""
         if not self._outages:
             return
-        endpoint = self._rowFor(endpoint)
         self._count(endpoint[1], 1, now)
+        endpoint = self._rowFor(endpoint)
         outage = self._outages.get(endpoint)
         if outage is None:
             return
@@ -114,16 +125,20 @@ class Budget:
         else:
             outage.good += 1
             outage.allGood += 1
+            outage.seen = now
+            self._outages.move_to_end(endpoint)
 
     def mayMask(self, endpoint: Endpoint, now: float) -> bool:
         """Count a failure that could be masked, and return whether it may be."""
-        endpoint = self._rowFor(endpoint)
         self._count(endpoint[1], -1, now)
+        endpoint = self._rowFor(endpoint)
         outage = self._outages.get(endpoint)
         if outage is None or outage.isOver(now):
-            outage = self._outages[endpoint] = _Outage(now, now)
+            outage = self._outages[endpoint] = _Outage(now, now, now)
         outage.failed += 1
         outage.allFailed += 1
+        outage.seen = now
+        self._outages.move_to_end(endpoint)
         if now - outage.since >= self._seconds:
             self._warn(
                 outage,
@@ -143,7 +158,7 @@ class Budget:
         good = len(self._balances) - failing
         if self._whole is None:
             if failing >= MIN_FAILING and failing > good:
-                self._whole = _Outage(now, self._windowBegan)
+                self._whole = _Outage(now, self._windowBegan, now)
             return True
         if now - self._whole.since < self._seconds:
             return True
@@ -158,21 +173,35 @@ class Budget:
         return False
 
     def _rowFor(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint as which it counts: the tables are bounded."""
+        """The endpoint as which it counts: the table is bounded."""
         if endpoint in self._outages:
             return endpoint
-        full = max(len(self._outages), len(self._balances)) >= MAX_ENDPOINTS
+        full = len(self._outages) >= MAX_ENDPOINTS
         return _OTHER if full or len(endpoint[1]) > MAX_ROUTE else endpoint
 
     def _count(self, path: str, change: int, now: float) -> None:
         """Count a response in the window of all paths."""
+        balances = self._balances
         if now - self._windowBegan >= WINDOW_SECONDS:
-            good = sum(each >= 0 for each in self._balances.values())
-            if 0 < good >= len(self._balances) - good:
+            good = sum(each >= 0 for each in balances.values())
+            if 0 < good >= len(balances) - good:
                 self._whole = None
             self._windowBegan = now
-            self._balances.clear()
-        self._balances[path] = self._balances.get(path, 0) + change
+            balances.clear()
+            self._dropIdle(now)
+        if path not in balances and (len(balances) >= MAX_ENDPOINTS or len(path) > MAX_ROUTE):
+            path = _OTHER[1]
+        balances[path] = balances.get(path, 0) + change
+
+    def _dropIdle(self, now: float) -> None:
+        """Drop the rows of endpoints of which no response is left that could mask."""
+        outages = self._outages
+        while outages:
+            endpoint, outage = next(iter(outages.items()))
+            if now - outage.seen <= self._maxAge:
+                return
+            del outages[endpoint]
+        self._whole = None
 
     def _warn(self, outage: _Outage, now: float, what: str, **facts: object) -> None:
         """Log once for each outage that masking stops, at most one line in a minute."""

@@ -19,10 +19,10 @@ def _names(text: str) -> frozenset[bytes]:
 
 #: What each client sends (RFC 9110, sections 5 to 14; RFC 9111; RFC 8470; RFC 9218).
 _OF_HTTP = _names(
-    "host accept accept-charset accept-datetime accept-encoding accept-language a-im user-agent"
+    "host accept accept-charset accept-encoding accept-language user-agent"
     " referer cache-control pragma range if-match if-modified-since if-none-match if-range"
     " if-unmodified-since content-length content-type date dnt early-data expect max-forwards"
-    " prefer priority te upgrade-insecure-requests via want-content-digest want-digest"
+    " priority te upgrade-insecure-requests via want-content-digest want-digest"
     " want-repr-digest access-control-request-headers access-control-request-method"
 )
 
@@ -59,8 +59,8 @@ _OF_PROXIES = _names(
 #: request, or that change what it answers and are seldom named in a Vary.  They are a part
 #: of the key, with the values that the upstream gets.
 KEYED_FIELDS = _names(
-    "forwarded origin x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto"
-    " x-requested-with"
+    "a-im accept-datetime forwarded origin prefer x-forwarded-host x-forwarded-port"
+    " x-forwarded-prefix x-forwarded-proto x-requested-with"
 )
 
 #: All of them.

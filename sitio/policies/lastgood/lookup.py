@@ -14,8 +14,16 @@ from collections.abc import Sequence
 
 from attrs import define
 
-from sitio.http.caching import PUBLIC, Fields, directives, storageTerms
-from sitio.http.message import Request, Response
+from sitio.http.caching import (
+    MALFORMED,
+    PART,
+    PUBLIC,
+    Fields,
+    directives,
+    fieldValue,
+    storageTerms,
+)
+from sitio.http.message import Request
 from sitio.http.overrides import OVERRIDE_FIELDS, foldedName
 from sitio.interfaces import IExchange
 from sitio.policies.lastgood.fields import (
@@ -39,21 +47,70 @@ ADDED_FIELDS = frozenset(
 #: that it can't be a field.
 TARGET = b":target"
 
-# Fields that may ask for what is neither stored nor masked.
-_FORBIDDING = frozenset((b"accept", b"cache-control"))
+# What is to be done with a request field, by bits.  0: nothing, it identifies nobody.
+_PERSONAL = 1
+_KEYED = 2
+_HOST = 4
+#: It may ask for an event stream: a client that wants one must not get a page.
+_ACCEPT = 8
+#: It may have no-store.
+_CONTROL = 16
+#: A request that has it is neither kept nor masked.
+_UNFIT = 32
 
-# Fields of which the rules read the value.
-_READ = _FORBIDDING | {b"host"}
+_READ = {b"host": _HOST, b"accept": _ACCEPT, b"cache-control": _CONTROL}
 
 _KEPT_METHODS = ("GET", "HEAD")
 
+#: Names of fields of which the use is remembered, and the bytes of the longest one.
+MAX_NAMES = 1024
+MAX_NAME_BYTES = 64
 
-def _forbids(name: bytes, value: bytes) -> bool:
-    """Whether a request with this field, its name in lower case, is neither kept nor masked."""
-    if name == b"accept":
-        # A client that wants an event stream must not get a page.
-        return b"event-stream" in value.lower()
-    return name == b"cache-control" and b"no-store" in directives(value)
+
+def _forbids(use: int, value: bytes) -> bool:
+    """Whether a request with this field is neither kept nor masked."""
+    if use & _ACCEPT:
+        return value != b"*/*" and b"event-stream" in value.lower()
+    return bool(use & _UNFIT) or (bool(use & _CONTROL) and b"no-store" in directives(value))
+
+
+class _Uses(dict[bytes, int]):
+    """
+    What is to be done with a request field, by its name as a client wrote it.
+
+    Clients choose the names, so it is bounded, and emptied as a whole.
+    """
+
+    def __init__(self, impersonal: frozenset[bytes], personal: frozenset[bytes]) -> None:
+        """@param impersonal: the operator's names, and C{personal}."""
+        self._impersonal = impersonal
+        self._personal = personal
+
+    def __missing__(self, name: bytes) -> int:
+        use = self._use(name.lower())
+        if len(name) <= MAX_NAME_BYTES:
+            if len(self) >= MAX_NAMES:
+                self.clear()
+            self[name] = use
+        return use
+
+    def _use(self, name: bytes) -> int:
+        folded = foldedName(name)
+        if name in self._impersonal:
+            # An override that the operator names is a part of the key: whoever sends it chooses
+            # what the service answers.
+            isKeyed = folded in OVERRIDE_FIELDS or name in KEYED_FIELDS
+            use = _KEYED if isKeyed else _READ.get(name, 0)
+        elif name in KEYED_FIELDS:
+            use = _KEYED
+        elif name in IMPERSONAL_FIELDS or name.startswith(IMPERSONAL_PREFIXES):
+            use = _READ.get(name, 0)
+        elif folded in OVERRIDE_FIELDS or folded != name:
+            # The second: CGI and WSGI take it for another field, such as one that Vary names.
+            return _UNFIT
+        else:
+            use = _PERSONAL
+        return use | _PERSONAL if name in self._personal else use
 
 
 @define(eq=False)
@@ -99,12 +156,7 @@ class LookupRules:
         @param notStored: the terms (see L{storageTerms}) of responses that are not stored.
         """
         self._notStored = notStored
-        self._personal = personal
-        # An override that the operator names is a part of the key: whoever sends it chooses
-        # what the service answers.
-        overrides = {each for each in impersonal if foldedName(each) in OVERRIDE_FIELDS}
-        self._keyed = (KEYED_FIELDS | overrides) - personal
-        self._plain = (IMPERSONAL_FIELDS | impersonal) - self._keyed - _READ - personal
+        self._uses = _Uses(impersonal, personal)
 
     def lookup(self, exchange: IExchange) -> Lookup | None:
         """
@@ -112,83 +164,77 @@ class LookupRules:
 
         @return: L{None} if its response must be neither kept nor used: it is no GET or HEAD,
             has a body, asks for an upgrade, an event stream or C{no-store}, or has a field that
-            overrides its method, path or host.
+            overrides its method, path or host, or that a service may take for another one.
         """
         request = exchange.request
         line = request.line
         if line.method not in _KEPT_METHODS or request.body != b"" or request.upgrade is not None:
             return None
         came = request.receivedFields
-        plain = self._plain
-        personal = False
+        uses = self._uses
+        personal = 0
         host = b""
         keyed: tuple[tuple[bytes, bytes], ...] = ()
         for name, value in came:
-            name = name.lower()
-            if name in plain:
+            use = uses[name]
+            if not use:
                 continue
-            if name == b"host":
+            if use & _HOST:
                 host = value.lower()
-            elif name in self._personal:
-                personal = True
-            elif name == b"accept" and value == b"*/*":
-                continue
-            elif name in _FORBIDDING:
-                if _forbids(name, value):
-                    return None
-            elif name in self._keyed:
-                keyed += ((name, value),)
-            elif foldedName(name) in OVERRIDE_FIELDS:
+            elif _forbids(use, value):
                 return None
-            elif not name.startswith(IMPERSONAL_PREFIXES):
-                personal = True
+            elif use & _KEYED:
+                keyed += ((name.lower(), value),)
+            personal |= use & _PERSONAL
         sent = request.rawFields
         if sent is not came:
-            if any(_forbids(name.lower(), value) for name, value in sent):
+            key = self._keyOf(sent, came)
+            if key is None:
                 return None
-            host, keyed = self._keyOf(sent, came)
+            host, keyed = key
+        if not host:
+            # HTTP/1.0 has none; the upstream gets the configured one.
+            host = (fieldValue(exchange.sentFields, b"host") or b"").lower()
         received = request.receivedLine
         if received is not line:
             # A policy may have read from it who asks.
             if received.method not in _KEPT_METHODS:
                 return None
             keyed += ((TARGET, received.target.encode("ascii")),)
-        return Lookup(exchange, (exchange.secure, host, line.target, keyed), personal)
+        return Lookup(exchange, (exchange.secure, host, line.target, keyed), bool(personal))
 
     def _keyOf(
         self, sent: Fields, came: Sequence[tuple[bytes, bytes]]
-    ) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    ) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]] | None:
         """
         Host and keyed fields of a request that was changed before it was sent.
 
         A field that a policy has added is keyed unless it is impersonal: it may be the name of
         the user.
+
+        @return: L{None} if the response must be neither kept nor used.
         """
         host = b""
         keyed: list[tuple[bytes, bytes]] = []
-        known = self._plain | _READ
         for name, value in sent:
-            lower = name.lower()
-            if lower == b"host":
+            use = self._uses[name]
+            if use & _HOST:
                 host = value.lower()
-            elif lower in self._keyed or (
-                lower not in known
-                and (name, value) not in came
-                and not lower.startswith(IMPERSONAL_PREFIXES)
-            ):
-                keyed.append((lower, value))
+            elif use & (_ACCEPT | _CONTROL) and _forbids(use, value):
+                return None
+            elif use & _KEYED or (use & (_PERSONAL | _UNFIT) and (name, value) not in came):
+                keyed.append((name.lower(), value))
         return host, tuple(keyed)
 
-    def terms(self, lookup: Lookup, response: Response, status: int) -> Terms | None:
+    def terms(self, lookup: Lookup, said: Fields, fields: Fields, status: int) -> Terms | None:
         """
         The terms on which a response is stored; L{None} if it must not be.
 
-        Both count: what the upstream has said, and what other policies have made of it.
+        @param said: its fields as the upstream has sent them.
+        @param fields: as other policies have left them.  Both count.
         """
-        said = response.receivedFields
         words, names = storageTerms(said)
-        public = not PUBLIC.isdisjoint(words)
-        fields = response.rawFields
+        public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
         if fields is not said and tuple(fields) != tuple(said):
             # What a policy has added may be for this client only.
             public = public and not lookup.personal
@@ -196,6 +242,6 @@ class LookupRules:
             words, names = words | more, tuple(sorted({*names, *others}))
         if not self._notStored.isdisjoint(words) or b"*" in names:
             return None
-        if lookup.personal and not public:
+        if (lookup.personal and not public) or (status == 200 and PART in words):
             return None
         return public, (*names, b"range", b"if-range") if status == 206 else names

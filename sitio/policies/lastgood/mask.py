@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sitio.http.caching import (
     BODY_FIELDS,
+    CREDENTIAL_FIELDS,
     Fields,
     deltaSeconds,
     directives,
@@ -21,7 +22,7 @@ from sitio.http.headers import FRAMING_FIELDS
 from sitio.http.message import Response, reasonFor
 from sitio.policies.lastgood.store import StoredResponse
 
-_NOT_SENT = frozenset(each.encode() for each in FRAMING_FIELDS) | {b"age", b"set-cookie"}
+_NOT_SENT = frozenset(each.encode() for each in FRAMING_FIELDS) | CREDENTIAL_FIELDS | {b"age"}
 _NOT_IN_304 = _NOT_SENT | BODY_FIELDS
 _FOR_THE_ORIGIN = frozenset((b"if-match", b"if-unmodified-since"))
 

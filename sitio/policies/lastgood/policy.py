@@ -8,8 +8,9 @@ fields and the fields that Vary names are the key (RFC 9111, section 4.1), as th
 them; and Accept-Encoding for an encoded response without Vary.  HEAD is answered from the
 response to a GET.  A newer response that must not be stored drops the stored one; so does a
 304 or a HEAD with another validator (sections 4.3.4 and 4.3.5), and an unsafe method that
-succeeds (L{invalidation<sitio.policies.lastgood.invalidation>}): a deleted resource is never
-sent from memory.  Nor is the response to a GET stored that was under way meanwhile.
+succeeds, or of which nobody knows (L{invalidation<sitio.policies.lastgood.invalidation>}): a
+deleted resource is never sent from memory.  Nor is the response to a GET stored that was under
+way meanwhile.
 
 B{For whom}: a request is impersonal if each of its fields, as it came, is known to be
 (L{fields<sitio.policies.lastgood.fields>}).  The response to any other is neither stored nor
@@ -17,11 +18,12 @@ sent, unless it has C{public} or C{s-maxage}: such a response may be sent to any
 request has the same key (section 3.5).
 
 B{What is not stored}: a response that is C{private}, C{no-store} or C{no-cache}, sets a
-cookie, is partial, is an event stream, or ends with the connection, so that nobody can tell
-whether it is whole; one whose status or body another policy has changed; and the response to
-a request that has C{no-store}, a body, an Upgrade, or a field that overrides its method, path
-or host.  Even with C{despite}, a Set-Cookie is never sent again, and a partial response
-answers only requests for the same range.
+cookie or hands out another credential, is partial, is an event stream, or ends with the
+connection, so that nobody can tell whether it is whole; one whose status or body another policy
+has changed; and the response to a request that has C{no-store}, a body, an Upgrade, a field that
+overrides its method, path or host, or a field that CGI takes for another one.  Even with
+C{despite}, a Set-Cookie is never sent again, and a partial response answers only requests for
+the same range.
 
 B{For how long}: C{max-age} counts from the time when a response was received or confirmed
 by a 304.  It is the operator's permission to send stale responses (section 4.2.4).
@@ -66,9 +68,9 @@ from sitio.http.caching import (
 )
 from sitio.http.headers import FRAMING_FIELDS, MAX_SHARED_BYTES, Headers
 from sitio.http.message import BodyFilter, Response
-from sitio.interfaces import IExchange, ISelectivePolicy
+from sitio.interfaces import IExchange, IExchangeObserver, ISelectivePolicy
 from sitio.policies.lastgood.budget import Budget, Endpoint
-from sitio.policies.lastgood.invalidation import Invalidation, normalTarget
+from sitio.policies.lastgood.invalidation import UnsafeRequests
 from sitio.policies.lastgood.lookup import Lookup, LookupRules
 from sitio.policies.lastgood.mask import Mask
 from sitio.policies.lastgood.store import MAX_FINGERPRINTS, Store, StoredResponse
@@ -89,9 +91,6 @@ _GONE = frozenset((404, 410, 451))
 # With these the resource is as it was, or nearly: if a policy has changed such a response,
 # nothing is known of it.
 _CONFIRMING = frozenset((200, 206, 304))
-
-#: The note of an exchange whose response may be of the time before an unsafe request.
-_OUTDATED = "last-good: outdated"
 
 
 def _collector(room: int, ended: Callable[[bytes | None], None]) -> BodyFilter:
@@ -117,7 +116,7 @@ def _collector(room: int, ended: Callable[[bytes | None], None]) -> BodyFilter:
     return collect
 
 
-@implementer(ISelectivePolicy)
+@implementer(ISelectivePolicy, IExchangeObserver)
 class LastGood:
     """
     Masks failures with the last good response; see the module's docstring.
@@ -170,7 +169,8 @@ class LastGood:
         self._now = now
         self._maxBytes = maxBytes
         self._store = Store(maxBytes)
-        self._budget = Budget(budget)
+        self._unsafe = UnsafeRequests(self._store.invalidate)
+        self._budget = Budget(budget, maxAge)
 
     @property
     def size(self) -> int:
@@ -247,7 +247,7 @@ class LastGood:
         lookup = self._rules.lookup(exchange)
         if lookup is None:
             if status < 400:
-                self._invalidate(exchange, response)
+                self._unsafe.ended(exchange, response)
             return None
         if response.status in self._masked:
             if status != response.status:
@@ -280,7 +280,8 @@ class LastGood:
         fits = (response.length or 0) <= self._maxResponse and not response.isCloseDelimited
         isHead = lookup.request.method == "HEAD"
         if fits or isHead:
-            lookup.terms = self._rules.terms(lookup, response, status)
+            said, fields = response.receivedFields, response.rawFields
+            lookup.terms = self._rules.terms(lookup, said, fields, status)
         if lookup.terms is None:
             self._supersede(lookup, status)
         elif isHead:
@@ -291,31 +292,32 @@ class LastGood:
             return lookup
         return None
 
-    def _invalidate(self, exchange: IExchange, response: Response) -> None:
-        """After a success of a request that is perhaps unsafe: drop what it may have changed."""
-        invalidation = Invalidation(exchange.request, response)
-        targets = invalidation.targets
-        self._store.invalidate(invalidation)
-        for each in exchange.underWay if targets else ():
-            # What they get may be of the time before.
-            if normalTarget(each.request.target) in targets:
-                each.notes[_OUTDATED] = True
+    def exchangeFinished(self, exchange: IExchange) -> None:
+        """Drop what a request may have changed of which nobody knows whether it succeeded."""
+        isInDoubt = exchange.failure is not None or exchange.attempts > 1
+        if isInDoubt and exchange.mayHaveArrived:
+            self._unsafe.ended(exchange, None)
 
     # --- Storing
 
     def _keep(self, lookup: Lookup, response: Response, headers: Headers, body: bytes) -> None:
         """Store a whole response, or renew the stored one if they are equal."""
-        if _OUTDATED in lookup.exchange.notes:
+        if self._unsafe.overtook(lookup.exchange):
             return
         request = lookup.request
         stored = self._store.find(lookup)
         if stored is not None and stored.body == body and stored.fields == tuple(headers.rawFields):
             self._renew(stored, request.line.endpoint)
-            parts = request.line, request.lines, headers.lines
-            if all(each is not None and len(each.raw) <= MAX_SHARED_BYTES for each in parts):
-                # It will probably be received again, for this client or a similar one.
-                if stored.isOfTheHead and request.line is request.receivedLine:
-                    self._store.recognize(stored, (lookup.key[0], *parts))
+            line, asked, answered = request.line, request.lines, headers.lines
+            # It will probably be received again, for this client or a similar one.
+            if (
+                stored.isOfTheHead
+                and asked is not None
+                and answered is not None
+                and line is request.receivedLine
+                and max(len(line.raw), len(asked.raw), len(answered.raw)) <= MAX_SHARED_BYTES
+            ):
+                self._store.recognize(stored, (lookup.key[0], line, asked, answered))
             return
         self._budget.succeeded(request.line.endpoint, self.seconds())
         if len(body) > self._maxResponse:
@@ -353,9 +355,8 @@ class LastGood:
         public, names = lookup.terms
         varies = selectingValues(names, lookup.sent) if names else []
         since = self.seconds()
-        stored = StoredResponse(
-            lookup.key, status, reason, fields, said, body, public, varies, since
-        )
+        key = lookup.key
+        stored = StoredResponse(key, status, reason, fields, said, body, public, varies, since)
         self._store.put(stored, replaced)
 
     def _supersede(self, lookup: Lookup, status: int) -> None:
@@ -378,7 +379,7 @@ class LastGood:
     def _confirm(self, lookup: Lookup, response: Response) -> None:
         """After a 304: the stored response is good, with newer fields (section 3.2)."""
         stored = self._store.find(lookup)
-        if stored is None or _OUTDATED in lookup.exchange.notes:
+        if stored is None or self._unsafe.overtook(lookup.exchange):
             return
         received = response.receivedFields
         if not isConfirmed(stored.said, lookup.request.rawFields, received):
@@ -388,10 +389,8 @@ class LastGood:
         self._budget.succeeded(lookup.request.line.endpoint, self.seconds())
         said = updatedFields(stored.said, received, _NOT_UPDATED)
         fields = updatedFields(stored.fields, response.rawFields, _NOT_UPDATED)
-        updated = Response.fromWire(stored.status, stored.reason, fields)
-        lookup.terms = self._rules.terms(lookup, updated, stored.status)
-        judged = Response.fromWire(stored.status, stored.reason, said)
-        if lookup.terms is None or self._rules.terms(lookup, judged, stored.status) is None:
+        lookup.terms = self._rules.terms(lookup, said, fields, stored.status)
+        if lookup.terms is None:
             self._store.drop(lookup)
             return
         self._put(

@@ -4,7 +4,7 @@ Finished exchanges, as observers get them and as the dashboard shows them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from attrs import define, field
@@ -43,8 +43,8 @@ class FinishedExchange:
     notes: dict[Any, Any] = field(factory=dict)
     brokeOff: bool = False
     earlier: tuple[Attempt, ...] = ()
-
-    underWay: Collection[Any] = ()
+    now: float = 0.0
+    mayHaveArrived: bool = True
 
     @property
     def sentFields(self) -> Sequence[tuple[bytes, bytes]]:

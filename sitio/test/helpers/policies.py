@@ -4,7 +4,7 @@ Exchanges and responses for tests that call a policy directly.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import Factory, define
@@ -38,7 +38,8 @@ class FakeExchange:
     answeredBy: str | None = None
     connectTime: float = 0.0
     policyTime: float = 0.0
-    underWay: Collection[Any] = ()
+    now: float = 0.0
+    mayHaveArrived: bool = True
     asReceived: bool = True
 
     @property

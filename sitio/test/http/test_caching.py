@@ -7,8 +7,10 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.http import caching
 from sitio.http.caching import (
     BODY_FIELDS,
+    MALFORMED,
     NOT_SENT_STALE,
     Fields,
     deltaSeconds,
@@ -46,9 +48,34 @@ class FieldTests(SynchronousTestCase):
             (b"Max-Age=60, PRIVATE", {b"max-age": b"60", b"private": b""}),
             (b'private="a, public, b"', {b"private": b"a, public, b"}),
             (b"max-age = 1,max-age=2", {b"max-age": b"1"}),
-            (b"max-age=1;no-store", {b"max-age": b"1", b"no-store": b""}),
+            (b" ,no-store,\t, a=b ,", {b"no-store": b"", b"a": b"b"}),
         ):
             self.assertEqual(dict(directives(value)), expected, value)
+
+    def test_malformed(self) -> None:
+        """A value that is no list of directives says so; what can be read in it is read."""
+        for value, names in (
+            (b"max-age=1;no-store", {b"max-age", b"no-store"}),
+            (b"private public", {b"private", b"public"}),
+            (b'"public"', {b"public"}),
+            (b'a="b, public', {b"a", b"public"}),
+            (b'a=b", public', {b"a", b"public"}),
+            (b'public, a="', {b"a", b"public"}),
+            (b"=public", {b"public"}),
+            (b"public =", {b"public"}),
+            (b"=", set()),
+        ):
+            found = set(directives(value))
+            self.assertEqual(found - {MALFORMED}, names, value)
+            self.assertIn(MALFORMED, found, value)
+
+    def test_longIsForgotten(self) -> None:
+        """A long value, which a client may have sent, does not stay in memory."""
+        before = caching._remembered.cache_info().currsize
+        for n in range(10):
+            value = b", ".join(b"a%d-%d" % (n, each) for each in range(1000))
+            self.assertEqual(len(directives(value)), 1000)
+        self.assertEqual(caching._remembered.cache_info().currsize, before)
 
     def test_deltaSeconds(self) -> None:
         """Seconds are digits, bounded by 2^31; anything else is 0."""
@@ -119,6 +146,11 @@ class StorageTests(SynchronousTestCase):
             ([(b"Cache-Control", b"Public, max-age=1")], {b"public", b"max-age"}, ()),
             ([(b"cache-control", b"private"), (b"Cache-Control", b"x=1")], {b"private", b"x"}, ()),
             ([(b"SET-COOKIE", b"a=b")], {b"set-cookie"}, ()),
+            ([(b"X-Auth-Token", b"a")], {b"set-cookie"}, ()),
+            ([(b"Authentication-Info", b"a")], {b"set-cookie"}, ()),
+            ([(b"Content-Type", b"Text/Event-Stream")], {b"event-stream"}, ()),
+            ([(b"Content-Type", b"text/html")], set(), ()),
+            ([(b"Content-Range", b"bytes 0-1/2")], {b"content-range"}, ()),
             ([(b"Vary", b"B, a"), (b"vary", b"C,")], set(), (b"a", b"b", b"c")),
             ([(b"Vary", b"*")], set(), (b"*",)),
             ([(b"Content-Encoding", b"gzip")], set(), (b"accept-encoding",)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sitio.http.overrides import OVERRIDE_FIELDS
 from sitio.policies.lastgood.fields import IMPERSONAL_FIELDS, KEYED_FIELDS
+from sitio.policies.lastgood.lookup import MAX_NAME_BYTES, MAX_NAMES
 from sitio.test.helpers.lastgood import LastGoodTestCase
 from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
 
@@ -45,9 +46,9 @@ CREDENTIALS = wordsOf(
 #: Fields that say nothing about who asks.
 IMPERSONAL = wordsOf(
     """
-    Accept Accept-Charset Accept-Encoding Accept-Language Accept-Datetime User-Agent Referer
+    Accept Accept-Charset Accept-Encoding Accept-Language User-Agent Referer
     Cache-Control Pragma Range If-Match If-None-Match If-Modified-Since If-Unmodified-Since
-    If-Range Date DNT Expect Max-Forwards Via Priority Prefer Purpose Save-Data Early-Data
+    If-Range Date DNT Expect Max-Forwards Via Priority Purpose Save-Data Early-Data
     Upgrade-Insecure-Requests Content-Type Device-Memory DPR Viewport-Width Downlink ECT RTT
     Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-CH-UA-Full-Version-List
     Sec-CH-Prefers-Color-Scheme Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User
@@ -134,6 +135,34 @@ class TwoClientsTests(LastGoodTestCase):
         lines = [(each, "x") for each in IMPERSONAL if not each.startswith("If-")]
         self.assertTrue(self.isKept(*lines))
 
+    def test_twins(self) -> None:
+        """
+        A field that CGI takes for another one makes a request unfit, even if the response is
+        public: the service may obey it, though neither the key nor Vary has it.
+        """
+        for name in (*KEYED, *IMPERSONAL, "X-Unheard-Of"):
+            for each in twins(name):
+                for said in ("public", "private", "max-age=60"):
+                    self.make()
+                    response = upstreamResponse(200, ("Cache-Control", said))
+                    self.response(asking((each, "1")), response)
+                    self.assertEqual(self.policy.size, 0, each)
+                self.keep(("Cache-Control", "public"))
+                failed = self.response(asking((each, "1")), upstreamResponse(503, body=b"bad"))
+                self.assertNotMasked(failed)
+
+    def test_manyNames(self) -> None:
+        """The names that are remembered are bounded, in number and length; each is judged."""
+        for n in range(2 * MAX_NAMES):
+            self.assertFalse(self.policy.size)
+            self.response(asking((f"X-Field-{n}", "1")), upstreamResponse(200))
+            self.response(asking((f"X-Field-{n}" * 50, "1")), upstreamResponse(200))
+        uses = self.policy._rules._uses
+        self.assertLessEqual(len(uses), MAX_NAMES)
+        self.assertLessEqual(max(map(len, uses)), MAX_NAME_BYTES)
+        self.keep()
+        self.assertMasked(self.failed())
+
     def test_overrides(self) -> None:
         """
         A field that overrides method, path or host makes a request unfit in any spelling, even
@@ -191,6 +220,24 @@ class TwoClientsTests(LastGoodTestCase):
             self.response(asking((name, "1")), upstreamResponse(200, body=b"good"))
             self.assertEqual(self.policy.size, 0, name)
 
+    def test_personalAndMore(self) -> None:
+        """A name that is taken off the list stays a part of the key, or unfit."""
+        public = ("Cache-Control", "public")
+        for name, value in (
+            ("Origin", "https://a.example"),
+            ("X-Forwarded-Prefix", "/a"),
+            ("X-Original-Url", "/admin"),
+            ("X_Requested_With", "1"),
+            ("Accept", "text/event-stream"),
+            ("Cache-Control", "no-store"),
+        ):
+            self.make(personal=frozenset((name.lower(),)))
+            self.response(asking((name, value)), upstreamResponse(200, public, body=b"other"))
+            self.assertNotMasked(self.failed())
+            self.keep(public)
+            failed = self.response(asking((name, value)), upstreamResponse(503, body=b"bad"))
+            self.assertNotEqual(failed.body, b"good", name)
+
     def test_public(self) -> None:
         """
         C{public} or C{s-maxage} lets a response to a personal request be stored, and sent to
@@ -223,6 +270,15 @@ class TwoClientsTests(LastGoodTestCase):
             "s-maxage=60, private",
             "stale-if-error=60",
             'x="public"',
+            # Malformed: what looks like the directive may be a part of another.
+            "x;public",
+            "public;x",
+            "x=y public",
+            "a public",
+            '"public"',
+            'x="y, public',
+            'x=y", public',
+            'public, x="',
         ):
             self.make()
             self.response(asking(("X-Token", "me")), upstreamResponse(200, ("Cache-Control", said)))

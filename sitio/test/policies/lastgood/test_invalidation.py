@@ -7,9 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from sitio.policies.lastgood.invalidation import normalTarget
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio import Response, Retry, onRequest, onResponse
+from sitio.policies.lastgood.invalidation import MAX_CHANGED, normalTarget
 from sitio.test.helpers.lastgood import LastGoodTestCase
 from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
+from sitio.testing import (
+    Harness,
+    Runner,
+    connectionRefused,
+    connectionReset,
+    incompleteResponse,
+    noResponse,
+    request,
+    response,
+)
 
 
 def unsafe(method: str = "DELETE", target: str = "/", **fields: str) -> FakeExchange:
@@ -118,8 +131,12 @@ class UnsafeTests(LastGoodTestCase):
             ("photos.example:80", True),
             ("photos.example:443", True),
             ("photos.example:", True),
+            ("photos.example.", True),
+            ("PHOTOS.example.:443", True),
             ("photos.example:8080", False),
+            ("photos.example.:8080", False),
             ("other.example", False),
+            ("other.example.", False),
         ):
             exchange = unsafe()
             exchange.request.headers["Host"] = host
@@ -211,11 +228,13 @@ class UnsafeTests(LastGoodTestCase):
 class UnderWayTests(LastGoodTestCase):
     """A response to a GET that was under way meanwhile is not stored."""
 
-    def overtaken(self, answer: Any, *, target: str = "/", method: str = "GET") -> bool:
+    def overtaken(
+        self, answer: Any, *, target: str = "/", method: str = "GET", began: float = 1.0
+    ) -> bool:
         """Whether something is stored after a GET that an unsafe request has overtaken."""
         get = exchangeFor(target, method)
         post = unsafe("POST")
-        post.underWay = [get, post]
+        get.began, post.now = began, 2.0
         answer(get, post)
         return self.policy.size > 0
 
@@ -227,9 +246,59 @@ class UnderWayTests(LastGoodTestCase):
             self.response(get, upstreamResponse(200))
 
         self.assertFalse(self.overtaken(answer))
+        # In the same moment: nobody knows which was the first.
+        self.assertFalse(self.overtaken(answer, began=2.0))
         self.assertTrue(self.overtaken(answer, target="/other"))
-        self.keep()
-        self.assertMasked(self.failed())
+        self.make()
+        self.assertTrue(self.overtaken(answer, began=2.001))
+        self.assertMasked(self.failed(), b"theirs")
+
+    def test_confirmed(self) -> None:
+        """A 304 to such a GET confirms nothing."""
+        get, post = exchangeFor(), unsafe("POST")
+        post.now = 1.0
+        self.response(post, upstreamResponse(204))
+        after = exchangeFor()
+        after.began = 2.0
+        self.response(after, upstreamResponse(200, ("ETag", '"a"')))
+        self.clock.advance(200)
+        self.response(get, upstreamResponse(304, ("ETag", '"a"')))
+        self.clock.advance(200)
+        self.assertNotMasked(self.failed())
+
+    def test_rewritten(self) -> None:
+        """The target counts as it came, and as it was sent."""
+        for came, sent in (("/", "/b"), ("/b", "/"), ("/b", "/%2e/")):
+            get, post = exchangeFor(came), unsafe("POST")
+            get.request.target = sent
+            post.now = 1.0
+            self.response(post, upstreamResponse(204))
+            self.response(get, upstreamResponse(200))
+            self.assertEqual(self.policy.size, 0, (came, sent))
+
+    def test_bounded(self) -> None:
+        """
+        The targets are bounded.  What no longer fits counts for all that began before, so that
+        nothing is kept by mistake.
+        """
+        for n in range(MAX_CHANGED + 10):
+            post = unsafe("POST", f"/{n}")
+            post.now = 1.0 + n
+            self.response(post, upstreamResponse(204))
+        self.assertEqual(len(self.policy._unsafe._times), MAX_CHANGED)
+        for target, began, kept in (
+            ("/3", 4.0, False),
+            ("/3", 10.5, True),
+            ("/else", 10.0, False),
+            ("/else", 10.5, True),
+            ("/500", 500.0, False),
+            ("/500", 501.5, True),
+        ):
+            get = exchangeFor(target)
+            get.began = began
+            size = self.policy.size
+            self.response(get, upstreamResponse(200))
+            self.assertEqual(self.policy.size > size, kept, (target, began))
 
     def test_whileItsBodyComes(self) -> None:
         """So it is if its head has come before, and its body comes after."""
@@ -260,3 +329,124 @@ class UnderWayTests(LastGoodTestCase):
             self.response(get, upstreamResponse(200))
 
         self.assertTrue(self.overtaken(answer))
+
+
+class UnknownTests(SynchronousTestCase):
+    """
+    An unsafe request of which nobody knows whether it succeeded drops what is kept for its
+    target, in a whole proxy with other policies.
+    """
+
+    def runner(self, policies: Any = "last-good") -> Runner:
+        """A proxy that has a response to mask with."""
+        runner = Runner(policies)
+        runner.run(request("/"), response(200, text="good"))
+        runner.advance(1)
+        return runner
+
+    def dropped(self, policies: Any, asked: Any, *answers: Any) -> bool:
+        """Whether this request has dropped it."""
+        runner = self.runner(policies)
+        runner.run(asked, *answers)
+        return runner.run(request("/"), connectionRefused()).status != 200
+
+    def test_failures(self) -> None:
+        """If it may have arrived, the lack of a response proves nothing."""
+        whole = response(200, text="changed")
+        for answer, dropped in (
+            (connectionReset(), True),
+            (noResponse(), True),
+            (incompleteResponse(whole), True),
+            (incompleteResponse(response(500, text="changed")), True),
+            (connectionRefused(), False),
+            (response(500), False),
+            (response(503), False),
+            (response(409), False),
+        ):
+            for policies in (["last-good"], [reads, "last-good"], ["last-good", reads]):
+                for method in ("POST", "PUT", "DELETE", "PATCH"):
+                    asked = request("/", method, body=b"x")
+                    self.assertEqual(
+                        self.dropped(policies, asked, answer), dropped, (answer, method)
+                    )
+                self.assertFalse(self.dropped(policies, request("/"), answer), answer)
+                overrides = request("/", headers={"X-HTTP-Method-Override": "DELETE"})
+                self.assertEqual(self.dropped(policies, overrides, answer), dropped, answer)
+
+    def test_repeated(self) -> None:
+        """A refusal after another attempt may be that of a request which was done before."""
+        for method, dropped in (("DELETE", True), ("PUT", True), ("GET", False)):
+            for first in (connectionReset(), response(503)):
+                asked = request("/", method)
+                answers = (first, response(409))
+                self.assertEqual(self.dropped(["last-good", again], asked, *answers), dropped)
+
+    def test_clientGone(self) -> None:
+        """So it is if the client does not wait for the response."""
+        good = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+        for method, dropped in (("POST", True), ("GET", False)):
+            harness = Harness("last-good")
+            for each, answer in (("GET", good), (method, b"")):
+                client = harness.connect()
+                client.sends(f"{each} / HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                harness.acceptConnections()
+                self.assertIn(each.encode(), harness.upstream().got())
+                harness.upstream().sends(answer)
+                harness.advance(1)
+            client.resets()
+            harness.settle()
+            self.assertEqual(harness.exchanges[-1].status, 499)
+            policy: Any = harness.context.chain.policies[0]
+            self.assertEqual(policy.size == 0, dropped, method)
+
+    def test_neverSent(self) -> None:
+        """What another policy has answered has changed nothing."""
+        refuses = onRequest(lambda exchange: Response(403) if exchange.request.body else None)
+        asked = request("/", "POST", body=b"x")
+        self.assertFalse(self.dropped([refuses, "last-good"], asked))
+
+
+@onResponse(buffered=True)
+def reads(exchange: Any, response: Response) -> None:
+    """Waits for the whole body."""
+
+
+@onResponse()
+def again(exchange: Any, response: Response) -> Retry | None:
+    """Asks for one more attempt."""
+    return Retry() if exchange.attempts == 1 and response.status != 200 else None
+
+
+class HostTests(SynchronousTestCase):
+    """A request without a Host is for the configured one (RFC 9112, section 3.2)."""
+
+    def test_withoutHost(self) -> None:
+        """It shares what is kept for this host, and nothing with an empty Host."""
+        old = b"GET / HTTP/1.0\r\n\r\n"
+        named = b"GET / HTTP/1.1\r\nHost: Photos.example\r\n\r\n"
+        empty = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
+        post = b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n"
+        good = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+        done = b"HTTP/1.1 204 No Content\r\n\r\n"
+        bad = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+        for steps, masked in (
+            ([(old, good), (old, bad)], True),
+            ([(old, good), (empty, bad)], False),
+            ([(empty, good), (old, bad)], False),
+            ([(empty, good), (empty, bad)], True),
+            ([(old, good), (post, done), (old, bad)], False),
+            ([(empty, good), (post, done), (empty, bad)], True),
+            ([(named, good), (old, bad)], True),
+            ([(old, good), (named, bad)], True),
+            ([(named, good), (post, done), (named, bad)], False),
+        ):
+            harness = Harness("last-good", host=b"photos.example")
+            for sent, answer in steps:
+                harness.advance(1)
+                client = harness.connect()
+                client.sends(sent)
+                harness.acceptConnections()
+                harness.upstream().sends(answer)
+                harness.settle()
+                got = client.got()
+            self.assertEqual(b"detail=last-good" in got, masked, steps)

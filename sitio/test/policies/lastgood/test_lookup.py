@@ -236,6 +236,37 @@ class ResponseTests(SynchronousTestCase):
             )
             self.assertIsNone(text, name)
 
+    def test_confirmed(self) -> None:
+        """After a 304 both count as well: what the upstream said, and what policies made of it."""
+        english, german = {"Accept-Language": "en"}, {"Accept-Language": "de"}
+        tag = {"ETag": '"a"'}
+        for said, others in (
+            ({**tag, "Vary": "Accept-Language"}, ["headers:remove Vary"]),
+            ({**tag, "Vary": "Accept-Language"}, ["headers:set Vary Accept"]),
+            (tag, ["headers:set Vary Accept-Language"]),
+        ):
+            runner = Runner([*others, "last-good"])
+            runner.run(request("/", headers=english), response(200, text="hello", headers=said))
+            asked = request("/", headers={**english, "If-None-Match": '"a"'})
+            self.assertEqual(runner.run(asked, response(304, headers=tag)).status, 304)
+            for headers, status in ((english, 200), (german, 502)):
+                outcome = runner.run(request("/", headers=headers), connectionRefused())
+                self.assertEqual(outcome.status, status, (said, others, headers))
+
+    def test_confirmedForOne(self) -> None:
+        """What a policy adds to the 304 of one user is not sent to another."""
+
+        def named(exchange: IExchange, response: Response) -> None:
+            if "Cookie" in exchange.request.headers:
+                response.headers["X-User"] = "me"
+
+        public = {"Cache-Control": "public", "ETag": '"a"'}
+        runner = Runner([Changing(named), "last-good"])
+        runner.run(request("/"), response(200, text="all", headers=public))
+        asked = request("/", headers={"If-None-Match": '"a"', "Cookie": "me"})
+        runner.run(asked, response(304, headers=public))
+        self.assertNotIn("X-User", runner.run(request("/"), connectionRefused()).headers)
+
     def test_madePublic(self) -> None:
         """A policy can't make the page of one user public, nor what it adds to a public one."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.http.caching import PERSONAL_FIELDS
+from sitio.http.caching import CREDENTIAL_FIELDS, PERSONAL_FIELDS
 from sitio.http.message import Response
 from sitio.policies.lastgood.store import MAX_VARIANTS
 from sitio.settings import Settings
@@ -179,9 +179,28 @@ class PrivacyTests(LastGoodTestCase):
             ("Cache-Control", 'no-cache="Set-Cookie"'),
             ("Cache-Control", 'private = "X-A"'),
             ("SET-COOKIE", "a=b"),
+            ("Content-Range", "bytes 0-3/9"),
         ):
             self.keep(line)
             self.assertEqual(self.policy.size, 0, line)
+
+    def test_credentials(self) -> None:
+        """
+        A response that hands out a credential is for one client; with C{despite} the response is
+        stored, and the credential is not sent again.
+        """
+        for name in sorted(CREDENTIAL_FIELDS):
+            for each in (name.decode(), name.decode().title()):
+                for said in ("public", "max-age=60"):
+                    self.make()
+                    self.keep((each, "a"), ("Cache-Control", said))
+                    self.assertEqual(self.policy.size, 0, each)
+            self.make(despite=frozenset(("set-cookie",)))
+            self.keep((name.decode().title(), "a"), ("X-A", "1"))
+            answer = self.failed()
+            self.assertMasked(answer)
+            self.assertEqual(answer.headers["X-A"], "1")
+            self.assertNotIn(name.decode(), answer.headers)
 
     def test_severalLines(self) -> None:
         """Each line of Cache-Control counts."""

@@ -359,6 +359,8 @@ class FingerprintTests(LastGoodTestCase):
             self.make()
             self.learn(("ETag", '"a"'))
             self.assertEqual(self.countFingerprints(), 1)
+            # What comes next begins later.
+            exchange.now = -1.0
             self.response(exchange, answer)
             self.assertEqual(self.countFingerprints(), 0)
             self.assertFalse(self.quick(came(200, ("ETag", '"a"'))))
