@@ -1,7 +1,7 @@
 """
 The parts of a kubelet that this project's Pods need, for a plain docker or podman:
-containers that share one network, ConfigMaps, native sidecars, startup and
-readiness probes by HTTP, preStop, SIGTERM and the grace period.
+containers that share one network, ConfigMaps and empty folders, native sidecars, startup and
+readiness probes by HTTP and TCP, preStop, SIGTERM and the grace period.
 
 It never restarts a container, and has no liveness probes.
 """
@@ -112,7 +112,7 @@ class Kubelet:
             options += [f"--memory={each['resources']['limits']['memory'].removesuffix('i')}"]
         options += [f"--env={one['name']}={self._value(one)}" for one in each.get("env", ())]
         for mount in each.get("volumeMounts", ()):
-            options += [f"--volume={self._configured(mount['name'])}:{mount['mountPath']}:ro"]
+            options += [self._mounted(mount["name"], mount["mountPath"])]
         command = [str(word) for word in each.get("command", ())]
         if command:
             options += ["--entrypoint", command.pop(0)]
@@ -126,30 +126,45 @@ class Kubelet:
         asked = variable["valueFrom"]["configMapKeyRef"]
         return str(self._configMaps[asked["name"]][asked["key"]])
 
-    def _configured(self, volume: str) -> Path:
-        """A folder with the files of a ConfigMap."""
+    def _mounted(self, volume: str, path: str) -> str:
+        """
+        The option for a volume: a folder with the files of a ConfigMap, which may be missing if
+        it is optional, or an empty one.
+        """
         (found,) = (each for each in self._spec["volumes"] if each["name"] == volume)
         folder = self._folder / volume
         folder.mkdir(exist_ok=True)
-        for name, text in self._configMaps[found["configMap"]["name"]].items():
+        if "emptyDir" in found:
+            folder.chmod(0o777)
+            return f"--volume={folder}:{path}"
+        wanted = found["configMap"]
+        missing: Document | None = {} if wanted.get("optional") else None
+        files = self._configMaps.get(wanted["name"], missing)
+        if files is None:
+            raise LookupError(f"there is no ConfigMap {wanted['name']}")
+        for name, text in files.items():
             (folder / name).write_text(text, "utf-8")
-        return folder
+        return f"--volume={folder}:{path}:ro"
 
     def _wait(self, each: Document, kind: str, until: float) -> None:
         if kind not in each:
             return
-        ask = each[kind]["httpGet"]
-        while not self._passes(each, ask):
+        while not self._passes(each, each[kind]):
             if time.monotonic() > until:
                 said = self._run("logs", f"{self.name}-{each['name']}")
                 raise TimeoutError(f"{each['name']} did not pass its {kind}:\n{said}")
             time.sleep(0.2)
 
-    def _passes(self, each: Document, ask: Document) -> bool:
-        (port,) = (one["containerPort"] for one in each["ports"] if one["name"] == ask["port"])
+    def _passes(self, each: Document, probe: Document) -> bool:
+        asked = probe.get("httpGet") or probe["tcpSocket"]
+        ports = {one.get("name"): one["containerPort"] for one in each.get("ports", ())}
+        port = ports.get(asked["port"], asked["port"])
         client = http.client.HTTPConnection(self.address, port, timeout=3)
         try:
-            client.request("GET", ask["path"])
+            if "tcpSocket" in probe:
+                client.connect()
+                return True
+            client.request("GET", asked["path"])
             return 200 <= client.getresponse().status < 400
         except (OSError, http.client.HTTPException):
             return False

@@ -6,29 +6,22 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 from unittest import TestCase
 
 from e2e import runtime
-from e2e.manifests import ROOT, Document, container, read, withFiles
+from e2e.manifests import ROOT, Document, container, read
 from e2e.pods import ADMIN, PHOTOS, PROBES, WAIT_SECONDS, PodTests, Response, images, photo, status
 from e2e.prometheus import Prometheus, tool
 from e2e.runtime import Pod, Runtime
-from sitio.test.helpers.manifests import builtWith
 
 #: Requests while the service is stopped.
 MANY = 50
 
 #: The port of sitio in the components, for clients.
 SITIO = 9900
-
-#: What C{api.py} says of any other page.
-NOT_FOUND = b'{"error": "not found"}'
 
 
 class TwoContainers(PodTests):
@@ -288,50 +281,6 @@ class Native(PodTests):
         codes = self.runtime.end(self.pod)
         self.assertEqual(codes["sitio"], 0)
         self.assertEqual(list(codes), ["web", "sitio"])
-
-
-class Stranger(PodTests):
-    """The component in front of an API on port 8080, which has no page C{/}."""
-
-    manifest = "components/container"
-    port = SITIO
-
-    @classmethod
-    def documents(cls) -> list[Document]:
-        """As docs/kubernetes.md says, with a Deployment that knows nothing of sitio."""
-        app = {
-            "name": "app",
-            "image": "photos:dev",
-            "command": ["python", "/srv/api.py"],
-            "ports": [{"name": "http", "containerPort": 8080}],
-        }
-        labels = {"app": "orders"}
-        deployment = {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "orders"},
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": {"containers": [app]}},
-            },
-        }
-        folder = Path(tempfile.mkdtemp(prefix="sitio-e2e-"))
-        cls.addClassCleanup(shutil.rmtree, folder)
-        built = builtWith(
-            folder / "built", [deployment], ["container"], settings=("TARGET_PORT=8080",)
-        )
-        return withFiles(built, "app", "/srv", "api.py")
-
-    def test_unchanged(self) -> None:
-        """It is ready, and its responses pass unchanged, its 404 too."""
-        for path, code, body in (("/orders", 200, b'{"orders": []}'), ("/", 404, NOT_FOUND)):
-            came, direct = (
-                Response(base + path) for base in (self.base, f"http://{self.pod.address}:8080")
-            )
-            self.assertEqual((came.status, came.body), (code, body))
-            for name in ("Content-Type", "Content-Length", "Server"):
-                self.assertEqual(came.headers[name], direct.headers[name])
-        self.assertEqual(status(f"{self.admin}/ready"), 200)
 
 
 class Jobs(PodTests):
