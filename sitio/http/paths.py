@@ -21,8 +21,8 @@ from functools import partial
 from attrs import define
 
 #: The work for the paths of one request, in characters that are compared or rewritten; it takes
-#: two or three milliseconds.  Percent-encoded text of 8 KiB, the longest that most servers take,
-#: needs half of it.
+#: two or three milliseconds.  8 KiB of percent-encoded letters, the longest that most servers take,
+#: need half of it; some hundred encoded separators may need more.
 MAX_WORK = 80 * 1024
 
 #: The most readings of the paths of one request.  An honest one has a handful.
