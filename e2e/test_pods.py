@@ -86,10 +86,17 @@ class TwoContainers(PodTests):
             self.assertEqual(prometheus.wait(masked, beforeMasked + 1), beforeMasked + 1)
             self.assertGreaterEqual(prometheus.wait(failed, beforeFailed + 1), beforeFailed + 1)
             self.assertEqual(prometheus.value(sent), beforeSent)
+            # The board's failures that clients saw need one.
+            self.assertEqual(status(f"{self.base}/never-asked-for"), 502)
+            self.assertEqual(prometheus.wait(sent, beforeSent + 1), beforeSent + 1)
+            prometheus.wait(sent.replace("sum(", "count(rate(").replace("})", "}[1m]))"), 1)
         finally:
             self.runtime.run("start", self.pod.container("web"))
         self.wait(f"{self.probes}/ready", 200)
         self.checkGrafana(prometheus)
+        # Paths of photos are no labels, and there are few series.
+        self.assertEqual(prometheus.value('count({job="sitio", http_route!=""})'), 0)
+        self.assertLess(prometheus.value('count({job="sitio"})'), 500)
 
     def checkGrafana(self, prometheus: Prometheus) -> None:
         """The query of each panel of the Grafana dashboard has a result."""

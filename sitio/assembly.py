@@ -185,6 +185,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         via=b"sitio" if options["via"] else None,
         keepsFolded=bool(options["keep-underscores"]),
         forwarded=options["forwarded"],
+        routes=options["routes"],
     )
     sidecar.context.useMark(options["mark"])
     sidecar.peers = peersOf(options)
@@ -250,7 +251,8 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
 
         inThread = partial(callInThread, reactor)
         shown = shownOptions(options)
-        return Admin(reactor, sidecar, health, shown, reactor.stop, inThread, hosts)
+        isRouted = bool(options["routes"].templates)
+        return Admin(reactor, sidecar, health, shown, reactor.stop, inThread, hosts, isRouted)
 
     def probes() -> Any:
         from sitio.admin.probes import probeSite
@@ -380,6 +382,7 @@ def shownOptions(options: config.Options) -> dict[str, Any]:
             for name, text in texts.items()
         },
         "sources": options.sources(),
+        "routes": list(options["routes"].templates),
         "policies": [
             policyWithoutSecrets(*parseDescription(each)) for each in options["descriptions"]
         ],

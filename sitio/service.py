@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from sitio.errors import CannotStart
 from sitio.http.claims import APPEND
+from sitio.http.routes import Routes
 from sitio.net.deadlines import Deadlines
 from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.listening import Listening
@@ -58,6 +59,7 @@ class SidecarService(MultiService):
     """
 
     peers: Peers = NO_PEERS
+    _stillCrowded: IDelayedCall | None = None
 
     log = Logger(namespace="sitio")
 
@@ -74,6 +76,7 @@ class SidecarService(MultiService):
         via: bytes | None = None,
         keepsFolded: bool = False,
         forwarded: str = APPEND,
+        routes: Routes | None = None,
         observers: Iterable[Any] = (),
     ) -> None:
         """
@@ -87,17 +90,17 @@ class SidecarService(MultiService):
         @param via: the pseudonym in Via fields; L{None} adds no Via.
         @param keepsFolded: whether requests keep fields that CGI takes for those of sitio.
         @param forwarded: what becomes of claims of other proxies (L{sitio.http.claims}).
+        @param routes: templates of paths that are endpoints in the metrics.
         @param observers: more of them, which stay when the policies change.
         """
         MultiService.__init__(self)
         settings = settings or Settings()
-        self.stats = Stats(reactor, statsInterval)
+        self.stats = Stats(reactor, statsInterval, routes=routes)
         self.history = History(reactor, time, os.getpid())
         self._clock, self._endpoint = reactor, listen
         deadlines = Deadlines(reactor)
         self._pool = UpstreamPool(reactor, HandshakeEndpoint(upstream), settings, deadlines)
         chain = Chain(namedPolicies(policies), clock=reactor, timeout=settings.policyTimeout)
-        allObservers: list[Any] = [*observers, self.stats, self.history]
         self.context = ProxyContext(
             clock=reactor,
             connections=self._pool,
@@ -107,12 +110,11 @@ class SidecarService(MultiService):
             via=via,
             keepsFolded=keepsFolded,
             forwarded=forwarded,
-            observers=allObservers,
+            observers=(allObservers := [*observers, self.stats, self.history]),
         )
         self.stats.watch(self.context.exchanges)
         self.factory = ProxyServerFactory(self.context, deadlines)
         self._room = Room(settings.maxClients, self._crowded)
-        self._stillCrowded: IDelayedCall | None = None
         self._listening = Listening(
             self.factory,
             self._listens,

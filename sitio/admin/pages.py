@@ -250,6 +250,7 @@ class Admin:
         quit: Callable[[], object],
         inThread: Callable[..., Deferred[Any]],
         hosts: Container[str] = (),
+        isRouted: bool = False,
     ) -> None:
         """
         @param reactor: the clock.
@@ -260,6 +261,7 @@ class Admin:
         @param hosts: names under which the pages may be asked for, besides addresses and
             names that strangers can't register; in small letters.
         @param inThread: calls a function in a thread, as C{deferToThread} does.
+        @param isRouted: whether there are templates of routes.
         """
         self._reactor = reactor
         self._sidecar = PacedSidecar(sidecar, reactor)
@@ -268,6 +270,8 @@ class Admin:
         self._quit = quit
         self._inThread = inThread
         self._hosts = hosts
+        self._isRouted = isRouted
+        self._series: Any = None
         # The text format and OpenMetrics are two runs: one after the other.
         turn = DeferredLock()
         self._metrics: SingleFlight[tuple[bytes, str]] = SingleFlight(
@@ -319,10 +323,14 @@ class Admin:
     def _exposition(self, accept: str) -> Deferred[tuple[bytes, str]]:
         # Imported at the first request, as it takes memory.
         from sitio.telemetry.metrics import exposition
+        from sitio.telemetry.series import Series
 
+        self._series = self._series or Series(self._isRouted)
         # In a thread: with a full table the page has megabytes.
         snapshot = self._sidecar.snapshot()
-        return snapshot.addCallback(partial(self._inThread, exposition), accept, Breaths())
+        return snapshot.addCallback(
+            partial(self._inThread, exposition), accept, Breaths(), self._series
+        )
 
     async def stats(self, request: Request) -> PageContent:
         """All metrics, as JSON."""

@@ -30,6 +30,7 @@ from sitio.config.values import (
 from sitio.errors import CannotStart
 from sitio.http.claims import APPEND
 from sitio.http.marks import newMark
+from sitio.http.routes import Routes
 from sitio.policy.loader import loadPolicies, makers
 from sitio.settings import Settings
 
@@ -173,6 +174,7 @@ class Options(usage.Options):
         or variable that it is from.
       - C{access-log}: see L{accessLogTarget}.
       - C{policies}: names and policies, in order; C{descriptions}: their texts.
+      - C{routes}: L{Routes}.
       - C{settings}: L{Settings}.
       - C{arguments} and C{folder}: the command line and the folder of the
         process, so that worker processes can parse the same.
@@ -204,6 +206,7 @@ class Options(usage.Options):
         self._beforeParsing = beforeParsing
         self["policies"] = []
         self["descriptions"] = []
+        self["routes"] = Routes()
         self["arguments"] = []
         self["folder"] = os.getcwd()
         self["mark"] = newMark()
@@ -231,6 +234,14 @@ class Options(usage.Options):
             self["descriptions"].append(description)
         except ValueError as error:
             _refuse(f"--policy {error}")
+
+    def opt_route(self, template: str) -> None:
+        """a template of paths that is one endpoint in metrics and dashboard, such as /users/{id}
+        or /files/{path...}; repeatable"""
+        try:
+            self["routes"] = Routes((*self["routes"].templates, template))
+        except ValueError as error:
+            _refuse(f"--route {error}")
 
     def opt_help_policies(self) -> None:
         """list the policies that are installed, and exit"""

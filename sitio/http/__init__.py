@@ -10,6 +10,7 @@ In reading order:
   - C{marks}: the mark by which a request that comes back is known.
   - C{overrides}: request fields that replace method, path or host.
   - C{paths}: the ways in which services read a path.
+  - C{routes}: templates of paths.
   - C{errorfields}: what belongs to an error response whose body is replaced.
   - C{negotiation}: what an Accept field wants.
   - C{dates}: HTTP dates, read and written.

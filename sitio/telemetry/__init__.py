@@ -16,6 +16,7 @@ In reading order:
   - C{sidecar}: the interfaces through which others see a sidecar.
   - C{processes}: what the processes use of memory, CPU time and descriptors.
   - C{metrics}: a snapshot in the formats that Prometheus reads.
+  - C{series}: limits the series that it has.
   - C{accesslog}: one log line for each exchange.
   - C{logformat}: the formats of these lines.
   - C{logfile}: a file that a thread writes to.

@@ -9,8 +9,11 @@ that the client was sent, so that a masked 503 counts as a 200 there.
 C{http_client_request_duration_seconds} has what came of each attempt to send the request to
 the upstream, so that the same 503 counts as a 503.
 
-The number of routes is bounded, as the table of L{sitio.telemetry.stats} is.  The client
-metric has no route, which the conventions don't give it.
+C{http_route} is a template that the operator has configured (L{sitio.http.routes}), and empty
+for all other requests: the conventions forbid paths there, and each would be a series.  The
+client metric has no route, which the conventions don't give it.
+
+However many methods and statuses there are, the number of series is limited: L{Series}.
 
 Contract: a snapshot in, bytes out; reads what the kernel says about the processes.
 """
@@ -38,7 +41,8 @@ from prometheus_client.utils import floatToGoString
 
 from sitio.telemetry.histogram import ADDED_BOUNDS, coarser, regroup
 from sitio.telemetry.processes import read
-from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot
+from sitio.telemetry.series import Labels, Series
+from sitio.telemetry.snapshot import SidecarSnapshot
 
 _ENDPOINT = ["http_request_method", "http_route"]
 _STATUS = [*_ENDPOINT, "http_response_status_code"]
@@ -57,7 +61,10 @@ def _noBreath() -> None:
 
 
 def exposition(
-    snapshot: SidecarSnapshot, accept: str, breathe: Callable[[], object] = _noBreath
+    snapshot: SidecarSnapshot,
+    accept: str,
+    breathe: Callable[[], object] = _noBreath,
+    series: Series | None = None,
 ) -> tuple[bytes, str]:
     """
     The body and the content type of the page /metrics.
@@ -66,9 +73,10 @@ def exposition(
         OpenMetrics.  An invalid one counts as empty.
     @param breathe: is called at least once in a millisecond of work, as a full table takes
         half a second.
+    @param series: that of earlier pages of the same sidecar.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(snapshot, breathe))
+    registry.register(_Snapshot(snapshot, breathe, series or Series()))
     try:
         encode, kind = choose_encoder(accept)
     except (TypeError, ValueError):
@@ -80,9 +88,12 @@ def exposition(
 class _Snapshot(Collector):
     """One snapshot, as families of metrics."""
 
-    def __init__(self, snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> None:
+    def __init__(
+        self, snapshot: SidecarSnapshot, breathe: Callable[[], object], series: Series
+    ) -> None:
         self._snapshot = snapshot
         self._breathe = breathe
+        self._series = series
 
     def collect(self) -> Iterator[Metric]:
         """See L{Collector}."""
@@ -91,8 +102,8 @@ class _Snapshot(Collector):
             yield each
 
     def _families(self) -> Iterator[Metric]:
-        yield from _endpoints(self._snapshot, self._breathe)
-        yield from _attempts(self._snapshot)
+        yield from _requests(self._snapshot, self._series, self._breathe)
+        yield from _attempts(self._snapshot, self._series)
         yield from _added(self._snapshot)
         yield from _connections(self._snapshot)
         yield from _policies(self._snapshot)
@@ -115,14 +126,9 @@ class _Drained(list[Sample]):
             yield self.pop()
 
 
-def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+def _buckets(bounds: Sequence[float], counts: Sequence[float]) -> list[tuple[str, float]]:
     names = [*map(floatToGoString, bounds), "+Inf"]
     return list(zip(names, accumulate(counts)))
-
-
-def _labels(endpoint: EndpointMetrics, *more: str) -> list[str]:
-    # Rows in round brackets count for many methods; OpenTelemetry calls these _OTHER.
-    return [endpoint["method"] or "_OTHER", endpoint["route"], *more]
 
 
 def _status(name: str) -> str:
@@ -142,9 +148,10 @@ def _outcome(key: str, firstError: str) -> tuple[str, str]:
     return status, error or (status if status >= firstError else "")
 
 
-def _endpoints(snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> Iterator[Metric]:
+def _requests(
+    snapshot: SidecarSnapshot, series: Series, breathe: Callable[[], object]
+) -> Iterator[Metric]:
     metrics = snapshot["metrics"]
-    endpoints = metrics["endpoints"]
     scheme = snapshot["peers"]["scheme"]
     durations = HistogramMetricFamily(
         "http_server_request_duration_seconds",
@@ -171,20 +178,28 @@ def _endpoints(snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> Iter
         "Exchanges that have been under way for a second or more.",
         labels=_ENDPOINT,
     )
-    for each in endpoints:
+    spent: dict[Labels, list[float]] = {}
+    sizes: dict[Labels, list[float]] = {}
+    hidden: dict[Labels, list[float]] = {}
+    for each in metrics["routes"]:
         breathe()
-        if each["underWay"]:
-            active.add_metric(_labels(each), each["underWay"])
-        for key, spent in each["durations"].items():
-            durations.add_metric(
-                _labels(each, *_outcome(key, "500"), scheme),
-                _buckets(metrics["sentBounds"], spent["counts"]),
-                spent["seconds"],
-            )
-        received.add_metric(_labels(each), each["hits"], each["bytesIn"])
-        returned.add_metric(_labels(each), each["hits"], each["bytesOut"])
+        labels = each["method"], each["route"]
+        sizes[labels] = [each["hits"], each["bytesIn"], each["bytesOut"], each["underWay"]]
+        for key, found in each["durations"].items():
+            spent[(*labels, *_outcome(key, "500"))] = [*found["counts"], found["seconds"]]
         for status, times in each["masked"].items():
-            masked.add_metric(_labels(each, status), times)
+            hidden[(*labels, status)] = [times]
+    for outcome, counts in series.durations.limited(spent).items():
+        breathe()
+        buckets = _buckets(metrics["sentBounds"], counts[:-1])
+        durations.add_metric([*outcome, scheme], buckets, counts[-1])
+    for endpoint, (hits, bytesIn, bytesOut, underWay) in series.sizes.limited(sizes).items():
+        received.add_metric(endpoint, int(hits), bytesIn)
+        returned.add_metric(endpoint, int(hits), bytesOut)
+        if underWay:
+            active.add_metric(endpoint, underWay)
+    for failure, [sum_] in series.masked.limited(hidden).items():
+        masked.add_metric(failure, sum_)
     yield durations
     yield received
     yield returned
@@ -192,7 +207,7 @@ def _endpoints(snapshot: SidecarSnapshot, breathe: Callable[[], object]) -> Iter
     yield active
 
 
-def _attempts(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+def _attempts(snapshot: SidecarSnapshot, series: Series) -> Iterator[Metric]:
     metrics, peers = snapshot["metrics"], snapshot["peers"]
     durations = HistogramMetricFamily(
         "http_client_request_duration_seconds",
@@ -200,13 +215,14 @@ def _attempts(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         labels=[*_CLIENT, *_PEER],
     )
     peer = [peers["upstreamAddress"], peers["upstreamPort"], peers["upstreamScheme"]]
-    for key, spent in metrics["attempts"].items():
+    spent: dict[Labels, list[float]] = {}
+    for key, found in metrics["attempts"].items():
         method, _, outcome = key.partition(" ")
-        durations.add_metric(
-            [method, *_outcome(outcome, "400"), *peer],
-            _buckets(metrics["sentBounds"], spent["counts"]),
-            spent["seconds"],
-        )
+        # Attempts have no route.
+        spent[(method, "", *_outcome(outcome, "400"))] = [*found["counts"], found["seconds"]]
+    for (method, _, *rest), counts in series.attempts.limited(spent).items():
+        buckets = _buckets(metrics["sentBounds"], counts[:-1])
+        durations.add_metric([method, *rest, *peer], buckets, counts[-1])
     yield durations
 
 

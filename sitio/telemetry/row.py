@@ -6,7 +6,7 @@ Contract: pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from operator import add
 from typing import Any
 
@@ -134,15 +134,35 @@ class Row:
             "latency": list(self.latency),
             "seconds": 0.0,
             "upstreamSeconds": {},
-            "durations": {},
             "underWay": running.count,
         }
-        durations: dict[str, Durations] = {}
         for outcome, (spent, _) in self.outcomes.items():
             _count(metrics, outcome, sum(spent[:-1]), spent[-1])
-            _addTo(durations.setdefault(keyOf(outcome[0], outcome[2]), noDurations()), spent)
-        metrics["durations"] = {key: asHistogram(each) for key, each in durations.items()}
         return metrics
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Histograms of durations, by sent status and what ended the response early."""
+        durations: dict[str, Durations] = {}
+        for outcome, (spent, _) in self.outcomes.items():
+            _addTo(durations.setdefault(keyOf(outcome[0], outcome[2]), noDurations()), spent)
+        return {key: asHistogram(each) for key, each in durations.items()}
+
+
+def totalOf(rows: Collection[Row]) -> Row:
+    """
+    The sum of rows, for reading only.  By columns, which is five times as fast as one row
+    after the other.
+    """
+    found: dict[Outcome, list[Durations]] = {}
+    for row in rows:
+        for outcome, (durations, _) in row.outcomes.items():
+            found.setdefault(outcome, []).append(durations)
+    return Row(
+        bytesIn=sum(row.bytesIn for row in rows),
+        bytesOut=sum(row.bytesOut for row in rows),
+        latency=sumUp(row.latency for row in rows) or noCounts(FINE_BOUNDS),
+        outcomes={outcome: (sumUp(each), None) for outcome, each in found.items()},
+    )
 
 
 def _count(metrics: Metrics, outcome: Outcome, times: int, seconds: float) -> None:

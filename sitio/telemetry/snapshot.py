@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from functools import reduce
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from sitio.telemetry.histogram import Histogram
 
@@ -41,9 +41,7 @@ class Metrics(TypedDict):
 
     C{latency} are the counts of a histogram with C{latencyBounds}, C{seconds} is the sum
     of the durations.  For a tunnel the duration is the time to the upstream's 101.
-    C{upstreamSeconds} has the sums by upstream status.  C{durations} has a histogram with
-    C{sentBounds} for each sent status, C{"200"}, and for each name of what ended a response
-    early, C{"200 connection_lost"}.
+    C{upstreamSeconds} has the sums by upstream status.
 
     C{underWay} is how many exchanges have been under way for a second or more.  They are in
     no other count, but the bytes that they have moved are in C{bytesIn} and C{bytesOut} as
@@ -63,7 +61,6 @@ class Metrics(TypedDict):
     latency: list[int]
     seconds: float
     upstreamSeconds: dict[str, float]
-    durations: dict[str, Histogram]
     underWay: int
 
 
@@ -77,15 +74,36 @@ class EndpointMetrics(Metrics):
     route: str
 
 
+class RouteMetrics(TypedDict):
+    """
+    What Prometheus gets of a method and a configured template of paths; C{route} is empty
+    for all other paths together, and C{method} is C{_OTHER} for those that are not shown by
+    name.  The counts never fall, whatever endpoints lose their row.
+
+    C{durations} has a histogram with C{sentBounds} for each sent status, C{"200"}, and for
+    each name of what ended a response early, C{"200 connection_lost"}.  All else is as in
+    L{Metrics}.
+    """
+
+    method: str
+    route: str
+    hits: int
+    bytesIn: int
+    bytesOut: int
+    masked: dict[str, int]
+    durations: dict[str, Histogram]
+    underWay: int
+
+
 class Snapshot(TypedDict):
     """
     All metrics at one moment, ready for JSON; the receiver may keep and change it.
 
-    C{endpoints} has the busiest first; C{total} is their sum.  C{evicted} is how many
-    endpoints have lost their row to others.  C{added} and C{addedSeconds} are a
-    histogram, with C{addedBounds}, of the time that sitio adds: the duration without the
-    wait for the upstream's head, of exchanges that the upstream answered and that went
-    well.  It includes the transfer of the body, so large downloads are in its last
+    C{endpoints} has the busiest first; C{total} is their sum.  C{routes} adds up to the same.
+    C{evicted} is how many endpoints have lost their row to others.  C{added} and
+    C{addedSeconds} are a histogram, with C{addedBounds}, of the time that sitio adds: the
+    duration without the wait for the upstream's head, of exchanges that the upstream answered
+    and that went well.  It includes the transfer of the body, so large downloads are in its last
     buckets; its median is the number to look at.  C{uptime} is in seconds.
 
     C{attempts} has a histogram, with C{sentBounds}, of the attempts to send requests to the
@@ -97,6 +115,7 @@ class Snapshot(TypedDict):
     uptime: float
     total: Metrics
     endpoints: list[EndpointMetrics]
+    routes: list[RouteMetrics]
     evicted: int
     added: list[int]
     addedSeconds: float
@@ -207,6 +226,9 @@ class SidecarSnapshot(TypedDict):
     workers: list[WorkerMetrics]
 
 
+_Counted = TypeVar("_Counted", EndpointMetrics, RouteMetrics)
+
+
 def busiestFirst(endpoints: Iterable[EndpointMetrics]) -> list[EndpointMetrics]:
     """Sorted by falling hits, those under way included, then by route and method."""
     return sorted(
@@ -228,14 +250,11 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
     for bounds in ("latencyBounds", "addedBounds", "sentBounds"):
         if one[bounds] != two[bounds]:
             raise ValueError(f"these snapshots differ in {bounds}: merge those of one version")
-    sums: dict[tuple[str, str], EndpointMetrics] = {}
-    for endpoint in (*one["endpoints"], *two["endpoints"]):
-        key = _keyOf(endpoint)
-        sums[key] = addUp(sums[key], endpoint) if key in sums else deepcopy(endpoint)
     return {
         "uptime": max(one["uptime"], two["uptime"]),
         "total": addUp(one["total"], two["total"]),
-        "endpoints": busiestFirst(sums.values()),
+        "endpoints": busiestFirst(_sums(one["endpoints"], two["endpoints"])),
+        "routes": _sums(one["routes"], two["routes"]),
         "evicted": one["evicted"] + two["evicted"],
         "added": addUp(one["added"], two["added"]),
         "addedSeconds": one["addedSeconds"] + two["addedSeconds"],
@@ -246,8 +265,18 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
     }
 
 
-def _keyOf(endpoint: EndpointMetrics) -> tuple[str, str]:
-    return (endpoint["method"], endpoint["route"])
+def _keyOf(counted: Any) -> tuple[str, str]:
+    return (counted["method"], counted["route"])
+
+
+def _sums(one: Iterable[_Counted], two: Iterable[_Counted]) -> list[_Counted]:
+    """The sums of what is counted for the same method and route."""
+    sums: dict[tuple[str, str], _Counted] = {}
+    for each in (*one, *two):
+        key = _keyOf(each)
+        added: Any = addUp(sums[key], each) if key in sums else deepcopy(each)
+        sums[key] = added
+    return [sums[key] for key in sorted(sums)]
 
 
 def limitEndpoints(metrics: Snapshot, most: int) -> Snapshot:
@@ -314,6 +343,7 @@ def countersOf(snapshot: SidecarSnapshot) -> SidecarSnapshot:
             **metrics,
             "total": {**metrics["total"], "underWay": 0},
             "endpoints": busiestFirst({**each, "underWay": 0} for each in metrics["endpoints"]),
+            "routes": [{**each, "underWay": 0} for each in metrics["routes"]],
         },
         "pool": dict.fromkeys(snapshot["pool"], 0),
         "clients": 0,

@@ -5,9 +5,9 @@ L{Stats} observes exchanges, counts them for the life of the process, and logs a
 every two seconds in which something changed.  Everybody else reads the metrics as a
 L{Snapshot<sitio.telemetry.snapshot.Snapshot>}, which is plain data.
 
-An I{endpoint} is a method and a route; the route is the path without the query.  The
-table of endpoints is bounded, whatever clients request.  Three rows in round brackets
-count for many endpoints:
+An I{endpoint} is a method and a route.  The route is the template that the path matches, of
+those that are configured, else the path without the query.  The table of endpoints is
+bounded, whatever clients request.  Three rows in round brackets count for many endpoints:
 
   - B{(refused)}: requests whose method and path could not be read;
   - B{(not found)}: endpoints for which the upstream has never answered anything but
@@ -17,7 +17,9 @@ count for many endpoints:
 A full table evicts an eighth of its rows: those with the fewest hits, where hits weigh
 less the longer ago the last one was.  So a flood of paths that are requested once evicts
 its own rows, and busy endpoints stay.  A new endpoint gets its row amid a flood, or when
-old ones fall silent.  The sums stay right throughout.
+old ones fall silent.  Rows of templates are never evicted.  The sums stay right throughout,
+also those of each method and template, which is what Prometheus gets: rows in round brackets
+are kept for each method, and shown as one.
 
 Contract: clock and log are passed in; no I/O but the log.
 """
@@ -25,7 +27,7 @@ Contract: clock and log are passed in; no I/O but the log.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from twisted.application.service import Service
@@ -33,15 +35,23 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from sitio.http.routes import Routes
 from sitio.interfaces import IExchange, IExchangeObserver
 from sitio.net.periodic import Periodic
 from sitio.telemetry.attempts import METHODS, Attempts
 from sitio.telemetry.histogram import FINE_BOUNDS, LATENCY_BOUNDS, coarser, noCounts
-from sitio.telemetry.outcomes import Outcome, outcomeOf
-from sitio.telemetry.row import Durations, Row, sumUp
-from sitio.telemetry.snapshot import OTHER, EndpointMetrics, Metrics, Snapshot, busiestFirst
+from sitio.telemetry.outcomes import outcomeOf
+from sitio.telemetry.row import Durations, Row, totalOf
+from sitio.telemetry.snapshot import (
+    OTHER,
+    EndpointMetrics,
+    Metrics,
+    RouteMetrics,
+    Snapshot,
+    busiestFirst,
+)
 from sitio.telemetry.statsline import countsOf, event, moved
-from sitio.telemetry.underway import UnderWay, byEndpoint
+from sitio.telemetry.underway import Key, UnderWay, byEndpoint, isShared
 
 #: Rows of the table: more than a person reads.  At two kilobytes a row, they take a
 #: megabyte, and twice that when they have been read.
@@ -63,8 +73,19 @@ NOT_FOUND = frozenset((404, 405, 410, 501))
 _COARSE = coarser(LATENCY_BOUNDS)
 _LOWER = (-1.0, *LATENCY_BOUNDS)
 
-_NOT_FOUND = ("", "(not found)")
-_REFUSED = ("", "(refused)")
+#: The same for a path that matches a template: there 404 is an answer of the service, as for
+#: a user that does not exist.
+METHOD_NOT_FOUND = frozenset((405, 501))
+
+#: The part of the table that templates may take; what does not fit counts as C{(other)}.
+TEMPLATE_SHARE = 0.75
+
+_OTHER = OTHER[1]
+_NOT_FOUND = "(not found)"
+_REFUSED = "(refused)"
+
+#: Rows in round brackets as they are shown, in this order.
+_SHARED = (OTHER, ("", _NOT_FOUND), ("", _REFUSED))
 
 
 @implementer(IExchangeObserver)
@@ -79,10 +100,12 @@ class Stats(Service):
         interval: float = 2.0,
         log: Logger | None = None,
         maxEndpoints: int = MAX_ENDPOINTS,
+        routes: Routes | None = None,
     ) -> None:
         """
         @param interval: seconds between two lines of the log; 0 for no lines.
         @param maxEndpoints: rows of the table, not counting the three in round brackets.
+        @param routes: the templates of paths that are endpoints.
 
         @raise ValueError: the interval is negative or infinite, or there are no rows.
         """
@@ -103,10 +126,13 @@ class Stats(Service):
         self._evicted = 0
         self._added: Durations = [*noCounts(FINE_BOUNDS), 0.0]
         self._attempts = Attempts()
-        self._rows: dict[tuple[str, str], Row] = {}
-        self._shared = {key: Row() for key in (OTHER, _NOT_FOUND, _REFUSED)}
+        self._routes = routes if routes is not None and routes.templates else None
+        self._templates = frozenset(routes.templates if routes is not None else ())
+        self._templateRows = 0
+        self._rows: dict[Key, Row] = {}
+        self._shared: dict[Key, Row] = {}
         self._underWay: Collection[Any] = ()
-        self._logged: dict[tuple[str, str], tuple[int, int, int]] = {}
+        self._logged: dict[Key, tuple[int, int, int]] = {}
         self._loggedTotal: Metrics | None = None
 
     def watch(self, exchanges: Collection[Any]) -> None:
@@ -175,58 +201,65 @@ class Stats(Service):
     def _rowFor(self, method: str, path: str, status: int | None) -> Row:
         """The row for an endpoint that is not in the table; adds it if it belongs there."""
         key = self._keyFor(method, path, status)
-        row = self._shared.get(key) or self._rows.get(key)
+        table = self._shared if isShared(key) else self._rows
+        row = table.get(key)
         if row is None:
-            if len(self._rows) >= self.maxEndpoints:
-                self._evict()
-            row = self._rows[key] = Row()
+            if table is self._rows:
+                self._templateRows += key[1] in self._templates
+                if len(table) >= self.maxEndpoints:
+                    self._evict()
+            row = table[key] = Row()
         return row
 
-    def _keyFor(self, method: str, path: str, status: int | None) -> tuple[str, str]:
+    def _keyFor(self, method: str, path: str, status: int | None) -> Key:
         """
-        The endpoint as which an exchange counts.
+        The endpoint as which an exchange counts; one in round brackets has its method.
 
         @param status: the upstream's, or the one that was sent; L{None} if that is unknown.
         """
-        if path == "-" or method == "-":
-            return _REFUSED
+        isRefused = path == "-" or method == "-"
         if method not in METHODS:
             method = "_OTHER"
-        if (method, path) in self._rows:
-            return method, path
-        if status in NOT_FOUND:
-            return _NOT_FOUND
+        if isRefused:
+            return method, _REFUSED
+        template = None if self._routes is None else self._routes.match(path)
+        if (method, template or path) in self._rows:
+            return method, template or path
+        if status in (NOT_FOUND if template is None else METHOD_NOT_FOUND):
+            return method, _NOT_FOUND
+        if template is not None:
+            hasRoom = self._templateRows < self.maxEndpoints * TEMPLATE_SHARE
+            return method, template if hasRoom else _OTHER
         if len(path) > MAX_ROUTE or path[:1] not in ("/", "*"):
-            return OTHER
+            return method, _OTHER
         return method, path
 
-    def _keyOf(self, exchange: Any) -> tuple[str, str]:
+    def _keyOf(self, exchange: Any) -> Key:
         line = exchange.request.line
         upstream = exchange.upstreamStatus
         status = exchange.status if upstream is None else upstream
         return self._keyFor(line.method, line.path, status)
 
-    def _running(self) -> dict[tuple[str, str], UnderWay]:
+    def _running(self) -> dict[Key, UnderWay]:
         """The exchanges under way, by endpoint."""
         if not self._underWay:
             return {}
         # A full table has some more rows meanwhile.
         room = max(self.maxEndpoints - len(self._rows), self.maxEndpoints // 8)
         now = self._clock.seconds()
-        rows = self._rows.keys() | self._shared.keys()
-        return byEndpoint(self._underWay, now, rows, self._keyOf, room)
+        return byEndpoint(self._underWay, now, self._rows, self._keyOf, room)
 
     def _evict(self) -> None:
         """Make room: add the rows of least weight to (other), of equals the oldest first."""
         now = self._clock.seconds()
 
-        def weight(key: tuple[str, str]) -> float:
+        def weight(key: Key) -> float:
             row = self._rows[key]
             return row.hits * float(0.5 ** (max(0.0, now - row.last) / HALF_LIFE))
 
-        lightest = sorted(self._rows, key=weight)
+        lightest = sorted((key for key in self._rows if key[1] not in self._templates), key=weight)
         for key in lightest[: max(1, self.maxEndpoints // 8)]:
-            self._shared[OTHER].add(self._rows.pop(key))
+            self._shared.setdefault((key[0], _OTHER), Row()).add(self._rows.pop(key))
             self._evicted += 1
 
     # Reading.
@@ -234,14 +267,16 @@ class Stats(Service):
     def snapshot(self) -> Snapshot:
         """The metrics now."""
         running = self._running()
-        rows = self._allRows(running)
+        byRoute = self._byRoute(running)
+        rows, shown = self._shown(running)
         return {
             "uptime": self._clock.seconds() - self._began,
-            "total": self._total(rows, running),
+            "total": _total([row for row, _ in byRoute.values()], running),
             "endpoints": busiestFirst(
-                {"method": key[0], "route": key[1], **row.metrics(running.get(key))}
+                {"method": key[0], "route": key[1], **row.metrics(shown.get(key))}
                 for key, row in rows.items()
             ),
+            "routes": [_routeMetrics(key, *each) for key, each in sorted(byRoute.items())],
             "evicted": self._evicted,
             "added": self._added[:-1],
             "addedSeconds": self._added[-1],
@@ -251,32 +286,40 @@ class Stats(Service):
             "sentBounds": list(LATENCY_BOUNDS),
         }
 
-    def _allRows(self, running: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row]:
-        """The rows of all endpoints with hits or with exchanges under way."""
-        hit = {key: row for key, row in self._shared.items() if row.hits}
-        known = self._rows | hit
-        return known | {key: self._shared.get(key) or Row() for key in running if key not in known}
+    def _shown(self, running: Mapping[Key, UnderWay]) -> tuple[dict[Key, Row], dict[Key, UnderWay]]:
+        """
+        The rows of all endpoints with hits or with exchanges under way, and these: those in
+        round brackets for all methods together.
+        """
+        rows = dict(self._rows)
+        shown: dict[Key, UnderWay] = {}
+        names: dict[Key, list[Row]] = {}
+        for key, row in self._shared.items():
+            names.setdefault(("", key[1]), []).append(row)
+        for key in filter(names.__contains__, _SHARED):
+            several = names[key]
+            rows[key] = several[0] if len(several) == 1 else totalOf(several)
+        for key, each in running.items():
+            name = ("", key[1]) if isShared(key) else key
+            shown.setdefault(name, UnderWay()).join(each)
+        return {**{key: Row() for key in shown}, **rows}, shown
 
-    def _total(
-        self, rows: dict[tuple[str, str], Row], running: dict[tuple[str, str], UnderWay]
-    ) -> Metrics:
-        # By columns, which is five times as fast as one row after the other.
-        found: dict[Outcome, list[Durations]] = {}
-        for row in rows.values():
-            for outcome, (durations, _) in row.outcomes.items():
-                found.setdefault(outcome, []).append(durations)
-        total = Row(
-            bytesIn=sum(row.bytesIn for row in rows.values()),
-            bytesOut=sum(row.bytesOut for row in rows.values()),
-            latency=sumUp(row.latency for row in rows.values()) or noCounts(FINE_BOUNDS),
-            outcomes={outcome: (sumUp(each), None) for outcome, each in found.items()},
-        )
-        all = UnderWay()
-        for each in running.values():
-            all.count += each.count
-            all.bytesIn += each.bytesIn
-            all.bytesOut += each.bytesOut
-        return total.metrics(all)
+    def _byRoute(self, running: Mapping[Key, UnderWay]) -> dict[Key, tuple[Row, UnderWay]]:
+        """The sums for each method and template, or no template."""
+        several: dict[Key, list[Row]] = {}
+        underWay: dict[Key, UnderWay] = {}
+        for key, row in (*self._rows.items(), *self._shared.items()):
+            several.setdefault(self._routeOf(key), []).append(row)
+        for key, each in running.items():
+            route = self._routeOf(key)
+            underWay.setdefault(route, UnderWay()).join(each)
+            several.setdefault(route, [])
+        return {
+            key: (totalOf(rows), underWay.get(key, UnderWay())) for key, rows in several.items()
+        }
+
+    def _routeOf(self, key: Key) -> Key:
+        return key if key[1] in self._templates else (key[0], "")
 
     # Logging: a service.
 
@@ -299,16 +342,37 @@ class Stats(Service):
         counts = (hits, sum(each.count for each in running.values()))
         if counts == countsOf(self._loggedTotal)[:2]:
             return
-        rows = self._allRows(running)
+        rows, shown = self._shown(running)
         now = {
-            key: (row.hits, running[key].count if key in running else 0, row.failures())
+            key: (row.hits, shown[key].count if key in shown else 0, row.failures())
             for key, row in rows.items()
         }
         listed, more = moved(now, self._logged)
         endpoints: list[EndpointMetrics] = [
-            {"method": key[0], "route": key[1], **rows[key].metrics(running.get(key))}
+            {"method": key[0], "route": key[1], **rows[key].metrics(shown.get(key))}
             for key in listed
         ]
-        total = self._total(rows, running)
+        total = _total(list(rows.values()), running)
         self._log.info("{line}", **event(total, self._loggedTotal, endpoints, more))
         self._logged, self._loggedTotal = now, total
+
+
+def _total(rows: Collection[Row], running: Mapping[Key, UnderWay]) -> Metrics:
+    all = UnderWay()
+    for each in running.values():
+        all.join(each)
+    return totalOf(rows).metrics(all)
+
+
+def _routeMetrics(key: Key, row: Row, running: UnderWay) -> RouteMetrics:
+    metrics = row.metrics(running)
+    return {
+        "method": key[0],
+        "route": key[1],
+        "hits": metrics["hits"],
+        "bytesIn": metrics["bytesIn"],
+        "bytesOut": metrics["bytesOut"],
+        "masked": metrics["masked"],
+        "durations": row.histograms(),
+        "underWay": metrics["underWay"],
+    }

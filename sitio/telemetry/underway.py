@@ -48,6 +48,17 @@ class UnderWay:
             self.bytesIn += exchange.bytesIn
             self.bytesOut += exchange.bytesOut
 
+    def join(self, other: UnderWay) -> None:
+        """Add those of another endpoint."""
+        self.count += other.count
+        self.bytesIn += other.bytesIn
+        self.bytesOut += other.bytesOut
+
+
+def isShared(key: Key) -> bool:
+    """Whether a row counts for many endpoints: its name is in round brackets."""
+    return key[1][:1] == "("
+
 
 def byEndpoint(
     exchanges: Iterable[Any],
@@ -59,10 +70,10 @@ def byEndpoint(
     """
     The exchanges under way for L{LONG_SECONDS} or more, by endpoint.
 
-    @param rows: the endpoints that have a row.
+    @param rows: the endpoints that have a row of their own.
     @param keyOf: returns the endpoint of an exchange.
     @param room: how many other endpoints may get one.  The oldest exchanges get it; the
-        others count as C{(other)}.
+        others count as C{(other)} of their method.
     """
     found: dict[Key, UnderWay] = {}
     latest = now - LONG_SECONDS
@@ -70,9 +81,9 @@ def byEndpoint(
         (each for each in exchanges if each.began <= latest), key=lambda each: each.began
     ):
         key = keyOf(exchange)
-        if key not in rows and key not in found:
+        if key not in rows and key not in found and not isShared(key):
             if room <= 0:
-                found.setdefault(OTHER, UnderWay()).count += 1
+                found.setdefault((key[0], OTHER[1]), UnderWay()).count += 1
                 continue
             room -= 1
         found.setdefault(key, UnderWay()).add(exchange)

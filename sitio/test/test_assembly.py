@@ -237,12 +237,14 @@ class AdministerTests(SynchronousTestCase):
         options = parsed(
             *("--port=tcp:1:token=abc", "--via", "--access-log=json:there/access.log"),
             *("--policy", "retry:times=1", "--policy", "headers:set X-Key abc"),
+            "--route=/users/{id}",
         )
         told = shownOptions(options)
         self.assertEqual(told["sitio"], sitio.__version__)
         self.assertEqual(told["policies"], ["retry:times=1", "headers:set X-Key ***"])
         self.assertEqual(told["options"]["port"], "tcp:1:token=***")
         self.assertEqual(told["options"]["grace"], "30")
+        self.assertEqual(told["routes"], ["/users/{id}"])
         self.assertTrue(told["options"]["access-log"].endswith("/there/access.log"))
         self.assertEqual(told["options"].keys(), told["sources"].keys())
         self.assertEqual(json.loads(json.dumps(told)), told)

@@ -122,7 +122,7 @@ class PageTests(AdminTestCase):
         """The metrics are in the format that Prometheus asks for."""
         response = self.ask("GET", "/metrics")
         self.assertTrue(response.headers["Content-Type"].startswith("text/plain; version=0.0.4"))
-        self.assertIn('http_route="/"', response.text)
+        self.assertIn('http_route=""', response.text)
         accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
         response = self.ask("GET", "/metrics", accept=accept)
         self.assertTrue(response.headers["Content-Type"].startswith("application/openmetrics-text"))

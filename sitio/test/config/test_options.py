@@ -125,6 +125,12 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(parsed("--probes", description)["probes"], description)
         self.assertEqual(parsed("--probes=tcp:9901", "--admin=")["probes"], "tcp:9901")
 
+    def test_routes(self) -> None:
+        """Templates of routes can be repeated; there are none by default."""
+        self.assertEqual(parsed()["routes"].templates, ())
+        given = parsed("--route", "/users/{id}", "--route=/files/{path...}")
+        self.assertEqual(given["routes"].templates, ("/users/{id}", "/files/{path...}"))
+
     def test_forwarded(self) -> None:
         """Claims of other proxies are appended to, or what is asked for."""
         self.assertEqual(parsed()["forwarded"], "append")
@@ -266,6 +272,14 @@ class BadOptionsTests(SynchronousTestCase):
         for value in ("0", "-1", "two", "", "1000"):
             sentence = self.refused(f"--workers={value}")
             self.assertIn(f"--workers is {value!r}; it must be 1 to 256, or auto", sentence)
+
+    def test_route(self) -> None:
+        """A template that is wrong, or is another one in other words."""
+        for arguments, sentence in (
+            (["--route=users"], "--route 'users' is no path; write a path such as /users/{id}"),
+            (["--route=/{a}", "--route=/{b}"], "--route '/{b}' matches the same paths as '/{a}'"),
+        ):
+            self.assertIn(sentence, self.refused(*arguments))
 
     def test_forwarded(self) -> None:
         """The error for a wrong mode lists all modes."""

@@ -11,15 +11,16 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest
 
+from sitio.http.routes import Routes
 from sitio.telemetry.metrics import exposition
 from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.snapshots import workerSnapshot
 
 
-def sidecarSnapshot(*exchanges: Any) -> SidecarSnapshot:
+def sidecarSnapshot(*exchanges: Any, routes: Routes | None = None) -> SidecarSnapshot:
     """The snapshot of a sidecar after these exchanges."""
-    stats = Stats(Clock())
+    stats = Stats(Clock(), routes=routes)
     for each in exchanges:
         stats.exchangeFinished(each)
     return {**workerSnapshot(), "metrics": stats.snapshot()}

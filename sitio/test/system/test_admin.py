@@ -65,7 +65,7 @@ class ProcessTests(LoopbackTestCase):
         return response.code, await response.text()
 
     async def metrics(self) -> dict[str, float]:
-        """The metrics; those of endpoints are named by path and status."""
+        """The metrics; those of routes are named by template and status."""
         found = {}
         for line in (await self.asked("GET", "/metrics"))[1].splitlines():
             name, _, value = line.rpartition(" ")
@@ -87,13 +87,13 @@ class ProcessTests(LoopbackTestCase):
         A process is ready when it logs the address of its pages.  It counts exchanges, shows
         them, and quits on request.
         """
-        process, port = await self.begun()
+        process, port = await self.begun("--route=/", "--route=/{rest...}")
         self.assertEqual(await self.asked("GET", "/ready"), (200, "sitio is ready\n"))
         for path in ("/", "/", "/broken"):
             await self.carries(port, path)
         metrics = await self.metrics()
         self.assertEqual(metrics["http_server_request_duration_seconds_count / 200"], 2)
-        self.assertEqual(metrics["http_server_request_duration_seconds_count /broken 500"], 1)
+        self.assertEqual(metrics["http_server_request_duration_seconds_count /{rest...} 500"], 1)
         exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
         self.assertEqual([each["path"] for each in exchanges["failed"]], ["/broken"])
         self.assertEqual(exchanges["recent"], [])
@@ -134,7 +134,7 @@ class ProcessTests(LoopbackTestCase):
 
     async def test_workers(self) -> None:
         """The pages show the sums of all workers, and /drain and /quit reach all of them."""
-        process, port = await self.begun("--workers=2", "--stats-interval=0")
+        process, port = await self.begun("--workers=2", "--stats-interval=0", "--route=/{path}")
         await self.until(lambda: process.output().count("takes requests on") == 2)
         clients = []
         processes: set[str] = set()
@@ -157,7 +157,7 @@ class ProcessTests(LoopbackTestCase):
             self.assertIn(b"\r\nConnection: close\r\n", client.got.data)
         metrics = await self.metrics()
         self.assertEqual(
-            metrics["http_server_request_duration_seconds_count /slow 200"], len(clients)
+            metrics["http_server_request_duration_seconds_count /{path} 200"], len(clients)
         )
         exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
         self.assertEqual({each["id"].partition("-")[0] for each in exchanges["recent"]}, processes)

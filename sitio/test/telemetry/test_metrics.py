@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from typing import Any
 
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parseOpenMetrics,
@@ -15,14 +16,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from sitio import __version__
-from sitio.errors import ClientGone, UpstreamLost
+from sitio.errors import ClientGone, RequestTimeout, Stalled, UpstreamLost
+from sitio.http.routes import Routes
 from sitio.proxy.visible import Attempt
 from sitio.telemetry.histogram import LATENCY_BOUNDS
 from sitio.telemetry.metrics import exposition
-from sitio.telemetry.row import MAX_OUTCOMES
-from sitio.telemetry.snapshot import mergeSidecars
+from sitio.telemetry.series import Series
+from sitio.telemetry.snapshot import limitEndpoints, mergeSidecars
 from sitio.telemetry.stats import MAX_ENDPOINTS, Stats
-from sitio.test.helpers.exchanges import ended
+from sitio.test.helpers.exchanges import ended, refused
 from sitio.test.helpers.metrics import page, promtool, sidecarSnapshot
 from sitio.test.helpers.snapshots import workerSnapshot
 
@@ -42,7 +44,7 @@ def samples(text: str) -> dict[str, float]:
     return found
 
 
-def labels(route: str = "/", status: str | None = None, method: str = "GET", **more: str) -> str:
+def labels(route: str = "", status: str | None = None, method: str = "GET", **more: str) -> str:
     """The labels of an endpoint, in order."""
     named = {"http_request_method": method, "http_route": route, **more}
     if status is not None:
@@ -50,7 +52,7 @@ def labels(route: str = "/", status: str | None = None, method: str = "GET", **m
     return _inOrder(named)
 
 
-def server(route: str = "/", status: str = "200", method: str = "GET", **more: str) -> str:
+def server(route: str = "", status: str = "200", method: str = "GET", **more: str) -> str:
     """The labels of a duration, in order: an error where the status is 5xx."""
     error = status if status[:1] == "5" else ""
     return labels(route, status, method, **{"error_type": error, "url_scheme": "http"} | more)
@@ -90,7 +92,7 @@ class EndpointTests(SynchronousTestCase):
         self.assertEqual(found[f"{DURATION}_bucket{server(le='10.0')}"], 2)
         self.assertEqual(found[f"{DURATION}_bucket{server(le='+Inf')}"], 3)
         self.assertEqual(found[f"{DURATION}_sum{server(status='404')}"], 0.25)
-        self.assertEqual(found[f"{DURATION}_sum{server('/b', method='POST')}"], 1.5)
+        self.assertEqual(found[f"{DURATION}_sum{server(method='POST')}"], 1.5)
         bounds = [each for each in found if each.startswith(f"{DURATION}_bucket")]
         self.assertEqual(len(bounds), 3 * (len(LATENCY_BOUNDS) + 1))
 
@@ -157,13 +159,7 @@ class EndpointTests(SynchronousTestCase):
         ):
             found = samples(page(sidecarSnapshot(exchange)))
             [counted] = [each for each in found if each.startswith(f"{DURATION}_count")]
-            route = "(not found)" if clientSide == ("404", "404") else "/"
-            name = server(
-                route,
-                serverSide[0],
-                "GET" if route == "/" else "_OTHER",
-                error_type=serverSide[1],
-            )
+            name = server(status=serverSide[0], error_type=serverSide[1])
             self.assertEqual(counted, f"{DURATION}_count{name}")
             attempts = [each for each in found if each.startswith(f"{CLIENT}_count")]
             expected = [] if clientSide is None else [f"{CLIENT}_count{client(*clientSide)}"]
@@ -213,35 +209,82 @@ class EndpointTests(SynchronousTestCase):
         found = samples(page(sidecarSnapshot(ended(status=None, upstreamStatus=None, attempts=0))))
         self.assertEqual(found[f"{DURATION}_count{server(status='')}"], 1)
 
-    def test_shared(self) -> None:
-        """The method of rows that count for many endpoints is _OTHER."""
-        found = samples(page(sidecarSnapshot(ended("/no", status=404, upstreamStatus=404))))
-        name = server("(not found)", "404", "_OTHER")
-        self.assertEqual(found[f"{DURATION}_count{name}"], 1)
-
-    def test_bounded(self) -> None:
-        """However many paths are requested, the page is limited as the table is."""
+    def test_noPaths(self) -> None:
+        """
+        No path is a label: requests of all paths count together, by their method, also those
+        that were not found, refused, or too many for the table.
+        """
         stats = Stats(Clock())
         for number in range(2 * MAX_ENDPOINTS):
             stats.exchangeFinished(ended(f"/{number}"))
+        stats.exchangeFinished(ended("/no", status=404, upstreamStatus=404))
+        stats.exchangeFinished(ended("/" + 999 * "a", "PUT"))
+        stats.exchangeFinished(refused())
         found = samples(page({**workerSnapshot(), "metrics": stats.snapshot()}))
-        counts = [each for each in found if each.startswith(f"{DURATION}_count")]
-        self.assertLessEqual(len(counts), MAX_ENDPOINTS + 3)
-        self.assertEqual(sum(found[each] for each in counts), 2 * MAX_ENDPOINTS)
+        counts = {each: found[each] for each in found if each.startswith(f"{DURATION}_count")}
+        self.assertEqual(
+            counts,
+            {
+                f"{DURATION}_count{server()}": 2 * MAX_ENDPOINTS,
+                f"{DURATION}_count{server(status='404')}": 1,
+                f"{DURATION}_count{server(method='PUT')}": 1,
+                f"{DURATION}_count{server(status='400', method='_OTHER')}": 1,
+            },
+        )
 
-    def test_statusesBounded(self) -> None:
-        """However many statuses there are, a limited number and their classes are told apart."""
-        many = [ended(status=each, upstreamStatus=each) for each in range(200, 400)]
-        found = samples(page(sidecarSnapshot(*many)))
-        counts = [each for each in found if each.startswith(f"{DURATION}_count")]
-        self.assertLessEqual(len(counts), MAX_OUTCOMES + 9)
-        self.assertIn(f"{DURATION}_count{server(status='3xx')}", counts)
+    def test_templates(self) -> None:
+        """A path that matches a template has it as its route; 404 is an answer of it."""
+        snapshot = sidecarSnapshot(
+            ended("/users/1", bytesOut=3),
+            ended("/users/2"),
+            ended("/users/3", status=404, upstreamStatus=404),
+            ended("/users/3", status=200, upstreamStatus=503),
+            ended("/users"),
+            routes=Routes(["/users/{id}"]),
+        )
+        found = samples(page(snapshot))
+        self.assertEqual(found[f"{DURATION}_count{server('/users/{id}')}"], 3)
+        self.assertEqual(found[f"{DURATION}_count{server('/users/{id}', '404')}"], 1)
+        self.assertEqual(found[f"{DURATION}_count{server()}"], 1)
+        body = "http_server_response_body_size_bytes"
+        self.assertEqual(found[f"{body}_sum{labels('/users/{id}')}"], 3)
+        masked = f"sitio_masked_failures_total{labels('/users/{id}', '503')}"
+        self.assertEqual(found[masked], 1)
 
     def test_escapes(self) -> None:
-        """No path can break the format of the page."""
-        path = '/a"b\\c{d}=e'
-        found = samples(page(sidecarSnapshot(ended(path))))
-        self.assertEqual(found[f"{DURATION}_count{server(path)}"], 1)
+        """No template can break the format of the page."""
+        template = '/a"b/c,d=e'
+        found = page(sidecarSnapshot(ended(template), routes=Routes([template])))
+        self.assertIn('http_route="/a\\"b/c,d=e"', found)
+        self.assertEqual(samples(found)[f"{DURATION}_count{server(template)}"], 1)
+
+    def test_neverFall(self) -> None:
+        """
+        No counter falls when endpoints lose their row to others, with workers or without, or
+        when combinations of labels are more than have series of their own.
+        """
+        routes = Routes(["/users/{id}"])
+        workers = [Stats(Clock(), maxEndpoints=8, routes=routes) for _ in range(2)]
+        series, before = Series(), dict[str, float]()
+        methods, statuses = ("GET", "PUT", "FROB"), (200, 201, 301, 400, 404, 500, 503)
+        for turn in range(30):
+            for number, stats in enumerate(workers):
+                for path in (f"/{turn}", f"/users/{turn}", "/"):
+                    status = statuses[(turn + number) % 7]
+                    exchange = ended(path, methods[turn % 3], status=status, upstreamStatus=status)
+                    stats.exchangeFinished(exchange)
+            parts: list[Any] = [
+                {**workerSnapshot(), "metrics": stats.snapshot()} for stats in workers
+            ]
+            whole: Any = mergeSidecars(parts)
+            whole = {**whole, "metrics": limitEndpoints(whole["metrics"], 8)}
+            found = samples(exposition(whole, "", series=series)[0].decode())
+            for name in before:
+                if not name.startswith("process_"):
+                    self.assertGreaterEqual(found[name], before[name], name)
+            before = found
+        counts = [found[each] for each in found if each.startswith(f"{DURATION}_count")]
+        self.assertEqual(sum(counts), 30 * 2 * 3)
 
 
 class SidecarTests(SynchronousTestCase):
@@ -314,9 +357,41 @@ class SidecarTests(SynchronousTestCase):
         )
 
     def test_fewSeries(self) -> None:
-        """A service with ten endpoints has fewer than 500 series while all is well."""
-        exchanges = [ended(f"/{number}") for number in range(10)]
-        self.assertLess(len(samples(page(sidecarSnapshot(*exchanges)))), 500)
+        """
+        With seven policies there are less than 500 series, whatever paths, methods, statuses
+        and failures there are, and with workers.
+        """
+        clock = Clock()
+        stats = Stats(clock)
+        failures: list[Any] = [None, UpstreamLost(), ClientGone(), Stalled(), RequestTimeout()]
+        for number in range(20_000):
+            status = 100 + number * 7 % 500
+            failure = failures[number % 5]
+            stats.exchangeFinished(
+                ended(
+                    f"/{number % 3000}",
+                    ("GET", "POST", "PUT", "PATCH", f"M{number}", "MKCOL", "HEAD")[number % 7],
+                    status=200 if number % 4 == 0 else status,
+                    upstreamStatus=status,
+                    bytesOut=5,
+                    failure=failure,
+                    brokeOff=failure is not None,
+                    earlier=(Attempt(status, failure, 1.0),) if failure else (),
+                )
+            )
+        stats.watch([ended(f"/{each}", f"M{each}") for each in range(99)])
+        clock.advance(2.0)
+        one: Any = {**workerSnapshot(), "metrics": stats.snapshot()}
+        one["policies"] = [{**one["policies"][0], "name": f"policy-{each}"} for each in range(7)]
+        series, text = Series(), ""
+        for snapshot in (workerSnapshot(), one, mergeSidecars([one, one])):
+            for accept in (OPEN_METRICS, ""):
+                text = exposition(snapshot, accept, series=series)[0].decode()
+                lines = [each for each in text.splitlines() if not each.startswith("#")]
+                self.assertLess(len(lines), 500)
+        found = samples(text)
+        counts = [found[each] for each in found if each.startswith(f"{DURATION}_count")]
+        self.assertEqual(sum(counts), 40_000)
 
     def test_formats(self) -> None:
         """OpenMetrics is used if the Accept field asks for it, with the same samples."""
@@ -339,18 +414,19 @@ class BreathTests(SynchronousTestCase):
 
     def test_often(self) -> None:
         """In both formats there is one for each endpoint and for each 64 samples, or more."""
-        exchanges = [ended(f"/{each}") for each in range(100)]
+        templates = [f"/{each}" for each in range(100)]
+        exchanges = [ended(each) for each in templates]
         for accept in ("", OPEN_METRICS):
-            snapshot = sidecarSnapshot(*exchanges)
-            breaths: list[None] = []
-            body = exposition(snapshot, accept, partial(breaths.append, None))[0]
+            snapshot = sidecarSnapshot(*exchanges, routes=Routes(templates))
+            series, breaths = Series(isRouted=True), list[None]()
+            body = exposition(snapshot, accept, partial(breaths.append, None), series)[0]
             lines = body.count(b"\n")
-            self.assertGreater(lines, 2000)
+            self.assertGreater(lines, 1500)
             self.assertGreaterEqual(len(breaths), 100 + lines // 64 - 20)
             # What the processes use grows meanwhile.
             own, whole = (
                 [line for line in each.splitlines() if b"process_" not in line]
-                for each in (body, exposition(snapshot, accept)[0])
+                for each in (body, exposition(snapshot, accept, series=series)[0])
             )
             self.assertEqual(own, whole)
 
@@ -361,7 +437,10 @@ class PromtoolTests(SynchronousTestCase):
     def test_noFault(self) -> None:
         """promtool finds no fault with the format, the names and the units."""
         snapshot = sidecarSnapshot(
-            ended(), ended("/b?c", "PUT", status=200, upstreamStatus=500), ended(status=None)
+            ended(),
+            ended("/b?c", "PUT", status=200, upstreamStatus=500),
+            ended(status=None),
+            routes=Routes(["/b"]),
         )
         found = promtool("check", "metrics", stdin=exposition(snapshot, "")[0])
         self.assertEqual(found, (0, ""))

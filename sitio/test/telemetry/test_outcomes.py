@@ -218,23 +218,24 @@ class RealTests(SynchronousTestCase):
 
     def test_brokenOff(self) -> None:
         """A 200 that the upstream breaks off failed, for the upstream and for the client."""
-        total = self.run_(self.HEAD).snapshot()["total"]
+        total = (snapshot := self.run_(self.HEAD).snapshot())["total"]
         self.assertEqual((total["hits"], total["failed"], total["sentFailed"]), (1, 1, 1))
         self.assertEqual(total["broken"], {"200": 1})
-        self.assertEqual(list(total["durations"]), ["200 connection_lost"])
+        self.assertEqual(list(snapshot["routes"][0]["durations"]), ["200 connection_lost"])
 
     def test_clientLeft(self) -> None:
         """A client that leaves within its response is no failure; its status was 200."""
-        total = self.run_(self.HEAD, lost=False).snapshot()["total"]
+        total = (snapshot := self.run_(self.HEAD, lost=False).snapshot())["total"]
         self.assertEqual((total["failed"], total["statuses"]), (0, {"499": 1}))
-        self.assertEqual(list(total["durations"]), ["200 client_gone"])
+        self.assertEqual(list(snapshot["routes"][0]["durations"]), ["200 client_gone"])
 
     def test_brokeOffWhileHeld(self) -> None:
         """A response that breaks off while a policy holds it is a 502 and no broken one."""
         policy = onResponse(200, buffered=True)(lambda exchange, response: None)
-        total = self.run_(self.HEAD, policies=[("held", policy)]).snapshot()["total"]
+        snapshot = self.run_(self.HEAD, policies=[("held", policy)]).snapshot()
+        total = snapshot["total"]
         self.assertEqual((total["failed"], total["broken"]), (1, {}))
-        self.assertEqual(list(total["durations"]), ["502"])
+        self.assertEqual(list(snapshot["routes"][0]["durations"]), ["502"])
 
     def test_masked(self) -> None:
         """A policy's page instead of a lost connection is a masked 502."""

@@ -51,13 +51,14 @@ class StatusTests(SynchronousTestCase):
             ]
         )
         row = endpointsByName(told)["GET /"]
+        [route] = told["routes"]
         self.assertEqual(
-            {status: each["seconds"] for status, each in row["durations"].items()},
+            {status: each["seconds"] for status, each in route["durations"].items()},
             {"200": 1.75, "503": 2.0},
         )
         self.assertEqual(row["upstreamSeconds"], {"200": 0.75, "503": 3.0})
-        self.assertEqual(sum(row["durations"]["200"]["counts"]), 3)
-        sums = [sum(each) for each in zip(*(d["counts"] for d in row["durations"].values()))]
+        self.assertEqual(sum(route["durations"]["200"]["counts"]), 3)
+        sums = [sum(each) for each in zip(*(d["counts"] for d in route["durations"].values()))]
         self.assertEqual(sums, regroup(row["latency"], coarser(LATENCY_BOUNDS)))
         self.assertEqual(row["seconds"], 3.75)
 
@@ -65,7 +66,8 @@ class StatusTests(SynchronousTestCase):
         """Durations of the same status are added up; others are kept."""
         one = snapshotOf([ended(duration=0.25), ended(status=404, upstreamStatus=404)])
         two = snapshotOf([ended(duration=0.5), ended(status=500, upstreamStatus=500)])
-        durations = endpointsByName(merge(one, two))["GET /"]["durations"]
+        [route] = merge(one, two)["routes"]
+        durations = route["durations"]
         self.assertEqual(sorted(durations), ["200", "404", "500"])
         self.assertEqual(durations["200"]["seconds"], 0.75)
 

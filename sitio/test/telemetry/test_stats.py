@@ -17,6 +17,7 @@ from twisted.logger import (
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from sitio.http.routes import Routes
 from sitio.interfaces import IExchangeObserver
 from sitio.telemetry.histogram import FINE_BOUNDS, LATENCY_BOUNDS
 from sitio.telemetry.snapshot import EndpointMetrics
@@ -171,6 +172,91 @@ class CountingTests(SynchronousTestCase):
         self.assertEqual(counting.snapshot()["uptime"], 12.5)
 
 
+class TemplateTests(SynchronousTestCase):
+    """Paths that match a template are one endpoint."""
+
+    def stats(self, *templates: str, maxEndpoints: int = 512) -> Stats:
+        return Stats(Clock(), routes=Routes(templates), maxEndpoints=maxEndpoints)
+
+    def test_rows(self) -> None:
+        """The endpoint is the template, for whatever path, and each method has its own."""
+        counting = self.stats("/users/{id}", "/files/{path...}")
+        for exchange in (
+            ended("/users/1"),
+            ended("/users/2?a=b"),
+            ended("/users/2", "DELETE"),
+            ended(f"/files/{MAX_ROUTE * 'a'}"),
+            ended("/users"),
+            ended("/users/3", status=404, upstreamStatus=404),
+            ended("/users/3", "FROB", status=405, upstreamStatus=405),
+            ended("/none", status=404, upstreamStatus=404),
+            refused(),
+        ):
+            counting.exchangeFinished(exchange)
+        rows = endpointsByName(counting.snapshot())
+        self.assertEqual(
+            {name: row["hits"] for name, row in rows.items()},
+            {
+                "GET /users/{id}": 3,
+                "(not found)": 2,
+                "DELETE /users/{id}": 1,
+                "GET /files/{path...}": 1,
+                "GET /users": 1,
+                "(refused)": 1,
+            },
+        )
+
+    def test_routes(self) -> None:
+        """All other paths are one route for each method; the sums are the same."""
+        counting = self.stats("/users/{id}")
+        for exchange in (ended("/users/1"), ended("/a"), ended("/b"), ended("/c", "FROB")):
+            counting.exchangeFinished(exchange)
+        snapshot = counting.snapshot()
+        self.assertEqual(
+            [(each["method"], each["route"], each["hits"]) for each in snapshot["routes"]],
+            [("GET", "", 2), ("GET", "/users/{id}", 1), ("_OTHER", "", 1)],
+        )
+        self.assertEqual(sum(each["hits"] for each in snapshot["routes"]), 4)
+        self.assertEqual(snapshot["total"]["hits"], 4)
+
+    def test_stay(self) -> None:
+        """A flood of other paths evicts no template."""
+        counting = self.stats("/users/{id}", maxEndpoints=64)
+        counting.exchangeFinished(ended("/users/1"))
+        for number in range(2_000):
+            counting.exchangeFinished(ended(f"/{number}"))
+        self.assertLessEqual(len(counting._rows), 64)
+        self.assertEqual(endpointsByName(counting.snapshot())["GET /users/{id}"]["hits"], 1)
+
+    def test_limited(self) -> None:
+        """Templates take three quarters of the table; the others count as (other)."""
+        counting = self.stats(*(f"/{each}/{{id}}" for each in range(100)), maxEndpoints=64)
+        for number in range(100):
+            counting.exchangeFinished(ended(f"/{number}/1"))
+        for number in range(100):
+            counting.exchangeFinished(ended(f"/{number}"))
+        rows = endpointsByName(counting.snapshot())
+        self.assertEqual(sum(name.endswith("/{id}") for name in rows), 48)
+        self.assertLessEqual(len(counting._rows), 64)
+        self.assertEqual(counting.snapshot()["total"]["hits"], 200)
+        routes = counting.snapshot()["routes"]
+        self.assertEqual((len(routes), routes[0]["hits"]), (49, 152))
+
+    def test_underWay(self) -> None:
+        """Exchanges under way count as the template, too, and as its route."""
+        clock = Clock()
+        counting = Stats(clock, routes=Routes(["/users/{id}"]))
+        counting.watch([ended("/users/1", bytesOut=3), ended("/users/2"), ended("/a")])
+        clock.advance(2.0)
+        snapshot = counting.snapshot()
+        rows = endpointsByName(snapshot)
+        self.assertEqual(rows["GET /users/{id}"]["underWay"], 2)
+        self.assertEqual(
+            [(each["route"], each["underWay"], each["bytesOut"]) for each in snapshot["routes"]],
+            [("", 1, 0), ("/users/{id}", 2, 3)],
+        )
+
+
 class HistogramTests(SynchronousTestCase):
     """The buckets of values."""
 
@@ -182,9 +268,9 @@ class HistogramTests(SynchronousTestCase):
             counting.exchangeFinished(ended(duration=bound * 1.0000001))
             expected = [0] * (len(FINE_BOUNDS) + 1)
             expected[index] = expected[index + 1] = 1
-            total = counting.snapshot()["total"]
-            self.assertEqual(total["latency"], expected)
-            counts = total["durations"]["200"]["counts"]
+            snapshot = counting.snapshot()
+            self.assertEqual(snapshot["total"]["latency"], expected)
+            counts = snapshot["routes"][0]["durations"]["200"]["counts"]
             first = bisect_left(LATENCY_BOUNDS, bound)
             both = {first, first + (bound in LATENCY_BOUNDS)}
             self.assertEqual({at for at, count in enumerate(counts) if count}, both)
@@ -489,13 +575,13 @@ class ServiceTests(SynchronousTestCase):
 
     def test_lineThatFails(self) -> None:
         """If the line can't be made, that is logged, and stopping still works."""
-        self.stats._total = None  # type: ignore[assignment, method-assign]
+        self.stats._shown = None  # type: ignore[assignment, method-assign]
         self.stats.exchangeFinished(ended())
         self.clock.advance(2.0)
         (event,) = self.recorder.events
         self.assertIs(event["log_level"], LogLevel.critical)
         self.assertIn("TypeError", event["log_failure"].getTraceback())
-        del self.stats._total
+        del self.stats._shown
         self.stats.stopService()
         self.assertEqual(self.lines()[1:], ["stats: 1 hit (+1): 1 x 2xx | GET / 1, 2.0 ms"])
 

@@ -182,7 +182,7 @@ class SnapshotTests(SynchronousTestCase):
         """Prometheus gets the numbers."""
         self.open.extend(running(bytesOut=5) for _ in range(4))
         body, _ = exposition({**workerSnapshot(), "metrics": self.stats.snapshot()}, "")
-        labels = '{http_request_method="GET",http_route="/events"}'
+        labels = '{http_request_method="GET",http_route=""}'
         for line in (
             f"sitio_active_requests{labels} 4.0",
             f"http_server_response_body_size_bytes_sum{labels} 20.0",
