@@ -30,6 +30,9 @@ SITIO = "sitio"
 PROBES = "sitio-probes"
 VOLUME = "sitio-policies"
 
+#: The name of the component's NetworkPolicy.
+NETWORK_POLICY = "sitio-probes"
+
 #: Seconds that a Pod has by default.
 DEFAULT_GRACE = 30
 
@@ -140,6 +143,7 @@ class PodCheck:
         yield from self._target(sitio)
         yield from self._grace(sitio)
         yield from self._hooks(every)
+        yield from self._policies()
         yield from self._user(sitio)
         yield from self._default()
 
@@ -265,6 +269,26 @@ class PodCheck:
                     f"{each.get('name')} has a preStop of {both}: your own and that of a patch;"
                     " keep one"
                 )
+
+    def _policies(self) -> Iterator[str]:
+        """NetworkPolicies add up: one that allows much undoes all others."""
+        labels = ((self._template.get("metadata") or {}).get("labels") or {}).items()
+        names = [
+            each["metadata"]["name"]
+            for each in self._documents
+            if each.get("kind") == "NetworkPolicy" and self._selects(each["spec"], labels)
+        ]
+        if NETWORK_POLICY in names and len(names) > 1:
+            others = " and ".join(sorted(set(names) - {NETWORK_POLICY}))
+            yield (
+                f"sitio/networkpolicy allows all that {others} forbids, as policies add up: leave"
+                " it out, and allow sitio's ports in yours"
+            )
+
+    def _selects(self, spec: Document, labels: Any) -> bool:
+        """A policy for what comes in is for Pods with these labels, as far as labels tell."""
+        wanted = (spec.get("podSelector") or {}).get("matchLabels") or {}
+        return "Ingress" in spec.get("policyTypes", ["Ingress"]) and wanted.items() <= labels
 
     def _user(self, sitio: Document) -> Iterator[str]:
         security = {

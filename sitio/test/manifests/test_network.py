@@ -12,6 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.test.helpers import manifests
+from sitio.test.helpers.check import problems
 from sitio.test.helpers.manifests import Document, builtWith, containers, named, podOf
 
 with contextlib.suppress(ImportError):
@@ -122,3 +123,21 @@ class PolicyTests(SynchronousTestCase):
         (policy,) = named(self.built("Deployment", "networkpolicy"), "NetworkPolicy").values()
         for version in ("1.29", "1.30"):
             schemas.validate(deepcopy(policy), version, strict=True)
+
+    def test_besideAnother(self) -> None:
+        """
+        Policies add up, so beside a policy for the same Pods it would open what that closes:
+        the check refuses both together, and nothing else.
+        """
+        alone = self.built("Deployment", "container", "networkpolicy")
+        for spec, isRefused in (
+            ({"podSelector": {}}, True),
+            ({"podSelector": {"matchLabels": {"app": "shop"}}, "policyTypes": ["Ingress"]}, True),
+            ({"podSelector": {"matchLabels": {"app": "other"}}}, False),
+            ({"podSelector": {}, "policyTypes": ["Egress"]}, False),
+        ):
+            own = {"kind": "NetworkPolicy", "metadata": {"name": "own"}, "spec": spec}
+            said = [each for each in problems([*alone, own]) if "add up" in each]
+            self.assertEqual(len(said), isRefused, spec)
+            without = [each for each in alone if each["kind"] != "NetworkPolicy"]
+            self.assertNotIn("add up", " ".join(problems([*without, own])))
