@@ -187,6 +187,29 @@ class ReferenceTests(SynchronousTestCase):
             )
             self.assertEqual(loaded().problems(documents) + loaded().notes(documents), [])
 
+    def test_forwarded(self) -> None:
+        """
+        Each C{port-forward} to the photo site in the documents names ports on which sitio
+        listens in that manifest.
+        """
+        ports = {}
+        for name in ("pod", "deployment"):
+            (document,) = (
+                each
+                for each in yaml.safe_load_all((MANIFESTS / f"{name}.yml").read_text("utf-8"))
+                if each["kind"] in ("Pod", "Deployment")
+            )
+            options = [each for one in containers(podOf(document)) for each in one.get("args", ())]
+            ports[name] = set(re.findall(r"--(?:port|admin)=(\d+)", " ".join(options)))
+        pattern = r"(?:kubectl|oc) port-forward (?:(pod|deployment)/)?photos((?: [\d:]+)+)"
+        found = 0
+        for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+            for kind, numbers in re.findall(pattern, path.read_text("utf-8")):
+                wanted = {each.rpartition(":")[2] for each in numbers.split()}
+                self.assertLessEqual(wanted, ports[kind or "pod"], f"{path.name}: {numbers}")
+                found += 1
+        self.assertGreaterEqual(found, 5)
+
     def test_deployment(self) -> None:
         """C{deployment.yml} is up to date with C{overlays/plain}: C{make manifests} writes it."""
         there = list(yaml.safe_load_all((MANIFESTS / "deployment.yml").read_text("utf-8")))
