@@ -29,6 +29,7 @@ C{testing} is the test kit for policies.  The names that a policy needs can be i
 from C{sitio}.
 """
 
+from sitio.http.codings import UnreadableBody
 from sitio.http.message import Headers, Request, Response, Retry
 from sitio.interfaces import (
     IExchange,
@@ -53,6 +54,7 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "UnreadableBody",
     "onFinish",
     "onRequest",
     "onResponse",

@@ -4,6 +4,8 @@ HTTP messages and their bytes; no I/O.
 In reading order:
 
   - C{message}: requests, responses and L{Retry<sitio.http.message.Retry>}.
+  - C{content}: what their bodies mean: codings, text, JSON.
+  - C{codings}: decodes gzip, deflate, br and zstd.
   - C{headers}: the fields of a message.
   - C{grammar}: methods, tokens, field values, hosts.
   - C{claims}: request fields in which a proxy tells of its client.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json as _json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 from attrs import define, field
 
+from sitio.http.content import Message
 from sitio.http.grammar import isPath, isToken, isValue
 from sitio.http.headers import FieldLines, FieldsLike, Headers
 
@@ -65,59 +66,6 @@ def parseStatuses(text: str) -> frozenset[int]:
     return frozenset(statuses)
 
 
-class _Message:
-    """
-    What requests and responses share: their fields.
-
-    L{Headers} are made when they are first needed, which for most messages is never.
-    """
-
-    __slots__ = ("_headers", "_lines", "body", "length", "upgrade", "version")
-
-    _headers: Headers | None
-    _lines: FieldLines | None
-
-    @property
-    def headers(self) -> Headers:
-        headers = self._headers
-        if headers is None:
-            headers = self._headers = Headers.fromLines(cast(FieldLines, self._lines))
-        return headers
-
-    @headers.setter
-    def headers(self, headers: Headers) -> None:
-        if not isinstance(headers, Headers):
-            raise TypeError(f"headers of a message are Headers, not {type(headers).__name__}")
-        self._headers = headers
-
-    @property
-    def lines(self) -> FieldLines | None:
-        """The field lines as received, or L{None} once they may have been changed."""
-        return self._lines if self._headers is None else self._headers.lines
-
-    @property
-    def rawFields(self) -> Sequence[tuple[bytes, bytes]]:
-        """Name and value of each field line as C{bytes}; read only, and the fastest way to read."""
-        lines = self.lines
-        return self.headers.rawFields if lines is None else lines.fields
-
-    @property
-    def receivedFields(self) -> Sequence[tuple[bytes, bytes]]:
-        """As C{rawFields}, but as they were received, whatever policies have changed since."""
-        lines = self._lines
-        return self.headers.rawFields if lines is None else lines.fields
-
-    def encoded(self, length: int | None) -> bytes:
-        """The field lines as they are sent; see L{Headers.encoded}."""
-        lines = self._lines if self._headers is None else self._headers.lines
-        if lines is not None:
-            if lines.length == length:
-                return lines.raw
-            if lines.length is None and length is not None:
-                return lines.raw + b"Content-Length: %d\r\n" % length
-        return self.headers.encoded(length)
-
-
 class RequestLine:
     """
     Method and target.  It never changes, and is shared by all requests with the same line.
@@ -137,7 +85,7 @@ class RequestLine:
         self.raw = f"{method} {target} HTTP/1.1\r\n".encode("latin-1", "replace")
 
 
-class Request(_Message):
+class Request(Message):
     """
     A request of a client.
 
@@ -246,7 +194,7 @@ class Request(_Message):
         return f"<Request {self.method} {self.path}>"
 
 
-class Response(_Message):
+class Response(Message):
     """
     A response for a client: of the upstream, of a policy, or of sitio itself.
 
@@ -359,6 +307,15 @@ class Response(_Message):
         response = cls.fromHead(status, reason, None, length, upgrade, version)
         response.headers = Headers.fromWire(fields)
         return response
+
+    def _isPart(self, headers: Headers) -> bool:
+        # With 416 the field has the length that the resource has now (RFC 9110, section 14.4).
+        return self.status == 206 or (self.status != 416 and "Content-Range" in headers)
+
+    def _replaceBody(self, body: bytes, contentType: str | None = None) -> None:
+        super()._replaceBody(body, contentType)
+        # Also for HEAD: the length is that of the body which is left out.
+        self.length = len(body)
 
     def addFilter(self, bodyFilter: BodyFilter, *, keepsLength: bool = False) -> None:
         """

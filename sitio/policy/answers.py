@@ -99,12 +99,13 @@ def forgetLength(
 class SavedResponse:
     """A copy of a response from before a policy got it, to undo a failed policy's changes."""
 
-    __slots__ = ("_body", "_filters", "_headers", "_reason", "_status")
+    __slots__ = ("_body", "_filters", "_headers", "_length", "_reason", "_status")
 
     def __init__(self, response: Response) -> None:
         self._status = response.status
         self._reason = response.reason
         self._body = response.body
+        self._length = response.length
         self._filters = response.filters and list(response.filters)
         # Lines never change; only fields that may have been changed are copied.
         lines = response.lines
@@ -116,4 +117,5 @@ class SavedResponse:
         response.reason = self._reason
         response.headers = self._headers
         response.body = self._body
+        response.length = self._length
         response.filters = self._filters
