@@ -7,6 +7,8 @@ In reading order:
   - C{content}: what their bodies mean: codings, text, JSON.
   - C{codings}: decodes gzip, deflate, br and zstd.
   - C{headers}: the fields of a message.
+  - C{multidict}: a mapping with several values for a name, as of a query.
+  - C{cookies}: reads cookies, and makes Set-Cookie.
   - C{grammar}: methods, tokens, field values, hosts.
   - C{claims}: request fields in which a proxy tells of its client.
   - C{marks}: the mark by which a request that comes back is known.

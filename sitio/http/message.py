@@ -11,12 +11,15 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qsl
 
 from attrs import define, field
 
 from sitio.http.content import Message
+from sitio.http.cookies import SameSite, cookieLine, cookiesOf
 from sitio.http.grammar import isPath, isToken, isValue
 from sitio.http.headers import FieldLines, FieldsLike, Headers
+from sitio.http.multidict import MultiDict
 
 __all__ = [
     "BodyFilter",
@@ -185,9 +188,26 @@ class Request(Message):
         return self.line.path
 
     @property
-    def query(self) -> str:
-        """The part of the target after the question mark, or C{""}."""
+    def rawQuery(self) -> str:
+        """The part of the target after the question mark, percent-encoded, or C{""}."""
         return self.line.target.partition("?")[2]
+
+    @property
+    def query(self) -> MultiDict:
+        """
+        The parameters of the query, decoded as those of a form: C{+} is a blank, a parameter
+        without C{=} has the value C{""}, and bytes that are not UTF-8 become U+FFFD.  Parsed
+        anew at each call; a change of it has no effect.
+        """
+        return MultiDict(parse_qsl(self.rawQuery, keep_blank_values=True))
+
+    @property
+    def cookies(self) -> MultiDict:
+        """
+        The cookies of all Cookie fields, as they were sent, but without quotes around their
+        values.  What is no cookie is left out.  Parsed anew at each call.
+        """
+        return MultiDict(cookiesOf(self.headers.getAll("Cookie")))
 
     def __repr__(self) -> str:
         # Neither query nor fields, which may hold secrets: reprs are logged.
@@ -307,6 +327,44 @@ class Response(Message):
         response = cls.fromHead(status, reason, None, length, upgrade, version)
         response.headers = Headers.fromWire(fields)
         return response
+
+    def setCookie(
+        self,
+        name: str,
+        value: str,
+        *,
+        maxAge: int | None = None,
+        domain: str | None = None,
+        path: str | None = "/",
+        secure: bool = False,
+        httpOnly: bool = False,
+        sameSite: SameSite | None = "Lax",
+        partitioned: bool = False,
+    ) -> None:
+        """
+        Add a Set-Cookie field (RFC 6265bis, section 4.1).
+
+        @param value: visible ASCII without quotes, commas, semicolons and backslashes; encode
+            others, for example with C{urllib.parse.quote}.
+        @param maxAge: seconds; 0 deletes the cookie, and L{None} keeps it for the session.
+        @param domain: a host name, whose subdomains get the cookie, too; L{None} for this host.
+        @param path: the beginning of the paths that get it; L{None} for that of the request.
+        @param sameSite: C{"Strict"}, C{"Lax"} or C{"None"}, which needs C{secure}.
+
+        @raise ValueError: browsers would ignore or misread this cookie.
+        """
+        line = cookieLine(
+            name,
+            value,
+            maxAge=maxAge,
+            domain=domain,
+            path=path,
+            secure=secure,
+            httpOnly=httpOnly,
+            sameSite=sameSite,
+            partitioned=partitioned,
+        )
+        self.headers.add("Set-Cookie", line)
 
     def _isPart(self, headers: Headers) -> bool:
         # With 416 the field has the length that the resource has now (RFC 9110, section 14.4).

@@ -174,7 +174,7 @@ def _methods(request: Request, overrides: list[tuple[bytes, bytes]]) -> list[str
     texts: Iterable[str] = (
         value.decode("latin-1") for name, value in overrides if name in METHOD_FIELDS
     )
-    texts = chain(texts, _methodsInQuery(request.query) if request.query else ())
+    texts = chain(texts, _methodsInQuery(request.rawQuery) if request.rawQuery else ())
     for count, text in enumerate(texts):
         found += (word[0] for word in islice(_words(text.upper()), MAX_METHODS))
         if max(count, len(found)) > MAX_METHODS:

@@ -1181,7 +1181,7 @@ class CachedHeadTests(SynchronousTestCase):
         first.length = 5
         for after in (untouched, readOne(raw)):
             self.assertEqual((after.method, after.target, after.path), ("PUT", "/x?y", "/x"))
-            self.assertEqual((after.query, after.body, after.length), ("y", b"", 0))
+            self.assertEqual((after.rawQuery, after.body, after.length), ("y", b"", 0))
             self.assertEqual(after.headers.allItems(), [("Host", "a"), ("A", "b"), ("A", "c")])
             self.assertEqual(codec.requestHead(after, 0), expected)
         self.assertEqual(

@@ -370,7 +370,7 @@ class RequestTests(SynchronousTestCase):
             ("*", "*", ""),
         ):
             request = Request("GET", target)
-            self.assertEqual((request.path, request.query), (path, query))
+            self.assertEqual((request.path, request.rawQuery), (path, query))
 
     def test_plain(self) -> None:
         """By default a request is HTTP/1.1, without fields and body."""
@@ -392,7 +392,7 @@ class RequestTests(SynchronousTestCase):
         request.target = "/c?d"
         request.method = "PROPFIND"
         self.assertEqual(
-            (request.method, request.target, request.path, request.query),
+            (request.method, request.target, request.path, request.rawQuery),
             ("PROPFIND", "/c?d", "/c", "d"),
         )
         request.target = "*"
