@@ -192,7 +192,8 @@ def _requests(
     for outcome, counts in series.durations.limited(spent).items():
         breathe()
         buckets = _buckets(metrics["sentBounds"], counts[:-1])
-        durations.add_metric([*outcome, scheme], buckets, counts[-1])
+        seconds = series.durations.rising(outcome, counts[-1])
+        durations.add_metric([*outcome, scheme], buckets, seconds)
     for endpoint, (hits, bytesIn, bytesOut, underWay) in series.sizes.limited(sizes).items():
         received.add_metric(endpoint, int(hits), bytesIn)
         returned.add_metric(endpoint, int(hits), bytesOut)
@@ -220,9 +221,10 @@ def _attempts(snapshot: SidecarSnapshot, series: Series) -> Iterator[Metric]:
         method, _, outcome = key.partition(" ")
         # Attempts have no route.
         spent[(method, "", *_outcome(outcome, "400"))] = [*found["counts"], found["seconds"]]
-    for (method, _, *rest), counts in series.attempts.limited(spent).items():
+    for labels, counts in series.attempts.limited(spent).items():
         buckets = _buckets(metrics["sentBounds"], counts[:-1])
-        durations.add_metric([method, *rest, *peer], buckets, counts[-1])
+        seconds = series.attempts.rising(labels, counts[-1])
+        durations.add_metric([labels[0], *labels[2:], *peer], buckets, seconds)
     yield durations
 
 

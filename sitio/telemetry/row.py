@@ -28,6 +28,10 @@ from sitio.telemetry.underway import UnderWay
 #: An endpoint has a handful, unless it makes up statuses.
 MAX_OUTCOMES = 32
 
+#: The same of a row to which others are added: more than there are statuses, as what they told
+#: apart must stay so, or counters of Prometheus fall.  100 KiB at most.
+MAX_ADDED_OUTCOMES = 1024
+
 
 #: Counts of a histogram with L{LATENCY_BOUNDS}, then the sum in seconds: a plain list, as
 #: that is the fastest to count in.
@@ -80,13 +84,16 @@ class Row:
         """How many exchanges were counted."""
         return sum(self.latency)
 
-    def durationsOf(self, outcome: Outcome, attempts: Durations | None = None) -> Durations:
+    def durationsOf(
+        self, outcome: Outcome, attempts: Durations | None = None, most: int = MAX_OUTCOMES
+    ) -> Durations:
         """
         The durations of an outcome; those of its classes if there are too many.
 
         @param attempts: the durations of attempts that belong to it.
+        @param most: how many are told apart.
         """
-        if outcome not in self.outcomes and len(self.outcomes) >= MAX_OUTCOMES:
+        if outcome not in self.outcomes and len(self.outcomes) >= most:
             sent, upstream, name = outcome
             outcome, attempts = (sent and classOf(sent), upstream and classOf(upstream), name), None
         return self.outcomes.setdefault(outcome, (noDurations(), attempts))[0]
@@ -97,7 +104,7 @@ class Row:
         self.bytesOut += other.bytesOut
         self.latency = addCounts(self.latency, other.latency)
         for outcome, (theirs, _) in other.outcomes.items():
-            _addTo(self.durationsOf(outcome), theirs)
+            _addTo(self.durationsOf(outcome, most=MAX_ADDED_OUTCOMES), theirs)
 
     def failures(self) -> int:
         """How many exchanges failed, masked or not."""

@@ -37,6 +37,10 @@ MANY_METHODS = 256
 MANY_MASKED = 64
 
 
+#: The largest difference between sums of the same numbers, as a part of them.
+ROUNDING = 1e-9
+
+
 def _classOf(status: str) -> str:
     return f"{status[0]}xx" if status[:1] in tuple("2345") else ""
 
@@ -70,6 +74,7 @@ class LimitedFamily:
         self._most = most
         self._amongMany = amongMany
         self._own: set[Labels] = set()
+        self._told: dict[Labels, float] = {}
 
     def limited(self, found: Mapping[Any, list[float]]) -> dict[Labels, list[float]]:
         """
@@ -87,6 +92,18 @@ class LimitedFamily:
             name = labels if labels in self._own else self._amongMany(labels)
             sums[name] = list(map(add, sums[name], counts)) if name in sums else counts
         return sums
+
+    def rising(self, labels: Labels, seconds: float) -> float:
+        """
+        A sum of seconds, or the one of the last page if it is smaller by no more than rounding:
+        numbers are added in another order when endpoints lose their row, and a counter that
+        falls is a restart to Prometheus.
+        """
+        told = self._told.get(labels, 0.0)
+        if seconds < told <= seconds * (1 + ROUNDING):
+            return told
+        self._told[labels] = seconds
+        return seconds
 
 
 class Series:

@@ -29,6 +29,12 @@ class FamilyTests(SynchronousTestCase):
         # b and c were new at once, and c was the busier.
         self.assertEqual(limited, {("c",): [99.0], ("others",): [7.0], ("a",): [2.0]})
 
+    def test_rising(self) -> None:
+        """A sum does not fall by rounding; one that falls by more is told as it is."""
+        for seconds, expected in ((0.3, 0.3), (0.1 + 0.2, 0.1 + 0.2), (0.3, 0.1 + 0.2), (0.2, 0.2)):
+            self.assertEqual(self.family.rising(("a",), seconds), expected)
+        self.assertEqual(self.family.rising(("b",), 0.0), 0.0)
+
     def test_unchanged(self) -> None:
         """The counts that were given stay as they are."""
         found = {(each,): [1.0] for each in "abcd"}
