@@ -106,8 +106,11 @@ class Budget:
         # Good responses less failures of each path, in the window at hand of all.
         self._balances: dict[str, int] = {}
         self._windowBegan = float("-inf")
-        self._loggedAt = float("-inf")
-        self._unlogged = 0
+        # Paths that failed, and those that did not, in the window before.
+        self._before = (0, 0)
+        # By the text of a line: when it was logged last, and how often it was not since then.
+        self._loggedAt: dict[str, float] = {}
+        self._unlogged: dict[str, int] = {}
 
     def succeeded(self, endpoint: Endpoint, now: float) -> None:
         """Count a response that can be stored, or that confirms a stored one."""
@@ -139,7 +142,11 @@ class Budget:
         outage.allFailed += 1
         outage.seen = now
         self._outages.move_to_end(endpoint)
-        if now - outage.since >= self._seconds:
+        mayMask = self._mayMaskAll(now)
+        if now - outage.since < self._seconds:
+            return mayMask
+        if mayMask:
+            # Else the line about the whole service says it.
             self._warn(
                 outage,
                 now,
@@ -150,8 +157,7 @@ class Budget:
                 failed=outage.allFailed,
                 good=outage.allGood,
             )
-            return False
-        return self._mayMaskAll(now)
+        return False
 
     def _mayMaskAll(self, now: float) -> bool:
         failing = sum(each < 0 for each in self._balances.values())
@@ -162,6 +168,8 @@ class Budget:
             return True
         if now - self._whole.since < self._seconds:
             return True
+        # The window at hand may have just begun.
+        failing, good = max((failing, good), self._before, key=sum)
         self._warn(
             self._whole,
             now,
@@ -184,6 +192,7 @@ class Budget:
         balances = self._balances
         if now - self._windowBegan >= WINDOW_SECONDS:
             good = sum(each >= 0 for each in balances.values())
+            self._before = len(balances) - good, good
             if 0 < good >= len(balances) - good:
                 self._whole = None
             self._windowBegan = now
@@ -204,13 +213,13 @@ class Budget:
         self._whole = None
 
     def _warn(self, outage: _Outage, now: float, what: str, **facts: object) -> None:
-        """Log once for each outage that masking stops, at most one line in a minute."""
+        """Log once for each outage that masking stops, at most one line of a kind in a minute."""
         if outage.warned:
             return
         outage.warned = True
-        if now - self._loggedAt < LOG_INTERVAL_SECONDS:
-            self._unlogged += 1
+        if now - self._loggedAt.get(what, float("-inf")) < LOG_INTERVAL_SECONDS:
+            self._unlogged[what] = self._unlogged.get(what, 0) + 1
             return
-        self.log.warn(what, lasted=now - outage.since, unlogged=self._unlogged, **facts)
-        self._loggedAt = now
-        self._unlogged = 0
+        unlogged = self._unlogged.pop(what, 0)
+        self.log.warn(what, lasted=now - outage.since, unlogged=unlogged, **facts)
+        self._loggedAt[what] = now

@@ -166,6 +166,30 @@ class BudgetTests(LastGoodTestCase):
                 self.clock.advance(WINDOW_SECONDS)
             self.assertMasked(self.failed(target="/999"))
 
+    def test_wholeIsLogged(self) -> None:
+        """
+        When all endpoints fail, the log says so, though a line about one of them came just
+        before; each line is for an outage of its own.
+        """
+        targets = [f"/{n}" for n in range(5)]
+        for target in targets:
+            self.keep(target=target)
+        events = self.logged()
+        for _ in range(64):
+            for target in targets:
+                self.failed(target=target)
+                self.clock.advance(1)
+            self.clock.advance(WINDOW_SECONDS - 5)
+        self.assertEqual(
+            [each["text"] for each in events],
+            [
+                "last-good stops masking GET /0: 61 failures and 0 good responses in 600 seconds"
+                " (0 more such lines since the last)",
+                "last-good stops masking: 5 paths fail and 0 do not, after 600 seconds"
+                " (0 more such lines since the last)",
+            ],
+        )
+
     def test_methods(self) -> None:
         """HEAD recovers by its own good responses."""
         self.keep()
