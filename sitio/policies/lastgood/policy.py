@@ -295,7 +295,8 @@ class LastGood:
     def exchangeFinished(self, exchange: IExchange) -> None:
         """Drop what a request may have changed of which nobody knows whether it succeeded."""
         isInDoubt = exchange.failure is not None or exchange.attempts > 1
-        if isInDoubt and exchange.mayHaveArrived:
+        # No policy gets a 101.
+        if (isInDoubt or exchange.upstreamStatus == 101) and exchange.mayHaveArrived:
             self._unsafe.ended(exchange, None)
 
     # --- Storing

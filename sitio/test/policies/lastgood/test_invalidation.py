@@ -399,6 +399,32 @@ class UnknownTests(SynchronousTestCase):
             policy: Any = harness.context.chain.policies[0]
             self.assertEqual(policy.size == 0, dropped, method)
 
+    def test_upgraded(self) -> None:
+        """A switch to another protocol is a success."""
+        good = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+        switch = b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+        for method, dropped in (("POST", True), ("GET", False)):
+            harness = Harness("last-good")
+            for asked, answer in (
+                ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", good),
+                (
+                    f"{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\n"
+                    "Upgrade: x\r\nContent-Length: 0\r\n\r\n",
+                    switch,
+                ),
+            ):
+                client = harness.connect()
+                client.sends(asked.encode())
+                harness.acceptConnections()
+                harness.upstream().sends(answer)
+                harness.advance(1)
+            self.assertIn(b"101", client.got())
+            client.closes()
+            harness.closeAll()
+            harness.settle()
+            policy: Any = harness.context.chain.policies[0]
+            self.assertEqual(policy.size == 0, dropped, method)
+
     def test_neverSent(self) -> None:
         """What another policy has answered has changed nothing."""
         refuses = onRequest(lambda exchange: Response(403) if exchange.request.body else None)
