@@ -19,7 +19,6 @@ from sitio.http.caching import (
     PART,
     PUBLIC,
     Fields,
-    directives,
     fieldValue,
     storageTerms,
 )
@@ -71,7 +70,8 @@ def _forbids(use: int, value: bytes) -> bool:
     """Whether a request with this field is neither kept nor masked."""
     if use & _ACCEPT:
         return value != b"*/*" and b"event-stream" in value.lower()
-    return bool(use & _UNFIT) or (bool(use & _CONTROL) and b"no-store" in directives(value))
+    # As text: to parse a long list of directives would cost milliseconds.
+    return bool(use & _UNFIT) or (bool(use & _CONTROL) and b"no-store" in value.lower())
 
 
 class _Uses(dict[bytes, int]):

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.http import caching
 from sitio.http.caching import CREDENTIAL_FIELDS, PERSONAL_FIELDS
 from sitio.http.message import Response
 from sitio.policies.lastgood.store import MAX_VARIANTS
@@ -235,6 +236,23 @@ class PrivacyTests(LastGoodTestCase):
         self.keep()
         self.assertNotMasked(self.failed(cache_control="no-store"))
         self.assertMasked(self.failed(cache_control="no-cache"))
+        # Malformed, but meant.
+        for said in ("NO-STORE", "max-age=0;no-store", 'x="no-store"', "a=b no-store"):
+            self.assertNotMasked(self.failed(cache_control=said))
+
+    def test_longRequest(self) -> None:
+        """The directives of a long Cache-Control of a client are not parsed."""
+        self.keep()
+        parsed: list[bytes | None] = []
+
+        def parse(value: bytes | None) -> dict[bytes, bytes]:
+            parsed.append(value)
+            return {}
+
+        self.patch(caching, "_directivesOf", parse)
+        said = ", ".join(f"a{n}" for n in range(1000))
+        self.assertMasked(self.failed(cache_control=said))
+        self.assertEqual(parsed, [])
 
 
 class SupersededTests(LastGoodTestCase):
