@@ -21,7 +21,7 @@ from collections import deque
 from socket import gethostname
 from typing import Any, Literal
 
-from sitio.telemetry.histogram import FINE_BOUNDS, quantile
+from sitio.telemetry.histogram import CELL_BOUNDS, FINE_BOUNDS, quantile
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot, Snapshot
 
@@ -149,7 +149,7 @@ class EventBuilder:
         self._fullOnly = {
             "latencyBounds": metrics["latencyBounds"],
             "addedBounds": metrics["addedBounds"],
-            "sentBounds": metrics["sentBounds"],
+            "cellBounds": list(CELL_BOUNDS),
             "recent": exchanges["recent"],
             "failed": exchanges["failed"],
         }

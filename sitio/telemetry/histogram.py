@@ -39,7 +39,14 @@ FINE_BOUNDS = tuple(
 #: service on the same host often answers faster than their smallest, 5 ms.
 LATENCY_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
-#: The same for the time that sitio adds, which is mostly below a millisecond.
+#: Upper bounds of the cells in which the dashboard shows durations: three in each decade, so
+#: that they are about equally high.
+CELL_BOUNDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+
+#: Those that Prometheus gets of the time that sitio adds, which is mostly below a millisecond.
 ADDED_BOUNDS = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),

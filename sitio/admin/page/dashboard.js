@@ -31,7 +31,7 @@ const state = {
   sidecar: {},
   latencyBounds: [],
   addedBounds: [],
-  sentBounds: [],
+  cellBounds: [],
   cursor: null,
   failures: new Map(),
   link: "waiting",
@@ -51,7 +51,7 @@ function take(event) {
     state.failures.clear();
     // Another version of sitio has another page.
     if (state.sidecar.version && state.sidecar.version !== event.sidecar.version) location.reload();
-    for (const name of ["sidecar", "latencyBounds", "addedBounds", "sentBounds"]) state[name] = event[name];
+    for (const name of ["sidecar", "latencyBounds", "addedBounds", "cellBounds"]) state[name] = event[name];
   } else {
     points.push(event.point);
   }
@@ -229,7 +229,7 @@ function fillLegend(id, items) {
 function drawCharts() {
   const { points, last, cursor } = state;
   if (!last || points.length === 0) return;
-  const { latencyBounds, sentBounds } = state;
+  const { latencyBounds, cellBounds } = state;
   const newest = points.length - 1;
   const at = cursor === null ? newest : indexAt(points, points[newest].at - cursor);
   const seen = recently(points, at, cursor === null ? MOMENT : 1);
@@ -258,7 +258,7 @@ function drawCharts() {
     canvas.setAttribute("aria-valuetext", `${ago}: ${values.join(", ")}`);
   }
   traffic.draw(points, cursor, colours);
-  latency.draw(points, latencyBounds, sentBounds, cursor, colours);
+  latency.draw(points, latencyBounds, cellBounds, cursor, colours);
 }
 
 function makeFailure() {

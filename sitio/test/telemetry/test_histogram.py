@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.telemetry.histogram import (
     ADDED_BOUNDS,
+    CELL_BOUNDS,
     FINE_BOUNDS,
     LATENCY_BOUNDS,
     coarser,
@@ -46,6 +47,13 @@ class BucketTests(SynchronousTestCase):
         self.assertLess(len(FINE_BOUNDS), 200)
         widest = max(high / low for low, high in pairwise(FINE_BOUNDS))
         self.assertLess(widest, 1.06**2)
+
+    def test_cells(self) -> None:
+        """The dashboard's cells are whole fine buckets, and three to each decade from 1 ms on."""
+        self.assertLessEqual(set(CELL_BOUNDS), set(FINE_BOUNDS))
+        for decade in (0.001, 0.01, 0.1, 1.0):
+            inIt = [each for each in CELL_BOUNDS if decade <= each < 10 * decade]
+            self.assertEqual(len(inIt), 3)
 
     def test_regroup(self) -> None:
         """Fine counts fall into the coarser bucket that contains theirs; none is lost."""
