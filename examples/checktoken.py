@@ -1,27 +1,29 @@
-"""Ask another service whether a token is good: `TOKEN_CHECK=URL`, `file:examples/checktoken.py`."""
+"""Ask another service whether a token is good: `file:examples/checktoken.py:url=URL`."""
 
-import os
 import time
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 import treq
 from attrs import define, field
-from zope.interface import implementer
 
-from sitio import IExchange, IRequestPolicy, Response
+from sitio import IExchange, Response
+from sitio.policy.kinds import Duration
+from sitio.policy.options import About
 
 NO_TOKEN = Response(401, text="Please log in.\n", headers={"WWW-Authenticate": "Bearer"})
 NO_ANSWER = Response(503, text="Please try again later.\n", headers={"Retry-After": "5"})
 
-#: For how long a good token is cached, and how many tokens are.
-CACHE_SECONDS, MAX_CACHED = 60.0, 1000
+#: How many good tokens are cached.
+MAX_CACHED = 1000
 
 
-@implementer(IRequestPolicy)
 @define
 class TokenCheck:
-    url: str
+    """Let in who has a token that another service knows."""
+
+    url: Annotated[str, About("the service", shown=True)] = "http://localhost:8088/check"
+    cache: Annotated[Duration, About("for how long a good token is remembered")] = 60.0
     client: Any = treq
     seconds: Any = time.monotonic
     _until: dict[bytes, float] = field(factory=dict, init=False)
@@ -44,10 +46,11 @@ class TokenCheck:
         if answer.code != 200:
             return NO_ANSWER if answer.code >= 500 else NO_TOKEN
         self._until.pop(token, None)
-        self._until[token] = self.seconds() + CACHE_SECONDS
+        self._until[token] = self.seconds() + self.cache
         if len(self._until) > MAX_CACHED:
             del self._until[next(iter(self._until))]
         return None
 
 
-checkToken = TokenCheck(os.environ.get("TOKEN_CHECK", "http://localhost:8088/check"))
+#: The fields with types are the options.
+makePolicy = TokenCheck

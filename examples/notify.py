@@ -1,6 +1,5 @@
-"""Post failed requests to a webhook: `WEBHOOK=URL`, `file:examples/notify.py`."""
+"""Post failed requests to a webhook: `file:examples/notify.py:url=URL`."""
 
-import os
 from collections import deque
 from typing import Any
 
@@ -9,15 +8,14 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from zope.interface import implementer
 
-from sitio import IExchange, IExchangeObserver
+from sitio import IExchange
+from sitio.policy.kinds import Secret
 
 #: Time between two messages, and how many failures one lists: the last ones.
 INTERVAL_SECONDS, MAX_LISTED = 10.0, 20
 
 
-@implementer(IExchangeObserver)
 class Notify(Service):
     log = Logger()
 
@@ -55,4 +53,6 @@ class Notify(Service):
         return posted.addErrback(lambda failure: self.log.failure("The webhook failed", failure))
 
 
-notify = Notify(os.environ.get("WEBHOOK", "http://localhost:8089/"))
+def makePolicy(*, url: Secret = "http://localhost:8089/") -> Notify:
+    """Post failed requests to a webhook, whose URL is secret."""
+    return Notify(url)

@@ -27,11 +27,10 @@ from sitio.net.portreactor import portFromString
 from sitio.net.process import installReactor, loadCodecs, prepareReactor, tuneGarbageCollector
 from sitio.net.signals import Signals, prepareSignals
 from sitio.net.threads import callInThread
-from sitio.policy.loader import parseDescription
+from sitio.policy.loader import shownPolicy
 from sitio.redact import (
     endpointMessageWithoutSecrets,
     endpointWithoutSecrets,
-    policyWithoutSecrets,
     textWithoutSecrets,
 )
 from sitio.service import SidecarService
@@ -383,7 +382,5 @@ def shownOptions(options: config.Options) -> dict[str, Any]:
         },
         "sources": options.sources(),
         "routes": list(options["routes"].templates),
-        "policies": [
-            policyWithoutSecrets(*parseDescription(each)) for each in options["descriptions"]
-        ],
+        "policies": [shownPolicy(each) for each in options["descriptions"]],
     }

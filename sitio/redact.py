@@ -15,13 +15,10 @@ Contract: pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable
 
 #: Shown instead of a secret.
 HIDDEN = "***"
-
-#: Policies whose options are never secret.
-_OPEN = frozenset(("deny", "error-page", "file", "last-good", "retry"))
 
 #: Endpoints whose parts without a name are never secret: those of Twisted.
 _OPEN_ENDPOINTS = frozenset(("", "fd", "ssl", "stdio", "systemd", "tcp", "tcp6", "tls", "unix"))
@@ -40,17 +37,12 @@ _OPEN_OPTIONS = frozenset(
 #: may be an English word of the sentence.
 _MIN_PART = 4
 
-#: The words of a change of C{headers} that are never a value.
-_VERBS = frozenset(("request", "set", "add", "remove"))
-
 # To the last @, as URLs are read.
 _userinfo = re.compile(r"(?<=//)[^/?#]*(?=@)")
 _query = re.compile(r"(?<=\?).+", re.DOTALL)
 _named = re.compile(
     r"\b([\w-]*(?:pass|pwd|secret|token|key|cred|auth)[\w-]*)=(?:\\.|[^:\\])*", re.IGNORECASE
 )
-# RFC 9110, section 5.1.
-_fieldName = re.compile(r"[\w!#$%&'*+.^`|~-]+")
 # The parts of an endpoint description, and the name and the value of a part.
 _parts = re.compile(r":((?:\\.|[^:\\])*)", re.DOTALL)
 _option = re.compile(r"((?:\\.|[^=\\])*)=", re.DOTALL)
@@ -117,64 +109,21 @@ def nameWithoutSecrets(name: str) -> str:
     return name if shown == name else shown + HIDDEN
 
 
-def policyWithoutSecrets(
-    name: str,
-    arguments: Iterable[str],
-    options: Mapping[str, str],
-    known: Container[str] | None = None,
-) -> str:
+def policyWithoutSecrets(name: str, parts: Iterable[str]) -> str:
     """
-    A policy's description without its secrets.  Options are shown only of policies that
-    come with sitio; the values of C{headers} are hidden.
+    A policy's description of parts that are shown.
 
     The parts are those that the policy itself gets: spaces, tabs and backslashes of the
-    operator's text can't change what is hidden.
-
-    @param arguments: as L{sitio.policy.loader.parseDescription} returns them.
-    @param options: the same, C{maxAge} for C{max-age}.
-    @param known: the options that the policy has, as C{max-age}; L{None} for all that are
-        given, of a policy that has taken them.
+    operator's text can't change what is hidden.  The policy's declaration tells what may be
+    shown (L{sitio.policy.declaration}); of a policy without one, nothing is.
     """
-    if name == "headers":
-        parts = [*map(_changeWithoutValue, arguments), *(HIDDEN for _ in options)]
-    elif name not in _OPEN:
-        parts = [HIDDEN] if [*arguments, *options] else []
-    else:
-        parts = [*map(_argumentWithoutSecrets, arguments)]
-        for option, value in options.items():
-            key = _dashed(option)
-            parts.append(f"{key}={value if known is None or key in known else HIDDEN}")
     words = (nameWithoutSecrets(name), *parts)
     return ":".join(each.replace("\\", "\\\\").replace(":", "\\:") for each in words)
 
 
-def policyMessageWithoutSecrets(
-    message: str,
-    name: str,
-    arguments: Iterable[str],
-    options: Mapping[str, str],
-    known: Container[str] = (),
-) -> str:
-    """
-    What a policy says of its description, without the secrets of that.
-
-    @param known: see L{policyWithoutSecrets}.
-    """
-    if name == "headers":
-        secrets = [each for change in arguments for each in _valuesOf(change)]
-        secrets += [value or _dashed(key) for key, value in options.items()]
-    else:
-        isOpen = name in _OPEN
-        secrets = [
-            *(each for each in arguments if not isOpen or _argumentWithoutSecrets(each) != each),
-            # A token that ends with "=" looks like an option without a value.
-            *(
-                value or _dashed(key)
-                for key, value in options.items()
-                if not isOpen or _dashed(key) not in known
-            ),
-        ]
-    return messageWithoutSecrets(message, secrets)
+def argumentWithoutSecrets(text: str) -> str:
+    """A part of a policy that has no secrets of its own: it may be a misspelled option."""
+    return _named.sub(rf"\1={HIDDEN}", _userinfo.sub(HIDDEN, text))
 
 
 def messageWithoutSecrets(message: str, secrets: Iterable[str]) -> str:
@@ -199,33 +148,3 @@ def _forms(text: str) -> tuple[str, ...]:
     """A text, and what C{repr} writes of it and of its bytes."""
     latin, utf = text.encode("latin-1", "replace"), text.encode("utf-8", "surrogateescape")
     return text, repr(text)[1:-1], repr(latin)[2:-1], repr(utf)[2:-1]
-
-
-def _dashed(key: str) -> str:
-    return re.sub("[A-Z]", lambda match: f"-{match[0].lower()}", key)
-
-
-def _argumentWithoutSecrets(text: str) -> str:
-    """An argument of a policy that has no secrets of its own: it may be a misspelled option."""
-    return _named.sub(rf"\1={HIDDEN}", _userinfo.sub(HIDDEN, text))
-
-
-def _changeWithoutValue(change: str) -> str:
-    """One change of C{headers}: the words before the value."""
-    words = change.split()
-    first = words[:1] if words[:1] == ["request"] else []
-    match words[len(first) :]:
-        case ["remove", name] if _fieldName.fullmatch(name):
-            return " ".join((*first, "remove", name))
-        case ["set" | "add" as verb, name, _, *_] if _fieldName.fullmatch(name):
-            return " ".join((*first, verb, name, HIDDEN))
-    return HIDDEN
-
-
-def _valuesOf(change: str) -> list[str]:
-    """What one change of C{headers} has beside the words that are shown."""
-    shown = _changeWithoutValue(change).split()
-    if shown == [HIDDEN]:
-        return [change.strip(), *(each for each in change.split() if each not in _VERBS)]
-    known = len(shown) - shown.count(HIDDEN)
-    return [*change.split(None, known)[known:], *change.split()[known:]]

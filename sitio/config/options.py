@@ -31,7 +31,8 @@ from sitio.errors import CannotStart
 from sitio.http.claims import APPEND
 from sitio.http.marks import newMark
 from sitio.http.routes import Routes
-from sitio.policy.loader import loadPolicies, makers
+from sitio.policy.loader import helpFor, loadPolicies
+from sitio.policy.makers import makers
 from sitio.settings import Settings
 
 DEFAULT_PORT = "8080"
@@ -211,6 +212,7 @@ class Options(usage.Options):
         self["folder"] = os.getcwd()
         self["mark"] = newMark()
         self.lowered: set[str] = set()
+        self._helpsPolicies = False
         self["stdout"] = 1
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -244,11 +246,9 @@ class Options(usage.Options):
             _refuse(f"--route {error}")
 
     def opt_help_policies(self) -> None:
-        """list the policies that are installed, and exit"""
-        print("file:PATH  the policies that a file of Python makes with @onRequest, @onResponse")
-        for _, maker in sorted(makers().items()):
-            print(maker.usage)
-        raise SystemExit(0)
+        """list the policies that are installed, or the options of those named after it; exit"""
+        # What follows is read later, by parseArgs.
+        self._helpsPolicies = True
 
     def opt_version(self) -> None:
         """print the version of sitio, and exit"""
@@ -258,7 +258,12 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def parseArgs(self, *rest: str) -> None:
-        """Refuse positional arguments: there are none.  One may be a part of a secret."""
+        """
+        Refuse positional arguments: only C{--help-policies} has some.  One may be a part of a
+        secret.
+        """
+        if self._helpsPolicies:
+            _printPolicies(rest)
         if rest:
             place = len(self["arguments"]) - len(rest) + 1
             raise usage.UsageError(
@@ -385,3 +390,17 @@ class Options(usage.Options):
                 f" {values['poolSize']}: write at most that, or 0 for three quarters of it"
             )
         return Settings(**values)
+
+
+def _printPolicies(names: Sequence[str]) -> NoReturn:
+    """Print all policies, or the options of some, and end the process."""
+    try:
+        for name in names:
+            print(helpFor(name))
+    except ValueError as error:
+        _refuse(f"--help-policies {error}")
+    if not names:
+        print("file:PATH  the policies that a file of Python makes with @onRequest, @onResponse")
+        for _, maker in sorted(makers().items()):
+            print(maker.usage)
+    raise SystemExit(0)

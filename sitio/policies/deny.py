@@ -45,6 +45,7 @@ import re
 from collections.abc import Iterable, Iterator
 from fnmatch import translate
 from itertools import chain, islice
+from typing import Annotated, Literal
 from unicodedata import normalize
 from urllib.parse import unquote_to_bytes
 
@@ -61,6 +62,8 @@ from sitio.http.overrides import (
 )
 from sitio.http.paths import UnreadablePath, isDecoded, readings
 from sitio.interfaces import IExchange, IRequestPolicy
+from sitio.policy.kinds import Kind
+from sitio.policy.options import About
 
 # Parameters of a query that frameworks take for the method: C{_method}, C{$method}.
 _METHOD_PARAMETERS = METHOD_FIELDS | {b"-method", b"-http-method", b"-method-override"}
@@ -186,29 +189,57 @@ def _refusal(status: int) -> Response:
     return Response(status, text=f"{status} {reasonFor(status)}".strip() + "\n")
 
 
-def makePolicy(methods: str, *patterns: str, status: str = "403", case: str = "exact") -> Deny:
-    """
-    Make the policy of C{deny:METHOD[,METHOD...]:PATTERN[:PATTERN...][:status=403][:case=ignore]}.
-
-    @raise ValueError: there is no pattern, one can never match, a method is malformed, the
-        status does not fit a refusal, or C{case} is neither C{exact} nor C{ignore}.
-    """
-    named = [each.strip() for each in methods.split(",")]
+def _methodsOf(text: str) -> frozenset[str]:
+    named = [each.strip() for each in text.split(",")]
     for each in named:
         if not isToken(each):
             raise ValueError(f"{each!r} is not a method: write GET, or GET,POST, or * for all")
+    return frozenset(named)
+
+
+def _pattern(text: str) -> str:
+    if text[:1] not in ("/", "*"):
+        raise ValueError(f"{text!r} is not a pattern for paths: it must begin with / or *")
+    # Another pattern would not match the paths that it seems to match.
+    if not isDecoded(text.replace("?", "x")):
+        raise ValueError(
+            f"{text!r}: write a pattern decoded, with single slashes, without .. and ;"
+        )
+    return text
+
+
+def _status(text: str) -> int:
+    if not re.fullmatch("[45][0-9]{2}", text) or int(text) in _INCOMPLETE:
+        raise ValueError("write 400 to 599, except 401, 405 and 407")
+    return int(text)
+
+
+_Methods = Annotated[
+    frozenset[str],
+    Kind("methods, or * for all", "METHODS", _methodsOf, lambda each: ",".join(sorted(each))),
+    About("the methods to refuse; GET includes HEAD"),
+]
+_Pattern = Annotated[
+    str, Kind("patterns such as /admin/*", "PATTERN", _pattern), About("the paths to refuse")
+]
+_Status = Annotated[
+    int,
+    Kind("400 to 599, except 401, 405 and 407", "STATUS", _status),
+    About("the status of the refusal"),
+]
+_Case = Annotated[
+    Literal["exact", "ignore"], About("whether patterns match letters of the other case")
+]
+
+
+def makePolicy(
+    methods: _Methods, *patterns: _Pattern, status: _Status = 403, case: _Case = "exact"
+) -> Deny:
+    """
+    Refuse requests by method and path.
+
+    @raise ValueError: there is no pattern.
+    """
     if not patterns:
         raise ValueError("deny needs the paths to refuse, such as deny:*:/admin/*")
-    for each in patterns:
-        if each[:1] not in ("/", "*"):
-            raise ValueError(f"{each!r} is not a pattern for paths: it must begin with / or *")
-        # Another pattern would not match the paths that it seems to match.
-        if not isDecoded(each.replace("?", "x")):
-            raise ValueError(
-                f"{each!r}: write a pattern decoded, with single slashes, without .. and ;"
-            )
-    if not re.fullmatch("[45][0-9]{2}", status) or int(status) in _INCOMPLETE:
-        raise ValueError(f"status={status}: write 400 to 599, except 401, 405 and 407")
-    if case not in ("exact", "ignore"):
-        raise ValueError(f"case={case}: write case=exact or case=ignore")
-    return Deny(None if "*" in named else named, patterns, int(status), case == "ignore")
+    return Deny(None if "*" in methods else methods, patterns, status, case == "ignore")

@@ -23,17 +23,20 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Annotated, Literal
 
-from attrs import define, field
+from attrs import define, field, frozen
 from zope.interface import implementer
 
 from sitio.http.dates import formatDate
 from sitio.http.errorfields import REPLACED, REPRESENTATION, isOfMessage
 from sitio.http.grammar import isToken
 from sitio.http.headers import FRAMING_FIELDS, FieldLines
-from sitio.http.message import Request, Response, parseStatuses, reasonFor
+from sitio.http.message import Request, Response, reasonFor
 from sitio.http.negotiation import ANY, NAMED, isJSON, mediaRanges, weightOf
 from sitio.interfaces import IExchange, IResponsePolicy
+from sitio.policy.kinds import Kind, Statuses
+from sitio.policy.options import About
 
 #: The longest file, as it stays in memory while sitio runs; a longer one is taken for a
 #: mistake.
@@ -270,45 +273,64 @@ class ErrorPage:
         return lines
 
 
-def _namesOf(keep: str) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
-    """Names, and beginnings of names, of a list such as C{X-A,X-App-*}; in lower case."""
+@frozen
+class _Kept:
+    """
+    Fields to keep, in lower case.
+
+    @ivar names: whole names.
+    @ivar prefixes: the beginnings of names.
+    """
+
+    names: frozenset[bytes] = frozenset()
+    prefixes: tuple[bytes, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.prefixes)
+
+
+def _keptOf(text: str) -> _Kept:
+    """What a list such as C{X-A,X-App-*} keeps."""
     names, prefixes = set(), []
-    for each in keep.split(",") if keep else ():
+    for each in text.split(",") if text else ():
         word = each.strip().lower()
         name = word.removesuffix("*")
         if not isToken(word) or "*" in name:
-            raise ValueError(f"keep={each}: write the name of a field, or a prefix such as X-App-*")
+            raise ValueError(f"{each!r}: write the name of a field, or a prefix such as X-App-*")
         key = name.encode("ascii")
         if name != word:
             prefixes.append(key)
         elif key in REPLACED or name in FRAMING_FIELDS:
-            raise ValueError(f"keep={each}: the page has its own {each.strip()}")
+            raise ValueError(f"the page has its own {each.strip()}")
         else:
             names.add(key)
-    return frozenset(names), tuple(prefixes)
+    return _Kept(frozenset(names), tuple(prefixes))
+
+
+_Replaced = Annotated[Statuses, About("the statuses whose responses are replaced")]
+_File = Annotated[
+    Path | None, About("a page to send in place of the built-in one; it is read once, at the start")
+]
+_Keep = Annotated[
+    _Kept,
+    Kind("fields, or prefixes such as X-App-*", "NAME,...", _keptOf, many=True),
+    About("more fields of the service's response to keep"),
+]
+_Json = Annotated[
+    Literal["replace", "pass"], About("pass: the service's own errors in JSON are not replaced")
+]
 
 
 def makePolicy(
-    *statuses: str, file: str | None = None, keep: str = "", json: str = "replace"
+    *statuses: _Replaced, file: _File = None, keep: _Keep = _Kept(), json: _Json = "replace"
 ) -> ErrorPage:
     """
-    Make the policy of
-    C{error-page:STATUSES[:STATUSES...][:file=PATH][:keep=NAME...][:json=pass]}.
+    Replace error responses by a page.
 
-    @param statuses: such as C{404}, C{404,410}, C{500-599} or C{5xx}.
-    @param file: the path of a page to send in place of the built-in one.  It is read now.
-    @param keep: names of fields to keep, separated by commas; C{X-App-*} is all that begin so.
-    @param json: C{pass} if the service's errors in JSON pass unchanged, else C{replace}.
-
-    @raise ValueError: there are no statuses, one is not an error status, the file can't be
-        used, or an option has another value.
+    @raise ValueError: there are no statuses, or the file can't be used.
     """
     if not statuses:
         raise ValueError("error-page needs the statuses it replaces, such as error-page:404")
-    if json not in ("pass", "replace"):
-        raise ValueError(f"json={json}: write json=pass or json=replace")
-    names, prefixes = _namesOf(keep)
-    page = None if file is None else Page.fromFile(file)
-    return ErrorPage(
-        parseStatuses(",".join(statuses)), page, names, prefixes, passesJSON=json == "pass"
-    )
+    page = None if file is None else Page.fromFile(str(file))
+    every = frozenset[int]().union(*statuses)
+    return ErrorPage(every, page, keep.names, keep.prefixes, passesJSON=json == "pass")

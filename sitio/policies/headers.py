@@ -21,12 +21,15 @@ Fields of framing and of connections can't be changed.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from typing import Annotated
 
 from zope.interface import implementer
 
 from sitio.http.message import Headers, Response
 from sitio.http.overrides import foldedName
 from sitio.interfaces import IExchange, IRequestPolicy, IResponsePolicy
+from sitio.policies.headerchanges import CHANGE
+from sitio.policy.options import About
 
 _USAGE = (
     "write set NAME VALUE, add NAME VALUE or remove NAME,"
@@ -117,9 +120,11 @@ def _addChange(changes: Changes, words: Iterable[str]) -> None:
             raise ValueError(_USAGE)
 
 
-def makePolicy(*changes: str) -> FieldPolicy:
+def makePolicy(
+    *changes: Annotated[str, CHANGE, About("a change, of responses or of requests; in order")],
+) -> FieldPolicy:
     """
-    Make the policy of C{headers:CHANGE[:CHANGE...]}.
+    Change fields of requests and responses.
 
     @raise ValueError: there are no changes, one is malformed, or a name or a value can't be
         sent.

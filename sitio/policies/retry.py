@@ -1,13 +1,6 @@
 """
 C{retry}: sends a request again after a failure, where that is safe.
 
-Options, each of them optional::
-
-    times=N             how often one request is sent again at most (2)
-    statuses=STATUSES   the statuses, of responses and of failed attempts, to retry after
-                        (502,503,504)
-    after=SECONDS       the first pause, doubled with each attempt (0.1)
-
 Only requests with safe methods are sent again (RFC 9110, section 9.2.1): one request too
 many does no harm.  sitio decides whether the request can still be sent.
 
@@ -28,14 +21,17 @@ import re
 import time
 from collections.abc import Callable, Container
 from random import random
+from typing import Annotated
 
 from attrs import define, field
 from zope.interface import implementer
 
 from sitio.http.dates import parseDate
 from sitio.http.grammar import SAFE_METHODS
-from sitio.http.message import Response, Retry, parseStatuses
+from sitio.http.message import Response, Retry
 from sitio.interfaces import IExchange, IExchangeObserver, IResponsePolicy
+from sitio.policy.kinds import Duration, Statuses
+from sitio.policy.options import About
 
 #: The largest value of C{times}: more retries would make an outage worse.
 MAX_TIMES = 10
@@ -130,14 +126,17 @@ class Retries:
         return 0 if date is None else max(0, date - self.now())
 
 
-def makePolicy(*, times: str = "2", statuses: str = "502,503,504", after: str = "0.1") -> Retries:
-    """
-    Make the policy of C{retry[:times=N][:statuses=STATUSES][:after=SECONDS]}.
-
-    @raise ValueError: an option has a wrong value; one sentence says which is expected.
-    """
-    if not re.fullmatch("[0-9]{1,2}", times) or not 1 <= int(times) <= MAX_TIMES:
-        raise ValueError(f"times={times}: a whole number from 1 to {MAX_TIMES} is expected")
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", after) or float(after) > MAX_PAUSE_SECONDS:
-        raise ValueError(f"after={after}: seconds from 0 to {MAX_PAUSE_SECONDS:g} are expected")
-    return Retries(int(times), parseStatuses(statuses), float(after))
+def makePolicy(
+    *,
+    times: Annotated[
+        int, About("how often one request is sent again at most", least=1, most=MAX_TIMES)
+    ] = 2,
+    statuses: Annotated[
+        Statuses, About("the statuses, of responses and of failed attempts, to retry after")
+    ] = frozenset((502, 503, 504)),
+    after: Annotated[
+        Duration, About("the first pause; it doubles with each attempt", 0, MAX_PAUSE_SECONDS)
+    ] = 0.1,
+) -> Retries:
+    """Send a request again after a failure, where that is safe."""
+    return Retries(times, statuses, after)

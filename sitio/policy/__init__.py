@@ -8,5 +8,11 @@ In reading order:
   - C{pending}: results of policies that are still to come.
   - C{functions}: C{onRequest}, C{onResponse} and C{onFinish} make policies of functions.
   - C{loader}: makes the policies that an operator's descriptions name.
+  - C{descriptions}: a description, parsed.
+  - C{makers}: finds the makers of policies: plugins and entry points.
+  - C{files}: loads a file with policies, and its neighbours.
+  - C{declaration}: the options of a policy, by one declaration; C{options}: one of them.
+  - C{kinds}: the types of options.
+  - C{help}: options for people: on a terminal, and in documents.
   - C{maker}: announces a policy to C{twisted.plugin} without importing it.
 """

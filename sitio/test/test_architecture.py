@@ -32,7 +32,7 @@ PACKAGES: dict[str, set[str]] = {
     "http": {"errors"},
     "net": {"errors"},
     "policy": {"http", "interfaces", "errors", "redact"},
-    "policies": {"http", "interfaces"},
+    "policies": {"http", "interfaces", "policy.kinds", "policy.options", "redact"},
     "upstream": {"http", "net", "errors", "settings"},
     "proxy": {"http", "net", "policy", "interfaces", "errors", "settings"},
     "telemetry": {"http", "net", "interfaces", "errors"},
@@ -80,7 +80,10 @@ TESTED_BY: dict[str, str] = {
     "net.endpoints": "integration.test_proxy",  # each description listens there
     "net.lastread": "integration.test_early",  # peers that answer early and reset
     "net.httpclient": "admin.test_health",  # tested by a service that uses it
+    "policies.headerchanges": "test_redact",  # what is shown of headers
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
+    "policy.options": "policy.test_declaration",  # options are parts of declarations
+    "policy.descriptions": "policy.test_loader",  # descriptions are loaded there
     "proxy.buffers": "functional.test_buffers",  # what exchanges and clients hold
     "proxy.unsent": "functional.test_buffers",
     "proxy.context": "proxy.test_exchange",  # with the exchanges that share one

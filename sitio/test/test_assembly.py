@@ -26,7 +26,7 @@ from sitio.assembly import (
 from sitio.config.options import Options
 from sitio.errors import CannotStart
 from sitio.fleet.address import Address
-from sitio.policy import loader
+from sitio.policy import makers
 
 
 def parsed(*arguments: str, **environ: str) -> Options:
@@ -293,7 +293,10 @@ REFUSED = (
     ("--policy=headers:add s3cret", "usage: headers:"),
     ("--policy=headers:add X-Key=s3cret", "usage: headers:"),
     ("--policy=headers:request add Host s3cret", "the Host of a request can only be set"),
-    ("--policy=headers:set X-A a:key=s3cret:key=s3cret", "'headers': key is given twice"),
+    (
+        "--policy=headers:set X-A a:key=s3cret:key=s3cret",
+        "there is no option key",
+    ),
     ("--policy=headers request set Authorization Bearer s3cret", "no policy 'headers***'"),
     ("--policy=header:request set Authorization Bearer s3cret", "no policy 'header'"),
     ("--policy= headers:set X-Key s3cret", "no policy ' headers'"),
@@ -304,7 +307,7 @@ REFUSED = (
     ("--policy=error-page:404:token=s3cret", "'error-page:404:token=***'"),
     ("--policy=deny:PUT:x:token=s3cret", "'deny:PUT:x:token=***'"),
     ("--policy=deny:PUT:http\\://user\\:s3cret@a/", "http\\\\://***@a/"),
-    ("--policy=file:mine.py:token=s3cret", "write file:PATH"),
+    ("--policy=file:mine.py:token=s3cret", "mine.py is not a Python file"),
     ("--fleet=http://user:s3cret@a:b/", "--fleet is not the URL"),
     ("--fleet=ftp://a/s3cret", "--fleet is not the URL"),
     ("--fleet=http://a/hook?key=s3cret", "--fleet is not the URL"),
@@ -355,7 +358,7 @@ class SecretsTests(SynchronousTestCase):
                     f"{given} {' '.join(given)} {given[0].split()[0]!r} {given[0].upper()}"
                 )
 
-        self.patch(loader, "getPlugins", lambda interface: [Maker()])
+        self.patch(makers, "getPlugins", lambda interface: [Maker()])
         for Maker.error in (ValueError, TypeError, SystemExit):
             for text in (
                 *("s3cret", "a s3cret", "key=s3cret", "s3cret="),

@@ -22,7 +22,10 @@ from zope.interface.verify import verifyObject
 from sitio.config.options import Options
 from sitio.errors import CannotStart
 from sitio.interfaces import IPolicyMaker
-from sitio.policy.loader import loadPolicies, makers
+from sitio.policy.declaration import Declaration
+from sitio.policy.help import optionTable
+from sitio.policy.loader import loadPolicies
+from sitio.policy.makers import makers
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
@@ -33,6 +36,7 @@ DOCUMENTS = [
 
 #: Files in blocks of Python that define no policy at their top level, and why.
 NO_POLICY = {
+    "fresh.py": "a file with makePolicy, whose options are in the tests of files",
     "loud.py": "a module with makePolicy",
     "swap.py": "a function for programs that embed sitio",
 }
@@ -54,7 +58,7 @@ _heading = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _module = re.compile(r"`((?:\w+/)?\w+\.(?:py|js))`((?:: `[\w.]+`(?:, `[\w.]+`)*)?)")
 
 #: Files named in the documents that are not in the repository.
-NOT_OURS = {"friendly.py", "mine.py", "twisted/__init__.py"}
+NOT_OURS = {"cache.py", "friendly.py", "mine.py", "twisted/__init__.py"}
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:
@@ -181,6 +185,16 @@ class DocumentTests(SynchronousTestCase):
             if maker.module.startswith("sitio."):
                 description = listed[name][0].strip("`")
                 self.assertEqual(loadPolicies(description)[0][0], name)
+
+    def test_optionsOfPolicies(self) -> None:
+        """docs/operations.md has the usage and the options of each policy, as it declares them."""
+        text = self.texts[ROOT / "docs/operations.md"]
+        for name, maker in makers().items():
+            if maker.module.startswith("sitio."):
+                declaration = Declaration.of(maker.load())
+                self.assertIn(f"\n    {name}{declaration.usage}\n", text)
+                table = optionTable(declaration)
+                self.assertIn(f"\n{table}\n", text, f"write:\n{table}")
 
     def test_links(self) -> None:
         """Each link within the project has its file, and its heading in it."""

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.policy.loader import loadPolicies, parseDescription
+from sitio.policy.loader import loadPolicies, shownPolicy
 from sitio.redact import (
     endpointMessageWithoutSecrets,
     endpointWithoutSecrets,
     messageWithoutSecrets,
-    policyWithoutSecrets,
     textWithoutSecrets,
 )
 
@@ -66,11 +65,6 @@ class EndpointTests(SynchronousTestCase):
             self.assertEqual(textWithoutSecrets(text), shown)
 
 
-def shown(description: str) -> str:
-    """What is shown of a policy that is given in this way."""
-    return policyWithoutSecrets(*parseDescription(description))
-
-
 class PolicyTests(SynchronousTestCase):
     """Descriptions of policies."""
 
@@ -82,7 +76,7 @@ class PolicyTests(SynchronousTestCase):
             *(r"file:C\:\\mine.py", "last-good:max-age=60:max-bytes=5:despite=a", "headers"),
             "headers:request remove Cookie",
         ):
-            self.assertEqual(shown(text), text)
+            self.assertEqual(shownPolicy(text), text)
 
     def test_headers(self) -> None:
         """Fields are named, and their values hidden, however a change is written."""
@@ -114,8 +108,8 @@ class PolicyTests(SynchronousTestCase):
             ("s3cret", "***"),
             ("", "***"),
         ):
-            self.assertEqual(shown(f"headers:{change}"), f"headers:{text}", change)
-            self.assertNotIn("s3cret", shown(f"headers:remove A:{change}:set X s3cret"))
+            self.assertEqual(shownPolicy(f"headers:{change}"), f"headers:{text}", change)
+            self.assertNotIn("s3cret", shownPolicy(f"headers:remove A:{change}:set X s3cret"))
 
     def test_readAlike(self) -> None:
         """What the policy reads as a value is what is hidden."""
@@ -125,16 +119,16 @@ class PolicyTests(SynchronousTestCase):
                     description = f"headers:{before}set{gap}X-Key{between}s3cret"
                     loadPolicies(description)
                     self.assertEqual(
-                        shown(description),
+                        shownPolicy(description),
                         f"headers:{'request ' * ('request' in before)}set X-Key ***",
                     )
 
     def test_strangers(self) -> None:
         """Of a policy that is not sitio's own, only the name is shown."""
         for text in ("guard:abc:token=def", "guard:", "guard:a", "guard:a=b", r"gu\ard:a"):
-            self.assertEqual(shown(text), "guard:***")
-        self.assertEqual(shown("guard"), "guard")
-        self.assertEqual(shown(" retry:times=s3cret"), " retry:***")
+            self.assertEqual(shownPolicy(text), "guard:***")
+        self.assertEqual(shownPolicy("guard"), "guard")
+        self.assertEqual(shownPolicy(" retry:times=s3cret"), " retry:***")
 
 
 class MessageTests(SynchronousTestCase):

@@ -170,7 +170,7 @@ POLICIES = {
     "error-page:404:nope=1": "there is no option nope",
     "error-page:404:file=/nonexistent.html": "there is no file '/nonexistent.html' for the",
     "last-good:x": "there are more parts than it takes; options are written NAME=VALUE",
-    "last-good:max-age=x": "a whole number from 1 to 604800 is expected",
+    "last-good:max-age=x": "a duration from 1s to 7d is expected",
     "last-good:nope=1": "there is no option nope",
     "last-good:max-age=60:max-age=5": "max-age is given twice",
     "retry:x": "there are more parts than it takes",

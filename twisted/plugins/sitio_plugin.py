@@ -20,24 +20,22 @@ sitio = ServiceMaker(
 errorPage = PolicyMaker(
     "error-page",
     "sitio.policies.errorpage",
-    "error-page:STATUSES[:file=PATH][:keep=NAME...][:json=pass]"
+    "error-page:STATUSES[:STATUSES...][:file=PATH][:keep=NAME,...][:json=replace|pass]"
     "  replace error responses such as 404,410 or 5xx by a page",
-    repeatable=("keep",),
 )
 
 lastGood = PolicyMaker(
     "last-good",
     "sitio.policies.lastgood.options",
-    "last-good[:max-age=SECONDS][:budget=SECONDS][:statuses=STATUSES][:max-bytes=N]"
-    "[:max-response=N][:impersonal=NAMES][:personal=NAMES][:despite=WORDS]"
+    "last-good[:max-age=DURATION][:budget=DURATION][:statuses=STATUSES][:max-bytes=SIZE]"
+    "[:max-response=SIZE][:impersonal=NAME,...][:personal=NAME,...][:despite=WORD,...]"
     "  mask a failure with the last good response",
-    repeatable=("impersonal", "personal", "despite"),
 )
 
 retry = PolicyMaker(
     "retry",
     "sitio.policies.retry",
-    "retry[:times=N][:statuses=STATUSES][:after=SECONDS]"
+    "retry[:times=N][:statuses=STATUSES][:after=DURATION]"
     "  send a request again after a failure, where that is safe",
 )
 
@@ -51,7 +49,7 @@ headers = PolicyMaker(
 deny = PolicyMaker(
     "deny",
     "sitio.policies.deny",
-    "deny:METHODS:PATTERN[:PATTERN...][:status=STATUS][:case=ignore]"
+    "deny:METHODS:PATTERN[:PATTERN...][:status=STATUS][:case=exact|ignore]"
     "  refuse requests by method and path, as in deny:PUT,DELETE:/admin/*",
 )
 

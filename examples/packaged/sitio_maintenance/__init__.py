@@ -1,27 +1,28 @@
 """Answer all requests with 503 while a file exists: create it, do your work, remove it."""
 
 from pathlib import Path
+from typing import Annotated
 
 from attrs import frozen
-from zope.interface import implementer
 
-from sitio import IExchange, IRequestPolicy, Response
+from sitio import IExchange, Response
+from sitio.policy.kinds import Duration
+from sitio.policy.options import About
 
 
-@implementer(IRequestPolicy)
 @frozen
 class Maintenance:
-    file: Path
-    retryAfter: str
+    """Answer 503 while a file exists."""
+
+    file: Annotated[Path, About("the file that closes the service")]
+    retryAfter: Annotated[Duration, About("when clients may return", most=86400)] = 60.0
 
     def requestReceived(self, exchange: IExchange) -> Response | None:
         if not self.file.exists():
             return None
-        headers = {"Retry-After": self.retryAfter, "Cache-Control": "no-store"}
+        headers = {"Retry-After": f"{self.retryAfter:.0f}", "Cache-Control": "no-store"}
         return Response(503, text="Under maintenance.\n", headers=headers)
 
 
-def makePolicy(*, file: str, retryAfter: str = "60") -> Maintenance:
-    if not (retryAfter.isascii() and retryAfter.isdecimal()):
-        raise ValueError(f"retry-after={retryAfter}: write a whole number of seconds")
-    return Maintenance(Path(file), retryAfter)
+#: The entry point: the fields of the class are its options.
+makePolicy = Maintenance

@@ -1,40 +1,26 @@
 """
 The options of C{last-good}, and L{makePolicy}.
-
-Options, each of them optional::
-
-    max-age=SECONDS     how old a response may be when it masks a failure (300)
-    budget=SECONDS      how long failures may prevail until masking stops (600)
-    statuses=STATUSES   the statuses that count as failures (5xx)
-    max-bytes=N         bytes stored in all; the least recently used go first (16 MiB)
-    max-response=N      bytes of one body; longer responses are not stored (256 KiB)
-    impersonal=NAME     a request field that does not identify the client; repeatable
-    personal=NAME,...   request fields that do, though they are taken for impersonal
-    despite=WORD,...    store and send responses in spite of what forbids it: the words of
-                        PERSONAL_FIELDS and FORBIDDING
-
-C{impersonal}, C{personal} and C{despite} may be given more than once.
 """
 
 from __future__ import annotations
 
-import re
+from typing import Annotated
+
+from attrs import frozen
 
 from sitio.http.caching import PERSONAL_FIELDS
 from sitio.http.headers import Headers
-from sitio.http.message import parseStatuses
 from sitio.policies.lastgood.budget import WINDOW_SECONDS
 from sitio.policies.lastgood.policy import FORBIDDING, LastGood
+from sitio.policy.kinds import Duration, Kind, Size, Statuses
+from sitio.policy.options import About
 
 #: The largest values of options, a week and 16 GiB: more is taken for a mistake.
 MAX_SECONDS = 7 * 24 * 3600
 MAX_BYTES = 16 * 1024 * 1024 * 1024
 
 
-def _number(option: str, text: str, least: int, most: int) -> int:
-    if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or not least <= int(text) <= most:
-        raise ValueError(f"{option}={text}: a whole number from {least} to {most} is expected")
-    return int(text)
+_ALL_5XX = frozenset(range(500, 600))
 
 
 def _words(text: str) -> frozenset[str]:
@@ -48,35 +34,73 @@ def _fieldNames(text: str) -> frozenset[str]:
     return names
 
 
-def makePolicy(
-    *,
-    maxAge: str = "300",
-    budget: str = "600",
-    statuses: str = "5xx",
-    maxBytes: str = str(16 * 1024 * 1024),
-    maxResponse: str = str(256 * 1024),
-    impersonal: str = "",
-    personal: str = "",
-    despite: str = "",
-) -> LastGood:
-    """
-    Make the policy of C{last-good[:max-age=SECONDS][:budget=SECONDS]...}.
+def _written(words: frozenset[str]) -> str:
+    return ",".join(sorted(words))
 
-    The options are those in the module's docstring.
 
-    @raise ValueError: an option has a wrong value; one sentence says which is expected.
+_Names = Annotated[
+    frozenset[str], Kind("names of fields", "NAME,...", _fieldNames, _written, many=True)
+]
+_Words = Annotated[
+    frozenset[str],
+    Kind("names of fields and directives", "WORD,...", _words, _written, many=True),
+]
+
+
+@frozen
+class Options:
+    """The options of C{last-good}."""
+
+    maxAge: Annotated[
+        Duration, About("largest age of a response that masks", least=1, most=MAX_SECONDS)
+    ] = 300.0
+    # Within one window a single failure can't be told from an outage.
+    budget: Annotated[
+        Duration,
+        About(
+            "longest time for which failures may prevail before masking stops",
+            least=WINDOW_SECONDS,
+            most=MAX_SECONDS,
+        ),
+    ] = 600.0
+    statuses: Annotated[Statuses, About("the failures that are masked")] = _ALL_5XX
+    maxBytes: Annotated[
+        Size,
+        About("what is kept in all; the least recently used go first", least=1, most=MAX_BYTES),
+    ] = 16 * 1024 * 1024
+    maxResponse: Annotated[Size, About("largest body that is kept", least=1, most=MAX_BYTES)] = (
+        256 * 1024
+    )
+    impersonal: Annotated[
+        _Names, About("request fields of yours that do not identify the client")
+    ] = frozenset()
+    personal: Annotated[
+        _Names, About("request fields that do, though they are taken for impersonal")
+    ] = frozenset()
+    despite: Annotated[
+        _Words, About("keep and send responses in spite of these fields and directives")
+    ] = frozenset()
+
+
+def makePolicy(options: Options) -> LastGood:
     """
-    known = PERSONAL_FIELDS | FORBIDDING | _words(personal)
-    for each in sorted(_words(despite) - known):
-        raise ValueError(f"despite={despite}: {each!r} is none of {', '.join(sorted(known))}")
+    Mask a failure with the last good response.
+
+    @raise ValueError: a word of C{despite} is none that forbids anything.
+    """
+    known = PERSONAL_FIELDS | FORBIDDING | options.personal
+    for each in sorted(options.despite - known):
+        raise ValueError(
+            f"despite={','.join(sorted(options.despite))}: {each!r} is none of"
+            f" {', '.join(sorted(known))}"
+        )
     return LastGood(
-        maxAge=_number("max-age", maxAge, 1, MAX_SECONDS),
-        # Within one window a single failure can't be told from an outage.
-        budget=_number("budget", budget, WINDOW_SECONDS, MAX_SECONDS),
-        masked=parseStatuses(statuses),
-        maxBytes=_number("max-bytes", maxBytes, 1, MAX_BYTES),
-        maxResponse=_number("max-response", maxResponse, 1, MAX_BYTES),
-        impersonal=_fieldNames(impersonal),
-        personal=_fieldNames(personal),
-        despite=_words(despite),
+        maxAge=options.maxAge,
+        budget=options.budget,
+        masked=options.statuses,
+        maxBytes=options.maxBytes,
+        maxResponse=options.maxResponse,
+        impersonal=options.impersonal,
+        personal=options.personal,
+        despite=options.despite,
     )

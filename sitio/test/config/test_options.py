@@ -217,15 +217,25 @@ class OptionsTests(SynchronousTestCase):
         for name in ("deny", "error-page", "headers", "last-good", "retry"):
             self.assertEqual(len([each for each in starts if each.startswith(name)]), 1, name)
 
+    def test_helpPolicy(self) -> None:
+        """With names after it, it lists their options instead; a wrong name ends with 1."""
+        text = self.printed("--help-policies", "retry", "deny")
+        self.assertIn("retry[:times=N][:statuses=STATUSES][:after=DURATION]\n", text)
+        self.assertRegex(text, r"\n  times=N +how often .* \(a whole number from 1 .*\) +\[2\]\n")
+        self.assertIn("deny:METHODS:PATTERN", text)
+        error = self.assertRaises(CannotStart, parsed, "--help-policies", "rety")
+        self.assertIn("--help-policies there is no policy 'rety'", str(error))
+        self.assertIn("did you mean retry?", str(error))
+
     def test_version(self) -> None:
         """C{--version} prints sitio's version, not Twisted's."""
         self.assertRegex(self.printed("--version"), r"\Asitio [0-9]+\.[0-9]+.*\n\Z")
 
-    def printed(self, argument: str) -> str:
+    def printed(self, *arguments: str) -> str:
         """The output of an option that exits with status 0."""
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            end = self.assertRaises(SystemExit, parsed, argument)
+            end = self.assertRaises(SystemExit, parsed, *arguments)
         self.assertEqual(end.code, 0)
         return out.getvalue()
 

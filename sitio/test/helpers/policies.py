@@ -4,7 +4,7 @@ Exchanges and responses for tests that call a policy directly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import Factory, define
@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from sitio.http.message import Request, Response
 from sitio.interfaces import ExchangeState, IExchange
+from sitio.policy.declaration import Declaration
 
 
 @implementer(IExchange)
@@ -48,6 +49,16 @@ class FakeExchange:
 
     def isAsReceived(self, response: Response) -> bool:
         return self.asReceived
+
+
+def fromText(make: Callable[..., Any]) -> Callable[..., Any]:
+    """C{makePolicy} of a policy, as a function of the texts of its options."""
+
+    def made(*arguments: str, **options: str) -> Any:
+        texts = {name: [text] for name, text in options.items()}
+        return Declaration.of(make).fromText(arguments, texts)
+
+    return made
 
 
 def exchangeFor(target: str = "/", method: str = "GET", **fields: str) -> FakeExchange:

@@ -16,10 +16,13 @@ from sitio.http.overrides import METHOD_FIELDS, PATH_FIELDS, PREFIX_FIELDS
 from sitio.interfaces import IRequestPolicy
 from sitio.policies.deny import (
     Deny,
-    makePolicy,
+    makePolicy as declared,
 )
-from sitio.test.helpers.policies import exchangeFor
+from sitio.test.helpers.policies import exchangeFor, fromText
 from sitio.testing import request, runPolicy
+
+#: Makes a policy of the texts of a description.
+makePolicy = fromText(declared)
 
 #: Spellings of /admin and /secret/*.
 SPELLINGS = """
@@ -451,7 +454,7 @@ class OptionTests(SynchronousTestCase):
 
     def test_case(self) -> None:
         """An unknown word for case is refused."""
-        with self.assertRaisesRegex(ValueError, "case=any: write case=exact or case=ignore"):
+        with self.assertRaisesRegex(ValueError, "case=any: write exact or ignore"):
             makePolicy("*", "/a", case="any")
 
 

@@ -26,11 +26,14 @@ from sitio.policies.errorpage import (
     MAX_SHOWN_CHARACTERS,
     ErrorPage,
     formatFor,
-    makePolicy,
+    makePolicy as declared,
 )
-from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
+from sitio.test.helpers.policies import FakeExchange, exchangeFor, fromText, upstreamResponse
 from sitio.testing import connectionRefused, request, response, runPolicy
 from sitio.testing.harness import Harness
+
+#: Makes a policy of the texts of a description.
+makePolicy = fromText(declared)
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
@@ -573,7 +576,7 @@ class KeepTests(SynchronousTestCase):
             self.assertEqual("ETag" in outcome.headers, passes, kind)
             self.assertEqual(outcome.exchange.acted, () if passes else ("error-page",))
             self.assertNotEqual(runPolicy("error-page:4xx", request("/"), theirs).body, b"theirs")
-        with self.assertRaisesRegex(ValueError, "json=no: write json=pass or json=replace"):
+        with self.assertRaisesRegex(ValueError, "json=no: write replace or pass"):
             makePolicy("404", json="no")
 
 

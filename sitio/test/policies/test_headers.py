@@ -11,9 +11,12 @@ from zope.interface.verify import verifyObject
 from sitio.http.headers import FRAMING_FIELDS
 from sitio.http.message import Headers
 from sitio.interfaces import IRequestPolicy, IResponsePolicy
-from sitio.policies.headers import Changes, FieldPolicy, makePolicy
-from sitio.test.helpers.policies import exchangeFor, upstreamResponse
+from sitio.policies.headers import Changes, FieldPolicy, makePolicy as declared
+from sitio.test.helpers.policies import exchangeFor, fromText, upstreamResponse
 from sitio.testing import request, response, runPolicy
+
+#: Makes a policy of the texts of a description.
+makePolicy = fromText(declared)
 
 NAMES = ["A", "a", "B", "b", "C"]
 

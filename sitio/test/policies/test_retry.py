@@ -20,10 +20,13 @@ from sitio.policies.retry import (
     MAX_TIMES,
     Budget,
     Retries,
-    makePolicy,
+    makePolicy as declared,
 )
-from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
+from sitio.test.helpers.policies import FakeExchange, exchangeFor, fromText, upstreamResponse
 from sitio.testing import connectionRefused, connectionReset, request, response, runPolicy
+
+#: Makes a policy of the texts of a description.
+makePolicy = fromText(declared)
 
 
 class RetryTests(SynchronousTestCase):
@@ -202,9 +205,9 @@ class OptionTests(SynchronousTestCase):
             ({"times": "11"}, "times=11: a whole number"),
             ({"times": "many"}, "times=many: a whole number"),
             ({"times": "9" * 5000}, "times=9+: a whole number"),
-            ({"after": "5.1"}, "after=5.1: seconds from 0 to 5 are expected"),
-            ({"after": "-1"}, "after=-1: seconds"),
-            ({"after": "nan"}, "after=nan: seconds"),
+            ({"after": "5.1"}, "after=5.1: a duration from 0s to 5s is expected"),
+            ({"after": "-1"}, "after=-1: a duration"),
+            ({"after": "nan"}, "after=nan: a duration"),
             ({"statuses": "200"}, "'200' is not an error status: write 404, 500-504 or 5xx"),
             ({"statuses": ""}, "'' is not an error status"),
             (

@@ -57,7 +57,7 @@ class PackagedTests(SynchronousTestCase):
         self.install()
         twistd = "from twisted.scripts.twistd import run; run()"
         known = self.python("-c", twistd, "sitio", "--help-policies")
-        self.assertIn("maintenance:file=PATH[:retry-after=SECONDS]  answer 503", known)
+        self.assertIn("maintenance:file=PATH[:retry-after=DURATION]  Answer 503", known)
         self.assertIn("error-page:", known)
         stop = self.environment.parent / "stop"
         script = (
@@ -78,5 +78,5 @@ class PackagedTests(SynchronousTestCase):
             "try: loadPolicies('maintenance:file=stop:retry-after=soon')\n"
             "except ValueError as error: print(error)\n"
         )
-        self.assertIn("write a whole number of seconds", self.python("-c", wrong))
+        self.assertIn("retry-after=soon: a duration up to 1d is expected", self.python("-c", wrong))
         self.assertNotIn(str(self.environment), sys.path)

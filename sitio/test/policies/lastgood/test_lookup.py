@@ -12,8 +12,12 @@ from zope.interface import implementer
 
 from sitio.http.message import Response
 from sitio.interfaces import IExchange, IRequestPolicy, IResponsePolicy
-from sitio.policies.lastgood.options import makePolicy
+from sitio.policies.lastgood.options import makePolicy as declared
+from sitio.test.helpers.policies import fromText
 from sitio.testing import Runner, connectionRefused, request, response
+
+#: Makes a policy of the texts of a description.
+makePolicy = fromText(declared)
 
 
 @implementer(IRequestPolicy)

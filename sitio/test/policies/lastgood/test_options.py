@@ -5,11 +5,14 @@ Tests of L{sitio.policies.lastgood.options}.
 from __future__ import annotations
 
 from sitio.http.caching import PERSONAL_FIELDS
-from sitio.policies.lastgood.options import makePolicy
+from sitio.policies.lastgood.options import makePolicy as declared
 from sitio.policies.lastgood.policy import FORBIDDING, LastGood
 from sitio.policy.loader import loadPolicies
 from sitio.test.helpers.lastgood import LastGoodTestCase
-from sitio.test.helpers.policies import exchangeFor, upstreamResponse
+from sitio.test.helpers.policies import exchangeFor, fromText, upstreamResponse
+
+#: Makes a policy of the texts of a description.
+makePolicy = fromText(declared)
 
 
 class OptionTests(LastGoodTestCase):
@@ -54,14 +57,14 @@ class OptionTests(LastGoodTestCase):
     def test_refused(self) -> None:
         """A wrong value is named in one sentence, with what is expected."""
         for options, words in (
-            ({"maxAge": "soon"}, "max-age=soon: a whole number from 1 to 604800 is expected"),
-            ({"maxAge": "0"}, "max-age=0: a whole number"),
-            ({"maxAge": "-1"}, "max-age=-1: a whole number"),
-            ({"maxAge": "1e3"}, "max-age=1e3: a whole number"),
-            ({"maxAge": "604801"}, "max-age=604801: a whole number"),
-            ({"budget": "9"}, "budget=9: a whole number from 10 to"),
-            ({"maxBytes": "16M"}, "max-bytes=16M: a whole number"),
-            ({"maxResponse": "9" * 5000}, "max-response=9+: a whole number"),
+            ({"maxAge": "soon"}, "max-age=soon: a duration from 1s to 7d is expected"),
+            ({"maxAge": "0"}, "max-age=0: a duration"),
+            ({"maxAge": "-1"}, "max-age=-1: a duration"),
+            ({"maxAge": "1e3"}, "max-age=1e3: a duration"),
+            ({"maxAge": "604801"}, "max-age=604801: a duration"),
+            ({"budget": "9"}, "budget=9: a duration from 10s to"),
+            ({"maxBytes": "16M"}, "max-bytes=16M: a size from 1B to 16GiB"),
+            ({"maxResponse": "9" * 5000}, "max-response=9+: a size"),
             ({"statuses": "200"}, "'200' is not an error status: write 404, 500-504 or 5xx"),
             ({"statuses": "503,"}, "'' is not an error status"),
             (

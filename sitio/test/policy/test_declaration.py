@@ -1,0 +1,302 @@
+"""
+Tests of L{sitio.policy.declaration}: options by one declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from attrs import Factory, define, frozen
+from twisted.trial.unittest import SynchronousTestCase
+
+from sitio.policy.declaration import Declaration
+from sitio.policy.kinds import Duration, Network, Secret, Share, Size, Statuses
+from sitio.policy.options import About
+
+
+def given(*places: Any, **named: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a maker was called with."""
+    return places, named
+
+
+def function(
+    url: str,
+    word: Annotated[str, About(shown=True)] = "w",
+    *more: Annotated[int, About("numbers", most=9)],
+    token: Secret = "",
+    maxAge: Annotated[Duration, About("age", least=1, most=60)] = 5.0,
+    statuses: Statuses = frozenset((503,)),
+    file: Annotated[Path, About("a file")] | None = None,
+    names: list[str] = [],  # noqa: B006
+) -> Any:
+    """Make one of each.  Then more."""
+    return given(
+        url,
+        word,
+        *more,
+        token=token,
+        maxAge=maxAge,
+        statuses=statuses,
+        file=file,
+        names=names,
+    )
+
+
+#: What C{function} gets without options.
+DEFAULTS = {"token": "", "maxAge": 5.0, "statuses": {503}, "file": None, "names": []}
+
+
+@frozen
+class Options:
+    """Options in a class."""
+
+    url: str
+    share: Annotated[Share, About("part", most=0.5)] = 0.05
+    size: Size = 1024
+    hosts: tuple[str, ...] = Factory(tuple)
+    client: Any = None
+    _seen: int = 0
+
+
+def bundled(options: Options) -> Options:
+    return options
+
+
+@define
+class Policy:
+    """A policy that is its own declaration."""
+
+    mode: Literal["on", "off"] = "on"
+    at: Network | None = None
+    clock: Callable[[], float] = float
+
+
+class TextTests(SynchronousTestCase):
+    """Options of a description."""
+
+    def make(self, make: Callable[..., Any], *arguments: str, **options: str | list[str]) -> Any:
+        """Make a policy of texts."""
+        texts = {name: [each] if isinstance(each, str) else each for name, each in options.items()}
+        return Declaration.of(make).fromText(arguments, texts)
+
+    def test_function(self) -> None:
+        """Parameters are options: by place, the rest, and by name."""
+        for arguments, options, expected in (
+            (("u",), {}, ("u", "w")),
+            ((), {"url": "u"}, ("u", "w")),
+            (("u", "v", "1", "2"), {}, ("u", "v", 1, 2)),
+            (("u",), {"word": "v"}, ("u", "v")),
+        ):
+            self.assertEqual(self.make(function, *arguments, **options), (expected, DEFAULTS))
+        _, named = self.make(
+            function,
+            "u",
+            token="t",
+            maxAge="1m",
+            statuses=["404", "5xx"],
+            file="a",
+            names=["a,b", "c"],
+        )
+        self.assertEqual(named["statuses"], {404, *range(500, 600)})
+        del named["statuses"]
+        self.assertEqual(
+            named, {"token": "t", "maxAge": 60.0, "file": Path("a"), "names": ["a", "b", "c"]}
+        )
+
+    def test_class(self) -> None:
+        """An attrs class declares options, as the parameter of a maker or as the maker."""
+        self.assertEqual(self.make(bundled, url="u"), Options("u"))
+        self.assertEqual(
+            self.make(bundled, url="u", share="20%", size="1MiB", hosts="a,b"),
+            Options("u", 0.2, 2**20, ("a", "b")),
+        )
+        self.assertEqual(self.make(Policy, mode="off"), Policy("off"))
+
+    def test_untyped(self) -> None:
+        """Without annotations all is text; a maker may take any options."""
+        self.assertEqual(self.make(given, "a", b="c"), (("a",), {"b": "c"}))
+        self.assertEqual(self.make(lambda a, *, b="x": (a, b), "1", b="2"), ("1", "2"))
+
+    def test_refused(self) -> None:
+        """An error names the option, and says what would be right."""
+        for make, arguments, options, sentence in (
+            (function, (), {}, "url is missing: write URL"),
+            (bundled, (), {}, "url is missing: write url=TEXT"),
+            (function, ("a", "b", "c"), {}, "more=c: a whole number up to 9 is expected"),
+            (function, ("a", "b", "10"), {}, "more=10: a whole number up to 9 is expected"),
+            (
+                function,
+                ("a",),
+                {"maxAge": "2m"},
+                "max-age=2m: a duration from 1s to 1m is expected",
+            ),
+            (function, ("a",), {"maxAge": "old"}, "max-age=old: a duration from 1s to 1m is"),
+            (function, ("a",), {"maxAge": ["1", "2"]}, "max-age is given twice"),
+            (function, ("a",), {"url": "b"}, "url is given twice"),
+            (
+                function,
+                ("a",),
+                {"maxAgee": "1"},
+                "there is no option max-agee; did you mean max-age?",
+            ),
+            (
+                function,
+                ("a",),
+                {"zork": "1"},
+                "there is no option zork; there is url, word, token, max-age, statuses, file",
+            ),
+            (function, ("a",), {"more": "1"}, "there is no option more; "),
+            (function, ("a",), {"file": ""}, "file=: a path is expected"),
+            (bundled, ("a",), {}, "there are more parts than it takes; options are written"),
+            (bundled, (), {"url": "u", "share": "60%"}, "share=60%: a share up to 50% is expected"),
+            (
+                bundled,
+                (),
+                {"url": "u", "size": "16M"},
+                "size=16M: a size is expected, such as 4096, 64KiB or 1MiB",
+            ),
+            (bundled, (), {"url": "u", "client": "x"}, "there is no option client; "),
+            (bundled, (), {"url": "u", "seen": "1"}, "there is no option seen; "),
+            (Policy, (), {"mode": "of"}, "mode=of: write on or off; did you mean off?"),
+            (lambda: None, (), {"a": "b"}, "there is no option a; there is none"),
+        ):
+            error = self.assertRaises(ValueError, self.make, make, *arguments, **options)
+            self.assertTrue(str(error).startswith(sentence), str(error))
+
+    def test_noDeclaration(self) -> None:
+        """A declaration that says too little is refused with the name of the option."""
+
+        @frozen
+        class Lacks:
+            client: Any
+
+        def unknown(a: dict[str, str]) -> None: ...
+
+        def unresolved(a: Missing) -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+        for make, sentence in (
+            (Lacks, "client is no option, as its type is none of one: give it a default"),
+            (unknown, "a has a type that is none of an option: write str, int, "),
+            (unresolved, "name 'Missing' is not defined; import the name at run time"),
+        ):
+            error = self.assertRaises(ValueError, Declaration.of, make)
+            self.assertIn(sentence, str(error))
+
+
+class PlainTests(SynchronousTestCase):
+    """Options of plain data, as of a configuration file."""
+
+    def test_values(self) -> None:
+        """Numbers, texts, booleans and lists give the same as a description."""
+        for make, plain, arguments, options in (
+            (function, {"url": "u"}, ("u",), {}),
+            (
+                function,
+                {"url": "u", "word": "v", "more": [1, "2"], "max-age": 2.5, "names": ["a", "b"]},
+                ("u", "v", "1", "2"),
+                {"maxAge": ["2.5"], "names": ["a,b"]},
+            ),
+            (
+                function,
+                {"url": "u", "statuses": [404, "5xx"], "max-age": 60},
+                ("u",),
+                {"statuses": ["404", "5xx"], "maxAge": ["60"]},
+            ),
+            (
+                bundled,
+                {"url": "u", "share": 0.25, "size": 1000, "hosts": "a"},
+                (),
+                {"url": ["u"], "share": ["25%"], "size": ["1000B"], "hosts": ["a"]},
+            ),
+        ):
+            declaration = Declaration.of(make)
+            self.assertEqual(declaration.fromPlain(plain), declaration.fromText(arguments, options))
+        self.assertEqual(Declaration.of(lambda *, a=False: a).fromPlain({"a": "x"}), "x")
+
+    def test_refused(self) -> None:
+        """An error names the option, and says what would be right."""
+        for make, plain, sentence in (
+            (function, {}, "url is missing"),
+            (function, {"url": "u", "max-age": [1, 2]}, "max-age: one value is expected, not a"),
+            (function, {"url": "u", "max-age": {"a": 1}}, "max-age: a text, a number or a boolean"),
+            (function, {"url": "u", "max-age": None}, "max-age: a text, a number or a boolean"),
+            (function, {"url": "u", "max-age": float("nan")}, "max-age=nan: a duration from"),
+            (function, {"url": "u", "max-age": True}, "max-age=true: a duration from"),
+            (
+                function,
+                {"url": "u", "maxAge": 1},
+                "there is no option maxAge; did you mean max-age",
+            ),
+            (function, {"url": "u", "word": "v", "more": [10]}, "more=10: a whole number up to 9"),
+        ):
+            error = self.assertRaises(ValueError, Declaration.of(make).fromPlain, plain)
+            self.assertTrue(str(error).startswith(sentence), str(error))
+
+
+class ShownTests(SynchronousTestCase):
+    """What is shown of options, by their types."""
+
+    def test_shown(self) -> None:
+        """Numbers, paths and the like are shown; secrets and texts are not."""
+        declaration = Declaration.of(function)
+        options = {
+            "token": ["s3cret"],
+            "maxAge": ["1"],
+            "statuses": ["404", "5xx"],
+            "file": ["a"],
+            "names": ["s3cret"],
+            "tokn": ["s3cret"],
+            "s3cret": [""],
+        }
+        self.assertEqual(
+            declaration.shown(["s3cret", "word", "1", "s3cret", "11"], options),
+            [
+                *("***", "word", "1", "***", "***"),
+                *("token=***", "max-age=1", "statuses=404", "statuses=5xx"),
+                *("file=a", "names=***", "tokn=***", "***"),
+            ],
+        )
+        self.assertEqual(
+            sorted(declaration.secrets(["s3cret", "word", "1", "bad"], options)),
+            ["bad", *["s3cret"] * 5],
+        )
+        self.assertEqual(
+            declaration.plainSecrets({"token": "a", "max-age": 1, "x": [2]}), ["a", "2"]
+        )
+
+    def test_open(self) -> None:
+        """Of a maker that takes any option, nothing is shown."""
+        declaration = Declaration.of(given)
+        self.assertEqual(declaration.shown(["a"], {"b": ["c"]}), ["***"])
+        self.assertEqual(declaration.shown([], {}), [])
+        self.assertEqual(declaration.secrets(["a"], {"b": ["c"], "d": [""]}), ["a", "c", "d"])
+
+
+class UsageTests(SynchronousTestCase):
+    """What a declaration says of itself."""
+
+    def test_usage(self) -> None:
+        """The usage has each option, optional ones in brackets."""
+        for make, usage in (
+            (
+                function,
+                ":URL[:WORD]:N[:N...][:token=SECRET][:max-age=DURATION][:statuses=STATUSES]"
+                "[:file=PATH][:names=TEXT,...]",
+            ),
+            (bundled, ":url=TEXT[:share=SHARE][:size=SIZE][:hosts=TEXT,...]"),
+            (Policy, "[:mode=on|off][:at=NETWORK]"),
+            (given, ":PLACES[:PLACES...][:NAME=VALUE...]"),
+        ):
+            self.assertEqual(Declaration.of(make).usage, usage)
+
+    def test_about(self) -> None:
+        """It tells the first sentence of the docstring: of the maker, or of its options."""
+        for make, about in (
+            (function, "Make one of each"),
+            (bundled, "Options in a class"),
+            (Policy, "A policy that is its own declaration"),
+            (lambda: None, ""),
+        ):
+            self.assertEqual(Declaration.of(make).about, about)
