@@ -203,6 +203,7 @@ class LastGood:
             and stored.body == response.body
             and stored.status == response.status
             and request.body == b""
+            and request.upgrade is None
             and not response.filters
             and response.failure is None
             and exchange.isAsReceived(response)
@@ -355,8 +356,7 @@ class LastGood:
         assert lookup.terms is not None
         public, names = lookup.terms
         varies = selectingValues(names, lookup.sent) if names else []
-        since = self.seconds()
-        key = lookup.key
+        key, since = lookup.key, self.seconds()
         stored = StoredResponse(key, status, reason, fields, said, body, public, varies, since)
         self._store.put(stored, replaced)
 

@@ -366,6 +366,20 @@ class FingerprintTests(LastGoodTestCase):
             self.assertFalse(self.quick(came(200, ("ETag", '"a"'))))
             self.assertMasked(self.failed())
 
+    def test_upgrade(self) -> None:
+        """
+        The response to an attempt to upgrade renews nothing, though it is equal: Upgrade is not
+        among the lines.
+        """
+        self.make(maxAge=100)
+        self.learn()
+        self.clock.advance(60)
+        exchange = wired()
+        exchange.request.upgrade = b"websocket"
+        self.response(exchange, came(200))
+        self.clock.advance(60)
+        self.assertNotMasked(self.failed())
+
     def test_number(self) -> None:
         """The number of fingerprints is bounded: one more drops all, which are then made again."""
         self.patch(store, "MAX_FINGERPRINTS", 3)
