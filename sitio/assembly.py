@@ -27,7 +27,6 @@ from sitio.net.portreactor import portFromString
 from sitio.net.process import installReactor, loadCodecs, prepareReactor, tuneGarbageCollector
 from sitio.net.signals import Signals, prepareSignals
 from sitio.net.threads import callInThread
-from sitio.policy.loader import shownPolicy
 from sitio.redact import (
     endpointMessageWithoutSecrets,
     endpointWithoutSecrets,
@@ -366,6 +365,15 @@ def fleetAddress(options: config.Options) -> Address | None:
         _refuse(f"{options['fleet-source']} is {error}; twistd sitio --help lists the options")
 
 
+def _shownPolicies(descriptions: list[str]) -> list[str]:
+    if not descriptions:
+        return []
+    # Loaded already, if there are policies.
+    from sitio.policy.sources import shownPolicy
+
+    return [shownPolicy(each) for each in descriptions]
+
+
 def shownOptions(options: config.Options) -> dict[str, Any]:
     """The version, the options and the policies as plain data, without secrets."""
     from sitio import __version__
@@ -382,5 +390,5 @@ def shownOptions(options: config.Options) -> dict[str, Any]:
         },
         "sources": options.sources(),
         "routes": list(options["routes"].templates),
-        "policies": [shownPolicy(each) for each in options["descriptions"]],
+        "policies": _shownPolicies(options["descriptions"]),
     }

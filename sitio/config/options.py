@@ -31,8 +31,7 @@ from sitio.errors import CannotStart
 from sitio.http.claims import APPEND
 from sitio.http.marks import newMark
 from sitio.http.routes import Routes
-from sitio.policy.loader import helpFor, loadPolicies
-from sitio.policy.makers import makers
+from sitio.policy.loader import loadPolicies
 from sitio.settings import Settings
 
 DEFAULT_PORT = "8080"
@@ -394,6 +393,10 @@ class Options(usage.Options):
 
 def _printPolicies(names: Sequence[str]) -> NoReturn:
     """Print all policies, or the options of some, and end the process."""
+    # Imported only when they are asked for.
+    from sitio.policy.makers import makers
+    from sitio.policy.sources import helpFor
+
     try:
         for name in names:
             print(helpFor(name))

@@ -7,7 +7,9 @@ In reading order:
   - C{answers}: checks and copies what policies return.
   - C{pending}: results of policies that are still to come.
   - C{functions}: C{onRequest}, C{onResponse} and C{onFinish} make policies of functions.
+  - C{verify}: what is a policy.
   - C{loader}: makes the policies that an operator's descriptions name.
+  - C{sources}: where they come from: installed makers, and files.
   - C{descriptions}: a description, parsed.
   - C{makers}: finds the makers of policies: plugins and entry points.
   - C{files}: loads a file with policies, and its neighbours.

@@ -37,8 +37,8 @@ from sitio.policy.answers import (
     copied,
     forgetLength,
 )
-from sitio.policy.loader import verifyPolicy
 from sitio.policy.pending import CANCELLED, bounded, settle
+from sitio.policy.verify import verifyPolicy
 
 #: Seconds between two tracebacks of the same policy.
 TRACEBACK_INTERVAL_SECONDS = 60.0

@@ -16,7 +16,6 @@ from __future__ import annotations
 import importlib
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -150,6 +149,9 @@ def brokenPlugins() -> str:
 
 
 def _entryPoints(name: str | None = None) -> Iterable[EntryPointMaker]:
+    # Imported late, as it takes longer than all of sitio's policies.
+    from importlib import metadata
+
     wanted = {"group": GROUP} if name is None else {"group": GROUP, "name": name}
     return [EntryPointMaker(each) for each in metadata.entry_points(**wanted)]
 
@@ -160,6 +162,8 @@ def _isOurs(maker: Any) -> bool:
 
 def _distributionOf(maker: Any) -> str:
     """The name of the distribution that a maker belongs to, or else of its module."""
+    from importlib import metadata
+
     if isinstance(maker, EntryPointMaker):
         return str(maker.point.dist.name if maker.point.dist is not None else maker.point.value)
     module = str(getattr(maker, "module", "") or type(maker).__module__)

@@ -83,6 +83,8 @@ TESTED_BY: dict[str, str] = {
     "policies.headerchanges": "test_redact",  # what is shown of headers
     "policy.maker": "test_packaging",  # the makers that the plugin file lists
     "policy.options": "policy.test_declaration",  # options are parts of declarations
+    "policy.verify": "policy.test_loader",  # what is loaded is verified
+    "policy.sources": "policy.test_loader",  # as the one before
     "policy.descriptions": "policy.test_loader",  # descriptions are loaded there
     "proxy.buffers": "functional.test_buffers",  # what exchanges and clients hold
     "proxy.unsent": "functional.test_buffers",

@@ -120,6 +120,27 @@ class PluginTests(SynchronousTestCase):
         )
         self.assertEqual((result.stdout, result.stderr), ("[] []\n", ""))
 
+    def test_lightPolicies(self) -> None:
+        """
+        A sidecar without policies loads nothing that makes them; one with sitio's own reads no
+        metadata of distributions, which takes longer than all of them.
+        """
+        script = (
+            "import sys\n"
+            "from sitio.config.options import Options\n"
+            "heavy = {'sitio.policy.declaration', 'sitio.policy.sources', 'importlib.metadata'}\n"
+            "for policies in ([], ['--policy=retry', '--policy=error-page:404']):\n"
+            "    Options({}).parseOptions(['--upstream=tcp:a:1', *policies])\n"
+            "    print(sorted(heavy & set(sys.modules)))"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+        )
+        self.assertEqual(
+            (result.stdout, result.stderr),
+            ("[]\n['sitio.policy.declaration', 'sitio.policy.sources']\n", ""),
+        )
+
     def test_noInit(self) -> None:
         """C{twisted/} contains the plugin file only: an C{__init__.py} would hide Twisted."""
         needsCheckout()

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.policy.loader import loadPolicies, shownPolicy
+from sitio.policy.loader import loadPolicies
+from sitio.policy.sources import shownPolicy
 from sitio.redact import (
     endpointMessageWithoutSecrets,
     endpointWithoutSecrets,

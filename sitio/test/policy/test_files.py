@@ -12,7 +12,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.policy.files import importFile, loadedFile
-from sitio.policy.loader import helpFor, loadPolicies, policiesOf, shownPolicy
+from sitio.policy.loader import loadPolicies
+from sitio.policy.sources import helpFor, policiesOf, shownPolicy
 from sitio.testing import request, runPolicy
 
 #: A file whose policy says what a neighbour does.
@@ -43,9 +44,13 @@ class FileTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.root = Path(self.mktemp()).absolute()
         self.root.mkdir()
-        before = set(sys.modules)
-        self.addCleanup(lambda: [sys.modules.pop(each) for each in set(sys.modules) - before])
+        self.addCleanup(self.forget)
         self.patch(sys, "dont_write_bytecode", True)
+
+    def forget(self) -> None:
+        """Remove the modules of this test's folders."""
+        for name in [each for each in sys.modules if each.startswith("sitio_policy_")]:
+            del sys.modules[name]
 
     def write(self, name: str, text: str) -> Path:
         """Write a file."""

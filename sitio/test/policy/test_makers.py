@@ -18,9 +18,10 @@ from zope.interface.verify import verifyObject
 from sitio import onRequest
 from sitio.interfaces import IPolicyMaker
 from sitio.policy import makers as module
-from sitio.policy.loader import helpFor, loadPolicies
+from sitio.policy.loader import loadPolicies
 from sitio.policy.maker import PolicyMaker
 from sitio.policy.makers import EntryPointMaker, findMaker, makers
+from sitio.policy.sources import helpFor
 
 #: A module of an installed distribution.
 SOURCE = '''

@@ -1,0 +1,87 @@
+"""
+What is a policy: an object that provides the interfaces of one, or has their methods.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from zope.interface import Invalid, classImplements
+from zope.interface.interface import Method
+from zope.interface.verify import verifyObject
+
+from sitio.interfaces import (
+    IExchangeObserver,
+    IRequestPolicy,
+    IResponsePolicy,
+    ISelectivePolicy,
+)
+
+_POLICIES = (IRequestPolicy, IResponsePolicy, IExchangeObserver)
+
+#: What a class without C{@implementer} need not have.
+_DEFAULTS = {"statuses": range(100, 1000), "buffered": False}
+
+
+def verifyPolicy(name: str, policy: Any) -> Any:
+    """
+    Return the policy if it has all that its interfaces promise.
+
+    An object that provides no interface, but has the methods of some, provides these from
+    now on, with all others of its class.  Without attributes of its own it gets the responses
+    of all statuses, and not their bodies.
+
+    @raise ValueError: it provides no interface of a policy, or lacks a method or an
+        attribute of one.
+    """
+    for each in _missingInterfaces(policy):
+        kind: Any = type(policy)
+        for attribute, default in _DEFAULTS.items():
+            if attribute in each and not hasattr(policy, attribute):
+                setattr(kind, attribute, default)
+        classImplements(kind, each)  # type: ignore[misc]
+    provided = [each for each in (*_POLICIES, ISelectivePolicy) if each.providedBy(policy)]
+    if not provided:
+        raise ValueError(
+            f"{name} is not a policy: {type(policy).__name__} provides none of "
+            + ", ".join(each.__name__ for each in _POLICIES)
+        )
+    for each in provided:
+        try:
+            verifyObject(each, policy)
+        except Invalid as error:
+            # Without the repr that it begins with.
+            missing = " ".join(
+                str(error).partition(" has failed to implement interface ")[2].split()
+            )
+            raise ValueError(f"{name} is an incomplete policy: {missing}") from error
+    return policy
+
+
+def isPolicy(found: Any) -> bool:
+    """Whether something at the top level of a file is a policy."""
+    if inspect.isclass(found) or inspect.ismodule(found):
+        return False
+    return any(each.providedBy(found) for each in _POLICIES) or bool(_missingInterfaces(found))
+
+
+def _missingInterfaces(policy: Any) -> list[Any]:
+    """The interfaces whose methods an object has, if it provides none of any policy."""
+    known = (*_POLICIES, ISelectivePolicy)
+    if inspect.isclass(policy) or any(each.providedBy(policy) for each in known):
+        return []
+    return [each for each in known if _hasMethods(type(policy), each)]
+
+
+def _hasMethods(kind: type, interface: Any) -> bool:
+    methods = [
+        name for name, each in interface.namesAndDescriptions(all=True) if isinstance(each, Method)
+    ]
+    return all(callable(getattr(kind, name, None)) for name in methods)
+
+
+def nameOf(policy: Any) -> str:
+    """The name of a policy that nobody has named: that of its function or class."""
+    function = getattr(policy, "function", policy)
+    return getattr(function, "__name__", None) or type(policy).__name__
