@@ -31,8 +31,8 @@ class ExchangeState:
 
 class IExchange(Interface):
     """
-    One request, and what came of it.  A policy reads it.  It writes only C{notes}, and
-    C{request} before that is sent.
+    One request, and what came of it.  A policy reads it.  It writes only C{notes},
+    C{labels}, C{timeout}, C{masking}, and C{request} before that is sent.
     """
 
     request = Attribute("The L{Request<sitio.http.message.Request>} of the client.")
@@ -78,6 +78,26 @@ class IExchange(Interface):
         "Name of the policy that made the response; L{None} when the upstream made it, or"
         " sitio itself, which sets C{response.failure}."
     )
+    id = Attribute(
+        "The id of the request, as C{str}: its X-Request-Id or the trace id of its traceparent,"
+        " if well formed; else one that sitio makes.  It is in the access log, in /exchanges and"
+        " in log lines.  Decided at the first access."
+    )
+    timeout = Attribute(
+        "Seconds from the end of the request to the head of its response, in place of"
+        " C{--response-timeout}: a request policy may set it, above 0 to 86400.  Other values"
+        " raise C{ValueError}."
+    )
+    masking = Attribute(
+        "C{True}, unless a policy sets it to C{False}: then no policy masks a failure of this"
+        " exchange with another response, as C{last-good} does."
+    )
+    labels = Attribute(
+        "A mapping of C{str} to C{str} with which policies mark the exchange, for the access log"
+        " and /exchanges: at most 8, with names of 32 characters and values of 64.  Others raise"
+        " C{ValueError}."
+    )
+    ownLabels = Attribute("The same, or L{None} if there are none; for observers.")
     notes = Attribute("A C{dict} in which policies keep data of this exchange.")
     sentFields = Attribute(
         "Name and value of each field line of the request as the upstream gets it, as C{bytes}:"

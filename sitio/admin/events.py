@@ -153,7 +153,7 @@ class EventBuilder:
             "recent": exchanges["recent"],
             "failed": exchanges["failed"],
         }
-        self._known = {each["id"] for each in (*exchanges["recent"], *exchanges["failed"])}
+        self._known = {each["key"] for each in (*exchanges["recent"], *exchanges["failed"])}
         return continues
 
     def changes(self) -> bytes:
@@ -176,7 +176,7 @@ class EventBuilder:
 
     def _unknown(self, ended: list[ExchangeRecord]) -> list[ExchangeRecord]:
         """The exchanges that were not in the event before, the newest first."""
-        return [each for each in ended if each["id"] not in self._known][:MAX_NEW]
+        return [each for each in ended if each["key"] not in self._known][:MAX_NEW]
 
     def _forget(self) -> None:
         """Forget what was kept for full events."""

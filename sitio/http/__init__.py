@@ -12,6 +12,7 @@ In reading order:
   - C{grammar}: methods, tokens, field values, hosts.
   - C{claims}: request fields in which a proxy tells of its client.
   - C{marks}: the mark by which a request that comes back is known.
+  - C{requestids}: the id of a request, by which logs know it.
   - C{overrides}: request fields that replace method, path or host.
   - C{paths}: the ways in which services read a path.
   - C{routes}: templates of paths.

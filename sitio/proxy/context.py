@@ -15,6 +15,7 @@ from sitio.errors import SitioError
 from sitio.http.claims import APPEND
 from sitio.http.dates import DateLine
 from sitio.http.marks import lineWith, newMark
+from sitio.http.requestids import RequestIds
 from sitio.net.loglimit import LogLimit
 from sitio.policy.chain import Chain
 from sitio.proxy.buffers import Buffers
@@ -28,8 +29,17 @@ if TYPE_CHECKING:
 #: Seconds between two log lines about failed exchanges.
 FAILURE_INTERVAL_SECONDS = 10.0
 
+#: Characters of a path in such a line.
+MAX_PATH = 200
+
 #: Seconds between two log lines about requests that come back.
 LOOP_INTERVAL_SECONDS = 60.0
+
+
+def _described(exchange: Exchange) -> str:
+    """Which exchange a log line is about."""
+    line = exchange.request.line
+    return f"{line.method} {line.path[:MAX_PATH]} (id {exchange.id}): "
 
 
 @define(eq=False)
@@ -51,6 +61,7 @@ class ProxyContext:
     @ivar markLine: the line with that mark.
     @ivar observers: the L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
         stay when policies are swapped: stats, history, access log.
+    @ivar ids: gives the ids of requests.
     @ivar exchanges: the exchanges under way.
     @ivar brokenOff: how many responses broke off after their head was sent while the
         client was still connected.
@@ -74,6 +85,7 @@ class ProxyContext:
     forwarded: str = APPEND
     date: Callable[[], bytes] = field(factory=DateLine)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
+    ids: RequestIds = field(factory=RequestIds, init=False)
     exchanges: set[Exchange] = field(factory=set, init=False)
     brokenOff: int = field(default=0, init=False)
     tooLong: int = field(default=0, init=False)
@@ -103,14 +115,20 @@ class ProxyContext:
         self.mark = mark
         self.markLine = lineWith(mark)
 
-    def exchangeFailed(self, error: SitioError) -> None:
-        """Log that an exchange failed, at most once in ten seconds."""
+    def exchangeFailed(self, error: SitioError, exchange: Exchange | None = None) -> None:
+        """
+        Log that an exchange failed, at most once in ten seconds.
+
+        @param exchange: L{None} if there is none, as its request could not be read.
+        """
         unlogged = self._failureLimit.due()
         if unlogged is None:
             return
         self.log.warn(
-            "An exchange failed: {error} ({unlogged} more failures since the last report)",
+            "An exchange failed: {what}{error} ({unlogged} more failures since the last report)",
+            what="" if exchange is None else _described(exchange),
             error=error,
+            id=None if exchange is None else exchange.id,
             side=error.side.value,
             status=error.status,
             unlogged=unlogged,

@@ -18,6 +18,7 @@ handles messages, not bytes: each half frames its own messages.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -110,10 +111,10 @@ class Exchange(VisibleExchange, Waiting):
     def __init__(self, downstream: Downstream, request: Request, context: ProxyContext) -> None:
         self.request = request
         self.began = context.seconds()
-        self.context = context
-        self.chain = context.chain
+        self.context, self.chain = context, context.chain
         self._downstream = downstream
         # Each exchange reads these: Python finds a default of the class more slowly.
+        self._responseTimeout = context.settings.responseTimeout
         self.connection: Connection | None = None
         self.upload: Upload | None = None
         self.failure, self._waiting, self.bytesOut, self.upstreamTime = None, None, 0, 0.0
@@ -206,7 +207,7 @@ class Exchange(VisibleExchange, Waiting):
             self.progress()
             self.upload.sendBy(connection, self._extra)
         else:
-            self.deadline = self._since + self.context.settings.responseTimeout
+            self.deadline = self._since + self._responseTimeout
             request = self.request
             connection.sendRequest(self, request, request.body or b"", True, self._extra)
 
@@ -256,7 +257,7 @@ class Exchange(VisibleExchange, Waiting):
             else:
                 self.fail(error)
         elif self.state is SENDING:
-            self.context.exchangeFailed(error)
+            self.context.exchangeFailed(error, self)
             self.abort(error)
         elif self.held is not None:
             self.held.failed(error)
@@ -265,7 +266,7 @@ class Exchange(VisibleExchange, Waiting):
         """Make a response of a failed attempt, so that policies handle both alike."""
         self.failure = error
         self.endAttempt(error)
-        self.context.exchangeFailed(error)
+        self.context.exchangeFailed(error, self)
         response = asResponse(error)
         self.upstreamStatus = response.status
         first = self.chain.firstInterested(self, response)
@@ -322,7 +323,7 @@ class Exchange(VisibleExchange, Waiting):
             addVia(response, context.via)
         filters = None
         if response.filters is not None:
-            filters = Filters(response.filters, context.exchangeFailed)
+            filters = Filters(response.filters, partial(context.exchangeFailed, exchange=self))
             try:
                 body = filters.first(body, ended)
             except SitioError as error:

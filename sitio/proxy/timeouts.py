@@ -26,7 +26,7 @@ def timeoutOf(exchange: Exchange) -> float | None:
         return settings.stallTimeout
     if state is ExchangeState.WAITING:
         upload = exchange.upload
-        return settings.responseTimeout if upload is None or upload.ended else upload.timeLeft()
+        return exchange.timeout if upload is None or upload.ended else upload.timeLeft()
     if state is ExchangeState.TUNNELLING:
         return settings.tunnelTimeout
     if state is ExchangeState.JUDGING and exchange.held is not None and exchange.held.isCollecting:
@@ -45,7 +45,7 @@ def _lateError(exchange: Exchange) -> SitioError | None:
     stalled = f"in {settings.stallTimeout:g} seconds"
     if state is ExchangeState.WAITING:
         if upload is None or upload.ended:
-            late = f"no response in {settings.responseTimeout:g} seconds"
+            late = f"no response in {exchange.timeout:g} seconds"
             return UpstreamTimeout(late, Reached.SENT)
         if upload.paused:
             return UpstreamTimeout(f"no response {stalled}", Reached.SENT)

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sitio.errors import Reached, SitioError
 from sitio.http.message import Request, Response
 from sitio.interfaces import ExchangeState
+from sitio.proxy.labels import Labels
 
 if TYPE_CHECKING:
     from sitio.proxy.context import ProxyContext
     from sitio.proxy.downstream import Downstream
     from sitio.proxy.heldresponse import HeldResponse
+
+
+#: Seconds of the longest timeout that a policy may set: a day.
+MAX_TIMEOUT_SECONDS = 86400.0
 
 
 class Attempt(NamedTuple):
@@ -35,6 +40,8 @@ class VisibleExchange:
 
     Attributes that most exchanges never change have their default on the class.
 
+    @ivar masking: whether policies may mask a failure of this exchange with another response.
+    @ivar ownLabels: the labels that policies have set, or L{None} if none has asked for them.
     @ivar brokeOff: whether a failure broke off the response after its head was sent.
     """
 
@@ -55,18 +62,55 @@ class VisibleExchange:
     bytesOut = 0
     acted: tuple[str, ...] = ()
     answeredBy: str | None = None
+    masking = True
+    ownLabels: Labels | None = None
     context: ProxyContext
     held: HeldResponse | None
     _downstream: Downstream
     _extra: bytes
     _notes: dict[Any, Any] | None = None
+    _id: str | None = None
+    _responseTimeout: float
     _reached = Reached.NOTHING
     _ended: tuple[Attempt, ...] = ()
     #: When the wait of the current state began.
     _since = 0.0
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.request!r} {self.state}>"
+        return f"<Exchange {self.id} {self.request!r} {self.state}>"
+
+    @property
+    def id(self) -> str:
+        """The id of the request; see L{RequestIds<sitio.http.requestids.RequestIds>}."""
+        if self._id is None:
+            self._id = self.context.ids.idOf(self.request)
+        return self._id
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that policies give this exchange; made at the first access."""
+        if self.ownLabels is None:
+            self.ownLabels = Labels()
+        return self.ownLabels
+
+    @property
+    def timeout(self) -> float:
+        """
+        Seconds from the end of the request to the head of its response, for this exchange only;
+        C{--response-timeout} unless a policy sets it.  What is set counts for attempts that
+        begin later.
+        """
+        return self._responseTimeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        isNumber = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not (isNumber and 0 < seconds <= MAX_TIMEOUT_SECONDS):
+            raise ValueError(
+                f"an exchange can't have the timeout {seconds!r}: write a number of seconds"
+                f" above 0, and {MAX_TIMEOUT_SECONDS:g} at most"
+            )
+        self._responseTimeout = seconds
 
     @property
     def notes(self) -> dict[Any, Any]:

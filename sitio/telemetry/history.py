@@ -93,10 +93,11 @@ def _isNotable(exchange: Any) -> bool:
     return exchange.failure is not None or outcomes.failed(outcomes.outcomeOf(exchange))
 
 
-def recordOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeRecord:
+def recordOf(exchange: Any, key: str, began: float, duration: float) -> ExchangeRecord:
     """
     Make the record of an exchange.
 
+    @param key: of the record; unlike the exchange's id, no other has the same.
     @param began: in seconds since 1970.
     @param duration: in seconds, so far if the exchange is open.
     """
@@ -110,7 +111,9 @@ def recordOf(exchange: Any, id: str, began: float, duration: float) -> ExchangeR
     isOpen = exchange.state is not ExchangeState.ENDED
     outcome = outcomes.outcomeOf(exchange)
     return {
-        "id": id,
+        "key": key,
+        "id": exchange.id,
+        "labels": dict(exchange.ownLabels or {}),
         "began": began,
         "duration": duration,
         "client": exchange.clientAddress,
@@ -164,8 +167,8 @@ class History:
         self._now = now
         self._until = float("-inf")
         self._count = count(1)
-        # An exchange that was listed while it was open keeps its id.
-        self._ids: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        # An exchange that was listed while it was open keeps its key.
+        self._keys: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._ended = _LastRecords(MAX_RECENT)
         # Failures that clients cause have a list of their own: the thousands of a
         # scanner must not push out the few of the service.
@@ -196,12 +199,12 @@ class History:
                 each.kept.append(record)
 
     def _record(self, exchange: Any) -> ExchangeRecord:
-        id = self._ids.get(exchange)
-        if id is None:
-            id = self._ids[exchange] = f"{self._process}-{next(self._count)}"
+        key = self._keys.get(exchange)
+        if key is None:
+            key = self._keys[exchange] = f"{self._process}-{next(self._count)}"
         ago = self._clock.seconds() - exchange.began
         duration = ago if exchange.duration is None else exchange.duration
-        return recordOf(exchange, id, self._now() - ago, duration)
+        return recordOf(exchange, key, self._now() - ago, duration)
 
     def exchanges(self, underWay: Iterable[Any]) -> ExchangeLists:
         """

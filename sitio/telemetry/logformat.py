@@ -6,13 +6,11 @@ makes one line of it.  What clients send cannot forge a line: a line is printabl
 ASCII, quotes and backslashes are escaped, long texts are cut, and no line is longer
 than L{ATOMIC_BYTES<sitio.telemetry.logfile.ATOMIC_BYTES>}.
 
-Contract: pure, but for ids and the cached date.
+Contract: pure, but for the cached date.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,12 +25,10 @@ from sitio.telemetry.records import stepsOf
 MAX_PATH = 1024
 MAX_FAILURE = 256
 MAX_NAME = 64
+MAX_LABEL = 66  # That of a label whose characters are plain.
 
 #: Names of policies in a line.  Only a policy that retries again and again makes more.
 MAX_ACTED = 8
-
-#: A request id that is taken from the client: longer than those of tracing tools.
-_isId = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}").fullmatch
 
 #: What a line is made of, in the order in which the access log notes it.
 Entry = tuple[Any, ...]
@@ -46,16 +42,17 @@ def quoted(text: str, most: int = MAX_NAME) -> str:
     @param most: characters, quotes included; the text is cut to fit.
     """
     whole: str = _escaped(text[: most - 2])
-    # An escape has up to six characters, so a cut by the text's own length may not do.
-    return whole if len(whole) <= most else _escaped(text[: most // 6 - 1])
+    # An escape has up to six characters, or twelve beyond the first 65536 of Unicode, so a cut
+    # by the text's own length may not do.
+    for each in (6, 12):
+        if len(whole) > most:
+            whole = _escaped(text[: most // each - 1])
+    return whole
 
 
 class LineFormat:
     """
     Makes lines of entries.
-
-    The id of an exchange is the request's X-Request-Id, or else a new one, which no
-    other process makes.
     """
 
     #: The time of day, to the second, as this format writes it.
@@ -66,9 +63,6 @@ class LineFormat:
         @param query: write targets with their query, which may hold secrets.
         """
         self._query = query
-        self._prefix = os.urandom(6).hex()
-        self._number = 0
-        self._without: Any = None
         self._second = -1
         self._date = ""
 
@@ -79,18 +73,6 @@ class LineFormat:
         @param offset: seconds to add to the times in the entry to get seconds since 1970.
         """
         raise NotImplementedError
-
-    def idOf(self, headers: Any) -> str:
-        """The id of an exchange with these request headers."""
-        lines = headers.lines
-        # Most requests have no id, and those of one client often share their lines.
-        if lines is None or lines is not self._without:
-            given = headers.getAll("X-Request-Id")
-            if len(given) == 1 and _isId(given[0]):
-                return str(given[0])
-            self._without = lines
-        self._number += 1
-        return f"{self._prefix}-{self._number:x}"
 
     def date(self, second: int) -> str:
         """The time of day; cached, as most lines have the same as the one before."""
@@ -148,12 +130,15 @@ class JsonFormat(LineFormat):
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{LineFormat}."""
-        began, client, version, line, headers, answeredBy, acted, failure, *numbers = entry
+        began, client, version, line, id, answeredBy, acted, labels, failure, *numbers = entry
         status, upstreamStatus, attempts, duration, policies, connection, upstream, *sizes = numbers
         second, millis = divmod(int((began + offset) * 1000), 1000)
         more = ""
         if acted:
             more = f',"acted":[{",".join([quoted(each) for each in acted[:MAX_ACTED]])}]'
+        if labels:
+            pairs = [f'"{name}":{quoted(labels[name], MAX_LABEL)}' for name in labels]
+            more += f',"labels":{{{",".join(pairs)}}}'
         if failure is not None:
             side = failure.side.value if isinstance(failure, SitioError) else "sitio"
             more += f',"side":"{side}","failure":{quoted(str(failure), MAX_FAILURE)}'
@@ -162,7 +147,7 @@ class JsonFormat(LineFormat):
         return _OBJECT % (
             self.date(second),
             millis,
-            self.idOf(headers),
+            id,
             quoted(client),
             request,
             duration,
@@ -192,10 +177,14 @@ class CommonFormat(LineFormat):
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{LineFormat}."""
-        began, client, version, line, _, answeredBy, _, _, status, upstream, *_, size = entry
+        began, client, version, line, _, answeredBy, _, labels, _, status, upstream, *_, size = (
+            entry
+        )
         more = ""
         if status != upstream and upstream is not None:
             more = f" upstreamStatus={upstream} answeredBy={quoted(answeredBy or '-')}"
+        for name in labels or ():
+            more += f" label.{name}={quoted(labels[name], MAX_LABEL)}"
         date = self.date(int(began + offset))
         request = _commonRequest(line.method, self.target(line), version, status)
         return f"{quoted(client)[1:-1]} - - {date} {request} {size or '-'}{more}\n"

@@ -71,8 +71,10 @@ class ExchangeRecord(TypedDict):
     """
     One exchange, without bodies, queries and header fields, as these may hold secrets.
 
-      - C{id} is the number of the process and one of the exchange; it stays the same
-        while the exchange is open and after it has ended.
+      - C{key} is the number of the process and one of the exchange; no other has the same, and
+        it stays the same while the exchange is open and after it has ended.
+      - C{id} is that of the request, which may be the client's; several may have the same.
+      - C{labels} are those that policies set.
       - C{began} is in seconds since 1970; C{duration} in seconds, so far if it is open.
       - C{status} is what the client was sent, C{upstreamStatus} what the upstream
         answered, if it was asked.
@@ -84,7 +86,9 @@ class ExchangeRecord(TypedDict):
         C{brokeOff} whether its response broke off, as L{sitio.telemetry.outcomes} has it.
     """
 
+    key: str
     id: str
+    labels: dict[str, str]
     began: float
     duration: float
     client: str

@@ -313,7 +313,7 @@ class StartTests(SidecarTestCase):
         self.assertEqual([each["upstreamStatus"] for each in told["failed"]], [500])
         [exchange] = told["open"]
         self.assertEqual(exchange["state"], "waiting for the response")
-        self.assertTrue(exchange["id"].startswith(f"{os.getpid()}-"))
+        self.assertTrue(exchange["key"].startswith(f"{os.getpid()}-"))
 
     def test_policies(self) -> None:
         """Functions are policies with their own names, in order."""

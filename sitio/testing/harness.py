@@ -48,9 +48,9 @@ class _Context(ProxyContext):
     ended: list[Exchange] = field(factory=list, init=False)
     failures: list[SitioError] = field(factory=list, init=False)
 
-    def exchangeFailed(self, error: SitioError) -> None:
+    def exchangeFailed(self, error: SitioError, exchange: Exchange | None = None) -> None:
         self.failures.append(error)
-        ProxyContext.exchangeFailed(self, error)
+        ProxyContext.exchangeFailed(self, error, exchange)
 
     def exchangeFinished(self, exchange: Exchange) -> None:
         ProxyContext.exchangeFinished(self, exchange)

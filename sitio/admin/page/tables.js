@@ -232,7 +232,7 @@ function readExchange(record) {
     // The service was not asked: policies or sitio made the status.
     upstreamStatus: record.upstreamStatus ?? record.status,
     open: record.state !== "ended",
-    text: [record.method, record.path, record.client, record.answeredBy, record.id, ...record.acted].join(" ").toLowerCase(),
+    text: [record.method, record.path, record.client, record.answeredBy, record.id, ...Object.values(record.labels), ...record.acted].join(" ").toLowerCase(),
     sentence: asSentence(record.why),
   };
 }
@@ -258,6 +258,7 @@ function detailsOf(exchange) {
   if (exchange.bytesIn) details.push(["Request body", asBytes(exchange.bytesIn)]);
   details.push(["Response body", asBytes(exchange.bytesOut)]);
   if (exchange.attempts > 1) details.push(["Attempts", String(exchange.attempts)]);
+  for (const [name, text] of Object.entries(exchange.labels)) details.push([name, plain(text)]);
   if (exchange.acted.length) details.push(["Policies that acted", exchange.acted.join(", ")]);
   return details;
 }
@@ -295,7 +296,7 @@ class Exchanges {
   /** Why the list is not updated now: a moving list is hard to read and to click. */
   holdReason(shown) {
     if (this.paused) return "paused";
-    if (shown.some((each) => this.opened.has(each.id))) return "held while an exchange is open";
+    if (shown.some((each) => this.opened.has(each.key))) return "held while an exchange is open";
     return this.body.matches(":hover, :has(:focus-visible)") ? "held while you point at it" : "";
   }
 
@@ -324,8 +325,8 @@ class Exchanges {
     const shown = found.slice(0, LISTED);
     // An opened exchange has a second row, which never changes.
     const rows = shown.flatMap((each) =>
-      (this.opened.has(each.id) ? [each, { id: `${each.id} more`, of: each }] : [each]));
-    arrange(this.body, rows, (each) => each.id,
+      (this.opened.has(each.key) ? [each, { key: `${each.key} more`, of: each }] : [each]));
+    arrange(this.body, rows, (each) => each.key,
       (each) => (each.of ? this.createMore(each.of) : this.create(each)),
       (row, each) => each.of ?? this.fill(row, each));
     byId("no-exchanges").hidden = found.length > 0;
@@ -351,7 +352,7 @@ class Exchanges {
     });
     const button = make("button", "route", { type: "button" });
     button.addEventListener("click", () => {
-      if (!this.opened.delete(exchange.id)) this.opened.add(exchange.id);
+      if (!this.opened.delete(exchange.key)) this.opened.add(exchange.key);
       this.draw();
     });
     row.cells_.request.append(button);
@@ -365,7 +366,7 @@ class Exchanges {
     const { time, request, status, answeredBy, took, size, client } = row.cells_;
     const [text, bar] = took.firstChild.children;
     say(text, asTime(exchange.duration));
-    request.firstChild.ariaExpanded = String(this.opened.has(exchange.id));
+    request.firstChild.ariaExpanded = String(this.opened.has(exchange.key));
     if (row.filled_ === exchange) return;
     row.filled_ = exchange;
     row.classList.toggle("failed", exchange.failed);

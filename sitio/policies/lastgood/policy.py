@@ -253,7 +253,7 @@ class LastGood:
         if response.status in self._masked:
             if status != response.status:
                 self._judgeChanged(lookup, status)
-            return lookup if lookup.key in self._store else None
+            return lookup if exchange.masking and lookup.key in self._store else None
         if response.failure is not None:
             # A policy has put it in place of a failure.
             return None
@@ -408,7 +408,7 @@ class LastGood:
         """
         stored = self._store.find(lookup)
         now = self.seconds()
-        if stored is None or now - stored.since > self._maxAge:
+        if stored is None or not lookup.exchange.masking or now - stored.since > self._maxAge:
             return None
         mask = Mask(stored, lookup.request.rawFields, now)
         if not mask.mayBeSent(self._notSentStale):

@@ -11,7 +11,9 @@ from attrs import define, field
 from zope.interface import implementer
 
 from sitio.http.message import Request
+from sitio.http.requestids import RequestIds
 from sitio.interfaces import ExchangeState, IExchange
+from sitio.proxy.labels import Labels
 from sitio.proxy.visible import Attempt
 from sitio.telemetry.outcomes import failed, masked
 from sitio.telemetry.records import ExchangeRecord
@@ -41,10 +43,22 @@ class FinishedExchange:
     connectTime: float = 0.0
     policyTime: float = 0.0
     notes: dict[Any, Any] = field(factory=dict)
+    masking: bool = True
+    timeout: float = 60.0
+    labels: Labels = field(factory=Labels)
     brokeOff: bool = False
     earlier: tuple[Attempt, ...] = ()
     now: float = 0.0
     mayHaveArrived: bool = True
+    _ids: RequestIds = field(factory=RequestIds)
+
+    @property
+    def id(self) -> str:
+        return self._ids.idOf(self.request)
+
+    @property
+    def ownLabels(self) -> Labels:
+        return self.labels
 
     @property
     def sentFields(self) -> Sequence[tuple[bytes, bytes]]:
@@ -76,7 +90,9 @@ def facts(id: str = "1-1", **more: Any) -> ExchangeRecord:
     it failed and was masked follows from its statuses.
     """
     told: dict[str, Any] = {
+        "key": id,
         "id": id,
+        "labels": {},
         "began": 1_790_000_000.0,
         "duration": 0.002,
         "client": "192.0.2.1",

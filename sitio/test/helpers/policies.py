@@ -42,6 +42,11 @@ class FakeExchange:
     now: float = 0.0
     mayHaveArrived: bool = True
     asReceived: bool = True
+    id: str = "1-1"
+    timeout: float = 60.0
+    masking: bool = True
+    labels: dict[str, str] = Factory(dict)
+    ownLabels: dict[str, str] | None = None
 
     @property
     def sentFields(self) -> Sequence[tuple[bytes, bytes]]:

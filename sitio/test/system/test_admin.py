@@ -144,7 +144,7 @@ class ProcessTests(LoopbackTestCase):
             await self.service.asked.waitUntil(lambda: len(self.service.slow) == len(clients))
             exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
             self.assertEqual(len(exchanges["open"]), len(clients))
-            processes = {each["id"].partition("-")[0] for each in exchanges["open"]}
+            processes = {each["key"].partition("-")[0] for each in exchanges["open"]}
         metrics = await self.metrics()
         self.assertEqual(metrics["http_server_active_requests"], len(clients))
         self.assertEqual(metrics["sitio_workers"], 2)
@@ -160,7 +160,7 @@ class ProcessTests(LoopbackTestCase):
             metrics["http_server_request_duration_seconds_count /{path} 200"], len(clients)
         )
         exchanges = json.loads((await self.asked("GET", "/exchanges"))[1])
-        self.assertEqual({each["id"].partition("-")[0] for each in exchanges["recent"]}, processes)
+        self.assertEqual({each["key"].partition("-")[0] for each in exchanges["recent"]}, processes)
         self.assertEqual((await self.asked("POST", "/quit"))[0], 200)
         self.assertEqual(await process.finish(), 0)
         self.assertNotIn("Traceback", process.output())

@@ -21,6 +21,7 @@ from sitio.errors import CannotStart, ConnectFailed
 from sitio.http.message import Headers, Request, Response
 from sitio.interfaces import IExchangeObserver
 from sitio.policy.functions import onRequest, onResponse
+from sitio.proxy.labels import MAX_LABELS
 from sitio.telemetry.accesslog import (
     BATCH_SIZE,
     INTERVAL_SECONDS,
@@ -302,6 +303,8 @@ class HostileTests(LogTestCase):
         exchange = ended(
             acted=(text,) * 100, answeredBy=text, failure=ValueError(text), clientAddress=text
         )
+        for number in range(MAX_LABELS):
+            exchange.labels["n" * 31 + str(number)] = (text * 64)[:64]
         line: Any = exchange.request.line
         line.method = line.path = line.target = text
         return exchange
@@ -333,6 +336,7 @@ class HostileTests(LogTestCase):
         self.assertEqual(quoted("x" * 63), f'"{"x" * 62}"')
         self.assertEqual(quoted('"' * 31), f'"{QUOTE * 31}"')
         self.assertEqual(quoted('"' * 32), f'"{QUOTE * 9}"')
+        self.assertEqual(json.loads(quoted("\U0001f600" * 9)), "\U0001f600" * 4)
 
     def test_unreadable(self) -> None:
         """A request that could not be read has a line that shows that."""

@@ -124,7 +124,7 @@ class AttentionTests(RecentTestCase):
             self.ask(BROKEN)
             self.clock.advance(1)
         told = self.told()
-        ids = [int(each["id"].partition("-")[2]) for each in told["recent"]]
+        ids = [int(each["key"].partition("-")[2]) for each in told["recent"]]
         # One of each second is a failure, and has its own place.
         self.assertEqual(ids, list(range(2 * MAX_RECENT + 1, MAX_RECENT + 1, -1)))
         self.assertEqual(len(told["failed"]), 2)
@@ -209,7 +209,9 @@ class FactTests(RecentTestCase):
         self.assertEqual(
             facts,
             {
-                "id": "7-1",
+                "key": "7-1",
+                "id": facts["id"],
+                "labels": {},
                 "began": THEN + 5,
                 "duration": 0.5,
                 "client": facts["client"],
@@ -422,7 +424,7 @@ class FactTests(RecentTestCase):
             self.talk.advance(1)
             facts = self.only("open")
             self.assertFalse(facts["failed"] or facts["masked"] or facts["brokeOff"])
-            return facts["id"], facts["state"], list(facts["steps"].values())
+            return facts["key"], facts["state"], list(facts["steps"].values())
 
         self.assertEqual(now(), ("7-1", "running the request policies", [1, 0, 0, 0]))
         wait.callback(None)
@@ -432,5 +434,5 @@ class FactTests(RecentTestCase):
         self.talk.upstreams[-1].sends(OK[:-3])
         self.assertEqual(now(), ("7-1", "sending the response", [1, 1, 1, 1]))
         self.talk.upstreams[-1].sends(OK[-3:])
-        self.assertEqual(self.only("recent")["id"], "7-1")
+        self.assertEqual(self.only("recent")["key"], "7-1")
         self.assertEqual(self.told()["open"], [])
