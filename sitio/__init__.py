@@ -40,6 +40,7 @@ from sitio.interfaces import (
     ISelectivePolicy,
 )
 from sitio.policy.functions import onFinish, onRequest, onResponse
+from sitio.policy.threads import inThread
 
 __version__ = "0.1.0"
 
@@ -55,6 +56,7 @@ __all__ = [
     "Response",
     "Retry",
     "UnreadableBody",
+    "inThread",
     "onFinish",
     "onRequest",
     "onResponse",

@@ -5,6 +5,8 @@ In reading order:
 
   - C{chain}: runs the policies in order and contains their failures.
   - C{answers}: checks and copies what policies return.
+  - C{coroutines}: runs coroutines of policies, which may await asyncio.
+  - C{threads}: C{inThread} runs blocking calls in threads.
   - C{pending}: results of policies that are still to come.
   - C{functions}: C{onRequest}, C{onResponse} and C{onFinish} make policies of functions.
   - C{verify}: what is a policy.

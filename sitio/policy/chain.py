@@ -11,7 +11,6 @@ logged at most once in L{TRACEBACK_INTERVAL_SECONDS}.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Any, Protocol, cast
 
@@ -37,6 +36,7 @@ from sitio.policy.answers import (
     copied,
     forgetLength,
 )
+from sitio.policy.coroutines import started
 from sitio.policy.pending import CANCELLED, bounded, settle
 from sitio.policy.verify import verifyPolicy
 
@@ -341,8 +341,7 @@ class Chain:
 
     def _pending(self, member: Member, answer: Any) -> Any:
         """What a policy returned, or a L{Deferred} that has it in time."""
-        if inspect.iscoroutine(answer):
-            answer = settle(answer)
+        answer = started(answer)
         if isinstance(answer, Deferred):
             answer = bounded(
                 answer,

@@ -25,6 +25,7 @@ In reading order:
   - C{runner}: runs policies: L{runPolicy} and L{Runner}.
   - C{harness}: the whole proxy in memory, for tests that send and receive bytes.
   - C{network}: connections in memory.
+  - C{loop}: an asyncio loop on the clock.
   - C{messages}: parses what a test has got.
 """
 

@@ -23,6 +23,7 @@ from sitio.proxy.context import ProxyContext
 from sitio.proxy.exchange import Exchange
 from sitio.proxy.factory import ProxyServerFactory
 from sitio.settings import Settings
+from sitio.testing.loop import ClockLoop
 from sitio.testing.network import CLIENT_ADDRESS, MemoryEndpoint, Peer
 from sitio.upstream.pool import UpstreamPool
 
@@ -62,6 +63,7 @@ class Harness:
     A whole sidecar in memory.  A test plays its clients and its upstream.
 
     @ivar clock: the time of the sidecar; see also L{advance}.
+    @ivar loop: the L{ClockLoop}, for policies that await asyncio.
     @ivar context: the L{ProxyContext}.
     @ivar factory: the L{ProxyServerFactory}.
     @ivar pool: the L{UpstreamPool}.
@@ -93,6 +95,7 @@ class Harness:
         @param mark: marks requests; by default they have no mark.
         """
         self.clock = clock or Clock()
+        self.loop = ClockLoop(self.clock)
         settings = settings or Settings()
         deadlines = Deadlines(self.clock)
         chain = _Chain(namedPolicies(policies), self.clock, settings.policyTimeout)

@@ -194,15 +194,17 @@ class Runner:
                 each.seconds = self.clock.seconds
 
     def __enter__(self) -> Runner:
-        for each in self._services():
-            each.privilegedStartService()
-            each.startService()
+        with self.harness.loop.running():
+            for each in self._services():
+                each.privilegedStartService()
+                each.startService()
         return self
 
     def __exit__(self, *details: object) -> None:
         failures: list[Failure] = []
-        for each in self._services():
-            maybeDeferred(each.stopService).addErrback(failures.append)
+        with self.harness.loop.running():
+            for each in self._services():
+                maybeDeferred(each.stopService).addErrback(failures.append)
         self.harness.settle()
         for failure in failures:
             failure.raiseException()
