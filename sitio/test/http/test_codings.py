@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import sys
 import zlib
+from random import Random
 from unittest.mock import patch
 
 import brotli
@@ -98,6 +99,20 @@ class CodingsTests(SynchronousTestCase):
         """A changed byte is found by the codings that have a checksum."""
         for coding, body in (CODED[0], CODED[2]):
             self.refuses(body[:-3] + bytes([body[-3] ^ 1]) + body[-2:], coding)
+
+    def test_garbage(self) -> None:
+        """Whatever is broken, there is a result within the limit, or this one error."""
+        random = Random(13)
+        for _ in range(2000):
+            coding, body = random.choice(CODED)
+            broken = bytearray(body)
+            for _ in range(random.randrange(1, 4)):
+                at = random.randrange(len(broken))
+                broken[at : at + random.randrange(9)] = random.randbytes(random.randrange(9))
+            try:
+                self.assertLessEqual(len(decoded(bytes(broken), coding, 40_000)), 40_000)
+            except UnreadableBody:
+                pass
 
     def test_unknown(self) -> None:
         """The error names the codings that are known."""

@@ -4,6 +4,7 @@ Tests of L{sitio.http.cookies}.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -67,6 +68,17 @@ class CookiesTests(SynchronousTestCase):
         for lines, pairs in READ:
             request = Request("GET", "/", Headers([("Cookie", each) for each in lines]))
             self.assertEqual(request.cookies.allItems(), pairs, lines)
+
+    def test_garbage(self) -> None:
+        """No field and no target is an error."""
+        random = Random(13)
+        letters = [*map(chr, range(32, 256)), *';="%&+' * 20]
+        for _ in range(500):
+            text = "".join(random.choices(letters, k=30))
+            fields = [(b"Cookie", text.encode("latin-1"))]
+            request = Request("GET", f"/?{text}", Headers.fromWire(fields))
+            for several in (request.cookies, request.query):
+                self.assertEqual(len(several), len({name for name, _ in several.allItems()}))
 
     def test_set(self) -> None:
         """A cookie is one more line, with the attributes that were asked for."""
