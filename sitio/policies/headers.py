@@ -11,8 +11,8 @@ C{remove NAME} removes all lines.  In requests, C{set} and C{remove} also remove
 of a name that CGI and WSGI take for it, such as C{X_Team} for C{X-Team}; a name with another
 mark than hyphens is taken as written.  A change with C{request} before it applies to the request
 for the upstream, any other to the response for the client.  Changes are made in this order.
-In a shell, quote a description with spaces.  In a value, write a backslash before each colon:
-C{'headers:set X-See https\\://a.example'}.
+In a shell, quote a description with spaces.  In a value, write a backslash before each colon,
+unless it is one of a URL's scheme or port: C{'headers:set X-At 12\\:30'}.
 
 The policy changes all responses that it gets, also those that stand for a failed attempt.
 Fields of framing and of connections can't be changed.

@@ -28,6 +28,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from inspect import Parameter, Signature, isclass, signature
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -245,7 +246,13 @@ def _signature(make: Callable[..., Any]) -> Signature:
 
 
 def _hints(make: Any) -> dict[str, Any]:
-    """The annotations, resolved."""
+    """The annotations of a function, or of what is called like one; resolved."""
+    if isinstance(make, partial):
+        return _hints(make.func)
+    if isclass(make):
+        make = make if has(make) else make.__init__
+    elif not hasattr(make, "__annotations__"):
+        make = type(make).__call__
     try:
         return get_type_hints(make, include_extras=True)
     except NameError as error:
@@ -254,7 +261,7 @@ def _hints(make: Any) -> dict[str, Any]:
             " import the name at run time"
         ) from None
     except TypeError:
-        # An object that is called, and has no annotations of its own.
+        # Something of C.
         return {}
 
 

@@ -21,6 +21,25 @@ from sitio.redact import (
     policyWithoutSecrets,
 )
 
+# The scheme, the host and the port of a URL.  Within a name there is none: file:// is a path.
+_piece = re.compile(
+    r"""
+    \\.
+    | (?<![^:=\s]) [a-z][a-z0-9+.-]*://
+      (?: \[[0-9A-Fa-f:.]+\] | [^:/\\\s]* )
+      (?: :[0-9]+(?![^:/?\#]) )?
+    | .
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def _pieces(text: str) -> list[str]:
+    """Characters, escaped characters, and the beginnings of URLs."""
+    name = re.match(r"(?:\\.|[^:\\])*:?", text, re.DOTALL)
+    start = name.end() if name is not None else 0
+    return [*re.findall(r"\\.|.", text[:start], re.DOTALL), *_piece.findall(text, start)]
+
 
 @frozen
 class Description:
@@ -43,14 +62,15 @@ class Description:
     def parse(cls, text: str) -> Description:
         """
         The description that a text is.  Colons separate the parts; a backslash makes the next
-        character a part of the value.
+        character a part of the value.  In a URL, those of the scheme and of the port separate
+        nothing.
         """
         words = [""]
-        for part in re.findall(r"\\.|.", text, re.DOTALL):
+        for part in _pieces(text):
             if part == ":":
                 words.append("")
             else:
-                words[-1] += part[-1]
+                words[-1] += part.removeprefix("\\") or part
         arguments: list[str] = []
         options: dict[str, list[str]] = {}
         for word in words[1:]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -259,7 +258,6 @@ _COLLECTIONS: dict[Any, Callable[[list[Any]], Any]] = {
 }
 
 
-@cache
 def kindOf(annotation: Any) -> Kind | None:
     """The kind of an annotation, or L{None} if it is not the type of an option."""
     if annotation in _PLAIN:

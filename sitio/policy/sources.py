@@ -56,6 +56,8 @@ def policiesOf(name: str, options: Mapping[str, Any]) -> list[tuple[str, Any]]:
     @raise ValueError: as L{loadPolicies<sitio.policy.loader.loadPolicies>} does.
     """
     parsed = Description.parse(name)
+    if parsed.arguments or parsed.options:
+        raise ValueError(f"{parsed.shown(None)!r}: a name is expected here, without options")
     source = _Source.of(parsed)
     if source.declaration is not None:
         return source.verified(parsed.makeOf(source.declaration, options))

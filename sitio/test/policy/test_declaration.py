@@ -5,6 +5,8 @@ Tests of L{sitio.policy.declaration}: options by one declaration.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,6 +75,28 @@ class Policy:
     clock: Callable[[], float] = float
 
 
+class Plain:
+    """A class without attrs."""
+
+    def __init__(self, limit: int, *, wait: Duration = 1.0) -> None:
+        self.given = (limit, wait)
+
+
+class Called:
+    """An object that is called."""
+
+    def __call__(self, limit: int) -> int:
+        return limit
+
+
+@dataclass
+class Data:
+    """A data class."""
+
+    limit: int
+    wait: Duration = 1.0
+
+
 class TextTests(SynchronousTestCase):
     """Options of a description."""
 
@@ -113,6 +137,14 @@ class TextTests(SynchronousTestCase):
             Options("u", 0.2, 2**20, ("a", "b")),
         )
         self.assertEqual(self.make(Policy, mode="off"), Policy("off"))
+
+    def test_others(self) -> None:
+        """So does whatever else can be called: a class, a method, an object, a partial."""
+        self.assertEqual(self.make(Plain, "1", wait="1m").given, (1, 60.0))
+        self.assertEqual(self.make(Data, limit="1", wait="1m"), Data(1, 60.0))
+        self.assertEqual(self.make(Called(), "1"), 1)
+        self.assertEqual(self.make(Called().__call__, limit="1"), 1)
+        self.assertEqual(self.make(partial(function, "u"), "v")[0], ("u", "v"))
 
     def test_untyped(self) -> None:
         """Without annotations all is text; a maker may take any options."""

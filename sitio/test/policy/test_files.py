@@ -188,15 +188,17 @@ class OptionTests(FileTestCase):
 
     def test_options(self) -> None:
         """Options of a description, or plain data, arrive with their types."""
-        url = r"http\://a"
+        url = "http://a:80/b"
         for description, text in (
-            (f"file:{self.path}:url={url}", "http://a  5.0"),
+            (f"file:{self.path}:url={url}", "http://a:80/b  5.0"),
             (f"file:{self.path}:url=a:key=k:timeout=250ms", "a k 0.25"),
         ):
             [(name, policy)] = loadPolicies(description)
             self.assertEqual((name, policy(None).body), ("tokens", text.encode()))
         [(name, policy)] = policiesOf(f"file:{self.path}", {"url": "a", "timeout": 1})
         self.assertEqual((name, policy(None).body), ("tokens", b"a  1.0"))
+        error = self.assertRaises(ValueError, policiesOf, f"file:{self.path}:url=s3cret", {})
+        self.assertIn(":url=***': a name is expected here, without options", str(error))
 
     def test_refused(self) -> None:
         """A wrong option is named, with the usage; secrets are not shown."""
