@@ -257,7 +257,7 @@ class PolicyTask(_Defaults, _Future):
 
     def _take(self, step: Callable[[Any], Any], value: Any) -> Any:
         """Run to the next wait, as the current task."""
-        loop = self._loop
+        loop = self.get_loop()
         try:
             _enter_task(loop, self)
         except RuntimeError:
@@ -280,7 +280,7 @@ class PolicyTask(_Defaults, _Future):
             self._must_cancel = False
             if not isinstance(error, FutureCancelled):
                 error = _cancelledError(self._cancelText)
-        loop, running = self._loop, _get_running_loop()
+        loop, running = self.get_loop(), _get_running_loop()
         if running is not loop:
             # A test fires or cancels a Deferred, and the loop of the test kit stands still.
             _set_running_loop(loop)
@@ -303,7 +303,7 @@ class PolicyTask(_Defaults, _Future):
 
     def _wait(self, waitsFor: Any) -> None:
         """Wait for what the coroutine has yielded."""
-        loop = self._loop
+        loop = self.get_loop()
         if isinstance(waitsFor, Deferred):
             self._fut_waiter = _DeferredWait(self, waitsFor)
         elif waitsFor is None:
@@ -374,6 +374,9 @@ class PolicyTask(_Defaults, _Future):
 
     def uncancel(self) -> int:
         self._cancels = max(0, self._cancels - 1)
+        if self._cancels == 0:
+            # As asyncio.Task from Python 3.13 on: nobody wants it cancelled any more.
+            self._must_cancel = False
         return self._cancels
 
     def get_coro(self) -> Coroutine[Any, Any, Any]:

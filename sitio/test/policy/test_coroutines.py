@@ -422,6 +422,18 @@ class CancelTests(WithLoop):
             error = self.failureResultOf(result, asyncio.CancelledError).value
             self.assertEqual(str(error), "enough")
 
+    def test_uncancelled(self) -> None:
+        """A coroutine that takes its own cancelling back goes on."""
+
+        async def run() -> str:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            self.assertEqual((task.cancelling(), task.uncancel()), (1, 0))
+            return await asyncio.sleep(1, "on")
+
+        self.assertEqual(self.resultAfter(1, run()), "on")
+
     def test_twice(self) -> None:
         """A coroutine that ignores one cancellation gets the next; its late end is dropped."""
 
