@@ -22,6 +22,7 @@ if missing := [each for each in LIBRARIES if find_spec(each) is None]:
 
 POLICY = """
 import asyncio
+import time
 
 import asyncpg
 import httpx
@@ -73,7 +74,12 @@ async def forever():
         print("CANCELLED", flush=True)
         raise
 
+def block():
+    print("BLOCKED", flush=True)
+    time.sleep(600)
+
 WAYS = dict(
+    block=lambda: inThread(block),
     httpx=byHttpx, redis=byRedis, asyncpg=byAsyncpg, mixed=mixed, late=late, forever=forever,
     deferred=lambda: later(0.01), thread=lambda: inThread(str, 7))
 
@@ -231,3 +237,15 @@ class LibraryTests(LoopbackTestCase):
         await self.ask("thread", 200, "7")
         await self.ask("mixed", 500, "")
         await self.process.out.expect(b"start twistd with --reactor=uv ")
+
+    async def test_stop(self) -> None:
+        """sitio ends on any reactor while a call in a thread still runs."""
+        for reactor in ("uv", "epoll"):
+            await self.start(reactor)
+            client = await self.connect(self.port, b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+            await self.process.out.expect(b"BLOCKED")
+            client.transport.abortConnection()
+            # The signal alone ends it, long before the call does.
+            self.process.signal(15)
+            await self.process.finish()
+            self.assertNotIn("Traceback", self.process.output())
