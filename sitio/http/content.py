@@ -196,6 +196,10 @@ class Message:
     def _readJson(self) -> Any:
         charset = charsetOf(self.headers.get("Content-Type", ""))
         body = self.decode() if charset is None else self.text
+        if not body:
+            raise UnreadableBody(
+                "there is no body, as in a response to HEAD or a 304: check it before json()"
+            )
         try:
             return _json.loads(body)
         except UnicodeDecodeError as error:

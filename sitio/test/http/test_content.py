@@ -48,7 +48,7 @@ VALUES: list[tuple[str, bytes, Any]] = [
     ("", b"true", True),
 ]
 NO_VALUES = [
-    (b"", "is not JSON"),
+    (b"", "there is no body, as in a response to HEAD"),
     (b"{", "is not JSON"),
     (b'"\xe4"', "not in UTF-8"),
     (b"[" * 100000, "nested too deeply"),
