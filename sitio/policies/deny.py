@@ -216,7 +216,13 @@ def _status(text: str) -> int:
 
 _Methods = Annotated[
     frozenset[str],
-    Kind("methods, or * for all", "METHODS", _methodsOf, lambda each: ",".join(sorted(each))),
+    Kind(
+        "methods, or * for all",
+        "METHODS",
+        _methodsOf,
+        lambda each: ",".join(sorted(each)),
+        many=True,
+    ),
     About("the methods to refuse; GET includes HEAD"),
 ]
 _Pattern = Annotated[

@@ -85,6 +85,7 @@ _SIZES = {
     "kB": 1000,
     "MB": 1000**2,
     "GB": 1000**3,
+    "TB": 1000**4,
     "KiB": 1024,
     "MiB": 1024**2,
     "GiB": 1024**3,
@@ -131,6 +132,9 @@ def writeDuration(seconds: float) -> str:
 
 def _size(text: str) -> int:
     number, unit = _parts(text)
+    if unit in tuple("kKMGT"):
+        whole = f"{number:g}"
+        raise ValueError(f"write {whole}{unit.upper()}iB or {whole}{unit.replace('K', 'k')}B")
     size = number * _SIZES.get(unit, 0)
     if unit not in _SIZES or size != int(size):
         raise ValueError

@@ -186,8 +186,8 @@ class TextTests(SynchronousTestCase):
             (
                 bundled,
                 (),
-                {"url": "u", "size": "16M"},
-                "size=16M: a size is expected, such as 4096, 64KiB or 1MiB",
+                {"url": "u", "size": "16m"},
+                "size=16m: a size is expected, such as 4096, 64KiB or 1MiB",
             ),
             (bundled, (), {"url": "u", "client": "x"}, "there is no option client; "),
             (bundled, (), {"url": "u", "seen": "1"}, "there is no option seen; "),

@@ -64,6 +64,7 @@ VALUES: list[tuple[Any, dict[str, Any]]] = [
             "1.5KiB": 1536,
             "1GiB": 2**30,
             "1TiB": 2**40,
+            "1TB": 10**12,
         },
     ),
     (Share, {"5%": 0.05, "0.05": 0.05, "0": 0.0, "1": 1.0, "100%": 1.0, "0.5%": 0.005}),
@@ -162,6 +163,12 @@ class KindTests(SynchronousTestCase):
         """A word that is nearly one of the choices is told."""
         error = self.assertRaises(ValueError, choice("replace", "pass").parse, "replase")
         self.assertEqual(str(error), "write replace or pass; did you mean replace?")
+
+    def test_twoSizes(self) -> None:
+        """C{16M} may be either of two sizes, which are told."""
+        for text, words in (("16M", "16MiB or 16MB"), ("64k", "64KiB or 64kB"), ("1.5G", "1.5GiB")):
+            error = self.assertRaises(ValueError, self.kind(Size).parse, text)
+            self.assertIn(f"write {words}", str(error))
 
     def test_secret(self) -> None:
         """The C{repr} of a secret does not show it; the text is there."""

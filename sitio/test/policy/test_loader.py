@@ -20,6 +20,7 @@ from sitio.interfaces import (
 )
 from sitio.policy.loader import loadPolicies
 from sitio.policy.makers import makers
+from sitio.policy.sources import policiesOf
 from sitio.testing import (
     request,
     response,
@@ -367,6 +368,40 @@ class FileTests(SynchronousTestCase):
         before = set(sys.modules)
         self.sentence("1 / 0\n")
         self.assertEqual(set(sys.modules) - before, set())
+
+
+class PlainTests(SynchronousTestCase):
+    """Plain data, as of a configuration file, makes the policies that a description makes."""
+
+    def test_builtIn(self) -> None:
+        """Arguments have the names of parameters; options those of a description."""
+        no = request("/admin/x", "DELETE")
+        for name, options, failed in (
+            ("error-page", {"statuses": [404, "5xx"], "keep": ["X-A", "X-B"]}, 404),
+            ("deny", {"methods": ["PUT", "DELETE"], "patterns": ["/admin/*"], "status": 404}, 200),
+            ("deny", {"methods": "*", "patterns": "/admin/*", "case": "ignore"}, 200),
+            ("headers", {"changes": ["set X-A b", "remove Server"]}, 200),
+            ("retry", {"times": 1, "statuses": "5xx", "after": 0.25}, 503),
+            ("last-good", {"max-age": "5m", "max-bytes": 1000, "impersonal": ["X-A"]}, 503),
+        ):
+            [(found, policy)] = policiesOf(name, options)
+            self.assertEqual(found, name)
+            outcome = runPolicy(policy, no, response(failed, text="theirs"))
+            changed = outcome.text != "theirs" or "X-A" in outcome.headers
+            self.assertEqual(changed, name in ("error-page", "deny", "headers"), name)
+
+    def test_refused(self) -> None:
+        """A mistake is one sentence, with the name and without secrets."""
+        for name, options, sentence in (
+            ("zork", {}, "there is no policy 'zork'; "),
+            ("retry", {"time": 1}, "retry: there is no option time; did you mean times?"),
+            ("retry", {"times": 20}, "retry: times=20: a whole number from 1 to 10 is expected"),
+            ("deny", {}, "deny: methods is missing: write METHODS"),
+            ("headers", {"changes": "set X-T s3cret\ns3cret"}, "headers: 'set X-T ***"),
+        ):
+            said = str(self.assertRaises(ValueError, policiesOf, name, options))
+            self.assertIn(sentence, said)
+            self.assertNotIn("s3cret", said)
 
 
 class PluginTests(SynchronousTestCase):

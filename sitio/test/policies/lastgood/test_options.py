@@ -63,7 +63,7 @@ class OptionTests(LastGoodTestCase):
             ({"maxAge": "1e3"}, "max-age=1e3: a duration"),
             ({"maxAge": "604801"}, "max-age=604801: a duration"),
             ({"budget": "9"}, "budget=9: a duration from 10s to"),
-            ({"maxBytes": "16M"}, "max-bytes=16M: a size from 1B to 16GiB"),
+            ({"maxBytes": "16M"}, "max-bytes=16M: write 16MiB or 16MB"),
             ({"maxResponse": "9" * 5000}, "max-response=9+: a size"),
             ({"statuses": "200"}, "'200' is not an error status: write 404, 500-504 or 5xx"),
             ({"statuses": "503,"}, "'' is not an error status"),
