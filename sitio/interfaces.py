@@ -193,9 +193,10 @@ class IPolicyMaker(Interface):
         """
         Make a policy without side effects: no port, no thread, no timer.
 
-        @param arguments: the parts of the description between colons, as C{str}.
+        @param arguments: the parts of the description between colons.
         @param options: those of the form C{key=value}; C{max-age=60} arrives as
-            C{maxAge="60"}.
+            C{maxAge}.  Parameters with types get values of these, as the function declares
+            them (L{sitio.policy.declaration}); others get C{str}.
 
         @raise ValueError: one sentence that says what is wrong with the description.
             sitio then ends before any port is open.

@@ -16,6 +16,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -102,7 +103,9 @@ def _importFrom(package: str) -> Any:
     """A function in place of C{__import__}, for the files of a package."""
     [folder] = sys.modules[package].__path__
 
+    @cache
     def isNeighbour(name: str) -> bool:
+        # Cached, as a function may import something for each request.
         # A folder without a file of Python is none: a policy may lie beside "logging/".
         place = Path(folder, name)
         return place.with_name(f"{name}.py").is_file() or (place / "__init__.py").is_file()

@@ -42,6 +42,10 @@ def verifyPolicy(name: str, policy: Any) -> Any:
                 setattr(kind, attribute, default)
         classImplements(kind, each)  # type: ignore[misc]
     provided = [each for each in (*_POLICIES, ISelectivePolicy) if each.providedBy(policy)]
+    if inspect.isclass(policy):
+        raise ValueError(
+            f"{name} is a class: the policy is an object of it, {policy.__name__}(...)"
+        )
     if not provided:
         raise ValueError(
             f"{name} is not a policy: {type(policy).__name__} provides none of "

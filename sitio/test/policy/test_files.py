@@ -106,6 +106,15 @@ class NeighbourTests(FileTestCase):
         )
         self.assertEqual(self.said(path), "late")
 
+    def test_lateCost(self) -> None:
+        """An import within a function looks for a neighbour once, not for each request."""
+        path = self.write("mine.py", "def late():\n    import json\n    return json\n")
+        late = importFile(path).late
+        late()
+        looked: list[Any] = []
+        self.patch(Path, "is_file", lambda path: looked.append(path))
+        self.assertEqual((late().__name__, looked), ("json", []))
+
     def test_apart(self) -> None:
         """Neighbours of the same name in two folders don't mix."""
         paths = []

@@ -142,6 +142,11 @@ class DescriptionTests(SynchronousTestCase):
         """A maker that does not return a policy is an error."""
         self.makes = lambda *arguments, **options: None
         self.assertIn("made-up is not a policy", self.sentence("made-up"))
+        self.makes = lambda *arguments, **options: FileTests
+        self.assertIn(
+            "made-up is a class: the policy is an object of it, FileTests(...)",
+            self.sentence("made-up"),
+        )
 
     def test_makers(self) -> None:
         """Makers are found by their names."""
