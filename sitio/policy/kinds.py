@@ -32,6 +32,10 @@ else:
     _AnyNetwork = object
 
 
+#: The longest file with a secret; more is taken for a mistake.
+MAX_SECRET_BYTES = 64 * 1024
+
+
 def _same(text: str) -> str:
     return text
 
@@ -224,8 +228,28 @@ def _collection(make: Callable[[list[Any]], Any], one: Kind) -> Kind:
     return Kind(names, metavar, parse, write, one.example, True, one.shown, one.secrets)
 
 
+def _secret(text: str) -> HiddenText:
+    if not text.startswith("@"):
+        return HiddenText(text)
+    path = Path(text[1:])
+    try:
+        # A named pipe would block for ever.
+        if not path.is_file() or path.stat().st_size > MAX_SECRET_BYTES:
+            raise OSError
+        return HiddenText(path.read_text("utf-8").rstrip("\r\n"))
+    except (OSError, ValueError):
+        raise ValueError("the file after @ can't be read, or is no short text") from None
+
+
+def _secretsIn(text: str) -> list[str]:
+    try:
+        return [text, str(_secret(text))] if text.startswith("@") else [text]
+    except ValueError:
+        return [text]
+
+
 TEXT = Kind("a text", "TEXT", str, shown=None)
-SECRET = Kind("a secret", "SECRET", HiddenText, lambda value: HIDDEN, shown=None)
+SECRET = Kind("a secret", "SECRET", _secret, lambda value: HIDDEN, shown=None, secrets=_secretsIn)
 
 #: Seconds: C{250ms}, C{5s}, C{10m}, C{2h}, C{7d}.  A number without a unit is in seconds.
 Duration = Annotated[
@@ -245,6 +269,8 @@ Statuses = Annotated[
 #: A network or an address of IP: C{10.0.0.0/8}, C{::1}.
 Network = Annotated[_AnyNetwork, Kind("a network", "NETWORK", _network, str, "10.0.0.0/8 or ::1")]
 #: A text that is never shown: not in logs, not on the admin pages, not in error messages.
+#: C{@PATH} is the text of a file without its line end, as all users of a host can read command
+#: lines.
 Secret = Annotated[str, SECRET]
 
 _PLAIN: dict[Any, Kind] = {

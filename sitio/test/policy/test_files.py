@@ -228,6 +228,18 @@ class OptionTests(FileTestCase):
         )
         self.assertIn("there is no option kex; did you mean key?", str(error))
 
+    def test_secretInFile(self) -> None:
+        """What a file with a secret contains is not shown either, if the maker repeats it."""
+        secret = self.write("key", "s3cret\n")
+        path = self.write(
+            "mine.py",
+            "from sitio.policy.kinds import Secret\n"
+            "def makePolicy(*, key: Secret): raise ValueError('not ' + key)\n",
+        )
+        said = str(self.assertRaises(ValueError, loadPolicies, f"file:{path}:key=@{secret}"))
+        self.assertIn("': not ***; usage", said)
+        self.assertNotIn("s3cret", said)
+
     def test_none(self) -> None:
         """A file without C{makePolicy} takes none, and a file can say so."""
         path = self.write("plain.py", "from sitio import *\na = onRequest(print)\n")

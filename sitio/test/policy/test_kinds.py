@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.policy.kinds import (
+    MAX_SECRET_BYTES,
     Duration,
     HiddenText,
     Kind,
@@ -175,6 +176,30 @@ class KindTests(SynchronousTestCase):
         secret = self.kind(Secret).parse("s3cret")
         self.assertEqual((repr(secret), f"{secret}"), ("'***'", "s3cret"))
         self.assertNotIn("s3cret", repr([secret]))
+
+    def test_secretInFile(self) -> None:
+        """C{@PATH} is what a file contains; neither the path nor the text is shown."""
+        kind = self.kind(Secret)
+        path = Path(self.mktemp())
+        path.write_text("s3cret \n", "utf-8")
+        self.assertEqual(kind.parse(f"@{path}"), "s3cret ")
+        assert kind.secrets is not None
+        self.assertEqual(kind.secrets(f"@{path}"), [f"@{path}", "s3cret "])
+        path.write_bytes(b"x" * MAX_SECRET_BYTES)
+        self.assertEqual(len(kind.parse(f"@{path}")), MAX_SECRET_BYTES)
+        for wrong in (b"x" * (MAX_SECRET_BYTES + 1), b"\xff"):
+            path.write_bytes(wrong)
+            self.refusesSecret(f"@{path}")
+        for text in ("@", "@/", f"@{path}.missing", "@a\0b"):
+            self.refusesSecret(text)
+
+    def refusesSecret(self, text: str) -> None:
+        """The file of this text is none."""
+        kind = self.kind(Secret)
+        error = self.assertRaises(ValueError, kind.parse, text)
+        self.assertEqual(str(error), "the file after @ can't be read, or is no short text")
+        assert kind.secrets is not None
+        self.assertEqual(kind.secrets(text), [text])
 
     def test_own(self) -> None:
         """A policy may bring a kind of its own; the innermost types are found in it."""
