@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from attrs import evolve
 from twisted.internet.endpoints import clientFromString
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
 
@@ -259,27 +259,35 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
 
     if options["probes"]:
         example = "use for example 9902 or tcp:9902"
-        listen = _listens(reactor, "--probes", options["probes"], example)
+        listen = _listens(reactor, options, "--probes", options["probes"], example)
         port = AdminPort(probes, listen, option="--probes", what="pages for probes")
         port.setServiceParent(sidecar)
     if options["admin"] != "":
         example = "use for example 9901 or tcp:9901, or --admin= for none"
-        listen = _listens(reactor, "--admin", options["admin"] or DEFAULT_ENDPOINT, example)
+        chosen = options["admin"] or DEFAULT_ENDPOINT
+        listen = _listens(reactor, options, "--admin", chosen, example)
         fallback = portFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
         AdminPort(lambda: pages().site(), listen, fallback).setServiceParent(sidecar)
 
 
-def _listens(reactor: Any, option: str, description: str, example: str) -> Any:
+def _listens(
+    reactor: Any, options: config.Options, option: str, description: str, example: str
+) -> IStreamServerEndpoint:
     """
-    The endpoint of an admin port.
+    The endpoint of an admin port, which must not be the upstream.
 
     @raise CannotStart: its description is wrong.
     """
     try:
-        return portFromString(reactor, description)
+        endpoint = portFromString(reactor, description)
     except Exception as error:
         shown, why = _withoutSecrets(description, error)
         _refuse(f"{option} {shown!r} can't be used ({why}); {example}")
+    where = target(options["upstream"]) if options["upstream"] else None
+    if where is None:
+        return endpoint
+    consequence = "so clients would see its admin pages"
+    return NoLoopEndpoint(endpoint, where, option=option, consequence=consequence)
 
 
 def _healthCheck(

@@ -10,6 +10,7 @@ Contract: endpoints are passed in.  Nothing is sent.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
@@ -104,14 +106,20 @@ class NoLoopEndpoint:
         endpoint: IStreamServerEndpoint,
         target: tuple[str, int] | str,
         leads: Callable[[tuple[str, int] | str, Any], bool] = leadsTo,
+        option: str = "--port",
+        consequence: str = "so each request would come back for ever",
     ) -> None:
         """
         @param target: where the upstream is, see L{leadsTo}.
         @param leads: L{leadsTo}.
+        @param option: the option that names the endpoint.
+        @param consequence: what would come of it, as a clause.
         """
         self._endpoint = endpoint
         self._target = target
         self._leads = leads
+        self._option = option
+        self._consequence = consequence
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         """See L{IStreamServerEndpoint}.  Fails with L{CannotStart} for the upstream itself."""
@@ -122,8 +130,9 @@ class NoLoopEndpoint:
         # The parent of workers has no port of its own; the workers look.
         if port is not None and self._leads(self._target, port.getHost()):
             port.stopListening()
+            inUse = OSError(errno.EADDRINUSE, "it is the port of --upstream")
             raise CannotStart(
-                "sitio: --upstream is sitio's own port, so each request would come back for ever;"
-                " name the port of the service, or choose another --port"
-            )
+                f"sitio: --upstream is sitio's own port, {self._consequence}; name the port of the"
+                f" service, or choose another {self._option}"
+            ) from CannotListenError("", getattr(port.getHost(), "port", ""), inUse)
         return port

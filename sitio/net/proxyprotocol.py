@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.net.deadlines import Deadlines
+from sitio.net.families import unmapped
 from sitio.net.loglimit import LogLimit
 
 #: Seconds from the connection to the end of its header.  A lost packet is sent again
@@ -136,9 +137,10 @@ def _port(text: bytes) -> int:
 
 
 def _address(family: int, packed: bytes, port: int) -> IPv4Address | IPv6Address:
-    # Both versions write an address as inet_ntop does (RFC 5952), like one of a socket.
-    kind = IPv4Address if family == socket.AF_INET else IPv6Address
-    return kind("TCP", socket.inet_ntop(family, packed), port)
+    # Both versions write an address as inet_ntop does (RFC 5952), like one of a socket.  A
+    # balancer that listens on both families may write an IPv4 client as an IPv6 one.
+    host = unmapped((socket.inet_ntop(family, packed), port, 0, 0))[0]
+    return (IPv6Address if ":" in host else IPv4Address)("TCP", host, port)
 
 
 def _parseV2(data: bytes) -> ProxyHeader | None:

@@ -192,6 +192,14 @@ class AdministerTests(SynchronousTestCase):
         """The admin port is on loopback by default."""
         self.assertEqual(self.listening("--upstream=tcp:a:1"), [(1, ""), (9901, "127.0.0.1")])
 
+    def test_upstream(self) -> None:
+        """The default gives way to an upstream; a port that was named is refused as one."""
+        upstream = "--upstream=tcp:localhost:9901"
+        self.assertEqual(self.listening(upstream)[1:], [(9901, "127.0.0.1"), (0, "127.0.0.1")])
+        for option in ("--admin", "--probes"):
+            with self.assertRaisesRegex(CannotStart, f"see its admin pages.*another {option}"):
+                self.listening(upstream, "--admin=", f"{option}=9901")
+
     def test_given(self) -> None:
         """A number is a port of loopback; a description is used unchanged."""
         for admin, where in (("81", (81, "127.0.0.1")), ("tcp:82", (82, ""))):

@@ -128,6 +128,19 @@ class EndpointTests(SynchronousTestCase):
         self.assertIn("sitio: --upstream is sitio's own port", str(error))
         self.assertTrue(port.stopped)
 
+    def test_adminPort(self) -> None:
+        """The sentence names the option of the port and what would come of it."""
+        endpoint: Any = type("Endpoint", (), {"listen": lambda _, factory: succeed(Port())})()
+        listening = NoLoopEndpoint(
+            endpoint, ("127.0.0.1", 80), option="--admin", consequence="so it is bad"
+        ).listen(Factory())
+        error = self.failureResultOf(listening, CannotStart).value
+        self.assertEqual(
+            str(error),
+            "sitio: --upstream is sitio's own port, so it is bad; name the port of the service,"
+            " or choose another --admin",
+        )
+
     def test_others(self) -> None:
         """Other upstreams are fine, and so is a port that only workers have."""
         port = Port()

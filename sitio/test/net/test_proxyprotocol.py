@@ -61,7 +61,7 @@ GOOD: list[tuple[bytes, str | None]] = [
     (b"PROXY TCP6 2001:DB8:0:0:0:0:0:7 ::1 40000 80\r\n", "2001:db8::7"),
     (b"PROXY TCP6 2001:0db8:0000:0000:0001:0000:0000:0007 :: 1 2\r\n", "2001:db8::1:0:0:7"),
     (b"PROXY TCP6 0:0:0:0:0:0:0:1 ::1 1 2\r\n", "::1"),
-    (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n", "::ffff:192.0.2.7"),
+    (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n", "192.0.2.7"),
     (b"PROXY TCP6 %b %b 65535 65535\r\n" % (LONGEST_V6, LONGEST_V6), LONGEST_V6.decode()),
     (b"PROXY UNKNOWN\r\n", None),
     (b"PROXY UNKNOWN \r\n", None),
@@ -72,7 +72,7 @@ GOOD: list[tuple[bytes, str | None]] = [
     (v2Of("2001:db8::7"), "2001:db8::7"),
     (v2Of("2001:db8:0:0:1:0:0:7"), "2001:db8::1:0:0:7"),
     (v2Of("::1", extra=bytes(1000)), "::1"),
-    (v2Of("::ffff:192.0.2.7"), "::ffff:192.0.2.7"),
+    (v2Of("::ffff:192.0.2.7"), "192.0.2.7"),
     # LOCAL: a health check; the rest is skipped.
     (v2(command=0x20, kind=0), None),
     (v2(b"any rest", command=0x20, kind=0xFF), None),
@@ -176,6 +176,7 @@ class ParseTests(SynchronousTestCase):
         for data, expected in (
             (GOOD[0][0], IPv4Address("TCP", "192.0.2.7", 40000)),
             (v2Of("192.0.2.7", 65535), IPv4Address("TCP", "192.0.2.7", 65535)),
+            (v2Of("::ffff:192.0.2.7", 9), IPv4Address("TCP", "192.0.2.7", 9)),
             (GOOD[2][0], IPv6Address("TCP", "2001:db8::7", 40000)),
             (v2Of("2001:db8::7", 1), IPv6Address("TCP", "2001:db8::7", 1)),
         ):
