@@ -38,8 +38,9 @@ from sitio.interfaces import (
     IRequestPolicy,
     IResponsePolicy,
     ISelectivePolicy,
+    ISendPolicy,
 )
-from sitio.policy.functions import onFinish, onRequest, onResponse
+from sitio.policy.functions import onFinish, onRequest, onResponse, onSend
 from sitio.policy.threads import inThread
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __all__ = [
     "IRequestPolicy",
     "IResponsePolicy",
     "ISelectivePolicy",
+    "ISendPolicy",
     "Request",
     "Response",
     "Retry",
@@ -60,4 +62,5 @@ __all__ = [
     "onFinish",
     "onRequest",
     "onResponse",
+    "onSend",
 ]

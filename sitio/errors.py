@@ -237,11 +237,31 @@ class Stopped(SitioError):
 
 
 class PolicyFailed(SitioError):
-    """A request policy raised: the request is not let in."""
+    """A request policy that fails closed has failed: the request is not let in."""
 
     status = 500
     summary = "sitio could not decide about this request."
     errorType = "policy_failed"
+
+
+class ResponseWithheld(PolicyFailed):
+    """
+    A response policy that fails closed has failed: the response is not let out.
+
+    The policy, or a filter of it, has raised or took too long, or the response is longer than
+    a policy may buffer.
+    """
+
+    status = 502
+    summary = "sitio could not check the response of the service behind this proxy."
+
+
+class BuffersFull(SitioError):
+    """A policy needs a whole request body, and C{--buffer-total} has no room for it."""
+
+    status = 503
+    summary = "This proxy is busy."
+    errorType = "buffers_full"
 
 
 def asSitioError(failure: Failure, detail: str) -> SitioError:

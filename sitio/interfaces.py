@@ -1,7 +1,7 @@
 """
 What authors of policies implement, and what their policies receive.
 
-A policy provides one or more of L{IRequestPolicy}, L{IResponsePolicy} and
+A policy provides one or more of L{IRequestPolicy}, L{IResponsePolicy}, L{ISendPolicy} and
 L{IExchangeObserver}; each has one method.  One policy object serves all exchanges,
 many at a time.  Data of one exchange belongs into L{IExchange.notes}.  A policy that
 also provides L{twisted.application.service.IService} is started and stopped with sitio.
@@ -117,12 +117,22 @@ class IExchange(Interface):
 
 
 class IRequestPolicy(Interface):
-    """Gets each request before the upstream does."""
+    """
+    Gets each request before the upstream does.
+
+    Two attributes are optional.  With C{failOpen = True}, a request goes on as it was before
+    when the policy fails; by default it fails closed.  With C{buffered = True}, the policy is
+    called when the whole body is in C{request.body}; a body over the request buffer limit is
+    answered with 413, or passes without this policy if that fails open.  C{buffered} of a
+    policy that also provides L{IResponsePolicy} speaks of responses; C{requestBuffered} speaks
+    of requests.
+    """
 
     def requestReceived(exchange):
         """
         Called once for each request, in the operator's order, when its head has
-        arrived.  The body may still be on its way.
+        arrived.  The body may still be on its way: without C{buffered}, to read
+        C{request.body} raises.
 
         @param exchange: the L{IExchange}.
 
@@ -139,7 +149,13 @@ class IRequestPolicy(Interface):
 
 
 class IResponsePolicy(Interface):
-    """Gets the responses of the statuses it names before the client does."""
+    """
+    Gets the responses of the statuses it names before the client does.
+
+    One attribute is optional.  With C{failOpen = False}, the client gets 502 when the policy
+    raises or takes too long, and with C{buffered} also when the body is over a buffer limit.  By
+    default the response passes as it was before.
+    """
 
     statuses = Attribute(
         "A container of C{int}: the statuses it is interested in.  A failed attempt has"
@@ -166,6 +182,26 @@ class IResponsePolicy(Interface):
 
         @raise Exception: the response passes as it was before: a policy that fails must
             not take the service down.
+        """
+
+
+class ISendPolicy(Interface):
+    """
+    Gets the head of each response that a client gets, whoever made it: the upstream, a policy,
+    or sitio itself.  Interim responses (1xx, and the 101 of a tunnel) are none.
+    """
+
+    def responseSending(exchange, response):
+        """
+        Called once for each response, in the operator's order, just before its head is sent.
+
+        @param exchange: the L{IExchange}.
+        @param response: a L{SentHead<sitio.policy.sending.SentHead>}.  Its C{headers} may be
+            changed; C{status}, C{reason} and C{failure} can be read.
+
+        @return: L{None}.  Nothing waits for a send policy.
+
+        @raise Exception: the head is sent as it was before.
         """
 
 

@@ -92,12 +92,17 @@ class Settings:
     bufferLimit: int = _setting(
         1024 * 1024, BYTES, "largest response body, in bytes, that a policy may buffer"
     )
-    # 256 responses of the size above.
+    requestBufferLimit: int = _setting(
+        1024 * 1024,
+        BYTES,
+        "largest request body, in bytes, that a policy may buffer; a longer one gets 413",
+    )
+    # 256 messages of the sizes above.
     bufferTotal: int = _setting(
         256 * 1024 * 1024,
         BYTES,
-        "largest number of bytes of responses that are buffered at one time, in each process;"
-        " beyond it a policy gets no whole body",
+        "largest number of bytes of requests and responses that are buffered at one time, in"
+        " each process; beyond it a policy gets no whole body",
     )
     replayLimit: int = _setting(
         64 * 1024,

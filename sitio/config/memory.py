@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sitio.http.parsecache import MAX_CACHE_BYTES
+from sitio.policy.member import buffersRequests, buffersResponses
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -94,9 +95,11 @@ def _others(options: Mapping[str, Any], connections: int) -> Iterator[MemoryPart
         yield MemoryPart(ADMIN_BYTES, "the admin pages, metrics and the history")
     if options["access-log"] is not None:
         yield MemoryPart(ACCESS_LOG_BYTES, "lines of the access log")
-    if any(getattr(policy, "buffered", False) for _, policy in policies):
-        size = settings.bufferTotal + settings.bufferLimit
-        yield MemoryPart(size, "responses that policies buffer, and one of them twice")
+    limits = [settings.bufferLimit for _, policy in policies if buffersResponses(policy)]
+    limits += [settings.requestBufferLimit for _, policy in policies if buffersRequests(policy)]
+    if limits:
+        size = settings.bufferTotal + max(limits)
+        yield MemoryPart(size, "messages that policies buffer, and one of them twice")
     for name, policy in policies:
         most = getattr(policy, "mostMemory", None)
         if most is not None:

@@ -115,6 +115,7 @@ _MAY_BE_ZERO = frozenset(
         "poolQueue",
         "poolUploads",
         "replayLimit",
+        "requestBufferLimit",
         "upstreamIdleTimeout",
     )
 )

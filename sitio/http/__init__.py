@@ -3,7 +3,9 @@ HTTP messages and their bytes; no I/O.
 
 In reading order:
 
-  - C{message}: requests, responses and L{Retry<sitio.http.message.Retry>}.
+  - C{message}: responses and L{Retry<sitio.http.message.Retry>}.
+  - C{request}: a request, and what all messages share.
+  - C{bodyfilters}: what changes a body on its way.
   - C{content}: what their bodies mean: codings, text, JSON.
   - C{codings}: decodes gzip, deflate, br and zstd.
   - C{headers}: the fields of a message.

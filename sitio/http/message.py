@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json as _json
 import re
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl
 
 from attrs import define, field
 
+from sitio.http.bodyfilters import AddedFilter, BodyFilter, addedFilter
 from sitio.http.content import Message
-from sitio.http.cookies import SameSite, cookieLine, cookiesOf
-from sitio.http.grammar import isPath, isToken, isValue
+from sitio.http.cookies import SameSite, cookieLine
+from sitio.http.grammar import isValue
 from sitio.http.headers import FieldLines, FieldsLike, Headers
-from sitio.http.multidict import MultiDict
+from sitio.http.request import Request, RequestLine
 
 __all__ = [
     "BodyFilter",
@@ -39,10 +38,6 @@ _statuses = re.compile(r"([45])xx|([45]\d\d)(?:-([45]\d\d))?", re.ASCII).fullmat
 #: The length of a response whose body was left out before a policy could see it, where the
 #: length that GET would say is not known.
 UNKNOWN_LENGTH = -1
-
-#: A function that is called with each piece of a body, and with C{b""} once at the end.  It
-#: returns the bytes to send in place of the piece.
-BodyFilter = Callable[[bytes], bytes]
 
 
 def reasonFor(status: int) -> str:
@@ -67,151 +62,6 @@ def parseStatuses(text: str) -> frozenset[int]:
             raise ValueError(f"{word!r} is not a range of statuses: the lower one comes first")
         statuses.update(range(int(first), int(last) + 1))
     return frozenset(statuses)
-
-
-class RequestLine:
-    """
-    Method and target.  It never changes, and is shared by all requests with the same line.
-
-    @ivar path: the target without its query.
-    @ivar endpoint: method and path.
-    @ivar raw: the line as sent to the upstream.
-    """
-
-    __slots__ = ("endpoint", "method", "path", "raw", "target")
-
-    def __init__(self, method: str, target: str) -> None:
-        self.method = method
-        self.target = target
-        self.path = target.partition("?")[0]
-        self.endpoint = (method, self.path)
-        self.raw = f"{method} {target} HTTP/1.1\r\n".encode("latin-1", "replace")
-
-
-class Request(Message):
-    """
-    A request of a client.
-
-    A policy may set C{method}, C{target}, C{headers} and C{body}.  A method or a target that
-    can't be sent raises C{ValueError}.
-
-    @ivar method: as received; case matters (RFC 9110, section 9.1).
-    @ivar target: path and query as received, percent-encoded, or C{"*"}.
-    @ivar headers: the end-to-end fields, as L{Headers}.
-    @ivar version: C{"1.1"} or C{"1.0"}, the client's.
-    @ivar body: the whole body (C{b""} for none) if it was received together with the head;
-        else L{None}, and the body streams.
-    @ivar length: the announced bytes of the body; L{None} if there is no body, or if it comes
-        in chunks.
-    @ivar upgrade: the protocols that the client asks to switch to, or L{None}.
-    """
-
-    # The line as received is set when another takes its place, which is rare.
-    __slots__ = ("_receivedLine", "line")
-
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        headers: Headers | None = None,
-        version: str = "1.1",
-        body: bytes | None = b"",
-        length: int | None = None,
-        upgrade: bytes | None = None,
-    ) -> None:
-        self.line = RequestLine(method, target)
-        self._lines = None
-        self.headers = Headers() if headers is None else headers
-        self.version = version
-        self.body = body
-        self.length = length
-        self.upgrade = upgrade
-
-    @classmethod
-    def fromHead(
-        cls,
-        line: RequestLine,
-        lines: FieldLines,
-        version: str,
-        body: bytes | None,
-        length: int | None,
-        upgrade: bytes | None,
-    ) -> Request:
-        """A request from a parsed head.  Its body may still have to come."""
-        request = cls.__new__(cls)
-        request.line = line
-        request._lines = lines
-        request._headers = None
-        request.version = version
-        request.body = body
-        request.length = length
-        request.upgrade = upgrade
-        return request
-
-    @property
-    def method(self) -> str:
-        return self.line.method
-
-    @method.setter
-    def method(self, method: str) -> None:
-        if not isToken(method):
-            raise ValueError(f"{method!r} is not a method: it must be a token (RFC 9110, 5.6.2)")
-        self._replaceLine(RequestLine(method, self.line.target))
-
-    @property
-    def target(self) -> str:
-        return self.line.target
-
-    @target.setter
-    def target(self, target: str) -> None:
-        if not (isPath(target) or target == "*"):
-            # Without the query, which may hold secrets: the text is logged.
-            raise ValueError(
-                f"{target.partition('?')[0]!r} is not a target: it must be * or a path and query,"
-                " percent-encoded, in visible ASCII without #"
-            )
-        self._replaceLine(RequestLine(self.line.method, target))
-
-    @property
-    def receivedLine(self) -> RequestLine:
-        """Method and target as they were received, whatever policies have changed since."""
-        return getattr(self, "_receivedLine", self.line)
-
-    def _replaceLine(self, line: RequestLine) -> None:
-        if not hasattr(self, "_receivedLine"):
-            self._receivedLine = self.line
-        self.line = line
-
-    @property
-    def path(self) -> str:
-        """The target without its query, percent-encoded as received."""
-        return self.line.path
-
-    @property
-    def rawQuery(self) -> str:
-        """The part of the target after the question mark, percent-encoded, or C{""}."""
-        return self.line.target.partition("?")[2]
-
-    @property
-    def query(self) -> MultiDict:
-        """
-        The parameters of the query, decoded as those of a form: C{+} is a blank, a parameter
-        without C{=} has the value C{""}, and bytes that are not UTF-8 become U+FFFD.  Parsed
-        anew at each call; a change of it has no effect.
-        """
-        return MultiDict(parse_qsl(self.rawQuery, keep_blank_values=True))
-
-    @property
-    def cookies(self) -> MultiDict:
-        """
-        The cookies of all Cookie fields, as they were sent, but without quotes around their
-        values.  What is no cookie is left out.  Parsed anew at each call.
-        """
-        return MultiDict(cookiesOf(self.headers.getAll("Cookie")))
-
-    def __repr__(self) -> str:
-        # Neither query nor fields, which may hold secrets: reprs are logged.
-        return f"<Request {self.method} {self.path}>"
 
 
 class Response(Message):
@@ -243,7 +93,7 @@ class Response(Message):
     length: int | None
     upgrade: bytes | None
     failure: Exception | None
-    filters: list[tuple[BodyFilter, bool]] | None
+    filters: list[AddedFilter] | None
 
     def __init__(
         self,
@@ -375,20 +225,26 @@ class Response(Message):
         # Also for HEAD: the length is that of the body which is left out.
         self.length = len(body)
 
-    def addFilter(self, bodyFilter: BodyFilter, *, keepsLength: bool = False) -> None:
+    def addFilter(
+        self, bodyFilter: BodyFilter, *, keepsLength: bool = False, failOpen: bool | None = None
+    ) -> None:
         """
-        Read or change the body while it streams, without buffering it.
+        Read or change the body while it streams, without buffering it.  A response without a
+        body (to HEAD, 204, 304) calls no filter.
 
         @param bodyFilter: called with each piece of the body, and once with C{b""} at its
-            end.  The bytes that it returns are sent in place of the piece.  If it raises, the
-            response is aborted, as the client could not see that the change is incomplete;
-            a filter with C{keepsLength} is skipped from then on.
+            end.  The bytes that it returns are sent in place of the piece.
         @param keepsLength: whether each result has as many bytes as its piece.  Then the
             announced length stays valid; otherwise the client gets chunks.
+        @param failOpen: whether a filter that raises is skipped from then on.  Otherwise the
+            client gets 502, or, once the head is sent, the response is aborted.  By default
+            only a filter with C{keepsLength} is skipped; another one can't be, as the client
+            could not see that the change is incomplete: then it raises C{ValueError}.
         """
+        added = addedFilter(bodyFilter, keepsLength, keepsLength if failOpen is None else failOpen)
         if self.filters is None:
             self.filters = []
-        self.filters.append((bodyFilter, bool(keepsLength)))
+        self.filters.append(added)
 
     def __repr__(self) -> str:
         return f"<Response {self.status}{' failure' if self.failure else ''}>"

@@ -14,20 +14,22 @@ for the upstream, any other to the response for the client.  Changes are made in
 In a shell, quote a description with spaces.  In a value, write a backslash before each colon,
 unless it is one of a URL's scheme or port: C{'headers:set X-At 12\\:30'}.
 
-The policy changes all responses that it gets, also those that stand for a failed attempt.
-Fields of framing and of connections can't be changed.
+The policy changes all responses that clients get, whoever made them: the service, another
+policy or sitio itself.  It is a send policy
+(L{ISendPolicy<sitio.interfaces.ISendPolicy>}): it changes a response when all response
+policies have run.  Fields of framing and of connections can't be changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
-from zope.interface import implementer
+from zope.interface import directlyProvides
 
-from sitio.http.message import Headers, Response
+from sitio.http.message import Headers
 from sitio.http.overrides import foldedName
-from sitio.interfaces import IExchange, IRequestPolicy, IResponsePolicy
+from sitio.interfaces import IExchange, IRequestPolicy, ISendPolicy
 from sitio.policies.headerchanges import CHANGE
 from sitio.policy.options import About
 
@@ -83,27 +85,24 @@ class Changes:
         headers.fields[:] = left + self._added
 
 
-@implementer(IRequestPolicy, IResponsePolicy)
 class FieldPolicy:
     """
-    Changes the fields of all requests and all responses.
+    Changes the fields of all requests, all responses, or both.
 
-    @ivar statuses: all statuses, or none if there are no changes to responses.
+    It provides only what it has changes for, so that the others cost nothing.
     """
-
-    buffered = False
 
     def __init__(self, requests: Changes | None = None, responses: Changes | None = None) -> None:
         self._requests = requests or Changes()
         self._responses = responses or Changes()
-        self.statuses: Container[int] = range(100, 1000) if self._responses else ()
+        provided = [(IRequestPolicy, self._requests), (ISendPolicy, self._responses)]
+        directlyProvides(self, *(interface for interface, changes in provided if changes))
 
     def requestReceived(self, exchange: IExchange) -> None:
         """Change the request."""
-        if self._requests:
-            self._requests.apply(exchange.request.headers)
+        self._requests.apply(exchange.request.headers)
 
-    def responseReceived(self, exchange: IExchange, response: Response) -> None:
+    def responseSending(self, exchange: IExchange, response: Any) -> None:
         """Change the response in place."""
         self._responses.apply(response.headers)
 

@@ -4,11 +4,13 @@ How policies are made, ordered and run.
 In reading order:
 
   - C{chain}: runs the policies in order and contains their failures.
+  - C{member}: a policy in a chain.
   - C{answers}: checks and copies what policies return.
   - C{coroutines}: runs coroutines of policies, which may await asyncio.
   - C{threads}: C{inThread} runs blocking calls in threads.
   - C{pending}: results of policies that are still to come.
-  - C{functions}: C{onRequest}, C{onResponse} and C{onFinish} make policies of functions.
+  - C{sending}: what send policies get.
+  - C{functions}: C{onRequest}, C{onResponse}, C{onSend} and C{onFinish} make policies of functions.
   - C{verify}: what is a policy.
   - C{loader}: makes the policies that an operator's descriptions name.
   - C{sources}: where they come from: installed makers, and files.

@@ -4,8 +4,10 @@ What policies return and leave: checks, copies, and the undoing of a failed poli
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+from sitio.http.bodyfilters import AddedFilter
 from sitio.http.headers import Headers
 from sitio.http.message import UNKNOWN_LENGTH, Request, Response, Retry
 
@@ -36,7 +38,7 @@ def _checkFilters(filters: Any) -> None:
         raise TypeError(f"the filters of a response are a list, not {type(filters).__name__}")
     for each in filters:
         match each:
-            case (bodyFilter, bool()) if callable(bodyFilter):
+            case AddedFilter(bodyFilter) if callable(bodyFilter):
                 pass
             case _:
                 raise TypeError(f"{each!r} is not a filter; use addFilter")
@@ -44,11 +46,13 @@ def _checkFilters(filters: Any) -> None:
 
 def checkRequest(request: Request) -> None:
     """Raise if a policy left a body that can't be sent; all else is checked when it is set."""
-    body = request.body
+    body = request.content
     if body is not None and type(body) is not bytes:
         if not isinstance(body, bytes):
             raise TypeError(f"the body of a request is bytes, not {type(body).__name__}")
-        request.body = bytes(memoryview(body))
+        request.content = bytes(memoryview(body))
+    if request.filters is not None:
+        _checkFilters(request.filters)
 
 
 def copied(response: Response) -> Response:
@@ -67,6 +71,53 @@ def copied(response: Response) -> Response:
     twin.failure = response.failure
     twin.filters = response.filters and list(response.filters)
     return twin
+
+
+def _own(message: Request | Response, failed: Callable[[str], object]) -> None:
+    """Have the failures of the filters that a policy has added counted as its own."""
+    filters = message.filters or []
+    for at, each in enumerate(filters):
+        if each.failed is None:
+            filters[at] = each._replace(failed=failed)
+
+
+def allowed(request: Request, answer: Any, failed: Callable[[str], object]) -> Response | None:
+    """
+    What a request policy has returned, as a copy, if that and the request can be sent.
+
+    @param answer: a response or L{None}.
+    @param failed: called when a filter that the policy has added fails.
+    """
+    if answer is not None:
+        checkResponse(answer, mayStream=False)
+        answer = copied(answer)
+        if answer.filters is not None:
+            _own(answer, failed)
+    checkRequest(request)
+    if request.filters is not None:
+        _own(request, failed)
+    return cast("Response | None", answer)
+
+
+def accepted(response: Response, answer: Any, failed: Callable[[str], object]) -> Any:
+    """
+    What a response policy has returned, a response as a copy, if that or the response can be
+    sent.
+
+    @param answer: a response, a L{Retry} or L{None}.
+    @param failed: called when a filter that the policy has added fails.
+    """
+    if isinstance(answer, Response) and answer is not response:
+        checkResponse(answer, mayStream=False)
+        answer = left = copied(answer)
+    else:
+        checkResponse(response, mayStream=True)
+        left = response
+        if answer is response:
+            answer = None
+    if left.filters is not None:
+        _own(left, failed)
+    return answer
 
 
 def forgetLength(
@@ -119,3 +170,23 @@ class SavedResponse:
         response.body = self._body
         response.length = self._length
         response.filters = self._filters
+
+
+class SavedRequest:
+    """A copy of a request from before a policy that fails open got it, to undo its changes."""
+
+    __slots__ = ("_content", "_filters", "_headers", "_line")
+
+    def __init__(self, request: Request) -> None:
+        self._line = request.line
+        self._content = request.content
+        self._filters = request.filters and list(request.filters)
+        lines = request.lines
+        self._headers = request.headers.copy() if lines is None else Headers.fromLines(lines)
+
+    def restore(self, request: Request) -> None:
+        """Undo all changes since then."""
+        request.line = self._line
+        request.content = self._content
+        request.filters = self._filters
+        request.headers = self._headers

@@ -4,103 +4,43 @@ Runs policies in order and contains their failures: L{Chain}.
 These are steps 3, 7 and 9 of a request (docs/request.md).
 
 Request policies fail closed: a failure answers the request with status 500.  Response
-policies fail open: the response is sent as it was before.  The failure of an observer
-changes nothing.  Each failure is counted under the policy's name, and its traceback is
-logged at most once in L{TRACEBACK_INTERVAL_SECONDS}.
+policies fail open: the response is sent as it was before.  A policy may say otherwise by its
+C{failOpen}; a response policy that fails closed has its response replaced by a 502.  The
+failure of an observer or of a send policy changes nothing.  Each failure is counted under the
+policy's name (L{Member}).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Iterable
-from typing import Any, Protocol, cast
+from collections.abc import Container, Iterable
+from functools import partial
+from typing import Any, cast
 
-from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from sitio.errors import PolicyFailed
+from sitio.errors import PolicyFailed, ResponseWithheld
 from sitio.http.failures import asResponse
-from sitio.http.message import Request, Response, Retry
+from sitio.http.message import Response, Retry
 from sitio.interfaces import (
     IExchangeObserver,
     IRequestPolicy,
     IResponsePolicy,
-    ISelectivePolicy,
+    ISendPolicy,
 )
 from sitio.policy.answers import (
+    SavedRequest,
     SavedResponse,
-    checkRequest,
-    checkResponse,
-    copied,
+    accepted,
+    allowed,
     forgetLength,
 )
 from sitio.policy.coroutines import started
+from sitio.policy.member import JudgedExchange, Member, MembersByStatus
 from sitio.policy.pending import CANCELLED, bounded, settle
+from sitio.policy.sending import SentHead, checkSent
 from sitio.policy.verify import verifyPolicy
-
-#: Seconds between two tracebacks of the same policy.
-TRACEBACK_INTERVAL_SECONDS = 60.0
-
-
-class JudgedExchange(Protocol):
-    """
-    What a chain needs of an exchange.
-
-    @ivar duration: L{None} until the exchange has ended.
-    @ivar policyTime: seconds spent in policies; the chain adds to it.
-    @ivar acted: names of the policies that changed something; the chain adds to it.
-    @ivar answeredBy: the policy that made the response; set by the chain.
-    """
-
-    request: Request
-    duration: float | None
-    policyTime: float
-    acted: tuple[str, ...]
-    answeredBy: str | None
-
-    def wholeBody(self, response: Response) -> Awaitable[bool]:
-        """
-        Read the rest of the body into C{response.body}.
-
-        @return: C{False} if it is longer than the buffer limit: it streams then.
-        """
-
-    def mayRetry(self) -> bool:
-        """Whether the request can be sent to the upstream again."""
-
-
-@define(eq=False)
-class Member:
-    """A policy in a chain, with its name and its counters."""
-
-    name: str
-    policy: Any
-    selective: bool = field(init=False)
-    buffered: bool = field(init=False)
-    called: int = 0
-    acted: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    loggedAt: float = float("-inf")
-    unlogged: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        self.selective = ISelectivePolicy.providedBy(self.policy)
-        self.buffered = bool(getattr(self.policy, "buffered", False))
-
-
-class _MembersByStatus(dict[int, list[Member]]):
-    """Policies by the status they are interested in; each is asked once for each status."""
-
-    def __init__(self, members: list[Member], isInterested: Callable[[Member, int], bool]) -> None:
-        self._members = members
-        self._isInterested = isInterested
-
-    def __missing__(self, status: int) -> list[Member]:
-        self[status] = [each for each in self._members if self._isInterested(each, status)]
-        return self[status]
 
 
 def _checkKind(member: Member, answer: Any, kinds: tuple[type, ...]) -> None:
@@ -129,6 +69,12 @@ def _reraiseIfGivenUp(exchange: JudgedExchange, answer: Any, error: BaseExceptio
         raise error
 
 
+def _tooLong() -> ResponseWithheld:
+    return ResponseWithheld(
+        "the response is longer than --buffer-limit, or than what --buffer-total leaves"
+    )
+
+
 class Chain:
     """
     The policies of a proxy, in the operator's order.
@@ -139,6 +85,7 @@ class Chain:
     @ivar interested: response policies by the status of the responses they want to see.
     @ivar hasRequestPolicies: whether there is a request policy.
     @ivar hasObservers: whether there is an observer.
+    @ivar hasSendPolicies: whether there is a send policy.
     """
 
     log = Logger()
@@ -163,10 +110,12 @@ class Chain:
         self._request = self._providing(IRequestPolicy)
         self._response = self._providing(IResponsePolicy)
         self._observers = self._providing(IExchangeObserver)
+        self._send = self._providing(ISendPolicy)
         self.hasRequestPolicies = bool(self._request)
         self.hasObservers = bool(self._observers)
+        self.hasSendPolicies = bool(self._send)
         # Bounded: there are 900 statuses of three digits.
-        self.interested = _MembersByStatus(self._response, self._isInterestedInStatus)
+        self.interested = MembersByStatus(self._response, self._isInterestedInStatus)
 
     def _providing(self, interface: Any) -> list[Member]:
         return [each for each in self._members if interface.providedBy(each.policy)]
@@ -178,25 +127,7 @@ class Chain:
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Name and counters of each policy, as data for JSON."""
-        return [
-            {
-                "name": each.name,
-                "sees": ", ".join(
-                    what
-                    for what, members in (
-                        ("requests", self._request),
-                        ("responses", self._response),
-                        ("exchanges", self._observers),
-                    )
-                    if each in members
-                ),
-                "called": each.called,
-                "acted": each.acted,
-                "failed": each.failed,
-                "seconds": each.seconds,
-            }
-            for each in self._members
-        ]
+        return [each.snapshot() for each in self._members]
 
     def requestReceived(self, exchange: JudgedExchange) -> Any:
         """
@@ -209,7 +140,16 @@ class Chain:
         return settle(self._runRequest(exchange))
 
     async def _runRequest(self, exchange: JudgedExchange) -> Response | None:
+        request = exchange.request
         for member in self._request:
+            if member.buffersRequest and request.content is None:
+                error = await exchange.wholeRequest()
+                if error is not None:
+                    if not member.requestFailsOpen:
+                        return asResponse(error)
+                    self._skipped(member, "it does not get this request", error)
+                    continue
+            saved = SavedRequest(request) if member.requestFailsOpen else None
             began = self._seconds()
             answer: Any = None
             try:
@@ -220,14 +160,10 @@ class Chain:
                     if isinstance(answer, Deferred):
                         answer = await answer
                     _checkKind(member, answer, (Response,))
-                if answer is not None:
-                    checkResponse(answer, mayStream=False)
-                    answer = copied(answer)
-                checkRequest(exchange.request)
+                answer = allowed(request, answer, partial(self._failed, member))
             except BaseException as error:
                 _reraiseIfGivenUp(exchange, answer, error)
-                self._failed(member, "the request is answered with status 500")
-                answer = asResponse(PolicyFailed(f"the policy {member.name} failed"))
+                answer = self._requestFailed(member, exchange, saved)
             finally:
                 self._took(member, exchange, self._seconds() - began)
             if answer is not None:
@@ -237,12 +173,29 @@ class Chain:
                 return cast(Response, answer)
         return None
 
+    def _requestFailed(
+        self,
+        member: Member,
+        exchange: JudgedExchange,
+        saved: SavedRequest | None,
+    ) -> Response | None:
+        """Undo what a policy that fails open has done, or make a response of status 500."""
+        if saved is not None:
+            self._failed(member, "the request goes on as it was before")
+            saved.restore(exchange.request)
+            return None
+        self._failed(member, "the request is answered with status 500")
+        return asResponse(PolicyFailed(f"the policy {member.name} failed"))
+
     def _isInterestedInStatus(self, member: Member, status: int) -> bool:
         try:
             return status in cast(Container[int], member.policy.statuses)
         except BaseException:
-            self._failed(member, "it gets no responses of this status")
-            return False
+            if member.responseFailsOpen:
+                self._failed(member, "it gets no responses of this status")
+                return False
+            self._failed(member, "it gets all responses of this status")
+            return True
 
     def firstInterested(self, exchange: JudgedExchange, response: Response) -> Member | None:
         """The first policy that is interested in this response; L{None} for most responses."""
@@ -291,6 +244,8 @@ class Chain:
             ):
                 continue
             if response.body is None and member.buffered and not await exchange.wholeBody(response):
+                if not member.responseFailsOpen:
+                    response = self._withhold(member, exchange, _tooLong(), response)
                 continue
             saved = SavedResponse(response)
             began = self._seconds()
@@ -303,17 +258,14 @@ class Chain:
                     if isinstance(answer, Deferred):
                         answer = await answer
                     _checkKind(member, answer, (Response, Retry))
-                if answer is response:
-                    answer = None
-                if isinstance(answer, Response):
-                    checkResponse(answer, mayStream=False)
-                    answer = copied(answer)
-                else:
-                    checkResponse(response, mayStream=True)
+                answer = accepted(response, answer, partial(self._failed, member))
             except BaseException as error:
                 _reraiseIfGivenUp(exchange, answer, error)
-                self._failed(member, "the response is sent as it was before")
                 saved.restore(response)
+                if not member.responseFailsOpen:
+                    response = self._withhold(member, exchange, error, response)
+                    continue
+                self._failed(member, "the response is sent as it was before")
                 answer = None
             finally:
                 self._took(member, exchange, self._seconds() - began)
@@ -336,8 +288,39 @@ class Chain:
         try:
             return bool(member.policy.isInterested(exchange, response))
         except BaseException:
-            self._failed(member, "it does not get this response")
-            return False
+            if member.responseFailsOpen:
+                self._failed(member, "it does not get this response")
+                return False
+            self._failed(member, "it gets this response")
+            return True
+
+    def _withhold(
+        self,
+        member: Member,
+        exchange: JudgedExchange,
+        cause: BaseException,
+        response: Response,
+    ) -> Response:
+        """The response in place of one that a policy which fails closed has not judged."""
+        error = ResponseWithheld(f"the policy {member.name} failed", cause=cause)
+        self._skipped(member, "the response is replaced by one of status 502", cause)
+        self._acted(member, exchange)
+        exchange.answeredBy = None
+        exchange.failure = error
+        return asResponse(error)
+
+    def responseSending(self, exchange: JudgedExchange, response: Response) -> None:
+        """Step 8: show the head of a response to the send policies."""
+        for member in self._send:
+            saved = SavedResponse(response)
+            began = self._seconds()
+            try:
+                member.called += 1
+                checkSent(member.name, member.policy.responseSending(exchange, SentHead(response)))
+            except BaseException:
+                self._failed(member, "the head is sent as it was before")
+                saved.restore(response)
+            self._took(member, exchange, self._seconds() - began)
 
     def _pending(self, member: Member, answer: Any) -> Any:
         """What a policy returned, or a L{Deferred} that has it in time."""
@@ -368,19 +351,12 @@ class Chain:
         member.acted += 1
         exchange.acted += (member.name,)
 
+    def _skipped(self, member: Member, consequence: str, cause: BaseException) -> None:
+        """Count and log a policy that could not be called, or has raised this."""
+        try:
+            raise cause
+        except BaseException:
+            self._failed(member, consequence)
+
     def _failed(self, member: Member, consequence: str) -> None:
-        member.failed += 1
-        now = self._clock.seconds()
-        if now - member.loggedAt < TRACEBACK_INTERVAL_SECONDS:
-            member.unlogged += 1
-            return
-        self.log.failure(
-            "The policy {name} failed: {consequence} ({unlogged} failures since the last"
-            " report were not logged)",
-            failure=Failure(),
-            name=member.name,
-            consequence=consequence,
-            unlogged=member.unlogged,
-        )
-        member.loggedAt = now
-        member.unlogged = 0
+        member.logFailure(self.log, self._clock.seconds(), consequence)

@@ -1,5 +1,6 @@
 """
-Decorators that make a policy of a function: L{onRequest}, L{onResponse}, L{onFinish}.
+Decorators that make a policy of a function: L{onRequest}, L{onResponse}, L{onSend},
+L{onFinish}.
 
 Wrong use raises C{TypeError} or C{ValueError} when the decorator runs, with one sentence
 that says how to write it.
@@ -15,7 +16,8 @@ from attrs import frozen
 from zope.interface import implementer
 
 from sitio.http.message import Response
-from sitio.interfaces import IExchangeObserver, IRequestPolicy, IResponsePolicy
+from sitio.interfaces import IExchangeObserver, IRequestPolicy, IResponsePolicy, ISendPolicy
+from sitio.policy.sending import SentHead
 
 
 @implementer(IRequestPolicy)
@@ -24,6 +26,8 @@ class RequestFunction:
     """A request policy that is a function.  Calling the policy calls the function."""
 
     function: Callable[..., Any]
+    buffered: bool = False
+    failOpen: bool = False
 
     def requestReceived(self, exchange: Any) -> Any:
         return self.function(exchange)
@@ -39,11 +43,25 @@ class ResponseFunction:
     function: Callable[..., Any]
     statuses: Container[int]
     buffered: bool
+    failOpen: bool = True
 
     def responseReceived(self, exchange: Any, response: Response) -> Any:
         return self.function(exchange, response)
 
     __call__ = responseReceived
+
+
+@implementer(ISendPolicy)
+@frozen
+class SendFunction:
+    """A send policy that is a function.  Calling the policy calls the function."""
+
+    function: Callable[..., Any]
+
+    def responseSending(self, exchange: Any, response: SentHead) -> Any:
+        return self.function(exchange, response)
+
+    __call__ = responseSending
 
 
 @implementer(IExchangeObserver)
@@ -64,25 +82,37 @@ def onRequest(function: Callable[..., Any], /) -> RequestFunction: ...
 
 
 @overload
-def onRequest() -> Callable[[Callable[..., Any]], RequestFunction]: ...
+def onRequest(
+    *, buffered: bool = ..., failOpen: bool = ...
+) -> Callable[[Callable[..., Any]], RequestFunction]: ...
 
 
 def onRequest(
-    function: Callable[..., Any] | None = None, /
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    buffered: bool = False,
+    failOpen: bool = False,
 ) -> RequestFunction | Callable[[Callable[..., Any]], RequestFunction]:
     """
-    Make a request policy of C{function(exchange)}: C{@onRequest} or C{@onRequest()}.
+    Make a request policy of C{function(exchange)}: C{@onRequest}, C{@onRequest()} or
+    C{@onRequest(buffered=True)}.
 
     The function may be a coroutine function.  What it may return and raise is said in
     L{IRequestPolicy<sitio.interfaces.IRequestPolicy>}.
 
+    @param buffered: whether C{request.body} is to be complete.  A body longer than the
+        request buffer limit is answered with 413.
+    @param failOpen: whether a request goes on when the function fails, or when its body is too
+        long; by default it is refused.
+
     @raise TypeError: the argument is not a function.
     """
     if function is None:
-        return RequestFunction
+        return lambda function: RequestFunction(function, buffered, failOpen)
     if not callable(function):
         raise TypeError("write @onRequest above a function of the exchange")
-    return RequestFunction(function)
+    return RequestFunction(function, buffered, failOpen)
 
 
 @overload
@@ -91,11 +121,11 @@ def onResponse(function: Callable[..., Any], /) -> ResponseFunction: ...
 
 @overload
 def onResponse(
-    *statuses: int | range, buffered: bool = ...
+    *statuses: int | range, buffered: bool = ..., failOpen: bool = ...
 ) -> Callable[[Callable[..., Any]], ResponseFunction]: ...
 
 
-def onResponse(*statuses: Any, buffered: bool = False) -> Any:
+def onResponse(*statuses: Any, buffered: bool = False, failOpen: bool = True) -> Any:
     """
     Make a response policy of C{function(exchange, response)}: C{@onResponse} or
     C{@onResponse()} for all responses, C{@onResponse(404)} for some.
@@ -107,12 +137,14 @@ def onResponse(*statuses: Any, buffered: bool = False) -> Any:
         from 100 to 999 or ranges of them; no argument means all.
     @param buffered: whether C{response.body} is to be complete.  A body longer than the
         buffer limit is sent as it is, and the function is not called.
+    @param failOpen: whether a response is sent as it was when the function fails, or when its
+        body is too long; otherwise the client gets 502.
 
     @raise TypeError: a status is neither a number nor a range.
     @raise ValueError: a status does not have three digits.
     """
     if len(statuses) == 1 and callable(statuses[0]):
-        return ResponseFunction(statuses[0], frozenset(range(100, 1000)), buffered)
+        return ResponseFunction(statuses[0], frozenset(range(100, 1000)), buffered, failOpen)
     wanted: set[int] = set()
     for each in statuses or (range(100, 1000),):
         if not isinstance(each, int | range):
@@ -122,7 +154,36 @@ def onResponse(*statuses: Any, buffered: bool = False) -> Any:
         wanted |= {each} if isinstance(each, int) else set(each)
     if not wanted <= set(range(100, 1000)):
         raise ValueError("a status has three digits: 100 to 999")
-    return lambda function: ResponseFunction(function, frozenset(wanted), buffered)
+    return lambda function: ResponseFunction(function, frozenset(wanted), buffered, failOpen)
+
+
+@overload
+def onSend(function: Callable[..., Any], /) -> SendFunction: ...
+
+
+@overload
+def onSend() -> Callable[[Callable[..., Any]], SendFunction]: ...
+
+
+def onSend(
+    function: Callable[..., Any] | None = None, /
+) -> SendFunction | Callable[[Callable[..., Any]], SendFunction]:
+    """
+    Make a send policy of C{function(exchange, response)}, which is called before the head of
+    each response is sent, whoever made it.  It may change C{response.headers}.
+
+    See L{ISendPolicy<sitio.interfaces.ISendPolicy>}.
+
+    @raise TypeError: the argument is not a function, or it is a coroutine function, which
+        nothing would wait for.
+    """
+    if function is None:
+        return onSend
+    if not callable(function):
+        raise TypeError("write @onSend above a function of the exchange and the response")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError("nothing waits for a send policy: write def, not async def")
+    return SendFunction(function)
 
 
 def onFinish(function: Callable[..., Any]) -> FinishFunction:

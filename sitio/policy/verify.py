@@ -16,9 +16,10 @@ from sitio.interfaces import (
     IRequestPolicy,
     IResponsePolicy,
     ISelectivePolicy,
+    ISendPolicy,
 )
 
-_POLICIES = (IRequestPolicy, IResponsePolicy, IExchangeObserver)
+_POLICIES = (IRequestPolicy, IResponsePolicy, ISendPolicy, IExchangeObserver)
 
 #: What a class without C{@implementer} need not have.
 _DEFAULTS = {"statuses": range(100, 1000), "buffered": False}

@@ -12,6 +12,7 @@ In reading order:
 Used only by some exchanges:
 
   - C{upload}: a request body that streams; C{uploadslots}: how many may hold connections.
+  - C{bufferedrequest}: a request body that policies want whole.
   - C{heldresponse}: a response that policies decide about.
   - C{download}: a response body that streams; C{filters}: the body filters of policies.
   - C{lingering}: the rest of a request whose response has been sent.
@@ -26,7 +27,7 @@ Rules:
 Foundations:
 
   - C{context}: the state shared by all exchanges of one proxy.
-  - C{buffers}: counts what is buffered of responses; C{unsent}: on a connection of a client.
+  - C{buffers}: counts what is buffered; C{unsent}: on a connection of a client.
   - C{labels}: marks of policies on an exchange, for logs.
   - C{visible}: the part of an exchange that policies and observers see.
   - C{waiting}: waits for one Deferred at a time.

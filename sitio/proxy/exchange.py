@@ -18,7 +18,6 @@ handles messages, not bytes: each half frames its own messages.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -35,15 +34,15 @@ from sitio.errors import (
 )
 from sitio.http.failures import asResponse
 from sitio.http.framing import NO_TRAILERS
-from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.message import Request, Response
 from sitio.interfaces import ExchangeState, IExchange
 from sitio.net.deadlines import NEVER
 from sitio.net.statemachine import Transitions
+from sitio.proxy.bufferedrequest import wholeRequest
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.download import Download
 from sitio.proxy.downstream import Downstream
-from sitio.proxy.filters import Filters
+from sitio.proxy.filters import beginFiltering, passRequest
 from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop
 from sitio.proxy.heldresponse import HeldResponse, fitsBuffer
 from sitio.proxy.retries import mayRetry, repeatsByItself, rewind
@@ -121,38 +120,40 @@ class Exchange(VisibleExchange, Waiting):
 
     # --- Step 3: the request policies
 
-    def begin(self, extra: bytes, first: bytes = b"") -> None:
+    def begin(self, extra: bytes, first: bytes = b"", whole: bool = True) -> None:
         """
         Start with a request whose head has arrived.
 
         @param extra: lines to add to the head.
-        @param first: the part of a streaming body that has arrived.
+        @param first: the part of a body that has arrived.
+        @param whole: whether that is all of the request.
         """
         self.context.exchanges.add(self)
         self._extra = extra
-        body = self.request.body
-        if body is None:
-            keepCopy = self.request.method in IDEMPOTENT_METHODS
-            self.upload = Upload(self, self._downstream, first, keepCopy)
-            body = first
-        self.bytesIn = len(body)
+        self.bytesIn = len(first)
+        if not whole:
+            self.upload = Upload(self, self._downstream, first)
         if self.chain.hasRequestPolicies:
-            self.wait(self.chain.requestReceived(self), self._decided)
+            self.wait(self.chain.requestReceived(self), self._policiesDecided)
         else:
             self._decided(None)
 
+    def wholeRequest(self) -> Deferred[SitioError | None]:
+        """For L{Chain}: put the whole body into the request; see L{BufferedRequest}."""
+        return wholeRequest(self, self._downstream)
+
+    def _policiesDecided(self, answer: Response | None) -> None:
+        self._decided(answer or passRequest(self))
+
     def _decided(self, answer: Response | None) -> None:
-        request = self.request
-        if answer is None and request.line.method in COUNTS_HOPS:
-            answer = answerOfLastHop(request)
+        if answer is None and self.request.line.method in COUNTS_HOPS:
+            answer = answerOfLastHop(self.request)
         if answer is not None:
             if isinstance(answer.failure, SitioError):
                 # The request policy itself has failed.
                 self.failure = answer.failure
             self.respond(answer, answer.body or b"", True)
             return
-        if self.upload is not None and request.body is not None:
-            self.upload.replace(request.body)
         self._connect()
 
     def refuse(self, error: SitioError) -> None:
@@ -209,13 +210,17 @@ class Exchange(VisibleExchange, Waiting):
         else:
             self.deadline = self._since + self._responseTimeout
             request = self.request
-            connection.sendRequest(self, request, request.body or b"", True, self._extra)
+            body = request.content
+            if body is None:
+                body = request.arrived
+            connection.sendRequest(self, request, body, True, self._extra)
 
     # --- Step 6: the response arrives, or a failure is made into one
 
     def interimReceived(self, response: Response) -> None:
         """See L{ResponseReceiver<sitio.upstream.receivers.ResponseReceiver>}."""
-        self._downstream.sendInterim(response)
+        if response.status != 100 or self.upload is None or not self.upload.continued:
+            self._downstream.sendInterim(response)
         self.progress()
 
     def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
@@ -316,19 +321,16 @@ class Exchange(VisibleExchange, Waiting):
     def respond(self, response: Response, body: bytes, ended: bool) -> None:
         """Send the head of this response, and all or the first part of its body."""
         self.state = _RESPOND[self.state]
+        filters = None
+        if response.filters is not None:
+            response, body, ended, filters = beginFiltering(self, response, body, ended)
         context = self.context
         self.response = response
         self.status = response.status
         if context.via is not None:
             addVia(response, context.via)
-        filters = None
-        if response.filters is not None:
-            filters = Filters(response.filters, partial(context.exchangeFailed, exchange=self))
-            try:
-                body = filters.first(body, ended)
-            except SitioError as error:
-                self.abort(error)
-                return
+        if self.chain.hasSendPolicies:
+            self.chain.responseSending(self, response)
         if ended:
             self.bytesOut += self._downstream.sendResponse(response, body, None)
             self.end()
@@ -389,6 +391,6 @@ class Exchange(VisibleExchange, Waiting):
             self.connection.close(orderly=state is TUNNELLING)
             self.connection = None
         if self.upload is not None:
-            self.upload.giveUpSlot()
+            self.upload.close()
         context.exchangeFinished(self)
         self._downstream.exchangeEnded()

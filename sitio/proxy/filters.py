@@ -1,33 +1,36 @@
 """
-Runs the body filters of a response: L{Filters}.
+Runs the body filters of a message: L{Filters}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
 
-from sitio.errors import SitioError
-from sitio.http.message import BodyFilter
+from sitio.errors import ResponseWithheld, SitioError
+from sitio.http.bodyfilters import AddedFilter
+from sitio.http.failures import asResponse
+from sitio.http.message import Response
+
+if TYPE_CHECKING:
+    from sitio.proxy.exchange import Exchange
 
 
 class Filters:
     """
-    The filters of one response.  Each gets the output of the previous filter.
+    The filters of one message.  Each gets the output of the previous filter.
 
-    A filter that keeps the length is removed when it fails.  If any other filter fails,
-    the response is broken off.
+    A filter that fails open is removed when it fails.  If any other filter fails, the
+    message must not go on.
     """
 
     __slots__ = ("_failed", "_filters")
 
     def __init__(
-        self,
-        filters: Iterable[tuple[BodyFilter, bool]],
-        failed: Callable[[SitioError], object],
+        self, filters: Iterable[AddedFilter], failed: Callable[[SitioError], object]
     ) -> None:
         """
-        @param filters: as in C{Response.filters}: pairs of a filter and whether it keeps
-            the length.
         @param failed: called with each failure.
         """
         self._filters = list(filters)
@@ -49,27 +52,86 @@ class Filters:
         """
         Filter a piece of the body; C{b""} marks the end of the body.
 
-        @raise SitioError: a filter that may change the length failed.  A body that is
-            filtered only in part would look complete.
+        @raise SitioError: a filter that fails closed failed.  A body that is filtered only in
+            part would look complete.
         """
         for each in list(self._filters):
-            bodyFilter, keepsLength = each
             try:
-                filtered = bodyFilter(data)
+                filtered = each.bodyFilter(data)
                 if not isinstance(filtered, bytes):
                     raise TypeError(f"it returned {type(filtered).__name__}, not bytes")
                 if type(filtered) is not bytes:
                     # Methods of a subclass might do anything.
                     filtered = bytes(memoryview(filtered))
-                if keepsLength and len(filtered) != len(data):
+                if each.keepsLength and len(filtered) != len(data):
                     raise ValueError("it did not keep the length as it promised")
             # A filter that calls sys.exit has failed like any other.
             except BaseException as cause:
+                if each.failed is not None:
+                    opens = "is skipped from now on" if each.failOpen else "breaks its message off"
+                    each.failed(f"its filter {opens}")
                 error = SitioError("a body filter failed", cause=cause)
                 self._failed(error)
-                if not keepsLength:
+                if not each.failOpen:
                     raise error from cause
                 self._filters.remove(each)
             else:
                 data = filtered
         return data
+
+
+def beginFiltering(
+    exchange: Exchange, response: Response, body: bytes, ended: bool
+) -> tuple[Response, bytes, bool, Filters | None]:
+    """
+    Filter all or the first part of a response, whose head is not sent yet.
+
+    @param ended: whether it is all.
+
+    @return: the response, its first part, whether that is all, and the filters for the rest.
+        If a filter fails, the response is a 502.
+    """
+    status = response.status
+    if status == 204 or status == 304 or exchange.request.receivedLine.method == "HEAD":
+        return response, body, ended, None
+    filters = Filters(
+        response.filters or (), partial(exchange.context.exchangeFailed, exchange=exchange)
+    )
+    try:
+        return response, filters.first(body, ended), ended, filters
+    except SitioError as error:
+        withheld = ResponseWithheld("a body filter failed", cause=error.cause)
+        exchange.failure = withheld
+        exchange.answeredBy = None
+        exchange.leaveUpstream()
+        response = asResponse(withheld)
+        return response, response.body or b"", True, None
+
+
+def passRequest(exchange: Exchange) -> Response | None:
+    """
+    Take over what request policies have done to the body: replaced it, or added filters.
+
+    @return: the answer to the request if a filter has failed.
+    """
+    request, upload = exchange.request, exchange.upload
+    if upload is not None and request.content is not None:
+        upload.replace(request.content)
+    if request.filters is None or not (upload or request.hasBody):
+        return None
+    filters = Filters(request.filters, partial(exchange.context.exchangeFailed, exchange=exchange))
+    try:
+        if upload is not None:
+            if not (upload.ended or all(each.keepsLength for each in request.filters)):
+                request.length = None
+            upload.filterBy(filters)
+        else:
+            body = request.arrived if request.content is None else request.content
+            filtered = filters.first(body, True)
+            if request.content is None:
+                request.arrived = filtered
+            else:
+                request.content = filtered
+    except SitioError as error:
+        return asResponse(error)
+    return None

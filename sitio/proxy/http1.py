@@ -114,7 +114,7 @@ class HTTP1Downstream:
             self._isHTTP11,
             response.length,
             len(body) if download is None else None,
-            filters is not None and not all(keepsLength for _, keepsLength in filters),
+            filters is not None and not all(each.keepsLength for each in filters),
         )
         self._framing = framing
         server = self._server

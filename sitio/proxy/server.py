@@ -166,7 +166,7 @@ class ProxyServer(Leaving):
             lines = forwarding.linesFor(request, reader.host, amend)
         except LoopDetected as error:
             return self._refuseLoop(request, forwarding.clientAddress, error)
-        if request.body is None:
+        if request.content is None:
             return self._beginWithBody(request, lines)
         if not self.isReading:
             # Before the exchange begins, as that may pause it again.
@@ -177,7 +177,7 @@ class ProxyServer(Leaving):
     def _refuseLoop(self, request: Request, peer: str, error: SitioError) -> bool:
         """Answer a request that came back; whether the connection can go on to the next."""
         self.context.cameBack(request.method, request.target, peer)
-        hasEnded = request.body is not None
+        hasEnded = request.content is not None
         self.readOn()
         self._open(request, not (hasEnded and self.reader.keepAlive)).refuse(error)
         return hasEnded
@@ -189,11 +189,12 @@ class ProxyServer(Leaving):
         except BadMessage as error:
             self._open(request, True).refuse(error)
             return False
-        if reader.state is framing.ENDED and not reader.trailers:
-            request.body = first
+        whole = reader.state is framing.ENDED and not reader.trailers
+        if whole:
+            request.arrived = first
         self.readOn()
         exchange = self._open(request, not reader.keepAlive)
-        exchange.begin(lines, first)
+        exchange.begin(lines, first, whole)
         if reader.isCut:
             self.yieldTurn()
         elif exchange.upload and reader.state is framing.ENDED and exchange is self._exchange:

@@ -29,6 +29,9 @@ def timeoutOf(exchange: Exchange) -> float | None:
         return exchange.timeout if upload is None or upload.ended else upload.timeLeft()
     if state is ExchangeState.TUNNELLING:
         return settings.tunnelTimeout
+    if state is ExchangeState.DECIDING:
+        upload = exchange.upload
+        return upload.timeLeft() if upload is not None and upload.isCollecting else None
     if state is ExchangeState.JUDGING and exchange.held is not None and exchange.held.isCollecting:
         return settings.stallTimeout
     return None
@@ -49,6 +52,7 @@ def _lateError(exchange: Exchange) -> SitioError | None:
             return UpstreamTimeout(late, Reached.SENT)
         if upload.paused:
             return UpstreamTimeout(f"no response {stalled}", Reached.SENT)
+    if upload is not None and state in (ExchangeState.WAITING, ExchangeState.DECIDING):
         if upload.isTooSlow:
             rate = settings.minBodyRate
             return RequestTimeout(f"the request's body came slower than {rate} bytes per second")

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from sitio.errors import SitioError
 from sitio.http.framing import NO_TRAILERS
+from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.head import Fields
 from sitio.interfaces import ExchangeState
 from sitio.net.deadlines import NEVER
+from sitio.proxy.bufferedrequest import BufferedRequest
 from sitio.proxy.downstream import Downstream
+from sitio.proxy.filters import Filters
 from sitio.proxy.upstream import Connection
 from sitio.settings import BODY_GRACE_SECONDS
 
@@ -35,21 +39,22 @@ class Upload:
     @ivar ended: whether the whole body has arrived.
     @ivar trailers: the trailer fields after the body, once it has ended.
     @ivar paused: whether the upstream has asked for a pause.
+    @ivar continued: whether sitio itself has sent 100 (Continue).
     """
 
-    __slots__ = ("_copy", "_downstream", "_due", "_exchange", "_hasSlot", "_isSent", "_limit",
-                 "_pausedAt", "_slot", "_waiting", "ended", "paused", "trailers")  # fmt: skip
+    __slots__ = ("_buffered", "_copy", "_downstream", "_due", "_exchange", "_filters", "_hasSlot",
+                 "_isSent", "_limit", "_pausedAt", "_slot", "_waiting", "continued", "ended",
+                 "paused", "trailers")  # fmt: skip
 
-    def __init__(
-        self, exchange: Exchange, downstream: Downstream, first: bytes, keepCopy: bool
-    ) -> None:
+    def __init__(self, exchange: Exchange, downstream: Downstream, first: bytes) -> None:
         """
         @param first: the part of the body that arrived with the head.
-        @param keepCopy: whether the request's method allows a second attempt.
         """
-        self.ended = False
-        self.paused = False
+        self.ended = self.paused = self.continued = False
         self.trailers = NO_TRAILERS
+        # What the body goes through, for policies.
+        self._buffered: BufferedRequest | None = None
+        self._filters: Filters | None = None
         self._exchange = exchange
         self._downstream = downstream
         self._limit = exchange.context.settings.replayLimit
@@ -59,15 +64,54 @@ class Upload:
         self._pausedAt = 0.0
         self._hasSlot = False
         self._slot: Deferred[bool] | None = None
-        self._copy: bytes | None = first if keepCopy else None
+        # Only if the request's method allows a second attempt.
+        keepsCopy = exchange.request.line.method in IDEMPOTENT_METHODS
+        self._copy: bytes | None = first if keepsCopy else None
 
     @property
     def isRepeatable(self) -> bool:
         """Whether the whole body has arrived and can be sent again."""
         return self.ended and self._copy is not None
 
+    # For policies.
+
+    @property
+    def hasArrived(self) -> bool:
+        """Whether a byte of the body has arrived."""
+        return self.ended or bool(self._waiting)
+
+    @property
+    def isCollecting(self) -> bool:
+        """Whether policies wait for the whole body."""
+        return self._buffered is not None and self._buffered.isCollecting
+
+    def collect(self) -> Deferred[SitioError | None]:
+        """Collect the whole body; see L{BufferedRequest.collect}."""
+        self._buffered = buffered = BufferedRequest(self._exchange, self)
+        if not self.ended:
+            self._downstream.resumeUpload()
+        return buffered.collect(self._waiting, self.ended)
+
+    def hold(self, body: bytes) -> None:
+        """The whole body has been collected.  It is held anyway, so it can be sent again."""
+        self._waiting = body
+        if self._exchange.request.line.method in IDEMPOTENT_METHODS:
+            self._copy = body
+
+    def stream(self, body: bytes) -> None:
+        """This much was collected, and the rest streams."""
+        self._buffered = None
+        self._waiting = body
+        if len(body) > self._limit:
+            self._copy = None
+            if not self.ended:
+                self._downstream.pauseUpload()
+
     def replace(self, body: bytes) -> None:
         """Send a policy's body instead.  The rest of the client's is read and dropped."""
+        if self.ended and body is self._waiting:
+            # What was collected for a policy.
+            return
         self._waiting = body
         if self._copy is not None:
             self._copy = body
@@ -76,6 +120,24 @@ class Upload:
             self.ended = True
             self._downstream.resumeUpload()
             self.giveUpSlot()
+
+    def filterBy(self, filters: Filters) -> None:
+        """
+        Send what filters make of the body, from its beginning.
+
+        @raise SitioError: one has failed.
+        """
+        self._waiting = filters.first(self._waiting, self.ended)
+        if self._copy is not None:
+            self._copy = self._waiting
+        if not self.ended:
+            self._filters = filters
+
+    def close(self) -> None:
+        """The exchange has ended."""
+        self.giveUpSlot()
+        if self._buffered is not None:
+            self._buffered.release()
 
     # Connections, for the exchange: an upload needs a slot until it has ended.
 
@@ -138,6 +200,22 @@ class Upload:
         exchange.bytesIn += len(data)
         if self.ended:
             return
+        if self._buffered is not None:
+            self._extendTime(len(data))
+            self._buffered.receive(data)
+        elif self._filters is None:
+            self._pass(data)
+        else:
+            try:
+                data = self._filters.apply(data)
+            except SitioError as error:
+                exchange.refuse(error)
+            else:
+                self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
+        """Send a piece, or keep it until there is a connection."""
+        exchange = self._exchange
         if self._copy is not None:
             fits = len(self._copy) + len(data) <= self._limit
             self._copy = self._copy + data if fits else None
@@ -157,6 +235,14 @@ class Upload:
         if self.ended:
             return
         exchange = self._exchange
+        if self._filters is not None:
+            try:
+                last = self._filters.apply(b"")
+            except SitioError as error:
+                exchange.refuse(error)
+                return
+            if last:
+                self._pass(last)
         self.ended = True
         self.trailers = trailers
         # The pause was for the body.  Pipelined requests after it have their own limit.
@@ -167,6 +253,8 @@ class Upload:
             if exchange.state is ExchangeState.WAITING:
                 exchange.progress()
         self.giveUpSlot()
+        if self._buffered is not None:
+            self._buffered.finish()
 
     # The time for the next bytes.
 

@@ -70,6 +70,11 @@ TESTED_BY: dict[str, str] = {
     "http.framing": "http.test_codec",  # tested through the readers that use it
     "http.head": "http.test_codec",  # as the one before
     "http.headers": "http.test_message",  # as a part of messages
+    "http.request": "http.test_message",
+    "http.bodyfilters": "http.test_message",
+    "policy.member": "policy.test_chain",  # the members of a chain
+    "policy.sending": "functional.test_sending",  # heads that a client gets
+    "proxy.bufferedrequest": "functional.test_requestbodies",  # whole bodies for policies
     "net.reactor": "integration.test_reactor",  # reactors are tested on real sockets
     "net.transport": "integration.test_reactor",  # a connection is seen through its reactor
     "net.threads": "integration.test_threads",  # threads need the reactor of the tests

@@ -29,6 +29,8 @@ KINDS: dict[type[SitioError], tuple[Side, int]] = {
     errors.Stalled: (Side.SITIO, 504),
     errors.Stopped: (Side.SITIO, 503),
     errors.PolicyFailed: (Side.SITIO, 500),
+    errors.ResponseWithheld: (Side.SITIO, 502),
+    errors.BuffersFull: (Side.SITIO, 503),
     errors.LoopDetected: (Side.SITIO, 508),
 }
 

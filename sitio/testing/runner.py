@@ -33,6 +33,9 @@ from sitio.testing.network import (
 #: Seconds on the clock after which L{Runner.run} raises: longer than any wait of sitio.
 MAX_WAIT_SECONDS = 3600.0
 
+#: Pieces of a body, where a test doesn't say how it arrives.
+PIECES = 3
+
 
 def request(
     target: str = "/",
@@ -236,8 +239,9 @@ class Runner:
             the last one for all later attempts.  Without any it is an empty 200.
         @param clientAddress: the IP address of the client.
         @param secure: whether the client uses TLS.
-        @param pieces: bodies arrive in pieces of so many bytes; L{None} for a body that
-            arrives together with its head.
+        @param pieces: bodies arrive in pieces of so many bytes, after their head; C{0} for a
+            body that arrives together with its head.  By default a body comes in up to three
+            pieces, as it may from a network.
         @param raiseErrors: whether to raise the first error of a policy.  Otherwise errors
             are contained, as by C{twistd sitio}, and listed in C{Outcome.errors}.
 
@@ -292,7 +296,9 @@ class Runner:
             if each.side is Side.SITIO and each.cause is not None
         ]
         broken, self._broken = self._broken, []
-        return [*harness.errors, *filters, *broken]
+        errors = [*harness.errors, *filters, *broken]
+        # The failure of a filter is the policy's and the exchange's.
+        return list({id(each): each for each in errors}.values())
 
 
 class _Upstream:
@@ -374,9 +380,10 @@ def _wireResponse(response: Response, method: str) -> tuple[bytes, bytes]:
 
 
 def _cut(head: bytes, body: bytes, size: int | None) -> list[bytes]:
-    if size is None:
+    if size == 0:
         return [head + body]
-    return [head, *(body[start : start + size] for start in range(0, len(body), size))]
+    step = size or -(-len(body) // PIECES) or 1
+    return [head, *(body[start : start + step] for start in range(0, len(body), step))]
 
 
 def _readResponse(client: Peer, method: str) -> tuple[Response | None, bool]:

@@ -168,7 +168,9 @@ class LookupRules:
         """
         request = exchange.request
         line = request.line
-        if line.method not in _KEPT_METHODS or request.body != b"" or request.upgrade is not None:
+        if line.method not in _KEPT_METHODS or request.content != b"":
+            return None
+        if request.upgrade is not None:
             return None
         came = request.receivedFields
         uses = self._uses

@@ -202,7 +202,7 @@ class LastGood:
             stored is not None
             and stored.body == response.body
             and stored.status == response.status
-            and request.body == b""
+            and request.content == b""
             and request.upgrade is None
             and not response.filters
             and response.failure is None

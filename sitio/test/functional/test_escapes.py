@@ -400,7 +400,7 @@ class FilterTests(EscapeCase):
                 harness = self.filtered(escape, True, at)
                 response = self.ask(harness)
                 self.assertEqual(response.body, b"hi")
-                self.assertEqual(len(harness.failures), 1)
+                self.assertEqual((len(harness.failures), self.failed(harness)), (1, 1))
                 harness.assertQuiet()
 
     def test_wrong(self) -> None:
@@ -424,7 +424,7 @@ class FilterTests(EscapeCase):
                 harness.assertQuiet()
 
     def test_other(self) -> None:
-        """If any other fails, the response breaks off, and the exchange ends."""
+        """If any other fails, it is a 502, or the response breaks off, and the exchange ends."""
         for escape in ESCAPES:
             for at in (b"hi", b"more", b""):
                 harness = self.filtered(escape, False, at)
@@ -435,6 +435,8 @@ class FilterTests(EscapeCase):
                 upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhi")
                 upstream.sends(b"more")
                 harness.settle()
-                self.assertTrue(client.reset, (escape, at))
+                self.assertEqual(client.reset, at != b"hi", (escape, at))
+                if at == b"hi":
+                    self.assertEqual(client.gotResponse().status, 502)
                 self.assertEqual(harness.context.exchanges, set())
                 harness.assertQuiet()

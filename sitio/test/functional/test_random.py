@@ -43,6 +43,7 @@ SETTINGS = Settings(
     maxHead=600,
     maxBody=250_000,
     bufferLimit=3000,
+    requestBufferLimit=3000,
     replayLimit=500,
     maxClients=4,
     poolSize=2,
@@ -57,7 +58,7 @@ SIZES = (0, 1, 40, 500, 3000, 3001, 70_000, 250_000)
 
 JUDGED = (201, 404, 500, 502, 503, 504)
 
-REQUEST_ACTS = (*("",) * 16, "answer", "defer", "raise", "body", "get")
+REQUEST_ACTS = (*("",) * 16, "answer", "defer", "raise", "body", "get", "filter", "keeps")
 RESPONSE_ACTS = ("", "replace", "retry", "defer", "raise", "filter", "keeps", "fails", "edit")
 
 MALFORMED = (
@@ -368,6 +369,7 @@ class Decides:
     """A request policy that does what the request's X-Act says."""
 
     world: World
+    buffered: bool = False
 
     def requestReceived(self, exchange: Any) -> Any:
         act = exchange.request.headers.get("X-Act")
@@ -381,6 +383,10 @@ class Decides:
         if act == "body":
             exchange.request.body = filled(tag, 33)
             exchange.request.headers["X-Size"] = "33"
+        if act == "filter":
+            exchange.request.addFilter(lambda data: data)
+        if act == "keeps":
+            exchange.request.addFilter(lambda data: bytes(bytearray(data)), keepsLength=True)
         if act == "get" and exchange.request.method == "HEAD":
             exchange.request.method = "GET"
         return None
@@ -429,9 +435,9 @@ def mine(tag: str) -> Response:
 class World:
     """A harness and its events; each event makes random choices."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffersRequests: bool) -> None:
         policies = [
-            ("decides", Decides(self)),
+            ("decides", Decides(self, buffersRequests)),
             ("judges", Judges(self, False)),
             ("whole", Judges(self, True)),
             ("again", Judges(self, False)),
@@ -662,7 +668,7 @@ class AnyConversation(SynchronousTestCase):
                 Exchange.__init__(self, *arguments)
 
         self.patch(server, "Exchange", Counted)
-        world = World()
+        world = World(buffersRequests=len(events) % 3 == 0)
         for event, choice in events:
             event(world, Random(choice))
             world.settle()
@@ -680,6 +686,6 @@ class AnyConversation(SynchronousTestCase):
                 self.assertIsNotNone(exchange.status)
             self.assertIsNotNone(exchange.duration)
         for error in world.sidecar.errors:
-            self.assertIsInstance(error, (Mistake, TimeoutError))
-        self.flushLoggedErrors(Mistake, TimeoutError)
+            self.assertIsInstance(error, (Mistake, TimeoutError, ZeroDivisionError))
+        self.flushLoggedErrors(Mistake, TimeoutError, ZeroDivisionError)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -39,7 +39,7 @@ def fails(exchange: Any, response: Any) -> None:
     raise KeyError("a bug")
 
 
-@onRequest
+@onRequest(buffered=True)
 def upper(exchange: Any) -> None:
     exchange.request.text = exchange.request.text.upper()
 

@@ -1224,7 +1224,7 @@ class CachedHeadTests(SynchronousTestCase):
         for _ in range(3):
             for start in b"POST / HTTP/1.1", b"POST / HTTP/1.0":
                 request = readOne(get(*announced, start=start))
-                self.assertEqual((request.length, request.body), (5, None))
+                self.assertEqual((request.length, request.content), (5, None))
                 self.assertIn(b"Content-Length: 5\r\n", request.encoded(5))
                 self.assertNotIn(b"Content-Length", request.encoded(None))
             new, old = (readOne(get(*fields, start=b"GET / HTTP/1.%d" % n)) for n in (1, 0))
@@ -1382,7 +1382,7 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(reader.left, 3)
 
     def test_requestIncomplete(self) -> None:
-        """The body of a request is L{None} if it streams, and C{b""} if there is none."""
+        """C{content} of a request is L{None} if a body is to come, and C{b""} if there is none."""
         for raw, body in (
             (post(b"Content-Length: 5"), None),
             (chunked(b""), None),
@@ -1392,7 +1392,7 @@ class ReaderTests(SynchronousTestCase):
             reader = RequestReader(LIMITS)
             reader.receive(raw)
             head = reader.nextHead()
-            self.assertEqual(head and head.body, body)
+            self.assertEqual(head and head.content, body)
 
     def test_trailersOfTheirMessage(self) -> None:
         """Trailers, Host and C{forwarded} are those of the current message."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.http.bodyfilters import AddedFilter
 from sitio.http.headers import FRAMING_FIELDS, FieldLines
 from sitio.http.message import Headers, Request, RequestLine, Response, Retry, reasonFor
 
@@ -520,7 +521,10 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual((response.failure, response.filters), (None, None))
 
     def test_addFilter(self) -> None:
-        """Filters are kept in order, each with C{keepsLength}."""
+        """
+        Filters are kept in order.  By default one that keeps the length fails open in a
+        response, and none does in a request; one that may change the length can't.
+        """
 
         def bodyFilter(data: bytes) -> bytes:
             return data
@@ -528,7 +532,31 @@ class ResponseTests(SynchronousTestCase):
         response = Response()
         response.addFilter(bodyFilter)
         response.addFilter(bytes, keepsLength=True)
-        self.assertEqual(response.filters, [(bodyFilter, False), (bytes, True)])
+        response.addFilter(bytes, keepsLength=True, failOpen=False)
+        self.assertEqual(
+            response.filters,
+            [
+                AddedFilter(bodyFilter, False, False),
+                AddedFilter(bytes, True, True),
+                AddedFilter(bytes, True, False),
+            ],
+        )
+        asked = Request("PUT", "/")
+        self.assertIsNone(asked.filters)
+        asked.addFilter(bodyFilter)
+        asked.addFilter(bytes, keepsLength=True)
+        asked.addFilter(bytes, keepsLength=True, failOpen=True)
+        self.assertEqual(
+            asked.filters,
+            [
+                AddedFilter(bodyFilter, False, False),
+                AddedFilter(bytes, True, False),
+                AddedFilter(bytes, True, True),
+            ],
+        )
+        for each in response, asked:
+            with self.assertRaisesRegex(ValueError, "leave out failOpen"):
+                each.addFilter(bytes, failOpen=True)
 
     def test_repr(self) -> None:
         """The repr has neither fields nor body, but says whether there is a failure."""

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import Request, Response
+from sitio.http.bodyfilters import AddedFilter
 from sitio.policy.answers import SavedResponse, checkRequest, checkResponse, copied
 from sitio.proxy.filters import Filters
 
@@ -34,7 +35,7 @@ class CheckTests(SynchronousTestCase):
         response.body = request.body = Hostile(b"hi")
         checkResponse(response, mayStream=True)
         checkRequest(request)
-        filters = Filters([(lambda data: Hostile(b"ab"), True)], self.fail)
+        filters = Filters([AddedFilter(lambda data: Hostile(b"ab"), True, True)], self.fail)
         for body in (response.body, request.body, filters.apply(b"hi")):
             self.assertIs(type(body), bytes)
         self.assertEqual((response.body, request.body), (b"hi", b"hi"))
@@ -61,13 +62,13 @@ class CheckTests(SynchronousTestCase):
             self.assertIn(name, str(error))
 
     def test_filters(self) -> None:
-        """Filters are a list of what addFilter makes: functions, each with a bool."""
+        """Filters are a list of what addFilter makes: functions, each with its terms."""
         function = bytes.upper
         good: tuple[Any, ...] = (
             None,
             [],
-            [(function, True)],
-            [(function, False), (function, True)],
+            [AddedFilter(function, True, True)],
+            [AddedFilter(function, False, False), AddedFilter(function, True, False, print)],
         )
         for filters in good:
             response = Response(200)
@@ -76,7 +77,7 @@ class CheckTests(SynchronousTestCase):
         bad: tuple[Any, ...] = (
             *(5, function, (), {1: 2}, iter([(function, True)])),
             *([function], [None], [()], [(function,)], [(function, True, True)], ["ab"]),
-            *([(None, True)], [(function, "no")], [(function, None)], [(function, True), 5]),
+            *([AddedFilter(None, True, True)], [AddedFilter(function, True, True), 5]),  # type: ignore[arg-type]
         )
         for filters in bad:
             response = Response(200)
@@ -95,7 +96,7 @@ class CheckTests(SynchronousTestCase):
         """A request has a body of bytes, or one that streams."""
         request = Request("GET", "/")
         for body in (None, b""):
-            request.body = body
+            request.content = body
             checkRequest(request)
         request.body = "text"  # type: ignore[assignment]
         self.assertRaises(TypeError, checkRequest, request)

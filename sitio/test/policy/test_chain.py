@@ -17,12 +17,14 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sitio import Request, Response, Retry, onFinish, onRequest, onResponse
+from sitio.errors import SitioError
 from sitio.http.headers import FieldLines
 from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
 )
-from sitio.policy.chain import TRACEBACK_INTERVAL_SECONDS, Chain
+from sitio.policy.chain import Chain
+from sitio.policy.member import TRACEBACK_INTERVAL_SECONDS
 from sitio.settings import Settings
 from sitio.testing import (
     Harness,
@@ -607,6 +609,11 @@ class Exchange:
     duration: float | None = None
     again: bool = False
     body: bytes | None = None
+    failure: SitioError | None = None
+
+    def wholeRequest(self) -> Deferred[SitioError | None]:
+        """Its body is here."""
+        return succeed(None)
 
     def mayRetry(self) -> bool:
         """Whether another attempt is possible."""
@@ -875,7 +882,7 @@ class ChainTests(SynchronousTestCase):
         """An object that is not a policy is refused, with its name and the interfaces."""
         error = self.assertRaises(ValueError, self.chain, trouble)
         self.assertIn("policy0 is not a policy", str(error))
-        self.assertIn("IRequestPolicy, IResponsePolicy, IExchangeObserver", str(error))
+        self.assertIn("IRequestPolicy, IResponsePolicy, ISendPolicy, IExchangeObserver", str(error))
 
     def test_noWholePolicy(self) -> None:
         """An incomplete policy is refused."""

@@ -11,7 +11,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.errors import BadResponse, SitioError
+from sitio.errors import BadResponse, ResponseWithheld, SitioError
 from sitio.http.message import Response, Retry
 from sitio.policy.functions import onRequest, onResponse
 from sitio.proxy.exchange import Exchange
@@ -500,6 +500,7 @@ class Responses(ExchangeCase):
             self.client.sends(GET)
             self.assertEqual(self.client.gotResponse().body, b"text")
         self.assertEqual(calls, [b"text", b"text"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_headOfAFilteredResponse(self) -> None:
         """
@@ -781,8 +782,8 @@ class Filters(ExchangeCase):
         """
         A filter fails if it raises, returns another type than bytes, or does not keep the
         length as promised.  It is not called again.  The response continues without a
-        filter that keeps the length.  For any other filter the response is broken off:
-        it would look complete.
+        filter that keeps the length.  For any other filter the client gets 502 if the head is
+        not sent, else the response is broken off: it would look complete.
         """
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
         for failing in (1, 2, 3):
@@ -796,25 +797,30 @@ class Filters(ExchangeCase):
                     self.answer(whole[:-2], whole[-2:])
                     self.assertEqual(fails.calls, [b"ab", b"cd", b""][:failing])
                     self.assertEqual(len(self.sidecar.failures), 1)
+                    failure = ResponseWithheld if failing == 1 else SitioError
                     self.assertEqual(
-                        type(self.last.failure), type(None) if keepsLength else SitioError
+                        type(self.last.failure), type(None) if keepsLength else failure
                     )
                     if keepsLength:
                         self.assertEqual(self.client.got(), whole)
+                    elif failing == 1:
+                        self.assertEqual(self.client.gotResponse().status, 502)
                     else:
                         self.assertTrue(self.client.reset)
                         self.assertNotIn(b"0\r\n\r\n", self.client.got())
                     self.sidecar.assertQuiet()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError, TypeError)), 21)
 
     def test_failsOnWhatIsWhole(self) -> None:
-        """The same for a body that arrived with its head."""
+        """A body that arrived with its head is replaced by a 502."""
         for failing in (1, 2):
             fails = Fails(failing, ValueError)
             self.open(onResponse(200)(partial(fails.addTo, False)))
             self.client.sends(GET)
             self.answer()
             self.assertEqual(fails.calls, [b"ok", b""][:failing])
-            self.assertTrue(self.client.reset)
-            self.assertEqual(self.client.got(), b"")
+            self.assertEqual(self.client.gotResponse().status, 502)
+            self.assertEqual(self.last.status, 502)
             self.assertEqual(len(self.sidecar.failures), 1)
             self.sidecar.assertQuiet()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)

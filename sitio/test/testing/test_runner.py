@@ -542,24 +542,35 @@ class RunPolicyTests(SynchronousTestCase):
         self.assertEqual(outcome.exchange.duration, 80)
 
     def test_pieces(self) -> None:
-        """The bodies of request and response can arrive in pieces."""
+        """Bodies arrive in pieces, after their heads, unless a test says otherwise."""
         passed: list[bytes] = []
+        came: list[bytes] = []
 
         def noting(data: bytes) -> bytes:
             passed.append(data)
             return data
 
-        bodies = []
+        def notingRequest(data: bytes) -> bytes:
+            came.append(data)
+            return data
+
         policies = [
-            onRequest(lambda exchange: bodies.append(exchange.request.body)),
+            onRequest(lambda exchange: exchange.request.addFilter(notingRequest)),
             onResponse()(lambda exchange, response: response.addFilter(noting)),
         ]
         sent = request("/", "PUT", body=b"abc")
-        outcome = runPolicy(policies, sent, response(200, text="12345"), pieces=2)
-        self.assertEqual(bodies, [None])
-        self.assertEqual(outcome.requests[0].body, b"abc")
-        self.assertEqual(passed, [b"12", b"34", b"5", b""])
-        self.assertEqual((outcome.text, outcome.whole), ("12345", True))
+        outcome: Any = None
+        for pieces, request_, response_ in (
+            (2, [b"ab", b"c", b""], [b"12", b"34", b"5", b""]),
+            (0, [b"abc", b""], [b"12345", b""]),
+            (None, [b"a", b"b", b"c", b""], [b"12", b"34", b"5", b""]),
+        ):
+            came.clear()
+            passed.clear()
+            outcome = runPolicy(policies, sent, response(200, text="12345"), pieces=pieces)
+            self.assertEqual((came, passed), (request_, response_))
+            self.assertEqual(outcome.requests[0].body, b"abc")
+            self.assertEqual((outcome.text, outcome.whole), ("12345", True))
 
     def test_described(self) -> None:
         """A policy may be a description, a pair with its name, or a list of policies."""
@@ -609,9 +620,13 @@ class RunPolicyTests(SynchronousTestCase):
             self.assertRaises(
                 ArithmeticError, runPolicy, policy, request(), response(200, text="x")
             )
-            outcome = runPolicy(policy, request(), response(200, text="x"), raiseErrors=False)
-            self.assertEqual(outcome.status, 200 if keepsLength else None)
-            self.assertEqual(outcome.whole, keepsLength)
+            for pieces, status in ((0, 502), (None, 200)):
+                outcome = runPolicy(
+                    policy, request(), response(200, text="x"), pieces=pieces, raiseErrors=False
+                )
+                self.assertEqual(outcome.status, 200 if keepsLength else status)
+                self.assertEqual(outcome.whole, keepsLength or pieces == 0)
+                self.assertEqual(len(outcome.errors), 1)
 
     def test_coreRaised(self) -> None:
         """A failure of sitio itself, which is logged, is raised as well."""

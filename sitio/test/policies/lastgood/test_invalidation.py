@@ -65,7 +65,7 @@ class UnsafeTests(LastGoodTestCase):
                 self.assertTrue(self.drops(unsafe(method, **fields)), (method, fields))
         for body in (b"x", None):
             exchange = unsafe("POST")
-            exchange.request.body = body
+            exchange.request.content = body
             self.assertTrue(self.drops(exchange))
         exchange = unsafe("POST")
         exchange.secure = True
@@ -314,9 +314,9 @@ class UnderWayTests(LastGoodTestCase):
             response.body = response.length = None
             self.assertFalse(self.policy.isInterested(get, response))
             self.response(post, upstreamResponse(204))
-            for bodyFilter, _ in response.filters or ():
-                bodyFilter(b"theirs")
-                bodyFilter(b"")
+            for each in response.filters or ():
+                each.bodyFilter(b"theirs")
+                each.bodyFilter(b"")
 
         self.assertFalse(self.overtaken(buffered))
         self.assertFalse(self.overtaken(streamed))
@@ -427,7 +427,9 @@ class UnknownTests(SynchronousTestCase):
 
     def test_neverSent(self) -> None:
         """What another policy has answered has changed nothing."""
-        refuses = onRequest(lambda exchange: Response(403) if exchange.request.body else None)
+        refuses = onRequest(buffered=True)(
+            lambda exchange: Response(403) if exchange.request.body else None
+        )
         asked = request("/", "POST", body=b"x")
         self.assertFalse(self.dropped([refuses, "last-good"], asked))
 

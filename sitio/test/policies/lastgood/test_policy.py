@@ -71,7 +71,7 @@ class MethodTests(LastGoodTestCase):
         """A GET with a body is neither stored nor masked, as its body is not in the key."""
         for body in (b"query", None):
             exchange = exchangeFor()
-            exchange.request.body = body
+            exchange.request.content = body
             self.response(exchange, upstreamResponse(200))
             self.assertNotMasked(self.failed())
         self.keep()
@@ -627,9 +627,9 @@ class StreamTests(LastGoodTestCase):
         response.body = response.length = None
         self.assertFalse(self.policy.isInterested(exchangeFor(**request), response))
         for piece in pieces:
-            for bodyFilter, keepsLength in response.filters or ():
-                self.assertTrue(keepsLength)
-                self.assertEqual(bodyFilter(piece), piece)
+            for each in response.filters or ():
+                self.assertTrue(each.keepsLength)
+                self.assertEqual(each.bodyFilter(piece), piece)
         return response
 
     def test_collected(self) -> None:

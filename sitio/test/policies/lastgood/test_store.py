@@ -294,7 +294,7 @@ class FingerprintTests(LastGoodTestCase):
 
         for spoil in (
             lambda exchange, _: setattr(exchange.request, "body", b"x"),
-            lambda exchange, _: setattr(exchange.request, "body", None),
+            lambda exchange, _: setattr(exchange.request, "content", None),
             lambda exchange, _: setattr(exchange.request, "target", "/other"),
             lambda exchange, _: setattr(exchange, "secure", True),
             noStore,
@@ -455,9 +455,9 @@ class FingerprintTests(LastGoodTestCase):
         if wanted:
             response.body = body
             sent = policy.responseReceived(exchange, response)
-        for bodyFilter, _ in response.filters or ():
+        for each in response.filters or ():
             for piece in body, b"":
-                bodyFilter(piece)
+                each.bodyFilter(piece)
         held = [
             (key, [(each.status, each.fields, each.body, each.since) for each in variants])
             for key, variants in policy._store._variants.items()

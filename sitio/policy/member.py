@@ -1,0 +1,163 @@
+"""
+A policy in a chain, and what the chain needs of an exchange: L{Member}, L{JudgedExchange}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from attrs import define, field
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sitio.errors import SitioError
+from sitio.http.message import Request, Response
+from sitio.interfaces import (
+    IExchangeObserver,
+    IRequestPolicy,
+    IResponsePolicy,
+    ISelectivePolicy,
+    ISendPolicy,
+)
+
+#: Seconds between two tracebacks of the same policy.
+TRACEBACK_INTERVAL_SECONDS = 60.0
+
+_SEES = (
+    ("requests", IRequestPolicy),
+    ("responses", IResponsePolicy),
+    ("heads", ISendPolicy),
+    ("exchanges", IExchangeObserver),
+)
+
+
+class JudgedExchange(Protocol):
+    """
+    What a chain needs of an exchange.
+
+    @ivar duration: L{None} until the exchange has ended.
+    @ivar policyTime: seconds spent in policies; the chain adds to it.
+    @ivar acted: names of the policies that changed something; the chain adds to it.
+    @ivar answeredBy: the policy that made the response; set by the chain.
+    @ivar failure: the error of a policy that fails closed; set by the chain.
+    """
+
+    request: Request
+    duration: float | None
+    policyTime: float
+    acted: tuple[str, ...]
+    answeredBy: str | None
+    failure: SitioError | None
+
+    def wholeRequest(self) -> Awaitable[SitioError | None]:
+        """
+        Read the rest of the request's body into C{request.body}.
+
+        @return: why policies can't have it; it streams then.
+        """
+
+    def wholeBody(self, response: Response) -> Awaitable[bool]:
+        """
+        Read the rest of the body into C{response.body}.
+
+        @return: C{False} if it is longer than the buffer limit: it streams then.
+        """
+
+    def mayRetry(self) -> bool:
+        """Whether the request can be sent to the upstream again."""
+
+
+@define(eq=False)
+class Member:
+    """
+    A policy in a chain, with its name and its counters.
+
+    @ivar selective: whether it is asked first whether it is interested in a response.
+    @ivar buffered: whether it needs whole responses.
+    @ivar buffersRequest: whether it needs whole requests.
+    @ivar requestFailsOpen: whether a request goes on without it when it fails.
+    @ivar responseFailsOpen: the same for a response.
+    """
+
+    name: str
+    policy: Any
+    selective: bool = field(init=False)
+    buffered: bool = field(init=False)
+    buffersRequest: bool = field(init=False)
+    requestFailsOpen: bool = field(init=False)
+    responseFailsOpen: bool = field(init=False)
+    called: int = 0
+    acted: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    loggedAt: float = float("-inf")
+    unlogged: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        policy = self.policy
+        self.selective = ISelectivePolicy.providedBy(policy)
+        self.buffered = buffersResponses(policy)
+        self.buffersRequest = buffersRequests(policy)
+        failOpen = getattr(policy, "failOpen", None)
+        self.requestFailsOpen = bool(failOpen)
+        self.responseFailsOpen = failOpen is None or bool(failOpen)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Name and counters, as data for JSON."""
+        return {
+            "name": self.name,
+            "sees": ", ".join(
+                what for what, interface in _SEES if interface.providedBy(self.policy)
+            ),
+            "called": self.called,
+            "acted": self.acted,
+            "failed": self.failed,
+            "seconds": self.seconds,
+        }
+
+    def logFailure(self, log: Logger, now: float, consequence: str) -> None:
+        """Count the exception at hand, and log it if the last one is long ago."""
+        self.failed += 1
+        if now - self.loggedAt < TRACEBACK_INTERVAL_SECONDS:
+            self.unlogged += 1
+            return
+        log.failure(
+            "The policy {name} failed: {consequence} ({unlogged} failures since the last"
+            " report were not logged)",
+            failure=Failure(),
+            name=self.name,
+            consequence=consequence,
+            unlogged=self.unlogged,
+        )
+        self.loggedAt = now
+        self.unlogged = 0
+
+
+def buffersResponses(policy: Any) -> bool:
+    """Whether a policy needs whole responses."""
+    return IResponsePolicy.providedBy(policy) and bool(getattr(policy, "buffered", False))
+
+
+def buffersRequests(policy: Any) -> bool:
+    """
+    Whether a policy needs whole requests.
+
+    C{buffered} of a policy that also gets responses speaks of those.
+    """
+    if not IRequestPolicy.providedBy(policy):
+        return False
+    default = not IResponsePolicy.providedBy(policy) and getattr(policy, "buffered", False)
+    return bool(getattr(policy, "requestBuffered", default))
+
+
+class MembersByStatus(dict[int, list[Member]]):
+    """Policies by the status they are interested in; each is asked once for each status."""
+
+    def __init__(self, members: list[Member], isInterested: Callable[[Member, int], bool]) -> None:
+        self._members = members
+        self._isInterested = isInterested
+
+    def __missing__(self, status: int) -> list[Member]:
+        self[status] = [each for each in self._members if self._isInterested(each, status)]
+        return self[status]
