@@ -181,10 +181,10 @@ class Chain:
     ) -> Response | None:
         """Undo what a policy that fails open has done, or make a response of status 500."""
         if saved is not None:
-            self._failed(member, "the request goes on as it was before")
+            self._failed(member, "the request goes on as it was before", exchange)
             saved.restore(exchange.request)
             return None
-        self._failed(member, "the request is answered with status 500")
+        self._failed(member, "the request is answered with status 500", exchange)
         return asResponse(PolicyFailed(f"the policy {member.name} failed"))
 
     def _isInterestedInStatus(self, member: Member, status: int) -> bool:
@@ -265,7 +265,7 @@ class Chain:
                 if not member.responseFailsOpen:
                     response = self._withhold(member, exchange, error, response)
                     continue
-                self._failed(member, "the response is sent as it was before")
+                self._failed(member, "the response is sent as it was before", exchange)
                 answer = None
             finally:
                 self._took(member, exchange, self._seconds() - began)
@@ -289,9 +289,9 @@ class Chain:
             return bool(member.policy.isInterested(exchange, response))
         except BaseException:
             if member.responseFailsOpen:
-                self._failed(member, "it does not get this response")
+                self._failed(member, "it does not get this response", exchange)
                 return False
-            self._failed(member, "it gets this response")
+            self._failed(member, "it gets this response", exchange)
             return True
 
     def _withhold(
@@ -318,7 +318,7 @@ class Chain:
                 member.called += 1
                 checkSent(member.name, member.policy.responseSending(exchange, SentHead(response)))
             except BaseException:
-                self._failed(member, "the head is sent as it was before")
+                self._failed(member, "the head is sent as it was before", exchange)
                 saved.restore(response)
             self._took(member, exchange, self._seconds() - began)
 
@@ -341,7 +341,7 @@ class Chain:
             try:
                 member.policy.exchangeFinished(exchange)
             except BaseException:
-                self._failed(member, "it missed one exchange")
+                self._failed(member, "it missed one exchange", exchange)
 
     def _took(self, member: Member, exchange: JudgedExchange, seconds: float) -> None:
         member.seconds += seconds
@@ -358,5 +358,8 @@ class Chain:
         except BaseException:
             self._failed(member, consequence)
 
-    def _failed(self, member: Member, consequence: str) -> None:
-        member.logFailure(self.log, self._clock.seconds(), consequence)
+    def _failed(
+        self, member: Member, consequence: str, exchange: JudgedExchange | None = None
+    ) -> None:
+        id = None if exchange is None else exchange.id
+        member.logFailure(self.log, self._clock.seconds(), consequence, id)

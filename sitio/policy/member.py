@@ -50,6 +50,10 @@ class JudgedExchange(Protocol):
     answeredBy: str | None
     failure: SitioError | None
 
+    @property
+    def id(self) -> str:
+        """The id of the request."""
+
     def wholeRequest(self) -> Awaitable[SitioError | None]:
         """
         Read the rest of the request's body into C{request.body}.
@@ -116,17 +120,23 @@ class Member:
             "seconds": self.seconds,
         }
 
-    def logFailure(self, log: Logger, now: float, consequence: str) -> None:
-        """Count the exception at hand, and log it if the last one is long ago."""
+    def logFailure(self, log: Logger, now: float, consequence: str, id: str | None) -> None:
+        """
+        Count the exception at hand, and log it if the last one is long ago.
+
+        @param id: of the exchange, if there is one.
+        """
         self.failed += 1
         if now - self.loggedAt < TRACEBACK_INTERVAL_SECONDS:
             self.unlogged += 1
             return
         log.failure(
-            "The policy {name} failed: {consequence} ({unlogged} failures since the last"
+            "The policy {name} failed{where}: {consequence} ({unlogged} failures since the last"
             " report were not logged)",
             failure=Failure(),
             name=self.name,
+            where="" if id is None else f" (id {id})",
+            id=id,
             consequence=consequence,
             unlogged=self.unlogged,
         )

@@ -35,11 +35,11 @@ class _Chain(Chain):
         Chain.__init__(self, policies, clock=clock, timeout=timeout)
         self.errors: list[BaseException] = []
 
-    def _failed(self, member: Any, outcome: str) -> None:
+    def _failed(self, member: Any, outcome: str, exchange: Any = None) -> None:
         error = sys.exc_info()[1]
         assert error is not None
         self.errors.append(error)
-        Chain._failed(self, member, outcome)
+        Chain._failed(self, member, outcome, exchange)
 
 
 @define(eq=False)

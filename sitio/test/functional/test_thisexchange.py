@@ -223,6 +223,27 @@ class IdTests(SynchronousTestCase):
             self.assertEqual(events[0]["id"], id)
             self.assertIn(id, repr(outcome.exchange))
 
+    def test_policies(self) -> None:
+        """The log line about a policy that failed has the id of the exchange."""
+
+        @onRequest
+        def guard(exchange: Any) -> None:
+            raise KeyError("a bug")
+
+        @onResponse(503)
+        def lamp(exchange: Any, response: Any) -> None:
+            raise KeyError("a bug")
+
+        for policy in (guard, lamp):
+            events: list[Any] = []
+            with Runner(policy) as runner:
+                runner.harness.context.chain.log = Logger(observer=recordIn(events))
+                asked = request(headers={"X-Request-Id": ID})
+                runner.run(asked, response(503), raiseErrors=False)
+            [event] = events
+            self.assertIn(f" failed (id {ID}): the ", str(formatEvent(event)))
+            self.assertEqual(event["id"], ID)
+
     def test_answer(self) -> None:
         """An exchange that a policy answers has one, too."""
 

@@ -610,6 +610,7 @@ class Exchange:
     again: bool = False
     body: bytes | None = None
     failure: SitioError | None = None
+    id: str = "1-1"
 
     def wholeRequest(self) -> Deferred[SitioError | None]:
         """Its body is here."""
