@@ -20,6 +20,7 @@ from twisted.web.server import NOT_DONE_YET
 import sitio
 from sitio import Response, onResponse
 from sitio.policy.loader import loadPolicies
+from sitio.settings import Settings
 from sitio.testing import Runner, connectionRefused, request, response, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent
@@ -36,6 +37,30 @@ def example(name: str) -> Any:
     """The policy of an example."""
     [(_, policy)] = loadPolicies(f"file:{EXAMPLES / name}")
     return policy
+
+
+class RedactTests(SynchronousTestCase):
+    """The policy that removes secrets from JSON."""
+
+    def test_removed(self) -> None:
+        """Members with secrets are removed, at any depth; other responses pass."""
+        policy = example("redact.py")
+        value = {"name": "A", "token": "x", "all": [{"password": "y", "id": 1}]}
+        outcome = runPolicy(policy, request(), response(json=value))
+        self.assertEqual(outcome.json(), {"name": "A", "all": [{"id": 1}]})
+        self.assertEqual(runPolicy(policy, request(), response(text="token")).text, "token")
+        self.assertEqual(runPolicy(policy, request("/", "HEAD"), response(json=value)).body, b"")
+
+    def test_withheld(self) -> None:
+        """What is no JSON, or too long, does not get out."""
+        policy = example("redact.py")
+        broken = response(body=b'{"token"', headers={"Content-Type": "application/json"})
+        for answer, settings in (
+            (broken, Settings()),
+            (response(json={"token": "x" * 100}), Settings(bufferLimit=50)),
+        ):
+            outcome = runPolicy(policy, request(), answer, settings=settings, raiseErrors=False)
+            self.assertEqual((outcome.status, b"token" in outcome.body), (502, False))
 
 
 class Service(Resource):
