@@ -24,7 +24,13 @@ from sitio.net.endpoints import serverEndpoint
 from sitio.net.loops import NoLoopEndpoint
 from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
-from sitio.net.process import installReactor, loadCodecs, prepareReactor, tuneGarbageCollector
+from sitio.net.process import (
+    installReactor,
+    loadCodecs,
+    openStandardStreams,
+    prepareReactor,
+    tuneGarbageCollector,
+)
 from sitio.net.signals import Signals, prepareSignals
 from sitio.net.threads import callInThread
 from sitio.redact import (
@@ -54,6 +60,7 @@ def _prepareProcess() -> None:
     C{twisted.internet.reactor}, which would install Twisted's default.
     """
     prepareSignals()
+    openStandardStreams()
     installReactor()
 
 

@@ -1,5 +1,5 @@
 """
-Process-wide setup: the reactor, its clock, its name lookups, and the garbage collector.
+Process-wide setup: standard streams, the reactor, its clock and lookups, the garbage collector.
 
 Only C{twistd sitio} and its worker processes call these functions.  A program that embeds
 sitio keeps its own settings.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import gc
+import os
 import sys
 from time import monotonic
 from typing import Any
@@ -26,8 +27,23 @@ _log = Logger(namespace="sitio")
 #: connections are busy.  That takes 5 % of the CPU time and frees nothing.
 GC_THRESHOLD = 10_000
 
+#: Standard error's.
+LAST_STANDARD_DESCRIPTOR = 2
+
 #: Codecs of the stats line, of names of hosts, and of bodies of policies.
 CODECS = ("unicode_escape", "idna", "ascii", "latin-1", "utf-8")
+
+
+def openStandardStreams() -> None:
+    """
+    Open those of the descriptors 0, 1 and 2 that are closed, as C{/dev/null}.
+
+    Otherwise the next file has such a number, the reactor's own say, and loses it when
+    C{twistd} goes into the background.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= LAST_STANDARD_DESCRIPTOR:
+        os.set_inheritable(opened, True)
+    os.close(opened)
 
 
 def installReactor() -> None:

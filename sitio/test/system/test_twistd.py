@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,27 @@ class RunTests(LoopbackTestCase):
         await self.until(lambda: not pidFile.exists())
         await self.until(lambda: "Server Shut Down" in log.read_text())
         self.assertNotIn("Traceback", log.read_text())
+
+    async def test_withoutStreams(self) -> None:
+        """sitio goes into the background whichever standard streams are closed, as some jobs do."""
+        for closing in (">&-", "<&- >&- 2>&-"):
+            cwd = Path(self.mktemp()).absolute()
+            cwd.mkdir()
+            arguments = ["sitio", "--admin=", "--port", LOOPBACK, "--upstream", NOWHERE]
+            shell = ["/bin/sh", "-c", f'exec "$@" {closing}', "sh"]
+            process = self.spawn(*shell, *TWISTD, *arguments, cwd=str(cwd))
+            self.assertEqual(await process.finish(), 0, f"{closing} {process.output()}")
+            pid = int((cwd / "twistd.pid").read_text())
+            self.addCleanup(kill, pid)
+            log = (cwd / "twistd.log").read_text
+            found = await self.until(
+                partial(lambda read: re.search(LISTENING_LINE, read().encode()), log)
+            )
+            client = await self.connect(int(found[1]), REQUEST)
+            await client.got.expect(b"^HTTP/1.1 502 ")
+            os.kill(pid, signal.SIGTERM)
+            await self.until(partial(lambda read: "Server Shut Down" in read(), log))
+            self.assertNotIn("Traceback", log())
 
     async def test_collector(self) -> None:
         """The garbage collector skips all objects that exist after the start."""
