@@ -33,6 +33,7 @@ from sitio.net.process import (
 )
 from sitio.net.signals import Signals, prepareSignals
 from sitio.net.threads import callInThread
+from sitio.policy.loader import namedPolicies
 from sitio.redact import (
     endpointMessageWithoutSecrets,
     endpointWithoutSecrets,
@@ -41,6 +42,7 @@ from sitio.redact import (
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.snapshot import Peers
+from sitio.telemetry.startline import StartLine
 from sitio.workers.sockets import SharedPort
 from sitio.workers.supervisor import Supervisor
 
@@ -95,6 +97,7 @@ def makeService(options: config.Options) -> SidecarService | Supervisor | InBack
         # The sidecar above is dropped: it has shown that the options are valid.
         sidecar = supervise(reactor, options)
     Signals(reactor, getattr(sidecar, "reopen", None)).setServiceParent(sidecar)
+    startLine(options).setServiceParent(sidecar)
     if options["admin"] != "" or options["probes"]:
         administer(reactor, options, sidecar)
     if fleet is not None:
@@ -141,6 +144,16 @@ def fitDescriptors(reactor: Any, options: config.Options, log: Logger | None = N
         )
 
 
+def _portOf(ports: Any, options: config.Options, *, isWorker: bool) -> Any:
+    """The endpoint of C{--port}."""
+    try:
+        # A worker's port is open already.
+        return (serverEndpoint if isWorker else portFromString)(ports, options["port"])
+    except Exception as error:
+        shown, why = _withoutSecrets(options["port"], error)
+        _refuse(f"--port {shown!r} can't be used ({why}); use for example 8080 or tcp:8080")
+
+
 def assemble(reactor: Any, options: config.Options, ports: Any = None) -> SidecarService:
     """
     Make one sidecar.
@@ -149,13 +162,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         has sockets that the parent has opened.
     @raise CannotStart: an endpoint description is wrong, or there is no upstream.
     """
-    try:
-        # A worker's port is open already.
-        endpoint = portFromString if ports is None else serverEndpoint
-        listen = endpoint(ports or reactor, options["port"])
-    except Exception as error:
-        shown, why = _withoutSecrets(options["port"], error)
-        _refuse(f"--port {shown!r} can't be used ({why}); use for example 8080 or tcp:8080")
+    listen = _portOf(ports or reactor, options, isWorker=ports is not None)
     observers = []
     if options["access-log"] is not None:
         query = bool(options["access-log-query"])
@@ -193,6 +200,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         routes=options["routes"],
     )
     sidecar.context.useMark(options["mark"])
+    sidecar.context.upstream = upstreamName(options)
     sidecar.peers = peersOf(options)
     returning = trimming(reactor)
     if returning is not None:
@@ -314,6 +322,28 @@ def _healthCheck(
     health = makeHttpCheck(reactor, endpoint, host.decode(), path)
     health.setServiceParent(sidecar)
     return health
+
+
+def upstreamName(options: config.Options) -> str:
+    """The upstream as log lines name it, without secrets."""
+    description = options["upstream"]
+    return "photo site" if description is None else endpointWithoutSecrets(description)
+
+
+def startLine(options: config.Options) -> StartLine:
+    """The log line at the start."""
+    from sitio import __version__
+    from sitio.admin.port import DEFAULT_ENDPOINT
+
+    admin = DEFAULT_ENDPOINT if options["admin"] is None else options["admin"]
+    return StartLine(
+        __version__,
+        endpointWithoutSecrets(options["port"]),
+        endpointWithoutSecrets(admin),
+        endpointWithoutSecrets(options["probes"] or ""),
+        upstreamName(options),
+        [name for name, _ in namedPolicies(options["policies"])],
+    )
 
 
 def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, bytes]:

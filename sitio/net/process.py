@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from twisted.internet._resolver import GAIResolver
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from sitio.net.lookups import Lookups
@@ -84,6 +85,13 @@ def useMonotonicClock(reactor: Any) -> None:
         each.seconds = monotonic
 
 
+def silenceFactories() -> None:
+    """
+    Have no factory log its start and stop, as those of treq's connections do for each of them.
+    """
+    Factory.noisy = False
+
+
 def useOwnLookups(reactor: Any) -> None:
     """
     Make a reactor look names up with L{Lookups}, unless somebody has installed another
@@ -97,13 +105,15 @@ def useOwnLookups(reactor: Any) -> None:
 
 def prepareReactor(reactor: Any) -> None:
     """
-    Make a reactor of Twisted's fit for C{twistd sitio}: its clock, its lookups, its threads.
+    Make a reactor of Twisted's fit for C{twistd sitio}: its clock, its lookups, its threads,
+    and what its factories log.
 
     Call this before endpoints are made.
     """
     useMonotonicClock(reactor)
     useOwnLookups(reactor)
     limitThreadPool(reactor)
+    silenceFactories()
 
 
 def loadCodecs() -> None:

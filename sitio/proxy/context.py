@@ -36,12 +36,6 @@ MAX_PATH = 200
 LOOP_INTERVAL_SECONDS = 60.0
 
 
-def _described(exchange: Exchange) -> str:
-    """Which exchange a log line is about."""
-    line = exchange.request.line
-    return f"{line.method} {line.path[:MAX_PATH]} (id {exchange.id}): "
-
-
 @define(eq=False)
 class ProxyContext:
     """
@@ -69,6 +63,7 @@ class ProxyContext:
         a policy that needs the whole body was skipped.
     @ivar buffers: counts the bytes of responses that are buffered.
     @ivar uploads: bounds the connections that uploads hold.
+    @ivar upstream: the name of the upstream in log lines.
     @ivar date: returns the line Date for responses without one.
     @ivar seconds: returns the clock's time, in seconds.
     """
@@ -83,6 +78,7 @@ class ProxyContext:
     keepsFolded: bool = False
     mark: str = field(factory=newMark)
     forwarded: str = APPEND
+    upstream: str = "the upstream"
     date: Callable[[], bytes] = field(factory=DateLine)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
     ids: RequestIds = field(factory=RequestIds, init=False)
@@ -115,24 +111,35 @@ class ProxyContext:
         self.mark = mark
         self.markLine = lineWith(mark)
 
-    def exchangeFailed(self, error: SitioError, exchange: Exchange | None = None) -> None:
-        """
-        Log that an exchange failed, at most once in ten seconds.
-
-        @param exchange: L{None} if there is none, as its request could not be read.
-        """
+    def exchangeFailed(self, error: SitioError, exchange: Exchange) -> None:
+        """Log that an exchange failed, at most once in ten seconds."""
         unlogged = self._failureLimit.due()
         if unlogged is None:
             return
+        line = exchange.request.line
         self.log.warn(
-            "An exchange failed: {what}{error} ({unlogged} more failures since the last report)",
-            what="" if exchange is None else _described(exchange),
+            "An exchange failed: {method} {path} (id {id}), upstream {upstream}: {error}"
+            " ({unlogged} more failures since the last report)",
+            method=line.method[:MAX_PATH],
+            path=line.path[:MAX_PATH],
+            id=exchange.id,
+            upstream=self.upstream,
             error=error,
-            id=None if exchange is None else exchange.id,
             side=error.side.value,
             status=error.status,
             unlogged=unlogged,
         )
+
+    def clientRefused(self, clients: int) -> None:
+        """Log that a client finds no room beside so many, at most once in ten seconds."""
+        unlogged = self._failureLimit.due()
+        if unlogged is not None:
+            self.log.warn(
+                "A client is refused: {clients} are connected already ({unlogged} more failures"
+                " since the last report)",
+                clients=clients,
+                unlogged=unlogged,
+            )
 
     def cameBack(self, method: str, target: str, peer: str) -> None:
         """

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from sitio.errors import SitioError, Stopped
+from sitio.errors import Stopped
 from sitio.http.limits import Limits
 from sitio.net.deadlines import NEVER, Deadlines
 from sitio.proxy.context import ProxyContext
@@ -64,9 +64,7 @@ class ProxyServerFactory(Factory):
     def opened(self, server: ProxyServer) -> bool:
         """Register a new client connection; returns whether there is room for it."""
         if len(self._open) >= self.context.settings.maxClients:
-            self.context.exchangeFailed(
-                SitioError(f"{len(self._open)} clients are connected already; one is refused")
-            )
+            self.context.clientRefused(len(self._open))
             return False
         self._open.add(server)
         self._deadlines.watch(server)

@@ -20,5 +20,6 @@ In reading order:
   - C{accesslog}: one log line for each exchange.
   - C{logformat}: the formats of these lines.
   - C{logfile}: a file that a thread writes to.
+  - C{startline}: the log line at the start.
   - C{reopen}: SIGUSR1 has log files opened anew.
 """

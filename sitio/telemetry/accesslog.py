@@ -114,6 +114,7 @@ class AccessLog(Service):
                 request.version,
                 request.line,
                 exchange.id,
+                request.headers,
                 whoAnswered(exchange),
                 exchange.acted,
                 exchange.ownLabels,

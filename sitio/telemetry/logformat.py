@@ -6,7 +6,7 @@ makes one line of it.  What clients send cannot forge a line: a line is printabl
 ASCII, quotes and backslashes are escaped, long texts are cut, and no line is longer
 than L{ATOMIC_BYTES<sitio.telemetry.logfile.ATOMIC_BYTES>}.
 
-Contract: pure, but for the cached date.
+Contract: pure, but for caches.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sitio.telemetry.records import stepsOf
 #: Together they fit into L{ATOMIC_BYTES<sitio.telemetry.logfile.ATOMIC_BYTES>}.
 MAX_PATH = 1024
 MAX_FAILURE = 256
+MAX_AGENT = 256
 MAX_NAME = 64
 MAX_LABEL = 66  # That of a label whose characters are plain.
 
@@ -124,18 +125,34 @@ class JsonFormat(LineFormat):
     also has is named as there.  A value that does not exist is left out, or C{null}.
     """
 
+    def __init__(self, query: bool = False) -> None:
+        """See L{LineFormat}."""
+        LineFormat.__init__(self, query)
+        self._agent = ""
+        self._agentLines: Any = None
+
     @staticmethod
     def dated(when: float) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
 
+    def agent(self, headers: Any) -> str:
+        """The member for the user agent; the requests of one client often share their lines."""
+        lines = headers.lines
+        if lines is None or lines is not self._agentLines:
+            given = headers.get("User-Agent")
+            self._agent = f',"userAgent":{quoted(given, MAX_AGENT)}' if given else ""
+            self._agentLines = lines
+        return self._agent
+
     def line(self, entry: Entry, offset: float) -> str:
         """See L{LineFormat}."""
-        began, client, version, line, id, answeredBy, acted, labels, failure, *numbers = entry
+        began, client, version, line, id, headers, answeredBy, acted, labels, *rest = entry
+        failure, *numbers = rest
         status, upstreamStatus, attempts, duration, policies, connection, upstream, *sizes = numbers
         second, millis = divmod(int((began + offset) * 1000), 1000)
-        more = ""
+        more = self.agent(headers)
         if acted:
-            more = f',"acted":[{",".join([quoted(each) for each in acted[:MAX_ACTED]])}]'
+            more += f',"acted":[{",".join([quoted(each) for each in acted[:MAX_ACTED]])}]'
         if labels:
             pairs = [f'"{name}":{quoted(labels[name], MAX_LABEL)}' for name in labels]
             more += f',"labels":{{{",".join(pairs)}}}'
@@ -177,9 +194,8 @@ class CommonFormat(LineFormat):
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{LineFormat}."""
-        began, client, version, line, _, answeredBy, _, labels, _, status, upstream, *_, size = (
-            entry
-        )
+        began, client, version, line, _, _, answeredBy, _, labels, *rest, size = entry
+        _, status, upstream, *_ = rest
         more = ""
         if status != upstream and upstream is not None:
             more = f" upstreamStatus={upstream} answeredBy={quoted(answeredBy or '-')}"

@@ -49,7 +49,7 @@ class _Context(ProxyContext):
     ended: list[Exchange] = field(factory=list, init=False)
     failures: list[SitioError] = field(factory=list, init=False)
 
-    def exchangeFailed(self, error: SitioError, exchange: Exchange | None = None) -> None:
+    def exchangeFailed(self, error: SitioError, exchange: Exchange) -> None:
         self.failures.append(error)
         ProxyContext.exchangeFailed(self, error, exchange)
 

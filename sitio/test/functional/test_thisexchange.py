@@ -219,7 +219,8 @@ class IdTests(SynchronousTestCase):
             self.assertEqual(json.loads(lineOf(outcome.exchange))["id"], id)
             self.assertEqual([each["id"] for each in history.exchanges([])["failed"]], [id])
             [line] = [formatEvent(each) for each in events]
-            self.assertIn(f"An exchange failed: GET /a (id {id}): no connection", str(line))
+            expected = f"An exchange failed: GET /a (id {id}), upstream the upstream: no connection"
+            self.assertIn(expected, str(line))
             self.assertEqual(events[0]["id"], id)
             self.assertIn(id, repr(outcome.exchange))
 

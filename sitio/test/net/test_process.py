@@ -13,6 +13,7 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from twisted.internet.base import ReactorBase as TwistedReactor
+from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,10 +26,12 @@ from sitio.net.process import (
     CODECS,
     GC_THRESHOLD,
     loadCodecs,
+    silenceFactories,
     tuneGarbageCollector,
     useMonotonicClock,
     useOwnLookups,
 )
+from sitio.test.helpers.logs import recorded
 
 
 class ReactorBase(TwistedReactor):
@@ -164,6 +167,21 @@ class LookupsTests(SynchronousTestCase):
         reactor.installNameResolver(chosen)
         useOwnLookups(reactor)
         self.assertIs(reactor.nameResolver, chosen)
+
+
+class FactoriesTests(SynchronousTestCase):
+    """What factories log."""
+
+    def test_silent(self) -> None:
+        """A factory that says nothing of itself, such as one of treq, logs no start and stop."""
+        self.patch(Factory, "noisy", True)
+        for lines in (2, 0):
+            with recorded() as recorder:
+                factory = Factory()
+                factory.doStart()
+                factory.doStop()
+            self.assertEqual(len(recorder.events), lines)
+            silenceFactories()
 
 
 class CodecsTests(SynchronousTestCase):

@@ -170,3 +170,36 @@ class WorkersTests(WorkersTestCase):
             )
         )
         self.assertEqual(len(lines), 10)
+
+
+class StartTests(WorkersTestCase):
+    """What the log says at the start, and of a failure."""
+
+    async def test_lines(self) -> None:
+        """
+        One line says what runs, with workers too.  The line about a failure has the id of the
+        access log.  No factory says that it starts.
+        """
+        for workers in ("--workers=1", "--workers=2"):
+            process, port = await self.sitio(
+                NOWHERE, "--access-log=json", "--policy=headers:set Authorization s3cr3t", workers
+            )
+            fields = b"Host: here\r\nUser-Agent: me\r\nConnection: close\r\n\r\n"
+            client = await self.connect(port, b"GET /one?s3cr3t HTTP/1.1\r\n" + fields)
+            await client.got.waitForEnd()
+            entry = json.loads((await process.out.expect(rb'\n(\{.*"path":"/one".*\})\n'))[1])
+            self.assertEqual(entry["userAgent"], "me")
+            failed = await process.out.expect(
+                rb"An exchange failed: GET /one \(id (\S+)\), upstream tcp:127.0.0.1:1: "
+            )
+            self.assertEqual(failed[1].decode(), entry["id"])
+            process.signal(signal.SIGTERM)
+            await process.finish()
+            starts = re.findall(
+                rf"sitio \S+ starts: port {LOOPBACK}, admin port none, upstream {NOWHERE},"
+                r" policies headers\n",
+                process.output(),
+            )
+            self.assertEqual(len(starts), 1)
+            for word in ("s3cr3t", "Starting factory", "Stopping factory"):
+                self.assertNotIn(word, process.output())

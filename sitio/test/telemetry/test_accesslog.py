@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from sitio.errors import CannotStart, ConnectFailed
+from sitio.http.headers import FieldLines
 from sitio.http.message import Headers, Request, Response
 from sitio.interfaces import IExchangeObserver
 from sitio.policy.functions import onRequest, onResponse
@@ -249,6 +250,36 @@ class JsonTests(LogTestCase):
         self.log.exchangeFinished(ended())
         ids = [json.loads(each)["id"] for each in self.tick()]
         self.assertEqual(len(set(ids)), len(ids))
+
+    def test_agent(self) -> None:
+        """The user agent is cut, and cannot forge a line; it is left out if there is none."""
+        for given, shown in (
+            ("curl/8.5", "curl/8.5"),
+            ("", None),
+            (None, None),
+            ('Evil"}\\', 'Evil"}\\'),
+            ("caf\xe9\t\x9b2J", "caf\xe9\t\x9b2J"),
+            ("a" * 300, "a" * 254),
+            ("\x9b" * 300, "\x9b" * 41),
+        ):
+            fields = [] if given is None else [(b"User-Agent", given.encode("latin-1"))]
+            request = Request("GET", "/", headers=Headers.fromWire(fields))
+            self.assertEqual(self.facts(FinishedExchange(request)).get("userAgent"), shown)
+            line = self.lineOf(FinishedExchange(request))
+            self.assertTrue(line.isascii() and line.isprintable(), line)
+
+    def test_agents(self) -> None:
+        """Each request has its own, those with the same lines too."""
+        self.log.startService()
+        heads = [
+            FieldLines(b"", None, [(b"User-Agent", name), (b"Accept", b"*/*")])
+            for name in (b"one", b"two")
+        ]
+        for number in (0, 0, 1, 0):
+            request = Request("GET", "/", headers=Headers.fromLines(heads[number]))
+            self.log.exchangeFinished(FinishedExchange(request))
+        agents = [json.loads(each)["userAgent"] for each in self.tick()]
+        self.assertEqual(agents, ["one", "one", "two", "one"])
 
     def test_time(self) -> None:
         """The time is that of the request's head, not of the line."""
