@@ -120,6 +120,7 @@ TESTED_BY: dict[str, str] = {
     "testing.network": "testing.test_runner",  # the network of the test kit
     "testing.messages": "testing.test_runner",  # as the network
     "testing.harness": "testing.test_runner",  # the proxy of the test kit
+    "testing.pytest": "system.test_examples",  # pytest needs a process of its own
 }
 
 #: Modules without tests, and why.

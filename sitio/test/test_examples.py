@@ -21,7 +21,7 @@ import sitio
 from sitio import Response, onResponse
 from sitio.policy.loader import loadPolicies
 from sitio.settings import Settings
-from sitio.testing import Runner, connectionRefused, request, response, runPolicy
+from sitio.testing import Runner, connectionRefused, noResponse, request, response, runPolicy
 
 ROOT = Path(sitio.__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -37,6 +37,11 @@ def example(name: str) -> Any:
     """The policy of an example."""
     [(_, policy)] = loadPolicies(f"file:{EXAMPLES / name}")
     return policy
+
+
+def examples(name: str, arguments: str = "") -> list[Any]:
+    """All policies of an example."""
+    return [policy for _, policy in loadPolicies(f"file:{EXAMPLES / name}{arguments}")]
 
 
 class RedactTests(SynchronousTestCase):
@@ -104,6 +109,76 @@ class EachTests(SynchronousTestCase):
             text = path.read_text("utf-8")
             self.assertRegex(text, r'^""".+[.`]"""\n', str(path))
             self.assertLessEqual(len(text.splitlines()), MAX_LINES, str(path))
+
+
+class RequestIdTests(SynchronousTestCase):
+    """C{requestid.py}: one id at the client and at the upstream, and the times."""
+
+    def test_passed(self) -> None:
+        """A good id of the client goes to the upstream and back."""
+        asked = request(headers={"X-Request-Id": "abc-1"})
+        outcome = runPolicy(
+            examples("requestid.py"), asked, response(headers={"X-Request-Id": "x"})
+        )
+        outcome.assertRequest("/", headers={"X-Request-Id": "abc-1"})
+        outcome.assertResponse(200, headers={"X-Request-Id": "abc-1"})
+
+    def test_made(self) -> None:
+        """Without one, or with one that is no good, sitio makes one; errors have it, too."""
+        for fields in ({}, {"X-Request-Id": "a b"}):
+            asked = request(headers=fields)
+            outcome = runPolicy(examples("requestid.py"), asked, connectionRefused())
+            outcome.assertResponse(502, headers={"X-Request-Id": outcome.exchange.id})
+
+    def test_times(self) -> None:
+        """Server-Timing has the time of the service; its own line stays."""
+        answer = response(headers={"Server-Timing": "db;dur=5"})
+        outcome = runPolicy(examples("requestid.py"), request(), answer)
+        times = ["db;dur=5", "app;dur=0.0, proxy;dur=0.0"]
+        self.assertEqual(outcome.headers.getAll("Server-Timing"), times)
+        silent = runPolicy(
+            examples("requestid.py"), request(), noResponse(), settings=Settings(responseTimeout=5)
+        )
+        silent.assertResponse(504, headers={"Server-Timing": "app;dur=5000.0, proxy;dur=0.0"})
+
+
+class CorsTests(SynchronousTestCase):
+    """C{cors.py}: pages of one origin may read each response."""
+
+    origin = "https://shop.example"
+
+    def setUp(self) -> None:
+        [cors] = examples("cors.py", ":origin=https\\://shop.example")
+        self.policies = ["deny:DELETE:/*", cors]
+
+    def test_all(self) -> None:
+        """Responses of the service, of sitio and of other policies may be read."""
+        fields = {"Origin": self.origin}
+        for method, answer, status in (
+            ("GET", response(200), 200),
+            ("GET", response(500), 500),
+            ("GET", connectionRefused(), 502),
+            ("DELETE", response(200), 403),
+        ):
+            outcome = runPolicy(self.policies, request("/", method, fields), answer)
+            wanted = {"Access-Control-Allow-Origin": self.origin, "Vary": "Origin"}
+            outcome.assertResponse(status, headers=wanted)
+
+    def test_otherOrigin(self) -> None:
+        """Pages of another origin may not, and no cache takes the one response for the other."""
+        for fields in ({}, {"Origin": "https://evil.example"}):
+            outcome = runPolicy(self.policies, request(headers=fields))
+            wanted = {"Access-Control-Allow-Origin": None, "Vary": "Origin"}
+            outcome.assertResponse(200, headers=wanted)
+
+    def test_preflight(self) -> None:
+        """The question of a browser is answered; any other OPTIONS goes to the service."""
+        fields = {"Origin": self.origin, "Access-Control-Request-Method": "POST"}
+        outcome = runPolicy(self.policies, request("/", "OPTIONS", fields))
+        wanted = {"Access-Control-Allow-Methods": "GET,POST"}
+        outcome.assertResponse(204, headers={**wanted, "Access-Control-Allow-Origin": self.origin})
+        self.assertEqual(outcome.attempts, 0)
+        self.assertEqual(runPolicy(self.policies, request("/", "OPTIONS")).attempts, 1)
 
 
 class FriendlyTests(SynchronousTestCase):

@@ -23,6 +23,8 @@ of its clock.
 In reading order:
 
   - C{runner}: runs policies: L{runPolicy} and L{Runner}.
+  - C{outcomes}: what came of a request, and assertions that show the difference: L{Outcome}.
+  - C{pytest}: fixtures, for those who test with pytest.
   - C{harness}: the whole proxy in memory, for tests that send and receive bytes.
   - C{network}: connections in memory.
   - C{loop}: an asyncio loop on the clock.
@@ -40,8 +42,8 @@ from sitio.testing.network import (
     MemoryEndpoint,
     Peer,
 )
+from sitio.testing.outcomes import Outcome
 from sitio.testing.runner import (
-    Outcome,
     Runner,
     connectionRefused,
     connectionReset,

@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.task import Clock
+from twisted.trial.unittest import FailTest
 
 from sitio.errors import SitioError
 from sitio.http.claims import APPEND
@@ -143,7 +144,7 @@ class Harness:
         """The upstream's end of the connection with this number; the first has number 0."""
         peers = self.upstreams
         if number >= len(peers):
-            raise AssertionError(f"sitio has opened {len(peers)} connections so far")
+            raise FailTest(f"sitio has opened {len(peers)} connections so far")
         return peers[number]
 
     def acceptConnections(self) -> None:
@@ -161,7 +162,7 @@ class Harness:
     def accept(self) -> Peer:
         """The upstream accepts the oldest pending connection."""
         if not self.endpoint.pending:
-            raise AssertionError("no connection is pending")
+            raise FailTest("no connection is pending")
         self.endpoint.accept()
         self.settle()
         return self.endpoint.peers[-1]
@@ -211,7 +212,7 @@ class Harness:
         nothing = {"open": 0, "idle": 0, "waiting": 0}
         found = [f"{name}: {what}" for name, what in left.items() if what and what != nothing]
         if found:
-            raise AssertionError("this is left: " + "; ".join(found))
+            raise FailTest("this is left: " + "; ".join(found))
 
 
 def nextCall(clock: Clock) -> float | None:

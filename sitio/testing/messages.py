@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twisted.trial.unittest import FailTest
+
 from sitio.http import codec, framing
 from sitio.http.limits import Limits
 from sitio.http.message import Request, Response
@@ -33,12 +35,12 @@ def readResponses(data: bytes, *methods: str, closed: bool = False) -> Iterator[
             yield response
             response = reader.nextHead()
         if response is None:
-            raise AssertionError(f"an incomplete response: {data!r}")
+            raise FailTest(f"an incomplete response: {data!r}")
         response.body = reader.takeRest() if reader.state is framing.TUNNEL else _body(reader)
         if closed and reader.state is framing.UNTIL_CLOSE:
             reader.connectionLost()
         if reader.state not in (framing.ENDED, framing.TUNNEL):
-            raise AssertionError(f"an incomplete response: {data!r}")
+            raise FailTest(f"an incomplete response: {data!r}")
         yield response
         waiting = waiting[1:] or waiting
 
@@ -50,10 +52,10 @@ def readRequests(data: bytes) -> Iterator[Request]:
     while reader.held:
         request = reader.nextHead()
         if request is None:
-            raise AssertionError(f"an incomplete request: {data!r}")
+            raise FailTest(f"an incomplete request: {data!r}")
         request.body = _body(reader)
         if reader.state is not framing.ENDED:
-            raise AssertionError(f"an incomplete request: {data!r}")
+            raise FailTest(f"an incomplete request: {data!r}")
         yield request
 
 

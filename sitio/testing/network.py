@@ -31,6 +31,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.trial.unittest import FailTest
 from zope.interface import alsoProvides, implementer
 
 from sitio.http.message import Request, Response
@@ -284,20 +285,20 @@ class Peer:
         """
         found = list(readResponses(self.got(), method, closed=self.state is CLOSED))
         if len(found) != 1:
-            raise AssertionError(f"expected one response, got {found}")
+            raise FailTest(f"expected one response, got {found}")
         return found[0]
 
     def gotRequest(self) -> Request:
         """The request that sitio sent since the last L{got}; raises like L{gotResponse}."""
         found = list(readRequests(self.got()))
         if len(found) != 1:
-            raise AssertionError(f"expected one request, got {found}")
+            raise FailTest(f"expected one request, got {found}")
         return found[0]
 
     def sends(self, *pieces: bytes) -> None:
         """Send bytes; each piece arrives by itself."""
         if self._ended:
-            raise AssertionError("this end has ended its direction")
+            raise FailTest("this end has ended its direction")
         for piece in pieces:
             if not self.transport.connected:
                 self.state = RESET

@@ -15,12 +15,12 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
+from twisted.trial.unittest import FailTest
 
 from sitio.errors import Side
 from sitio.http import codec, framing
 from sitio.http.limits import Limits
 from sitio.http.message import Headers, Request, Response
-from sitio.proxy.exchange import Exchange
 from sitio.settings import Settings
 from sitio.testing.harness import Harness, nextCall
 from sitio.testing.messages import readRequests
@@ -29,6 +29,7 @@ from sitio.testing.network import (
     MemoryEndpoint,
     Peer,
 )
+from sitio.testing.outcomes import Outcome
 
 #: Seconds on the clock after which L{Runner.run} raises: longer than any wait of sitio.
 MAX_WAIT_SECONDS = 3600.0
@@ -126,42 +127,6 @@ def incompleteResponse(response: Response) -> UpstreamFailure:
     return UpstreamFailure(Failing.RESET, response)
 
 
-@frozen
-class Outcome:
-    """
-    The result of a request.
-
-    @ivar status: the status that the client got; L{None} if it got no response.
-    @ivar reason: the reason phrase that the client got.
-    @ivar headers: the fields that the client got.
-    @ivar body: the body that the client got.
-    @ivar whole: whether the response was complete.
-    @ivar attempts: the number of attempts, with those whose connection was refused.
-    @ivar requests: the requests that the upstream got.
-    @ivar exchange: the L{IExchange<sitio.interfaces.IExchange>}, which has ended.
-    @ivar errors: what policies raised; see L{Runner.run}.
-    """
-
-    status: int | None
-    reason: str
-    headers: Headers
-    body: bytes
-    whole: bool
-    attempts: int
-    requests: list[Request]
-    exchange: Exchange
-    errors: list[BaseException]
-
-    @property
-    def text(self) -> str:
-        """The body, decoded as UTF-8."""
-        return self.body.decode()
-
-    def json(self) -> Any:
-        """The body, parsed as JSON."""
-        return _json.loads(self.body)
-
-
 class Runner:
     """
     A proxy that is kept for many requests.
@@ -231,6 +196,7 @@ class Runner:
         secure: bool = False,
         pieces: int | None = None,
         raiseErrors: bool = True,
+        leavesAfter: float | None = None,
     ) -> Outcome:
         """
         Send a request through the proxy, and let the upstream answer.
@@ -244,6 +210,8 @@ class Runner:
             pieces, as it may from a network.
         @param raiseErrors: whether to raise the first error of a policy.  Otherwise errors
             are contained, as by C{twistd sitio}, and listed in C{Outcome.errors}.
+        @param leavesAfter: seconds after which the client resets its connection, unless the
+            exchange has ended before.  By default it stays.
 
         @raise AssertionError: the exchange did not end within an hour on the clock.
         """
@@ -253,7 +221,10 @@ class Runner:
         upstream = _Upstream(harness.endpoint, responses or (response(),), pieces)
         client = harness.connect(clientAddress, secure)
         client.sends(*_cut(*_wireRequest(request), pieces))
+        leaving = None if leavesAfter is None else self.clock.callLater(leavesAfter, client.resets)
         self._untilEnded(upstream)
+        if leaving is not None and leaving.active():
+            leaving.cancel()
         harness.settle()
         exchange = harness.exchanges[0]
         got, whole = _readResponse(client, request.method)
@@ -284,7 +255,7 @@ class Runner:
             if not upstream.answer():
                 due = nextCall(self.clock)
                 if due is None or due > givesUp:
-                    raise AssertionError("the exchange does not end: a policy waits for ever")
+                    raise FailTest("the exchange does not end: a policy waits for ever")
                 self.clock.advance(max(0.0, due - self.clock.seconds()))
 
     def _errors(self) -> list[BaseException]:

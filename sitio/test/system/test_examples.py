@@ -1,9 +1,10 @@
 """
-Tests of C{examples/packaged}, installed into an environment of its own.
+Tests of examples that need processes of their own: C{packaged}, and the tests among them.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import site
 import subprocess
@@ -80,3 +81,86 @@ class PackagedTests(SynchronousTestCase):
         )
         self.assertIn("retry-after=soon: a duration up to 1d is expected", self.python("-c", wrong))
         self.assertNotIn(str(self.environment), sys.path)
+
+
+#: A test that fails, for each tool.
+PLANTED = {
+    "trial": (
+        "from twisted.trial.unittest import SynchronousTestCase\n"
+        "from sitio.testing import request, response, runPolicy\n"
+        "class PlantedTests(SynchronousTestCase):\n"
+        "    def test_planted(self):\n"
+        "        outcome = runPolicy('error-page:404', request(), response(200, text='a'))\n"
+        "        outcome.assertResponse(200, text='b')\n"
+    ),
+    "pytest": (
+        "from twisted.logger import Logger\n"
+        "from sitio.testing import request, response\n"
+        "pytest_plugins = ['sitio.testing.pytest']\n"
+        "def test_planted(startRunner):\n"
+        "    runner = startRunner('error-page:404')\n"
+        "    outcome = runner.run(request(), response(200, text='a'))\n"
+        "    outcome.assertResponse(200, text='b')\n"
+        "def logsError():\n"
+        "    try: raise KeyError('x')\n"
+        "    except KeyError: Logger().failure('it failed')\n"
+        "def test_logs(startRunner): logsError()\n"
+        "def test_expects(loggedErrors):\n"
+        "    logsError()\n"
+        "    assert [type(each) for each in loggedErrors] == [KeyError]\n"
+        "    loggedErrors.clear()\n"
+        "def test_stops(startRunner):\n"
+        "    from twisted.application.service import Service\n"
+        "    class Served(Service):\n"
+        "        def exchangeFinished(self, exchange): pass\n"
+        "    global served\n"
+        "    served = Served()\n"
+        "    startRunner(served)\n"
+        "    assert served.running\n"
+        "def test_stopped(): assert not served.running\n"
+    ),
+}
+
+
+class SuitesTests(SynchronousTestCase):
+    """The tests among the examples: trial and pytest run them, and count what fails."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        shutil.copytree(EXAMPLES, self.folder)
+
+    def runTool(self, tool: str, *tests: str) -> tuple[int, str]:
+        """The exit status and the output of a tool."""
+        arguments = {"trial": ("twisted.trial",), "pytest": ("pytest", "-p", "no:cacheprovider")}
+        command = [sys.executable, "-m", *arguments[tool], *tests]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        result = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60
+        )
+        return result.returncode, result.stdout + result.stderr
+
+    def test_trial(self) -> None:
+        """trial runs C{test_webhook.py}; a difference is a failure, not an error."""
+        (self.folder / "test_planted.py").write_text(PLANTED["trial"], "utf-8")
+        status, output = self.runTool("trial", "test_webhook")
+        self.assertEqual((status, "PASSED (successes=4)" in output), (0, True), output)
+        status, output = self.runTool("trial", "test_webhook", "test_planted")
+        self.assertEqual(status, 1)
+        self.assertIn("FAILED (failures=1, successes=4)", output)
+        self.assertIn("\n-b\n+a\n", output)
+
+    def test_pytest(self) -> None:
+        """
+        pytest runs C{test_checktoken.py}.  A difference fails a test, and so does an error that
+        is logged and not expected; runners are stopped after their test.
+        """
+        (self.folder / "test_planted.py").write_text(PLANTED["pytest"], "utf-8")
+        status, output = self.runTool("pytest", "test_checktoken.py")
+        self.assertEqual((status, " 6 passed" in output), (0, True), output)
+        status, output = self.runTool("pytest", "test_checktoken.py", "test_planted.py")
+        self.assertEqual(status, 1)
+        self.assertIn("1 failed, 10 passed, 1 error in", output)
+        self.assertIn("E       -b\n", output)
+        self.assertIn("the test has logged [KeyError('x')]", output)
+        # The traceback ends in the test.
+        self.assertNotIn("outcomes.py", output)
