@@ -9,7 +9,6 @@ import ast
 import re
 import runpy
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from inspect import isclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from sitio.policy.declaration import Declaration
 from sitio.policy.help import optionTable
 from sitio.policy.loader import loadPolicies
 from sitio.policy.makers import makers
+from sitio.test.helpers.documents import blocks
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
@@ -48,7 +48,6 @@ NOT_BUILT_IN = {
     "loud": "the distribution of docs/policies.md",
 }
 
-_block = re.compile(r"^```python\n(?:# (\S+\.py)\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Not in error messages of sitio.
 _described = re.compile(r"(?<!sitio: )--policy (?:'([^']+)'|([a-z-]+(?::[^\s`\"']+)?))")
 _link = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -59,12 +58,6 @@ _module = re.compile(r"`((?:\w+/)?\w+\.(?:py|js))`((?:: `[\w.]+`(?:, `[\w.]+`)*)
 
 #: Files named in the documents that are not in the repository.
 NOT_OURS = {"cache.py", "friendly.py", "mine.py", "twisted/__init__.py"}
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Name and text of each block of Python; the name is empty if there is none."""
-    for found in _block.finditer(text):
-        yield found[1] or "", found[0].removeprefix("```python\n").removesuffix("```")
 
 
 def anchors(text: str) -> set[str]:
@@ -113,10 +106,12 @@ class DocumentTests(SynchronousTestCase):
     def written(self, document: Path) -> tuple[Path, list[Path]]:
         """Write the blocks of a document as files; their folder, and their paths."""
         folder = Path(self.mktemp()).resolve()
-        found = []
+        found: list[Path] = []
         for name, text in blocks(self.texts[document]):
             self.assertNotEqual(name, "", f"a block in {document.name} names no file: {text}")
             path = folder / name
+            # The second would be run in place of the first.
+            self.assertNotIn(path, found, f"two blocks in {document.name} are the file {name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
             found.append(path)

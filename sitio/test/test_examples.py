@@ -148,7 +148,7 @@ class CorsTests(SynchronousTestCase):
     origin = "https://shop.example"
 
     def setUp(self) -> None:
-        [cors] = examples("cors.py", ":origin=https\\://shop.example")
+        [cors] = examples("cors.py", ":origin=https://shop.example")
         self.policies = ["deny:DELETE:/*", cors]
 
     def test_all(self) -> None:

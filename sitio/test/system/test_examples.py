@@ -15,6 +15,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import sitio
+from sitio.test.helpers.documents import blocks
 
 ROOT = Path(sitio.__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -152,11 +153,17 @@ class SuitesTests(SynchronousTestCase):
     def test_pytest(self) -> None:
         """
         pytest runs C{test_checktoken.py}.  A difference fails a test, and so does an error that
-        is logged and not expected; runners are stopped after their test.
+        is logged and not expected; runners are stopped after their test.  The tests for pytest
+        in docs/policies.md pass, too.
         """
+        page = (ROOT / "docs/policies.md").read_text("utf-8")
+        for name, text in blocks(page):
+            if "pytest_plugins" in text:
+                (self.folder / f"test_page_{name}").write_text(text, "utf-8")
+        pages = sorted(each.name for each in self.folder.glob("test_page_*"))
         (self.folder / "test_planted.py").write_text(PLANTED["pytest"], "utf-8")
-        status, output = self.runTool("pytest", "test_checktoken.py")
-        self.assertEqual((status, " 6 passed" in output), (0, True), output)
+        status, output = self.runTool("pytest", "test_checktoken.py", *pages)
+        self.assertEqual((status, " 7 passed" in output), (0, True), output)
         status, output = self.runTool("pytest", "test_checktoken.py", "test_planted.py")
         self.assertEqual(status, 1)
         self.assertIn("1 failed, 10 passed, 1 error in", output)
