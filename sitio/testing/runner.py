@@ -96,9 +96,20 @@ class UpstreamFailure:
 UpstreamAnswer = Response | UpstreamFailure
 
 
-def response(status: int = 200, **contents: Any) -> Response:
-    """A response of the upstream; C{contents} are other arguments of L{Response}."""
-    return Response(status, **contents)
+def response(
+    status: int = 200,
+    *,
+    body: bytes | None = None,
+    text: str | None = None,
+    html: str | None = None,
+    json: Any = None,
+    headers: Any = (),
+    reason: str | None = None,
+) -> Response:
+    """A response of the upstream; the parameters are those of L{Response}."""
+    return Response(
+        status, body=body, text=text, html=html, json=json, headers=headers, reason=reason
+    )
 
 
 def connectionRefused() -> UpstreamFailure:
@@ -214,7 +225,10 @@ class Runner:
             exchange has ended before.  By default it stays.
 
         @raise AssertionError: the exchange did not end within an hour on the clock.
+        @raise TypeError: an argument is no request, or no response or failure.
+        @raise ValueError: C{pieces} is negative.
         """
+        _check(request, responses, pieces)
         harness = self.harness
         for each in (harness.errors, harness.failures, harness.exchanges):
             del each[:]
@@ -270,6 +284,20 @@ class Runner:
         errors = [*harness.errors, *filters, *broken]
         # The failure of a filter is the policy's and the exchange's.
         return list({id(each): each for each in errors}.values())
+
+
+def _check(request: object, responses: tuple[object, ...], pieces: int | None) -> None:
+    """Raise a sentence for arguments that L{Runner.run} does not take."""
+    if not isinstance(request, Request):
+        raise TypeError(f'write request("/x") before the responses, not {request!r}')
+    for each in responses:
+        if not isinstance(each, UpstreamAnswer):
+            raise TypeError(
+                "the upstream answers with response(...), or with a failure such as"
+                f" connectionRefused(), not with {each!r}"
+            )
+    if pieces is not None and pieces < 0:
+        raise ValueError(f"pieces={pieces}: write a number of bytes, or 0 for a body with its head")
 
 
 class _Upstream:
@@ -371,12 +399,30 @@ def _readResponse(client: Peer, method: str) -> tuple[Response | None, bool]:
     return response, untilClose or reader.state in (framing.ENDED, framing.TUNNEL)
 
 
-def runPolicy(policy: Any, request: Request, *responses: UpstreamAnswer, **how: Any) -> Outcome:
+def runPolicy(
+    policy: Any,
+    request: Request,
+    *responses: UpstreamAnswer,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+    clientAddress: str = CLIENT_ADDRESS,
+    secure: bool = False,
+    pieces: int | None = None,
+    raiseErrors: bool = True,
+    leavesAfter: float | None = None,
+) -> Outcome:
     """
     Send one request through a policy, in a new proxy.
 
     The parameters, and what it raises, are those of L{Runner} and L{Runner.run}.
     """
-    settings, clock = how.pop("settings", None), how.pop("clock", None)
     with Runner(policy, settings=settings, clock=clock) as runner:
-        return runner.run(request, *responses, **how)
+        return runner.run(
+            request,
+            *responses,
+            clientAddress=clientAddress,
+            secure=secure,
+            pieces=pieces,
+            raiseErrors=raiseErrors,
+            leavesAfter=leavesAfter,
+        )

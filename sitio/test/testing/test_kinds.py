@@ -45,6 +45,25 @@ class Wait:
         await asyncio.sleep(self.time)
 
 
+class ArgumentsTests(SynchronousTestCase):
+    """L{runPolicy} says what is wrong with its arguments."""
+
+    def test_wrong(self) -> None:
+        """What is no request, no response or no policy raises one sentence that shows what is."""
+        run: Any = runPolicy
+        for call, kind, sentence in (
+            (lambda: run(stamp, response(404)), TypeError, 'write request("/x") before'),
+            (lambda: run(stamp, "/x"), TypeError, 'write request("/x") before'),
+            (lambda: run(stamp, request(), 404), TypeError, "answers with response(...)"),
+            (lambda: run(stamp, request(), request()), TypeError, "answers with response(...)"),
+            (lambda: run(stamp, request(), piece=3), TypeError, "piece"),
+            (lambda: run(stamp, request(), pieces=-1), ValueError, "a number of bytes, or 0"),
+            (lambda: run(Sends, request()), ValueError, "an object of it, Sends(...)"),
+            (lambda: run(len, request()), ValueError, "is not a policy"),
+        ):
+            self.assertIn(sentence, str(self.assertRaises(kind, call)))
+
+
 class KindsTests(SynchronousTestCase):
     """L{runPolicy} accepts all kinds."""
 
