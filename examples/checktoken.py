@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import treq
 from attrs import define, field
 
-from sitio import IExchange, Response
+from sitio import Exchange, Response
 from sitio.policy.kinds import Duration
 from sitio.policy.options import About
 
@@ -28,7 +28,7 @@ class TokenCheck:
     seconds: Any = time.monotonic
     _until: dict[bytes, float] = field(factory=dict, init=False)
 
-    async def requestReceived(self, exchange: IExchange) -> Response | None:
+    async def requestReceived(self, exchange: Exchange) -> Response | None:
         sent = exchange.request.headers.get("Authorization")
         if sent is None:
             return NO_TOKEN

@@ -11,12 +11,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import Data
 
-from sitio import IExchange, Response, onResponse
+from sitio import Exchange, Response, onResponse
 from sitio.service import SidecarService
 
 
 @onResponse(404)
-def friendly(exchange: IExchange, response: Response) -> Response:
+def friendly(exchange: Exchange, response: Response) -> Response:
     return Response(404, text="Not here. Try /hello\n")
 
 

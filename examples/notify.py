@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from sitio import IExchange
+from sitio import Exchange
 from sitio.policy.kinds import Secret
 
 #: Time between two messages, and how many failures one lists: the last ones.
@@ -24,7 +24,7 @@ class Notify(Service):
         self.failures: deque[str] = deque(maxlen=MAX_LISTED)
         self.count = 0
 
-    def exchangeFinished(self, exchange: IExchange) -> None:
+    def exchangeFinished(self, exchange: Exchange) -> None:
         # The upstream's status counts: a failure may have been masked.
         status = exchange.upstreamStatus or exchange.status or 0
         if status >= 500:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sitio import IExchange, Response, onResponse
+from sitio import Exchange, Response, onResponse
 
 SECRETS = {"password", "token"}
 
@@ -17,7 +17,7 @@ def without(value: Any) -> Any:
 
 
 @onResponse(buffered=True, failOpen=False)
-def redact(exchange: IExchange, response: Response) -> None:
+def redact(exchange: Exchange, response: Response) -> None:
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if response.body and (kind == "application/json" or kind.endswith("+json")):
         response.json = without(response.json())

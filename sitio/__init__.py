@@ -40,12 +40,15 @@ from sitio.interfaces import (
     ISelectivePolicy,
     ISendPolicy,
 )
+from sitio.policy.exchange import Exchange
 from sitio.policy.functions import onFinish, onRequest, onResponse, onSend
+from sitio.policy.sending import SentHead
 from sitio.policy.threads import inThread
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Exchange",
     "Headers",
     "IExchange",
     "IExchangeObserver",
@@ -57,6 +60,7 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "SentHead",
     "UnreadableBody",
     "inThread",
     "onFinish",

@@ -9,6 +9,7 @@ In reading order:
   - C{coroutines}: runs coroutines of policies, which may await asyncio.
   - C{threads}: C{inThread} runs blocking calls in threads.
   - C{pending}: results of policies that are still to come.
+  - C{exchange}: what policies receive, for type checkers.
   - C{sending}: what send policies get.
   - C{functions}: C{onRequest}, C{onResponse}, C{onSend} and C{onFinish} make policies of functions.
   - C{verify}: what is a policy.

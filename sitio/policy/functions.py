@@ -9,38 +9,76 @@ that says how to write it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container
-from typing import Any, overload
+from collections.abc import Callable, Container, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from attrs import frozen
 from zope.interface import implementer
 
-from sitio.http.message import Response
 from sitio.interfaces import IExchangeObserver, IRequestPolicy, IResponsePolicy, ISendPolicy
-from sitio.policy.sending import SentHead
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from sitio.http.message import Response, Retry
+    from sitio.policy.exchange import Exchange
+    from sitio.policy.sending import SentHead
+
+    # What a policy returns at once, or later: a coroutine function, or a Deferred.
+    _Answer = Response | None
+    _Verdict = Response | Retry | None
+    _RequestResult = (
+        _Answer
+        | Coroutine[Any, Any, _Answer]
+        | Deferred[Response]
+        | Deferred[None]
+        | Deferred[Response | None]
+    )
+    _ResponseResult = (
+        _Verdict
+        | Coroutine[Any, Any, _Verdict]
+        | Deferred[Response]
+        | Deferred[Retry]
+        | Deferred[None]
+        | Deferred[Response | None]
+        | Deferred[Retry | None]
+        | Deferred[Response | Retry]
+        | Deferred[Response | Retry | None]
+    )
+
+# Functions of policies.  More parameters are right if they have defaults.
+_Request = TypeVar("_Request", bound="Callable[[Exchange], _RequestResult]")
+_Response = TypeVar("_Response", bound="Callable[[Exchange, Response], _ResponseResult]")
+_Send = TypeVar("_Send", bound="Callable[[Exchange, SentHead], None]")
+_Finish = TypeVar("_Finish", bound="Callable[[Exchange], object]")
+
+_F = TypeVar("_F", bound=Callable[..., Any], covariant=True)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @implementer(IRequestPolicy)
 @frozen
-class RequestFunction:
+class RequestFunction(Generic[_F]):
     """A request policy that is a function.  Calling the policy calls the function."""
 
-    function: Callable[..., Any]
+    function: _F
     buffered: bool = False
     failOpen: bool = False
 
     def requestReceived(self, exchange: Any) -> Any:
         return self.function(exchange)
 
-    __call__ = requestReceived
+    def __call__(self: RequestFunction[Callable[_P, _R]], *args: _P.args, **kw: _P.kwargs) -> _R:
+        return self.function(*args, **kw)
 
 
 @implementer(IResponsePolicy)
 @frozen
-class ResponseFunction:
+class ResponseFunction(Generic[_F]):
     """A response policy that is a function.  Calling the policy calls the function."""
 
-    function: Callable[..., Any]
+    function: _F
     statuses: Container[int]
     buffered: bool
     failOpen: bool = True
@@ -48,43 +86,46 @@ class ResponseFunction:
     def responseReceived(self, exchange: Any, response: Response) -> Any:
         return self.function(exchange, response)
 
-    __call__ = responseReceived
+    def __call__(self: ResponseFunction[Callable[_P, _R]], *args: _P.args, **kw: _P.kwargs) -> _R:
+        return self.function(*args, **kw)
 
 
 @implementer(ISendPolicy)
 @frozen
-class SendFunction:
+class SendFunction(Generic[_F]):
     """A send policy that is a function.  Calling the policy calls the function."""
 
-    function: Callable[..., Any]
+    function: _F
 
     def responseSending(self, exchange: Any, response: SentHead) -> Any:
         return self.function(exchange, response)
 
-    __call__ = responseSending
+    def __call__(self: SendFunction[Callable[_P, _R]], *args: _P.args, **kw: _P.kwargs) -> _R:
+        return self.function(*args, **kw)
 
 
 @implementer(IExchangeObserver)
 @frozen
-class FinishFunction:
+class FinishFunction(Generic[_F]):
     """An observer that is a function.  Calling the observer calls the function."""
 
-    function: Callable[..., Any]
+    function: _F
 
     def exchangeFinished(self, exchange: Any) -> None:
         self.function(exchange)
 
-    __call__ = exchangeFinished
+    def __call__(self: FinishFunction[Callable[_P, _R]], *args: _P.args, **kw: _P.kwargs) -> _R:
+        return self.function(*args, **kw)
 
 
 @overload
-def onRequest(function: Callable[..., Any], /) -> RequestFunction: ...
+def onRequest(function: _Request, /) -> RequestFunction[_Request]: ...
 
 
 @overload
 def onRequest(
     *, buffered: bool = ..., failOpen: bool = ...
-) -> Callable[[Callable[..., Any]], RequestFunction]: ...
+) -> Callable[[_Request], RequestFunction[_Request]]: ...
 
 
 def onRequest(
@@ -93,7 +134,7 @@ def onRequest(
     *,
     buffered: bool = False,
     failOpen: bool = False,
-) -> RequestFunction | Callable[[Callable[..., Any]], RequestFunction]:
+) -> Any:
     """
     Make a request policy of C{function(exchange)}: C{@onRequest}, C{@onRequest()} or
     C{@onRequest(buffered=True)}.
@@ -116,13 +157,13 @@ def onRequest(
 
 
 @overload
-def onResponse(function: Callable[..., Any], /) -> ResponseFunction: ...
+def onResponse(function: _Response, /) -> ResponseFunction[_Response]: ...
 
 
 @overload
 def onResponse(
     *statuses: int | range, buffered: bool = ..., failOpen: bool = ...
-) -> Callable[[Callable[..., Any]], ResponseFunction]: ...
+) -> Callable[[_Response], ResponseFunction[_Response]]: ...
 
 
 def onResponse(*statuses: Any, buffered: bool = False, failOpen: bool = True) -> Any:
@@ -158,16 +199,14 @@ def onResponse(*statuses: Any, buffered: bool = False, failOpen: bool = True) ->
 
 
 @overload
-def onSend(function: Callable[..., Any], /) -> SendFunction: ...
+def onSend(function: _Send, /) -> SendFunction[_Send]: ...
 
 
 @overload
-def onSend() -> Callable[[Callable[..., Any]], SendFunction]: ...
+def onSend() -> Callable[[_Send], SendFunction[_Send]]: ...
 
 
-def onSend(
-    function: Callable[..., Any] | None = None, /
-) -> SendFunction | Callable[[Callable[..., Any]], SendFunction]:
+def onSend(function: Callable[..., Any] | None = None, /) -> Any:
     """
     Make a send policy of C{function(exchange, response)}, which is called before the head of
     each response is sent, whoever made it.  It may change C{response.headers}.
@@ -186,7 +225,7 @@ def onSend(
     return SendFunction(function)
 
 
-def onFinish(function: Callable[..., Any]) -> FinishFunction:
+def onFinish(function: _Finish) -> FinishFunction[_Finish]:
     """
     Make an observer of C{function(exchange)}, which is called after the last byte.
 

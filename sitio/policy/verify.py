@@ -18,6 +18,15 @@ from sitio.interfaces import (
     ISelectivePolicy,
     ISendPolicy,
 )
+from sitio.policy.functions import (
+    FinishFunction,
+    RequestFunction,
+    ResponseFunction,
+    SendFunction,
+)
+
+#: Policies that call a function as sitio calls them.
+_FUNCTIONS = (RequestFunction, ResponseFunction, SendFunction, FinishFunction)
 
 _POLICIES = (IRequestPolicy, IResponsePolicy, ISendPolicy, IExchangeObserver)
 
@@ -33,8 +42,8 @@ def verifyPolicy(name: str, policy: Any) -> Any:
     now on, with all others of its class.  Without attributes of its own it gets the responses
     of all statuses, and not their bodies.
 
-    @raise ValueError: it provides no interface of a policy, or lacks a method or an
-        attribute of one.
+    @raise ValueError: it provides no interface of a policy, lacks a method or an attribute of
+        one, or can't be called as sitio calls it.
     """
     for each in _missingInterfaces(policy):
         kind: Any = type(policy)
@@ -53,6 +62,7 @@ def verifyPolicy(name: str, policy: Any) -> Any:
             + ", ".join(each.__name__ for each in _POLICIES)
         )
     for each in provided:
+        _checkParameters(name, policy, each)
         try:
             verifyObject(each, policy)
         except Invalid as error:
@@ -62,6 +72,42 @@ def verifyPolicy(name: str, policy: Any) -> Any:
             )
             raise ValueError(f"{name} is an incomplete policy: {missing}") from error
     return policy
+
+
+def _checkParameters(name: str, policy: Any, interface: Any) -> None:
+    """
+    Raise if sitio can't call a method of an interface, or the function that it stands for.
+
+    @raise ValueError: with a sentence that has the right parameters.
+    """
+    for method, described in interface.namesAndDescriptions():
+        isFunction = isinstance(policy, _FUNCTIONS)
+        called = policy.function if isFunction else getattr(policy, method, None)
+        if not isinstance(described, Method) or not callable(called):
+            continue
+        wanted = described.positional
+        try:
+            takes = inspect.signature(called)
+        except (TypeError, ValueError):
+            # Something of C, which does not say what it takes.
+            continue
+        try:
+            takes.bind(*wanted)
+        except TypeError as error:
+            shown = getattr(called, "__name__", method)
+            own = ("self",) if inspect.ismethod(called) else ()
+            raise ValueError(
+                f"{name} has the wrong parameters: write {shown}({', '.join((*own, *wanted))}), not"
+                f" {shown}{_withoutTypes(takes, own)}; more parameters need defaults"
+            ) from error
+
+
+def _withoutTypes(takes: inspect.Signature, own: tuple[str, ...]) -> inspect.Signature:
+    """A signature as it is written, but for its types, with parameters before those it has."""
+    rest = [each.replace(annotation=inspect.Parameter.empty) for each in takes.parameters.values()]
+    only, usual = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    kind = only if rest and rest[0].kind is only else usual
+    return inspect.Signature([*(inspect.Parameter(each, kind) for each in own), *rest])
 
 
 def isPolicy(found: Any) -> bool:

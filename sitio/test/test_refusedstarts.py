@@ -188,12 +188,14 @@ POLICIES = {
     "file:{folder}/raises.py": "raises.py:1 can't be loaded: TypeError",
     "file:{folder}/object.py": "object.py:1 can't be loaded: ValueError",
     "file:{folder}/lacks.py": "it is an incomplete policy: ",
+    "file:{folder}/arity.py": "it has the wrong parameters: write it(exchange), not it();",
 }
 
 POLICY_FILES = {
     "empty.py": "import sitio\n",
     "raises.py": "(lambda x: x)()\n",
     "object.py": "raise ValueError(object())\n",
+    "arity.py": "from sitio import onRequest\n@onRequest\ndef it(): pass\n",
     "lacks.py": (
         "from zope.interface import implementer\n"
         "from sitio.interfaces import IResponsePolicy\n"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from attrs import frozen
 
-from sitio import IExchange, Response
+from sitio import Exchange, Response
 from sitio.policy.kinds import Duration
 from sitio.policy.options import About
 
@@ -17,7 +17,7 @@ class Maintenance:
     file: Annotated[Path, About("the file that closes the service")]
     retryAfter: Annotated[Duration, About("when clients may return", most=86400)] = 60.0
 
-    def requestReceived(self, exchange: IExchange) -> Response | None:
+    def requestReceived(self, exchange: Exchange) -> Response | None:
         if not self.file.exists():
             return None
         headers = {"Retry-After": f"{self.retryAfter:.0f}", "Cache-Control": "no-store"}

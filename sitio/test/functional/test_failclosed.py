@@ -363,7 +363,7 @@ class GivenUpTests(FailureCase):
     def test_clientGone(self) -> None:
         """Nothing is counted when the wait of a policy that fails closed is cancelled."""
         cancelled: list[Any] = []
-        policy = onResponse(failOpen=False)(lambda *given: Deferred(cancelled.append))
+        policy: Any = onResponse(failOpen=False)(lambda *given: Deferred(cancelled.append))
         harness = Harness(policy)
         client = harness.connect()
         client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -23,7 +23,7 @@ UPGRADE = b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n"
 
-wait = onRequest(lambda exchange: Deferred())
+wait: Any = onRequest(lambda exchange: Deferred())
 upper = onResponse()(lambda exchange, response: response.addFilter(bytes.upper))
 collect = onResponse(buffered=True)(lambda exchange, response: None)
 

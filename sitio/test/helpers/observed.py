@@ -24,7 +24,7 @@ class ObservedCase(SynchronousTestCase):
     def open(self, *policies: Any, **settings: Any) -> None:
         """Make a new sidecar with these policies and settings, and connect its client."""
         self.told: list[Exchange] = []
-        observer = onFinish(self.told.append)
+        observer = onFinish(self.told.append)  # type: ignore[type-var]
         self.sidecar = Harness([*policies, observer], settings=Settings(**settings))
         self.client = self.sidecar.connect()
 

@@ -557,7 +557,7 @@ class FailureTests(SynchronousTestCase):
     def test_eachItsOwnTime(self) -> None:
         """Each policy has its own timeout: two slow ones may take twice as long."""
         clock = Clock()
-        slow = onRequest(lambda exchange: deferLater(clock, 6))
+        slow: Any = onRequest(lambda exchange: deferLater(clock, 6))
         outcome = runPolicy(
             [slow, slow], request(), settings=Settings(policyTimeout=7), clock=clock
         )

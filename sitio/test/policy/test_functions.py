@@ -35,10 +35,11 @@ class FunctionTests(SynchronousTestCase):
 
     def test_callable(self) -> None:
         """The policy can be called like its function, which a test may do."""
-        self.assertEqual(onRequest(lambda exchange: [exchange])(1), [1])
+        request: Any = onRequest(lambda exchange: [exchange])
+        self.assertEqual(request(1), [1])
         policy: Any = onResponse(404)(lambda exchange, response: [exchange, response])
         self.assertEqual(policy(1, 2), [1, 2])
-        seen: list[int] = []
+        seen: list[Any] = []
         onFinish(seen.append)(1)
         self.assertEqual(seen, [1])
 
@@ -64,7 +65,7 @@ class FunctionTests(SynchronousTestCase):
         for attempt, hint in (
             (lambda: onResponse("404"), "write @onResponse(404)"),  # type: ignore[call-overload]
             (lambda: onRequest(404), "write @onRequest"),  # type: ignore[call-overload]
-            (lambda: onFinish(404), "write @onFinish"),  # type: ignore[arg-type]
+            (lambda: onFinish(404), "write @onFinish"),  # type: ignore[type-var]
             (lambda: onFinish(unusedCoroutine), "write def, not async def"),
         ):
             self.assertIn(hint, str(self.assertRaises(TypeError, attempt)))

@@ -335,13 +335,43 @@ class FileTests(SynchronousTestCase):
         outcome = runPolicy(type(found[0][1])("c"), request())
         self.assertEqual(outcome.headers["X-Word"], "c")
 
-    def test_byMethodsIncomplete(self) -> None:
-        """A method with other parameters is an error before the first request."""
-        for method in ("requestReceived(self)", "responseReceived(self, exchange)"):
-            self.assertIn(
-                ": rule is an incomplete policy: ",
-                self.sentence(f"class Rule:\n    def {method}: pass\nrule = Rule()\n"),
-            )
+    def test_parameters(self) -> None:
+        """Parameters that sitio does not give are an error before the first request."""
+        for source, wanted, found in (
+            ("@onRequest\ndef it({}): pass", "it(exchange)", ("", "a, b", "*, a", "a, *, b")),
+            (
+                "@onResponse(404)\nasync def it({}): pass",
+                "it(exchange, response)",
+                ("", "exchange", "a, b, c", "exchange, *, response"),
+            ),
+            ("@onSend\ndef it({}): pass", "it(exchange, response)", ("exchange", "a, b, c")),
+            ("@onFinish\ndef it({}): pass", "it(exchange)", ("", "exchange, response")),
+            (
+                "class Rule:\n    def requestReceived({}): pass\nit = Rule()",
+                "requestReceived(self, exchange)",
+                ("self", "self, a, b", "self, a, b, /"),
+            ),
+            (
+                "class Rule:\n    def responseReceived({}): pass\nit = Rule()",
+                "responseReceived(self, exchange, response)",
+                ("self, exchange",),
+            ),
+        ):
+            name = wanted.partition("(")[0]
+            for each in found:
+                self.assertEqual(
+                    self.sentence(f"from sitio import *\n{source.format(each)}\n"),
+                    f": it has the wrong parameters: write {wanted}, not {name}({each});"
+                    " more parameters need defaults",
+                )
+
+    def test_moreParameters(self) -> None:
+        """Parameters may have other names and types; more of them have defaults."""
+        for index, each in enumerate(("e", "e, /", "e, a=1", "*e", "e: int, *, a=1", "*e, **how")):
+            source = f"from sitio import onRequest\n@onRequest\ndef it({each}): pass\n"
+            path = self.write(source, f"more{index}.py")
+            [(name, _)] = loadPolicies(f"file:{path}")
+            self.assertEqual(name, "it")
 
     def test_wrongUse(self) -> None:
         """Wrong use of a decorator is reported with its line."""

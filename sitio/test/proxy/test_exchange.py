@@ -543,7 +543,8 @@ class AnsweredByTests(ExchangeCase):
     def test_answers(self) -> None:
         """C{answeredBy} names the policy that answered, not a policy that failed."""
         self.assertEqual(self.answeredBy(("door", onRequest(lambda _: Response(403)))), "door")
-        self.assertIsNone(self.answeredBy(("door", onRequest(lambda _: 1 / 0))))
+        door: Any = onRequest(lambda _: 1 / 0)
+        self.assertIsNone(self.answeredBy(("door", door)))
         self.assertEqual(self.last.status, 500)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 

@@ -440,7 +440,7 @@ class AnsweredByTests(LogTestCase):
 
     def test_policyFailed(self) -> None:
         """A request policy that fails has not answered: sitio sends 500."""
-        facts = self.facts(("door", onRequest(lambda _: 1 / 0)))
+        facts = self.facts(("door", onRequest(lambda _: 1 / 0)))  # type: ignore[type-var]
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual((facts["answeredBy"], facts["status"]), ("sitio", 500))
         self.assertEqual(facts["failure"], "the policy door failed")

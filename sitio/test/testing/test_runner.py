@@ -437,7 +437,7 @@ class ConversationTests(SynchronousTestCase):
 
     def test_errors(self) -> None:
         """What policies raise is contained and logged as always, and listed in C{errors}."""
-        failing = onResponse(200)(lambda exchange, response: [][0])
+        failing: Any = onResponse(200)(lambda exchange, response: [][0])
         harness = Harness([("failing", failing)])
         client = harness.connect()
         client.sends(GET)
