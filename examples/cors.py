@@ -4,7 +4,7 @@ from typing import Annotated
 
 from attrs import frozen
 
-from sitio import IExchange, Response
+from sitio import Exchange, Response, SentHead
 from sitio.policy.options import About
 
 
@@ -15,7 +15,7 @@ class Cors:
     origin: Annotated[str, About("the origin of the pages", shown=True)]
     methods: Annotated[str, About("the methods that they may use", shown=True)] = "GET,POST"
 
-    def requestReceived(self, exchange: IExchange) -> Response | None:
+    def requestReceived(self, exchange: Exchange) -> Response | None:
         fields = exchange.request.headers
         # A question of the browser, before it sends a request that could change something.
         if exchange.request.method == "OPTIONS" and "Access-Control-Request-Method" in fields:
@@ -27,7 +27,7 @@ class Cors:
             return Response(204, headers=headers)
         return None
 
-    def responseSending(self, exchange: IExchange, response: Response) -> None:
+    def responseSending(self, exchange: Exchange, response: SentHead) -> None:
         if exchange.request.headers.get("Origin") == self.origin:
             response.headers["Access-Control-Allow-Origin"] = self.origin
         # A cache must not give the response for one origin to another.

@@ -1,16 +1,16 @@
 """An id and a Server-Timing for each response: `--policy file:examples/requestid.py`."""
 
-from sitio import IExchange, Response, onRequest, onSend
+from sitio import Exchange, SentHead, onRequest, onSend
 
 
 @onRequest
-def passOn(exchange: IExchange) -> None:
+def passOn(exchange: Exchange) -> None:
     # The client's own, if it has sent a good one.
     exchange.request.headers["X-Request-Id"] = exchange.id
 
 
 @onSend
-def show(exchange: IExchange, response: Response) -> None:
+def show(exchange: Exchange, response: SentHead) -> None:
     response.headers["X-Request-Id"] = exchange.id
     # The service may have times of its own: this line is one more.
     whole, upstream = exchange.now - exchange.began, exchange.upstreamTime

@@ -4,8 +4,7 @@ from hashlib import sha256
 from hmac import compare_digest, new
 from typing import Annotated
 
-from sitio import IExchange, Response, onRequest
-from sitio.policy.functions import RequestFunction
+from sitio import Exchange, Response, onRequest
 from sitio.policy.kinds import Secret
 from sitio.policy.options import About
 
@@ -14,12 +13,12 @@ def makePolicy(
     *,
     key: Annotated[Secret, About("the key that both sides know")],
     path: Annotated[str, About("where webhooks arrive", shown=True)] = "/",
-) -> RequestFunction:
+) -> object:
     """Refuse webhooks without a good HMAC of their body in X-Signature."""
 
     # The whole body is there, however it arrives; one that is too long gets 413.
     @onRequest(buffered=True)
-    def webhook(exchange: IExchange) -> Response | None:
+    def webhook(exchange: Exchange) -> Response | None:
         request = exchange.request
         if not request.path.startswith(path):
             return None
