@@ -7,12 +7,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from webhook import makePolicy
 
 from sitio.settings import Settings
-from sitio.testing import request, response, runPolicy
+from sitio.testing import request, runPolicy
 
 
 class WebhookTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.policy = makePolicy(key="secret", path="/hook")
+        self.policy = makePolicy(key="secret")
         self.good = {"X-Signature": "sha256=" + new(b"secret", b"{}", sha256).hexdigest()}
 
     def test_good(self) -> None:
@@ -34,6 +34,13 @@ class WebhookTests(SynchronousTestCase):
         asked = request("/hook", "POST", self.good, body=b"{}")
         runPolicy(self.policy, asked, settings=small).assertResponse(413)
 
-    def test_others(self) -> None:
-        """Other requests need no signature."""
-        runPolicy(self.policy, request("/"), response(text="a")).assertResponse(200, text="a")
+    def test_otherPath(self) -> None:
+        """No spelling of a path, and no method, needs no signature."""
+        for target, method in (("/%68ook", "POST"), ("//hook", "PUT"), ("/", "GET")):
+            runPolicy(self.policy, request(target, method)).assertResponse(403)
+
+    def test_field(self) -> None:
+        """The signature may be in another field."""
+        policy = makePolicy(key="secret", field="X-Hub-Signature-256")
+        fields = {"X-Hub-Signature-256": self.good["X-Signature"]}
+        runPolicy(policy, request("/", "POST", fields, body=b"{}")).assertResponse(200)

@@ -1,4 +1,4 @@
-"""Let in webhooks with a good signature: `file:examples/webhook.py:key=@FILE:path=/hook`."""
+"""Let in webhooks with a good signature: `file:examples/webhook.py:key=@FILE`."""
 
 from hashlib import sha256
 from hmac import compare_digest, new
@@ -12,18 +12,17 @@ from sitio.policy.options import About
 def makePolicy(
     *,
     key: Annotated[Secret, About("the key that both sides know")],
-    path: Annotated[str, About("where webhooks arrive", shown=True)] = "/",
+    field: Annotated[str, About("the field with the signature", shown=True)] = "X-Signature",
 ) -> object:
-    """Refuse webhooks without a good HMAC of their body in X-Signature."""
+    """Refuse requests without a good HMAC of their body in a field."""
 
-    # The whole body is there, however it arrives; one that is too long gets 413.
+    # The whole body is there, however it arrives; one that is too long gets 413.  All paths need
+    # a signature, as /hook has many spellings, such as /%68ook.
     @onRequest(buffered=True)
     def webhook(exchange: Exchange) -> Response | None:
         request = exchange.request
-        if not request.path.startswith(path):
-            return None
         good = "sha256=" + new(key.encode(), request.body, sha256).hexdigest()
-        if compare_digest(request.headers.get("X-Signature", "").encode(), good.encode()):
+        if compare_digest(request.headers.get(field, "").encode(), good.encode()):
             return None
         return Response(403, text="The signature is wrong.\n")
 

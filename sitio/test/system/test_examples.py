@@ -144,10 +144,10 @@ class SuitesTests(SynchronousTestCase):
         """trial runs C{test_webhook.py}; a difference is a failure, not an error."""
         (self.folder / "test_planted.py").write_text(PLANTED["trial"], "utf-8")
         status, output = self.runTool("trial", "test_webhook")
-        self.assertEqual((status, "PASSED (successes=4)" in output), (0, True), output)
+        self.assertEqual((status, "PASSED (successes=5)" in output), (0, True), output)
         status, output = self.runTool("trial", "test_webhook", "test_planted")
         self.assertEqual(status, 1)
-        self.assertIn("FAILED (failures=1, successes=4)", output)
+        self.assertIn("FAILED (failures=1, successes=5)", output)
         self.assertIn("\n-b\n+a\n", output)
 
     def test_pytest(self) -> None:
