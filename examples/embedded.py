@@ -24,11 +24,13 @@ def makeService(reactor: Any, port: str, socket: str) -> MultiService:
     """A twisted.web service that listens on a UNIX socket, and a proxy before it."""
     services = MultiService()
     root = Resource()
-    root.putChild(b"hello", Data(b"hello\n", "text/plain"))
+    # Any, as type checkers do not know what implements an interface.
+    hello: Any = Data(b"hello\n", "text/plain")
+    root.putChild(b"hello", hello)
     site = StreamServerEndpointService(serverFromString(reactor, f"unix:{socket}"), Site(root))
     site.setServiceParent(services)
-    listen = serverFromString(reactor, port)
-    upstream = clientFromString(reactor, f"unix:{socket}")
+    listen: Any = serverFromString(reactor, port)
+    upstream: Any = clientFromString(reactor, f"unix:{socket}")
     SidecarService(reactor, listen, upstream, [friendly]).setServiceParent(services)
     return services
 

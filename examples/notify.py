@@ -37,7 +37,8 @@ class Notify(Service):
         self.loop.clock = self.clock or self.loop.clock
         self.loop.start(INTERVAL_SECONDS, now=False)
 
-    def stopService(self) -> Deferred[None] | None:
+    # Any, as the types of Twisted do not know that it may wait.
+    def stopService(self) -> Any:
         super().stopService()
         self.loop.stop()
         return self.post()
@@ -48,7 +49,7 @@ class Notify(Service):
         text = "\n".join([f"{self.count} requests failed. The last ones:", *self.failures])
         self.count = 0
         self.failures.clear()
-        posted = self.client.post(self.url, json={"text": text}, timeout=5)
+        posted: Deferred[Any] = self.client.post(self.url, json={"text": text}, timeout=5)
         posted.addCallback(self.client.collect, lambda data: None)
         return posted.addErrback(lambda failure: self.log.failure("The webhook failed", failure))
 
