@@ -33,6 +33,9 @@ class IExchange(Interface):
     """
     One request, and what came of it.  A policy reads it.  It writes only C{notes},
     C{labels}, C{timeout}, C{masking}, and C{request} before that is sent.
+
+    L{Exchange<sitio.policy.exchange.Exchange>} has the same attributes with types, for the
+    annotations of functions.
     """
 
     request = Attribute("The L{Request<sitio.http.message.Request>} of the client.")

@@ -18,6 +18,7 @@ LEFT_OUT = {
     "system.test_soak": "the soak starts processes on reactors that it names",
     "system.test_browser": "a browser sees no difference, and takes a minute",
     "system.test_examples": "pip installs a package, and processes start",
+    "system.test_types": "type checkers know of no reactor",
 }
 
 
