@@ -25,6 +25,7 @@ CLAIM_FIELDS = OWN_FIELDS | frozenset(
     b" x-forwarded-url x-forwarded-context x-forwarded-root x-forwarded-script-name"
     b" x-forwarded-method front-end-https x-scheme x-url-scheme x-original-host"
     b" x-original-proto x-original-scheme x-original-port"
+    b" x-original-url x-original-uri x-rewrite-url x-rewrite-uri x-envoy-original-path"
     b" x-forwarded x-forwarded-by x-forwarded-client-ip forwarded-for x-original-forwarded-for"
     b" x-real-ip x-real-port x-client-ip client-ip true-client-ip x-cluster-client-ip"
     b" x-remote-ip x-remote-addr cf-connecting-ip cf-connecting-ipv6 fastly-client-ip"
@@ -32,5 +33,10 @@ CLAIM_FIELDS = OWN_FIELDS | frozenset(
     b" x-envoy-external-address"
     b" x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-preferred-username"
     b" x-forwarded-access-token x-forwarded-client-cert x-forwarded-tls-client-cert"
-    b" x-forwarded-tls-client-cert-info".split()
+    b" x-forwarded-tls-client-cert-info"
+    b" remote-user x-remote-user x-remote-group x-webauth-user x-authenticated-user"
+    b" x-auth-request-user x-auth-request-email x-auth-request-groups"
+    b" x-auth-request-preferred-username x-auth-request-access-token"
+    b" x-ssl-client-cert x-ssl-client-verify x-ssl-client-s-dn ssl-client-cert"
+    b" ssl-client-verify ssl-client-subject-dn x-client-cert client-cert client-cert-chain".split()
 )

@@ -5,7 +5,8 @@ The folder of the file is a package of its own, under a name that nobody else us
 C{import cache} in C{/a/tokens.py} finds C{/a/cache.py}, also when it runs later, in a function.
 It does so for files of this folder only: C{sys.path} does not change, another C{cache} of an
 installed library or of another folder stays what it is, and files of the same name in two
-folders are two modules.  As in a script, a neighbour wins over an installed module.
+folders are two modules.  As in a script, a neighbour wins over an installed module, but for
+sitio: a file beside a checkout of it must get the sitio that runs it.
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ def _importFrom(package: str) -> Any:
     @cache
     def isNeighbour(name: str) -> bool:
         # Cached, as a function may import something for each request.
+        if name == "sitio":
+            return False
         # A folder without a file of Python is none: a policy may lie beside "logging/".
         place = Path(folder, name)
         return place.with_name(f"{name}.py").is_file() or (place / "__init__.py").is_file()

@@ -67,6 +67,12 @@ class FileTestCase(SynchronousTestCase):
 class NeighbourTests(FileTestCase):
     """A file may import what is in its folder."""
 
+    def test_sitio(self) -> None:
+        """Beside a checkout of sitio, a file gets the sitio that runs it."""
+        self.write("sitio/__init__.py", "raise ImportError('another sitio')\n")
+        self.write("words.py", "WORD = 'hello'\n")
+        self.assertEqual(self.said(self.write("one.py", SAYS)), "hello")
+
     def test_found(self) -> None:
         """Modules and packages of the folder are found, in each form of C{import}."""
         self.write("words.py", "WORD = 'a'\n")
