@@ -18,6 +18,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
 
+from sitio import __version__
 from sitio.net.process import GC_THRESHOLD
 from sitio.test.helpers.loopback import (
     LISTENING_LINE,
@@ -133,16 +134,17 @@ class RunTests(LoopbackTestCase):
     """sitio in the foreground and in the background."""
 
     async def test_quiet(self) -> None:
-        """In the foreground, sitio logs its start and its address, and nothing else."""
+        """In the foreground, sitio logs its address and what it runs, and nothing else."""
         upstream = Upstream(answerAll)
         process, port = await self.sitio(await self.listen(upstream), "--stats-interval=0")
         client = await self.connect(port, REQUEST)
         await client.got.expect(b"\r\n\r\n0123456789$")
         lines = [line for line in process.output().splitlines() if "UnixAppLogger#info" not in line]
         # Twisted's own line comes first.
-        self.assertEqual(len(lines), 2, process.output())
+        self.assertEqual(len(lines), 3, process.output())
         self.assertIn(f"sitio starting on {port}", lines[0])
         self.assertRegex(lines[1].encode(), LISTENING_LINE)
+        self.assertIn(f"sitio {__version__} starts: port tcp:0:", lines[2])
 
     async def test_inBackground(self) -> None:
         """
