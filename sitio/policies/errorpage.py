@@ -83,6 +83,11 @@ _NOT_BY_PREFIX = REPRESENTATION | {each.encode() for each in FRAMING_FIELDS}
 
 _CHARSET = frozenset((("charset", "utf-8"),))
 
+# Names of fields, with a status, of which is remembered whether they are kept: a service sends
+# the same few.  Longer names are looked at each time.
+_MAX_REMEMBERED = 256
+_MAX_REMEMBERED_BYTES = 64
+
 
 @lru_cache(maxsize=128)
 def formatFor(accept: bytes) -> bytes | None:
@@ -212,6 +217,10 @@ class ErrorPage:
     buffered: bool = field(default=False, init=False)
     _second: int = field(default=-1, init=False)
     _made: dict[bytes, FieldLines] = field(factory=dict, init=False)
+    _remembered: Callable[[bytes, int], bool] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._remembered = lru_cache(maxsize=_MAX_REMEMBERED)(self._keeps)
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response | None:
         """Return the page, with the status and the reason of the response."""
@@ -223,7 +232,14 @@ class ErrorPage:
             body, kind = self._builtIn(exchange.request, response)
         lines = self._lines(kind)
         status = response.status
-        kept = [each for each in response.rawFields if self._keeps(each[0].lower(), status)]
+        remembered = self._remembered
+        kept = [
+            each
+            for each in response.rawFields
+            if (remembered if len(each[0]) <= _MAX_REMEMBERED_BYTES else self._keeps)(
+                each[0], status
+            )
+        ]
         if kept:
             lines = FieldLines.of([*lines.fields, *kept])
         # A 426 names the protocols to upgrade to; sitio frames them.
@@ -232,6 +248,7 @@ class ErrorPage:
         return answer
 
     def _keeps(self, name: bytes, status: int) -> bool:
+        name = name.lower()
         if name in self.kept or isOfMessage(name, status):
             return True
         return name.startswith(self.keptPrefixes) and name not in _NOT_BY_PREFIX

@@ -57,15 +57,16 @@ def checkRequest(request: Request) -> None:
 
 def copied(response: Response) -> Response:
     """A copy of a response: a policy may return the same one for many exchanges."""
+    lines = response.lines
     twin = Response.fromHead(
         response.status,
         response.reason,
-        response.lines,
+        lines,
         response.length,
         response.upgrade,
         response.version,
     )
-    if response.lines is None:
+    if lines is None:
         twin.headers = response.headers.copy()
     twin.body = response.body
     twin.failure = response.failure

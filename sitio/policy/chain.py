@@ -107,6 +107,8 @@ class Chain:
         self._seconds = clock.seconds
         self._timeout = timeout
         self._members = [Member(name, verifyPolicy(name, policy)) for name, policy in policies]
+        for each in self._members:
+            each.filterFailed = partial(self._failed, each)
         self._request = self._providing(IRequestPolicy)
         self._response = self._providing(IResponsePolicy)
         self._observers = self._providing(IExchangeObserver)
@@ -160,7 +162,7 @@ class Chain:
                     if isinstance(answer, Deferred):
                         answer = await answer
                     _checkKind(member, answer, (Response,))
-                answer = allowed(request, answer, partial(self._failed, member))
+                answer = allowed(request, answer, member.filterFailed)
             except BaseException as error:
                 _reraiseIfGivenUp(exchange, answer, error)
                 answer = self._requestFailed(member, exchange, saved)
@@ -258,7 +260,7 @@ class Chain:
                     if isinstance(answer, Deferred):
                         answer = await answer
                     _checkKind(member, answer, (Response, Retry))
-                answer = accepted(response, answer, partial(self._failed, member))
+                answer = accepted(response, answer, member.filterFailed)
             except BaseException as error:
                 _reraiseIfGivenUp(exchange, answer, error)
                 saved.restore(response)
