@@ -114,7 +114,7 @@ class AccessLog(Service):
                 request.version,
                 request.line,
                 exchange.id,
-                request.headers,
+                request.rawFields,
                 whoAnswered(exchange),
                 exchange.acted,
                 exchange.ownLabels,

@@ -6,7 +6,7 @@ makes one line of it.  What clients send cannot forge a line: a line is printabl
 ASCII, quotes and backslashes are escaped, long texts are cut, and no line is longer
 than L{ATOMIC_BYTES<sitio.telemetry.logfile.ATOMIC_BYTES>}.
 
-Contract: pure, but for caches.
+Contract: pure, but for the cached date.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from json.encoder import encode_basestring_ascii as _escaped
 from typing import Any
 
 from sitio.errors import SitioError
+from sitio.http.caching import fieldValue
 from sitio.telemetry.records import stepsOf
 
 #: Characters of texts in a line, quotes and escapes included; longer ones are cut.
@@ -125,32 +126,18 @@ class JsonFormat(LineFormat):
     also has is named as there.  A value that does not exist is left out, or C{null}.
     """
 
-    def __init__(self, query: bool = False) -> None:
-        """See L{LineFormat}."""
-        LineFormat.__init__(self, query)
-        self._agent = ""
-        self._agentLines: Any = None
-
     @staticmethod
     def dated(when: float) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
 
-    def agent(self, headers: Any) -> str:
-        """The member for the user agent; the requests of one client often share their lines."""
-        lines = headers.lines
-        if lines is None or lines is not self._agentLines:
-            given = headers.get("User-Agent")
-            self._agent = f',"userAgent":{quoted(given, MAX_AGENT)}' if given else ""
-            self._agentLines = lines
-        return self._agent
-
     def line(self, entry: Entry, offset: float) -> str:
         """See L{LineFormat}."""
-        began, client, version, line, id, headers, answeredBy, acted, labels, *rest = entry
+        began, client, version, line, id, fields, answeredBy, acted, labels, *rest = entry
         failure, *numbers = rest
         status, upstreamStatus, attempts, duration, policies, connection, upstream, *sizes = numbers
         second, millis = divmod(int((began + offset) * 1000), 1000)
-        more = self.agent(headers)
+        agent = fieldValue(fields, b"user-agent")
+        more = f',"userAgent":{quoted(agent.decode("latin-1"), MAX_AGENT)}' if agent else ""
         if acted:
             more += f',"acted":[{",".join([quoted(each) for each in acted[:MAX_ACTED]])}]'
         if labels:
