@@ -250,7 +250,7 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
 
     @raise CannotStart: the endpoint description of C{--admin} or C{--probes} is wrong.
     """
-    from sitio.admin.port import DEFAULT_ENDPOINT, FALLBACK_ENDPOINT, AdminPort
+    from sitio.admin.port import FALLBACK_ENDPOINT, AdminPort
 
     health = _healthCheck(reactor, options, sidecar)
     hosts = frozenset(filter(None, (options["admin-hosts"] or "").split(",")))
@@ -279,10 +279,18 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
         port.setServiceParent(sidecar)
     if options["admin"] != "":
         example = "use for example 9901 or tcp:9901, or --admin= for none"
-        chosen = options["admin"] or DEFAULT_ENDPOINT
-        listen = _listens(reactor, options, "--admin", chosen, example)
+        listen = _listens(reactor, options, "--admin", adminEndpoint(options), example)
         fallback = portFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
         AdminPort(lambda: pages().site(), listen, fallback).setServiceParent(sidecar)
+
+
+def adminEndpoint(options: config.Options) -> str:
+    """The endpoint description of the admin port; empty for none."""
+    if options["admin"] is not None:
+        return str(options["admin"])
+    from sitio.admin.port import DEFAULT_ENDPOINT
+
+    return DEFAULT_ENDPOINT
 
 
 def _listens(
@@ -333,13 +341,11 @@ def upstreamName(options: config.Options) -> str:
 def startLine(options: config.Options) -> StartLine:
     """The log line at the start."""
     from sitio import __version__
-    from sitio.admin.port import DEFAULT_ENDPOINT
 
-    admin = DEFAULT_ENDPOINT if options["admin"] is None else options["admin"]
     return StartLine(
         __version__,
         endpointWithoutSecrets(options["port"]),
-        endpointWithoutSecrets(admin),
+        endpointWithoutSecrets(adminEndpoint(options)),
         endpointWithoutSecrets(options["probes"] or ""),
         upstreamName(options),
         [name for name, _ in namedPolicies(options["policies"])],
