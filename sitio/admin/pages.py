@@ -46,6 +46,7 @@ from sitio.admin.dashboard import dashboard
 from sitio.admin.health import HealthCheck
 from sitio.admin.pace import PacedSidecar, jsonInTurns
 from sitio.http.grammar import isHostname, splitHost
+from sitio.net.families import unmappedIP
 from sitio.net.singleflight import SingleFlight
 from sitio.net.threads import Breaths
 from sitio.telemetry.sidecar import SERVING, ISidecar
@@ -138,11 +139,9 @@ def _isLocal(address: IAddress) -> bool:
     if isinstance(address, UNIXAddress):
         return True
     try:
-        host = ip_address(getattr(address, "host", ""))
+        return unmappedIP(ip_address(getattr(address, "host", ""))).is_loopback
     except ValueError:
         return False
-    mapped = getattr(host, "ipv4_mapped", None)
-    return (mapped or host).is_loopback
 
 
 def _isKnownHost(host: str, known: Container[str]) -> bool:

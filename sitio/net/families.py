@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 #: What a host without IPv6, or one whose sockets have a single family, says to such a socket.
@@ -63,6 +64,11 @@ def _bound(address: Any, family: int, reusePort: bool, onlyIPv6: bool | None) ->
         skt.close()
         raise
     return skt
+
+
+def unmappedIP(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """An IP address; of one that stands for an IPv4 address, that one."""
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def unmapped(name: Any) -> Any:

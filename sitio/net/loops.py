@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
+from sitio.net.families import unmappedIP
 
 _Address = IPv4Address | IPv6Address
 
@@ -41,7 +42,7 @@ def leadsTo(target: tuple[str, int] | str, host: Any) -> bool:
         return isinstance(target, str) and _sameFile(os.fsencode(target), host.name or b"")
     if isinstance(target, str) or target[1] != getattr(host, "port", None):
         return False
-    listening = _unmapped(ip_address(host.host.partition("%")[0]))
+    listening = unmappedIP(ip_address(host.host.partition("%")[0]))
     return any(_covers(listening, each) for each in _addresses(target[0]))
 
 
@@ -63,15 +64,11 @@ def _addresses(host: str) -> list[_Address]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return []
-    return [_unmapped(ip_address(str(each[4][0]).partition("%")[0])) for each in found]
+    return [unmappedIP(ip_address(str(each[4][0]).partition("%")[0])) for each in found]
 
 
 def _ownName() -> str:
     return socket.gethostname().lower()
-
-
-def _unmapped(address: _Address) -> _Address:
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _covers(listening: _Address, target: _Address) -> bool:

@@ -21,6 +21,7 @@ from sitio.http.claims import APPEND, CLAIM_FIELDS, FOR, OWN_FIELDS, PRESERVE
 from sitio.http.head import MARKED
 from sitio.http.marks import hasMark
 from sitio.http.message import Request, Response
+from sitio.net.families import unmappedIP
 
 if TYPE_CHECKING:
     from sitio.proxy.context import ProxyContext
@@ -68,10 +69,9 @@ def isTrusted(address: str) -> bool:
     passes what its client sends, claims included.
     """
     try:
-        host = ip_address(address)
+        host = unmappedIP(ip_address(address))
     except ValueError:
         return True
-    host = getattr(host, "ipv4_mapped", None) or host
     return any(host in each for each in TRUSTED_NETWORKS)
 
 
