@@ -10,16 +10,13 @@ the service, or nobody knows what they describe.
 
 from __future__ import annotations
 
-
-def _names(text: str) -> frozenset[bytes]:
-    return frozenset(text.encode().split())
-
+from sitio.http.grammar import fieldNames
 
 #: What the status means, and what to do next: challenges and nonces (RFC 9110, section 11;
 #: RFC 9449, section 8; RFC 8555, section 6.5), the context of the response (section 10.2), what
 #: the resource accepts instead (sections 12.5 and 15.5.16; RFC 5789, section 3.1), versions and
 #: limits of protocols (RFC 6455, section 4.4), quotas, and the end of an API (RFC 9745).
-MEANING = _names(
+MEANING = fieldNames(
     "allow location retry-after retry-after-ms x-ms-retry-after-ms x-retry-after warning"
     " www-authenticate proxy-authenticate authentication-info proxy-authentication-info"
     " dpop-nonce replay-nonce oauth-client-attestation-challenge secure-session-challenge"
@@ -33,14 +30,14 @@ MEANING = _names(
 )
 
 #: For whom, and for how long, the status is valid (RFC 9111, section 5; RFC 9211; RFC 9213).
-CACHING = _names(
+CACHING = fieldNames(
     "age cache-control cache-status cache-tag cdn-cache-control expires pragma surrogate-control"
     " surrogate-key vary xkey"
 )
 
 #: What the client keeps, and what it may do with the response: cookies and policies of the
 #: origin.  Without Content-Security-Policy, which fits the replaced page.
-ORIGIN = _names(
+ORIGIN = fieldNames(
     "alt-svc clear-site-data cross-origin-embedder-policy cross-origin-opener-policy"
     " cross-origin-resource-policy nel origin-agent-cluster permissions-policy referrer-policy"
     " report-to reporting-endpoints set-cookie set-login strict-transport-security"
@@ -48,7 +45,7 @@ ORIGIN = _names(
 )
 
 #: Which request this was, and who handled it, for logs and traces (RFC 9209; Trace Context).
-TRACING = _names(
+TRACING = fieldNames(
     "cf-ray correlation-id proxy-status request-context request-id server-timing trace-id"
     " akamai-grn fly-request-id x-amz-cf-id x-azure-ref x-vercel-id"
     " traceparent traceresponse tracestate uber-trace-id via x-amz-id-2 x-amz-request-id"
@@ -75,13 +72,13 @@ FAMILIES = (
 FOR_STATUS = {b"content-range": 416, b"link": 451}
 
 #: Fields that the new representation has itself, or that would be wrong beside it.
-REPLACED = _names(
+REPLACED = fieldNames(
     "content-digest content-encoding content-language content-length content-md5 content-type"
     " date digest repr-digest server signature signature-input trailer"
 )
 
 #: Fields about the old representation, which may be wanted all the same.
-REPRESENTATION = REPLACED | _names(
+REPRESENTATION = REPLACED | fieldNames(
     "accept-ranges content-disposition content-location content-range content-security-policy"
     " content-security-policy-report-only etag last-modified link refresh sourcemap"
 )

@@ -52,6 +52,11 @@ def splitHost(text: str) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2] or "")
 
 
+def fieldNames(text: str) -> frozenset[bytes]:
+    """The names of fields in a text, as a table of them is written: in lower case, with blanks."""
+    return frozenset(text.encode().split())
+
+
 def listMembers(value: bytes) -> list[bytes]:
     """
     The members of a comma-separated list without parameters, in lower case (RFC 9110,

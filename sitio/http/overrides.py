@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sitio.http.grammar import fieldNames
+
 _FOLDED = bytes(each if chr(each).isalnum() else ord("-") for each in range(128)).lower()
 _FOLDED += b"-" * 128
 
@@ -27,12 +29,8 @@ def foldedName(name: bytes) -> bytes:
     return name.translate(_FOLDED)
 
 
-def _names(text: str) -> frozenset[bytes]:
-    return frozenset(text.encode().split())
-
-
 #: The method.  X-Forwarded-Method is of gateways that ask a service for permission.
-METHOD_FIELDS = _names(
+METHOD_FIELDS = fieldNames(
     "x-http-method x-http-method-override x-method x-method-override x-original-method"
     " x-forwarded-method x-request-method"
 )
@@ -40,7 +38,7 @@ METHOD_FIELDS = _names(
 #: The path, as a path or as a whole URL.  Destination is the second path of COPY and MOVE
 #: (RFC 4918, section 10.3).  Path-Info is the variable of CGI.  Without those that gateways
 #: set and no service obeys, such as X-Envoy-Original-Path.
-PATH_FIELDS = _names(
+PATH_FIELDS = fieldNames(
     "x-original-uri x-original-url x-original-path x-rewrite-url x-rewrite-uri x-rewrite-path"
     " x-override-url x-forwarded-uri x-forwarded-url x-forwarded-path x-http-path-override"
     " x-http-destinationurl x-request-uri x-request-url x-request-path x-uri x-url x-path"
@@ -50,14 +48,14 @@ PATH_FIELDS = _names(
 
 #: The part of the path that belongs to the place of the service: some services cut it off
 #: the path, some put it before the path.
-PREFIX_FIELDS = _names(
+PREFIX_FIELDS = fieldNames(
     "script-name x-script-name x-forwarded-prefix x-forwarded-script-name x-forwarded-context"
     " x-forwarded-root x-ingress-path x-original-prefix x-base-path x-rewrite-prefix x-prefix"
 )
 
 #: Scheme, host or port; without Forwarded, X-Forwarded-Host, -Proto and -Port, which most
 #: proxies set.
-AUTHORITY_FIELDS = _names(
+AUTHORITY_FIELDS = fieldNames(
     "x-host x-original-host x-http-host-override x-forwarded-server"
     " x-forwarded-scheme x-forwarded-ssl x-forwarded-protocol x-original-proto x-original-scheme"
     " x-original-port x-scheme x-url-scheme front-end-https x-backend-host x-rewrite-host"
@@ -69,7 +67,7 @@ OVERRIDE_FIELDS = METHOD_FIELDS | PATH_FIELDS | PREFIX_FIELDS | AUTHORITY_FIELDS
 
 #: Fields that a service would obey before it gets trailers, and policies read in the head
 #: only; so they are no trailers (RFC 9110, section 6.5.1).  In folded names.
-NEVER_TRAILERS = OVERRIDE_FIELDS | _names(
+NEVER_TRAILERS = OVERRIDE_FIELDS | fieldNames(
     "authorization proxy-authorization cookie set-cookie range if-match if-none-match"
     " if-modified-since if-unmodified-since if-range max-forwards content-encoding content-type"
     " content-range cache-control"

@@ -12,13 +12,10 @@ C{X-Forwarded-Host}; such a twin is not in the lists, so it makes a request pers
 
 from __future__ import annotations
 
-
-def _names(text: str) -> frozenset[bytes]:
-    return frozenset(text.encode().split())
-
+from sitio.http.grammar import fieldNames
 
 #: What each client sends (RFC 9110, sections 5 to 14; RFC 9111; RFC 8470; RFC 9218).
-_OF_HTTP = _names(
+_OF_HTTP = fieldNames(
     "host accept accept-charset accept-encoding accept-language user-agent"
     " referer cache-control pragma range if-match if-modified-since if-none-match if-range"
     " if-unmodified-since content-length content-type date dnt early-data expect max-forwards"
@@ -28,7 +25,7 @@ _OF_HTTP = _names(
 
 #: What browsers tell about themselves.  See also L{IMPERSONAL_PREFIXES}.  Of the Sec fields
 #: not all are here: Sec-WebSocket-Protocol, Sec-Token-Binding and others hold credentials.
-_OF_BROWSERS = _names(
+_OF_BROWSERS = fieldNames(
     "alt-used content-dpr device-memory downlink dpr ect purpose rtt save-data sec-gpc"
     " sec-purpose service-worker service-worker-navigation-preload viewport-width width"
     " x-moz x-purpose"
@@ -36,7 +33,7 @@ _OF_BROWSERS = _names(
 
 #: Names of requests and traces: each request has another.  Not C{baggage}, which holds what
 #: a service puts there (W3C Baggage), such as the name of a user.
-_OF_TRACING = _names(
+_OF_TRACING = fieldNames(
     "b3 correlation-id elastic-apm-traceparent grpc-trace-bin newrelic request-id sentry-trace"
     " traceparent tracestate uber-trace-id x-amz-cf-id x-amzn-trace-id x-appgw-trace-id"
     " x-arr-log-id x-azure-ref x-b3-flags x-b3-parentspanid x-b3-sampled x-b3-spanid"
@@ -48,7 +45,7 @@ _OF_TRACING = _names(
 
 #: What proxies and content delivery networks tell of a request's way.  A response that
 #: depends on the client's address has a Vary, or it is for whoever has the network's access.
-_OF_PROXIES = _names(
+_OF_PROXIES = fieldNames(
     "cdn-loop cf-connecting-ip cf-connecting-ipv6 cf-ipcountry cf-ray cf-visitor cf-warp-tag-id"
     " fastly-client-ip fastly-ff forwarded-for true-client-ip x-client-ip x-cluster-client-ip"
     " x-envoy-attempt-count x-envoy-expected-rq-timeout-ms x-envoy-external-address"
@@ -58,7 +55,7 @@ _OF_PROXIES = _names(
 #: Fields that tell the service another host, scheme, port or folder than those of the
 #: request, or that change what it answers and are seldom named in a Vary.  They are a part
 #: of the key, with the values that the upstream gets.
-KEYED_FIELDS = _names(
+KEYED_FIELDS = fieldNames(
     "a-im accept-datetime forwarded origin prefer x-forwarded-host x-forwarded-port"
     " x-forwarded-prefix x-forwarded-proto x-requested-with"
 )
