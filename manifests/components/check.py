@@ -58,20 +58,23 @@ def templateOf(document: Document) -> Document:
     return template if isinstance(template, dict) and template.get("spec") else {}
 
 
+def nameOf(document: Document) -> str:
+    """Kind and name."""
+    return f"{document['kind']} {document['metadata']['name']}"
+
+
 def problems(documents: list[Document]) -> list[str]:
     """What keeps these documents from working, one sentence for each problem."""
     found = []
     for document in documents:
         template = templateOf(document)
         if template:
-            where = f"{document['kind']} {document['metadata']['name']}"
-            of = PodCheck(template, documents)
-            found += [f"{where}: {each}" for each in of.problems()]
+            said = PodCheck(template, documents).problems()
         elif document.get("kind") == "Service":
-            found += [
-                f"Service {document['metadata']['name']}: {each}"
-                for each in serviceProblems(document, documents)
-            ]
+            said = serviceProblems(document, documents)
+        else:
+            continue
+        found += [f"{nameOf(document)}: {each}" for each in said]
     return found
 
 
@@ -81,8 +84,8 @@ def notes(documents: list[Document]) -> list[str]:
     for document in documents:
         template = templateOf(document)
         if template:
-            where = f"{document['kind']} {document['metadata']['name']}"
-            found += [f"{where}: {each}" for each in PodCheck(template, documents).notes()]
+            said = PodCheck(template, documents).notes()
+            found += [f"{nameOf(document)}: {each}" for each in said]
     return found + list(serviceNotes(documents))
 
 
