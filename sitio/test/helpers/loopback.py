@@ -269,6 +269,13 @@ class Upstream(Factory):
         await self.arrivals.waitUntil(lambda: len(self.arrivals.data) > number)
         return self.connections[number]
 
+    async def close(self) -> None:
+        """Close all connections that are still open, and wait for their ends."""
+        for each in self.connections:
+            if each.transport is not None:
+                each.transport.abortConnection()
+                await each.got.waitForEnd()
+
 
 class LoopbackTestCase(TestCase):
     """A test with sockets and processes.  All are gone when it ends."""
@@ -323,6 +330,8 @@ class LoopbackTestCase(TestCase):
         endpoint = TCP4ServerEndpoint(reactor, port, BACKLOG, LOCALHOST)
         listening: IListeningPort = await endpoint.listen(factory)
         self.addCleanup(listening.stopListening)
+        if isinstance(factory, Upstream):
+            self.addCleanup(factory.close)
         address = listening.getHost()
         assert isinstance(address, IPv4Address)
         return address.port
