@@ -6,7 +6,8 @@ In reading order:
   - C{chain}: runs the policies in order and contains their failures.
   - C{member}: a policy in a chain.
   - C{answers}: checks and copies what policies return.
-  - C{coroutines}: runs coroutines of policies, which may await asyncio.
+  - C{coroutines}: runs coroutines of policies, which may await asyncio; C{noasyncio}: on a
+    reactor without it.
   - C{threads}: C{inThread} runs blocking calls in threads.
   - C{pending}: results of policies that are still to come.
   - C{exchange}: what policies receive, for type checkers.

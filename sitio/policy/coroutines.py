@@ -5,10 +5,10 @@ On a reactor that runs an asyncio loop a coroutine is a task of that loop from i
 so C{asyncio.current_task}, C{asyncio.timeout} and libraries such as httpx work.  The task is
 L{PolicyTask} and not C{asyncio.Task}: it takes the first step at once, without a turn of the
 loop, on each version of Python; it goes on at once when a Deferred fires; and C{SystemExit}
-ends the policy and not the loop.
+ends the policy and not the loop.  The tasks that a policy starts with C{gather} or
+C{create_task} are such tasks, too (L{taskOf}).
 
-On any other reactor a coroutine may await Deferreds only.  It fails with L{NoAsyncio} when it
-awaits something else.
+On any other reactor a coroutine may await Deferreds only (L{sitio.policy.noasyncio}).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from asyncio import (
     AbstractEventLoop,
     CancelledError as FutureCancelled,
     Future,
+    Task,
     _enter_task,
     _get_running_loop,
     _leave_task,
@@ -24,8 +25,9 @@ from asyncio import (
     _set_running_loop,
     _unregister_task,
     current_task,
+    iscoroutine,
 )
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from inspect import isawaitable
@@ -35,23 +37,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from sitio.policy.noasyncio import startedWithoutLoop
 
-class NoAsyncio(RuntimeError):
-    """A coroutine awaits asyncio, and the reactor does not run it."""
-
-    def __init__(self) -> None:
-        RuntimeError.__init__(
-            self,
-            "this policy awaits asyncio, which this reactor does not run: start twistd with"
-            " --reactor=uv (sitio's default where uvloop is installed) or --reactor=asyncio",
-        )
-
-
-#: What asyncio itself says without a loop.
-_NO_LOOP = ("no running event loop", "There is no current event loop")
-
-#: The errors of sniffio and anyio for that, which httpx raises.
-_NO_LOOP_ERRORS = frozenset(("AsyncLibraryNotFoundError", "NoEventLoopError"))
+#: The loop that makes tasks with L{taskOf}; a process has one.
+_knownLoop: AbstractEventLoop | None = None
 
 
 def started(answer: Any) -> Any:
@@ -68,7 +57,9 @@ def started(answer: Any) -> Any:
         answer = _awaiting(answer)
     loop = _get_running_loop()
     if loop is None:
-        return _startedWithoutLoop(answer)
+        return startedWithoutLoop(answer)
+    if loop is not _knownLoop:
+        _useTasks(loop)
     # Most coroutines end in their first step, so here is no call that can be left out.
     task = PolicyTask(loop=loop)
     task.coroutine = answer
@@ -92,6 +83,41 @@ def started(answer: Any) -> Any:
     return task.goOn(waitsFor)
 
 
+def _useTasks(loop: AbstractEventLoop) -> None:
+    """Let a loop make tasks with L{taskOf}, unless the program has a factory of its own."""
+    global _knownLoop
+    _knownLoop = loop
+    if loop.get_task_factory() is None:
+        loop.set_task_factory(taskOf)
+
+
+def taskOf(
+    loop: AbstractEventLoop,
+    coroutine: Any,
+    *,
+    name: str | None = None,
+    context: Context | None = None,
+    **how: Any,
+) -> Future[Any]:
+    """
+    A task of this loop, as C{create_task} returns it.
+
+    What a policy starts is a L{PolicyTask}: it may await Deferreds, and C{sys.exit} in it does
+    not end sitio.  All others are asyncio's own.
+    """
+    if not (isinstance(current_task(loop), PolicyTask) and iscoroutine(coroutine)):
+        return Task(coroutine, loop=loop, name=name, context=context, **how)
+    task = PolicyTask(loop=loop)
+    task.coroutine = coroutine
+    task.context = copy_context() if context is None else context
+    if name is not None:
+        task.set_name(name)
+    task.isChild = True
+    _register_task(task)
+    loop.call_soon(task.resume)
+    return task
+
+
 @contextmanager
 def _paused(loop: AbstractEventLoop) -> Iterator[None]:
     """Make room for another task while a task runs."""
@@ -105,55 +131,6 @@ def _paused(loop: AbstractEventLoop) -> Iterator[None]:
 
 async def _awaiting(answer: Awaitable[Any]) -> Any:
     return await answer
-
-
-def _startedWithoutLoop(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    context = copy_context()
-    try:
-        waitsFor = context.run(coroutine.send, None)
-    except StopIteration as stop:
-        return stop.value
-    except Exception as error:
-        if _missesLoop(error):
-            raise NoAsyncio from error
-        raise
-    return context.run(Deferred.fromCoroutine, _onlyDeferreds(coroutine, waitsFor))
-
-
-def _onlyDeferreds(
-    coroutine: Coroutine[Any, Any, Any], waitsFor: Any
-) -> Generator[Deferred[Any], Any, Any]:
-    """Run the rest of a coroutine; its wait for anything but a Deferred raises L{NoAsyncio}."""
-    while True:
-        error: BaseException | None = None
-        if isinstance(waitsFor, Deferred):
-            try:
-                yield waitsFor
-            except BaseException as thrown:
-                error = thrown
-        else:
-            error = NoAsyncio()
-        try:
-            waitsFor = coroutine.send(None) if error is None else coroutine.throw(error)
-        except StopIteration as stop:
-            return stop.value
-        except Exception as raised:
-            if _missesLoop(raised):
-                raise NoAsyncio from raised
-            raise
-
-
-def _missesLoop(error: BaseException | None) -> bool:
-    """Whether an error came about because no asyncio loop runs."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if type(error).__name__ in _NO_LOOP_ERRORS:
-            return True
-        if isinstance(error, RuntimeError) and str(error).startswith(_NO_LOOP):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
 
 
 class Cancelled(CancelledError, FutureCancelled):
@@ -212,6 +189,17 @@ def _cancelledError(message: object) -> FutureCancelled:
     return FutureCancelled() if message is None else FutureCancelled(message)
 
 
+def _forgetOurs(error: BaseException) -> None:
+    """
+    Cut this module's frames from a traceback.  They would hold the task that holds the error,
+    and only when the task is gone asyncio logs an error that nobody has awaited.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals is globals():
+        trace = trace.tb_next
+    error.__traceback__ = trace
+
+
 #: Without types: asyncio's functions for such tasks are typed for its own.
 _Future: Any = Future
 _setResult = _Future.set_result
@@ -226,6 +214,7 @@ class _Defaults:
     _fut_waiter: Any = None
     _must_cancel = False
     _name = "sitio-policy"
+    isChild = False
 
 
 class PolicyTask(_Defaults, _Future):
@@ -238,6 +227,7 @@ class PolicyTask(_Defaults, _Future):
 
     @ivar coroutine: the coroutine.
     @ivar context: the context of its steps.
+    @ivar isChild: whether another policy's task has started it.
     """
 
     __slots__ = ("context", "coroutine")
@@ -337,8 +327,11 @@ class PolicyTask(_Defaults, _Future):
         if isinstance(error, FutureCancelled):
             Future.cancel(self)
         else:
+            if self.isChild:
+                _forgetOurs(error)
             Future.set_exception(self, error)
-            self.exception()  # The chain logs it; asyncio does not.
+            if not self.isChild:
+                self.exception()  # The chain logs it; asyncio does not.
 
     def _finish(self, result: Any) -> None:
         _unregister_task(self)

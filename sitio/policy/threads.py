@@ -113,10 +113,20 @@ def _finish(done: Future[Any], call: Callable[[], Any]) -> None:
         return
     try:
         result = call()
+    except StopIteration as error:
+        # It would end a coroutine that awaits it, and asyncio's futures take none.
+        done.set_exception(stopped(error))
     except BaseException as error:
         done.set_exception(error)
     else:
         done.set_result(result)
+
+
+def stopped(error: StopIteration) -> RuntimeError:
+    """What a C{StopIteration} becomes where somebody awaits it, as in a coroutine."""
+    raised = RuntimeError("the function raised StopIteration")
+    raised.__cause__ = error
+    return raised
 
 
 def inThread(function: Callable[P, T], /, *args: P.args, **kw: P.kwargs) -> Awaitable[T]:

@@ -8,7 +8,6 @@ from asyncio import (
     AbstractEventLoop,
     Future,
     Handle,
-    Task,
     TimerHandle,
     _enter_task,
     _get_running_loop,
@@ -25,6 +24,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from sitio.policy.coroutines import taskOf
+from sitio.policy.threads import stopped
 
 _log = Logger()
 
@@ -173,8 +175,8 @@ class ClockLoop(_Loop):
     def create_future(self) -> Future[Any]:
         return Future(loop=self)
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], **how: Any) -> Task[Any]:
-        return Task(coro, loop=self, **how)
+    def create_task(self, coro: Coroutine[Any, Any, Any], **how: Any) -> Future[Any]:
+        return taskOf(self, coro, **how)
 
     def run_in_executor(
         self, executor: object, func: Callable[..., Any], *args: Any
@@ -182,6 +184,8 @@ class ClockLoop(_Loop):
         future = self.create_future()
         try:
             result = func(*args)
+        except StopIteration as error:
+            future.set_exception(stopped(error))
         except BaseException as error:
             future.set_exception(error)
         else:
@@ -199,8 +203,8 @@ class ClockLoop(_Loop):
 
     # Asked for by libraries.
 
-    def get_task_factory(self) -> None:
-        return None
+    def get_task_factory(self) -> Callable[..., Future[Any]]:
+        return taskOf
 
     def get_exception_handler(self) -> None:
         return None

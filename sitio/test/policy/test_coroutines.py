@@ -5,7 +5,6 @@ Tests of L{sitio.policy.coroutines}.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any
 from unittest import skipIf
@@ -14,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.policy.coroutines import Cancelled, NoAsyncio, PolicyTask, started
+from sitio.policy.coroutines import Cancelled, PolicyTask, started, taskOf
 from sitio.testing.loop import ClockLoop
 
 try:
@@ -314,6 +313,147 @@ class AwaitTests(WithLoop):
             self.assertIs(self.failureResultOf(result).value, error)
 
 
+class ChildTests(WithLoop):
+    """Tasks that a policy starts."""
+
+    def waits(self, result: object = "got") -> Deferred[Any]:
+        """A Deferred that fires in half a second."""
+        waiting: Deferred[Any] = Deferred()
+        self.clock.callLater(0.5, waiting.callback, result)
+        return waiting
+
+    async def child(self) -> Any:
+        """Await a Deferred, and asyncio."""
+        got = await self.waits()
+        await asyncio.sleep(0.5)
+        return got
+
+    def test_deferreds(self) -> None:
+        """They may await Deferreds, whatever has started them."""
+        child = self.child
+
+        async def gathered() -> Any:
+            return await asyncio.gather(child(), self.waits())
+
+        async def deep() -> Any:
+            return (await asyncio.gather(gathered()))[0]
+
+        async def created() -> Any:
+            task = asyncio.create_task(child(), name="mine")
+            return [await task, task.get_name()]
+
+        async def grouped() -> Any:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(child())
+            return [task.result()]
+
+        async def inTime() -> Any:
+            return [await asyncio.wait_for(child(), 5)]
+
+        for policy, wanted in (
+            (gathered, ["got", "got"]),
+            (deep, ["got", "got"]),
+            (created, ["got", "mine"]),
+            (grouped, ["got"]),
+            (inTime, ["got"]),
+        ):
+            self.assertEqual(self.resultAfter(1, policy()), wanted, policy)
+
+    def test_cancelled(self) -> None:
+        """A policy that is cancelled cancels them and their Deferreds."""
+        cancelled: list[Any] = []
+
+        async def child() -> None:
+            try:
+                await Deferred(cancelled.append)
+            except asyncio.CancelledError:
+                self.trace.append("cancelled")
+                raise
+
+        async def policy() -> None:
+            await asyncio.gather(child(), child())
+
+        result = self.start(policy())
+        self.advance(0.1)
+        result.cancel()
+        self.advance(0.1)
+        self.failureResultOf(result, CancelledError)
+        self.assertEqual((self.trace, len(cancelled)), (["cancelled"] * 2, 2))
+
+    def test_exits(self) -> None:
+        """What is no C{Exception} reaches the policy, and not the loop."""
+        for error in (SystemExit(3), KeyboardInterrupt()):
+
+            async def child(error: BaseException = error) -> None:
+                raise error
+
+            async def policy(child: Any = child) -> None:
+                await asyncio.gather(child())
+
+            result = self.start(policy())
+            self.advance(0.1)
+            self.assertIs(self.failureResultOf(result).value, error)
+
+    def test_unseen(self) -> None:
+        """An error that nobody awaits is logged."""
+
+        async def child() -> None:
+            raise KeyError("seen by nobody")
+
+        async def policy() -> None:
+            self.trace.append(asyncio.create_task(child()))
+            await asyncio.sleep(0.1)
+            self.trace.clear()
+
+        result = self.start(policy())
+        self.advance(0.5)
+        self.successResultOf(result)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_others(self) -> None:
+        """What is no policy's is asyncio's own, and a mistake is reported as asyncio does."""
+
+        async def nothing() -> None:
+            pass
+
+        with self.loop.running():
+            task = asyncio.ensure_future(nothing())
+        self.assertIs(type(task), asyncio.Task)
+
+        async def policy() -> None:
+            self.trace.append(asyncio.create_task(5))  # type: ignore[arg-type]
+
+        with self.assertRaisesRegex(TypeError, "coroutine was expected"):
+            self.start(policy())
+
+    def test_factory(self) -> None:
+        """A loop that makes tasks in its own way goes on to do so."""
+        made: list[Any] = []
+
+        class OtherLoop(ClockLoop):
+            """A loop without or with a factory."""
+
+            factory: Any = None
+
+            def get_task_factory(self) -> Any:
+                return self.factory
+
+            def set_task_factory(self, factory: Any) -> None:
+                made.append(factory)
+
+        async def nothing() -> None:
+            pass
+
+        for factory, wanted in ((None, [taskOf]), (object(), [])):
+            loop = OtherLoop(Clock())
+            loop.factory = factory
+            made.clear()
+            for _ in range(2):
+                with loop.running():
+                    started(nothing())
+            self.assertEqual(made, wanted)
+
+
 class CancelTests(WithLoop):
     """Cancelling arrives at the wait."""
 
@@ -506,88 +646,3 @@ class CancelTests(WithLoop):
         for each in (task.set_result, task.set_exception):
             with self.assertRaises(RuntimeError):
                 each(None)
-
-
-class WithoutLoopTests(SynchronousTestCase):
-    """A reactor without asyncio, such as Twisted's on epoll."""
-
-    def fails(self, run: Coroutine[Any, Any, Any]) -> None:
-        """Check that a coroutine fails with the sentence."""
-        try:
-            error = self.failureResultOf(started(run)).value
-        except NoAsyncio as raised:
-            error = raised
-        self.assertIsInstance(error, NoAsyncio)
-        self.assertIn("--reactor=uv (sitio's default", str(error))
-        self.assertIn("--reactor=asyncio", str(error))
-
-    def test_sentence(self) -> None:
-        """Each wait for asyncio fails with one sentence that names the reactors to use."""
-
-        async def timeout() -> None:
-            async with asyncio.timeout(1):
-                pass
-
-        async def afterDeferred() -> None:
-            waits: Deferred[None] = Deferred()
-            waits.addCallback(lambda result: asyncio.current_task())
-            self.waits = waits
-            await waits
-
-        async def turn() -> None:
-            await asyncio.sleep(0)
-
-        async def future() -> None:
-            await asyncio.Future(loop=ClockLoop(Clock()))
-
-        async def wrapped() -> None:
-            try:
-                await asyncio.sleep(1)
-            except RuntimeError as error:
-                raise ValueError("the database is away") from error
-
-        for each in (asyncio.sleep(1), timeout(), turn(), future(), wrapped()):
-            self.fails(each)
-        result = started(afterDeferred())
-        self.waits.callback(None)
-        self.failureResultOf(result, NoAsyncio)
-
-    @skipIf(anyio is None, "anyio is not installed")
-    def test_anyio(self) -> None:
-        """So do libraries on anyio."""
-        self.fails(anyio.sleep(1))
-
-    def test_deferreds(self) -> None:
-        """Deferreds are awaited with results, failures and cancelling, in one context."""
-        waits: list[Deferred[int]] = [Deferred(), Deferred(), Deferred()]
-        trace: list[Any] = []
-
-        async def run() -> int:
-            colour.set("red")
-            trace.append(await waits[0])
-            try:
-                await waits[1]
-            except ZeroDivisionError:
-                trace.append(colour.get())
-            try:
-                return await waits[2]
-            except CancelledError:
-                return 9
-
-        result = started(run())
-        self.assertEqual(colour.get(), "none")
-        waits[0].callback(5)
-        waits[1].errback(ZeroDivisionError())
-        self.assertEqual(trace, [5, "red"])
-        result.cancel()
-        self.assertEqual(self.successResultOf(result), 9)
-
-    def test_otherErrors(self) -> None:
-        """Other exceptions stay as they are."""
-
-        async def run() -> None:
-            await succeed(None)
-            raise RuntimeError("no luck")
-
-        error = self.assertRaises(RuntimeError, started, run())
-        self.assertNotIsInstance(error, NoAsyncio)

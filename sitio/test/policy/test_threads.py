@@ -135,6 +135,12 @@ class DeferredTests(SynchronousTestCase):
         self.arrive()
         self.failureResultOf(result, ValueError)
 
+    def test_stopIteration(self) -> None:
+        """A C{StopIteration} is an error, and not the end of the coroutine that awaits it."""
+        result = _deferred(self.threads.submit(next, iter(())), self.reactor)
+        self.arrive()
+        self.failureResultOf(result, RuntimeError)
+
     def test_cancelled(self) -> None:
         """After it is cancelled a result is dropped."""
         go, began = Event(), Event()
@@ -170,6 +176,12 @@ class KitTests(SynchronousTestCase):
 
         with loop.running():
             self.assertIs(started(run()), current_thread())
+
+    def test_stopIteration(self) -> None:
+        """A C{StopIteration} is an error, as in a thread."""
+        loop = ClockLoop(Clock())
+        with loop.running(), self.assertRaisesRegex(RuntimeError, "raised StopIteration"):
+            started(inThread(next, iter(())))
 
     def test_shared(self) -> None:
         """The process has one pool, without a thread until it is needed."""

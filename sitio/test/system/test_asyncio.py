@@ -74,6 +74,16 @@ async def forever():
         print("CANCELLED", flush=True)
         raise
 
+async def joined():
+    return " ".join(await asyncio.gather(later(0.01), later(0.01)))
+
+async def exits():
+    await later(0.01)
+    raise SystemExit(3)
+
+async def exit():
+    await asyncio.gather(exits(), later(0.01))
+
 def block():
     print("BLOCKED", flush=True)
     time.sleep(600)
@@ -81,6 +91,7 @@ def block():
 WAYS = dict(
     block=lambda: inThread(block),
     httpx=byHttpx, redis=byRedis, asyncpg=byAsyncpg, mixed=mixed, late=late, forever=forever,
+    exit=exit, children=lambda: asyncio.wait_for(joined(), 20),
     deferred=lambda: later(0.01), thread=lambda: inThread(str, 7))
 
 @onRequest
@@ -204,6 +215,7 @@ class LibraryTests(LoopbackTestCase):
             ("mixed", "['twisted', 'asyncio', '5', '/a /b', 'v', 3]"),
             ("late", "late"),
             ("deferred", "twisted"),
+            ("children", "twisted twisted"),
             ("thread", "7"),
         ):
             await self.ask(way, 200, body)
@@ -229,6 +241,13 @@ class LibraryTests(LoopbackTestCase):
         await self.ask("forever", 500, "")
         await self.process.out.expect(b"CANCELLED")
         await self.process.out.expect(rb"it took longer than 0\.1 s")
+
+    async def test_exit(self) -> None:
+        """C{sys.exit} in a task that a policy has started ends neither it nor sitio."""
+        for reactor in ("uv", "asyncio"):
+            await self.start(reactor)
+            await self.ask("exit", 500, "")
+            await self.ask("deferred", 200, "twisted")
 
     async def test_epoll(self) -> None:
         """On a reactor without asyncio they fail, and the log says which reactor to use."""
