@@ -43,16 +43,19 @@ class RequestReader(Reader):
     @ivar host: the Host of the current request; L{None} for an HTTP/1.0 request without it.
     @ivar forwarded: whether the current request has claims of proxies;
         L{MARKED<sitio.http.head.MARKED>} if one has left its mark.
+    @ivar refused: the request whose announced body is too long: nothing else is wrong with it.
+        Else L{None}.
     """
 
     # Not the head itself: an idle connection would keep it in memory.
-    __slots__ = ("_heads", "forwarded", "host")
+    __slots__ = ("_heads", "forwarded", "host", "refused")
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
         self._heads = foldedHeads if limits.keepsFolded else requestHeads
         self.host: bytes | None = None
         self.forwarded: bool | str = False
+        self.refused: Request | None = None
 
     def nextHead(self) -> Request | None:
         """
@@ -61,7 +64,7 @@ class RequestReader(Reader):
         @return: L{None} if not all of it was received.
 
         @raise HeadTooLong: more bytes or fields than the limit.
-        @raise BodyTooLong: the announced length is over the limit.
+        @raise BodyTooLong: the announced length is over the limit; L{refused} has the head.
         @raise BadVersion: a version other than HTTP/1.0 and HTTP/1.1.
         @raise MethodRefused: CONNECT.
         @raise BadMessage: any other malformed or ambiguous head.
@@ -79,14 +82,18 @@ class RequestReader(Reader):
         self.trailers = NO_TRAILERS
         body: bytes | None = b""
         self._startBody(head)
+        isTooLong = False
         if self.state is not ENDED:
             body = None
             limit = self._limits.body
-            if limit is not None and head.length is not None and head.length > limit:
-                raise BodyTooLong(f"a body of more than {limit} bytes")
-        return Request.fromHead(
+            isTooLong = limit is not None and head.length is not None and head.length > limit
+        request = Request.fromHead(
             head.line, head.lines, head.version, body, head.length, head.upgrade
         )
+        if isTooLong:
+            self.refused = request
+            raise BodyTooLong(f"a body of more than {self._limits.body} bytes")
+        return request
 
     def _emptyLines(self) -> int:
         """How many bytes of empty lines stand before the request line."""

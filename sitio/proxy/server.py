@@ -210,11 +210,15 @@ class ProxyServer(Leaving):
         return exchange
 
     def _refuse(self, error: SitioError) -> None:
-        """Answer a head that can't be parsed, without policies, and close after that."""
+        """
+        Answer a head that can't be parsed, or announces too long a body, without request
+        policies, and close after that.
+        """
         # The end of this request is unknown, so no other can follow.
         self.reader.state = framing.HEAD
         self._downstream.identifyClient()
-        self._open(Request(_UNREADABLE, _UNREADABLE, Headers()), True).refuse(error)
+        request = self.reader.refused or Request(_UNREADABLE, _UNREADABLE, Headers())
+        self._open(request, True).refuse(error)
 
     def _readBody(self) -> None:
         """Handle bytes that arrive during an exchange."""

@@ -72,6 +72,45 @@ class EveryResponseTests(SynchronousTestCase):
             self.assertEqual((got.status, got.headers["X-Sent"]), (status, f"{status} {status}"))
             harness.assertQuiet()
 
+    def test_refusedRequests(self) -> None:
+        """
+        Of a request that sitio refuses it sees what was readable: a head with too long a body
+        whole, with its cookies and its id; one that is malformed as C{-}, without fields.
+        """
+        seen: list[Any] = []
+
+        @onSend
+        def look(exchange: Any, response: Any) -> None:
+            asked = exchange.request
+            seen.append((asked.method, asked.target, asked.cookies.get("a"), exchange.id))
+
+        fields = b"Host: h\r\nCookie: a=b\r\nX-Request-Id: id-12345678\r\n"
+        whole = ("PUT", "/x?y", "b", "id-12345678")
+        chunks = b"Transfer-Encoding: chunked\r\n\r\nc\r\n"
+        for status, raw, wanted in (
+            (413, b"PUT /x?y HTTP/1.1\r\n" + fields + b"Content-Length: 11\r\n\r\n", whole),
+            (413, b"PUT /x?y HTTP/1.1\r\n" + fields + chunks, whole),
+            (413, b"HEAD /x?y HTTP/1.1\r\n" + fields + b"Content-Length: 11\r\n\r\n", "HEAD"),
+            (400, b"PUT /x?y HTTP/1.1\r\n" + fields + b"Host: i\r\n\r\n", None),
+            (431, b"PUT /x?y HTTP/1.1\r\n" + fields + b"X: y\r\n" * 99 + b"\r\n", None),
+            (501, b"CONNECT h:1 HTTP/1.1\r\n" + fields + b"\r\n", None),
+            (408, b"PUT /x?y HTTP/1.1\r\n" + fields, None),
+        ):
+            seen.clear()
+            harness = Harness(look, settings=Settings(maxBody=10))
+            client = harness.connect()
+            client.sends(raw)
+            harness.advance(15)
+            got = client.gotResponse("HEAD" if wanted == "HEAD" else "GET")
+            self.assertEqual(got.status, status)
+            [told] = seen
+            if wanted is None:
+                self.assertEqual(told[:3], ("-", "-", None))
+            else:
+                self.assertEqual(told, whole if wanted is whole else ("HEAD", *whole[1:]))
+            self.assertEqual(harness.upstreams, [])
+            harness.assertQuiet()
+
     def test_streams(self) -> None:
         """A response that streams, at its head; interim responses are none of its business."""
         seen = []
