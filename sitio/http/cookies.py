@@ -1,5 +1,6 @@
 """
-Cookies (RFC 6265bis): L{cookiesOf} reads those of a request, L{cookieLine} makes a Set-Cookie.
+Cookies (RFC 6265bis): L{cookiesOf} reads those of a request, L{CookieSetter} sets those of a
+response.
 
 Python's C{http.cookies} drops all cookies of a field if one is malformed, and takes attributes
 of old RFCs for cookies.
@@ -11,9 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from sitio.http.grammar import isHostname, isToken
+
+if TYPE_CHECKING:
+    from sitio.http.headers import Headers
 
 #: When a browser sends a cookie with requests that other sites cause (section 5.6.7).
 SameSite = Literal["Strict", "Lax", "None"]
@@ -63,7 +67,7 @@ def cookieLine(
     partitioned: bool = False,
 ) -> str:
     """
-    The value of a Set-Cookie field; see L{Response.setCookie<sitio.http.message.Response>}.
+    The value of a Set-Cookie field; see L{CookieSetter.setCookie}.
 
     @raise ValueError: browsers would ignore or misread this cookie.
     """
@@ -126,3 +130,55 @@ def _checkSecurity(
                 raise ValueError(f"the cookie {name} needs secure=True for {why}")
     if lower.startswith("__host-") and (path != "/" or domain is not None):
         raise ValueError(f"the cookie {name} needs path='/' and no domain for its prefix")
+
+
+class HasHeaders(Protocol):
+    """A message, for L{CookieSetter}."""
+
+    @property
+    def headers(self) -> Headers:
+        """The fields, which may be changed."""
+
+
+class CookieSetter:
+    """What responses and the heads that send policies get have for cookies."""
+
+    __slots__ = ()
+
+    def setCookie(
+        self: HasHeaders,
+        name: str,
+        value: str,
+        *,
+        maxAge: int | None = None,
+        domain: str | None = None,
+        path: str | None = "/",
+        secure: bool = False,
+        httpOnly: bool = False,
+        sameSite: SameSite | None = "Lax",
+        partitioned: bool = False,
+    ) -> None:
+        """
+        Add a Set-Cookie field (RFC 6265bis, section 4.1).
+
+        @param value: visible ASCII without quotes, commas, semicolons and backslashes; encode
+            others, for example with C{urllib.parse.quote}.
+        @param maxAge: seconds; 0 deletes the cookie, and L{None} keeps it for the session.
+        @param domain: a host name, whose subdomains get the cookie, too; L{None} for this host.
+        @param path: the beginning of the paths that get it; L{None} for that of the request.
+        @param sameSite: C{"Strict"}, C{"Lax"} or C{"None"}, which needs C{secure}.
+
+        @raise ValueError: browsers would ignore or misread this cookie.
+        """
+        line = cookieLine(
+            name,
+            value,
+            maxAge=maxAge,
+            domain=domain,
+            path=path,
+            secure=secure,
+            httpOnly=httpOnly,
+            sameSite=sameSite,
+            partitioned=partitioned,
+        )
+        self.headers.add("Set-Cookie", line)

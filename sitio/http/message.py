@@ -15,7 +15,7 @@ from attrs import define, field
 
 from sitio.http.bodyfilters import AddedFilter, BodyFilter, addedFilter
 from sitio.http.content import Message
-from sitio.http.cookies import SameSite, cookieLine
+from sitio.http.cookies import CookieSetter
 from sitio.http.grammar import isValue
 from sitio.http.headers import FieldLines, FieldsLike, Headers
 from sitio.http.request import Request, RequestLine
@@ -64,7 +64,7 @@ def parseStatuses(text: str) -> frozenset[int]:
     return frozenset(statuses)
 
 
-class Response(Message):
+class Response(CookieSetter, Message):
     """
     A response for a client: of the upstream, of a policy, or of sitio itself.
 
@@ -177,44 +177,6 @@ class Response(Message):
         response = cls.fromHead(status, reason, None, length, upgrade, version)
         response.headers = Headers.fromWire(fields)
         return response
-
-    def setCookie(
-        self,
-        name: str,
-        value: str,
-        *,
-        maxAge: int | None = None,
-        domain: str | None = None,
-        path: str | None = "/",
-        secure: bool = False,
-        httpOnly: bool = False,
-        sameSite: SameSite | None = "Lax",
-        partitioned: bool = False,
-    ) -> None:
-        """
-        Add a Set-Cookie field (RFC 6265bis, section 4.1).
-
-        @param value: visible ASCII without quotes, commas, semicolons and backslashes; encode
-            others, for example with C{urllib.parse.quote}.
-        @param maxAge: seconds; 0 deletes the cookie, and L{None} keeps it for the session.
-        @param domain: a host name, whose subdomains get the cookie, too; L{None} for this host.
-        @param path: the beginning of the paths that get it; L{None} for that of the request.
-        @param sameSite: C{"Strict"}, C{"Lax"} or C{"None"}, which needs C{secure}.
-
-        @raise ValueError: browsers would ignore or misread this cookie.
-        """
-        line = cookieLine(
-            name,
-            value,
-            maxAge=maxAge,
-            domain=domain,
-            path=path,
-            secure=secure,
-            httpOnly=httpOnly,
-            sameSite=sameSite,
-            partitioned=partitioned,
-        )
-        self.headers.add("Set-Cookie", line)
 
     def _isPart(self, headers: Headers) -> bool:
         # With 416 the field has the length that the resource has now (RFC 9110, section 14.4).

@@ -7,15 +7,16 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from sitio.http.cookies import CookieSetter
 from sitio.http.headers import Headers
 from sitio.http.message import Response
 
 
-class SentHead:
+class SentHead(CookieSetter):
     """
     The head of a response that is about to be sent, whoever made it.
 
-    Its C{headers} may be changed.  All else is read only: to set it raises C{AttributeError}.
+    Its C{headers} may be changed, and C{setCookie} adds a cookie.  All else is read only: to set it raises C{AttributeError}.
     """
 
     __slots__ = ("_response",)

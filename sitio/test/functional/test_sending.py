@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio import Headers, ISendPolicy, Response, onRequest, onResponse, onSend
+from sitio import Exchange, Headers, ISendPolicy, Response, SentHead, onRequest, onResponse, onSend
 from sitio.settings import Settings
 from sitio.testing import Harness, connectionRefused, noResponse, request, response, runPolicy
 
@@ -142,6 +142,27 @@ class EveryResponseTests(SynchronousTestCase):
 
 class RightsTests(SynchronousTestCase):
     """What a send policy may do."""
+
+    def test_cookies(self) -> None:
+        """It adds a cookie to any response; a bad cookie changes nothing."""
+
+        @onSend
+        def remember(exchange: Exchange, response: SentHead) -> None:
+            response.setCookie("seen", exchange.request.query["v"], maxAge=60, secure=True)
+
+        line = "seen=1; Max-Age=60; Path=/; Secure; SameSite=Lax"
+        for policies, answer, lines in (
+            ([remember], response(200), [line]),
+            ([remember], response(404, headers={"Set-Cookie": "a=b"}), ["a=b", line]),
+            ([remember], connectionRefused(), [line]),
+            (["deny:GET:/*", remember], response(200), [line]),
+        ):
+            outcome = runPolicy(policies, request("/x?v=1"), answer)
+            self.assertEqual(outcome.headers.getAll("Set-Cookie"), lines)
+        outcome = runPolicy(remember, request("/x?v=;"), response(200), raiseErrors=False)
+        outcome.assertResponse(200, headers={"Set-Cookie": None})
+        [error] = outcome.errors
+        self.assertIsInstance(error, ValueError)
 
     def test_readOnly(self) -> None:
         """It reads the head, and sets nothing but fields; an attempt is a failure of its own."""
