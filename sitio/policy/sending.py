@@ -16,7 +16,8 @@ class SentHead(CookieSetter):
     """
     The head of a response that is about to be sent, whoever made it.
 
-    Its C{headers} may be changed, and C{setCookie} adds a cookie.  All else is read only: to set it raises C{AttributeError}.
+    Its C{headers} may be changed, and C{setCookie} adds a cookie.  All else is read only: to
+    set it raises C{AttributeError}.
     """
 
     __slots__ = ("_response",)
