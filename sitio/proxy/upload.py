@@ -102,10 +102,10 @@ class Upload:
         """This much was collected, and the rest streams."""
         self._buffered = None
         self._waiting = body
-        if len(body) > self._limit:
-            self._copy = None
-            if not self.ended:
-                self._downstream.pauseUpload()
+        if self._copy is not None:
+            self._copy = body if len(body) <= self._limit else None
+        if len(body) > self._limit and not self.ended:
+            self._downstream.pauseUpload()
 
     def replace(self, body: bytes) -> None:
         """Send a policy's body instead.  The rest of the client's is read and dropped."""

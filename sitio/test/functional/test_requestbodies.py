@@ -348,6 +348,31 @@ class RetryTests(BodyCase):
             self.assertEqual(len(self.harness.upstreams), attempts)
             self.assertAnswered(200 if attempts == 2 else 503, BODY if attempts == 2 else None)
 
+    def test_afterTooLong(self) -> None:
+        """A body that was too long for a policy that fails open is sent again as it came."""
+        parts = [BODY[at : at + 1] for at in range(10)]
+        for way, pieces in (
+            ("announced", (head(b"PUT", b"Content-Length: 10"), BODY[:7], BODY[7:])),
+            ("chunks", [head(b"PUT", b"Transfer-Encoding: chunked")]
+                       + [b"1\r\n%b\r\n" % each for each in parts] + [b"0\r\n\r\n"]),
+        ):  # fmt: skip
+            for limit, keeps, attempts in ((4, 10, 2), (4, 9, 1), (4, 3, 1), (0, 10, 2)):
+                self.serve(
+                    self.whole(failOpen=True),
+                    onResponse(503)(lambda *given: Retry()),
+                    requestBufferLimit=limit,
+                    replayLimit=keeps,
+                )
+                self.client.sends(*pieces)
+                first = self.harness.upstream()
+                self.assertEqual(first.gotRequest().body, BODY, (way, limit, keeps))
+                first.sends(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                self.harness.advance(0.1)
+                self.assertEqual(len(self.harness.upstreams), attempts, (way, limit, keeps))
+                self.assertAnswered(200 if attempts == 2 else 503, BODY if attempts == 2 else None)
+                self.assertEqual(self.seen, [])
+                self.assertEqual(len(self.flushLoggedErrors(BodyTooLong)), 1)
+
 
 class UnbufferedTests(BodyCase):
     """Without C{buffered} a body can be replaced, but not read."""
