@@ -16,14 +16,14 @@ class AddedFilter(NamedTuple):
     """
     A filter of a message, as C{addFilter} adds it.
 
-    @ivar failed: called with the consequence when the filter has failed, within the handler
-        of its exception; the chain of policies sets it.
+    @ivar failed: called with the consequence and the exchange when the filter has failed, within
+        the handler of its exception; the chain of policies sets it.
     """
 
     bodyFilter: BodyFilter
     keepsLength: bool
     failOpen: bool
-    failed: Callable[[str], object] | None = None
+    failed: Callable[..., object] | None = None
 
 
 def addedFilter(bodyFilter: BodyFilter, keepsLength: bool, failOpen: bool) -> AddedFilter:

@@ -75,6 +75,8 @@ class Response(CookieSetter, Message):
     @ivar headers: the end-to-end fields, as L{Headers}.
     @ivar body: the whole body, or L{None} while it streams.  A policy with C{buffered} always
         gets the whole body.
+    @ivar arrived: for sitio: the whole body, if that was received together with its head; set in
+        few responses.
     @ivar length: the announced bytes of the upstream's body, or L{None}; or
         L{UNKNOWN_LENGTH}.
     @ivar upgrade: the protocol that a response of status 101 switches to, or L{None}.
@@ -86,8 +88,10 @@ class Response(CookieSetter, Message):
         rule 8), so that nobody can tell whether it is whole.
     """
 
-    __slots__ = ("failure", "filters", "reason", "status")
+    # The body that has arrived is set only where a policy may ask for it.
+    __slots__ = ("arrived", "failure", "filters", "reason", "status")
 
+    arrived: bytes
     isCloseDelimited = False
     body: bytes | None
     length: int | None

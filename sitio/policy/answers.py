@@ -20,6 +20,8 @@ def checkResponse(response: Response, *, mayStream: bool) -> None:
     """
     body = response.body
     if type(body) is not bytes and not (mayStream and body is None):
+        if body is None:
+            raise TypeError('the body of a response is bytes: write b"" for none')
         if not isinstance(body, bytes):
             raise TypeError(f"the body of a response is bytes, not {type(body).__name__}")
         # Methods of a subclass might do anything.
@@ -74,7 +76,7 @@ def copied(response: Response) -> Response:
     return twin
 
 
-def _own(message: Request | Response, failed: Callable[[str], object]) -> None:
+def _own(message: Request | Response, failed: Callable[..., object]) -> None:
     """Have the failures of the filters that a policy has added counted as its own."""
     filters = message.filters or []
     for at, each in enumerate(filters):
@@ -82,7 +84,7 @@ def _own(message: Request | Response, failed: Callable[[str], object]) -> None:
             filters[at] = each._replace(failed=failed)
 
 
-def allowed(request: Request, answer: Any, failed: Callable[[str], object]) -> Response | None:
+def allowed(request: Request, answer: Any, failed: Callable[..., object]) -> Response | None:
     """
     What a request policy has returned, as a copy, if that and the request can be sent.
 
@@ -100,19 +102,23 @@ def allowed(request: Request, answer: Any, failed: Callable[[str], object]) -> R
     return cast("Response | None", answer)
 
 
-def accepted(response: Response, answer: Any, failed: Callable[[str], object]) -> Any:
+def accepted(
+    response: Response, answer: Any, saved: SavedResponse, failed: Callable[..., object]
+) -> Any:
     """
     What a response policy has returned, a response as a copy, if that or the response can be
     sent.
 
     @param answer: a response, a L{Retry} or L{None}.
+    @param saved: the response before.
     @param failed: called when a filter that the policy has added fails.
     """
     if isinstance(answer, Response) and answer is not response:
         checkResponse(answer, mayStream=False)
         answer = left = copied(answer)
     else:
-        checkResponse(response, mayStream=True)
+        # A policy that has taken a body away must not bring the upstream's back.
+        checkResponse(response, mayStream=saved.streams)
         left = response
         if answer is response:
             answer = None
@@ -162,6 +168,11 @@ class SavedResponse:
         # Lines never change; only fields that may have been changed are copied.
         lines = response.lines
         self._headers = response.headers.copy() if lines is None else Headers.fromLines(lines)
+
+    @property
+    def streams(self) -> bool:
+        """Whether its body was still to come."""
+        return self._body is None
 
     def restore(self, response: Response) -> None:
         """Undo all changes since then."""

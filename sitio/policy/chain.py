@@ -149,7 +149,7 @@ class Chain:
                 if error is not None:
                     if not member.requestFailsOpen:
                         return asResponse(error)
-                    self._skipped(member, "it does not get this request", error)
+                    self._skipped(member, "it does not get this request", error, exchange)
                     continue
             saved = SavedRequest(request) if member.requestFailsOpen else None
             began = self._seconds()
@@ -260,7 +260,7 @@ class Chain:
                     if isinstance(answer, Deferred):
                         answer = await answer
                     _checkKind(member, answer, (Response, Retry))
-                answer = accepted(response, answer, member.filterFailed)
+                answer = accepted(response, answer, saved, member.filterFailed)
             except BaseException as error:
                 _reraiseIfGivenUp(exchange, answer, error)
                 saved.restore(response)
@@ -305,7 +305,7 @@ class Chain:
     ) -> Response:
         """The response in place of one that a policy which fails closed has not judged."""
         error = ResponseWithheld(f"the policy {member.name} failed", cause=cause)
-        self._skipped(member, "the response is replaced by one of status 502", cause)
+        self._skipped(member, "the response is replaced by one of status 502", cause, exchange)
         self._acted(member, exchange)
         exchange.answeredBy = None
         exchange.failure = error
@@ -353,12 +353,14 @@ class Chain:
         member.acted += 1
         exchange.acted += (member.name,)
 
-    def _skipped(self, member: Member, consequence: str, cause: BaseException) -> None:
+    def _skipped(
+        self, member: Member, consequence: str, cause: BaseException, exchange: JudgedExchange
+    ) -> None:
         """Count and log a policy that could not be called, or has raised this."""
         try:
             raise cause
         except BaseException:
-            self._failed(member, consequence)
+            self._failed(member, consequence, exchange)
 
     def _failed(
         self, member: Member, consequence: str, exchange: JudgedExchange | None = None

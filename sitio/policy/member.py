@@ -82,8 +82,8 @@ class Member:
     @ivar buffersRequest: whether it needs whole requests.
     @ivar requestFailsOpen: whether a request goes on without it when it fails.
     @ivar responseFailsOpen: the same for a response.
-    @ivar filterFailed: is called with the consequence when one of its filters fails; set by the
-        chain.
+    @ivar filterFailed: is called with the consequence and the exchange when one of its filters
+        fails; set by the chain.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Member:
     buffersRequest: bool = field(init=False)
     requestFailsOpen: bool = field(init=False)
     responseFailsOpen: bool = field(init=False)
-    filterFailed: Callable[[str], object] = field(init=False)
+    filterFailed: Callable[..., object] = field(init=False)
     called: int = 0
     acted: int = 0
     failed: int = 0

@@ -44,7 +44,7 @@ from sitio.proxy.download import Download
 from sitio.proxy.downstream import Downstream
 from sitio.proxy.filters import beginFiltering, passRequest
 from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop
-from sitio.proxy.heldresponse import HeldResponse, fitsBuffer
+from sitio.proxy.heldresponse import HeldResponse, arrivedWhole
 from sitio.proxy.retries import mayRetry, repeatsByItself, rewind
 from sitio.proxy.timeouts import timeOut, timeoutOf
 from sitio.proxy.tunnel import Tunnel
@@ -232,8 +232,8 @@ class Exchange(VisibleExchange, Waiting):
             self.connection = None
         chain = self.chain
         if chain.interested[status]:
-            if ended and fitsBuffer(len(body), self.context.settings):
-                response.body = body
+            if ended:
+                arrivedWhole(response, body, self.request.line.method, self.context.settings)
             first = chain.firstInterested(self, response)
             if first is not None:
                 self._judge(response, first, body, NO_TRAILERS if ended else None)
@@ -325,12 +325,13 @@ class Exchange(VisibleExchange, Waiting):
         if response.filters is not None:
             response, body, ended, filters = beginFiltering(self, response, body, ended)
         context = self.context
-        self.response = response
         self.status = response.status
         if context.via is not None:
             addVia(response, context.via)
         if self.chain.hasSendPolicies:
             self.chain.responseSending(self, response)
+        # Not before: send policies get no more than the head.
+        self.response = response
         if ended:
             self.bytesOut += self._downstream.sendResponse(response, body, None)
             self.end()

@@ -4,8 +4,7 @@ Runs the body filters of a message: L{Filters}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sitio.errors import ResponseWithheld, SitioError
@@ -25,16 +24,11 @@ class Filters:
     message must not go on.
     """
 
-    __slots__ = ("_failed", "_filters")
+    __slots__ = ("_exchange", "_filters")
 
-    def __init__(
-        self, filters: Iterable[AddedFilter], failed: Callable[[SitioError], object]
-    ) -> None:
-        """
-        @param failed: called with each failure.
-        """
+    def __init__(self, exchange: Exchange, filters: Iterable[AddedFilter]) -> None:
+        self._exchange = exchange
         self._filters = list(filters)
-        self._failed = failed
 
     def __bool__(self) -> bool:
         return bool(self._filters)
@@ -69,9 +63,9 @@ class Filters:
             except BaseException as cause:
                 if each.failed is not None:
                     opens = "is skipped from now on" if each.failOpen else "breaks its message off"
-                    each.failed(f"its filter {opens}")
+                    each.failed(f"its filter {opens}", self._exchange)
                 error = SitioError("a body filter failed", cause=cause)
-                self._failed(error)
+                self._exchange.context.exchangeFailed(error, self._exchange)
                 if not each.failOpen:
                     raise error from cause
                 self._filters.remove(each)
@@ -94,9 +88,7 @@ def beginFiltering(
     status = response.status
     if status == 204 or status == 304 or exchange.request.receivedLine.method == "HEAD":
         return response, body, ended, None
-    filters = Filters(
-        response.filters or (), partial(exchange.context.exchangeFailed, exchange=exchange)
-    )
+    filters = Filters(exchange, response.filters or ())
     try:
         return response, filters.first(body, ended), ended, filters
     except SitioError as error:
@@ -119,7 +111,7 @@ def passRequest(exchange: Exchange) -> Response | None:
         upload.replace(request.content)
     if request.filters is None or not (upload or request.hasBody):
         return None
-    filters = Filters(request.filters, partial(exchange.context.exchangeFailed, exchange=exchange))
+    filters = Filters(exchange, request.filters)
     try:
         if upload is not None:
             if not (upload.ended or all(each.keepsLength for each in request.filters)):

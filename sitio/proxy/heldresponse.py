@@ -24,6 +24,21 @@ def fitsBuffer(size: int, settings: Settings) -> bool:
     return size <= settings.bufferLimit
 
 
+def arrivedWhole(response: Response, body: bytes, method: str, settings: Settings) -> None:
+    """
+    Note a body that came in one read with its head.  Policies that do not ask for it don't get
+    it by this chance: only that there is none, which the head tells.
+
+    @param method: of the request, as the upstream got it.
+    """
+    if not body and (
+        response.length is not None or method == "HEAD" or response.status in (204, 304)
+    ):
+        response.body = body
+    elif fitsBuffer(len(body), settings):
+        response.arrived = body
+
+
 class HeldResponse:
     """
     A response that is held while policies decide about it: its head, and the part of its

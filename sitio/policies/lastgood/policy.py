@@ -93,6 +93,11 @@ _GONE = frozenset((404, 410, 451))
 _CONFIRMING = frozenset((200, 206, 304))
 
 
+def _arrived(response: Response) -> bytes | None:
+    """The body as far as it is known without a wait: most arrive together with their heads."""
+    return getattr(response, "arrived", None) if response.body is None else response.body
+
+
 def _collector(room: int, ended: Callable[[bytes | None], None]) -> BodyFilter:
     """
     A filter that copies a body.
@@ -200,7 +205,7 @@ class LastGood:
         )
         if (
             stored is not None
-            and stored.body == response.body
+            and stored.body == _arrived(response)
             and stored.status == response.status
             and request.content == b""
             and request.upgrade is None
@@ -287,7 +292,7 @@ class LastGood:
             self._supersede(lookup, status)
         elif isHead:
             self._compare(lookup, response)
-        elif (response.body, response.length) == (None, None):
+        elif (_arrived(response), response.length) == (None, None):
             self._collect(lookup, response)
         else:
             return lookup

@@ -130,6 +130,15 @@ class EveryResponseTests(SynchronousTestCase):
         )
         self.assertEqual(seen, [200])
 
+    def test_onlyTheHead(self) -> None:
+        """The response itself is in C{exchange.response} when its head was sent, not before."""
+        seen: list[Any] = []
+        look = onSend(lambda exchange, head: seen.append((exchange.response, exchange.status)))
+        outcome = runPolicy([look, "headers:set X-A b"], request(), response(text="hi"))
+        self.assertEqual(seen, [(None, 200)])
+        sent: Any = outcome.exchange.response
+        self.assertEqual(sent.headers["X-A"], "b")
+
     def test_keptResponses(self) -> None:
         """A response that a policy returns many times does not gather fields."""
         mine = Response(200)

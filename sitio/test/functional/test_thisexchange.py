@@ -235,14 +235,25 @@ class IdTests(SynchronousTestCase):
         def lamp(exchange: Any, response: Any) -> None:
             raise KeyError("a bug")
 
-        for policy in (guard, lamp):
+        def wrong(piece: bytes) -> bytes:
+            raise KeyError("a bug")
+
+        filtersOut = onResponse(lambda exchange, response: response.addFilter(wrong))
+        filtersIn = onRequest(lambda exchange: exchange.request.addFilter(wrong))
+        strict = onResponse(failOpen=False)(lamp.function)
+        tooLong = onResponse(buffered=True, failOpen=False)(lamp.function)
+        skipped = onRequest(buffered=True, failOpen=True)(guard.function)
+        for policy in (guard, lamp, strict, tooLong, skipped, filtersOut, filtersIn):
             events: list[Any] = []
-            with Runner(policy) as runner:
+            settings = Settings(bufferLimit=2, requestBufferLimit=2)
+            with Runner(policy, settings=settings) as runner:
                 runner.harness.context.chain.log = Logger(observer=recordIn(events))
-                asked = request(headers={"X-Request-Id": ID})
-                runner.run(asked, response(503), raiseErrors=False)
+                asked = request("/", "POST", {"X-Request-Id": ID}, body=b"long")
+                runner.run(asked, response(503, text="long"), raiseErrors=False)
             [event] = events
-            self.assertIn(f" failed (id {ID}): the ", str(formatEvent(event)))
+            self.assertIn(
+                f" failed (id {ID}): it", str(formatEvent(event)).replace(": the ", ": it ")
+            )
             self.assertEqual(event["id"], ID)
 
     def test_answer(self) -> None:

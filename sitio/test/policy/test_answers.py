@@ -35,7 +35,8 @@ class CheckTests(SynchronousTestCase):
         response.body = request.body = Hostile(b"hi")
         checkResponse(response, mayStream=True)
         checkRequest(request)
-        filters = Filters([AddedFilter(lambda data: Hostile(b"ab"), True, True)], self.fail)
+        exchange: Any = None
+        filters = Filters(exchange, [AddedFilter(lambda data: Hostile(b"ab"), True, True)])
         for body in (response.body, request.body, filters.apply(b"hi")):
             self.assertIs(type(body), bytes)
         self.assertEqual((response.body, request.body), (b"hi", b"hi"))
