@@ -144,6 +144,8 @@ class Message:
         @raise UnreadableBody: the body is not whole, longer than the limit, or not of the coding
             that it is said to have.
         """
+        if limit < 0:
+            raise ValueError(f"decode(limit={limit!r}): write a number of bytes, 0 or more")
         body = self.body
         if body is None:
             raise UnreadableBody(

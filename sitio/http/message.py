@@ -14,6 +14,7 @@ from typing import Any
 from attrs import define, field
 
 from sitio.http.bodyfilters import AddedFilter, BodyFilter, addedFilter
+from sitio.http.codings import MAX_DECODED_BYTES, UnreadableBody
 from sitio.http.content import Message
 from sitio.http.cookies import CookieSetter
 from sitio.http.grammar import isValue
@@ -185,6 +186,18 @@ class Response(CookieSetter, Message):
     def _isPart(self, headers: Headers) -> bool:
         # With 416 the field has the length that the resource has now (RFC 9110, section 14.4).
         return self.status == 206 or (self.status != 416 and "Content-Range" in headers)
+
+    def decode(self, limit: int = MAX_DECODED_BYTES) -> bytes:
+        """
+        As of any message, but a part (206) raises L{UnreadableBody}: what a client asks for may
+        look like a whole that it is not.
+        """
+        if self._isPart(self.headers):
+            raise UnreadableBody(
+                "this is a part of a body (206 or Content-Range), which can't be taken for the"
+                " whole: remove Range from requests; response.body has its bytes"
+            )
+        return super().decode(limit)
 
     def _replaceBody(self, body: bytes, contentType: str | None = None) -> None:
         super()._replaceBody(body, contentType)

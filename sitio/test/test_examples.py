@@ -49,7 +49,7 @@ class RedactTests(SynchronousTestCase):
 
     def test_removed(self) -> None:
         """Members with secrets are removed, at any depth; other responses pass."""
-        policy = example("redact.py")
+        policy = examples("redact.py")
         value = {"name": "A", "token": "x", "all": [{"password": "y", "id": 1}]}
         outcome = runPolicy(policy, request(), response(json=value))
         self.assertEqual(outcome.json(), {"name": "A", "all": [{"id": 1}]})
@@ -58,7 +58,7 @@ class RedactTests(SynchronousTestCase):
 
     def test_withheld(self) -> None:
         """What is no JSON, or too long, does not get out."""
-        policy = example("redact.py")
+        policy = examples("redact.py")
         broken = response(body=b'{"token"', headers={"Content-Type": "application/json"})
         for answer, settings in (
             (broken, Settings()),
@@ -66,6 +66,14 @@ class RedactTests(SynchronousTestCase):
         ):
             outcome = runPolicy(policy, request(), answer, settings=settings, raiseErrors=False)
             self.assertEqual((outcome.status, b"token" in outcome.body), (502, False))
+
+    def test_parts(self) -> None:
+        """A client can't ask for the part that is the secret."""
+        policy = examples("redact.py")
+        asked = request("/", headers={"Range": "bytes=10-12,15-16"})
+        outcome = runPolicy(policy, asked, response(json={"token": "x"}))
+        outcome.assertRequest("/", headers={"Range": None})
+        outcome.assertResponse(200, json={})
 
 
 class Service(Resource):

@@ -172,6 +172,30 @@ class SettingTests(SynchronousTestCase):
                 self.assertIn("remove Range from requests", str(error))
             self.assertEqual((message.body, message.headers["ETag"]), (b"abc", '"a"'))
 
+    def test_partsAreRead(self) -> None:
+        """Nor is a part of a response read as the whole, even if it looks like one."""
+        for message in (
+            Response(206, body=b'"secret"', headers={"Content-Range": "bytes 9-16/20"}),
+            Response(
+                206, body=b"--x", headers={"Content-Type": "multipart/byteranges; boundary=x"}
+            ),
+            Response(200, body=b"{}", headers={"Content-Range": "bytes 0-1/9"}),
+        ):
+            for read in (
+                lambda message: message.text,
+                lambda message: message.decoded,
+                lambda message: message.json(),
+                lambda message: message.decode(limit=5),
+            ):
+                error = self.assertRaises(UnreadableBody, read, message)
+                self.assertIn("remove Range from requests", str(error))
+
+    def test_limit(self) -> None:
+        """A limit is a number of bytes: with another the decoders might have none."""
+        for limit in (-1, -(10**9)):
+            self.assertRaisesRegex(ValueError, "0 or more", Response().decode, limit)
+        self.assertEqual(Response().decode(0), b"")
+
     def test_unsatisfied(self) -> None:
         """The Content-Range of a 416 is about the resource: its page can be replaced."""
         message = Response(416, body=b"a", headers={"Content-Range": "bytes */9"})
