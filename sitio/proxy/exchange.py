@@ -330,8 +330,7 @@ class Exchange(VisibleExchange, Waiting):
             addVia(response, context.via)
         if self.chain.hasSendPolicies:
             self.chain.responseSending(self, response)
-        # Not before: send policies get no more than the head.
-        self.response = response
+        self.response = response  # Not before: send policies get no more than the head.
         if ended:
             self.bytesOut += self._downstream.sendResponse(response, body, None)
             self.end()
