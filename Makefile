@@ -13,7 +13,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TRIAL = $(BIN)/python -m twisted.trial -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-uv lint format bench soak e2e manifests lock news dist dist-check clean
+.PHONY: help run test test-fast test-uv lint format bench instructions soak e2e manifests lock news dist dist-check clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,6 +46,9 @@ format: $(VENV)/installed-dev ## format the source for lint
 
 bench: $(VENV)/installed-dev ## measure sitio beside other proxies (20 minutes; BENCH=--help)
 	$(BIN)/python -m bench $(BENCH)
+
+instructions: $(VENV)/installed-dev ## count the instructions of an exchange (1 minute; INSTRUCTIONS=--help)
+	$(BIN)/python -m bench.instructions $(INSTRUCTIONS)
 
 soak: $(VENV)/installed-dev ## 200,000 requests while all else misbehaves (6 minutes; SOAK=--help)
 	$(BIN)/python -m bench.soak $(SOAK)

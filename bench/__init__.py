@@ -8,6 +8,7 @@ The benchmark: compares sitio with other proxies, in one run.
     memory from C{/proc};
   - C{targets}, C{report} and C{chart}: the report;
   - C{micro}: single steps of sitio, without a network;
+  - C{instructions}: the instructions of one exchange in memory, in the eight C{shapes};
   - C{soak}: no measurement, but a search for faults under load (C{make soak}).
 
 Run it with C{make bench}, or see C{python -m bench --help}.
