@@ -8,7 +8,7 @@ import json as _json
 import re
 from codecs import lookup
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from sitio.http.codings import MAX_DECODED_BYTES, UnreadableBody, decoded
 from sitio.http.headers import FieldLines, Headers
@@ -90,6 +90,9 @@ class Message:
 
     __slots__ = ("_headers", "_lines", "body", "length", "upgrade", "version")
 
+    #: The type of its fields.
+    headersType: ClassVar[type[Headers]] = Headers
+
     _headers: Headers | None
     _lines: FieldLines | None
     body: bytes | None
@@ -98,7 +101,7 @@ class Message:
     def headers(self) -> Headers:
         headers = self._headers
         if headers is None:
-            headers = self._headers = Headers.fromLines(cast(FieldLines, self._lines))
+            headers = self._headers = self.headersType.fromLines(cast(FieldLines, self._lines))
         return headers
 
     @headers.setter

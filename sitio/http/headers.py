@@ -8,9 +8,10 @@ section 5.5).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, overload
+from typing import Any, Self, overload
 
 from sitio.http.grammar import isToken, isValue
+from sitio.http.overrides import foldedName
 
 #: Fields about one connection, or about the framing of one message (RFC 9110, section 7.6.1;
 #: RFC 9112, section 6).  sitio sets them on each side; a policy neither sees nor sets them.
@@ -125,7 +126,7 @@ class Headers(MutableMapping[str, str]):
             self.add(name, value)
 
     @classmethod
-    def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Headers:
+    def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Self:
         """Headers of fields that were checked.  The list is not copied."""
         headers = cls.__new__(cls)
         headers.lines = None
@@ -133,7 +134,7 @@ class Headers(MutableMapping[str, str]):
         return headers
 
     @classmethod
-    def fromLines(cls, lines: FieldLines) -> Headers:
+    def fromLines(cls, lines: FieldLines) -> Self:
         """Headers of lines that were checked."""
         headers = cls.__new__(cls)
         headers.lines = lines
@@ -305,8 +306,46 @@ class Headers(MutableMapping[str, str]):
     def __repr__(self) -> str:
         return f"<Headers {', '.join(name for name, _ in self.allItems())}>"
 
-    def copy(self) -> Headers:
+    def copy(self) -> Self:
         """A copy with the same lines."""
         if self.lines is not None:
-            return Headers.fromLines(self.lines)
-        return Headers.fromWire(list(self._fields))
+            return self.fromLines(self.lines)
+        return self.fromWire(list(self._fields))
+
+
+class RequestHeaders(Headers):
+    """
+    The fields of a request.  Setting or removing a name also removes its other spellings.
+
+    A service behind CGI or WSGI reads C{X_User} as C{X-User} (L{foldedName}): otherwise a client
+    could still send what a policy has set or removed.  A name with an underscore is taken as
+    written.
+    """
+
+    __slots__ = ()
+
+    def __setitem__(self, name: str, value: str) -> None:
+        Headers.__setitem__(self, name, value)
+        self._removeSpellings(name)
+
+    def __delitem__(self, name: str) -> None:
+        Headers.__delitem__(self, name)
+        self._removeSpellings(name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """As that of a C{dict}; with a default, other spellings are removed in each case."""
+        value = self.get(name)
+        if value is not None or default:
+            del self[name]
+        if value is None and not default:
+            raise KeyError(name)
+        return default[0] if value is None else value
+
+    def _removeSpellings(self, name: str) -> None:
+        key = name.lower().encode("ascii")
+        size = len(key)
+        fields = self.fields
+        # The size is compared first, as this runs for every field.
+        same = [n.lower() for n, _ in fields if len(n) == size and foldedName(n) == key]
+        if same.count(key) != len(same):
+            fields[:] = [(n, v) for n, v in fields if n.lower() == key or foldedName(n) != key]

@@ -10,7 +10,7 @@ from sitio.http.bodyfilters import AddedFilter, BodyFilter, addedFilter
 from sitio.http.content import Message
 from sitio.http.cookies import cookiesOf
 from sitio.http.grammar import isPath, isToken
-from sitio.http.headers import FieldLines, Headers
+from sitio.http.headers import FieldLines, Headers, RequestHeaders
 from sitio.http.multidict import MultiDict
 
 
@@ -46,7 +46,7 @@ class Request(Message):
 
     @ivar method: as received; case matters (RFC 9110, section 9.1).
     @ivar target: path and query as received, percent-encoded, or C{"*"}.
-    @ivar headers: the end-to-end fields, as L{Headers}.
+    @ivar headers: the end-to-end fields, as L{RequestHeaders}.
     @ivar version: C{"1.1"} or C{"1.0"}, the client's.
     @ivar content: the body as far as policies may read it: C{b""} for none, L{None} for one
         that no policy has asked for.  Policies read L{body}.
@@ -58,6 +58,8 @@ class Request(Message):
 
     # The line as received is set when another takes its place, which is rare; so are filters.
     __slots__ = ("_filters", "_receivedLine", "arrived", "content", "line")
+
+    headersType = RequestHeaders
 
     arrived: bytes
 
@@ -73,7 +75,7 @@ class Request(Message):
     ) -> None:
         self.line = RequestLine(method, target)
         self._lines = None
-        self.headers = Headers() if headers is None else headers
+        self.headers = RequestHeaders() if headers is None else headers
         self.version = version
         self.content = body
         self.length = length

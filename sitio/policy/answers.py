@@ -194,7 +194,8 @@ class SavedRequest:
         self._content = request.content
         self._filters = request.filters and list(request.filters)
         lines = request.lines
-        self._headers = request.headers.copy() if lines is None else Headers.fromLines(lines)
+        made = request.headersType.fromLines
+        self._headers = request.headers.copy() if lines is None else made(lines)
 
     def restore(self, request: Request) -> None:
         """Undo all changes since then."""
