@@ -31,6 +31,7 @@ from C{sitio}.
 
 from sitio.http.codings import UnreadableBody
 from sitio.http.message import Headers, Request, Response, Retry
+from sitio.http.multidict import MultiDict
 from sitio.interfaces import (
     IExchange,
     IExchangeObserver,
@@ -42,6 +43,7 @@ from sitio.interfaces import (
 )
 from sitio.policy.exchange import Exchange
 from sitio.policy.functions import onFinish, onRequest, onResponse, onSend
+from sitio.policy.labels import Labels
 from sitio.policy.sending import SentHead
 from sitio.policy.threads import inThread
 
@@ -57,6 +59,8 @@ __all__ = [
     "IResponsePolicy",
     "ISelectivePolicy",
     "ISendPolicy",
+    "Labels",
+    "MultiDict",
     "Request",
     "Response",
     "Retry",

@@ -96,9 +96,9 @@ class IExchange(Interface):
         " exchange with another response, as C{last-good} does."
     )
     labels = Attribute(
-        "A mapping of C{str} to C{str} with which policies mark the exchange, for the access log"
-        " and /exchanges: at most 8, with names of 32 characters and values of 64.  Others raise"
-        " C{ValueError}."
+        "The L{Labels<sitio.policy.labels.Labels>} with which policies mark the exchange, for the"
+        " access log and /exchanges: at most 8, with names of 32 characters and values of 64."
+        "  Others raise C{ValueError}."
     )
     ownLabels = Attribute("The same, or L{None} if there are none; for observers.")
     notes = Attribute("A C{dict} in which policies keep data of this exchange.")
@@ -141,12 +141,12 @@ class IRequestPolicy(Interface):
 
         @return: L{None} to go on to the next policy, and then to the upstream; a
             L{Response<sitio.http.message.Response>} to answer now, so that neither the
-            upstream nor another policy gets the request; or a coroutine or
-            L{Deferred<twisted.internet.defer.Deferred>} of either.  A Deferred is
-            cancelled when the client disconnects.
+            upstream nor another policy gets the request; or an awaitable of either: a
+            coroutine, a L{Deferred<twisted.internet.defer.Deferred>}, or on a reactor with
+            asyncio a Future.  It is cancelled when the client disconnects.
 
         @raise Exception: the client gets 500: an access rule that fails must not let a
-            request in.  So it does if a Deferred fails or takes longer than the policy
+            request in.  So it does if an awaitable fails or takes longer than the policy
             timeout.
         """
 
@@ -180,8 +180,8 @@ class IResponsePolicy(Interface):
 
         @return: L{None} to pass it on; a L{Response<sitio.http.message.Response>} that
             replaces it, also for the policies after this one; a
-            L{Retry<sitio.http.message.Retry>}; or a coroutine or
-            L{Deferred<twisted.internet.defer.Deferred>} of one of these.
+            L{Retry<sitio.http.message.Retry>}; or an awaitable of one of these: a coroutine, a
+            L{Deferred<twisted.internet.defer.Deferred>}, or on a reactor with asyncio a Future.
 
         @raise Exception: the response passes as it was before: a policy that fails must
             not take the service down.

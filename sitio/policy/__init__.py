@@ -11,6 +11,7 @@ In reading order:
   - C{threads}: C{inThread} runs blocking calls in threads.
   - C{pending}: results of policies that are still to come.
   - C{exchange}: what policies receive, for type checkers.
+  - C{labels}: marks of policies on an exchange, for logs.
   - C{sending}: what send policies get.
   - C{functions}: C{onRequest}, C{onResponse}, C{onSend} and C{onFinish} make policies of functions.
   - C{verify}: what is a policy.

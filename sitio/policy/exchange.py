@@ -7,10 +7,11 @@ their types.  A test compares both, and the exchanges of the proxy with both.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sitio.http.message import Request, Response
+from sitio.policy.labels import Labels
 
 if TYPE_CHECKING:
     from sitio.errors import SitioError
@@ -110,11 +111,11 @@ class Exchange(Protocol):
         """Name of the policy that made the response, if one did."""
 
     @property
-    def labels(self) -> MutableMapping[str, str]:
+    def labels(self) -> Labels:
         """Labels for the access log and /exchanges, at most 8."""
 
     @property
-    def ownLabels(self) -> MutableMapping[str, str] | None:
+    def ownLabels(self) -> Labels | None:
         """The same, or L{None} if there are none; for observers."""
 
     @property

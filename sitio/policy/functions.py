@@ -9,7 +9,7 @@ that says how to write it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Awaitable, Callable, Container
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from attrs import frozen
@@ -24,19 +24,20 @@ if TYPE_CHECKING:
     from sitio.policy.exchange import Exchange
     from sitio.policy.sending import SentHead
 
-    # What a policy returns at once, or later: a coroutine function, or a Deferred.
+    # What a policy returns at once, or later: any awaitable.  A Deferred is none to type
+    # checkers.
     _Answer = Response | None
     _Verdict = Response | Retry | None
     _RequestResult = (
         _Answer
-        | Coroutine[Any, Any, _Answer]
+        | Awaitable[_Answer]
         | Deferred[Response]
         | Deferred[None]
         | Deferred[Response | None]
     )
     _ResponseResult = (
         _Verdict
-        | Coroutine[Any, Any, _Verdict]
+        | Awaitable[_Verdict]
         | Deferred[Response]
         | Deferred[Retry]
         | Deferred[None]
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 _Request = TypeVar("_Request", bound="Callable[[Exchange], _RequestResult]")
 _Response = TypeVar("_Response", bound="Callable[[Exchange, Response], _ResponseResult]")
 _Send = TypeVar("_Send", bound="Callable[[Exchange, SentHead], None]")
-_Finish = TypeVar("_Finish", bound="Callable[[Exchange], object]")
+_Finish = TypeVar("_Finish", bound="Callable[[Exchange], None]")
 
 _F = TypeVar("_F", bound=Callable[..., Any], covariant=True)
 _P = ParamSpec("_P")
@@ -225,17 +226,28 @@ def onSend(function: Callable[..., Any] | None = None, /) -> Any:
     return SendFunction(function)
 
 
-def onFinish(function: _Finish) -> FinishFunction[_Finish]:
+@overload
+def onFinish(function: _Finish, /) -> FinishFunction[_Finish]: ...
+
+
+@overload
+def onFinish() -> Callable[[_Finish], FinishFunction[_Finish]]: ...
+
+
+def onFinish(function: Callable[..., Any] | None = None, /) -> Any:
     """
-    Make an observer of C{function(exchange)}, which is called after the last byte.
+    Make an observer of C{function(exchange)}, which is called after the last byte: C{@onFinish}
+    or C{@onFinish()}.
 
     See L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}.
 
-    @raise TypeError: the argument is not a function (write C{@onFinish}, without
-        parentheses), or it is a coroutine function, which nothing would wait for.
+    @raise TypeError: the argument is not a function, or it is a coroutine function, which
+        nothing would wait for.
     """
+    if function is None:
+        return onFinish
     if not callable(function):
-        raise TypeError("write @onFinish without parentheses")
+        raise TypeError("write @onFinish above a function of the exchange")
     if inspect.iscoroutinefunction(function):
         raise TypeError("nothing waits for an observer: write def, not async def")
     return FinishFunction(function)

@@ -28,7 +28,6 @@ Foundations:
 
   - C{context}: the state shared by all exchanges of one proxy.
   - C{buffers}: counts what is buffered; C{unsent}: on a connection of a client.
-  - C{labels}: marks of policies on an exchange, for logs.
   - C{visible}: the part of an exchange that policies and observers see.
   - C{waiting}: waits for one Deferred at a time.
   - C{downstream}, C{upstream}: the interfaces of the two halves, as an exchange uses them.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sitio.errors import Reached, SitioError
 from sitio.http.message import Request, Response
 from sitio.interfaces import ExchangeState
-from sitio.proxy.labels import Labels
+from sitio.policy.labels import Labels
 
 if TYPE_CHECKING:
     from sitio.proxy.context import ProxyContext

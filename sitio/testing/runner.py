@@ -19,6 +19,7 @@ from twisted.trial.unittest import FailTest
 
 from sitio.errors import Side
 from sitio.http import codec, framing
+from sitio.http.headers import FieldsLike
 from sitio.http.limits import Limits
 from sitio.http.message import Headers, Request, Response
 from sitio.settings import Settings
@@ -41,7 +42,7 @@ PIECES = 3
 def request(
     target: str = "/",
     method: str = "GET",
-    headers: Any = (),
+    headers: FieldsLike = (),
     *,
     body: bytes | None = None,
     json: Any = None,
@@ -103,7 +104,7 @@ def response(
     text: str | None = None,
     html: str | None = None,
     json: Any = None,
-    headers: Any = (),
+    headers: Headers | FieldsLike = (),
     reason: str | None = None,
 ) -> Response:
     """A response of the upstream; the parameters are those of L{Response}."""

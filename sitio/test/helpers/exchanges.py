@@ -13,7 +13,7 @@ from zope.interface import implementer
 from sitio.http.message import Request
 from sitio.http.requestids import RequestIds
 from sitio.interfaces import ExchangeState, IExchange
-from sitio.proxy.labels import Labels
+from sitio.policy.labels import Labels
 from sitio.proxy.visible import Attempt
 from sitio.telemetry.outcomes import failed, masked
 from sitio.telemetry.records import ExchangeRecord

@@ -9,9 +9,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from sitio import onFinish, onRequest, onResponse
+from sitio import onFinish, onRequest, onResponse, onSend
 from sitio.interfaces import IExchangeObserver, IRequestPolicy, IResponsePolicy
-from sitio.policy.functions import RequestFunction
+from sitio.policy.functions import FinishFunction, RequestFunction, SendFunction
 
 
 def unused(*given: Any) -> None:
@@ -59,14 +59,18 @@ class FunctionTests(SynchronousTestCase):
         for response in (onResponse(unused), onResponse()(unused)):
             self.assertEqual(response, onResponse(range(100, 1000))(unused))
         self.assertEqual(onResponse(404)(unused).statuses, {404})
+        for send in (onSend(unused), onSend()(unused)):
+            self.assertEqual((send.function, type(send)), (unused, SendFunction))
+        for observer in (onFinish(unused), onFinish()(unused)):
+            self.assertEqual((observer.function, type(observer)), (unused, FinishFunction))
 
     def test_wrongUse(self) -> None:
         """Wrong use of a decorator raises at once, and says what to write."""
         for attempt, hint in (
             (lambda: onResponse("404"), "write @onResponse(404)"),  # type: ignore[call-overload]
             (lambda: onRequest(404), "write @onRequest"),  # type: ignore[call-overload]
-            (lambda: onFinish(404), "write @onFinish"),  # type: ignore[type-var]
-            (lambda: onFinish(unusedCoroutine), "write def, not async def"),
+            (lambda: onFinish(404), "write @onFinish"),  # type: ignore[call-overload]
+            (lambda: onFinish(unusedCoroutine), "write def, not async def"),  # type: ignore[type-var]
         ):
             self.assertIn(hint, str(self.assertRaises(TypeError, attempt)))
         self.assertIn("100 to 999", str(self.assertRaises(ValueError, onResponse, 4040)))

@@ -40,6 +40,9 @@ STRICT = {
 }
 
 HEADER = """\
+from asyncio import Future, ensure_future
+from collections.abc import Awaitable
+
 from sitio import Exchange, Response, Retry, SentHead, onFinish, onRequest, onResponse, onSend
 from twisted.internet.defer import Deferred, succeed
 """
@@ -63,11 +66,19 @@ def deferred(exchange: Exchange, response: Response) -> Deferred[Response]:
 async def retries(exchange: Exchange, response: Response) -> Response | Retry | None:
     return Retry(after=1) if exchange.attempts < 2 else None
 
+@onRequest
+def awaitable(exchange: Exchange) -> Awaitable[Response | None]:
+    return coroutine(exchange)
+
+@onRequest
+def future(exchange: Exchange) -> Future[Response | None]:
+    return ensure_future(coroutine.function(exchange))
+
 @onSend
 def sends(exchange: Exchange, response: SentHead) -> None:
     response.headers["X-Id"] = exchange.id
 
-@onFinish
+@onFinish()
 def finishes(exchange: Exchange) -> None:
     print(exchange.status, exchange.request.path)
 
@@ -96,6 +107,9 @@ PLANTED = {
     "textLater": "@onRequest()\nasync def f(exchange: Exchange) -> str:\n    return 'no'",
     "retryOfRequest": "@onRequest\ndef f(exchange: Exchange) -> Retry:\n    return Retry()",
     "coroutineSends": "@onSend\nasync def f(e: Exchange, r: SentHead) -> None: ...",
+    "coroutineFinishes": "@onFinish\nasync def f(e: Exchange) -> None: ...",
+    "awaitableText": "@onRequest\ndef f(e: Exchange) -> Awaitable[str]: ...",
+    "fieldOfTest": "from sitio.testing import request\n\nrequest('/', headers={'X-Count': 4})",
     "status": "@onResponse('404')\ndef f(e: Exchange, r: Response) -> None: ...",
     "statusSent": "@onSend\ndef f(e: Exchange, r: SentHead) -> None:\n    r.status = 404",
     "option": "@onRequest(bufered=True)\ndef f(e: Exchange) -> None: ...",

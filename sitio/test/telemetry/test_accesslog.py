@@ -22,7 +22,7 @@ from sitio.http.headers import FieldLines
 from sitio.http.message import Headers, Request, Response
 from sitio.interfaces import IExchangeObserver
 from sitio.policy.functions import onRequest, onResponse
-from sitio.proxy.labels import MAX_LABELS
+from sitio.policy.labels import MAX_LABELS
 from sitio.telemetry.accesslog import (
     BATCH_SIZE,
     INTERVAL_SECONDS,

@@ -1,5 +1,5 @@
 """
-Tests of L{sitio.proxy.labels}.
+Tests of L{sitio.policy.labels}.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.proxy.labels import MAX_LABELS, MAX_NAME, MAX_VALUE, Labels
+from sitio.policy.labels import MAX_LABELS, MAX_NAME, MAX_VALUE, Labels
 
 RIGHT = [("a", ""), ("_A.b-9", "\u20ac \n"), ("a" * MAX_NAME, "b" * MAX_VALUE)]
 
