@@ -148,13 +148,13 @@ def onRequest(
     @param failOpen: whether a request goes on when the function fails, or when its body is too
         long; by default it is refused.
 
-    @raise TypeError: the argument is not a function.
+    @raise TypeError: the argument is not a function, or it is a policy already.
     """
     if function is None:
-        return lambda function: RequestFunction(function, buffered, failOpen)
+        return lambda function: RequestFunction(_plain(function), buffered, failOpen)
     if not callable(function):
         raise TypeError("write @onRequest above a function of the exchange")
-    return RequestFunction(function, buffered, failOpen)
+    return RequestFunction(_plain(function), buffered, failOpen)
 
 
 @overload
@@ -186,7 +186,8 @@ def onResponse(*statuses: Any, buffered: bool = False, failOpen: bool = True) ->
     @raise ValueError: a status does not have three digits.
     """
     if len(statuses) == 1 and callable(statuses[0]):
-        return ResponseFunction(statuses[0], frozenset(range(100, 1000)), buffered, failOpen)
+        function = _plain(statuses[0])
+        return ResponseFunction(function, frozenset(range(100, 1000)), buffered, failOpen)
     wanted: set[int] = set()
     for each in statuses or (range(100, 1000),):
         if not isinstance(each, int | range):
@@ -196,7 +197,9 @@ def onResponse(*statuses: Any, buffered: bool = False, failOpen: bool = True) ->
         wanted |= {each} if isinstance(each, int) else set(each)
     if not wanted <= set(range(100, 1000)):
         raise ValueError("a status has three digits: 100 to 999")
-    return lambda function: ResponseFunction(function, frozenset(wanted), buffered, failOpen)
+    return lambda function: ResponseFunction(
+        _plain(function), frozenset(wanted), buffered, failOpen
+    )
 
 
 @overload
@@ -223,7 +226,7 @@ def onSend(function: Callable[..., Any] | None = None, /) -> Any:
         raise TypeError("write @onSend above a function of the exchange and the response")
     if inspect.iscoroutinefunction(function):
         raise TypeError("nothing waits for a send policy: write def, not async def")
-    return SendFunction(function)
+    return SendFunction(_plain(function))
 
 
 @overload
@@ -250,4 +253,17 @@ def onFinish(function: Callable[..., Any] | None = None, /) -> Any:
         raise TypeError("write @onFinish above a function of the exchange")
     if inspect.iscoroutinefunction(function):
         raise TypeError("nothing waits for an observer: write def, not async def")
-    return FinishFunction(function)
+    return FinishFunction(_plain(function))
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    A function that is no policy yet.
+
+    @raise TypeError: it is one.  Of two decorators only the upper one would count.
+    """
+    if isinstance(function, RequestFunction | ResponseFunction | SendFunction | FinishFunction):
+        raise TypeError(
+            "a function has one decorator: write a function for each, or a class with both methods"
+        )
+    return function

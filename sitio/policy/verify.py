@@ -30,6 +30,9 @@ _FUNCTIONS = (RequestFunction, ResponseFunction, SendFunction, FinishFunction)
 
 _POLICIES = (IRequestPolicy, IResponsePolicy, ISendPolicy, IExchangeObserver)
 
+#: Methods whose results nothing waits for.
+_AT_ONCE = ("responseSending", "exchangeFinished", "isInterested")
+
 #: What a class without C{@implementer} need not have.
 _DEFAULTS = {"statuses": range(100, 1000), "buffered": False}
 
@@ -38,12 +41,12 @@ def verifyPolicy(name: str, policy: Any) -> Any:
     """
     Return the policy if it has all that its interfaces promise.
 
-    An object that provides no interface, but has the methods of some, provides these from
-    now on, with all others of its class.  Without attributes of its own it gets the responses
+    An object that has the methods of an interface provides that from now on, with all others
+    of its class, whatever else it provides.  Without attributes of its own it gets the responses
     of all statuses, and not their bodies.
 
     @raise ValueError: it provides no interface of a policy, lacks a method or an attribute of
-        one, or can't be called as sitio calls it.
+        one, has a wrong one, or can't be called as sitio calls it.
     """
     for each in _missingInterfaces(policy):
         kind: Any = type(policy)
@@ -71,7 +74,17 @@ def verifyPolicy(name: str, policy: Any) -> Any:
                 str(error).partition(" has failed to implement interface ")[2].split()
             )
             raise ValueError(f"{name} is an incomplete policy: {missing}") from error
+    if IResponsePolicy in provided:
+        _checkStatuses(name, policy.statuses)
     return policy
+
+
+def _checkStatuses(name: str, statuses: Any) -> None:
+    if isinstance(statuses, str | bytes) or not hasattr(type(statuses), "__contains__"):
+        raise ValueError(
+            f"{name} has wrong statuses: write a set or a range of numbers, such as {{404}}, not"
+            f" {statuses!r}"
+        )
 
 
 def _checkParameters(name: str, policy: Any, interface: Any) -> None:
@@ -91,11 +104,15 @@ def _checkParameters(name: str, policy: Any, interface: Any) -> None:
         except (TypeError, ValueError):
             # Something of C, which does not say what it takes.
             continue
+        if method in _AT_ONCE and inspect.iscoroutinefunction(called):
+            raise ValueError(f"{name}: nothing waits for {method}: write def, not async def")
         try:
             takes.bind(*wanted)
         except TypeError as error:
-            shown = getattr(called, "__name__", method)
-            own = ("self",) if inspect.ismethod(called) else ()
+            # Neither a function nor a method, but an object that can be called.
+            isObject = inspect.isfunction(inspect.getattr_static(type(called), "__call__"))
+            shown = "__call__" if isObject else getattr(called, "__name__", method)
+            own = ("self",) if isObject or inspect.ismethod(called) else ()
             raise ValueError(
                 f"{name} has the wrong parameters: write {shown}({', '.join((*own, *wanted))}), not"
                 f" {shown}{_withoutTypes(takes, own)}; more parameters need defaults"
@@ -118,11 +135,14 @@ def isPolicy(found: Any) -> bool:
 
 
 def _missingInterfaces(policy: Any) -> list[Any]:
-    """The interfaces whose methods an object has, if it provides none of any policy."""
-    known = (*_POLICIES, ISelectivePolicy)
-    if inspect.isclass(policy) or any(each.providedBy(policy) for each in known):
+    """The interfaces that an object does not provide, although it has their methods."""
+    if inspect.isclass(policy):
         return []
-    return [each for each in known if _hasMethods(type(policy), each)]
+    return [
+        each
+        for each in (*_POLICIES, ISelectivePolicy)
+        if _hasMethods(type(policy), each) and not each.providedBy(policy)
+    ]
 
 
 def _hasMethods(kind: type, interface: Any) -> bool:

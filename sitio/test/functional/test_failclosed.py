@@ -28,6 +28,13 @@ from sitio.testing import Harness, Outcome, Runner, incompleteResponse, request,
 SECRET = b"#4711 is secret"
 
 
+class Unreadable:
+    """Statuses that can't be read."""
+
+    def __contains__(self, status: int) -> bool:
+        raise Trouble
+
+
 class Trouble(Exception):
     """What failing policies raise."""
 
@@ -184,7 +191,7 @@ class ResponseTests(FailureCase):
                 @property
                 def statuses(self) -> Any:
                     if self.broken == "statuses":
-                        return 5
+                        return Unreadable()
                     return range(100, 1000)
 
                 def isInterested(self, exchange: Any, response: Any) -> bool:

@@ -149,21 +149,19 @@ class BufferedTests(BodyCase):
         C{requestBuffered} does.
         """
 
-        class Seeing:
+        @implementer(IRequestPolicy)
+        class One:
+            buffered = True
+
             def requestReceived(self, exchange: Any) -> None:
                 exchange.notes["body"] = exchange.request.body
 
+        @implementer(IRequestPolicy, IResponsePolicy)
+        class Both(One):
+            statuses = ()
+
             def responseReceived(self, exchange: Any, response: Any) -> None:
                 pass
-
-        @implementer(IRequestPolicy)
-        class One(Seeing):
-            buffered = True
-
-        @implementer(IRequestPolicy, IResponsePolicy)
-        class Both(Seeing):
-            statuses = ()
-            buffered = True
 
         @implementer(IRequestPolicy, IResponsePolicy)
         class Asks(Both):

@@ -335,6 +335,68 @@ class FileTests(SynchronousTestCase):
         outcome = runPolicy(type(found[0][1])("c"), request())
         self.assertEqual(outcome.headers["X-Word"], "c")
 
+    def test_moreMethods(self) -> None:
+        """The methods of a class count, whatever it says and its base is taken for."""
+        path = self.write(
+            "from sitio import IRequestPolicy\n"
+            "from zope.interface import implementer\n"
+            "class Base:\n"
+            "    def requestReceived(self, exchange): exchange.notes[1] = 1\n"
+            "class Derived(Base):\n"
+            "    def responseReceived(self, exchange, response): exchange.notes[2] = 2\n"
+            "@implementer(IRequestPolicy)\n"
+            "class Says(Base):\n"
+            "    def exchangeFinished(self, exchange): exchange.notes[3] = 3\n"
+            "base, derived, says = Base(), Derived(), Says()\n"
+        )
+        for [_, policy], wanted in zip(
+            loadPolicies(f"file:{path}"), ({1: 1}, {1: 1, 2: 2}, {1: 1, 3: 3}), strict=True
+        ):
+            self.assertEqual(runPolicy(policy, request()).exchange.notes, wanted)
+
+    def test_nothingWaits(self) -> None:
+        """A coroutine method that nothing waits for is an error before the first request."""
+        for method, parameters in (
+            ("responseSending", "exchange, response"),
+            ("exchangeFinished", "exchange"),
+            ("isInterested", "exchange, response"),
+        ):
+            self.assertEqual(
+                self.sentence(
+                    "class Rule:\n"
+                    "    def responseReceived(self, exchange, response): pass\n"
+                    f"    async def {method}(self, {parameters}): pass\n"
+                    "it = Rule()\n"
+                ),
+                f": it: nothing waits for {method}: write def, not async def",
+            )
+
+    def test_statuses(self) -> None:
+        """Statuses that are no container of numbers are an error before the first request."""
+        for each in ("404", "'404'", "None", "404.0"):
+            self.assertIn(
+                ": it has wrong statuses: write a set or a range of numbers, such as {404}, not ",
+                self.sentence(
+                    "class Rule:\n"
+                    f"    statuses = {each}\n"
+                    "    def responseReceived(self, exchange, response): pass\n"
+                    "it = Rule()\n"
+                ),
+            )
+
+    def test_twoDecorators(self) -> None:
+        """A function with two decorators is an error, as only one would count."""
+        for outer in ("onRequest", "onRequest()", "onResponse", "onResponse(404)", "onSend"):
+            self.assertIn(
+                "a function has one decorator",
+                self.sentence(
+                    "from sitio import *\n"
+                    f"@{outer}\n"
+                    "@onFinish\n"
+                    "def it(exchange, response=None): pass\n"
+                ),
+            )
+
     def test_parameters(self) -> None:
         """Parameters that sitio does not give are an error before the first request."""
         for source, wanted, found in (
@@ -355,6 +417,11 @@ class FileTests(SynchronousTestCase):
                 "class Rule:\n    def responseReceived({}): pass\nit = Rule()",
                 "responseReceived(self, exchange, response)",
                 ("self, exchange",),
+            ),
+            (
+                "class Rule:\n    def __call__({}): pass\nit = onRequest(Rule())",
+                "__call__(self, exchange)",
+                ("self",),
             ),
         ):
             name = wanted.partition("(")[0]
