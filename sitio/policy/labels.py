@@ -22,7 +22,7 @@ class Labels(MutableMapping[str, str]):
 
     They are in the access log and in /exchanges, so no secret belongs there.
 
-    A name has up to L{MAX_NAME} letters, digits and C{_ . -}, and does not begin with a digit;
+    A name has up to L{MAX_NAME} letters, digits and C{. _ -}, and begins with a letter or C{_};
     a value has up to L{MAX_VALUE} characters.  Others, and more than L{MAX_LABELS} labels, raise
     C{ValueError}; a value that is no C{str} raises C{TypeError}.
     """
@@ -41,7 +41,7 @@ class Labels(MutableMapping[str, str]):
         if not (isinstance(name, str) and _isName(name)):
             raise ValueError(
                 f"{str(name)[:MAX_NAME]!r} is not the name of a label: write up to {MAX_NAME}"
-                " letters, digits, dots, hyphens and underscores"
+                " letters, digits and . _ -, of which the first is a letter or _"
             )
         if len(value) > MAX_VALUE:
             raise ValueError(f"the label {name} has more than {MAX_VALUE} characters: cut it")

@@ -102,7 +102,8 @@ class Option:
         least, most = self.about.least, self.about.most
         words = [self.kind.name]
         if least is not None:
-            words.append(f"from {self.kind.write(least)}" + " or more" * (most is None))
+            bound = self.kind.write(least)
+            words.append(f"of {bound} or more" if most is None else f"from {bound}")
         if most is not None:
             words.append(f"{'to' if least is not None else 'up to'} {self.kind.write(most)}")
         return " ".join(words)

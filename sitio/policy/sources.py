@@ -145,7 +145,9 @@ class _Source:
             raise ValueError("'file': write file:PATH, where PATH is a Python file")
         path = Path(parsed.path)
         if path.suffix != ".py" or not path.is_file():
-            raise ValueError(f"{path} is not a Python file: it must exist and end in .py")
+            # Such as a test's, whose folder is not that of the file.
+            where = "" if path.is_absolute() else f" in {Path.cwd()}"
+            raise ValueError(f"{path} is not a Python file: it must exist{where} and end in .py")
         try:
             module = importFile(path.resolve())
             make = getattr(module, "makePolicy", None)

@@ -44,6 +44,37 @@ def examples(name: str, arguments: str = "") -> list[Any]:
     return [policy for _, policy in loadPolicies(f"file:{EXAMPLES / name}{arguments}")]
 
 
+class ExperimentTests(SynchronousTestCase):
+    """The policy that puts visitors into groups."""
+
+    def test_groups(self) -> None:
+        """A new visitor gets a cookie, errors included; a known one keeps the group."""
+        policy = examples("experiment.py", ":shares=a=0%,b=100%:lifetime=1m")
+        cookie = "group=b; Max-Age=60; Path=/; HttpOnly; SameSite=Lax"
+        small = Settings(maxBody=1)
+        for sent, group in (({}, "b"), ({"Cookie": "group=c"}, "b"), ({"Cookie": "group=a"}, "a")):
+            line = cookie if group == "b" else None
+            for policies, asked, answer, status in (
+                (policy, request("/"), response(200), 200),
+                (policy, request("/"), connectionRefused(), 502),
+                (["deny:GET:/*", *policy], request("/"), response(200), 403),
+                (policy, request("/", "PUT", body=b"12"), response(200), 413),
+            ):
+                asked.headers.update({"X_Group": "evil", **sent})
+                outcome = runPolicy(policies, asked, answer, settings=small)
+                outcome.assertResponse(status, headers={"Set-Cookie": line})
+                self.assertEqual(dict(outcome.exchange.labels), {"group": group})
+                if outcome.requests:
+                    outcome.assertRequest("/", headers={"X-Group": group, "X_Group": None})
+        outcome = runPolicy(policy, request(headers={"Host": "a b", "Cookie": "group=a"}))
+        outcome.assertResponse(400, headers={"Set-Cookie": None})
+
+    def test_options(self) -> None:
+        """Wrong shares and cookies are refused at the start."""
+        for options in ("a", "a=100", "a=50%,b=60%", "a=50%,a=50%", "a=100%:cookie=a b"):
+            self.assertRaises(ValueError, examples, "experiment.py", f":shares={options}")
+
+
 class RedactTests(SynchronousTestCase):
     """The policy that removes secrets from JSON."""
 

@@ -197,6 +197,24 @@ class TextTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, self.make, make, *arguments, **options)
             self.assertTrue(str(error).startswith(sentence), str(error))
 
+    def test_bounds(self) -> None:
+        """Whatever bounds there are, the expected value is said in words."""
+        for about, words in (
+            (About(), "a duration is expected, such as 250ms, 5s or 10m"),
+            (About(least=1), "a duration of 1s or more is expected"),
+            (About(most=60), "a duration up to 1m is expected"),
+            (About(least=1, most=60), "a duration from 1s to 1m is expected"),
+        ):
+
+            def make(*, wait: float = 5.0) -> float:
+                return wait
+
+            make.__annotations__["wait"] = Annotated[Duration, about]
+            self.assertEqual(self.make(make, wait="5s"), 5.0)
+            for wrong in ("5 days", "x", "-1s"):
+                error = self.assertRaises(ValueError, self.make, make, wait=wrong)
+                self.assertEqual(str(error), f"wait={wrong}: {words}")
+
     def test_noDeclaration(self) -> None:
         """A declaration that says too little is refused with the name of the option."""
 
