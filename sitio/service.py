@@ -33,6 +33,7 @@ from sitio.net.listening import Listening
 from sitio.net.room import Room
 from sitio.policy.chain import Chain
 from sitio.policy.loader import namedPolicies
+from sitio.policy.services import PolicyServices
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.factory import ProxyServerFactory
 from sitio.settings import Settings
@@ -122,13 +123,18 @@ class SidecarService(MultiService):
             consequence="sitio takes no requests",
             room=self._room,
         )
-        self._adopt((*chain.policies, *allObservers))
+        self._adopt(chain.policies, allObservers)
 
-    def _adopt(self, members: Iterable[Any]) -> None:
+    def _adopt(self, policies: Iterable[Any], observers: Iterable[Any]) -> None:
         """Start and stop those of them that are services with this one."""
-        for each in members:
-            if IService.providedBy(each):
-                IService(each).setServiceParent(self)
+        self._policyServices = PolicyServices(self._clock)
+        for parent, members in (
+            (self._policyServices, policies),
+            (self, (self._policyServices, *observers)),
+        ):
+            for each in members:
+                if IService.providedBy(each):
+                    IService(each).setServiceParent(parent)
 
     @property
     def port(self) -> IListeningPort | None:
@@ -171,7 +177,8 @@ class SidecarService(MultiService):
         Stop accepting connections, and finish the exchanges in flight, for
         C{settings.grace} at most.
 
-        Policies and observers stop last, after all exchanges have ended.
+        Policies and observers stop last, after all exchanges have ended; each policy within
+        L{STOP_SECONDS<sitio.policy.services.STOP_SECONDS>}.
         """
         closed = self._listening.close()
         if self._stillCrowded is not None and self._stillCrowded.active():
@@ -235,7 +242,7 @@ class SidecarService(MultiService):
             "bufferedBytes": self.context.buffers.held,
             "brokenResponses": self.context.brokenOff,
             "overlongResponses": self.context.tooLong,
-            "dropped": droppedBy(self),
+            "dropped": droppedBy((*self, *self._policyServices)),
             "restarts": 0,
             "workers": [
                 {

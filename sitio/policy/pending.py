@@ -39,6 +39,7 @@ def bounded(
     seconds: float,
     clock: IReactorTime,
     cancelFailed: Callable[[], object],
+    late: str = "it took longer than {:g} s",
 ) -> Deferred[Any]:
     """
     A Deferred of the result of a policy's Deferred that fires in time, whatever the policy
@@ -51,6 +52,7 @@ def bounded(
         policy has another result when it is cancelled.
     @param cancelFailed: called within an exception handler when the policy's canceller
         has raised.
+    @param late: what the C{TimeoutError} says.
     """
     isLate = False
 
@@ -67,7 +69,7 @@ def bounded(
         isLate = True
         cancel()
         if not result.called:
-            result.errback(Failure(TimeoutError(f"it took longer than {seconds:g} s")))
+            result.errback(Failure(TimeoutError(late.format(seconds))))
 
     def fired(value: Any) -> None:
         if timer.active():

@@ -11,10 +11,8 @@ from typing import Any
 
 from attrs import frozen
 from twisted.application.service import IService
-from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
-from twisted.python.failure import Failure
 from twisted.trial.unittest import FailTest
 
 from sitio.errors import Side
@@ -22,6 +20,7 @@ from sitio.http import codec, framing
 from sitio.http.headers import FieldsLike
 from sitio.http.limits import Limits
 from sitio.http.message import Headers, Request, Response
+from sitio.policy.services import PolicyServices
 from sitio.settings import Settings
 from sitio.testing.harness import Harness, nextCall
 from sitio.testing.messages import readRequests
@@ -168,33 +167,41 @@ class Runner:
         # Errors are raised or listed by run, so they are not logged.
         logged: Any = self._logged
         self.harness.context.log = Logger(observer=logged)
+        self._services = PolicyServices(self.clock, Logger(observer=logged))
         self.harness.context.chain.log = Logger(observer=lambda event: None)  # type: ignore[arg-type]
         for each in self.policies:
             if callable(getattr(each, "seconds", None)):
                 each.seconds = self.clock.seconds
 
     def __enter__(self) -> Runner:
+        self._services.services = [
+            IService(each) for each in self.policies if IService.providedBy(each)
+        ]
         with self.harness.loop.running():
-            for each in self._services():
-                each.privilegedStartService()
-                each.startService()
+            self._services.privilegedStartService()
+            self._services.startService()
+        self.harness.settle()
+        self._raiseBroken()
         return self
 
     def __exit__(self, *details: object) -> None:
-        failures: list[Failure] = []
         with self.harness.loop.running():
-            for each in self._services():
-                maybeDeferred(each.stopService).addErrback(failures.append)
+            stopped = self._services.stopService()
         self.harness.settle()
-        for failure in failures:
-            failure.raiseException()
+        # Each service has a few seconds.
+        while not stopped.called and (due := nextCall(self.clock)) is not None:
+            self.clock.advance(max(0.0, due - self.clock.seconds()))
+        self._raiseBroken()
+
+    def _raiseBroken(self) -> None:
+        """Raise the first error of a service."""
+        broken, self._broken = self._broken, []
+        for each in broken:
+            raise each
 
     def _logged(self, event: LogEvent) -> None:
         if "log_failure" in event:
             self._broken.append(event["log_failure"].value)
-
-    def _services(self) -> list[IService]:
-        return [IService(each) for each in self.policies if IService.providedBy(each)]
 
     def advance(self, seconds: float) -> None:
         """Move the clock, and run what is due."""

@@ -5,6 +5,7 @@ behind, and L{runPolicy} returns what a client and an upstream got.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from attrs import define
@@ -764,3 +765,24 @@ class RunnerTests(SynchronousTestCase):
         with self.assertRaises(ZeroDivisionError), Runner(policy):
             policy.ends = Deferred()
             policy.ends.errback(ZeroDivisionError())
+
+    def test_coroutines(self) -> None:
+        """The methods of a service may await asyncio; the runner waits for the end of a stop."""
+        policy = Served()
+
+        async def ends() -> None:
+            await asyncio.sleep(2)
+            policy.told.append("ended")
+
+        with Runner(policy):
+            policy.ends = ends()
+        self.assertEqual(policy.told, ["started", "stopped", "ended"])
+
+    def test_stopHangs(self) -> None:
+        """A service that does not stop raises, as sitio stops waiting for it."""
+        policy = Served()
+        with (
+            self.assertRaisesRegex(WaitedTooLong, "stopService took longer than 5 s"),
+            Runner(policy),
+        ):
+            policy.ends = Deferred()
