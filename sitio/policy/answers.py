@@ -30,6 +30,9 @@ def checkResponse(response: Response, *, mayStream: bool) -> None:
         raise ValueError(f"the status of a response is 200 to 999, not {response.status!r}")
     if not isinstance(response.reason, str):
         raise TypeError(f"the reason of a response is str, not {type(response.reason).__name__}")
+    length = response.length
+    if length is not None and not (isinstance(length, int) and length >= UNKNOWN_LENGTH):
+        raise ValueError(f"the length of a response is a number of bytes, not {length!r}")
     if response.filters is not None:
         _checkFilters(response.filters)
 
@@ -46,8 +49,20 @@ def _checkFilters(filters: Any) -> None:
                 raise TypeError(f"{each!r} is not a filter; use addFilter")
 
 
-def checkRequest(request: Request) -> None:
-    """Raise if a policy left a body that can't be sent; all else is checked when it is set."""
+_STREAMS = (
+    "the body streams with the length that its sender has announced: length can't be set; a filter"
+    " may change the length"
+)
+
+
+def checkRequest(request: Request, length: int | None = None) -> None:
+    """
+    Raise if a policy left a body that can't be sent; all else is checked when it is set.
+
+    @param length: what the client has announced.
+    """
+    if request.content is None and request.length != length:
+        raise ValueError(_STREAMS)
     body = request.content
     if body is not None and type(body) is not bytes:
         if not isinstance(body, bytes):
@@ -84,11 +99,14 @@ def _own(message: Request | Response, failed: Callable[..., object]) -> None:
             filters[at] = each._replace(failed=failed)
 
 
-def allowed(request: Request, answer: Any, failed: Callable[..., object]) -> Response | None:
+def allowed(
+    request: Request, answer: Any, length: int | None, failed: Callable[..., object]
+) -> Response | None:
     """
     What a request policy has returned, as a copy, if that and the request can be sent.
 
     @param answer: a response or L{None}.
+    @param length: of the request's body, as announced.
     @param failed: called when a filter that the policy has added fails.
     """
     if answer is not None:
@@ -96,7 +114,7 @@ def allowed(request: Request, answer: Any, failed: Callable[..., object]) -> Res
         answer = copied(answer)
         if answer.filters is not None:
             _own(answer, failed)
-    checkRequest(request)
+    checkRequest(request, length)
     if request.filters is not None:
         _own(request, failed)
     return cast("Response | None", answer)
@@ -118,7 +136,9 @@ def accepted(
         answer = left = copied(answer)
     else:
         # A policy that has taken a body away must not bring the upstream's back.
-        checkResponse(response, mayStream=saved.streams)
+        checkResponse(response, mayStream=saved.body is None)
+        if response.body is None and response.length != saved.length:
+            raise ValueError(_STREAMS)
         left = response
         if answer is response:
             answer = None
@@ -155,43 +175,44 @@ def forgetLength(
 
 
 class SavedResponse:
-    """A copy of a response from before a policy got it, to undo a failed policy's changes."""
+    """
+    A copy of a response from before a policy got it, to undo a failed policy's changes.
 
-    __slots__ = ("_body", "_filters", "_headers", "_length", "_reason", "_status")
+    @ivar body: what of the body was known: L{None} if it streamed.
+    @ivar length: its announced length.
+    """
+
+    __slots__ = ("_filters", "_headers", "_reason", "_status", "body", "length")
 
     def __init__(self, response: Response) -> None:
         self._status = response.status
         self._reason = response.reason
-        self._body = response.body
-        self._length = response.length
+        self.body = response.body
+        self.length = response.length
         self._filters = response.filters and list(response.filters)
         # Lines never change; only fields that may have been changed are copied.
         lines = response.lines
         self._headers = response.headers.copy() if lines is None else Headers.fromLines(lines)
-
-    @property
-    def streams(self) -> bool:
-        """Whether its body was still to come."""
-        return self._body is None
 
     def restore(self, response: Response) -> None:
         """Undo all changes since then."""
         response.status = self._status
         response.reason = self._reason
         response.headers = self._headers
-        response.body = self._body
-        response.length = self._length
+        response.body = self.body
+        response.length = self.length
         response.filters = self._filters
 
 
 class SavedRequest:
     """A copy of a request from before a policy that fails open got it, to undo its changes."""
 
-    __slots__ = ("_content", "_filters", "_headers", "_line")
+    __slots__ = ("_content", "_filters", "_headers", "_length", "_line")
 
     def __init__(self, request: Request) -> None:
         self._line = request.line
         self._content = request.content
+        self._length = request.length
         self._filters = request.filters and list(request.filters)
         lines = request.lines
         made = request.headersType.fromLines
@@ -201,5 +222,6 @@ class SavedRequest:
         """Undo all changes since then."""
         request.line = self._line
         request.content = self._content
+        request.length = self._length
         request.filters = self._filters
         request.headers = self._headers

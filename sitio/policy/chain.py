@@ -143,6 +143,7 @@ class Chain:
 
     async def _runRequest(self, exchange: JudgedExchange) -> Response | None:
         request = exchange.request
+        length = request.length
         for member in self._request:
             if member.buffersRequest and request.content is None:
                 error = await exchange.wholeRequest()
@@ -162,7 +163,7 @@ class Chain:
                     if isinstance(answer, Deferred):
                         answer = await answer
                     _checkKind(member, answer, (Response,))
-                answer = allowed(request, answer, member.filterFailed)
+                answer = allowed(request, answer, length, member.filterFailed)
             except BaseException as error:
                 _reraiseIfGivenUp(exchange, answer, error)
                 answer = self._requestFailed(member, exchange, saved)

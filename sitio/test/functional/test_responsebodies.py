@@ -155,3 +155,54 @@ class TakenTests(SynchronousTestCase):
 
         outcome = runPolicy(takes, request(), response(text="hi"), raiseErrors=False)
         self.assertEqual((outcome.text, "X-Left" in outcome.headers), ("hi", False))
+
+
+class LengthTests(SynchronousTestCase):
+    """The length of a body that streams is what its sender says, whatever policies set."""
+
+    def test_responses(self) -> None:
+        """A policy that sets it has failed, however the body arrives."""
+        for value in (0, 3, 9, None, -1, -7, "x"):
+            for pieces in (0, 2):
+                sets = onResponse(
+                    lambda exchange, response, value=value: setattr(response, "length", value)
+                )
+                outcome = runPolicy(
+                    sets, request(), response(text="hello"), pieces=pieces, raiseErrors=False
+                )
+                self.assertEqual((outcome.text, outcome.whole), ("hello", True))
+                self.assertEqual([type(each) for each in outcome.errors], [ValueError], value)
+
+    def test_leftOut(self) -> None:
+        """For HEAD it is a number, which the client gets, or unknown."""
+        for value, expected, errors in (
+            (3, 3, 0),
+            (None, None, 0),
+            (-1, None, 0),
+            (-7, 5, 1),
+            ("3", 5, 1),
+        ):
+            sets = onResponse(
+                lambda exchange, response, value=value: setattr(response, "length", value)
+            )
+            outcome = runPolicy(
+                sets, request("/", "HEAD"), response(text="hello"), raiseErrors=False
+            )
+            fields = dict(outcome.headers.rawFields)
+            length = fields.get(b"Content-Length")
+            self.assertEqual(length and int(length), expected, value)
+            self.assertEqual(len(outcome.errors), errors)
+
+    def test_requests(self) -> None:
+        """The upstream must not take a part of a body for another request."""
+        for failOpen, status in ((False, 500), (True, 200)):
+            for value in (3, 9, None, "x"):
+                for pieces in (0, 2):
+                    sets = onRequest(failOpen=failOpen)(
+                        lambda exchange, value=value: setattr(exchange.request, "length", value)
+                    )
+                    asked = request("/", "POST", body=b"hello")
+                    outcome = runPolicy(sets, asked, pieces=pieces, raiseErrors=False)
+                    self.assertEqual((outcome.status, len(outcome.errors)), (status, 1), value)
+                    self.assertEqual([each.body for each in outcome.requests],
+                                     [b"hello"] * failOpen)  # fmt: skip
