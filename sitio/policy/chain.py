@@ -334,6 +334,7 @@ class Chain:
                 self._timeout,
                 self._clock,
                 lambda: self._failed(member, "what it waits for can't be cancelled"),
+                "it took longer than {:g} s, the --policy-timeout",
             )
         return answer
 

@@ -128,9 +128,9 @@ def _duration(text: str) -> float:
 def writeDuration(seconds: float) -> str:
     """C{5m} for 300.0 and C{100ms} for 0.1."""
     for unit, length in reversed(_UNITS.items()):
-        count = round(seconds / length, 6)
-        if seconds and count == int(count):
-            return f"{int(count)}{unit}"
+        count = round(seconds / length)
+        if count and round(count * length - seconds, 6) == 0:
+            return f"{count}{unit}"
     return f"{seconds:g}s"
 
 

@@ -5,6 +5,7 @@ A policy in a chain, and what the chain needs of an exchange: L{Member}, L{Judge
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from sys import exc_info
 from typing import Any, Protocol
 
 from attrs import define, field
@@ -21,8 +22,12 @@ from sitio.interfaces import (
     ISendPolicy,
 )
 
-#: Seconds between two tracebacks of the same policy.
+#: Seconds between two tracebacks of the same failure of a policy.
 TRACEBACK_INTERVAL_SECONDS = 60.0
+
+#: How many different failures of a policy are logged in that time: a new error shows at once, and
+#: many of them don't fill the log.
+MAX_TRACEBACKS = 8
 
 _SEES = (
     ("requests", IRequestPolicy),
@@ -98,8 +103,8 @@ class Member:
     acted: int = 0
     failed: int = 0
     seconds: float = 0.0
-    loggedAt: float = float("-inf")
     unlogged: int = 0
+    _loggedAt: dict[object, float] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         policy = self.policy
@@ -125,12 +130,13 @@ class Member:
 
     def logFailure(self, log: Logger, now: float, consequence: str, id: str | None) -> None:
         """
-        Count the exception at hand, and log it if the last one is long ago.
+        Count the exception at hand, and log it if the last one of its class and its place in
+        the source is long ago.
 
         @param id: of the exchange, if there is one.
         """
         self.failed += 1
-        if now - self.loggedAt < TRACEBACK_INTERVAL_SECONDS:
+        if not self._isNews(now):
             self.unlogged += 1
             return
         log.failure(
@@ -143,8 +149,20 @@ class Member:
             consequence=consequence,
             unlogged=self.unlogged,
         )
-        self.loggedAt = now
         self.unlogged = 0
+
+    def _isNews(self, now: float) -> bool:
+        """Whether to log the exception at hand."""
+        kind, _, trace = exc_info()
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = (kind, trace and trace.tb_frame.f_code.co_filename, trace and trace.tb_lineno)
+        since = now - TRACEBACK_INTERVAL_SECONDS
+        self._loggedAt = {each: at for each, at in self._loggedAt.items() if at > since}
+        if place in self._loggedAt or len(self._loggedAt) >= MAX_TRACEBACKS:
+            return False
+        self._loggedAt[place] = now
+        return True
 
 
 def buffersResponses(policy: Any) -> bool:

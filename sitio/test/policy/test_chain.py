@@ -24,7 +24,7 @@ from sitio.interfaces import (
     ISelectivePolicy,
 )
 from sitio.policy.chain import Chain
-from sitio.policy.member import TRACEBACK_INTERVAL_SECONDS
+from sitio.policy.member import MAX_TRACEBACKS, TRACEBACK_INTERVAL_SECONDS
 from sitio.settings import Settings
 from sitio.testing import (
     Harness,
@@ -565,8 +565,8 @@ class FailureTests(SynchronousTestCase):
 
     def test_logged(self) -> None:
         """
-        The first failure is logged with the policy's name and a traceback, later ones at
-        most once a minute, with their number.
+        The first failure is logged with the policy's name and a traceback, later ones of its
+        kind at most once a minute, with their number.
         """
         clock = Clock()
         chain = Chain([("rule", onRequest(trouble))], clock=clock)
@@ -588,6 +588,34 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual([each["unlogged"] for each in events], [0, 4])
         self.assertEqual(events[0]["log_failure"].type, Trouble)
         self.assertEqual(chain.snapshot()[0]["failed"], 7)
+
+    def test_loggedByKind(self) -> None:
+        """
+        A failure does not keep another one from being logged, of another class or from another
+        line; but no more than eight of a policy are logged in a minute.
+        """
+        clock = Clock()
+
+        @onRequest
+        def fails(exchange: Any) -> None:
+            if raised[0] is None:
+                raise KeyError
+            raise raised[0]
+
+        raised: list[Any] = [None]
+        chain = Chain([("rule", fails)], clock=clock)
+
+        def logged(*errors: Any) -> int:
+            for each in errors:
+                raised[0] = each
+                chain.requestReceived(Exchange())
+            return len(self.flushLoggedErrors(Exception))
+
+        self.assertEqual(logged(None, KeyError(), None, ValueError(), KeyError()), 3)
+        classes = [type(f"Trouble{number}", (Exception,), {}) for number in range(20)]
+        self.assertEqual(logged(*classes), MAX_TRACEBACKS - 3)
+        clock.advance(TRACEBACK_INTERVAL_SECONDS)
+        self.assertEqual(logged(None, *classes), MAX_TRACEBACKS)
 
     def test_loggedByName(self) -> None:
         """The failures of one policy do not keep those of another from being logged."""

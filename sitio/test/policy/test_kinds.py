@@ -141,6 +141,7 @@ class KindTests(SynchronousTestCase):
         """Values are written with the unit that fits."""
         tables: list[tuple[Callable[[Any], str], dict[Any, str]]] = [
             (writeDuration, {300.0: "5m", 0.1: "100ms", 1.5: "1500ms", 0: "0s", 604800: "7d"}),
+            (writeDuration, {0.01: "10ms", 0.0005: "0.0005s", 86400.04: "86400040ms"}),
             (writeSize, {2**24: "16MiB", 1000: "1000B", 0: "0B", 1536: "1536B"}),
             (
                 writeStatuses,
