@@ -8,7 +8,7 @@ L{shownPolicy} and L{helpFor} tell about them.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -161,10 +161,35 @@ class _Source:
         return cls(path.stem, usage, declaration, path, module)
 
     def verified(self, made: Any) -> list[tuple[str, Any]]:
-        """What the maker has made: a policy, or a list of some."""
-        if isinstance(made, list | tuple):
+        """
+        What the maker has made: a policy, or a list of some.
+
+        @raise ValueError: it is no policy, or the file has one that C{makePolicy} leaves out.
+        """
+        isList = isinstance(made, list | tuple)
+        self._checkLeftOut(made if isList else [made])
+        if isList:
             return [(nameOf(each), verifyPolicy(nameOf(each), each)) for each in made]
         return [(self.name, verifyPolicy(self.name, made))]
+
+    def _checkLeftOut(self, made: Iterable[Any]) -> None:
+        """
+        Raise if a policy of this file is not among those made: who writes a guard beside
+        C{makePolicy} may think that it runs.
+        """
+        if self.module is None:
+            return
+        known = {id(each) for each in made}
+        for name, each in vars(self.module).items():
+            home = getattr(getattr(each, "function", type(each)), "__module__", None)
+            if name.startswith("_") or home != self.module.__name__:
+                # Imported policies are parts, which makePolicy may use or not.
+                continue
+            if id(each) not in known and isPolicy(each):
+                raise ValueError(
+                    f"{name} would not run, as makePolicy does not return it: return a list with"
+                    f" it, define it within makePolicy, or call it _{name}"
+                )
 
     def policies(self) -> list[tuple[str, Any]]:
         """

@@ -257,6 +257,37 @@ class OptionTests(FileTestCase):
         self.assertEqual([name for name, _ in policiesOf(f"file:{path}", {})], ["a"])
         self.assertEqual(helpFor(f"file:{path}"), f"file:{path}  takes no options")
 
+    def test_leftOut(self) -> None:
+        """
+        A policy beside C{makePolicy}, which does not return it, is refused: a guard that
+        silently does not run would let requests in.  Imported ones and those with C{_} are parts.
+        """
+        self.write("parts.py", "from sitio import *\n@onRequest\ndef part(exchange): pass\n")
+        start = (
+            "from sitio import *\nfrom parts import part\n"
+            "class Guard:\n    def requestReceived(self, exchange): pass\n"
+            "@onRequest\ndef made(exchange): pass\n"
+        )
+        named = "guard would not run, as makePolicy does not return it"
+        for number, (beside, returned, wanted) in enumerate(
+            (
+                ("guard = onRequest(lambda exchange: None)", "made", named),
+                ("guard = Guard()", "[made]", named),
+                ("guard = Guard()", "[guard]", "made would not run"),
+                ("guard = Guard()", "(guard, made)", 2),
+                ("_guard = Guard()", "made", 1),
+                ("guard = Guard", "[made, Guard()]", 2),
+            )
+        ):
+            path = self.write(
+                f"left{number}.py", f"{start}{beside}\ndef makePolicy(): return {returned}\n"
+            )
+            if isinstance(wanted, int):
+                self.assertEqual(len(loadPolicies(f"file:{path}")), wanted)
+            else:
+                error = self.assertRaises(ValueError, loadPolicies, f"file:{path}")
+                self.assertIn(wanted, str(error))
+
     def test_several(self) -> None:
         """C{makePolicy} may return a list."""
         path = self.write(
