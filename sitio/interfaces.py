@@ -128,7 +128,8 @@ class IRequestPolicy(Interface):
     called when the whole body is in C{request.body}; a body over the request buffer limit is
     answered with 413, or passes without this policy if that fails open.  C{buffered} of a
     policy that also provides L{IResponsePolicy} speaks of responses; C{requestBuffered} speaks
-    of requests.
+    of requests.  In place of C{True}, a function or method of the exchange tells it for each
+    request, by its head; if it raises, that counts as C{True}.
     """
 
     def requestReceived(exchange):

@@ -145,7 +145,7 @@ class Chain:
         request = exchange.request
         length = request.length
         for member in self._request:
-            if member.buffersRequest and request.content is None:
+            if member.buffersRequest and request.content is None and member.needsWhole(exchange):
                 error = await exchange.wholeRequest()
                 if error is not None:
                     if not member.requestFailsOpen:

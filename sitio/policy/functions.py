@@ -64,7 +64,7 @@ class RequestFunction(Generic[_F]):
     """A request policy that is a function.  Calling the policy calls the function."""
 
     function: _F
-    buffered: bool = False
+    buffered: bool | Callable[[Exchange], bool] = False
     failOpen: bool = False
 
     def requestReceived(self, exchange: Any) -> Any:
@@ -125,7 +125,7 @@ def onRequest(function: _Request, /) -> RequestFunction[_Request]: ...
 
 @overload
 def onRequest(
-    *, buffered: bool = ..., failOpen: bool = ...
+    *, buffered: bool | Callable[[Exchange], bool] = ..., failOpen: bool = ...
 ) -> Callable[[_Request], RequestFunction[_Request]]: ...
 
 
@@ -133,7 +133,7 @@ def onRequest(
     function: Callable[..., Any] | None = None,
     /,
     *,
-    buffered: bool = False,
+    buffered: bool | Callable[[Exchange], bool] = False,
     failOpen: bool = False,
 ) -> Any:
     """
@@ -144,7 +144,8 @@ def onRequest(
     L{IRequestPolicy<sitio.interfaces.IRequestPolicy>}.
 
     @param buffered: whether C{request.body} is to be complete.  A body longer than the
-        request buffer limit is answered with 413.
+        request buffer limit is answered with 413.  A function of the exchange tells it for
+        each request, by its head.
     @param failOpen: whether a request goes on when the function fails, or when its body is too
         long; by default it is refused.
 
@@ -182,9 +183,11 @@ def onResponse(*statuses: Any, buffered: bool = False, failOpen: bool = True) ->
     @param failOpen: whether a response is sent as it was when the function fails, or when its
         body is too long; otherwise the client gets 502.
 
-    @raise TypeError: a status is neither a number nor a range.
+    @raise TypeError: a status is neither a number nor a range, or C{buffered} is a function.
     @raise ValueError: a status does not have three digits.
     """
+    if callable(buffered):
+        raise TypeError("write buffered=True; a class with isInterested chooses among responses")
     if len(statuses) == 1 and callable(statuses[0]):
         function = _plain(statuses[0])
         return ResponseFunction(function, frozenset(range(100, 1000)), buffered, failOpen)

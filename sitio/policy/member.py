@@ -84,7 +84,8 @@ class Member:
 
     @ivar selective: whether it is asked first whether it is interested in a response.
     @ivar buffered: whether it needs whole responses.
-    @ivar buffersRequest: whether it needs whole requests.
+    @ivar buffersRequest: whether it needs whole requests, or some.
+    @ivar chooses: tells of a request whether it needs the whole; L{None} if it needs all.
     @ivar requestFailsOpen: whether a request goes on without it when it fails.
     @ivar responseFailsOpen: the same for a response.
     @ivar filterFailed: is called with the consequence and the exchange when one of its filters
@@ -96,6 +97,7 @@ class Member:
     selective: bool = field(init=False)
     buffered: bool = field(init=False)
     buffersRequest: bool = field(init=False)
+    chooses: Callable[[Any], object] | None = field(init=False)
     requestFailsOpen: bool = field(init=False)
     responseFailsOpen: bool = field(init=False)
     filterFailed: Callable[..., object] = field(init=False)
@@ -110,10 +112,22 @@ class Member:
         policy = self.policy
         self.selective = ISelectivePolicy.providedBy(policy)
         self.buffered = buffersResponses(policy)
-        self.buffersRequest = buffersRequests(policy)
+        whole = _buffersRequests(policy)
+        self.buffersRequest = bool(whole)
+        self.chooses = whole if callable(whole) else None
         failOpen = getattr(policy, "failOpen", None)
         self.requestFailsOpen = bool(failOpen)
         self.responseFailsOpen = failOpen is None or bool(failOpen)
+
+    def needsWhole(self, exchange: JudgedExchange) -> bool:
+        """Whether it needs this whole request.  If it can't tell, it gets that."""
+        if self.chooses is None:
+            return True
+        try:
+            return bool(self.chooses(exchange))
+        except BaseException:
+            self.filterFailed("it gets the whole request", exchange)
+            return True
 
     def snapshot(self) -> dict[str, Any]:
         """Name and counters, as data for JSON."""
@@ -171,15 +185,20 @@ def buffersResponses(policy: Any) -> bool:
 
 
 def buffersRequests(policy: Any) -> bool:
+    """Whether a policy needs whole requests, or some."""
+    return bool(_buffersRequests(policy))
+
+
+def _buffersRequests(policy: Any) -> Any:
     """
-    Whether a policy needs whole requests.
+    What a policy says of whole requests: C{True}, C{False}, or a function that tells.
 
     C{buffered} of a policy that also gets responses speaks of those.
     """
     if not IRequestPolicy.providedBy(policy):
         return False
     default = not IResponsePolicy.providedBy(policy) and getattr(policy, "buffered", False)
-    return bool(getattr(policy, "requestBuffered", default))
+    return getattr(policy, "requestBuffered", default)
 
 
 class MembersByStatus(dict[int, list[Member]]):

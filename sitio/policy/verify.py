@@ -76,6 +76,7 @@ def verifyPolicy(name: str, policy: Any) -> Any:
             raise ValueError(f"{name} is an incomplete policy: {missing}") from error
     if IResponsePolicy in provided:
         _checkStatuses(name, policy.statuses)
+    _checkBuffered(name, policy)
     return policy
 
 
@@ -85,6 +86,33 @@ def _checkStatuses(name: str, statuses: Any) -> None:
             f"{name} has wrong statuses: write a set or a range of numbers, such as {{404}}, not"
             f" {statuses!r}"
         )
+
+
+def _checkBuffered(name: str, policy: Any) -> None:
+    """
+    Raise if sitio can't ask a policy which bodies it needs.
+
+    @raise ValueError: with a sentence that says how to write it.
+    """
+    buffered = getattr(policy, "buffered", None)
+    if callable(buffered) and IResponsePolicy.providedBy(policy):
+        raise ValueError(
+            f"{name} has a function for buffered, which speaks of responses: write buffered = True"
+            " and isInterested(exchange, response); for requests, requestBuffered(exchange)"
+        )
+    for each in (buffered, getattr(policy, "requestBuffered", None)):
+        if not callable(each):
+            continue
+        if inspect.iscoroutinefunction(each):
+            raise ValueError(f"{name}: nothing waits for {each.__name__}: write def, not async def")
+        try:
+            inspect.signature(each).bind("exchange")
+        except TypeError as error:
+            shown = getattr(each, "__name__", "buffered")
+            raise ValueError(f"{name} has the wrong parameters: write {shown}(exchange)") from error
+        except ValueError:
+            # Something of C, which does not say what it takes.
+            continue
 
 
 def _checkParameters(name: str, policy: Any, interface: Any) -> None:

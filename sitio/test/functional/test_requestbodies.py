@@ -173,6 +173,121 @@ class BufferedTests(BodyCase):
         self.assertRaises(BodyNotBuffered, runPolicy, Both(), asked)
 
 
+class ChosenTests(BodyCase):
+    """A function in place of C{True} chooses which requests are whole."""
+
+    def serveChoosing(self, choose: Any, **how: Any) -> None:
+        """Make a sidecar with a policy that asks this function, and record the bodies of /x."""
+
+        @onRequest(buffered=choose, **how)
+        def policy(exchange: Any) -> None:
+            if exchange.request.path == "/x":
+                self.seen.append(exchange.request.body)
+
+        self.serve(policy, requestBufferLimit=10)
+
+    def test_ways(self) -> None:
+        """A chosen request is whole, whatever the pieces are."""
+        for name, pieces in WAYS.items():
+            self.serveChoosing(lambda exchange: exchange.request.path == "/x")
+            for each in pieces:
+                self.client.sends(each)
+            self.assertEqual(self.seen, [BODY], name)
+            self.assertAnswered(200, BODY)
+
+    def test_others(self) -> None:
+        """A request that is not chosen streams: its length has no limit, and nothing waits."""
+        self.serveChoosing(lambda exchange: exchange.request.path == "/x")
+        self.client.sends(LENGTH.replace(b"/x", b"/y").replace(b"10", b"11"), BODY)
+        self.assertTrue(self.harness.upstream().got().endswith(BODY))
+        self.client.sends(b"x")
+        self.harness.upstream().sends(OK)
+        self.assertEqual(self.client.gotResponse().status, 200)
+
+    def test_limit(self) -> None:
+        """The limit holds for those that are chosen."""
+        self.serveChoosing(lambda exchange: True)
+        self.client.sends(head(b"POST", b"Content-Length: 11"))
+        self.assertEqual(self.client.gotResponse().status, 413)
+
+    def test_notChosen(self) -> None:
+        """To read the body of another one raises, so it is refused."""
+        self.serveChoosing(lambda exchange: False)
+        self.client.sends(LENGTH + BODY)
+        self.assertEqual(self.client.gotResponse().status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(BodyNotBuffered)), 1)
+
+    def test_raises(self) -> None:
+        """A function that fails chooses; that is logged as a failure of the policy."""
+        for failOpen in (False, True):
+            self.serveChoosing(lambda exchange: exchange.request.body == b"", failOpen=failOpen)
+            self.client.sends(LENGTH, BODY)
+            self.assertEqual(self.seen, [BODY])
+            self.assertAnswered(200, BODY)
+            self.assertEqual(len(self.flushLoggedErrors(BodyNotBuffered)), 1)
+            self.assertEqual(self.harness.context.chain.snapshot()[0]["failed"], 1)
+
+    def test_class(self) -> None:
+        """In a class it is a method; one that gets both asks C{requestBuffered}."""
+
+        class One:
+            def __init__(self) -> None:
+                self.bodies: list[bytes] = []
+
+            def buffered(self, exchange: Any) -> bool:
+                return bool(exchange.request.method == "POST")
+
+            def requestReceived(self, exchange: Any) -> None:
+                if exchange.request.method == "POST":
+                    self.bodies.append(exchange.request.body)
+
+        class Both(One):
+            buffered = False  # type: ignore[assignment]
+
+            def requestBuffered(self, exchange: Any) -> bool:
+                return One.buffered(self, exchange)
+
+            def responseReceived(self, exchange: Any, response: Response) -> None:
+                pass
+
+        for policy in (One(), Both()):
+            runPolicy(policy, request("/", "PUT", body=BODY), pieces=3).assertResponse(200)
+            runPolicy(policy, request("/", "POST", body=BODY), pieces=3).assertResponse(200)
+            self.assertEqual(policy.bodies, [BODY])
+
+    def test_wrong(self) -> None:
+        """A function that can't be asked is refused at the start, with a sentence."""
+
+        async def slow(exchange: Any) -> bool:
+            return True
+
+        class Both:
+            def buffered(self, exchange: Any) -> bool:
+                return True
+
+            def requestReceived(self, exchange: Any) -> None:
+                pass
+
+            def responseReceived(self, exchange: Any, response: Response) -> None:
+                pass
+
+        def noParameters() -> bool:
+            return True
+
+        deaf: Any = noParameters
+        asked: Any = slow
+        for policy, words in (
+            (onRequest(buffered=asked)(lambda exchange: None), "write def, not async def"),
+            (onRequest(buffered=deaf)(lambda exchange: None), "write noParameters(exchange)"),
+            (Both(), "for requests, requestBuffered(exchange)"),
+        ):
+            error = self.assertRaises(ValueError, Harness, policy)
+            self.assertIn(words, str(error))
+        choose: Any = bool
+        error = self.assertRaises(TypeError, onResponse, buffered=choose)
+        self.assertIn("write buffered=True", str(error))
+
+
 class LimitTests(BodyCase):
     """A body that is too long gets 413, and one without room 503."""
 
