@@ -8,7 +8,7 @@ and bounds::
     def makePolicy(url: str, *, timeout: Annotated[Duration, About("per call", most=30)] = 5.0):
 
 Parameters that may be given by place are arguments, C{name:URL:timeout=2s}; the others need
-their names.  A maker with many options takes them as one attrs class::
+their names.  A maker with many options takes them as one class of attrs, or a dataclass::
 
     @frozen
     class Options:
@@ -30,7 +30,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, Signature, isclass, signature
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from attrs import NOTHING, Factory, fields_dict, frozen, has
 
@@ -46,7 +46,7 @@ class Declaration:
 
     @ivar make: the function or class.
     @ivar options: in order; arguments first.
-    @ivar bundle: the attrs class that C{make} takes in place of single options, or L{None}.
+    @ivar bundle: the class that C{make} takes in place of single options, or L{None}.
     @ivar isOpen: whether C{make} takes any option, as text.  Then nothing of them is shown.
     @ivar isOurs: whether it is one of sitio's own policies.
     """
@@ -60,20 +60,20 @@ class Declaration:
     @classmethod
     def of(cls, make: Callable[..., Any]) -> Declaration:
         """
-        Read the declaration of a function or of an attrs class.
+        Read the declaration of a function, or of a class of attrs or a dataclass.
 
         @raise ValueError: a parameter has a type that is none of an option, or an annotation
             that can't be resolved.
         """
         isOurs = (getattr(make, "__module__", None) or "").startswith("sitio.policies.")
-        if isclass(make) and has(make):
+        if _isBundle(make):
             return cls(make, tuple(_ofClass(make)), isOurs=isOurs)
         hints = _hints(make)
         takes = _signature(make).parameters
         if len(takes) == 1:
             [only] = takes
             bundle = hints.get(only)
-            if isclass(bundle) and has(bundle):
+            if _isBundle(bundle):
                 return cls(make, tuple(_ofClass(bundle)), bundle, isOurs=isOurs)
         options = [
             _option(each.name, hints.get(each.name, each.annotation), each.default, each.kind)
@@ -250,7 +250,7 @@ def _hints(make: Any) -> dict[str, Any]:
     if isinstance(make, partial):
         return _hints(make.func)
     if isclass(make):
-        make = make if has(make) else make.__init__
+        make = make if _isBundle(make) else make.__init__
     elif not hasattr(make, "__annotations__"):
         make = type(make).__call__
     try:
@@ -291,17 +291,36 @@ def _aboutOf(hint: Any) -> About:
     return NO_ABOUT
 
 
-def _ofClass(made: type) -> Iterable[Option]:
+def _isBundle(found: Any) -> bool:
+    """Whether it is a class whose fields are options: one of attrs, or a dataclass."""
+    return isclass(found) and (has(found) or hasattr(found, "__dataclass_fields__"))
+
+
+def _ofClass(made: Any) -> Iterable[Option]:
     hints = _hints(made)
-    for name, each in fields_dict(made).items():
+    for name, each in (fields_dict(made) if has(made) else made.__dataclass_fields__).items():
         hint = hints.get(name, Any)
+        if ClassVar in (hint, get_origin(hint)):
+            continue
+        default = _defaultOf(each)
         if not each.init or name.startswith("_") or kindOf(hint) is None:
-            if each.init and each.default is NOTHING:
+            if each.init and default is NOTHING:
                 raise ValueError(
                     f"{name} is no option, as its type is none of one: give it a default"
                 )
             continue
-        default: Any = each.default
         if isinstance(default, Factory):  # type: ignore[arg-type]
             default = default.factory()
-        yield _option(each.alias or name, hint, default, Parameter.KEYWORD_ONLY)
+        yield _option(getattr(each, "alias", name), hint, default, Parameter.KEYWORD_ONLY)
+
+
+def _defaultOf(member: Any) -> Any:
+    """The default of a field of attrs, or the same of one of a dataclass."""
+    if not hasattr(member, "default_factory"):
+        return member.default
+    # Imported only for them, as it takes time.
+    from dataclasses import MISSING
+
+    if member.default_factory is not MISSING:
+        return Factory(member.default_factory)
+    return NOTHING if member.default is MISSING else member.default

@@ -5,10 +5,10 @@ Tests of L{sitio.policy.declaration}: options by one declaration.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field as dataclassField
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from attrs import Factory, define, frozen
 from twisted.trial.unittest import SynchronousTestCase
@@ -48,6 +48,30 @@ def function(
 
 #: What C{function} gets without options.
 DEFAULTS = {"token": "", "maxAge": 5.0, "statuses": {503}, "file": None, "names": []}
+
+
+@dataclass
+class DataOptions:
+    """A dataclass of options, and more."""
+
+    url: str
+    wait: Duration = 1.0
+    hosts: list[str] = dataclassField(default_factory=list)
+    client: object = None
+    known: ClassVar[int] = 1
+    _seen: int = 0
+    later: int = dataclassField(init=False, default=3)
+
+
+@dataclass
+class NeedsMore:
+    """A dataclass with a field that is no option."""
+
+    thing: type
+
+
+def withData(options: DataOptions) -> DataOptions:
+    return options
 
 
 @frozen
@@ -137,6 +161,17 @@ class TextTests(SynchronousTestCase):
             Options("u", 0.2, 2**20, ("a", "b")),
         )
         self.assertEqual(self.make(Policy, mode="off"), Policy("off"))
+
+    def test_dataclass(self) -> None:
+        """So does a dataclass.  Its other fields need defaults, and are no options."""
+        made = self.make(withData, url="u", wait="1m", hosts="a,b")
+        self.assertEqual(made, DataOptions("u", 60.0, ["a", "b"]))
+        self.assertEqual(self.make(DataOptions, url="u"), DataOptions("u"))
+        self.assertEqual(
+            Declaration.of(withData).usage, ":url=TEXT[:wait=DURATION][:hosts=TEXT,...]"
+        )
+        error = self.assertRaises(ValueError, Declaration.of, NeedsMore)
+        self.assertIn("thing is no option, as its type is none of one", str(error))
 
     def test_others(self) -> None:
         """So does whatever else can be called: a class, a method, an object, a partial."""
