@@ -36,6 +36,7 @@ from attrs import NOTHING, Factory, fields_dict, frozen, has
 
 from sitio.policy.kinds import TEXT, HiddenText, kindOf, nearest
 from sitio.policy.options import NO_ABOUT, About, Option, dashed
+from sitio.policy.verify import isPolicy
 from sitio.redact import HIDDEN, argumentWithoutSecrets
 
 
@@ -62,9 +63,11 @@ class Declaration:
         """
         Read the declaration of a function, or of a class of attrs or a dataclass.
 
-        @raise ValueError: a parameter has a type that is none of an option, or an annotation
-            that can't be resolved.
+        @raise ValueError: it is a policy itself; or a parameter has a type that is none of an
+            option, or an annotation that can't be resolved.
         """
+        if isPolicy(make):
+            raise ValueError("what should make policies is one: write a function that returns it")
         isOurs = (getattr(make, "__module__", None) or "").startswith("sitio.policies.")
         if _isBundle(make):
             return cls(make, tuple(_ofClass(make)), isOurs=isOurs)
@@ -109,10 +112,14 @@ class Declaration:
         places = [each for each in self.options if not each.isNamed]
         single = [each for each in places if not each.isRest]
         if len(arguments) > len(single) and len(single) == len(places):
-            raise ValueError("there are more parts than it takes; options are written NAME=VALUE")
+            raise ValueError(
+                "there are more parts than it takes; options are written NAME=VALUE"
+                + self._meant(arguments[len(single) :])
+            )
         given = {each.name: [text] for each, text in zip(single, arguments, strict=False)}
         for name, texts in options.items():
             option = self._named(name)
+            name = option.name if option else name
             if name in given or (len(texts) > 1 and not (option and option.kind.many)):
                 raise ValueError(f"{dashed(name)} is given twice")
             given[name] = list(texts)
@@ -158,10 +165,18 @@ class Declaration:
                 found += [str(each)] if option is None else option.secrets(str(each))
         return found
 
+    def _meant(self, extra: Sequence[str]) -> str:
+        """The option that one of these parts may be a misspelling of: C{maxAge=5}."""
+        for each in extra:
+            name, equals, _ = each.partition("=")
+            if equals:
+                return nearest(dashed(name), [each.key for each in self.options if each.isNamed])
+        return "; a colon in a value is written \\:"
+
     def _named(self, name: str) -> Option | None:
         """The option of this name, or L{None} if any is taken."""
         for each in self.options:
-            if each.name == name and not each.isRest:
+            if each.key == dashed(name) and not each.isRest:
                 return each
         if self.isOpen:
             return None
@@ -184,9 +199,9 @@ class Declaration:
         if self.isOpen:
             return [HIDDEN] if arguments or options else []
         parts = [self._shownArgument(*each) for each in self._placed(arguments)]
-        named = {each.name: each for each in self.options if each.isNamed}
+        named = {each.key: each for each in self.options if each.isNamed}
         for name, texts in options.items():
-            option = named.get(name)
+            option = named.get(dashed(name))
             for text in texts:
                 if option is not None:
                     parts.append(f"{option.key}={option.shown(text)}")
@@ -203,9 +218,9 @@ class Declaration:
                 found += option.kind.secrets(text)
             elif self._shownArgument(option, text) != text:
                 found.append(text)
-        named = {each.name: each for each in self.options if each.isNamed}
+        named = {each.key: each for each in self.options if each.isNamed}
         for name, texts in options.items():
-            known = None if self.isOpen else named.get(name)
+            known = None if self.isOpen else named.get(dashed(name))
             for text in texts:
                 found += known.secrets(text) if known else [text or dashed(name)]
         return found
@@ -305,12 +320,12 @@ def _ofClass(made: Any) -> Iterable[Option]:
         default = _defaultOf(each)
         if not each.init or name.startswith("_") or kindOf(hint) is None:
             if each.init and default is NOTHING:
-                raise ValueError(
-                    f"{name} is no option, as its type is none of one: give it a default"
-                )
+                why = "it begins with _" if name.startswith("_") else "its type is none of one"
+                raise ValueError(f"{name} is no option, as {why}: give it a default")
             continue
         if isinstance(default, Factory):  # type: ignore[arg-type]
-            default = default.factory()
+            # Of one that needs the object there is nothing to show.
+            default = None if default.takes_self else default.factory()
         yield _option(getattr(each, "alias", name), hint, default, Parameter.KEYWORD_ONLY)
 
 

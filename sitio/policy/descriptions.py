@@ -126,4 +126,7 @@ class Description:
 
 
 def _said(error: BaseException) -> str:
-    return str(error) if isinstance(error, ValueError) else inOneLine(error)
+    if not isinstance(error, ValueError):
+        return inOneLine(error)
+    # The validators of attrs add an attribute and more to their sentence.
+    return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)

@@ -230,15 +230,21 @@ def _collection(make: Callable[[list[Any]], Any], one: Kind) -> Kind:
 
 def _secret(text: str) -> HiddenText:
     if not text.startswith("@"):
+        if not text:
+            # Perhaps a variable of the shell is not set; with an empty key anyone could sign.
+            raise ValueError("it is empty")
         return HiddenText(text)
     path = Path(text[1:])
     try:
         # A named pipe would block for ever.
         if not path.is_file() or path.stat().st_size > MAX_SECRET_BYTES:
             raise OSError
-        return HiddenText(path.read_text("utf-8").rstrip("\r\n"))
+        secret = path.read_text("utf-8").rstrip("\r\n")
     except (OSError, ValueError):
         raise ValueError("the file after @ can't be read, or is no short text") from None
+    if not secret:
+        raise ValueError("the file after @ is empty")
+    return HiddenText(secret)
 
 
 def _secretsIn(text: str) -> list[str]:

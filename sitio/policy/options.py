@@ -39,8 +39,9 @@ NO_ABOUT = About()
 
 
 def dashed(name: str) -> str:
-    """C{max-age} for C{maxAge}."""
-    return re.sub("[A-Z]", lambda match: f"-{match[0].lower()}", name)
+    """C{max-age} for C{maxAge}, and for C{max_age}."""
+    words = re.sub("[A-Z]", lambda match: f"-{match[0].lower()}", name.replace("_", "-"))
+    return words.strip("-")
 
 
 @frozen
@@ -102,10 +103,10 @@ class Option:
         least, most = self.about.least, self.about.most
         words = [self.kind.name]
         if least is not None:
-            bound = self.kind.write(least)
+            bound = self._writtenBound(least)
             words.append(f"of {bound} or more" if most is None else f"from {bound}")
         if most is not None:
-            words.append(f"{'to' if least is not None else 'up to'} {self.kind.write(most)}")
+            words.append(f"{'to' if least is not None else 'up to'} {self._writtenBound(most)}")
         return " ".join(words)
 
     @property
@@ -129,13 +130,24 @@ class Option:
         such = such if least is None and most is None else ""
         try:
             value = self.kind.parse(text)
-            if (least is not None and value < least) or (most is not None and value > most):
+            if (least is not None or most is not None) and not self._isWithin(value):
                 raise ValueError
         except ValueError as error:
             given = f"{self.key}={text}" if self.isNamed or not str(error) else self.key
             why = str(error) or f"{self.expected} is expected{such}"
             raise ValueError(f"{given}: {why}") from None
         return value
+
+    def _isWithin(self, value: Any) -> bool:
+        """Whether a value, or each of several, is within the bounds."""
+        least, most = self.about.least, self.about.most
+        return not any(
+            (least is not None and each < least) or (most is not None and each > most)
+            for each in (value if self.kind.many else (value,))
+        )
+
+    def _writtenBound(self, bound: float) -> str:
+        return self.kind.write([bound] if self.kind.many else bound)
 
     def plain(self, value: Any) -> Any:
         """

@@ -163,8 +163,12 @@ def isPolicy(found: Any) -> bool:
 
 
 def _missingInterfaces(policy: Any) -> list[Any]:
-    """The interfaces that an object does not provide, although it has their methods."""
-    if inspect.isclass(policy):
+    """
+    The interfaces that an object does not provide, although it has their methods.
+
+    There are none for one that says by C{directlyProvides} which of its methods count.
+    """
+    if inspect.isclass(policy) or "__provides__" in getattr(policy, "__dict__", ()):
         return []
     return [
         each

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio import onFinish
 from sitio.policy.declaration import Declaration
 from sitio.policy.kinds import Duration, Network, Secret, Share, Size, Statuses
 from sitio.policy.options import About
@@ -181,6 +182,44 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(self.make(Called().__call__, limit="1"), 1)
         self.assertEqual(self.make(partial(function, "u"), "v")[0], ("u", "v"))
 
+    def test_spellings(self) -> None:
+        """However a parameter is spelled, its option is in small letters, with hyphens."""
+
+        def spelled(*, max_age: int = 1, from_: str = "", URL: str = "", httpPort: int = 1) -> Any:
+            return max_age, from_, URL, httpPort
+
+        declaration = Declaration.of(spelled)
+        self.assertEqual(declaration.usage, "[:max-age=N][:from=TEXT][:u-r-l=TEXT][:http-port=N]")
+        options = {"maxAge": ["5"], "from": ["a"], "uRL": ["b"], "httpPort": ["6"]}
+        self.assertEqual(declaration.fromText((), options), (5, "a", "b", 6))
+        self.assertEqual(
+            declaration.shown((), options), ["max-age=5", "from=***", "u-r-l=***", "http-port=6"]
+        )
+        self.assertEqual(declaration.secrets((), options), ["a", "b"])
+        plain = {"max-age": 5, "from": "a", "u-r-l": "b", "http-port": 6}
+        self.assertEqual(declaration.fromPlain(plain), (5, "a", "b", 6))
+
+    def test_boundsOfSeveral(self) -> None:
+        """Bounds hold for each of several values."""
+
+        def bounded(*, ports: Annotated[list[int], About(least=1, most=9)] = []) -> Any:  # noqa: B006
+            return ports
+
+        self.assertEqual(self.make(bounded, ports="1,9"), [1, 9])
+        error = self.assertRaises(ValueError, self.make, bounded, ports="1,10")
+        self.assertIn("from 1 to 9 is expected", str(error))
+
+    def test_ownDefault(self) -> None:
+        """A default that needs the object is neither made nor shown."""
+
+        @frozen
+        class Pair:
+            first: int = 1
+            both: list[int] = field(default=Factory(lambda self: [self.first], takes_self=True))
+
+        self.assertEqual(self.make(Pair, first="3").both, [3])
+        self.assertEqual([each.shownDefault for each in Declaration.of(Pair).options], ["1", ""])
+
     def test_untyped(self) -> None:
         """Without annotations all is text; a maker may take any options."""
         self.assertEqual(self.make(given, "a", b="c"), (("a",), {"b": "c"}))
@@ -216,7 +255,20 @@ class TextTests(SynchronousTestCase):
             ),
             (function, ("a",), {"more": "1"}, "there is no option more; "),
             (function, ("a",), {"file": ""}, "file=: a path is expected"),
-            (bundled, ("a",), {}, "there are more parts than it takes; options are written"),
+            (
+                bundled,
+                ("a:b",),
+                {},
+                "there are more parts than it takes; options are written NAME=VALUE; a colon in a"
+                " value is written \\:",
+            ),
+            (
+                bundled,
+                ("a", "Url=b"),
+                {},
+                "there are more parts than it takes; options are written NAME=VALUE; did you mean"
+                " url?",
+            ),
             (bundled, (), {"url": "u", "share": "60%"}, "share=60%: a share up to 50% is expected"),
             (
                 bundled,
@@ -261,7 +313,13 @@ class TextTests(SynchronousTestCase):
 
         def unresolved(a: Missing) -> None: ...  # type: ignore[name-defined] # noqa: F821
 
+        @frozen
+        class Hides:
+            _client: str
+
         for make, sentence in (
+            (Hides, "_client is no option, as it begins with _: give it a default"),
+            (onFinish(print), "what should make policies is one"),
             (Lacks, "client is no option, as its type is none of one: give it a default"),
             (unknown, "a has a type that is none of an option: write str, int, "),
             (unresolved, "name 'Missing' is not defined; import the name at run time"),

@@ -178,6 +178,15 @@ class KindTests(SynchronousTestCase):
         self.assertEqual((repr(secret), f"{secret}"), ("'***'", "s3cret"))
         self.assertNotIn("s3cret", repr([secret]))
 
+    def test_emptySecret(self) -> None:
+        """An empty secret is refused: perhaps a variable of the shell is not set."""
+        kind = self.kind(Secret)
+        path = Path(self.mktemp())
+        path.write_text("\n", "utf-8")
+        for text, sentence in (("", "it is empty"), (f"@{path}", "the file after @ is empty")):
+            error = self.assertRaises(ValueError, kind.parse, text)
+            self.assertEqual(str(error), sentence)
+
     def test_secretInFile(self) -> None:
         """C{@PATH} is what a file contains; neither the path nor the text is shown."""
         kind = self.kind(Secret)

@@ -339,7 +339,7 @@ class FileTests(SynchronousTestCase):
         """The methods of a class count, whatever it says and its base is taken for."""
         path = self.write(
             "from sitio import IRequestPolicy\n"
-            "from zope.interface import implementer\n"
+            "from zope.interface import directlyProvides, implementer\n"
             "class Base:\n"
             "    def requestReceived(self, exchange): exchange.notes[1] = 1\n"
             "class Derived(Base):\n"
@@ -347,10 +347,15 @@ class FileTests(SynchronousTestCase):
             "@implementer(IRequestPolicy)\n"
             "class Says(Base):\n"
             "    def exchangeFinished(self, exchange): exchange.notes[3] = 3\n"
-            "base, derived, says = Base(), Derived(), Says()\n"
+            "class Chooses(Base):\n"
+            "    def exchangeFinished(self, exchange): exchange.notes[3] = 3\n"
+            "base, derived, says, chooses = Base(), Derived(), Says(), Chooses()\n"
+            "directlyProvides(chooses, IRequestPolicy)\n"
         )
         for [_, policy], wanted in zip(
-            loadPolicies(f"file:{path}"), ({1: 1}, {1: 1, 2: 2}, {1: 1, 3: 3}), strict=True
+            loadPolicies(f"file:{path}"),
+            ({1: 1}, {1: 1, 2: 2}, {1: 1, 3: 3}, {1: 1}),
+            strict=True,
         ):
             self.assertEqual(runPolicy(policy, request()).exchange.notes, wanted)
 
