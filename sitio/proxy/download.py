@@ -25,12 +25,14 @@ class Download:
     kernel moves a long rest, if both transports allow it.
     """
 
-    __slots__ = ("_downstream", "_exchange", "_filters")
+    __slots__ = ("_downstream", "_exchange", "_filters", "_last")
 
     def __init__(self, exchange: Exchange, downstream: Downstream, filters: Filters | None) -> None:
         self._exchange = exchange
         self._downstream = downstream
         self._filters = filters
+        # The end of a filtered body of known length, until the filters have seen the end.
+        self._last = b""
 
     # Called by the upstream's connection.
 
@@ -44,6 +46,9 @@ class Download:
             except SitioError as error:
                 exchange.abort(error)
                 return
+            if data and self._endsWith(data):
+                # The client would take it for the whole response.
+                self._last, data = data, b""
         if data:
             exchange.bytesOut += len(data)
             self._downstream.sendBody(data)
@@ -54,13 +59,20 @@ class Download:
             if sink is not None and not connection.splice(sink, self):
                 os.close(sink)
 
+    def _endsWith(self, data: bytes) -> bool:
+        """Whether this is the last piece of a body whose length the client knows."""
+        exchange = self._exchange
+        response = exchange.response
+        length = None if response is None else response.length
+        return length is not None and exchange.bytesOut + len(data) >= length
+
     def responseEnded(self, trailers: Fields) -> None:
         """The body is complete."""
         exchange = self._exchange
         exchange.connection = None
         if self._filters is not None:
             try:
-                last = self._filters.apply(b"")
+                last = self._last + self._filters.apply(b"")
             except SitioError as error:
                 exchange.abort(error)
                 return

@@ -43,8 +43,8 @@ class Upload:
     """
 
     __slots__ = ("_buffered", "_copy", "_downstream", "_due", "_exchange", "_filters", "_hasSlot",
-                 "_isSent", "_limit", "_pausedAt", "_slot", "_waiting", "continued", "ended",
-                 "paused", "trailers")  # fmt: skip
+                 "_isSent", "_last", "_limit", "_pausedAt", "_slot", "_waiting", "continued",
+                 "ended", "paused", "trailers")  # fmt: skip
 
     def __init__(self, exchange: Exchange, downstream: Downstream, first: bytes) -> None:
         """
@@ -59,6 +59,8 @@ class Upload:
         self._downstream = downstream
         self._limit = exchange.context.settings.replayLimit
         self._waiting = first
+        # The end of a filtered body of known length, until the filters have seen the end.
+        self._last = b""
         self._isSent = False  # Whether a connection has got the request's beginning.
         self._due = NEVER
         self._pausedAt = 0.0
@@ -211,7 +213,11 @@ class Upload:
             except SitioError as error:
                 exchange.refuse(error)
             else:
-                self._pass(data)
+                if exchange.bytesIn == exchange.request.length:
+                    # The upstream would take it for the whole request.
+                    self._last = data
+                else:
+                    self._pass(data)
 
     def _pass(self, data: bytes) -> None:
         """Send a piece, or keep it until there is a connection."""
@@ -237,7 +243,7 @@ class Upload:
         exchange = self._exchange
         if self._filters is not None:
             try:
-                last = self._filters.apply(b"")
+                last = self._last + self._filters.apply(b"")
             except SitioError as error:
                 exchange.refuse(error)
                 return
