@@ -25,7 +25,7 @@ class Download:
     kernel moves a long rest, if both transports allow it.
     """
 
-    __slots__ = ("_downstream", "_exchange", "_filters", "_last")
+    __slots__ = ("_downstream", "_exchange", "_filters", "_last", "_length")
 
     def __init__(self, exchange: Exchange, downstream: Downstream, filters: Filters | None) -> None:
         self._exchange = exchange
@@ -33,6 +33,10 @@ class Download:
         self._filters = filters
         # The end of a filtered body of known length, until the filters have seen the end.
         self._last = b""
+        self._length: int | None = None
+        if filters is not None and (response := exchange.response) is not None:
+            if all(each.keepsLength for each in response.filters or ()):
+                self._length = response.length
 
     # Called by the upstream's connection.
 
@@ -46,7 +50,7 @@ class Download:
             except SitioError as error:
                 exchange.abort(error)
                 return
-            if data and self._endsWith(data):
+            if self._length is not None and exchange.bytesOut + len(data) == self._length:
                 # The client would take it for the whole response.
                 self._last, data = data, b""
         if data:
@@ -58,13 +62,6 @@ class Download:
             sink = self._downstream.sink()
             if sink is not None and not connection.splice(sink, self):
                 os.close(sink)
-
-    def _endsWith(self, data: bytes) -> bool:
-        """Whether this is the last piece of a body whose length the client knows."""
-        exchange = self._exchange
-        response = exchange.response
-        length = None if response is None else response.length
-        return length is not None and exchange.bytesOut + len(data) >= length
 
     def responseEnded(self, trailers: Fields) -> None:
         """The body is complete."""

@@ -145,6 +145,21 @@ class ResponseTests(EndCase):
                         self.assertEqual(client.gotResponse().body, BODY)
                     self.flushLoggedErrors(ValueError)
 
+    def test_longer(self) -> None:
+        """A filter that makes a body longer than it was announced loses nothing of it."""
+        for field, each, end in FRAMINGS.values():
+            add = onResponse(lambda exchange, response: response.addFilter(lambda piece: piece * 3))
+            harness = Harness(add)
+            client = harness.connect()
+            client.sends(GET)
+            upstream = harness.upstream()
+            upstream.sends(b"HTTP/1.1 200 OK\r\n" + field)
+            for at in range(10):
+                upstream.sends(each(BODY[at : at + 1]))
+            upstream.sends(end)
+            expected = b"".join(BODY[at : at + 1] * 3 for at in range(10))
+            self.assertEqual(client.gotResponse().body, expected)
+
     def test_passed(self) -> None:
         """It gets all of it otherwise."""
         self.refuses = False
