@@ -60,6 +60,20 @@ def inUTF8(contentType: str) -> str:
     return media + "".join(kept) + charset
 
 
+def jsonOf(value: Any) -> bytes:
+    """
+    A value as JSON, in ASCII.
+
+    @raise ValueError: it has a number that is NaN or infinite (RFC 8259, section 6).
+    @raise TypeError: it has something else that is no JSON.
+    """
+    return _json.dumps(value, allow_nan=False).encode()
+
+
+def _noConstant(name: str) -> None:
+    raise ValueError(f"it has no {name}")
+
+
 def _decodeText(body: bytes, charset: str) -> str:
     try:
         codec = lookup(charset).name
@@ -188,14 +202,15 @@ class Message:
     def json(self) -> Callable[[], Any]:
         """
         C{message.json()} is the decoded body, parsed as JSON (RFC 8259); C{message.json = value}
-        sets it to any value that C{json.dumps} takes.
+        sets it to any value that C{json.dumps} takes, but for NaN and infinite numbers, which are
+        no JSON (section 6).
         """
         return self._readJson
 
     @json.setter
     def json(self, value: Any) -> None:
         kind = self.headers.get("Content-Type", "")
-        body = _json.dumps(value).encode()
+        body = jsonOf(value)
         self._replaceBody(body, inUTF8(kind) if "json" in kind.lower() else "application/json")
 
     def _readJson(self) -> Any:
@@ -206,7 +221,7 @@ class Message:
                 "there is no body, as in a response to HEAD or a 304: check it before json()"
             )
         try:
-            return _json.loads(body)
+            return _json.loads(body, parse_constant=_noConstant)
         except UnicodeDecodeError as error:
             raise UnreadableBody("the body is not JSON: it is not in UTF-8") from error
         except ValueError as error:

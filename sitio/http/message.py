@@ -6,7 +6,6 @@ They know nothing of connections and framing.  Text is C{str}, bodies are C{byte
 
 from __future__ import annotations
 
-import json as _json
 import re
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +14,7 @@ from attrs import define, field
 
 from sitio.http.bodyfilters import AddedFilter, BodyFilter, addedFilter
 from sitio.http.codings import MAX_DECODED_BYTES, UnreadableBody
-from sitio.http.content import Message
+from sitio.http.content import Message, jsonOf
 from sitio.http.cookies import CookieSetter
 from sitio.http.grammar import isValue
 from sitio.http.headers import FieldLines, FieldsLike, Headers
@@ -141,7 +140,7 @@ class Response(CookieSetter, Message):
         elif html is not None:
             body, kind = html.encode(), "text/html; charset=utf-8"
         elif json is not None:
-            body, kind = _json.dumps(json).encode(), "application/json"
+            body, kind = jsonOf(json), "application/json"
         if kind is not None and "content-type" not in self.headers:
             self.headers.add("Content-Type", kind)
         self.body = body if body is not None else b""

@@ -52,6 +52,7 @@ class Kind:
     @ivar example: values for error messages: C{250ms, 5s or 10m}.
     @ivar many: whether the option may be repeated; commas join its values.
     @ivar shown: makes a text without secrets of a text.  L{None} if texts are not shown at all.
+    @ivar isText: whether it is of texts that C{About(shown=True)} shows.
     @ivar secrets: the parts of a text to remove from messages; L{None} for all that is not shown.
     """
 
@@ -63,6 +64,7 @@ class Kind:
     many: bool = False
     shown: Callable[[str], str] | None = _same
     secrets: Callable[[str], list[str]] | None = None
+    isText: bool = False
 
 
 class HiddenText(str):
@@ -225,7 +227,7 @@ def _collection(make: Callable[[list[Any]], Any], one: Kind) -> Kind:
 
     names = f"{one.name}, or several with commas"
     metavar = f"{one.metavar},..."
-    return Kind(names, metavar, parse, write, one.example, True, one.shown, one.secrets)
+    return Kind(names, metavar, parse, write, one.example, True, one.shown, one.secrets, one.isText)
 
 
 def _secret(text: str) -> HiddenText:
@@ -237,11 +239,15 @@ def _secret(text: str) -> HiddenText:
     path = Path(text[1:])
     try:
         # A named pipe would block for ever.
-        if not path.is_file() or path.stat().st_size > MAX_SECRET_BYTES:
-            raise OSError
+        if not path.is_file():
+            raise ValueError("there is no file of the name after @")
+        if path.stat().st_size > MAX_SECRET_BYTES:
+            raise ValueError(f"the file after @ has more than {writeSize(MAX_SECRET_BYTES)}")
         secret = path.read_text("utf-8").rstrip("\r\n")
-    except (OSError, ValueError):
-        raise ValueError("the file after @ can't be read, or is no short text") from None
+    except UnicodeDecodeError:
+        raise ValueError("the file after @ is no text in UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"the file after @ can't be read: {error.strerror}") from None
     if not secret:
         raise ValueError("the file after @ is empty")
     return HiddenText(secret)
@@ -249,12 +255,13 @@ def _secret(text: str) -> HiddenText:
 
 def _secretsIn(text: str) -> list[str]:
     try:
-        return [text, str(_secret(text))] if text.startswith("@") else [text]
+        # The name of a file is none: its words may be those of a sentence.
+        return [str(_secret(text))]
     except ValueError:
         return [text]
 
 
-TEXT = Kind("a text", "TEXT", str, shown=None)
+TEXT = Kind("a text", "TEXT", str, shown=None, isText=True)
 SECRET = Kind("a secret", "SECRET", _secret, lambda value: HIDDEN, shown=None, secrets=_secretsIn)
 
 #: Seconds: C{250ms}, C{5s}, C{10m}, C{2h}, C{7d}.  A number without a unit is in seconds.

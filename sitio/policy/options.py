@@ -176,7 +176,7 @@ class Option:
         """What may be shown of its text."""
         if self.kind.shown is not None:
             return self.kind.shown(text)
-        return text if self.about.shown and self.kind is TEXT else HIDDEN
+        return text if self.about.shown and self.kind.isText else HIDDEN
 
     def secrets(self, text: str) -> list[str]:
         """The parts of its text that messages must not show."""

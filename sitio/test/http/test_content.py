@@ -54,6 +54,8 @@ NO_VALUES = [
     (b'"\xe4"', "not in UTF-8"),
     (b"[" * 100000, "nested too deeply"),
     (b"1" * 5000, "is not JSON"),
+    (b'{"a": NaN}', "the body is not JSON: it has no NaN"),
+    (b"[-Infinity]", "it has no -Infinity"),
 ]
 
 
@@ -207,5 +209,8 @@ class SettingTests(SynchronousTestCase):
         message: Any = response()
         self.assertRaises(TypeError, setattr, message, "decoded", "a")
         self.assertRaises(TypeError, setattr, message, "json", {1, 2})
+        for number in (float("nan"), float("inf"), float("-inf")):
+            self.assertRaises(ValueError, setattr, message, "json", [number])
+            self.assertRaises(ValueError, Response, json={"a": number})
         self.assertRaises(AttributeError, setattr, message, "text", b"a")
         self.assertEqual(message.body, b"old")

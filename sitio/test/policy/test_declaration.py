@@ -409,6 +409,24 @@ class ShownTests(SynchronousTestCase):
             declaration.plainSecrets({"token": "a", "max-age": 1, "x": [2]}), ["a", "2"]
         )
 
+    def test_shownTexts(self) -> None:
+        """Texts that hold no secrets are shown, in collections too; secrets never are."""
+
+        @frozen
+        class Shown:
+            word: Annotated[str, About(shown=True)]
+            words: Annotated[list[str], About(shown=True)]
+            more: Annotated[frozenset[str] | None, About(shown=True)]
+            hidden: frozenset[str]
+            key: Annotated[Secret, About(shown=True)]
+            keys: Annotated[tuple[Secret, ...], About(shown=True)]
+
+        options = {name: ["a,b"] for name in ("word", "words", "more", "hidden", "key", "keys")}
+        self.assertEqual(
+            Declaration.of(Shown).shown([], options),
+            ["word=a,b", "words=a,b", "more=a,b", "hidden=***", "key=***", "keys=***"],
+        )
+
     def test_open(self) -> None:
         """Of a maker that takes any option, nothing is shown."""
         declaration = Declaration.of(given)

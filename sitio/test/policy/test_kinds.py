@@ -5,7 +5,9 @@ Tests of L{sitio.policy.kinds}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EACCES
 from ipaddress import ip_network
+from os import strerror
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -188,26 +190,36 @@ class KindTests(SynchronousTestCase):
             self.assertEqual(str(error), sentence)
 
     def test_secretInFile(self) -> None:
-        """C{@PATH} is what a file contains; neither the path nor the text is shown."""
+        """C{@PATH} is what a file contains; the text is not shown."""
         kind = self.kind(Secret)
         path = Path(self.mktemp())
         path.write_text("s3cret \n", "utf-8")
         self.assertEqual(kind.parse(f"@{path}"), "s3cret ")
         assert kind.secrets is not None
-        self.assertEqual(kind.secrets(f"@{path}"), [f"@{path}", "s3cret "])
+        self.assertEqual(kind.secrets(f"@{path}"), ["s3cret "])
         path.write_bytes(b"x" * MAX_SECRET_BYTES)
         self.assertEqual(len(kind.parse(f"@{path}")), MAX_SECRET_BYTES)
-        for wrong in (b"x" * (MAX_SECRET_BYTES + 1), b"\xff"):
+        for wrong, sentence in (
+            (b"x" * (MAX_SECRET_BYTES + 1), "the file after @ has more than 64KiB"),
+            (b"\xff", "the file after @ is no text in UTF-8"),
+        ):
             path.write_bytes(wrong)
-            self.refusesSecret(f"@{path}")
+            self.refusesSecret(f"@{path}", sentence)
         for text in ("@", "@/", f"@{path}.missing", "@a\0b"):
-            self.refusesSecret(text)
+            self.refusesSecret(text, "there is no file of the name after @")
+        self.patch(Path, "read_text", self.forbidden)
+        path.write_bytes(b"s3cret")
+        self.refusesSecret(f"@{path}", "the file after @ can't be read: Permission denied")
 
-    def refusesSecret(self, text: str) -> None:
-        """The file of this text is none."""
+    def forbidden(self, encoding: str) -> str:
+        """What the kernel says to users who may not read a file."""
+        raise PermissionError(EACCES, strerror(EACCES))
+
+    def refusesSecret(self, text: str, sentence: str) -> None:
+        """The file of this text is none, and nothing of the text is shown."""
         kind = self.kind(Secret)
         error = self.assertRaises(ValueError, kind.parse, text)
-        self.assertEqual(str(error), "the file after @ can't be read, or is no short text")
+        self.assertEqual(str(error), sentence)
         assert kind.secrets is not None
         self.assertEqual(kind.secrets(text), [text])
 
