@@ -150,6 +150,11 @@ class SuitesTests(SynchronousTestCase):
         self.assertIn("FAILED (failures=1, successes=5)", output)
         self.assertIn("\n-b\n+a\n", output)
 
+    def test_sockets(self) -> None:
+        """trial runs C{test_sockets.py}."""
+        status, output = self.runTool("trial", "--reactor=asyncio", "test_sockets")
+        self.assertEqual((status, "PASSED (successes=1)" in output), (0, True), output)
+
     def test_pytest(self) -> None:
         """
         pytest runs C{test_checktoken.py}.  A difference fails a test, and so does an error that
