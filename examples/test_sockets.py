@@ -22,13 +22,15 @@ class SocketTests(TestCase):
         """The service's page for a missing page is replaced."""
         service: Any = await serverFromString(reactor, HERE).listen(Site(Resource()))
         self.addCleanup(service.stopListening)
-        upstream = clientFromString(reactor, f"tcp:127.0.0.1:{service.getHost().port}")
-        sidecar = SidecarService(reactor, serverFromString(reactor, HERE), upstream, [friendly])
+        # Any, as type checkers do not know what implements an interface.
+        listen: Any = serverFromString(reactor, HERE)
+        upstream: Any = clientFromString(reactor, f"tcp:127.0.0.1:{service.getHost().port}")
+        sidecar = SidecarService(reactor, listen, upstream, [friendly])
         sidecar.startService()
         self.addCleanup(sidecar.stopService)
         port: Any = sidecar.port
         url = f"http://127.0.0.1:{port.getHost().port}/x"
         # Not persistent: a connection that is kept would stay open after the test.
-        answer = await treq.get(url, timeout=5, persistent=False)
+        answer: Any = await treq.get(url, timeout=5, persistent=False)
         self.assertEqual(answer.code, 404)
         self.assertIn("/x is not here", await answer.text())
