@@ -11,7 +11,7 @@ See L{sitio.net.room} for how many there may be.
 from __future__ import annotations
 
 import errno
-from socket import socket as Socket
+from socket import SOCK_STREAM, socket as Socket
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -23,12 +23,14 @@ from sitio.net.descriptors import LACKING
 from sitio.net.families import unmapped
 from sitio.net.loglimit import LogLimit
 from sitio.net.room import NO_LIMIT, PausingPort, Room
-from sitio.net.socketoptions import addressOf
+from sitio.net.socketoptions import AcceptedSocket, addressOf
 
 _log = Logger(namespace="sitio")
 
 #: Connections that a port accepts on one turn of the reactor, as many as Twisted's own.
-#: A burst is served at once, and other connections wait a few milliseconds for it.
+#: A burst is served at once, and other connections wait a few milliseconds for it.  A port
+#: tries for twice as many as it got on its last turn: to try in vain costs a tenth of what a
+#: connection costs.
 MAX_ACCEPTS = 100
 
 #: Seconds until a port tries again for which there were no descriptors.
@@ -48,6 +50,8 @@ class AcceptingPort(PausingPort):
     factory: Any
     socket: Socket
 
+    _family: int
+    _burst = MAX_ACCEPTS
     _wanted = False
     _pause: IDelayedCall | None = None
     _paused = False
@@ -73,6 +77,7 @@ class AcceptingPort(PausingPort):
         """Accept connections, unless the port pauses; then when it goes on."""
         if not hasattr(self, "room"):
             self.room = Room(NO_LIMIT)
+        self._family = int(self.socket.family)
         if not self._wanted:
             self._wanted = True
             if not self._paused:
@@ -95,25 +100,32 @@ class AcceptingPort(PausingPort):
         """Accept the connections that wait, as many as there is room for."""
         if self.spare is not None:
             self.spare.keep()
-        for _ in range(MAX_ACCEPTS):
+        for number in range(self._burst):
             if not self.isReading():
                 return
             if self.room.taken >= self.room.limit:
                 self._hold("{limit} clients are connected", limit=self.room.limit)
                 return
             try:
-                skt, address = self.socket.accept()
+                skt, address = self._accept()
+            except BlockingIOError:
+                self._burst = number or 1
+                return
             except OSError as error:
                 if not self._failed(error):
                     return
             else:
-                self.room.take()
+                self.room.taken += 1
                 self.accepted(skt, address)
+        self._burst = min(2 * self._burst, MAX_ACCEPTS)
+
+    def _accept(self) -> tuple[Socket, Any]:
+        """Accept one connection; see C{socket.accept}, which makes enums and costs more."""
+        descriptor, address = self.socket._accept()  # type: ignore[attr-defined]
+        return AcceptedSocket(self._family, SOCK_STREAM, 0, descriptor), address
 
     def _failed(self, error: OSError) -> bool:
         """Whether to try again at once."""
-        if isinstance(error, BlockingIOError):
-            return False
         if error.errno in LACKING:
             if error.errno == errno.EMFILE and self.spare is not None and self.spare.give():
                 return True

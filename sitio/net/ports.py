@@ -22,9 +22,11 @@ from sitio.net.transport import Connection
 _log = Logger()
 
 
-def resultOf(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def resultOf(coroutine: Coroutine[Any, Any, Any], awaited: Any = None) -> Any:
     """
     The result of one of uvloop's coroutines that does not wait for anything.
+
+    @param awaited: what it has waited for before, and is there now.
 
     @raise RuntimeError: it does wait.
     """
@@ -38,10 +40,24 @@ def resultOf(coroutine: Coroutine[Any, Any, Any]) -> Any:
 class Server(Connection):
     """A connection that a port has accepted, or that was adopted for a factory."""
 
-    def __init__(self, reactor: Any, isUNIX: bool, factory: Any, port: Any = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        isUNIX: bool,
+        factory: Any,
+        port: Any = None,
+        skt: socket.socket | None = None,
+        address: Any = None,
+    ) -> None:
+        """
+        @param skt: the socket, if a port has accepted it.
+        @param address: of its peer.
+        """
         Connection.__init__(self, reactor, isUNIX)
         self._factory = factory
         self._port = port
+        self._given = skt
+        self._address = address
 
     def __repr__(self) -> str:
         return f"<{self.logPrefix()} on {self._port}, from {self._peer}>"
@@ -49,7 +65,7 @@ class Server(Connection):
     def _buildProtocol(self) -> Any:
         if self._port is not None and (self._port.disconnecting or not self._port.connected):
             return None
-        name = self._uv.get_extra_info("peername")
+        name = self._address or self._uv.get_extra_info("peername")
         if name is None and not self._isUNIX:
             return None  # The peer has reset the connection already.
         self._peer = addressOf(name)
@@ -87,7 +103,8 @@ class _UVPort(AcceptingPort):
 
     def accepted(self, skt: socket.socket, address: Any) -> None:
         try:
-            self.reactor.adopt(Server(self.reactor, self._isUNIX, self.factory, self), skt)
+            reactor = self.reactor
+            reactor.adopt(Server(reactor, self._isUNIX, self.factory, self, skt, address), skt)
         except OSError as error:
             skt.close()
             self.room.leave()

@@ -18,6 +18,7 @@ import signal
 import socket
 from asyncio import AbstractEventLoop, set_event_loop
 from collections.abc import Callable
+from functools import partial
 from time import monotonic, time
 from typing import Any, ClassVar
 
@@ -118,9 +119,9 @@ class UVReactor(AsyncioSelectorReactor):
 
     def adopt(self, connection: Connection, skt: socket.socket) -> None:
         """Give a connected socket to uvloop, with this connection as its protocol."""
-        coroutine = self.loop.connect_accepted_socket(lambda: connection, skt)
-        made = coroutine.send(None)
-        made.add_done_callback(lambda made: resultOf(coroutine))
+        # No function of Python, as this runs for each connection.
+        coroutine = self.loop.connect_accepted_socket([connection].pop, skt)
+        coroutine.send(None).add_done_callback(partial(resultOf, coroutine))
 
     # IReactorTCP, IReactorUNIX and IReactorSocket.
 

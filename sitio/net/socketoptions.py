@@ -5,6 +5,7 @@ descriptors.
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
 import struct
@@ -30,6 +31,19 @@ def addressOf(name: Any) -> IPv4Address | IPv6Address | UNIXAddress:
     return IPv6Address("TCP", host, *name[1:])
 
 
+class AcceptedSocket(socket.socket):
+    """
+    A socket whose family and type are numbers.
+
+    Those of C{socket.socket} are members of enums, made anew at each look.  That costs more
+    than the system calls of a new connection.
+    """
+
+    family = _socket.socket.family  # type: ignore[assignment,misc]
+    type = _socket.socket.type  # type: ignore[assignment,misc]
+    detach = _socket.socket.detach  # type: ignore[assignment,misc]
+
+
 class SocketOptions:
     """
     The part of a connection that reads and sets its socket.
@@ -45,6 +59,8 @@ class SocketOptions:
     TLS: bool
 
     _peer: Any = None
+    #: The socket that uvloop was given, if there was one.
+    _given: socket.socket | None = None
     _handle: socket.socket | None = None
     #: Why the connection ends, unless uvloop is the one who knows.
     _reason: Any = None
@@ -69,7 +85,7 @@ class SocketOptions:
 
     def _socket(self) -> socket.socket:
         if self._handle is None:
-            self._handle = socket.socket(fileno=self.fileno())
+            self._handle = self._given or socket.socket(fileno=self.fileno())
         return self._handle
 
     def _releaseSocket(self) -> None:

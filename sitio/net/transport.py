@@ -211,9 +211,12 @@ class Connection(SocketOptions, Consumer):
 
     def _endOrderly(self, reason: Failure) -> None:
         """Shut the socket down first: closing it with unread bytes would send a reset."""
-        if not reason.check(ConnectionAborted):
-            with contextlib.suppress(OSError):
-                self._socket().shutdown(socket.SHUT_RDWR)
+        if not isinstance(reason.value, ConnectionAborted):
+            # No context manager, as this runs for each connection.
+            try:  # noqa: SIM105
+                (self._given or self._socket()).shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     # The protocol.
 
@@ -228,13 +231,16 @@ class Connection(SocketOptions, Consumer):
         self._attach()
 
     def _attach(self) -> None:
-        if self.connected:
-            protocol = _unwrapped(self._protocol)
-            if _receivesDirectly(protocol):
-                self.data_received = protocol.dataReceived
-            else:
-                self.data_received = lambda data: protocol.dataReceived(data)
-            self._uv.set_protocol(self)
+        if not self.connected:
+            return
+        protocol = self._protocol
+        if type(protocol) is _WrappingProtocol:
+            protocol = _unwrapped(protocol)
+        if _receivesDirectly(protocol):
+            self.data_received = protocol.dataReceived
+        else:
+            self.data_received = lambda data: protocol.dataReceived(data)
+        self._uv.set_protocol(self)
 
     def _call(self, method: Callable[[], object]) -> None:
         """Call a method of the application; an exception ends the connection."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 from socket import socketpair
 from typing import Any, cast
 
@@ -32,6 +33,8 @@ from sitio.net.room import Room, SpareDescriptors
 class Socket:
     """A listening socket with a queue of clients and errors."""
 
+    family = socket.AF_INET
+
     def __init__(self) -> None:
         self.queue: list[Any] = []
 
@@ -55,6 +58,11 @@ class Port(AcceptingPort):
         self.socket: Any = Socket()
         self.watched = False
         self.clients: list[Any] = []
+
+    def _accept(self) -> tuple[Any, Any]:
+        """See L{AcceptingPort}."""
+        accepted: tuple[Any, Any] = self.socket.accept()
+        return accepted
 
     def watch(self) -> None:
         """See L{AcceptingPort}."""
