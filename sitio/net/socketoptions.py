@@ -39,9 +39,9 @@ class AcceptedSocket(socket.socket):
     than the system calls of a new connection.
     """
 
-    family = _socket.socket.family  # type: ignore[assignment,misc]
-    type = _socket.socket.type  # type: ignore[assignment,misc]
-    detach = _socket.socket.detach  # type: ignore[assignment,misc]
+    family = _socket.socket.family  # type: ignore[assignment]
+    type = _socket.socket.type  # type: ignore[assignment]
+    detach = _socket.socket.detach
 
 
 class SocketOptions:

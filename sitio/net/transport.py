@@ -212,8 +212,7 @@ class Connection(SocketOptions, Consumer):
     def _endOrderly(self, reason: Failure) -> None:
         """Shut the socket down first: closing it with unread bytes would send a reset."""
         if not isinstance(reason.value, ConnectionAborted):
-            # No context manager, as this runs for each connection.
-            try:  # noqa: SIM105
+            try:  # noqa: SIM105  # This runs for each connection.
                 (self._given or self._socket()).shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
