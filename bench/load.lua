@@ -1,59 +1,31 @@
--- Heads and bodies for wrk, and its results as one line of JSON.
--- Arguments: the head (bare, close, browser, unique), the method, bytes of the body.
-
-local fields = {
-  bare = "",
-  close = "Connection: close\r\n",
-  -- The fields of a browser, in its order; the whole head has 700 bytes.
-  browser = table.concat({
-    "Connection: keep-alive",
-    'sec-ch-ua: "Chromium";v="142", "Not-A.Brand";v="99"',
-    "sec-ch-ua-mobile: ?0",
-    'sec-ch-ua-platform: "Linux"',
-    "Upgrade-Insecure-Requests: 1",
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) " ..
-      "Chrome/142.0.0.0 Safari/537.36",
-    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp," ..
-      "image/apng,*/*;q=0.8",
-    "Sec-Fetch-Site: same-origin",
-    "Sec-Fetch-Mode: navigate",
-    "Sec-Fetch-Dest: document",
-    "Referer: http://service.example/the/whole/page/before/this",
-    "Accept-Encoding: gzip, deflate, br, zstd",
-    "Accept-Language: en-US,en;q=0.9",
-    "Cookie: session=0123456789abcdef0123456789abcdef; theme=dark",
-    "",
-  }, "\r\n"),
-}
-
--- A different cookie and request id for each request.
-local function differing(text)
-  local before, between, after = text
-    :gsub("session=%x+", "session=<id>")
-    :gsub("Cookie: ", "X-Request-ID: <id>\r\nCookie: ")
-    :match("^(.-)<id>(.-)<id>(.*)$")
-  local seed = string.format("%08x%08x", os.time(), math.random(0, 2 ^ 31 - 1))
-  local count = 0
-  return function()
-    count = count + 1
-    local id = seed .. string.format("%016x", count)
-    return before .. id .. between .. id .. after
-  end
-end
+-- wrk's requests, and its results as one line of JSON.
+-- Arguments: a file with the request, in which {path} and {id} stand for what differs, and
+-- a file with the paths of pages.
 
 function init(args)
-  local head, method, bytes = args[1], args[2], tonumber(args[3])
-  local text = method .. " " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] ..
-    "\r\n" .. fields[head == "unique" and "browser" or head]
-  if bytes > 0 then
-    text = text .. "Content-Length: " .. bytes .. "\r\n"
-  end
-  text = text .. "\r\n" .. string.rep("x", bytes)
-  if head == "unique" then
-    request = differing(text)
-  else
+  local file = assert(io.open(args[1]))
+  local form = file:read("*a")
+  file:close()
+  if not form:find("{id}", 1, true) then
     -- wrk calls it only once, as all requests are equal.
-    wrk.format = function() return text end
+    wrk.format = function() return form end
+    return
+  end
+  local paths = {wrk.path}
+  if wrk.path == "/pages/" then
+    paths = {}
+    for line in io.lines(args[2]) do paths[#paths + 1] = line end
+  end
+  local method, query, id, cookie, rest =
+    form:match("^(.-){path}(.-){id}(.-){id}(.-){id}(.*)$")
+  math.randomseed(os.time())
+  local seed = string.format("%08x%08x", os.time(), math.random(0, 2 ^ 31 - 1))
+  local count = 0
+  request = function()
+    count = count + 1
+    local own = seed .. string.format("%016x", count)
+    return method .. paths[count % #paths + 1] .. query .. own .. id .. own .. cookie .. own ..
+      rest
   end
 end
 

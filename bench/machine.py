@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import resource
 import socket
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -71,6 +72,17 @@ def coreSeconds(cores: Collection[int]) -> float:
             user, nice, system, _, _, irq, softirq, steal = map(int, ticks[:8])
             total += user + nice + system + irq + softirq + steal
     return total / _TICKS
+
+
+def othersSeconds(cores: Collection[int]) -> float:
+    """
+    Seconds, since some moment, for which other processes than this one and its descendants
+    have used these cores.  Only differences count, while no descendant ends unless this
+    process itself waits for it.
+    """
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ours = sum(cpuSeconds(os.getpid()).values()) + ended.ru_utime + ended.ru_stime
+    return coreSeconds(cores) - ours
 
 
 def residentBytes(pid: int) -> int:

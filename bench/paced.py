@@ -8,7 +8,7 @@ the moment when it was due: so a proxy that stalls gets all the requests of that
 time.  A request that is late because this program is late counts from when it was
 sent.
 
-C{python -m bench.paced PORT PATH RATE SECONDS CONNECTIONS} prints JSON.
+C{python -m bench.paced PORT RATE SECONDS CONNECTIONS} sends varied traffic and prints JSON.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from __future__ import annotations
 import gc
 import json
 import random
+import re
 import select
 import socket
 import sys
 import time
 from collections import deque
+from itertools import islice
+
+from bench.traffic import PAGES, requests, template
 
 #: Seconds to wait for the last responses.
 PATIENCE = 2.0
@@ -40,53 +44,64 @@ def quantile(latencies: list[float], share: float) -> float:
     return latencies[min(len(latencies) - 1, int(share * len(latencies)))]
 
 
-def responseLength(head: bytes) -> int:
-    """The bytes of a response with this head, which must have a Content-Length."""
-    end = head.index(b"\r\n\r\n") + 4
-    lowered = head[:end].lower()
-    start = lowered.index(b"content-length:") + 15
-    return end + int(lowered[start : lowered.index(b"\r\n", start)])
+_length = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
-def run(port: int, path: str, rate: float, seconds: float, connections: int) -> dict[str, float]:
+def responseLength(data: bytes) -> int:
+    """
+    The bytes of the response that begins with this data.
+
+    @raise ConnectionError: it has no whole head, or no Content-Length.
+    """
+    end = data.find(b"\r\n\r\n") + 4
+    found = _length.search(data, 0, end)
+    if found is None:
+        raise ConnectionError("the first bytes of a response had no Content-Length")
+    return end + int(found[1])
+
+
+def run(port: int, rate: float, seconds: float, connections: int) -> dict[str, float]:
     """
     @return: C{requests} that were answered and their C{bytes}, how many were C{bad},
-        the C{seconds} it took, C{p50} and C{p99} in microseconds.
+        the C{seconds} it took, C{p50}, C{p99} and C{p999} in microseconds.
     """
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    form = template(f"127.0.0.1:{port}", PAGES, varied=True, close=False, method="GET", body=0)
+    asking = requests(form)
     sockets = {}
     for _ in range(connections):
         each = socket.create_connection(("127.0.0.1", port), PATIENCE)
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # One by one, so that each connection works before the measurement starts.
-        each.sendall(request)
-        length = len(_wholeResponse(each))
+        each.sendall(next(asking))
+        _wholeResponse(each)
         each.setblocking(False)
         sockets[each.fileno()] = each
     free = deque(sockets)
     asked: dict[int, float] = {}
-    got = dict.fromkeys(sockets, 0)
+    missing = dict.fromkeys(sockets, 0)
+    received = 0
     latencies: list[float] = []
     gc.disable()
+    moments = schedule(rate, seconds)
+    ready = deque(islice(asking, len(moments)))
     clock = time.perf_counter
     start = freed = clock()
-    due = deque(start + each for each in schedule(rate, seconds))
-    total = len(due)
+    due = deque(start + each for each in moments)
     while (due or asked) and (now := clock()) < start + seconds + PATIENCE:
         while due and free and due[0] <= now:
             number = free.popleft()
             since = due.popleft()
             asked[number] = since if since < freed else clock()
-            sockets[number].send(request)
+            sockets[number].send(ready.popleft())
         # Not epoll, whose timeouts are whole milliseconds.
         wait = due[0] - clock() if due and free else PATIENCE / 10
         for number in select.select(list(asked), (), (), max(0.0, wait))[0]:
             data = sockets[number].recv(65536)
             if not data:
                 raise ConnectionError("the proxy closed a connection")
-            got[number] += len(data)
-            if got[number] >= length:
-                got[number] = 0
+            received += len(data)
+            missing[number] = (missing[number] or responseLength(data)) - len(data)
+            if not missing[number]:
                 if not free:
                     freed = clock()
                 latencies.append(clock() - asked.pop(number))
@@ -94,24 +109,25 @@ def run(port: int, path: str, rate: float, seconds: float, connections: int) -> 
     latencies.sort()
     return {
         "requests": len(latencies),
-        "bytes": len(latencies) * length,
-        "bad": total - len(latencies),
+        "bytes": received,
+        "bad": len(moments) - len(latencies),
         "seconds": clock() - start,
         "p50": quantile(latencies, 0.5) * 1e6,
         "p99": quantile(latencies, 0.99) * 1e6,
+        "p999": quantile(latencies, 0.999) * 1e6,
     }
 
 
-def _wholeResponse(connection: socket.socket) -> bytes:
-    data = b""
-    while b"\r\n\r\n" not in data or len(data) < responseLength(data):
-        piece = connection.recv(65536)
+def _wholeResponse(connection: socket.socket) -> None:
+    data = connection.recv(65536)
+    missing = responseLength(data) - len(data)
+    while missing:
+        piece = connection.recv(missing)
         if not piece:
             raise ConnectionError("the proxy closed a connection")
-        data += piece
-    return data
+        missing -= len(piece)
 
 
 if __name__ == "__main__":
-    port, path, rate, seconds, connections = sys.argv[1:]
-    print(json.dumps(run(int(port), path, float(rate), float(seconds), int(connections))))
+    port, rate, seconds, connections = sys.argv[1:]
+    print(json.dumps(run(int(port), float(rate), float(seconds), int(connections))))

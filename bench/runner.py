@@ -14,8 +14,8 @@ from typing import Any
 
 from attrs import define, field
 
-from bench.machine import describe
-from bench.processes import Unusable, output
+from bench.machine import cores, describe, othersSeconds
+from bench.processes import Unusable, output, pause
 from bench.proxies import ROOT, Proxy, program
 from bench.scenarios import Metrics, Scenario
 from bench.testbed import testBed
@@ -28,6 +28,12 @@ TOOLS = {
     "nginx": "apt install nginx-light",
     "taskset": "apt install util-linux",
 }
+
+#: The share of the cores that other processes may use in a run whose results count.
+QUIET = 0.1
+
+#: Seconds for which the machine is watched before a run.
+WATCHED = 2.0
 
 #: Metrics in a line of progress.
 SHOWN = frozenset(("cpu", "rate", "p99", "busy", "others", "start", "resident", "idle"))
@@ -63,6 +69,17 @@ class Run:
         pairs = zip(rounds.get(one, ()), rounds.get(other, ()))
         return sorted(a[name] / b[name] for a, b in pairs if name in a and b.get(name))
 
+    def others(self) -> float:
+        """The mean share of the cores that other processes used."""
+        found = [
+            each["others"]
+            for proxies in self.rounds.values()
+            for rounds in proxies.values()
+            for each in rounds
+            if "others" in each
+        ]
+        return sum(found) / len(found) if found else 0.0
+
     def asJSON(self) -> dict[str, Any]:
         """The content of C{results.json}: all rounds, and their medians."""
         scenarios = {
@@ -93,6 +110,26 @@ class Run:
         return cls(found["about"], found["versions"], found["left out"], rounds, found["steps"])
 
 
+def checkQuiet(others: float) -> None:
+    """
+    @param others: the share of the cores that other processes use.
+
+    @raise Unusable: it is above L{QUIET}.
+    """
+    if others > QUIET:
+        raise Unusable(
+            f"other processes use {others * 100:.0f} % of the cores, and more than"
+            f" {QUIET * 100:.0f} % falsify the results: end them, or say --busy"
+        )
+
+
+def othersNow() -> float:
+    """The share of the cores that other processes use, watched for a while."""
+    before = othersSeconds(cores())
+    pause(WATCHED)
+    return (othersSeconds(cores()) - before) / WATCHED / len(cores())
+
+
 def present(scenarios: Iterable[Scenario], names: Sequence[str], run: Run) -> set[str]:
     """
     The installed proxies of these scenarios; records versions and missing proxies.
@@ -100,7 +137,7 @@ def present(scenarios: Iterable[Scenario], names: Sequence[str], run: Run) -> se
     @param names: the proxies to look for; empty for all.
     """
     found = set()
-    proxies = {each.name: each for scenario in scenarios for each in scenario.measured()}
+    proxies = {each.name: each for scenario in scenarios for each in scenario.proxies}
     for name, proxy in proxies.items():
         if names and name not in names:
             continue
@@ -172,11 +209,11 @@ def measure(
 
         for scenario in scenarios:
             tell(f"preparing: {scenario.title}")
-            for proxy in scenario.measured():
+            for proxy in scenario.proxies:
                 attempt(scenario, proxy, scenario.prepare)
         for number in range(rounds):
             for scenario in scenarios:
-                for proxy in turned(scenario.measured(), number):
+                for proxy in turned(scenario.proxies, number):
                     metrics = attempt(scenario, proxy, partial(scenario.measure, seconds=seconds))
                     if metrics is not None:
                         results = run.rounds.setdefault(scenario.name, {})

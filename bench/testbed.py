@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import http.client
 import ipaddress
+import json
 import signal
 import ssl
 import tempfile
@@ -26,12 +27,7 @@ from cryptography.x509.oid import NameOID
 from bench.machine import Ports, cores, cpuSeconds, residentBytes
 from bench.processes import START_TIME, Unusable, checkAlive, running
 from bench.proxies import Place, Proxy, program
-
-#: The files of the service, and their sizes in bytes.
-FILES = {"1k": 1024, "64k": 64 * 1024, "100m": 100_000_000}
-
-#: Bytes of the error page; sitio's own is about as long.
-PAGE_LENGTH = 2151
+from bench.traffic import FILES, PAGE_LENGTH, document, writeFiles
 
 #: Signals that end the benchmark.
 ENDINGS = frozenset((signal.SIGINT, signal.SIGTERM))
@@ -117,13 +113,15 @@ class RunningProxy:
             return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
         return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
-    def ask(self, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
-        """Send a request on a new connection; the status and body of the response."""
+    def ask(
+        self, path: str, method: str = "GET", body: bytes | None = None, agent: str = "a browser"
+    ) -> tuple[int, bytes, http.client.HTTPMessage]:
+        """Send a request on a new connection; the status, body and fields of the response."""
         connection = self.connection()
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, {"User-Agent": agent})
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, response.read(), response.headers
         finally:
             connection.close()
 
@@ -136,7 +134,7 @@ class RunningProxy:
         while time.perf_counter() < since + START_TIME:
             self.checkAlive()
             try:
-                status, body = self.ask("/1k")
+                status, body, _ = self.ask("/1k")
             except OSError:
                 time.sleep(GLANCE)
                 continue
@@ -148,19 +146,37 @@ class RunningProxy:
 
     def checkBehaviour(self) -> None:
         """
-        Check that it behaves as all proxies must.
+        Check that it does what all proxies must, and what those of its set-up must.
 
         @raise Unusable: it does not.
         """
-        name = self.proxy.name
-        status, page = self.ask("/missing")
-        if self.proxy.replaces and (status != 404 or len(page) < PAGE_LENGTH / 2):
-            raise Unusable(f"{name} did not put a page of its own in place of a 404")
         # For a client on loopback, Envoy uses another address of this machine.
-        if not self.ask("/forwarded")[1].strip():
-            raise Unusable(f"{name} did not add X-Forwarded-For")
-        if self.ask("/post", "POST", bytes(16384)) != (200, b"taken\n"):
-            raise Unusable(f"{name} did not pass a POST")
+        self._check(self.ask("/forwarded")[1].strip() != b"", "did not add X-Forwarded-For")
+        self._check(
+            self.ask("/post", "POST", bytes(16384))[:2] == (200, b"taken\n"), "did not pass a POST"
+        )
+        match self.place.setup:
+            case "page":
+                status, page, _ = self.ask("/missing")
+                done = status == 404 and len(page) >= PAGE_LENGTH / 2
+                self._check(done, "did not put a page of its own in place of a 404")
+            case "acts":
+                status, _, fields = self.ask("/1k")
+                passed = status == 200 and fields["X-Passed"] == "policy"
+                self._check(passed, "did not set a field of a response")
+                status, *_ = self.ask("/1k", agent="a robot")
+                self._check(status == 403, "did not refuse a request by its User-Agent")
+            case "json":
+                status, body, fields = self.ask("/json")
+                self._check(
+                    json.loads(body) == {**json.loads(document()), "passed": True},
+                    "did not rewrite a JSON body",
+                )
+                self._check(fields["ETag"] is None, "kept the ETag of a body that it rewrote")
+
+    def _check(self, good: bool, otherwise: str) -> None:
+        if not good:
+            raise Unusable(f"{self.proxy.name} {otherwise}")
 
 
 @define(eq=False)
@@ -170,35 +186,40 @@ class TestBed:
 
     @ivar folder: a temporary folder for files, configurations and logs.
     @ivar upstream: the port of the service.
+    @ivar saturation: the requests per second that proxies can do, by name.
     """
 
     folder: Path
     cores: Cores
     upstream: int
     ports: Ports
-    _running: dict[tuple[str, bool], RunningProxy] = field(factory=dict)
+    saturation: dict[str, float] = field(factory=dict)
+    _running: dict[tuple[str, str, bool], RunningProxy] = field(factory=dict)
     _stack: ExitStack = field(factory=ExitStack)
 
-    def runningProxy(self, proxy: Proxy, tls: bool = False) -> RunningProxy:
+    def runningProxy(self, proxy: Proxy, setup: str, tls: bool = False) -> RunningProxy:
         """
         A proxy that runs until the end; it is started at the first call.
 
         @raise Unusable: it does not start, or does not behave as all proxies must.
         """
-        key = proxy.name, tls
+        key = proxy.name, setup, tls
         if key not in self._running:
-            target = self._stack.enter_context(self.starting(proxy, tls))
+            target = self._stack.enter_context(self.starting(proxy, setup, tls))
             target.checkBehaviour()
             self._running[key] = target
         self._running[key].checkAlive()
         return self._running[key]
 
     @contextmanager
-    def starting(self, proxy: Proxy, tls: bool = False) -> Iterator[RunningProxy]:
+    def starting(
+        self, proxy: Proxy, setup: str = "plain", tls: bool = False
+    ) -> Iterator[RunningProxy]:
         """Start a proxy and wait for its first response; end it after use."""
-        pem = (self.folder / "cert.pem", self.folder / "key.pem") if tls else (None, None)
+        certificate = self.folder / "cert.pem" if tls else None
+        key = self.folder / "key.pem" if tls else None
         page = self.folder / "pages/404.html"
-        place = Place(self.folder, self.ports.take(), self.upstream, page, *pem)
+        place = Place(self.folder, self.ports.take(), self.upstream, page, certificate, key, setup)
         log = self.folder / f"{place.port}.log"
         cores = self.cores.proxy if proxy.workers == 1 else self.cores.pair
         command = proxy.command(place)
@@ -226,7 +247,7 @@ def testBed() -> Iterator[TestBed]:
         folder = Path(name)
         # If root starts nginx, it reads its files as another user.
         folder.chmod(0o755)
-        _files(folder)
+        writeFiles(folder)
         writeCertificate(folder)
         ports = Ports()
         bed = TestBed(folder, Cores.divide(cores()), ports.take(), ports)
@@ -243,21 +264,6 @@ def testBed() -> Iterator[TestBed]:
         # A second Ctrl-C waits until all processes have ended.
         stack.callback(signal.pthread_sigmask, signal.SIG_BLOCK, ENDINGS)
         yield bed
-
-
-def _files(folder: Path) -> None:
-    (folder / "www").mkdir()
-    (folder / "pages").mkdir()
-    for name, length in FILES.items():
-        text = b"What the service sends. "
-        with (folder / "www" / name).open("wb") as file:
-            if length > 1_000_000:
-                file.truncate(length)
-            else:
-                file.write((text * (length // len(text) + 1))[:length])
-    page = b"<!DOCTYPE html><title>Not found</title><p>There is no such page here.</p>\n"
-    page += b"<!--" + b"-" * (PAGE_LENGTH - len(page) - 7) + b"-->"
-    (folder / "pages/404.html").write_bytes(page)
 
 
 def writeCertificate(folder: Path) -> None:

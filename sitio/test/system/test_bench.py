@@ -12,6 +12,9 @@ import re
 import shutil
 import signal
 import sys
+from collections import Counter
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,9 +32,20 @@ if not (ROOT / "bench").exists():
 elif not sys.platform.startswith("linux"):
     skip = "the benchmark reads what only Linux tells"
 else:
-    from bench import chart, machine, micro, paced, proxies, report, runner, targets
+    from bench import (
+        __main__ as command,
+        chart,
+        machine,
+        micro,
+        paced,
+        proxies,
+        report,
+        runner,
+        targets,
+        traffic,
+    )
     from bench.processes import Unusable, running
-    from bench.scenarios import SCENARIOS
+    from bench.scenarios import KINDS, SCENARIOS
     from bench.testbed import Cores
 
 COMMAND = [sys.executable, "-m", "bench"]
@@ -52,7 +66,7 @@ def made(**cpu: list[float]) -> runner.Run:
         "virtual": "no",
     }
     run.versions = dict.fromkeys(cpu, "1.0")
-    run.rounds["get-1k"] = {
+    run.rounds["varied"] = {
         name: [{"cpu": each, "rate": 1e6 / each, "others": 0.0} for each in values]
         for name, values in cpu.items()
     }
@@ -82,16 +96,17 @@ class RunTests(ToolsTestCase):
         """A short run measures sitio and writes its three files into the given folder."""
         folder = Path(self.mktemp())
         process = self.bench(
-            *("--rounds", "1", "--seconds", "1", "--only", "get-1k", "--proxy", "sitio"),
+            *("--rounds", "1", "--seconds", "1", "--only", "varied", "--proxy", "sitio"),
+            "--busy",
             *("--output", str(folder.absolute())),
         )
         self.assertEqual(await process.finish(), 0, process.output())
         found = json.loads((folder / "results.json").read_text())
-        metrics = found["scenarios"]["get-1k"]["sitio"]["median"]
+        metrics = found["scenarios"]["varied"]["sitio"]["median"]
         self.assertGreater(metrics["cpu"], 0)
         self.assertGreater(metrics["rate"], 0)
         self.assertEqual(metrics["bad"], 0)
-        self.assertIn("| 1 KB GET, bare head |", (folder / "RESULTS.md").read_text())
+        self.assertIn("| varied traffic |", (folder / "RESULTS.md").read_text())
         self.assertIn("sitio", (folder / "chart.svg").read_text())
 
     async def test_watched(self) -> None:
@@ -99,6 +114,7 @@ class RunTests(ToolsTestCase):
         folder = Path(self.mktemp())
         process = self.bench(
             *("--rounds", "1", "--seconds", "1", "--only", "features", "--proxy", "sitio-metrics"),
+            "--busy",
             *("--output", str(folder.absolute())),
         )
         self.assertEqual(await process.finish(), 0, process.output())
@@ -108,7 +124,7 @@ class RunTests(ToolsTestCase):
 
     async def test_interrupted(self) -> None:
         """Ctrl-C ends all processes with an error message."""
-        process = self.bench("--only", "get-1k", "--only", "tls", "--proxy", "sitio")
+        process = self.bench("--busy", "--only", "same", "--only", "tls", "--proxy", "sitio")
         await process.out.expect(b"preparing: TLS")
         started = await self.until(lambda: machine.tree(process.pid)[1:])
         process.signal(signal.SIGINT)
@@ -185,9 +201,11 @@ class MachineTests(LoopbackTestCase):
 class Answers(Protocol):
     """Answers each piece with the same response."""
 
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
     def dataReceived(self, data: bytes) -> None:
         assert self.transport is not None
-        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        self.transport.write(self.response)
 
 
 class PacedTests(LoopbackTestCase):
@@ -212,7 +230,7 @@ class PacedTests(LoopbackTestCase):
         """Each request is answered and counted, and none is sent before its time."""
         port = await self.listen(Factory.forProtocol(Answers))
         process = self.spawn(
-            *(sys.executable, "-m", "bench.paced", str(port), "/", "200", "0.5", "4"), cwd=str(ROOT)
+            *(sys.executable, "-m", "bench.paced", str(port), "200", "0.5", "4"), cwd=str(ROOT)
         )
         self.assertEqual(await process.finish(), 0, process.output())
         found = json.loads(process.output())
@@ -220,24 +238,46 @@ class PacedTests(LoopbackTestCase):
         self.assertEqual(found["bad"], 0)
         self.assertGreater(found["seconds"], paced.schedule(200, 0.5)[-1])
         self.assertGreater(found["p99"], found["p50"])
+        self.assertGreaterEqual(found["p999"], found["p99"])
+        self.assertEqual(found["bytes"], found["requests"] * len(Answers.response))
 
 
 class ProxyTests(SynchronousTestCase):
     """L{bench.proxies} and their scenarios."""
 
     def test_templates(self) -> None:
-        """All blanks of each configuration are filled in."""
+        """All blanks of each configuration are filled in, and those for more are known."""
         place = proxies.Place(Path("/tmp"), 12345, 23456, Path("/page.html"))
-        for each in ("upstream.conf", "nginx.conf", "haproxy.cfg", "envoy.yaml", "envoy-tls.yaml"):
-            text = place.fill(each, ssl="", tls="")
-            self.assertNotIn("{{", text)
+        blanks = dict.fromkeys(("ssl", "tls", "modules", "setup", "clusters", "global"), "")
+        templates = [
+            each
+            for each in proxies.PEERS.rglob("*.*")
+            if each.suffix in (".conf", ".cfg", ".yaml", ".lua", ".js")
+        ]
+        self.assertGreater(len(templates), 15)
+        for each in templates:
+            text = place.fill(str(each.relative_to(proxies.PEERS)), **blanks)
+            self.assertNotIn("{{", text, each)
+
+    def test_setups(self) -> None:
+        """Each proxy of a scenario has a file for what the scenario wants of it."""
+        folders = {"sitio-policies": "sitio"}
+        for scenario in SCENARIOS:
+            setup = getattr(scenario, "setup", "plain")
+            if setup == "plain":
+                continue
+            for proxy in scenario.proxies:
+                if (setup, proxy) == ("page", proxies.SITIO):
+                    continue
+                folder = proxies.PEERS / folders.get(proxy.name, proxy.name)
+                self.assertTrue(list(folder.glob(f"{setup}.*")), f"{scenario.name}, {proxy.name}")
 
     def test_names(self) -> None:
         """Scenarios have different names, and so have the proxies of each."""
         names = [each.name for each in SCENARIOS]
         self.assertEqual(sorted(names), sorted(set(names)))
         for scenario in SCENARIOS:
-            measured = [each.name for each in scenario.measured()]
+            measured = [each.name for each in scenario.proxies]
             self.assertEqual(sorted(measured), sorted(set(measured)), scenario.name)
 
     def test_unknownOption(self) -> None:
@@ -262,7 +302,7 @@ class OutcomeTests(SynchronousTestCase):
 
     def target(self, bound: float, **changes: Any) -> targets.Target:
         """A target that compares sitio with Envoy."""
-        return targets.Target("a target", "get-1k", "cpu", bound, "envoy", **changes)
+        return targets.Target("a target", "varied", "cpu", bound, "envoy", **changes)
 
     def test_ratio(self) -> None:
         """A ratio is computed for each round; the median of the ratios counts."""
@@ -277,13 +317,12 @@ class OutcomeTests(SynchronousTestCase):
         self.assertFalse(outcome.met)
         self.assertAlmostEqual(outcome.missedBy, 0.2)
 
-    def test_below(self) -> None:
-        """If the target is an upper limit, a greater ratio misses it."""
-        run = made(sitio=[20], envoy=[20])
-        for below, met in ((True, False), (False, True)):
-            outcome = self.target(1.0, below=below).outcome(run)
-            assert outcome is not None
-            self.assertEqual(outcome.met, met)
+    def test_ours(self) -> None:
+        """A target may be for another sitio, within the same rounds."""
+        run = made(sitio=[10], envoy=[20], **{"sitio-policies": [16.0]})
+        outcome = self.target(0.7, ours="sitio-policies").outcome(run)
+        assert outcome is not None
+        self.assertEqual((outcome.value, outcome.met), (0.8, False))
 
     def test_notMeasured(self) -> None:
         """If one of two measurements is missing, there is no outcome, and the report says so."""
@@ -320,7 +359,7 @@ class OutcomeTests(SynchronousTestCase):
         run = made(sitio=[10, 40, 30], envoy=[20, 40, 100])
         text = report.write(run)
         self.assertIn("A & B <fast>", text)
-        self.assertIn("| 1 KB GET, bare head | 30 | 40 |", text)
+        self.assertIn("| varied traffic | 30 | 40 |", text)
         self.assertIn("**0.50**", text)
         for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             columns = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
@@ -329,10 +368,153 @@ class OutcomeTests(SynchronousTestCase):
     def test_bad(self) -> None:
         """Wrong responses and a busy machine are reported."""
         run = made(sitio=[10.0])
-        run.rounds["get-1k"]["sitio"][0].update(bad=3, others=0.5)
+        run.rounds["varied"]["sitio"][0].update(bad=3, others=0.5)
         text = report.write(run)
-        self.assertIn("get-1k: sitio (3)", text)
+        self.assertIn("varied: sitio (3)", text)
         self.assertIn("The machine was not quiet", text)
+
+    def test_readme(self) -> None:
+        """The README's table is of the same run, between marks that stay; the rest stays too."""
+        first, last = report.MARKS
+        run = made(sitio=[10, 40, 30], envoy=[20, 40, 100])
+        text = report.readme(run, f"before\n{first}old figures\n{last}after\n")
+        self.assertTrue(
+            text.startswith(f"before\n{first}| CPU time for each request, µs | sitio |")
+        )
+        self.assertTrue(text.endswith(f"{last}after\n"))
+        self.assertIn("| varied traffic | 30 | - | 40 |", text)
+        self.assertNotIn("old figures", text)
+        self.assertEqual(report.readme(run, text), text)
+        self.assertRaises(ValueError, report.readme, run, "no marks\n")
+
+    def test_ourReadme(self) -> None:
+        """The README of this repository has the marks."""
+        text = (ROOT / "README.md").read_text()
+        self.assertIn("µs", report.readme(made(sitio=[10]), text))
+
+    def test_kinds(self) -> None:
+        """What a kind of policy costs is its difference to sitio without one, in each round."""
+        run = made()
+        run.rounds["kinds"] = {
+            "sitio": [{"cpu": 20.0}, {"cpu": 40.0}],
+            "sitio-request": [{"cpu": 22.0}, {"cpu": 44.0}],
+        }
+        table = "\n".join(report.costs(run, "kinds", KINDS))
+        self.assertIn("| `@onRequest` |", table)
+        self.assertIn("| +3.0 µs (+10 %) | +10 % to +10 % |", table)
+
+
+class QuietTests(LoopbackTestCase):
+    """Results of a busy machine are refused."""
+
+    def test_bound(self) -> None:
+        """Up to a tenth of the cores may be used by others; the error says what to do."""
+        runner.checkQuiet(0.1)
+        error = self.assertRaises(Unusable, runner.checkQuiet, 0.26)
+        self.assertEqual(
+            str(error),
+            "other processes use 26 % of the cores, and more than 10 % falsify the results:"
+            " end them, or say --busy",
+        )
+
+    def bench(self, before: float, during: float, *options: str) -> tuple[str, bool]:
+        """Run the command; what it says in the end, and whether it has written results."""
+        folder = Path(self.mktemp())
+        run = made(sitio=[10.0])
+        run.rounds["varied"]["sitio"][0]["others"] = during
+        self.patch(command, "othersNow", lambda: before)
+        self.patch(command, "measure", lambda *_: run)
+        self.patch(sys, "stdout", StringIO())
+        arguments = ["bench", "--only", "varied", "--output", str(folder), *options]
+        self.patch(sys, "argv", arguments)
+        try:
+            command.main()
+        except SystemExit as end:
+            return str(end.code), folder.exists()
+        return "written", (folder / "results.json").exists()
+
+    def test_refused(self) -> None:
+        """A machine that is busy before the run, or was in it, writes nothing unless told so."""
+        for before, during in ((0.3, 0.0), (0.0, 0.3)):
+            said, written = self.bench(before, during)
+            self.assertIn("other processes use 30 % of the cores", said)
+            self.assertFalse(written)
+            self.assertEqual(self.bench(before, during, "--busy"), ("written", True))
+        self.assertEqual(self.bench(0.0, 0.05), ("written", True))
+
+    def test_whole(self) -> None:
+        """A whole run writes results, report and chart, and the README's table, together."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "README.md").write_text("".join(report.MARKS))
+        run = made(sitio=[10.0])
+        self.patch(command, "HERE", folder)
+        self.patch(command, "ROOT", folder)
+        self.patch(command, "othersNow", lambda: 0.0)
+        self.patch(command, "measure", lambda *_: run)
+        self.patch(micro, "run", dict)
+        self.patch(sys, "stdout", StringIO())
+        self.patch(sys, "argv", ["bench"])
+        command.main()
+        texts = {each.name: each.read_text() for each in folder.iterdir()}
+        self.assertEqual(
+            json.loads(texts.pop("results.json")), json.loads(json.dumps(run.asJSON()))
+        )
+        self.assertEqual(
+            texts,
+            {
+                "RESULTS.md": report.write(run),
+                "chart.svg": chart.draw(run),
+                "README.md": report.readme(run, "".join(report.MARKS)),
+            },
+        )
+
+    async def test_others(self) -> None:
+        """What this process and its children use is not the work of others."""
+        spinning = "import time\nwhile time.process_time() < 0.4: pass"
+        everywhere = machine.cores()
+        others, all = machine.othersSeconds(everywhere), machine.coreSeconds(everywhere)
+        process = self.spawn(sys.executable, "-c", spinning)
+        self.assertEqual(await process.finish(), 0)
+        others = machine.othersSeconds(everywhere) - others
+        self.assertLess(others, machine.coreSeconds(everywhere) - all - 0.2)
+
+
+class TrafficTests(SynchronousTestCase):
+    """L{bench.traffic}."""
+
+    form = "GET {path}?q={id} HTTP/1.1"
+
+    def test_differ(self) -> None:
+        """No request comes twice, also when the choices of pages begin again."""
+        found = list(islice(traffic.requests(self.form), traffic.CHOICES + 100))
+        self.assertEqual(len(set(found)), len(found))
+
+    def test_zipf(self) -> None:
+        """Page n is asked for n times less often than the first."""
+        found = Counter(traffic.choices())
+        most = [found[f"/pages/{each}"] for each in (0, 1, 9)]
+        self.assertTrue(1.7 < most[0] / most[1] < 2.3, most)
+        self.assertTrue(7 < most[0] / most[2] < 13, most)
+        self.assertGreater(len(found), 800)
+
+    def test_sizes(self) -> None:
+        """Pages have 200 bytes to 30 KB, the popular ones as well."""
+        for count in (10, traffic.PAGE_COUNT):
+            sizes = [traffic.size(each) for each in range(count)]
+            self.assertTrue(200 <= min(sizes) < 1000 and 10_000 < max(sizes) <= 30_000, sizes)
+
+    def test_template(self) -> None:
+        """A request has a browser's fields, three places that differ, and the wanted body."""
+        head, _, body = traffic.template("h", "/post", True, True, "POST", 5).partition("\r\n\r\n")
+        self.assertTrue(head.startswith("POST {path}?q={id} HTTP/1.1\r\nHost: h\r\n"))
+        self.assertEqual((head.count("{id}"), body), (3, "xxxxx"))
+        self.assertIn("\r\nConnection: close\r\n", head)
+        self.assertIn("\r\nContent-Length: 5", head)
+        self.assertEqual(
+            traffic.template("h", "/1k", False, False, "GET", 0),
+            "GET /1k HTTP/1.1\r\nHost: h\r\n\r\n",
+        )
 
 
 class ChartTests(SynchronousTestCase):
@@ -363,7 +545,7 @@ class ChartTests(SynchronousTestCase):
     def test_inWords(self) -> None:
         """The picture has a text that describes it."""
         self.assertIn(
-            "bare head, for each: sitio 20 µs, Envoy 40 µs.",
+            "Varied traffic, each request: sitio 20 µs, Envoy 40 µs.",
             chart.draw(made(sitio=[20], envoy=[40])),
         )
 
@@ -381,9 +563,8 @@ class MicroTests(SynchronousTestCase):
             self.assertLessEqual(each["least"], each["median"], name)
 
     def test_browser(self) -> None:
-        """The browser's head is the same as wrk's, and has 700 bytes."""
-        lua = (ROOT / "bench/load.lua").read_text()
-        self.assertEqual(len(micro.BROWSER), 700)
-        quoted = re.sub(r'" \.\.\s+"', "", lua)
+        """The browser's head is that of the load, less what differs from request to request."""
+        load = traffic.template("h", "/", True, False, "GET", 0).split("\r\n")
         for line in micro.BROWSER.decode().split("\r\n")[2:-2]:
-            self.assertIn(line, quoted)
+            if not line.startswith("Cookie"):
+                self.assertIn(line, load)
