@@ -135,6 +135,9 @@ class MemoryTransport(StringTransport):
     def abortConnection(self) -> None:
         if self.connected and not self._aborted:
             self._aborted = self.disconnecting = True
+            if self._peer.room:
+                # What was written has left, and the peer may act on it.
+                self._peer.pieces += self.outgoing
             self.outgoing.clear()
             self.callSoon(self._lost, Failure(ConnectionAborted()))
 

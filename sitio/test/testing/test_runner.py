@@ -193,6 +193,13 @@ class TransportTests(SynchronousTestCase):
         self.assertEqual((self.peer.state, self.peer.closed, self.peer.reset), (RESET, 0, 1))
         self.transport.unregisterProducer()
 
+    def test_writtenBeforeAbort(self) -> None:
+        """What was written has left before an abort, if the peer reads: it may act on it."""
+        self.transport.write(b"whole")
+        self.transport.abortConnection()
+        self.told()
+        self.assertEqual((self.peer.got(), self.peer.state), (b"whole", RESET))
+
     def test_closeWithUnreadBytes(self) -> None:
         """A close with unread bytes of the peer is a reset, as in TCP."""
         self.transport.pauseProducing()
