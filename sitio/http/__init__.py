@@ -17,6 +17,7 @@ In reading order:
   - C{requestids}: the id of a request, by which logs know it.
   - C{overrides}: request fields that replace method, path or host.
   - C{paths}: the ways in which services read a path.
+  - C{requestpatterns}: which requests a service may take for one of a method and a path.
   - C{routes}: templates of paths.
   - C{errorfields}: what belongs to an error response whose body is replaced.
   - C{negotiation}: what an Accept field wants.
