@@ -179,7 +179,8 @@ class PolicyMakerTests(SynchronousTestCase):
             (
                 ("404", "500"),
                 {},
-                "there are more parts than it takes; options are written NAME=VALUE",
+                "there are more parts than it takes; options are written NAME=VALUE; a colon in a"
+                " value is written \\:",
             ),
             (("404",), {"fiel": "x"}, "there is no option fiel; did you mean file?"),
         ):
