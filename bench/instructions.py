@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,7 +42,11 @@ TIMEOUT = 300.0
 _WRITE = "python -m bench.instructions --write"
 _WANTED = "install valgrind (on Debian: apt install valgrind)"
 
+#: The program that plays shapes.
+PROGRAM = ("-m", "bench.shapes")
+
 Counts = dict[str, int]
+Program = Sequence[str]
 
 
 def pythonOf(how: str) -> str:
@@ -53,7 +57,7 @@ def pythonOf(how: str) -> str:
     return f"{name} {platform.python_version()}, {platform.python_compiler()}, {platform.machine()}"
 
 
-def instructions(names: Iterable[str] = SHAPES) -> Counts:
+def instructions(names: Iterable[str] = SHAPES, program: Program = PROGRAM) -> Counts:
     """
     Instructions of one exchange, by shape.
 
@@ -62,26 +66,29 @@ def instructions(names: Iterable[str] = SHAPES) -> Counts:
     with TemporaryDirectory() as folder:
         return {
             name: int(_found(r"^summary: (\d+)", file.read_text())) // COUNTED
-            for name, file in _callgrind(names, Path(folder)).items()
+            for name, file in _callgrind(names, Path(folder), program).items()
         }
 
 
-def calls(names: Iterable[str] = SHAPES) -> Counts:
+def calls(names: Iterable[str] = SHAPES, program: Program = PROGRAM) -> Counts:
     """Calls of functions in one exchange, by shape."""
-    return {name: round(sum(found.values())) for name, found in callsByFunction(names).items()}
+    found = callsByFunction(names, program)
+    return {name: round(sum(each.values())) for name, each in found.items()}
 
 
-def callsByFunction(names: Iterable[str]) -> dict[str, dict[str, float]]:
+def callsByFunction(
+    names: Iterable[str], program: Program = PROGRAM
+) -> dict[str, dict[str, float]]:
     """Calls of each function in one exchange, by shape."""
     names = list(names)
-    lines = _run([], "calls", names).splitlines()[::2]
+    lines = _run([], "calls", names, program).splitlines()[::2]
     return {
         name: {function: count / COUNTED for function, count in json.loads(line).items()}
         for name, line in zip(names, lines)
     }
 
 
-def _callgrind(names: Iterable[str], folder: Path) -> dict[str, Path]:
+def _callgrind(names: Iterable[str], folder: Path, program: Program = PROGRAM) -> dict[str, Path]:
     """Run shapes; the files that callgrind has written, by shape."""
     names = list(names)
     if shutil.which("valgrind") is None:
@@ -94,15 +101,15 @@ def _callgrind(names: Iterable[str], folder: Path) -> dict[str, Path]:
         f"--callgrind-out-file={folder}/%p",
     ]
     # The second dump of a process has what lies between the two marks.
-    pids = _run(command, "instructions", names).split()
+    pids = _run(command, "instructions", names, program).split()
     return {name: folder / f"{pid}.2" for name, pid in zip(names, pids)}
 
 
-def _run(command: list[str], how: str, names: list[str]) -> str:
+def _run(command: list[str], how: str, names: list[str], program: Program) -> str:
     # A hash depends on nothing, and a variable more moves the stack.
     environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONHASHSEED": "0"}
     ran = subprocess.run(
-        [*command, sys.executable, "-m", "bench.shapes", how, *names],
+        [*command, sys.executable, *program, how, *names],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -147,7 +154,7 @@ def differences(found: Mapping[str, int], kept: Mapping[str, int], how: str) -> 
             f"{name} ({TITLES.get(name, 'no shape')}): {_shown(new)} {how} for an exchange,"
             f" {_shown(old)} in the baseline"
             + (f" ({(new - old) / old:+.1%}; {MARGIN:.0%} may be)" if old and new else "")
-            + f"; mend it, or write the baseline anew with `{_WRITE}` and commit it."
+            + f"; mend it, or write the baseline anew with `{_WRITE}` and commit it"
         )
     return sorted(sentences)
 

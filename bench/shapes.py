@@ -17,6 +17,7 @@ import gc
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -407,6 +408,8 @@ def main(how: str, *names: str) -> None:
     for name in names:
         child = os.fork()
         if not child:
+            # A second that ends would cost some exchanges more.
+            time.time = repeat(float(NOON)).__next__
             PLAYERS[how](SHAPES[name])
             sys.stdout.flush()
             os._exit(0)

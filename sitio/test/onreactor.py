@@ -15,6 +15,7 @@ LEFT_OUT = {
     "integration.test_reactor": "each test makes a reactor of its own",
     "integration.test_transport_random": "as the one before",
     "system.test_bench": "the benchmark starts processes on reactors that it names",
+    "system.test_instructions": "what it counts has no reactor",
     "system.test_soak": "the soak starts processes on reactors that it names",
     "system.test_browser": "a browser sees no difference, and takes a minute",
     "system.test_examples": "pip installs a package, and processes start",
