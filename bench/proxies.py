@@ -8,7 +8,7 @@ each, in files of C{peers/PROXY/} named for it:
   - C{plain}: nothing;
   - C{page}: replaces a 404 of the service by a page;
   - C{acts}: refuses a request by a field of it, sets a field of each response;
-  - C{json}: sets a member of a JSON body, and so removes the fields about the old body;
+  - C{rewrites}: sets a member of a JSON body, and so removes the fields about the old body;
   - C{waits}: lets the event loop turn once before the service is asked.
 """
 
@@ -352,7 +352,7 @@ class Uncounted(Sitio):
     def command(self, place: Place) -> list[str]:
         upstream = f"tcp:127.0.0.1:{place.upstream}"
         arguments = [self.listen(place), upstream, *self.policies]
-        return [sys.executable, str(PEERS / "sitio/uncounted.py"), *arguments]
+        return [sys.executable, str(PEERS / "uncounted.py"), *arguments]
 
 
 @frozen

@@ -367,7 +367,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Saturation(
         "json",
         "a JSON body of 2 KB rewritten",
-        setup="json",
+        setup="rewrites",
         path="/json",
         proxies=(*USUAL, NJS, MITMPROXY),
     ),

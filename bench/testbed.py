@@ -166,7 +166,7 @@ class RunningProxy:
                 self._check(passed, "did not set a field of a response")
                 status, *_ = self.ask("/1k", agent="a robot")
                 self._check(status == 403, "did not refuse a request by its User-Agent")
-            case "json":
+            case "rewrites":
                 status, body, fields = self.ask("/json")
                 self._check(
                     json.loads(body) == {**json.loads(document()), "passed": True},

@@ -110,17 +110,36 @@ class RunTests(ToolsTestCase):
         self.assertIn("sitio", (folder / "chart.svg").read_text())
 
     async def test_watched(self) -> None:
-        """sitio is measured while its metrics are requested, and not after they fail."""
+        """
+        sitio is measured while its metrics are requested, and not after they fail; and
+        without metrics.
+        """
         folder = Path(self.mktemp())
         process = self.bench(
-            *("--rounds", "1", "--seconds", "1", "--only", "features", "--proxy", "sitio-metrics"),
-            "--busy",
+            *("--rounds", "1", "--seconds", "1", "--only", "features", "--busy"),
+            *("--proxy", "sitio-metrics", "--proxy", "sitio-uncounted"),
             *("--output", str(folder.absolute())),
         )
         self.assertEqual(await process.finish(), 0, process.output())
         found = json.loads((folder / "results.json").read_text())
         self.assertEqual(found["left out"], [])
-        self.assertGreater(found["scenarios"]["features"]["sitio-metrics"]["median"]["rate"], 0)
+        for each in ("sitio-metrics", "sitio-uncounted"):
+            self.assertGreater(found["scenarios"]["features"][each]["median"]["rate"], 0)
+
+    async def test_setups(self) -> None:
+        """sitio does the work of each set-up, which is checked, and all responses are right."""
+        folder = Path(self.mktemp())
+        names = "acts", "json", "waits", "replaced"
+        process = self.bench(
+            *("--rounds", "1", "--seconds", "1", "--busy", "--proxy", "sitio"),
+            *(word for each in names for word in ("--only", each)),
+            *("--output", str(folder.absolute())),
+        )
+        self.assertEqual(await process.finish(), 0, process.output())
+        found = json.loads((folder / "results.json").read_text())
+        self.assertEqual(found["left out"], [])
+        for each in names:
+            self.assertEqual(found["scenarios"][each]["sitio"]["median"]["bad"], 0, each)
 
     async def test_interrupted(self) -> None:
         """Ctrl-C ends all processes with an error message."""
