@@ -395,7 +395,7 @@ class Options(usage.Options):
 def _printPolicies(names: Sequence[str]) -> NoReturn:
     """Print all policies, or the options of some, and end the process."""
     # Imported only when they are asked for.
-    from sitio.policy.makers import makers
+    from sitio.policy.makers import clashes, makers
     from sitio.policy.sources import helpFor
 
     try:
@@ -407,4 +407,7 @@ def _printPolicies(names: Sequence[str]) -> NoReturn:
         print("file:PATH  the policies that a file of Python makes with @onRequest, @onResponse")
         for _, maker in sorted(makers().items()):
             print(maker.usage)
+    for name, sentence in clashes().items():
+        if not names or name in names:
+            print(sentence)
     raise SystemExit(0)

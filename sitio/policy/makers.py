@@ -117,10 +117,7 @@ def findMaker(name: str) -> Any:
         # A distribution may announce one policy in both ways.
         homes = sorted({_distributionOf(each) for each in found})
         if len(homes) > 1:
-            raise ValueError(
-                f"there are several policies {name!r}: of {' and of '.join(homes)};"
-                " uninstall all but one"
-            )
+            raise ValueError(_clash(name, homes))
     return found[-1] if found else None
 
 
@@ -131,6 +128,39 @@ def makers() -> dict[str, Any]:
     found.update((each.name, each) for each in plugins)
     found.update((each.name, each) for each in plugins if _isOurs(each))
     return found
+
+
+def clashes() -> dict[str, str]:
+    """
+    The names of policies that several distributions have, with a sentence for each.
+
+    To start with such a policy is an error, but for a name of sitio's own, where nobody looks
+    for entry points: there sitio's policy runs.
+    """
+    plugins: list[Any] = list(getPlugins(IPolicyMaker))
+    points: list[Any] = list(_entryPoints())
+    sentences = {}
+    for name in sorted({each.name for each in (*plugins, *points)}):
+        plugged = [each for each in plugins if each.name == name]
+        pointed = [each for each in points if each.name == name]
+        isOurs = name == "file" or (len(plugged) == 1 and _isOurs(plugged[0]))
+        homes = sorted(
+            {_distributionOf(each) for each in (pointed if isOurs else plugged + pointed)}
+        )
+        if isOurs and homes:
+            sentences[name] = (
+                f"sitio has a policy {name!r}: that of {' and of '.join(homes)} does not run;"
+                " give it another name"
+            )
+        elif len(homes) > 1:
+            sentences[name] = _clash(name, homes)
+    return sentences
+
+
+def _clash(name: str, homes: list[str]) -> str:
+    return (
+        f"there are several policies {name!r}: of {' and of '.join(homes)}; uninstall all but one"
+    )
 
 
 def brokenPlugins() -> str:

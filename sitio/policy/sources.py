@@ -137,7 +137,9 @@ class _Source:
             return cls(parsed.name, maker.usage, declarationOf(maker))
         except FAILURES as error:
             why = str(error) if isinstance(error, ValueError) else inOneLine(error)
-            raise ValueError(f"{parsed.shown(None)!r}: {why}; usage: {maker.usage}") from error
+            # That of an entry point that can't be loaded says so itself.
+            usage = "" if why in maker.usage else f"; usage: {maker.usage}"
+            raise ValueError(f"{parsed.shown(None)!r}: {why}{usage}") from error
 
     @classmethod
     def _ofFile(cls, parsed: Description) -> _Source:

@@ -40,7 +40,6 @@ class VisibleExchange:
 
     Attributes that most exchanges never change have their default on the class.
 
-    @ivar masking: whether policies may mask a failure of this exchange with another response.
     @ivar ownLabels: the labels that policies have set, or L{None} if none has asked for them.
     @ivar brokeOff: whether a failure broke off the response after its head was sent.
     """
@@ -62,7 +61,7 @@ class VisibleExchange:
     bytesOut = 0
     acted: tuple[str, ...] = ()
     answeredBy: str | None = None
-    masking = True
+    _masking = True
     ownLabels: Labels | None = None
     context: ProxyContext
     held: HeldResponse | None
@@ -92,6 +91,18 @@ class VisibleExchange:
         if self.ownLabels is None:
             self.ownLabels = Labels()
         return self.ownLabels
+
+    @property
+    def masking(self) -> bool:
+        """Whether policies may mask a failure of this exchange with another response."""
+        return self._masking
+
+    @masking.setter
+    def masking(self, masking: bool) -> None:
+        if not isinstance(masking, bool):
+            # Such as "no", which would mean yes.
+            raise ValueError(f"masking is True or False, not {masking!r}")
+        self._masking = masking
 
     @property
     def timeout(self) -> float:

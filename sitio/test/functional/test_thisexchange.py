@@ -135,6 +135,13 @@ class MaskingTests(SynchronousTestCase):
                 self.assertIn(outcome.status, (502, 503))
                 self.assertEqual(runner.run(request("/"), failure).text, "good")
 
+    def test_wrong(self) -> None:
+        """Other values are a failure of the policy: C{"no"} would mean yes."""
+        for wrong in ("no", 0, None):
+            outcome = runPolicy(asking(masking=wrong), request(), raiseErrors=False)
+            self.assertEqual(outcome.status, 500, wrong)
+            self.assertIn("masking is True or False, not ", str(outcome.errors[0]))
+
     def test_response(self) -> None:
         """A response policy before it can ask for that, too."""
 

@@ -20,7 +20,7 @@ from sitio.interfaces import IPolicyMaker
 from sitio.policy import makers as module
 from sitio.policy.loader import loadPolicies
 from sitio.policy.maker import PolicyMaker
-from sitio.policy.makers import EntryPointMaker, findMaker, makers
+from sitio.policy.makers import EntryPointMaker, clashes, findMaker, makers
 from sitio.policy.sources import helpFor
 
 #: A module of an installed distribution.
@@ -125,6 +125,24 @@ class EntryPointTests(SynchronousTestCase):
         ):
             error = self.assertRaises(ValueError, loadPolicies, name)
             self.assertIn(f"there are several policies {name!r}: {homes};", str(error))
+
+    def test_clashes(self) -> None:
+        """The list names all clashes, also those with sitio's own names."""
+        self.distribution("one", made_up="made_up:makePolicy", retry="x", single="x")
+        self.distribution("two", made_up="made_up:makePolicy", file="x")
+        self.plugins(PolicyMaker("deny", "mine", "deny  x"))
+        self.assertEqual(
+            clashes(),
+            {
+                "file": "sitio has a policy 'file': that of two does not run; give it another name",
+                "retry": "sitio has a policy 'retry': that of one does not run; give it another"
+                " name",
+                "made-up": "there are several policies 'made-up': of one and of two; uninstall all"
+                " but one",
+                "deny": "there are several policies 'deny': of sitio-sidecar and of the module"
+                " mine; uninstall all but one",
+            },
+        )
 
     def test_bothWays(self) -> None:
         """One distribution may announce a policy in both ways, for older versions of sitio."""
