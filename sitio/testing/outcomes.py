@@ -93,6 +93,7 @@ class Outcome:
             bytes.  Without any the body may be any.
 
         @raise AssertionError: it differs.  The message shows both, line by line.
+        @raise ValueError: there are several of C{text}, C{json} and C{body}.
         """
         __tracebackhide__ = True  # For pytest: the test is what the reader wants to see.
         wanted = _Wanted(headers or {}, text, json, body)
@@ -162,6 +163,10 @@ class _Wanted:
     text: str
     json: Any
     body: bytes
+
+    def __attrs_post_init__(self) -> None:
+        if sum(each is not _ANY for each in (self.text, self.json, self.body)) > 1:
+            raise ValueError("write only one of text, json and body")
 
     @property
     def isJson(self) -> bool:

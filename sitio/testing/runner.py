@@ -55,8 +55,13 @@ def request(
     @param json: a value to send as JSON, with its Content-Type.
     @param version: C{"1.1"} or C{"1.0"}.
 
-    @raise ValueError: a method, a target or a field that can't be sent.
+    @raise ValueError: a method, a target, a field or a version that can't be sent, or both
+        C{body} and C{json}.
     """
+    if body is not None and json is not None:
+        raise ValueError("give a request only one of body and json")
+    if version not in ("1.0", "1.1"):
+        raise ValueError(f"a client of the kit speaks HTTP/1.1 or HTTP/1.0, not HTTP/{version}")
     fields = Headers(headers)
     if "host" not in fields and version == "1.1":
         fields.fields.insert(0, (b"Host", b"localhost"))

@@ -87,6 +87,12 @@ class ResponseTests(SynchronousTestCase):
         lines = self.differs(outcome, 200, text="he")
         self.assertEqual(lines[-1], "+(the response is incomplete)")
 
+    def test_onlyOne(self) -> None:
+        """A test wants a body in one way, as the others would not be looked at."""
+        outcome = got(answer=response(text="{}"))
+        for each in ({"text": "{}", "json": {}}, {"json": {}, "body": b"{}"}):
+            self.assertRaises(ValueError, outcome.assertResponse, 200, **each)
+
     def test_raised(self) -> None:
         """The message has what policies raised, where that is not raised itself."""
 

@@ -504,6 +504,8 @@ class RunPolicyTests(SynchronousTestCase):
         for bad in ("x", "/a b", "/a\r\nb"):
             self.assertRaises(ValueError, request, bad)
         self.assertRaises(ValueError, request, "/", "GET /")
+        self.assertRaises(ValueError, request, "/", "POST", body=b"", json={})
+        self.assertRaises(ValueError, request, version="2")
 
     def test_client(self) -> None:
         """A test can set the client's address, and TLS."""
