@@ -255,10 +255,17 @@ def _secret(text: str) -> HiddenText:
 
 def _secretsIn(text: str) -> list[str]:
     try:
-        # The name of a file is none: its words may be those of a sentence.
         return [str(_secret(text))]
     except ValueError:
-        return [text]
+        # The name of a file is none: its words may be those of a sentence.
+        return [] if _namesFile(text) else [text]
+
+
+def _namesFile(text: str) -> bool:
+    try:
+        return text == "@" or (text[:1] == "@" and Path(text[1:]).is_file())
+    except OSError:
+        return False
 
 
 TEXT = Kind("a text", "TEXT", str, shown=None, isText=True)

@@ -204,24 +204,25 @@ class KindTests(SynchronousTestCase):
             (b"\xff", "the file after @ is no text in UTF-8"),
         ):
             path.write_bytes(wrong)
-            self.refusesSecret(f"@{path}", sentence)
-        for text in ("@", "@/", f"@{path}.missing", "@a\0b"):
-            self.refusesSecret(text, "there is no file of the name after @")
+            self.refusesSecret(f"@{path}", sentence, [])
+        self.refusesSecret("@", "there is no file of the name after @", [])
+        for text in ("@/", f"@{path}.missing", "@a\0b"):
+            self.refusesSecret(text, "there is no file of the name after @", [text])
         self.patch(Path, "read_text", self.forbidden)
         path.write_bytes(b"s3cret")
-        self.refusesSecret(f"@{path}", "the file after @ can't be read: Permission denied")
+        self.refusesSecret(f"@{path}", "the file after @ can't be read: Permission denied", [])
 
     def forbidden(self, encoding: str) -> str:
         """What the kernel says to users who may not read a file."""
         raise PermissionError(EACCES, strerror(EACCES))
 
-    def refusesSecret(self, text: str, sentence: str) -> None:
-        """The file of this text is none, and nothing of the text is shown."""
+    def refusesSecret(self, text: str, sentence: str, hidden: list[str]) -> None:
+        """The file of this text is none; a text that names no file may be the secret itself."""
         kind = self.kind(Secret)
         error = self.assertRaises(ValueError, kind.parse, text)
         self.assertEqual(str(error), sentence)
         assert kind.secrets is not None
-        self.assertEqual(kind.secrets(text), [text])
+        self.assertEqual(kind.secrets(text), hidden)
 
     def test_own(self) -> None:
         """A policy may bring a kind of its own; the innermost types are found in it."""
