@@ -11,50 +11,50 @@ from sitio.policy.options import About
 
 
 @onRequest
-def request(exchange: Exchange) -> None: ...
+def _request(exchange: Exchange) -> None: ...
 
 
 @onResponse()
-def response(exchange: Exchange, response: Response) -> None: ...
+def _response(exchange: Exchange, response: Response) -> None: ...
 
 
 @onResponse(buffered=True)
-def buffered(exchange: Exchange, response: Response) -> None: ...
+def _buffered(exchange: Exchange, response: Response) -> None: ...
 
 
 @onResponse(buffered=True, failOpen=False)
-def closed(exchange: Exchange, response: Response) -> None: ...
+def _closed(exchange: Exchange, response: Response) -> None: ...
 
 
 @onResponse(buffered=True)
-def decoded(exchange: Exchange, response: Response) -> None:
+def _decoded(exchange: Exchange, response: Response) -> None:
     if response.status == 200:
         response.json()
 
 
 @onResponse()
-def filtered(exchange: Exchange, response: Response) -> None:
+def _filtered(exchange: Exchange, response: Response) -> None:
     response.addFilter(bytes, keepsLength=True)
 
 
 @onSend
-def send(exchange: Exchange, response: SentHead) -> None: ...
+def _send(exchange: Exchange, response: SentHead) -> None: ...
 
 
 @onRequest
-async def coroutine(exchange: Exchange) -> None: ...
+async def _coroutine(exchange: Exchange) -> None: ...
 
 
 @onRequest
-async def waiting(exchange: Exchange) -> None:
+async def _waiting(exchange: Exchange) -> None:
     await asyncio.sleep(0)
 
 
 @implementer(IRequestPolicy)
-class Class:
+class _Class:
     def requestReceived(self, exchange: Any) -> None: ...
 
 
 def makePolicy(name: Annotated[str, About("the name of a policy here", shown=True)]) -> Any:
     """One policy of this file."""
-    return Class() if name == "class" else globals()[name]
+    return _Class() if name == "class" else globals()[f"_{name}"]

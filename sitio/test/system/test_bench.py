@@ -23,6 +23,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import sitio
+from sitio.policy.loader import loadPolicies
 from sitio.test.helpers.loopback import LoopbackTestCase
 
 ROOT = Path(sitio.__file__).parent.parent
@@ -290,6 +291,13 @@ class ProxyTests(SynchronousTestCase):
                     continue
                 folder = proxies.PEERS / folders.get(proxy.name, proxy.name)
                 self.assertTrue(list(folder.glob(f"{setup}.*")), f"{scenario.name}, {proxy.name}")
+
+    def test_policies(self) -> None:
+        """The policies of all variants of sitio load."""
+        for scenario in SCENARIOS:
+            for proxy in scenario.proxies:
+                for policy in getattr(proxy, "policies", ()):
+                    self.assertEqual(len(loadPolicies(policy)), 1, policy)
 
     def test_names(self) -> None:
         """Scenarios have different names, and so have the proxies of each."""
