@@ -151,16 +151,16 @@ def differences(found: Mapping[str, int], kept: Mapping[str, int], how: str) -> 
         if old and new and abs(new - old) <= MARGIN * old:
             continue
         sentences.append(
-            f"{name} ({TITLES.get(name, 'no shape')}): {_shown(new)} {how} for an exchange,"
-            f" {_shown(old)} in the baseline"
+            f"{name} ({TITLES.get(name, 'no shape')}): {_shown(new, 'no')} {how} for an exchange,"
+            f" {_shown(old, 'none')} in the baseline"
             + (f" ({(new - old) / old:+.1%}; {MARGIN:.0%} may be)" if old and new else "")
             + f"; mend it, or write the baseline anew with `{_WRITE}` and commit it"
         )
     return sorted(sentences)
 
 
-def _shown(count: int | None) -> str:
-    return "none" if count is None else f"{count:,}"
+def _shown(count: int | None, nothing: str) -> str:
+    return nothing if count is None else f"{count:,}"
 
 
 def write() -> None:

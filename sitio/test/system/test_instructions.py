@@ -150,7 +150,7 @@ class DifferencesTests(SynchronousTestCase):
         (new,) = self.differ({"plain": 9}, {})
         self.assertIn("plain (no policy, 1 KB): 9 instructions for an exchange, none in the", new)
         (old,) = self.differ({}, {"gone": 9})
-        self.assertIn("gone (no shape): none instructions for an exchange, 9 in the", old)
+        self.assertIn("gone (no shape): no instructions for an exchange, 9 in the", old)
 
 
 class BaselineTests(SynchronousTestCase):
