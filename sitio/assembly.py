@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from sitio.config import options as config
 from sitio.errors import CannotStart
 from sitio.net.background import InBackground, toldInTerminal
+from sitio.net.collector import Collector
 from sitio.net.descriptions import checkClient, explain, target
 from sitio.net.descriptors import MIN_DESCRIPTORS, raiseLimit, share
 from sitio.net.endpoints import serverEndpoint
@@ -29,7 +30,6 @@ from sitio.net.process import (
     loadCodecs,
     openStandardStreams,
     prepareReactor,
-    tuneGarbageCollector,
 )
 from sitio.net.signals import Signals, prepareSignals
 from sitio.net.threads import callInThread
@@ -91,8 +91,9 @@ def makeService(options: config.Options) -> SidecarService | Supervisor | InBack
     prepareReactor(reactor)
     fleet = fleetAddress(options)
     fitDescriptors(reactor, options, log=_log)
-    sidecar: SidecarService | Supervisor = assemble(reactor, options)
-    reactor.callWhenRunning(tuneGarbageCollector)
+    assembled = assemble(reactor, options)
+    sidecar: SidecarService | Supervisor = assembled
+    reactor.callWhenRunning(Collector(reactor, assembled.isBusy).start)
     if options["workers"] > 1:
         # The sidecar above is dropped: it has shown that the options are valid.
         sidecar = supervise(reactor, options)

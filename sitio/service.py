@@ -217,6 +217,10 @@ class SidecarService(MultiService):
             return DRAINING
         return STARTING if self.port is None else SERVING
 
+    def isBusy(self) -> bool:
+        """Whether an exchange is under way."""
+        return bool(self.context.exchanges)
+
     def drain(self) -> None:
         """See L{ISidecar}."""
         if not self.factory.draining:

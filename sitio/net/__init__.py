@@ -3,7 +3,8 @@ Network and process: reactor, transports, timers, HTTP client.
 
 In reading order:
 
-  - C{process}: process-wide setup: reactor, clock, lookups, garbage collector, codecs.
+  - C{process}: process-wide setup: reactor, clock, lookups, codecs.
+  - C{collector}: when the garbage collector runs.
   - C{signals}: what a process does at each signal.
   - C{descriptors}: file descriptors: how many there may be, and whether any are left.
   - C{memory}: gives free memory back to the system.

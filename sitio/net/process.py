@@ -1,5 +1,5 @@
 """
-Process-wide setup: standard streams, the reactor, its clock and lookups, the garbage collector.
+Process-wide setup: standard streams, the reactor, its clock and lookups.
 
 Only C{twistd sitio} and its worker processes call these functions.  A program that embeds
 sitio keeps its own settings.
@@ -8,7 +8,6 @@ sitio keeps its own settings.
 from __future__ import annotations
 
 import codecs
-import gc
 import os
 import sys
 from time import monotonic
@@ -22,11 +21,6 @@ from sitio.net.lookups import Lookups
 from sitio.net.threads import limitThreadPool
 
 _log = Logger(namespace="sitio")
-
-#: Number of new objects (made and not freed) after which Python's garbage collector runs.
-#: With Python's own 700 it runs several times on each turn of the reactor when hundreds of
-#: connections are busy.  That takes 5 % of the CPU time and frees nothing.
-GC_THRESHOLD = 10_000
 
 #: Standard error's.
 LAST_STANDARD_DESCRIPTOR = 2
@@ -123,16 +117,3 @@ def loadCodecs() -> None:
     """
     for each in CODECS:
         codecs.lookup(each)
-
-
-def tuneGarbageCollector() -> None:
-    """
-    Make the garbage collector take less time.  Call this when everything has started.
-
-    It stops looking at the objects that exist now: each look would hold up all traffic
-    for some 20 ms.  It looks less often at newer objects (L{GC_THRESHOLD}): next to none
-    of those that requests and connections leave behind need it.
-    """
-    if hasattr(gc, "freeze"):  # PyPy's collector has no freeze.
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD)

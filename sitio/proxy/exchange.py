@@ -382,8 +382,7 @@ class Exchange(VisibleExchange, Waiting):
         if state is ENDED:
             return
         self.state = _END[state]
-        context = self.context
-        self.duration = context.seconds() - self.began
+        self.duration = self.context.seconds() - self.began
         if self._waiting is not None:
             self.stopWaiting()
         if self.connection is not None:
@@ -392,5 +391,6 @@ class Exchange(VisibleExchange, Waiting):
             self.connection = None
         if self.upload is not None:
             self.upload.close()
-        context.exchangeFinished(self)
+        self.upload = self.download = None  # They refer to each other.
+        self.context.exchangeFinished(self)
         self._downstream.exchangeEnded()

@@ -332,3 +332,5 @@ class ProxyServer(Leaving):
         if self._exchange is not None:
             self._exchange.clientGone()
         self.factory.closed(self)
+        # They refer to each other: what is freed at once is no work for the collector.
+        del self._downstream

@@ -140,6 +140,7 @@ class Upload:
         self.giveUpSlot()
         if self._buffered is not None:
             self._buffered.release()
+            self._buffered = None
 
     # Connections, for the exchange: an upload needs a slot until it has ended.
 

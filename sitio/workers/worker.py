@@ -28,7 +28,8 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
 from sitio.assembly import Options, assemble, fitDescriptors
 from sitio.errors import inOneLine
-from sitio.net.process import prepareReactor, tuneGarbageCollector
+from sitio.net.collector import Collector
+from sitio.net.process import prepareReactor
 from sitio.net.signals import prepareWorkerSignals
 from sitio.service import SidecarService
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
@@ -177,7 +178,7 @@ def prepare(assignment: dict[str, Any], channel: socket.socket) -> Any:
     reactor.adoptStreamConnection(channel.fileno(), channel.family, factory)
     channel.close()
     worker.begin()
-    reactor.callWhenRunning(tuneGarbageCollector)
+    reactor.callWhenRunning(Collector(reactor, sidecar.isBusy).start)
     return reactor
 
 

@@ -5,7 +5,6 @@ Tests of L{sitio.net.process}.  L{sitio.test.system.test_twistd} tests whole pro
 from __future__ import annotations
 
 import codecs
-import gc
 import sys
 from time import monotonic
 from types import ModuleType
@@ -24,10 +23,8 @@ from sitio.errors import CannotStart
 from sitio.net.lookups import Lookups
 from sitio.net.process import (
     CODECS,
-    GC_THRESHOLD,
     loadCodecs,
     silenceFactories,
-    tuneGarbageCollector,
     useMonotonicClock,
     useOwnLookups,
 )
@@ -97,25 +94,6 @@ class ReactorTests(SynchronousTestCase):
         [said] = [formatEvent(each) for each in events]
         self.assertIn("sitio runs on Twisted's default reactor", said)
         self.assertNotIn(self.REACTOR, sys.modules)
-
-
-class CollectorTests(SynchronousTestCase):
-    """The garbage collector is told to look at fewer objects."""
-
-    def test_tuned(self) -> None:
-        """It no longer looks at objects that exist, and less often at new ones."""
-        self.addCleanup(gc.set_threshold, *gc.get_threshold())
-        self.addCleanup(gc.unfreeze)
-        tuneGarbageCollector()
-        self.assertGreater(gc.get_freeze_count(), 10_000)
-        self.assertEqual(gc.get_threshold()[0], GC_THRESHOLD)
-
-    def test_other(self) -> None:
-        """A collector without C{gc.freeze} stays as it is."""
-        before = gc.get_threshold()
-        self.patch(sys.modules["sitio.net.process"], "gc", ModuleType("gc"))
-        tuneGarbageCollector()
-        self.assertEqual(gc.get_threshold(), before)
 
 
 class ClockTests(SynchronousTestCase):

@@ -19,7 +19,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
 
 from sitio import __version__
-from sitio.net.process import GC_THRESHOLD
+from sitio.net.collector import NEW_OBJECTS
 from sitio.test.helpers.loopback import (
     LISTENING_LINE,
     LOCALHOST,
@@ -207,7 +207,7 @@ class RunTests(LoopbackTestCase):
         client = await self.connect(port, REQUEST)
         found = await client.got.expect(rb"\r\n\r\n([0-9]+) ([0-9]+)$")
         self.assertGreater(int(found[1]), 10_000)
-        self.assertEqual(int(found[2]), GC_THRESHOLD)
+        self.assertEqual(int(found[2]), NEW_OBJECTS)
 
     async def test_demo(self) -> None:
         """With C{--demo} the upstream is a photo site."""
