@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.net.deadlines import NEVER, PERIOD_SECONDS, Deadlines
+from sitio.net.deadlines import MAX_LOOKS, NEVER, PERIOD_SECONDS, Deadlines
 
 
 class Waiter:
@@ -74,6 +75,37 @@ class SweepTests(SynchronousTestCase):
         self.assertEqual(waiter.called, [])
         self.clock.advance(0.1)
         self.assertEqual(waiter.called, [2.0])
+
+    def test_many(self) -> None:
+        """In one turn of the reactor it looks at a bounded number; the others come next."""
+        waiters = [self.watched(0) for _ in range(2 * MAX_LOOKS + 1)]
+        called: list[int] = []
+        later = self.clock.callLater
+
+        def callLater(delay: float, function: Callable[[], object]) -> IDelayedCall:
+            """Note the calls so far, each time that something is left to another turn."""
+            if delay == 0:
+                called.append(sum(len(each.called) for each in waiters))
+            return later(delay, function)
+
+        self.patch(self.clock, "callLater", callLater)
+        self.clock.advance(PERIOD_SECONDS)
+        self.assertEqual(called, [0, MAX_LOOKS])
+        self.assertEqual({len(each.called) for each in waiters}, {1})
+
+    def test_forgottenWhileManyAreLeft(self) -> None:
+        """When nothing is watched any more, the turns end."""
+        waiters = [self.watched(0) for _ in range(2 * MAX_LOOKS)]
+
+        def forgetAll() -> None:
+            for each in waiters:
+                self.sweep.forget(each)
+
+        for each in waiters:
+            each.then = forgetAll
+        self.clock.advance(PERIOD_SECONDS)
+        self.assertEqual(sum(len(each.called) for each in waiters), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_never(self) -> None:
         """A thing without a deadline is left alone."""
