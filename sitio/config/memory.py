@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sitio.http.parsecache import MAX_CACHE_BYTES
 from sitio.policy.member import buffersRequests, buffersResponses
 
 KIBIBYTE = 1024
@@ -24,10 +23,6 @@ MEBIBYTE = 1024 * KIBIBYTE
 
 #: A process that has started: Python, Twisted, TLS.  Measured 55 MB.
 PROCESS_BYTES = 60 * MEBIBYTE
-
-#: Caches of heads, each of which estimates and bounds its bytes: requests and responses, their
-#: first lines, all their fields, and single fields.
-CACHES = 8
 
 #: The admin pages, Prometheus's library, the HTTP client of health checks, the rows of 512
 #: endpoints, the history, and what a scrape makes.  Measured 8 MB.
@@ -72,7 +67,6 @@ def memoryParts(options: Mapping[str, Any]) -> list[MemoryPart]:
     perConnection = stream + settings.replayLimit
     parts = [
         MemoryPart(PROCESS_BYTES, "the process: Python, Twisted, TLS"),
-        MemoryPart(CACHES * MAX_CACHE_BYTES, "heads that are kept parsed"),
         MemoryPart(
             clients * perClient,
             f"{clients} clients: {_kib(settings.maxHead)} of a head, {_kib(READ_BYTES)} of a read,"

@@ -8,6 +8,7 @@ In reading order:
   - C{bodyfilters}: what changes a body on its way.
   - C{content}: what their bodies mean: codings, text, JSON.
   - C{codings}: decodes gzip, deflate, br and zstd.
+  - C{lines}: field lines as bytes, and how one is found in them.
   - C{headers}: the fields of a message.
   - C{multidict}: a mapping with several values for a name, as of a query.
   - C{cookies}: reads cookies, and makes Set-Cookie.
@@ -22,7 +23,6 @@ In reading order:
   - C{errorfields}: what belongs to an error response whose body is replaced.
   - C{negotiation}: what an Accept field wants.
   - C{dates}: HTTP dates, read and written.
-  - C{parsecache}: results of a parser, by the bytes that were parsed.
   - C{head}: parses heads.
   - C{limits}: the most bytes and fields that are accepted.
   - C{framing}: finds where heads and bodies end.

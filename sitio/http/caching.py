@@ -1,8 +1,7 @@
 """
 Rules of HTTP caching: what may be stored, for whom, and for how long it is fresh.
 
-Pure functions of fields, for a cache that all clients share.  Fields are pairs of
-C{bytes}, name and value, as a reader gave them.
+Pure functions of fields, for a cache that all clients share.
 
 A section without the name of an RFC is one of RFC 9111.
 """
@@ -10,13 +9,13 @@ A section without the name of an RFC is one of RFC 9111.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
 from sitio.http.dates import parseDate
 from sitio.http.grammar import listMembers
-
-Fields = Sequence[tuple[bytes, bytes]]
+from sitio.http.headers import Headers
+from sitio.http.lines import keyOf, pairsOf, wireForm
 
 #: Names and values of a Cache-Control; the value of one without is C{b""}.
 Directives = Mapping[bytes, bytes]
@@ -63,14 +62,15 @@ PART = b"content-range"
 MALFORMED = b""
 
 # The fields that say something of storing.
-_TERM_FIELDS = CREDENTIAL_FIELDS | {
-    *(b"cache-control", b"content-encoding", PART, b"content-type", b"vary")
-}
+_CREDENTIALS = frozenset(map(keyOf, CREDENTIAL_FIELDS))
+_CONTROL, _ENCODING = keyOf(b"cache-control"), keyOf(b"content-encoding")
+_PART, _TYPE, _VARY = keyOf(PART), keyOf(b"content-type"), keyOf(b"vary")
+_TERMS = _CREDENTIALS | {_CONTROL, _ENCODING, _PART, _TYPE, _VARY}
 
 #: Directives of responses that are not sent once they are stale (section 4.2.4).
 NOT_SENT_STALE = frozenset((b"must-revalidate", b"proxy-revalidate", b"s-maxage"))
 
-#: Fields that describe a body: a 304 has none of them, and updates none of them.
+#: Headers that describe a body: a 304 has none of them, and updates none of them.
 BODY_FIELDS = frozenset(b"content-encoding content-language content-range content-type".split())
 
 _MAX_DELTA_SECONDS = 2**31
@@ -80,16 +80,6 @@ _MAX_REMEMBERED = 256
 
 _directive = re.compile(rb'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?').finditer
 _tag = re.compile(rb'(?:W/)?("[^"]*")').findall
-
-
-def fieldValue(fields: Fields, name: bytes) -> bytes | None:
-    """
-    All lines of a field as one value (RFC 9110, section 5.3), or L{None}.
-
-    @param name: in lower case.
-    """
-    found = [value.strip(b" \t") for each, value in fields if each.lower() == name]
-    return b", ".join(found) if found else None
 
 
 def directives(value: bytes | None) -> Directives:
@@ -141,7 +131,7 @@ def _date(value: bytes | None) -> int | None:
     return parseDate((value or b"").decode("latin-1"))
 
 
-def freshness(fields: Fields, said: Directives) -> int:
+def freshness(fields: Headers, said: Directives) -> int:
     """
     For how many seconds a response is fresh (section 4.2.1).
 
@@ -152,7 +142,7 @@ def freshness(fields: Fields, said: Directives) -> int:
     for name in (b"s-maxage", b"max-age"):
         if name in said:
             return deltaSeconds(said[name])
-    expires, date = _date(fieldValue(fields, b"expires")), _date(fieldValue(fields, b"date"))
+    expires, date = _date(fields.bytesOf(b"expires")), _date(fields.bytesOf(b"date"))
     return 0 if expires is None or date is None else max(0, expires - date)
 
 
@@ -178,7 +168,7 @@ def mayBeSent(
     return True
 
 
-def storageTerms(fields: Fields) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+def storageTerms(fields: Headers) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     """
     On what terms a response may be stored.
 
@@ -190,47 +180,38 @@ def storageTerms(fields: Fields) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     """
     terms: set[bytes] = set()
     names: set[bytes] = set()
-    for line, value in fields:
-        name = line.lower()
-        if name not in _TERM_FIELDS:
-            continue
-        if name == b"cache-control":
-            terms.update(directives(value))
-        elif name == b"vary":
-            names.update(listMembers(value))
-        elif name == b"content-encoding":
-            names.add(b"accept-encoding")
-        elif name == b"content-type":
-            if b"event-stream" in value.lower():
+    for key in _TERMS.intersection(fields.lineKeys):
+        if key == _CONTROL:
+            for value in fields.valuesOf(key):
+                terms.update(directives(value))
+        elif key == _TYPE:
+            if b"event-stream" in (fields.bytesOf(b"content-type") or b"").lower():
                 terms.add(EVENT_STREAM)
-        elif name == PART:
-            terms.add(PART)
+        elif key == _VARY:
+            names.update(listMembers(fields.bytesOf(b"vary") or b""))
+        elif key == _ENCODING:
+            names.add(b"accept-encoding")
         else:
-            terms.add(b"set-cookie")
+            terms.add(PART if key == _PART else b"set-cookie")
     return frozenset(terms), tuple(sorted(names - {b""}))
 
 
-def selectingValues(names: Iterable[bytes], request: Fields) -> list[tuple[bytes, bytes | None]]:
-    """The request fields that a response varies on, with their values (section 4.1)."""
-    return [(each, fieldValue(request, each)) for each in names]
-
-
-def isUnchanged(request: Fields, stored: Fields) -> bool:
+def isUnchanged(request: Headers, stored: Headers) -> bool:
     """
     Whether a conditional request gets a 304, as its client already has the stored response.
 
     By If-None-Match, compared weakly, else by If-Modified-Since (RFC 9110, section 13.2.2).
     """
-    tags = fieldValue(request, b"if-none-match")
+    tags = request.bytesOf(b"if-none-match")
     if tags is not None:
-        own = _tag(fieldValue(stored, b"etag") or b"")
+        own = _tag(stored.bytesOf(b"etag") or b"")
         return tags == b"*" or bool(own and own[0] in _tag(tags))
-    since = _date(fieldValue(request, b"if-modified-since"))
-    changed = _date(fieldValue(stored, b"last-modified") or fieldValue(stored, b"date"))
+    since = _date(request.bytesOf(b"if-modified-since"))
+    changed = _date(stored.bytesOf(b"last-modified") or stored.bytesOf(b"date"))
     return since is not None and changed is not None and changed <= since
 
 
-def isConfirmed(stored: Fields, request: Fields, received: Fields) -> bool:
+def isConfirmed(stored: Headers, request: Headers, received: Headers) -> bool:
     """
     Whether a 304 of the upstream is about the stored response (section 4.3.4).
 
@@ -238,14 +219,14 @@ def isConfirmed(stored: Fields, request: Fields, received: Fields) -> bool:
     @param received: the fields of the 304.
     """
     for own, condition in ((b"etag", b"if-none-match"), (b"last-modified", b"if-modified-since")):
-        value = fieldValue(stored, own)
-        other = fieldValue(received, own) or fieldValue(request, condition)
+        value = stored.bytesOf(own)
+        other = received.bytesOf(own) or request.bytesOf(condition)
         if value is not None or other is not None:
             return value == other
     return False
 
 
-def isOutdated(stored: Fields, request: Fields, received: Fields) -> bool:
+def isOutdated(stored: Headers, request: Headers, received: Headers) -> bool:
     """
     Whether a 304, or the response to a HEAD, shows that there is a newer response than the
     stored one: its validators differ (sections 4.3.4 and 4.3.5).
@@ -253,12 +234,12 @@ def isOutdated(stored: Fields, request: Fields, received: Fields) -> bool:
     @param request: the fields that the upstream was sent; C{()} for a HEAD.
     @param received: the fields of the 304, or of the response to the HEAD.
     """
-    own = _tag(fieldValue(stored, b"etag") or b"")
-    tags = fieldValue(received, b"etag") or fieldValue(request, b"if-none-match") or b"*"
+    own = _tag(stored.bytesOf(b"etag") or b"")
+    tags = received.bytesOf(b"etag") or request.bytesOf(b"if-none-match") or b"*"
     if own and tags != b"*":
         return own[0] not in _tag(tags)
-    was = fieldValue(stored, b"last-modified")
-    now = fieldValue(received, b"last-modified")
+    was = stored.bytesOf(b"last-modified")
+    now = received.bytesOf(b"last-modified")
     if was is None or now is None or was == now:
         return False
     # An older date is that of a server that lags behind.
@@ -266,15 +247,13 @@ def isOutdated(stored: Fields, request: Fields, received: Fields) -> bool:
     return before is None or after is None or after > before
 
 
-def updatedFields(
-    stored: Fields, received: Fields, kept: frozenset[bytes]
-) -> list[tuple[bytes, bytes]]:
+def updatedLines(stored: bytes, received: bytes, kept: frozenset[bytes]) -> bytes:
     """
-    The fields of a stored response after a 304 confirmed it (section 3.2).
+    The lines of a stored response after a 304 confirmed it (section 3.2), all in wire form.
 
-    @param received: the fields of the 304.
+    @param received: those of the 304.
     @param kept: names of fields, in lower case, that it does not update.
     """
-    newer = [each for each in received if each[0].lower() not in kept]
+    newer = [each for each in pairsOf(received) if each[0].lower() not in kept]
     replaced = {name.lower() for name, _ in newer} | {b"age"}
-    return [each for each in stored if each[0].lower() not in replaced] + newer
+    return wireForm([each for each in pairsOf(stored) if each[0].lower() not in replaced] + newer)

@@ -22,13 +22,18 @@ from sitio.http.framing import (
     Reader,
 )
 from sitio.http.grammar import isValue
-from sitio.http.head import RequestHead, ResponseHead, foldedHeads, requestHeads, responseHeads
+from sitio.http.head import OF_REQUESTS, originForm, parseRequestLine, statusLines
+from sitio.http.headers import RequestHeaders
 from sitio.http.limits import Limits
-from sitio.http.message import CloseDelimitedResponse, Request, Response, reasonFor
+from sitio.http.lines import keyOf
+from sitio.http.message import CloseDelimitedResponse, Request, RequestLine, Response, reasonFor
 
 #: Bytes of a body from which head and body are written as two pieces: to join them would
 #: cost more than a second piece.
 LONG_BODY_BYTES = 16 * 1024
+
+_EXPECT = keyOf(b"expect")
+_LENGTH = keyOf(b"content-length")
 
 #: Empty lines that are ignored before a request line; section 2.2 asks for one.
 MAX_EMPTY_LINES = 4
@@ -40,21 +45,17 @@ class RequestReader(Reader):
 
     L{BadMessage} and its subclasses are the client's fault.
 
-    @ivar host: the Host of the current request; L{None} for an HTTP/1.0 request without it.
-    @ivar forwarded: whether the current request has claims of proxies;
-        L{MARKED<sitio.http.head.MARKED>} if one has left its mark.
     @ivar refused: the request whose announced body is too long: nothing else is wrong with it.
         Else L{None}.
     """
 
-    # Not the head itself: an idle connection would keep it in memory.
-    __slots__ = ("_heads", "forwarded", "host", "refused")
+    __slots__ = ("refused",)
+
+    _special = OF_REQUESTS
+    _headersType = RequestHeaders
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
-        self._heads = foldedHeads if limits.keepsFolded else requestHeads
-        self.host: bytes | None = None
-        self.forwarded: bool | str = False
         self.refused: Request | None = None
 
     def nextHead(self) -> Request | None:
@@ -75,20 +76,25 @@ class RequestReader(Reader):
         data = self._takeHead(self._emptyLines() if self.received[0] in b"\r\n" else 0)
         if data is None:
             return None
-        head: RequestHead = self._heads[data]
-        self.host = head.host
-        self.forwarded = head.forwarded
-        self.keepAlive = head.keepAlive
+        method, target, isHTTP11, end = parseRequestLine(data)
+        headers = self._readFields(data[end:], isHTTP11)
+        if self.host is None and isHTTP11:
+            raise BadMessage("no Host")
+        if target[0] != "/":
+            target = originForm(method, target, self.host)
+        if not isHTTP11:
+            # RFC 9110, section 10.1.1: it means nothing in HTTP/1.0.
+            headers.replace(_EXPECT, b"")
         self.trailers = NO_TRAILERS
         body: bytes | None = b""
-        self._startBody(head)
+        self._startBody()
         isTooLong = False
         if self.state is not ENDED:
             body = None
             limit = self._limits.body
-            isTooLong = limit is not None and head.length is not None and head.length > limit
+            isTooLong = limit is not None and self.length is not None and self.length > limit
         request = Request.fromHead(
-            head.line, head.lines, head.version, body, head.length, head.upgrade
+            RequestLine(method, target), headers, isHTTP11, body, self.length, self.upgrade
         )
         if isTooLong:
             self.refused = request
@@ -152,32 +158,35 @@ class ResponseReader(Reader):
                 if not b"HTTP/1."[: len(self.received)] == self.received[:7]:
                     raise BadMessage("no status line")
                 return None
-            head: ResponseHead = responseHeads[data]
+            end = data.find(b"\r\n")
+            status, reason, isHTTP11 = statusLines[data[:end]]
+            headers = self._readFields(data[end:], isHTTP11)
         except BadMessage as error:
             raise BadResponse(f"the response has {error.detail}", Reached.ANSWERED) from error
-        self.keepAlive = head.keepAlive
         self.trailers = NO_TRAILERS
-        status = head.status
+        if self.length is not None and (status < 200 or status == 204):
+            # RFC 9110, section 8.6: these responses must not have a Content-Length.
+            headers.replace(_LENGTH, b"")
+            headers.length = self.length = None
         if status < 200:
-            self._interim += len(data) + 4
+            self._interim += len(data) + 2
             if self._interim > self._limits.interim:
                 raise InterimTooLong(
                     f"interim responses of more than {self._limits.interim} bytes", Reached.ANSWERED
                 )
             self.state = TUNNEL if status == 101 else HEAD
-        elif head.bodiless or self._method == "HEAD":
+        elif status == 204 or status == 304 or self._method == "HEAD":
+            # Section 6.3, rule 1.
             self.state = ENDED
-        elif head.length is None and not head.chunked:
+        elif self.length is None and not self.chunked:
             self.state = UNTIL_CLOSE
             self.keepAlive = False
             return CloseDelimitedResponse.fromHead(
-                status, head.reason, head.lines, None, head.upgrade, head.version
+                status, reason, headers, None, self.upgrade, isHTTP11
             )
         else:
-            self._startBody(head)
-        return Response.fromHead(
-            status, head.reason, head.lines, head.length, head.upgrade, head.version
-        )
+            self._startBody()
+        return Response.fromHead(status, reason, headers, self.length, self.upgrade, isHTTP11)
 
     def nextBody(self) -> bytes:
         """As L{Reader.nextBody}, but raises L{BadResponse}."""
@@ -213,7 +222,7 @@ class ResponseReader(Reader):
 
 
 _STATUS_LINES = {
-    (status, reasonFor(status)): b"HTTP/1.1 %d %b\r\n" % (status, reasonFor(status).encode())
+    (status, reasonFor(status)): b"HTTP/1.1 %d %b" % (status, reasonFor(status).encode())
     for status in range(100, 600)
     if reasonFor(status)
 }
@@ -232,7 +241,7 @@ def requestHead(
     upgrade = request.upgrade
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (request.line.raw, request.encoded(length), extra)
+    return b"%b%b%b\r\n" % (request.line.raw, request.headers.encoded(length), extra)
 
 
 def responseHead(
@@ -245,12 +254,12 @@ def responseHead(
         # A reason that can't be sent is left out: it has no meaning (section 4).
         if not isValue(reason.decode("latin-1")):
             reason = b""
-        line = b"HTTP/1.1 %d %b\r\n" % (response.status, reason)
+        line = b"HTTP/1.1 %d %b" % (response.status, reason)
     # A 426 names the protocols to upgrade to (RFC 9110, section 15.5.22).
     upgrade = response.upgrade if response.status in (101, 426) else None
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (line, response.encoded(length), extra)
+    return b"%b%b%b\r\n" % (line, response.headers.encoded(length), extra)
 
 
 def _framing(chunked: bool, upgrade: bytes | None) -> bytes:

@@ -7,11 +7,12 @@ from __future__ import annotations
 import json as _json
 import re
 from codecs import lookup
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Callable
+from typing import Any
 
 from sitio.http.codings import MAX_DECODED_BYTES, UnreadableBody, decoded
-from sitio.http.headers import FieldLines, Headers
+from sitio.http.headers import Headers
+from sitio.http.lines import Pairs, pairsOf
 
 #: Fields that are wrong beside another body: how it is coded (RFC 9110, section 8.4), its
 #: validators (section 8.8) and ranges (section 14.3), its digests (RFC 9530) and signatures
@@ -91,8 +92,6 @@ class Message:
     """
     What requests and responses share: their fields, and what their bodies mean.
 
-    L{Headers} are made when they are first needed, which for most messages is never.
-
     B{Reading} C{decoded}, C{text} or C{json()} needs the whole body, and raises
     L{UnreadableBody}, a C{ValueError}, if that is still to come or is not what its fields say.
 
@@ -102,21 +101,16 @@ class Message:
     of a representation (206, or Content-Range) can't be replaced: C{ValueError}.
     """
 
-    __slots__ = ("_headers", "_lines", "body", "length", "upgrade", "version")
+    __slots__ = ("_headers", "_received", "body", "length", "upgrade", "version")
 
-    #: The type of its fields.
-    headersType: ClassVar[type[Headers]] = Headers
-
-    _headers: Headers | None
-    _lines: FieldLines | None
+    _headers: Headers
+    #: The field lines as received, or L{None} if they were not.
+    _received: bytes | None
     body: bytes | None
 
     @property
     def headers(self) -> Headers:
-        headers = self._headers
-        if headers is None:
-            headers = self._headers = self.headersType.fromLines(cast(FieldLines, self._lines))
-        return headers
+        return self._headers
 
     @headers.setter
     def headers(self, headers: Headers) -> None:
@@ -125,31 +119,20 @@ class Message:
         self._headers = headers
 
     @property
-    def lines(self) -> FieldLines | None:
-        """The field lines as received, or L{None} once they may have been changed."""
-        return self._lines if self._headers is None else self._headers.lines
+    def received(self) -> bytes:
+        """The field lines in wire form, as received, whatever policies have changed since."""
+        received = self._received
+        return self._headers.lines if received is None else received
 
     @property
-    def rawFields(self) -> Sequence[tuple[bytes, bytes]]:
-        """Name and value of each field line as C{bytes}; read only, and the fastest way to read."""
-        lines = self.lines
-        return self.headers.rawFields if lines is None else lines.fields
+    def receivedFields(self) -> Pairs:
+        """Name and value of each line of C{received}, in a new list."""
+        return pairsOf(self.received)
 
     @property
-    def receivedFields(self) -> Sequence[tuple[bytes, bytes]]:
-        """As C{rawFields}, but as they were received, whatever policies have changed since."""
-        lines = self._lines
-        return self.headers.rawFields if lines is None else lines.fields
-
-    def encoded(self, length: int | None) -> bytes:
-        """The field lines as they are sent; see L{Headers.encoded}."""
-        lines = self._lines if self._headers is None else self._headers.lines
-        if lines is not None:
-            if lines.length == length:
-                return lines.raw
-            if lines.length is None and length is not None:
-                return lines.raw + b"Content-Length: %d\r\n" % length
-        return self.headers.encoded(length)
+    def rawFields(self) -> Pairs:
+        """Name and value of each line of C{headers}, in a new list."""
+        return pairsOf(self._headers.lines)
 
     def decode(self, limit: int = MAX_DECODED_BYTES) -> bytes:
         """

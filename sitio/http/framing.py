@@ -27,12 +27,13 @@ from __future__ import annotations
 import re
 
 from sitio.errors import BadMessage, BodyTooLong, HeadTooLong
-from sitio.http.head import SPECIAL_FIELDS, Fields, Head, isFolded, parseFields
+from sitio.http.head import SPECIAL_FIELDS, HeadReader, isFolded
 from sitio.http.limits import Limits
+from sitio.http.lines import Pairs, pairsOf
 from sitio.http.overrides import NEVER_TRAILERS, foldedName
 
 #: The trailers of a message without trailers.  Shared: never change it.
-NO_TRAILERS: Fields = []
+NO_TRAILERS: Pairs = []
 
 # States of a reader: what it expects next.
 FIRST = "the first byte of a response"
@@ -62,14 +63,12 @@ _chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)
 _chunkStart = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?").fullmatch
 
 
-class Reader:
+class Reader(HeadReader):
     """
     Stores what was received, and takes heads, bodies and trailers from it.
 
     @ivar received: bytes that were received and not taken.
     @ivar state: what it expects next; one of the states above.
-    @ivar keepAlive: whether the connection may be used again after this message (section
-        9.3).
     @ivar trailers: those of the message, once it has L{ENDED}.
     @ivar isCut: whether L{nextBody} has left something that was received.
     """
@@ -77,17 +76,15 @@ class Reader:
     __slots__ = (
         "_bodyBytes",
         "_left",
-        "_limits",
         "_searched",
         "isCut",
-        "keepAlive",
         "received",
         "state",
         "trailers",
     )
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        HeadReader.__init__(self, limits)
         self.received: bytes | bytearray = b""
         #: Bytes of a partial head or of trailers that have no end in them.
         self._searched = 0
@@ -96,9 +93,8 @@ class Reader:
         #: Bytes of a chunked body so far.
         self._bodyBytes = 0
         self.state = HEAD
-        self.keepAlive = False
         self.isCut = False
-        self.trailers: Fields = []
+        self.trailers: Pairs = []
 
     @property
     def held(self) -> int:
@@ -132,7 +128,7 @@ class Reader:
 
     def _takeHead(self, start: int = 0) -> bytes | None:
         """
-        Take the next head, without the empty line at its end.
+        Take the next head, with the end of its last line, without the empty line.
 
         @param start: bytes to drop before it.
 
@@ -149,16 +145,14 @@ class Reader:
             held = bytes(held[start:])
             limit -= start
             self._searched = 0
-        head, found, self.received = held.partition(b"\r\n\r\n")
-        if not found:
-            self.received = held
+        end = held.find(b"\r\n\r\n") + 4
+        if end < 4:
             self._checkPartialHead(start)
             return None
-        if len(head) > limit - 4:
+        if end > limit:
             raise HeadTooLong(f"a head of more than {self._limits.head} bytes")
-        if head.count(b"\n") > self._limits.fields:
-            raise HeadTooLong(f"more than {self._limits.fields} fields")
-        return head
+        self.received = held[end:]
+        return held[: end - 2]
 
     def _checkPartialHead(self, start: int) -> None:
         """Raise if what was received can't become a head any more."""
@@ -169,14 +163,14 @@ class Reader:
             raise BadMessage("a line that ends with LF alone")
         self._searched = len(held)
 
-    def _startBody(self, head: Head) -> None:
-        """Expect a body with the framing that a head announces (section 6.3)."""
-        if head.chunked:
+    def _startBody(self) -> None:
+        """Expect a body with the framing that the head announces (section 6.3)."""
+        if self.chunked:
             self.state = CHUNK_SIZE
             self._bodyBytes = 0
-        elif head.length:
+        elif self.length:
             self.state = LENGTH
-            self._left = head.length
+            self._left = self.length
         else:
             self.state = ENDED
 
@@ -287,10 +281,10 @@ class Reader:
             self._searched = len(held) - at
             return at
         self._searched = 0
-        fields = parseFields(held[at : end - 2])
-        if len(fields) > self._limits.fields:
-            raise HeadTooLong(f"more than {self._limits.fields} fields")
+        lines = b"\r\n" + held[at : end - 2]
+        # A framing that is refused in a head is refused here, too.
+        HeadReader(self._limits)._readFields(lines, True)
         # Fields of framing, routing and credentials are dropped (RFC 9110, section 6.5.1).
-        self.trailers = [each for each in fields if not self._isSpecial(each[0])]
+        self.trailers = [each for each in pairsOf(lines) if not self._isSpecial(each[0])]
         self.state = ENDED
         return end

@@ -20,6 +20,9 @@ IDEMPOTENT_METHODS = SAFE_METHODS | {"PUT", "DELETE"}
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 VALUE = r"[\t\x20-\x7e\x80-\xff]*"
 
+#: The bytes of C{VALUE}: C{value.translate(None, VALUE_BYTES)} is what else there is.
+VALUE_BYTES = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+
 #: A method or a field name is one.
 isToken = re.compile(TOKEN).fullmatch
 
@@ -30,9 +33,11 @@ isValue = re.compile(VALUE).fullmatch
 isPath = re.compile(r"/[!\x22$-~]*").fullmatch
 
 # RFC 3986, section 3.2.2, limits names to 255 bytes.  No user information.
-_hostAndPort = re.compile(
-    r"(\[[0-9A-Fa-f:.]{1,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=%]{0,255})(?::([0-9]{0,5}))?"
-).fullmatch
+_HOST = r"(\[[0-9A-Fa-f:.]{1,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=%]{0,255})(?::([0-9]{0,5}))?"
+_hostAndPort = re.compile(_HOST).fullmatch
+
+#: The value of a Host line, with the blanks around it and its CR; C{match(lines, at)}.
+hostValue = re.compile(rf"[ \t]*(?P<host>{_HOST})[ \t]*\r".encode()).match
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 

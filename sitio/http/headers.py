@@ -1,16 +1,19 @@
 """
-The fields of a message: L{Headers} for policies, L{FieldLines} for the wire.
+The fields of a message: L{Headers}.
 
-Names and values are C{str}.  Values are decoded as latin-1, which loses no byte (RFC 9110,
-section 5.5).
+They are held in wire form (L{sitio.http.lines}).
+
+Names and values are C{str} for policies.  Values are decoded as latin-1, which loses no byte
+(RFC 9110, section 5.5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Self, overload
 
-from sitio.http.grammar import isToken, isValue
+from sitio.http.grammar import VALUE_BYTES, isToken
+from sitio.http.lines import NO_LINES, Pairs, keyOf, keysIn, pairsOf, spansOf, wireForm, without
 from sitio.http.overrides import foldedName
 
 #: Fields about one connection, or about the framing of one message (RFC 9110, section 7.6.1;
@@ -28,64 +31,75 @@ FRAMING_FIELDS = frozenset(
 )
 _FRAMING_FIELDS = frozenset(name.encode() for name in FRAMING_FIELDS)
 
-#: Bytes of the longest field lines that are cached, and shared by messages.  Those of
-#: browsers are shorter, even with some cookies.
-MAX_SHARED_BYTES = 2048
-
 #: Characters of a value in an error.
 MAX_SHOWN_CHARACTERS = 80
+
+# Names whose spelling is remembered, and characters of the longest one.  Policies use a few
+# hundred at most; one that takes names from clients must not fill the memory.
+_MAX_NAMES = 1024
+_MAX_NAME_CHARACTERS = 64
 
 #: Fields as a program gives them.
 FieldsLike = Mapping[str, str] | Iterable[tuple[str, str]]
 
+# Two line feeds are nowhere in wire form.
+_NOWHERE = b"\n\n"
 
-def _name(name: str) -> bytes:
+_LENGTH = b"\ncontent-length:"
+
+
+class _Names(dict[str, tuple[bytes | None, bytes, bool]]):
+    """
+    What a line begins with, its key, and whether its name is plain, by the name as a policy
+    spells it.
+
+    For what is no name, and for a field of L{FRAMING_FIELDS}: L{None}, and a key that nothing
+    has.
+    """
+
+    def __missing__(self, name: str) -> tuple[bytes | None, bytes, bool]:
+        found: tuple[bytes | None, bytes, bool] = (None, _NOWHERE, True)
+        if isToken(name) and name.lower() not in FRAMING_FIELDS:
+            wire = name.encode("ascii")
+            found = (wire + b": ", keyOf(wire.lower()), wire.replace(b"-", b"").isalnum())
+        if len(name) <= _MAX_NAME_CHARACTERS:
+            if len(self) >= _MAX_NAMES:
+                self.clear()
+            self[name] = found
+        return found
+
+
+_names = _Names()
+
+
+def _unsendable(name: str) -> ValueError:
     if not isToken(name):
-        raise ValueError(f"{name!r} is not a field name: it must be a token (RFC 9110, 5.6.2)")
-    if name.lower() in FRAMING_FIELDS:
-        raise ValueError(f"the field {name} can't be set: sitio sets it for each connection")
-    return name.encode("ascii")
+        return ValueError(f"{name!r} is not a field name: it must be a token (RFC 9110, 5.6.2)")
+    return ValueError(f"the field {name} can't be set: sitio sets it for each connection")
 
 
-def _text(name: str, value: str) -> bytes:
-    if not isValue(value):
-        # Logs get this text, and a client may have sent the value.
-        shown = (
-            value if len(value) <= MAX_SHOWN_CHARACTERS else value[:MAX_SHOWN_CHARACTERS] + "..."
-        )
-        raise ValueError(
-            f"{shown!r} can't be the value of the field {name}:"
-            " no line ends, control characters or characters beyond latin-1"
-        )
-    return value.strip(" \t").encode("latin-1")
-
-
-class FieldLines:
+def _line(name: str, value: str) -> tuple[bytes, bytes, bool]:
     """
-    The field lines of a head as they are sent.
-
-    They never change, and are shared by all messages received with the same lines.
-
-    @ivar raw: the bytes: C{name: value} and a line end for each.
-    @ivar length: the value of Content-Length, or L{None}.
-    @ivar fields: name and value of each.
-    @ivar isDated: whether they are a response's, and have a Date.
+    A line with its end, its key, and whether its name is plain; C{ValueError} if it can't be
+    sent.
     """
-
-    __slots__ = ("fields", "isDated", "length", "raw")
-
-    def __init__(
-        self, raw: bytes, length: int | None, fields: Iterable[tuple[bytes, bytes]]
-    ) -> None:
-        self.raw = raw
-        self.length = length
-        self.fields = tuple(fields)
-        self.isDated = False
-
-    @classmethod
-    def of(cls, fields: Sequence[tuple[bytes, bytes]], length: int | None = None) -> FieldLines:
-        """Lines of fields that were checked."""
-        return cls(b"".join([b"%b: %b\r\n" % each for each in fields]), length, fields)
+    begin, key, isPlain = _names[name]
+    if begin is None:
+        raise _unsendable(name)
+    if not isinstance(value, str):
+        raise TypeError(f"the value of the field {name} is str, not {type(value).__name__}")
+    try:
+        text = value.strip(" \t").encode("latin-1")
+        if not text.translate(None, VALUE_BYTES):
+            return b"%b%b\r\n" % (begin, text), key, isPlain
+    except UnicodeEncodeError:
+        pass
+    # Logs get this text, and a client may have sent the value.
+    shown = value if len(value) <= MAX_SHOWN_CHARACTERS else value[:MAX_SHOWN_CHARACTERS] + "..."
+    raise ValueError(
+        f"{shown!r} can't be the value of the field {name}:"
+        " no line ends, control characters or characters beyond latin-1"
+    )
 
 
 def _lowered(items: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -113,79 +127,140 @@ class Headers(MutableMapping[str, str]):
 
     The fields in L{FRAMING_FIELDS} are hidden.  Setting one of them, or a name or a value
     that can't be sent, raises C{ValueError}.
+
+    @ivar lines: all lines in wire form.  Others that hold the same bytes don't see a change.
+    @ivar isPlain: whether all names are known to have only letters, digits and hyphens.
+    @ivar length: the value of the line Content-Length; L{None} if there is none, -1 if that is
+        not known.
     """
 
-    __slots__ = ("_fields", "lines")
+    __slots__ = ("_keys", "_lowered", "isPlain", "length", "lines")
 
     def __init__(self, fields: FieldsLike = ()) -> None:
-        # Most messages are forwarded unchanged: lines are split only when needed.
-        #: The lines as received, or L{None} once they may have been changed.  Read only.
-        self.lines: FieldLines | None = None
-        self._fields: list[tuple[bytes, bytes]] = []
+        self.lines = NO_LINES
+        self.length: int | None = None
+        self.isPlain = True
+        # Of these lines, if they were needed since the last change.
+        self._lowered: bytes | None = None
+        self._keys: list[bytes] | None = None
         for name, value in _pairs(fields):
             self.add(name, value)
 
     @classmethod
-    def fromWire(cls, fields: list[tuple[bytes, bytes]]) -> Self:
-        """Headers of fields that were checked.  The list is not copied."""
-        headers = cls.__new__(cls)
-        headers.lines = None
-        headers._fields = fields
-        return headers
+    def fromWire(cls, fields: Iterable[tuple[bytes, bytes]]) -> Self:
+        """Headers of names and values that were checked."""
+        return cls.fromLines(wireForm(fields), -1)
 
     @classmethod
-    def fromLines(cls, lines: FieldLines) -> Self:
-        """Headers of lines that were checked."""
+    def fromLines(cls, lines: bytes, length: int | None, keys: list[bytes] | None = None) -> Self:
+        """
+        Headers of lines in wire form that were checked.
+
+        @param length: the value of Content-Length, as in C{length}.
+        @param keys: as L{lineKeys} has them, if they are known.
+        """
         headers = cls.__new__(cls)
         headers.lines = lines
+        headers.length = length
+        headers.isPlain = False
+        headers._lowered = None
+        headers._keys = keys
         return headers
 
     @property
-    def rawFields(self) -> Sequence[tuple[bytes, bytes]]:
-        """Name and value of each line as C{bytes}; read only, and the fastest way to read."""
-        return self._fields if self.lines is None else self.lines.fields
+    def lowered(self) -> bytes:
+        """The lines in lower case."""
+        lowered = self._lowered
+        if lowered is None:
+            lowered = self._lowered = self.lines.lower()
+        return lowered
 
     @property
-    def fields(self) -> list[tuple[bytes, bytes]]:
-        """Name and value of each line as C{bytes}, in a list that may be changed."""
-        if self.lines is not None:
-            self._fields = list(self.lines.fields)
-            self.lines = None
-        return self._fields
+    def lineKeys(self) -> list[bytes]:
+        """
+        The key of each line.  Those of lines about the connection may be among them, though
+        the lines are not forwarded.
+        """
+        keys = self._keys
+        if keys is None:
+            keys = self._keys = keysIn(self.lowered)
+        return keys
+
+    @property
+    def rawFields(self) -> Pairs:
+        """Name and value of each line as C{bytes}, in a new list."""
+        return pairsOf(self.lines)
+
+    def valuesOf(self, key: bytes) -> list[bytes]:
+        """The value of each line with this key, in order."""
+        lines = self.lines
+        size = len(key) - 1
+        found = spansOf(key, self.lowered)
+        return [lines[start + size : end - 2].strip(b" \t") for start, end in found]
+
+    def bytesOf(self, name: bytes) -> bytes | None:
+        """
+        All lines of a field as one value (RFC 9110, section 5.3), also of one that is hidden;
+        or L{None}.
+
+        @param name: in lower case.
+        """
+        key = b"\n%b:" % name
+        return b", ".join(self.valuesOf(key)) if key in self.lowered else None
 
     def encoded(self, length: int | None) -> bytes:
         """
-        The lines as they are sent.
+        The lines as they are sent, in wire form.
 
         @param length: the value of Content-Length, or L{None} for no such line.  The line
             stays where it was.  Its old value does not count: a policy may have copied
             the fields of another message.
         """
         lines = self.lines
-        if lines is not None and length == lines.length:
-            return lines.raw
-        parts: list[bytes] = []
-        for name, value in self.rawFields:
-            # The size is compared first, as this runs for every field.
-            if len(name) == 14 and name.lower() == b"content-length":
-                if length is None:
-                    continue
-                value, length = b"%d" % length, None
-            parts += (name, b": ", value, b"\r\n")
-        if length is not None:
-            parts.append(b"Content-Length: %d\r\n" % length)
-        return b"".join(parts)
+        if length == self.length:
+            return lines
+        spans = [] if self.length is None else spansOf(_LENGTH, self.lowered)
+        start = spans[0][0] if spans else len(lines)
+        name = lines[start : start + 14] or b"Content-Length"
+        line = b"" if length is None else b"%b: %d\r\n" % (name, length)
+        lines = without(lines, spans)
+        return lines[:start] + line + lines[start:]
+
+    def _set(self, lines: bytes) -> None:
+        self.lines = lines
+        self._lowered = self._keys = None
+
+    def append(self, lines: bytes, isPlain: bool = True) -> None:
+        """
+        Append lines that were checked.
+
+        @param lines: each with its line end.
+        @param isPlain: as that of these lines.
+        """
+        self._set(self.lines + lines)
+        if not isPlain:
+            self.isPlain = False
+
+    def replace(self, key: bytes, line: bytes) -> None:
+        """
+        Put a line that was checked, with its line end, in place of all lines with this key; at
+        the end if there are none.  C{b""} removes them.
+        """
+        lines = self.lines
+        lowered = self.lowered
+        at = lowered.find(key) + 1
+        if not at:
+            if line:
+                self._set(lines + line)
+            return
+        end = lowered.find(b"\n", at) + 1
+        if lowered.find(key, end - 1) >= 0:
+            lines = without(lines, spansOf(key, lowered)[1:])
+        self._set(lines[:at] + line + lines[end:])
 
     def getAll(self, name: str) -> list[str]:
         """The values of all lines of this name, in order; an empty list if there are none."""
-        key = name.lower().encode("latin-1", "replace")
-        if key in _FRAMING_FIELDS:
-            return []
-        return [
-            value.decode("latin-1").strip(" \t")
-            for each, value in self.rawFields
-            if each.lower() == key
-        ]
+        return [each.decode("latin-1") for each in self.valuesOf(_names[name][1])]
 
     # As a mapping's, but for the default, which is text or nothing.
     @overload  # type: ignore[override]
@@ -199,13 +274,23 @@ class Headers(MutableMapping[str, str]):
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The value of this name, repeated lines joined with C{", "}; else the default."""
-        values = self.getAll(name)
-        return ", ".join(values) if values else default
+        key = _names[name][1]
+        lowered = self._lowered
+        if lowered is None:
+            lowered = self._lowered = self.lines.lower()
+        at = lowered.find(key)
+        if at < 0:
+            return default
+        at += len(key)
+        end = lowered.find(b"\r", at)
+        if lowered.find(key, end) >= 0:
+            return ", ".join(self.getAll(name))
+        return self.lines[at:end].decode("latin-1").strip(" \t")
 
     def add(self, name: str, value: str) -> None:
         """Append one line.  Raises C{ValueError} if name or value can't be sent."""
-        line = (_name(name), _text(name, value))
-        self.fields.append(line)
+        line, _, isPlain = _line(name, value)
+        self.append(line, isPlain)
 
     def __getitem__(self, name: str) -> str:
         value = self.get(name)
@@ -214,49 +299,42 @@ class Headers(MutableMapping[str, str]):
         return value
 
     def __setitem__(self, name: str, value: str) -> None:
-        line = (_name(name), _text(name, value))
-        key = line[0].lower()
-        fields = self.fields
-        kept: list[tuple[bytes, bytes]] = []
-        placed = False
-        for each in fields:
-            if each[0].lower() != key:
-                kept.append(each)
-            elif not placed:
-                kept.append(line)
-                placed = True
-        if not placed:
-            kept.append(line)
-        fields[:] = kept
+        line, key, isPlain = _line(name, value)
+        self.replace(key, line)
+        if not isPlain:
+            self.isPlain = False
 
     def __delitem__(self, name: str) -> None:
         """Remove all lines of this name; it is no error if there are none."""
-        key = _name(name).lower()
-        fields = self.fields
-        fields[:] = [each for each in fields if each[0].lower() != key]
+        begin, key, _ = _names[name]
+        if begin is None:
+            raise _unsendable(name)
+        self.replace(key, b"")
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self.getAll(name))
+        return isinstance(name, str) and _names[name][1] in self.lowered
+
+    def _visible(self) -> list[tuple[bytes, str, str]]:
+        """Name in lower case, name and value of each line that is not hidden."""
+        return [
+            (key, name.decode("latin-1"), value.decode("latin-1").rstrip(" \t"))
+            for name, value in pairsOf(self.lines)
+            if (key := name.lower()) not in _FRAMING_FIELDS
+        ]
 
     def allItems(self) -> list[tuple[str, str]]:
         """Name and value of each line, in order; a repeated name has several."""
-        return [
-            (name.decode("latin-1"), value.decode("latin-1").strip(" \t"))
-            for name, value in self.rawFields
-            if name.lower() not in _FRAMING_FIELDS
-        ]
+        return [(name, value) for _, name, value in self._visible()]
 
     def __iter__(self) -> Iterator[str]:
         """The names, each once: in the order and the spelling of their first lines."""
-        names: dict[bytes, bytes] = {}
-        for name, _ in self.rawFields:
-            names.setdefault(name.lower(), name)
-        return iter(
-            [name.decode("latin-1") for key, name in names.items() if key not in _FRAMING_FIELDS]
-        )
+        names: dict[bytes, str] = {}
+        for key, name, _ in self._visible():
+            names.setdefault(key, name)
+        return iter(names.values())
 
     def __len__(self) -> int:
-        return len({name.lower() for name, _ in self.rawFields} - _FRAMING_FIELDS)
+        return len({key for key, _, _ in self._visible()})
 
     def update(self, other: FieldsLike = (), /, **more: str) -> None:  # type: ignore[override]
         """
@@ -287,8 +365,7 @@ class Headers(MutableMapping[str, str]):
 
     def clear(self) -> None:
         """Remove all fields but the hidden ones."""
-        fields = self.fields
-        fields[:] = [each for each in fields if each[0].lower() in _FRAMING_FIELDS]
+        self._set(wireForm([e for e in pairsOf(self.lines) if e[0].lower() in _FRAMING_FIELDS]))
 
     def __eq__(self, other: object) -> bool:
         """
@@ -308,9 +385,9 @@ class Headers(MutableMapping[str, str]):
 
     def copy(self) -> Self:
         """A copy with the same lines."""
-        if self.lines is not None:
-            return self.fromLines(self.lines)
-        return self.fromWire(list(self._fields))
+        headers = self.fromLines(self.lines, self.length, self._keys)
+        headers.isPlain = self.isPlain
+        return headers
 
 
 class RequestHeaders(Headers):
@@ -326,11 +403,13 @@ class RequestHeaders(Headers):
 
     def __setitem__(self, name: str, value: str) -> None:
         Headers.__setitem__(self, name, value)
-        self._removeSpellings(name)
+        if not self.isPlain:
+            self._removeSpellings(name)
 
     def __delitem__(self, name: str) -> None:
         Headers.__delitem__(self, name)
-        self._removeSpellings(name)
+        if not self.isPlain:
+            self._removeSpellings(name)
 
     def pop(self, name: str, *default: Any) -> Any:
         """As that of a C{dict}; with a default, other spellings are removed in each case."""
@@ -342,10 +421,7 @@ class RequestHeaders(Headers):
         return default[0] if value is None else value
 
     def _removeSpellings(self, name: str) -> None:
-        key = name.lower().encode("ascii")
-        size = len(key)
-        fields = self.fields
-        # The size is compared first, as this runs for every field.
-        same = [n.lower() for n, _ in fields if len(n) == size and foldedName(n) == key]
-        if same.count(key) != len(same):
-            fields[:] = [(n, v) for n, v in fields if n.lower() == key or foldedName(n) != key]
+        key = _names[name][1]
+        for each in frozenset(self.lineKeys):
+            if each != key and keyOf(foldedName(each[1:-1])) == key:
+                self.replace(each, b"")

@@ -31,6 +31,4 @@ def lineWith(mark: str) -> bytes:
 def hasMark(request: Request, mark: str) -> bool:
     """Whether a request carries this mark; without one it does not."""
     sought = mark.encode("ascii")
-    return bool(mark) and any(
-        sought in value for name, value in request.headers.rawFields if name.lower() == LOOP
-    )
+    return bool(mark) and sought in (request.headers.bytesOf(LOOP) or b"")

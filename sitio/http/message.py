@@ -17,7 +17,8 @@ from sitio.http.codings import MAX_DECODED_BYTES, UnreadableBody
 from sitio.http.content import Message, jsonOf
 from sitio.http.cookies import CookieSetter
 from sitio.http.grammar import isValue
-from sitio.http.headers import FieldLines, FieldsLike, Headers
+from sitio.http.headers import FieldsLike, Headers
+from sitio.http.lines import Pairs
 from sitio.http.request import Request, RequestLine
 
 __all__ = [
@@ -130,7 +131,7 @@ class Response(CookieSetter, Message):
         self.reason = reasonFor(status) if reason is None else reason
         if not isValue(self.reason):
             raise ValueError(f"{reason!r} can't be sent as a reason phrase")
-        self._lines = None
+        self._received = None
         self._headers = headers.copy() if isinstance(headers, Headers) else Headers(headers)
         self.version = "1.1"
         self.length = self.upgrade = self.failure = self.filters = None
@@ -150,20 +151,20 @@ class Response(CookieSetter, Message):
         cls,
         status: int,
         reason: str,
-        lines: FieldLines | None,
+        headers: Headers,
         length: int | None = None,
         upgrade: bytes | None = None,
-        version: str = "1.1",
+        isHTTP11: bool = True,
     ) -> Response:
         """A response from a parsed head.  Its body streams."""
         response = cls.__new__(cls)
         response.status = status
         response.reason = reason
-        response._lines = lines
-        response._headers = None
+        response._headers = headers
+        response._received = headers.lines
         response.length = length
         response.upgrade = upgrade
-        response.version = version
+        response.version = "1.1" if isHTTP11 else "1.0"
         response.body = response.failure = response.filters = None
         return response
 
@@ -172,15 +173,12 @@ class Response(CookieSetter, Message):
         cls,
         status: int,
         reason: str,
-        fields: list[tuple[bytes, bytes]],
+        fields: Pairs,
         length: int | None = None,
         upgrade: bytes | None = None,
-        version: str = "1.1",
     ) -> Response:
-        """As L{fromHead}, from fields that were checked.  The list is not copied."""
-        response = cls.fromHead(status, reason, None, length, upgrade, version)
-        response.headers = Headers.fromWire(fields)
-        return response
+        """As L{fromHead}, from names and values that were checked."""
+        return cls.fromHead(status, reason, Headers.fromWire(fields), length, upgrade)
 
     def _isPart(self, headers: Headers) -> bool:
         # With 416 the field has the length that the resource has now (RFC 9110, section 14.4).

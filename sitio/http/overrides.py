@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sitio.http.grammar import fieldNames
+from sitio.http.lines import keyOf
 
 _FOLDED = bytes(each if chr(each).isalnum() else ord("-") for each in range(128)).lower()
 _FOLDED += b"-" * 128
@@ -65,6 +66,8 @@ AUTHORITY_FIELDS = fieldNames(
 #: All of them.
 OVERRIDE_FIELDS = METHOD_FIELDS | PATH_FIELDS | PREFIX_FIELDS | AUTHORITY_FIELDS
 
+_KEYS = frozenset(map(keyOf, OVERRIDE_FIELDS))
+
 #: Fields that a service would obey before it gets trailers, and policies read in the head
 #: only; so they are no trailers (RFC 9110, section 6.5.1).  In folded names.
 NEVER_TRAILERS = OVERRIDE_FIELDS | fieldNames(
@@ -72,6 +75,16 @@ NEVER_TRAILERS = OVERRIDE_FIELDS | fieldNames(
     " if-modified-since if-unmodified-since if-range max-forwards content-encoding content-type"
     " content-range cache-control"
 )
+
+
+def mayOverride(keys: list[bytes], isPlain: bool) -> bool:
+    """
+    Whether L{overridesOf} may find one of these fields.  Most requests have none.
+
+    @param keys: those of the lines (L{sitio.http.lines}).
+    @param isPlain: whether all names have only letters, digits and hyphens.
+    """
+    return not (isPlain and _KEYS.isdisjoint(keys))
 
 
 def overridesOf(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

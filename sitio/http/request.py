@@ -10,7 +10,7 @@ from sitio.http.bodyfilters import AddedFilter, BodyFilter, addedFilter
 from sitio.http.content import Message
 from sitio.http.cookies import cookiesOf
 from sitio.http.grammar import isPath, isToken
-from sitio.http.headers import FieldLines, Headers, RequestHeaders
+from sitio.http.headers import Headers, RequestHeaders
 from sitio.http.multidict import MultiDict
 
 
@@ -20,11 +20,11 @@ class BodyNotBuffered(RuntimeError):
 
 class RequestLine:
     """
-    Method and target.  It never changes, and is shared by all requests with the same line.
+    Method and target.  It never changes.
 
     @ivar path: the target without its query.
     @ivar endpoint: method and path.
-    @ivar raw: the line as sent to the upstream.
+    @ivar raw: the line as sent to the upstream, without its end.
     """
 
     __slots__ = ("endpoint", "method", "path", "raw", "target")
@@ -34,7 +34,7 @@ class RequestLine:
         self.target = target
         self.path = target.partition("?")[0]
         self.endpoint = (method, self.path)
-        self.raw = f"{method} {target} HTTP/1.1\r\n".encode("latin-1", "replace")
+        self.raw = f"{method} {target} HTTP/1.1".encode("latin-1", "replace")
 
 
 class Request(Message):
@@ -59,8 +59,6 @@ class Request(Message):
     # The line as received is set when another takes its place, which is rare; so are filters.
     __slots__ = ("_filters", "_receivedLine", "arrived", "content", "line")
 
-    headersType = RequestHeaders
-
     arrived: bytes
 
     def __init__(
@@ -74,8 +72,8 @@ class Request(Message):
         upgrade: bytes | None = None,
     ) -> None:
         self.line = RequestLine(method, target)
-        self._lines = None
         self.headers = RequestHeaders() if headers is None else headers
+        self._received = None
         self.version = version
         self.content = body
         self.length = length
@@ -85,8 +83,8 @@ class Request(Message):
     def fromHead(
         cls,
         line: RequestLine,
-        lines: FieldLines,
-        version: str,
+        headers: Headers,
+        isHTTP11: bool,
         body: bytes | None,
         length: int | None,
         upgrade: bytes | None,
@@ -94,9 +92,9 @@ class Request(Message):
         """A request from a parsed head.  Its body may still have to come."""
         request = cls.__new__(cls)
         request.line = line
-        request._lines = lines
-        request._headers = None
-        request.version = version
+        request._headers = headers
+        request._received = headers.lines
+        request.version = "1.1" if isHTTP11 else "1.0"
         request.content = body
         request.length = length
         request.upgrade = upgrade

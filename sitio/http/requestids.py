@@ -10,7 +10,6 @@ import os
 import re
 
 from sitio.http.content import Message
-from sitio.http.headers import FieldLines
 
 # An id that is taken from the client: longer than those of tracing tools.
 _isId = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}").fullmatch
@@ -35,17 +34,13 @@ def _traceOf(value: bytes) -> str | None:
 
 def _given(message: Message) -> str | None:
     """The id that a request brings: its X-Request-Id, or else the trace id of its traceparent."""
-    ids, traces = [], []
-    for name, value in message.rawFields:
-        # The size is compared first, as this runs for every field.
-        size = len(name)
-        if size == 12 and name.lower() == b"x-request-id":
-            ids.append(value.strip(b" \t"))
-        elif size == 11 and name.lower() == b"traceparent":
-            traces.append(value.strip(b" \t"))
-    if len(ids) == 1 and _isId(ids[0]):
-        return ids[0].decode("ascii")
-    return _traceOf(traces[0]) if len(traces) == 1 else None
+    headers = message.headers
+    # Of several lines the value has a comma, and is not well formed.
+    given = headers.bytesOf(b"x-request-id")
+    if given is not None and _isId(given):
+        return given.decode("ascii")
+    trace = headers.bytesOf(b"traceparent")
+    return None if trace is None else _traceOf(trace)
 
 
 class RequestIds:
@@ -57,16 +52,11 @@ class RequestIds:
     def __init__(self) -> None:
         self._prefix = os.urandom(6).hex()
         self._number = 0
-        self._without: FieldLines | None = None
 
     def idOf(self, message: Message) -> str:
         """The id of this request.  Another call may give another one."""
-        lines = message.lines
-        # Most requests have no id, and those of one client often share their lines.
-        if lines is None or lines is not self._without:
-            given = _given(message)
-            if given is not None:
-                return given
-            self._without = lines
+        given = _given(message)
+        if given is not None:
+            return given
         self._number += 1
         return f"{self._prefix}-{self._number:x}"

@@ -39,6 +39,7 @@ from sitio.http.overrides import (
     PATH_FIELDS,
     PREFIX_FIELDS,
     foldedName,
+    mayOverride,
     overridesOf,
 )
 from sitio.http.paths import UnreadablePath, isDecoded, readings
@@ -159,7 +160,9 @@ class RequestPattern:
         @raise UnreadablePath: it has a path that no service should decode.
         @raise TooManyMethods: it names more than L{MAX_METHODS} methods.
         """
-        overrides = overridesOf(request.rawFields)
+        headers = request.headers
+        mayHave = mayOverride(headers.lineKeys, headers.isPlain)
+        overrides = overridesOf(request.rawFields) if mayHave else []
         methods = self._methods
         if methods is not None and methods.isdisjoint(_methods(request, overrides)):
             return False

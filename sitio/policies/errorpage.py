@@ -31,7 +31,8 @@ from zope.interface import implementer
 from sitio.http.dates import formatDate
 from sitio.http.errorfields import REPLACED, REPRESENTATION, isOfMessage
 from sitio.http.grammar import isToken
-from sitio.http.headers import FRAMING_FIELDS, FieldLines
+from sitio.http.headers import FRAMING_FIELDS, Headers
+from sitio.http.lines import spansOf, wireForm
 from sitio.http.message import Request, Response, reasonFor
 from sitio.http.negotiation import ANY, NAMED, isJSON, mediaRanges, weightOf
 from sitio.interfaces import IExchange, IResponsePolicy
@@ -124,10 +125,8 @@ def formatFor(accept: bytes) -> bytes | None:
 
 def _isJSONError(response: Response) -> bool:
     """Whether the service itself has sent JSON."""
-    for name, value in response.rawFields:
-        if len(name) == 12 and name.lower() == b"content-type":
-            return isJSON(value.partition(b";")[0].strip(b" \t").lower().decode("latin-1"))
-    return False
+    kind = response.headers.bytesOf(b"content-type") or b""
+    return isJSON(kind.partition(b";")[0].strip(b" \t").lower().decode("latin-1"))
 
 
 @lru_cache(maxsize=128)
@@ -216,7 +215,7 @@ class ErrorPage:
     seconds: Callable[[], float] = time.time
     buffered: bool = field(default=False, init=False)
     _second: int = field(default=-1, init=False)
-    _made: dict[bytes, FieldLines] = field(factory=dict, init=False)
+    _made: dict[bytes, bytes] = field(factory=dict, init=False)
     _remembered: Callable[[bytes, int], bool] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -232,23 +231,25 @@ class ErrorPage:
             body, kind = self._builtIn(exchange.request, response)
         lines = self._lines(kind)
         status = response.status
-        remembered = self._remembered
+        headers = response.headers
+        remembered, keeps = self._remembered, self._keeps
         kept = [
-            each
-            for each in response.rawFields
-            if (remembered if len(each[0]) <= _MAX_REMEMBERED_BYTES else self._keeps)(
-                each[0], status
-            )
+            key
+            for key in headers.lineKeys
+            if (remembered if len(key) <= _MAX_REMEMBERED_BYTES else keeps)(key, status)
         ]
         if kept:
-            lines = FieldLines.of([*lines.fields, *kept])
+            lowered, theirs = headers.lowered, headers.lines
+            spans = sorted([at for key in set(kept) for at in spansOf(key, lowered)])
+            lines += b"".join([theirs[start:end] for start, end in spans])
         # A 426 names the protocols to upgrade to; sitio frames them.
-        answer = Response.fromHead(status, response.reason, lines, upgrade=response.upgrade)
+        headers = Headers.fromLines(lines, None)
+        answer = Response.fromHead(status, response.reason, headers, upgrade=response.upgrade)
         answer.body = body
         return answer
 
-    def _keeps(self, name: bytes, status: int) -> bool:
-        name = name.lower()
+    def _keeps(self, key: bytes, status: int) -> bool:
+        name = key[1:-1]
         if name in self.kept or isOfMessage(name, status):
             return True
         return name.startswith(self.keptPrefixes) and name not in _NOT_BY_PREFIX
@@ -260,10 +261,7 @@ class ErrorPage:
         )
         # Without the query, which may hold secrets.
         path = request.path[:MAX_SHOWN_CHARACTERS]
-        # The length is compared first: most names need no copy in lower case.
-        fields = request.rawFields
-        lines = [value for name, value in fields if len(name) == 6 and name.lower() == b"accept"]
-        accept = b",".join(lines)
+        accept = request.headers.bytesOf(b"accept") or b""
         isParsed = len(accept) <= MAX_ACCEPT_BYTES and accept.count(b",") < MAX_ACCEPT_MEMBERS
         kind = formatFor(accept) if isParsed else None
         if kind is None:
@@ -274,7 +272,7 @@ class ErrorPage:
             return data + json.dumps(path).encode() + b"}", kind
         return before + escape(path).encode() + after, _HTML
 
-    def _lines(self, kind: bytes) -> FieldLines:
+    def _lines(self, kind: bytes) -> bytes:
         """The field lines for a page of this type, made once a second, as only Date changes."""
         second = int(self.seconds())
         if self._second != second:
@@ -286,7 +284,7 @@ class ErrorPage:
             fields = [(b"Server", b"Sitio"), (b"Date", date), (b"Content-Type", kind)]
             if self.page is None:
                 fields += _BUILT_IN[kind]
-            lines = self._made[kind] = FieldLines.of(fields)
+            lines = self._made[kind] = wireForm(fields)
         return lines
 
 

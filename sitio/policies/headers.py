@@ -22,12 +22,13 @@ policies have run.  Fields of framing and of connections can't be changed.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any
 
 from zope.interface import directlyProvides
 
-from sitio.http.message import Headers
+from sitio.http.headers import Headers
+from sitio.http.lines import keyOf
 from sitio.http.overrides import foldedName
 from sitio.interfaces import IExchange, IRequestPolicy, ISendPolicy
 from sitio.policies.headerchanges import CHANGE
@@ -54,7 +55,7 @@ class Changes:
         """
         self._folds = ofRequests
         self._removed: set[bytes] = set()
-        self._added: list[tuple[bytes, bytes]] = []
+        self._added = Headers()
 
     def set(self, name: str, value: str) -> None:
         """Replace all lines of this name by one."""
@@ -63,26 +64,30 @@ class Changes:
 
     def add(self, name: str, value: str) -> None:
         """Append one line."""
-        self._added += Headers([(name, value)]).fields
+        self._added.add(name, value)
 
     def remove(self, name: str) -> None:
         """Remove all lines of this name, and those added before."""
         del Headers()[name]
-        key = name.lower().encode("ascii")
+        key = keyOf(name.lower().encode("ascii"))
         self._removed.add(key)
-        self._added = [each for each in self._added if not self._isRemoved(each[0], {key})]
+        self._cut(self._added, {key})
 
     def __bool__(self) -> bool:
         return bool(self._removed or self._added)
 
-    def _isRemoved(self, name: bytes, removed: Container[bytes]) -> bool:
-        return name.lower() in removed or (self._folds and foldedName(name) in removed)
+    def _cut(self, headers: Headers, removed: Collection[bytes]) -> None:
+        for key in removed:
+            headers.replace(key, b"")
+        if self._folds:
+            for key in frozenset(headers.lineKeys):
+                if keyOf(foldedName(key[1:-1])) in removed:
+                    headers.replace(key, b"")
 
     def apply(self, headers: Headers) -> None:
         """Make the changes, in order."""
-        removed = self._removed
-        left = [each for each in headers.fields if not self._isRemoved(each[0], removed)]
-        headers.fields[:] = left + self._added
+        self._cut(headers, self._removed)
+        headers.append(self._added.lines[2:], self._added.isPlain)
 
 
 class FieldPolicy:

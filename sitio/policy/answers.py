@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from sitio.http.bodyfilters import AddedFilter
-from sitio.http.headers import Headers
 from sitio.http.message import UNKNOWN_LENGTH, Request, Response, Retry
 
 
@@ -74,17 +73,14 @@ def checkRequest(request: Request, length: int | None = None) -> None:
 
 def copied(response: Response) -> Response:
     """A copy of a response: a policy may return the same one for many exchanges."""
-    lines = response.lines
     twin = Response.fromHead(
         response.status,
         response.reason,
-        lines,
+        response.headers.copy(),
         response.length,
         response.upgrade,
-        response.version,
+        response.version == "1.1",
     )
-    if lines is None:
-        twin.headers = response.headers.copy()
     twin.body = response.body
     twin.failure = response.failure
     twin.filters = response.filters and list(response.filters)
@@ -190,9 +186,7 @@ class SavedResponse:
         self.body = response.body
         self.length = response.length
         self._filters = response.filters and list(response.filters)
-        # Lines never change; only fields that may have been changed are copied.
-        lines = response.lines
-        self._headers = response.headers.copy() if lines is None else Headers.fromLines(lines)
+        self._headers = response.headers.copy()
 
     def restore(self, response: Response) -> None:
         """Undo all changes since then."""
@@ -214,9 +208,7 @@ class SavedRequest:
         self._content = request.content
         self._length = request.length
         self._filters = request.filters and list(request.filters)
-        lines = request.lines
-        made = request.headersType.fromLines
-        self._headers = request.headers.copy() if lines is None else made(lines)
+        self._headers = request.headers.copy()
 
     def restore(self, request: Request) -> None:
         """Undo all changes since then."""

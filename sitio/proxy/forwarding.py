@@ -12,13 +12,14 @@ The header fields that a proxy adds or changes, except framing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from sitio.errors import LoopDetected
-from sitio.http.claims import APPEND, CLAIM_FIELDS, FOR, OWN_FIELDS, PRESERVE
+from sitio.http.claims import APPEND, CLAIM_FIELDS, FOR, PRESERVE
 from sitio.http.head import MARKED
+from sitio.http.headers import Headers
+from sitio.http.lines import keyOf
 from sitio.http.marks import hasMark
 from sitio.http.message import Request, Response
 from sitio.net.families import unmappedIP
@@ -36,7 +37,8 @@ MAX_FORWARDS = 999_999_999
 _SECRET = ("authorization", "cookie", "proxy-authorization")
 
 
-_FOR = b"X-Forwarded-For"
+_FOR, _PROTO, _HOST = b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host"
+_CLAIMS = frozenset(map(keyOf, CLAIM_FIELDS))
 
 #: Who may claim something in the mode C{append}: this host, private networks (RFC 1918, RFC
 #: 4193), the shared ones of RFC 6598, in which some clusters have their Pods, and links.
@@ -79,7 +81,7 @@ class ClaimRule(NamedTuple):
     """
     What becomes of the claims of one peer.
 
-    @ivar dropped: fields that don't pass.
+    @ivar dropped: the keys (L{sitio.http.lines}) of fields that don't pass.
     @ivar appends: whether the peer's address is put behind a X-Forwarded-For that passes.
     """
 
@@ -92,38 +94,32 @@ class ClaimRule(NamedTuple):
         if mode == PRESERVE:
             return cls(frozenset(), False)
         if mode == APPEND:
-            return cls(frozenset() if isTrusted(address) else CLAIM_FIELDS - {FOR}, True)
-        return cls(CLAIM_FIELDS, True)
+            return cls(frozenset() if isTrusted(address) else _CLAIMS - {keyOf(FOR)}, True)
+        return cls(_CLAIMS, True)
 
-    def applied(self, fields: Iterable[tuple[bytes, bytes]], own: _Fields) -> _Fields:
+    def apply(self, headers: Headers, own: _Fields) -> None:
         """
-        The fields that pass, then those of sitio that are not among them.
+        Leave the claims that pass, and append the fields of sitio that are not among them.
 
-        @param own: sitio's fields: X-Forwarded-For first, the others in any order.
+        @param own: sitio's fields: X-Forwarded-For first, the others in any order.  One
+            without a value is not appended.
         """
         dropped, appends = self
-        passed: _Fields = []
-        claimed: dict[bytes, int] = {}
-        for each in fields:
-            name = each[0].lower()
-            if name in dropped:
-                continue
-            if name in OWN_FIELDS:
-                # An empty claim says nothing.
-                value = each[1].strip(b" \t")
-                if not value:
-                    continue
-                if name == FOR and name in claimed:
-                    at = claimed[name]
-                    passed[at] = (_FOR, b"%b, %b" % (passed[at][1].strip(b" \t"), value))
-                    continue
-                claimed.setdefault(name, len(passed))
-            passed.append(each)
-        if appends and FOR in claimed:
-            at = claimed[FOR]
-            passed[at] = (_FOR, b"%b, %b" % (passed[at][1].strip(b" \t"), own[0][1]))
-        passed += [each for each in own if each[0].lower() not in claimed]
-        return passed
+        for key in dropped.intersection(headers.lineKeys):
+            headers.replace(key, b"")
+        added = b""
+        for name, value in own:
+            key = keyOf(name.lower())
+            claims = headers.valuesOf(key)
+            # An empty claim says nothing.
+            kept = [each for each in claims if each]
+            if not kept:
+                added += b"%b: %b\r\n" % (name, value) if value else b""
+            elif name == _FOR:
+                kept = [b", ".join([*kept, value] if appends else kept)]
+            if kept != claims:
+                headers.replace(key, b"".join([b"%b: %b\r\n" % (name, each) for each in kept]))
+        headers.append(added)
 
 
 class Forwarding:
@@ -144,10 +140,9 @@ class Forwarding:
     """
 
     __slots__ = (
-        "_ours",
+        "_marked",
+        "_own",
         "_rule",
-        "_withHost",
-        "_withHostFor",
         "clientAddress",
         "context",
         "secure",
@@ -157,14 +152,11 @@ class Forwarding:
         self.context = context
         self.clientAddress = clientAddress
         self.secure = secure
-        self._ours = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (
+        self._own = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (
             clientAddress.encode("ascii", "replace"),
             b"https" if secure else b"http",
-            context.markLine,
         )
-        # The same lines with X-Forwarded-Host, cached for the last Host.
-        self._withHost = b""
-        self._withHostFor: bytes | None = None
+        self._marked = self._own + context.markLine
         # Made for the first request with claims.
         self._rule: ClaimRule | None = None
 
@@ -182,40 +174,33 @@ class Forwarding:
         @raise LoopDetected: the mark is sitio's own.
         """
         context = self.context
-        lines = b""
+        lines = self._own if amend else self._marked
+        if host:
+            lines = b"%bX-Forwarded-Host: %b\r\n" % (lines, host)
+        elif host is None:
+            lines = b"%bHost: %b\r\n" % (lines, context.host)
         if amend:
             if amend is MARKED and hasMark(request, context.mark):
                 raise LoopDetected
-            self._amend(request, host)
+            headers = request.headers
+            if _CLAIMS.isdisjoint(headers.lineKeys):
+                headers.append(lines)
+            else:
+                self._amend(headers, host)
             lines = context.markLine
-        elif host is None:
-            lines = self._ours + b"Host: %b\r\n" % context.host
-        elif not host:
-            lines = self._ours
-        else:
-            if host is not self._withHostFor:
-                self._withHostFor = host
-                self._withHost = self._ours + b"X-Forwarded-Host: %b\r\n" % host
-            lines = self._withHost
         if context.via is not None:
             lines += b"Via: %b %b\r\n" % (request.version.encode(), context.via)
         return lines
 
-    def _amend(self, request: Request, host: bytes | None) -> None:
+    def _amend(self, headers: Headers, host: bytes | None) -> None:
         rule = self._rule
         if rule is None:
             rule = self._rule = ClaimRule.of(self.context.forwarded, self.clientAddress)
-        own = [
-            (_FOR, self.clientAddress.encode("ascii", "replace")),
-            (b"X-Forwarded-Proto", b"https" if self.secure else b"http"),
-        ]
-        if host:
-            own.append((b"X-Forwarded-Host", host))
-        headers = request.headers
-        fields = rule.applied(headers.rawFields, own)
+        address = self.clientAddress.encode("ascii", "replace")
+        scheme = b"https" if self.secure else b"http"
+        rule.apply(headers, [(_FOR, address), (_PROTO, scheme), (_HOST, host or b"")])
         if host is None:
-            fields.append((b"Host", self.context.host))
-        headers.fields[:] = fields
+            headers.append(b"Host: %b\r\n" % self.context.host)
 
 
 def addVia(response: Response, pseudonym: bytes) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sitio.errors import Reached, SitioError
+from sitio.http.lines import pairsOf
 from sitio.http.message import Request, Response
 from sitio.interfaces import ExchangeState
 from sitio.policy.labels import Labels
@@ -143,8 +144,7 @@ class VisibleExchange:
     @property
     def sentFields(self) -> Sequence[tuple[bytes, bytes]]:
         """Name and value of each field line of the request as the upstream gets them."""
-        added = [line.partition(b": ") for line in self._extra.split(b"\r\n") if line]
-        return [*self.request.rawFields, *((name, value) for name, _, value in added)]
+        return pairsOf(self.request.headers.lines + self._extra)
 
     @property
     def now(self) -> float:

@@ -114,7 +114,7 @@ class AccessLog(Service):
                 request.version,
                 request.line,
                 exchange.id,
-                request.rawFields,
+                request.headers,
                 whoAnswered(exchange),
                 exchange.acted,
                 exchange.ownLabels,

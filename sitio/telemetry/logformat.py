@@ -18,7 +18,6 @@ from json.encoder import encode_basestring_ascii as _escaped
 from typing import Any
 
 from sitio.errors import SitioError
-from sitio.http.caching import fieldValue
 from sitio.telemetry.records import stepsOf
 
 #: Characters of texts in a line, quotes and escapes included; longer ones are cut.
@@ -132,11 +131,11 @@ class JsonFormat(LineFormat):
 
     def line(self, entry: Entry, offset: float) -> str:
         """See L{LineFormat}."""
-        began, client, version, line, id, fields, answeredBy, acted, labels, *rest = entry
+        began, client, version, line, id, headers, answeredBy, acted, labels, *rest = entry
         failure, *numbers = rest
         status, upstreamStatus, attempts, duration, policies, connection, upstream, *sizes = numbers
         second, millis = divmod(int((began + offset) * 1000), 1000)
-        agent = fieldValue(fields, b"user-agent")
+        agent = headers.bytesOf(b"user-agent")
         more = f',"userAgent":{quoted(agent.decode("latin-1"), MAX_AGENT)}' if agent else ""
         if acted:
             more += f',"acted":[{",".join([quoted(each) for each in acted[:MAX_ACTED]])}]'

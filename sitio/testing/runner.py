@@ -64,7 +64,7 @@ def request(
         raise ValueError(f"a client of the kit speaks HTTP/1.1 or HTTP/1.0, not HTTP/{version}")
     fields = Headers(headers)
     if "host" not in fields and version == "1.1":
-        fields.fields.insert(0, (b"Host", b"localhost"))
+        fields = Headers([("Host", "localhost"), *fields.allItems()])
     if json is not None:
         body = _json.dumps(json).encode()
         if "content-type" not in fields:

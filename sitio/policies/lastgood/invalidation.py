@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import urljoin, urlsplit
 
-from sitio.http.caching import Fields
 from sitio.http.grammar import SAFE_METHODS
 from sitio.http.message import Response
 from sitio.http.overrides import AUTHORITY_FIELDS, METHOD_FIELDS, PATH_FIELDS, overridesOf
@@ -58,7 +57,7 @@ def _normalHost(host: bytes) -> bytes:
     return _rest(b"", host.strip(b" \t").lower())
 
 
-def hostsOf(fields: Fields) -> frozenset[bytes] | None:
+def hostsOf(fields: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes] | None:
     """The hosts for which a service may take a request; L{None} if it may be any."""
     hosts: set[bytes] = set()
     for name, value in fields:
@@ -124,7 +123,7 @@ class Invalidation:
         query = f"?{parts.query}" if parts.query else ""
         self.targets.add(normalTarget(f"{parts.path or '/'}{query}"))
 
-    def covers(self, fields: Fields) -> bool:
+    def covers(self, fields: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether it is about the host of a stored response, going by the fields of its key."""
         if self.hosts is None:
             return True

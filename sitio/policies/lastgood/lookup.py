@@ -10,18 +10,16 @@ or if the client itself sent X-Forwarded fields.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from attrs import define
 
 from sitio.http.caching import (
     MALFORMED,
     PART,
     PUBLIC,
-    Fields,
-    fieldValue,
     storageTerms,
 )
+from sitio.http.headers import Headers
+from sitio.http.lines import pairsOf
 from sitio.http.message import Request
 from sitio.http.overrides import OVERRIDE_FIELDS, foldedName
 from sitio.interfaces import IExchange
@@ -76,7 +74,7 @@ def _forbids(use: int, value: bytes) -> bool:
 
 class _Uses(dict[bytes, int]):
     """
-    What is to be done with a request field, by its name as a client wrote it.
+    What is to be done with a request field, by its key (L{sitio.http.lines}).
 
     Clients choose the names, so it is bounded, and emptied as a whole.
     """
@@ -86,12 +84,12 @@ class _Uses(dict[bytes, int]):
         self._impersonal = impersonal
         self._personal = personal
 
-    def __missing__(self, name: bytes) -> int:
-        use = self._use(name.lower())
-        if len(name) <= MAX_NAME_BYTES:
+    def __missing__(self, key: bytes) -> int:
+        use = self._use(key[1:-1])
+        if len(key) <= MAX_NAME_BYTES:
             if len(self) >= MAX_NAMES:
                 self.clear()
-            self[name] = use
+            self[key] = use
         return use
 
     def _use(self, name: bytes) -> int:
@@ -126,19 +124,20 @@ class Lookup:
     key: Key
     personal: bool
     terms: Terms | None = None
-    _sent: Fields | None = None
+    _sent: Headers | None = None
 
     @property
     def request(self) -> Request:
         request: Request = self.exchange.request
         return request
 
-    @property
-    def sent(self) -> Fields:
-        """The fields of the request as the upstream got them."""
+    def sent(self, name: bytes) -> bytes | None:
+        """The value of a field of the request as the upstream got it; the name in lower case."""
+        if name not in ADDED_FIELDS:
+            return self.request.headers.bytesOf(name)
         if self._sent is None:
-            self._sent = self.exchange.sentFields
-        return self._sent
+            self._sent = Headers.fromWire(self.exchange.sentFields)
+        return self._sent.bytesOf(name)
 
 
 class LookupRules:
@@ -172,31 +171,34 @@ class LookupRules:
             return None
         if request.upgrade is not None:
             return None
-        came = request.receivedFields
+        headers = request.headers
+        came, sent = request.received, headers.lines
+        fields = headers if came is sent else Headers.fromLines(came, -1)
         uses = self._uses
         personal = 0
         host = b""
         keyed: tuple[tuple[bytes, bytes], ...] = ()
-        for name, value in came:
-            use = uses[name]
+        for key in dict.fromkeys(fields.lineKeys):
+            use = uses[key]
             if not use:
                 continue
-            if use & _HOST:
-                host = value.lower()
-            elif _forbids(use, value):
-                return None
-            elif use & _KEYED:
-                keyed += ((name.lower(), value),)
             personal |= use & _PERSONAL
-        sent = request.rawFields
+            if use != _PERSONAL:
+                values = fields.valuesOf(key)
+                if use & _HOST:
+                    host = values[0].lower()
+                elif any(_forbids(use, each) for each in values):
+                    return None
+                elif use & _KEYED:
+                    keyed += tuple([(key[1:-1], each) for each in values])
         if sent is not came:
-            key = self._keyOf(sent, came)
-            if key is None:
+            changed = self._keyOf(sent, came, host, keyed)
+            if changed is None:
                 return None
-            host, keyed = key
+            host, keyed = changed
         if not host:
             # HTTP/1.0 has none; the upstream gets the configured one.
-            host = (fieldValue(exchange.sentFields, b"host") or b"").lower()
+            host = (Headers.fromWire(exchange.sentFields).bytesOf(b"host") or b"").lower()
         received = request.receivedLine
         if received is not line:
             # A policy may have read from it who asks.
@@ -206,7 +208,7 @@ class LookupRules:
         return Lookup(exchange, (exchange.secure, host, line.target, keyed), bool(personal))
 
     def _keyOf(
-        self, sent: Fields, came: Sequence[tuple[bytes, bytes]]
+        self, sent: bytes, came: bytes, host: bytes, keyed: tuple[tuple[bytes, bytes], ...]
     ) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]] | None:
         """
         Host and keyed fields of a request that was changed before it was sent.
@@ -214,33 +216,43 @@ class LookupRules:
         A field that a policy has added is keyed unless it is impersonal: it may be the name of
         the user.
 
+        @param host: that of the request as it came, and C{keyed}.
+
         @return: L{None} if the response must be neither kept nor used.
         """
-        host = b""
-        keyed: list[tuple[bytes, bytes]] = []
-        for name, value in sent:
-            use = self._uses[name]
+        if sent.startswith(came):
+            # Most often fields were only added.
+            known: list[tuple[bytes, bytes]] = []
+            pairs = pairsOf(sent[len(came) - 2 :])
+        else:
+            host, keyed = b"", ()
+            known, pairs = pairsOf(came), pairsOf(sent)
+        more: list[tuple[bytes, bytes]] = []
+        for name, value in pairs:
+            key = name.lower()
+            use = self._uses[b"\n%b:" % key]
             if use & _HOST:
                 host = value.lower()
             elif use & (_ACCEPT | _CONTROL) and _forbids(use, value):
                 return None
-            elif use & _KEYED or (use & (_PERSONAL | _UNFIT) and (name, value) not in came):
-                keyed.append((name.lower(), value))
-        return host, tuple(keyed)
+            elif use & _KEYED or (use & (_PERSONAL | _UNFIT) and (name, value) not in known):
+                more.append((key, value))
+        return host, (*keyed, *more)
 
-    def terms(self, lookup: Lookup, said: Fields, fields: Fields, status: int) -> Terms | None:
+    def terms(self, lookup: Lookup, said: bytes, headers: Headers, status: int) -> Terms | None:
         """
         The terms on which a response is stored; L{None} if it must not be.
 
-        @param said: its fields as the upstream has sent them.
-        @param fields: as other policies have left them.  Both count.
+        @param said: its lines as the upstream has sent them, in wire form.
+        @param headers: its fields as other policies have left them.  Both count.
         """
-        words, names = storageTerms(said)
+        isChanged = said != headers.lines
+        words, names = storageTerms(Headers.fromLines(said, -1) if isChanged else headers)
         public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
-        if fields is not said and tuple(fields) != tuple(said):
+        if isChanged:
             # What a policy has added may be for this client only.
             public = public and not lookup.personal
-            more, others = storageTerms(fields)
+            more, others = storageTerms(headers)
             words, names = words | more, tuple(sorted({*names, *others}))
         if not self._notStored.isdisjoint(words) or b"*" in names:
             return None

@@ -9,28 +9,27 @@ from __future__ import annotations
 from sitio.http.caching import (
     BODY_FIELDS,
     CREDENTIAL_FIELDS,
-    Fields,
     deltaSeconds,
     directives,
-    fieldValue,
     freshness,
     isUnchanged,
     mayBeSent,
 )
 from sitio.http.dates import formatDate
-from sitio.http.headers import FRAMING_FIELDS
+from sitio.http.headers import FRAMING_FIELDS, Headers
+from sitio.http.lines import keyOf
 from sitio.http.message import Response, reasonFor
 from sitio.policies.lastgood.store import StoredResponse
 
-_NOT_SENT = frozenset(each.encode() for each in FRAMING_FIELDS) | CREDENTIAL_FIELDS | {b"age"}
-_NOT_IN_304 = _NOT_SENT | BODY_FIELDS
-_FOR_THE_ORIGIN = frozenset((b"if-match", b"if-unmodified-since"))
+_FRAMING = frozenset(each.encode() for each in FRAMING_FIELDS)
+_NOT_SENT = frozenset(map(keyOf, _FRAMING | CREDENTIAL_FIELDS | {b"age"}))
+_NOT_IN_304 = _NOT_SENT | frozenset(map(keyOf, BODY_FIELDS))
 
 
 class Mask:
     """A stored response as the answer to a request that failed."""
 
-    def __init__(self, stored: StoredResponse, request: Fields, now: float) -> None:
+    def __init__(self, stored: StoredResponse, request: Headers, now: float) -> None:
         """
         @param request: the fields of the request.
         @param now: the time on the clock of C{stored.since}.
@@ -38,9 +37,10 @@ class Mask:
         self._stored = stored
         self._request = request
         self._resident = now - stored.since
-        self._said = directives(fieldValue(stored.said, b"cache-control"))
-        self._age = self._resident + deltaSeconds(fieldValue(stored.said, b"age"))
-        self._staleness = self._age - freshness(stored.said, self._said)
+        said = Headers.fromLines(stored.said, -1)
+        self._said = directives(said.bytesOf(b"cache-control"))
+        self._age = self._resident + deltaSeconds(said.bytesOf(b"age"))
+        self._staleness = self._age - freshness(said, self._said)
 
     def mayBeSent(self, notSentStale: frozenset[bytes]) -> bool:
         """
@@ -49,9 +49,10 @@ class Mask:
         @param notSentStale: as L{sitio.http.caching.mayBeSent} takes it.
         """
         # Section 4.3.2: only the origin can evaluate these.
-        if any(name.lower() in _FOR_THE_ORIGIN for name, _ in self._request):
+        request = self._request
+        if "if-match" in request or "if-unmodified-since" in request:
             return False
-        asked = fieldValue(self._request, b"cache-control")
+        asked = request.bytesOf(b"cache-control")
         if asked is None or b"stale-if-error" not in asked.lower():
             # Most say nothing about it, and a long list of directives is slow to parse.
             asked = None
@@ -67,18 +68,20 @@ class Mask:
         stored = self._stored
         forwarded = b"stale" if self._staleness >= 0 else b"bypass"
         cacheStatus = b"sitio; fwd=%b; fwd-status=%d; detail=last-good" % (forwarded, status)
-        added = [(b"Age", b"%d" % self._age), (b"Cache-Status", cacheStatus)]
-        if fieldValue(stored.fields, b"date") is None:
+        headers = Headers.fromLines(stored.lines, None)
+        added = b"Age: %d\r\nCache-Status: %b\r\n" % (self._age, cacheStatus)
+        if "date" not in headers:
             # That of its arrival (RFC 9110, section 6.6.1), not that of this response.
-            added.append((b"Date", formatDate(now - self._resident).encode("ascii")))
-        unchanged = isUnchanged(self._request, stored.fields)
-        without = _NOT_IN_304 if unchanged else _NOT_SENT
-        fields = [each for each in stored.fields if each[0].lower() not in without] + added
+            added += b"Date: %b\r\n" % formatDate(now - self._resident).encode("ascii")
+        unchanged = isUnchanged(self._request, headers)
+        for key in (_NOT_IN_304 if unchanged else _NOT_SENT).intersection(headers.lineKeys):
+            headers.replace(key, b"")
+        headers.append(added)
         if unchanged:
-            response = Response.fromWire(304, reasonFor(304), fields)
+            response = Response.fromHead(304, reasonFor(304), headers)
         else:
             # The length that a HEAD says, too (RFC 9110, section 8.6).
             length = len(stored.body)
-            response = Response.fromWire(stored.status, stored.reason, fields, length)
+            response = Response.fromHead(stored.status, stored.reason, headers, length)
         response.body = b"" if unchanged else stored.body
         return response

@@ -60,20 +60,18 @@ from sitio.http.caching import (
     EVENT_STREAM,
     NOT_SENT_STALE,
     NOT_STORED,
-    Fields,
     isConfirmed,
     isOutdated,
-    selectingValues,
-    updatedFields,
+    updatedLines,
 )
-from sitio.http.headers import FRAMING_FIELDS, MAX_SHARED_BYTES, Headers
+from sitio.http.headers import FRAMING_FIELDS, Headers
 from sitio.http.message import BodyFilter, Response
 from sitio.interfaces import IExchange, IExchangeObserver, ISelectivePolicy
 from sitio.policies.lastgood.budget import Budget, Endpoint
 from sitio.policies.lastgood.invalidation import UnsafeRequests
 from sitio.policies.lastgood.lookup import Lookup, LookupRules
 from sitio.policies.lastgood.mask import Mask
-from sitio.policies.lastgood.store import MAX_FINGERPRINTS, Store, StoredResponse
+from sitio.policies.lastgood.store import Store, StoredResponse
 
 #: What forbids to store a response, or to send a stale one: directives of its
 #: Cache-Control, its Set-Cookie, and C{partial} for the status 206.
@@ -96,6 +94,10 @@ _CONFIRMING = frozenset((200, 206, 304))
 def _arrived(response: Response) -> bytes | None:
     """The body as far as it is known without a wait: most arrive together with their heads."""
     return getattr(response, "arrived", None) if response.body is None else response.body
+
+
+def _headers(lines: bytes) -> Headers:
+    return Headers.fromLines(lines, -1)
 
 
 def _collector(room: int, ended: Callable[[bytes | None], None]) -> BodyFilter:
@@ -184,13 +186,11 @@ class LastGood:
 
     def mostMemory(self, connections: int) -> int:
         """
-        The most bytes that it keeps: what is stored, the heads of fingerprints, and copies of
-        responses that stream.
+        The most bytes that it keeps: what is stored, and copies of responses that stream.
 
         @param connections: of the upstream, each of which may have such a response.
         """
-        heads = MAX_FINGERPRINTS * 2 * MAX_SHARED_BYTES
-        return self._maxBytes + heads + connections * self._maxResponse
+        return self._maxBytes + connections * self._maxResponse
 
     def isInterested(self, exchange: IExchange, response: Response) -> bool:
         """
@@ -198,23 +198,6 @@ class LastGood:
 
         What its head alone decides is done here, such as dropping the stored response.
         """
-        request = exchange.request
-        # Most responses are here whole, and equal the stored one.
-        stored = self._store.known.get(
-            (exchange.secure, request.line, request.lines, response.lines)
-        )
-        if (
-            stored is not None
-            and stored.body == _arrived(response)
-            and stored.status == response.status
-            and request.content == b""
-            and request.upgrade is None
-            and not response.filters
-            and response.failure is None
-            and exchange.isAsReceived(response)
-        ):
-            self._renew(stored, request.line.endpoint)
-            return False
         lookup = exchange.notes[self] = self._judgeHead(exchange, response)
         return lookup is not None
 
@@ -286,8 +269,7 @@ class LastGood:
         fits = (response.length or 0) <= self._maxResponse and not response.isCloseDelimited
         isHead = lookup.request.method == "HEAD"
         if fits or isHead:
-            said, fields = response.receivedFields, response.rawFields
-            lookup.terms = self._rules.terms(lookup, said, fields, status)
+            lookup.terms = self._rules.terms(lookup, response.received, response.headers, status)
         if lookup.terms is None:
             self._supersede(lookup, status)
         elif isHead:
@@ -313,26 +295,15 @@ class LastGood:
             return
         request = lookup.request
         stored = self._store.find(lookup)
-        if stored is not None and stored.body == body and stored.fields == tuple(headers.rawFields):
+        if stored is not None and stored.body == body and stored.lines == headers.lines:
             self._renew(stored, request.line.endpoint)
-            line, asked, answered = request.line, request.lines, headers.lines
-            # It will probably be received again, for this client or a similar one.
-            if (
-                stored.isOfTheHead
-                and asked is not None
-                and answered is not None
-                and line is request.receivedLine
-                and max(len(line.raw), len(asked.raw), len(answered.raw)) <= MAX_SHARED_BYTES
-            ):
-                self._store.recognize(stored, (lookup.key[0], line, asked, answered))
             return
         self._budget.succeeded(request.line.endpoint, self.seconds())
         if len(body) > self._maxResponse:
             self._supersede(lookup, response.status)
             return
-        said = tuple(response.receivedFields)
-        fields = tuple(headers.rawFields)
-        self._put(lookup, stored, response.status, response.reason, fields, said, body)
+        lines, said = headers.lines, response.received
+        self._put(lookup, stored, response.status, response.reason, lines, said, body)
 
     def _collect(self, lookup: Lookup, response: Response) -> None:
         """Store a response when all of it has streamed past."""
@@ -354,15 +325,15 @@ class LastGood:
         replaced: StoredResponse | None,
         status: int,
         reason: str,
-        fields: Fields,
-        said: Fields,
+        lines: bytes,
+        said: bytes,
         body: bytes,
     ) -> None:
         assert lookup.terms is not None
         public, names = lookup.terms
-        varies = selectingValues(names, lookup.sent) if names else []
+        varies = [(each, lookup.sent(each)) for each in names]
         key, since = lookup.key, self.seconds()
-        stored = StoredResponse(key, status, reason, fields, said, body, public, varies, since)
+        stored = StoredResponse(key, status, reason, lines, said, body, public, varies, since)
         self._store.put(stored, replaced)
 
     def _supersede(self, lookup: Lookup, status: int) -> None:
@@ -377,7 +348,7 @@ class LastGood:
         stored = self._store.find(lookup)
         if stored is None:
             return
-        if isOutdated(stored.said, (), response.receivedFields):
+        if isOutdated(_headers(stored.said), Headers(), _headers(response.received)):
             self._store.drop(lookup)
         else:
             self._budget.succeeded(lookup.request.line.endpoint, self.seconds())
@@ -387,21 +358,20 @@ class LastGood:
         stored = self._store.find(lookup)
         if stored is None or self._unsafe.overtook(lookup.exchange):
             return
-        received = response.receivedFields
-        if not isConfirmed(stored.said, lookup.request.rawFields, received):
-            if isOutdated(stored.said, lookup.request.rawFields, received):
+        said, received = _headers(stored.said), _headers(response.received)
+        sent = lookup.request.headers
+        if not isConfirmed(said, sent, received):
+            if isOutdated(said, sent, received):
                 self._store.drop(lookup)
             return
         self._budget.succeeded(lookup.request.line.endpoint, self.seconds())
-        said = updatedFields(stored.said, received, _NOT_UPDATED)
-        fields = updatedFields(stored.fields, response.rawFields, _NOT_UPDATED)
-        lookup.terms = self._rules.terms(lookup, said, fields, stored.status)
+        newSaid = updatedLines(stored.said, response.received, _NOT_UPDATED)
+        lines = updatedLines(stored.lines, response.headers.lines, _NOT_UPDATED)
+        lookup.terms = self._rules.terms(lookup, newSaid, _headers(lines), stored.status)
         if lookup.terms is None:
             self._store.drop(lookup)
             return
-        self._put(
-            lookup, stored, stored.status, stored.reason, tuple(fields), tuple(said), stored.body
-        )
+        self._put(lookup, stored, stored.status, stored.reason, lines, newSaid, stored.body)
 
     # --- Masking
 
@@ -415,7 +385,7 @@ class LastGood:
         now = self.seconds()
         if stored is None or not lookup.exchange.masking or now - stored.since > self._maxAge:
             return None
-        mask = Mask(stored, lookup.request.rawFields, now)
+        mask = Mask(stored, lookup.request.headers, now)
         if not mask.mayBeSent(self._notSentStale):
             return None
         if not self._budget.mayMask(lookup.request.line.endpoint, now):

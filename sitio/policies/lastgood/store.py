@@ -9,29 +9,17 @@ from collections.abc import Iterator
 
 from attrs import define, field
 
-from sitio.http.caching import Fields, fieldValue
-from sitio.http.headers import FieldLines
-from sitio.http.message import RequestLine
 from sitio.policies.lastgood.invalidation import Invalidation, normalTarget
-from sitio.policies.lastgood.lookup import ADDED_FIELDS, TARGET, Key, Lookup
+from sitio.policies.lastgood.lookup import TARGET, Key, Lookup
 
 #: Responses stored for one target: encodings and a few languages.  A response that varies
 #: on a field with many values must not push out all other targets.
 MAX_VARIANTS = 8
 
-#: Fingerprints, each of which keeps two heads in memory.  The head parser does not remember
-#: more heads either.
-MAX_FINGERPRINTS = 1024
-
-#: What a response, and each of its lines, costs in memory beside its bytes: the Python
+#: What a response, and each field of its key, costs in memory beside its bytes: the Python
 #: objects around them, measured and rounded up.
 RESPONSE_COST_BYTES = 1536
 LINE_COST_BYTES = 160
-
-#: Identifies a request and a response to it: whether it is secure, the request's line and
-#: fields, the response's fields.  The head parser returns the same object for the same
-#: bytes, so comparing these is comparing identities.
-Fingerprint = tuple[bool, RequestLine, FieldLines | None, FieldLines | None]
 
 
 @define(eq=False)
@@ -39,49 +27,42 @@ class StoredResponse:
     """
     A response.
 
-    @ivar fields: as the policies before this one left them.
+    @ivar lines: its fields in wire form (L{sitio.http.lines}), as the policies before this
+        one left them.
     @ivar said: as the upstream sent them; most often the same.
     @ivar public: whether it may be sent to anyone.
     @ivar varies: the request fields that it varies on, with their values.
     @ivar since: when it was received or confirmed.
     @ivar size: its cost in bytes.
-    @ivar isOfTheHead: whether it depends on nothing but the request's head as received.
-    @ivar fingerprints: exchanges whose response is known to equal this one.
     """
 
     key: Key
     status: int
     reason: str
-    fields: Fields
-    said: Fields
+    lines: bytes
+    said: bytes
     body: bytes
     public: bool
     varies: list[tuple[bytes, bytes | None]]
     since: float
     size: int = field(init=False)
-    fingerprints: list[Fingerprint] = field(factory=list, init=False)
-    isOfTheHead: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.isOfTheHead = all(name not in ADDED_FIELDS for name, _ in self.varies)
         _, host, target, keyed = self.key
-        lines = [*self.fields, *self.varies, *keyed]
-        if self.said != self.fields:
-            lines += self.said
+        pairs = [*self.varies, *keyed]
         # The target is in the index, too.
-        data = len(target) + sum([len(name) + len(value or b"") for name, value in lines])
-        data += len(host) + len(target) + len(self.body)
-        self.size = RESPONSE_COST_BYTES + LINE_COST_BYTES * len(lines) + data
+        data = len(target) + sum([len(name) + len(value or b"") for name, value in pairs])
+        data += len(host) + len(target) + len(self.lines) + len(self.body)
+        if self.said != self.lines:
+            data += len(self.said)
+        self.size = RESPONSE_COST_BYTES + LINE_COST_BYTES * len(pairs) + data
 
     def answers(self, lookup: Lookup) -> bool:
         """Whether it is a response to such a request, going by Vary."""
         if self.status == 206 and lookup.request.method == "HEAD":
             # Range has no meaning in a HEAD request (RFC 9110, section 14.2).
             return False
-        if not self.varies:
-            return True
-        fields = lookup.sent
-        return all(fieldValue(fields, name) == value for name, value in self.varies)
+        return all(lookup.sent(name) == value for name, value in self.varies)
 
 
 class Store:
@@ -89,8 +70,6 @@ class Store:
     Responses by key, bounded in bytes: the least recently used are dropped first.
 
     @ivar size: bytes stored.
-    @ivar known: responses by fingerprint, as long as no other response is stored for their
-        key.
     """
 
     def __init__(self, maxBytes: int) -> None:
@@ -98,7 +77,6 @@ class Store:
         self._variants: OrderedDict[Key, list[StoredResponse]] = OrderedDict()
         # Keys by normalized target.
         self._keys: dict[str, set[Key]] = {}
-        self.known: dict[Fingerprint, StoredResponse] = {}
         self.size = 0
 
     def __contains__(self, key: Key) -> bool:
@@ -110,22 +88,6 @@ class Store:
             if (each.public or not lookup.personal) and each.answers(lookup):
                 return each
         return None
-
-    def recognize(self, stored: StoredResponse, fingerprint: Fingerprint) -> None:
-        """From now on C{known} has this response under this fingerprint."""
-        if fingerprint in self.known:
-            return
-        if len(self.known) >= MAX_FINGERPRINTS:
-            # Most of them have not been of use for long.
-            self._dropFingerprints(*self.known.values())
-        stored.fingerprints.append(fingerprint)
-        self.known[fingerprint] = stored
-
-    def _dropFingerprints(self, *variants: StoredResponse) -> None:
-        for each in variants:
-            for fingerprint in each.fingerprints:
-                self.known.pop(fingerprint, None)
-            each.fingerprints.clear()
 
     def touch(self, key: Key) -> None:
         """Make this key the most recently used."""
@@ -142,7 +104,6 @@ class Store:
             variants = self._variants[stored.key] = []
             for target in _targetsOf(stored.key):
                 self._keys.setdefault(target, set()).add(stored.key)
-        self._dropFingerprints(*variants)
         if replaced is not None:
             variants.remove(replaced)
             self.size -= replaced.size
@@ -154,7 +115,6 @@ class Store:
         while self.size > self._maxBytes:
             oldest, variants = next(iter(self._variants.items()))
             dropped = variants.pop(0)
-            self._dropFingerprints(dropped)
             self.size -= dropped.size
             if not variants:
                 self._forget(oldest)
@@ -171,8 +131,6 @@ class Store:
             if (each.public or not lookup.personal) and each.answers(lookup)
         ]
         if dropped:
-            # A fingerprint does not say which of the variants answers.
-            self._dropFingerprints(*variants)
             self._keepOnly(lookup.key, [each for each in variants if each not in dropped])
 
     def invalidate(self, invalidation: Invalidation) -> None:
@@ -180,7 +138,6 @@ class Store:
         for target in invalidation.targets:
             for key in list(self._keys.get(target, ())):
                 if invalidation.covers(((b"host", key[1]), *key[3])):
-                    self._dropFingerprints(*self._variants[key])
                     self._keepOnly(key, [])
 
     def _keepOnly(self, key: Key, rest: list[StoredResponse]) -> None:

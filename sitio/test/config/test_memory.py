@@ -48,10 +48,10 @@ MORE: list[Row] = [
     ("The access log keeps lines", ("--access-log=json:a.log",), 4 * 1024),
     ("last-good buffers, and stores",
      ("--policy=last-good:max-bytes=2097152:max-response=1024", "--buffer-total=1048576",
-      "--buffer-limit=1024"), 1024 + 1 + 2048 + 4096 + 10),
+      "--buffer-limit=1024"), 1024 + 1 + 2048 + 10),
     ("Twice it stores twice",
      (*["--policy=last-good:max-bytes=2097152:max-response=1024"] * 2, "--buffer-total=1048576",
-      "--buffer-limit=1024"), 1024 + 1 + 2 * (2048 + 4096 + 10)),
+      "--buffer-limit=1024"), 1024 + 1 + 2 * (2048 + 10)),
 ]  # fmt: skip
 
 

@@ -194,7 +194,7 @@ class Client:
             assert asked.good, f"{asked} was let pass"
             assert head.headers["X-Tag"] == asked.tag, f"{asked} got the response to another"
         else:
-            assert head.headers["Server"] == "sitio", head.headers.fields
+            assert head.headers["Server"] == "sitio", head.headers.rawFields
         assert asked.upgrade or head.status != 101, "switched unasked"
         self.head = head
         if self.reader.state is framing.ENDED:

@@ -114,7 +114,7 @@ class ReadingTests(SynchronousTestCase):
 
     def test_streams(self) -> None:
         """A body that is still to come can't be read; the error says what to do."""
-        for message in (Response.fromHead(200, "OK", None), Request("POST", "/", body=None)):
+        for message in (Response.fromWire(200, "OK", []), Request("POST", "/", body=None)):
             message.headers = Headers()
             for name in ("decoded", "text"):
                 with self.assertRaisesRegex((ValueError, BodyNotBuffered), "buffered=True"):

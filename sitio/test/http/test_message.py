@@ -9,8 +9,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.http import headers as headersModule
 from sitio.http.bodyfilters import AddedFilter
-from sitio.http.headers import FRAMING_FIELDS, FieldLines
+from sitio.http.headers import FRAMING_FIELDS
+from sitio.http.lines import NO_LINES, wireForm
 from sitio.http.message import Headers, Request, RequestLine, Response, Retry, reasonFor
 
 #: Texts that would end a line, or that no line can hold.
@@ -73,7 +75,7 @@ class HeadersTests(SynchronousTestCase):
         """C{add} appends a line."""
         self.headers.add("B", "4")
         self.assertEqual(
-            self.headers.fields, [(b"B", b"1"), (b"a", b"2"), (b"b", b"3"), (b"B", b"4")]
+            self.headers.rawFields, [(b"B", b"1"), (b"a", b"2"), (b"b", b"3"), (b"B", b"4")]
         )
 
     def test_set(self) -> None:
@@ -118,26 +120,18 @@ class HeadersTests(SynchronousTestCase):
         """Headers can be made of a mapping."""
         self.assertEqual(Headers({"A": "b", "C": "d"}).allItems(), [("A", "b"), ("C", "d")])
 
-    def test_fromWire(self) -> None:
-        """C{fromWire} keeps the list, and does not copy it."""
-        fields = [(b"A", b"b")]
-        headers = Headers.fromWire(fields)
-        self.assertIdentical(headers.fields, fields)
-        headers["a"] = "c"
-        self.assertEqual(fields, [(b"a", b"c")])
-
     def test_bytes(self) -> None:
         """Bytes beyond ASCII are decoded and encoded as latin-1, which loses none."""
         every = bytes([9, *range(0x21, 0x7F), *range(0x80, 0x100)])
         value = Headers.fromWire([(b"A", b"x" + every)])["a"]
-        self.assertEqual(Headers({"A": value}).fields, [(b"A", b"x" + every)])
+        self.assertEqual(Headers({"A": value}).rawFields, [(b"A", b"x" + every)])
 
     def test_blanks(self) -> None:
         """Blanks around a value are cut, also around received ones."""
-        self.assertEqual(Headers({"A": " \tb c\t "}).fields, [(b"A", b"b c")])
+        self.assertEqual(Headers({"A": " \tb c\t "}).rawFields, [(b"A", b"b c")])
         wired = Headers.fromWire([(b"A", b"b \t")])
         self.assertEqual(
-            (wired["a"], wired.allItems(), wired.fields), ("b", [("A", "b")], [(b"A", b"b \t")])
+            (wired["a"], wired.allItems(), wired.rawFields), ("b", [("A", "b")], [(b"A", b"b \t")])
         )
 
     def test_unsendableValue(self) -> None:
@@ -170,7 +164,7 @@ class HeadersTests(SynchronousTestCase):
                 self.assertRaises(ValueError, wired.add, spelling, "5")
                 self.assertRaises(ValueError, wired.__setitem__, spelling, "5")
                 self.assertRaises(ValueError, wired.__delitem__, spelling)
-            self.assertEqual(len(wired.fields), 2)
+            self.assertEqual(len(wired.rawFields), 2)
 
     def test_sentence(self) -> None:
         """The error names the field."""
@@ -236,7 +230,7 @@ class MappingTests(SynchronousTestCase):
     def test_hiddenStays(self) -> None:
         """C{clear} leaves the hidden fields, which are not the policy's."""
         self.headers.clear()
-        self.assertEqual(self.headers.fields, [(b"Content-Length", b"5")])
+        self.assertEqual(self.headers.rawFields, [(b"Content-Length", b"5")])
 
     def test_refusedUpdate(self) -> None:
         """An update with what can't be sent changes nothing."""
@@ -261,76 +255,106 @@ class MappingTests(SynchronousTestCase):
 
 
 class LinesTests(SynchronousTestCase):
-    """Field lines as received, shared by many messages."""
+    """Fields are held as the bytes that were received, and changed there."""
 
     def setUp(self) -> None:
         fields = [(b"A", b"b"), (b"Content-Length", b"5"), (b"C", b"d: e"), (b"F", b"")]
-        self.lines = FieldLines.of(fields, 5)
-        self.response = Response.fromHead(200, "OK", self.lines, 5)
-
-    def assertAsItCame(self) -> None:
-        """Headers and messages made of lines have the same fields."""
-        headers = Headers.fromLines(self.lines)
-        self.assertEqual(headers.allItems(), [("A", "b"), ("C", "d: e"), ("F", "")])
-        self.assertEqual(len(headers.rawFields), 4)
-        self.assertIdentical(headers.encoded(5), self.lines.raw)
+        self.lines = wireForm(fields)
+        headers = Headers.fromLines(self.lines, 5)
+        self.response = Response.fromHead(200, "OK", headers, 5)
 
     def test_looking(self) -> None:
-        """Reading does not copy the lines."""
+        """Reading does not change the bytes, and does not copy them."""
         headers = self.response.headers
         self.assertEqual((headers["a"], headers.get("x"), "c" in headers), ("b", None, True))
         self.assertEqual((len(headers), headers.getAll("content-length")), (3, []))
         self.assertEqual(headers, headers.copy())
-        self.assertIdentical(headers, self.response.headers)
-        self.assertIdentical(self.response.lines, self.lines)
-        self.assertIdentical(self.response.encoded(5), self.lines.raw)
-        self.assertAsItCame()
+        self.assertEqual(headers.allItems(), [("A", "b"), ("C", "d: e"), ("F", "")])
+        self.assertEqual(len(headers.rawFields), 4)
+        self.assertIdentical(headers.encoded(5), self.lines)
+        self.assertIdentical(headers.copy().encoded(5), self.lines)
 
     def test_changes(self) -> None:
-        """
-        A message that is changed gets its own fields; others with the same lines do not
-        change.
-        """
+        """A change leaves all other bytes as they are, and copies unchanged."""
+        odd = b"\r\na:\t1 \r\nContent-Length: 5\r\nB:2\r\nA:  3\r\nc_: \xff\r\n"
         for change, left in (
-            (lambda headers: headers.add("X", "y"), b"A: b\r\nC: d: e\r\nF: \r\nX: y\r\n"),
-            (lambda headers: headers.__setitem__("A", "x"), b"A: x\r\nC: d: e\r\nF: \r\n"),
-            (lambda headers: headers.__delitem__("C"), b"A: b\r\nF: \r\n"),
-            (lambda headers: headers.fields.pop(0), b"C: d: e\r\nF: \r\n"),
-            (lambda headers: headers.fields.clear(), b""),
+            (lambda headers: headers.add("X", "y"), odd + b"X: y\r\n"),
+            (lambda headers: headers.__setitem__("X", " y\t"), odd + b"X: y\r\n"),
+            (lambda headers: headers.__setitem__("B", "9"), odd.replace(b"B:2", b"B: 9")),
+            (
+                lambda headers: headers.__setitem__("A", "9"),
+                b"\r\nA: 9\r\nContent-Length: 5\r\nB:2\r\nc_: \xff\r\n",
+            ),
+            (
+                lambda headers: headers.__delitem__("a"),
+                b"\r\nContent-Length: 5\r\nB:2\r\nc_: \xff\r\n",
+            ),
+            (lambda headers: headers.__delitem__("C_"), odd[:-7] + b""),
+            (lambda headers: headers.__delitem__("C"), odd),
+            (lambda headers: headers.append(b""), odd),
+            (lambda headers: headers.clear(), b"\r\nContent-Length: 5\r\n"),
         ):
-            response = Response.fromHead(200, "OK", self.lines, 5)
+            response = Response.fromHead(200, "OK", Headers.fromLines(odd, 5), 5)
             copy = response.headers.copy()
+            self.assertEqual(response.headers.getAll("a"), ["1", "3"])
+            self.assertEqual(response.headers.lineKeys[0], b"\na:")
             change(response.headers)
-            self.assertIdentical(response.lines, None)
-            self.assertEqual(response.encoded(None), left)
-            self.assertIdentical(copy.lines, self.lines)
-            self.assertAsItCame()
+            self.assertEqual(response.headers.encoded(5), left)
+            self.assertEqual(response.headers.lowered, left.lower())
+            self.assertEqual(len(response.headers.lineKeys), left.count(b"\n") - 1)
+            self.assertIdentical(copy.encoded(5), odd)
+            self.assertIdentical(response.received, odd)
+
+    def test_values(self) -> None:
+        """A value is found by its whole name, and not in the value of another field."""
+        lines = b"\r\nX-A: 1\r\nA-X: 2\r\nB: \x0aa: 3"[:-6] + b"a: 3 A: 4\r\nA:5\r\n"
+        headers = Headers.fromLines(lines, None)
+        self.assertEqual((headers["a"], headers.bytesOf(b"a")), ("5", b"5"))
+        self.assertEqual((headers["b"], headers["x-a"], headers["A-X"]), ("a: 3 A: 4", "1", "2"))
+        self.assertIs(headers.bytesOf(b"c"), None)
+        for name in ("", ":", "A:", "\n", "\na", "A: 5", "\nA:5\r\n", "x" * 100):
+            self.assertNotIn(name, headers)
+            self.assertEqual((headers.get(name), headers.getAll(name)), (None, []))
+
+    def test_names(self) -> None:
+        """How a name is spelled is remembered for a bounded number of names."""
+        known = headersModule._names
+        self.patch(headersModule, "_MAX_NAMES", 8)
+        self.addCleanup(known.clear)
+        for n in range(40):
+            self.assertIs(Headers().get(f"X-{n}"), None)
+            self.assertIs(Headers().get("x" * 100 + str(n)), None)
+            self.assertLessEqual(len(known), 8)
+        self.assertEqual([each for each in known if len(each) > 64], [])
 
     def test_inVain(self) -> None:
         """A refused change changes nothing."""
         self.assertRaises(ValueError, self.response.headers.add, "A", "b\r\nc")
         self.assertRaises(ValueError, self.response.headers.__setitem__, "Connection", "b")
-        self.assertIdentical(self.response.encoded(5), self.lines.raw)
+        for value in (5, None, b"b"):
+            self.assertRaises(TypeError, self.response.headers.__setitem__, "A", value)
+        self.assertIdentical(self.response.headers.encoded(5), self.lines)
 
     def test_length(self) -> None:
         """C{encoded} writes the length in its argument, whatever Content-Length was."""
-        for data in self.response.encoded, self.response.headers.encoded:
-            self.assertEqual(data(None), b"A: b\r\nC: d: e\r\nF: \r\n")
-            self.assertEqual(data(0), b"A: b\r\nContent-Length: 0\r\nC: d: e\r\nF: \r\n")
-            self.assertIdentical(data(5), self.lines.raw)
-        other = Response.fromHead(200, "OK", FieldLines.of([(b"A", b"b")]), 5)
-        self.assertEqual(other.encoded(5), b"A: b\r\nContent-Length: 5\r\n")
-        other.headers = self.response.headers
-        self.assertEqual(other.encoded(None), b"A: b\r\nC: d: e\r\nF: \r\n")
+        for length in (5, -1):
+            encoded = Headers.fromLines(self.lines, length).encoded
+            self.assertEqual(encoded(None), b"\r\nA: b\r\nC: d: e\r\nF: \r\n")
+            changed = b"\r\nA: b\r\nContent-Length: 0\r\nC: d: e\r\nF: \r\n"
+            self.assertEqual((encoded(0), encoded(5)), (changed, self.lines))
+        other = Headers({"A": "b"})
+        self.assertEqual(other.encoded(5), b"\r\nA: b\r\nContent-Length: 5\r\n")
+        self.assertEqual(Headers.fromWire([]).encoded(5), b"\r\nContent-Length: 5\r\n")
+        self.assertEqual(Headers.fromWire([]).encoded(None), NO_LINES)
 
     def test_replaced(self) -> None:
-        """New headers of a message replace its lines."""
+        """New headers of a message replace its lines; what was received is still known."""
         self.response.headers = Headers({"X": "y"})
-        self.assertIdentical(self.response.lines, None)
-        self.assertEqual(self.response.encoded(None), b"X: y\r\n")
-        taken = Response(404, headers=Headers.fromLines(self.lines))
+        self.assertEqual(self.response.headers.encoded(None), b"\r\nX: y\r\n")
+        self.assertIdentical(self.response.received, self.lines)
+        taken = Response(404, headers=Headers.fromLines(self.lines, 5))
         taken.headers["A"] = "x"
-        self.assertAsItCame()
+        self.assertEqual(taken.received, taken.headers.lines)
 
     def test_noHeaders(self) -> None:
         """Only L{Headers} can be assigned; the error contains no value."""
@@ -340,22 +364,20 @@ class LinesTests(SynchronousTestCase):
                 self.assertNotIn(SECRET, str(error))
             if headers is not None:
                 self.assertRaises(TypeError, Request, "GET", "/", headers)
-        self.assertIdentical(self.response.lines, self.lines)
+        self.assertIdentical(self.response.headers.lines, self.lines)
 
     def test_line(self) -> None:
         """Setting method or target does not change the shared request line."""
         line = RequestLine("GET", "/a?b")
-        requests = [
-            Request.fromHead(line, FieldLines.of([]), "1.1", b"", None, None) for _ in range(2)
-        ]
+        requests = [Request.fromHead(line, Headers(), True, b"", None, None) for _ in range(2)]
         requests[0].method = "PUT"
         self.assertEqual((line.method, requests[1].method), ("GET", "GET"))
-        self.assertEqual(requests[0].line.raw, b"PUT /a?b HTTP/1.1\r\n")
+        self.assertEqual(requests[0].line.raw, b"PUT /a?b HTTP/1.1")
         requests[0].target = "/c"
-        self.assertEqual(requests[0].line.raw, b"PUT /c HTTP/1.1\r\n")
+        self.assertEqual(requests[0].line.raw, b"PUT /c HTTP/1.1")
         self.assertEqual(requests[0].line.endpoint, ("PUT", "/c"))
         self.assertIdentical(requests[1].line, line)
-        self.assertEqual((line.raw, line.endpoint), (b"GET /a?b HTTP/1.1\r\n", ("GET", "/a")))
+        self.assertEqual((line.raw, line.endpoint), (b"GET /a?b HTTP/1.1", ("GET", "/a")))
 
 
 class RequestTests(SynchronousTestCase):
@@ -517,7 +539,7 @@ class ResponseTests(SynchronousTestCase):
             (response.status, response.reason, response.body, response.length, response.upgrade),
             (206, "Part", None, 5, None),
         )
-        self.assertIdentical(response.headers.fields, fields)
+        self.assertEqual(response.headers.rawFields, fields)
         self.assertEqual((response.failure, response.filters), (None, None))
 
     def test_addFilter(self) -> None:

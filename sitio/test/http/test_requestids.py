@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.http.headers import FieldLines
+from sitio.http.headers import Headers
 from sitio.http.message import Request
 from sitio.http.requestids import RequestIds
 
@@ -50,8 +50,8 @@ IDS: list[tuple[tuple[str, ...], str | None]] = [
 def requestOf(*fields: str) -> Request:
     """A request with these fields, each a name and a value."""
     pairs = [each.partition(" ") for each in fields]
-    lines = FieldLines.of([(name.encode(), value.encode("latin-1")) for name, _, value in pairs])
-    return Request.fromHead(Request("GET", "/").line, lines, "1.1", b"", None, None)
+    wire = [(name.encode(), value.encode("latin-1")) for name, _, value in pairs]
+    return Request("GET", "/", Headers.fromWire(wire))
 
 
 class RequestIdsTests(SynchronousTestCase):

@@ -77,7 +77,7 @@ class ChangeTests(SynchronousTestCase):
         """The framing fields of the message are not changed."""
         response = upstreamResponse(200)
         makePolicy("remove Server").responseSending(exchangeFor(), response)
-        self.assertEqual(response.headers.fields, [(b"Content-Length", b"6")])
+        self.assertEqual(response.headers.rawFields, [(b"Content-Length", b"6")])
 
     def test_request(self) -> None:
         """A change with C{request} before it applies to requests only."""

@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from sitio import Request, Response, Retry, onFinish, onRequest, onResponse
 from sitio.errors import SitioError
-from sitio.http.headers import FieldLines
+from sitio.http.headers import Headers
 from sitio.interfaces import (
     IResponsePolicy,
     ISelectivePolicy,
@@ -491,7 +491,7 @@ class FailureTests(SynchronousTestCase):
 
         for first, left in (
             (lambda exchange, response: Response(404, body=b"ours"), []),
-            (lambda exchange, response: response.headers.fields.clear(), []),
+            (lambda exchange, response: response.headers.clear(), []),
             (lambda exchange, response: response.headers.add("X-A", "b"), [("X-A", "b")]),
             (lambda exchange, response: Response(headers={"X-A": "b"}), [("X-A", "b")]),
         ):
@@ -861,11 +861,11 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(Trouble)), 2)
 
     def test_noWish(self) -> None:
-        """If no policy is interested, neither Headers nor a Deferred are made."""
+        """If no policy is interested, no Deferred is made, and nothing is looked up."""
         chain = self.chain(Choosy(), Choosy(buffered=True))
-        response = Response.fromHead(404, "", FieldLines.of([(b"A", b"b")]))
+        response = Response.fromHead(404, "", Headers.fromLines(b"\r\nA: b\r\n", None))
         self.assertIs(chain.responseReceived(Exchange(), response), response)
-        self.assertIs(response._headers, None)
+        self.assertIs(response.headers._lowered, None)
 
     def test_policies(self) -> None:
         """C{policies} has the policies, in order."""
@@ -981,7 +981,7 @@ class SharingTests(SynchronousTestCase):
 
         def change(exchange: Any, response: Any) -> None:
             response.headers.add("X-Shown", exchange.request.target)
-            response.headers.fields.pop(0)
+            del response.headers["Server"]
 
         with Runner(["error-page:404", ("change", onResponse(404)(change))]) as runner:
             for target in "/1", "/2":
@@ -994,7 +994,7 @@ class SharingTests(SynchronousTestCase):
 
         def spoil(exchange: Any, response: Any) -> None:
             response.headers["Set-Cookie"] = "of one client"
-            response.headers.fields.append((b"X-A", b"b"))
+            response.headers.append(b"X-A: b\r\n")
             raise Trouble
 
         policies = [onResponse()(spoil)]

@@ -59,7 +59,7 @@ class CollectTests(SynchronousTestCase):
         self.exchange = Exchange(Context(Settings(bufferLimit=limit)))
         assert self.exchange.connection is not None
         self.calls = self.exchange.connection.calls
-        self.response = Response.fromHead(200, "OK", None, length)
+        self.response = Response.fromWire(200, "OK", [], length)
         exchange: Any = self.exchange
         return HeldResponse(exchange, self.response, b"ab", None)
 

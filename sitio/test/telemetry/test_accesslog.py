@@ -18,7 +18,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from sitio.errors import CannotStart, ConnectFailed
-from sitio.http.headers import FieldLines
 from sitio.http.message import Headers, Request, Response
 from sitio.interfaces import IExchangeObserver
 from sitio.policy.functions import onRequest, onResponse
@@ -271,12 +270,8 @@ class JsonTests(LogTestCase):
     def test_agents(self) -> None:
         """Each request has its own, those with the same lines too."""
         self.log.startService()
-        heads = [
-            FieldLines(b"", None, [(b"User-Agent", name), (b"Accept", b"*/*")])
-            for name in (b"one", b"two")
-        ]
-        for number in (0, 0, 1, 0):
-            request = Request("GET", "/", headers=Headers.fromLines(heads[number]))
+        for name in ("one", "one", "two", "one"):
+            request = Request("GET", "/", Headers({"User-Agent": name, "Accept": "*/*"}))
             self.log.exchangeFinished(FinishedExchange(request))
         agents = [json.loads(each)["userAgent"] for each in self.tick()]
         self.assertEqual(agents, ["one", "one", "two", "one"])

@@ -316,7 +316,7 @@ class ResponseTests(SynchronousTestCase):
         policy: Any = runner.policies[0]
         [[stored]] = policy._store._variants.values()
         self.assertEqual((stored.status, stored.reason, stored.body), (200, "OK", b"good"))
-        self.assertNotIn(b"X-User", dict(stored.fields))
+        self.assertNotIn(b"X-User", stored.lines)
 
     def test_closeDelimited(self) -> None:
         """A body that ends with the connection is not kept: nobody knows whether it is whole."""
