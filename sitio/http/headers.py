@@ -198,15 +198,26 @@ class Headers(MutableMapping[str, str]):
         found = spansOf(key, self.lowered)
         return [lines[start + size : end - 2].strip(b" \t") for start, end in found]
 
-    def bytesOf(self, name: bytes) -> bytes | None:
+    def valueOf(self, key: bytes) -> bytes | None:
         """
-        All lines of a field as one value (RFC 9110, section 5.3), also of one that is hidden;
-        or L{None}.
+        All lines with this key as one value (RFC 9110, section 5.3), also of a field that is
+        hidden; or L{None}.
+        """
+        lowered = self._lowered
+        if lowered is None:
+            lowered = self._lowered = self.lines.lower()
+        at = lowered.find(key)
+        if at < 0:
+            return None
+        at += len(key)
+        end = lowered.find(b"\r", at)
+        if lowered.find(key, end) >= 0:
+            return b", ".join(self.valuesOf(key))
+        return self.lines[at:end].strip(b" \t")
 
-        @param name: in lower case.
-        """
-        key = b"\n%b:" % name
-        return b", ".join(self.valuesOf(key)) if key in self.lowered else None
+    def bytesOf(self, name: bytes) -> bytes | None:
+        """As L{valueOf}, by a name in lower case."""
+        return self.valueOf(b"\n%b:" % name)
 
     def encoded(self, length: int | None) -> bytes:
         """
@@ -274,18 +285,8 @@ class Headers(MutableMapping[str, str]):
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The value of this name, repeated lines joined with C{", "}; else the default."""
-        key = _names[name][1]
-        lowered = self._lowered
-        if lowered is None:
-            lowered = self._lowered = self.lines.lower()
-        at = lowered.find(key)
-        if at < 0:
-            return default
-        at += len(key)
-        end = lowered.find(b"\r", at)
-        if lowered.find(key, end) >= 0:
-            return ", ".join(self.getAll(name))
-        return self.lines[at:end].decode("latin-1").strip(" \t")
+        value = self.valueOf(_names[name][1])
+        return default if value is None else value.decode("latin-1")
 
     def add(self, name: str, value: str) -> None:
         """Append one line.  Raises C{ValueError} if name or value can't be sent."""

@@ -77,19 +77,25 @@ class _Uses(dict[bytes, int]):
     What is to be done with a request field, by its key (L{sitio.http.lines}).
 
     Clients choose the names, so it is bounded, and emptied as a whole.
+
+    @ivar nothing: keys of which nothing is to be done.
     """
 
     def __init__(self, impersonal: frozenset[bytes], personal: frozenset[bytes]) -> None:
         """@param impersonal: the operator's names, and C{personal}."""
         self._impersonal = impersonal
         self._personal = personal
+        self.nothing: set[bytes] = set()
 
     def __missing__(self, key: bytes) -> int:
         use = self._use(key[1:-1])
         if len(key) <= MAX_NAME_BYTES:
             if len(self) >= MAX_NAMES:
                 self.clear()
+                self.nothing.clear()
             self[key] = use
+            if not use:
+                self.nothing.add(key)
         return use
 
     def _use(self, name: bytes) -> int:
@@ -178,19 +184,18 @@ class LookupRules:
         personal = 0
         host = b""
         keyed: tuple[tuple[bytes, bytes], ...] = ()
-        for key in dict.fromkeys(fields.lineKeys):
+        # Sorted, as keys with the same fields must be equal.
+        for key in sorted(frozenset(fields.lineKeys) - uses.nothing):
             use = uses[key]
-            if not use:
-                continue
             personal |= use & _PERSONAL
-            if use != _PERSONAL:
-                values = fields.valuesOf(key)
+            if use > _PERSONAL:
+                value = fields.valueOf(key) or b""
                 if use & _HOST:
-                    host = values[0].lower()
-                elif any(_forbids(use, each) for each in values):
+                    host = value.lower()
+                elif _forbids(use, value):
                     return None
                 elif use & _KEYED:
-                    keyed += tuple([(key[1:-1], each) for each in values])
+                    keyed += ((key[1:-1], value),)
         if sent is not came:
             changed = self._keyOf(sent, came, host, keyed)
             if changed is None:
