@@ -88,6 +88,7 @@ class UVReactor(AsyncioSelectorReactor):
     Twisted's asyncio reactor with the TCP and UNIX transports of uvloop.
 
     @ivar loop: uvloop's loop.
+    @ivar callSoon: calls a function on the next turn; what it returns can be cancelled.
     @cvar unixPortClass: the class of its UNIX ports.
     """
 
@@ -97,6 +98,8 @@ class UVReactor(AsyncioSelectorReactor):
         self.loop: Any = uvloop.new_event_loop() if loop is None else loop
         self.loop.set_exception_handler(_logException)
         set_event_loop(self.loop)
+        # uvloop's own method, as it is called for each response by TLS.
+        self.callSoon: Callable[[Callable[[], object]], Any] = self.loop.call_soon
         self._open: set[Any] = set()
         self._stopping = False
         self.seconds = steadyClock()
@@ -112,10 +115,6 @@ class UVReactor(AsyncioSelectorReactor):
     def closed(self, thing: Any) -> None:
         """Remove a connection or a port that has closed."""
         self._open.discard(thing)
-
-    def callSoon(self, function: Callable[[], object]) -> None:
-        """Call this on the next turn."""
-        self.loop.call_soon(function)
 
     def adopt(self, connection: Connection, skt: socket.socket) -> None:
         """Give a connected socket to uvloop, with this connection as its protocol."""

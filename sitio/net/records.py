@@ -19,13 +19,20 @@ MAX_RECORDS = 16
 MAX_LAST_RECORDS = 512
 
 #: Bytes before the content of a record; the last two are its length.
-_HEADER_BYTES = 5
+HEADER_BYTES = 5
+
+
+def _nothing(*arguments: object) -> None:
+    """Stands for what is no longer called."""
 
 
 class BoundedRecords:
     """
     Stands before the C{bio_write} of OpenSSL's connection: after L{MAX_RECORDS} it keeps what
     comes until L{deliver}.
+
+    @ivar held: what it keeps.
+    @ivar rest: bytes to come of a record that has begun.
     """
 
     def __init__(self, transport: Any, yieldTurn: Callable[[], None]) -> None:
@@ -36,26 +43,28 @@ class BoundedRecords:
         self._transport = transport
         self._yieldTurn = yieldTurn
         self._left = MAX_RECORDS
-        self._held = b""
-        # Bytes to come of a record that has begun.
-        self._rest = 0
-        connection = self._transport._tlsConnection
+        self.held = b""
+        self.rest = 0
+        layer = getattr(transport, "layer", None)
+        if layer is not None:
+            layer.bounds = self
+        connection = transport._tlsConnection
         self._write, self._shutdown = connection.bio_write, connection.bio_shutdown
         connection.bio_write, connection.bio_shutdown = self._receive, self._end
 
     def _receive(self, data: bytes) -> None:
-        held = self._held + data if self._held else data
-        at = self._rest
+        held = self.held + data if self.held else data
+        at = self.rest
         size = len(held)
-        while at + _HEADER_BYTES <= size and self._left:
+        while at + HEADER_BYTES <= size and self._left:
             self._left -= 1
-            at += _HEADER_BYTES + (held[at + 3] << 8 | held[at + 4])
+            at += HEADER_BYTES + (held[at + 3] << 8 | held[at + 4])
         if at >= size:
-            self._held, self._rest = b"", at - size
+            self.held, self.rest = b"", at - size
             if held:
                 self._write(held)
             return
-        self._held, self._rest = held[at:], 0
+        self.held, self.rest = held[at:], 0
         if at:
             self._write(held[:at])
         if not self._left:
@@ -64,9 +73,14 @@ class BoundedRecords:
     def _end(self) -> None:
         # The connection is lost.  What it has received is delivered now or never.
         self._left = MAX_LAST_RECORDS
-        self._yieldTurn = lambda: None
+        self._yieldTurn = _nothing
         self._receive(b"")
         self._shutdown()
+        self.release()
+
+    def release(self) -> None:
+        """The connection is lost: leave no cycle to the garbage collector."""
+        self._write = self._shutdown = self._yieldTurn = _nothing
 
     def deliver(self) -> None:
         """Deliver more of the records that were received."""

@@ -1,5 +1,5 @@
 """
-TLS of the ports: Twisted's TLS, with four differences.
+TLS of the ports: that of L{sitio.net.tlstransport}, with four differences from Twisted's.
 
   - A connection that is aborted ends with a reset, without a close_notify before it: that
     would tell the client that it has all (RFC 8446, section 6.1).
@@ -26,11 +26,12 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sitio.net.loglimit import LogLimit
+from sitio.net.tlstransport import TLSTransport, adopt
 
 _log = Logger(namespace="sitio")
 
@@ -48,11 +49,8 @@ class NoProtocol(SSL.Error):
         SSL.Error.__init__(self, [("SSL routines", "", "no application protocol")])
 
 
-class PortTransport(BufferingTLSTransport):
+class PortTransport(TLSTransport):
     """A client's connection by TLS."""
-
-    factory: PortFactory
-    transport: Any
 
     _closing: IDelayedCall | None = None
     # The time at which the client was told, by close_notify, that no more comes.
@@ -60,6 +58,7 @@ class PortTransport(BufferingTLSTransport):
 
     def abortConnection(self) -> None:
         """Reset the connection: unlike after a close_notify, the client sees the break."""
+        self.layer.isReady = False
         self._aborted = self.disconnecting = True
         self.transport.abortConnection()
 
@@ -70,7 +69,7 @@ class PortTransport(BufferingTLSTransport):
         This is the half-close of TLS (RFC 8446, section 6.1).  C{loseConnection} follows,
         and nothing is written before that.  No producer is registered.
         """
-        self._aggregator.flush()
+        self.layer.flush()
         if self._handshakeDone and not self._appSendBuffer and not self._lostTLSConnection:
             super()._shutdownTLS()
             self._notified = self.factory.reactor.seconds()
@@ -113,16 +112,14 @@ class PortFactory(TLSMemoryBIOFactory):
     @ivar reactor: for timers.
     """
 
-    protocol = PortTransport
-
     def __init__(self, reactor: Any, contextFactory: Any, wrapped: Any) -> None:
-        self.reactor = reactor
         creator = contextFactory
         if isinstance(contextFactory, CertificateOptions):
             negotiating = IProtocolNegotiationFactory(wrapped, None)
             protocols = negotiating.acceptableProtocols() if negotiating is not None else ()
             creator = ServerConnections(contextFactory, protocols, LogLimit(reactor))
         TLSMemoryBIOFactory.__init__(self, creator, False, wrapped, reactor)
+        adopt(self, reactor, PortTransport)
 
     def _applyProtocolNegotiation(self, connection: SSL.Connection) -> None:
         """Twisted 24 calls this, and would replace the callback of L{ServerConnections}."""
@@ -134,8 +131,7 @@ def closeBoundedly(factory: TLSMemoryBIOFactory, reactor: Any) -> None:
 
     Which protocols it negotiates stays its own affair.
     """
-    factory.protocol = PortTransport
-    factory.reactor = reactor  # type: ignore[attr-defined]
+    adopt(factory, reactor, PortTransport)
 
 
 @implementer(IOpenSSLServerConnectionCreator)

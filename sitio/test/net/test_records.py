@@ -79,7 +79,7 @@ class HandedOnTests(SynchronousTestCase):
             below = _Below()
             below.dataReceived(record(size) * MANY)
             turns = [b"".join(below.taken)]
-            while below.records._held:
+            while below.records.held:
                 turns.append(below.deliver())
             self.assertEqual(turns[:-1], [record(size) * MAX_RECORDS] * 5)
             self.assertEqual(turns[-1], record(size))
@@ -94,7 +94,7 @@ class HandedOnTests(SynchronousTestCase):
                 below.dataReceived(data[at : at + piece])
             whole = b"".join(below.taken)
             self.assertLessEqual(whole.count(b"\x17\x03\x03"), MAX_RECORDS)
-            while below.records._held:
+            while below.records.held:
                 whole += below.deliver()
             self.assertEqual(whole, data)
 
