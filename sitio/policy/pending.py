@@ -34,6 +34,15 @@ def settle(run: Coroutine[Any, Any, Any]) -> Any:
     return Deferred.fromCoroutine(run)
 
 
+def _raised(result: Any, report: Callable[[], object]) -> None:
+    """Report a failure of what was given up, unless it is that of being cancelled."""
+    if isinstance(result, Failure) and not result.check(*CANCELLED):
+        try:
+            result.raiseException()
+        except BaseException:
+            report()
+
+
 def bounded(
     answer: Deferred[Any],
     seconds: float,
@@ -43,7 +52,7 @@ def bounded(
 ) -> Deferred[Any]:
     """
     A Deferred of the result of a policy's Deferred that fires in time, whatever the policy
-    does.  To cancel it cancels the policy's.
+    does.  To cancel it cancels the policy's, whose result is dropped: nothing may follow it.
 
     A C{GeneratorExit} arrives as a C{RuntimeError}: thrown into a coroutine, it would look
     as if that had been closed.
@@ -51,18 +60,23 @@ def bounded(
     @param seconds: how long it may take; then it fails with C{TimeoutError}, unless the
         policy has another result when it is cancelled.
     @param cancelFailed: called within an exception handler when the policy's canceller
-        has raised.
+        has raised, or when the policy has failed in another way because it was given up.
     @param late: what the C{TimeoutError} says.
     """
-    isLate = False
+    isLate = isGivenUp = False
 
-    def cancel(result: object = None) -> None:
+    def cancel() -> None:
         if timer.active():
             timer.cancel()
         try:
             answer.cancel()
         except BaseException:
             cancelFailed()
+
+    def giveUp(_: object) -> None:
+        nonlocal isGivenUp
+        isGivenUp = True
+        cancel()
 
     def expire() -> None:
         nonlocal isLate
@@ -74,13 +88,16 @@ def bounded(
     def fired(value: Any) -> None:
         if timer.active():
             timer.cancel()
+        if isGivenUp:
+            _raised(value, cancelFailed)
+            return
         if result.called or (isLate and isinstance(value, Failure) and value.check(*CANCELLED)):
             return
         if isinstance(value, Failure) and value.check(GeneratorExit):
             value = Failure(RuntimeError("it raised GeneratorExit"))
         result.callback(value)
 
-    result: Deferred[Any] = Deferred(cancel)
+    result: Deferred[Any] = Deferred(giveUp)
     timer = clock.callLater(seconds, expire)
     answer.addBoth(fired)
     return result

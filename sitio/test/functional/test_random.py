@@ -58,8 +58,13 @@ SIZES = (0, 1, 40, 500, 3000, 3001, 70_000, 250_000)
 
 JUDGED = (201, 404, 500, 502, 503, 504)
 
-REQUEST_ACTS = (*("",) * 16, "answer", "defer", "raise", "body", "get", "filter", "keeps")
-RESPONSE_ACTS = ("", "replace", "retry", "defer", "raise", "filter", "keeps", "fails", "edit")
+REQUEST_ACTS = (
+    *("",) * 16,
+    *("answer", "defer", "cling", "raise", "body", "get", "filter", "keeps"),
+)
+RESPONSE_ACTS = (
+    *("", "replace", "retry", "defer", "cling", "raise", "filter", "keeps", "fails", "edit"),
+)
 
 MALFORMED = (
     b"GET /%b HTTP/1.1\r\n\r\n",
@@ -391,6 +396,8 @@ class Decides:
             return mine(tag)
         if act == "defer":
             return self.world.later(None, mine(tag))
+        if act == "cling":
+            return clinging()
         if act == "raise":
             raise Mistake
         if act == "body":
@@ -426,6 +433,8 @@ class Judges:
             return Retry(0.5 if len(tag) % 2 else 0.0)
         if act == "defer":
             return self.world.later(None, mine(tag), Retry(), Mistake())
+        if act == "cling":
+            return clinging()
         if act == "raise":
             raise Mistake
         if act == "filter":
@@ -443,6 +452,11 @@ class Judges:
 def mine(tag: str) -> Response:
     """A response of the policy itself."""
     return Response(418, body=filled(tag, 21), headers={"X-Tag": tag, "X-Size": "21"})
+
+
+def clinging() -> Deferred[None]:
+    """What a policy waits for that has a result when it is cancelled."""
+    return Deferred(lambda waiting: waiting.callback(None))
 
 
 class World:
@@ -698,6 +712,7 @@ class AnyConversation(SynchronousTestCase):
         self.assertEqual(world.sidecar.factory.connections, 0)
         self.assertEqual(set(world.sidecar.pool.snapshot().values()), {0})
         self.assertEqual(world.sidecar.clock.getDelayedCalls(), [])
+        self.assertEqual(world.sidecar.context.buffers.held, 0)
         ended = world.sidecar.exchanges
         for client in world.clients:
             client.checkClosed(early)

@@ -351,6 +351,67 @@ class WaitingTests(SynchronousTestCase):
             harness.assertQuiet()
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_clingsToTheEnd(self) -> None:
+        """
+        Once the client has left, no other policy runs and nothing is collected for one,
+        whatever a policy makes of being cancelled.  Only an error of its own is a failure.
+        """
+        post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+        heads = (b"Content-Length: 9\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+
+        def returns(value: Any) -> Any:
+            async def wait(*given: Any) -> Any:
+                try:
+                    await Deferred()
+                except Exception:
+                    return value
+
+            return wait
+
+        async def fails(*given: Any) -> None:
+            try:
+                await Deferred()
+            finally:
+                raise ValueError
+
+        def clings(*given: Any) -> Any:
+            return Deferred(lambda waiting: waiting.callback(None))
+
+        for wait, failed in (
+            (returns(None), 0),
+            (returns(Response(418)), 0),
+            (returns("nonsense"), 0),
+            (clings, 0),
+            (fails, 1),
+        ):
+            for buffered in (False, True):
+                for sent, begun in ((GET, b""), (post, b""), (post, b"abc")):
+                    self.leftBy(onRequest, wait, failed, buffered, sent + begun)
+                for head in heads:
+                    self.leftBy(onResponse, wait, failed, buffered, GET, head)
+
+    def leftBy(
+        self, kind: Any, wait: Any, failed: int, buffered: bool, sent: bytes, head: bytes = b""
+    ) -> None:
+        """A client leaves while a policy waits, before another one of the same kind."""
+        ran: list[str] = []
+        other = kind(buffered=buffered)(lambda *given: ran.append("other"))
+        harness = Harness([kind()(wait), other])
+        client = harness.connect()
+        client.sends(sent)
+        if head:
+            harness.upstream(0).sends(b"HTTP/1.1 200 OK\r\n" + head)
+        client.resets()
+        self.assertEqual(ran, [])
+        self.assertEqual(harness.context.buffers.held, 0)
+        counts = [(each["called"], each["failed"]) for each in harness.context.chain.snapshot()]
+        self.assertEqual(counts, [(1, failed), (0, 0)])
+        self.assertEqual([each.status for each in harness.exchanges], [499])
+        self.assertEqual([type(each) for each in harness.errors], [ValueError] * failed)
+        self.flushLoggedErrors(ValueError)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        harness.assertQuiet()
+
     def test_bodyBreaks(self) -> None:
         """It is no failure of a policy if the rest of the request is malformed."""
         harness = Harness(onRequest(never))

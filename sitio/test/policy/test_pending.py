@@ -4,6 +4,8 @@ Tests of L{sitio.policy.pending}.
 
 from __future__ import annotations
 
+from asyncio import CancelledError as FutureCancelled
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
@@ -78,6 +80,26 @@ class BoundedTests(SynchronousTestCase):
         result = self.bounded(Deferred(lambda answer: answer.callback("short")))
         self.clock.advance(30)
         self.assertEqual(self.successResultOf(result), "short")
+
+    def test_givenUp(self) -> None:
+        """
+        What is given up fails as cancelled, whatever the policy has as its result then.  Only
+        an error other than that is reported.
+        """
+        for value, reported in (
+            ("short", []),
+            (None, []),
+            (Failure(CancelledError()), []),
+            (Failure(FutureCancelled()), []),
+            (Failure(ValueError()), [ValueError]),
+            (Failure(SystemExit()), [SystemExit]),
+            (Failure(GeneratorExit()), [GeneratorExit]),
+        ):
+            result = self.bounded(Deferred(partial(Deferred.callback, result=value)))
+            result.cancel()
+            self.failureResultOf(result, CancelledError)
+            self.assertEqual([type(each) for each in self.failures], reported, value)
+            self.failures.clear()
 
     def test_stubborn(self) -> None:
         """It fails in time even if the policy waits on; a later result is dropped."""
