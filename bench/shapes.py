@@ -355,16 +355,23 @@ def play(shape: Shape, mark: Callable[[], object], done: Callable[[], object]) -
             gc.enable()
         side.check(COUNTED)
 
-    # Within a loop, as on the reactors that have one: coroutines of policies are its tasks.
+    # Called by a loop, as on the reactors that have one: coroutines of policies are its tasks.
+    # Not within a task, as theirs would have to pause that.
     loop = asyncio.new_event_loop()
+    ended = loop.create_future()
+    loop.call_soon(_callInto, ended, run)
     try:
-        loop.run_until_complete(_called(run))
+        loop.run_until_complete(ended)
     finally:
         loop.close()
 
 
-async def _called(function: Callable[[], None]) -> None:
-    function()
+def _callInto(ended: asyncio.Future[None], function: Callable[[], None]) -> None:
+    try:
+        function()
+        ended.set_result(None)
+    except BaseException as error:
+        ended.set_exception(error)
 
 
 def playForCallgrind(shape: Shape) -> None:

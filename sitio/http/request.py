@@ -54,12 +54,14 @@ class Request(Message):
     @ivar length: the announced bytes of the body; L{None} if there is no body, or if it comes
         in chunks.
     @ivar upgrade: the protocols that the client asks to switch to, or L{None}.
+    @ivar filters: the filters of L{addFilter}, or L{None}.
     """
 
-    # The line as received is set when another takes its place, which is rare; so are filters.
-    __slots__ = ("_filters", "_receivedLine", "arrived", "content", "line")
+    # The line as received is set when another takes its place, which is rare.
+    __slots__ = ("_receivedLine", "arrived", "content", "filters", "line")
 
     arrived: bytes
+    filters: list[AddedFilter] | None
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class Request(Message):
         self.content = body
         self.length = length
         self.upgrade = upgrade
+        self.filters = None
 
     @classmethod
     def fromHead(
@@ -98,6 +101,7 @@ class Request(Message):
         request.content = body
         request.length = length
         request.upgrade = upgrade
+        request.filters = None
         return request
 
     @property
@@ -165,15 +169,6 @@ class Request(Message):
     def hasBody(self) -> bool:
         """Whether there is a body, read or not."""
         return self.content != b""
-
-    @property
-    def filters(self) -> list[AddedFilter] | None:
-        """The filters that policies have added; L{None} for none."""
-        return getattr(self, "_filters", None)
-
-    @filters.setter
-    def filters(self, filters: list[AddedFilter] | None) -> None:
-        self._filters = filters
 
     def addFilter(
         self, bodyFilter: BodyFilter, *, keepsLength: bool = False, failOpen: bool = False

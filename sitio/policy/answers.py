@@ -4,11 +4,12 @@ What policies return and leave: checks, copies, and the undoing of a failed poli
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from sitio.http.bodyfilters import AddedFilter
-from sitio.http.message import UNKNOWN_LENGTH, Request, Response, Retry
+from sitio.http.headers import Headers
+from sitio.http.message import UNKNOWN_LENGTH, Request, RequestLine, Response, Retry
+from sitio.policy.member import Member
 
 
 def checkResponse(response: Response, *, mayStream: bool) -> None:
@@ -87,59 +88,81 @@ def copied(response: Response) -> Response:
     return twin
 
 
-def _own(message: Request | Response, failed: Callable[..., object]) -> None:
+def _own(filters: list[AddedFilter], member: Member) -> None:
     """Have the failures of the filters that a policy has added counted as its own."""
-    filters = message.filters or []
     for at, each in enumerate(filters):
         if each.failed is None:
-            filters[at] = each._replace(failed=failed)
+            filters[at] = each._replace(failed=member.reportFailure)
 
 
-def allowed(
-    request: Request, answer: Any, length: int | None, failed: Callable[..., object]
-) -> Response | None:
+def _wrong(member: Member, answer: Any, allowed: str) -> TypeError:
+    return TypeError(
+        f"{member.name} returned {answer!r} ({type(answer).__name__}); return {allowed}"
+    )
+
+
+def allowed(request: Request, answer: Any, length: int | None, member: Member) -> Any:
     """
-    What a request policy has returned, as a copy, if that and the request can be sent.
+    What a request policy has returned, a response as a copy, if that and the request can be sent.
 
-    @param answer: a response or L{None}.
+    @param answer: anything.
     @param length: of the request's body, as announced.
-    @param failed: called when a filter that the policy has added fails.
+
+    @raise TypeError, ValueError: one of them can't.
     """
     if answer is not None:
+        if not isinstance(answer, Response):
+            raise _wrong(member, answer, "None or a Response")
         checkResponse(answer, mayStream=False)
         answer = copied(answer)
         if answer.filters is not None:
-            _own(answer, failed)
-    checkRequest(request, length)
-    if request.filters is not None:
-        _own(request, failed)
-    return cast("Response | None", answer)
+            _own(answer.filters, member)
+    body, filters = request.content, request.filters
+    if filters is not None:
+        checkRequest(request, length)
+        _own(filters, member)
+    elif type(body) is not bytes and (body is not None or request.length != length):
+        checkRequest(request, length)
+    return answer
 
 
-def accepted(
-    response: Response, answer: Any, saved: SavedResponse, failed: Callable[..., object]
-) -> Any:
+def accepted(response: Response, answer: Any, saved: SavedResponse, member: Member) -> Any:
     """
     What a response policy has returned, a response as a copy, if that or the response can be
     sent.
 
-    @param answer: a response, a L{Retry} or L{None}.
+    @param answer: anything.
     @param saved: the response before.
-    @param failed: called when a filter that the policy has added fails.
+
+    @return: a L{Response}, a L{Retry}, or L{None} for the response itself.
+
+    @raise TypeError, ValueError: it can't.
     """
-    if isinstance(answer, Response) and answer is not response:
+    if answer is response:
+        answer = None
+    status, reason, body, length, _, _ = saved
+    if (
+        answer is None
+        and response.body is body
+        and response.status is status
+        and response.reason is reason
+        and response.length is length
+        and response.filters is None
+    ):
+        return None  # As most policies leave it.
+    left = response
+    if isinstance(answer, Response):
         checkResponse(answer, mayStream=False)
         answer = left = copied(answer)
-    else:
+    elif answer is None or isinstance(answer, Retry):
         # A policy that has taken a body away must not bring the upstream's back.
-        checkResponse(response, mayStream=saved.body is None)
-        if response.body is None and response.length != saved.length:
+        checkResponse(response, mayStream=body is None)
+        if response.body is None and response.length != length:
             raise ValueError(_STREAMS)
-        left = response
-        if answer is response:
-            answer = None
+    else:
+        raise _wrong(member, answer, "None, a Response or a Retry")
     if left.filters is not None:
-        _own(left, failed)
+        _own(left.filters, member)
     return answer
 
 
@@ -170,50 +193,54 @@ def forgetLength(
     return answer
 
 
-class SavedResponse:
-    """
-    A copy of a response from before a policy got it, to undo a failed policy's changes.
+#: The fields of a message as they were.
+_SavedFields = tuple[type[Headers], bytes, int | None]
 
-    @ivar body: what of the body was known: L{None} if it streamed.
-    @ivar length: its announced length.
-    """
+#: A response from before a policy got it, to undo the changes of one that fails: status, reason,
+#: body, length, filters and fields.
+SavedResponse = tuple[int, str, bytes | None, int | None, list[AddedFilter] | None, _SavedFields]
 
-    __slots__ = ("_filters", "_headers", "_reason", "_status", "body", "length")
-
-    def __init__(self, response: Response) -> None:
-        self._status = response.status
-        self._reason = response.reason
-        self.body = response.body
-        self.length = response.length
-        self._filters = response.filters and list(response.filters)
-        self._headers = response.headers.copy()
-
-    def restore(self, response: Response) -> None:
-        """Undo all changes since then."""
-        response.status = self._status
-        response.reason = self._reason
-        response.headers = self._headers
-        response.body = self.body
-        response.length = self.length
-        response.filters = self._filters
+#: The same of a request: line, body, length, filters and fields.
+SavedRequest = tuple[RequestLine, bytes | None, int | None, list[AddedFilter] | None, _SavedFields]
 
 
-class SavedRequest:
-    """A copy of a request from before a policy that fails open got it, to undo its changes."""
+def savedResponse(response: Response) -> SavedResponse:
+    """What a response is like now, as references to what never changes."""
+    headers = response.headers
+    filters = response.filters
+    return (
+        response.status,
+        response.reason,
+        response.body,
+        response.length,
+        filters and list(filters),
+        (type(headers), headers.lines, headers.length),
+    )
 
-    __slots__ = ("_content", "_filters", "_headers", "_length", "_line")
 
-    def __init__(self, request: Request) -> None:
-        self._line = request.line
-        self._content = request.content
-        self._length = request.length
-        self._filters = request.filters and list(request.filters)
-        self._headers = request.headers.copy()
+def restoreResponse(response: Response, saved: SavedResponse) -> None:
+    """Undo all changes since then."""
+    response.status, response.reason, response.body, response.length, filters, fields = saved
+    response.filters = filters
+    kind, lines, length = fields
+    response.headers = kind.fromLines(lines, length)
 
-    def restore(self, request: Request) -> None:
-        """Undo all changes since then."""
-        request.line = self._line
-        request.content = self._content
-        request.length = self._length
-        request.filters = self._filters
-        request.headers = self._headers
+
+def savedRequest(request: Request) -> SavedRequest:
+    """What a request is like now, as references to what never changes."""
+    headers = request.headers
+    filters = request.filters
+    return (
+        request.line,
+        request.content,
+        request.length,
+        filters and list(filters),
+        (type(headers), headers.lines, headers.length),
+    )
+
+
+def restoreRequest(request: Request, saved: SavedRequest) -> None:
+    """Undo all changes since then."""
+    request.line, request.content, request.length, request.filters, fields = saved
+    kind, lines, length = fields
+    request.headers = kind.fromLines(lines, length)

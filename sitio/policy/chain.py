@@ -12,17 +12,19 @@ policy's name (L{Member}).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, cast
+from itertools import chain as joined
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from sitio.errors import PolicyFailed, ResponseWithheld
+from sitio.errors import PolicyFailed, ResponseWithheld, SitioError
 from sitio.http.failures import asResponse
-from sitio.http.message import Response, Retry
+from sitio.http.message import Response
 from sitio.interfaces import (
     IExchangeObserver,
     IRequestPolicy,
@@ -31,48 +33,34 @@ from sitio.interfaces import (
 )
 from sitio.policy.answers import (
     SavedRequest,
-    SavedResponse,
     accepted,
     allowed,
     forgetLength,
+    restoreRequest,
+    restoreResponse,
+    savedRequest,
+    savedResponse,
 )
 from sitio.policy.coroutines import started
 from sitio.policy.member import JudgedExchange, Member, MembersByStatus
-from sitio.policy.pending import CANCELLED, bounded, settle
+from sitio.policy.pending import CANCELLED, bounded, then
 from sitio.policy.sending import SentHead, checkSent
 from sitio.policy.verify import verifyPolicy
 
+#: In place of an answer: the policy is still to be called.
+_NOT_CALLED: Any = object()
 
-def _checkKind(member: Member, answer: Any, kinds: tuple[type, ...]) -> None:
-    """
-    Raise if a policy returned something else.
+#: Where the request policies have got to: the rest, the length of the body as announced, the
+#: request before the first of the rest was called, if that fails open, and when it was called.
+_AskTurn = tuple[Iterator[Member], int | None, SavedRequest | None, float]
 
-    @param kinds: the types that it may return, beside L{None}.
-    """
-    if answer is not None and not isinstance(answer, kinds):
-        allowed = "None, a Response or a Retry" if Retry in kinds else "None or a Response"
-        raise TypeError(
-            f"{member.name} returned {answer!r} ({type(answer).__name__}); return {allowed}"
-        )
+#: A policy that is interested in a response, and those after it that want its status.
+Interested = tuple[Member, Iterator[Member]]
 
-
-def _reraiseIfGivenUp(exchange: JudgedExchange, answer: Any, error: BaseException) -> None:
-    """
-    Raise the error again if the policy did not fail: the client left while it waited, or
-    Python closes the waiting coroutine, of which nothing is left.
-
-    @param answer: a L{Deferred} if the chain waits for the policy.
-    """
-    if isinstance(error, CANCELLED) and exchange.duration is not None:
-        raise error
-    if isinstance(error, GeneratorExit) and isinstance(answer, Deferred):
-        raise error
-
-
-def _tooLong() -> ResponseWithheld:
-    return ResponseWithheld(
-        "the response is longer than --buffer-limit, or than what --buffer-total leaves"
-    )
+#: Where the response policies have got to: the policy whose turn it is, those after it, the
+#: response whose length may have to be forgotten (L{forgetLength}), the response before the
+#: policy was called, and when it was.
+_JudgeTurn = tuple[Any, Iterator[Member], Response | None, Any, float]
 
 
 class Chain:
@@ -106,18 +94,20 @@ class Chain:
         self._clock = clock
         self._seconds = clock.seconds
         self._timeout = timeout
-        self._members = [Member(name, verifyPolicy(name, policy)) for name, policy in policies]
+        self._members = [
+            Member(at, name, verifyPolicy(name, policy))
+            for at, (name, policy) in enumerate(policies)
+        ]
         for each in self._members:
-            each.filterFailed = partial(self._failed, each)
+            each.reportFailure = partial(self._failed, each)
         self._request = self._providing(IRequestPolicy)
-        self._response = self._providing(IResponsePolicy)
         self._observers = self._providing(IExchangeObserver)
         self._send = self._providing(ISendPolicy)
         self.hasRequestPolicies = bool(self._request)
         self.hasObservers = bool(self._observers)
         self.hasSendPolicies = bool(self._send)
         # Bounded: there are 900 statuses of three digits.
-        self.interested = MembersByStatus(self._response, self._isInterestedInStatus)
+        self.interested = MembersByStatus(self._providing(IResponsePolicy))
 
     def _providing(self, interface: Any) -> list[Member]:
         return [each for each in self._members if interface.providedBy(each.policy)]
@@ -139,76 +129,82 @@ class Chain:
             or a L{Deferred} of either.  A policy that fails makes a response of status
             500.  The Deferred fails only if it is cancelled because the client left.
         """
-        return settle(self._runRequest(exchange))
+        turn = iter(self._request), exchange.request.length, None, self._seconds()
+        return self._ask(_NOT_CALLED, exchange, turn)
 
-    async def _runRequest(self, exchange: JudgedExchange) -> Response | None:
+    def _ask(self, answer: Any, exchange: JudgedExchange, turn: _AskTurn) -> Any:
+        """
+        Run the rest of the request policies; see L{requestReceived}.
+
+        @param answer: of the first, which was waited for, or L{_NOT_CALLED}.
+        """
         request = exchange.request
-        length = request.length
-        for member in self._request:
-            if member.buffersRequest and request.content is None and member.needsWhole(exchange):
-                error = await exchange.wholeRequest()
-                if error is not None:
-                    if not member.requestFailsOpen:
-                        return asResponse(error)
-                    self._skipped(member, "it does not get this request", error, exchange)
-                    continue
-            saved = SavedRequest(request) if member.requestFailsOpen else None
-            began = self._seconds()
-            answer: Any = None
+        rest, length, saved, began = turn
+        for member in rest:
+            if answer is _NOT_CALLED:
+                if member.needsRequest and request.content is None and member.needsWhole(exchange):
+                    turn = rest, length, None, began
+                    return then(exchange.wholeRequest(), self._askWhole, member, exchange, turn)
+                saved = savedRequest(request) if member.requestFailsOpen else None
             try:
-                member.called += 1
-                answer = member.policy.requestReceived(exchange)
-                if answer is not None and type(answer) is not Response:
-                    answer = self._pending(member, answer)
-                    if isinstance(answer, Deferred):
-                        answer = await answer
-                    _checkKind(member, answer, (Response,))
-                answer = allowed(request, answer, length, member.filterFailed)
+                if answer is _NOT_CALLED:
+                    member.called += 1
+                    answer = member.requestReceived(exchange)
+                    if answer is not None and type(answer) is not Response:
+                        answer = self._started(member, answer)
+                        if type(answer) is Deferred:
+                            turn = joined((member,), rest), length, saved, began
+                            return answer.addBoth(self._ask, exchange, turn)
+                elif isinstance(answer, Failure):
+                    answer.raiseException()
+                answer = allowed(request, answer, length, member)
             except BaseException as error:
-                _reraiseIfGivenUp(exchange, answer, error)
+                self._reraiseIfGivenUp(error, member, exchange, began)
                 answer = self._requestFailed(member, exchange, saved)
-            finally:
-                self._took(member, exchange, self._seconds() - began)
+            began = self._took(member, exchange, began)
             if answer is not None:
-                self._acted(member, exchange)
-                if answer.failure is None:
-                    exchange.answeredBy = member.name
-                return cast(Response, answer)
+                member.countAct(exchange, member.name if answer.failure is None else None)
+                return answer
+            answer = _NOT_CALLED
         return None
 
+    def _askWhole(
+        self, error: SitioError | None, member: Member, exchange: JudgedExchange, turn: _AskTurn
+    ) -> Any:
+        """Go on with a policy that gets the whole request, or skip it."""
+        rest, length, saved, _ = turn
+        if error is None:
+            rest = joined((member,), rest)
+        elif member.requestFailsOpen:
+            member.reportSkipped("it does not get this request", error, exchange)
+        else:
+            return asResponse(error)
+        return self._ask(_NOT_CALLED, exchange, (rest, length, saved, self._seconds()))
+
     def _requestFailed(
-        self,
-        member: Member,
-        exchange: JudgedExchange,
-        saved: SavedRequest | None,
+        self, member: Member, exchange: JudgedExchange, saved: SavedRequest | None
     ) -> Response | None:
         """Undo what a policy that fails open has done, or make a response of status 500."""
         if saved is not None:
             self._failed(member, "the request goes on as it was before", exchange)
-            saved.restore(exchange.request)
+            restoreRequest(exchange.request, saved)
             return None
         self._failed(member, "the request is answered with status 500", exchange)
         return asResponse(PolicyFailed(f"the policy {member.name} failed"))
 
-    def _isInterestedInStatus(self, member: Member, status: int) -> bool:
-        try:
-            return status in cast(Container[int], member.policy.statuses)
-        except BaseException:
-            if member.responseFailsOpen:
-                self._failed(member, "it gets no responses of this status")
-                return False
-            self._failed(member, "it gets all responses of this status")
-            return True
-
-    def firstInterested(self, exchange: JudgedExchange, response: Response) -> Member | None:
-        """The first policy that is interested in this response; L{None} for most responses."""
-        for member in self.interested[response.status]:
-            if not member.selective or self._isInterested(member, exchange, response):
-                return member
+    def firstInterested(self, exchange: JudgedExchange, response: Response) -> Interested | None:
+        """
+        The first policy that is interested in this response, and the others that want its
+        status; L{None} for most responses.
+        """
+        rest = iter(self.interested[response.status])
+        for member in rest:
+            if not member.selective or member.isInterested(exchange, response):
+                return member, rest
         return None
 
     def responseReceived(
-        self, exchange: JudgedExchange, response: Response, first: Member | None = None
+        self, exchange: JudgedExchange, response: Response, first: Interested | None = None
     ) -> Any:
         """
         Step 7: run the response policies.
@@ -222,120 +218,117 @@ class Chain:
             The Deferred fails if C{wholeBody} does, or if it is cancelled because the
             client left.
         """
-        first = first or self.firstInterested(exchange, response)
-        if first is None:
-            return response
-        return settle(self._runResponse(exchange, response, first))
+        member, rest = first or (None, iter(self.interested[response.status]))
+        turn = member, rest, response, None, self._seconds()
+        return self._judge(_NOT_CALLED, exchange, response, turn)
 
-    async def _runResponse(
-        self, exchange: JudgedExchange, response: Response, first: Member | None
-    ) -> Response | Retry:
-        status = response.status
-        received: Response | None = response
-        interested = self.interested[status]
-        for member in self._response:
-            if response.status != status:
-                # A policy changed the status: the next ones are chosen by the new one.
-                status = response.status
-                interested = self.interested[status]
-            if member is first:
-                first = None
-            elif (
-                first is not None
-                or member not in interested
-                or (member.selective and not self._isInterested(member, exchange, response))
-            ):
-                continue
-            if response.body is None and member.buffered and not await exchange.wholeBody(response):
-                if not member.responseFailsOpen:
-                    response = self._withhold(member, exchange, _tooLong(), response)
-                continue
-            saved = SavedResponse(response)
-            began = self._seconds()
-            answer: Any = None
+    def _judge(
+        self, answer: Any, exchange: JudgedExchange, response: Response, turn: _JudgeTurn
+    ) -> Any:
+        """
+        Run the rest of the response policies; see L{responseReceived}.
+
+        @param answer: of the policy whose turn it is, if it was waited for; else L{_NOT_CALLED}.
+        """
+        member, rest, received, saved, began = turn
+        while True:
+            if member is None:
+                for member in rest:
+                    if not member.selective or member.isInterested(exchange, response):
+                        break
+                else:
+                    return response
+                if member.selective:
+                    began = self._seconds()
+            if answer is _NOT_CALLED:
+                if member.buffered and response.body is None:
+                    turn = member, rest, received, None, began
+                    whole = exchange.wholeBody(response)
+                    return then(whole, self._judgeWhole, exchange, response, turn)
+                saved = savedResponse(response)
             try:
-                member.called += 1
-                answer = member.policy.responseReceived(exchange, response)
-                if answer is not None and type(answer) is not Response:
-                    answer = self._pending(member, answer)
-                    if isinstance(answer, Deferred):
-                        answer = await answer
-                    _checkKind(member, answer, (Response, Retry))
-                answer = accepted(response, answer, saved, member.filterFailed)
+                if answer is _NOT_CALLED:
+                    member.called += 1
+                    answer = member.responseReceived(exchange, response)
+                    if answer is not None and type(answer) is not Response:
+                        answer = self._started(member, answer)
+                        if type(answer) is Deferred:
+                            turn = member, rest, received, saved, began
+                            return answer.addBoth(self._judge, exchange, response, turn)
+                elif isinstance(answer, Failure):
+                    answer.raiseException()
+                answer = accepted(response, answer, saved, member)
             except BaseException as error:
-                _reraiseIfGivenUp(exchange, answer, error)
-                saved.restore(response)
-                if not member.responseFailsOpen:
-                    response = self._withhold(member, exchange, error, response)
-                    continue
-                self._failed(member, "the response is sent as it was before", exchange)
+                self._reraiseIfGivenUp(error, member, exchange, began)
+                restoreResponse(response, saved)
+                if member.responseFailsOpen:
+                    self._failed(member, "the response is sent as it was before", exchange)
+                else:
+                    response = self._withheld(error, member, exchange)
                 answer = None
-            finally:
-                self._took(member, exchange, self._seconds() - began)
+            began = self._took(member, exchange, began)
             if member.buffered and response is received:
                 received = forgetLength(exchange.request, response, answer)
-            if answer is None:
-                continue
-            if isinstance(answer, Response):
-                self._acted(member, exchange)
-                exchange.answeredBy = member.name
+            if type(answer) is Response:
+                member.countAct(exchange, member.name)
                 answer.failure = answer.failure or response.failure
                 response = answer
-            elif exchange.mayRetry():
-                self._acted(member, exchange)
-                exchange.answeredBy = None
-                return cast(Retry, answer)
-        return response
+            elif answer is not None and exchange.mayRetry():
+                member.countAct(exchange, None)
+                return answer
+            if response.status != saved[0]:
+                rest = self.interested.after(member, response.status)
+            member, answer = None, _NOT_CALLED
 
-    def _isInterested(self, member: Member, exchange: JudgedExchange, response: Response) -> bool:
-        try:
-            return bool(member.policy.isInterested(exchange, response))
-        except BaseException:
-            if member.responseFailsOpen:
-                self._failed(member, "it does not get this response", exchange)
-                return False
-            self._failed(member, "it gets this response", exchange)
-            return True
+    def _judgeWhole(
+        self, isWhole: bool, exchange: JudgedExchange, response: Response, turn: _JudgeTurn
+    ) -> Any:
+        """Go on with a policy that gets the whole response, or skip it."""
+        member, rest, received, _, _ = turn
+        if not isWhole:
+            if not member.responseFailsOpen:
+                error = ResponseWithheld(
+                    "the response is longer than --buffer-limit, or than what --buffer-total leaves"
+                )
+                response = self._withheld(error, member, exchange)
+                rest = self.interested.after(member, response.status)
+            member = None
+        turn = member, rest, received, None, self._seconds()
+        return self._judge(_NOT_CALLED, exchange, response, turn)
 
-    def _withhold(
-        self,
-        member: Member,
-        exchange: JudgedExchange,
-        cause: BaseException,
-        response: Response,
-    ) -> Response:
+    def _withheld(self, cause: BaseException, member: Member, exchange: JudgedExchange) -> Response:
         """The response in place of one that a policy which fails closed has not judged."""
         error = ResponseWithheld(f"the policy {member.name} failed", cause=cause)
-        self._skipped(member, "the response is replaced by one of status 502", cause, exchange)
-        self._acted(member, exchange)
-        exchange.answeredBy = None
+        member.reportSkipped("the response is replaced by one of status 502", cause, exchange)
+        member.countAct(exchange, None)
         exchange.failure = error
         return asResponse(error)
 
     def responseSending(self, exchange: JudgedExchange, response: Response) -> None:
         """Step 8: show the head of a response to the send policies."""
+        head = SentHead(response)
+        began = self._seconds()
         for member in self._send:
-            saved = SavedResponse(response)
-            began = self._seconds()
+            saved = savedResponse(response)
+            member.called += 1
             try:
-                member.called += 1
-                checkSent(member.name, member.policy.responseSending(exchange, SentHead(response)))
+                answer = member.responseSending(exchange, head)
+                if answer is not None:
+                    checkSent(member.name, answer)
             except BaseException:
                 self._failed(member, "the head is sent as it was before", exchange)
-                saved.restore(response)
-            self._took(member, exchange, self._seconds() - began)
+                restoreResponse(response, saved)
+            began = self._took(member, exchange, began)
 
-    def _pending(self, member: Member, answer: Any) -> Any:
-        """What a policy returned, or a L{Deferred} that has it in time."""
+    def _started(self, member: Member, answer: Any) -> Any:
+        """What a policy has returned, or a L{Deferred} that has its result in time."""
         answer = started(answer)
-        if isinstance(answer, Deferred):
-            answer = bounded(
-                answer,
-                self._timeout,
-                self._clock,
-                lambda: self._failed(member, "what it waits for can't be cancelled"),
-                "it took longer than {:g} s, the --policy-timeout",
-            )
+        # Most have a result by now, and Deferred is an abstract class, so that it is slow to ask.
+        if answer is not None and isinstance(answer, Deferred):
+            cancelFailed = partial(self._failed, member, "what it waits for can't be cancelled")
+            answer = bounded(answer, self._timeout, self._clock, cancelFailed)
+            if answer.called and not isinstance(answer.result, Failure):
+                return answer.result
         return answer
 
     def exchangeFinished(self, exchange: JudgedExchange) -> None:
@@ -343,26 +336,25 @@ class Chain:
         for member in self._observers:
             member.called += 1
             try:
-                member.policy.exchangeFinished(exchange)
+                member.exchangeFinished(exchange)
             except BaseException:
                 self._failed(member, "it missed one exchange", exchange)
 
-    def _took(self, member: Member, exchange: JudgedExchange, seconds: float) -> None:
-        member.seconds += seconds
-        exchange.policyTime += seconds
+    def _took(self, member: Member, exchange: JudgedExchange, began: float) -> float:
+        """Count the time that a policy took; the time now, when the next one begins."""
+        now = self._seconds()
+        spent = now - began
+        member.seconds += spent
+        exchange.policyTime += spent
+        return now
 
-    def _acted(self, member: Member, exchange: JudgedExchange) -> None:
-        member.acted += 1
-        exchange.acted += (member.name,)
-
-    def _skipped(
-        self, member: Member, consequence: str, cause: BaseException, exchange: JudgedExchange
+    def _reraiseIfGivenUp(
+        self, error: BaseException, member: Member, exchange: JudgedExchange, began: float
     ) -> None:
-        """Count and log a policy that could not be called, or has raised this."""
-        try:
-            raise cause
-        except BaseException:
-            self._failed(member, consequence, exchange)
+        """Raise again what is no failure of the policy: the client left while it waited."""
+        if isinstance(error, CANCELLED) and exchange.duration is not None:
+            self._took(member, exchange, began)
+            raise error
 
     def _failed(
         self, member: Member, consequence: str, exchange: JudgedExchange | None = None

@@ -55,11 +55,13 @@ def started(answer: Any) -> Any:
         if isinstance(answer, Deferred) or not isawaitable(answer):
             return answer
         answer = _awaiting(answer)
-    loop = _get_running_loop()
-    if loop is None:
-        return startedWithoutLoop(answer)
-    if loop is not _knownLoop:
-        _useTasks(loop)
+    loop = _knownLoop
+    if loop is None or not loop.is_running():
+        # This asks the system for the id of the process, each time.
+        loop = _get_running_loop()
+        if loop is None:
+            return startedWithoutLoop(answer)
+        useTasks(loop)
     # Most coroutines end in their first step, so here is no call that can be left out.
     task = PolicyTask(loop=loop)
     task.coroutine = answer
@@ -83,9 +85,11 @@ def started(answer: Any) -> Any:
     return task.goOn(waitsFor)
 
 
-def _useTasks(loop: AbstractEventLoop) -> None:
+def useTasks(loop: AbstractEventLoop) -> None:
     """Let a loop make tasks with L{taskOf}, unless the program has a factory of its own."""
     global _knownLoop
+    if loop is _knownLoop:
+        return
     _knownLoop = loop
     if loop.get_task_factory() is None:
         loop.set_task_factory(taskOf)

@@ -119,6 +119,10 @@ class FinishFunction(Generic[_F]):
         return self.function(*args, **kw)
 
 
+#: Policies that call a function as sitio calls them.
+FUNCTIONS = (RequestFunction, ResponseFunction, SendFunction, FinishFunction)
+
+
 @overload
 def onRequest(function: _Request, /) -> RequestFunction[_Request]: ...
 
@@ -265,7 +269,7 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @raise TypeError: it is one.  Of two decorators only the upper one would count.
     """
-    if isinstance(function, RequestFunction | ResponseFunction | SendFunction | FinishFunction):
+    if isinstance(function, FUNCTIONS):
         raise TypeError(
             "a function has one decorator: write a function for each, or a class with both methods"
         )

@@ -4,11 +4,12 @@ A policy in a chain, and what the chain needs of an exchange: L{Member}, L{Judge
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from sys import exc_info
 from typing import Any, Protocol
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,6 +22,7 @@ from sitio.interfaces import (
     ISelectivePolicy,
     ISendPolicy,
 )
+from sitio.policy.functions import FUNCTIONS
 
 #: Seconds between two tracebacks of the same failure of a policy.
 TRACEBACK_INTERVAL_SECONDS = 60.0
@@ -30,10 +32,10 @@ TRACEBACK_INTERVAL_SECONDS = 60.0
 MAX_TRACEBACKS = 8
 
 _SEES = (
-    ("requests", IRequestPolicy),
-    ("responses", IResponsePolicy),
-    ("heads", ISendPolicy),
-    ("exchanges", IExchangeObserver),
+    ("requests", IRequestPolicy, "requestReceived"),
+    ("responses", IResponsePolicy, "responseReceived"),
+    ("heads", ISendPolicy, "responseSending"),
+    ("exchanges", IExchangeObserver, "exchangeFinished"),
 )
 
 
@@ -59,14 +61,14 @@ class JudgedExchange(Protocol):
     def id(self) -> str:
         """The id of the request."""
 
-    def wholeRequest(self) -> Awaitable[SitioError | None]:
+    def wholeRequest(self) -> SitioError | Deferred[SitioError | None] | None:
         """
         Read the rest of the request's body into C{request.body}.
 
         @return: why policies can't have it; it streams then.
         """
 
-    def wholeBody(self, response: Response) -> Awaitable[bool]:
+    def wholeBody(self, response: Response) -> bool | Deferred[bool]:
         """
         Read the rest of the body into C{response.body}.
 
@@ -80,27 +82,35 @@ class JudgedExchange(Protocol):
 @define(eq=False)
 class Member:
     """
-    A policy in a chain, with its name and its counters.
+    A policy in a chain, with its name and its counters, and all that is read of it for each
+    exchange.
 
+    @ivar at: its place in the chain.
+    @ivar requestReceived: calls the policy; so do the other three.
     @ivar selective: whether it is asked first whether it is interested in a response.
     @ivar buffered: whether it needs whole responses.
-    @ivar buffersRequest: whether it needs whole requests, or some.
+    @ivar needsRequest: whether it needs whole requests, or some.
     @ivar chooses: tells of a request whether it needs the whole; L{None} if it needs all.
     @ivar requestFailsOpen: whether a request goes on without it when it fails.
     @ivar responseFailsOpen: the same for a response.
-    @ivar filterFailed: is called with the consequence and the exchange when one of its filters
-        fails; set by the chain.
+    @ivar reportFailure: is called with the consequence, and the exchange if there is one, when
+        it or one of its filters fails; set by the chain.
     """
 
+    at: int
     name: str
     policy: Any
+    requestReceived: Callable[..., Any] = field(init=False)
+    responseReceived: Callable[..., Any] = field(init=False)
+    responseSending: Callable[..., Any] = field(init=False)
+    exchangeFinished: Callable[..., Any] = field(init=False)
     selective: bool = field(init=False)
     buffered: bool = field(init=False)
-    buffersRequest: bool = field(init=False)
+    needsRequest: bool = field(init=False)
     chooses: Callable[[Any], object] | None = field(init=False)
     requestFailsOpen: bool = field(init=False)
     responseFailsOpen: bool = field(init=False)
-    filterFailed: Callable[..., object] = field(init=False)
+    reportFailure: Callable[..., object] = field(init=False)
     called: int = 0
     acted: int = 0
     failed: int = 0
@@ -110,10 +120,15 @@ class Member:
 
     def __attrs_post_init__(self) -> None:
         policy = self.policy
+        for _, interface, method in _SEES:
+            if interface.providedBy(policy):
+                # To call the function itself is a call less.
+                name = "function" if type(policy) in FUNCTIONS else method
+                setattr(self, method, getattr(policy, name))
         self.selective = ISelectivePolicy.providedBy(policy)
         self.buffered = buffersResponses(policy)
         whole = _buffersRequests(policy)
-        self.buffersRequest = bool(whole)
+        self.needsRequest = bool(whole)
         self.chooses = whole if callable(whole) else None
         failOpen = getattr(policy, "failOpen", None)
         self.requestFailsOpen = bool(failOpen)
@@ -126,15 +141,53 @@ class Member:
         try:
             return bool(self.chooses(exchange))
         except BaseException:
-            self.filterFailed("it gets the whole request", exchange)
+            self.reportFailure("it gets the whole request", exchange)
             return True
+
+    def wantsStatus(self, status: int) -> bool:
+        """Whether it is interested in responses of a status."""
+        try:
+            return status in self.policy.statuses
+        except BaseException:
+            return self._getsIt("it gets {} responses of this status", "no", "all")
+
+    def isInterested(self, exchange: JudgedExchange, response: Response) -> bool:
+        """Whether it, which is selective, is interested in a response."""
+        try:
+            return bool(self.policy.isInterested(exchange, response))
+        except BaseException:
+            return self._getsIt("it {} this response", "does not get", "gets", exchange)
+
+    def _getsIt(self, consequence: str, no: str, yes: str, *exchange: JudgedExchange) -> bool:
+        """Whether it gets responses of which it can't tell whether it is interested."""
+        self.reportFailure(consequence.format(no if self.responseFailsOpen else yes), *exchange)
+        return not self.responseFailsOpen
+
+    def countAct(self, exchange: JudgedExchange, answeredBy: str | None) -> None:
+        """
+        Count that it has answered, replaced or retried.
+
+        @param answeredBy: the policy that has made the response now, or L{None}.
+        """
+        self.acted += 1
+        exchange.acted += (self.name,)
+        exchange.answeredBy = answeredBy
+
+    def reportSkipped(
+        self, consequence: str, cause: BaseException, exchange: JudgedExchange
+    ) -> None:
+        """Report that it could not be called, or has raised this."""
+        try:
+            raise cause
+        except BaseException:
+            self.reportFailure(consequence, exchange)
 
     def snapshot(self) -> dict[str, Any]:
         """Name and counters, as data for JSON."""
         return {
             "name": self.name,
             "sees": ", ".join(
-                what for what, interface in _SEES if interface.providedBy(self.policy)
+                what for what, interface, _ in _SEES if interface.providedBy(self.policy)
             ),
             "called": self.called,
             "acted": self.acted,
@@ -201,13 +254,16 @@ def _buffersRequests(policy: Any) -> Any:
     return getattr(policy, "requestBuffered", default)
 
 
-class MembersByStatus(dict[int, list[Member]]):
+class MembersByStatus(dict[int, tuple[Member, ...]]):
     """Policies by the status they are interested in; each is asked once for each status."""
 
-    def __init__(self, members: list[Member], isInterested: Callable[[Member, int], bool]) -> None:
+    def __init__(self, members: list[Member]) -> None:
         self._members = members
-        self._isInterested = isInterested
 
-    def __missing__(self, status: int) -> list[Member]:
-        self[status] = [each for each in self._members if self._isInterested(each, status)]
+    def __missing__(self, status: int) -> tuple[Member, ...]:
+        self[status] = tuple([each for each in self._members if each.wantsStatus(status)])
         return self[status]
+
+    def after(self, member: Member, status: int) -> Iterator[Member]:
+        """Those after this one that are interested in a status."""
+        return iter([each for each in self[status] if each.at > member.at])

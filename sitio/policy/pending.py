@@ -1,5 +1,5 @@
 """
-Results of policies that are still to come: L{settle}, L{bounded}.
+Results of policies that are still to come: L{then}, L{bounded}.
 
 A policy may raise any exception, also one that is no C{Exception}, such as the
 C{SystemExit} of C{sys.exit}; may fail to cancel what it waits for; may never end.  None of
@@ -9,7 +9,7 @@ this holds up its exchange.
 from __future__ import annotations
 
 from asyncio import CancelledError as FutureCancelled
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -20,18 +20,15 @@ from twisted.python.failure import Failure
 CANCELLED = (CancelledError, FutureCancelled)
 
 
-def settle(run: Coroutine[Any, Any, Any]) -> Any:
+def then(result: Any, goOn: Callable[..., Any], *args: Any) -> Any:
     """
-    Run a coroutine as far as it goes without waiting.
+    Call C{goOn} with a result and more arguments: now, or when the L{Deferred} of it fires.
 
-    @return: its result if it has ended, else a L{Deferred} of it.
+    @return: what that returns, or a Deferred of it.
     """
-    try:
-        run.send(None)
-    except StopIteration as stop:
-        return stop.value
-    # The coroutine awaits a Deferred, which it yields once more to its new driver.
-    return Deferred.fromCoroutine(run)
+    if isinstance(result, Deferred):
+        return result.addCallback(goOn, *args)
+    return goOn(result, *args)
 
 
 def _raised(result: Any, report: Callable[[], object]) -> None:
@@ -53,9 +50,6 @@ def bounded(
     """
     A Deferred of the result of a policy's Deferred that fires in time, whatever the policy
     does.  To cancel it cancels the policy's, whose result is dropped: nothing may follow it.
-
-    A C{GeneratorExit} arrives as a C{RuntimeError}: thrown into a coroutine, it would look
-    as if that had been closed.
 
     @param seconds: how long it may take; then it fails with C{TimeoutError}, unless the
         policy has another result when it is cancelled.
@@ -93,8 +87,6 @@ def bounded(
             return
         if result.called or (isLate and isinstance(value, Failure) and value.check(*CANCELLED)):
             return
-        if isinstance(value, Failure) and value.check(GeneratorExit):
-            value = Failure(RuntimeError("it raised GeneratorExit"))
         result.callback(value)
 
     result: Deferred[Any] = Deferred(giveUp)

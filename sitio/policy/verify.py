@@ -18,15 +18,7 @@ from sitio.interfaces import (
     ISelectivePolicy,
     ISendPolicy,
 )
-from sitio.policy.functions import (
-    FinishFunction,
-    RequestFunction,
-    ResponseFunction,
-    SendFunction,
-)
-
-#: Policies that call a function as sitio calls them.
-_FUNCTIONS = (RequestFunction, ResponseFunction, SendFunction, FinishFunction)
+from sitio.policy.functions import FUNCTIONS
 
 _POLICIES = (IRequestPolicy, IResponsePolicy, ISendPolicy, IExchangeObserver)
 
@@ -122,7 +114,7 @@ def _checkParameters(name: str, policy: Any, interface: Any) -> None:
     @raise ValueError: with a sentence that has the right parameters.
     """
     for method, described in interface.namesAndDescriptions():
-        isFunction = isinstance(policy, _FUNCTIONS)
+        isFunction = isinstance(policy, FUNCTIONS)
         called = policy.function if isFunction else getattr(policy, method, None)
         if not isinstance(described, Method) or not callable(called):
             continue

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from sitio.errors import BodyTooLong, BuffersFull, SitioError
 from sitio.http.message import Response
@@ -16,6 +16,9 @@ from sitio.proxy.downstream import Downstream
 if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
     from sitio.proxy.upload import Upload
+
+#: What keeps policies from a body, or L{None}; it may still have to come.
+Collected = SitioError | Deferred[SitioError | None] | None
 
 
 class BufferedRequest:
@@ -44,21 +47,21 @@ class BufferedRequest:
         """Whether policies wait for the rest of the body."""
         return self._waiter is not None
 
-    def collect(self, first: bytes, ended: bool) -> Deferred[SitioError | None]:
+    def collect(self, first: bytes, ended: bool) -> Collected:
         """
         Collect the body.
 
         @param first: the part that has arrived.
         @param ended: whether that is all of it.
 
-        @return: fires with L{None}, or with why policies can't have the body.
+        @return: L{None}, or why policies can't have the body, now or later.
         """
         error = self._add(first)
         if error is not None:
-            return succeed(error)
+            return error
         if ended:
             self._fill()
-            return succeed(None)
+            return None
         # The canceller: the exchange has ended meanwhile, and fires nothing.
         waiter: Deferred[SitioError | None] = Deferred(self._givenUp)
         self._waiter = waiter
@@ -123,11 +126,11 @@ class BufferedRequest:
         self._exchange.context.buffers.release(reserved)
 
 
-def wholeRequest(exchange: Exchange, downstream: Downstream) -> Deferred[SitioError | None]:
+def wholeRequest(exchange: Exchange, downstream: Downstream) -> Collected:
     """
     Put the whole body of a request into C{request.body}.
 
-    @return: fires with L{None}, or with why policies can't have it.
+    @return: L{None}, or why policies can't have it, now or later.
     """
     upload = exchange.upload
     request = exchange.request
@@ -145,9 +148,9 @@ def wholeRequest(exchange: Exchange, downstream: Downstream) -> Deferred[SitioEr
         return collected
     limit = exchange.context.settings.requestBufferLimit
     if len(request.arrived) > limit:
-        return succeed(BodyTooLong(f"a body of more than {limit} bytes"))
+        return BodyTooLong(f"a body of more than {limit} bytes")
     request.content = request.arrived
-    return succeed(None)
+    return None
 
 
 def _expectsContinue(version: str, value: str | None) -> bool:

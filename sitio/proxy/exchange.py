@@ -38,7 +38,7 @@ from sitio.http.message import Request, Response
 from sitio.interfaces import ExchangeState, IExchange
 from sitio.net.deadlines import NEVER
 from sitio.net.statemachine import Transitions
-from sitio.proxy.bufferedrequest import wholeRequest
+from sitio.proxy.bufferedrequest import Collected, wholeRequest
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.download import Download
 from sitio.proxy.downstream import Downstream
@@ -138,7 +138,7 @@ class Exchange(VisibleExchange, Waiting):
         else:
             self._decided(None)
 
-    def wholeRequest(self) -> Deferred[SitioError | None]:
+    def wholeRequest(self) -> Collected:
         """For L{Chain}: put the whole body into the request; see L{BufferedRequest}."""
         return wholeRequest(self, self._downstream)
 
@@ -295,7 +295,7 @@ class Exchange(VisibleExchange, Waiting):
             self.connection.deliverTo(self.held)
         self.held.judge(first)
 
-    def wholeBody(self, response: Response) -> Deferred[bool]:
+    def wholeBody(self, response: Response) -> bool | Deferred[bool]:
         """For L{Chain}: put the whole body into this response; see L{HeldResponse}."""
         assert self.held is not None
         return self.held.wholeBody()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sitio.errors import SitioError
@@ -52,8 +52,13 @@ class HeldResponse:
     @ivar isCollecting: whether a policy waits for the whole body.
     """
 
-    __slots__ = ("_exchange", "_failure", "_pieces", "_reserved", "_response", "_size", "_tooLong",
-                 "_trailers", "_waiter")  # fmt: skip
+    # What most never change is on the class.
+    _tooLong = False
+    #: How many bytes are counted in the context's buffers.
+    _reserved = 0
+    _waiter: Deferred[bool] | None = None
+    #: The reason if the rest will not arrive.
+    _failure: SitioError | None = None
 
     def __init__(
         self, exchange: Exchange, response: Response, body: bytes, trailers: Fields | None
@@ -67,12 +72,6 @@ class HeldResponse:
         self._pieces = [body]
         self._size = len(body)
         self._trailers = trailers
-        self._tooLong = False
-        # How many bytes are counted in the context's buffers.
-        self._reserved = 0
-        self._waiter: Deferred[bool] | None = None
-        # The reason if the rest will not arrive.
-        self._failure: SitioError | None = None
 
     @property
     def isCollecting(self) -> bool:
@@ -100,7 +99,7 @@ class HeldResponse:
         """
         exchange = self._exchange
         result = exchange.chain.responseReceived(exchange, self._response, first)
-        if not isinstance(result, Deferred):
+        if result is self._response or not isinstance(result, Deferred):
             self._judged(result)
             return
         if not self.isCollecting:
@@ -162,22 +161,23 @@ class HeldResponse:
 
     # Collecting the whole body for a policy.
 
-    def wholeBody(self) -> Deferred[bool]:
+    def wholeBody(self) -> bool | Deferred[bool]:
         """
         Collect the whole body and put it into the response.
 
-        @return: fires with whether the body is within the limit; fails with a
-            L{SitioError} if the response breaks off.
+        @return: whether the body is within the limit, now or later.
+
+        @raise SitioError: the response has broken off.  The Deferred fails with one if it does.
         """
         if self._failure is not None:
-            return fail(self._failure)
+            raise self._failure
         if self._isTooLong():
-            return succeed(False)
+            return False
         if self._trailers is not None:
             self._fill()
-            return succeed(True)
+            return True
         if not self._mayCollect():
-            return succeed(False)
+            return False
         waiter: Deferred[bool] = Deferred()
         self._waiter = waiter
         if self._exchange.connection is not None:

@@ -14,7 +14,7 @@ from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.head import Fields
 from sitio.interfaces import ExchangeState
 from sitio.net.deadlines import NEVER
-from sitio.proxy.bufferedrequest import BufferedRequest
+from sitio.proxy.bufferedrequest import BufferedRequest, Collected
 from sitio.proxy.downstream import Downstream
 from sitio.proxy.filters import Filters
 from sitio.proxy.upstream import Connection
@@ -87,7 +87,7 @@ class Upload:
         """Whether policies wait for the whole body."""
         return self._buffered is not None and self._buffered.isCollecting
 
-    def collect(self) -> Deferred[SitioError | None]:
+    def collect(self) -> Collected:
         """Collect the whole body; see L{BufferedRequest.collect}."""
         self._buffered = buffered = BufferedRequest(self._exchange, self)
         if not self.ended:

@@ -22,19 +22,19 @@ class Waiting:
 
         There is no timeout here: the maker of the Deferred bounds the wait.
         """
-        if not isinstance(result, Deferred):
+        # Quicker than to ask None whether it is a Deferred, which is an abstract class.
+        if result is None or not isinstance(result, Deferred):
             goOn(result)
             return
         self._waiting = result
-
-        def settled(value: Any) -> None:
-            # Otherwise it was cancelled by stopWaiting.
-            if self._waiting is result:
-                self._waiting = None
-                goOn(value)
-
-        result.addBoth(settled)
+        result.addBoth(self._settled, result, goOn)
         result.addErrback(self.waitBroke)
+
+    def _settled(self, value: Any, result: Deferred[Any], goOn: Callable[[Any], None]) -> None:
+        # Otherwise it was cancelled by stopWaiting.
+        if self._waiting is result:
+            self._waiting = None
+            goOn(value)
 
     def stopWaiting(self) -> None:
         """Cancel the Deferred that is waited for, if there is one."""

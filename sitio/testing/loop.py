@@ -25,7 +25,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sitio.policy.coroutines import taskOf
+from sitio.policy.coroutines import taskOf, useTasks
 from sitio.policy.threads import stopped
 
 _log = Logger()
@@ -104,6 +104,7 @@ class ClockLoop(_Loop):
         if outer is not None and task is not None:
             _leave_task(outer, task)
         _set_running_loop(self)
+        useTasks(self)
         try:
             yield
         finally:

@@ -10,7 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import Request, Response
 from sitio.http.bodyfilters import AddedFilter
-from sitio.policy.answers import SavedResponse, checkRequest, checkResponse, copied
+from sitio.policy.answers import (
+    checkRequest,
+    checkResponse,
+    copied,
+    restoreResponse,
+    savedResponse,
+)
 from sitio.proxy.filters import Filters
 
 
@@ -119,11 +125,11 @@ class CopyTests(SynchronousTestCase):
     def test_restored(self) -> None:
         """All changes since a response was saved are undone."""
         response = Response.fromWire(200, "OK", [(b"X-A", b"b")])
-        saved = SavedResponse(response)
+        saved = savedResponse(response)
         response.headers["X-A"] = "c"
         response.status, response.reason, response.body = 500, "No", b"no"
         response.addFilter(bytes.upper)
-        saved.restore(response)
+        restoreResponse(response, saved)
         self.assertEqual(
             (response.status, response.reason, response.body, response.filters),
             (200, "OK", None, None),

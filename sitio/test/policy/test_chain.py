@@ -701,18 +701,18 @@ class Exchange:
     failure: SitioError | None = None
     id: str = "1-1"
 
-    def wholeRequest(self) -> Deferred[SitioError | None]:
+    def wholeRequest(self) -> SitioError | None:
         """Its body is here."""
-        return succeed(None)
+        return None
 
     def mayRetry(self) -> bool:
         """Whether another attempt is possible."""
         return self.again
 
-    def wholeBody(self, response: Response) -> Deferred[bool]:
+    def wholeBody(self, response: Response) -> bool:
         """Set the body, if there is one."""
         response.body = self.body
-        return succeed(self.body is not None)
+        return self.body is not None
 
 
 @implementer(IResponsePolicy)
@@ -967,6 +967,56 @@ class ChainTests(SynchronousTestCase):
             self.assertEqual(spent[name], 3)
         self.assertEqual(exchange.policyTime, 6)
         self.assertEqual(len(self.flushLoggedErrors(Trouble)), 2)
+
+    def test_secondsAreItsOwn(self) -> None:
+        """No policy gets the time of another, nor that of a body or of a question."""
+        clock = Clock()
+
+        class Slow(Exchange):
+            """Its body takes a while."""
+
+            def wholeBody(self, response: Response) -> bool:
+                clock.advance(100)
+                return Exchange.wholeBody(self, response)
+
+        def takes(seconds: float) -> Any:
+            return lambda *given: clock.advance(seconds)
+
+        def asked() -> bool:
+            clock.advance(1000)
+            return True
+
+        policies = [
+            ("a", onResponse(takes(1))),
+            ("b", onResponse(buffered=True)(takes(2))),
+            ("c", Choosy(wanted=asked)),
+            ("d", onResponse(takes(4))),
+        ]
+        chain = Chain(policies, clock=clock)
+        exchange = Slow(body=b"all")
+        chain.responseReceived(exchange, Response.fromWire(404, "", []))
+        spent = {each["name"]: each["seconds"] for each in chain.snapshot()}
+        self.assertEqual(spent, {"a": 1, "b": 2, "c": 0, "d": 4})
+        self.assertEqual(exchange.policyTime, 7)
+
+    def test_changedWhileItWaits(self) -> None:
+        """What a policy changes while it waits counts as if it had not waited."""
+        for end, kept in ((None, 410), (Failure(Trouble("on purpose")), 404)):
+            calls: list[str] = []
+            answer: Deferred[Any] = Deferred()
+            chain = self.chain(
+                onResponse(404)(lambda *given, answer=answer: answer),
+                onResponse()(noted(calls, "all")),
+                onResponse(410)(noted(calls, "gone")),
+            )
+            response = Response(404)
+            result = chain.responseReceived(Exchange(), response)
+            response.status = 410
+            answer.callback(end)
+            self.assertIs(self.successResultOf(result), response)
+            self.assertEqual(response.status, kept)
+            self.assertEqual(calls, ["all 410", "gone 410"] if kept == 410 else ["all 404"])
+        self.assertEqual(len(self.flushLoggedErrors(Trouble)), 1)
 
     def test_noPolicy(self) -> None:
         """An object that is not a policy is refused, with its name and the interfaces."""

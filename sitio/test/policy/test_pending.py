@@ -13,31 +13,24 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.policy.pending import bounded, settle
+from sitio.policy.pending import bounded, then
 
 
-class SettleTests(SynchronousTestCase):
-    """A coroutine that does not wait costs no Deferred."""
+class ThenTests(SynchronousTestCase):
+    """What goes on with a result goes on as soon as that is there."""
 
-    def test_ended(self) -> None:
-        """The result of a coroutine that does not wait is returned."""
+    def test_now(self) -> None:
+        """With a result that is there it goes on at once, and no Deferred is made."""
+        self.assertEqual(then(1, int.__add__, 2), 3)
 
-        async def run() -> int:
-            return 1 + await succeed(1)
-
-        self.assertEqual(settle(run()), 2)
-
-    def test_waits(self) -> None:
-        """A coroutine that waits gives a Deferred of its result."""
+    def test_later(self) -> None:
+        """With a Deferred it goes on when that fires; a failure passes."""
         waited: Deferred[int] = Deferred()
-
-        async def run() -> int:
-            return 1 + await waited
-
-        result = settle(run())
+        result = then(waited, int.__add__, 2)
         self.assertNoResult(result)
         waited.callback(1)
-        self.assertEqual(self.successResultOf(result), 2)
+        self.assertEqual(self.successResultOf(result), 3)
+        self.failureResultOf(then(fail(ValueError()), int.__add__, 2), ValueError)
 
 
 class BoundedTests(SynchronousTestCase):
@@ -130,7 +123,3 @@ class BoundedTests(SynchronousTestCase):
         self.clock.advance(30)
         self.failureResultOf(late, TimeoutError)
         self.assertEqual([type(each) for each in self.failures], [SystemExit, SystemExit])
-
-    def test_closed(self) -> None:
-        """C{GeneratorExit} arrives as another error, as it would close a coroutine."""
-        self.failureResultOf(self.bounded(fail(GeneratorExit())), RuntimeError)

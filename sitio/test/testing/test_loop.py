@@ -9,11 +9,12 @@ from contextvars import ContextVar
 from threading import current_thread
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import Response, Retry, inThread, onRequest, onResponse
+from sitio.policy.coroutines import started
 from sitio.settings import Settings
 from sitio.testing import Harness, Runner, request, response, runPolicy
 from sitio.testing.loop import ClockLoop
@@ -164,6 +165,36 @@ class KitTests(SynchronousTestCase):
         settings = Settings(policyTimeout=5)
         outcome = runPolicy(stuck, request(), settings=settings, raiseErrors=False)
         self.assertEqual((outcome.status, trace), (500, [5.0]))
+
+    def test_withinAnotherLoop(self) -> None:
+        """
+        The clock's loop runs coroutines also while another one runs that has run some, such as
+        that of pytest-asyncio; after it that one does.
+        """
+
+        @onRequest
+        async def slow(exchange: Any) -> None:
+            loops.append(asyncio.get_running_loop())
+            await asyncio.sleep(1)
+
+        def test() -> None:
+            outer = asyncio.get_running_loop()
+            for _ in range(2):
+                waited = started(slow(None))
+                self.assertEqual(runPolicy(slow, request(), response()).exchange.duration, 1)
+                waited.addErrback(lambda failure: failure.trap(CancelledError))
+                waited.cancel()
+                self.assertEqual([each is outer for each in loops], [True, False])
+                loops.clear()
+
+        loops: list[Any] = []
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+
+        async def run() -> None:
+            test()
+
+        loop.run_until_complete(run())
 
     def test_clientGone(self) -> None:
         """When the client goes away the coroutine is cancelled, whatever it waits for."""
