@@ -47,9 +47,12 @@ class Attempts:
         if method not in METHODS:
             method = "_OTHER"
         kind = (method, status, name)
-        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
-            kind = (method, status and classOf(status), name)
-        return self._kinds.setdefault(kind, noDurations())
+        durations = self._kinds.get(kind)
+        if durations is None:
+            if len(self._kinds) >= MAX_KINDS:
+                kind = (method, status and classOf(status), name)
+            durations = self._kinds.setdefault(kind, noDurations())
+        return durations
 
     def count(self, exchange: Any) -> None:
         """Count all attempts of an exchange that has ended."""

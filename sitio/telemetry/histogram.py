@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from math import sqrt
-from operator import add, sub
+from operator import sub
 from typing import TypedDict
 
 
@@ -72,11 +72,6 @@ class Histogram(TypedDict):
 def noCounts(bounds: Sequence[float]) -> list[int]:
     """The counts of an empty histogram."""
     return [0] * (len(bounds) + 1)
-
-
-def addCounts(one: Iterable[int], two: Iterable[int]) -> list[int]:
-    """The counts of two histograms with the same bounds, added up."""
-    return list(map(add, one, two))
 
 
 def subtractCounts(newer: Iterable[int], older: Iterable[int]) -> list[int]:

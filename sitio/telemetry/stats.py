@@ -253,14 +253,17 @@ class Stats(Service):
         """Make room: add the rows of least weight to (other), of equals the oldest first."""
         now = self._clock.seconds()
 
-        def weight(key: Key) -> float:
-            row = self._rows[key]
-            return row.hits * float(0.5 ** (max(0.0, now - row.last) / HALF_LIFE))
-
-        lightest = sorted((key for key in self._rows if key[1] not in self._templates), key=weight)
-        for key in lightest[: max(1, self.maxEndpoints // 8)]:
-            self._shared.setdefault((key[0], _OTHER), Row()).add(self._rows.pop(key))
+        weights = {
+            key: row.hits * 0.5 ** (max(0.0, now - row.last) / HALF_LIFE)
+            for key, row in self._rows.items()
+            if key[1] not in self._templates
+        }
+        evicted: dict[Key, list[Row]] = {}
+        for key in sorted(weights, key=weights.__getitem__)[: max(1, self.maxEndpoints // 8)]:
+            evicted.setdefault((key[0], _OTHER), []).append(self._rows.pop(key))
             self._evicted += 1
+        for key, rows in evicted.items():
+            self._shared.setdefault(key, Row()).add(rows)
 
     # Reading.
 
