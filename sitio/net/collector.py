@@ -13,7 +13,6 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 #: Number of new objects (made and not freed) after which the collector looks at those.  That
 #: takes some 0.1 ms.  Python's own 700 would make it run several times on each turn of the
@@ -42,13 +41,16 @@ class Collector:
     minute at most.
     """
 
-    def __init__(self, clock: IReactorTime, isBusy: Callable[[], bool] = lambda: False) -> None:
-        """@param isBusy: whether somebody would wait for the collector now."""
-        self._clock = clock
+    def __init__(self, reactor: Any, isBusy: Callable[[], bool] = lambda: False) -> None:
+        """
+        @param reactor: its clock, and C{callFromThread}.
+        @param isBusy: whether somebody would wait for the collector now.
+        """
+        self._reactor = reactor
         self._isBusy = isBusy
         self._looks = 0
+        self._isAsked = False
         self._tries = 0
-        self._due: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin, once everything has started.  PyPy's collector stays as it is."""
@@ -62,16 +64,22 @@ class Collector:
             return
         gc.freeze()
         self._looks += info["generation"] == 1
-        if self._looks >= LOOKS_BEFORE_ALL and self._due is None:
-            self._tries = 0
-            self._due = self._clock.callLater(TRY_SECONDS, self._lookAtAll)
+        if self._looks >= LOOKS_BEFORE_ALL and not self._isAsked:
+            self._isAsked = True
+            # The collector runs in any thread, and in the middle of anything, such as the
+            # reactor's own work at its timers.
+            self._reactor.callFromThread(self._begin)
+
+    def _begin(self) -> None:
+        self._tries = 0
+        self._reactor.callLater(TRY_SECONDS, self._lookAtAll)
 
     def _lookAtAll(self) -> None:
-        self._due = None
         self._tries += 1
         if self._isBusy() and self._tries < MAX_TRIES:
-            self._due = self._clock.callLater(TRY_SECONDS, self._lookAtAll)
+            self._reactor.callLater(TRY_SECONDS, self._lookAtAll)
             return
         self._looks = 0
+        self._isAsked = False
         gc.unfreeze()
         gc.collect()

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
+from threading import Thread, get_ident
 from types import ModuleType
 from typing import Any
 
@@ -29,11 +31,36 @@ class Cycle:
         self.itself = self
 
 
+class Reactor(Clock):
+    """
+    A clock of one thread.
+
+    @ivar asked: the calls from threads, to be made with C{turn}.
+    """
+
+    def __init__(self) -> None:
+        Clock.__init__(self)
+        self.thread = get_ident()
+        self.asked: list[Callable[[], object]] = []
+
+    def callFromThread(self, function: Callable[[], object]) -> None:
+        self.asked.append(function)
+
+    def turn(self) -> None:
+        """Make these calls."""
+        while self.asked:
+            self.asked.pop()()
+
+    def callLater(self, *call: Any) -> Any:  # type: ignore[override]
+        assert get_ident() == self.thread, "a timer is set by another thread"
+        return Clock.callLater(self, *call)
+
+
 class CollectorTests(SynchronousTestCase):
     """The collector looks at few objects at a time, and frees what is garbage all the same."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = Reactor()
         self.busy = False
         self.collector = Collector(self.clock, lambda: self.busy)
         self.addCleanup(gc.set_threshold, *gc.get_threshold())
@@ -80,8 +107,27 @@ class CollectorTests(SynchronousTestCase):
     def grow(self) -> None:
         """Make as many objects as it takes until all are looked at."""
         kept: list[list[list[int]]] = []
-        while not self.clock.getDelayedCalls():
+        while not self.clock.asked:
             kept.append([[each] for each in range(NEW_OBJECTS)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_anyThread(self) -> None:
+        """
+        Where the collector runs nothing is done to the reactor, as that may be another thread,
+        or in the middle of its work.  It is asked once.
+        """
+        self.collector.start()
+        for _ in range(2):
+            thread = Thread(target=self.grow)
+            thread.start()
+            thread.join()
+            for _ in range(2 * LOOKS * LOOKS_BEFORE_ALL):
+                gc.collect(1)
+            self.assertEqual(len(self.clock.asked), 1)
+            self.clock.turn()
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+            self.clock.advance(TRY_SECONDS)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def old(self) -> None:
         """Make a cycle that is no longer young when it becomes garbage."""
@@ -100,6 +146,7 @@ class CollectorTests(SynchronousTestCase):
         self.old()
         self.busy = True
         self.grow()
+        self.clock.turn()
         self.clock.pump([TRY_SECONDS] * (MAX_TRIES // 2))
         self.assertEqual(self.cycles(), 1)
         gc.freeze()
@@ -114,6 +161,7 @@ class CollectorTests(SynchronousTestCase):
         for _ in range(2):
             self.old()
             self.grow()
+            self.clock.turn()
             self.clock.pump([TRY_SECONDS] * MAX_TRIES)
             self.assertEqual((self.cycles(), self.clock.getDelayedCalls()), (0, []))
             gc.freeze()
