@@ -13,7 +13,6 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-
 #: Number of new objects (made and not freed) after which the collector looks at those.  That
 #: takes some 0.1 ms.  Python's own 700 would make it run several times on each turn of the
 #: reactor when hundreds of connections are busy.
