@@ -15,7 +15,7 @@ from functools import lru_cache
 from sitio.http.dates import parseDate
 from sitio.http.grammar import listMembers
 from sitio.http.headers import Headers
-from sitio.http.lines import keyOf, pairsOf, wireForm
+from sitio.http.lines import keyOf, pairsOf, spansOf, wireForm
 
 #: Names and values of a Cache-Control; the value of one without is C{b""}.
 Directives = Mapping[bytes, bytes]
@@ -61,11 +61,11 @@ PART = b"content-range"
 #: The directive in place of what can't be read in a malformed Cache-Control: no name.
 MALFORMED = b""
 
-# The fields that say something of storing.
-_CREDENTIALS = frozenset(map(keyOf, CREDENTIAL_FIELDS))
-_CONTROL, _ENCODING = keyOf(b"cache-control"), keyOf(b"content-encoding")
-_PART, _TYPE, _VARY = keyOf(PART), keyOf(b"content-type"), keyOf(b"vary")
-_TERMS = _CREDENTIALS | {_CONTROL, _ENCODING, _PART, _TYPE, _VARY}
+# The fields that say something of storing by their values, and those that do by being there.
+# Content-Type says something in event streams only.
+_VALUED = frozenset(map(keyOf, (b"cache-control", b"vary")))
+_TERMS = _VALUED | frozenset(map(keyOf, CREDENTIAL_FIELDS | {b"content-encoding", PART}))
+_TYPE = keyOf(b"content-type")
 
 #: Directives of responses that are not sent once they are stale (section 4.2.4).
 NOT_SENT_STALE = frozenset((b"must-revalidate", b"proxy-revalidate", b"s-maxage"))
@@ -75,7 +75,8 @@ BODY_FIELDS = frozenset(b"content-encoding content-language content-range conten
 
 _MAX_DELTA_SECONDS = 2**31
 
-# Bytes of the longest Cache-Control whose directives are remembered: clients send them, too.
+# Bytes of the longest lines of a service whose terms are remembered, and values of Cache-Control
+# whose directives are.
 _MAX_REMEMBERED = 256
 
 _directive = re.compile(rb'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?').finditer
@@ -178,22 +179,45 @@ def storageTerms(fields: Headers) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
         all.  An encoded response always varies on Accept-Encoding, as some services do not say
         so.
     """
+    lowered = fields.lowered
+    found = _TERMS.intersection(fields.lineKeys)
+    told = b""
+    for key in found:
+        if key not in _VALUED:
+            # Without its value, which may be a cookie: what is told is remembered.
+            told += key
+            continue
+        at = lowered.find(key)
+        while at >= 0:
+            end = lowered.find(b"\r", at)
+            told += lowered[at:end]
+            at = lowered.find(key, end)
+    at = lowered.find(_TYPE)
+    if at >= 0 and lowered.find(b"event-stream", at) >= 0:
+        told += b"".join([lowered[start - 1 : end - 2] for start, end in spansOf(_TYPE, lowered)])
+    return _rememberedTerms(told) if len(told) <= _MAX_REMEMBERED else _termsOf(told)
+
+
+def _termsOf(told: bytes) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     terms: set[bytes] = set()
     names: set[bytes] = set()
-    for key in _TERMS.intersection(fields.lineKeys):
-        if key == _CONTROL:
-            for value in fields.valuesOf(key):
-                terms.update(directives(value))
-        elif key == _TYPE:
-            if b"event-stream" in (fields.bytesOf(b"content-type") or b"").lower():
+    for line in told.split(b"\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name == b"cache-control":
+            terms.update(directives(value))
+        elif name == b"content-type":
+            if b"event-stream" in value:
                 terms.add(EVENT_STREAM)
-        elif key == _VARY:
-            names.update(listMembers(fields.bytesOf(b"vary") or b""))
-        elif key == _ENCODING:
+        elif name == b"vary":
+            names.update(listMembers(value))
+        elif name == b"content-encoding":
             names.add(b"accept-encoding")
         else:
-            terms.add(PART if key == _PART else b"set-cookie")
+            terms.add(PART if name == PART else b"set-cookie")
     return frozenset(terms), tuple(sorted(names - {b""}))
+
+
+_rememberedTerms = lru_cache(maxsize=256)(_termsOf)
 
 
 def isUnchanged(request: Headers, stored: Headers) -> bool:

@@ -54,7 +54,8 @@ TRACING = fieldNames(
     " x-trace-id x-transaction-id"
 )
 
-_MESSAGE = MEANING | CACHING | ORIGIN | TRACING
+#: All of them: they stay whatever the status is.
+MESSAGE = MEANING | CACHING | ORIGIN | TRACING
 
 #: Families of such fields: CORS, quotas, resumable uploads, targeted caching, traces.
 FAMILIES = (
@@ -90,7 +91,7 @@ def isOfMessage(name: bytes, status: int) -> bool:
 
     @param name: in lower case.
     """
-    if name in _MESSAGE or name.startswith(FAMILIES):
+    if name in MESSAGE or name.startswith(FAMILIES):
         return True
     if name in FOR_STATUS:
         return FOR_STATUS[name] == status

@@ -29,12 +29,25 @@ class RequestLine:
 
     __slots__ = ("endpoint", "method", "path", "raw", "target")
 
+    #: The line in whose place a policy has put this one, as it was received.
+    received: RequestLine | None = None
+
     def __init__(self, method: str, target: str) -> None:
         self.method = method
         self.target = target
         self.path = target.partition("?")[0]
         self.endpoint = (method, self.path)
         self.raw = f"{method} {target} HTTP/1.1".encode("latin-1", "replace")
+
+
+class ReplacedLine(RequestLine):
+    """A line that a policy has put in place of the one that was received."""
+
+    __slots__ = ("received",)
+
+    def __init__(self, method: str, target: str, received: RequestLine) -> None:
+        RequestLine.__init__(self, method, target)
+        self.received = received
 
 
 class Request(Message):
@@ -57,8 +70,7 @@ class Request(Message):
     @ivar filters: the filters of L{addFilter}, or L{None}.
     """
 
-    # The line as received is set when another takes its place, which is rare.
-    __slots__ = ("_receivedLine", "arrived", "content", "filters", "line")
+    __slots__ = ("arrived", "content", "filters", "line")
 
     arrived: bytes
     filters: list[AddedFilter] | None
@@ -112,7 +124,7 @@ class Request(Message):
     def method(self, method: str) -> None:
         if not isToken(method):
             raise ValueError(f"{method!r} is not a method: it must be a token (RFC 9110, 5.6.2)")
-        self._replaceLine(RequestLine(method, self.line.target))
+        self.line = ReplacedLine(method, self.line.target, self.receivedLine)
 
     @property
     def target(self) -> str:
@@ -126,17 +138,13 @@ class Request(Message):
                 f"{target.partition('?')[0]!r} is not a target: it must be * or a path and query,"
                 " percent-encoded, in visible ASCII without #"
             )
-        self._replaceLine(RequestLine(self.line.method, target))
+        self.line = ReplacedLine(self.line.method, target, self.receivedLine)
 
     @property
     def receivedLine(self) -> RequestLine:
         """Method and target as they were received, whatever policies have changed since."""
-        return getattr(self, "_receivedLine", self.line)
-
-    def _replaceLine(self, line: RequestLine) -> None:
-        if not hasattr(self, "_receivedLine"):
-            self._receivedLine = self.line
-        self.line = line
+        line = self.line
+        return line.received or line
 
     @property
     def path(self) -> str:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import re
 import time
 from collections.abc import Callable, Container
-from functools import lru_cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -29,10 +29,10 @@ from attrs import define, field, frozen
 from zope.interface import implementer
 
 from sitio.http.dates import formatDate
-from sitio.http.errorfields import REPLACED, REPRESENTATION, isOfMessage
+from sitio.http.errorfields import FOR_STATUS, MESSAGE, REPLACED, REPRESENTATION, isOfMessage
 from sitio.http.grammar import isToken
 from sitio.http.headers import FRAMING_FIELDS, Headers
-from sitio.http.lines import spansOf, wireForm
+from sitio.http.lines import keyOf, spansOf, wireForm
 from sitio.http.message import Request, Response, reasonFor
 from sitio.http.negotiation import ANY, NAMED, isJSON, mediaRanges, weightOf
 from sitio.interfaces import IExchange, IResponsePolicy
@@ -46,8 +46,8 @@ MAX_FILE_BYTES = 1024 * 1024
 #: Characters of a path or a reason on the page; clients can send thousands.
 MAX_SHOWN_CHARACTERS = 256
 
-#: Bytes of the longest Accept that is parsed, as results are cached; browsers send about 130,
-#: clients of APIs some hundreds.  A longer one counts as none.
+#: Bytes of the longest Accept that is looked at; browsers send about 130, clients of APIs some
+#: hundreds.  A longer one counts as none.
 MAX_ACCEPT_BYTES = 2048
 
 #: Members of such a field; each takes some microseconds.  With more it counts as none.
@@ -84,13 +84,26 @@ _NOT_BY_PREFIX = REPRESENTATION | {each.encode() for each in FRAMING_FIELDS}
 
 _CHARSET = frozenset((("charset", "utf-8"),))
 
-# Names of fields, with a status, of which is remembered whether they are kept: a service sends
-# the same few.  Longer names are looked at each time.
+# Keys of fields that are known to go: a service sends the same few.  Longer ones are looked at
+# each time.
 _MAX_REMEMBERED = 256
 _MAX_REMEMBERED_BYTES = 64
 
+# Pages that are made at once, by status and type.
+_MAX_PAGES = 128
 
-@lru_cache(maxsize=128)
+_ACCEPT = keyOf(b"accept")
+
+# The keys of fields that stay whatever the status is, and of those that stay with one only.
+_STAY = frozenset(map(keyOf, MESSAGE))
+_FOR_STATUS = frozenset(map(keyOf, FOR_STATUS))
+
+# An Accept without any of these has no wish between HTML and JSON.
+_isChoice = re.compile(rb"text/|application/|json").search
+
+_isMarkup = re.compile("[&<>\"']").search
+
+
 def formatFor(accept: bytes) -> bytes | None:
     """
     The Content-Type that an Accept field prefers (RFC 9110, section 12.5.1).
@@ -99,8 +112,21 @@ def formatFor(accept: bytes) -> bytes | None:
     that only C{*} covers, as scripts send C{application/json, */*}; after that HTML wins.  A
     type such as C{application/vnd.api+json} is a wish for JSON.
 
+    @param accept: in lower case.
+
     @return: L{None} if the field names none of them and does not prefer one.
     """
+    if len(accept) > MAX_ACCEPT_BYTES or accept.count(b",") >= MAX_ACCEPT_MEMBERS:
+        return None
+    # Most begin with what they want most, as those of browsers do, or name neither.
+    first, _, rest = accept.partition(b",")
+    if (first == b"text/html" or first == b"application/json") and b"text/html" not in rest:
+        return _HTML if first == b"text/html" else _JSON
+    return None if _isChoice(accept) is None else negotiated(accept)
+
+
+def negotiated(accept: bytes) -> bytes | None:
+    """As L{formatFor}, by all of the field's members."""
     ranges = mediaRanges(accept.decode("latin-1"))
     html = weightOf("text/html", ranges, _CHARSET)
     plain = weightOf("application/json", ranges, _CHARSET)
@@ -129,24 +155,37 @@ def _isJSONError(response: Response) -> bool:
     return isJSON(kind.partition(b";")[0].strip(b" \t").lower().decode("latin-1"))
 
 
-@lru_cache(maxsize=128)
-def _pieces(status: int, reason: str) -> tuple[bytes, bytes, bytes, bytes]:
+@frozen
+class _Made:
     """
-    The parts of the built-in page: HTML before and after the path, JSON and a problem before
-    the path.
+    The page for a status, made for one second.
+
+    @ivar reason: that of the response for which it was made.
+    @ivar lines: its fields in wire form.
+    @ivar before: the body before the path, and C{after}; all of it if it is a file.
     """
-    reason = reason or reasonFor(status) or "Error"
-    before, _, after = _TEMPLATE.substitute(
-        status=status,
-        reason=escape(reason),
-        sentence=_SENTENCES.get(status, _SERVER_ERROR if status >= 500 else _CLIENT_ERROR),
-        path="\0",
-    ).partition("\0")
-    data = {"status": status, "error": reason, "path": ""}
-    problem = {"type": "about:blank", "title": reason, "status": status, "instance": ""}
-    texts = [json.dumps(each, separators=(",", ":")) for each in (data, problem)]
-    plain, problem_ = [each.removesuffix('""}').encode() for each in texts]
-    return before.encode(), after.encode(), plain, problem_
+
+    reason: str
+    lines: bytes
+    before: bytes
+    after: bytes = b""
+
+
+def _builtIn(status: int, reason: str, kind: bytes) -> tuple[bytes, bytes]:
+    """The built-in page before and after the path."""
+    reason = reason[:MAX_SHOWN_CHARACTERS] or reasonFor(status) or "Error"
+    if kind is _HTML:
+        before, _, after = _TEMPLATE.substitute(
+            status=status,
+            reason=escape(reason),
+            sentence=_SENTENCES.get(status, _SERVER_ERROR if status >= 500 else _CLIENT_ERROR),
+            path="\0",
+        ).partition("\0")
+        return before.encode(), after.encode()
+    data: dict[str, object] = {"status": status, "error": reason, "path": ""}
+    if kind is _PROBLEM:
+        data = {"type": "about:blank", "title": reason, "status": status, "instance": ""}
+    return json.dumps(data, separators=(",", ":")).removesuffix('""}').encode(), b"}"
 
 
 @define(frozen=True)
@@ -215,77 +254,104 @@ class ErrorPage:
     seconds: Callable[[], float] = time.time
     buffered: bool = field(default=False, init=False)
     _second: int = field(default=-1, init=False)
-    _made: dict[bytes, bytes] = field(factory=dict, init=False)
-    _remembered: Callable[[bytes, int], bool] = field(init=False)
+    _made: dict[tuple[int, bytes], _Made] = field(factory=dict, init=False)
+    _stays: frozenset[bytes] = field(init=False)
+    _goes: set[bytes] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._remembered = lru_cache(maxsize=_MAX_REMEMBERED)(self._keeps)
+        self._stays = _STAY | frozenset(map(keyOf, self.kept))
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response | None:
         """Return the page, with the status and the reason of the response."""
         if self.passesJSON and _isJSONError(response):
             return None
-        if self.page is not None:
-            body, kind = self.page.body, self.page.kind
-        else:
-            body, kind = self._builtIn(exchange.request, response)
-        lines = self._lines(kind)
-        status = response.status
-        headers = response.headers
-        remembered, keeps = self._remembered, self._keeps
-        kept = [
-            key
-            for key in headers.lineKeys
-            if (remembered if len(key) <= _MAX_REMEMBERED_BYTES else keeps)(key, status)
-        ]
-        if kept:
-            lowered, theirs = headers.lowered, headers.lines
-            spans = sorted([at for key in set(kept) for at in spansOf(key, lowered)])
-            lines += b"".join([theirs[start:end] for start, end in spans])
+        page = self.page
+        kind = self._kindFor(exchange.request, response) if page is None else page.kind
+        second = int(self.seconds())
+        if second != self._second:
+            self._second = second
+            self._made.clear()
+        status, reason = response.status, response.reason
+        made = self._made.get((status, kind))
+        if made is None or made.reason != reason:
+            made = self._make(status, reason, kind)
+        lines = made.lines
+        theirs = response.headers
+        left = frozenset(theirs.lineKeys) - self._goes
+        if left:
+            lines += self._linesOf(left, status, theirs)
         # A 426 names the protocols to upgrade to; sitio frames them.
         headers = Headers.fromLines(lines, None)
-        answer = Response.fromHead(status, response.reason, headers, upgrade=response.upgrade)
+        answer = Response.fromHead(status, reason, headers, upgrade=response.upgrade)
+        body = made.before
+        if page is None:
+            # Without the query, which may hold secrets.
+            path: str = exchange.request.path[:MAX_SHOWN_CHARACTERS]
+            if kind is not _HTML:
+                path = json.dumps(path)
+            elif _isMarkup(path) is not None:
+                path = escape(path)
+            body = b"".join((body, path.encode(), made.after))
         answer.body = body
         return answer
 
+    def _kindFor(self, request: Request, response: Response) -> bytes:
+        """The type of the built-in page."""
+        headers = request.headers
+        lowered = headers.lowered
+        at = lowered.find(_ACCEPT)
+        if at >= 0:
+            end = lowered.find(b"\r", at)
+            accept = lowered[at + len(_ACCEPT) : end].strip(b" \t")
+            if lowered.find(_ACCEPT, end) >= 0:
+                accept = (headers.bytesOf(b"accept") or b"").lower()
+            kind = formatFor(accept)
+            if kind is not None:
+                return kind
+        # The client takes all alike: it gets the kind that the service has chosen.
+        return _JSON if _isJSONError(response) else _HTML
+
+    def _make(self, status: int, reason: str, kind: bytes) -> _Made:
+        """The page of this type, path apart, for this second."""
+        date = formatDate(self._second).encode()
+        fields = [(b"Server", b"Sitio"), (b"Date", date), (b"Content-Type", kind)]
+        if self.page is None:
+            lines = wireForm(fields + _BUILT_IN[kind])
+            made = _Made(reason, lines, *_builtIn(status, reason, kind))
+        else:
+            made = _Made(reason, wireForm(fields), self.page.body)
+        if len(self._made) >= _MAX_PAGES:
+            self._made.clear()
+        self._made[status, kind] = made
+        return made
+
+    def _linesOf(self, keys: frozenset[bytes], status: int, headers: Headers) -> bytes:
+        """The lines with one of these keys that stay, in order."""
+        stay = keys & self._stays
+        if len(stay) < len(keys):
+            stay |= {each for each in keys - stay if self._keeps(each, status)}
+        lowered, lines = headers.lowered, headers.lines
+        spans: list[tuple[int, int]] = []
+        for each in stay:
+            spans += spansOf(each, lowered)
+        spans.sort()
+        kept = b""
+        for start, end in spans:
+            kept += lines[start:end]
+        return kept
+
     def _keeps(self, key: bytes, status: int) -> bool:
+        """Whether a field that is not among those that always stay does with this status."""
         name = key[1:-1]
-        if name in self.kept or isOfMessage(name, status):
+        if isOfMessage(name, status):
             return True
-        return name.startswith(self.keptPrefixes) and name not in _NOT_BY_PREFIX
-
-    def _builtIn(self, request: Request, response: Response) -> tuple[bytes, bytes]:
-        """The built-in page for this path, and its Content-Type."""
-        before, after, data, problem = _pieces(
-            response.status, response.reason[:MAX_SHOWN_CHARACTERS]
-        )
-        # Without the query, which may hold secrets.
-        path = request.path[:MAX_SHOWN_CHARACTERS]
-        accept = request.headers.bytesOf(b"accept") or b""
-        isParsed = len(accept) <= MAX_ACCEPT_BYTES and accept.count(b",") < MAX_ACCEPT_MEMBERS
-        kind = formatFor(accept) if isParsed else None
-        if kind is None:
-            # The client takes all alike: it gets the kind that the service has chosen.
-            kind = _JSON if _isJSONError(response) else _HTML
-        if kind is not _HTML:
-            data = problem if kind is _PROBLEM else data
-            return data + json.dumps(path).encode() + b"}", kind
-        return before + escape(path).encode() + after, _HTML
-
-    def _lines(self, kind: bytes) -> bytes:
-        """The field lines for a page of this type, made once a second, as only Date changes."""
-        second = int(self.seconds())
-        if self._second != second:
-            self._second = second
-            self._made = {}
-        lines = self._made.get(kind)
-        if lines is None:
-            date = formatDate(second).encode()
-            fields = [(b"Server", b"Sitio"), (b"Date", date), (b"Content-Type", kind)]
-            if self.page is None:
-                fields += _BUILT_IN[kind]
-            lines = self._made[kind] = wireForm(fields)
-        return lines
+        if name.startswith(self.keptPrefixes) and name not in _NOT_BY_PREFIX:
+            return True
+        if len(key) <= _MAX_REMEMBERED_BYTES and key not in _FOR_STATUS:
+            if len(self._goes) >= _MAX_REMEMBERED:
+                self._goes.clear()
+            self._goes.add(key)
+        return False
 
 
 @frozen

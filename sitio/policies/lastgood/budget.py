@@ -89,6 +89,8 @@ class Budget:
     Whether failures may still be masked.
 
     Times are seconds on a clock that never goes back.
+
+    @ivar outages: those of endpoints; while there are none, good responses need no count.
     """
 
     log = Logger()
@@ -101,7 +103,7 @@ class Budget:
         self._seconds = seconds
         self._maxAge = maxAge
         # The last one is that in which a response was counted last.
-        self._outages: OrderedDict[Endpoint, _Outage] = OrderedDict()
+        self.outages: OrderedDict[Endpoint, _Outage] = OrderedDict()
         self._whole: _Outage | None = None
         # Good responses less failures of each path, in the window at hand of all.
         self._balances: dict[str, int] = {}
@@ -114,34 +116,34 @@ class Budget:
 
     def succeeded(self, endpoint: Endpoint, now: float) -> None:
         """Count a response that can be stored, or that confirms a stored one."""
-        if not self._outages:
+        if not self.outages:
             return
         self._count(endpoint[1], 1, now)
         endpoint = self._rowFor(endpoint)
-        outage = self._outages.get(endpoint)
+        outage = self.outages.get(endpoint)
         if outage is None:
             return
         if outage.isOver(now):
-            del self._outages[endpoint]
-            if not self._outages:
+            del self.outages[endpoint]
+            if not self.outages:
                 self._whole = None
         else:
             outage.good += 1
             outage.allGood += 1
             outage.seen = now
-            self._outages.move_to_end(endpoint)
+            self.outages.move_to_end(endpoint)
 
     def mayMask(self, endpoint: Endpoint, now: float) -> bool:
         """Count a failure that could be masked, and return whether it may be."""
         self._count(endpoint[1], -1, now)
         endpoint = self._rowFor(endpoint)
-        outage = self._outages.get(endpoint)
+        outage = self.outages.get(endpoint)
         if outage is None or outage.isOver(now):
-            outage = self._outages[endpoint] = _Outage(now, now, now)
+            outage = self.outages[endpoint] = _Outage(now, now, now)
         outage.failed += 1
         outage.allFailed += 1
         outage.seen = now
-        self._outages.move_to_end(endpoint)
+        self.outages.move_to_end(endpoint)
         mayMask = self._mayMaskAll(now)
         if now - outage.since < self._seconds:
             return mayMask
@@ -182,9 +184,9 @@ class Budget:
 
     def _rowFor(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint as which it counts: the table is bounded."""
-        if endpoint in self._outages:
+        if endpoint in self.outages:
             return endpoint
-        full = len(self._outages) >= MAX_ENDPOINTS
+        full = len(self.outages) >= MAX_ENDPOINTS
         return _OTHER if full or len(endpoint[1]) > MAX_ROUTE else endpoint
 
     def _count(self, path: str, change: int, now: float) -> None:
@@ -204,7 +206,7 @@ class Budget:
 
     def _dropIdle(self, now: float) -> None:
         """Drop the rows of endpoints of which no response is left that could mask."""
-        outages = self._outages
+        outages = self.outages
         while outages:
             endpoint, outage = next(iter(outages.items()))
             if now - outage.seen <= self._maxAge:

@@ -32,7 +32,6 @@ _escape = re.compile("%([0-9A-Fa-f]{2})").sub
 _unreserved = re.compile(r"[A-Za-z0-9\-._~]").fullmatch
 # The default port, and the dot of the root before the port or the end.
 _rest = re.compile(rb"\.?:(?:80|443)?$|\.(?=:[0-9]+$|$)").sub
-_isOdd = re.compile(r"[%#]|/\.").search
 
 
 def _normalEscape(found: re.Match[str]) -> str:
@@ -42,7 +41,7 @@ def _normalEscape(found: re.Match[str]) -> str:
 
 def normalTarget(target: str) -> str:
     """A target in the form in which equal ones are equal text."""
-    if _isOdd(target) is None:
+    if "%" not in target and "/." not in target and "#" not in target:
         return target
     target = target.partition("#")[0]
     path, mark, query = _escape(_normalEscape, target).partition("?")
@@ -139,6 +138,8 @@ class UnsafeRequests:
     It remembers the latest L{MAX_CHANGED} targets, by their hash, and what no longer fits as
     one time for all targets.  So it is right or too careful: if an unsafe request ends in the
     very moment in which another begins, the other counts as overtaken, too.
+
+    @ivar latest: when the last one ended, on the clock of C{exchange.began}.
     """
 
     def __init__(self, invalidate: Callable[[Invalidation], None]) -> None:
@@ -146,7 +147,7 @@ class UnsafeRequests:
         self._invalidate = invalidate
         self._times: OrderedDict[int, float] = OrderedDict()
         self._ofAll = float("-inf")
-        self._latest = float("-inf")
+        self.latest = float("-inf")
 
     def ended(self, exchange: IExchange, response: Response | None) -> None:
         """
@@ -158,7 +159,7 @@ class UnsafeRequests:
         if not invalidation.targets:
             return
         self._invalidate(invalidation)
-        self._latest = now = exchange.now
+        self.latest = now = exchange.now
         for each in invalidation.targets:
             key = hash(each)
             self._times[key] = now
@@ -169,7 +170,7 @@ class UnsafeRequests:
     def overtook(self, exchange: IExchange) -> bool:
         """Whether one has overtaken an exchange that ends now."""
         began: float = exchange.began
-        if began > self._latest:
+        if began > self.latest:
             return False
         if began <= self._ofAll:
             return True

@@ -10,16 +10,9 @@ or if the client itself sent X-Forwarded fields.
 
 from __future__ import annotations
 
-from attrs import define
-
-from sitio.http.caching import (
-    MALFORMED,
-    PART,
-    PUBLIC,
-    storageTerms,
-)
-from sitio.http.headers import Headers
-from sitio.http.lines import pairsOf
+from sitio.http.caching import MALFORMED, PART, PUBLIC, storageTerms
+from sitio.http.headers import FRAMING_FIELDS, Headers
+from sitio.http.lines import keyOf, pairsOf, spansOf
 from sitio.http.message import Request
 from sitio.http.overrides import OVERRIDE_FIELDS, foldedName
 from sitio.interfaces import IExchange
@@ -29,8 +22,11 @@ from sitio.policies.lastgood.fields import (
     KEYED_FIELDS,
 )
 
+#: Names and values of keyed fields.
+Keyed = tuple[tuple[bytes, bytes], ...]
+
 #: Scheme (whether it is secure), host, target, and the keyed fields of a request.
-Key = tuple[bool, bytes, str, tuple[tuple[bytes, bytes], ...]]
+Key = tuple[bool, bytes, str, Keyed]
 
 #: Whether a response may be sent to anyone, and the request fields that it varies on.
 Terms = tuple[bool, tuple[bytes, ...]]
@@ -46,16 +42,23 @@ TARGET = b":target"
 
 # What is to be done with a request field, by bits.  0: nothing, it identifies nobody.
 _PERSONAL = 1
-_KEYED = 2
-_HOST = 4
-#: It may ask for an event stream: a client that wants one must not get a page.
-_ACCEPT = 8
-#: It may have no-store.
-_CONTROL = 16
+#: The first of the bits that few requests have; more than the lines of a head.
+_RARE = 1 << 16
+_KEYED = _RARE
 #: A request that has it is neither kept nor masked.
-_UNFIT = 32
+_UNFIT = _RARE << 1
+#: It may have no-store.
+_CONTROL = _RARE << 2
 
-_READ = {b"host": _HOST, b"accept": _ACCEPT, b"cache-control": _CONTROL}
+_HOST, _ACCEPT = keyOf(b"host"), keyOf(b"accept")
+
+# A client that asks for an event stream must not get a page, nor may a response be kept if the
+# request forbids it.  As text: to parse a long list of directives would cost milliseconds.
+_STREAM = b"event-stream"
+_FORBIDDING = ((_ACCEPT, _STREAM), (keyOf(b"cache-control"), b"no-store"))
+
+# The lines of these are not among those of a request, though their keys may be.
+_FRAMING = frozenset(each.encode() for each in FRAMING_FIELDS)
 
 _KEPT_METHODS = ("GET", "HEAD")
 
@@ -64,51 +67,49 @@ MAX_NAMES = 1024
 MAX_NAME_BYTES = 64
 
 
-def _forbids(use: int, value: bytes) -> bool:
-    """Whether a request with this field is neither kept nor masked."""
-    if use & _ACCEPT:
-        return value != b"*/*" and b"event-stream" in value.lower()
-    # As text: to parse a long list of directives would cost milliseconds.
-    return bool(use & _UNFIT) or (bool(use & _CONTROL) and b"no-store" in value.lower())
+def _forbids(lowered: bytes) -> bool:
+    """Whether a request with these lines, in lower case, is neither kept nor masked."""
+    return any(
+        word in lowered[start:end]
+        for key, word in _FORBIDDING
+        for start, end in spansOf(key, lowered)
+    )
 
 
 class _Uses(dict[bytes, int]):
     """
     What is to be done with a request field, by its key (L{sitio.http.lines}).
 
-    Clients choose the names, so it is bounded, and emptied as a whole.
-
-    @ivar nothing: keys of which nothing is to be done.
+    Clients choose the names, so it is bounded, and made anew as a whole.
     """
 
     def __init__(self, impersonal: frozenset[bytes], personal: frozenset[bytes]) -> None:
         """@param impersonal: the operator's names, and C{personal}."""
         self._impersonal = impersonal
         self._personal = personal
-        self.nothing: set[bytes] = set()
+        self._known = {keyOf(each): self._use(each) for each in IMPERSONAL_FIELDS | _FRAMING}
+        self.update(self._known)
 
     def __missing__(self, key: bytes) -> int:
         use = self._use(key[1:-1])
         if len(key) <= MAX_NAME_BYTES:
             if len(self) >= MAX_NAMES:
                 self.clear()
-                self.nothing.clear()
+                self.update(self._known)
             self[key] = use
-            if not use:
-                self.nothing.add(key)
         return use
 
     def _use(self, name: bytes) -> int:
         folded = foldedName(name)
-        if name in self._impersonal:
+        use = _CONTROL if name == b"cache-control" else 0
+        if name in KEYED_FIELDS:
+            use = _KEYED
+        elif name in self._impersonal:
             # An override that the operator names is a part of the key: whoever sends it chooses
             # what the service answers.
-            isKeyed = folded in OVERRIDE_FIELDS or name in KEYED_FIELDS
-            use = _KEYED if isKeyed else _READ.get(name, 0)
-        elif name in KEYED_FIELDS:
-            use = _KEYED
-        elif name in IMPERSONAL_FIELDS or name.startswith(IMPERSONAL_PREFIXES):
-            use = _READ.get(name, 0)
+            use = _KEYED if folded in OVERRIDE_FIELDS else use
+        elif name in IMPERSONAL_FIELDS or name in _FRAMING or name.startswith(IMPERSONAL_PREFIXES):
+            pass
         elif folded in OVERRIDE_FIELDS or folded != name:
             # The second: CGI and WSGI take it for another field, such as one that Vary names.
             return _UNFIT
@@ -117,7 +118,6 @@ class _Uses(dict[bytes, int]):
         return use | _PERSONAL if name in self._personal else use
 
 
-@define(eq=False)
 class Lookup:
     """
     A request as the store sees it.
@@ -126,28 +126,29 @@ class Lookup:
     @ivar terms: those of the response at hand, once it is known that it may be stored.
     """
 
-    exchange: IExchange
-    key: Key
-    personal: bool
-    terms: Terms | None = None
-    _sent: Headers | None = None
+    __slots__ = ("exchange", "key", "personal", "request", "terms")
 
-    @property
-    def request(self) -> Request:
-        request: Request = self.exchange.request
-        return request
+    def __init__(self, exchange: IExchange, request: Request, key: Key, personal: bool) -> None:
+        self.exchange = exchange
+        self.request = request
+        self.key = key
+        self.personal = personal
+        self.terms: Terms | None = None
 
     def sent(self, name: bytes) -> bytes | None:
         """The value of a field of the request as the upstream got it; the name in lower case."""
         if name not in ADDED_FIELDS:
             return self.request.headers.bytesOf(name)
-        if self._sent is None:
-            self._sent = Headers.fromWire(self.exchange.sentFields)
-        return self._sent.bytesOf(name)
+        return _sentBy(self.exchange).bytesOf(name)
+
+
+def _sentBy(exchange: IExchange) -> Headers:
+    """The fields of a request as the upstream gets them."""
+    return Headers.fromWire(exchange.sentFields)
 
 
 class LookupRules:
-    """Makes the L{Lookup} of a request, in one pass over its fields."""
+    """Makes the L{Lookup} of a request, by the keys of its fields."""
 
     def __init__(
         self,
@@ -178,71 +179,81 @@ class LookupRules:
         if request.upgrade is not None:
             return None
         headers = request.headers
-        came, sent = request.received, headers.lines
-        fields = headers if came is sent else Headers.fromLines(came, -1)
-        uses = self._uses
-        personal = 0
-        host = b""
-        keyed: tuple[tuple[bytes, bytes], ...] = ()
-        # Sorted, as keys with the same fields must be equal.
-        for key in sorted(frozenset(fields.lineKeys) - uses.nothing):
-            use = uses[key]
-            personal |= use & _PERSONAL
-            if use > _PERSONAL:
-                value = fields.valueOf(key) or b""
-                if use & _HOST:
-                    host = value.lower()
-                elif _forbids(use, value):
-                    return None
-                elif use & _KEYED:
-                    keyed += ((key[1:-1], value),)
-        if sent is not came:
-            changed = self._keyOf(sent, came, host, keyed)
-            if changed is None:
+        came = request.received
+        lowered = headers.lowered
+        keyed: Keyed = ()
+        # Most requests have no field of a rare use: then the sum tells how many are personal.
+        personal = sum(map(self._uses.__getitem__, headers.lineKeys))
+        at = lowered.find(_ACCEPT)
+        if (
+            personal >= _RARE
+            or came is not headers.lines
+            or (at >= 0 and lowered.find(_STREAM, at) >= 0)
+        ):
+            judged = self._judge(Headers.fromLines(came, -1), headers)
+            if judged is None:
                 return None
-            host, keyed = changed
-        if not host:
+            personal, keyed = judged
+        at = lowered.find(_HOST)
+        if at >= 0:
+            host = lowered[at + len(_HOST) : lowered.find(b"\r", at)].strip(b" \t")
+        else:
             # HTTP/1.0 has none; the upstream gets the configured one.
-            host = (Headers.fromWire(exchange.sentFields).bytesOf(b"host") or b"").lower()
+            host = (_sentBy(exchange).bytesOf(b"host") or b"").lower()
         received = request.receivedLine
         if received is not line:
             # A policy may have read from it who asks.
             if received.method not in _KEPT_METHODS:
                 return None
             keyed += ((TARGET, received.target.encode("ascii")),)
-        return Lookup(exchange, (exchange.secure, host, line.target, keyed), bool(personal))
+        key = exchange.secure, host, line.target, keyed
+        return Lookup(exchange, request, key, personal > 0)
 
-    def _keyOf(
-        self, sent: bytes, came: bytes, host: bytes, keyed: tuple[tuple[bytes, bytes], ...]
-    ) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]] | None:
+    def _judge(self, came: Headers, headers: Headers) -> tuple[int, Keyed] | None:
         """
-        Host and keyed fields of a request that was changed before it was sent.
+        How many fields of a request are personal, and those that are keyed; L{None} if its response
+        must be neither kept nor used.
+
+        @param came: the fields as they came, and C{headers} as they were sent.
+        """
+        if _forbids(came.lowered) or _forbids(headers.lowered):
+            return None
+        uses = self._uses
+        keys = frozenset(came.lineKeys)
+        if any(uses[each] & _UNFIT for each in keys):
+            return None
+        personal = sum(uses[each] & _PERSONAL for each in keys)
+        # Of one field the order of lines counts.
+        names = sorted([each for each in keys if uses[each] & _KEYED])
+        keyed = tuple([(key[1:-1], each) for key in names for each in came.valuesOf(key)])
+        if came.lines != headers.lines:
+            keyed = self._keyedOf(headers.lines, came.lines, keyed)
+        return personal, keyed
+
+    def _keyedOf(self, sent: bytes, came: bytes, keyed: Keyed) -> Keyed:
+        """
+        The keyed fields of a request that was changed before it was sent.
 
         A field that a policy has added is keyed unless it is impersonal: it may be the name of
         the user.
 
-        @param host: that of the request as it came, and C{keyed}.
-
-        @return: L{None} if the response must be neither kept nor used.
+        @param keyed: those of the request as it came.
         """
         if sent.startswith(came):
             # Most often fields were only added.
             known: list[tuple[bytes, bytes]] = []
             pairs = pairsOf(sent[len(came) - 2 :])
         else:
-            host, keyed = b"", ()
+            keyed = ()
             known, pairs = pairsOf(came), pairsOf(sent)
         more: list[tuple[bytes, bytes]] = []
+        uses = self._uses
         for name, value in pairs:
-            key = name.lower()
-            use = self._uses[b"\n%b:" % key]
-            if use & _HOST:
-                host = value.lower()
-            elif use & (_ACCEPT | _CONTROL) and _forbids(use, value):
-                return None
-            elif use & _KEYED or (use & (_PERSONAL | _UNFIT) and (name, value) not in known):
-                more.append((key, value))
-        return host, (*keyed, *more)
+            key = keyOf(name.lower())
+            use = uses[key]
+            if use & _KEYED or (use & (_PERSONAL | _UNFIT) and (name, value) not in known):
+                more.append((key[1:-1], value))
+        return (*keyed, *more)
 
     def terms(self, lookup: Lookup, said: bytes, headers: Headers, status: int) -> Terms | None:
         """
@@ -251,11 +262,13 @@ class LookupRules:
         @param said: its lines as the upstream has sent them, in wire form.
         @param headers: its fields as other policies have left them.  Both count.
         """
-        isChanged = said != headers.lines
-        words, names = storageTerms(Headers.fromLines(said, -1) if isChanged else headers)
-        public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
-        if isChanged:
+        if said == headers.lines:
+            words, names = storageTerms(headers)
+            public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
+        else:
+            words, names = storageTerms(Headers.fromLines(said, -1))
             # What a policy has added may be for this client only.
+            public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
             public = public and not lookup.personal
             more, others = storageTerms(headers)
             words, names = words | more, tuple(sorted({*names, *others}))

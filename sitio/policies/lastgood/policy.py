@@ -67,11 +67,11 @@ from sitio.http.caching import (
 from sitio.http.headers import FRAMING_FIELDS, Headers
 from sitio.http.message import BodyFilter, Response
 from sitio.interfaces import IExchange, IExchangeObserver, ISelectivePolicy
-from sitio.policies.lastgood.budget import Budget, Endpoint
+from sitio.policies.lastgood.budget import Budget
 from sitio.policies.lastgood.invalidation import UnsafeRequests
 from sitio.policies.lastgood.lookup import Lookup, LookupRules
 from sitio.policies.lastgood.mask import Mask
-from sitio.policies.lastgood.store import Store, StoredResponse
+from sitio.policies.lastgood.store import Store
 
 #: What forbids to store a response, or to send a stale one: directives of its
 #: Cache-Control, its Set-Cookie, and C{partial} for the status 206.
@@ -89,11 +89,6 @@ _GONE = frozenset((404, 410, 451))
 # With these the resource is as it was, or nearly: if a policy has changed such a response,
 # nothing is known of it.
 _CONFIRMING = frozenset((200, 206, 304))
-
-
-def _arrived(response: Response) -> bytes | None:
-    """The body as far as it is known without a wait: most arrive together with their heads."""
-    return getattr(response, "arrived", None) if response.body is None else response.body
 
 
 def _headers(lines: bytes) -> Headers:
@@ -196,23 +191,19 @@ class LastGood:
         """
         Whether the whole response is needed: to store it, or to mask it.
 
-        What its head alone decides is done here, such as dropping the stored response.
+        What its head alone decides is done here, such as dropping the stored response.  Most
+        bodies have arrived together with their heads; those are stored here, too.
         """
-        lookup = exchange.notes[self] = self._judgeHead(exchange, response)
-        return lookup is not None
-
-    def _renew(self, stored: StoredResponse, endpoint: Endpoint) -> None:
-        """A response equal to a stored one was received."""
-        now = self.seconds()
-        stored.since = now
-        self._budget.succeeded(endpoint, now)
-        self._store.touch(stored.key)
+        lookup = self._judge(exchange, response)
+        if lookup is None:
+            return False
+        exchange.notes[self] = lookup
+        return True
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response | None:
         """Return a mask for a failure, else L{None}; store a good response."""
         # A caller need not have asked isInterested before.
-        noted = self in exchange.notes
-        lookup = exchange.notes.pop(self) if noted else self._judgeHead(exchange, response)
+        lookup = exchange.notes.pop(self, None) or self._judge(exchange, response)
         if lookup is None:
             return None
         if response.status in self._masked:
@@ -226,9 +217,9 @@ class LastGood:
             self._keep(lookup, response, response.headers, response.body or b"")
         return None
 
-    # --- By the head alone
+    # --- By what has arrived
 
-    def _judgeHead(self, exchange: IExchange, response: Response) -> Lookup | None:
+    def _judge(self, exchange: IExchange, response: Response) -> Lookup | None:
         """The lookup of this request, if the whole response to it is needed."""
         status = exchange.upstreamStatus or response.status
         if response.status not in self._relevant and status not in self._relevant:
@@ -262,7 +253,7 @@ class LastGood:
             self._supersede(lookup, status)
 
     def _judgeGood(self, lookup: Lookup, response: Response) -> Lookup | None:
-        """Return the lookup if this response may be stored, and has to be buffered for that."""
+        """Store this response if it may be; return the lookup if it has to be buffered first."""
         status = response.status
         if status == 206 and not self._storesPartial:
             return None
@@ -274,10 +265,16 @@ class LastGood:
             self._supersede(lookup, status)
         elif isHead:
             self._compare(lookup, response)
-        elif (_arrived(response), response.length) == (None, None):
-            self._collect(lookup, response)
         else:
-            return lookup
+            body = response.body
+            if body is None:
+                body = getattr(response, "arrived", None)
+            if body is not None:
+                self._keep(lookup, response, response.headers, body)
+            elif response.length is None:
+                self._collect(lookup, response)
+            else:
+                return lookup
         return None
 
     def exchangeFinished(self, exchange: IExchange) -> None:
@@ -290,20 +287,19 @@ class LastGood:
     # --- Storing
 
     def _keep(self, lookup: Lookup, response: Response, headers: Headers, body: bytes) -> None:
-        """Store a whole response, or renew the stored one if they are equal."""
-        if self._unsafe.overtook(lookup.exchange):
+        """Store a whole response."""
+        unsafe = self._unsafe
+        if lookup.exchange.began <= unsafe.latest and unsafe.overtook(lookup.exchange):
             return
-        request = lookup.request
-        stored = self._store.find(lookup)
-        if stored is not None and stored.body == body and stored.lines == headers.lines:
-            self._renew(stored, request.line.endpoint)
-            return
-        self._budget.succeeded(request.line.endpoint, self.seconds())
+        now = self.seconds()
+        if self._budget.outages:
+            self._budget.succeeded(lookup.request.line.endpoint, now)
         if len(body) > self._maxResponse:
             self._supersede(lookup, response.status)
             return
-        lines, said = headers.lines, response.received
-        self._put(lookup, stored, response.status, response.reason, lines, said, body)
+        self._store.put(
+            lookup, now, response.status, response.reason, headers.lines, response.received, body
+        )
 
     def _collect(self, lookup: Lookup, response: Response) -> None:
         """Store a response when all of it has streamed past."""
@@ -318,23 +314,6 @@ class LastGood:
                 self._keep(lookup, kept, kept.headers, body)
 
         response.addFilter(_collector(self._maxResponse, ended), keepsLength=True)
-
-    def _put(
-        self,
-        lookup: Lookup,
-        replaced: StoredResponse | None,
-        status: int,
-        reason: str,
-        lines: bytes,
-        said: bytes,
-        body: bytes,
-    ) -> None:
-        assert lookup.terms is not None
-        public, names = lookup.terms
-        varies = [(each, lookup.sent(each)) for each in names]
-        key, since = lookup.key, self.seconds()
-        stored = StoredResponse(key, status, reason, lines, said, body, public, varies, since)
-        self._store.put(stored, replaced)
 
     def _supersede(self, lookup: Lookup, status: int) -> None:
         """Drop what a newer response, which is not stored, makes out of date."""
@@ -364,14 +343,15 @@ class LastGood:
             if isOutdated(said, sent, received):
                 self._store.drop(lookup)
             return
-        self._budget.succeeded(lookup.request.line.endpoint, self.seconds())
+        now = self.seconds()
+        self._budget.succeeded(lookup.request.line.endpoint, now)
         newSaid = updatedLines(stored.said, response.received, _NOT_UPDATED)
         lines = updatedLines(stored.lines, response.headers.lines, _NOT_UPDATED)
         lookup.terms = self._rules.terms(lookup, newSaid, _headers(lines), stored.status)
         if lookup.terms is None:
             self._store.drop(lookup)
             return
-        self._put(lookup, stored, stored.status, stored.reason, lines, newSaid, stored.body)
+        self._store.put(lookup, now, stored.status, stored.reason, lines, newSaid, stored.body)
 
     # --- Masking
 

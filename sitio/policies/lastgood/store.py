@@ -5,9 +5,7 @@ Stored responses, bounded in bytes: L{Store}.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-
-from attrs import define, field
+from collections.abc import Iterable
 
 from sitio.policies.lastgood.invalidation import Invalidation, normalTarget
 from sitio.policies.lastgood.lookup import TARGET, Key, Lookup
@@ -22,7 +20,6 @@ RESPONSE_COST_BYTES = 1536
 LINE_COST_BYTES = 160
 
 
-@define(eq=False)
 class StoredResponse:
     """
     A response.
@@ -36,7 +33,8 @@ class StoredResponse:
     @ivar size: its cost in bytes.
     """
 
-    key: Key
+    __slots__ = ("body", "lines", "public", "reason", "said", "since", "size", "status", "varies")
+
     status: int
     reason: str
     lines: bytes
@@ -45,24 +43,14 @@ class StoredResponse:
     public: bool
     varies: list[tuple[bytes, bytes | None]]
     since: float
-    size: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        _, host, target, keyed = self.key
-        pairs = [*self.varies, *keyed]
-        # The target is in the index, too.
-        data = len(target) + sum([len(name) + len(value or b"") for name, value in pairs])
-        data += len(host) + len(target) + len(self.lines) + len(self.body)
-        if self.said != self.lines:
-            data += len(self.said)
-        self.size = RESPONSE_COST_BYTES + LINE_COST_BYTES * len(pairs) + data
+    size: int
 
     def answers(self, lookup: Lookup) -> bool:
         """Whether it is a response to such a request, going by Vary."""
         if self.status == 206 and lookup.request.method == "HEAD":
             # Range has no meaning in a HEAD request (RFC 9110, section 14.2).
             return False
-        return all(lookup.sent(name) == value for name, value in self.varies)
+        return not self.varies or all(lookup.sent(name) == value for name, value in self.varies)
 
 
 class Store:
@@ -75,8 +63,8 @@ class Store:
     def __init__(self, maxBytes: int) -> None:
         self._maxBytes = maxBytes
         self._variants: OrderedDict[Key, list[StoredResponse]] = OrderedDict()
-        # Keys by normalized target.
-        self._keys: dict[str, set[Key]] = {}
+        # The key of a normalized target; most have one.
+        self._keys: dict[str, Key | set[Key]] = {}
         self.size = 0
 
     def __contains__(self, key: Key) -> bool:
@@ -93,31 +81,66 @@ class Store:
         """Make this key the most recently used."""
         self._variants.move_to_end(key)
 
-    def put(self, stored: StoredResponse, replaced: StoredResponse | None) -> None:
+    def put(
+        self,
+        lookup: Lookup,
+        since: float,
+        status: int,
+        reason: str,
+        lines: bytes,
+        said: bytes,
+        body: bytes,
+    ) -> None:
         """
-        Store a response, and drop what is over the bound.
+        Store the response to a request in place of what L{find} returns for it, and drop what is
+        over the bound.
 
-        @param replaced: what L{find} returned for the same request.
+        @param lookup: has its C{terms}.
         """
-        variants = self._variants.get(stored.key)
+        assert lookup.terms is not None
+        key = lookup.key
+        variants = self._variants.get(key)
+        stored = None
         if variants is None:
-            variants = self._variants[stored.key] = []
-            for target in _targetsOf(stored.key):
-                self._keys.setdefault(target, set()).add(stored.key)
-        if replaced is not None:
-            variants.remove(replaced)
-            self.size -= replaced.size
+            variants = self._variants[key] = []
+            self._index(key)
+        else:
+            stored = self.find(lookup)
+            self.touch(key)
+        if stored is None:
+            stored = StoredResponse()
+        else:
+            self.size -= stored.size
+            variants.remove(stored)
         variants.append(stored)
-        self.size += stored.size
-        self.touch(stored.key)
+        stored.public, names = lookup.terms
+        stored.varies = [(each, lookup.sent(each)) for each in names] if names else []
+        stored.since = since
+        stored.status = status
+        stored.reason = reason
+        stored.lines = lines
+        stored.said = said
+        stored.body = body
+        _, host, target, keyed = key
+        # The target is in the index, too.
+        size = RESPONSE_COST_BYTES + len(host) + 2 * len(target) + len(lines) + len(body)
+        if said != lines:
+            size += len(said)
+        if keyed or names:
+            for name, value in (*stored.varies, *keyed):
+                size += LINE_COST_BYTES + len(name) + len(value or b"")
+        stored.size = size
+        self.size += size
         if len(variants) > MAX_VARIANTS:
             self.size -= variants.pop(0).size
         while self.size > self._maxBytes:
-            oldest, variants = next(iter(self._variants.items()))
-            dropped = variants.pop(0)
-            self.size -= dropped.size
-            if not variants:
-                self._forget(oldest)
+            oldest, variants = self._variants.popitem(last=False)
+            self.size -= variants.pop(0).size
+            if variants:
+                self._variants[oldest] = variants
+                self._variants.move_to_end(oldest, last=False)
+            else:
+                self._unindex(oldest)
 
     def drop(self, lookup: Lookup) -> None:
         """
@@ -136,7 +159,8 @@ class Store:
     def invalidate(self, invalidation: Invalidation) -> None:
         """Drop all responses that an unsafe request has made out of date."""
         for target in invalidation.targets:
-            for key in list(self._keys.get(target, ())):
+            found = self._keys.get(target, set())
+            for key in list(found) if isinstance(found, set) else [found]:
                 if invalidation.covers(((b"host", key[1]), *key[3])):
                     self._keepOnly(key, [])
 
@@ -146,19 +170,30 @@ class Store:
         if rest:
             self._variants[key] = rest
         else:
-            self._forget(key)
+            del self._variants[key]
+            self._unindex(key)
 
-    def _forget(self, key: Key) -> None:
-        del self._variants[key]
+    def _index(self, key: Key) -> None:
         for target in _targetsOf(key):
-            keys = self._keys[target]
-            keys.discard(key)
-            if not keys:
+            found = self._keys.setdefault(target, key)
+            if found is not key:
+                if not isinstance(found, set):
+                    found = self._keys[target] = {found}
+                found.add(key)
+
+    def _unindex(self, key: Key) -> None:
+        for target in _targetsOf(key):
+            found = self._keys[target]
+            if isinstance(found, set) and len(found) > 1:
+                found.discard(key)
+            else:
                 del self._keys[target]
 
 
-def _targetsOf(key: Key) -> Iterator[str]:
+def _targetsOf(key: Key) -> Iterable[str]:
     """The normalized targets of a key: as sent, and as received if a policy changed it."""
-    targets = {normalTarget(key[2])}
-    targets.update(normalTarget(v.decode("ascii")) for name, v in key[3] if name == TARGET)
-    yield from targets
+    target = normalTarget(key[2])
+    if not key[3]:
+        return (target,)
+    changed = (normalTarget(v.decode("ascii")) for name, v in key[3] if name == TARGET)
+    return {target, *changed}

@@ -27,6 +27,7 @@ from sitio.policies.errorpage import (
     ErrorPage,
     formatFor,
     makePolicy as declared,
+    negotiated,
 )
 from sitio.test.helpers.policies import FakeExchange, exchangeFor, fromText, upstreamResponse
 from sitio.testing import connectionRefused, request, response, runPolicy
@@ -511,13 +512,29 @@ class AcceptTests(SynchronousTestCase):
     def test_preferences(self) -> None:
         """The greater weight wins, then a type that is named, then HTML."""
         for accept, wanted in ACCEPT:
-            kind = formatFor(accept.encode())
+            kind = formatFor(accept.lower().encode())
             self.assertEqual(kind and kind.decode().partition(";")[0], wanted, accept)
+            answer = answerOf(ErrorPage((404,)), exchangeFor(accept=accept))
+            self.assertEqual(answer.headers["Content-Type"].partition(";")[0], wanted or HTML)
 
     @given(st.binary(max_size=100))
     def test_anything(self, accept: bytes) -> None:
         """No malformed field raises an exception."""
-        formatFor(accept)
+        formatFor(accept.lower())
+
+    @given(
+        st.lists(
+            st.one_of(
+                st.sampled_from([accept.lower() for accept, _ in ACCEPT]),
+                st.sampled_from(["text/html", "application/json", '"', ' a="', "image/*", "*/*"]),
+            ),
+            max_size=4,
+        )
+    )
+    def test_shortcut(self, members: list[str]) -> None:
+        """What is decided by the beginning of a field is what all of its members say."""
+        accept = ",".join(members).encode()
+        self.assertEqual(formatFor(accept), negotiated(accept), accept)
 
     @given(st.integers(0, 1000), st.integers(0, 1000))
     def test_weights(self, json: int, html: int) -> None:

@@ -211,7 +211,7 @@ class BudgetTests(LastGoodTestCase):
         for n in range(MAX_ENDPOINTS + 50):
             budget.mayMask(("GET", f"/{n}"), 0.0)
             budget.mayMask(("GET", "/" * (MAX_ROUTE + 1 + n)), 0.0)
-        self.assertLessEqual(len(budget._outages), MAX_ENDPOINTS + 1)
+        self.assertLessEqual(len(budget.outages), MAX_ENDPOINTS + 1)
         self.assertLessEqual(len(budget._balances), MAX_ENDPOINTS + 1)
         for n in range(MAX_ENDPOINTS + 50):
             self.assertFalse(budget.mayMask(("GET", f"/{n}"), 600.0))
@@ -219,7 +219,7 @@ class BudgetTests(LastGoodTestCase):
         for n in range(MAX_ENDPOINTS + 50):
             for now in (610.0, 620.0, 630.0):
                 budget.succeeded(("GET", f"/{n}"), now)
-        self.assertLessEqual(set(budget._outages), {("", "(other)")})
+        self.assertLessEqual(set(budget.outages), {("", "(other)")})
 
     def test_idle(self) -> None:
         """
@@ -231,21 +231,21 @@ class BudgetTests(LastGoodTestCase):
         budget = self.policy._budget
         for n in range(MAX_ENDPOINTS + 50):
             budget.mayMask(("GET", f"/orders/{n}"), 0.0)
-        self.assertEqual(len(budget._outages), MAX_ENDPOINTS + 1)
+        self.assertEqual(len(budget.outages), MAX_ENDPOINTS + 1)
         budget.succeeded(("GET", "/orders/0"), 299.0)
         budget.mayMask(("GET", "/a"), 310.0)
-        self.assertEqual(set(budget._outages), {("GET", "/orders/0"), ("GET", "/a")})
+        self.assertEqual(set(budget.outages), {("GET", "/orders/0"), ("GET", "/a")})
         for now in range(311, 911):
             self.assertTrue(budget.mayMask(("GET", "/a"), float(now)) or now >= 910)
             self.assertTrue(budget.mayMask(("GET", "/b"), float(now)) or now >= 910)
             for n in range(3):
                 budget.succeeded(("GET", f"/good{n}"), float(now))
-        self.assertEqual(set(budget._outages), {("GET", "/a"), ("GET", "/b")})
+        self.assertEqual(set(budget.outages), {("GET", "/a"), ("GET", "/b")})
         self.assertFalse(budget.mayMask(("GET", "/a"), 911.0))
         self.assertTrue(budget.mayMask(("GET", "/c"), 911.0))
         for late in (1400.0, 1410.0):
             budget.succeeded(("GET", "/good"), late)
-        self.assertFalse(budget._outages)
+        self.assertFalse(budget.outages)
 
     def test_manyGood(self) -> None:
         """However many paths are good in a window, an endpoint that fails has its own row."""
@@ -254,7 +254,7 @@ class BudgetTests(LastGoodTestCase):
         for n in range(2 * MAX_ENDPOINTS):
             budget.succeeded(("GET", f"/{n}"), 1.0)
         self.assertTrue(budget.mayMask(("GET", "/late"), 2.0))
-        self.assertEqual(set(budget._outages), {("GET", "/a"), ("GET", "/late")})
+        self.assertEqual(set(budget.outages), {("GET", "/a"), ("GET", "/late")})
         self.assertLessEqual(len(budget._balances), MAX_ENDPOINTS + 1)
 
 

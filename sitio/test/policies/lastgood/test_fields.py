@@ -10,6 +10,7 @@ from sitio.policies.lastgood.fields import IMPERSONAL_FIELDS, KEYED_FIELDS
 from sitio.policies.lastgood.lookup import MAX_NAME_BYTES, MAX_NAMES
 from sitio.test.helpers.lastgood import LastGoodTestCase
 from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
+from sitio.testing import readRequests
 
 
 def wordsOf(text: str) -> list[str]:
@@ -134,6 +135,14 @@ class TwoClientsTests(LastGoodTestCase):
         """What a browser sends without cookies is impersonal."""
         lines = [(each, "x") for each in IMPERSONAL if not each.startswith("If-")]
         self.assertTrue(self.isKept(*lines))
+
+    def test_connection(self) -> None:
+        """Fields about the connection, which are not forwarded, say nothing about who asks."""
+        for line in ("Connection: keep-alive", "Connection: TE\r\nTE: trailers", "Keep-Alive: 5"):
+            self.make()
+            [asked] = readRequests(f"GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n".encode())
+            self.response(FakeExchange(asked), upstreamResponse(200))
+            self.assertGreater(self.policy.size, 0, line)
 
     def test_twins(self) -> None:
         """

@@ -305,8 +305,10 @@ class UnderWayTests(LastGoodTestCase):
 
         def buffered(get: FakeExchange, post: FakeExchange) -> None:
             response = upstreamResponse(200)
+            body, response.body = response.body, None
             self.assertTrue(self.policy.isInterested(get, response))
             self.response(post, upstreamResponse(204))
+            response.body = body
             self.policy.responseReceived(get, response)
 
         def streamed(get: FakeExchange, post: FakeExchange) -> None:

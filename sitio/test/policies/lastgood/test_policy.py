@@ -117,12 +117,29 @@ class MethodTests(LastGoodTestCase):
     def test_tooLong(self) -> None:
         """A response whose announced length is over the limit streams."""
         self.make(maxResponse=10)
-        self.assertTrue(
-            self.policy.isInterested(exchangeFor(), upstreamResponse(200, body=bytes(10)))
-        )
-        self.assertFalse(
-            self.policy.isInterested(exchangeFor(), upstreamResponse(200, body=bytes(11)))
-        )
+        for length, isInterested in ((10, True), (11, False)):
+            response = upstreamResponse(200, body=bytes(length))
+            response.body = None
+            self.assertEqual(self.policy.isInterested(exchangeFor(), response), isInterested)
+
+    def test_arrived(self) -> None:
+        """
+        A response that has arrived whole is stored by then, and held up no further; a policy
+        that is asked once more stores the same.
+        """
+        for isSet in (False, True):
+            self.make()
+            response = upstreamResponse(200, body=b"good")
+            if not isSet:
+                response.arrived, response.body = b"good", None
+            exchange = exchangeFor()
+            self.assertFalse(self.policy.isInterested(exchange, response))
+            self.assertEqual(exchange.notes, {})
+            size = self.policy.size
+            self.assertGreater(size, 0)
+            self.assertIsNone(self.policy.responseReceived(exchange, response))
+            self.assertEqual(self.policy.size, size)
+            self.assertMasked(self.failed())
 
 
 class PrivacyTests(LastGoodTestCase):
