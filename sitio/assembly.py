@@ -32,7 +32,6 @@ from sitio.net.process import (
     prepareReactor,
 )
 from sitio.net.signals import Signals, prepareSignals
-from sitio.net.threads import callInThread
 from sitio.policy.loader import namedPolicies
 from sitio.redact import (
     endpointMessageWithoutSecrets,
@@ -263,10 +262,9 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
         from sitio.admin.pages import Admin
         from sitio.telemetry import metrics  # noqa: F401  (a page imports it when it is asked)
 
-        inThread = partial(callInThread, reactor)
         shown = shownOptions(options)
         isRouted = bool(options["routes"].templates)
-        return Admin(reactor, sidecar, health, shown, reactor.stop, inThread, hosts, isRouted)
+        return Admin(reactor, sidecar, health, shown, reactor.stop, hosts, isRouted)
 
     def probes() -> Any:
         from sitio.admin.probes import probeSite

@@ -13,7 +13,7 @@ from time import time
 from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -31,6 +31,7 @@ from sitio.net.deadlines import Deadlines
 from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.listening import Listening
 from sitio.net.room import Room
+from sitio.net.turns import inTurns
 from sitio.policy.chain import Chain
 from sitio.policy.loader import namedPolicies
 from sitio.policy.services import PolicyServices
@@ -40,7 +41,7 @@ from sitio.settings import Settings
 from sitio.telemetry.history import History
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, droppedBy
-from sitio.telemetry.snapshot import NO_PEERS, Peers, PolicyMetrics, SidecarSnapshot
+from sitio.telemetry.snapshot import NO_PEERS, Peers, PolicyMetrics, SidecarSnapshot, Snapshot
 from sitio.telemetry.stats import Stats
 from sitio.upstream.pool import UpstreamPool
 
@@ -229,13 +230,15 @@ class SidecarService(MultiService):
 
     def exchanges(self) -> Deferred[ExchangeLists]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
-        return succeed(self.history.exchanges(list(self.context.exchanges)))
+        return inTurns(self.history.listing(self.context.exchanges), self._clock)
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
-        metrics = self.stats.snapshot()
+        return inTurns(self.stats.reading(), self._clock).addCallback(self._withAllElse)
+
+    def _withAllElse(self, metrics: Snapshot) -> SidecarSnapshot:
         clients = self.factory.connections
-        snapshot: SidecarSnapshot = {
+        return {
             "metrics": metrics,
             "peers": self.peers,
             "policies": cast("list[PolicyMetrics]", self.context.chain.snapshot()),
@@ -259,7 +262,6 @@ class SidecarService(MultiService):
                 }
             ],
         }
-        return succeed(snapshot)
 
 
 def _readable(address: Any) -> str:

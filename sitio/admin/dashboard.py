@@ -17,7 +17,7 @@ as one document that loads nothing else.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 from time import time
@@ -35,6 +35,7 @@ from zope.interface import implementer
 
 from sitio.admin.events import EventBuilder, describeSidecar
 from sitio.net.periodic import Periodic
+from sitio.net.turns import SENT, Steps, inTurns
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
@@ -200,9 +201,10 @@ class Viewer:
     behind: bool = field(default=True, init=False)
     blockedSince: float | None = field(default=None, init=False)
 
-    def send(self, event: bytes) -> None:
-        """Send an event; only while the connection is not blocked."""
-        self.request.write(event)
+    def send(self, event: Iterable[bytes]) -> None:
+        """Send an event, in parts; only while the connection is not blocked."""
+        for part in event:
+            self.request.write(part)
 
     def pauseProducing(self) -> None:
         """The connection is blocked."""
@@ -321,23 +323,30 @@ class EventBroadcaster:
         self._late = True
         for each in self._ready():
             each.behind = True
-            each.send(b"event: late\ndata: {}\n\n")
+            each.send([b"event: late\ndata: {}\n\n"])
 
     def _broadcast(
         self, snapshot: SidecarSnapshot, exchanges: ExchangeLists, problem: str | None
-    ) -> None:
+    ) -> Deferred[None]:
         self._late = False
-        now = self._clock.seconds()
-        state = self._sidecar.state
-        continues = self._builder.update(now, time(), state, snapshot, exchanges, problem)
-        changes, full = self._builder.changes(), b""
+        steps = self._broadcasting(snapshot, exchanges, problem)
+        return inTurns(steps, self._clock)
+
+    def _broadcasting(
+        self, snapshot: SidecarSnapshot, exchanges: ExchangeLists, problem: str | None
+    ) -> Steps[None]:
+        now, state = self._clock.seconds(), self._sidecar.state
+        build = self._builder
+        continues = yield from build.update(now, time(), state, snapshot, exchanges, problem)
+        changes, full = (yield from build.changes()), list[bytes]()
         for each in self._ready():
-            if continues and not each.behind:
-                each.send(changes)
-            else:
-                full = full or self._builder.full()
-                each.send(full)
-                each.behind = False
+            event = changes
+            if each.behind or not continues:
+                event = full = full or (yield from build.full())
+            yield SENT * (len(event) - 1)
+            each.behind = each.blockedSince is not None
+            if each in self._viewers and not each.behind:
+                each.send(event)
 
     def _ready(self) -> list[Viewer]:
         """The viewers whose connection is not blocked; ends those that are blocked for too long."""

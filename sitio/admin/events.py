@@ -2,7 +2,7 @@
 The content of the live dashboard's events.
 
 L{EventBuilder} gets the sidecar's snapshot once a second while there are viewers, and
-makes the text of an event.  There are two kinds of events:
+makes the text of an event, in steps.  There are two kinds of events:
 
   - L{EventBuilder.changes} has only the endpoints that have changed and the exchanges that are
     new.  Its numbers are totals, not differences.
@@ -15,12 +15,12 @@ Contract: no clock, no I/O.  Memory is bounded, as the table of endpoints is.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from socket import gethostname
 from typing import Any, Literal
 
+from sitio.net.turns import Steps, writeJson
 from sitio.telemetry.histogram import CELL_BOUNDS, FINE_BOUNDS, quantile
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot, Snapshot
@@ -55,6 +55,9 @@ _FAILED = 4
 
 #: Hits and failures of an endpoint without new hits.
 _NOTHING = (0, 0)
+
+#: Method and route.
+_Key = tuple[str, str]
 
 #: The keys of a snapshot, and of an endpoint's metrics, that events contain unchanged.
 _SNAPSHOT_KEYS = ("policies", "pool", "poolCounts", "clients", "inFlight", "workers")
@@ -91,8 +94,9 @@ class EventBuilder:
         self._sidecar = sidecar
         self._at = float("-inf")
         self._hits = 0
-        self._endpoints: dict[tuple[str, str], EndpointMetrics] = {}
-        self._bars: dict[tuple[str, str], deque[tuple[int, int]]] = {}
+        # What the page shows of each endpoint.
+        self._endpoints: dict[_Key, dict[str, Any]] = {}
+        self._bars: dict[_Key, deque[tuple[int, int]]] = {}
         self._points: deque[dict[str, Any]] = deque(maxlen=MAX_POINTS)
         self._known: set[str] = set()
         # What both kinds of events contain, and what only one of them does.
@@ -108,7 +112,7 @@ class EventBuilder:
         snapshot: SidecarSnapshot,
         exchanges: ExchangeLists,
         problem: str | None,
-    ) -> bool:
+    ) -> Steps[bool]:
         """
         Take the sidecar's values of this second.
 
@@ -126,7 +130,7 @@ class EventBuilder:
         continues = metrics["total"]["hits"] >= self._hits and isRecent
         if not continues:
             self._forget()
-        changed, evicted = self._updateEndpoints(now, metrics)
+        changed, evicted = yield from self._updateEndpoints(now, metrics)
         point = _point(now, snapshot)
         self._points.append(point)
         while self._points[0]["at"] < now - HISTORY_SECONDS:
@@ -141,7 +145,7 @@ class EventBuilder:
             **{name: snapshot[name] for name in _SNAPSHOT_KEYS},  # type: ignore[literal-required]
         }
         self._changesOnly = {
-            "endpoints": [_short(each) for each in changed],
+            "endpoints": changed,
             "evicted": evicted,
             "recent": self._unknown(exchanges["recent"]),
             "failed": self._unknown(exchanges["failed"]),
@@ -156,11 +160,11 @@ class EventBuilder:
         self._known = {each["key"] for each in (*exchanges["recent"], *exchanges["failed"])}
         return continues
 
-    def changes(self) -> bytes:
+    def changes(self) -> Steps[list[bytes]]:
         """The event for a viewer that got the event before."""
         return _event({**self._common, **self._changesOnly})
 
-    def full(self) -> bytes:
+    def full(self) -> Steps[list[bytes]]:
         """The event for a viewer that did not."""
         return _event(
             {
@@ -168,8 +172,8 @@ class EventBuilder:
                 **self._fullOnly,
                 "full": True,
                 "sidecar": self._sidecar,
-                "endpoints": [_short(each) for each in self._endpoints.values()],
-                "bars": [list(each) for each in self._bars.values()],
+                "endpoints": list(self._endpoints.values()),
+                "bars": list(map(list, self._bars.values())),
                 "points": list(self._points),
             }
         )
@@ -188,24 +192,28 @@ class EventBuilder:
 
     def _updateEndpoints(
         self, now: float, metrics: Snapshot
-    ) -> tuple[list[EndpointMetrics], list[tuple[str, str]]]:
+    ) -> Steps[tuple[list[dict[str, Any]], list[_Key]]]:
         """Add a bar to each endpoint; returns those that have changed, and those evicted."""
         steady = now - self._at <= GAP_SECONDS
-        before = self._endpoints
-        after = {(each["method"], each["route"]): each for each in metrics["endpoints"]}
-        changed, bars = [], {}
-        for key, each in after.items():
+        before, after, changed, bars = self._endpoints, {}, [], {}
+        for each in metrics["endpoints"]:
+            key = (each["method"], each["route"])
             known = self._bars.get(key) if steady else None
             bars[key] = known = deque(maxlen=MAX_BARS) if known is None else known
-            was = before.get(key)
-            bar = _NOTHING
-            if was is None or any(was[name] != each[name] for name in _CHANGING_KEYS):
-                changed.append(each)
+            was, bar = before.get(key), _NOTHING
+            if was is not None and all(was[name] == each[name] for name in _CHANGING_KEYS):
+                shown = was
+            else:
+                shown = _short(each)
+                changed.append(shown)
                 hits, failures = (was["hits"], was["failed"]) if was else _NOTHING
                 # An endpoint that was evicted and came back has fewer hits than before.
                 bar = (max(0, each["hits"] - hits), max(0, each["failed"] - failures))
+                yield 15
+            after[key] = shown
             if steady:
                 known.append(bar)
+            yield 2
         self._at, self._hits = now, metrics["total"]["hits"]
         self._endpoints, self._bars = after, bars
         return changed, [key for key in before if key not in after]
@@ -277,5 +285,8 @@ def _byClass(statuses: dict[str, int], broken: dict[str, int]) -> list[int]:
     return counts
 
 
-def _event(data: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % json.dumps(data, separators=(",", ":")).encode()
+def _event(data: dict[str, Any]) -> Steps[list[bytes]]:
+    parts = yield from writeJson(data, (",", ":"), levels=2)
+    parts[0] = b"data: " + parts[0]
+    parts[-1] += b"\n\n"
+    return parts

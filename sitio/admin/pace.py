@@ -1,40 +1,28 @@
 """
 Bounds what the pages cost the clients of the sidecar, however often they are asked for.
 
-A full table of endpoints has megabytes of metrics.  So:
-
-  - L{PacedSidecar} takes snapshots one at a time, for all who want one, and leaves most of the
-    time between two of them to others.
-  - L{jsonInTurns} writes a page in pieces, and leaves as much time after each.
+A full table of endpoints has megabytes of metrics.  So L{PacedSidecar} takes snapshots one at
+a time, for all who want one, and leaves most of the time between two of them to others.
 
 Contract: the clock is passed in; no I/O.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from sitio.net.turns import REST
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
 
-#: How many times as long as a run has taken there is none after it.
-REST = 3
-
 #: Seconds that this is at most, as a worker that does not answer makes a run long.
 MAX_REST_SECONDS = 0.5
-
-#: Characters of JSON after which the rest is left to a later turn: half a millisecond.
-MAX_WRITTEN = 16 * 1024
-
-#: Levels of a document that are cut into pieces: down to the single endpoint.
-_LEVELS = 3
 
 T = TypeVar("T")
 
@@ -123,49 +111,3 @@ class PacedSidecar:
     def drain(self) -> None:
         """See L{ISidecar}."""
         self._sidecar.drain()
-
-
-def _pieces(data: Any, levels: int = _LEVELS) -> Iterator[str]:
-    """What C{json.dumps} returns, in pieces."""
-    if levels and data and isinstance(data, (dict, list)):
-        pairs = data.items() if isinstance(data, dict) else ((None, each) for each in data)
-        before = "{" if isinstance(data, dict) else "["
-        for name, each in pairs:
-            yield before if name is None else f"{before}{json.dumps(name)}: "
-            yield from _pieces(each, levels - 1)
-            before = ", "
-        yield "}" if isinstance(data, dict) else "]"
-    else:
-        yield json.dumps(data)
-
-
-def jsonInTurns(data: Any, clock: IReactorTime) -> Deferred[bytes]:
-    """
-    JSON and a line end.  If it is long, it takes a quarter of the time at most.
-
-    @param data: nobody changes it meanwhile.
-
-    @return: fires at once if it is short.
-    """
-    pieces = _pieces(data)
-    written: list[bytes] = []
-    later: list[IDelayedCall] = []
-    done: Deferred[bytes] = Deferred(lambda _: later[0].cancel())
-
-    def turn() -> None:
-        began = clock.seconds()
-        some: list[str] = []
-        size = 0
-        for each in pieces:
-            some.append(each)
-            size += len(each)
-            if size > MAX_WRITTEN:
-                break
-        written.append("".join(some).encode())
-        if size > MAX_WRITTEN:
-            later[:] = [clock.callLater(REST * (clock.seconds() - began), turn)]
-        else:
-            done.callback(b"".join([*written, b"\n"]))
-
-    turn()
-    return done

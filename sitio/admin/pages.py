@@ -25,15 +25,15 @@ Contract: the reactor is passed in.  Bodies of requests are dropped as they arri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 from attrs import frozen
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
@@ -44,11 +44,11 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from sitio.admin.channel import FairChannel
 from sitio.admin.dashboard import dashboard
 from sitio.admin.health import HealthCheck
-from sitio.admin.pace import PacedSidecar, jsonInTurns
+from sitio.admin.pace import PacedSidecar
 from sitio.http.grammar import isHostname, splitHost
 from sitio.net.families import unmappedIP
 from sitio.net.singleflight import SingleFlight
-from sitio.net.threads import Breaths
+from sitio.net.turns import PART_BYTES, SENT, Steps, inTurns, writeJson
 from sitio.telemetry.sidecar import SERVING, ISidecar
 
 #: Seconds that a connection may be idle.
@@ -73,15 +73,15 @@ _log = Logger(namespace="sitio.admin.pages")
 
 @frozen
 class PageContent:
-    """The response of a page."""
+    """The response of a page; its body is in parts."""
 
-    body: bytes
+    body: Sequence[bytes]
     status: int = 200
     type: bytes = _TEXT
 
 
 def _text(sentence: str, status: int = 200) -> PageContent:
-    return PageContent(f"{sentence}\n".encode(), status)
+    return PageContent([f"{sentence}\n".encode()], status)
 
 
 class Branch(Resource):
@@ -103,17 +103,19 @@ class Page(Branch):
 
     def render(self, request: Request) -> int:
         """Respond, now or later; 405 for another method (RFC 9110, section 15.5.6)."""
-        if request.method not in self.allowed:
+        gone = request.notifyFinish()
+        if request.method in self.allowed:
+            answer = maybeDeferred(self._answer, request)
+        else:
             methods = b", ".join(self.allowed)
             request.setHeader(b"Allow", methods)
-            _send(request, _text(f"405 Use {methods.decode()} for this page.", 405))
-            return NOT_DONE_YET
-        answer = maybeDeferred(self._answer, request)
-        gone = request.notifyFinish()
+            answer = succeed(_text(f"405 Use {methods.decode()} for this page.", 405))
         gone.addErrback(lambda reason: answer.cancel())
         answer.addErrback(_broken, request)
         # A cancelled Deferred may fire with a result nevertheless.
-        answer.addCallback(lambda given: None if gone.called else _send(request, given))
+        answer.addCallback(partial(_sending, request, gone))
+        answer.addCallback(inTurns, cast(AdminSite, request.site).reactor)
+        answer.addErrback(lambda why: why.trap(CancelledError))
         return NOT_DONE_YET
 
 
@@ -123,14 +125,18 @@ def _broken(why: Failure, request: Request) -> PageContent:
     return _text("500 This page failed; see the log.", 500)
 
 
-def _send(request: Request, answer: PageContent) -> None:
+def _sending(request: Request, gone: Deferred[None], answer: PageContent) -> Steps[None]:
     # Twisted has no phrase for 421 (RFC 9110, section 15.5.20).
     request.setResponseCode(answer.status, b"Misdirected Request" if answer.status == 421 else None)
     request.setHeader(b"Content-Type", answer.type)
-    request.setHeader(b"Content-Length", b"%d" % len(answer.body))
+    request.setHeader(b"Content-Length", b"%d" % sum(map(len, answer.body)))
     request.setHeader(b"Cache-Control", b"no-store")
     request.setHeader(b"X-Content-Type-Options", b"nosniff")
-    request.write(answer.body)
+    for part in answer.body:
+        if gone.called:
+            return
+        request.write(part)
+        yield SENT * len(part) // PART_BYTES
     request.finish()
 
 
@@ -247,7 +253,6 @@ class Admin:
         health: HealthCheck,
         config: dict[str, Any],
         quit: Callable[[], object],
-        inThread: Callable[..., Deferred[Any]],
         hosts: Container[str] = (),
         isRouted: bool = False,
     ) -> None:
@@ -259,7 +264,6 @@ class Admin:
         @param quit: ends the process, after the requests in progress.
         @param hosts: names under which the pages may be asked for, besides addresses and
             names that strangers can't register; in small letters.
-        @param inThread: calls a function in a thread, as C{deferToThread} does.
         @param isRouted: whether there are templates of routes.
         """
         self._reactor = reactor
@@ -267,13 +271,12 @@ class Admin:
         self._health = health
         self._config = config
         self._quit = quit
-        self._inThread = inThread
         self._hosts = hosts
         self._isRouted = isRouted
         self._series: Any = None
         # The text format and OpenMetrics are two runs: one after the other.
         turn = DeferredLock()
-        self._metrics: SingleFlight[tuple[bytes, str]] = SingleFlight(
+        self._metrics: SingleFlight[tuple[list[bytes], str]] = SingleFlight(
             lambda accept: turn.run(self._exposition, accept)
         )
 
@@ -319,17 +322,14 @@ class Admin:
         body, kind = await self._metrics.run(", ".join(_fields(request, b"accept")))
         return PageContent(body, type=kind.encode())
 
-    def _exposition(self, accept: str) -> Deferred[tuple[bytes, str]]:
+    def _exposition(self, accept: str) -> Deferred[tuple[list[bytes], str]]:
         # Imported at the first request, as it takes memory.
         from sitio.telemetry.metrics import exposition
         from sitio.telemetry.series import Series
 
         self._series = self._series or Series(self._isRouted)
-        # In a thread: with a full table the page has megabytes.
-        snapshot = self._sidecar.snapshot()
-        return snapshot.addCallback(
-            partial(self._inThread, exposition), accept, Breaths(), self._series
-        )
+        steps = partial(exposition, accept=accept, series=self._series)
+        return self._sidecar.snapshot().addCallback(lambda now: inTurns(steps(now), self._reactor))
 
     async def stats(self, request: Request) -> PageContent:
         """All metrics, as JSON."""
@@ -337,7 +337,7 @@ class Admin:
 
     async def exchanges(self, request: Request) -> PageContent:
         """The last exchanges and the open ones."""
-        return await self._json(await self._sidecar.exchanges())
+        return await self._json(await self._sidecar.exchanges(), levels=2)
 
     async def policies(self, request: Request) -> PageContent:
         """The policies, in order."""
@@ -347,8 +347,8 @@ class Admin:
         """The options."""
         return await self._json(self._config)
 
-    async def _json(self, data: Any) -> PageContent:
-        return PageContent(await jsonInTurns(data, self._reactor), type=_JSON)
+    async def _json(self, data: Any, levels: int = 3) -> PageContent:
+        return PageContent(await inTurns(writeJson(data, levels=levels), self._reactor), type=_JSON)
 
     def drain(self, request: Request) -> PageContent:
         """Send clients elsewhere."""

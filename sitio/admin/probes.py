@@ -21,7 +21,7 @@ from sitio.admin.pages import Admin, AdminSite, Branch, Page, PageContent
 #: All paths of such a port.
 PROBE_PATHS = (b"/live", b"/ready", b"/metrics")
 
-_MISSING = PageContent(b"404 This port has /live, /ready and /metrics only.\n", 404)
+_MISSING = PageContent([b"404 This port has /live, /ready and /metrics only.\n"], 404)
 
 
 class _Root(Branch):

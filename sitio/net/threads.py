@@ -11,17 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from threading import Event, Thread
-from time import perf_counter
+from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
-
-#: Seconds that a long computation in a thread works on end, and then leaves to the reactor.
-WORK_SECONDS = 0.001
-REST_SECONDS = 0.003
 
 #: Seconds that calls in the reactor's pool of threads have at the end, after all exchanges.
 STOP_SECONDS = 2.0
@@ -50,25 +45,6 @@ def callInThread(
 
     Thread(target=run, name="sitio", daemon=True).start()
     return done
-
-
-class Breaths:
-    """
-    Called often by a long computation in a thread, so that the reactor runs beside it.
-
-    Without it the computation holds the interpreter for 5 ms whenever the reactor has given it
-    up for a moment, as for each wait and each system call: other work takes ten times as long.
-    """
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self._never = Event()
-
-    def __call__(self) -> None:
-        """Rest, if it is time."""
-        if perf_counter() - self._since > WORK_SECONDS:
-            self._never.wait(REST_SECONDS)
-            self._since = perf_counter()
 
 
 def limitThreadPool(reactor: Any) -> None:

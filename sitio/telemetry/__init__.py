@@ -6,6 +6,7 @@ In reading order:
   - C{stats}: counters and latency histograms per endpoint.
   - C{outcomes}: what counts as failed, and what a failure is called.
   - C{row}: the counters of one endpoint.
+  - C{reading}: reads the rows in steps, while exchanges are counted.
   - C{attempts}: those of attempts to send requests to the upstream.
   - C{histogram}: bounds, sums and quantiles of histograms.
   - C{snapshot}: the metrics as plain data, and how snapshots add up.

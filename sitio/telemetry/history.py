@@ -15,8 +15,9 @@ Contract: clocks are passed in; no I/O.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from itertools import count
+from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,6 +26,7 @@ from zope.interface import implementer
 
 from sitio.errors import Side
 from sitio.interfaces import ExchangeState, IExchangeObserver
+from sitio.net.turns import Steps, atOnce, smallest
 from sitio.telemetry import outcomes
 from sitio.telemetry.records import (
     MAX_FAILED,
@@ -206,21 +208,28 @@ class History:
         duration = ago if exchange.duration is None else exchange.duration
         return recordOf(exchange, key, self._now() - ago, duration)
 
-    def exchanges(self, underWay: Iterable[Any]) -> ExchangeLists:
-        """
-        The recorded exchanges and the open ones.  For the next L{RECORD_SECONDS} all
-        exchanges are recorded.
+    def exchanges(self, underWay: Collection[Any]) -> ExchangeLists:
+        """The same as L{listing}, without a pause."""
+        return atOnce(self.listing(underWay))
 
-        @param underWay: the exchanges that are open.
+    def listing(self, underWay: Collection[Any]) -> Steps[ExchangeLists]:
+        """
+        List the recorded exchanges and the open ones, in steps.  For the next
+        L{RECORD_SECONDS} all exchanges are recorded.
+
+        @param underWay: the exchanges that are open, at any moment.
         """
         self._until = self._clock.seconds() + RECORD_SECONDS
-        longest = sorted(underWay, key=lambda each: each.began)[:MAX_OPEN]
-        return mergeExchanges(
-            [
-                {
-                    "failed": [*reversed(self._failed.kept), *reversed(self._clientFailed.kept)],
-                    "recent": [*reversed(self._ended.kept)],
-                    "open": [self._record(each) for each in longest],
-                }
-            ]
-        )
+        listed = {}
+        exchanges = list(underWay)
+        yield len(exchanges) // 64
+        for each in (yield from smallest(exchanges, MAX_OPEN, attrgetter("began"))):
+            listed[each] = self._record(each)
+            yield 8
+        lists: ExchangeLists = {
+            "failed": [*reversed(self._failed.kept), *reversed(self._clientFailed.kept)],
+            "recent": [*reversed(self._ended.kept)],
+            # Those that have ended meanwhile are among the others.
+            "open": [record for each, record in listed.items() if each in underWay],
+        }
+        return mergeExchanges([lists])

@@ -21,11 +21,10 @@ Contract: a snapshot in, bytes out; reads what the kernel says about the process
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from importlib import metadata
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry
+import twisted
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -36,9 +35,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from sitio.net.turns import Parts, Steps
 from sitio.telemetry.histogram import ADDED_BOUNDS, coarser, regroup
 from sitio.telemetry.processes import read
 from sitio.telemetry.series import Labels, Series
@@ -52,78 +51,67 @@ _ADDED = coarser(ADDED_BOUNDS)
 _PEER = ["server_address", "server_port", "url_scheme"]
 
 
-#: Samples that are written between two calls of C{breathe}: a third of a millisecond.
-_SAMPLES = 64
+#: Samples that are written as one piece.
+_SAMPLES = 8
 
+#: The size of the piece in which a histogram is made, and of one sample that is written.
+_MADE, _WRITTEN = 40, 10
 
-def _noBreath() -> None:
-    pass
+#: Families of metrics, and the sizes of the pieces of work in between.
+_Families = Iterator[Metric | int]
 
 
 def exposition(
-    snapshot: SidecarSnapshot,
-    accept: str,
-    breathe: Callable[[], object] = _noBreath,
-    series: Series | None = None,
-) -> tuple[bytes, str]:
+    snapshot: SidecarSnapshot, accept: str, series: Series | None = None
+) -> Steps[tuple[list[bytes], str]]:
     """
-    The body and the content type of the page /metrics.
+    The body, in parts, and the content type of the page /metrics.
 
     @param accept: the Accept field of the request; it chooses the text format or
         OpenMetrics.  An invalid one counts as empty.
-    @param breathe: is called at least once in a millisecond of work, as a full table takes
-        half a second.
     @param series: that of earlier pages of the same sidecar.
     """
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(snapshot, breathe, series or Series()))
     try:
         encode, kind = choose_encoder(accept)
     except (TypeError, ValueError):
         # The field asks for a version that is not a number.
         encode, kind = choose_encoder("")
-    return encode(registry), kind
-
-
-class _Snapshot(Collector):
-    """One snapshot, as families of metrics."""
-
-    def __init__(
-        self, snapshot: SidecarSnapshot, breathe: Callable[[], object], series: Series
-    ) -> None:
-        self._snapshot = snapshot
-        self._breathe = breathe
-        self._series = series
-
-    def collect(self) -> Iterator[Metric]:
-        """See L{Collector}."""
-        for each in self._families():
-            each.samples = _Drained(each.samples, self._breathe)
+    end = encode(_Single())
+    written = Parts()
+    for each in _families(snapshot, series or Series()):
+        if isinstance(each, int):
             yield each
+            continue
+        samples, each.samples = each.samples, []
+        head = encode(_Single(each)).removesuffix(end)
+        written.add(head)
+        while samples:
+            each.samples, samples[:_SAMPLES] = samples[:_SAMPLES], []
+            written.add(encode(_Single(each)).removesuffix(end).removeprefix(head))
+            yield len(each.samples) * _WRITTEN
+    written.add(end)
+    return written.end(), kind
 
-    def _families(self) -> Iterator[Metric]:
-        yield from _requests(self._snapshot, self._series, self._breathe)
-        yield from _attempts(self._snapshot, self._series)
-        yield from _added(self._snapshot)
-        yield from _connections(self._snapshot)
-        yield from _policies(self._snapshot)
-        yield from _dropped(self._snapshot)
-        yield from _processes(self._snapshot)
+
+class _Single(Collector):
+    """What the library takes for all metrics: one family, or none."""
+
+    def __init__(self, *families: Metric) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """See L{Collector}."""
+        return self._families
 
 
-class _Drained(list[Sample]):
-    """Samples that are dropped as they are written: to drop all at once takes too long."""
-
-    def __init__(self, samples: list[Sample], breathe: Callable[[], object]) -> None:
-        list.__init__(self, reversed(samples))
-        samples.clear()
-        self._breathe = breathe
-
-    def __iter__(self) -> Iterator[Sample]:
-        while self:
-            if len(self) % _SAMPLES == 0:
-                self._breathe()
-            yield self.pop()
+def _families(snapshot: SidecarSnapshot, series: Series) -> _Families:
+    yield from _requests(snapshot, series)
+    yield from _attempts(snapshot, series)
+    yield from _added(snapshot)
+    yield from _connections(snapshot)
+    yield from _policies(snapshot)
+    yield from _dropped(snapshot)
+    yield from _processes(snapshot)
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[float]) -> list[tuple[str, float]]:
@@ -148,9 +136,7 @@ def _outcome(key: str, firstError: str) -> tuple[str, str]:
     return status, error or (status if status >= firstError else "")
 
 
-def _requests(
-    snapshot: SidecarSnapshot, series: Series, breathe: Callable[[], object]
-) -> Iterator[Metric]:
+def _requests(snapshot: SidecarSnapshot, series: Series) -> _Families:
     metrics = snapshot["metrics"]
     scheme = snapshot["peers"]["scheme"]
     durations = HistogramMetricFamily(
@@ -182,25 +168,28 @@ def _requests(
     sizes: dict[Labels, list[float]] = {}
     hidden: dict[Labels, list[float]] = {}
     for each in metrics["routes"]:
-        breathe()
         labels = each["method"], each["route"]
         sizes[labels] = [each["hits"], each["bytesIn"], each["bytesOut"], each["underWay"]]
         for key, found in each["durations"].items():
             spent[(*labels, *_outcome(key, "500"))] = [*found["counts"], found["seconds"]]
+            yield 2
         for status, times in each["masked"].items():
             hidden[(*labels, status)] = [times]
-    for outcome, counts in series.durations.limited(spent).items():
-        breathe()
+    for outcome, counts in (yield from series.durations.limited(spent)).items():
         buckets = _buckets(metrics["sentBounds"], counts[:-1])
         seconds = series.durations.rising(outcome, counts[-1])
         durations.add_metric([*outcome, scheme], buckets, seconds)
-    for endpoint, (hits, bytesIn, bytesOut, underWay) in series.sizes.limited(sizes).items():
+        yield _MADE
+    shown = yield from series.sizes.limited(sizes)
+    for endpoint, (hits, bytesIn, bytesOut, underWay) in shown.items():
         received.add_metric(endpoint, int(hits), bytesIn)
         returned.add_metric(endpoint, int(hits), bytesOut)
         if underWay:
             active.add_metric(endpoint, underWay)
-    for failure, [sum_] in series.masked.limited(hidden).items():
+        yield _WRITTEN
+    for failure, [sum_] in (yield from series.masked.limited(hidden)).items():
         masked.add_metric(failure, sum_)
+        yield _WRITTEN
     yield durations
     yield received
     yield returned
@@ -208,7 +197,7 @@ def _requests(
     yield active
 
 
-def _attempts(snapshot: SidecarSnapshot, series: Series) -> Iterator[Metric]:
+def _attempts(snapshot: SidecarSnapshot, series: Series) -> _Families:
     metrics, peers = snapshot["metrics"], snapshot["peers"]
     durations = HistogramMetricFamily(
         "http_client_request_duration_seconds",
@@ -221,10 +210,11 @@ def _attempts(snapshot: SidecarSnapshot, series: Series) -> Iterator[Metric]:
         method, _, outcome = key.partition(" ")
         # Attempts have no route.
         spent[(method, "", *_outcome(outcome, "400"))] = [*found["counts"], found["seconds"]]
-    for labels, counts in series.attempts.limited(spent).items():
+    for labels, counts in (yield from series.attempts.limited(spent)).items():
         buckets = _buckets(metrics["sentBounds"], counts[:-1])
         seconds = series.attempts.rising(labels, counts[-1])
         durations.add_metric([labels[0], *labels[2:], *peer], buckets, seconds)
+        yield _MADE
     yield durations
 
 
@@ -351,7 +341,7 @@ def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         {
             "version": __version__,
             "python_version": platform.python_version(),
-            "twisted_version": metadata.version("twisted"),
+            "twisted_version": twisted.__version__,
         },
     )
     yield GaugeMetricFamily(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from operator import add
 from typing import Any
 
+from sitio.net.turns import Steps, smallest
 from sitio.telemetry.outcomes import CLIENT_GONE
 
 #: Values of labels; the first two are the method and the route.
@@ -76,21 +77,21 @@ class LimitedFamily:
         self._own: set[Labels] = set()
         self._told: dict[Labels, float] = {}
 
-    def limited(self, found: Mapping[Any, list[float]]) -> dict[Labels, list[float]]:
+    def limited(self, found: Mapping[Any, list[float]]) -> Steps[dict[Labels, list[float]]]:
         """
         The same counts, with a limited number of combinations.
 
         @param found: counts of one length, whose sum tells how busy a combination is.
         """
-        new = [labels for labels in found if labels not in self._own]
         room = self._most - len(self._own)
-        if len(new) > room:
-            new.sort(key=lambda labels: -sum(found[labels]))
-        self._own.update(new[:room])
+        if room:
+            new = (labels for labels in found if labels not in self._own)
+            self._own.update((yield from smallest(new, room, lambda labels: -sum(found[labels]))))
         sums: dict[Labels, list[float]] = {}
         for labels, counts in found.items():
             name = labels if labels in self._own else self._amongMany(labels)
             sums[name] = list(map(add, sums[name], counts)) if name in sums else counts
+            yield 2
         return sums
 
     def rising(self, labels: Labels, seconds: float) -> float:

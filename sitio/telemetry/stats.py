@@ -27,30 +27,25 @@ Contract: clock and log are passed in; no I/O but the log.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.http.routes import Routes
 from sitio.interfaces import IExchange, IExchangeObserver
-from sitio.net.periodic import Periodic
+from sitio.net.turns import Steps, atOnce, inTurns
 from sitio.telemetry.attempts import METHODS, Attempts
 from sitio.telemetry.histogram import FINE_BOUNDS, LATENCY_BOUNDS, coarser, noCounts
 from sitio.telemetry.outcomes import outcomeOf
-from sitio.telemetry.row import Durations, Row, totalOf
-from sitio.telemetry.snapshot import (
-    OTHER,
-    EndpointMetrics,
-    Metrics,
-    RouteMetrics,
-    Snapshot,
-    busiestFirst,
-)
-from sitio.telemetry.statsline import countsOf, event, moved
+from sitio.telemetry.reading import Reading
+from sitio.telemetry.row import Durations, Row
+from sitio.telemetry.snapshot import OTHER, Snapshot, busiestFirst
+from sitio.telemetry.statsline import StatsLine
 from sitio.telemetry.underway import Key, UnderWay, byEndpoint, isShared
 
 #: Rows of the table: more than a person reads.  At two kilobytes a row, they take a
@@ -84,9 +79,6 @@ _OTHER = OTHER[1]
 _NOT_FOUND = "(not found)"
 _REFUSED = "(refused)"
 
-#: Rows in round brackets as they are shown, in this order.
-_SHARED = (OTHER, ("", _NOT_FOUND), ("", _REFUSED))
-
 
 @implementer(IExchangeObserver)
 class Stats(Service):
@@ -107,6 +99,8 @@ class Stats(Service):
         @param maxEndpoints: rows of the table, not counting the three in round brackets.
         @param routes: the templates of paths that are endpoints.
 
+        @param log: for the stats line.
+
         @raise ValueError: the interval is negative or infinite, or there are no rows.
         """
         if not 0 <= interval < float("inf"):
@@ -118,11 +112,10 @@ class Stats(Service):
         self.maxEndpoints = maxEndpoints
         self._clock = clock
         self._began = clock.seconds()
-        self._interval = interval
-        self._log = Logger(namespace="sitio.telemetry.stats") if log is None else log
-        self._reporting = Periodic(
-            clock, interval, self._report, log=self._log, whenFails="The stats line failed"
+        self._line = StatsLine(
+            clock, lambda *told: inTurns(self._readingChanges(*told), clock), interval, log
         )
+        self._readings = 0
         self._evicted = 0
         self._added: Durations = [*noCounts(FINE_BOUNDS), 0.0]
         self._attempts = Attempts()
@@ -132,8 +125,6 @@ class Stats(Service):
         self._rows: dict[Key, Row] = {}
         self._shared: dict[Key, Row] = {}
         self._underWay: Collection[Any] = ()
-        self._logged: dict[Key, tuple[int, int, int]] = {}
-        self._loggedTotal: Metrics | None = None
 
     def watch(self, exchanges: Collection[Any]) -> None:
         """
@@ -205,9 +196,12 @@ class Stats(Service):
         row = table.get(key)
         if row is None:
             if table is self._rows:
-                self._templateRows += key[1] in self._templates
                 if len(table) >= self.maxEndpoints:
+                    if self._readings:
+                        # What is read stays in its place meanwhile.
+                        return self._shared.setdefault((method, _OTHER), Row())
                     self._evict()
+                self._templateRows += key[1] in self._templates
             row = table[key] = Row()
         return row
 
@@ -236,18 +230,11 @@ class Stats(Service):
 
     def _keyOf(self, exchange: Any) -> Key:
         line = exchange.request.line
+        if line.endpoint in self._rows:
+            return line.endpoint
         upstream = exchange.upstreamStatus
         status = exchange.status if upstream is None else upstream
         return self._keyFor(line.method, line.path, status)
-
-    def _running(self) -> dict[Key, UnderWay]:
-        """The exchanges under way, by endpoint."""
-        if not self._underWay:
-            return {}
-        # A full table has some more rows meanwhile.
-        room = max(self.maxEndpoints - len(self._rows), self.maxEndpoints // 8)
-        now = self._clock.seconds()
-        return byEndpoint(self._underWay, now, self._rows, self._keyOf, room)
 
     def _evict(self) -> None:
         """Make room: add the rows of least weight to (other), of equals the oldest first."""
@@ -269,17 +256,47 @@ class Stats(Service):
 
     def snapshot(self) -> Snapshot:
         """The metrics now."""
-        running = self._running()
-        byRoute = self._byRoute(running)
-        rows, shown = self._shown(running)
+        return atOnce(self.reading())
+
+    def reading(self) -> Steps[Snapshot]:
+        """Make a snapshot in steps, while exchanges are counted."""
+        return (yield from self._read((yield from self._running())))
+
+    def _readingChanges(self, hits: int, underWay: int) -> Steps[Snapshot | None]:
+        """The same, but nothing if there are as many hits and exchanges under way."""
+        running = yield from self._running()
+        now = 0
+        for row in (*self._rows.values(), *self._shared.values()):
+            now += row.hits
+            yield 2
+        if (now, sum(each.count for each in running.values())) == (hits, underWay):
+            return None
+        return (yield from self._read(running))
+
+    def _running(self) -> Steps[dict[Key, UnderWay]]:
+        """The exchanges under way, by endpoint."""
+        # A full table has some more rows meanwhile.
+        room = max(self.maxEndpoints - len(self._rows), self.maxEndpoints // 8)
+        exchanges = list(self._underWay)
+        yield len(exchanges) // 64
+        now = self._clock.seconds()
+        return (yield from byEndpoint(exchanges, now, self._rows, self._keyOf, room))
+
+    def _read(self, running: dict[Key, UnderWay]) -> Steps[Snapshot]:
+        self._readings += 1
+        try:
+            reading = yield from self._readRows(running)
+        finally:
+            self._readings -= 1
+        total, routes = yield from reading.sumUp()
+        yield len(reading.endpoints)
+        endpoints = busiestFirst(reading.endpoints)
+        yield len(endpoints)
         return {
             "uptime": self._clock.seconds() - self._began,
-            "total": _total([row for row, _ in byRoute.values()], running),
-            "endpoints": busiestFirst(
-                {"method": key[0], "route": key[1], **row.metrics(shown.get(key))}
-                for key, row in rows.items()
-            ),
-            "routes": [_routeMetrics(key, *each) for key, each in sorted(byRoute.items())],
+            "total": total,
+            "endpoints": endpoints,
+            "routes": routes,
             "evicted": self._evicted,
             "added": self._added[:-1],
             "addedSeconds": self._added[-1],
@@ -289,93 +306,26 @@ class Stats(Service):
             "sentBounds": list(LATENCY_BOUNDS),
         }
 
-    def _shown(self, running: Mapping[Key, UnderWay]) -> tuple[dict[Key, Row], dict[Key, UnderWay]]:
-        """
-        The rows of all endpoints with hits or with exchanges under way, and these: those in
-        round brackets for all methods together.
-        """
-        rows = dict(self._rows)
-        shown: dict[Key, UnderWay] = {}
-        names: dict[Key, list[Row]] = {}
-        for key, row in self._shared.items():
-            names.setdefault(("", key[1]), []).append(row)
-        for key in filter(names.__contains__, _SHARED):
-            several = names[key]
-            rows[key] = several[0] if len(several) == 1 else totalOf(several)
-        for key, each in running.items():
-            name = ("", key[1]) if isShared(key) else key
-            shown.setdefault(name, UnderWay()).join(each)
-        return {**{key: Row() for key in shown}, **rows}, shown
-
-    def _byRoute(self, running: Mapping[Key, UnderWay]) -> dict[Key, tuple[Row, UnderWay]]:
-        """The sums for each method and template, or no template."""
-        several: dict[Key, list[Row]] = {}
-        underWay: dict[Key, UnderWay] = {}
-        for key, row in (*self._rows.items(), *self._shared.items()):
-            several.setdefault(self._routeOf(key), []).append(row)
-        for key, each in running.items():
-            route = self._routeOf(key)
-            underWay.setdefault(route, UnderWay()).join(each)
-            several.setdefault(route, [])
-        return {
-            key: (totalOf(rows), underWay.get(key, UnderWay())) for key, rows in several.items()
-        }
-
-    def _routeOf(self, key: Key) -> Key:
-        return key if key[1] in self._templates else (key[0], "")
+    def _readRows(self, running: dict[Key, UnderWay]) -> Steps[Reading]:
+        reading = Reading(self._templates, self._underWay)
+        for key, row in list(self._rows.items()):
+            yield from reading.reading(key, row, running.pop(key, UnderWay()))
+        # An exchange without a row may have got one since.  Those in round brackets come
+        # last, as they count what finds no other row meanwhile.
+        own = [key for key in running if not isShared(key)]
+        for key in dict.fromkeys((*own, *running, *self._shared)):
+            row = (self._shared if isShared(key) else self._rows).get(key) or Row()
+            yield from reading.reading(key, row, running.pop(key, UnderWay()))
+        return reading
 
     # Logging: a service.
 
     def startService(self) -> None:
         """Begin to log a line in each interval in which something changed."""
         Service.startService(self)
-        if self._interval:
-            self._reporting.startService()
+        self._line.startService()
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[None] | None:
         """Log what is not logged yet.  Exchanges that end later are still counted."""
         Service.stopService(self)
-        if self._reporting.running:
-            self._reporting.stopService()
-            self._reporting.turn()
-
-    def _report(self) -> None:
-        running = self._running()
-        hits = sum(row.hits for row in (*self._rows.values(), *self._shared.values()))
-        counts = (hits, sum(each.count for each in running.values()))
-        if counts == countsOf(self._loggedTotal)[:2]:
-            return
-        rows, shown = self._shown(running)
-        now = {
-            key: (row.hits, shown[key].count if key in shown else 0, row.failures())
-            for key, row in rows.items()
-        }
-        listed, more = moved(now, self._logged)
-        endpoints: list[EndpointMetrics] = [
-            {"method": key[0], "route": key[1], **rows[key].metrics(shown.get(key))}
-            for key in listed
-        ]
-        total = _total(list(rows.values()), running)
-        self._log.info("{line}", **event(total, self._loggedTotal, endpoints, more))
-        self._logged, self._loggedTotal = now, total
-
-
-def _total(rows: Collection[Row], running: Mapping[Key, UnderWay]) -> Metrics:
-    all = UnderWay()
-    for each in running.values():
-        all.join(each)
-    return totalOf(rows).metrics(all)
-
-
-def _routeMetrics(key: Key, row: Row, running: UnderWay) -> RouteMetrics:
-    metrics = row.metrics(running)
-    return {
-        "method": key[0],
-        "route": key[1],
-        "hits": metrics["hits"],
-        "bytesIn": metrics["bytesIn"],
-        "bytesOut": metrics["bytesOut"],
-        "masked": metrics["masked"],
-        "durations": row.histograms(),
-        "underWay": metrics["underWay"],
-    }
+        return self._line.stopService()

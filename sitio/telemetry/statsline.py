@@ -4,27 +4,26 @@ The stats line: a log event with hit counts and latencies, failures first.
 Its totals are by class of the upstream status, the worst first.  Then come the endpoints that
 fail, then those with new requests, then the busiest.
 
-L{event} makes the event, L{asLine} its text.  L{StatsLine} logs the line for a sidecar
-of several processes; L{sitio.telemetry.stats} logs it for one process.
+L{event} makes the event, L{asLine} its text.  L{StatsLine} logs the line.
 
 Contract: clock and metrics are passed in; no I/O but the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sitio.net.periodic import Periodic
+from sitio.net.turns import Steps, atOnce, inTurns
 from sitio.telemetry.histogram import FINE_BOUNDS, quantile, subtractCounts
-from sitio.telemetry.sidecar import ISnapshotSource
-from sitio.telemetry.snapshot import EndpointMetrics, Metrics, SidecarSnapshot, Snapshot
+from sitio.telemetry.snapshot import EndpointMetrics, Metrics, Snapshot
 
 #: Columns of the line: a wide terminal, without the time in front.
 LINE_WIDTH = 140
@@ -53,18 +52,40 @@ _CLASSES = ("broken", "none", "6xx-9xx", "5xx", "4xx", "3xx", "2xx", "1xx")
 _NAMES = {"broken": "broken off", "none": "no response"}
 
 
+class Report:
+    """
+    What a stats line told, of which the next one tells the changes.
+
+    @ivar counts: L{countsOf} the total.
+    """
+
+    def __init__(self) -> None:
+        self.counts: _Counts = (0, 0, 0)
+        self._total: Metrics | None = None
+        self._endpoints: dict[_Key, _Counts] = {}
+
+    def telling(self, now: Snapshot) -> Steps[dict[str, Any] | None]:
+        """The L{event} with the changes since the last one; L{None} if there are none."""
+        if countsOf(now["total"]) == self.counts:
+            return None
+        endpoints = {(each["method"], each["route"]): each for each in now["endpoints"]}
+        counts = {key: countsOf(each) for key, each in endpoints.items()}
+        yield len(counts)
+        listed, more = moved(counts, self._endpoints)
+        yield len(counts)
+        told = event(now["total"], self._total, [endpoints[key] for key in listed], more)
+        self._total, self._endpoints, self.counts = now["total"], counts, countsOf(now["total"])
+        return told
+
+
 def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
     """
     The L{event} with the changes since an earlier snapshot; L{None} if there are none.
     """
-    endpoints = {(each["method"], each["route"]): each for each in now["endpoints"]}
-    known = before["endpoints"] if before else []
-    then = {(each["method"], each["route"]): countsOf(each) for each in known}
-    listed, more = moved({key: countsOf(each) for key, each in endpoints.items()}, then)
-    total = before["total"] if before else None
-    if countsOf(now["total"]) == countsOf(total):
-        return None
-    return event(now["total"], total, [endpoints[key] for key in listed], more)
+    last = Report()
+    if before is not None:
+        atOnce(last.telling(before))
+    return atOnce(last.telling(now))
 
 
 def countsOf(metrics: Metrics | None) -> _Counts:
@@ -251,17 +272,26 @@ def _asTime(seconds: float) -> str:
 
 class StatsLine(Service):
     """
-    Logs the stats line of a sidecar of several processes.
+    Logs the stats line while it runs.
     """
 
-    def __init__(self, clock: IReactorTime, source: ISnapshotSource, interval: float) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        read: Callable[[int, int], Deferred[Snapshot | None]],
+        interval: float,
+        log: Logger | None = None,
+    ) -> None:
         """
+        @param read: returns the metrics; may return L{None} if there are as many hits, and
+            exchanges under way, as in its arguments.
         @param interval: seconds between two lines; 0 for no lines.
         """
-        self._source = source
+        self._read = read
+        self._clock = clock
         self._interval = interval
-        self._log = Logger(namespace="sitio.telemetry.stats")
-        self._before: Snapshot | None = None
+        self._log = Logger(namespace="sitio.telemetry.stats") if log is None else log
+        self._told = Report()
         self._reporting = Periodic(
             clock, interval, self._report, log=self._log, whenFails="The stats line failed"
         )
@@ -280,11 +310,8 @@ class StatsLine(Service):
         stopped = self._reporting.stopService()
         return stopped.addCallback(lambda _: self._reporting.turn())
 
-    def _report(self) -> Deferred[None]:
-        return maybeDeferred(self._source.snapshot).addCallback(self._say)
-
-    def _say(self, snapshot: SidecarSnapshot) -> None:
-        event = report(snapshot["metrics"], self._before)
+    async def _report(self) -> None:
+        now = await self._read(*self._told.counts[:2])
+        event = None if now is None else await inTurns(self._told.telling(now), self._clock)
         if event is not None:
             self._log.info("{line}", **event)
-        self._before = snapshot["metrics"]

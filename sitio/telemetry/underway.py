@@ -9,16 +9,21 @@ Contract: pure; reads exchanges, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Container, Iterable
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
-from sitio.telemetry.snapshot import OTHER
+from sitio.net.turns import Steps, smallest
+from sitio.telemetry.snapshot import OTHER, Metrics
 
 #: Seconds after which an exchange counts: quicker ones have their row soon, or never, as
 #: those of a scan for vulnerabilities.
 LONG_SECONDS = 1.0
+
+#: Exchanges that are looked at as one piece.
+_PIECE = 32
 
 #: Method and route.
 Key = tuple[str, str]
@@ -37,22 +42,46 @@ class UnderWay:
     count: int = 0
     bytesIn: int = 0
     bytesOut: int = 0
+    _moved: list[tuple[Any, int, int]] = field(factory=list)
 
     def add(self, exchange: Any) -> None:
         """
         Add one.  Its bytes count only once its status is known, and with it its row for ever:
         the sums of a row never fall.
         """
+        isKnown = exchange.status is not None
+        moved = exchange, isKnown and exchange.bytesIn, isKnown and exchange.bytesOut
         self.count += 1
-        if exchange.status is not None:
-            self.bytesIn += exchange.bytesIn
-            self.bytesOut += exchange.bytesOut
+        self.bytesIn += moved[1]
+        self.bytesOut += moved[2]
+        self._moved.append(moved)
 
     def join(self, other: UnderWay) -> None:
         """Add those of another endpoint."""
         self.count += other.count
         self.bytesIn += other.bytesIn
         self.bytesOut += other.bytesOut
+
+    def addTo(self, metrics: Metrics) -> Metrics:
+        """The metrics of their endpoint, with those of the exchanges under way."""
+        return {
+            **metrics,
+            "bytesIn": metrics["bytesIn"] + self.bytesIn,
+            "bytesOut": metrics["bytesOut"] + self.bytesOut,
+            "underWay": self.count,
+        }
+
+    def settle(self, exchanges: Container[Any]) -> None:
+        """
+        Leave out those that have ended since they were added: their row has counted them.
+
+        @param exchanges: those under way now.
+        """
+        for _, bytesIn, bytesOut in [each for each in self._moved if each[0] not in exchanges]:
+            self.count -= 1
+            self.bytesIn -= bytesIn
+            self.bytesOut -= bytesOut
+        self._moved.clear()
 
 
 def isShared(key: Key) -> bool:
@@ -66,25 +95,29 @@ def byEndpoint(
     rows: Collection[Key],
     keyOf: Callable[[Any], Key],
     room: int,
-) -> dict[Key, UnderWay]:
+) -> Steps[dict[Key, UnderWay]]:
     """
     The exchanges under way for L{LONG_SECONDS} or more, by endpoint.
 
     @param rows: the endpoints that have a row of their own.
     @param keyOf: returns the endpoint of an exchange.
-    @param room: how many other endpoints may get one.  The oldest exchanges get it; the
-        others count as C{(other)} of their method.
+    @param room: how many other endpoints may get one: those with the oldest exchanges.  The
+        exchanges of the others count as C{(other)} of their method.
     """
-    found: dict[Key, UnderWay] = {}
+    found: defaultdict[Key, UnderWay] = defaultdict(UnderWay)
+    began: dict[Key, float] = {}
     latest = now - LONG_SECONDS
-    for exchange in sorted(
-        (each for each in exchanges if each.began <= latest), key=lambda each: each.began
-    ):
-        key = keyOf(exchange)
-        if key not in rows and key not in found and not isShared(key):
-            if room <= 0:
-                found.setdefault((key[0], OTHER[1]), UnderWay()).count += 1
-                continue
-            room -= 1
-        found.setdefault(key, UnderWay()).add(exchange)
+    for number, exchange in enumerate(exchanges):
+        if exchange.began <= latest:
+            key = keyOf(exchange)
+            found[key].add(exchange)
+            if key not in rows and not isShared(key):
+                began[key] = min(exchange.began, began.get(key, latest))
+        if number % _PIECE == _PIECE - 1:
+            yield _PIECE
+    if len(began) > room:
+        kept = set((yield from smallest(began, room, began.__getitem__)))
+        for key in began.keys() - kept:
+            found[key[0], OTHER[1]].count += found.pop(key).count
+            yield 1
     return found

@@ -41,16 +41,23 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
+from sitio.net.turns import Steps, atOnce, writeJson
+
 #: The longest message.  The metrics of a full table of endpoints take 400 KiB.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _LENGTH = Struct("!I")
 
 
+def writeMessage(name: str, content: Any = None) -> Steps[list[bytes]]:
+    """Write one message, in parts."""
+    data = yield from writeJson([name, content], levels=4)
+    return [_LENGTH.pack(sum(map(len, data))), *data]
+
+
 def encodeMessage(name: str, content: Any = None) -> bytes:
     """One message as bytes."""
-    data = json.dumps([name, content]).encode()
-    return _LENGTH.pack(len(data)) + data
+    return b"".join(atOnce(writeMessage(name, content)))
 
 
 def decodeFirst(data: bytes) -> tuple[str, Any]:
@@ -78,8 +85,12 @@ class Channel(Int32StringReceiver):
 
     def send(self, name: str, content: Any = None) -> None:
         """Send a message; does nothing while the channel is not open."""
+        self.write([encodeMessage(name, content)])
+
+    def write(self, parts: list[bytes]) -> None:
+        """Send a message that is written; does nothing while the channel is not open."""
         if self.transport is not None:
-            self.transport.write(encodeMessage(name, content))
+            self.transport.writeSequence(parts)
 
     def abort(self) -> None:
         """Close the channel at once."""

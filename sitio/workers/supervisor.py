@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from attrs import define
@@ -32,7 +33,7 @@ from sitio.errors import CannotStart
 from sitio.net.signals import held
 from sitio.telemetry.records import ExchangeLists, mergeExchanges
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
-from sitio.telemetry.snapshot import SidecarSnapshot
+from sitio.telemetry.snapshot import SidecarSnapshot, Snapshot
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.statsline import StatsLine
 from sitio.workers.channel import SingleProtocolFactory
@@ -133,7 +134,7 @@ class Supervisor(MultiService):
         self._waitForFirst = waitForFirst
         self._startedAt = reactor.seconds()
         self._slots = [_Slot(number) for number in range(1, count + 1)]
-        self._statsLine = StatsLine(reactor, self, statsInterval)
+        self._statsLine = StatsLine(reactor, self._metrics, statsInterval)
         self._heartbeat = Heartbeat(reactor, workerTimeout, lambda: self._processes, self, self.log)
         self._totals = Totals(Stats(reactor).snapshot())
         # The numbers of workers in whose place others accept clients.
@@ -306,6 +307,9 @@ class Supervisor(MultiService):
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         refreshed = gatherResults([each.snapshot.refresh() for each in self._processes])
         return refreshed.addCallback(lambda _: self._total())
+
+    def _metrics(self, hits: int, underWay: int) -> Deferred[Snapshot | None]:
+        return self.snapshot().addCallback(itemgetter("metrics"))
 
     def _total(self) -> SidecarSnapshot:
         return self._totals.total(

@@ -19,7 +19,6 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -31,8 +30,9 @@ from sitio.errors import inOneLine
 from sitio.net.collector import Collector
 from sitio.net.process import prepareReactor
 from sitio.net.signals import prepareWorkerSignals
+from sitio.net.turns import inTurns
 from sitio.service import SidecarService
-from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage
+from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage, writeMessage
 from sitio.workers.output import encodeEvent
 from sitio.workers.process import ANSWER_SECONDS
 from sitio.workers.sockets import InheritingReactor
@@ -72,9 +72,9 @@ class Worker:
         if name == "ping":
             self.channel.send("pong")
         elif name == "snapshot":
-            self._sendSnapshot()
+            self._send(name, self._sidecar.snapshot())
         elif name == "exchanges":
-            self._sidecar.exchanges().addCallback(partial(self.channel.send, name))
+            self._send(name, self._sidecar.exchanges())
         elif name == "drain":
             self._sidecar.drain()
         elif name == "absent":
@@ -103,8 +103,10 @@ class Worker:
         if not self._stopping:
             self._reactor.stop()
 
-    def _sendSnapshot(self) -> Deferred[None]:
-        return self._sidecar.snapshot().addCallback(partial(self.channel.send, "snapshot"))
+    def _send(self, name: str, value: Deferred[Any]) -> Deferred[None]:
+        """Send a message that may be long."""
+        written = value.addCallback(lambda content: writeMessage(name, content))
+        return written.addCallback(inTurns, self._reactor).addCallback(self.channel.write)
 
     def _stop(self) -> Deferred[Any]:
         """Before the reactor stops: drain, and send the last metrics."""
@@ -112,7 +114,8 @@ class Worker:
         self.channel.send("stopping")
         stopped = maybeDeferred(self._sidecar.stopService)
         stopped.addErrback(lambda why: _log.failure("A worker did not stop as it should", why))
-        return stopped.addBoth(lambda _: self._sendSnapshot()).addBoth(lambda _: self._close())
+        sent = stopped.addBoth(lambda _: self._send("snapshot", self._sidecar.snapshot()))
+        return sent.addBoth(lambda _: self._close())
 
     def _close(self) -> Deferred[None]:
         """Close the channel.  Fires when the supervisor has read it all, or is too slow."""

@@ -104,6 +104,7 @@ class LiveTestCase(SynchronousTestCase):
     def visit(self, *arguments: str, **more: str) -> Visit:
         """Make a request on a new connection."""
         self.visits.append(Visit(self.site, *arguments, **more))
+        self.clock.advance(0)
         return self.visits[-1]
 
     def beat(self, times: int = 1) -> None:

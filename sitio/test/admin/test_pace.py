@@ -4,7 +4,6 @@ Tests of L{sitio.admin.pace}: what the pages cost is bounded, however often they
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +14,10 @@ from zope.interface.verify import verifyObject
 
 from sitio.admin.pace import (
     MAX_REST_SECONDS,
-    MAX_WRITTEN,
-    REST,
     Paced,
     PacedSidecar,
-    jsonInTurns,
 )
+from sitio.net.turns import REST
 from sitio.telemetry.sidecar import ISidecar
 from sitio.test.helpers.snapshots import workerSnapshot
 
@@ -156,48 +153,3 @@ class PacedSidecarTests(SynchronousTestCase):
             sidecar.asked.clear()
         paced.drain()
         self.assertEqual((paced.state, sidecar.asked), ("serving", ["drain"]))
-
-
-class _Counting(Clock):
-    """Counts the calls that wait for a later turn."""
-
-    turns = 0
-
-    def callLater(self, *arguments: Any, **named: Any) -> Any:
-        """Count it."""
-        self.turns += 1
-        return super().callLater(*arguments, **named)
-
-
-class JSONTests(SynchronousTestCase):
-    """JSON that is written in several turns."""
-
-    def test_same(self) -> None:
-        """It is what C{json.dumps} writes, whatever the value."""
-        values: tuple[Any, ...] = (
-            *(None, 1, "ä", "", [], {}, [[]], {"a": {}}, [1, [2, [3, [4, [5]]]]]),
-            {"a": {"b": [{"c": [1, 2]}, {"d": None}], "e": 1.5}, 'q"': [], "": {}},
-            workerSnapshot(3),
-        )
-        for data in values:
-            written = self.successResultOf(jsonInTurns(data, Clock()))
-            self.assertEqual(written.decode(), json.dumps(data) + "\n")
-
-    def test_turns(self) -> None:
-        """Of a long document each turn writes a bounded part, down to the single endpoint."""
-        endpoints = [{"route": "x" * 1000, "number": each} for each in range(500)]
-        data = {"metrics": {"endpoints": endpoints}, "rest": 1}
-        clock = _Counting()
-        done = jsonInTurns(data, clock)
-        clock.advance(0)
-        written = self.successResultOf(done)
-        self.assertEqual(written.decode(), json.dumps(data) + "\n")
-        self.assertGreaterEqual(clock.turns, len(written) // (MAX_WRITTEN + 2000))
-
-    def test_cancelled(self) -> None:
-        """A client that leaves ends it."""
-        clock = Clock()
-        done = jsonInTurns(["x" * MAX_WRITTEN] * 9, clock)
-        done.cancel()
-        self.failureResultOf(done, CancelledError)
-        self.assertEqual(clock.getDelayedCalls(), [])

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.internet.error import (
     CannotListenError,
     ConnectionDone,
@@ -25,10 +25,12 @@ from zope.interface.verify import verifyObject
 
 from sitio.admin import pages
 from sitio.admin.channel import MAX_BYTES, MAX_HELD_BYTES
-from sitio.admin.pages import IDLE_SECONDS, QUIT_DELAY_SECONDS, Admin, AdminSite
+from sitio.admin.pages import IDLE_SECONDS, QUIT_DELAY_SECONDS, Admin, AdminSite, PageContent
 from sitio.admin.port import MAX_CONNECTIONS, SPARE_DESCRIPTORS, AdminPort
 from sitio.errors import CannotStart
 from sitio.net.room import PausingPort
+from sitio.net.turns import MAX_WORK, PART_BYTES, Steps
+from sitio.telemetry import metrics
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.test.helpers.admin import (
@@ -133,38 +135,52 @@ class PageTests(AdminTestCase):
         Concurrent requests share one page for each format; the formats are made one after
         the other.  A client that leaves does not disturb the others.
         """
-        made: list[Any] = []
-        done: list[Deferred[Any]] = []
+        made: list[str] = []
 
-        def inThread(call: Any, *arguments: Any) -> Deferred[Any]:
-            made.append(call(*arguments)[1])
-            done.append(Deferred())
-            return done[-1]
+        def page(snapshot: object, accept: str, series: object) -> Steps[tuple[list[bytes], str]]:
+            made.append(accept)
+            if len(made) == 2:
+                raise ZeroDivisionError
+            yield MAX_WORK
+            return [b"a", b"ll"], "text/plain"
 
-        self.pages = Admin(self.clock, self.sidecar, self.health, {}, list, inThread)
-        site = self.pages.site()
+        self.patch(metrics, "exposition", page)
         head = b"GET /metrics HTTP/1.1\r\nHost: a\r\n"
-        visitors = [Visitor(site) for _ in range(50)]
+        visitors = [Visitor(self.site) for _ in range(50)]
         for each in visitors:
             each.sends(head + b"\r\n")
-        other = Visitor(site)
-        other.sends(head + b"Accept: application/openmetrics-text;version=1.0.0\r\n\r\n")
-        self.assertEqual(len(made), 1)
+        other = Visitor(self.site)
+        other.sends(head + b"Accept: application/openmetrics-text\r\n\r\n")
+        self.assertEqual(made, [""])
         visitors.pop(0).channel.connectionLost(Failure(ConnectionDone()))
-        late = Visitor(site)
+        late = Visitor(self.site)
         late.sends(head + b"\r\n")
-        done[0].callback((b"all", "text/plain"))
+        self.clock.advance(0)
         for each in (*visitors, late):
             self.assertEqual(read(each.transport.value()).text, "all")
-        self.assertEqual(
-            [each.partition(";")[0] for each in made][1:], ["application/openmetrics-text"]
-        )
-        done[1].errback(ZeroDivisionError())
+        self.assertEqual(made[1:], ["application/openmetrics-text"])
         self.assertEqual(read(other.transport.value()).status, 500)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        again = Visitor(site)
+        again = Visitor(self.site)
         again.sends(head + b"\r\n")
         self.assertEqual(len(made), 3)
+
+    def test_parts(self) -> None:
+        """A long page leaves in turns; of one whose client has left no more is sent."""
+        for leaves in (False, True):
+            body = [b"x" * PART_BYTES] * 40
+            self.patch(pages, "_text", lambda sentence, body=body: PageContent(body))
+            visitor = Visitor(self.site)
+            visitor.sends(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+            sent = len(visitor.transport.value())
+            self.assertLess(sent, 10 * PART_BYTES)
+            if leaves:
+                visitor.channel.connectionLost(Failure(ConnectionDone()))
+            self.clock.pump([0] * 40)
+            now = len(visitor.transport.value())
+            self.assertEqual(now > 40 * PART_BYTES, not leaves)
+            self.assertTrue(now == sent or not leaves)
+            self.assertEqual(self.clock.getDelayedCalls()[1:], [])
 
     def test_drain(self) -> None:
         """After /drain it is not ready."""
@@ -314,7 +330,10 @@ class StrangerTests(AdminTestCase):
             (b"GET /metrics HTTP/1.1\r\nHost: \xff\r\nAccept: \xff\r\n", 421),
             (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: \xff\r\n", 200),
         ):
-            self.assertEqual(read(Visitor(self.site).sends(head + b"\r\n")).status, status, head)
+            visitor = Visitor(self.site)
+            visitor.sends(head + b"\r\n")
+            self.clock.advance(0)
+            self.assertEqual(read(visitor.transport.value()).status, status, head)
         self.assertEqual(self.sidecar.state, SERVING)
 
     def test_ownNames(self) -> None:
@@ -340,7 +359,6 @@ class StrangerTests(AdminTestCase):
             self.health,
             {},
             list,
-            execute,
             frozenset(("a.example",)),
         ).site()
         for host, status in (

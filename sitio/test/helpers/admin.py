@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import define
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -75,6 +75,7 @@ class Visitor:
 
     def __init__(self, site: Any, peer: IAddress = LOCAL) -> None:
         self.transport = StringTransport(peerAddress=peer)
+        self._clock = getattr(site, "reactor", Clock())
         self.channel = site.buildProtocol(peer)
         self.channel.makeConnection(self.transport)
 
@@ -91,7 +92,9 @@ class Visitor:
         """Make a request; C{sec_fetch_site="x"} is the field Sec-Fetch-Site."""
         named = {"Host": host, **{name.replace("_", "-"): fields[name] for name in fields}}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {named[name]}" for name in named)]
-        return read(self.sends("\r\n".join([*lines, "", ""]).encode()))
+        self.sends("\r\n".join([*lines, "", ""]).encode())
+        self._clock.advance(0)
+        return read(self.transport.value())
 
 
 def read(data: bytes) -> Response:
@@ -117,7 +120,6 @@ class AdminTestCase(SynchronousTestCase):
             self.health,
             {"sitio": "1", "options": {}},
             lambda: self.quit(),
-            execute,
         )
         self.site = self.pages.site()
 

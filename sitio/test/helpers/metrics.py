@@ -12,7 +12,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest
 
 from sitio.http.routes import Routes
+from sitio.net.turns import atOnce
 from sitio.telemetry.metrics import exposition
+from sitio.telemetry.series import Series
 from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.snapshots import workerSnapshot
@@ -26,9 +28,17 @@ def sidecarSnapshot(*exchanges: Any, routes: Routes | None = None) -> SidecarSna
     return {**workerSnapshot(), "metrics": stats.snapshot()}
 
 
+def exposed(
+    snapshot: SidecarSnapshot, accept: str = "", series: Series | None = None
+) -> tuple[bytes, str]:
+    """The body and the type of the page C{/metrics}."""
+    parts, kind = atOnce(exposition(snapshot, accept, series))
+    return b"".join(parts), kind
+
+
 def page(snapshot: SidecarSnapshot, accept: str = "") -> str:
     """The text of the page C{/metrics}."""
-    return exposition(snapshot, accept)[0].decode()
+    return exposed(snapshot, accept)[0].decode()
 
 
 def promtool(*arguments: str, stdin: bytes = b"") -> tuple[int, str]:

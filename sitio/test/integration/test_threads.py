@@ -5,7 +5,7 @@ Tests of the threads of L{sitio.net.threads}, on the reactor of the tests.
 from __future__ import annotations
 
 from threading import Event
-from time import monotonic, thread_time
+from time import monotonic
 from types import SimpleNamespace
 
 from twisted.internet.defer import Deferred
@@ -13,10 +13,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from sitio.net.threads import (
-    REST_SECONDS,
     STOP_SECONDS,
-    WORK_SECONDS,
-    Breaths,
     callInThread,
     limitThreadPool,
 )
@@ -36,19 +33,6 @@ class ThreadTests(TestCase):
         """An exception of the function is a failure."""
         with self.assertRaises(ZeroDivisionError):
             await callInThread(reactor, lambda: 1 / 0)
-
-    async def test_breaths(self) -> None:
-        """A long computation with breaths rests for most of the time."""
-
-        def compute() -> tuple[float, float]:
-            breathe = Breaths()
-            began, worked = monotonic(), thread_time()
-            while monotonic() - began < 50 * (WORK_SECONDS + REST_SECONDS):
-                breathe()
-            return thread_time() - worked, monotonic() - began
-
-        worked, took = await callInThread(reactor, compute)
-        self.assertLess(worked, took / 2)
 
     async def test_goesOn(self) -> None:
         """The reactor keeps running while the function runs."""

@@ -5,7 +5,6 @@ Promises of L{sitio.telemetry.metrics}: the page that Prometheus reads.
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import Any
 
 from prometheus_client.openmetrics.parser import (
@@ -18,6 +17,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from sitio import __version__
 from sitio.errors import ClientGone, RequestTimeout, Stalled, UpstreamLost
 from sitio.http.routes import Routes
+from sitio.net.turns import MAX_WORK
 from sitio.proxy.visible import Attempt
 from sitio.telemetry.histogram import LATENCY_BOUNDS
 from sitio.telemetry.metrics import exposition
@@ -25,7 +25,7 @@ from sitio.telemetry.series import Series
 from sitio.telemetry.snapshot import limitEndpoints, mergeSidecars
 from sitio.telemetry.stats import MAX_ENDPOINTS, Stats
 from sitio.test.helpers.exchanges import ended, refused
-from sitio.test.helpers.metrics import page, promtool, sidecarSnapshot
+from sitio.test.helpers.metrics import exposed, page, promtool, sidecarSnapshot
 from sitio.test.helpers.snapshots import workerSnapshot
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
@@ -279,7 +279,7 @@ class EndpointTests(SynchronousTestCase):
             ]
             whole: Any = mergeSidecars(parts)
             whole = {**whole, "metrics": limitEndpoints(whole["metrics"], 8)}
-            found = samples(exposition(whole, "", series=series)[0].decode())
+            found = samples(exposed(whole, "", series=series)[0].decode())
             for name in before:
                 if not name.startswith("process_"):
                     self.assertGreaterEqual(found[name], before[name], name)
@@ -387,7 +387,7 @@ class SidecarTests(SynchronousTestCase):
         series, text = Series(), ""
         for snapshot in (workerSnapshot(), one, mergeSidecars([one, one])):
             for accept in (OPEN_METRICS, ""):
-                text = exposition(snapshot, accept, series=series)[0].decode()
+                text = exposed(snapshot, accept, series=series)[0].decode()
                 lines = [each for each in text.splitlines() if not each.startswith("#")]
                 self.assertLess(len(lines), 500)
         found = samples(text)
@@ -397,39 +397,37 @@ class SidecarTests(SynchronousTestCase):
     def test_formats(self) -> None:
         """OpenMetrics is used if the Accept field asks for it, with the same samples."""
         snapshot = workerSnapshot(3)
-        body, kind = exposition(snapshot, OPEN_METRICS)
+        body, kind = exposed(snapshot, OPEN_METRICS)
         self.assertTrue(kind.startswith("application/openmetrics-text"), kind)
         plain = {each.name.removesuffix("_info") for each in parse(page(snapshot))}
         self.assertEqual({each.name for each in parseOpenMetrics(body.decode())}, plain)
 
     def test_strangeAccept(self) -> None:
         """An invalid Accept field gets the text format."""
-        names, kind = set(samples(page(workerSnapshot(1)))), exposition(workerSnapshot(1), "")[1]
+        names, kind = set(samples(page(workerSnapshot(1)))), exposed(workerSnapshot(1), "")[1]
         for accept in (f"{OPEN_METRICS.partition(';')[0]}; version=x", "\xff", ";", "a" * 9999):
-            body, its = exposition(workerSnapshot(1), accept)
+            body, its = exposed(workerSnapshot(1), accept)
             self.assertEqual((set(samples(body.decode())), its), (names, kind), accept)
 
 
-class BreathTests(SynchronousTestCase):
-    """A long page is made with breaths in between."""
+class TurnTests(SynchronousTestCase):
+    """A long page is made in many turns."""
 
     def test_often(self) -> None:
-        """In both formats there is one for each endpoint and for each 64 samples, or more."""
+        """In both formats no piece has more than a few samples, and the page is the same."""
         templates = [f"/{each}" for each in range(100)]
         exchanges = [ended(each) for each in templates]
         for accept in ("", OPEN_METRICS):
             snapshot = sidecarSnapshot(*exchanges, routes=Routes(templates))
-            series, breaths = Series(isRouted=True), list[None]()
-            body = exposition(snapshot, accept, partial(breaths.append, None), series)[0]
-            lines = body.count(b"\n")
-            self.assertGreater(lines, 1500)
-            self.assertGreaterEqual(len(breaths), 100 + lines // 64 - 20)
-            # What the processes use grows meanwhile.
-            own, whole = (
-                [line for line in each.splitlines() if b"process_" not in line]
-                for each in (body, exposition(snapshot, accept, series=series)[0])
-            )
-            self.assertEqual(own, whole)
+            pieces = list(exposition(snapshot, accept, Series(isRouted=True)))
+            body, _ = exposed(snapshot, accept, Series(isRouted=True))
+            self.assertGreater(body.count(b"\n"), 1500)
+            self.assertLessEqual(max(pieces), MAX_WORK)
+            self.assertGreater(sum(pieces), 1500 * 10)
+            names = [line for line in body.splitlines() if line.startswith(b"# TYPE")]
+            self.assertEqual(len(set(names)), len(names))
+            if accept:
+                self.assertTrue(body.endswith(b"\n# EOF\n") and body.count(b"# EOF") == 1)
 
 
 class PromtoolTests(SynchronousTestCase):
@@ -443,5 +441,5 @@ class PromtoolTests(SynchronousTestCase):
             ended(status=None),
             routes=Routes(["/b"]),
         )
-        found = promtool("check", "metrics", stdin=exposition(snapshot, "")[0])
+        found = promtool("check", "metrics", stdin=exposed(snapshot, "")[0])
         self.assertEqual(found, (0, ""))

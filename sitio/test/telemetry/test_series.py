@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.net.turns import atOnce
 from sitio.telemetry.series import FEW, MANY, LimitedFamily, Series
 
 
@@ -18,14 +19,14 @@ class FamilyTests(SynchronousTestCase):
     def test_busiestFirst(self) -> None:
         """The first page chooses the busiest; the others are added up."""
         found = {(each,): [float(times), 1.0] for each, times in (("a", 1), ("b", 9), ("c", 5))}
-        limited = self.family.limited(found | {("d",): [2.0, 3.0]})
+        limited = atOnce(self.family.limited(found | {("d",): [2.0, 3.0]}))
         self.assertEqual(limited, {("b",): [9.0, 1.0], ("c",): [5.0, 1.0], ("others",): [3.0, 4.0]})
 
     def test_kept(self) -> None:
         """A combination keeps its series, and its place, whatever comes later."""
-        self.family.limited({("a",): [1.0]})
-        self.family.limited({("a",): [1.0], ("b",): [1.0], ("c",): [9.0]})
-        limited = self.family.limited({("c",): [99.0], ("b",): [7.0], ("a",): [2.0]})
+        atOnce(self.family.limited({("a",): [1.0]}))
+        atOnce(self.family.limited({("a",): [1.0], ("b",): [1.0], ("c",): [9.0]}))
+        limited = atOnce(self.family.limited({("c",): [99.0], ("b",): [7.0], ("a",): [2.0]}))
         # b and c were new at once, and c was the busier.
         self.assertEqual(limited, {("c",): [99.0], ("others",): [7.0], ("a",): [2.0]})
 
@@ -38,7 +39,7 @@ class FamilyTests(SynchronousTestCase):
     def test_unchanged(self) -> None:
         """The counts that were given stay as they are."""
         found = {(each,): [1.0] for each in "abcd"}
-        self.family.limited(found)
+        atOnce(self.family.limited(found))
         self.assertEqual(set(map(tuple, found.values())), {(1.0,)})
 
 
@@ -51,7 +52,7 @@ class FoldTests(SynchronousTestCase):
         are right; who leaves is told from what fails.
         """
         family = Series().durations
-        family.limited({("GET", "", f"{200 + each}", ""): [9.0] for each in range(FEW)})
+        atOnce(family.limited({("GET", "", f"{200 + each}", ""): [9.0] for each in range(FEW)}))
         for status, error, expected in (
             ("101", "", ("", "")),
             ("226", "", ("2xx", "")),
@@ -67,18 +68,20 @@ class FoldTests(SynchronousTestCase):
             ("", "client_gone", ("", "client_gone")),
             ("", "", ("", "")),
         ):
-            limited = family.limited({("PUT", "/a", status, error): [1.0]})
+            limited = atOnce(family.limited({("PUT", "/a", status, error): [1.0]}))
             self.assertEqual(limited, {("_OTHER", "", *expected): [1.0]}, (status, error))
 
     def test_others(self) -> None:
         """Methods and masked failures, too."""
         series = Series()
-        sizes = series.sizes.limited({(f"M{each}", ""): [1.0] for each in range(9)})
+        sizes = atOnce(series.sizes.limited({(f"M{each}", ""): [1.0] for each in range(9)}))
         self.assertEqual(sizes["_OTHER", ""], [5.0])
-        masked = series.masked.limited({("GET", "", f"{500 + each}"): [1.0] for each in range(9)})
+        masked = atOnce(
+            series.masked.limited({("GET", "", f"{500 + each}"): [1.0] for each in range(9)})
+        )
         self.assertEqual(masked["_OTHER", "", "5xx"], [5.0])
 
     def test_routed(self) -> None:
         """With templates many more are told apart."""
         found = {("GET", f"/{each}", "200", ""): [1.0] for each in range(MANY)}
-        self.assertEqual(Series(isRouted=True).durations.limited(found), found)
+        self.assertEqual(atOnce(Series(isRouted=True).durations.limited(found)), found)

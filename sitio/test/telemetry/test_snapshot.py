@@ -222,11 +222,13 @@ class LineTests(SynchronousTestCase):
     def line(self, *exchanges: FinishedExchange) -> str:
         """The line after these exchanges."""
         recorder = LogRecorder()
-        counting = Stats(Clock(), log=Logger("test", observer=recorder))
+        clock = Clock()
+        counting = Stats(clock, log=Logger("test", observer=recorder))
         counting.startService()
         for exchange in exchanges:
             counting.exchangeFinished(exchange)
         counting.stopService()
+        clock.advance(0)
         (event,) = recorder.events
         return formatEvent(event)
 

@@ -575,13 +575,13 @@ class ServiceTests(SynchronousTestCase):
 
     def test_lineThatFails(self) -> None:
         """If the line can't be made, that is logged, and stopping still works."""
-        self.stats._shown = None  # type: ignore[assignment, method-assign]
+        self.stats._underWay = None  # type: ignore[assignment]
         self.stats.exchangeFinished(ended())
         self.clock.advance(2.0)
         (event,) = self.recorder.events
         self.assertIs(event["log_level"], LogLevel.critical)
         self.assertIn("TypeError", event["log_failure"].getTraceback())
-        del self.stats._shown
+        self.stats.watch(())
         self.stats.stopService()
         self.assertEqual(self.lines()[1:], ["stats: 1 hit (+1): 1 x 2xx | GET / 1, 2.0 ms"])
 

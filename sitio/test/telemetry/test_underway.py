@@ -10,12 +10,13 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.telemetry.metrics import exposition
+from sitio.net.turns import atOnce
 from sitio.telemetry.snapshot import countersOf, limitEndpoints, merge, mergeSidecars
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.underway import LONG_SECONDS, UnderWay, byEndpoint
 from sitio.test.helpers.exchanges import FinishedExchange, ended
 from sitio.test.helpers.logs import LogRecorder
+from sitio.test.helpers.metrics import exposed
 from sitio.test.helpers.snapshots import endpointsByName, snapshotOf, workerSnapshot
 
 
@@ -38,7 +39,7 @@ class GroupTests(SynchronousTestCase):
         def keyOf(exchange: Any) -> tuple[str, str]:
             return ("GET", exchange.request.path)
 
-        found = byEndpoint(exchanges, 10.0, {("GET", "/known")}, keyOf, room)
+        found = atOnce(byEndpoint(exchanges, 10.0, {("GET", "/known")}, keyOf, room))
         return {key[1]: (each.count, each.bytesIn, each.bytesOut) for key, each in found.items()}
 
     def test_age(self) -> None:
@@ -181,7 +182,7 @@ class SnapshotTests(SynchronousTestCase):
     def test_metrics(self) -> None:
         """Prometheus gets the numbers."""
         self.open.extend(running(bytesOut=5) for _ in range(4))
-        body, _ = exposition({**workerSnapshot(), "metrics": self.stats.snapshot()}, "")
+        body, _ = exposed({**workerSnapshot(), "metrics": self.stats.snapshot()}, "")
         labels = '{http_request_method="GET",http_route=""}'
         for line in (
             f"sitio_active_requests{labels} 4.0",

@@ -84,6 +84,7 @@ class WorkerTests(SynchronousTestCase):
 
     def said(self) -> bytes:
         """What the worker has sent since the last call."""
+        self.clock.advance(0)
         said: bytes = self.transport.value()
         self.transport.clear()
         return said
@@ -164,6 +165,7 @@ class WorkerTests(SynchronousTestCase):
         """It does not wait long for a supervisor that does not read."""
         ended = self.shutDown()
         self.served.stopping.callback(None)
+        self.clock.advance(0)
         self.clock.advance(ANSWER_SECONDS)
         self.successResultOf(ended)
 
@@ -201,4 +203,5 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(self.served.acts, ["stop"])
         ended = self.shutDown()
         self.served.stopping.callback(None)
+        self.clock.advance(0)
         self.successResultOf(ended)
