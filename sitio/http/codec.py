@@ -241,7 +241,7 @@ def requestHead(
     upgrade = request.upgrade
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (request.line.raw, request.headers.encoded(length), extra)
+    return b"".join((request.line.raw, request.headers.encoded(length), extra, b"\r\n"))
 
 
 def responseHead(
@@ -259,7 +259,7 @@ def responseHead(
     upgrade = response.upgrade if response.status in (101, 426) else None
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"%b%b%b\r\n" % (line, response.headers.encoded(length), extra)
+    return b"".join((line, response.headers.encoded(length), extra, b"\r\n"))
 
 
 def _framing(chunked: bool, upgrade: bytes | None) -> bytes:
