@@ -29,7 +29,7 @@ REST = 3
 _CHARACTERS, _WRITTEN = 4096, 80
 
 #: Characters of JSON that take as long as to begin with some.
-_SHORT = 24
+_SHORT = 40
 
 #: Bytes of a part of a document, and the size of the work to send one.
 PART_BYTES, SENT = 64 * 1024, 50

@@ -221,6 +221,7 @@ class History:
         """
         self._until = self._clock.seconds() + RECORD_SECONDS
         listed = {}
+        yield len(underWay) // 64
         exchanges = list(underWay)
         yield len(exchanges) // 64
         for each in (yield from smallest(exchanges, MAX_OPEN, attrgetter("began"))):

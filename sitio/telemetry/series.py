@@ -12,7 +12,7 @@ Contract: pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from operator import add
 from typing import Any
 
@@ -77,18 +77,21 @@ class LimitedFamily:
         self._own: set[Labels] = set()
         self._told: dict[Labels, float] = {}
 
-    def limited(self, found: Mapping[Any, list[float]]) -> Steps[dict[Labels, list[float]]]:
+    def limited(self, found: MutableMapping[Any, list[float]]) -> Steps[dict[Labels, list[float]]]:
         """
         The same counts, with a limited number of combinations.
 
-        @param found: counts of one length, whose sum tells how busy a combination is.
+        @param found: counts of one length, whose sum tells how busy a combination is.  It is
+            empty afterwards.
         """
         room = self._most - len(self._own)
         if room:
             new = (labels for labels in found if labels not in self._own)
             self._own.update((yield from smallest(new, room, lambda labels: -sum(found[labels]))))
         sums: dict[Labels, list[float]] = {}
-        for labels, counts in found.items():
+        for labels in list(found):
+            # To drop all at once takes too long.
+            counts = found.pop(labels)
             name = labels if labels in self._own else self._amongMany(labels)
             sums[name] = list(map(add, sums[name], counts)) if name in sums else counts
             yield 2

@@ -277,6 +277,8 @@ class Stats(Service):
         """The exchanges under way, by endpoint."""
         # A full table has some more rows meanwhile.
         room = max(self.maxEndpoints - len(self._rows), self.maxEndpoints // 8)
+        # To list thousands is a turn of its own.
+        yield len(self._underWay) // 64
         exchanges = list(self._underWay)
         yield len(exchanges) // 64
         now = self._clock.seconds()

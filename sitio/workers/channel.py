@@ -33,13 +33,16 @@ Both sides are the same version of sitio, so messages are not validated.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
+from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from sitio.net.turns import Steps, atOnce, writeJson
 
@@ -52,7 +55,8 @@ _LENGTH = Struct("!I")
 def writeMessage(name: str, content: Any = None) -> Steps[list[bytes]]:
     """Write one message, in parts."""
     data = yield from writeJson([name, content], levels=4)
-    return [_LENGTH.pack(sum(map(len, data))), *data]
+    data[0] = _LENGTH.pack(sum(map(len, data))) + data[0]
+    return data
 
 
 def encodeMessage(name: str, content: Any = None) -> bytes:
@@ -67,9 +71,13 @@ def decodeFirst(data: bytes) -> tuple[str, Any]:
     return name, content
 
 
+@implementer(IPullProducer)
 class Channel(Int32StringReceiver):
     """
     One end of a worker channel.
+
+    A long message leaves in parts, each when the one before has left: to join and to send a
+    megabyte takes longer than a turn of the reactor.  Others wait for its end.
     """
 
     MAX_LENGTH = MAX_MESSAGE_BYTES
@@ -82,15 +90,34 @@ class Channel(Int32StringReceiver):
         """
         self._onMessage = onMessage
         self._onClosed = onClosed
+        self._parts: deque[bytes] = deque()
 
     def send(self, name: str, content: Any = None) -> None:
         """Send a message; does nothing while the channel is not open."""
-        self.write([encodeMessage(name, content)])
+        message = encodeMessage(name, content)
+        if self._parts:
+            self._parts.append(message)
+        elif self.transport is not None:
+            self.transport.write(message)
 
     def write(self, parts: list[bytes]) -> None:
         """Send a message that is written; does nothing while the channel is not open."""
-        if self.transport is not None:
-            self.transport.writeSequence(parts)
+        if self.transport is None:
+            return
+        isFree = not self._parts
+        self._parts.extend(parts)
+        if isFree:
+            self.transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        """What was written has left."""
+        self.transport.write(self._parts.popleft())
+        if not self._parts:
+            self.transport.unregisterProducer()
+
+    def stopProducing(self) -> None:
+        """The channel is closed."""
+        self._parts.clear()
 
     def abort(self) -> None:
         """Close the channel at once."""

@@ -85,6 +85,8 @@ class WorkerTests(SynchronousTestCase):
     def said(self) -> bytes:
         """What the worker has sent since the last call."""
         self.clock.advance(0)
+        while self.transport.producer is not None:
+            self.transport.producer.resumeProducing()
         said: bytes = self.transport.value()
         self.transport.clear()
         return said
@@ -168,6 +170,24 @@ class WorkerTests(SynchronousTestCase):
         self.clock.advance(0)
         self.clock.advance(ANSWER_SECONDS)
         self.successResultOf(ended)
+
+    def test_longMessage(self) -> None:
+        """A long message leaves in parts, and what is said meanwhile comes after it."""
+        channel = self.worker.channel
+        self.said()
+        channel.write([b"one", b"two", b"three"])
+        self.assertEqual(self.transport.value(), b"")
+        producer: Any = self.transport.producer
+        producer.resumeProducing()
+        self.assertEqual(self.transport.value(), b"one")
+        channel.write([b"four"])
+        channel.send("pong")
+        self.assertEqual(self.said(), b"onetwothreefour" + encodeMessage("pong"))
+        channel.send("pong")
+        self.assertEqual(self.said(), encodeMessage("pong"))
+        channel.write([b"lost"])
+        producer.stopProducing()
+        self.assertEqual(list(channel._parts), [])
 
     def test_failsToDrain(self) -> None:
         """If the sidecar fails to stop, it still sends its last metrics and ends."""
