@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 
 from sitio.http.dates import parseDate
 from sitio.http.grammar import listMembers
@@ -75,10 +74,6 @@ BODY_FIELDS = frozenset(b"content-encoding content-language content-range conten
 
 _MAX_DELTA_SECONDS = 2**31
 
-# Bytes of the longest lines of a service whose terms are remembered, and values of Cache-Control
-# whose directives are.
-_MAX_REMEMBERED = 256
-
 _directive = re.compile(rb'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;]*)))?').finditer
 _tag = re.compile(rb'(?:W/)?("[^"]*")').findall
 
@@ -91,12 +86,6 @@ def directives(value: bytes | None) -> Directives:
     C{a;b} or one with a quote too many, has L{MALFORMED} as well: what seems to be a directive
     in it may be a part of another.
     """
-    if value is None or len(value) <= _MAX_REMEMBERED:
-        return _remembered(value)
-    return _directivesOf(value)
-
-
-def _directivesOf(value: bytes | None) -> Directives:
     found: dict[bytes, bytes] = {}
     value = value or b""
     end = 0
@@ -112,9 +101,6 @@ def _directivesOf(value: bytes | None) -> Directives:
     if isMalformed or value[end:].strip(b", \t"):
         found[MALFORMED] = b""
     return found
-
-
-_remembered = lru_cache(maxsize=256)(_directivesOf)
 
 
 def deltaSeconds(value: bytes | None) -> int:
@@ -169,9 +155,32 @@ def mayBeSent(
     return True
 
 
-def storageTerms(fields: Headers) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+def linesOfStoring(fields: Headers) -> bytes:
+    """
+    What the fields of a response say of storing, in a form that takes little memory and has no
+    cookies: L{storageTerms} reads it.
+    """
+    lowered = fields.lowered
+    told = b""
+    for key in _TERMS.intersection(fields.lineKeys):
+        if key not in _VALUED:
+            # Without its value, which may be a cookie.
+            told += key
+            continue
+        rest = lowered
+        while rest.find(key) >= 0:
+            value, _, rest = rest.partition(key)[2].partition(b"\r")
+            told += key + value
+    if lowered.find(b"event-stream") >= 0:
+        told += b"".join([lowered[start - 1 : end - 2] for start, end in spansOf(_TYPE, lowered)])
+    return told
+
+
+def storageTerms(told: bytes) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     """
     On what terms a response may be stored.
+
+    @param told: its L{linesOfStoring}.
 
     @return: first the names of its directives, with C{set-cookie} if it hands out a credential
         (L{CREDENTIAL_FIELDS}), L{EVENT_STREAM} if it is one, and L{PART} if it says so; then
@@ -179,26 +188,6 @@ def storageTerms(fields: Headers) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
         all.  An encoded response always varies on Accept-Encoding, as some services do not say
         so.
     """
-    lowered = fields.lowered
-    found = _TERMS.intersection(fields.lineKeys)
-    told = b""
-    for key in found:
-        if key not in _VALUED:
-            # Without its value, which may be a cookie: what is told is remembered.
-            told += key
-            continue
-        at = lowered.find(key)
-        while at >= 0:
-            end = lowered.find(b"\r", at)
-            told += lowered[at:end]
-            at = lowered.find(key, end)
-    at = lowered.find(_TYPE)
-    if at >= 0 and lowered.find(b"event-stream", at) >= 0:
-        told += b"".join([lowered[start - 1 : end - 2] for start, end in spansOf(_TYPE, lowered)])
-    return _rememberedTerms(told) if len(told) <= _MAX_REMEMBERED else _termsOf(told)
-
-
-def _termsOf(told: bytes) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
     terms: set[bytes] = set()
     names: set[bytes] = set()
     for line in told.split(b"\n")[1:]:
@@ -215,9 +204,6 @@ def _termsOf(told: bytes) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
         else:
             terms.add(PART if name == PART else b"set-cookie")
     return frozenset(terms), tuple(sorted(names - {b""}))
-
-
-_rememberedTerms = lru_cache(maxsize=256)(_termsOf)
 
 
 def isUnchanged(request: Headers, stored: Headers) -> bool:

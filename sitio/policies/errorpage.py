@@ -120,7 +120,7 @@ def formatFor(accept: bytes) -> bytes | None:
         return None
     # Most begin with what they want most, as those of browsers do, or name neither.
     first, _, rest = accept.partition(b",")
-    if (first == b"text/html" or first == b"application/json") and b"text/html" not in rest:
+    if (first == b"text/html" or first == b"application/json") and rest.find(b"text/html") < 0:
         return _HTML if first == b"text/html" else _JSON
     return None if _isChoice(accept) is None else negotiated(accept)
 
@@ -299,13 +299,12 @@ class ErrorPage:
         """The type of the built-in page."""
         headers = request.headers
         lowered = headers.lowered
-        at = lowered.find(_ACCEPT)
-        if at >= 0:
-            end = lowered.find(b"\r", at)
-            accept = lowered[at + len(_ACCEPT) : end].strip(b" \t")
-            if lowered.find(_ACCEPT, end) >= 0:
+        _, found, rest = lowered.partition(_ACCEPT)
+        if found:
+            accept, _, rest = rest.partition(b"\r")
+            if rest.find(_ACCEPT) >= 0:
                 accept = (headers.bytesOf(b"accept") or b"").lower()
-            kind = formatFor(accept)
+            kind = formatFor(accept.strip(b" \t"))
             if kind is not None:
                 return kind
         # The client takes all alike: it gets the kind that the service has chosen.

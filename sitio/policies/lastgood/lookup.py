@@ -10,10 +10,14 @@ or if the client itself sent X-Forwarded fields.
 
 from __future__ import annotations
 
-from sitio.http.caching import MALFORMED, PART, PUBLIC, storageTerms
+from typing import TypeVar, cast
+
+from attrs import define
+
+from sitio.http.caching import MALFORMED, PART, PUBLIC, linesOfStoring, storageTerms
 from sitio.http.headers import FRAMING_FIELDS, Headers
 from sitio.http.lines import keyOf, pairsOf, spansOf
-from sitio.http.message import Request
+from sitio.http.message import RequestLine
 from sitio.http.overrides import OVERRIDE_FIELDS, foldedName
 from sitio.interfaces import IExchange
 from sitio.policies.lastgood.fields import (
@@ -62,9 +66,10 @@ _FRAMING = frozenset(each.encode() for each in FRAMING_FIELDS)
 
 _KEPT_METHODS = ("GET", "HEAD")
 
-#: Names of fields of which the use is remembered, and the bytes of the longest one.
-MAX_NAMES = 1024
-MAX_NAME_BYTES = 64
+#: Requests of which the uses of the fields are remembered, by the names of these, and bytes of the
+#: names: clients send the same few lists.  The same for what responses say of storing.
+MAX_LISTS = 512
+MAX_LIST_BYTES = 1024
 
 
 def _forbids(lowered: bytes) -> bool:
@@ -76,30 +81,38 @@ def _forbids(lowered: bytes) -> bool:
     )
 
 
-class _Uses(dict[bytes, int]):
-    """
-    What is to be done with a request field, by its key (L{sitio.http.lines}).
+_T = TypeVar("_T")
+_Judgement = tuple[bool, bool, bool, tuple[bytes, ...]]
 
-    Clients choose the names, so it is bounded, and made anew as a whole.
+
+class _Memo(dict[bytes, _T]):
+    """What was found out about a text.  Others choose the text, so it is bounded."""
+
+    def keep(self, text: bytes, found: _T) -> _T:
+        """Remember this, and return it."""
+        if len(text) <= MAX_LIST_BYTES:
+            if len(self) >= MAX_LISTS:
+                self.clear()
+            self[text] = found
+        return found
+
+
+class _Uses(_Memo[int]):
+    """
+    What is to be done with the fields of a request, as the sum of their uses, by the keys of its
+    lines (L{sitio.http.lines}) in a row.
     """
 
     def __init__(self, impersonal: frozenset[bytes], personal: frozenset[bytes]) -> None:
         """@param impersonal: the operator's names, and C{personal}."""
         self._impersonal = impersonal
         self._personal = personal
-        self._known = {keyOf(each): self._use(each) for each in IMPERSONAL_FIELDS | _FRAMING}
-        self.update(self._known)
 
-    def __missing__(self, key: bytes) -> int:
-        use = self._use(key[1:-1])
-        if len(key) <= MAX_NAME_BYTES:
-            if len(self) >= MAX_NAMES:
-                self.clear()
-                self.update(self._known)
-            self[key] = use
-        return use
+    def __missing__(self, keys: bytes) -> int:
+        return self.keep(keys, sum([self.of(each[1:]) for each in keys.split(b":")[:-1]]))
 
-    def _use(self, name: bytes) -> int:
+    def of(self, name: bytes) -> int:
+        """The use of one field; the name in lower case."""
         folded = foldedName(name)
         use = _CONTROL if name == b"cache-control" else 0
         if name in KEYED_FIELDS:
@@ -118,27 +131,42 @@ class _Uses(dict[bytes, int]):
         return use | _PERSONAL if name in self._personal else use
 
 
+class _Judged(_Memo[_Judgement]):
+    """
+    Whether a response may be stored, for anyone, whether it says that it is a part, and what it
+    varies on, by its L{linesOfStoring}.
+    """
+
+    def __init__(self, notStored: frozenset[bytes]) -> None:
+        self._notStored = notStored
+
+    def __missing__(self, told: bytes) -> _Judgement:
+        words, names = storageTerms(told)
+        isStored = self._notStored.isdisjoint(words) and b"*" not in names
+        public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
+        return self.keep(told, (isStored, public, PART in words, names))
+
+
+@define(eq=False, init=False)
 class Lookup:
     """
     A request as the store sees it.
 
+    @ivar line: method and target of the request as it was sent.
     @ivar personal: whether the request may identify its client.
-    @ivar terms: those of the response at hand, once it is known that it may be stored.
+    @ivar terms: those of the response at hand; set once it is known that it may be stored.
     """
 
-    __slots__ = ("exchange", "key", "personal", "request", "terms")
-
-    def __init__(self, exchange: IExchange, request: Request, key: Key, personal: bool) -> None:
-        self.exchange = exchange
-        self.request = request
-        self.key = key
-        self.personal = personal
-        self.terms: Terms | None = None
+    exchange: IExchange
+    line: RequestLine
+    key: Key
+    personal: bool
+    terms: Terms
 
     def sent(self, name: bytes) -> bytes | None:
         """The value of a field of the request as the upstream got it; the name in lower case."""
         if name not in ADDED_FIELDS:
-            return self.request.headers.bytesOf(name)
+            return cast(bytes | None, self.exchange.request.headers.bytesOf(name))
         return _sentBy(self.exchange).bytesOf(name)
 
 
@@ -161,7 +189,7 @@ class LookupRules:
         @param personal: those of fields that do, whatever else is said of them.
         @param notStored: the terms (see L{storageTerms}) of responses that are not stored.
         """
-        self._notStored = notStored
+        self._judged = _Judged(notStored)
         self._uses = _Uses(impersonal, personal)
 
     def lookup(self, exchange: IExchange) -> Lookup | None:
@@ -183,31 +211,28 @@ class LookupRules:
         lowered = headers.lowered
         keyed: Keyed = ()
         # Most requests have no field of a rare use: then the sum tells how many are personal.
-        personal = sum(map(self._uses.__getitem__, headers.lineKeys))
-        at = lowered.find(_ACCEPT)
-        if (
-            personal >= _RARE
-            or came is not headers.lines
-            or (at >= 0 and lowered.find(_STREAM, at) >= 0)
-        ):
+        personal = self._uses[b"".join(headers.lineKeys)]
+        if personal >= _RARE or came is not headers.lines or lowered.find(_STREAM) >= 0:
             judged = self._judge(Headers.fromLines(came, -1), headers)
             if judged is None:
                 return None
             personal, keyed = judged
-        at = lowered.find(_HOST)
-        if at >= 0:
-            host = lowered[at + len(_HOST) : lowered.find(b"\r", at)].strip(b" \t")
-        else:
-            # HTTP/1.0 has none; the upstream gets the configured one.
-            host = (_sentBy(exchange).bytesOf(b"host") or b"").lower()
         received = request.receivedLine
         if received is not line:
             # A policy may have read from it who asks.
             if received.method not in _KEPT_METHODS:
                 return None
             keyed += ((TARGET, received.target.encode("ascii")),)
-        key = exchange.secure, host, line.target, keyed
-        return Lookup(exchange, request, key, personal > 0)
+        host = lowered.partition(_HOST)[2].partition(b"\r")[0].strip(b" \t")
+        if not host:
+            # HTTP/1.0 has none; the upstream gets the configured one.
+            host = (_sentBy(exchange).bytesOf(b"host") or b"").lower()
+        lookup = Lookup()
+        lookup.exchange = exchange
+        lookup.line = line
+        lookup.key = exchange.secure, host, line.target, keyed
+        lookup.personal = personal > 0
+        return lookup
 
     def _judge(self, came: Headers, headers: Headers) -> tuple[int, Keyed] | None:
         """
@@ -218,13 +243,12 @@ class LookupRules:
         """
         if _forbids(came.lowered) or _forbids(headers.lowered):
             return None
-        uses = self._uses
-        keys = frozenset(came.lineKeys)
-        if any(uses[each] & _UNFIT for each in keys):
+        uses = {key: self._uses.of(key[1:-1]) for key in came.lineKeys}
+        if any(use & _UNFIT for use in uses.values()):
             return None
-        personal = sum(uses[each] & _PERSONAL for each in keys)
+        personal = sum(use & _PERSONAL for use in uses.values())
         # Of one field the order of lines counts.
-        names = sorted([each for each in keys if uses[each] & _KEYED])
+        names = sorted([key for key, use in uses.items() if use & _KEYED])
         keyed = tuple([(key[1:-1], each) for key in names for each in came.valuesOf(key)])
         if came.lines != headers.lines:
             keyed = self._keyedOf(headers.lines, came.lines, keyed)
@@ -247,12 +271,11 @@ class LookupRules:
             keyed = ()
             known, pairs = pairsOf(came), pairsOf(sent)
         more: list[tuple[bytes, bytes]] = []
-        uses = self._uses
         for name, value in pairs:
-            key = keyOf(name.lower())
-            use = uses[key]
+            lowered = name.lower()
+            use = self._uses.of(lowered)
             if use & _KEYED or (use & (_PERSONAL | _UNFIT) and (name, value) not in known):
-                more.append((key[1:-1], value))
+                more.append((lowered, value))
         return (*keyed, *more)
 
     def terms(self, lookup: Lookup, said: bytes, headers: Headers, status: int) -> Terms | None:
@@ -262,18 +285,14 @@ class LookupRules:
         @param said: its lines as the upstream has sent them, in wire form.
         @param headers: its fields as other policies have left them.  Both count.
         """
-        if said == headers.lines:
-            words, names = storageTerms(headers)
-            public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
-        else:
-            words, names = storageTerms(Headers.fromLines(said, -1))
+        isStored, public, isPart, names = self._judged[linesOfStoring(headers)]
+        if said != headers.lines:
+            found = self._judged[linesOfStoring(Headers.fromLines(said, -1))]
+            isStored = isStored and found[0]
             # What a policy has added may be for this client only.
-            public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
-            public = public and not lookup.personal
-            more, others = storageTerms(headers)
-            words, names = words | more, tuple(sorted({*names, *others}))
-        if not self._notStored.isdisjoint(words) or b"*" in names:
-            return None
-        if (lookup.personal and not public) or (status == 200 and PART in words):
+            public = found[1] and not lookup.personal
+            isPart = isPart or found[2]
+            names = tuple(sorted({*names, *found[3]}))
+        if not isStored or (lookup.personal and not public) or (isPart and status == 200):
             return None
         return public, (*names, b"range", b"if-range") if status == 206 else names

@@ -214,7 +214,7 @@ class LastGood:
         if response.status == 304:
             self._confirm(lookup, response)
         else:
-            self._keep(lookup, response, response.headers, response.body or b"")
+            self._keep(lookup, response, response.headers.lines, response.body or b"")
         return None
 
     # --- By what has arrived
@@ -239,11 +239,11 @@ class LastGood:
         if response.filters or not exchange.isAsReceived(response):
             self._judgeChanged(lookup, status)
             return None
+        if status == 200 or (status == 206 and self._storesPartial):
+            return self._judgeGood(lookup, response)
         if status == 304:
             return lookup if lookup.key in self._store else None
-        if status in (200, 206):
-            return self._judgeGood(lookup, response)
-        if status in _SUPERSEDING:
+        if status in _SUPERSEDING and status != 206:
             self._supersede(lookup, status)
         return None
 
@@ -254,28 +254,31 @@ class LastGood:
 
     def _judgeGood(self, lookup: Lookup, response: Response) -> Lookup | None:
         """Store this response if it may be; return the lookup if it has to be buffered first."""
-        status = response.status
-        if status == 206 and not self._storesPartial:
+        headers = response.headers
+        length = response.length
+        isHead = lookup.line.method == "HEAD"
+        terms = None
+        if isHead or (
+            (length is None or length <= self._maxResponse) and not response.isCloseDelimited
+        ):
+            terms = self._rules.terms(lookup, response.received, headers, response.status)
+        if terms is None:
+            self._supersede(lookup, response.status)
             return None
-        fits = (response.length or 0) <= self._maxResponse and not response.isCloseDelimited
-        isHead = lookup.request.method == "HEAD"
-        if fits or isHead:
-            lookup.terms = self._rules.terms(lookup, response.received, response.headers, status)
-        if lookup.terms is None:
-            self._supersede(lookup, status)
-        elif isHead:
+        lookup.terms = terms
+        if isHead:
             self._compare(lookup, response)
-        else:
-            body = response.body
-            if body is None:
-                body = getattr(response, "arrived", None)
-            if body is not None:
-                self._keep(lookup, response, response.headers, body)
-            elif response.length is None:
-                self._collect(lookup, response)
-            else:
-                return lookup
-        return None
+            return None
+        body = response.body
+        if body is None:
+            body = getattr(response, "arrived", None)
+        if body is not None:
+            self._keep(lookup, response, headers.lines, body)
+            return None
+        if length is None:
+            self._collect(lookup, response)
+            return None
+        return lookup
 
     def exchangeFinished(self, exchange: IExchange) -> None:
         """Drop what a request may have changed of which nobody knows whether it succeeded."""
@@ -286,20 +289,23 @@ class LastGood:
 
     # --- Storing
 
-    def _keep(self, lookup: Lookup, response: Response, headers: Headers, body: bytes) -> None:
-        """Store a whole response."""
-        unsafe = self._unsafe
-        if lookup.exchange.began <= unsafe.latest and unsafe.overtook(lookup.exchange):
+    def _keep(self, lookup: Lookup, response: Response, lines: bytes, body: bytes) -> None:
+        """
+        Store a whole response.
+
+        @param lines: its fields, as the policies before have left them.
+        """
+        exchange, unsafe = lookup.exchange, self._unsafe
+        if exchange.began <= unsafe.latest and unsafe.overtook(exchange):
             return
         now = self.seconds()
         if self._budget.outages:
-            self._budget.succeeded(lookup.request.line.endpoint, now)
+            self._budget.succeeded(lookup.line.endpoint, now)
         if len(body) > self._maxResponse:
             self._supersede(lookup, response.status)
             return
-        self._store.put(
-            lookup, now, response.status, response.reason, headers.lines, response.received, body
-        )
+        said = response.received
+        self._store.put(lookup, now, response.status, response.reason, lines, said, body)
 
     def _collect(self, lookup: Lookup, response: Response) -> None:
         """Store a response when all of it has streamed past."""
@@ -311,7 +317,7 @@ class LastGood:
             if body is None:
                 self._supersede(lookup, kept.status)
             else:
-                self._keep(lookup, kept, kept.headers, body)
+                self._keep(lookup, kept, kept.headers.lines, body)
 
         response.addFilter(_collector(self._maxResponse, ended), keepsLength=True)
 
@@ -330,7 +336,7 @@ class LastGood:
         if isOutdated(_headers(stored.said), Headers(), _headers(response.received)):
             self._store.drop(lookup)
         else:
-            self._budget.succeeded(lookup.request.line.endpoint, self.seconds())
+            self._budget.succeeded(lookup.line.endpoint, self.seconds())
 
     def _confirm(self, lookup: Lookup, response: Response) -> None:
         """After a 304: the stored response is good, with newer fields (section 3.2)."""
@@ -338,19 +344,20 @@ class LastGood:
         if stored is None or self._unsafe.overtook(lookup.exchange):
             return
         said, received = _headers(stored.said), _headers(response.received)
-        sent = lookup.request.headers
+        sent = lookup.exchange.request.headers
         if not isConfirmed(said, sent, received):
             if isOutdated(said, sent, received):
                 self._store.drop(lookup)
             return
         now = self.seconds()
-        self._budget.succeeded(lookup.request.line.endpoint, now)
+        self._budget.succeeded(lookup.line.endpoint, now)
         newSaid = updatedLines(stored.said, response.received, _NOT_UPDATED)
         lines = updatedLines(stored.lines, response.headers.lines, _NOT_UPDATED)
-        lookup.terms = self._rules.terms(lookup, newSaid, _headers(lines), stored.status)
-        if lookup.terms is None:
+        terms = self._rules.terms(lookup, newSaid, _headers(lines), stored.status)
+        if terms is None:
             self._store.drop(lookup)
             return
+        lookup.terms = terms
         self._store.put(lookup, now, stored.status, stored.reason, lines, newSaid, stored.body)
 
     # --- Masking
@@ -365,10 +372,10 @@ class LastGood:
         now = self.seconds()
         if stored is None or not lookup.exchange.masking or now - stored.since > self._maxAge:
             return None
-        mask = Mask(stored, lookup.request.headers, now)
+        mask = Mask(stored, lookup.exchange.request.headers, now)
         if not mask.mayBeSent(self._notSentStale):
             return None
-        if not self._budget.mayMask(lookup.request.line.endpoint, now):
+        if not self._budget.mayMask(lookup.line.endpoint, now):
             return None
         self._store.touch(lookup.key)
         return mask.response(status, self._now())

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from attrs import define
+
 from sitio.policies.lastgood.invalidation import Invalidation, normalTarget
 from sitio.policies.lastgood.lookup import TARGET, Key, Lookup
 
@@ -20,6 +22,7 @@ RESPONSE_COST_BYTES = 1536
 LINE_COST_BYTES = 160
 
 
+@define(eq=False, init=False)
 class StoredResponse:
     """
     A response.
@@ -33,8 +36,6 @@ class StoredResponse:
     @ivar size: its cost in bytes.
     """
 
-    __slots__ = ("body", "lines", "public", "reason", "said", "since", "size", "status", "varies")
-
     status: int
     reason: str
     lines: bytes
@@ -47,7 +48,7 @@ class StoredResponse:
 
     def answers(self, lookup: Lookup) -> bool:
         """Whether it is a response to such a request, going by Vary."""
-        if self.status == 206 and lookup.request.method == "HEAD":
+        if self.status == 206 and lookup.line.method == "HEAD":
             # Range has no meaning in a HEAD request (RFC 9110, section 14.2).
             return False
         return not self.varies or all(lookup.sent(name) == value for name, value in self.varies)
@@ -97,22 +98,22 @@ class Store:
 
         @param lookup: has its C{terms}.
         """
-        assert lookup.terms is not None
         key = lookup.key
         variants = self._variants.get(key)
-        stored = None
         if variants is None:
-            variants = self._variants[key] = []
+            self._variants[key] = variants = [stored := StoredResponse()]
             self._index(key)
         else:
-            stored = self.find(lookup)
+            found = self.find(lookup)
+            if found is None:
+                variants.append(stored := StoredResponse())
+            else:
+                stored = found
+                self.size -= stored.size
+                if len(variants) > 1:
+                    variants.remove(stored)
+                    variants.append(stored)
             self.touch(key)
-        if stored is None:
-            stored = StoredResponse()
-        else:
-            self.size -= stored.size
-            variants.remove(stored)
-        variants.append(stored)
         stored.public, names = lookup.terms
         stored.varies = [(each, lookup.sent(each)) for each in names] if names else []
         stored.since = since
@@ -124,7 +125,7 @@ class Store:
         _, host, target, keyed = key
         # The target is in the index, too.
         size = RESPONSE_COST_BYTES + len(host) + 2 * len(target) + len(lines) + len(body)
-        if said != lines:
+        if said is not lines and said != lines:
             size += len(said)
         if keyed or names:
             for name, value in (*stored.varies, *keyed):
@@ -174,26 +175,32 @@ class Store:
             self._unindex(key)
 
     def _index(self, key: Key) -> None:
+        index = self._keys
         for target in _targetsOf(key):
-            found = self._keys.setdefault(target, key)
+            found = index.setdefault(target, key)
             if found is not key:
                 if not isinstance(found, set):
-                    found = self._keys[target] = {found}
+                    found = index[target] = {found}
                 found.add(key)
 
     def _unindex(self, key: Key) -> None:
+        index = self._keys
+        if not key[3] and index.get(key[2]) == key:
+            # Most have one target, and are the only ones that have it.
+            del index[key[2]]
+            return
         for target in _targetsOf(key):
-            found = self._keys[target]
+            found = index[target]
             if isinstance(found, set) and len(found) > 1:
                 found.discard(key)
             else:
-                del self._keys[target]
+                del index[target]
 
 
 def _targetsOf(key: Key) -> Iterable[str]:
     """The normalized targets of a key: as sent, and as received if a policy changed it."""
-    target = normalTarget(key[2])
+    target = key[2]
     if not key[3]:
-        return (target,)
+        return (normalTarget(target),)
     changed = (normalTarget(v.decode("ascii")) for name, v in key[3] if name == TARGET)
-    return {target, *changed}
+    return {normalTarget(target), *changed}

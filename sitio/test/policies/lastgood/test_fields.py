@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sitio.http.overrides import OVERRIDE_FIELDS
 from sitio.policies.lastgood.fields import IMPERSONAL_FIELDS, KEYED_FIELDS
-from sitio.policies.lastgood.lookup import MAX_NAME_BYTES, MAX_NAMES
+from sitio.policies.lastgood.lookup import MAX_LIST_BYTES, MAX_LISTS
 from sitio.test.helpers.lastgood import LastGoodTestCase
 from sitio.test.helpers.policies import FakeExchange, exchangeFor, upstreamResponse
 from sitio.testing import readRequests
@@ -161,16 +161,34 @@ class TwoClientsTests(LastGoodTestCase):
                 self.assertNotMasked(failed)
 
     def test_manyNames(self) -> None:
-        """The names that are remembered are bounded, in number and length; each is judged."""
-        for n in range(2 * MAX_NAMES):
-            self.assertFalse(self.policy.size)
+        """The lists of names that are remembered are bounded, as each is; each is judged."""
+        for n in range(2 * MAX_LISTS):
             self.response(asking((f"X-Field-{n}", "1")), upstreamResponse(200))
-            self.response(asking((f"X-Field-{n}" * 50, "1")), upstreamResponse(200))
+            self.response(asking((f"X-Field-{n}" * 150, "1")), upstreamResponse(200))
+            self.assertEqual(self.policy.size, 0)
         uses = self.policy._rules._uses
-        self.assertLessEqual(len(uses), MAX_NAMES)
-        self.assertLessEqual(max(map(len, uses)), MAX_NAME_BYTES)
+        self.assertLessEqual(len(uses), MAX_LISTS)
+        self.assertLessEqual(max(map(len, uses)), MAX_LIST_BYTES)
         self.keep()
         self.assertMasked(self.failed())
+
+    def test_listsOfNames(self) -> None:
+        """Requests with the same names, in another order, number or spelling, are judged alike."""
+        for lines, isKept in (
+            (["Accept", "A"], True),
+            (["A", "Accept"], True),
+            (["A", "A", "Accept"], True),
+            (["A", "Token"], False),
+            (["Token", "A"], False),
+            (["A", "TOKEN", "token", "Accept"], False),
+            (["A", "X-Scheme"], False),
+        ):
+            for _ in range(2):
+                self.make()
+                for cased in (str.upper, str.lower, str):
+                    exchange = asking(*[(cased(each), "1") for each in lines])
+                    self.response(exchange, upstreamResponse(200))
+                    self.assertEqual(self.policy.size > 0, isKept, lines)
 
     def test_overrides(self) -> None:
         """

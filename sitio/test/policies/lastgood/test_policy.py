@@ -9,9 +9,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.http import caching
 from sitio.http.caching import CREDENTIAL_FIELDS, PERSONAL_FIELDS
 from sitio.http.message import Response
+from sitio.policies.lastgood import mask
+from sitio.policies.lastgood.lookup import MAX_LIST_BYTES, MAX_LISTS
 from sitio.policies.lastgood.store import MAX_VARIANTS
 from sitio.settings import Settings
 from sitio.test.helpers.lastgood import LATER, STALE, WAS, LastGoodTestCase
@@ -234,6 +235,26 @@ class PrivacyTests(LastGoodTestCase):
             self.keep(("Cache-Control", "private, no-store, no-cache"))
             self.assertNotMasked(self.failed())
 
+    def test_remembered(self) -> None:
+        """
+        What services say of storing is remembered for few responses, without their cookies; a
+        response that says the same is judged alike.
+        """
+        judged = self.policy._rules._judged
+        for n in range(MAX_LISTS + 8):
+            for said, size in (("max-age", 1), ("private, a", 0), ("private, " + "a" * 2000, 0)):
+                self.make()
+                self.policy._rules._judged = judged
+                for _ in range(2):
+                    self.keep(("Cache-Control", f"{said}={n}"))
+                    self.assertEqual(self.policy.size > 0, size > 0)
+            self.assertLessEqual(len(judged), MAX_LISTS)
+        self.keep(("Set-Cookie", "a=s3cret"), ("Vary", "Accept"))
+        self.keep(("Vary", "Accept"))
+        self.assertGreater(self.policy.size, 0)
+        self.assertLessEqual(max(map(len, judged)), MAX_LIST_BYTES)
+        self.assertFalse([each for each in judged if b"s3cret" in each])
+
     def test_cookiesAreNeverSentAgain(self) -> None:
         """
         When a response that sets a cookie is stored, its Set-Cookie is not sent with
@@ -266,10 +287,9 @@ class PrivacyTests(LastGoodTestCase):
             parsed.append(value)
             return {}
 
-        self.patch(caching, "_directivesOf", parse)
-        said = ", ".join(f"a{n}" for n in range(1000))
-        self.assertMasked(self.failed(cache_control=said))
-        self.assertEqual(parsed, [])
+        self.patch(mask, "directives", parse)
+        self.assertMasked(self.failed(cache_control=", ".join(f"a{n}" for n in range(1000))))
+        self.assertEqual(parsed, [None, None])
 
 
 class SupersededTests(LastGoodTestCase):
