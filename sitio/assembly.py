@@ -274,13 +274,13 @@ def administer(reactor: Any, options: config.Options, sidecar: SidecarService | 
     if options["probes"]:
         example = "use for example 9902 or tcp:9902"
         listen = _listens(reactor, options, "--probes", options["probes"], example)
-        port = AdminPort(probes, listen, option="--probes", what="pages for probes")
+        port = AdminPort(probes, listen, option="--probes", what="pages for probes", clock=reactor)
         port.setServiceParent(sidecar)
     if options["admin"] != "":
         example = "use for example 9901 or tcp:9901, or --admin= for none"
         listen = _listens(reactor, options, "--admin", adminEndpoint(options), example)
         fallback = portFromString(reactor, FALLBACK_ENDPOINT) if options["admin"] is None else None
-        AdminPort(lambda: pages().site(), listen, fallback).setServiceParent(sidecar)
+        AdminPort(lambda: pages().site(), listen, fallback, clock=reactor).setServiceParent(sidecar)
 
 
 def adminEndpoint(options: config.Options) -> str:

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 #: The size of the pieces after which a turn ends.  A single piece is at most as large.
-MAX_WORK = 160
+MAX_WORK = 120
 
 #: How many times as long as a turn has taken there is none after it.
 REST = 3

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -23,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sitio.admin import pages
+from sitio.admin import pages, port as module
 from sitio.admin.channel import MAX_BYTES, MAX_HELD_BYTES
 from sitio.admin.pages import IDLE_SECONDS, QUIT_DELAY_SECONDS, Admin, AdminSite, PageContent
 from sitio.admin.port import MAX_CONNECTIONS, SPARE_DESCRIPTORS, AdminPort
@@ -562,6 +563,59 @@ class PortTests(AdminTestCase):
         self.assertEqual(len(made), 1)
         endpoint.factory.doStop()
         self.assertTrue(visitor.transport.value().endswith(b"\r\n0\r\n\r\n"))
+
+    def lazy(self, make: Callable[[], AdminSite]) -> tuple[Taken, list[str]]:
+        """A port that imports three modules, one of which there is not; and what it imports."""
+        imported: list[str] = []
+
+        def importing(name: str) -> None:
+            imported.append(name)
+            if name == "no.b":
+                raise ImportError(name)
+
+        self.patch(module, "MODULES", ("no.a", "os", "no.b", "no.c"))
+        self.patch(module, "import_module", importing)
+        endpoint = Taken()
+        AdminPort(make, endpoint, clock=self.clock).startService()
+        endpoint.factory.doStart()
+        endpoint.listening.callback(Port())
+        return endpoint, imported
+
+    def test_inTurns(self) -> None:
+        """
+        Each turn imports one module.  Connections wait meanwhile, nothing is read from them,
+        and one may leave.
+        """
+        clock = self.clock
+        endpoint, imported = self.lazy(lambda: self.site)
+        visitors = [Visitor(endpoint.factory) for _ in range(3)]
+        visitors[1].channel.connectionLost(Failure(ConnectionDone()))
+        for each in (visitors[0], visitors[2]):
+            self.assertEqual(each.transport.producerState, "paused")
+        self.assertEqual(imported, ["no.a"])
+        clock.advance(0)
+        self.assertEqual(imported, ["no.a", "no.b", "no.c"])
+        for each in (visitors[0], visitors[2], Visitor(endpoint.factory)):
+            self.assertEqual(each.transport.producerState, "producing")
+            self.assertEqual(each.asks("GET", "/live").status, 200)
+        endpoint.factory.doStop()
+
+    def test_inTurnsUnmakeable(self) -> None:
+        """If the pages can't be made, connections that wait are closed."""
+        endpoint, _ = self.lazy(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+        visitor = Visitor(endpoint.factory)
+        self.clock.advance(0)
+        self.assertTrue(visitor.transport.disconnecting)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_inTurnsStopped(self) -> None:
+        """A stop in between ends it."""
+        endpoint, imported = self.lazy(lambda: self.fail("made"))
+        visitor = Visitor(endpoint.factory)
+        endpoint.factory.doStop()
+        self.clock.advance(0)
+        self.assertEqual((imported, self.clock.getDelayedCalls()), (["no.a"], []))
+        self.assertTrue(visitor.transport.disconnecting)
 
     def test_neverMade(self) -> None:
         """If there was no connection, there are no pages to end."""

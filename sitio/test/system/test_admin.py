@@ -228,6 +228,34 @@ print([each for each in {heavy} if each in sys.modules])
         self.assertEqual(await run.finish(), 0)
         self.assertEqual(run.output().splitlines()[-1], "[]")
 
+    async def test_pieces(self) -> None:
+        """
+        The modules that are imported one a turn are those that the pages need, and no turn
+        imports many others with it.
+        """
+        script = """
+import sys
+from sitio.assembly import makeService
+from sitio.admin.port import MODULES
+from importlib import import_module
+before, most = set(sys.modules), 0
+if sys.argv[1:]:
+    import sitio.admin.pages, sitio.telemetry.metrics
+for name in MODULES:
+    known = len(sys.modules)
+    import_module(name)
+    most = max(most, len(sys.modules) - known)
+print(most, len(sys.modules.keys() - before))
+"""
+        found = []
+        for arguments in ((), ("whole",)):
+            run = self.spawn(sys.executable, "-c", script, *arguments)
+            self.assertEqual(await run.finish(), 0)
+            found.append([int(each) for each in run.output().splitlines()[-1].split()])
+        (most, loaded), (more, whole) = found
+        self.assertEqual((more, loaded), (0, whole))
+        self.assertLess(most, 25)
+
     async def test_upstreamGone(self) -> None:
         """
         Without its upstream sitio is not ready, with a health check and without.  Not every
