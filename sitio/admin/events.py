@@ -200,7 +200,7 @@ class EventBuilder:
             key = (each["method"], each["route"])
             known = self._bars.get(key) if steady else None
             bars[key] = known = deque(maxlen=MAX_BARS) if known is None else known
-            was, bar = before.get(key), _NOTHING
+            was, bar = before.pop(key, None), _NOTHING
             if was is not None and all(was[name] == each[name] for name in _CHANGING_KEYS):
                 shown = was
             else:
@@ -216,7 +216,8 @@ class EventBuilder:
             yield 2
         self._at, self._hits = now, metrics["total"]["hits"]
         self._endpoints, self._bars = after, bars
-        return changed, [key for key in before if key not in after]
+        yield len(after) // 4
+        return changed, list(before)
 
 
 def _short(endpoint: EndpointMetrics) -> dict[str, Any]:

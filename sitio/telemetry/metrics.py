@@ -37,7 +37,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from sitio.net.turns import Parts, Steps
+from sitio.net.turns import MAX_WORK, Parts, Steps
 from sitio.telemetry.histogram import ADDED_BOUNDS, coarser, regroup
 from sitio.telemetry.processes import read
 from sitio.telemetry.series import Labels, Series
@@ -332,7 +332,7 @@ def _dropped(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     )
 
 
-def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+def _processes(snapshot: SidecarSnapshot) -> _Families:
     from sitio import __version__
 
     yield InfoMetricFamily(
@@ -353,7 +353,9 @@ def _processes(snapshot: SidecarSnapshot) -> Iterator[Metric]:
         "Worker processes that were started to replace others.",
         snapshot["restarts"],
     )
+    yield MAX_WORK
     used = read(each["pid"] for each in snapshot["workers"])
+    yield MAX_WORK
     if used is None:
         return
     yield CounterMetricFamily(

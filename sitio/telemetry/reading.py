@@ -22,7 +22,7 @@ from sitio.telemetry.snapshot import EndpointMetrics, Metrics, RouteMetrics
 from sitio.telemetry.underway import Key, UnderWay, isShared
 
 #: Rows that are added up together, by columns: five times as fast as one after the other.
-_TOGETHER = 16
+_TOGETHER = 8
 
 
 class _Columns:
