@@ -167,10 +167,8 @@ def linesOfStoring(fields: Headers) -> bytes:
             # Without its value, which may be a cookie.
             told += key
             continue
-        rest = lowered
-        while rest.find(key) >= 0:
-            value, _, rest = rest.partition(key)[2].partition(b"\r")
-            told += key + value
+        for each in lowered.split(key)[1:]:
+            told += key + each.partition(b"\r")[0]
     if lowered.find(b"event-stream") >= 0:
         told += b"".join([lowered[start - 1 : end - 2] for start, end in spansOf(_TYPE, lowered)])
     return told

@@ -214,7 +214,8 @@ class LastGood:
         if response.status == 304:
             self._confirm(lookup, response)
         else:
-            self._keep(lookup, response, response.headers.lines, response.body or b"")
+            lines, said = response.headers.lines, response.received
+            self._keep(lookup, response, lines, said, response.body or b"")
         return None
 
     # --- By what has arrived
@@ -261,7 +262,8 @@ class LastGood:
         if isHead or (
             (length is None or length <= self._maxResponse) and not response.isCloseDelimited
         ):
-            terms = self._rules.terms(lookup, response.received, headers, response.status)
+            said = response.received
+            terms = self._rules.terms(lookup, said, headers, response.status)
         if terms is None:
             self._supersede(lookup, response.status)
             return None
@@ -273,7 +275,7 @@ class LastGood:
         if body is None:
             body = getattr(response, "arrived", None)
         if body is not None:
-            self._keep(lookup, response, headers.lines, body)
+            self._keep(lookup, response, headers.lines, said, body)
             return None
         if length is None:
             self._collect(lookup, response)
@@ -289,11 +291,14 @@ class LastGood:
 
     # --- Storing
 
-    def _keep(self, lookup: Lookup, response: Response, lines: bytes, body: bytes) -> None:
+    def _keep(
+        self, lookup: Lookup, response: Response, lines: bytes, said: bytes, body: bytes
+    ) -> None:
         """
         Store a whole response.
 
         @param lines: its fields, as the policies before have left them.
+        @param said: its fields, as received.
         """
         exchange, unsafe = lookup.exchange, self._unsafe
         if exchange.began <= unsafe.latest and unsafe.overtook(exchange):
@@ -304,7 +309,6 @@ class LastGood:
         if len(body) > self._maxResponse:
             self._supersede(lookup, response.status)
             return
-        said = response.received
         self._store.put(lookup, now, response.status, response.reason, lines, said, body)
 
     def _collect(self, lookup: Lookup, response: Response) -> None:
@@ -317,7 +321,7 @@ class LastGood:
             if body is None:
                 self._supersede(lookup, kept.status)
             else:
-                self._keep(lookup, kept, kept.headers.lines, body)
+                self._keep(lookup, kept, kept.headers.lines, kept.received, body)
 
         response.addFilter(_collector(self._maxResponse, ended), keepsLength=True)
 
