@@ -54,8 +54,7 @@ TRACING = fieldNames(
     " x-trace-id x-transaction-id"
 )
 
-#: All of them: they stay whatever the status is.
-MESSAGE = MEANING | CACHING | ORIGIN | TRACING
+_MESSAGE = MEANING | CACHING | ORIGIN | TRACING
 
 #: Families of such fields: CORS, quotas, resumable uploads, targeted caching, traces.
 FAMILIES = (
@@ -91,7 +90,7 @@ def isOfMessage(name: bytes, status: int) -> bool:
 
     @param name: in lower case.
     """
-    if name in MESSAGE or name.startswith(FAMILIES):
+    if name in _MESSAGE or name.startswith(FAMILIES):
         return True
     if name in FOR_STATUS:
         return FOR_STATUS[name] == status

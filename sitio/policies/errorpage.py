@@ -29,7 +29,7 @@ from attrs import define, field, frozen
 from zope.interface import implementer
 
 from sitio.http.dates import formatDate
-from sitio.http.errorfields import FOR_STATUS, MESSAGE, REPLACED, REPRESENTATION, isOfMessage
+from sitio.http.errorfields import REPLACED, REPRESENTATION, isOfMessage
 from sitio.http.grammar import isToken
 from sitio.http.headers import FRAMING_FIELDS, Headers
 from sitio.http.lines import keyOf, spansOf, wireForm
@@ -84,19 +84,15 @@ _NOT_BY_PREFIX = REPRESENTATION | {each.encode() for each in FRAMING_FIELDS}
 
 _CHARSET = frozenset((("charset", "utf-8"),))
 
-# Keys of fields that are known to go: a service sends the same few.  Longer ones are looked at
-# each time.
-_MAX_REMEMBERED = 256
-_MAX_REMEMBERED_BYTES = 64
+# Responses of which is remembered which of their fields stay, by the names of all of them, and
+# bytes of these names: a service sends a few for each status.
+_MAX_LISTS = 16
+_MAX_LIST_BYTES = 1024
 
 # Pages that are made at once, by status and type.
 _MAX_PAGES = 128
 
 _ACCEPT = keyOf(b"accept")
-
-# The keys of fields that stay whatever the status is, and of those that stay with one only.
-_STAY = frozenset(map(keyOf, MESSAGE))
-_FOR_STATUS = frozenset(map(keyOf, FOR_STATUS))
 
 # An Accept without any of these has no wish between HTML and JSON.
 _isChoice = re.compile(rb"text/|application/|json").search
@@ -155,6 +151,19 @@ def _isJSONError(response: Response) -> bool:
     return isJSON(kind.partition(b";")[0].strip(b" \t").lower().decode("latin-1"))
 
 
+def _linesOf(keys: list[bytes], headers: Headers) -> bytes:
+    """The lines with these keys, in order."""
+    lowered, lines = headers.lowered, headers.lines
+    spans: list[tuple[int, int]] = []
+    for each in keys:
+        spans += spansOf(each, lowered)
+    spans.sort()
+    kept = b""
+    for start, end in spans:
+        kept += lines[start:end]
+    return kept
+
+
 @frozen
 class _Made:
     """
@@ -163,12 +172,14 @@ class _Made:
     @ivar reason: that of the response for which it was made.
     @ivar lines: its fields in wire form.
     @ivar before: the body before the path, and C{after}; all of it if it is a file.
+    @ivar stay: the keys of fields that stay, by the keys of all lines in a row.
     """
 
     reason: str
     lines: bytes
     before: bytes
     after: bytes = b""
+    stay: dict[bytes, list[bytes]] = field(factory=dict)
 
 
 def _builtIn(status: int, reason: str, kind: bytes) -> tuple[bytes, bytes]:
@@ -255,11 +266,6 @@ class ErrorPage:
     buffered: bool = field(default=False, init=False)
     _second: int = field(default=-1, init=False)
     _made: dict[tuple[int, bytes], _Made] = field(factory=dict, init=False)
-    _stays: frozenset[bytes] = field(init=False)
-    _goes: set[bytes] = field(factory=set, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._stays = _STAY | frozenset(map(keyOf, self.kept))
 
     def responseReceived(self, exchange: IExchange, response: Response) -> Response | None:
         """Return the page, with the status and the reason of the response."""
@@ -277,9 +283,12 @@ class ErrorPage:
             made = self._make(status, reason, kind)
         lines = made.lines
         theirs = response.headers
-        left = frozenset(theirs.lineKeys) - self._goes
-        if left:
-            lines += self._linesOf(left, status, theirs)
+        keys = b"".join(theirs.lineKeys)
+        stay = made.stay.get(keys)
+        if stay is None:
+            stay = self._staying(keys, status, made)
+        if stay:
+            lines += _linesOf(stay, theirs)
         # A 426 names the protocols to upgrade to; sitio frames them.
         headers = Headers.fromLines(lines, None)
         answer = Response.fromHead(status, reason, headers, upgrade=response.upgrade)
@@ -324,33 +333,18 @@ class ErrorPage:
         self._made[status, kind] = made
         return made
 
-    def _linesOf(self, keys: frozenset[bytes], status: int, headers: Headers) -> bytes:
-        """The lines with one of these keys that stay, in order."""
-        stay = keys & self._stays
-        if len(stay) < len(keys):
-            stay |= {each for each in keys - stay if self._keeps(each, status)}
-        lowered, lines = headers.lowered, headers.lines
-        spans: list[tuple[int, int]] = []
-        for each in stay:
-            spans += spansOf(each, lowered)
-        spans.sort()
-        kept = b""
-        for start, end in spans:
-            kept += lines[start:end]
-        return kept
+    def _staying(self, keys: bytes, status: int, made: _Made) -> list[bytes]:
+        """The keys of fields that stay with this status, among the keys of all lines in a row."""
+        names = frozenset(each[1:] for each in keys.split(b":")[:-1])
+        stay = [keyOf(each) for each in names if self._keeps(each, status)]
+        if len(keys) <= _MAX_LIST_BYTES and len(made.stay) < _MAX_LISTS:
+            made.stay[keys] = stay
+        return stay
 
-    def _keeps(self, key: bytes, status: int) -> bool:
-        """Whether a field that is not among those that always stay does with this status."""
-        name = key[1:-1]
-        if isOfMessage(name, status):
+    def _keeps(self, name: bytes, status: int) -> bool:
+        if name in self.kept or isOfMessage(name, status):
             return True
-        if name.startswith(self.keptPrefixes) and name not in _NOT_BY_PREFIX:
-            return True
-        if len(key) <= _MAX_REMEMBERED_BYTES and key not in _FOR_STATUS:
-            if len(self._goes) >= _MAX_REMEMBERED:
-                self._goes.clear()
-            self._goes.add(key)
-        return False
+        return name.startswith(self.keptPrefixes) and name not in _NOT_BY_PREFIX
 
 
 @frozen

@@ -597,6 +597,27 @@ class KeepTests(SynchronousTestCase):
             makePolicy("404", json="no")
 
 
+    def test_manyNames(self) -> None:
+        """What stays is remembered for few lists of names, and judged for each."""
+        policy = makePolicy("4xx", keep="X-App-*")
+        for n in range(100):
+            for name, stays in (
+                (f"X-{n}", False),
+                (f"X-App-{n}", True),
+                (f"X-App-{n}" * 200, True),
+                ("Link", n % 2 == 1),
+            ):
+                status = 451 if n % 2 else 404
+                theirs = upstreamResponse(status, ("Age", "1"), (name, "2"))
+                for _ in range(2):
+                    answer = answerOf(policy, response=theirs)
+                    self.assertEqual(answer.headers.get(name), "2" if stays else None)
+                    self.assertEqual(answer.headers["Age"], "1")
+        for made in policy._made.values():
+            self.assertLessEqual(len(made.stay), 16)
+            self.assertLessEqual(max(map(len, made.stay)), 1024)
+
+
 class FileTests(SynchronousTestCase):
     """A page from the operator's file."""
 
