@@ -596,7 +596,6 @@ class KeepTests(SynchronousTestCase):
         with self.assertRaisesRegex(ValueError, "json=no: write replace or pass"):
             makePolicy("404", json="no")
 
-
     def test_manyNames(self) -> None:
         """What stays is remembered for few lists of names, and judged for each."""
         policy = makePolicy("4xx", keep="X-App-*")
