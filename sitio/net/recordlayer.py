@@ -8,7 +8,7 @@ bytes to send.
 
 OpenSSL's functions are called directly, as the wrappers of pyOpenSSL took 7 us of a request
 and a response of 1 KB.  pyOpenSSL keeps the connection and explains errors.  Handshakes,
-errors and closing stay with Twisted's protocol.  See docs/decisions/0044-records.md.
+errors and closing stay with Twisted's protocol.  See docs/decisions/0045-records.md.
 
 Contract: the reactor is passed in.
 """

@@ -52,6 +52,7 @@ NOT_BUILT_IN = {
 _described = re.compile(r"(?<!sitio: )--policy (?:'([^']+)'|([a-z-]+(?::[^\s`\"']+)?))")
 _link = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _picture = re.compile(r'<[^>]+ (?:src|srcset)="([^"]+)"')
+_decision = re.compile(r"docs/decisions/(\d{4}-[a-z-]+\.md)").findall
 _heading = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # A module, and what a document says that it defines: `proxy/upload.py`: `Upload`, `finish`.
 _module = re.compile(r"`((?:\w+/)?\w+\.(?:py|js))`((?:: `[\w.]+`(?:, `[\w.]+`)*)?)")
@@ -202,6 +203,19 @@ class DocumentTests(SynchronousTestCase):
                 self.assertTrue(target.exists(), f"{document.name}: {link}")
                 if anchor:
                     self.assertIn(anchor, anchors(target.read_text("utf-8")), document.name)
+
+    def test_decisions(self) -> None:
+        """Each decision has a number of its own, and those that the code names exist."""
+        names = [path.name for path in (ROOT / "docs/decisions").glob("*.md")]
+        self.assertEqual(len({name[:4] for name in names}), len(names))
+        named = {
+            (path.name, name)
+            for folder in ("sitio", "bench", "e2e", "examples", "twisted")
+            for path in (ROOT / folder).rglob("*.py")
+            for name in _decision(path.read_text("utf-8"))
+        }
+        self.assertGreater(len(named), 4)
+        self.assertEqual([each for each in named if each[1] not in names], [])
 
     def test_modules(self) -> None:
         """Each module that a document names exists, and so do the names in it."""
