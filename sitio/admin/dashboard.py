@@ -281,6 +281,8 @@ class EventBroadcaster:
         self._viewers.remove(viewer)
         if not self._viewers and self._polls.running:
             self._polls.stopService()
+            # An event that nobody gets is not made to its end.
+            self._polls.cancel()
 
     def stop(self) -> None:
         """End all streams, and accept no more viewers."""
@@ -288,7 +290,7 @@ class EventBroadcaster:
         for each in list(self._viewers):
             each.end()
 
-    def _poll(self) -> Deferred[None]:
+    async def _poll(self) -> None:
         answers: Deferred[Any] = gatherResults(
             [
                 maybeDeferred(self._sidecar.snapshot),
@@ -298,8 +300,11 @@ class EventBroadcaster:
             consumeErrors=True,
         )
         answers.addTimeout(ANSWER_SECONDS, self._clock)
-        answers.addCallback(lambda values: self._broadcast(*values))
-        return answers.addErrback(self._broadcastLate)
+        try:
+            steps = self._broadcasting(*await answers)
+            await inTurns(steps, self._clock)
+        except Exception:
+            self._broadcastLate(Failure())
 
     def _checkHealth(self) -> Deferred[str | None]:
         """The result of the upstream's health check, at most L{CHECK_SECONDS} old."""
@@ -318,6 +323,8 @@ class EventBroadcaster:
         """Send the event C{late}: the connection works, but sitio does not answer in time."""
         if isinstance(reason.value, FirstError):
             reason = reason.value.subFailure
+        if not self._polls.running:
+            return
         if not self._late:
             self.log.failure("The dashboard can't get its metrics", reason)
         self._late = True
@@ -325,16 +332,10 @@ class EventBroadcaster:
             each.behind = True
             each.send([b"event: late\ndata: {}\n\n"])
 
-    def _broadcast(
-        self, snapshot: SidecarSnapshot, exchanges: ExchangeLists, problem: str | None
-    ) -> Deferred[None]:
-        self._late = False
-        steps = self._broadcasting(snapshot, exchanges, problem)
-        return inTurns(steps, self._clock)
-
     def _broadcasting(
         self, snapshot: SidecarSnapshot, exchanges: ExchangeLists, problem: str | None
     ) -> Steps[None]:
+        self._late = False
         now, state = self._clock.seconds(), self._sidecar.state
         build = self._builder
         continues = yield from build.update(now, time(), state, snapshot, exchanges, problem)

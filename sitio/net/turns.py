@@ -57,8 +57,10 @@ def inTurns(steps: Steps[T], clock: IReactorTime) -> Deferred[T]:
     later: list[IDelayedCall] = []
 
     def cancelled(_: Deferred[T]) -> None:
-        later[0].cancel()
-        steps.close()
+        # Within a turn there is no call to cancel; the turn sees the cancelling at its end.
+        if later and later[0].active():
+            later[0].cancel()
+            steps.close()
 
     done: Deferred[T] = Deferred(cancelled)
 
@@ -72,7 +74,10 @@ def inTurns(steps: Steps[T], clock: IReactorTime) -> Deferred[T]:
         except Exception:
             done.errback()
         else:
-            later[:] = [clock.callLater(REST * (clock.seconds() - began), turn)]
+            if done.called:
+                steps.close()
+            else:
+                later[:] = [clock.callLater(REST * (clock.seconds() - began), turn)]
 
     turn()
     return done

@@ -288,6 +288,21 @@ class ListeningTests(LiveTestCase):
         self.beat(3)
         self.assertEqual(self.source.asked, asked)
 
+    def test_stopWithinEvent(self) -> None:
+        """An event that is being made when its last viewer goes is given up, without a log line."""
+
+        def turns() -> int:
+            return sum("turn" in str(each) for each in self.clock.getDelayedCalls())
+
+        for number in range(512):
+            self.source.count(f"/{number}", 1)
+        for leave in (lambda visit: visit.leave(), lambda visit: self.dashboard.stop()):
+            visit = Visit(self.site)
+            self.assertEqual(turns(), 1)
+            leave(visit)
+            self.assertEqual(turns(), 0, self.clock.getDelayedCalls())
+        self.assertEqual(self.flushLoggedErrors(), [])
+
 
 class SlowTests(LiveTestCase):
     """Viewers that don't read."""

@@ -86,6 +86,24 @@ class TurnTests(SynchronousTestCase):
         self.failureResultOf(result, CancelledError)
         self.assertEqual((self.clock.getDelayedCalls(), self.closed), ([], 1))
 
+    def test_cancelledWithin(self) -> None:
+        """A computation that is cancelled by one of its own pieces ends with that turn."""
+
+        def cancelling(*sizes: int) -> Steps[None]:
+            try:
+                yield from sizes
+                result.cancel()
+                yield MAX_WORK
+                self.done.append(1)
+            finally:
+                self.closed += 1
+
+        result = inTurns(cancelling(MAX_WORK), self.clock)
+        self.clock.advance(0)
+        self.failureResultOf(result, CancelledError)
+        self.clock.advance(1)
+        self.assertEqual((self.done, self.closed, self.clock.getDelayedCalls()), ([], 1, []))
+
     def test_atOnce(self) -> None:
         """Who can wait has the result without a pause."""
         self.assertEqual(atOnce(self.work(*[MAX_WORK] * 9)), "result")
