@@ -90,12 +90,11 @@ def makeService(options: config.Options) -> SidecarService | Supervisor | InBack
     prepareReactor(reactor)
     fleet = fleetAddress(options)
     fitDescriptors(reactor, options, log=_log)
-    assembled = assemble(reactor, options)
-    sidecar: SidecarService | Supervisor = assembled
-    reactor.callWhenRunning(Collector(reactor, assembled.isBusy).start)
+    sidecar: SidecarService | Supervisor = assemble(reactor, options)
     if options["workers"] > 1:
         # The sidecar above is dropped: it has shown that the options are valid.
         sidecar = supervise(reactor, options)
+    reactor.callWhenRunning(Collector(reactor, sidecar.isBusy).start)
     Signals(reactor, getattr(sidecar, "reopen", None)).setServiceParent(sidecar)
     startLine(options).setServiceParent(sidecar)
     if options["admin"] != "" or options["probes"]:

@@ -293,6 +293,10 @@ class Supervisor(MultiService):
         self._draining = True
         self._sendToAll("drain")
 
+    def isBusy(self) -> bool:
+        """Whether an exchange is under way in this process: never, as its workers have them."""
+        return False
+
     @property
     def state(self) -> str:
         """See L{ISidecar}."""
