@@ -115,7 +115,7 @@ class AcceptingPort(PausingPort):
                 if not self._failed(error):
                     return
             else:
-                self.room.taken += 1
+                self.room.take()
                 self.accepted(skt, address)
         self._burst = min(2 * self._burst, MAX_ACCEPTS)
 

@@ -213,7 +213,7 @@ class Connection(SocketOptions, Consumer):
         """Shut the socket down first: closing it with unread bytes would send a reset."""
         if not isinstance(reason.value, ConnectionAborted):
             try:  # noqa: SIM105  # This runs for each connection.
-                (self._given or self._socket()).shutdown(socket.SHUT_RDWR)
+                self._socket().shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
