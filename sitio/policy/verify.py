@@ -5,6 +5,7 @@ What is a policy: an object that provides the interfaces of one, or has their me
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from zope.interface import Invalid, classImplements
@@ -97,14 +98,9 @@ def _checkBuffered(name: str, policy: Any) -> None:
             continue
         if inspect.iscoroutinefunction(each):
             raise ValueError(f"{name}: nothing waits for {each.__name__}: write def, not async def")
-        try:
-            inspect.signature(each).bind("exchange")
-        except TypeError as error:
+        if _misfit(each, ("exchange",)) is not None:
             shown = getattr(each, "__name__", "buffered")
-            raise ValueError(f"{name} has the wrong parameters: write {shown}(exchange)") from error
-        except ValueError:
-            # Something of C, which does not say what it takes.
-            continue
+            raise ValueError(f"{name} has the wrong parameters: write {shown}(exchange)")
 
 
 def _checkParameters(name: str, policy: Any, interface: Any) -> None:
@@ -119,16 +115,10 @@ def _checkParameters(name: str, policy: Any, interface: Any) -> None:
         if not isinstance(described, Method) or not callable(called):
             continue
         wanted = described.positional
-        try:
-            takes = inspect.signature(called)
-        except (TypeError, ValueError):
-            # Something of C, which does not say what it takes.
-            continue
         if method in _AT_ONCE and inspect.iscoroutinefunction(called):
             raise ValueError(f"{name}: nothing waits for {method}: write def, not async def")
-        try:
-            takes.bind(*wanted)
-        except TypeError as error:
+        takes = _misfit(called, wanted)
+        if takes is not None:
             # Neither a function nor a method, but an object that can be called.
             isObject = inspect.isfunction(inspect.getattr_static(type(called), "__call__"))
             shown = "__call__" if isObject else getattr(called, "__name__", method)
@@ -136,7 +126,23 @@ def _checkParameters(name: str, policy: Any, interface: Any) -> None:
             raise ValueError(
                 f"{name} has the wrong parameters: write {shown}({', '.join((*own, *wanted))}), not"
                 f" {shown}{_withoutTypes(takes, own)}; more parameters need defaults"
-            ) from error
+            )
+
+
+def _misfit(called: Any, wanted: Sequence[str]) -> inspect.Signature | None:
+    """
+    The signature of something that can't be called with such positional arguments; L{None} if it
+    can, or if it is something of C, which does not say what it takes.
+    """
+    try:
+        takes = inspect.signature(called)
+    except (TypeError, ValueError):
+        return None
+    try:
+        takes.bind(*wanted)
+    except TypeError:
+        return takes
+    return None
 
 
 def _withoutTypes(takes: inspect.Signature, own: tuple[str, ...]) -> inspect.Signature:
