@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sitio.net.periodic import Periodic
-from sitio.net.turns import Steps, atOnce, inTurns
+from sitio.net.turns import Steps, inTurns
 from sitio.telemetry.histogram import FINE_BOUNDS, quantile, subtractCounts
 from sitio.telemetry.snapshot import EndpointMetrics, Metrics, Snapshot
 
@@ -78,20 +78,8 @@ class Report:
         return told
 
 
-def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
-    """
-    The L{event} with the changes since an earlier snapshot; L{None} if there are none.
-    """
-    last = Report()
-    if before is not None:
-        atOnce(last.telling(before))
-    return atOnce(last.telling(now))
-
-
-def countsOf(metrics: Metrics | None) -> _Counts:
+def countsOf(metrics: Metrics) -> _Counts:
     """What makes a line worth logging when it changes: hits, and exchanges under way."""
-    if metrics is None:
-        return 0, 0, 0
     return metrics["hits"], metrics["underWay"], metrics["failed"]
 
 

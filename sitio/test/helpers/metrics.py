@@ -15,8 +15,9 @@ from sitio.http.routes import Routes
 from sitio.net.turns import atOnce
 from sitio.telemetry.metrics import exposition
 from sitio.telemetry.series import Series
-from sitio.telemetry.snapshot import SidecarSnapshot
+from sitio.telemetry.snapshot import SidecarSnapshot, Snapshot
 from sitio.telemetry.stats import Stats
+from sitio.telemetry.statsline import Report
 from sitio.test.helpers.snapshots import workerSnapshot
 
 
@@ -26,6 +27,14 @@ def sidecarSnapshot(*exchanges: Any, routes: Routes | None = None) -> SidecarSna
     for each in exchanges:
         stats.exchangeFinished(each)
     return {**workerSnapshot(), "metrics": stats.snapshot()}
+
+
+def report(now: Snapshot, before: Snapshot | None) -> dict[str, Any] | None:
+    """The event of a stats line with the changes since an earlier snapshot, or L{None}."""
+    last = Report()
+    if before is not None:
+        atOnce(last.telling(before))
+    return atOnce(last.telling(now))
 
 
 def exposed(

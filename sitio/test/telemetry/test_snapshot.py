@@ -15,9 +15,10 @@ from sitio.errors import UpstreamLost
 from sitio.telemetry.histogram import LATENCY_BOUNDS, coarser, regroup
 from sitio.telemetry.snapshot import Snapshot, busiestFirst, limitEndpoints, merge
 from sitio.telemetry.stats import Stats
-from sitio.telemetry.statsline import LINE_WIDTH, asLine, classesOf, report
+from sitio.telemetry.statsline import LINE_WIDTH, asLine, classesOf
 from sitio.test.helpers.exchanges import FinishedExchange, ended, refused
 from sitio.test.helpers.logs import LogRecorder
+from sitio.test.helpers.metrics import report
 from sitio.test.helpers.snapshots import endpointsByName, snapshotOf
 
 # Sixteenths of a second: sums of these are exact, so any order gives the same.
