@@ -14,7 +14,6 @@ import gc
 import json
 import time
 from collections.abc import Callable, Iterator
-from itertools import cycle
 from statistics import median
 from typing import Any
 
@@ -66,10 +65,6 @@ RESPONSE = (
     b"\r\n"
 ) + bytes(1024)
 
-#: The number of different heads for steps in which no head may repeat: more than sitio
-#: remembers.
-UNSEEN = 8192
-
 #: The reference for the other steps.
 REFERENCE = "httptools alone, a browser's head"
 
@@ -83,26 +78,12 @@ class _Nobody:
         """Nothing."""
 
 
-def unseen() -> list[bytes]:
-    """Heads of a browser, each with a different cookie and request id."""
-    session = b"0123456789abcdef0123456789abcdef"
-    name = b"Cookie: "
-    assert session in BROWSER
-    return [
-        BROWSER.replace(session, b"%032x" % number).replace(
-            name, b"X-Request-ID: %032x\r\n%b" % (number, name)
-        )
-        for number in range(UNSEEN)
-    ]
-
-
-def readRequest(*heads: bytes) -> Step:
-    """Read heads into requests."""
+def readRequest(head: bytes) -> Step:
+    """Read a head into a request."""
     reader = codec.RequestReader(Limits())
-    following = cycle(heads)
 
     def step() -> object:
-        reader.receive(next(following))
+        reader.receive(head)
         return reader.nextHead()
 
     return step
@@ -136,9 +117,8 @@ def writeResponse() -> Step:
     return lambda: codec.responseHead(response, 1024)
 
 
-def exchange(*heads: bytes, policies: tuple[str, ...] = POLICIES, counted: bool = True) -> Step:
+def exchange(head: bytes, policies: tuple[str, ...] = POLICIES, counted: bool = True) -> Step:
     """Run a whole exchange, with a client and an upstream in memory."""
-    following = cycle(heads)
     loaded: list[Any] = [each for text in policies for each in loadPolicies(text)]
     harness = Harness(loaded)
     if counted:
@@ -147,7 +127,7 @@ def exchange(*heads: bytes, policies: tuple[str, ...] = POLICIES, counted: bool 
     client = harness.connect()
 
     def step() -> object:
-        client.sends(next(following))
+        client.sends(head)
         upstream = harness.upstream()
         upstream.pieces.clear()
         upstream.sends(RESPONSE)
@@ -164,7 +144,6 @@ def steps() -> Iterator[tuple[str, Step]]:
     yield REFERENCE, lambda: httptools.HttpRequestParser(_Nobody()).feed_data(BROWSER)
     yield "read a bare head", readRequest(BARE)
     yield "read a browser's head", readRequest(BROWSER)
-    yield "read a browser's head not seen before", readRequest(*unseen())
     yield "write a browser's head", writeRequest(BROWSER)
     yield "read a response of 1 KB", readResponse()
     yield "write the head of a response", writeResponse()
@@ -172,7 +151,6 @@ def steps() -> Iterator[tuple[str, Step]]:
     yield "an exchange in memory, bare head, no policy and no metrics", plain
     yield "an exchange in memory, bare head", exchange(BARE)
     yield "an exchange in memory, a browser's head", exchange(BROWSER)
-    yield "an exchange in memory, a browser's head not seen before", exchange(*unseen())
 
 
 def once(step: Step, count: int) -> float:
