@@ -10,6 +10,7 @@ In reading order:
   - C{codings}: decodes gzip, deflate, br and zstd.
   - C{lines}: field lines as bytes, and how one is found in them.
   - C{headers}: the fields of a message.
+  - C{memo}: what was found out about short texts, bounded.
   - C{multidict}: a mapping with several values for a name, as of a query.
   - C{cookies}: reads cookies, and makes Set-Cookie.
   - C{grammar}: methods, tokens, field values, hosts.

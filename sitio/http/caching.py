@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from sitio.http.dates import parseDate
-from sitio.http.grammar import listMembers
+from sitio.http.grammar import fieldNames, listMembers
 from sitio.http.headers import Headers
 from sitio.http.lines import keyOf, pairsOf, spansOf, wireForm
 
@@ -20,27 +20,26 @@ from sitio.http.lines import keyOf, pairsOf, spansOf, wireForm
 Directives = Mapping[bytes, bytes]
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 #: Request fields that are known to identify the client.  The list can't be complete: what
 #: it lacks is not impersonal.
-PERSONAL_FIELDS = _names(
-    "authorization cookie proxy-authorization api-key x-api-key x-access-token x-auth-token"
-    " client-cert x-client-cert x-forwarded-client-cert remote-user x-remote-user x-user-id"
-    " x-forwarded-user x-forwarded-email x-forwarded-access-token x-auth-request-user"
-    " x-auth-request-email x-auth-request-access-token x-amzn-oidc-data x-amzn-oidc-identity"
-    " x-goog-iap-jwt-assertion x-ms-client-principal cf-access-jwt-assertion"
+PERSONAL_FIELDS = frozenset(
+    each.decode()
+    for each in fieldNames(
+        "authorization cookie proxy-authorization api-key x-api-key x-access-token x-auth-token"
+        " client-cert x-client-cert x-forwarded-client-cert remote-user x-remote-user x-user-id"
+        " x-forwarded-user x-forwarded-email x-forwarded-access-token x-auth-request-user"
+        " x-auth-request-email x-auth-request-access-token x-amzn-oidc-data x-amzn-oidc-identity"
+        " x-goog-iap-jwt-assertion x-ms-client-principal cf-access-jwt-assertion"
+    )
 )
 
 #: Response fields that hand a credential to the client, for it alone: cookies, the fields of
 #: RFC 9110, section 11.6.3, RFC 9449 and RFC 8555, and those of services that use no cookies.
-CREDENTIAL_FIELDS = frozenset(
-    b"set-cookie set-cookie2 authorization authentication-info proxy-authentication-info"
-    b" dpop-nonce replay-nonce access-token refresh-token id-token x-access-token x-auth-token"
-    b" x-refresh-token x-id-token x-csrf-token x-xsrf-token x-session-id x-session-token"
-    b" x-subject-token x-api-key".split()
+CREDENTIAL_FIELDS = fieldNames(
+    "set-cookie set-cookie2 authorization authentication-info proxy-authentication-info"
+    " dpop-nonce replay-nonce access-token refresh-token id-token x-access-token x-auth-token"
+    " x-refresh-token x-id-token x-csrf-token x-xsrf-token x-session-id x-session-token"
+    " x-subject-token x-api-key"
 )
 
 #: Terms (see L{storageTerms}) of responses that are not stored.  C{no-cache} is one of
@@ -70,7 +69,7 @@ _TYPE = keyOf(b"content-type")
 NOT_SENT_STALE = frozenset((b"must-revalidate", b"proxy-revalidate", b"s-maxage"))
 
 #: Headers that describe a body: a 304 has none of them, and updates none of them.
-BODY_FIELDS = frozenset(b"content-encoding content-language content-range content-type".split())
+BODY_FIELDS = fieldNames("content-encoding content-language content-range content-type")
 
 _MAX_DELTA_SECONDS = 2**31
 

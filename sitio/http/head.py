@@ -18,10 +18,11 @@ from typing import ClassVar
 from sitio.errors import BadMessage, BadVersion, HeadTooLong, MethodRefused
 from sitio.http.claims import CLAIM_FIELDS
 from sitio.http.grammar import TOKEN, VALUE, VALUE_BYTES, hostValue, listMembers, splitHost
-from sitio.http.headers import Headers
+from sitio.http.headers import FRAMING_NAMES, Headers
 from sitio.http.limits import Limits
 from sitio.http.lines import Pairs, keyOf, keysIn, spansOf, without
 from sitio.http.marks import LOOP
+from sitio.http.memo import Memo
 from sitio.http.overrides import foldedName
 
 #: Names and values of trailers.
@@ -30,9 +31,7 @@ Fields = Pairs
 #: What L{HeadReader.forwarded} is for a request that a proxy has marked.
 MARKED = "the mark of a proxy that the request has passed"
 
-_HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-connection te transfer-encoding upgrade".split()
-)
+_HOP_BY_HOP = FRAMING_NAMES - {b"content-length"}
 
 # Fields that sitio sets or removes.
 _OWN_FIELDS = _HOP_BY_HOP | CLAIM_FIELDS | {b"content-length", b"host", LOOP}
@@ -72,10 +71,6 @@ _absolute = re.compile(r"(https?)://([^/?#]+)([^#]*)", re.IGNORECASE).fullmatch
 
 # The keys of lines whose names have only letters, digits and hyphens.
 _plainKeys = re.compile(rb"\r(\n[a-z0-9\-]++:)").findall
-
-# Status lines that are remembered, and bytes of the longest.
-_MAX_STATUS_LINES = 256
-_MAX_STATUS_LINE_BYTES = 64
 
 # Digits of a Content-Length.
 _MAX_DIGITS = 18
@@ -196,7 +191,7 @@ class HeadReader:
             lines = lines[:start] + lines[end:] if len(cut) == 1 else without(lines, cut)
         if not isLengthPlain:
             # Written again, so that the upstream gets no leading zeros.
-            lines = Headers.fromLines(lines, -1).encoded(self.length)
+            lines = Headers.fromLines(lines).encoded(self.length)
         headers = self._headersType.fromLines(lines, self.length, keys)
         headers.isPlain = isPlain
         return headers
@@ -301,23 +296,18 @@ def parseRequestLine(data: bytes) -> tuple[str, str, bool, int]:
     return method.decode("ascii"), target.decode("ascii"), minor == b"1", found.end() - 2
 
 
-class _StatusLines(dict[bytes, tuple[int, str, bool]]):
-    """
-    Status, reason, and whether the version is HTTP/1.1, by status line: a service sends a few.
-    Bounded, and emptied as a whole.
-    """
+class _StatusLines(Memo[bytes, tuple[int, str, bool]]):
+    """Status, reason, and whether it is HTTP/1.1, by status line: a service sends a few."""
+
+    most = 256
+    longest = 64
 
     def __missing__(self, line: bytes) -> tuple[int, str, bool]:
         found = _statusLine(line)
         if found is None:
             raise BadMessage("a malformed status line")
         minor, status, reason = found.groups()
-        parsed = int(status), (reason or b"").decode("latin-1"), minor == b"1"
-        if len(line) <= _MAX_STATUS_LINE_BYTES:
-            if len(self) >= _MAX_STATUS_LINES:
-                self.clear()
-            self[line] = parsed
-        return parsed
+        return self.keep(line, (int(status), (reason or b"").decode("latin-1"), minor == b"1"))
 
 
 #: Status lines by their bytes, without line end; C{statusLines[line]} parses, and raises

@@ -12,32 +12,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Self, overload
 
-from sitio.http.grammar import VALUE_BYTES, isToken
+from sitio.http.grammar import VALUE_BYTES, fieldNames, isToken
 from sitio.http.lines import NO_LINES, Pairs, keyOf, keysIn, pairsOf, spansOf, wireForm, without
+from sitio.http.memo import Memo
 from sitio.http.overrides import foldedName
 
 #: Fields about one connection, or about the framing of one message (RFC 9110, section 7.6.1;
 #: RFC 9112, section 6).  sitio sets them on each side; a policy neither sees nor sets them.
-FRAMING_FIELDS = frozenset(
-    (
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-    )
+FRAMING_NAMES = fieldNames(
+    "connection content-length keep-alive proxy-connection te transfer-encoding upgrade"
 )
-_FRAMING_FIELDS = frozenset(name.encode() for name in FRAMING_FIELDS)
+
+#: The same as text.
+FRAMING_FIELDS = frozenset(name.decode() for name in FRAMING_NAMES)
 
 #: Characters of a value in an error.
 MAX_SHOWN_CHARACTERS = 80
-
-# Names whose spelling is remembered, and characters of the longest one.  Policies use a few
-# hundred at most; one that takes names from clients must not fill the memory.
-_MAX_NAMES = 1024
-_MAX_NAME_CHARACTERS = 64
 
 #: Fields as a program gives them.
 FieldsLike = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -48,7 +38,7 @@ _NOWHERE = b"\n\n"
 _LENGTH = b"\ncontent-length:"
 
 
-class _Names(dict[str, tuple[bytes | None, bytes, bool]]):
+class _Names(Memo[str, tuple[bytes | None, bytes, bool]]):
     """
     What a line begins with, its key, and whether its name is plain, by the name as a policy
     spells it.
@@ -57,16 +47,16 @@ class _Names(dict[str, tuple[bytes | None, bytes, bool]]):
     has.
     """
 
+    # Policies use a few hundred at most.
+    most = 1024
+    longest = 64
+
     def __missing__(self, name: str) -> tuple[bytes | None, bytes, bool]:
         found: tuple[bytes | None, bytes, bool] = (None, _NOWHERE, True)
         if isToken(name) and name.lower() not in FRAMING_FIELDS:
             wire = name.encode("ascii")
             found = (wire + b": ", keyOf(wire.lower()), wire.replace(b"-", b"").isalnum())
-        if len(name) <= _MAX_NAME_CHARACTERS:
-            if len(self) >= _MAX_NAMES:
-                self.clear()
-            self[name] = found
-        return found
+        return self.keep(name, found)
 
 
 _names = _Names()
@@ -149,10 +139,12 @@ class Headers(MutableMapping[str, str]):
     @classmethod
     def fromWire(cls, fields: Iterable[tuple[bytes, bytes]]) -> Self:
         """Headers of names and values that were checked."""
-        return cls.fromLines(wireForm(fields), -1)
+        return cls.fromLines(wireForm(fields))
 
     @classmethod
-    def fromLines(cls, lines: bytes, length: int | None, keys: list[bytes] | None = None) -> Self:
+    def fromLines(
+        cls, lines: bytes, length: int | None = -1, keys: list[bytes] | None = None
+    ) -> Self:
         """
         Headers of lines in wire form that were checked.
 
@@ -320,7 +312,7 @@ class Headers(MutableMapping[str, str]):
         return [
             (key, name.decode("latin-1"), value.decode("latin-1").rstrip(" \t"))
             for name, value in pairsOf(self.lines)
-            if (key := name.lower()) not in _FRAMING_FIELDS
+            if (key := name.lower()) not in FRAMING_NAMES
         ]
 
     def allItems(self) -> list[tuple[str, str]]:
@@ -366,7 +358,7 @@ class Headers(MutableMapping[str, str]):
 
     def clear(self) -> None:
         """Remove all fields but the hidden ones."""
-        self._set(wireForm([e for e in pairsOf(self.lines) if e[0].lower() in _FRAMING_FIELDS]))
+        self._set(wireForm([e for e in pairsOf(self.lines) if e[0].lower() in FRAMING_NAMES]))
 
     def __eq__(self, other: object) -> bool:
         """

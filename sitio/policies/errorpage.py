@@ -31,7 +31,7 @@ from zope.interface import implementer
 from sitio.http.dates import formatDate
 from sitio.http.errorfields import REPLACED, REPRESENTATION, isOfMessage
 from sitio.http.grammar import isToken
-from sitio.http.headers import FRAMING_FIELDS, Headers
+from sitio.http.headers import FRAMING_NAMES, Headers
 from sitio.http.lines import keyOf, spansOf, wireForm
 from sitio.http.message import Request, Response, reasonFor
 from sitio.http.negotiation import ANY, NAMED, isJSON, mediaRanges, weightOf
@@ -80,7 +80,7 @@ _SERVER_ERROR = "Something went wrong on our side. Please try again in a moment.
 _CLIENT_ERROR = "This request could not be served."
 
 # Only a whole name keeps these.
-_NOT_BY_PREFIX = REPRESENTATION | {each.encode() for each in FRAMING_FIELDS}
+_NOT_BY_PREFIX = REPRESENTATION | FRAMING_NAMES
 
 _CHARSET = frozenset((("charset", "utf-8"),))
 
@@ -374,7 +374,7 @@ def _keptOf(text: str) -> _Kept:
         key = name.encode("ascii")
         if name != word:
             prefixes.append(key)
-        elif key in REPLACED or name in FRAMING_FIELDS:
+        elif key in REPLACED or key in FRAMING_NAMES:
             raise ValueError(f"the page has its own {each.strip()}")
         else:
             names.add(key)

@@ -10,13 +10,14 @@ or if the client itself sent X-Forwarded fields.
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import cast
 
 from attrs import define
 
 from sitio.http.caching import MALFORMED, PART, PUBLIC, linesOfStoring, storageTerms
-from sitio.http.headers import FRAMING_FIELDS, Headers
+from sitio.http.headers import FRAMING_NAMES, Headers
 from sitio.http.lines import keyOf, pairsOf, spansOf
+from sitio.http.memo import Memo
 from sitio.http.message import RequestLine
 from sitio.http.overrides import OVERRIDE_FIELDS, foldedName
 from sitio.interfaces import IExchange
@@ -61,8 +62,8 @@ _HOST, _ACCEPT = keyOf(b"host"), keyOf(b"accept")
 _STREAM = b"event-stream"
 _FORBIDDING = ((_ACCEPT, _STREAM), (keyOf(b"cache-control"), b"no-store"))
 
-# The lines of these are not among those of a request, though their keys may be.
-_FRAMING = frozenset(each.encode() for each in FRAMING_FIELDS)
+# The lines of the latter are not among those of a request, though their keys may be.
+_IMPERSONAL = IMPERSONAL_FIELDS | FRAMING_NAMES
 
 _KEPT_METHODS = ("GET", "HEAD")
 
@@ -81,27 +82,13 @@ def _forbids(lowered: bytes) -> bool:
     )
 
 
-_T = TypeVar("_T")
-_Judgement = tuple[bool, bool, bool, tuple[bytes, ...]]
-
-
-class _Memo(dict[bytes, _T]):
-    """What was found out about a text.  Others choose the text, so it is bounded."""
-
-    def keep(self, text: bytes, found: _T) -> _T:
-        """Remember this, and return it."""
-        if len(text) <= MAX_LIST_BYTES:
-            if len(self) >= MAX_LISTS:
-                self.clear()
-            self[text] = found
-        return found
-
-
-class _Uses(_Memo[int]):
+class _Uses(Memo[bytes, int]):
     """
     What is to be done with the fields of a request, as the sum of their uses, by the keys of its
     lines (L{sitio.http.lines}) in a row.
     """
+
+    most, longest = MAX_LISTS, MAX_LIST_BYTES
 
     def __init__(self, impersonal: frozenset[bytes], personal: frozenset[bytes]) -> None:
         """@param impersonal: the operator's names, and C{personal}."""
@@ -121,7 +108,7 @@ class _Uses(_Memo[int]):
             # An override that the operator names is a part of the key: whoever sends it chooses
             # what the service answers.
             use = _KEYED if folded in OVERRIDE_FIELDS else use
-        elif name in IMPERSONAL_FIELDS or name in _FRAMING or name.startswith(IMPERSONAL_PREFIXES):
+        elif name in _IMPERSONAL or name.startswith(IMPERSONAL_PREFIXES):
             pass
         elif folded in OVERRIDE_FIELDS or folded != name:
             # The second: CGI and WSGI take it for another field, such as one that Vary names.
@@ -131,16 +118,18 @@ class _Uses(_Memo[int]):
         return use | _PERSONAL if name in self._personal else use
 
 
-class _Judged(_Memo[_Judgement]):
+class _Judged(Memo[bytes, tuple[bool, bool, bool, tuple[bytes, ...]]]):
     """
     Whether a response may be stored, for anyone, whether it says that it is a part, and what it
     varies on, by its L{linesOfStoring}.
     """
 
+    most, longest = MAX_LISTS, MAX_LIST_BYTES
+
     def __init__(self, notStored: frozenset[bytes]) -> None:
         self._notStored = notStored
 
-    def __missing__(self, told: bytes) -> _Judgement:
+    def __missing__(self, told: bytes) -> tuple[bool, bool, bool, tuple[bytes, ...]]:
         words, names = storageTerms(told)
         isStored = self._notStored.isdisjoint(words) and b"*" not in names
         public = MALFORMED not in words and not PUBLIC.isdisjoint(words)
@@ -213,7 +202,7 @@ class LookupRules:
         # Most requests have no field of a rare use: then the sum tells how many are personal.
         personal = self._uses[b"".join(headers.lineKeys)]
         if personal >= _RARE or came is not headers.lines or lowered.find(_STREAM) >= 0:
-            judged = self._judge(Headers.fromLines(came, -1), headers)
+            judged = self._judge(Headers.fromLines(came), headers)
             if judged is None:
                 return None
             personal, keyed = judged
@@ -287,7 +276,7 @@ class LookupRules:
         """
         isStored, public, isPart, names = self._judged[linesOfStoring(headers)]
         if said != headers.lines:
-            found = self._judged[linesOfStoring(Headers.fromLines(said, -1))]
+            found = self._judged[linesOfStoring(Headers.fromLines(said))]
             isStored = isStored and found[0]
             # What a policy has added may be for this client only.
             public = found[1] and not lookup.personal

@@ -16,13 +16,12 @@ from sitio.http.caching import (
     mayBeSent,
 )
 from sitio.http.dates import formatDate
-from sitio.http.headers import FRAMING_FIELDS, Headers
+from sitio.http.headers import FRAMING_NAMES, Headers
 from sitio.http.lines import keyOf
 from sitio.http.message import Response, reasonFor
 from sitio.policies.lastgood.store import StoredResponse
 
-_FRAMING = frozenset(each.encode() for each in FRAMING_FIELDS)
-_NOT_SENT = frozenset(map(keyOf, _FRAMING | CREDENTIAL_FIELDS | {b"age"}))
+_NOT_SENT = frozenset(map(keyOf, FRAMING_NAMES | CREDENTIAL_FIELDS | {b"age"}))
 _NOT_IN_304 = _NOT_SENT | frozenset(map(keyOf, BODY_FIELDS))
 
 
@@ -37,7 +36,7 @@ class Mask:
         self._stored = stored
         self._request = request
         self._resident = now - stored.since
-        said = Headers.fromLines(stored.said, -1)
+        said = Headers.fromLines(stored.said)
         self._said = directives(said.bytesOf(b"cache-control"))
         self._age = self._resident + deltaSeconds(said.bytesOf(b"age"))
         self._staleness = self._age - freshness(said, self._said)

@@ -64,7 +64,7 @@ from sitio.http.caching import (
     isOutdated,
     updatedLines,
 )
-from sitio.http.headers import FRAMING_FIELDS, Headers
+from sitio.http.headers import FRAMING_NAMES, Headers
 from sitio.http.message import BodyFilter, Response
 from sitio.interfaces import IExchange, IExchangeObserver, ISelectivePolicy
 from sitio.policies.lastgood.budget import Budget
@@ -77,7 +77,7 @@ from sitio.policies.lastgood.store import Store
 #: Cache-Control, its Set-Cookie, and C{partial} for the status 206.
 FORBIDDING = frozenset(each.decode() for each in NOT_STORED | NOT_SENT_STALE) | {"partial"}
 
-_NOT_UPDATED = frozenset(each.encode() for each in FRAMING_FIELDS) | BODY_FIELDS
+_NOT_UPDATED = FRAMING_NAMES | BODY_FIELDS
 
 # Statuses that say as surely as a 200 that the stored response is out of date.  Others,
 # such as 408 and 429, say nothing about the resource.
@@ -89,10 +89,6 @@ _GONE = frozenset((404, 410, 451))
 # With these the resource is as it was, or nearly: if a policy has changed such a response,
 # nothing is known of it.
 _CONFIRMING = frozenset((200, 206, 304))
-
-
-def _headers(lines: bytes) -> Headers:
-    return Headers.fromLines(lines, -1)
 
 
 def _collector(room: int, ended: Callable[[bytes | None], None]) -> BodyFilter:
@@ -337,7 +333,9 @@ class LastGood:
         stored = self._store.find(lookup)
         if stored is None:
             return
-        if isOutdated(_headers(stored.said), Headers(), _headers(response.received)):
+        if isOutdated(
+            Headers.fromLines(stored.said), Headers(), Headers.fromLines(response.received)
+        ):
             self._store.drop(lookup)
         else:
             self._budget.succeeded(lookup.line.endpoint, self.seconds())
@@ -347,7 +345,7 @@ class LastGood:
         stored = self._store.find(lookup)
         if stored is None or self._unsafe.overtook(lookup.exchange):
             return
-        said, received = _headers(stored.said), _headers(response.received)
+        said, received = Headers.fromLines(stored.said), Headers.fromLines(response.received)
         sent = lookup.exchange.request.headers
         if not isConfirmed(said, sent, received):
             if isOutdated(said, sent, received):
@@ -357,7 +355,7 @@ class LastGood:
         self._budget.succeeded(lookup.line.endpoint, now)
         newSaid = updatedLines(stored.said, response.received, _NOT_UPDATED)
         lines = updatedLines(stored.lines, response.headers.lines, _NOT_UPDATED)
-        terms = self._rules.terms(lookup, newSaid, _headers(lines), stored.status)
+        terms = self._rules.terms(lookup, newSaid, Headers.fromLines(lines), stored.status)
         if terms is None:
             self._store.drop(lookup)
             return

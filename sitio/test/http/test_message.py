@@ -319,7 +319,7 @@ class LinesTests(SynchronousTestCase):
     def test_names(self) -> None:
         """How a name is spelled is remembered for a bounded number of names."""
         known = headersModule._names
-        self.patch(headersModule, "_MAX_NAMES", 8)
+        self.patch(type(known), "most", 8)
         # Other tests may have used these names.
         known.clear()
         self.addCleanup(known.clear)
