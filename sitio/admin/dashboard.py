@@ -281,7 +281,7 @@ class EventBroadcaster:
         self._viewers.remove(viewer)
         if not self._viewers and self._polls.running:
             self._polls.stopService()
-            # An event that nobody gets is not made to its end.
+            # Without viewers, the event is not finished.
             self._polls.cancel()
 
     def stop(self) -> None:

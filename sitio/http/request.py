@@ -41,7 +41,7 @@ class RequestLine:
 
 
 class ReplacedLine(RequestLine):
-    """A line that a policy has put in place of the one that was received."""
+    """A line that a policy has set in place of the received line."""
 
     __slots__ = ("received",)
 

@@ -90,7 +90,7 @@ def checkPattern(text: str) -> str:
     """
     Return the pattern.
 
-    @raise ValueError: it is none, or would not match the paths that it seems to match.
+    @raise ValueError: it is not a pattern, or would not match the paths that it seems to match.
     """
     if text[:1] not in ("/", "*"):
         raise ValueError(f"{text!r} is not a pattern for paths: it must begin with / or *")
@@ -127,7 +127,7 @@ class RequestPattern:
         @param paths: one pattern or several, such as C{/hooks/*}.
         @param ignoreCase: whether patterns match letters of the other case, too.
 
-        @raise ValueError: something is no pattern, or there is none.
+        @raise ValueError: a text is not a pattern, or no pattern is given.
         """
         methods = (methods,) if isinstance(methods, str) else methods
         self._methods = None if methods is None else {each.upper() for each in methods}
@@ -145,8 +145,8 @@ class RequestPattern:
 
     def mayMatch(self, request: Request) -> bool:
         """
-        Whether a service may take the request for one that matches.  One that no service should
-        read, such as C{/%00}, may be anything: if its method fits, it matches.
+        Whether a service may read the request as a matching one.  A path that no service should
+        read, such as C{/%00}, may be any path: it matches if the method does.
         """
         try:
             return self.matches(request)
@@ -155,7 +155,7 @@ class RequestPattern:
 
     def matches(self, request: Request) -> bool:
         """
-        The same, for rules that refuse what nobody can read.
+        The same, but raises for a request that no service should read.
 
         @raise UnreadablePath: it has a path that no service should decode.
         @raise TooManyMethods: it names more than L{MAX_METHODS} methods.

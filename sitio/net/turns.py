@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 #: The size of the pieces after which a turn ends.  A single piece is at most as large.
 MAX_WORK = 120
 
-#: How many times as long as a turn has taken there is none after it.
+#: After a turn, others have this many times as long as it took.
 REST = 3
 
 #: Characters of JSON that are one piece, and its size.
@@ -158,7 +158,7 @@ def writeJson(
     """
     The JSON of a document, in parts.
 
-    @param data: nobody changes it meanwhile.
+    @param data: it must not change meanwhile.
     @param separators: as of C{json.dumps}.
     @param levels: of the document that are cut into pieces; all of a few KiB are one.
     """

@@ -257,7 +257,7 @@ def _secretsIn(text: str) -> list[str]:
     try:
         return [str(_secret(text))]
     except ValueError:
-        # The name of a file is none: its words may be those of a sentence.
+        # The name of a file is no secret: its words may be those of a sentence.
         return [] if _namesFile(text) else [text]
 
 

@@ -265,5 +265,5 @@ class MembersByStatus(dict[int, tuple[Member, ...]]):
         return self[status]
 
     def after(self, member: Member, status: int) -> Iterator[Member]:
-        """Those after this one that are interested in a status."""
+        """The policies after this one that are interested in a status."""
         return iter([each for each in self[status] if each.at > member.at])
