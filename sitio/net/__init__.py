@@ -20,6 +20,7 @@ In reading order:
   - C{loglimit}: peers cause few log lines.
   - C{periodic}: a service that calls a function at a fixed interval.
   - C{turns}: long computations, in turns of the reactor.
+  - C{datagrams}: UDP ports that log nothing.
   - C{descriptions}: endpoint descriptions, and what is wrong with them in words.
   - C{endpoints}: the ports that descriptions stand for; C{proxyprotocol} reads the
     headers of C{haproxy:} ports, and C{tls} is the TLS of C{ssl:} ports.

@@ -104,6 +104,8 @@ TESTED_BY: dict[str, str] = {
     "proxy.leaving": "proxy.test_server",  # a part of a client's connection
     "proxy.lingering": "proxy.test_server",  # as the one before
     "proxy.factory": "proxy.test_server",  # the connections of one proxy
+    "net.datagrams": "integration.test_discovery",  # ports of a reactor
+    "upstream.dnssettings": "upstream.test_discovery",  # settings of what is tested there
     "upstream.splicing": "net.test_splice",  # long bodies, through a whole proxy
     "telemetry.row": "telemetry.test_stats",  # the counters that it fills
     "telemetry.statsline": "telemetry.test_snapshot",  # what it says of a snapshot

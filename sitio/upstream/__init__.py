@@ -1,10 +1,18 @@
 """
-The connections to the upstream.
+Upstreams, their endpoints, and the connections to these.
 
 In reading order:
 
-  - C{pool}: hands out connections, and bounds how many there are.
+  - C{pool}: hands out connections to one endpoint, and bounds how many there are.
   - C{client}: L{ProxyClient<sitio.upstream.client.ProxyClient>}, one connection.
   - C{receivers}: the interfaces that a connection calls.
   - C{splicing}: moves the rest of a response's body in the kernel.
+  - C{cluster}: an upstream of one or several endpoints.
+  - C{endpoint}: one of them: its pool, its counts and its state.
+  - C{balancer}: chooses the endpoint for a request.
+  - C{hashkey}: the part of a request that consistent hashing uses.
+  - C{ejection}: takes endpoints out of service whose requests fail.
+  - C{health}: active health checks.
+  - C{dnssettings}, C{discovery}: finds endpoints by DNS.
+  - C{resolvers}: name servers and search list of this machine.
 """

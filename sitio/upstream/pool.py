@@ -86,12 +86,25 @@ class UpstreamPool:
         # While there are no descriptors left: the next attempt to open a connection.
         self._lack: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
+        self._keepsIdle = True
+        # Requests that were sent on connections which have closed.
+        self._sent = 0
         self._counts: PoolCounts = {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0}
 
     def __repr__(self) -> str:
         return (
             f"<UpstreamPool {self.size} open, {len(self._idle)} idle, {len(self._waiting)} waiting>"
         )
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that have a connection or wait for one."""
+        return self.size - len(self._idle) - self._coming + len(self._waiting)
+
+    @property
+    def sent(self) -> int:
+        """How many requests its connections have carried so far."""
+        return self._sent + sum(each.carried for each in self._alive)
 
     def snapshot(self) -> dict[str, int]:
         """The current numbers of open and idle connections and of waiting requests."""
@@ -224,9 +237,7 @@ class UpstreamPool:
 
     def released(self, client: ProxyClient) -> None:
         """An idle connection goes to the oldest waiting request, or is kept for a while."""
-        if self._stopped is not None:
-            client.close(orderly=True)
-        elif self._waiting:
+        if self._waiting:
             waiter, fresh = next(iter(self._waiting.items()))
             if fresh and client.carried:
                 # Its place goes to a fresh connection, opened at once.
@@ -234,9 +245,11 @@ class UpstreamPool:
             else:
                 del self._waiting[waiter]
                 waiter.callback(client)
-        else:
+        elif self._keepsIdle:
             client.deadline = self.clock.seconds() + self._settings.upstreamIdleTimeout
             self._idle.append(client)
+        else:
+            client.close(orderly=True)
 
     def discarding(self, client: ProxyClient) -> None:
         """Bound the time in which a connection drops an unwanted response."""
@@ -253,10 +266,23 @@ class UpstreamPool:
     def closed(self, client: ProxyClient) -> None:
         """Forget a connection whose transport has closed."""
         self._alive.discard(client)
+        self._sent += client.carried
         self._deadlines.forget(client)
         self._checkStopped()
 
     # --- The end
+
+    def retire(self) -> None:
+        """
+        Close idle connections, and from now on each connection after its response.
+
+        Requests get connections as before: some may have chosen this pool already.
+        """
+        self._keepsIdle = False
+        while self._idle:
+            client = self._idle[-1]
+            client.close(orderly=True)
+            client.deadline = self.clock.seconds() + CLOSE_NOTIFY_SECONDS
 
     def stop(self) -> Deferred[None]:
         """
@@ -266,10 +292,7 @@ class UpstreamPool:
         """
         if self._stopped is None:
             self._stopped = Deferred()
-            while self._idle:
-                client = self._idle[-1]
-                client.close(orderly=True)
-                client.deadline = self.clock.seconds() + CLOSE_NOTIFY_SECONDS
+            self.retire()
             while self._waiting:
                 self._waiting.popitem(last=False)[0].errback(Stopped())
             for each in list(self._opening):

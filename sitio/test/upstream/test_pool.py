@@ -141,6 +141,38 @@ class Counting(PoolCase):
         self.assertEqual((counts["opened"], counts["failed"]), (1, 1))
         self.assertEqual((counts["waited"], counts["waitedSeconds"]), (0, 0))
 
+    def test_outstanding(self) -> None:
+        """Requests with a connection, and those that wait for one, are outstanding."""
+        self.open(poolSize=2)
+        self.holdConnections()
+        for _ in range(3):
+            self.pool.acquire()
+        self.assertEqual(self.pool.outstanding, 3)
+        self.endpoint.decision = self.endpoint.accept
+        self.endpoint.decide()
+        self.settle()
+        self.assertEqual(self.pool.outstanding, 3)
+
+    def test_notOutstanding(self) -> None:
+        """An idle connection is none, nor is one that is opened for a request that has one."""
+        self.used()
+        self.assertEqual(self.pool.outstanding, 0)
+        self.open(poolSize=2)
+        one, _ = self.acquire(), self.acquire()
+        self.pool.acquire()
+        self.holdConnections()
+        one.close()
+        self.assertEqual(self.pool.outstanding, 2)
+
+    def test_sent(self) -> None:
+        """Requests are counted whether their connection is open or closed."""
+        self.used()
+        client = self.used()
+        self.assertEqual(self.pool.sent, 2)
+        client.close()
+        self.settle()
+        self.assertEqual(self.pool.sent, 2)
+
     def test_waited(self) -> None:
         """Waits and their seconds are counted, with the waits that failed."""
         self.open(poolSize=1, poolTimeout=2.0)
@@ -836,4 +868,43 @@ class Sequences(PoolCase):
         self.advance(CLOSE_TIMEOUT_SECONDS + 2 * PERIOD_SECONDS)
         self.successResultOf(stopped)
         self.assertTrue(all(each.called for each in asked))
+        self.assertQuiet()
+
+
+class Retiring(PoolCase):
+    """A pool whose endpoint gets no new requests."""
+
+    def test_idle(self) -> None:
+        """Idle connections are closed at once."""
+        peer = self.peer(self.used())
+        self.pool.retire()
+        self.settle()
+        self.assertTrue(peer.closed)
+        self.assertQuiet()
+
+    def test_busy(self) -> None:
+        """A connection in use is closed after its response."""
+        client = self.acquire()
+        peer = self.peer(client)
+        self.pool.retire()
+        self.use(client)
+        self.settle()
+        self.assertTrue(peer.closed)
+        self.assertQuiet()
+
+    def test_waiting(self) -> None:
+        """A request that waits gets the connection that becomes free."""
+        self.open(poolSize=1)
+        client = self.acquire()
+        waiting = self.pool.acquire()
+        self.pool.retire()
+        self.use(client)
+        self.assertIs(self.successResultOf(waiting), client)
+        self.use(client)
+        self.assertQuiet()
+
+    def test_late(self) -> None:
+        """A request that comes later gets a connection, which is closed after its response."""
+        self.pool.retire()
+        self.use(self.acquire())
         self.assertQuiet()

@@ -1,0 +1,200 @@
+"""
+Which endpoint gets a request: L{LeastRequests}, and L{HashRing}.
+
+Contract: the clock and the source of random numbers are passed in.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Callable, Collection, Sequence
+from hashlib import blake2b
+from itertools import accumulate
+from struct import Struct
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from sitio.upstream.endpoint import Endpoint
+from sitio.upstream.hashkey import Asking, HashKey
+
+#: Seconds for which the shares of endpoints in their slow start are used again.
+SHARES_SECONDS = 0.1
+
+#: Times that the second of two endpoints is drawn anew when it is the first again.  With
+#: weights of 9 and 1 that is so four times of five.
+MAX_DRAWS = 8
+
+#: Points of an endpoint of average weight on the ring: shares differ by some 6 %.  And points
+#: in all, whatever the number of endpoints: to make the ring takes 15 ms then.
+POINTS = 256
+MAX_POINTS = 16_384
+
+_eight = Struct(">8Q")
+_one = Struct(">Q")
+
+
+class Balancer(Protocol):
+    """Chooses endpoints."""
+
+    def update(self, members: Sequence[Endpoint], usable: Sequence[Endpoint]) -> None:
+        """
+        Choose among other endpoints from now on.
+
+        @param members: all of the upstream, whatever their state.
+        @param usable: those that may be chosen.
+        """
+
+    def choose(self, exchange: Asking, tried: Collection[Endpoint]) -> Endpoint | None:
+        """
+        The endpoint for the next attempt.
+
+        @param tried: those of earlier attempts; one of them is chosen only if all others
+            are among them.
+
+        @return: L{None} if no endpoint is usable.
+        """
+
+
+class _Shares:
+    """The shares of some endpoints at one moment, from which two are drawn."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], now: float) -> None:
+        self.endpoints = endpoints
+        self.shares = [each.share(now) for each in endpoints]
+        self._areEqual = len(set(self.shares)) == 1
+        self._sums = list(accumulate(self.shares))
+        isWarming = any(each.isWarming(now) for each in endpoints)
+        self.until = now + SHARES_SECONDS if isWarming else float("inf")
+
+    def two(self, random: Callable[[], float]) -> tuple[int, int]:
+        """The indices of two of two or more endpoints, drawn by their shares."""
+        if self._areEqual:
+            count = len(self.shares)
+            one = int(random() * count)
+            two = int(random() * (count - 1))
+            return one, two + (two >= one)
+        one = two = self._draw(random)
+        for _ in range(MAX_DRAWS):
+            two = self._draw(random)
+            if two != one:
+                break
+        return one, two
+
+    def _draw(self, random: Callable[[], float]) -> int:
+        # A product may be rounded up to the sum.
+        return min(bisect(self._sums, random() * self._sums[-1]), len(self._sums) - 1)
+
+
+class LeastRequests:
+    """
+    The one of two random endpoints that has fewer requests outstanding for its share.
+
+    Two are enough: the most loaded of many endpoints is chosen almost never, and several
+    sidecars that see the same endpoints do not all choose the same one.  A slow endpoint has
+    more requests outstanding, so it gets fewer without any measurement of its time.
+    """
+
+    def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
+        """@param random: returns a number from 0 up to, but not including, 1."""
+        self._clock = clock
+        self._random = random
+        self._shares = _Shares((), 0.0)
+
+    def update(self, members: Sequence[Endpoint], usable: Sequence[Endpoint]) -> None:
+        """See L{Balancer}."""
+        self._shares = _Shares(usable, self._clock.seconds())
+
+    def choose(self, exchange: Asking, tried: Collection[Endpoint]) -> Endpoint | None:
+        """See L{Balancer}."""
+        shares = self._shares
+        if tried:
+            rest = [each for each in shares.endpoints if each not in tried]
+            if rest:
+                shares = _Shares(rest, self._clock.seconds())
+        elif self._clock.seconds() >= shares.until:
+            shares = self._shares = _Shares(shares.endpoints, self._clock.seconds())
+        endpoints = shares.endpoints
+        if len(endpoints) < 2:
+            return endpoints[0] if endpoints else None
+        one, two = shares.two(self._random)
+        weights = shares.shares
+        load, other = endpoints[one].pool.outstanding, endpoints[two].pool.outstanding
+        # Equal: the one that was drawn first, so that idle endpoints are chosen by share.
+        return endpoints[one if load * weights[two] <= other * weights[one] else two]
+
+
+def hashOf(text: str) -> int:
+    """A number of 64 bits, the same in each process and each version of Python."""
+    digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int(_one.unpack(digest)[0])
+
+
+def _points(address: str, count: int) -> list[int]:
+    """So many numbers of 64 bits; the first ones stay the same when there are more."""
+    found: list[int] = []
+    for number in range(0, count, 8):
+        found += _eight.unpack(blake2b(f"{number} {address}".encode()).digest())
+    return found[:count]
+
+
+class HashRing:
+    """
+    The endpoint to which the key of a request leads: requests with one key go to one endpoint.
+
+    Each endpoint has points on a ring, as many as its weight says.  A request goes to the
+    owner of the first point after its hash that is usable.  So when an endpoint fails, only its
+    requests move, to all others alike, and they come back with it; the ring is made anew only
+    when endpoints come and go.  The ring depends on nothing but addresses and weights: all
+    workers and all sidecars choose the same endpoint.
+
+    A request without a key goes where L{LeastRequests} says.
+    """
+
+    def __init__(self, key: HashKey, others: LeastRequests) -> None:
+        self._key = key
+        self._others = others
+        self._made: list[tuple[str, int]] = []
+        self._hashes: list[int] = []
+        self._owners: list[str] = []
+        self._usable: dict[str, Endpoint] = {}
+
+    def update(self, members: Sequence[Endpoint], usable: Sequence[Endpoint]) -> None:
+        """See L{Balancer}."""
+        self._others.update(members, usable)
+        self._usable = {each.address: each for each in usable}
+        wanted = sorted((each.address, each.weight) for each in members)
+        if wanted != self._made:
+            self._made = wanted
+            self._make(wanted)
+
+    def _make(self, wanted: Sequence[tuple[str, int]]) -> None:
+        total = sum(weight for _, weight in wanted)
+        points = POINTS
+        while points > 1 and points * len(wanted) > MAX_POINTS:
+            points //= 2
+        ring: list[tuple[int, str]] = []
+        for address, weight in wanted:
+            count = max(1, round(points * len(wanted) * weight / total))
+            ring += [(each, address) for each in _points(address, count)]
+        ring.sort()
+        self._hashes = [number for number, _ in ring]
+        self._owners = [address for _, address in ring]
+
+    def choose(self, exchange: Asking, tried: Collection[Endpoint]) -> Endpoint | None:
+        """See L{Balancer}."""
+        usable = self._usable
+        key = self._key(exchange)
+        if key is None or len(usable) < 2:
+            return self._others.choose(exchange, tried)
+        begin = bisect(self._hashes, hashOf(key))
+        refused = {each.address for each in tried}
+        if refused and refused.issuperset(usable):
+            refused = set()
+        owners = self._owners
+        count = len(owners)
+        for step in range(count):
+            owner = owners[(begin + step) % count]
+            if owner in usable and owner not in refused:
+                return usable[owner]
+        return None
