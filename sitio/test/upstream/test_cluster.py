@@ -358,10 +358,10 @@ class DiscoveredTests(ClusterCase):
 
     def test_manyDrain(self) -> None:
         """Of endpoints that drain a limited number is remembered."""
-        cluster = self.discovered("10.0.0.1", "10.0.1.0")
+        cluster = self.discovered("10.0.0.1", "10.7.1.0")
         for number in range(MAX_DRAINING + 5):
-            occupy(cluster._endpoints[f"10.0.1.{number}:80"], 1)
-            self.resolver.has("10.0.0.1", f"10.0.1.{number + 1}")
+            occupy(cluster._endpoints[f"10.7.1.{number}:80"], 1)
+            self.resolver.has("10.0.0.1", f"10.7.1.{number + 1}")
             self.advance(6)
         self.assertEqual(len(cluster.snapshot()["endpoints"]), 2 + MAX_DRAINING)
 
