@@ -33,6 +33,7 @@ from sitio.net.process import (
 )
 from sitio.net.signals import Signals, prepareSignals
 from sitio.policy.loader import namedPolicies
+from sitio.proxy.trust import ForwardedSettings
 from sitio.redact import (
     endpointMessageWithoutSecrets,
     endpointWithoutSecrets,
@@ -195,7 +196,9 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         host=host,
         via=b"sitio" if options["via"] else None,
         keepsFolded=bool(options["keep-underscores"]),
-        forwarded=options["forwarded"],
+        forwarded=ForwardedSettings.ofTexts(
+            options["forwarded"], options["forwarded-style"], options["trusted"]
+        ),
         routes=options["routes"],
     )
     sidecar.context.useMark(options["mark"])

@@ -60,7 +60,14 @@ class IExchange(Interface):
         "How many times sitio tried to send the request upstream, as C{int}.  An attempt"
         " that found no connection counts."
     )
-    clientAddress = Attribute("The client's address as C{str}, without its port.")
+    clientAddress = Attribute(
+        "The client's address as C{str}, without its port.  Behind the proxies of C{--trusted} it"
+        " is that of their client; else that of the connection.  C{unknown} for a UNIX socket."
+    )
+    peerAddress = Attribute(
+        "The address of the connection's other end as C{str}, without its port: that of the client"
+        " or of the proxy nearest to sitio."
+    )
     secure = Attribute("Whether the client uses TLS, as C{bool}.")
     began = Attribute("When the head of the request was read, in seconds on sitio's clock.")
     duration = Attribute("Seconds from C{began} to the last byte; L{None} before the end.")

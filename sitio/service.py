@@ -37,6 +37,7 @@ from sitio.policy.loader import namedPolicies
 from sitio.policy.services import PolicyServices
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.factory import ProxyServerFactory
+from sitio.proxy.trust import ForwardedSettings
 from sitio.settings import Settings
 from sitio.telemetry.history import History
 from sitio.telemetry.records import ExchangeLists
@@ -77,7 +78,7 @@ class SidecarService(MultiService):
         host: bytes = b"localhost",
         via: bytes | None = None,
         keepsFolded: bool = False,
-        forwarded: str = APPEND,
+        forwarded: ForwardedSettings | str = APPEND,
         routes: Routes | None = None,
         observers: Iterable[Any] = (),
     ) -> None:
@@ -91,7 +92,7 @@ class SidecarService(MultiService):
         @param host: the Host for HTTP/1.0 requests that have none.
         @param via: the pseudonym in Via fields; L{None} adds no Via.
         @param keepsFolded: whether requests keep fields that CGI takes for those of sitio.
-        @param forwarded: what becomes of claims of other proxies (L{sitio.http.claims}).
+        @param forwarded: what requests tell of clients, or a mode of L{sitio.http.claims}.
         @param routes: templates of paths that are endpoints in the metrics.
         @param observers: more of them, which stay when the policies change.
         """

@@ -20,15 +20,17 @@ from twisted.python import usage
 from sitio.config.values import (
     accessLogTarget,
     forwardedMode,
+    forwardedStyle,
     healthPath,
     hostNames,
     isSamePort,
     number,
     portNumber,
+    trustedProxies,
     workerCount,
 )
 from sitio.errors import CannotStart
-from sitio.http.claims import APPEND
+from sitio.http.claims import APPEND, X_FORWARDED
 from sitio.http.marks import newMark
 from sitio.http.routes import Routes
 from sitio.policy.loader import loadPolicies
@@ -71,6 +73,15 @@ _KEEP_HELP = (
 _FORWARDED_HELP = (
     "what becomes of X-Forwarded fields and the like in requests: append, preserve or replace;"
     " append believes peers in private networks and adds the peer to X-Forwarded-For"
+)
+_STYLE_HELP = (
+    "fields by which the upstream learns who the client is: x-forwarded, forwarded (RFC 7239) or"
+    " both"
+)
+_TRUSTED_HELP = (
+    "proxies whose claims are believed, as networks such as 10.0.0.0/8 and unix for UNIX sockets,"
+    " separated by commas: the client is then whom they name; default private networks, whose"
+    " claims only pass"
 )
 _QUERY_HELP = "show query strings in the access log; they may hold secrets"
 _ADMIN_HELP = (
@@ -133,6 +144,8 @@ _PARAMETERS: list[list[Any]] = [
     ["health-path", None, None, _HEALTH_HELP],
     ["fleet", None, None, _FLEET_HELP],
     ["forwarded", None, APPEND, _FORWARDED_HELP],
+    ["forwarded-style", None, X_FORWARDED, _STYLE_HELP],
+    ["trusted", None, None, _TRUSTED_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
 _FLAGS = [
@@ -296,6 +309,11 @@ class Options(usage.Options):
         self["access-log"] = self._accessLog(self["access-log"])
         self["fleet"], self["fleet-source"] = self._fleet()
         self["forwarded"] = _parsed("--forwarded", forwardedMode, self["forwarded"])
+        style = self["forwarded-style"]
+        self["forwarded-style"] = _parsed("--forwarded-style", forwardedStyle, style)
+        if self["trusted"] is not None:
+            trusted = _parsed("--trusted", trustedProxies, self["trusted"])
+            self["trusted"] = ",".join(trusted)
         self["settings"] = self._settings()
         if self["help-memory"]:
             # Imported only when it is asked for.

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sitio.config.cores import coreCount
-from sitio.http.claims import MODES
+from sitio.http.claims import MODES, STYLES
 from sitio.http.grammar import isHostname, isPath
 from sitio.redact import textWithoutSecrets
 
@@ -116,11 +116,46 @@ def accessLogTarget(text: str) -> tuple[str, str | None] | None:
     return form, path or None
 
 
+def oneOf(text: str, words: Sequence[str]) -> str:
+    """One of some words."""
+    if text not in words:
+        raise ValueError(f"{_quoted(text)}; it must be {', '.join(words[:-1])} or {words[-1]}")
+    return text
+
+
 def forwardedMode(text: str) -> str:
     """What becomes of the claims of other proxies."""
-    if text not in MODES:
-        raise ValueError(f"{_quoted(text)}; it must be {', '.join(MODES[:-1])} or {MODES[-1]}")
-    return text
+    return oneOf(text, MODES)
+
+
+def forwardedStyle(text: str) -> str:
+    """The fields by which sitio tells of its clients."""
+    return oneOf(text, STYLES)
+
+
+def trustedProxies(text: str) -> list[str]:
+    """
+    Networks of IP, addresses, or C{unix}, separated by commas; each as C{ip_network} writes it.
+    """
+    # Imported with the first network.
+    from ipaddress import ip_network
+
+    found = []
+    for each in [word.strip() for word in text.split(",") if word.strip()]:
+        try:
+            found.append(each if each == "unix" else str(ip_network(each)))
+        except ValueError:
+            try:
+                network = ip_network(each, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"{_quoted(each)}; it must be networks such as 10.0.0.0/8 or ::1, or unix,"
+                    " separated by commas"
+                ) from None
+            raise ValueError(
+                f"{_quoted(each)}; the network of this address is {network}: write that"
+            ) from None
+    return found
 
 
 def workerCount(text: str, environ: Mapping[str, str] | None = None) -> int:

@@ -13,6 +13,10 @@ from sitio.http.grammar import fieldNames
 PRESERVE, APPEND, REPLACE = "preserve", "append", "replace"
 MODES = (APPEND, PRESERVE, REPLACE)
 
+#: Styles of C{--forwarded-style}: the fields by which sitio tells of its clients.
+X_FORWARDED, FORWARDED, BOTH = "x-forwarded", "forwarded", "both"
+STYLES = (X_FORWARDED, FORWARDED, BOTH)
+
 FOR, PROTO, HOST = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"
 
 #: The claims that sitio makes itself.

@@ -60,7 +60,11 @@ class Exchange(Protocol):
 
     @property
     def clientAddress(self) -> str:
-        """The client's address, without its port."""
+        """The client's address, without its port, as proxies of C{--trusted} tell it."""
+
+    @property
+    def peerAddress(self) -> str:
+        """The address of the connection's other end, without its port."""
 
     @property
     def secure(self) -> bool:

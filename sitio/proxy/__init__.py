@@ -22,7 +22,8 @@ Rules:
 
   - C{retries}: when a request may be sent again.
   - C{timeouts}: how long an exchange may wait, and what happens on a timeout.
-  - C{forwarding}: X-Forwarded fields, Via, Max-Forwards.
+  - C{forwarding}: X-Forwarded fields, Forwarded, Via, Max-Forwards; C{trust}: whose claims are
+    believed.
 
 Foundations:
 

@@ -12,13 +12,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sitio.errors import SitioError
-from sitio.http.claims import APPEND
 from sitio.http.dates import DateLine
 from sitio.http.marks import lineWith, newMark
 from sitio.http.requestids import RequestIds
 from sitio.net.loglimit import LogLimit
 from sitio.policy.chain import Chain
 from sitio.proxy.buffers import Buffers
+from sitio.proxy.trust import ForwardedSettings, forwardedSettings
 from sitio.proxy.uploadslots import UploadSlots
 from sitio.proxy.upstream import Connections
 from sitio.settings import Settings
@@ -49,8 +49,8 @@ class ProxyContext:
     @ivar host: the Host for an HTTP/1.0 request without one.
     @ivar via: the pseudonym in added Via fields; L{None} adds no Via.
     @ivar keepsFolded: whether requests keep fields that CGI takes for those of sitio.
-    @ivar forwarded: what becomes of the claims of other proxies; one of
-        L{MODES<sitio.http.claims.MODES>}.
+    @ivar forwarded: what requests tell of clients, and whom sitio believes.  It may be given
+        as one of L{MODES<sitio.http.claims.MODES>}.
     @ivar mark: marks requests, so that those that come back are known; C{""} for no mark.
     @ivar markLine: the line with that mark.
     @ivar observers: the L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
@@ -77,7 +77,7 @@ class ProxyContext:
     observers: list[Any] = field(factory=list, converter=list)
     keepsFolded: bool = False
     mark: str = field(factory=newMark)
-    forwarded: str = APPEND
+    forwarded: ForwardedSettings = field(factory=ForwardedSettings, converter=forwardedSettings)
     upstream: str = "the upstream"
     date: Callable[[], bytes] = field(factory=DateLine)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sitio.http.head import Fields
-from sitio.http.message import Response
+from sitio.http.message import Request, Response
 
 if TYPE_CHECKING:
     from sitio.proxy.download import Download
@@ -22,7 +22,7 @@ class Downstream(Protocol):
     exchange at a time and closes when an exchange is aborted.  Other versions carry
     many exchanges on one connection.
 
-    @ivar clientAddress: the client's address without its port.
+    @ivar peerAddress: the address of the connection's other end, without its port.
     @ivar secure: whether the client uses TLS.
     @ivar transport: the client's transport, for a L{Tunnel}.
     """
@@ -30,10 +30,13 @@ class Downstream(Protocol):
     transport: Any
 
     @property
-    def clientAddress(self) -> str: ...
+    def peerAddress(self) -> str: ...
 
     @property
     def secure(self) -> bool: ...
+
+    def clientOf(self, request: Request) -> str:
+        """The address of the client of this request, without its port."""
 
     def sendInterim(self, response: Response) -> None:
         """Send an interim response."""

@@ -1,8 +1,8 @@
 """
 The header fields that a proxy adds or changes, except framing.
 
-  - X-Forwarded-For, -Proto and -Host: address, scheme and Host of the client's request, and
-    the claims of proxies before sitio; L{Forwarding}.
+  - X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239), or all of them: address, scheme
+    and Host of the client's request, and the claims of proxies before sitio; L{Forwarding}.
   - CDN-Loop: the mark by which sitio knows a request that comes back
     (L{sitio.http.marks}).
   - Via: the proxies that a message has passed (RFC 9110, section 7.6.3); L{addVia}.
@@ -12,20 +12,20 @@ The header fields that a proxy adds or changes, except framing.
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from sitio.errors import LoopDetected
-from sitio.http.claims import APPEND, CLAIM_FIELDS, FOR, PRESERVE
+from sitio.http.claims import APPEND, CLAIM_FIELDS, FOR, FORWARDED, PRESERVE, X_FORWARDED
+from sitio.http.forwarded import elementFor, withHost
 from sitio.http.head import MARKED
 from sitio.http.headers import Headers
 from sitio.http.lines import keyOf
 from sitio.http.marks import hasMark
 from sitio.http.message import Request, Response
-from sitio.net.families import unmappedIP
 
 if TYPE_CHECKING:
     from sitio.proxy.context import ProxyContext
+    from sitio.proxy.trust import ForwardedSettings
 
 #: Methods with which Max-Forwards counts hops (RFC 9110, section 7.6.2).
 COUNTS_HOPS = frozenset(("OPTIONS", "TRACE"))
@@ -38,43 +38,12 @@ _SECRET = ("authorization", "cookie", "proxy-authorization")
 
 
 _FOR, _PROTO, _HOST = b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host"
+_FORWARDED = b"Forwarded"
+#: Those to which each proxy appends.
+_LISTS = (_FOR, _FORWARDED)
 _CLAIMS = frozenset(map(keyOf, CLAIM_FIELDS))
 
-#: Who may claim something in the mode C{append}: this host, private networks (RFC 1918, RFC
-#: 4193), the shared ones of RFC 6598, in which some clusters have their Pods, and links.
-TRUSTED_NETWORKS = tuple(
-    map(
-        ip_network,
-        [
-            "127.0.0.0/8",
-            "10.0.0.0/8",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-            "100.64.0.0/10",
-            "169.254.0.0/16",
-            "::1/128",
-            "fc00::/7",
-            "fe80::/10",
-        ],
-    )
-)
-
 _Fields = list[tuple[bytes, bytes]]
-
-
-def isTrusted(address: str) -> bool:
-    """
-    Whether the claims of a peer pass in the mode C{append}: its address is in one of the
-    L{TRUSTED_NETWORKS}, or it has none, as it uses a UNIX socket.
-
-    On a C{haproxy:} port the address is that of the PROXY header: a balancer that sends one
-    passes what its client sends, claims included.
-    """
-    try:
-        host = unmappedIP(ip_address(address))
-    except ValueError:
-        return True
-    return any(host in each for each in TRUSTED_NETWORKS)
 
 
 class ClaimRule(NamedTuple):
@@ -82,27 +51,30 @@ class ClaimRule(NamedTuple):
     What becomes of the claims of one peer.
 
     @ivar dropped: the keys (L{sitio.http.lines}) of fields that don't pass.
-    @ivar appends: whether the peer's address is put behind a X-Forwarded-For that passes.
+    @ivar appends: whether the peer is put behind a X-Forwarded-For, or Forwarded, that passes.
     """
 
     dropped: frozenset[bytes]
     appends: bool
 
     @classmethod
-    def of(cls, mode: str, address: str) -> ClaimRule:
-        """The rule of a mode (L{sitio.http.claims}) for the peer with this address."""
-        if mode == PRESERVE:
+    def of(cls, settings: ForwardedSettings, address: str) -> ClaimRule:
+        """The rule for the peer with this address."""
+        if settings.mode == PRESERVE:
             return cls(frozenset(), False)
-        if mode == APPEND:
-            return cls(frozenset() if isTrusted(address) else _CLAIMS - {keyOf(FOR)}, True)
-        return cls(_CLAIMS, True)
+        if settings.mode != APPEND:
+            return cls(_CLAIMS, True)
+        if settings.believes(address):
+            return cls(frozenset(), True)
+        # With sitio's own address behind it, the last value is right, whoever wrote the others.
+        passes = settings.trusted is None and settings.style != FORWARDED
+        return cls(_CLAIMS - {keyOf(FOR)} if passes else _CLAIMS, True)
 
     def apply(self, headers: Headers, own: _Fields) -> None:
         """
         Leave the claims that pass, and append the fields of sitio that are not among them.
 
-        @param own: sitio's fields: X-Forwarded-For first, the others in any order.  One
-            without a value is not appended.
+        @param own: sitio's fields, in order.  One without a value is not appended.
         """
         dropped, appends = self
         for key in dropped.intersection(headers.lineKeys):
@@ -115,7 +87,7 @@ class ClaimRule(NamedTuple):
             kept = [each for each in claims if each]
             if not kept:
                 added += b"%b: %b\r\n" % (name, value) if value else b""
-            elif name == _FOR:
+            elif name in _LISTS:
                 kept = [b", ".join([*kept, value] if appends else kept)]
             if kept != claims:
                 headers.replace(key, b"".join([b"%b: %b\r\n" % (name, each) for each in kept]))
@@ -128,37 +100,62 @@ class Forwarding:
 
     What the client itself claims passes or not by the mode in C{context.forwarded}:
 
-      - C{append}: claims of trusted peers (L{isTrusted}) pass, of others only their
-        X-Forwarded-For.  The peer's address is put behind that.
+      - C{append}: claims of trusted peers pass, of others at most their X-Forwarded-For
+        (L{ForwardedSettings<sitio.proxy.trust.ForwardedSettings>}).  The peer is put behind that,
+        or behind their Forwarded.
       - C{preserve}: all claims pass.
       - C{replace}: no claim passes.
 
-    Then sitio adds those of its own three fields that have not passed.
+    Then sitio adds those of its own fields that have not passed.
 
-    @ivar clientAddress: the client's address without its port.
+    @ivar peerAddress: the address of the connection's other end, without its port.
     @ivar secure: whether the client uses TLS.
+    @ivar settings: those of the connection.
     """
 
     __slots__ = (
+        "_amended",
+        "_element",
+        "_hosted",
         "_marked",
         "_own",
         "_rule",
-        "clientAddress",
         "context",
+        "peerAddress",
         "secure",
+        "settings",
     )
 
-    def __init__(self, context: ProxyContext, clientAddress: str, secure: bool) -> None:
+    def __init__(self, context: ProxyContext, peerAddress: str, secure: bool) -> None:
         self.context = context
-        self.clientAddress = clientAddress
+        self.peerAddress = peerAddress
         self.secure = secure
-        self._own = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (
-            clientAddress.encode("ascii", "replace"),
-            b"https" if secure else b"http",
-        )
-        self._marked = self._own + context.markLine
+        self.settings = settings = context.forwarded
         # Made for the first request with claims.
         self._rule: ClaimRule | None = None
+        self._element = told = b""
+        own = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (
+            peerAddress.encode("ascii", "replace"),
+            b"https" if secure else b"http",
+        )
+        # The parts between which the Host stands.
+        parts: tuple[bytes, ...] = (b"X-Forwarded-Host: ", b"\r\n")
+        if settings.style != X_FORWARDED:
+            self._element = element = elementFor(peerAddress, "https" if secure else "http")
+            told = b"Forwarded: %b\r\n" % element
+            begin, end = b'Forwarded: %b;host="' % element, b'"\r\n'
+            if settings.style == FORWARDED:
+                own, parts = b"", (begin, end)
+            else:
+                parts = (parts[0], parts[1] + begin, end)
+        marked = own + context.markLine
+        self._own, self._marked = own + told, marked + told
+        self._amended = (own + parts[0], *parts[1:])
+        self._hosted = (marked + parts[0], *parts[1:])
+
+    def _xForwarded(self, host: bytes) -> _Fields:
+        address = self.peerAddress.encode("ascii", "replace")
+        return [(_FOR, address), (_PROTO, b"https" if self.secure else b"http"), (_HOST, host)]
 
     def linesFor(self, request: Request, host: bytes | None, amend: bool | str) -> bytes:
         """
@@ -174,11 +171,12 @@ class Forwarding:
         @raise LoopDetected: the mark is sitio's own.
         """
         context = self.context
-        lines = self._own if amend else self._marked
         if host:
-            lines = b"%bX-Forwarded-Host: %b\r\n" % (lines, host)
-        elif host is None:
-            lines = b"%bHost: %b\r\n" % (lines, context.host)
+            lines = host.join(self._amended if amend else self._hosted)
+        else:
+            lines = self._own if amend else self._marked
+            if host is None:
+                lines = b"%bHost: %b\r\n" % (lines, context.host)
         if amend:
             if amend is MARKED and hasMark(request, context.mark):
                 raise LoopDetected
@@ -195,10 +193,12 @@ class Forwarding:
     def _amend(self, headers: Headers, host: bytes | None) -> None:
         rule = self._rule
         if rule is None:
-            rule = self._rule = ClaimRule.of(self.context.forwarded, self.clientAddress)
-        address = self.clientAddress.encode("ascii", "replace")
-        scheme = b"https" if self.secure else b"http"
-        rule.apply(headers, [(_FOR, address), (_PROTO, scheme), (_HOST, host or b"")])
+            rule = self._rule = ClaimRule.of(self.settings, self.peerAddress)
+        style = self.settings.style
+        own = [] if style == FORWARDED else self._xForwarded(host or b"")
+        if style != X_FORWARDED:
+            own.append((_FORWARDED, withHost(self._element, host or b"")))
+        rule.apply(headers, own)
         if host is None:
             headers.append(b"Host: %b\r\n" % self.context.host)
 
@@ -213,7 +213,8 @@ def answerOfLastHop(request: Request) -> Response | None:
     Apply Max-Forwards (RFC 9110, section 7.6.2).
 
     @return: sitio's own answer if the field is zero.  Otherwise L{None}, and the field
-        is reduced by one.
+        is reduced by one.  A TRACE gets its request as it was received: what policies have
+        added to it may be a secret of the operator.
     """
     value = request.headers.get("Max-Forwards")
     if value is None or not value.isdecimal():
@@ -225,7 +226,8 @@ def answerOfLastHop(request: Request) -> Response | None:
         return None
     if request.method == "OPTIONS":
         return Response(204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
-    lines = [f"TRACE {request.target} HTTP/{request.version}"]
-    lines += [f"{n}: {v}" for n, v in request.headers.allItems() if n.lower() not in _SECRET]
+    lines = [f"TRACE {request.receivedLine.target} HTTP/{request.version}"]
+    received = Headers.fromLines(request.received)
+    lines += [f"{n}: {v}" for n, v in received.allItems() if n.lower() not in _SECRET]
     text = "\r\n".join([*lines, "", ""])
     return Response(body=text.encode("latin-1"), headers={"Content-Type": "message/http"})

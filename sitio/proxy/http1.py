@@ -38,7 +38,7 @@ class HTTP1Downstream:
     A L{Downstream<sitio.proxy.downstream.Downstream>} for one exchange after another.
     It frames each response for the client's version of HTTP.
 
-    @ivar clientAddress: the client's address without its port.
+    @ivar peerAddress: the address of the connection's other end, without its port.
     @ivar secure: whether the client came by TLS.
     @ivar forwarding: the fields that are added to this client's requests; L{None}
         before the first request.
@@ -52,10 +52,10 @@ class HTTP1Downstream:
         "_isHTTP11",
         "_method",
         "_server",
-        "clientAddress",
         "exchangeEnded",
         "forwarding",
         "isLast",
+        "peerAddress",
         "secure",
         "source",
         "transport",
@@ -71,7 +71,7 @@ class HTTP1Downstream:
         self._isHTTP11 = True
         # Bound here, as it is called at the end of each exchange.
         self.exchangeEnded = server.exchangeEnded
-        self.clientAddress = "unknown"
+        self.peerAddress = "unknown"
         self.secure = False
         self.forwarding: Forwarding | None = None
 
@@ -81,10 +81,15 @@ class HTTP1Downstream:
 
         Call it with the first request: a connection without one does not need them.
         """
-        self.clientAddress = getattr(self.transport.getPeer(), "host", None) or "unknown"
+        self.peerAddress = getattr(self.transport.getPeer(), "host", None) or "unknown"
         self.secure = ISSLTransport.providedBy(self.transport)
-        self.forwarding = Forwarding(self._server.context, self.clientAddress, self.secure)
+        self.forwarding = Forwarding(self._server.context, self.peerAddress, self.secure)
         return self.forwarding
+
+    def clientOf(self, request: Request) -> str:
+        """The address of the client of this request, without its port."""
+        assert self.forwarding is not None
+        return self.forwarding.settings.clientOf(self.peerAddress, request.received)
 
     def expect(self, request: Request, isLast: bool) -> None:
         """

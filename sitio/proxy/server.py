@@ -165,7 +165,7 @@ class ProxyServer(Leaving):
         try:
             lines = forwarding.linesFor(request, reader.host, amend)
         except LoopDetected as error:
-            return self._refuseLoop(request, forwarding.clientAddress, error)
+            return self._refuseLoop(request, forwarding.peerAddress, error)
         if request.content is None:
             return self._beginWithBody(request, lines)
         if not self.isReading:

@@ -70,6 +70,7 @@ class VisibleExchange:
     _extra: bytes
     _notes: dict[Any, Any] | None = None
     _id: str | None = None
+    _clientAddress: str | None = None
     _responseTimeout: float
     _reached = Reached.NOTHING
     _ended: tuple[Attempt, ...] = ()
@@ -133,8 +134,15 @@ class VisibleExchange:
 
     @property
     def clientAddress(self) -> str:
-        """The client's address, without its port."""
-        return self._downstream.clientAddress
+        """The client's address, without its port, as trusted proxies tell it."""
+        if self._clientAddress is None:
+            self._clientAddress = self._downstream.clientOf(self.request)
+        return self._clientAddress
+
+    @property
+    def peerAddress(self) -> str:
+        """The address of the connection's other end, without its port."""
+        return self._downstream.peerAddress
 
     @property
     def secure(self) -> bool:

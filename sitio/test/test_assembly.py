@@ -27,6 +27,7 @@ from sitio.config.options import Options
 from sitio.errors import CannotStart
 from sitio.fleet.address import Address
 from sitio.policy import makers
+from sitio.proxy.trust import ForwardedSettings, Trust
 
 
 def parsed(*arguments: str, **environ: str) -> Options:
@@ -101,6 +102,10 @@ class DescriptorsTests(SynchronousTestCase):
             self.assertEqual(self.numbers(), (448, 448))
 
 
+#: Those whom a test of C{--trusted} names.
+TRUST = Trust.of(["10.0.0.0/8", "unix"])
+
+
 class AssembleTests(SynchronousTestCase):
     """From options to services."""
 
@@ -124,6 +129,17 @@ class AssembleTests(SynchronousTestCase):
         self.assertEqual(service.context.settings.grace, 7)
         self.assertEqual(service.context.host, b"there:8087")
         self.assertEqual(service.context.via, b"sitio")
+        self.assertEqual(service.context.forwarded, ForwardedSettings())
+
+    def test_forwarded(self) -> None:
+        """What is said of claims is passed to the service; nobody is not the default."""
+        for trusted, expected in (("", Trust.of([])), ("10.0.0.0/8,unix", TRUST)):
+            options = parsed(
+                *("--upstream=tcp:a:1", "--forwarded=replace", "--forwarded-style=both"),
+                f"--trusted={trusted}",
+            )
+            context = assemble(MemoryReactorClock(), options).context
+            self.assertEqual(context.forwarded, ForwardedSettings("replace", "both", expected))
 
     def test_demo(self) -> None:
         """With C{--demo}, the photo site runs on loopback."""

@@ -23,6 +23,7 @@ from sitio.policy.loader import namedPolicies
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.exchange import Exchange
 from sitio.proxy.factory import ProxyServerFactory
+from sitio.proxy.trust import ForwardedSettings
 from sitio.settings import Settings
 from sitio.testing.loop import ClockLoop
 from sitio.testing.network import CLIENT_ADDRESS, MemoryEndpoint, Peer
@@ -84,7 +85,7 @@ class Harness:
         observers: Iterable[Any] = (),
         date: Callable[[], bytes] = bytes,
         keepsFolded: bool = False,
-        forwarded: str = APPEND,
+        forwarded: ForwardedSettings | str = APPEND,
         mark: str = "",
     ) -> None:
         """
@@ -92,7 +93,7 @@ class Harness:
         @param date: returns the line Date for responses without one; by default none is
             added, so that responses are the same at each run.
         @param keepsFolded: C{--keep-underscores}.
-        @param forwarded: C{--forwarded}.
+        @param forwarded: C{--forwarded}, or all that is said of forwarded fields.
         @param mark: marks requests; by default they have no mark.
         """
         self.clock = clock or Clock()

@@ -137,6 +137,19 @@ class OptionsTests(SynchronousTestCase):
         for mode in ("append", "preserve", "replace"):
             self.assertEqual(parsed("--forwarded", mode)["forwarded"], mode)
 
+    def test_forwardedStyle(self) -> None:
+        """The fields are those of X-Forwarded, or what is asked for."""
+        self.assertEqual(parsed()["forwarded-style"], "x-forwarded")
+        for style in ("x-forwarded", "forwarded", "both"):
+            self.assertEqual(parsed("--forwarded-style", style)["forwarded-style"], style)
+
+    def test_trusted(self) -> None:
+        """Networks, addresses and UNIX sockets; nobody is not the same as none given."""
+        self.assertIsNone(parsed()["trusted"])
+        self.assertEqual(parsed("--trusted=")["trusted"], "")
+        given = parsed("--trusted", " 10.0.0.0/8,unix , 2001:DB8::1,")
+        self.assertEqual(given["trusted"], "10.0.0.0/8,unix,2001:db8::1/128")
+
     def test_forWorkers(self) -> None:
         """The command line and the folder are kept for the workers."""
         options = parsed("--via", "--port", "1")
@@ -298,6 +311,26 @@ class BadOptionsTests(SynchronousTestCase):
                 f"--forwarded is {value!r}; it must be append, preserve or replace",
                 self.refused(f"--forwarded={value}"),
             )
+
+    def test_forwardedStyle(self) -> None:
+        """The error for a wrong style lists all styles."""
+        self.assertIn(
+            "--forwarded-style is 'rfc'; it must be x-forwarded, forwarded or both",
+            self.refused("--forwarded-style=rfc"),
+        )
+
+    def test_trusted(self) -> None:
+        """What is no network; an address in a network is probably a mistake."""
+        for value in ("proxy.example", "10.0.0.0/33", "*", "10.0.0.0-10.0.0.9"):
+            self.assertIn(
+                f"--trusted is {value!r}; it must be networks such as 10.0.0.0/8 or ::1, or unix,"
+                " separated by commas",
+                self.refused(f"--trusted=unix,{value}"),
+            )
+        self.assertIn(
+            "--trusted is '10.0.0.7/8'; the network of this address is 10.0.0.0/8: write that",
+            self.refused("--trusted=10.0.0.7/8"),
+        )
 
     def test_admin(self) -> None:
         """The errors for a wrong admin port and a wrong health path have the value."""

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import onRequest
-from sitio.http.claims import APPEND, MODES, PRESERVE, REPLACE
+from sitio.http.claims import APPEND, FORWARDED, MODES, PRESERVE, REPLACE
+from sitio.proxy.trust import ForwardedSettings, Trust
+from sitio.telemetry.history import recordOf
 from sitio.test.helpers.rows import Row, eachRow
 from sitio.testing import Harness
+from sitio.testing.network import Peer
 
 #: Of the connection to the service: sitio's.
 SOCKET = "127.0.0.1"
@@ -256,3 +259,91 @@ class ModeTests(SynchronousTestCase):
                 upstream = sidecar.upstream()
                 self.assertIn(b"X-Forwarded-Proto: %b\r\n" % scheme, upstream.got())
                 upstream.sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+class TrueClientTests(SynchronousTestCase):
+    """C{--trusted}: who the client is, for policies, logs and pages."""
+
+    SETTINGS = ForwardedSettings(trusted=Trust.of(["10.0.0.0/8"]))
+
+    def ask(self, sidecar: Harness, client: Peer, claims: bytes) -> None:
+        """One exchange, with a response."""
+        client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n" + claims + b"\r\n")
+        sidecar.upstream().sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        self.assertTrue(client.got().startswith(b"HTTP/1.1 200 "))
+
+    def test_each(self) -> None:
+        """Requests of several clients that a router sends on one connection are told apart."""
+        seen: list[tuple[str, str]] = []
+
+        @onRequest
+        def note(exchange: Any) -> None:
+            # A policy's own change of the field is no claim.
+            exchange.request.headers["X-Forwarded-For"] = "6.6.6.6"
+            seen.append((exchange.clientAddress, exchange.peerAddress))
+
+        sidecar = Harness((note,), forwarded=self.SETTINGS)
+        client = sidecar.connect(ROUTER)
+        expected = []
+        for address in ("198.51.100.7", "2001:db8::7", "198.51.100.8"):
+            self.ask(sidecar, client, b"X-Forwarded-For: %b\r\n" % address.encode())
+            expected.append((address, ROUTER))
+        self.ask(sidecar, client, b"")
+        expected.append((ROUTER, ROUTER))
+        self.assertEqual(seen, expected)
+        records = [recordOf(each, "1", 0.0, 0.0)["client"] for each in sidecar.exchanges]
+        self.assertEqual(records, [address for address, _ in expected])
+
+    def test_stranger(self) -> None:
+        """Whoever is not named tells nothing, and the upstream gets none of its claims."""
+        for peer in (PUBLIC, "192.168.0.7", "127.0.0.1"):
+            sidecar = Harness((look,), forwarded=self.SETTINGS)
+            client = sidecar.connect(peer)
+            client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n" + LIES + b"\r\n")
+            self.assertNotIn(b"6.6.6.6", sidecar.upstream().got())
+            self.assertEqual([each.clientAddress for each in sidecar.context.exchanges], [peer])
+
+    def test_default(self) -> None:
+        """Without the option nobody tells, neighbours included."""
+        sidecar = Harness()
+        self.ask(sidecar, sidecar.connect(ROUTER), b"X-Forwarded-For: 198.51.100.7\r\n")
+        self.assertEqual([each.clientAddress for each in sidecar.exchanges], [ROUTER])
+
+    def test_lazy(self) -> None:
+        """It is found when it is first asked for, and only then: no request pays for it."""
+        calls: list[str] = []
+        clientOf = ForwardedSettings.clientOf
+
+        def counting(self: ForwardedSettings, peer: str, lines: bytes) -> str:
+            calls.append(peer)
+            return clientOf(self, peer, lines)
+
+        self.patch(ForwardedSettings, "clientOf", counting)
+        sidecar = Harness((), forwarded=self.SETTINGS)
+        self.ask(sidecar, sidecar.connect(ROUTER), b"X-Forwarded-For: 198.51.100.7\r\n")
+        self.assertEqual(calls, [])
+        for _ in range(2):
+            self.assertEqual(sidecar.exchanges[0].clientAddress, "198.51.100.7")
+        self.assertEqual(calls, [ROUTER])
+
+    def test_unreadable(self) -> None:
+        """Of a request that can't be read the client is the connection's."""
+        sidecar = Harness((), forwarded=self.SETTINGS)
+        client = sidecar.connect(ROUTER)
+        client.sends(b"GET / HTTP/1.1\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n")
+        self.assertTrue(client.got().startswith(b"HTTP/1.1 400 "))
+        self.assertEqual([each.clientAddress for each in sidecar.exchanges], [ROUTER])
+
+    def test_forwardedStyle(self) -> None:
+        """With the style of RFC 7239 the same is read and written in Forwarded."""
+        settings = ForwardedSettings(style=FORWARDED, trusted=Trust.of(["10.0.0.0/8"]))
+        claims = b'Forwarded: for=6.6.6.6, for="[2001:db8::7]:1"\r\nX-Forwarded-For: 6.6.6.6\r\n'
+        sidecar = Harness((), forwarded=settings)
+        client = sidecar.connect(ROUTER)
+        client.sends(b"GET / HTTP/1.1\r\nHost: h\r\n" + claims + b"\r\n")
+        self.assertIn(
+            b'Forwarded: for=6.6.6.6, for="[2001:db8::7]:1", for=10.0.0.1;proto=http;host="h"\r\n',
+            sidecar.upstream().got(),
+        )
+        [exchange] = sidecar.context.exchanges
+        self.assertEqual(exchange.clientAddress, "2001:db8::7")

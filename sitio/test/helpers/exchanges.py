@@ -36,6 +36,7 @@ class FinishedExchange:
     response: Any = None
     attempts: int = 1
     clientAddress: str = "192.0.2.1"
+    peerAddress: str = "192.0.2.1"
     secure: bool = False
     began: float = 0.0
     acted: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ class FakeExchange:
     status: int | None = None
     failure: Exception | None = None
     clientAddress: str = "192.0.2.1"
+    peerAddress: str = "192.0.2.1"
     began: float = 0.0
     duration: float | None = None
     upstreamTime: float = 0.0

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.http.claims import APPEND, PRESERVE, REPLACE
-from sitio.http.message import Headers, Request, Response
+from sitio.http.claims import (
+    APPEND,
+    BOTH,
+    FORWARDED,
+    PRESERVE,
+    REPLACE,
+    STYLES,
+    X_FORWARDED,
+)
+from sitio.http.headers import RequestHeaders
+from sitio.http.message import Headers, Request, RequestLine, Response
 from sitio.proxy.forwarding import (
     MAX_FORWARDS,
     ClaimRule,
     Forwarding,
     addVia,
     answerOfLastHop,
-    isTrusted,
 )
+from sitio.proxy.trust import ForwardedSettings, Trust
 from sitio.test.helpers.rows import Row, eachRow
 
 FOR = b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n"
@@ -28,15 +37,22 @@ class Context:
 
     host: bytes = b"service:8087"
     via: bytes | None = None
-    forwarded: str = APPEND
+    forwarded: ForwardedSettings = field(factory=ForwardedSettings)
     mark: str = ""
     markLine: bytes = b""
 
 
-def forwarding(via: bytes | None = None, secure: bool = False) -> Forwarding:
+def forwarding(
+    via: bytes | None = None,
+    secure: bool = False,
+    style: str = X_FORWARDED,
+    address: str = "192.0.2.1",
+    mark: bytes = b"",
+) -> Forwarding:
     """A L{Forwarding} for a client at 192.0.2.1."""
-    context: Any = Context(via=via)
-    return Forwarding(context, "192.0.2.1", secure)
+    settings = ForwardedSettings(style=style)
+    context: Any = Context(via=via, forwarded=settings, markLine=mark)
+    return Forwarding(context, address, secure)
 
 
 class FieldTests(SynchronousTestCase):
@@ -94,6 +110,17 @@ class FieldTests(SynchronousTestCase):
                 lines = forwarding(via=b"sitio").linesFor(request, b"", amend)
                 self.assertTrue(lines.endswith(b"Via: %b sitio\r\n" % version.encode()))
 
+    def test_mark(self) -> None:
+        """The mark is among the lines in each style, once, whether they are amended or not."""
+        for style in STYLES:
+            for host in (b"a.example", b"", None):
+                for amend in (True, False):
+                    fields = forwarding(style=style, mark=b"CDN-Loop: sitio-1\r\n")
+                    request = Request("GET", "/")
+                    lines = fields.linesFor(request, host, amend)
+                    self.assertEqual(lines.count(b"CDN-Loop"), 1)
+                    self.assertNotIn("CDN-Loop", request.headers)
+
     def test_viaOfResponse(self) -> None:
         """The Via of a response is added to the existing ones."""
         response = Response(200, headers={"Via": "1.1 other"})
@@ -101,37 +128,62 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(response.headers.getAll("Via"), ["1.1 other", "1.1 sitio"])
 
 
-#: The address of a peer, and whether its claims pass.
-PEERS: list[Row] = [
-    (f"{address} is {'trusted' if isTrusted else 'not trusted'}", address, isTrusted)
-    for isTrusted, addresses in (
-        (
-            True,
-            "127.0.0.1 127.9.9.9 ::1 10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 100.64.0.1"
-            " 100.127.255.255 169.254.7.7 fd00::1 fc00::1 fe80::1 fe80::1%eth0 ::ffff:10.0.0.1"
-            " ::ffff:127.0.0.1 unknown",
-        ),
-        (
-            False,
-            "192.0.2.1 8.8.8.8 172.32.0.1 172.15.255.255 192.169.0.1 100.63.255.255 100.128.0.1"
-            " 11.0.0.1 0.0.0.0 ::ffff:8.8.8.8 2001:db8::1 2600:1f18::1 fe00::1 fec0::1 ::2",
-        ),
-    )
-    for address in addresses.split()
-]
+ELEMENT = b"Forwarded: for=192.0.2.1;proto=http"
+
+#: The style, the Host of a request, and the lines that are added.
+LINES: list[Row] = [
+    ("x-forwarded writes three fields", X_FORWARDED, b"a:80",
+     FOR + b"X-Forwarded-Host: a:80\r\n"),
+    ("forwarded writes one, with the host in quotes", FORWARDED, b"a:80",
+     ELEMENT + b';host="a:80"\r\n'),
+    ("both writes all", BOTH, b"a:80",
+     FOR + b"X-Forwarded-Host: a:80\r\n" + ELEMENT + b';host="a:80"\r\n'),
+    ("forwarded without a host leaves it out", FORWARDED, b"", ELEMENT + b"\r\n"),
+    ("both without a host", BOTH, b"", FOR + ELEMENT + b"\r\n"),
+    ("forwarded and an HTTP/1.0 request without Host", FORWARDED, None,
+     ELEMENT + b"\r\nHost: service:8087\r\n"),
+]  # fmt: skip
 
 
-@eachRow(PEERS)
-class PeerTests(SynchronousTestCase):
-    """Whose claims pass in the mode C{append}."""
+@eachRow(LINES)
+class StyleTests(SynchronousTestCase):
+    """C{--forwarded-style}: what sitio writes."""
 
-    def check(self, address: str, expected: bool) -> None:
-        """The scheme that such a peer claims."""
-        self.assertIs(isTrusted(address), expected)
-        request = Request("GET", "/", Headers([("X-Forwarded-Proto", "https")]))
-        context: Any = Context()
-        Forwarding(context, address, False).linesFor(request, b"a", amend=True)
-        self.assertEqual(request.headers["X-Forwarded-Proto"], "https" if expected else "http")
+    def check(self, style: str, host: bytes | None, expected: bytes) -> None:
+        """The lines, and the same fields for request policies."""
+        request = Request("GET", "/")
+        self.assertEqual(forwarding(style=style).linesFor(request, host, amend=False), expected)
+        self.assertEqual(forwarding(style=style).linesFor(request, host, amend=True), b"")
+        self.assertEqual(request.headers.lines, b"\r\n" + expected)
+
+    def test_claims(self) -> None:
+        """Lines that are appended to claims are those that are written without claims."""
+        for style in STYLES:
+            for host in (b"a.example", b"", None):
+                request = Request("GET", "/", Headers([("X-Real-IP", "6.6.6.6")]))
+                fields = forwarding(style=style)
+                fields.linesFor(request, host, amend=True)
+                self.assertEqual(
+                    request.headers.lines,
+                    b"\r\n" + forwarding(style=style).linesFor(request, host, amend=False),
+                )
+
+    def test_addresses(self) -> None:
+        """IPv6 stands in quotes and brackets, without its zone; a UNIX socket is unknown."""
+        for address, node in (
+            ("2001:db8::1", b'"[2001:db8::1]"'),
+            ("fe80::1%eth0", b'"[fe80::1]"'),
+            ("unknown", b"unknown"),
+        ):
+            fields = forwarding(style=FORWARDED, address=address, secure=True)
+            lines = fields.linesFor(Request("GET", "/"), b"", amend=False)
+            self.assertEqual(lines, b"Forwarded: for=%b;proto=https\r\n" % node)
+
+    def test_percent(self) -> None:
+        """The zone of an IPv6 address is no format."""
+        fields = forwarding(style=BOTH, address="fe80::1%bond0")
+        lines = fields.linesFor(Request("GET", "/"), b"a", amend=False)
+        self.assertIn(b"X-Forwarded-For: fe80::1%bond0\r\n", lines)
 
 
 OWN = [(b"X-Forwarded-For", b"192.0.2.1"), (b"X-Forwarded-Proto", b"http")]
@@ -173,10 +225,57 @@ class RuleTests(SynchronousTestCase):
             pairs = [each.encode().partition(b": ") for each in text.split("|")]
             return [(name, value) for name, _, value in pairs]
 
-        rule = ClaimRule.of(mode, "10.0.0.1" if trusted else "192.0.2.1")
+        rule = ClaimRule.of(ForwardedSettings(mode), "10.0.0.1" if trusted else "192.0.2.1")
         headers = Headers.fromWire(fields(given))
         rule.apply(headers, OWN)
         self.assertEqual(headers.rawFields, fields(expected))
+
+
+NAMED = Trust.of(["10.0.0.0/8"])
+
+#: The settings, the peer, its claims, and what the upstream gets in their place.
+SETTINGS: list[Row] = [
+    ("A proxy that is named may claim all", ForwardedSettings(trusted=NAMED), "10.0.0.1",
+     "X-Forwarded-For: a|Forwarded: for=a|X-Real-IP: b",
+     "X-Forwarded-For: a, 10.0.0.1|Forwarded: for=a|X-Real-IP: b|X-Forwarded-Proto: http"),
+    ("Others may claim nothing, neighbours included", ForwardedSettings(trusted=NAMED),
+     "192.168.0.1", "X-Forwarded-For: a|Forwarded: for=a|X-Real-IP: b",
+     "X-Forwarded-For: 192.168.0.1|X-Forwarded-Proto: http"),
+    ("So it is with Forwarded", ForwardedSettings(style=FORWARDED, trusted=NAMED),
+     "192.168.0.1", "X-Forwarded-For: a|Forwarded: for=a",
+     "Forwarded: for=192.168.0.1;proto=http"),
+    ("A Forwarded of a trusted peer gets another element",
+     ForwardedSettings(style=FORWARDED, trusted=NAMED),
+     "10.0.0.1", 'forwarded: for=a|FORWARDED: for="b;,c"|X-Forwarded-Proto: https',
+     'Forwarded: for=a, for="b;,c", for=10.0.0.1;proto=http|X-Forwarded-Proto: https'),
+    ("By default, too, a stranger's Forwarded does not pass", ForwardedSettings(style=FORWARDED),
+     "192.0.2.1", "X-Forwarded-For: a|Forwarded: for=a", "Forwarded: for=192.0.2.1;proto=http"),
+    ("both appends to both", ForwardedSettings(style=BOTH), "10.0.0.1",
+     "X-Forwarded-For: a|Forwarded: for=a",
+     "X-Forwarded-For: a, 10.0.0.1|Forwarded: for=a, for=10.0.0.1;proto=http"
+     "|X-Forwarded-Proto: http"),
+    ("preserve appends nothing", ForwardedSettings(PRESERVE, BOTH), "192.0.2.1",
+     "X-Forwarded-For: a|Forwarded: for=a",
+     "X-Forwarded-For: a|Forwarded: for=a|X-Forwarded-Proto: http"),
+    ("replace replaces all", ForwardedSettings(REPLACE, BOTH, NAMED), "10.0.0.1",
+     "X-Forwarded-For: a|Forwarded: for=a",
+     "X-Forwarded-For: 10.0.0.1|X-Forwarded-Proto: http|Forwarded: for=10.0.0.1;proto=http"),
+]  # fmt: skip
+
+
+@eachRow(SETTINGS)
+class SettingsTests(SynchronousTestCase):
+    """What becomes of claims with other styles, and with C{--trusted}."""
+
+    def check(self, settings: ForwardedSettings, peer: str, given: str, expected: str) -> None:
+        """The fields that the upstream gets."""
+        pairs = [each.partition(": ") for each in given.split("|")]
+        headers = Headers([(name, value) for name, _, value in pairs])
+        request = Request("GET", "/", headers)
+        context: Any = Context(forwarded=settings)
+        Forwarding(context, peer, False).linesFor(request, b"", amend=True)
+        found = [f"{name}: {value}" for name, value in request.headers.allItems()]
+        self.assertEqual(found, expected.split("|"))
 
 
 class MaxForwardsTests(SynchronousTestCase):
@@ -217,3 +316,14 @@ class MaxForwardsTests(SynchronousTestCase):
         assert answer is not None
         self.assertEqual(answer.body, b"TRACE /a?b HTTP/1.1\r\nMax-Forwards: 0\r\n\r\n")
         self.assertEqual(answer.headers["Content-Type"], "message/http")
+
+    def test_traceOfSecrets(self) -> None:
+        """A TRACE shows nothing that a policy has put into the request."""
+        headers = RequestHeaders([("Max-Forwards", "0"), ("A", "b")])
+        request = Request.fromHead(RequestLine("TRACE", "/a"), headers, True, b"", None, None)
+        request.headers["X-Api-Key"] = "secret"
+        request.headers["A"] = "secret"
+        request.target = "/a?key=secret"
+        answer = answerOfLastHop(request)
+        assert answer is not None
+        self.assertEqual(answer.body, b"TRACE /a HTTP/1.1\r\nMax-Forwards: 0\r\nA: b\r\n\r\n")

@@ -13,6 +13,7 @@ from sitio.http import framing
 from sitio.http.codec import LONG_BODY_BYTES
 from sitio.http.message import Request, Response
 from sitio.proxy.http1 import HTTP1Downstream
+from sitio.proxy.trust import ForwardedSettings
 
 
 @define
@@ -35,6 +36,7 @@ class Context:
 
     date: Any = bytes
     markLine: bytes = b""
+    forwarded: ForwardedSettings = field(factory=ForwardedSettings)
 
 
 @define
@@ -179,8 +181,8 @@ class ResponseTests(SynchronousTestCase):
         self.server.transport.peerAddr = IPv4Address("TCP", "192.0.2.1", 4711)
         self.downstream.identifyClient()
         self.assertEqual(
-            (self.downstream.clientAddress, self.downstream.secure), ("192.0.2.1", False)
+            (self.downstream.peerAddress, self.downstream.secure), ("192.0.2.1", False)
         )
         self.open()
         self.server.transport.peerAddr = object()
-        self.assertEqual(self.downstream.clientAddress, "unknown")
+        self.assertEqual(self.downstream.peerAddress, "unknown")
