@@ -4,7 +4,8 @@ Snapshots of metrics, as plain data, and how they add up.
 A L{Snapshot} has the metrics of all endpoints at one moment; L{sitio.telemetry.stats}
 makes it.  A L{SidecarSnapshot} adds what policies, connections and workers have
 counted.  L{merge} and L{mergeSidecars} add up those of several processes;
-L{limitEndpoints} bounds the result.
+L{limitEndpoints} bounds the result.  All three work in steps (L{sitio.net.turns}), as the
+tables of some workers have tens of thousands of numbers.
 
 Contract: pure; dicts, lists and numbers in, the same out.  Seconds are C{float},
 bytes C{int}.
@@ -12,11 +13,11 @@ bytes C{int}.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from copy import deepcopy
-from functools import reduce
+from collections.abc import Collection, Iterable
+from operator import add
 from typing import Any, TypedDict, TypeVar
 
+from sitio.net.turns import Steps, smallest
 from sitio.telemetry.histogram import Histogram
 
 #: Method and route of the row that counts for all endpoints without a row of their own.
@@ -228,16 +229,21 @@ class SidecarSnapshot(TypedDict):
 
 _Counted = TypeVar("_Counted", EndpointMetrics, RouteMetrics)
 
-
-def busiestFirst(endpoints: Iterable[EndpointMetrics]) -> list[EndpointMetrics]:
-    """Sorted by falling hits, those under way included, then by route and method."""
-    return sorted(
-        endpoints,
-        key=lambda each: (-each["hits"] - each["underWay"], each["route"], each["method"]),
-    )
+#: The size of the work to add up a row, and what each of its statuses adds.
+_PER_ROW, _PER_STATUS = 6, 1
 
 
-def merge(one: Snapshot, two: Snapshot) -> Snapshot:
+def _rank(endpoint: EndpointMetrics) -> tuple[int, str, str]:
+    hits = endpoint["hits"] + endpoint["underWay"]
+    return -hits, endpoint["route"], endpoint["method"]
+
+
+def busiestFirst(endpoints: Collection[EndpointMetrics]) -> Steps[list[EndpointMetrics]]:
+    """Sort by falling hits, those under way included, then by route and method."""
+    return smallest(endpoints, len(endpoints), _rank)
+
+
+def merge(one: Snapshot, two: Snapshot) -> Steps[Snapshot]:
     """
     Add up the metrics of two processes; the arguments stay unchanged.
 
@@ -250,15 +256,23 @@ def merge(one: Snapshot, two: Snapshot) -> Snapshot:
     for bounds in ("latencyBounds", "addedBounds", "sentBounds"):
         if one[bounds] != two[bounds]:
             raise ValueError(f"these snapshots differ in {bounds}: merge those of one version")
+    endpoints = yield from _sums(one["endpoints"], two["endpoints"])
+    routes = yield from _sums(one["routes"], two["routes"])
+    total = addUp(one["total"], two["total"])
+    yield _sizeOf(total)
+    attempts = {}
+    for key in one["attempts"] | two["attempts"]:
+        attempts[key] = _sumOf(key, one["attempts"], two["attempts"])
+        yield _PER_STATUS
     return {
         "uptime": max(one["uptime"], two["uptime"]),
-        "total": addUp(one["total"], two["total"]),
-        "endpoints": busiestFirst(_sums(one["endpoints"], two["endpoints"])),
-        "routes": _sums(one["routes"], two["routes"]),
+        "total": total,
+        "endpoints": (yield from busiestFirst(endpoints.values())),
+        "routes": [routes[key] for key in sorted(routes)],
         "evicted": one["evicted"] + two["evicted"],
         "added": addUp(one["added"], two["added"]),
         "addedSeconds": one["addedSeconds"] + two["addedSeconds"],
-        "attempts": addUp(one["attempts"], two["attempts"]),
+        "attempts": attempts,
         "latencyBounds": list(one["latencyBounds"]),
         "addedBounds": list(one["addedBounds"]),
         "sentBounds": list(one["sentBounds"]),
@@ -269,17 +283,26 @@ def _keyOf(counted: Any) -> tuple[str, str]:
     return (counted["method"], counted["route"])
 
 
-def _sums(one: Iterable[_Counted], two: Iterable[_Counted]) -> list[_Counted]:
-    """The sums of what is counted for the same method and route."""
+def _sizeOf(counted: Any) -> int:
+    """The size of the work to add one row to another."""
+    statuses = counted["durations"] if "durations" in counted else counted["statuses"]
+    return _PER_ROW + _PER_STATUS * len(statuses)
+
+
+def _sums(
+    one: Iterable[_Counted], two: Iterable[_Counted]
+) -> Steps[dict[tuple[str, str], _Counted]]:
+    """The sums of what is counted for the same method and route, by these."""
     sums: dict[tuple[str, str], _Counted] = {}
     for each in (*one, *two):
         key = _keyOf(each)
-        added: Any = addUp(sums[key], each) if key in sums else deepcopy(each)
+        added: Any = addUp(sums[key], each) if key in sums else _copied(each)
         sums[key] = added
-    return [sums[key] for key in sorted(sums)]
+        yield _sizeOf(each)
+    return sums
 
 
-def limitEndpoints(metrics: Snapshot, most: int) -> Snapshot:
+def limitEndpoints(metrics: Snapshot, most: int) -> Steps[Snapshot]:
     """
     The same metrics with at most so many endpoints, not counting the three rows in
     round brackets.  Those with the fewest hits are added to C{(other)} and count as
@@ -291,20 +314,31 @@ def limitEndpoints(metrics: Snapshot, most: int) -> Snapshot:
         return metrics
     gone = {OTHER, *map(_keyOf, quiet)}
     kept = [each for each in endpoints if _keyOf(each) not in gone]
-    rest = [each for each in endpoints if _keyOf(each) in gone]
-    other: EndpointMetrics = {**reduce(addUp, rest), "method": OTHER[0], "route": OTHER[1]}
+    first, *rest = [each for each in endpoints if _keyOf(each) in gone]
+    other = first
+    for each in rest:
+        other = addUp(other, each)
+        yield _sizeOf(other)
+    other = {**other, "method": OTHER[0], "route": OTHER[1]}
     evicted = metrics["evicted"] + len(quiet)
-    return {**metrics, "endpoints": busiestFirst([*kept, other]), "evicted": evicted}
-
-
-def mergeSidecars(snapshots: Iterable[SidecarSnapshot]) -> SidecarSnapshot:
-    """Add up the snapshots of one or more processes; the arguments stay unchanged."""
-    return reduce(_mergeTwo, snapshots)
-
-
-def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> SidecarSnapshot:
     return {
-        "metrics": merge(one["metrics"], two["metrics"]),
+        **metrics,
+        "endpoints": (yield from busiestFirst([*kept, other])),
+        "evicted": evicted,
+    }
+
+
+def mergeSidecars(first: SidecarSnapshot, *others: SidecarSnapshot) -> Steps[SidecarSnapshot]:
+    """Add up the snapshots of one or more processes; the arguments stay unchanged."""
+    whole = first
+    for each in others:
+        whole = yield from _mergeTwo(whole, each)
+    return whole
+
+
+def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> Steps[SidecarSnapshot]:
+    return {
+        "metrics": (yield from merge(one["metrics"], two["metrics"])),
         # Those of the workers of one sidecar are the same.
         "peers": two["peers"] if one["peers"] == NO_PEERS else one["peers"],
         "policies": _mergePolicies(one["policies"], two["policies"]),
@@ -335,14 +369,17 @@ def _mergePolicies(one: list[PolicyMetrics], two: list[PolicyMetrics]) -> list[P
 
 
 def countersOf(snapshot: SidecarSnapshot) -> SidecarSnapshot:
-    """The snapshot of a process that has ended: its counters, with nothing open."""
+    """
+    The snapshot of a process that has ended: its counters, with nothing open.  Its endpoints
+    are in no order until it is merged.
+    """
     metrics = snapshot["metrics"]
     return {
         **snapshot,
         "metrics": {
             **metrics,
             "total": {**metrics["total"], "underWay": 0},
-            "endpoints": busiestFirst({**each, "underWay": 0} for each in metrics["endpoints"]),
+            "endpoints": [{**each, "underWay": 0} for each in metrics["endpoints"]],
             "routes": [{**each, "underWay": 0} for each in metrics["routes"]],
         },
         "pool": dict.fromkeys(snapshot["pool"], 0),
@@ -360,12 +397,20 @@ def addUp(one: Any, two: Any) -> Any:
     dicts has keeps its value.
     """
     if isinstance(one, dict):
-        return {
-            key: addUp(one[key], two[key])
-            if key in one and key in two
-            else deepcopy(one[key] if key in one else two[key])
-            for key in one | two
-        }
+        return {key: _sumOf(key, one, two) for key in one | two}
     if isinstance(one, list):
-        return [a + b for a, b in zip(one, two)]
+        return list(map(add, one, two))
     return one if isinstance(one, str) else one + two
+
+
+def _sumOf(key: str, one: dict[str, Any], two: dict[str, Any]) -> Any:
+    if key in one and key in two:
+        return addUp(one[key], two[key])
+    return _copied(one[key] if key in one else two[key])
+
+
+def _copied(value: Any) -> Any:
+    """A copy of what L{addUp} adds up; C{copy.deepcopy} takes ten times as long."""
+    if isinstance(value, dict):
+        return {key: _copied(each) for key, each in value.items()}
+    return list(value) if isinstance(value, list) else value

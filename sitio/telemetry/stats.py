@@ -296,8 +296,7 @@ class Stats(Service):
             self._readings -= 1
         total, routes = yield from reading.sumUp()
         yield len(reading.endpoints)
-        endpoints = busiestFirst(reading.endpoints)
-        yield len(endpoints)
+        endpoints = yield from busiestFirst(reading.endpoints)
         return {
             "uptime": self._clock.seconds() - self._began,
             "total": total,

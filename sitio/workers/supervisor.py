@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 from sitio.errors import CannotStart
 from sitio.net.signals import held
+from sitio.net.turns import Steps, inTurns
 from sitio.telemetry.records import ExchangeLists, mergeExchanges
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot, Snapshot
@@ -249,7 +250,7 @@ class Supervisor(MultiService):
         slot = self._slots[process.number - 1]
         slot.process = None
         if process.snapshot.value is not None:
-            self._totals.retire(process.snapshot.value)
+            inTurns(self._totals.retire(process.snapshot.value), self._reactor)
         if self._allEnded is not None:
             self._checkAllEnded()
             return
@@ -310,12 +311,12 @@ class Supervisor(MultiService):
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         refreshed = gatherResults([each.snapshot.refresh() for each in self._processes])
-        return refreshed.addCallback(lambda _: self._total())
+        return refreshed.addCallback(lambda _: inTurns(self._total(), self._reactor))
 
     def _metrics(self, hits: int, underWay: int) -> Deferred[Snapshot | None]:
         return self.snapshot().addCallback(itemgetter("metrics"))
 
-    def _total(self) -> SidecarSnapshot:
+    def _total(self) -> Steps[SidecarSnapshot]:
         return self._totals.total(
             [
                 (slot.process.snapshot.value, slot.number, slot.starts - 1)

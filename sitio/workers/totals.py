@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from sitio.net.turns import Steps
 from sitio.telemetry.sidecar import droppedBy
 from sitio.telemetry.snapshot import (
     NO_PEERS,
@@ -24,7 +25,9 @@ from sitio.telemetry.stats import MAX_ENDPOINTS
 
 class Totals:
     """
-    Adds up the snapshots of workers, and remembers those of workers that have ended.
+    Adds up the snapshots of workers, and remembers those of workers that have ended.  Both
+    in steps (L{sitio.net.turns}), whose first is to be done at once: it takes note of what
+    there is.
 
     However many workers come and go, the table of endpoints has at most
     L{MAX_ENDPOINTS} rows.
@@ -49,15 +52,28 @@ class Totals:
             "restarts": 0,
             "workers": [],
         }
+        # Those that have ended and are not yet part of that: few, and mostly none.
+        self._left: list[SidecarSnapshot] = []
+        self._isJoining = False
 
-    def retire(self, snapshot: SidecarSnapshot) -> None:
+    def retire(self, snapshot: SidecarSnapshot) -> Steps[None]:
         """
         Remember the last snapshot of a worker that has ended.
 
         What it counted stays in the totals.  What it had open, such as connections, does not.
         """
-        ended = countersOf(mergeSidecars([self._ended, snapshot]))
-        self._ended = {**ended, "metrics": limitEndpoints(ended["metrics"], MAX_ENDPOINTS)}
+        self._left.append(countersOf(snapshot))
+        if self._isJoining:
+            return
+        self._isJoining = True
+        try:
+            while self._left:
+                ended = yield from mergeSidecars(self._ended, self._left[0])
+                metrics = yield from limitEndpoints(ended["metrics"], MAX_ENDPOINTS)
+                self._ended = {**ended, "metrics": metrics}
+                del self._left[0]
+        finally:
+            self._isJoining = False
 
     def total(
         self,
@@ -66,7 +82,7 @@ class Totals:
         *,
         uptime: float,
         restarts: int,
-    ) -> SidecarSnapshot:
+    ) -> Steps[SidecarSnapshot]:
         """
         The totals.
 
@@ -77,7 +93,8 @@ class Totals:
         @param restarts: how many workers were replaced.
         """
         parts: list[SidecarSnapshot] = [
-            {**self._ended, "dropped": droppedBy(services, self._ended["dropped"])}
+            {**self._ended, "dropped": droppedBy(services, self._ended["dropped"])},
+            *self._left,
         ]
         for snapshot, number, before in rows:
             row: WorkerMetrics = {
@@ -86,6 +103,6 @@ class Totals:
                 "restarts": before,
             }
             parts.append({**snapshot, "workers": [row]})
-        whole = mergeSidecars(parts)
-        metrics: Snapshot = {**limitEndpoints(whole["metrics"], MAX_ENDPOINTS), "uptime": uptime}
-        return {**whole, "metrics": metrics, "restarts": restarts}
+        whole = yield from mergeSidecars(*parts)
+        metrics: Snapshot = yield from limitEndpoints(whole["metrics"], MAX_ENDPOINTS)
+        return {**whole, "metrics": {**metrics, "uptime": uptime}, "restarts": restarts}

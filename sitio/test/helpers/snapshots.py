@@ -6,8 +6,16 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
+from sitio.net.turns import atOnce
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
-from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot, Snapshot
+from sitio.telemetry.snapshot import (
+    EndpointMetrics,
+    SidecarSnapshot,
+    Snapshot,
+    limitEndpoints,
+    merge,
+    mergeSidecars,
+)
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import FinishedExchange, ended, facts
 
@@ -25,6 +33,21 @@ def snapshotOf(exchanges: list[FinishedExchange], uptime: float = 0.0) -> Snapsh
         counting.exchangeFinished(exchange)
     clock.advance(uptime)
     return counting.snapshot()
+
+
+def merged(one: Snapshot, two: Snapshot) -> Snapshot:
+    """What L{merge} returns, at once."""
+    return atOnce(merge(one, two))
+
+
+def mergedSidecars(*snapshots: SidecarSnapshot) -> SidecarSnapshot:
+    """What L{mergeSidecars} returns, at once."""
+    return atOnce(mergeSidecars(*snapshots))
+
+
+def limited(metrics: Snapshot, most: int) -> Snapshot:
+    """What L{limitEndpoints} returns, at once."""
+    return atOnce(limitEndpoints(metrics, most))
 
 
 def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot:

@@ -22,11 +22,10 @@ from sitio.proxy.visible import Attempt
 from sitio.telemetry.histogram import LATENCY_BOUNDS
 from sitio.telemetry.metrics import exposition
 from sitio.telemetry.series import Series
-from sitio.telemetry.snapshot import limitEndpoints, mergeSidecars
 from sitio.telemetry.stats import MAX_ENDPOINTS, Stats
 from sitio.test.helpers.exchanges import ended, refused
 from sitio.test.helpers.metrics import exposed, page, promtool, sidecarSnapshot
-from sitio.test.helpers.snapshots import workerSnapshot
+from sitio.test.helpers.snapshots import limited, mergedSidecars, workerSnapshot
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 
@@ -277,8 +276,8 @@ class EndpointTests(SynchronousTestCase):
             parts: list[Any] = [
                 {**workerSnapshot(), "metrics": stats.snapshot()} for stats in workers
             ]
-            whole: Any = mergeSidecars(parts)
-            whole = {**whole, "metrics": limitEndpoints(whole["metrics"], 8)}
+            whole: Any = mergedSidecars(*parts)
+            whole = {**whole, "metrics": limited(whole["metrics"], 8)}
             found = samples(exposed(whole, "", series=series)[0].decode())
             for name in before:
                 if not name.startswith("process_"):
@@ -327,7 +326,7 @@ class SidecarTests(SynchronousTestCase):
 
     def test_workers(self) -> None:
         """Several processes have one page."""
-        found = samples(page(mergeSidecars([workerSnapshot(2), workerSnapshot(3)])))
+        found = samples(page(mergedSidecars(workerSnapshot(2), workerSnapshot(3))))
         self.assertEqual(found["sitio_workers"], 2)
         self.assertEqual(found["sitio_worker_restarts_total"], 0)
         self.assertEqual(found[f"{DURATION}_count{server()}"], 5)
@@ -385,7 +384,7 @@ class SidecarTests(SynchronousTestCase):
         one: Any = {**workerSnapshot(), "metrics": stats.snapshot()}
         one["policies"] = [{**one["policies"][0], "name": f"policy-{each}"} for each in range(7)]
         series, text = Series(), ""
-        for snapshot in (workerSnapshot(), one, mergeSidecars([one, one])):
+        for snapshot in (workerSnapshot(), one, mergedSidecars(one, one)):
             for accept in (OPEN_METRICS, ""):
                 text = exposed(snapshot, accept, series=series)[0].decode()
                 lines = [each for each in text.splitlines() if not each.startswith("#")]

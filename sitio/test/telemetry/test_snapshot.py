@@ -5,6 +5,7 @@ Promises of L{sitio.telemetry.snapshot}.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hypothesis import given, settings, strategies as st
 from twisted.internet.task import Clock
@@ -12,14 +13,27 @@ from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import UpstreamLost
+from sitio.net.turns import MAX_WORK, Steps, atOnce
 from sitio.telemetry.histogram import LATENCY_BOUNDS, coarser, regroup
-from sitio.telemetry.snapshot import Snapshot, busiestFirst, limitEndpoints, merge
+from sitio.telemetry.snapshot import (
+    SidecarSnapshot,
+    Snapshot,
+    busiestFirst,
+    limitEndpoints,
+    mergeSidecars,
+)
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.statsline import LINE_WIDTH, asLine, classesOf
 from sitio.test.helpers.exchanges import FinishedExchange, ended, refused
 from sitio.test.helpers.logs import LogRecorder
 from sitio.test.helpers.metrics import report
-from sitio.test.helpers.snapshots import endpointsByName, snapshotOf
+from sitio.test.helpers.snapshots import (
+    endpointsByName,
+    limited,
+    merged,
+    snapshotOf,
+    workerSnapshot,
+)
 
 # Sixteenths of a second: sums of these are exact, so any order gives the same.
 _exchanges = st.lists(
@@ -67,7 +81,7 @@ class StatusTests(SynchronousTestCase):
         """Durations of the same status are added up; others are kept."""
         one = snapshotOf([ended(duration=0.25), ended(status=404, upstreamStatus=404)])
         two = snapshotOf([ended(duration=0.5), ended(status=500, upstreamStatus=500)])
-        [route] = merge(one, two)["routes"]
+        [route] = merged(one, two)["routes"]
         durations = route["durations"]
         self.assertEqual(sorted(durations), ["200", "404", "500"])
         self.assertEqual(durations["200"]["seconds"], 0.75)
@@ -86,9 +100,9 @@ class MergeTests(SynchronousTestCase):
         whole = snapshotOf(some + others, 5.0)
         # Which exchange came first decides where a later 404 is counted.
         if "(not found)" not in endpointsByName(one) | endpointsByName(two):
-            self.assertEqual(merge(one, two), whole)
-        self.assertEqual(merge(one, two)["total"], whole["total"])
-        self.assertEqual(merge(two, one), merge(one, two))
+            self.assertEqual(merged(one, two), whole)
+        self.assertEqual(merged(one, two)["total"], whole["total"])
+        self.assertEqual(merged(two, one), merged(one, two))
 
     @given(_exchanges, _exchanges, _exchanges)
     @settings(max_examples=60)
@@ -97,18 +111,18 @@ class MergeTests(SynchronousTestCase):
     ) -> None:
         """The grouping of merges makes no difference."""
         one, two, three = snapshotOf(a), snapshotOf(b), snapshotOf(c)
-        self.assertEqual(merge(merge(one, two), three), merge(one, merge(two, three)))
+        self.assertEqual(merged(merged(one, two), three), merged(one, merged(two, three)))
 
     def test_nothing(self) -> None:
         """An empty snapshot adds nothing."""
         one = snapshotOf([ended(), ended("/a", status=200, upstreamStatus=500), refused()])
-        self.assertEqual(merge(one, snapshotOf([])), one)
+        self.assertEqual(merged(one, snapshotOf([])), one)
 
     def test_unchanged(self) -> None:
         """Merging changes neither snapshot, and the result shares nothing with them."""
         one, two = snapshotOf([ended()]), snapshotOf([ended("/b")])
         before = json.dumps([one, two])
-        both = merge(one, two)
+        both = merged(one, two)
         both["endpoints"][0]["statuses"]["200"] = both["endpoints"][1]["latency"][0] = 99
         both["added"][0] = both["total"]["latency"][0] = both["latencyBounds"][0] = 99
         self.assertEqual(json.dumps([one, two]), before)
@@ -117,7 +131,7 @@ class MergeTests(SynchronousTestCase):
         """Histograms with different bounds are not added up."""
         one, two = snapshotOf([]), snapshotOf([])
         two["addedBounds"] = [1.0]
-        self.assertRaisesRegex(ValueError, "addedBounds", merge, one, two)
+        self.assertRaisesRegex(ValueError, "addedBounds", merged, one, two)
 
 
 class BoundedTests(SynchronousTestCase):
@@ -131,12 +145,12 @@ class BoundedTests(SynchronousTestCase):
     def test_within(self) -> None:
         """Within the limit nothing changes; the rows in round brackets do not count."""
         one = self.snapshot(5)
-        self.assertEqual(limitEndpoints(one, 5), one)
+        self.assertEqual(limited(one, 5), one)
         full = snapshotOf([ended("/a"), ended("/b"), ended("/c", status=404, upstreamStatus=404)])
-        full = merge(full, snapshotOf([refused(), ended("/" + "x" * 300)]))
-        self.assertEqual(limitEndpoints(full, 2), full)
+        full = merged(full, snapshotOf([refused(), ended("/" + "x" * 300)]))
+        self.assertEqual(limited(full, 2), full)
         self.assertEqual(
-            sorted(endpointsByName(limitEndpoints(full, 1))),
+            sorted(endpointsByName(limited(full, 1))),
             ["(not found)", "(other)", "(refused)", "GET /a"],
         )
 
@@ -144,7 +158,7 @@ class BoundedTests(SynchronousTestCase):
         """The busiest endpoints stay; the others are added to (other) and count as evicted."""
         one = self.snapshot(5)
         before = json.dumps(one)
-        less = limitEndpoints(one, 2)
+        less = limited(one, 2)
         self.assertEqual(json.dumps(one), before)
         self.assertEqual(
             {name: each["hits"] for name, each in endpointsByName(less).items()},
@@ -153,7 +167,33 @@ class BoundedTests(SynchronousTestCase):
         self.assertEqual(endpointsByName(less)["(other)"]["statuses"], {"200": 7})
         self.assertEqual(less["evicted"], 3)
         self.assertEqual(less["total"], one["total"])
-        self.assertEqual(limitEndpoints(less, 2), less)
+        self.assertEqual(limited(less, 2), less)
+
+    def test_pieces(self) -> None:
+        """Full tables are added up and limited in small pieces, whatever is in them."""
+
+        def full(name: str) -> SidecarSnapshot:
+            exchanges = [
+                ended(f"/{name}{number}", status=status, upstreamStatus=status)
+                for number in range(512)
+                for status in (*range(200, 216), *range(500, 516))
+            ]
+            return {**workerSnapshot(), "metrics": snapshotOf(exchanges)}
+
+        pieces: list[int] = []
+
+        def counted(steps: Steps[Any]) -> Any:
+            try:
+                while True:
+                    pieces.append(next(steps))
+            except StopIteration as end:
+                return end.value
+
+        whole = counted(mergeSidecars(full("a"), full("b")))
+        less = counted(limitEndpoints(whole["metrics"], 512))
+        self.assertEqual((len(less["endpoints"]), less["evicted"]), (513, 512))
+        self.assertGreater(sum(pieces), 2 * 512 * 32)
+        self.assertLessEqual(max(pieces), 2 * MAX_WORK)
 
 
 class ReportTests(SynchronousTestCase):
@@ -184,14 +224,14 @@ class ReportTests(SynchronousTestCase):
                 assert event is not None
                 lines = [each.pop("line").partition(" | ")[0] for each in (event, theirs)]
                 self.assertEqual(lines[0], lines[1])
-                event["endpoints"] = busiestFirst(event["endpoints"])
-                theirs["endpoints"] = busiestFirst(theirs["endpoints"])
+                event["endpoints"] = atOnce(busiestFirst(event["endpoints"]))
+                theirs["endpoints"] = atOnce(busiestFirst(theirs["endpoints"]))
                 self.assertEqual({key: theirs[key] for key in event}, event)
 
     def test_movedFirst(self) -> None:
         """Endpoints with new hits come first, the busiest of them in front."""
         one = snapshotOf([ended("/a"), ended("/a"), ended("/a"), ended("/b"), ended("/c")])
-        two = merge(one, snapshotOf([ended("/c"), ended("/b"), ended("/b")]))
+        two = merged(one, snapshotOf([ended("/c"), ended("/b"), ended("/b")]))
         event = report(two, one)
         assert event is not None
         self.assertEqual([each["route"] for each in event["endpoints"]], ["/b", "/c", "/a"])
@@ -202,9 +242,9 @@ class ReportTests(SynchronousTestCase):
         failed = ended("/bad", status=200, upstreamStatus=500)
         missing = ended("/a", status=404, upstreamStatus=404)
         one = snapshotOf([ended("/a"), ended("/b"), ended("/c"), ended("/c")])
-        two = merge(one, snapshotOf([*3 * [ended("/c")], failed, ended("/b")]))
-        two = merge(two, snapshotOf([ended("/a"), missing]))
-        three = merge(two, snapshotOf([ended("/bad"), ended("/b"), ended("/b")]))
+        two = merged(one, snapshotOf([*3 * [ended("/c")], failed, ended("/b")]))
+        two = merged(two, snapshotOf([ended("/a"), missing]))
+        three = merged(two, snapshotOf([ended("/bad"), ended("/b"), ended("/b")]))
         for now, before, first in (
             (two, one, ["/bad", "/c"]),
             (two, None, ["/bad", "/c"]),

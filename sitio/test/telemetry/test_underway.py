@@ -11,13 +11,20 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.net.turns import atOnce
-from sitio.telemetry.snapshot import countersOf, limitEndpoints, merge, mergeSidecars
+from sitio.telemetry.snapshot import countersOf
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.underway import LONG_SECONDS, UnderWay, byEndpoint
 from sitio.test.helpers.exchanges import FinishedExchange, ended
 from sitio.test.helpers.logs import LogRecorder
 from sitio.test.helpers.metrics import exposed
-from sitio.test.helpers.snapshots import endpointsByName, snapshotOf, workerSnapshot
+from sitio.test.helpers.snapshots import (
+    endpointsByName,
+    limited,
+    merged,
+    mergedSidecars,
+    snapshotOf,
+    workerSnapshot,
+)
 
 
 def running(target: str = "/events", method: str = "GET", **facts: Any) -> FinishedExchange:
@@ -169,11 +176,11 @@ class SnapshotTests(SynchronousTestCase):
         """What is under way adds up, and ends with its process; its bytes stay."""
         self.open.extend(running(bytesOut=5) for _ in range(4))
         one, two = self.stats.snapshot(), self.stats.snapshot()
-        both = merge(one, merge(two, snapshotOf([ended()])))
+        both = merged(one, merged(two, snapshotOf([ended()])))
         self.assertEqual((both["total"]["underWay"], both["total"]["bytesOut"]), (8, 40))
-        few = limitEndpoints(both, 1)
+        few = limited(both, 1)
         self.assertEqual(sum(each["underWay"] for each in few["endpoints"]), 8)
-        whole = mergeSidecars([{**workerSnapshot(1), "metrics": one}, workerSnapshot(1)])
+        whole = mergedSidecars({**workerSnapshot(1), "metrics": one}, workerSnapshot(1))
         left = countersOf({**whole, "bufferedBytes": 9})["metrics"]
         self.assertEqual((left["total"]["underWay"], left["total"]["bytesOut"]), (0, 20))
         self.assertEqual(sum(each["underWay"] for each in left["endpoints"]), 0)

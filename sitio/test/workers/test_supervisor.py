@@ -627,11 +627,38 @@ class SnapshotTests(WorkersTestCase):
         self.machine.children[-1].sends("ready")
         snapshot = workers.snapshot()
         self.machine.children[-1].sends("snapshot", workerSnapshot(0, q=5))
+        self.machine.advance(0)
         metrics = self.successResultOf(snapshot)["metrics"]
         self.assertEqual(len(metrics["endpoints"]), MAX_ENDPOINTS + 1)
         self.assertEqual(sum(each["hits"] for each in metrics["endpoints"]), 1205)
         self.assertEqual(metrics["total"]["hits"], 1205)
         self.assertGreater(metrics["evicted"], 0)
+
+    def test_turns(self) -> None:
+        """
+        Full tables are added up in many turns.  Workers that end meanwhile are counted, once:
+        in the sums under way as running, in later ones as ended.
+        """
+        workers = self.started(3, statsInterval=0)
+        first, second, third = self.machine.children
+        full = {f"p{number}": 1 for number in range(400)}
+        asked = workers.snapshot()
+        for each in (first, second, third):
+            each.sends("snapshot", workerSnapshot(0, **full))
+        self.assertNoResult(asked)
+        second.ends(1)
+        third.ends(1)
+        again = workers.snapshot()
+        first.sends("snapshot", workerSnapshot(0, **full))
+        self.assertNoResult(again)
+        for told, clients in ((asked, 9), (again, 3)):
+            self.machine.advance(0)
+            whole = self.successResultOf(told)
+            self.assertEqual((whole["metrics"]["total"]["hits"], whole["clients"]), (1200, clients))
+        later = workers.snapshot()
+        first.sends("snapshot", workerSnapshot(0, **full))
+        self.machine.advance(0)
+        self.assertEqual(self.successResultOf(later)["metrics"]["total"]["hits"], 1200)
 
 
 class ExchangeTests(WorkersTestCase):
