@@ -211,6 +211,15 @@ class MachineTests(LoopbackTestCase):
         await self.until(lambda: not Path(f"/proc/{child}/exe").exists())
         self.assertEqual(process.returncode, -signal.SIGKILL)
 
+    async def test_bytecode(self) -> None:
+        """What is measured keeps its bytecode, though the benchmark is told not to."""
+        script = "import sys, time; print(sys.dont_write_bytecode, flush=True); time.sleep(9)"
+        log = Path(self.mktemp())
+        self.patch(os, "environ", {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        with running([sys.executable, "-c", script], machine.cores(), log):
+            await self.until(lambda: log.read_text())
+        self.assertEqual(log.read_text(), "False\n")
+
     def test_cores(self) -> None:
         """Proxy and load get a core each; of four cores, two workers get two."""
         self.assertEqual(Cores.divide([4, 5]), Cores((4,), (4, 5), (5,), False))
