@@ -43,12 +43,11 @@ from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.snapshot import Peers
 from sitio.telemetry.startline import StartLine
-from sitio.workers.sockets import SharedPort
-from sitio.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from sitio.admin.health import ConnectionCheck, HttpCheck
     from sitio.fleet.address import Address
+    from sitio.workers.supervisor import Supervisor
 
 #: Options that are endpoint descriptions.
 ENDPOINTS = frozenset(("admin", "port", "probes", "upstream"))
@@ -215,6 +214,10 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
 
 def supervise(reactor: Any, options: config.Options) -> Supervisor:
     """Make the parent of several processes, each of which runs L{assemble}'s sidecar."""
+    # Imported here so that a sidecar in one process, and a worker's, don't load it.
+    from sitio.workers.sockets import SharedPort
+    from sitio.workers.supervisor import Supervisor
+
     demo = None
     if options["upstream"] is None:
         from sitio.demo import HOST, demoService

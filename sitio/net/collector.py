@@ -52,11 +52,16 @@ class Collector:
         self._tries = 0
 
     def start(self) -> None:
-        """Begin, once everything has started.  PyPy's collector stays as it is."""
+        """
+        Begin, once everything has started.  The collector may be disabled until then.
+
+        PyPy's collector is enabled, and else stays as it is.
+        """
         if hasattr(gc, "freeze"):
             gc.freeze()
             gc.set_threshold(NEW_OBJECTS, LOOKS, 2**31 - 1)
             gc.callbacks.append(self._ran)
+        gc.enable()
 
     def _ran(self, phase: str, info: dict[str, Any]) -> None:
         if phase != "stop" or info["generation"] == 0:

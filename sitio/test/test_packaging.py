@@ -120,6 +120,21 @@ class PluginTests(SynchronousTestCase):
         )
         self.assertEqual((result.stdout, result.stderr), ("[] []\n", ""))
 
+    def test_collector(self) -> None:
+        """
+        While the modules of the sidecar are imported, the garbage collector is disabled.  A
+        C{twistd} that runs another service has its own.
+        """
+        script = (
+            "import gc, twisted.plugins.sitio_plugin as found\n"
+            "before = gc.isenabled()\n"
+            "print(before, bool(found.sitio.options), gc.isenabled())"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+        )
+        self.assertEqual((result.stdout, result.stderr), ("True True False\n", ""))
+
     def test_lightPolicies(self) -> None:
         """
         A sidecar without policies loads nothing that makes them; one with sitio's own reads no

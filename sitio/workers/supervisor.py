@@ -59,9 +59,11 @@ REPEATED_SIGNAL_SECONDS = 1.0
 #: The descriptor of a worker's first listening socket, as with systemd.
 FIRST_SOCKET_DESCRIPTOR = 3
 
-# A "systemd:" endpoint needs LISTEN_PID, which only the new process knows.
+# A "systemd:" endpoint needs LISTEN_PID, which only the new process knows.  The collector is
+# enabled when the worker has started, as in twisted/plugins/sitio_plugin.py.
 _BOOT = """\
-import json, os, sys
+import gc, json, os, sys
+gc.disable()
 os.environ["LISTEN_PID"] = str(os.getpid())
 sys.path[:] = json.loads(sys.argv[1])["path"]
 from sitio.workers.worker import run

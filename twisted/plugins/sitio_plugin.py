@@ -5,12 +5,31 @@ C{twistd} loads this file at each start, for any service.  So nothing heavy is i
 modules of a plugin are imported when it is used.
 """
 
+import gc
+from typing import Any
+
 from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 from sitio.policy.maker import PolicyMaker
 
-sitio = ServiceMaker(
+
+class _SidecarMaker(ServiceMaker):
+    """Imports the modules of the sidecar when C{twistd sitio} asks for its options."""
+
+    @property
+    def options(self) -> Any:
+        """
+        As of C{ServiceMaker}.
+
+        To collect garbage again and again would take a tenth of the start, and there is next
+        to none.  L{sitio.net.collector} enables the collector when everything has started.
+        """
+        gc.disable()
+        return super().options
+
+
+sitio = _SidecarMaker(
     "sitio",
     "sitio.assembly",
     "An HTTP proxy beside a service, with policies in Python.",

@@ -66,18 +66,25 @@ class CollectorTests(SynchronousTestCase):
         self.addCleanup(gc.set_threshold, *gc.get_threshold())
         self.addCleanup(gc.callbacks.__setitem__, slice(None), list(gc.callbacks))
         self.addCleanup(gc.unfreeze)
+        self.addCleanup(gc.enable)
 
     def test_start(self) -> None:
         """The objects that exist are not looked at, and new ones less often."""
+        gc.disable()
         self.collector.start()
+        self.assertTrue(gc.isenabled())
         self.assertGreater(gc.get_freeze_count(), 10_000)
         self.assertEqual(gc.get_threshold()[0], NEW_OBJECTS)
 
     def test_other(self) -> None:
-        """A collector without C{gc.freeze} stays as it is."""
+        """A collector without C{gc.freeze} is enabled, and else stays as it is."""
         before = gc.get_threshold(), list(gc.callbacks)
-        self.patch(sys.modules["sitio.net.collector"], "gc", ModuleType("gc"))
+        other = ModuleType("gc")
+        vars(other).update(enable=gc.enable)
+        self.patch(sys.modules["sitio.net.collector"], "gc", other)
+        gc.disable()
         self.collector.start()
+        self.assertTrue(gc.isenabled())
         self.assertEqual((gc.get_threshold(), list(gc.callbacks)), before)
 
     def test_bounded(self) -> None:

@@ -207,13 +207,18 @@ class ProcessTests(LoopbackTestCase):
         self.assertNotIn("admin pages are on", process.output())
 
     async def test_light(self) -> None:
-        """At the start, sitio loads neither the web server of the pages nor an HTTP client."""
+        """
+        At the start, sitio loads neither the web server of the pages nor an HTTP client, nor
+        what only a sidecar of several processes or one in a fleet uses.
+        """
         heavy = [
             "twisted.web",
             "treq",
             "prometheus_client",
             "sitio.admin.pages",
+            "sitio.fleet",
             "sitio.net.httpclient",
+            "sitio.workers",
         ]
         script = f"""
 import sys
