@@ -199,9 +199,9 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
             options["forwarded"], options["forwarded-style"], options["trusted"]
         ),
         routes=options["routes"],
+        upstreamAddress=upstreamName(options),
     )
     sidecar.context.useMark(options["mark"])
-    sidecar.context.upstream = upstreamName(options)
     sidecar.peers = peersOf(options)
     returning = trimming(reactor)
     if returning is not None:

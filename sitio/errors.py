@@ -134,6 +134,19 @@ class MethodRefused(BadMessage):
     summary = "CONNECT is not served here."
 
 
+class AmbiguousPath(BadMessage):
+    """A path that services may read in another way, which takes another route."""
+
+
+class NoRoute(SitioError):
+    """The request takes none of the routes (RFC 9110, section 15.5.5)."""
+
+    side = Side.CLIENT
+    status = 404
+    summary = "There is nothing here."
+    errorType = "no_route"
+
+
 class RequestTimeout(SitioError):
     """The client took too long over its request (RFC 9110, section 15.5.9)."""
 
@@ -175,6 +188,14 @@ class ConnectTimeout(ConnectFailed):
     status = 504
     summary = "The service behind this proxy did not accept a connection in time."
     errorType = "connection_timeout"
+
+
+class NoEndpoint(ConnectFailed):
+    """The upstream has no endpoint: its name has no address."""
+
+    status = 503
+    summary = "The service behind this proxy has no address."
+    errorType = "no_endpoint"
 
 
 class UpstreamLost(SitioError):

@@ -32,7 +32,7 @@ class ExchangeState:
 class IExchange(Interface):
     """
     One request, and what came of it.  A policy reads it.  It writes only C{notes},
-    C{labels}, C{timeout}, C{masking}, and C{request} before that is sent.
+    C{labels}, C{timeout}, C{masking}, C{upstream}, and C{request} before that is sent.
 
     L{Exchange<sitio.policy.exchange.Exchange>} has the same attributes with types, for the
     annotations of functions.
@@ -101,6 +101,11 @@ class IExchange(Interface):
     masking = Attribute(
         "C{True}, unless a policy sets it to C{False}: then no policy masks a failure of this"
         " exchange with another response, as C{last-good} does."
+    )
+    upstream = Attribute(
+        "The name of the upstream that gets the request, as C{str}; empty if the request takes no"
+        " route.  A policy may set another name before an attempt begins.  A name that is not"
+        " configured, or one that comes too late, raises C{ValueError}."
     )
     labels = Attribute(
         "The L{Labels<sitio.policy.labels.Labels>} with which policies mark the exchange, for the"

@@ -3,12 +3,15 @@ L{SidecarService}: one sidecar as a Twisted service.
 
 C{twistd sitio} runs it (L{sitio.assembly}), and so can any other application
 (examples/embedded.py).
+
+C{service.generations} (L{sitio.generations}) replaces what is configured while traffic flows.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial, reduce
 from time import time
 from typing import Any, cast
 
@@ -25,6 +28,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
+from sitio.generations import Generations, MakeGeneration, Prepared, ofOne
 from sitio.http.claims import APPEND
 from sitio.http.routes import Routes
 from sitio.net.deadlines import Deadlines
@@ -32,9 +36,6 @@ from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.listening import Listening
 from sitio.net.room import Room
 from sitio.net.turns import inTurns
-from sitio.policy.chain import Chain
-from sitio.policy.loader import namedPolicies
-from sitio.policy.services import PolicyServices
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.factory import ProxyServerFactory
 from sitio.proxy.trust import ForwardedSettings
@@ -42,7 +43,14 @@ from sitio.settings import Settings
 from sitio.telemetry.history import History
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, droppedBy
-from sitio.telemetry.snapshot import NO_PEERS, Peers, PolicyMetrics, SidecarSnapshot, Snapshot
+from sitio.telemetry.snapshot import (
+    NO_PEERS,
+    Peers,
+    PoolCounts,
+    SidecarSnapshot,
+    Snapshot,
+    addUp,
+)
 from sitio.telemetry.stats import Stats
 from sitio.upstream.pool import UpstreamPool
 
@@ -59,6 +67,7 @@ class SidecarService(MultiService):
     @ivar stats: the metrics.
     @ivar history: the last exchanges.
     @ivar peers: labels of the metrics.
+    @ivar generations: what is configured, and what was before.
     """
 
     peers: Peers = NO_PEERS
@@ -69,8 +78,8 @@ class SidecarService(MultiService):
     def __init__(
         self,
         reactor: IReactorTime,
-        listen: IStreamServerEndpoint,
-        upstream: IStreamClientEndpoint,
+        listen: IStreamServerEndpoint | Sequence[IStreamServerEndpoint],
+        upstream: IStreamClientEndpoint | MakeGeneration,
         policies: Iterable[tuple[str, Any] | Any] = (),
         *,
         settings: Settings | None = None,
@@ -81,11 +90,13 @@ class SidecarService(MultiService):
         forwarded: ForwardedSettings | str = APPEND,
         routes: Routes | None = None,
         observers: Iterable[Any] = (),
+        upstreamAddress: str = "the upstream",
     ) -> None:
         """
         @param reactor: the clock.
-        @param listen: the port for clients.
-        @param upstream: the service behind sitio.
+        @param listen: the port for clients, or several.
+        @param upstream: the service behind sitio; or what makes the first generation: then
+            C{policies}, C{settings} and C{via} are not used.
         @param policies: in order, as L{sitio.policy.loader.namedPolicies} takes them.
         @param settings: limits and timeouts.
         @param statsInterval: seconds between two stats lines; 0 for none.
@@ -95,53 +106,60 @@ class SidecarService(MultiService):
         @param forwarded: what requests tell of clients, or a mode of L{sitio.http.claims}.
         @param routes: templates of paths that are endpoints in the metrics.
         @param observers: more of them, which stay when the policies change.
+        @param upstreamAddress: for log lines.
         """
         MultiService.__init__(self)
-        settings = settings or Settings()
         self.stats = Stats(reactor, statsInterval, routes=routes)
         self.history = History(reactor, time, os.getpid())
-        self._clock, self._endpoint = reactor, listen
+        self._clock = reactor
         deadlines = Deadlines(reactor)
-        self._pool = UpstreamPool(reactor, HandshakeEndpoint(upstream), settings, deadlines)
-        chain = Chain(namedPolicies(policies), clock=reactor, timeout=settings.policyTimeout)
+        make = upstream
+        if not callable(make):
+            pooled = partial(UpstreamPool, reactor, HandshakeEndpoint(make))
+            make = ofOne(pooled, upstreamAddress, policies, settings or Settings(), via)
+        generation = make(deadlines, None)
         self.context = ProxyContext(
             clock=reactor,
-            connections=self._pool,
-            chain=chain,
-            settings=settings,
+            generation=generation,
             host=host,
-            via=via,
             keepsFolded=keepsFolded,
             forwarded=forwarded,
             observers=(allObservers := [*observers, self.stats, self.history]),
         )
         self.stats.watch(self.context.exchanges)
         self.factory = ProxyServerFactory(self.context, deadlines)
-        self._room = Room(settings.maxClients, self._crowded)
-        self._listening = Listening(
+        self._room = Room(generation.settings.maxClients, self._crowded)
+        ports = listen if isinstance(listen, Sequence) else (listen,)
+        self._listenings = [(self._newListening(), each) for each in ports]
+        self.generations = Generations(reactor, deadlines, self.context)
+        for each in (self.generations, *allObservers):
+            if IService.providedBy(each):
+                IService(each).setServiceParent(self)
+
+    def _newListening(self) -> Listening:
+        return Listening(
             self.factory,
             self._listens,
             log=self.log,
             consequence="sitio takes no requests",
             room=self._room,
         )
-        self._adopt(chain.policies, allObservers)
-
-    def _adopt(self, policies: Iterable[Any], observers: Iterable[Any]) -> None:
-        """Start and stop those of them that are services with this one."""
-        self._policyServices = PolicyServices(self._clock)
-        for parent, members in (
-            (self._policyServices, policies),
-            (self, (self._policyServices, *observers)),
-        ):
-            for each in members:
-                if IService.providedBy(each):
-                    IService(each).setServiceParent(parent)
 
     @property
     def port(self) -> IListeningPort | None:
-        """The listening port; L{None} while there is none."""
-        return self._listening.port
+        """The first listening port; L{None} while there is none."""
+        return self._listenings[0][0].port
+
+    def adopt(self, prepared: Prepared) -> Deferred[None]:
+        """
+        Use a generation that C{generations.prepare} has made, from the next request on.
+
+        @return: fires when the former one has ended.
+        """
+        ended = self.generations.adopt(prepared)
+        self.factory.useSettings()
+        self._room.limit = prepared.generation.settings.maxClients
+        return ended
 
     def privilegedStartService(self) -> None:
         """
@@ -150,11 +168,14 @@ class SidecarService(MultiService):
         @raise CannotStart: the port can't be opened.
         """
         MultiService.privilegedStartService(self)
-        if self._listening.begun:
-            return
-        if self.factory.draining:
-            raise CannotStart("sitio: a sidecar that was stopped can't start again; make another")
-        self._listening.listen(self._endpoint)
+        for listening, endpoint in self._listenings:
+            if listening.begun:
+                continue
+            if self.factory.draining:
+                raise CannotStart(
+                    "sitio: a sidecar that was stopped can't start again; make another"
+                )
+            listening.listen(endpoint)
 
     def _listens(self, port: IListeningPort) -> None:
         self.log.info("sitio takes requests on {address}", address=_readable(port.getHost()))
@@ -182,7 +203,7 @@ class SidecarService(MultiService):
         Policies and observers stop last, after all exchanges have ended; each policy within
         L{STOP_SECONDS<sitio.policy.services.STOP_SECONDS>}.
         """
-        closed = self._listening.close()
+        closed = gatherResults([each.close() for each, _ in self._listenings])
         if self._stillCrowded is not None and self._stillCrowded.active():
             self._stillCrowded.cancel()
         drained = self.factory.drain()
@@ -192,7 +213,7 @@ class SidecarService(MultiService):
         def disconnected(result: object) -> Deferred[Any]:
             if late.active():
                 late.cancel()
-            return self._pool.stop()
+            return self.generations.stopUpstreams()
 
         drained.addCallback(disconnected)
         ended: Deferred[Any] = gatherResults([closed, drained])
@@ -239,18 +260,21 @@ class SidecarService(MultiService):
 
     def _withAllElse(self, metrics: Snapshot) -> SidecarSnapshot:
         clients = self.factory.connections
+        pools = [pool for each in self.generations.upstreams for pool in each.pools]
         return {
             "metrics": metrics,
             "peers": self.peers,
-            "policies": cast("list[PolicyMetrics]", self.context.chain.snapshot()),
-            "pool": self._pool.snapshot(),
-            "poolCounts": self._pool.counts(),
+            "policies": self.generations.policyMetrics(),
+            "pool": reduce(addUp, (each.snapshot() for each in pools), dict(_NO_CONNECTIONS)),
+            "poolCounts": cast(
+                PoolCounts, reduce(addUp, (each.counts() for each in pools), {**_NO_COUNTS})
+            ),
             "clients": clients,
             "inFlight": len(self.context.exchanges),
             "bufferedBytes": self.context.buffers.held,
             "brokenResponses": self.context.brokenOff,
             "overlongResponses": self.context.tooLong,
-            "dropped": droppedBy((*self, *self._policyServices)),
+            "dropped": droppedBy((*self, *self.generations.policyServices)),
             "restarts": 0,
             "workers": [
                 {
@@ -263,6 +287,14 @@ class SidecarService(MultiService):
                 }
             ],
         }
+
+
+_NO_CONNECTIONS = {"open": 0, "idle": 0, "waiting": 0}
+_NO_COUNTS: PoolCounts = {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0}
+
+
+def _addCounts(one: PoolCounts, two: PoolCounts) -> PoolCounts:
+    return cast(PoolCounts, addUp(one, two))
 
 
 def _readable(address: Any) -> str:

@@ -22,6 +22,7 @@ In reading order:
   - C{paths}: the ways in which services read a path.
   - C{requestpatterns}: which requests a service may take for one of a method and a path.
   - C{routes}: templates of paths.
+  - C{requestmatch}: which of several routes a request takes.
   - C{errorfields}: what belongs to an error response whose body is replaced.
   - C{negotiation}: what an Accept field wants.
   - C{dates}: HTTP dates, read and written.

@@ -334,6 +334,11 @@ def readings(*paths: str, prefixes: Sequence[str] = ()) -> set[str]:
     return _all(paths, _OF_TEXT, prefixes)
 
 
+def isPlain(path: str) -> bool:
+    """Whether a path can't be read in another way."""
+    return _odd(path) is None
+
+
 def isDecoded(path: str) -> bool:
     """Whether a path is written without encoding, detours and other disguises."""
     try:

@@ -39,6 +39,12 @@ class RequestLine:
         self.endpoint = (method, self.path)
         self.raw = f"{method} {target} HTTP/1.1".encode("latin-1", "replace")
 
+    def sentAs(self, target: str) -> RequestLine:
+        """The same line, but the upstream gets another target."""
+        line = ReplacedLine(self.method, self.target, self.received or self)
+        line.raw = f"{self.method} {target} HTTP/1.1".encode("latin-1", "replace")
+        return line
+
 
 class ReplacedLine(RequestLine):
     """A line that a policy has set in place of the received line."""

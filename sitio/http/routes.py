@@ -29,7 +29,9 @@ MAX_ROUTES = 200
 #: Characters of a template; as many as a path has that is an endpoint of its own.
 MAX_TEMPLATE = 256
 
-_brace = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}").fullmatch
+#: Matches a segment that is a name in braces; the groups are the name, and three dots if there
+#: are any.
+NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}").fullmatch
 
 _ONE = "{}"
 _REST = "{...}"
@@ -78,7 +80,7 @@ def _shape(template: str) -> list[str]:
                 raise ValueError(f"{shown} has the segment {segment!r}, which is literal; {_HOW}")
             shape.append(segment)
             continue
-        found = _brace(segment)
+        found = NAMED(segment)
         if found is None:
             raise ValueError(
                 f"{shown} has the segment {segment!r}; a name in braces is a whole segment, of"

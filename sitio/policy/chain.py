@@ -70,6 +70,7 @@ class Chain:
     A chain never changes.  To swap policies while traffic flows, put another chain in its
     place: exchanges under way keep the one they started with.
 
+    @ivar members: the policies with their counters, in order.
     @ivar interested: response policies by the status of the responses they want to see.
     @ivar hasRequestPolicies: whether there is a request policy.
     @ivar hasObservers: whether there is an observer.
@@ -84,22 +85,23 @@ class Chain:
         *,
         clock: IReactorTime,
         timeout: float = 30.0,
+        first: Chain | None = None,
     ) -> None:
         """
         @param policies: names and policies.
         @param timeout: seconds that a policy may take for one call.
+        @param first: its policies come before, and are counted together with those there.
 
         @raise ValueError: one of them is not a policy, or an incomplete one.
         """
         self._clock = clock
         self._seconds = clock.seconds
         self._timeout = timeout
-        self._members = [
-            Member(at, name, verifyPolicy(name, policy))
-            for at, (name, policy) in enumerate(policies)
-        ]
-        for each in self._members:
-            each.reportFailure = partial(self._failed, each)
+        self.members: list[Member] = [] if first is None else list(first.members)
+        for at, (name, policy) in enumerate(policies, len(self.members)):
+            member = Member(at, name, verifyPolicy(name, policy))
+            member.reportFailure = partial(self._failed, member)
+            self.members.append(member)
         self._request = self._providing(IRequestPolicy)
         self._observers = self._providing(IExchangeObserver)
         self._send = self._providing(ISendPolicy)
@@ -110,16 +112,16 @@ class Chain:
         self.interested = MembersByStatus(self._providing(IResponsePolicy))
 
     def _providing(self, interface: Any) -> list[Member]:
-        return [each for each in self._members if interface.providedBy(each.policy)]
+        return [each for each in self.members if interface.providedBy(each.policy)]
 
     @property
     def policies(self) -> list[Any]:
         """The policies, in order."""
-        return [each.policy for each in self._members]
+        return [each.policy for each in self.members]
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Name and counters of each policy, as data for JSON."""
-        return [each.snapshot() for each in self._members]
+        return [each.snapshot() for each in self.members]
 
     def requestReceived(self, exchange: JudgedExchange) -> Any:
         """

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 class Exchange(Protocol):
     """
-    One request, and what came of it.  A policy sets only C{timeout}, C{masking}, C{labels},
-    C{notes}, and the attributes of C{request} before that is sent.
+    One request, and what came of it.  A policy sets only C{timeout}, C{masking}, C{upstream},
+    C{labels}, C{notes}, and the attributes of C{request} before that is sent.
 
     @ivar timeout: seconds from the end of the request to the head of its response; above 0 to
         86400.
     @ivar masking: whether policies may mask a failure of this exchange with another response.
+    @ivar upstream: the name of the upstream that gets the request.
     """
 
     timeout: float
     masking: bool
+    upstream: str
 
     @property
     def request(self) -> Request:

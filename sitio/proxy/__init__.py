@@ -11,7 +11,8 @@ In reading order:
 
 Used only by some exchanges:
 
-  - C{upload}: a request body that streams; C{uploadslots}: how many may hold connections.
+  - C{connecting}: which endpoint of its upstream an attempt uses, and how it gets a connection.
+  - C{upload}: a request body that streams.
   - C{bufferedrequest}: a request body that policies want whole.
   - C{heldresponse}: a response that policies decide about.
   - C{download}: a response body that streams; C{filters}: the body filters of policies.
@@ -28,6 +29,7 @@ Rules:
 Foundations:
 
   - C{context}: the state shared by all exchanges of one proxy.
+  - C{generation}: what is configured: routes, policies, upstreams, limits.
   - C{buffers}: counts what is buffered; C{unsent}: on a connection of a client.
   - C{visible}: the part of an exchange that policies and observers see.
   - C{waiting}: waits for one Deferred at a time.

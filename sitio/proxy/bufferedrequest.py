@@ -90,7 +90,7 @@ class BufferedRequest:
         body += data
         expected = max(self._exchange.request.length or 0, len(body))
         context = self._exchange.context
-        limit = context.settings.requestBufferLimit
+        limit = self._exchange.route.settings.requestBufferLimit
         if expected > limit:
             self._leave()
             return BodyTooLong(f"a body of more than {limit} bytes")
@@ -146,7 +146,7 @@ def wholeRequest(exchange: Exchange, downstream: Downstream) -> Collected:
             upload.continued = True
             downstream.sendInterim(Response.fromWire(100, "Continue", []))
         return collected
-    limit = exchange.context.settings.requestBufferLimit
+    limit = exchange.route.settings.requestBufferLimit
     if len(request.arrived) > limit:
         return BodyTooLong(f"a body of more than {limit} bytes")
     request.content = request.arrived

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -18,9 +19,8 @@ from sitio.http.requestids import RequestIds
 from sitio.net.loglimit import LogLimit
 from sitio.policy.chain import Chain
 from sitio.proxy.buffers import Buffers
+from sitio.proxy.generation import Generation
 from sitio.proxy.trust import ForwardedSettings, forwardedSettings
-from sitio.proxy.uploadslots import UploadSlots
-from sitio.proxy.upstream import Connections
 from sitio.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,12 +42,8 @@ class ProxyContext:
     The state shared by all exchanges of one proxy.
 
     @ivar clock: measures every wait.
-    @ivar connections: the pool of connections to the upstream.
-    @ivar chain: the policies.  Assign another chain to swap them while traffic flows;
-        exchanges under way keep theirs.
-    @ivar settings: limits and timeouts.
+    @ivar generation: what is configured now; L{adopt} puts another one in its place.
     @ivar host: the Host for an HTTP/1.0 request without one.
-    @ivar via: the pseudonym in added Via fields; L{None} adds no Via.
     @ivar keepsFolded: whether requests keep fields that CGI takes for those of sitio.
     @ivar forwarded: what requests tell of clients, and whom sitio believes.  It may be given
         as one of L{MODES<sitio.http.claims.MODES>}.
@@ -62,23 +58,17 @@ class ProxyContext:
     @ivar tooLong: how many responses were over a limit of what may be buffered, so that
         a policy that needs the whole body was skipped.
     @ivar buffers: counts the bytes of responses that are buffered.
-    @ivar uploads: bounds the connections that uploads hold.
-    @ivar upstream: the name of the upstream in log lines.
     @ivar date: returns the line Date for responses without one.
     @ivar seconds: returns the clock's time, in seconds.
     """
 
     clock: IReactorTime
-    connections: Connections
-    chain: Chain
-    settings: Settings = field(factory=Settings)
+    generation: Generation
     host: bytes = b"localhost"
-    via: bytes | None = None
     observers: list[Any] = field(factory=list, converter=list)
     keepsFolded: bool = False
     mark: str = field(factory=newMark)
     forwarded: ForwardedSettings = field(factory=ForwardedSettings, converter=forwardedSettings)
-    upstream: str = "the upstream"
     date: Callable[[], bytes] = field(factory=DateLine)
     log: Logger = field(factory=lambda: Logger(namespace="sitio"))
     ids: RequestIds = field(factory=RequestIds, init=False)
@@ -86,19 +76,19 @@ class ProxyContext:
     brokenOff: int = field(default=0, init=False)
     tooLong: int = field(default=0, init=False)
     buffers: Buffers = field(init=False)
-    uploads: UploadSlots = field(init=False)
     seconds: Callable[[], float] = field(init=False)
     markLine: bytes = field(init=False)
     _failureLimit: LogLimit = field(init=False)
     _observerLimit: LogLimit = field(init=False)
     _loopLimit: LogLimit = field(init=False)
     _observerFailures: int = field(default=0, init=False)
+    # Generations that have ended but for these exchanges, and what fires then.
+    _ending: list[tuple[set[Exchange], Deferred[None]]] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
         self.useMark(self.mark)
         self.buffers = Buffers(self.settings.bufferTotal)
-        self.uploads = UploadSlots(self.clock, self.settings)
         self._failureLimit = LogLimit(self.clock, FAILURE_INTERVAL_SECONDS)
         self._observerLimit = LogLimit(self.clock, FAILURE_INTERVAL_SECONDS)
         self._loopLimit = LogLimit(self.clock, LOOP_INTERVAL_SECONDS)
@@ -111,8 +101,58 @@ class ProxyContext:
         self.mark = mark
         self.markLine = lineWith(mark)
 
+    @property
+    def settings(self) -> Settings:
+        """Limits and timeouts of connections, and of the whole process."""
+        return self.generation.settings
+
+    @property
+    def chain(self) -> Chain:
+        """
+        The policies, where all requests take the same route; else those of requests that take
+        none.
+
+        Assign another chain to swap policies while traffic flows, where there is one route.
+        """
+        return (self.generation.only or self.generation.fallback).chain
+
+    @chain.setter
+    def chain(self, chain: Chain) -> None:
+        route = self.generation.only
+        if route is None:
+            raise ValueError("there are several routes: replace the whole generation")
+        self.adopt(Generation.ofOne(evolve(route, chain=chain), self.generation.number + 1))
+
+    def adopt(self, generation: Generation) -> Deferred[None]:
+        """
+        Use another generation from the next request on.
+
+        @return: fires when the last exchange of the former one has ended.
+        """
+        self.generation = generation
+        earlier: set[Exchange] = set().union(*(left for left, _ in self._ending))
+        left = self.exchanges - earlier
+        if not left:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._ending.append((left, ended))
+        return ended
+
+    def _leaves(self, exchange: Exchange) -> None:
+        """An exchange has ended while some belong to former generations."""
+        for entry in self._ending:
+            left, ended = entry
+            if exchange in left:
+                left.discard(exchange)
+                if not left:
+                    self._ending.remove(entry)
+                    ended.callback(None)
+                return
+
     def exchangeFailed(self, error: SitioError, exchange: Exchange) -> None:
-        """Log that an exchange failed, at most once in ten seconds."""
+        """Tell its endpoint that an exchange failed, and the log, at most once in ten seconds."""
+        if exchange.endpoint is not None:
+            exchange.endpoint.failed(error)
         unlogged = self._failureLimit.due()
         if unlogged is None:
             return
@@ -123,7 +163,7 @@ class ProxyContext:
             method=line.method[:MAX_PATH],
             path=line.path[:MAX_PATH],
             id=exchange.id,
-            upstream=self.upstream,
+            upstream=exchange.upstreamAddress,
             error=error,
             side=error.side.value,
             status=error.status,
@@ -172,6 +212,8 @@ class ProxyContext:
     def exchangeFinished(self, exchange: Exchange) -> None:
         """Call the chain's observers, then the proxy's, for an exchange that has ended."""
         self.exchanges.discard(exchange)
+        if self._ending:
+            self._leaves(exchange)
         chain = exchange.chain
         if chain.hasObservers:
             chain.exchangeFinished(exchange)

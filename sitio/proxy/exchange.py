@@ -30,7 +30,6 @@ from sitio.errors import (
     ClientGone,
     Reached,
     SitioError,
-    asSitioError,
 )
 from sitio.http.failures import asResponse
 from sitio.http.framing import NO_TRAILERS
@@ -39,19 +38,19 @@ from sitio.interfaces import ExchangeState, IExchange
 from sitio.net.deadlines import NEVER
 from sitio.net.statemachine import Transitions
 from sitio.proxy.bufferedrequest import Collected, wholeRequest
+from sitio.proxy.connecting import Connecting
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.download import Download
 from sitio.proxy.downstream import Downstream
 from sitio.proxy.filters import beginFiltering, passRequest
-from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop
+from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop, rewriteRequest
+from sitio.proxy.generation import Route
 from sitio.proxy.heldresponse import HeldResponse, arrivedWhole
 from sitio.proxy.retries import mayRetry, repeatsByItself, rewind
 from sitio.proxy.timeouts import timeOut, timeoutOf
 from sitio.proxy.tunnel import Tunnel
 from sitio.proxy.upload import Upload
-from sitio.proxy.upstream import Connection, Connections
-from sitio.proxy.visible import VisibleExchange
-from sitio.proxy.waiting import Waiting
+from sitio.proxy.upstream import Connection
 
 DECIDING = ExchangeState.DECIDING
 CONNECTING = ExchangeState.CONNECTING
@@ -94,12 +93,15 @@ _NOTHING, _SENT, _ANSWERED = Reached
 
 
 @implementer(IExchange)
-class Exchange(VisibleExchange, Waiting):
+class Exchange(Connecting):
     """
     One request, the attempts to send it upstream, and its response.
 
     @ivar deadline: the time at which L{deadlinePassed} is called.
-    @ivar chain: the policies at the time the exchange was made.
+    @ivar route: where it goes; L{chain} are the policies of it.  They stay the same, whatever
+        is configured meanwhile.
+    @ivar pool: the connections to the endpoint of the current attempt.
+    @ivar endpoint: that endpoint, if the upstream has several.
     """
 
     state = DECIDING
@@ -107,13 +109,15 @@ class Exchange(VisibleExchange, Waiting):
     held: HeldResponse | None = None
     download: Download | None = None
 
-    def __init__(self, downstream: Downstream, request: Request, context: ProxyContext) -> None:
+    def __init__(
+        self, downstream: Downstream, request: Request, route: Route, context: ProxyContext
+    ) -> None:
         self.request = request
         self.began = context.seconds()
-        self.context, self.chain = context, context.chain
+        self.context, self.route, self.chain = context, route, route.chain
         self._downstream = downstream
         # Each exchange reads these: Python finds a default of the class more slowly.
-        self._responseTimeout = context.settings.responseTimeout
+        self._responseTimeout = route.settings.responseTimeout
         self.connection: Connection | None = None
         self.upload: Upload | None = None
         self.failure, self._waiting, self.bytesOut, self.upstreamTime = None, None, 0, 0.0
@@ -154,6 +158,8 @@ class Exchange(VisibleExchange, Waiting):
                 self.failure = answer.failure
             self.respond(answer, answer.body or b"", True)
             return
+        if self.route.rewrite is not None:
+            rewriteRequest(self)
         self._connect()
 
     def refuse(self, error: SitioError) -> None:
@@ -181,21 +187,9 @@ class Exchange(VisibleExchange, Waiting):
         self.state = _CONNECT[self.state]
         self.attempts += 1
         self._reached = _NOTHING
-        connections: Connections = self.upload or self.context.connections
-        connection = None if fresh else connections.takeIdle()
-        if connection is None:
-            self.deadline = NEVER  # The pool has its own timeout.
-            self._since = self.context.seconds()
-            self.wait(connections.acquire(fresh), self._connected)
-        else:
-            self._sendRequest(connection)
-
-    def _connected(self, result: Any) -> None:
-        self.connectTime += self.context.seconds() - self._since
-        if isinstance(result, Failure):
-            self.fail(asSitioError(result, "no connection to the upstream"))
-        else:
-            self._sendRequest(result)
+        pool = self.route.pool or self._choosePool()
+        if pool is not None:
+            self._acquire(pool, fresh)
 
     # --- Step 5: the request goes out
 
@@ -230,10 +224,12 @@ class Exchange(VisibleExchange, Waiting):
         self._reached = _ANSWERED
         if ended:
             self.connection = None
+        if self.endpoint is not None:
+            self.endpoint.answered(status, self.context.seconds() - self._since)
         chain = self.chain
         if chain.interested[status]:
             if ended:
-                arrivedWhole(response, body, self.request.line.method, self.context.settings)
+                arrivedWhole(response, body, self.request.line.method, self.route.settings)
             first = chain.firstInterested(self, response)
             if first is not None:
                 self._judge(response, first, body, NO_TRAILERS if ended else None)
@@ -324,10 +320,9 @@ class Exchange(VisibleExchange, Waiting):
         filters = None
         if response.filters is not None:
             response, body, ended, filters = beginFiltering(self, response, body, ended)
-        context = self.context
         self.status = response.status
-        if context.via is not None:
-            addVia(response, context.via)
+        if self.route.via is not None:
+            addVia(response, self.route.via)
         if self.chain.hasSendPolicies:
             self.chain.responseSending(self, response)
         self.response = response  # Not before: send policies get no more than the head.

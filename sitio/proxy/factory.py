@@ -31,19 +31,23 @@ class ProxyServerFactory(Factory):
     noisy = False
 
     def __init__(self, context: ProxyContext, deadlines: Deadlines) -> None:
-        settings = context.settings
         self.context = context
-        self.limits = Limits(
-            settings.maxHead,
-            settings.maxFields,
-            settings.maxBody or None,
-            keepsFolded=context.keepsFolded,
-        )
+        self.useSettings()
         self.draining = False
         self._deadlines = deadlines
         deadlines.watchGroup(context.exchanges)
         self._open: set[ProxyServer] = set()
         self._drained: list[Deferred[None]] = []
+
+    def useSettings(self) -> None:
+        """Take the limits of the current generation for connections that are made later."""
+        settings = self.context.settings
+        self.limits = Limits(
+            settings.maxHead,
+            settings.maxFields,
+            self.context.generation.maxBody,
+            keepsFolded=self.context.keepsFolded,
+        )
 
     def buildProtocol(self, addr: IAddress | None) -> ProxyServer:
         return ProxyServer(self)

@@ -25,6 +25,7 @@ from sitio.http.message import Request, Response
 
 if TYPE_CHECKING:
     from sitio.proxy.context import ProxyContext
+    from sitio.proxy.exchange import Exchange
     from sitio.proxy.trust import ForwardedSettings
 
 #: Methods with which Max-Forwards counts hops (RFC 9110, section 7.6.2).
@@ -157,7 +158,13 @@ class Forwarding:
         address = self.peerAddress.encode("ascii", "replace")
         return [(_FOR, address), (_PROTO, b"https" if self.secure else b"http"), (_HOST, host)]
 
-    def linesFor(self, request: Request, host: bytes | None, amend: bool | str) -> bytes:
+    def linesFor(
+        self,
+        request: Request,
+        host: bytes | None,
+        amend: bool | str,
+        via: bytes | None = None,
+    ) -> bytes:
         """
         The lines to add to the head of a request.
 
@@ -167,6 +174,7 @@ class Forwarding:
         @param amend: whether to put the fields into C{request.headers} instead, and judge
             the claims there.  Needed if there are claims, or if request policies must see
             the fields and may change them.  L{MARKED}: a proxy has marked the request.
+        @param via: the pseudonym for a Via field; L{None} adds none.
 
         @raise LoopDetected: the mark is sitio's own.
         """
@@ -186,8 +194,8 @@ class Forwarding:
             else:
                 self._amend(headers, host)
             lines = context.markLine
-        if context.via is not None:
-            lines += b"Via: %b %b\r\n" % (request.version.encode(), context.via)
+        if via is not None:
+            lines += b"Via: %b %b\r\n" % (request.version.encode(), via)
         return lines
 
     def _amend(self, headers: Headers, host: bytes | None) -> None:
@@ -201,6 +209,18 @@ class Forwarding:
         rule.apply(headers, own)
         if host is None:
             headers.append(b"Host: %b\r\n" % self.context.host)
+
+
+def rewriteRequest(exchange: Exchange) -> None:
+    """
+    Give the upstream the path of the route in place of the client's.
+
+    Policies, metrics and logs go on seeing the client's.
+    """
+    rewrite = exchange.route.rewrite
+    line = exchange.request.line
+    if rewrite is not None:
+        exchange.request.line = line.sentAs(rewrite.apply(line.target))
 
 
 def addVia(response: Response, pseudonym: bytes) -> None:

@@ -186,7 +186,7 @@ class HeldResponse:
         return waiter
 
     def _isTooLong(self) -> bool:
-        if not self._tooLong and not fitsBuffer(self._expected(), self._exchange.context.settings):
+        if not self._tooLong and not fitsBuffer(self._expected(), self._exchange.route.settings):
             self._countTooLong()
         return self._tooLong
 

@@ -20,13 +20,21 @@ from typing import TYPE_CHECKING
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from sitio.errors import BadMessage, LoopDetected, RequestTimeout, SitioError
+from sitio.errors import (
+    AmbiguousPath,
+    BadMessage,
+    BodyTooLong,
+    LoopDetected,
+    RequestTimeout,
+    SitioError,
+)
 from sitio.http import framing
 from sitio.http.codec import RequestReader
 from sitio.http.message import Headers, Request
 from sitio.net.deadlines import NEVER
 from sitio.net.flow import LONG_READ_BYTES, FlowControlled
 from sitio.proxy.exchange import Exchange
+from sitio.proxy.generation import Route
 from sitio.proxy.http1 import HTTP1Downstream
 from sitio.proxy.leaving import (
     EXCHANGE,
@@ -161,28 +169,32 @@ class ProxyServer(Leaving):
             self.resume()
             return False
         forwarding = self._downstream.forwarding or self._downstream.identifyClient()
-        amend = reader.forwarded or self.context.chain.hasRequestPolicies
+        generation = self.context.generation
         try:
-            lines = forwarding.linesFor(request, reader.host, amend)
+            route = generation.only or generation.routeOf(request)
+            amend = reader.forwarded or route.chain.hasRequestPolicies
+            lines = forwarding.linesFor(request, reader.host, amend, route.via)
         except LoopDetected as error:
-            return self._refuseLoop(request, forwarding.peerAddress, error)
+            self.context.cameBack(request.method, request.target, forwarding.peerAddress)
+            return self._refuseWhole(request, error)
+        except AmbiguousPath as error:
+            return self._refuseWhole(request, error)
         if request.content is None:
-            return self._beginWithBody(request, lines)
+            return self._beginWithBody(request, lines, route)
         if not self.isReading:
             # Before the exchange begins, as that may pause it again.
             self.readOn()
-        self._open(request, not reader.keepAlive).begin(lines)
+        self._open(request, not reader.keepAlive, route).begin(lines)
         return True
 
-    def _refuseLoop(self, request: Request, peer: str, error: SitioError) -> bool:
-        """Answer a request that came back; whether the connection can go on to the next."""
-        self.context.cameBack(request.method, request.target, peer)
+    def _refuseWhole(self, request: Request, error: SitioError) -> bool:
+        """Answer a request that goes nowhere; whether the connection can go on to the next."""
         hasEnded = request.content is not None
         self.readOn()
         self._open(request, not (hasEnded and self.reader.keepAlive)).refuse(error)
         return hasEnded
 
-    def _beginWithBody(self, request: Request, lines: bytes) -> bool:
+    def _beginWithBody(self, request: Request, lines: bytes, route: Route) -> bool:
         reader = self.reader
         try:
             first = reader.nextBody()
@@ -193,7 +205,11 @@ class ProxyServer(Leaving):
         if whole:
             request.arrived = first
         self.readOn()
-        exchange = self._open(request, not reader.keepAlive)
+        most = route.maxBody
+        if most is not None and max(request.length or 0, len(first)) > most:
+            self._open(request, True).refuse(BodyTooLong(f"a body of more than {most} bytes"))
+            return False
+        exchange = self._open(request, not reader.keepAlive, route)
         exchange.begin(lines, first, whole)
         if reader.isCut:
             self.yieldTurn()
@@ -201,12 +217,18 @@ class ProxyServer(Leaving):
             exchange.upload.finish(reader.trailers)
         return True
 
-    def _open(self, request: Request, isLast: bool) -> Exchange:
+    def _open(self, request: Request, isLast: bool, route: Route | None = None) -> Exchange:
+        """
+        Begin an exchange.
+
+        @param route: L{None} for a request that is refused.
+        """
         self.state = _REQUEST[self.state]
         self.deadline = self._patience
         downstream = self._downstream
         downstream.expect(request, isLast)
-        self._exchange = exchange = Exchange(downstream, request, self.context)
+        route = route or self.context.generation.fallback
+        self._exchange = exchange = Exchange(downstream, request, route, self.context)
         return exchange
 
     def _refuse(self, error: SitioError) -> None:

@@ -20,7 +20,7 @@ def timeoutOf(exchange: Exchange) -> float | None:
     timeout: the pool while the exchange waits for a connection, the chain while a
     policy decides.
     """
-    settings = exchange.context.settings
+    settings = exchange.route.settings
     state = exchange.state
     if state is ExchangeState.SENDING:
         return settings.stallTimeout
@@ -42,7 +42,7 @@ def _lateError(exchange: Exchange) -> SitioError | None:
     The failure that a timeout means in the exchange's state.  L{None} for a tunnel: an
     idle tunnel is closed without a failure.
     """
-    settings = exchange.context.settings
+    settings = exchange.route.settings
     state = exchange.state
     upload = exchange.upload
     stalled = f"in {settings.stallTimeout:g} seconds"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from sitio.errors import SitioError
+from sitio.errors import BodyTooLong, SitioError
 from sitio.http.framing import NO_TRAILERS
 from sitio.http.grammar import IDEMPOTENT_METHODS
 from sitio.http.head import Fields
@@ -17,7 +17,7 @@ from sitio.net.deadlines import NEVER
 from sitio.proxy.bufferedrequest import BufferedRequest, Collected
 from sitio.proxy.downstream import Downstream
 from sitio.proxy.filters import Filters
-from sitio.proxy.upstream import Connection
+from sitio.proxy.upstream import Connection, Connections
 from sitio.settings import BODY_GRACE_SECONDS
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Upload:
     """
 
     __slots__ = ("_buffered", "_copy", "_downstream", "_due", "_exchange", "_filters", "_hasSlot",
-                 "_isSent", "_last", "_limit", "_pausedAt", "_slot", "_waiting", "continued",
-                 "ended", "paused", "trailers")  # fmt: skip
+                 "_isSent", "_last", "_limit", "_most", "_pausedAt", "_pool", "_slot", "_waiting",
+                 "continued", "ended", "paused", "trailers")  # fmt: skip
 
     def __init__(self, exchange: Exchange, downstream: Downstream, first: bytes) -> None:
         """
@@ -57,7 +57,9 @@ class Upload:
         self._filters: Filters | None = None
         self._exchange = exchange
         self._downstream = downstream
-        self._limit = exchange.context.settings.replayLimit
+        self._limit = exchange.route.settings.replayLimit
+        self._most = exchange.route.maxBody
+        self._pool: Connections | None = None
         self._waiting = first
         # The end of a filtered body of known length, until the filters have seen the end.
         self._last = b""
@@ -146,32 +148,44 @@ class Upload:
 
     def takeIdle(self) -> Connection | None:
         """Take an idle connection, or L{None}."""
-        context = self._exchange.context
+        pool = self._itsPool()
         if not self.ended and not self._hasSlot:
-            self._hasSlot = context.uploads.take()
+            self._hasSlot = pool.uploads.take()
             if not self._hasSlot:
                 return None
-        return context.connections.takeIdle()
+        return pool.takeIdle()
 
     def acquire(self, fresh: bool = False) -> Deferred[Any]:
         """Get a connection as soon as there are a slot and a connection."""
-        context = self._exchange.context
+        pool = self._itsPool()
         if self.ended or self._hasSlot:
-            return context.connections.acquire(fresh)
-        self._slot = waiting = context.uploads.wait()
+            return pool.acquire(fresh)
+        self._slot = waiting = pool.uploads.wait()
         return waiting.addCallback(self._gotSlot, fresh)
 
     def _gotSlot(self, isTaken: bool, fresh: bool) -> Deferred[Any]:
         self._hasSlot = isTaken
-        return self._exchange.context.connections.acquire(fresh)
+        assert self._pool is not None
+        return self._pool.acquire(fresh)
+
+    def _itsPool(self) -> Connections:
+        """The pool of the current attempt, in which it may have a slot."""
+        pool = self._exchange.pool
+        assert pool is not None
+        if self._pool is not pool:
+            self.giveUpSlot()
+            self._pool = pool
+        return pool
 
     def giveUpSlot(self) -> None:
         """The body is complete, or the exchange has ended."""
+        if self._pool is None:
+            return
         if self._hasSlot:
             self._hasSlot = False
-            self._exchange.context.uploads.release()
+            self._pool.uploads.release()
         elif self._slot is not None:
-            self._exchange.context.uploads.skip(self._slot)
+            self._pool.uploads.skip(self._slot)
             self._slot = None
 
     def sendBy(self, connection: Connection, extra: bytes) -> None:
@@ -202,6 +216,9 @@ class Upload:
         exchange = self._exchange
         exchange.bytesIn += len(data)
         if self.ended:
+            return
+        if self._most is not None and exchange.bytesIn > self._most:
+            exchange.refuse(BodyTooLong(f"a body of more than {self._most} bytes"))
             return
         if self._buffered is not None:
             self._extendTime(len(data))
@@ -266,7 +283,7 @@ class Upload:
     # The time for the next bytes.
 
     def _extendTime(self, size: int) -> None:
-        settings = self._exchange.context.settings
+        settings = self._exchange.route.settings
         if settings.minBodyRate:
             now = self._exchange.context.seconds()
             if self._due is NEVER:
@@ -278,7 +295,7 @@ class Upload:
     def timeLeft(self) -> float:
         """Seconds until more of the body must have moved."""
         exchange = self._exchange
-        stall = exchange.context.settings.stallTimeout
+        stall = exchange.route.settings.stallTimeout
         if self.paused or self._due is NEVER:
             return stall
         return min(stall, max(0.0, self._due - exchange.context.seconds()))

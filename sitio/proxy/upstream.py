@@ -1,14 +1,16 @@
 """
-The upstream half, as an exchange uses it: L{Connections} and L{Connection}, typing
-protocols.
+The upstream half, as an exchange uses it, as typing protocols: L{Upstream}, its L{Endpoint}s,
+their L{Connections}, and each L{Connection}.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from sitio.errors import SitioError
 from sitio.http.head import Fields
 from sitio.http.message import Request
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
     from sitio.proxy.heldresponse import HeldResponse
     from sitio.proxy.upload import Upload
+    from sitio.proxy.visible import VisibleExchange
 
 
 class Connection(Protocol):
@@ -70,11 +73,95 @@ class Connection(Protocol):
         """Close the connection without another call to the receiver."""
 
 
+class Slots(Protocol):
+    """Bounds the connections that are held by requests with incomplete bodies."""
+
+    def take(self) -> bool:
+        """Take a slot if one is free."""
+
+    def wait(self) -> Deferred[bool]:
+        """Take a slot as soon as one is free.  Cancel the Deferred to stop waiting."""
+
+    def skip(self, waiter: Deferred[bool]) -> None:
+        """One that waits needs no slot any more."""
+
+    def release(self) -> None:
+        """Give a slot back."""
+
+
 class Connections(Protocol):
-    """A pool of connections to the upstream."""
+    """
+    A pool of connections to one endpoint.
+
+    @ivar uploads: the slots for requests with incomplete bodies.
+    """
+
+    @property
+    def uploads(self) -> Slots: ...
 
     def takeIdle(self) -> Connection | None:
         """Take an idle connection, or L{None}."""
 
     def acquire(self, fresh: bool = False) -> Deferred[Any]:
         """Get a L{Connection} as soon as one is free.  Cancel the Deferred to stop waiting."""
+
+
+class Endpoint(Protocol):
+    """
+    One of the addresses of an upstream.
+
+    @ivar address: as metrics and logs name it.
+    """
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def pool(self) -> Connections: ...
+
+    def answered(self, status: int, seconds: float) -> None:
+        """An attempt got the head of a response, after so many seconds."""
+
+    def failed(self, error: SitioError) -> None:
+        """An attempt failed."""
+
+
+class Upstream(Protocol):
+    """
+    A service behind sitio.
+
+    @ivar name: as routes and policies name it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pools(self) -> Sequence[Any]:
+        """The pools of all endpoints."""
+
+    def start(self) -> None:
+        """Begin to look for endpoints, and at them.  Called once."""
+
+    def stop(self) -> Deferred[None]:
+        """
+        End that, and close all connections.  Called once no exchange needs it any more.
+
+        @return: fires when all connections are closed.
+        """
+
+    @property
+    def only(self) -> Endpoint | None:
+        """
+        The endpoint, if there is one that never changes and nobody judges it: then exchanges
+        take its pool without a choice, and tell it nothing.
+        """
+
+    def choose(self, exchange: VisibleExchange, tried: Sequence[Endpoint]) -> Endpoint | None:
+        """
+        The endpoint for the next attempt.
+
+        @param tried: those of this exchange so far, which are avoided if there are others.
+
+        @return: L{None} if there is none at all.
+        """

@@ -16,7 +16,9 @@ from sitio.policy.labels import Labels
 if TYPE_CHECKING:
     from sitio.proxy.context import ProxyContext
     from sitio.proxy.downstream import Downstream
+    from sitio.proxy.generation import Route
     from sitio.proxy.heldresponse import HeldResponse
+    from sitio.proxy.upstream import Connections, Endpoint
 
 
 #: Seconds of the longest timeout that a policy may set: a day.
@@ -41,6 +43,7 @@ class VisibleExchange:
 
     Attributes that most exchanges never change have their default on the class.
 
+    @ivar tried: the endpoints that it was sent to so far, where an upstream has several.
     @ivar ownLabels: the labels that policies have set, or L{None} if none has asked for them.
     @ivar brokeOff: whether a failure broke off the response after its head was sent.
     """
@@ -65,6 +68,10 @@ class VisibleExchange:
     _masking = True
     ownLabels: Labels | None = None
     context: ProxyContext
+    route: Route
+    pool: Connections | None = None
+    endpoint: Endpoint | None = None
+    tried: tuple[Endpoint, ...] = ()
     held: HeldResponse | None
     _downstream: Downstream
     _extra: bytes
@@ -124,6 +131,31 @@ class VisibleExchange:
                 f" above 0, and {MAX_TIMEOUT_SECONDS:g} at most"
             )
         self._responseTimeout = seconds
+
+    @property
+    def upstream(self) -> str:
+        """
+        The name of the upstream that gets the request; C{""} if there is none.  A policy may
+        choose another one before an attempt begins.
+        """
+        upstream = self.route.upstream
+        return "" if upstream is None else upstream.name
+
+    @upstream.setter
+    def upstream(self, name: str) -> None:
+        if self.state not in (ExchangeState.DECIDING, ExchangeState.JUDGING):
+            raise ValueError("the upstream can't be chosen any more: the request is on its way")
+        if self.route.upstream is None or name != self.route.upstream.name:
+            self.route = self.route.toward(name)
+
+    @property
+    def upstreamAddress(self) -> str:
+        """The endpoint of the current or last attempt, as log lines name it."""
+        if self.endpoint is not None:
+            return self.endpoint.address
+        upstream = self.route.upstream
+        only = None if upstream is None else upstream.only
+        return "none" if only is None else only.address or self.upstream
 
     @property
     def notes(self) -> dict[Any, Any]:

@@ -341,7 +341,7 @@ def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> Steps[SidecarSnapsh
         "metrics": (yield from merge(one["metrics"], two["metrics"])),
         # Those of the workers of one sidecar are the same.
         "peers": two["peers"] if one["peers"] == NO_PEERS else one["peers"],
-        "policies": _mergePolicies(one["policies"], two["policies"]),
+        "policies": mergePolicies(one["policies"], two["policies"]),
         "pool": addUp(one["pool"], two["pool"]),
         "poolCounts": addUp(one["poolCounts"], two["poolCounts"]),
         "clients": one["clients"] + two["clients"],
@@ -355,7 +355,7 @@ def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> Steps[SidecarSnapsh
     }
 
 
-def _mergePolicies(one: list[PolicyMetrics], two: list[PolicyMetrics]) -> list[PolicyMetrics]:
+def mergePolicies(one: list[PolicyMetrics], two: list[PolicyMetrics]) -> list[PolicyMetrics]:
     """Policies are matched by name; several of one name are matched in their order."""
     rest = list(two)
     sums = []

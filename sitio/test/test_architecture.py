@@ -47,6 +47,7 @@ PACKAGES: dict[str, set[str]] = {
 ALL_BUT: dict[str, set[str]] = {
     "assembly": set(),
     "service": {"assembly"},
+    "generations": {"assembly", "service"},
     "testing": {"assembly", "service", "admin", "workers"},
 }
 
@@ -93,6 +94,7 @@ TESTED_BY: dict[str, str] = {
     "policy.descriptions": "policy.test_loader",  # descriptions are loaded there
     "proxy.buffers": "functional.test_buffers",  # what exchanges and clients hold
     "proxy.unsent": "functional.test_buffers",
+    "proxy.connecting": "proxy.test_generation",  # with upstreams of several endpoints
     "proxy.context": "proxy.test_exchange",  # with the exchanges that share one
     "proxy.visible": "proxy.test_exchange",  # the attributes of an exchange
     "proxy.waiting": "proxy.test_exchange",  # what an exchange does with a Deferred
@@ -130,6 +132,7 @@ UNTESTED: dict[str, str] = {
     "interfaces": "declarations only; whoever provides one is verified where it is tested",
     "proxy.downstream": "declarations only",
     "proxy.upstream": "declarations only",
+    "upstream.fixed": "nothing but attributes",
     "upstream.receivers": "declarations only",
 }
 

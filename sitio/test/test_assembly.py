@@ -128,7 +128,7 @@ class AssembleTests(SynchronousTestCase):
         )
         self.assertEqual(service.context.settings.grace, 7)
         self.assertEqual(service.context.host, b"there:8087")
-        self.assertEqual(service.context.via, b"sitio")
+        self.assertEqual(service.context.generation.fallback.via, b"sitio")
         self.assertEqual(service.context.forwarded, ForwardedSettings())
 
     def test_forwarded(self) -> None:

@@ -32,6 +32,9 @@ KINDS: dict[type[SitioError], tuple[Side, int]] = {
     errors.ResponseWithheld: (Side.SITIO, 502),
     errors.BuffersFull: (Side.SITIO, 503),
     errors.LoopDetected: (Side.SITIO, 508),
+    errors.AmbiguousPath: (Side.CLIENT, 400),
+    errors.NoRoute: (Side.CLIENT, 404),
+    errors.NoEndpoint: (Side.UPSTREAM, 503),
 }
 
 
@@ -75,6 +78,7 @@ class KindTests(SynchronousTestCase):
                 errors.BodyTooLong,
                 errors.BadVersion,
                 errors.MethodRefused,
+                errors.AmbiguousPath,
             },
         )
 

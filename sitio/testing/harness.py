@@ -23,10 +23,12 @@ from sitio.policy.loader import namedPolicies
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.exchange import Exchange
 from sitio.proxy.factory import ProxyServerFactory
+from sitio.proxy.generation import Generation, Route
 from sitio.proxy.trust import ForwardedSettings
 from sitio.settings import Settings
 from sitio.testing.loop import ClockLoop
 from sitio.testing.network import CLIENT_ADDRESS, MemoryEndpoint, Peer
+from sitio.upstream.fixed import FixedUpstream
 from sitio.upstream.pool import UpstreamPool
 
 
@@ -87,6 +89,7 @@ class Harness:
         keepsFolded: bool = False,
         forwarded: ForwardedSettings | str = APPEND,
         mark: str = "",
+        generation: Callable[[Route], Generation] | None = None,
     ) -> None:
         """
         @param policies: as L{named} takes them.
@@ -95,6 +98,8 @@ class Harness:
         @param keepsFolded: C{--keep-underscores}.
         @param forwarded: C{--forwarded}, or all that is said of forwarded fields.
         @param mark: marks requests; by default they have no mark.
+        @param generation: makes what is configured of the usual only route;
+            by default all requests take that route.
         """
         self.clock = clock or Clock()
         self.loop = ClockLoop(self.clock)
@@ -103,13 +108,11 @@ class Harness:
         chain = _Chain(namedPolicies(policies), self.clock, settings.policyTimeout)
         self.endpoint = MemoryEndpoint(self.clock)
         self.pool = UpstreamPool(self.clock, self.endpoint, settings, deadlines)
+        route = Route(chain, FixedUpstream("upstream", self.pool), settings, via=via)
         self.context = _Context(
             self.clock,
-            self.pool,
-            chain,
-            settings,
+            Generation.ofOne(route) if generation is None else generation(route),
             host,
-            via,
             observers=observers,
             date=date,
             keepsFolded=keepsFolded,

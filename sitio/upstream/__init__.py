@@ -5,6 +5,8 @@ In reading order:
 
   - C{pool}: hands out connections to one endpoint, and bounds how many there are.
   - C{client}: L{ProxyClient<sitio.upstream.client.ProxyClient>}, one connection.
+  - C{uploadslots}: how many connections requests with incomplete bodies may hold.
+  - C{fixed}: an upstream with one endpoint.
   - C{receivers}: the interfaces that a connection calls.
   - C{splicing}: moves the rest of a response's body in the kernel.
   - C{cluster}: an upstream of one or several endpoints.

@@ -22,6 +22,7 @@ from sitio.net.deadlines import Deadlines
 from sitio.net.descriptors import areLacking
 from sitio.settings import Settings
 from sitio.upstream.client import ProxyClient, ProxyClientFactory
+from sitio.upstream.uploadslots import UploadSlots
 
 #: Longest time, in seconds, to read the rest of an unwanted response, or to flush writes
 #: before a connection closes.
@@ -53,6 +54,7 @@ class UpstreamPool:
     Connections to one upstream.
 
     @ivar clock: measures the waits.
+    @ivar uploads: bounds the connections that requests with incomplete bodies hold.
     @ivar size: connections open or being opened, idle ones included; at most
         C{settings.poolSize}.
     """
@@ -89,6 +91,7 @@ class UpstreamPool:
         self._keepsIdle = True
         # Requests that were sent on connections which have closed.
         self._sent = 0
+        self.uploads = UploadSlots(clock, settings)
         self._counts: PoolCounts = {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0}
 
     def __repr__(self) -> str:

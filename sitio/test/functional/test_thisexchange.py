@@ -226,7 +226,7 @@ class IdTests(SynchronousTestCase):
             self.assertEqual(json.loads(lineOf(outcome.exchange))["id"], id)
             self.assertEqual([each["id"] for each in history.exchanges([])["failed"]], [id])
             [line] = [formatEvent(each) for each in events]
-            expected = f"An exchange failed: GET /a (id {id}), upstream the upstream: no connection"
+            expected = f"An exchange failed: GET /a (id {id}), upstream upstream: no connection"
             self.assertIn(expected, str(line))
             self.assertEqual(events[0]["id"], id)
             self.assertIn(id, repr(outcome.exchange))

@@ -45,6 +45,7 @@ class FinishedExchange:
     policyTime: float = 0.0
     notes: dict[Any, Any] = field(factory=dict)
     masking: bool = True
+    upstream: str = "upstream"
     timeout: float = 60.0
     labels: Labels = field(factory=Labels)
     brokeOff: bool = False

@@ -46,6 +46,7 @@ class FakeExchange:
     id: str = "1-1"
     timeout: float = 60.0
     masking: bool = True
+    upstream: str = "upstream"
     labels: dict[str, str] = Factory(dict)
     ownLabels: dict[str, str] | None = None
 

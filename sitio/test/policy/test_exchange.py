@@ -19,7 +19,7 @@ from sitio.proxy.exchange import Exchange as ProxyExchange
 from sitio.testing import request, runPolicy
 
 #: What a policy may set.
-SETTABLE = {"timeout", "masking"}
+SETTABLE = {"timeout", "masking", "upstream"}
 
 
 def asTyped(exchange: ProxyExchange) -> Exchange:

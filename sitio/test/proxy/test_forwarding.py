@@ -43,7 +43,6 @@ class Context:
 
 
 def forwarding(
-    via: bytes | None = None,
     secure: bool = False,
     style: str = X_FORWARDED,
     address: str = "192.0.2.1",
@@ -51,7 +50,7 @@ def forwarding(
 ) -> Forwarding:
     """A L{Forwarding} for a client at 192.0.2.1."""
     settings = ForwardedSettings(style=style)
-    context: Any = Context(via=via, forwarded=settings, markLine=mark)
+    context: Any = Context(forwarded=settings, markLine=mark)
     return Forwarding(context, address, secure)
 
 
@@ -107,7 +106,7 @@ class FieldTests(SynchronousTestCase):
         for version in ("1.0", "1.1"):
             request = Request("GET", "/", version=version)
             for amend in (True, False):
-                lines = forwarding(via=b"sitio").linesFor(request, b"", amend)
+                lines = forwarding().linesFor(request, b"", amend, b"sitio")
                 self.assertTrue(lines.endswith(b"Via: %b sitio\r\n" % version.encode()))
 
     def test_mark(self) -> None:

@@ -29,10 +29,16 @@ class Connection:
 
 
 @define
+class Route:
+    """The attributes of a route that a held response uses."""
+
+    settings: Settings
+
+
+@define
 class Context:
     """The attributes of a context that a held response uses."""
 
-    settings: Settings
     tooLong: int = 0
     buffers: Buffers = field(factory=lambda: Buffers(1000))
 
@@ -41,7 +47,8 @@ class Context:
 class Exchange:
     """The attributes of an exchange that a held response uses."""
 
-    context: Context
+    route: Route
+    context: Context = field(factory=Context)
     connection: Connection | None = field(factory=Connection)
     deadline: float = 0.0
     moved: int = 0
@@ -55,7 +62,7 @@ class CollectTests(SynchronousTestCase):
 
     def hold(self, limit: int = 6, length: int | None = None) -> HeldResponse:
         """A held response of which two bytes have arrived."""
-        self.exchange = Exchange(Context(Settings(bufferLimit=limit)))
+        self.exchange = Exchange(Route(Settings(bufferLimit=limit)))
         assert self.exchange.connection is not None
         self.calls = self.exchange.connection.calls
         self.response = Response.fromWire(200, "OK", [], length)

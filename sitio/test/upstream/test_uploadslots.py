@@ -1,5 +1,5 @@
 """
-Tests of L{sitio.proxy.uploadslots} and of the slowest rate of a body.
+Tests of L{sitio.upstream.uploadslots} and of the slowest rate of a body.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from sitio.errors import ClientGone, PoolExhausted, RequestTimeout
 from sitio.http.codec import chunk
 from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.policy.functions import onRequest
-from sitio.proxy.uploadslots import UploadSlots, slotsOf
 from sitio.settings import BODY_GRACE_SECONDS, Settings
 from sitio.test.helpers.observed import ObservedCase
 from sitio.testing import Harness
+from sitio.upstream.uploadslots import UploadSlots, slotsOf
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -87,7 +87,7 @@ class UploadCase(ObservedCase):
     def assertSlots(self) -> None:
         """All slots are free again, and nothing else is left."""
         self.sidecar.assertQuiet()
-        uploads: Any = self.sidecar.context.uploads
+        uploads: Any = self.sidecar.pool.uploads
         self.assertEqual(uploads._free, slotsOf(self.sidecar.context.settings))
         self.assertEqual(len(uploads._waiting), 0)
 

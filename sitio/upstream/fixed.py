@@ -1,0 +1,54 @@
+"""
+An upstream with one endpoint that never changes: L{FixedUpstream}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from sitio.errors import SitioError
+from sitio.upstream.pool import UpstreamPool
+
+
+@frozen(eq=False)
+class FixedUpstream:
+    """
+    A service at one place.  It is its own only endpoint, and nobody judges it.
+
+    @ivar name: as routes, policies and log lines name it.
+    @ivar address: as metrics name it.
+    """
+
+    name: str
+    pool: UpstreamPool
+    address: str = ""
+
+    @property
+    def only(self) -> FixedUpstream:
+        return self
+
+    @property
+    def pools(self) -> tuple[UpstreamPool]:
+        """The pools of all endpoints."""
+        return (self.pool,)
+
+    def start(self) -> None:
+        """Connections are opened when they are needed."""
+
+    def stop(self) -> Deferred[None]:
+        """Close the connections; fires when all are closed.  Those in use close later."""
+        return self.pool.stop()
+
+    def choose(self, exchange: Any, tried: Sequence[Any]) -> FixedUpstream:
+        """The endpoint for the next attempt."""
+        return self
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Nobody counts."""
+
+    def failed(self, error: SitioError) -> None:
+        """Nobody counts."""
