@@ -47,6 +47,7 @@ _POOL = (
     "maxFields",
     "maxInterim",
     "poolSize",
+    "poolUploads",
     "poolQueue",
 )
 
@@ -287,6 +288,11 @@ class Cluster:
         return self._draining
 
     # --- Its life
+
+    @property
+    def pools(self) -> list[UpstreamPool]:
+        """The pools of all endpoints, also of those that leave."""
+        return [each.pool for each in (*self._endpoints.values(), *self._draining)]
 
     def start(self) -> None:
         """Begin to ask DNS, and to check the health of endpoints."""
