@@ -8,7 +8,6 @@ and help.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from getopt import getopt
@@ -17,6 +16,8 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import attrs
 from twisted.python import usage
 
+from sitio.config.addresses import adminDescription, connectDescription, listenDescription
+from sitio.config.limits import MAY_BE_ZERO, optionName
 from sitio.config.values import (
     accessLogTarget,
     forwardedMode,
@@ -47,12 +48,12 @@ FLEET_VARIABLES = ("DASHBOARD", "MOTHERSHIP", "DASHBOARD_URL")
 _Value = TypeVar("_Value")
 
 _PORT_HELP = (
-    "port for clients: a number, on all addresses of IPv4 and IPv6, or an endpoint description"
-    " such as tcp:8080:interface=127.0.0.1; default $PORT, else 8080"
+    "port for clients: a number, on all addresses of IPv4 and IPv6, an address such as"
+    " 127.0.0.1:8080, or an endpoint description; default $PORT, else 8080"
 )
 _UPSTREAM_HELP = (
-    "the service behind sitio: an endpoint description such as tcp:localhost:8087; default"
-    " $TARGET_PORT on localhost, or --demo"
+    "the service behind sitio, such as localhost:8087 or https://api.example, or an endpoint"
+    " description; default $TARGET_PORT on localhost, or --demo"
 )
 _WORKERS_HELP = (
     "number of processes that share the port; auto for one on each core that sitio may use; in"
@@ -105,31 +106,11 @@ _DEMO_HELP = "serve a small photo site that comes with sitio, instead of an upst
 _VIA_HELP = "add Via to requests and responses; it makes some services stop compressing"
 
 
-def _optionName(name: str) -> str:
-    return re.sub(r"[A-Z]", lambda match: "-" + match[0].lower(), name)
-
-
 def _limit(each: attrs.Attribute) -> list[Any]:
     """The option for one of the L{Settings}."""
     default = str(each.default).removesuffix(".0")
-    return [_optionName(each.name), None, default, each.metadata["help"]]
+    return [optionName(each.name), None, default, each.metadata["help"]]
 
-
-#: Limits that may be 0; with 0 for any other, no request would pass.
-_MAY_BE_ZERO = frozenset(
-    (
-        "bufferLimit",
-        "grace",
-        "halfClose",
-        "maxBody",
-        "minBodyRate",
-        "poolQueue",
-        "poolUploads",
-        "replayLimit",
-        "requestBufferLimit",
-        "upstreamIdleTimeout",
-    )
-)
 
 _PARAMETERS: list[list[Any]] = [
     ["port", "p", None, _PORT_HELP],
@@ -287,10 +268,8 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Parse the values, and read the environment for options that were not given."""
         self["port"] = self._port()
-        admin = self["admin"]
-        if admin is not None and admin.isdecimal():
-            port = _parsed("--admin", portNumber, admin)
-            self["admin"] = f"tcp:{port}:interface=127.0.0.1"
+        if self["admin"]:
+            self["admin"] = _parsed("--admin", adminDescription, self["admin"])
         self["probes"] = self._probes()
         hosts = self["admin-hosts"]
         if hosts is not None:
@@ -301,7 +280,9 @@ class Options(usage.Options):
         if self["demo"]:
             if self["upstream"] is not None:
                 raise usage.UsageError("--demo is a service of its own: leave out --upstream")
-        elif self["upstream"] is None and target:
+        elif self["upstream"] is not None:
+            self["upstream"] = _parsed("--upstream", connectDescription, self["upstream"])
+        elif target:
             self["upstream"] = f"tcp:localhost:{_parsed('TARGET_PORT', portNumber, target)}"
         self["workers"] = _parsed("--workers", workerCount, self["workers"], self._environ)
         self["worker-timeout"] = _parsed("--worker-timeout", number, self["worker-timeout"], float)
@@ -358,16 +339,13 @@ class Options(usage.Options):
     def _port(self) -> str:
         given: str | None = self["port"]
         port = given or self._environ.get("PORT") or DEFAULT_PORT
-        if not port.isdecimal():
-            return port
-        name = "PORT" if given is None else "--port"
-        return f"tcp:{_parsed(name, portNumber, port)}"
+        return _parsed("PORT" if given is None else "--port", listenDescription, port)
 
     def _probes(self) -> str | None:
         """The port for probes; it can't be that of the admin pages."""
         port: str | None = self["probes"] or None
-        if port is not None and port.isdecimal():
-            port = f"tcp:{_parsed('--probes', portNumber, port)}"
+        if port is not None:
+            port = _parsed("--probes", listenDescription, port)
         admin = self["admin"]
         if port and admin != "" and isSamePort(port, admin or DEFAULT_ADMIN):
             raise usage.UsageError(
@@ -399,8 +377,8 @@ class Options(usage.Options):
     def _settings(self) -> Settings:
         values: dict[str, Any] = {}
         for each in attrs.fields(Settings):
-            name = _optionName(each.name)
-            kind, zero = type(each.default), each.name in _MAY_BE_ZERO
+            name = optionName(each.name)
+            kind, zero = type(each.default), each.name in MAY_BE_ZERO
             values[each.name] = _parsed(f"--{name}", number, self[name], kind, zero)
         if values["poolUploads"] > values["poolSize"]:
             raise usage.UsageError(

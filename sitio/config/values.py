@@ -23,7 +23,8 @@ MAX_WORKERS = 256
 #: The formats of L{sitio.telemetry.logformat}.
 ACCESS_LOG_FORMATS = ("json", "common")
 
-_MAX_PORT = 65535
+#: The highest port.
+MAX_PORT = 65535
 
 #: Values of C{interface} that mean all addresses.
 _EVERYWHERE = ("", "0.0.0.0", "::", r"\:\:")
@@ -43,8 +44,8 @@ def _quoted(text: str) -> str:
 
 def portNumber(text: str) -> int:
     """A TCP port; 0 lets the kernel choose one."""
-    if not text.isdecimal() or int(text) > _MAX_PORT:
-        raise ValueError(f"{_quoted(text)}; it must be a port, 0 to {_MAX_PORT}")
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise ValueError(f"{_quoted(text)}; it must be a port, 0 to {MAX_PORT}")
     return int(text)
 
 

@@ -22,7 +22,7 @@ In reading order:
   - C{makers}: finds the makers of policies: plugins and entry points.
   - C{files}: loads a file with policies, and its neighbours.
   - C{declaration}: the options of a policy, by one declaration; C{options}: one of them.
-  - C{kinds}: the types of options.
+  - C{kinds}: the types of options; C{located}: paths in them.
   - C{help}: options for people: on a terminal, and in documents.
   - C{maker}: announces a policy to C{twisted.plugin} without importing it.
 """

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sitio.errors import inOneLine
 from sitio.policy.declaration import Declaration
+from sitio.policy.located import located
 from sitio.policy.makers import FAILURES
 from sitio.policy.options import dashed
 from sitio.redact import (
@@ -94,6 +96,13 @@ class Description:
         elif self.arguments or self.options:
             parts.append(HIDDEN)
         return policyWithoutSecrets(self.name, parts)
+
+    def within(self, declaration: Declaration, folder: Path | None) -> Description:
+        """The same description with the paths of files in a folder, if there is one."""
+        if folder is None:
+            return self
+        arguments, options = located(declaration, self.arguments, self.options, folder)
+        return evolve(self, arguments=arguments, options=options)
 
     def make(self, declaration: Declaration, usage: str) -> Any:
         """

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sitio.http.message import parseStatuses
 from sitio.redact import HIDDEN
@@ -54,6 +54,8 @@ class Kind:
     @ivar shown: makes a text without secrets of a text.  L{None} if texts are not shown at all.
     @ivar isText: whether it is of texts that C{About(shown=True)} shows.
     @ivar secrets: the parts of a text to remove from messages; L{None} for all that is not shown.
+    @ivar names: C{path} for a text that is the path of a file, C{secret} for one that is with
+        C{@}, else C{""}.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Kind:
     shown: Callable[[str], str] | None = _same
     secrets: Callable[[str], list[str]] | None = None
     isText: bool = False
+    names: Literal["", "path", "secret"] = ""
 
 
 class HiddenText(str):
@@ -227,7 +230,7 @@ def _collection(make: Callable[[list[Any]], Any], one: Kind) -> Kind:
 
     names = f"{one.name}, or several with commas"
     metavar = f"{one.metavar},..."
-    return Kind(names, metavar, parse, write, one.example, True, one.shown, one.secrets, one.isText)
+    return evolve(one, name=names, metavar=metavar, parse=parse, write=write, many=True)
 
 
 def _secret(text: str) -> HiddenText:
@@ -269,7 +272,15 @@ def _namesFile(text: str) -> bool:
 
 
 TEXT = Kind("a text", "TEXT", str, shown=None, isText=True)
-SECRET = Kind("a secret", "SECRET", _secret, lambda value: HIDDEN, shown=None, secrets=_secretsIn)
+SECRET = Kind(
+    "a secret",
+    "SECRET",
+    _secret,
+    lambda value: HIDDEN,
+    shown=None,
+    secrets=_secretsIn,
+    names="secret",
+)
 
 #: Seconds: C{250ms}, C{5s}, C{10m}, C{2h}, C{7d}.  A number without a unit is in seconds.
 Duration = Annotated[
@@ -298,7 +309,7 @@ _PLAIN: dict[Any, Kind] = {
     int: Kind("a whole number", "N", _int),
     float: Kind("a number", "NUMBER", _float, lambda value: f"{value:g}"),
     bool: Kind("true or false", "true|false", _flag, lambda value: str(value).lower()),
-    Path: Kind("a path", "PATH", _path),
+    Path: Kind("a path", "PATH", _path, names="path"),
 }
 _COLLECTIONS: dict[Any, Callable[[list[Any]], Any]] = {
     list: list,

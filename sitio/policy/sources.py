@@ -20,15 +20,22 @@ from sitio.policy.declaration import Declaration
 from sitio.policy.descriptions import Description
 from sitio.policy.files import importFile, loadedFile
 from sitio.policy.kinds import nearest
+from sitio.policy.located import locatedPlain
 from sitio.policy.makers import FAILURES, brokenPlugins, declarationOf, findMaker, makers
 from sitio.policy.verify import isPolicy, nameOf, verifyPolicy
 from sitio.redact import nameWithoutSecrets
 
 
-def policiesOfText(description: str) -> list[tuple[str, Any]]:
-    """Names and policies of a description; see L{sitio.policy.loader.loadPolicies}."""
+def policiesOfText(description: str, folder: Path | None = None) -> list[tuple[str, Any]]:
+    """
+    Names and policies of a description; see L{sitio.policy.loader.loadPolicies}.
+
+    @param folder: what paths of files are relative to; L{None} for the working directory.
+    """
     parsed = Description.parse(description)
-    source = _Source.of(parsed)
+    source = _Source.of(parsed, folder)
+    if source.declaration is not None:
+        parsed = parsed.within(source.declaration, folder)
     if source.declaration is None:
         if parsed.arguments or parsed.options:
             raise ValueError(
@@ -45,21 +52,26 @@ def policiesOfText(description: str) -> list[tuple[str, Any]]:
         raise ValueError(f"{shown!r}: {why}; usage: {source.usage}") from error
 
 
-def policiesOf(name: str, options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def policiesOf(
+    name: str, options: Mapping[str, Any], folder: Path | None = None
+) -> list[tuple[str, Any]]:
     """
     Names and policies of plain data, such as a configuration file holds.
 
     @param name: C{retry}, or C{file:mine.py}.
     @param options: the values by the names of options: C{{"max-age": 60, "statuses": "5xx"}}.
         Options that are given by place in a description have the names of their parameters.
+    @param folder: as above.
 
     @raise ValueError: as L{loadPolicies<sitio.policy.loader.loadPolicies>} does.
     """
     parsed = Description.parse(name)
     if parsed.arguments or parsed.options:
         raise ValueError(f"{parsed.shown(None)!r}: a name is expected here, without options")
-    source = _Source.of(parsed)
+    source = _Source.of(parsed, folder)
     if source.declaration is not None:
+        if folder is not None:
+            options = locatedPlain(source.declaration, options, folder)
         return source.verified(parsed.makeOf(source.declaration, options))
     if options:
         raise ValueError(f"{name} takes no options: they are the parameters of makePolicy")
@@ -122,14 +134,16 @@ class _Source:
     module: ModuleType | None = None
 
     @classmethod
-    def of(cls, parsed: Description) -> _Source:
+    def of(cls, parsed: Description, folder: Path | None = None) -> _Source:
         """
         Find the maker, or run the file.
+
+        @param folder: what the path of a file is relative to.
 
         @raise ValueError: there is none, or it can't be loaded.
         """
         if parsed.name == "file":
-            return cls._ofFile(parsed)
+            return cls._ofFile(parsed, folder)
         maker = findMaker(parsed.name)
         if maker is None:
             raise ValueError(_unknown(parsed.name))
@@ -142,10 +156,10 @@ class _Source:
             raise ValueError(f"{parsed.shown(None)!r}: {why}{usage}") from error
 
     @classmethod
-    def _ofFile(cls, parsed: Description) -> _Source:
+    def _ofFile(cls, parsed: Description, folder: Path | None) -> _Source:
         if parsed.path is None:
             raise ValueError("'file': write file:PATH, where PATH is a Python file")
-        path = Path(parsed.path)
+        path = Path(parsed.path) if folder is None else folder / parsed.path
         if path.suffix != ".py" or not path.is_file():
             # Such as a test's, whose folder is not that of the file.
             where = "" if path.is_absolute() else f" in {Path.cwd()}"

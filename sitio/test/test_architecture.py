@@ -67,6 +67,13 @@ GLOBAL_REACTOR = {"assembly", "net.reactor", "workers.worker"}
 
 #: Modules whose test file has another name than theirs, and why.
 TESTED_BY: dict[str, str] = {
+    "config.keys": "config.test_model",  # keys are tested where they are declared
+    "config.limits": "config.test_options",  # the options that are made of them
+    "config.listeners": "config.test_model",  # parts of the model
+    "config.policies": "config.test_model",
+    "config.tables": "config.test_model",
+    "config.upstreams": "config.test_model",
+    "config.routekinds": "config.test_kinds",  # they differ in their subject only
     "http.limits": "http.test_codec",
     "http.framing": "http.test_codec",  # tested through the readers that use it
     "http.head": "http.test_codec",  # as the one before

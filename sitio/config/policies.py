@@ -1,0 +1,45 @@
+"""
+Policies as they are configured: L{PolicyConfig}, and L{policiesMade}, which makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from sitio.config.keys import place
+
+
+@frozen
+class PolicyConfig:
+    """
+    A policy, or the policies of a file.
+
+    @ivar description: as C{--policy} takes it; only a name if there are options.
+    @ivar options: the options by name; L{None} if the description has them.
+    """
+
+    description: str
+    options: Mapping[str, Any] | None = None
+    place: str = place()
+
+
+def policiesMade(config: PolicyConfig, folder: str | None = None) -> list[tuple[str, Any]]:
+    """
+    Make policies: their names, and they.
+
+    @param folder: what the paths of files in it are relative to; by default, the working
+        directory.
+
+    @raise ValueError: one can't be made; the sentence shows no secrets.
+    """
+    # Imported with the first policy.
+    from sitio.policy.sources import policiesOf, policiesOfText
+
+    base = None if folder is None else Path(folder)
+    if config.options is None:
+        return policiesOfText(config.description, base)
+    return policiesOf(config.description, config.options, base)
