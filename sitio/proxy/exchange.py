@@ -158,7 +158,7 @@ class Exchange(Connecting):
                 self.failure = answer.failure
             self.respond(answer, answer.body or b"", True)
             return
-        if self.route.rewrite is not None:
+        if self.route.changes:
             rewriteRequest(self)
         self._connect()
 

@@ -213,14 +213,15 @@ class Forwarding:
 
 def rewriteRequest(exchange: Exchange) -> None:
     """
-    Give the upstream the path of the route in place of the client's.
+    Give the upstream the path and the Host of the route in place of the client's.
 
-    Policies, metrics and logs go on seeing the client's.
+    Policies, metrics and logs go on seeing the client's path.
     """
-    rewrite = exchange.route.rewrite
-    line = exchange.request.line
-    if rewrite is not None:
-        exchange.request.line = line.sentAs(rewrite.apply(line.target))
+    route, request = exchange.route, exchange.request
+    if route.rewrite is not None:
+        request.line = request.line.sentAs(route.rewrite.apply(request.line.target))
+    if route.host is not None:
+        request.headers["Host"] = route.host
 
 
 def addVia(response: Response, pseudonym: bytes) -> None:

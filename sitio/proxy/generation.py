@@ -40,6 +40,8 @@ class Route:
     @ivar via: the pseudonym in added Via fields; L{None} adds no Via.
     @ivar maxBody: bytes of a request's body; L{None} for no limit of its own.
     @ivar rewrite: makes the path for the upstream; L{None} for the client's.
+    @ivar host: the Host that the upstream gets; L{None} for the client's.
+    @ivar changes: whether the upstream gets another path or Host.
     @ivar upstreams: those of the generation, by name, for policies that choose one.
     @ivar split: shares the requests between several upstreams; L{None} for one.
     @ivar pool: the connections of an upstream with one endpoint; L{None} if it has to choose
@@ -53,15 +55,21 @@ class Route:
     via: bytes | None = None
     maxBody: int | None = None
     rewrite: PathRewrite | None = None
+    host: str | None = None
     upstreams: Mapping[str, Upstream] = field(factory=dict)
     split: Split | None = None
     pool: Connections | None = field(init=False)
+    changes: bool = field(init=False)
     _toward: dict[str, Route] = field(factory=dict, init=False)
 
     @pool.default
     def _itsPool(self) -> Connections | None:
         only = None if self.upstream is None else self.upstream.only
         return None if only is None else only.pool
+
+    @changes.default
+    def _itChanges(self) -> bool:
+        return self.rewrite is not None or self.host is not None
 
     def toward(self, name: str) -> Route:
         """

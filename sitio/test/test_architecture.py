@@ -48,6 +48,7 @@ ALL_BUT: dict[str, set[str]] = {
     "assembly": set(),
     "service": {"assembly"},
     "generations": {"assembly", "service"},
+    "plan": {"assembly", "service"},
     "testing": {"assembly", "service", "admin", "workers"},
 }
 

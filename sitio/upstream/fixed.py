@@ -21,11 +21,13 @@ class FixedUpstream:
 
     @ivar name: as routes, policies and log lines name it.
     @ivar address: as metrics name it.
+    @ivar settings: what it was made of; one of equal settings can stand in its place.
     """
 
     name: str
     pool: UpstreamPool
     address: str = ""
+    settings: Any = None
 
     @property
     def only(self) -> FixedUpstream:
