@@ -159,9 +159,9 @@ def linesOfStoring(fields: Headers) -> bytes:
     What the fields of a response say of storing, in a form that takes little memory and has no
     cookies: L{storageTerms} reads it.
     """
-    lowered = fields.lowered
+    lowered = fields.lowered()
     told = b""
-    for key in _TERMS.intersection(fields.lineKeys):
+    for key in _TERMS.intersection(fields.lineKeys()):
         if key not in _VALUED:
             # Without its value, which may be a cookie.
             told += key

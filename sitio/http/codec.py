@@ -22,8 +22,7 @@ from sitio.http.framing import (
     Reader,
 )
 from sitio.http.grammar import isValue
-from sitio.http.head import OF_REQUESTS, originForm, parseRequestLine, statusLines
-from sitio.http.headers import RequestHeaders
+from sitio.http.head import originForm, parseRequestLine, readFields, statusLines
 from sitio.http.limits import Limits
 from sitio.http.lines import keyOf
 from sitio.http.message import CloseDelimitedResponse, Request, RequestLine, Response, reasonFor
@@ -45,17 +44,19 @@ class RequestReader(Reader):
 
     L{BadMessage} and its subclasses are the client's fault.
 
+    @ivar host: the value of Host, or L{None}.
+    @ivar forwarded: whether there are claims of proxies; L{MARKED<sitio.http.head.MARKED>} if
+        one has left its mark.
     @ivar refused: the request whose announced body is too long: nothing else is wrong with it.
         Else L{None}.
     """
 
-    __slots__ = ("refused",)
-
-    _special = OF_REQUESTS
-    _headersType = RequestHeaders
+    __slots__ = ("forwarded", "host", "refused")
 
     def __init__(self, limits: Limits) -> None:
         Reader.__init__(self, limits)
+        self.host: bytes | None = None
+        self.forwarded: bool | str = False
         self.refused: Request | None = None
 
     def nextHead(self) -> Request | None:
@@ -73,32 +74,35 @@ class RequestReader(Reader):
         if not self.received:
             return None
         self.state = HEAD
-        data = self._takeHead(self._emptyLines() if self.received[0] in b"\r\n" else 0)
-        if data is None:
+        head = self._takeHead(self._emptyLines() if self.received[0] in b"\r\n" else 0)
+        if head is None:
             return None
-        method, target, isHTTP11, end = parseRequestLine(data)
-        headers = self._readFields(data[end:], isHTTP11)
-        if self.host is None and isHTTP11:
-            raise BadMessage("no Host")
-        if target[0] != "/":
-            target = originForm(method, target, self.host)
-        if not isHTTP11:
+        first, method, target, isHTTP11 = parseRequestLine(head)
+        lines = head[len(first) :] + b"\r\n"
+        headers, host, length, chunked, self.keepAlive, upgrade, self.forwarded = readFields(
+            lines, isHTTP11, self._limits, True
+        )
+        self.host, self.length, self.chunked = host, length, chunked
+        if isHTTP11:
+            if host is None:
+                raise BadMessage("no Host")
+            line = RequestLine(method, target, first)
+        else:
             # RFC 9110, section 10.1.1: it means nothing in HTTP/1.0.
             headers.replace(_EXPECT, b"")
+            line = RequestLine(method, target)
+        if target[0] != "/":
+            line = RequestLine(method, originForm(method, target, host))
         self.trailers = NO_TRAILERS
-        body: bytes | None = b""
+        if not length and not chunked:
+            self.state = ENDED
+            return Request.fromHead(line, headers, isHTTP11, b"", length, upgrade)
         self._startBody()
-        isTooLong = False
-        if self.state is not ENDED:
-            body = None
-            limit = self._limits.body
-            isTooLong = limit is not None and self.length is not None and self.length > limit
-        request = Request.fromHead(
-            RequestLine(method, target), headers, isHTTP11, body, self.length, self.upgrade
-        )
-        if isTooLong:
+        request = Request.fromHead(line, headers, isHTTP11, None, length, upgrade)
+        limit = self._limits.body
+        if limit is not None and length is not None and length > limit:
             self.refused = request
-            raise BodyTooLong(f"a body of more than {self._limits.body} bytes")
+            raise BodyTooLong(f"a body of more than {limit} bytes")
         return request
 
     def _emptyLines(self) -> int:
@@ -152,24 +156,27 @@ class ResponseReader(Reader):
             return None
         self.state = HEAD
         try:
-            data = self._takeHead()
-            if data is None:
+            head = self._takeHead()
+            if head is None:
                 # Refuse at once an upstream that does not speak HTTP/1.
                 if not b"HTTP/1."[: len(self.received)] == self.received[:7]:
                     raise BadMessage("no status line")
                 return None
-            end = data.find(b"\r\n")
-            status, reason, isHTTP11 = statusLines[data[:end]]
-            headers = self._readFields(data[end:], isHTTP11)
+            line = head.partition(b"\r\n")[0]
+            status, reason, isHTTP11 = statusLines[line]
+            headers, _, length, chunked, self.keepAlive, upgrade, _ = readFields(
+                head[len(line) :] + b"\r\n", isHTTP11, self._limits
+            )
         except BadMessage as error:
             raise BadResponse(f"the response has {error.detail}", Reached.ANSWERED) from error
         self.trailers = NO_TRAILERS
-        if self.length is not None and (status < 200 or status == 204):
+        if length is not None and (status < 200 or status == 204):
             # RFC 9110, section 8.6: these responses must not have a Content-Length.
             headers.replace(_LENGTH, b"")
-            headers.length = self.length = None
+            headers.length = length = None
+        self.length, self.chunked = length, chunked
         if status < 200:
-            self._interim += len(data) + 2
+            self._interim += len(head) + 4
             if self._interim > self._limits.interim:
                 raise InterimTooLong(
                     f"interim responses of more than {self._limits.interim} bytes", Reached.ANSWERED
@@ -178,15 +185,13 @@ class ResponseReader(Reader):
         elif status == 204 or status == 304 or self._method == "HEAD":
             # Section 6.3, rule 1.
             self.state = ENDED
-        elif self.length is None and not self.chunked:
+        elif length is None and not chunked:
             self.state = UNTIL_CLOSE
             self.keepAlive = False
-            return CloseDelimitedResponse.fromHead(
-                status, reason, headers, None, self.upgrade, isHTTP11
-            )
+            return CloseDelimitedResponse.fromHead(status, reason, headers, None, upgrade, isHTTP11)
         else:
             self._startBody()
-        return Response.fromHead(status, reason, headers, self.length, self.upgrade, isHTTP11)
+        return Response.fromHead(status, reason, headers, length, upgrade, isHTTP11)
 
     def nextBody(self) -> bytes:
         """As L{Reader.nextBody}, but raises L{BadResponse}."""
@@ -241,7 +246,7 @@ def requestHead(
     upgrade = request.upgrade
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"".join((request.line.raw, request.headers.encoded(length), extra, b"\r\n"))
+    return b"".join((request.line.raw, request.fields.encoded(length), extra, b"\r\n"))
 
 
 def responseHead(
@@ -259,7 +264,7 @@ def responseHead(
     upgrade = response.upgrade if response.status in (101, 426) else None
     if chunked or upgrade is not None:
         extra = _framing(chunked, upgrade) + extra
-    return b"".join((line, response.headers.encoded(length), extra, b"\r\n"))
+    return b"".join((line, response.fields.encoded(length), extra, b"\r\n"))
 
 
 def _framing(chunked: bool, upgrade: bytes | None) -> bytes:

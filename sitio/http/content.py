@@ -101,28 +101,29 @@ class Message:
     of a representation (206, or Content-Range) can't be replaced: C{ValueError}.
     """
 
-    __slots__ = ("_headers", "_received", "body", "length", "upgrade", "version")
+    __slots__ = ("_received", "body", "fields", "length", "upgrade", "version")
 
-    _headers: Headers
+    #: For sitio: C{headers}, which a property costs a call to read.
+    fields: Headers
     #: The field lines as received, or L{None} if they were not.
     _received: bytes | None
     body: bytes | None
 
     @property
     def headers(self) -> Headers:
-        return self._headers
+        return self.fields
 
     @headers.setter
     def headers(self, headers: Headers) -> None:
         if not isinstance(headers, Headers):
             raise TypeError(f"headers of a message are Headers, not {type(headers).__name__}")
-        self._headers = headers
+        self.fields = headers
 
     @property
     def received(self) -> bytes:
         """The field lines in wire form, as received, whatever policies have changed since."""
         received = self._received
-        return self._headers.lines if received is None else received
+        return self.fields.lines if received is None else received
 
     @property
     def receivedFields(self) -> Pairs:
@@ -132,7 +133,7 @@ class Message:
     @property
     def rawFields(self) -> Pairs:
         """Name and value of each line of C{headers}, in a new list."""
-        return pairsOf(self._headers.lines)
+        return pairsOf(self.fields.lines)
 
     def decode(self, limit: int = MAX_DECODED_BYTES) -> bytes:
         """
@@ -214,7 +215,7 @@ class Message:
             raise UnreadableBody("the body is JSON that is nested too deeply") from None
 
     def _replaceBody(self, body: bytes, contentType: str | None = None) -> None:
-        headers = self.headers
+        headers = self.fields
         if self._isPart(headers):
             raise ValueError(
                 "this is a part of a body (206 or Content-Range), which can't be replaced: remove"

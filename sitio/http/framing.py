@@ -27,7 +27,7 @@ from __future__ import annotations
 import re
 
 from sitio.errors import BadMessage, BodyTooLong, HeadTooLong
-from sitio.http.head import SPECIAL_FIELDS, HeadReader, isFolded
+from sitio.http.head import SPECIAL_FIELDS, isFolded, readFields
 from sitio.http.limits import Limits
 from sitio.http.lines import Pairs, pairsOf
 from sitio.http.overrides import NEVER_TRAILERS, foldedName
@@ -63,10 +63,14 @@ _chunkLine = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)
 _chunkStart = re.compile(rb"[0-9A-Fa-f]{1,15}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?").fullmatch
 
 
-class Reader(HeadReader):
+class Reader:
     """
     Stores what was received, and takes heads, bodies and trailers from it.
 
+    @ivar length: the Content-Length of the message, or L{None}.
+    @ivar chunked: whether its body comes in chunks.
+    @ivar keepAlive: whether the connection may be used again after it, unless its end is the
+        end of the body.
     @ivar received: bytes that were received and not taken.
     @ivar state: what it expects next; one of the states above.
     @ivar trailers: those of the message, once it has L{ENDED}.
@@ -76,15 +80,21 @@ class Reader(HeadReader):
     __slots__ = (
         "_bodyBytes",
         "_left",
+        "_limits",
         "_searched",
+        "chunked",
         "isCut",
+        "keepAlive",
+        "length",
         "received",
         "state",
         "trailers",
     )
 
     def __init__(self, limits: Limits) -> None:
-        HeadReader.__init__(self, limits)
+        self._limits = limits
+        self.length: int | None = None
+        self.chunked = self.keepAlive = False
         self.received: bytes | bytearray = b""
         #: Bytes of a partial head or of trailers that have no end in them.
         self._searched = 0
@@ -94,7 +104,7 @@ class Reader(HeadReader):
         self._bodyBytes = 0
         self.state = HEAD
         self.isCut = False
-        self.trailers: Pairs = []
+        self.trailers = NO_TRAILERS
 
     @property
     def held(self) -> int:
@@ -128,7 +138,7 @@ class Reader(HeadReader):
 
     def _takeHead(self, start: int = 0) -> bytes | None:
         """
-        Take the next head, with the end of its last line, without the empty line.
+        Take the next head, without its last two line ends.
 
         @param start: bytes to drop before it.
 
@@ -145,14 +155,14 @@ class Reader(HeadReader):
             held = bytes(held[start:])
             limit -= start
             self._searched = 0
-        end = held.find(b"\r\n\r\n") + 4
-        if end < 4:
+        head, end, rest = held.partition(b"\r\n\r\n")
+        if not end:
             self._checkPartialHead(start)
             return None
-        if end > limit:
+        if len(head) + 4 > limit:
             raise HeadTooLong(f"a head of more than {self._limits.head} bytes")
-        self.received = held[end:]
-        return held[: end - 2]
+        self.received = rest
+        return head
 
     def _checkPartialHead(self, start: int) -> None:
         """Raise if what was received can't become a head any more."""
@@ -283,7 +293,7 @@ class Reader(HeadReader):
         self._searched = 0
         lines = b"\r\n" + held[at : end - 2]
         # A framing that is refused in a head is refused here, too.
-        HeadReader(self._limits)._readFields(lines, True)
+        readFields(lines, True, self._limits)
         # Fields of framing, routing and credentials are dropped (RFC 9110, section 6.5.1).
         self.trailers = [each for each in pairsOf(lines) if not self._isSpecial(each[0])]
         self.state = ENDED

@@ -36,8 +36,8 @@ isPath = re.compile(r"/[!\x22$-~]*").fullmatch
 _HOST = r"(\[[0-9A-Fa-f:.]{1,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=%]{0,255})(?::([0-9]{0,5}))?"
 _hostAndPort = re.compile(_HOST).fullmatch
 
-#: The value of a Host line, with the blanks around it and its CR; C{match(lines, at)}.
-hostValue = re.compile(rf"[ \t]*(?P<host>{_HOST})[ \t]*\r".encode()).match
+#: Finds the first Host line that follows the grammar; group 1 is its value.
+hostLine = re.compile(rf"\n(?i:host):[ \t]*({_HOST})[ \t]*\r".encode()).search
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 

@@ -159,7 +159,6 @@ class Headers(MutableMapping[str, str]):
         headers._keys = keys
         return headers
 
-    @property
     def lowered(self) -> bytes:
         """The lines in lower case."""
         lowered = self._lowered
@@ -167,7 +166,6 @@ class Headers(MutableMapping[str, str]):
             lowered = self._lowered = self.lines.lower()
         return lowered
 
-    @property
     def lineKeys(self) -> list[bytes]:
         """
         The key of each line.  Those of lines about the connection may be among them, though
@@ -175,7 +173,7 @@ class Headers(MutableMapping[str, str]):
         """
         keys = self._keys
         if keys is None:
-            keys = self._keys = keysIn(self.lowered)
+            keys = self._keys = keysIn(self.lowered())
         return keys
 
     @property
@@ -187,7 +185,7 @@ class Headers(MutableMapping[str, str]):
         """The value of each line with this key, in order."""
         lines = self.lines
         size = len(key) - 1
-        found = spansOf(key, self.lowered)
+        found = spansOf(key, self.lowered())
         return [lines[start + size : end - 2].strip(b" \t") for start, end in found]
 
     def valueOf(self, key: bytes) -> bytes | None:
@@ -222,7 +220,7 @@ class Headers(MutableMapping[str, str]):
         lines = self.lines
         if length == self.length:
             return lines
-        spans = [] if self.length is None else spansOf(_LENGTH, self.lowered)
+        spans = [] if self.length is None else spansOf(_LENGTH, self.lowered())
         start = spans[0][0] if spans else len(lines)
         name = lines[start : start + 14] or b"Content-Length"
         line = b"" if length is None else b"%b: %d\r\n" % (name, length)
@@ -240,7 +238,8 @@ class Headers(MutableMapping[str, str]):
         @param lines: each with its line end.
         @param isPlain: as that of these lines.
         """
-        self._set(self.lines + lines)
+        self.lines += lines
+        self._lowered = self._keys = None
         if not isPlain:
             self.isPlain = False
 
@@ -250,7 +249,7 @@ class Headers(MutableMapping[str, str]):
         the end if there are none.  C{b""} removes them.
         """
         lines = self.lines
-        lowered = self.lowered
+        lowered = self.lowered()
         at = lowered.find(key) + 1
         if not at:
             if line:
@@ -305,7 +304,7 @@ class Headers(MutableMapping[str, str]):
         self.replace(key, b"")
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _names[name][1] in self.lowered
+        return isinstance(name, str) and self.lowered().find(_names[name][1]) >= 0
 
     def _visible(self) -> list[tuple[bytes, str, str]]:
         """Name in lower case, name and value of each line that is not hidden."""
@@ -415,6 +414,6 @@ class RequestHeaders(Headers):
 
     def _removeSpellings(self, name: str) -> None:
         key = _names[name][1]
-        for each in frozenset(self.lineKeys):
+        for each in frozenset(self.lineKeys()):
             if each != key and keyOf(foldedName(each[1:-1])) == key:
                 self.replace(each, b"")

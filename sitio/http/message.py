@@ -132,7 +132,7 @@ class Response(CookieSetter, Message):
         if not isValue(self.reason):
             raise ValueError(f"{reason!r} can't be sent as a reason phrase")
         self._received = None
-        self._headers = headers.copy() if isinstance(headers, Headers) else Headers(headers)
+        self.fields = headers.copy() if isinstance(headers, Headers) else Headers(headers)
         self.version = "1.1"
         self.length = self.upgrade = self.failure = self.filters = None
         kind = None
@@ -160,7 +160,7 @@ class Response(CookieSetter, Message):
         response = cls.__new__(cls)
         response.status = status
         response.reason = reason
-        response._headers = headers
+        response.fields = headers
         response._received = headers.lines
         response.length = length
         response.upgrade = upgrade

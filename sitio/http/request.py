@@ -32,12 +32,13 @@ class RequestLine:
     #: The line in whose place a policy has put this one, as it was received.
     received: RequestLine | None = None
 
-    def __init__(self, method: str, target: str) -> None:
+    def __init__(self, method: str, target: str, raw: bytes | None = None) -> None:
+        """@param raw: the line itself, if it was received as it is sent."""
         self.method = method
         self.target = target
         self.path = target.partition("?")[0]
         self.endpoint = (method, self.path)
-        self.raw = f"{method} {target} HTTP/1.1".encode("latin-1", "replace")
+        self.raw = raw or f"{method} {target} HTTP/1.1".encode("latin-1", "replace")
 
     def sentAs(self, target: str) -> RequestLine:
         """The same line, but the upstream gets another target."""
@@ -113,7 +114,7 @@ class Request(Message):
         """A request from a parsed head.  Its body may still have to come."""
         request = cls.__new__(cls)
         request.line = line
-        request._headers = headers
+        request.fields = headers
         request._received = headers.lines
         request.version = "1.1" if isHTTP11 else "1.0"
         request.content = body

@@ -161,7 +161,7 @@ class RequestPattern:
         @raise TooManyMethods: it names more than L{MAX_METHODS} methods.
         """
         headers = request.headers
-        mayHave = mayOverride(headers.lineKeys, headers.isPlain)
+        mayHave = mayOverride(headers.lineKeys(), headers.isPlain)
         overrides = overridesOf(request.rawFields) if mayHave else []
         methods = self._methods
         if methods is not None and methods.isdisjoint(_methods(request, overrides)):

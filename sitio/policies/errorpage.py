@@ -153,7 +153,7 @@ def _isJSONError(response: Response) -> bool:
 
 def _linesOf(keys: list[bytes], headers: Headers) -> bytes:
     """The lines with these keys, in order."""
-    lowered, lines = headers.lowered, headers.lines
+    lowered, lines = headers.lowered(), headers.lines
     spans: list[tuple[int, int]] = []
     for each in keys:
         spans += spansOf(each, lowered)
@@ -282,8 +282,8 @@ class ErrorPage:
         if made is None or made.reason != reason:
             made = self._make(status, reason, kind)
         lines = made.lines
-        theirs = response.headers
-        keys = b"".join(theirs.lineKeys)
+        theirs = response.fields
+        keys = b"".join(theirs.lineKeys())
         stay = made.stay.get(keys)
         if stay is None:
             stay = self._staying(keys, status, made)
@@ -295,7 +295,7 @@ class ErrorPage:
         body = made.before
         if page is None:
             # Without the query, which may hold secrets.
-            path: str = exchange.request.path[:MAX_SHOWN_CHARACTERS]
+            path: str = exchange.request.line.path[:MAX_SHOWN_CHARACTERS]
             if kind is not _HTML:
                 path = json.dumps(path)
             elif _isMarkup(path) is not None:
@@ -306,8 +306,8 @@ class ErrorPage:
 
     def _kindFor(self, request: Request, response: Response) -> bytes:
         """The type of the built-in page."""
-        headers = request.headers
-        lowered = headers.lowered
+        headers = request.fields
+        lowered = headers.lowered()
         _, found, rest = lowered.partition(_ACCEPT)
         if found:
             accept, _, rest = rest.partition(b"\r")

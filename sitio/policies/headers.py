@@ -80,7 +80,7 @@ class Changes:
         for key in removed:
             headers.replace(key, b"")
         if self._folds:
-            for key in frozenset(headers.lineKeys):
+            for key in frozenset(headers.lineKeys()):
                 if keyOf(foldedName(key[1:-1])) in removed:
                     headers.replace(key, b"")
 

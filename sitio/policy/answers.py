@@ -206,7 +206,7 @@ SavedRequest = tuple[RequestLine, bytes | None, int | None, list[AddedFilter] | 
 
 def savedResponse(response: Response) -> SavedResponse:
     """What a response is like now, as references to what never changes."""
-    headers = response.headers
+    headers = response.fields
     filters = response.filters
     return (
         response.status,
@@ -228,7 +228,7 @@ def restoreResponse(response: Response, saved: SavedResponse) -> None:
 
 def savedRequest(request: Request) -> SavedRequest:
     """What a request is like now, as references to what never changes."""
-    headers = request.headers
+    headers = request.fields
     filters = request.filters
     return (
         request.line,

@@ -78,7 +78,7 @@ class ClaimRule(NamedTuple):
         @param own: sitio's fields, in order.  One without a value is not appended.
         """
         dropped, appends = self
-        for key in dropped.intersection(headers.lineKeys):
+        for key in dropped.intersection(headers.lineKeys()):
             headers.replace(key, b"")
         added = b""
         for name, value in own:
@@ -188,8 +188,8 @@ class Forwarding:
         if amend:
             if amend is MARKED and hasMark(request, context.mark):
                 raise LoopDetected
-            headers = request.headers
-            if _CLAIMS.isdisjoint(headers.lineKeys):
+            headers = request.fields
+            if _CLAIMS.isdisjoint(headers.lineKeys()):
                 headers.append(lines)
             else:
                 self._amend(headers, host)

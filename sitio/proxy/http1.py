@@ -28,9 +28,10 @@ _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
 def isDated(response: Response) -> bool:
     """Whether a response has a Date."""
-    headers = response.headers
-    # The first search is the faster one, and finds most.
-    return b"\nDate:" in headers.lines or b"\ndate:" in headers.lowered
+    headers = response.fields
+    # The first search is the faster one, and finds most.  By find: to ask whether bytes are in
+    # others raises and catches a TypeError within Python.
+    return headers.lines.find(b"\nDate:") >= 0 or headers.lowered().find(b"\ndate:") >= 0
 
 
 class HTTP1Downstream:

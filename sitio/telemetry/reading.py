@@ -63,7 +63,7 @@ class _Sum:
     def row(self) -> Steps[tuple[Row, UnderWay]]:
         """The sum."""
         latency = self._latency.sum() or noCounts(FINE_BOUNDS)
-        found = Row(self._bytesIn, self._bytesOut, latency)
+        found = Row(sum(latency), self._bytesIn, self._bytesOut, latency)
         for outcome, columns in self._outcomes.items():
             found.outcomes[outcome] = columns.sum(), None
             yield 5

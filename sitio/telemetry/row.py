@@ -32,9 +32,6 @@ MAX_OUTCOMES = 32
 #: apart must stay so, or counters of Prometheus fall.  100 KiB at most.
 MAX_ADDED_OUTCOMES = 1024
 
-#: Outcomes whose counts are fewer than those of the latencies.
-_FEW_OUTCOMES = 6
-
 #: Outcomes that are read as one piece.
 _PIECE = 32
 
@@ -45,9 +42,10 @@ Durations = list[Any]
 _Counters = dict[Outcome, tuple[Durations, Durations | None]]
 
 
-def noDurations() -> Durations:
-    """The durations of nothing."""
-    return [*noCounts(LATENCY_BOUNDS), 0.0]
+_NO_DURATIONS: Durations = [*noCounts(LATENCY_BOUNDS), 0.0]
+
+#: Makes the durations of nothing.
+noDurations = _NO_DURATIONS.copy
 
 
 def asHistogram(durations: Durations) -> Histogram:
@@ -69,6 +67,7 @@ class Row:
     """
     The counters of one endpoint, in the form that is fastest to count in.
 
+    @ivar hits: how many exchanges were counted.
     @ivar latency: counts of a histogram with L{FINE_BOUNDS}.
     @ivar outcomes: for each outcome the durations of its exchanges, and those of the attempts
         that end in the same way, which all rows share; L{None} where there is no attempt, or
@@ -78,21 +77,14 @@ class Row:
         nothing has changed when they are read again.  Nobody changes it.
     """
 
+    hits: int = 0
     bytesIn: int = 0
     bytesOut: int = 0
-    latency: list[int] = field(factory=lambda: noCounts(FINE_BOUNDS))
+    latency: list[int] = field(factory=noCounts(FINE_BOUNDS).copy)
     outcomes: _Counters = field(factory=dict)
     last: float = 0.0
     told: Metrics | None = None
     toldHits: int = 0
-
-    @property
-    def hits(self) -> int:
-        """How many exchanges were counted."""
-        # Each of them is in both, and most rows have one outcome: a tenth of the numbers.
-        if len(self.outcomes) > _FEW_OUTCOMES:
-            return sum(self.latency)
-        return sum([sum(each[:-1]) for each, _ in self.outcomes.values()])
 
     def durationsOf(
         self, outcome: Outcome, attempts: Durations | None = None, most: int = MAX_OUTCOMES
@@ -111,12 +103,13 @@ class Row:
     def copy(self) -> Row:
         """The counters as they are now, to be read in steps."""
         kept: _Counters = {each: (spent[:], None) for each, (spent, _) in self.outcomes.items()}
-        return Row(self.bytesIn, self.bytesOut, self.latency[:], kept)
+        return Row(self.hits, self.bytesIn, self.bytesOut, self.latency[:], kept)
 
     def add(self, others: Collection[Row]) -> None:
         """Add the counters of other rows."""
         self.latency = sumUp([self.latency, *[each.latency for each in others]])
         for other in others:
+            self.hits += other.hits
             self.bytesIn += other.bytesIn
             self.bytesOut += other.bytesOut
             for outcome, (theirs, _) in other.outcomes.items():

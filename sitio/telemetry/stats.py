@@ -144,6 +144,7 @@ class Stats(Service):
         row = self._rows.get(line.endpoint)
         if row is None:
             row = self._rowFor(line.method, line.path, status if upstream is None else upstream)
+        row.hits += 1
         row.last = exchange.began
         if exchange.bytesIn:
             row.bytesIn += exchange.bytesIn
@@ -192,10 +193,11 @@ class Stats(Service):
     def _rowFor(self, method: str, path: str, status: int | None) -> Row:
         """The row for an endpoint that is not in the table; adds it if it belongs there."""
         key = self._keyFor(method, path, status)
-        table = self._shared if isShared(key) else self._rows
+        isOwn = key[1][:1] != "("
+        table = self._rows if isOwn else self._shared
         row = table.get(key)
         if row is None:
-            if table is self._rows:
+            if isOwn:
                 if len(table) >= self.maxEndpoints:
                     if self._readings:
                         # What is read stays in its place meanwhile.

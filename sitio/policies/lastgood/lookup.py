@@ -195,19 +195,19 @@ class LookupRules:
             return None
         if request.upgrade is not None:
             return None
-        headers = request.headers
+        headers = request.fields
         came = request.received
-        lowered = headers.lowered
+        lowered = headers.lines.lower()
         keyed: Keyed = ()
         # Most requests have no field of a rare use: then the sum tells how many are personal.
-        personal = self._uses[b"".join(headers.lineKeys)]
+        personal = self._uses[b"".join(headers.lineKeys())]
         if personal >= _RARE or came is not headers.lines or lowered.find(_STREAM) >= 0:
             judged = self._judge(Headers.fromLines(came), headers)
             if judged is None:
                 return None
             personal, keyed = judged
-        received = request.receivedLine
-        if received is not line:
+        received = line.received
+        if received is not None:
             # A policy may have read from it who asks.
             if received.method not in _KEPT_METHODS:
                 return None
@@ -230,9 +230,9 @@ class LookupRules:
 
         @param came: the fields as they came, and C{headers} as they were sent.
         """
-        if _forbids(came.lowered) or _forbids(headers.lowered):
+        if _forbids(came.lowered()) or _forbids(headers.lowered()):
             return None
-        uses = {key: self._uses.of(key[1:-1]) for key in came.lineKeys}
+        uses = {key: self._uses.of(key[1:-1]) for key in came.lineKeys()}
         if any(use & _UNFIT for use in uses.values()):
             return None
         personal = sum(use & _PERSONAL for use in uses.values())

@@ -73,7 +73,7 @@ class Mask:
             # That of its arrival (RFC 9110, section 6.6.1), not that of this response.
             added += b"Date: %b\r\n" % formatDate(now - self._resident).encode("ascii")
         unchanged = isUnchanged(self._request, headers)
-        for key in (_NOT_IN_304 if unchanged else _NOT_SENT).intersection(headers.lineKeys):
+        for key in (_NOT_IN_304 if unchanged else _NOT_SENT).intersection(headers.lineKeys()):
             headers.replace(key, b"")
         headers.append(added)
         if unchanged:

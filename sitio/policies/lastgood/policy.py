@@ -251,7 +251,7 @@ class LastGood:
 
     def _judgeGood(self, lookup: Lookup, response: Response) -> Lookup | None:
         """Store this response if it may be; return the lookup if it has to be buffered first."""
-        headers = response.headers
+        headers = response.fields
         length = response.length
         isHead = lookup.line.method == "HEAD"
         terms = None

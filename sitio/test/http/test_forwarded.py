@@ -15,7 +15,7 @@ from sitio.http.forwarded import (
     parseElement,
     withHost,
 )
-from sitio.http.grammar import hostValue
+from sitio.http.grammar import hostLine
 from sitio.test.helpers.rows import Row, eachRow
 
 #: What a proxy writes for an address, and that address.
@@ -158,7 +158,7 @@ class WritingTests(SynchronousTestCase):
     def test_host(self, name: str, port: str) -> None:
         """Each Host that is accepted."""
         host = f"{name}{port}".encode()
-        assert hostValue(host + b"\r") is not None
+        assert hostLine(b"\nHost: " + host + b"\r") is not None
         element = withHost(b"for=192.0.2.1", host)
         told = {"host": host.decode()} if host else {}
         self.assertEqual(parseElement(element.decode()), {"for": "192.0.2.1", **told})
