@@ -20,6 +20,7 @@ from sitio.config.places import ConfigErrors, Mistake
 from sitio.config.policies import PolicyConfig, policiesMade
 from sitio.config.upstreams import UpstreamConfig
 from sitio.errors import inOneLine
+from sitio.http.addressing import hostOf, writerFor
 from sitio.http.requestmatch import MatchTable, PathRewrite, RequestMatch, checkPrefix
 from sitio.http.routes import MAX_ROUTES, Routes
 from sitio.net.deadlines import Deadlines
@@ -30,6 +31,7 @@ from sitio.proxy.upstream import Upstream
 from sitio.redact import endpointWithoutSecrets
 from sitio.settings import Settings
 from sitio.upstream.fixed import FixedUpstream
+from sitio.upstream.hosts import CLIENT, UPSTREAM, hostFor
 from sitio.upstream.pool import UpstreamPool
 
 #: Makes what connects to the addresses of an upstream.
@@ -190,7 +192,10 @@ class Plan:
         connect = self._connects(config)
         if isinstance(settings, tuple):
             address = config.endpoints[0].address if config.endpoints else ""
-            pool = UpstreamPool(self._clock, connect(address), self.config.limits, deadlines)
+            writer = writerFor(_hostOf(config, address), config.tellsClient)
+            pool = UpstreamPool(
+                self._clock, connect(address), self.config.limits, deadlines, writer
+            )
             return FixedUpstream(config.name, pool, shownAddress(address), settings)
         # Imported here, as most have one upstream at one place.
         from sitio.upstream.cluster import Cluster
@@ -213,7 +218,12 @@ class Plan:
 
     def _settingsOf(self, config: UpstreamConfig) -> Any:
         """What makes the upstream: it is another one if that changes."""
-        if config.isSingle and config.health is None and config.ejects is None:
+        if config.proxyProtocol and config.isSecure:
+            raise ValueError(
+                "the PROXY header comes before TLS, which sitio can't write: leave out"
+                " proxy-protocol, or use an address without TLS"
+            )
+        if config.isSingle and not (config.health or config.ejects or config.proxyProtocol):
             return config, self.config.limits
         return _clusterSettings(config, self.config.limits)
 
@@ -262,11 +272,19 @@ def _clusterSettings(config: UpstreamConfig, limits: Settings) -> Any:
     ejects = config.ejects
     settings = ClusterSettings(
         endpoints=[
-            EndpointSettings(shownAddress(each.address), each.weight, each.address)
+            EndpointSettings(
+                shownAddress(each.address),
+                each.weight,
+                each.address,
+                _hostOf(config, each.address),
+            )
             for each in config.endpoints
         ],
         dns=dns,
-        connection=(config.tls, config.proxyProtocol, config.hostMode),
+        connection=config.tls,
+        host=_hostOfName(config),
+        tells=config.tellsClient,
+        identifies=config.proxyProtocol is not None,
         hashOn=config.hashOn or "" if config.balance == "hash" else "",
         slowStart=config.slowStart,
         health=taken(HealthSettings, config.health),
@@ -274,6 +292,21 @@ def _clusterSettings(config: UpstreamConfig, limits: Settings) -> Any:
         pool=limits,
     )
     return settings if ejects is None else evolve(settings, panic=ejects.panic)
+
+
+def _hostOf(config: UpstreamConfig, address: str) -> str:
+    """The Host of requests for an endpoint; empty for the client's."""
+    return hostFor(config.hostMode, address, config.isSecure) if address else ""
+
+
+def _hostOfName(config: UpstreamConfig) -> str:
+    """The Host of requests for endpoints that DNS has named; empty for the client's."""
+    mode = config.hostMode
+    if mode in (CLIENT, UPSTREAM):
+        if mode == CLIENT or config.dns is None:
+            return ""
+        return hostOf(*config.dns, "https" if config.isSecure else "http")
+    return mode
 
 
 def shownAddress(description: str) -> str:

@@ -172,7 +172,7 @@ def choice(*words: str) -> Kind:
             raise ValueError(f"{value!r}; it must be {expected}{nearest(value, words)}")
         return value
 
-    expected = f"{', '.join(words[:-1])} or {words[-1]}"
+    expected = " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
     return Kind(expected, parse, {"enum": list(words)})
 
 

@@ -175,8 +175,8 @@ class RouteConfig:
         routekinds.REWRITE, "what the upstream gets instead of prefix", None, example='"/v2"'
     )
     hostForUpstream: str | None = entry(
-        routekinds.HOST,
-        "as host of the upstream, for this route",
+        routekinds.HOST_OF_ROUTE,
+        "Host that the upstream gets for this route, in place of that of the upstream",
         None,
         example='"api.example.com"',
     )

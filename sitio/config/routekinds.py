@@ -90,6 +90,13 @@ def _hostForUpstream(value: Any) -> str:
     return text
 
 
+def _hostOfRoute(value: Any) -> str:
+    host = _hostForUpstream(value)
+    if host in ("client", "upstream"):
+        raise ValueError(f"{host!r} is said of an upstream; for a route write a host")
+    return host
+
+
 TEMPLATE = Kind("a path such as /users/{id} or /files/{path...}", _template)
 REWRITE = Kind("a path such as /v2/{id}, without a query", _rewrite)
 METHOD = Kind("a method such as GET", matching(isToken))
@@ -121,3 +128,4 @@ WEIGHTS = Kind(
 HOST_PATTERN = Kind("a host such as api.example.com or *.example.com", _hostPattern)
 HOST_PATTERNS = several(HOST_PATTERN, "hosts such as api.example.com or *.example.com")
 HOST = Kind("client, upstream, or a host such as api.example.com", _hostForUpstream)
+HOST_OF_ROUTE = Kind("a host such as api.example.com", _hostOfRoute)

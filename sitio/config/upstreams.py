@@ -59,6 +59,7 @@ class UpstreamConfig:
     @ivar srv: a name whose SRV records are asked for, or L{None}.
     @ivar hashOn: as L{hashKey<sitio.upstream.hashkey.hashKey>} takes it.
     @ivar host: C{client}, C{upstream}, or a Host; L{None} for the default, see L{hostMode}.
+    @ivar forwarded: L{None} for the default, see L{tellsClient}.
     """
 
     name: str = UPSTREAM
@@ -100,9 +101,17 @@ class UpstreamConfig:
         None,
         example='"upstream"',
     )
+    forwarded: bool | None = entry(
+        kinds.FLAG,
+        "whether requests tell the service of the client, by X-Forwarded fields and the like; false"
+        " is the default for https with the Host of the upstream",
+        None,
+        example="false",
+    )
     proxyProtocol: str | None = entry(
-        kinds.choice("v1", "v2"),
-        "PROXY header that each connection begins with; without it, none",
+        kinds.choice("v2"),
+        "PROXY header that each connection begins with, with the client's address; without it,"
+        " none; not with TLS",
         None,
         example='"v2"',
     )
@@ -125,6 +134,13 @@ class UpstreamConfig:
     def hostMode(self) -> str:
         """C{client}, C{upstream}, or the Host that it gets."""
         return self.host or ("upstream" if self.isSecure else "client")
+
+    @property
+    def tellsClient(self) -> bool:
+        """Whether requests tell of the client: not where they go to a foreign service."""
+        if self.forwarded is not None:
+            return self.forwarded
+        return not (self.isSecure and self.hostMode == "upstream")
 
     @property
     def ejects(self) -> EjectionConfig | None:

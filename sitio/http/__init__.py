@@ -31,6 +31,7 @@ In reading order:
   - C{framing}: finds where heads and bodies end.
   - C{codec}: reads and writes requests and responses.
   - C{writer}: how messages are framed for whoever gets them.
+  - C{addressing}: requests as one upstream gets them: Host, and what tells of the client.
   - C{caching}: what may be stored, for whom and for how long (RFC 9111).
   - C{failures}: the response that stands for an error.
 """

@@ -5,6 +5,8 @@ an upstream.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sitio.http import codec
 from sitio.http.head import Fields
 from sitio.http.message import UNKNOWN_LENGTH, Request
@@ -106,3 +108,7 @@ class RequestWriter:
         """
         self.hasEnded = False
         self._isAbandoned = True
+
+
+#: Makes the writer of a connection.
+MakeWriter = Callable[[], RequestWriter]

@@ -24,6 +24,7 @@ In reading order:
   - C{descriptions}: endpoint descriptions, and what is wrong with them in words.
   - C{endpoints}: the ports that descriptions stand for; C{proxyprotocol} reads the
     headers of C{haproxy:} ports, and C{tls} is the TLS of C{ssl:} ports.
+  - C{proxyheader}: writes the headers of the PROXY protocol, for upstreams.
   - C{tlstransport}: Twisted's TLS with a C{recordlayer} that costs less.
   - C{handshake}: connecting by TLS takes until the end of the handshake.
   - C{room}: how many connections ports may have open; C{accepting}: ports that pause.

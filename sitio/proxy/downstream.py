@@ -25,9 +25,11 @@ class Downstream(Protocol):
     @ivar peerAddress: the address of the connection's other end, without its port.
     @ivar secure: whether the client uses TLS.
     @ivar transport: the client's transport, for a L{Tunnel}.
+    @ivar kept: what the upstream's half keeps for the client's connection; L{None} for nothing.
     """
 
     transport: Any
+    kept: dict[Any, Any] | None
 
     @property
     def peerAddress(self) -> str: ...
@@ -37,6 +39,9 @@ class Downstream(Protocol):
 
     def clientOf(self, request: Request) -> str:
         """The address of the client of this request, without its port."""
+
+    def ends(self) -> tuple[Any, Any]:
+        """The addresses of both ends of the client's connection: the client's, and sitio's."""
 
     def sendInterim(self, response: Response) -> None:
         """Send an interim response."""

@@ -43,6 +43,7 @@ class HTTP1Downstream:
     @ivar secure: whether the client came by TLS.
     @ivar forwarding: the fields that are added to this client's requests; L{None}
         before the first request.
+    @ivar kept: see L{Downstream<sitio.proxy.downstream.Downstream>}.
     @ivar isLast: whether the connection closes after the current response.
     @ivar source: sends the rest of the bytes; paused while the client reads too slowly.
     @ivar transport: the client's transport.
@@ -56,6 +57,7 @@ class HTTP1Downstream:
         "exchangeEnded",
         "forwarding",
         "isLast",
+        "kept",
         "peerAddress",
         "secure",
         "source",
@@ -75,6 +77,7 @@ class HTTP1Downstream:
         self.peerAddress = "unknown"
         self.secure = False
         self.forwarding: Forwarding | None = None
+        self.kept: dict[Any, Any] | None = None
 
     def identifyClient(self) -> Forwarding:
         """
@@ -91,6 +94,10 @@ class HTTP1Downstream:
         """The address of the client of this request, without its port."""
         assert self.forwarding is not None
         return self.forwarding.settings.clientOf(self.peerAddress, request.received)
+
+    def ends(self) -> tuple[Any, Any]:
+        """The addresses of both ends of the client's connection: the client's, and sitio's."""
+        return self.transport.getPeer(), self.transport.getHost()
 
     def expect(self, request: Request, isLast: bool) -> None:
         """

@@ -177,6 +177,11 @@ class VisibleExchange:
         return self._downstream.peerAddress
 
     @property
+    def downstream(self) -> Downstream:
+        """The client's side, for the upstream's half."""
+        return self._downstream
+
+    @property
     def secure(self) -> bool:
         """Whether the client uses TLS."""
         return self._downstream.secure

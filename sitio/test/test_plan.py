@@ -14,7 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from sitio.config.model import Config, ForwardedConfig, RouteConfig
 from sitio.config.places import ConfigErrors, Places
 from sitio.config.policies import PolicyConfig
-from sitio.config.tables import EjectionConfig, HealthConfig, ResolveConfig, RouteLimits
+from sitio.config.tables import (
+    EjectionConfig,
+    HealthConfig,
+    ResolveConfig,
+    RouteLimits,
+    UpstreamTLSConfig,
+)
 from sitio.config.upstreams import EndpointConfig, UpstreamConfig
 from sitio.http.message import Headers, Request
 from sitio.net.deadlines import Deadlines
@@ -150,6 +156,36 @@ class PlanTests(SynchronousTestCase):
             made: Any = self.made(Config(upstreams=(config,))).upstreams["a"]
             self.assertIsInstance(made, Cluster)
             self.assertTrue(check(made.settings), made.settings)
+
+    def test_hosts(self) -> None:
+        """The Host of each endpoint, or of the name that DNS is asked for; the client's else."""
+        secure = ("tls:a.example:443", "tls:b.example:8443")
+        for config, host, hosts in (
+            (upstream("a", *secure), "", ["a.example", "b.example:8443"]),
+            (upstream("a", *secure, host="c.example"), "c.example", ["c.example"] * 2),
+            (upstream("a", *secure, host="client"), "", ["", ""]),
+            (upstream("a", "tcp:1:80", "tcp:2:80"), "", ["", ""]),
+            (UpstreamConfig("a", dns=("h", 8087)), "", []),
+            (UpstreamConfig("a", dns=("h", 8087), host="upstream"), "h:8087", []),
+            (UpstreamConfig("a", dns=("h", 443), tls=UpstreamTLSConfig()), "h", []),
+            (UpstreamConfig("a", srv="_http._tcp.h", host="upstream"), "", []),
+            (UpstreamConfig("a", srv="_http._tcp.h", host="h"), "h", []),
+        ):
+            made: Any = self.made(Config(upstreams=(config,))).upstreams["a"]
+            settings = made.settings
+            found = (settings.host, [each.host for each in settings.endpoints])
+            self.assertEqual(found, (host, hosts))
+            self.assertIs(settings.tells, config.tellsClient)
+
+    def test_proxyProtocol(self) -> None:
+        """Connections with a PROXY header need a choice for each client; with TLS it is refused."""
+        made = self.made(Config(upstreams=(upstream("a", "tcp:1:80", proxyProtocol="v2"),)))
+        cluster: Any = made.upstreams["a"]
+        self.assertTrue(cluster.settings.identifies)
+        self.assertIsNone(cluster.only)
+        refused = upstream("a", "tls:a:443", proxyProtocol="v2", place="upstreams.a")
+        error = self.assertRaises(ConfigErrors, self.made, Config(upstreams=(refused,)))
+        self.assertIn("the PROXY header comes before TLS", error.mistakes[0].sentence)
 
     def test_kept(self) -> None:
         """An upstream of equal configuration is kept with its connections; another one is not."""

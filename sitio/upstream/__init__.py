@@ -12,6 +12,8 @@ In reading order:
   - C{cluster}: an upstream of one or several endpoints.
   - C{endpoint}: one of them: its pool, its counts and its state.
   - C{balancer}: chooses the endpoint for a request.
+  - C{identified}: connections that tell the upstream who the client is.
+  - C{hosts}: the Host of requests.
   - C{hashkey}: the part of a request that consistent hashing uses.
   - C{ejection}: takes endpoints out of service whose requests fail.
   - C{health}: active health checks.

@@ -25,7 +25,7 @@ from sitio.http.codec import ResponseReader
 from sitio.http.head import Fields
 from sitio.http.limits import Limits
 from sitio.http.message import Request, Response
-from sitio.http.writer import RequestWriter
+from sitio.http.writer import MakeWriter, RequestWriter
 from sitio.net.deadlines import NEVER
 from sitio.net.flow import LONG_READ_BYTES
 from sitio.net.lastread import readAfterFailedWrite
@@ -82,13 +82,15 @@ class ProxyClient(SplicingClient):
     @ivar deadline: the time at which L{deadlinePassed} is called.
     """
 
-    def __init__(self, owner: ConnectionOwner, limits: Limits) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, limits: Limits, makeWriter: MakeWriter = RequestWriter
+    ) -> None:
         SplicingClient.__init__(self, owner.clock, ResponseReader(limits))
         self.state = IDLE
         self.carried = 0
         self.deadline = NEVER
         self._owner = owner
-        self._writer = RequestWriter()
+        self._writer = makeWriter()
         self._receiver: ResponseReceiver | None = None
         self._sender: BodySender | None = None
         self._bodyReceiver: BodyReceiver | None = None
@@ -381,10 +383,15 @@ class ProxyClientFactory(Factory):
 
     noisy = False
 
-    def __init__(self, owner: ConnectionOwner, limits: Limits) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, limits: Limits, makeWriter: MakeWriter = RequestWriter
+    ) -> None:
         self.wanted = True
         self._owner = owner
         self._limits = limits
+        self._makeWriter = makeWriter
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        return ProxyClient(self._owner, self._limits) if self.wanted else None
+        if not self.wanted:
+            return None
+        return ProxyClient(self._owner, self._limits, self._makeWriter)

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 
+from sitio.http.addressing import writerFor
 from sitio.net.deadlines import Deadlines
 from sitio.settings import Settings
 from sitio.upstream.balancer import Balancer, HashRing, LeastRequests
@@ -65,11 +66,13 @@ class EndpointSettings:
     @ivar address: as metrics and logs name it; without secrets.
     @ivar weight: its share in relation to others; 1 or more.
     @ivar target: what L{Connect} gets; the address if it is empty.
+    @ivar host: the Host of requests for it; that of the upstream if it is empty.
     """
 
     address: str
     weight: int = 1
     target: str = ""
+    host: str = ""
 
 
 def _asTuple(endpoints: Iterable[EndpointSettings]) -> tuple[EndpointSettings, ...]:
@@ -86,6 +89,11 @@ class ClusterSettings:
     @ivar dns: where others come from.
     @ivar connection: how connections are made, beside the address: TLS, PROXY header.  Anything
         that can be compared.
+    @ivar host: the Host of requests; empty for the client's.
+    @ivar tells: whether requests tell of the client
+        (L{Addressing<sitio.http.addressing.Addressing>}).
+    @ivar identifies: whether connections begin with a header of the PROXY protocol, which names
+        the client (L{sitio.upstream.identified}).
     @ivar hashOn: what requests are hashed on (L{hashKey}); empty for least requests.
     @ivar slowStart: seconds in which the share of an endpoint grows that is new or returns.
     @ivar health: active health checks.
@@ -97,6 +105,9 @@ class ClusterSettings:
     endpoints: tuple[EndpointSettings, ...] = field(default=(), converter=_asTuple)
     dns: DnsSettings | None = None
     connection: Any = None
+    host: str = ""
+    tells: bool = True
+    identifies: bool = False
     hashOn: str = ""
     slowStart: float = 0.0
     health: HealthSettings | None = None
@@ -122,8 +133,8 @@ class Cluster:
 
     @ivar name: its name in the configuration.
     @ivar settings: see L{ClusterSettings}.
-    @ivar only: the endpoint, if there is one that never changes and that nothing judges; else
-        L{None}.
+    @ivar only: the endpoint, if there is one that never changes, that nothing judges, and whose
+        connections are for all clients; else L{None}.
     """
 
     def __init__(
@@ -162,12 +173,17 @@ class Cluster:
         self._balancer: Balancer = LeastRequests(clock, self._random)
         if settings.hashOn:
             self._balancer = HashRing(hashKey(settings.hashOn), LeastRequests(clock, self._random))
+        if settings.identifies:
+            # Imported here, as few upstreams want it.
+            from sitio.upstream.identified import IdentifiedBalancer
+
+            self._balancer = IdentifiedBalancer(self._balancer)
         for each in settings.endpoints:
-            self._add(each.address, each.weight, each.target or each.address)
+            self._add(each.address, each.weight, each.target or each.address, each.host)
         self._discovery = self._makeDiscovery(settings.dns, makeResolver)
-        isJudged = settings.health is not None or settings.ejection is not None
+        isAsked = bool(settings.health or settings.ejection or settings.identifies)
         self.only: Endpoint | None = None
-        if len(self._endpoints) == 1 and self._discovery is None and not isJudged:
+        if len(self._endpoints) == 1 and self._discovery is None and not isAsked:
             [self.only] = self._endpoints.values()
         self._update()
 
@@ -221,31 +237,40 @@ class Cluster:
 
     # --- Endpoints that come and go
 
-    def _pool(self, target: str, settings: Settings) -> UpstreamPool:
-        return UpstreamPool(self._clock, self._connect(target), settings, self._deadlines)
+    def _pool(self, target: str, host: str) -> UpstreamPool:
+        settings = self.settings
+        makeWriter = writerFor(host or settings.host, settings.tells)
+        endpoint = self._connect(target)
+        return UpstreamPool(self._clock, endpoint, settings.pool, self._deadlines, makeWriter)
 
-    def _add(self, address: str, weight: int, target: str) -> Endpoint:
+    def _poolOfChecks(self, target: str, timeout: float) -> UpstreamPool:
+        """One connection at a time, which must be there before the check times out."""
+        bounds = evolve(self.settings.pool, poolSize=1, poolQueue=1, connectTimeout=timeout)
+        endpoint = self._connect(target)
+        if self.settings.identifies:
+            from sitio.net.proxyheader import LOCAL, PrefacedEndpoint
+
+            endpoint = PrefacedEndpoint(endpoint, LOCAL)
+        return UpstreamPool(self._clock, endpoint, bounds, self._deadlines)
+
+    def _add(self, address: str, weight: int, target: str, host: str = "") -> Endpoint:
         settings = self.settings
         endpoint = Endpoint(
             address,
             weight,
-            self._pool(target, settings.pool),
+            self._pool(target, host),
             self._clock,
             settings.slowStart,
             self._ejections,
         )
         self._endpoints[address] = endpoint
         if settings.health is not None:
-            # One connection at a time, which must be there before the check times out.
-            bounds = evolve(
-                settings.pool, poolSize=1, poolQueue=1, connectTimeout=settings.health.timeout
-            )
             self._checks[endpoint] = HealthCheck(
                 endpoint,
                 settings.health,
                 self._clock,
                 self._random,
-                self._pool(target, bounds),
+                self._poolOfChecks(target, settings.health.timeout),
                 self._update,
                 self._log,
             )

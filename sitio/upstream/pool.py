@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from sitio.errors import ConnectFailed, ConnectTimeout, PoolExhausted, Stopped
 from sitio.http.limits import Limits
+from sitio.http.writer import MakeWriter, RequestWriter
 from sitio.net.deadlines import Deadlines
 from sitio.net.descriptors import areLacking
 from sitio.settings import Settings
@@ -65,12 +66,17 @@ class UpstreamPool:
         endpoint: IStreamClientEndpoint,
         settings: Settings,
         deadlines: Deadlines,
+        makeWriter: MakeWriter = RequestWriter,
     ) -> None:
+        """
+        @param makeWriter: makes what writes the requests of a connection.
+        """
         self.size = 0
         self.clock = clock
         self._endpoint = endpoint
         self._settings = settings
         self._deadlines = deadlines
+        self._makeWriter = makeWriter
         # The bodies of responses have no limit: they stream.
         self._limits = Limits(
             head=settings.maxHead, fields=settings.maxFields, interim=settings.maxInterim
@@ -121,6 +127,13 @@ class UpstreamPool:
         """Take an idle connection, or L{None}.  The caller sends a request or closes it."""
         return self._idle.pop() if self._idle else None
 
+    def takeThis(self, client: ProxyClient) -> bool:
+        """Take this connection, if it is idle; returns whether it was."""
+        if client in self._idle:
+            self._idle.remove(client)
+            return True
+        return False
+
     def acquire(self, fresh: bool = False) -> Deferred[ProxyClient]:
         """
         Get a connection as soon as one is free.  Cancel the Deferred to stop waiting.
@@ -164,7 +177,7 @@ class UpstreamPool:
 
     def _open(self) -> Deferred[ProxyClient]:
         self.size += 1
-        factory = ProxyClientFactory(self, self._limits)
+        factory = ProxyClientFactory(self, self._limits, self._makeWriter)
         opening: Deferred[Any] = maybeDeferred(self._endpoint.connect, factory)
         self._opening.add(opening)
 

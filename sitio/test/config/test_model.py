@@ -82,6 +82,21 @@ class ConfigTests(SynchronousTestCase):
             self.assertEqual(upstream.hostMode, "upstream" if isSecure else "client")
         self.assertEqual(evolve(plain, host="a.example").hostMode, "a.example")
 
+    def test_tells(self) -> None:
+        """Of the client only a service is not told that has its own host and TLS; or as asked."""
+        secure = UpstreamConfig(endpoints=(EndpointConfig("tls:a:443"),))
+        plain = UpstreamConfig(endpoints=(EndpointConfig("tcp:a:80"),))
+        for upstream, tells in (
+            (plain, True),
+            (evolve(plain, host="upstream"), True),
+            (secure, False),
+            (evolve(secure, host="client"), True),
+            (evolve(secure, host="a.example"), True),
+            (evolve(secure, forwarded=True), True),
+            (evolve(plain, forwarded=False), False),
+        ):
+            self.assertIs(upstream.tellsClient, tells)
+
     def test_single(self) -> None:
         """An upstream with one listed address has a single endpoint."""
         one = EndpointConfig("tcp:a:80")

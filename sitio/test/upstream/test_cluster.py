@@ -7,16 +7,19 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from attrs import evolve
+from attrs import define, evolve, field
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.errors import ConnectFailed, Stopped
 from sitio.net.deadlines import PERIOD_SECONDS, Deadlines
+from sitio.net.proxyheader import LOCAL, headerFor
 from sitio.settings import Settings
 from sitio.test.helpers.messages import OK, get
 from sitio.test.helpers.receivers import Receiver
 from sitio.test.helpers.upstreams import (
+    Asker,
     FakeResolver,
     Network,
     asking,
@@ -35,6 +38,25 @@ from sitio.upstream.cluster import (
 from sitio.upstream.dnssettings import DnsSettings
 from sitio.upstream.ejection import EjectionSettings
 from sitio.upstream.health import HealthSettings
+
+
+@define
+class Ends:
+    """The connection of a client."""
+
+    kept: dict[Any, Any] | None = None
+
+    def ends(self) -> tuple[Any, Any]:
+        """The addresses of both ends."""
+        return IPv4Address("TCP", "192.0.2.1", 4000), IPv4Address("TCP", "192.0.2.80", 80)
+
+
+@define
+class Identified(Asker):
+    """An exchange that knows its client's connection."""
+
+    downstream: Ends = field(factory=Ends)
+    peerAddress: str = "192.0.2.1"
 
 
 class ClusterCase(SynchronousTestCase):
@@ -109,6 +131,38 @@ class ListedTests(ClusterCase):
         self.open(ClusterSettings(endpoints=[endpoint]))
         self.assertEqual(list(self.network.endpoints), ["tcp:a:1:timeout=3"])
 
+    def received(self, cluster: Cluster, target: str) -> bytes:
+        """What an endpoint gets of a request, after the first connection for it is made."""
+        client = self.client(cluster.choose(asking()))
+        client.sendRequest(Receiver(), get(), b"", True, b"X-Forwarded-For: 192.0.2.1\r\n")
+        return b"".join([each.got() for each in self.network.peers(target)])
+
+    def test_addressed(self) -> None:
+        """Requests have the Host of the endpoint or of the upstream, and tell or don't."""
+        endpoint = EndpointSettings("a:1", host="a.example")
+        for settings, host, tells in (
+            (ClusterSettings(endpoints=[endpoint]), b"a.example", True),
+            (ClusterSettings(endpoints=[endpoint], host="b.example"), b"a.example", True),
+            (listed("a:1", host="b.example", tells=False), b"b.example", False),
+            (listed("a:1", tells=False), b"h", False),
+        ):
+            self.setUp()
+            got = self.received(self.open(settings), "a:1")
+            self.assertIn(b"\r\nHost: %b\r\n" % host, got)
+            self.assertEqual(b"X-Forwarded-For" in got, tells)
+
+    def test_identified(self) -> None:
+        """With C{identifies}, connections begin with the client; those of checks name nobody."""
+        cluster = self.open(listed("a:1", identifies=True, health=HealthSettings("/h")))
+        self.assertIsNone(cluster.only)
+        self.advance(1)
+        [check] = self.network.peers("a:1")
+        self.assertTrue(check.got().startswith(LOCAL + b"GET /h HTTP/1.1\r\n"))
+        client = self.client(cluster.choose(Identified(asking().request)))
+        client.sendRequest(Receiver(), get(), b"", True)
+        header = headerFor(*Ends().ends())
+        self.assertTrue(self.network.peers("a:1")[0].got().startswith(header + b"GET / "))
+
     def test_hash(self) -> None:
         """With C{hashOn} the requests of one key go to one endpoint."""
         cluster = self.open(listed("a:1", "b:1", "c:1", hashOn="field:X-User"))
@@ -162,6 +216,9 @@ class EqualityTests(SynchronousTestCase):
             ("endpoints", [EndpointSettings("a:1", weight=2)]),
             ("dns", DnsSettings("photos")),
             ("connection", "tls"),
+            ("host", "a.example"),
+            ("tells", False),
+            ("identifies", True),
             ("hashOn", "path"),
             ("slowStart", 3.0),
             ("health", None),
