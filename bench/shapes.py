@@ -1,5 +1,5 @@
 """
-One exchange in eight shapes, in memory: what C{bench.instructions} counts.
+One exchange in several shapes, in memory: what C{bench.instructions} counts.
 
 Clients and upstream are transports that keep what is written, so that next to all that is
 counted is sitio's.  The traffic is varied as that of real clients: each request has a target, a
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, cast
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
@@ -41,7 +41,9 @@ from zope.interface import implementer
 
 from sitio import Exchange, Response, onRequest, onResponse
 from sitio.http.dates import formatDate
+from sitio.http.requestmatch import MatchTable, RequestMatch
 from sitio.policy.loader import loadPolicies
+from sitio.proxy.generation import Generation
 from sitio.service import SidecarService
 
 ROOT = Path(__file__).parent.parent
@@ -152,6 +154,7 @@ class Shape:
     @ivar body: of the upstream's response, and its type.
     @ivar sees: what the response of the client contains besides its status.
     @ivar connects: whether each exchange has a connection of its own.
+    @ivar routes: how many routes there are; requests take the last one.
     """
 
     policies: tuple[Any, ...] = ()
@@ -161,6 +164,7 @@ class Shape:
     body: tuple[bytes, bytes] = (b"application/octet-stream", BODY)
     sees: bytes = BODY
     connects: bool = False
+    routes: int = 0
 
 
 SHAPES = {
@@ -172,6 +176,7 @@ SHAPES = {
     "coroutine": Shape((_refuseLater,)),
     "post": Shape(head=_POST, pieces=(PIECE,) * PIECES),
     "connection": Shape(connects=True),
+    "routes": Shape(routes=10),
 }
 
 #: What each is, for people.
@@ -184,6 +189,7 @@ TITLES = {
     "coroutine": "a coroutine that never waits",
     "post": "a POST with a body in pieces",
     "connection": "a new connection for each exchange",
+    "routes": "no policy, the last of ten routes",
 }
 
 #: One exchange: what the client sends, piece by piece, and what the upstream sends.
@@ -275,6 +281,15 @@ def connected(factory: Any, written: list[bytes]) -> Any:
     return protocol
 
 
+def _routed(generation: Generation, count: int) -> Generation:
+    """The same with so many routes, of which the last one takes the requests."""
+    matches = [RequestMatch(path=f"/users/{{id}}/{each}") for each in range(1, count // 2)]
+    matches += [RequestMatch(prefix=f"/art{each}") for each in range(len(matches), count - 1)]
+    matches.append(RequestMatch(path="/articles/{id}"))
+    only = generation.fallback
+    return evolve(generation, table=MatchTable(matches), routes=[only] * count)
+
+
 class Side:
     """
     A sidecar with the policies of a shape.
@@ -298,6 +313,8 @@ class Side:
             policies,
         )
         service.context.useMark("0123456789abcdef")
+        if shape.routes:
+            service.context.generation = _routed(service.context.generation, shape.routes)
         self._factory = service.factory
         self._shape = shape
         self.sent: list[bytes] = []

@@ -210,7 +210,9 @@ class MatchTable:
         # Names of groups can't be repeated in one expression, and are not needed to find one.
         whole = [_unnamed(each.expression) for each in self.matches]
         self._single = [_compiled(each) for each in whole]
-        self._all = _compiled("|".join(f"({each})" for each in whole)) if whole else None
+        # The groups are empty and stand last, so that each alternative begins with its text:
+        # most are passed over by their first letters.
+        self._all = _compiled("|".join(f"{each}()" for each in whole) or "(?!)")
         self._isConditional = [each.isConditional for each in self.matches]
         self._hasPaths = any(each.hasPath for each in self.matches)
 
@@ -221,21 +223,17 @@ class MatchTable:
         @raise AmbiguousPath: services may read the path so that it takes another route.
         """
         path = request.line.path
-        found = self._find(path, request)
+        matched = self._all(path)
+        found = -1 if matched is None or matched.lastindex is None else matched.lastindex - 1
+        if found >= 0 and self._isConditional[found]:
+            found = self._accepting(path, request, found)
         if self._hasPaths and not isPlain(path):
             self._checkReadings(path, found, request)
         return found
 
-    def _find(self, path: str, request: Request) -> int:
-        if self._all is None:
-            return -1
-        matched = self._all(path)
-        if matched is None:
-            return -1
-        first = (matched.lastindex or 1) - 1
-        if not self._isConditional[first] or self.matches[first].accepts(request):
-            return first
-        for at in range(first + 1, len(self.matches)):
+    def _accepting(self, path: str, request: Request, first: int) -> int:
+        """The first match from this place on; -1 if there is none."""
+        for at in range(first, len(self.matches)):
             if self._single[at](path) and self.matches[at].accepts(request):
                 return at
         return -1
@@ -247,7 +245,7 @@ class MatchTable:
         except UnreadablePath as error:
             raise AmbiguousPath(f"a path that nobody can read in one way ({error})") from error
         for each in others:
-            other = self._find(each, request)
+            other = self._accepting(each, request, 0)
             if other not in (found, -1) and self.matches[other].hasPath:
                 raise AmbiguousPath("a path that can be read in two ways")
 
