@@ -19,7 +19,7 @@ from attrs import field, frozen
 from sitio.errors import AmbiguousPath
 from sitio.http.grammar import isHostname, isPath, isToken
 from sitio.http.message import Request
-from sitio.http.paths import UnreadablePath, isPlain, readings
+from sitio.http.paths import PLAIN, UnreadablePath, isPlain, readings
 from sitio.http.routes import MAX_ROUTES, NAMED, Routes
 
 #: Matches of one table: as many as templates of paths.
@@ -227,8 +227,9 @@ class MatchTable:
         found = -1 if matched is None or matched.lastindex is None else matched.lastindex - 1
         if found >= 0 and self._isConditional[found]:
             found = self._accepting(path, request, found)
-        if self._hasPaths and not isPlain(path):
-            self._checkReadings(path, found, request)
+        if self._hasPaths and (PLAIN(path) is None or "//" in path or "." in path):
+            if not isPlain(path):
+                self._checkReadings(path, found, request)
         return found
 
     def _accepting(self, path: str, request: Request, first: int) -> int:
