@@ -25,7 +25,7 @@ from sitio.proxy.generation import Generation, Route
 from sitio.settings import Settings
 from sitio.telemetry.snapshot import PolicyMetrics, mergePolicies
 from sitio.upstream.fixed import FixedUpstream
-from sitio.upstream.pool import UpstreamPool
+from sitio.upstream.pool import NO_COUNTS, PoolCounts, UpstreamPool, addCounts
 
 #: Makes a generation of the deadlines of all connections and the generation before; L{None} for
 #: the first.  It may use upstreams of that again.
@@ -59,6 +59,8 @@ class Generations(MultiService):
         self._deadlines = deadlines
         # What the policies of former generations have counted.
         self._counted: list[PolicyMetrics] = []
+        # What the pools of upstreams that were dropped have counted.
+        self._ended: PoolCounts = {**NO_COUNTS}
         self.prepared = [self._prepared(context.generation)]
 
     def _prepared(self, generation: Generation) -> Prepared:
@@ -140,7 +142,14 @@ class Generations(MultiService):
     def _stop(self, upstreams: Iterable[Any]) -> Deferred[Any]:
         """Stop those of some upstreams that no generation needs."""
         needed = set(map(id, self.upstreams))
-        return gatherResults([each.stop() for each in upstreams if id(each) not in needed])
+        ended = [each for each in upstreams if id(each) not in needed]
+        stopping = [each.stop() for each in ended]
+        self._ended = reduce(addCounts, (each.counts() for each in ended), self._ended)
+        return gatherResults(stopping)
+
+    def poolCounts(self) -> PoolCounts:
+        """What the pools of all upstreams have counted, also in former generations."""
+        return reduce(addCounts, (each.counts() for each in self.upstreams), self._ended)
 
     def stopUpstreams(self) -> Deferred[Any]:
         """Close the connections to all upstreams."""

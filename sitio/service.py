@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial, reduce
 from time import time
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, gatherResults
@@ -46,12 +46,12 @@ from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, dropp
 from sitio.telemetry.snapshot import (
     NO_PEERS,
     Peers,
-    PoolCounts,
     SidecarSnapshot,
     Snapshot,
     addUp,
 )
 from sitio.telemetry.stats import Stats
+from sitio.telemetry.upstreams import mergeUpstreams
 from sitio.upstream.pool import UpstreamPool
 
 #: Seconds between two looks for idle clients while no more can be accepted.
@@ -260,15 +260,15 @@ class SidecarService(MultiService):
 
     def _withAllElse(self, metrics: Snapshot) -> SidecarSnapshot:
         clients = self.factory.connections
-        pools = [pool for each in self.generations.upstreams for pool in each.pools]
+        upstreams = self.generations.upstreams
+        pools = [pool for each in upstreams for pool in each.pools]
         return {
             "metrics": metrics,
             "peers": self.peers,
             "policies": self.generations.policyMetrics(),
+            "upstreams": mergeUpstreams([each.snapshot() for each in upstreams], ()),
             "pool": reduce(addUp, (each.snapshot() for each in pools), dict(_NO_CONNECTIONS)),
-            "poolCounts": cast(
-                PoolCounts, reduce(addUp, (each.counts() for each in pools), {**_NO_COUNTS})
-            ),
+            "poolCounts": self.generations.poolCounts(),
             "clients": clients,
             "inFlight": len(self.context.exchanges),
             "bufferedBytes": self.context.buffers.held,
@@ -290,11 +290,6 @@ class SidecarService(MultiService):
 
 
 _NO_CONNECTIONS = {"open": 0, "idle": 0, "waiting": 0}
-_NO_COUNTS: PoolCounts = {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0}
-
-
-def _addCounts(one: PoolCounts, two: PoolCounts) -> PoolCounts:
-    return cast(PoolCounts, addUp(one, two))
 
 
 def _readable(address: Any) -> str:

@@ -63,7 +63,7 @@ RECONNECT_MILLISECONDS = 2000
 _PAGE = Path(__file__).parent / "page"
 
 #: The parts of the script; each uses those before it.
-_SCRIPTS = ("metrics", "charts", "tables", "dashboard")
+_SCRIPTS = ("metrics", "charts", "tables", "upstreams", "dashboard")
 
 #: Returns what keeps the upstream from accepting requests, or L{None}.
 FindProblem = Callable[[], Deferred[str | None]]

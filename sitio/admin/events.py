@@ -24,6 +24,7 @@ from sitio.net.turns import Steps, writeJson
 from sitio.telemetry.histogram import CELL_BOUNDS, FINE_BOUNDS, quantile
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.snapshot import EndpointMetrics, SidecarSnapshot, Snapshot
+from sitio.telemetry.upstreams import UpstreamEndpoint, UpstreamMetrics, isPlain, present
 
 #: Seconds that the charts of the page show.
 HISTORY_SECONDS = 300.0
@@ -55,6 +56,9 @@ _FAILED = 4
 
 #: Hits and failures of an endpoint without new hits.
 _NOTHING = (0, 0)
+
+#: Endpoints of each upstream in one event, the worst first: more than a person looks at.
+MAX_UPSTREAM_ENDPOINTS = 64
 
 #: Method and route.
 _Key = tuple[str, str]
@@ -142,6 +146,7 @@ class EventBuilder:
             "point": point,
             "totals": _totals(metrics),
             "open": exchanges["open"][:MAX_OPEN],
+            "upstreams": _upstreams(snapshot["upstreams"]),
             **{name: snapshot[name] for name in _SNAPSHOT_KEYS},  # type: ignore[literal-required]
         }
         self._changesOnly = {
@@ -226,6 +231,36 @@ def _short(endpoint: EndpointMetrics) -> dict[str, Any]:
     for name, share in (("median", 0.5), ("p95", 0.95)):
         shown[name] = quantile(FINE_BOUNDS, endpoint["latency"], share)
     return shown
+
+
+def _upstreams(upstreams: list[UpstreamMetrics]) -> list[dict[str, Any]]:
+    """
+    What the page shows of upstreams and their endpoints: nothing if there is only one that
+    nothing judges.
+    """
+    shown = present(upstreams)
+    if isPlain(shown):
+        return []
+    return [
+        {
+            **each,
+            "count": len(each["endpoints"]),
+            "usable": sum(map(_isUsable, each["endpoints"])),
+            "endpoints": _worst(each["endpoints"]),
+        }
+        for each in shown
+    ]
+
+
+def _isUsable(endpoint: UpstreamEndpoint) -> bool:
+    return not endpoint["states"].keys() - {"healthy", "warming"}
+
+
+def _worst(endpoints: list[UpstreamEndpoint]) -> list[UpstreamEndpoint]:
+    """As many as are shown, in their order; those that get no requests go first."""
+    kept = sorted(endpoints, key=_isUsable)[:MAX_UPSTREAM_ENDPOINTS]
+    addresses = {each["address"] for each in kept}
+    return [each for each in endpoints if each["address"] in addresses]
 
 
 def _totals(metrics: Snapshot) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from sitio.telemetry.histogram import ADDED_BOUNDS, coarser, regroup
 from sitio.telemetry.processes import read
 from sitio.telemetry.series import Labels, Series
 from sitio.telemetry.snapshot import SidecarSnapshot
+from sitio.telemetry.upstreammetrics import upstreamFamilies
 
 _ENDPOINT = ["http_request_method", "http_route"]
 _STATUS = [*_ENDPOINT, "http_response_status_code"]
@@ -109,6 +110,7 @@ def _families(snapshot: SidecarSnapshot, series: Series) -> _Families:
     yield from _attempts(snapshot, series)
     yield from _added(snapshot)
     yield from _connections(snapshot)
+    yield from upstreamFamilies(snapshot["upstreams"], series.endpoints)
     yield from _policies(snapshot)
     yield from _dropped(snapshot)
     yield from _processes(snapshot)

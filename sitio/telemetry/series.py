@@ -31,6 +31,9 @@ FEW = 7
 FEW_METHODS = 4
 FEW_MASKED = 4
 
+#: Endpoints of upstreams with series of their own: as many as DNS may name for one.
+ENDPOINTS = 256
+
 #: The same with templates.  An operator who asks for routes wants them apart; a combination
 #: of the first is 14 series.
 MANY = 256
@@ -64,14 +67,23 @@ def _maskedAmongMany(labels: Labels) -> Labels:
     return _OTHER, "", _classOf(labels[-1])
 
 
+def _endpointAmongMany(labels: Labels) -> Labels:
+    return labels[0], _OTHER
+
+
 class LimitedFamily:
     """The combinations of labels of one metric, or of several that have the same."""
 
-    def __init__(self, most: int, amongMany: Callable[[Labels], Labels]) -> None:
+    def __init__(
+        self, most: int, amongMany: Callable[[Labels], Labels], forgets: bool = False
+    ) -> None:
         """
         @param most: how many combinations have series of their own.
         @param amongMany: returns the labels as which another counts: some seven in all.
+        @param forgets: whether a combination that is not found any more leaves its place to
+            another, as endpoints with new addresses come for old ones.
         """
+        self._forgets = forgets
         self._most = most
         self._amongMany = amongMany
         self._own: set[Labels] = set()
@@ -84,6 +96,8 @@ class LimitedFamily:
         @param found: counts of one length, whose sum tells how busy a combination is.  It is
             empty afterwards.
         """
+        if self._forgets:
+            self._own.intersection_update(found)
         room = self._most - len(self._own)
         if room:
             new = (labels for labels in found if labels not in self._own)
@@ -124,3 +138,4 @@ class Series:
         self.attempts = LimitedFamily(most, _outcomeAmongMany)
         self.sizes = LimitedFamily(MANY_METHODS if isRouted else FEW_METHODS, _methodAmongMany)
         self.masked = LimitedFamily(MANY_MASKED if isRouted else FEW_MASKED, _maskedAmongMany)
+        self.endpoints = LimitedFamily(ENDPOINTS, _endpointAmongMany, forgets=True)

@@ -19,6 +19,7 @@ from typing import Any, TypedDict, TypeVar
 
 from sitio.net.turns import Steps, smallest
 from sitio.telemetry.histogram import Histogram
+from sitio.telemetry.upstreams import UpstreamMetrics, countersOfUpstreams, mergeUpstreams
 
 #: Method and route of the row that counts for all endpoints without a row of their own.
 OTHER = ("", "(other)")
@@ -203,6 +204,7 @@ class SidecarSnapshot(TypedDict):
     """
     All metrics of a sidecar at one moment.
 
+    C{upstreams} has each upstream with its endpoints; a process that has ended is counted in it.
     C{pool} is how many upstream connections are C{open} and C{idle}, and how many
     requests are C{waiting} for one; C{poolCounts} what the pool has done so far.
     C{clients} is how many client connections are open, C{inFlight} how many exchanges
@@ -215,6 +217,7 @@ class SidecarSnapshot(TypedDict):
     metrics: Snapshot
     peers: Peers
     policies: list[PolicyMetrics]
+    upstreams: list[UpstreamMetrics]
     pool: dict[str, int]
     poolCounts: PoolCounts
     clients: int
@@ -342,6 +345,7 @@ def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> Steps[SidecarSnapsh
         # Those of the workers of one sidecar are the same.
         "peers": two["peers"] if one["peers"] == NO_PEERS else one["peers"],
         "policies": mergePolicies(one["policies"], two["policies"]),
+        "upstreams": mergeUpstreams(one["upstreams"], two["upstreams"]),
         "pool": addUp(one["pool"], two["pool"]),
         "poolCounts": addUp(one["poolCounts"], two["poolCounts"]),
         "clients": one["clients"] + two["clients"],
@@ -382,6 +386,7 @@ def countersOf(snapshot: SidecarSnapshot) -> SidecarSnapshot:
             "endpoints": [{**each, "underWay": 0} for each in metrics["endpoints"]],
             "routes": [{**each, "underWay": 0} for each in metrics["routes"]],
         },
+        "upstreams": countersOfUpstreams(snapshot["upstreams"]),
         "pool": dict.fromkeys(snapshot["pool"], 0),
         "clients": 0,
         "inFlight": 0,

@@ -22,7 +22,7 @@ from sitio.proxy.context import ProxyContext
 from sitio.proxy.generation import Generation, Route
 from sitio.settings import Settings
 from sitio.testing.network import MemoryEndpoint
-from sitio.upstream.pool import UpstreamPool
+from sitio.upstream.pool import NO_COUNTS, PoolCounts, UpstreamPool
 
 
 @implementer(IRequestPolicy)
@@ -57,6 +57,9 @@ class NotedUpstream:
 
     def start(self) -> None:
         self._story.append(f"{self.name} starts")
+
+    def counts(self) -> PoolCounts:
+        return {**NO_COUNTS, "opened": 1}
 
     def stop(self) -> Deferred[None]:
         self._story.append(f"{self.name} stops")
@@ -116,6 +119,15 @@ class GenerationsTests(SynchronousTestCase):
         self.successResultOf(self.generations.adopt(self.generations.prepare(self.make("c", []))))
         self.assertEqual(self.story[5:], ["c starts", "b stops", "up stops", "other stops"])
         self.assertEqual(len(self.generations.prepared), 1)
+
+    def test_counts(self) -> None:
+        """What the connections of an upstream have counted stays when it is dropped."""
+        counts = []
+        for upstreams in (["up"], ["up", "other"], []):
+            prepared = self.generations.prepare(self.make("b", upstreams))
+            self.successResultOf(self.generations.adopt(prepared))
+            counts.append(self.generations.poolCounts()["opened"])
+        self.assertEqual(counts, [1, 2, 2])
 
     def test_failing(self) -> None:
         """

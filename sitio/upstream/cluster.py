@@ -9,8 +9,9 @@ service (L{sitio.upstream.health}, L{sitio.upstream.ejection}).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import reduce
 from random import Random
-from typing import Any, TypedDict
+from typing import Any
 
 from attrs import Factory, evolve, field, frozen
 from twisted.internet.defer import Deferred, gatherResults
@@ -23,10 +24,10 @@ from sitio.settings import Settings
 from sitio.upstream.balancer import Balancer, HashRing, LeastRequests
 from sitio.upstream.dnssettings import DnsSettings
 from sitio.upstream.ejection import Ejections, EjectionSettings
-from sitio.upstream.endpoint import Endpoint, EndpointSnapshot
+from sitio.upstream.endpoint import Endpoint, UpstreamSnapshot
 from sitio.upstream.hashkey import Asking, hashKey
 from sitio.upstream.health import HealthCheck, HealthSettings
-from sitio.upstream.pool import UpstreamPool
+from sitio.upstream.pool import NO_COUNTS, PoolCounts, UpstreamPool, addCounts
 
 #: Endpoints that have left and still have requests under way: so many are shown.  The
 #: connections of others end in the same way.
@@ -116,17 +117,6 @@ class ClusterSettings:
     pool: Settings = field(default=Factory(Settings), converter=poolSettings)
 
 
-class UpstreamSnapshot(TypedDict):
-    """
-    An upstream at one moment.  C{problem} is a sentence about what is wrong with all of it,
-    or empty.
-    """
-
-    name: str
-    problem: str
-    endpoints: list[EndpointSnapshot]
-
-
 class Cluster:
     """
     An upstream: one or several endpoints, from L{start} to L{stop}.
@@ -166,6 +156,7 @@ class Cluster:
         self._log = log or Logger(namespace="sitio.upstream")
         self._endpoints: dict[str, Endpoint] = {}
         self._draining: list[Endpoint] = []
+        self._left: PoolCounts = {**NO_COUNTS}
         self._checks: dict[Endpoint, HealthCheck] = {}
         self._isRunning = False
         self._isPanicking = False
@@ -305,12 +296,17 @@ class Cluster:
         if check is not None:
             check.stop()
         endpoint.pool.retire()
-        self._draining = [*self._stillDraining(), endpoint][-MAX_DRAINING:]
+        self._draining.append(endpoint)
+        self._stillDraining()
         self._log.info("{address} has left the upstream {name}", address=address, name=self.name)
 
     def _stillDraining(self) -> list[Endpoint]:
-        self._draining = [each for each in self._draining if each.pool.outstanding]
-        return self._draining
+        busy = [each for each in self._draining if each.pool.outstanding][-MAX_DRAINING:]
+        for each in self._draining:
+            if each not in busy:
+                self._left = addCounts(self._left, each.pool.counts())
+        self._draining = busy
+        return busy
 
     # --- Its life
 
@@ -346,6 +342,10 @@ class Cluster:
 
     # --- What there is to know of it
 
+    def counts(self) -> PoolCounts:
+        """What all pools have counted, also those of endpoints that have left."""
+        return reduce(addCounts, (each.counts() for each in self.pools), self._left)
+
     def problem(self) -> str | None:
         """What keeps requests from all endpoints, as a sentence without a full stop."""
         if not self._endpoints:
@@ -361,5 +361,6 @@ class Cluster:
         return {
             "name": self.name,
             "problem": self.problem() or getattr(self._discovery, "problem", None) or "",
+            "judged": self.only is None,
             "endpoints": [each.snapshot() for each in endpoints],
         }

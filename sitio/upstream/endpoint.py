@@ -46,10 +46,10 @@ class EndpointSnapshot(TypedDict):
     An endpoint at one moment.
 
     C{states} has the state with a count of one.  C{outstanding} requests have a connection or
-    wait for one; C{open} and C{idle} are connections.  C{sent} requests were sent so far.  Of
-    these C{answered} got a response and C{failed} got none, or one that counts as a failure;
-    both are 0 where nothing judges the endpoint.  C{seconds} is the sum of the waits for these
-    responses.  C{lastFailure} is a sentence, or empty.
+    wait for one; C{open} and C{idle} are connections.  C{sent} requests were sent so far.
+    C{answered} attempts got a response; C{failed} ones got none, a connection included, or one
+    that counts as a failure; both are 0 where nothing judges the endpoint.  C{seconds} is the
+    sum of the waits for these responses.  C{lastFailure} is a sentence, or empty.
     """
 
     address: str
@@ -64,6 +64,37 @@ class EndpointSnapshot(TypedDict):
     seconds: float
     ejections: int
     lastFailure: str
+
+
+class UpstreamSnapshot(TypedDict):
+    """
+    An upstream at one moment.  C{problem} is a sentence about what is wrong with all of it,
+    or empty.  C{judged} is whether endpoints may be taken out of service.
+    """
+
+    name: str
+    problem: str
+    judged: bool
+    endpoints: list[EndpointSnapshot]
+
+
+def unjudged(address: str, pool: UpstreamPool) -> EndpointSnapshot:
+    """What there is to know of an endpoint that nothing judges."""
+    connections = pool.snapshot()
+    return {
+        "address": address,
+        "states": {HEALTHY: 1},
+        "weight": 1,
+        "outstanding": pool.outstanding,
+        "open": connections["open"],
+        "idle": connections["idle"],
+        "sent": pool.sent,
+        "answered": 0,
+        "failed": 0,
+        "seconds": 0.0,
+        "ejections": 0,
+        "lastFailure": "",
+    }
 
 
 class Endpoint:
@@ -187,15 +218,10 @@ class Endpoint:
 
     def snapshot(self) -> EndpointSnapshot:
         """What there is to know of it, as plain data."""
-        pool = self.pool.snapshot()
         return {
-            "address": self.address,
+            **unjudged(self.address, self.pool),
             "states": {self.state: 1},
             "weight": self.weight,
-            "outstanding": self.pool.outstanding,
-            "open": pool["open"],
-            "idle": pool["idle"],
-            "sent": self.pool.sent,
             "answered": self._answered,
             "failed": self._failed,
             "seconds": self._seconds,

@@ -11,7 +11,8 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from sitio.errors import SitioError
-from sitio.upstream.pool import UpstreamPool
+from sitio.upstream.endpoint import UpstreamSnapshot, unjudged
+from sitio.upstream.pool import PoolCounts, UpstreamPool
 
 
 @frozen(eq=False)
@@ -37,6 +38,15 @@ class FixedUpstream:
     def pools(self) -> tuple[UpstreamPool]:
         """The pools of all endpoints."""
         return (self.pool,)
+
+    def counts(self) -> PoolCounts:
+        """What the pool has counted."""
+        return self.pool.counts()
+
+    def snapshot(self) -> UpstreamSnapshot:
+        """What there is to know of it, as plain data."""
+        endpoints = [unjudged(self.address, self.pool)]
+        return {"name": self.name, "problem": "", "judged": False, "endpoints": endpoints}
 
     def start(self) -> None:
         """Connections are opened when they are needed."""

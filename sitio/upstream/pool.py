@@ -50,6 +50,19 @@ class PoolCounts(TypedDict):
     waitedSeconds: float
 
 
+NO_COUNTS: PoolCounts = {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0}
+
+
+def addCounts(one: PoolCounts, two: PoolCounts) -> PoolCounts:
+    """What two pools have done."""
+    return {
+        "opened": one["opened"] + two["opened"],
+        "failed": one["failed"] + two["failed"],
+        "waited": one["waited"] + two["waited"],
+        "waitedSeconds": one["waitedSeconds"] + two["waitedSeconds"],
+    }
+
+
 class UpstreamPool:
     """
     Connections to one upstream.
@@ -98,7 +111,7 @@ class UpstreamPool:
         # Requests that were sent on connections which have closed.
         self._sent = 0
         self.uploads = UploadSlots(clock, settings)
-        self._counts: PoolCounts = {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0}
+        self._counts: PoolCounts = {**NO_COUNTS}
 
     def __repr__(self) -> str:
         return (

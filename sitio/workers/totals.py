@@ -41,6 +41,7 @@ class Totals:
             "metrics": empty,
             "peers": NO_PEERS,
             "policies": [],
+            "upstreams": [],
             "pool": {},
             "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 0,

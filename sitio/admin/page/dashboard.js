@@ -38,6 +38,7 @@ const state = {
 };
 const endpoints = new Endpoints();
 const exchanges = new Exchanges();
+const upstreams = new Upstreams();
 const traffic = new Traffic(byId("traffic"));
 const latency = new Latency(byId("latency"));
 let colours = palette();
@@ -62,6 +63,7 @@ function take(event) {
   while (points.length > 2 && points[1].at < old) points.shift();
   state.last = event;
   endpoints.take(event);
+  upstreams.take(event);
   exchanges.take(event);
   for (const record of event.failed.toReversed()) addFailure(readExchange(record));
   drawSoon();
@@ -367,6 +369,7 @@ function draw() {
   drawCharts();
   drawFailures();
   drawService(last);
+  upstreams.draw(last.upstreams);
   drawPolicies(last.policies);
   drawWorkers(last.workers);
   endpoints.draw();

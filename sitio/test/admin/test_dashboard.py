@@ -30,6 +30,7 @@ from sitio.telemetry.sidecar import SERVING
 from sitio.telemetry.stats import Stats
 from sitio.test.helpers.exchanges import facts
 from sitio.test.helpers.sidecars import Source
+from sitio.test.helpers.snapshots import upstreamEndpoint, upstreamOf
 
 
 class Visit:
@@ -533,6 +534,35 @@ class EventTests(LiveTestCase):
             )
             self.assertEqual((about["address"], about["upstream"]), (address, "tcp:web:80"), port)
             self.assertEqual(about["version"], "1.2")
+
+    def test_upstreams(self) -> None:
+        """Each upstream has its endpoints, and how many there are and get requests."""
+        self.source.upstreams = [
+            upstreamOf(
+                "photos",
+                upstreamEndpoint("a:1", sent=3),
+                upstreamEndpoint("b:1", "ejected", lastFailure="it hung"),
+            )
+        ]
+        [photos] = self.visit().events[0]["upstreams"]
+        self.assertEqual((photos["name"], photos["count"], photos["usable"]), ("photos", 2, 1))
+        self.assertEqual(photos["endpoints"], self.source.upstreams[0]["endpoints"])
+
+    def test_manyEndpoints(self) -> None:
+        """Of many endpoints those that get no requests are shown first, in their order."""
+        endpoints = [upstreamEndpoint(f"a:{number}") for number in range(200)]
+        endpoints[150] = upstreamEndpoint("a:150", "unhealthy")
+        self.source.upstreams = [upstreamOf("photos", *endpoints)]
+        [photos] = self.visit().events[0]["upstreams"]
+        shown = [each["address"] for each in photos["endpoints"]]
+        expected = [f"a:{number}" for number in (*range(events.MAX_UPSTREAM_ENDPOINTS - 1), 150)]
+        self.assertEqual((photos["count"], shown), (200, expected))
+
+    def test_plainUpstream(self) -> None:
+        """One endpoint that nothing judges is not shown: the page says all of it elsewhere."""
+        plain = upstreamOf("photos", upstreamEndpoint("a:1"))
+        self.source.upstreams = [{**plain, "judged": False}]
+        self.assertEqual(self.visit().events[0]["upstreams"], [])
 
     def test_hostile(self) -> None:
         """No path can end an event, whatever it contains."""

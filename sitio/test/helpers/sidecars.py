@@ -16,6 +16,7 @@ from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.sidecar import SERVING, ISidecar
 from sitio.telemetry.snapshot import NO_PEERS, SidecarSnapshot
 from sitio.telemetry.stats import Stats
+from sitio.telemetry.upstreams import UpstreamMetrics
 from sitio.test.helpers.exchanges import ended
 
 
@@ -37,6 +38,7 @@ class Source:
     open: list[ExchangeRecord] = field(factory=list)
     acted: int = 0
     workers: list[Any] = field(factory=list)
+    upstreams: list[UpstreamMetrics] = field(factory=list)
     state: str = SERVING
     problem: str | None = None
     asked: int = 0
@@ -69,6 +71,7 @@ class Source:
                     "seconds": 0.009,
                 }
             ],
+            "upstreams": self.upstreams,
             "pool": {"open": 3, "idle": 2, "waiting": 0},
             "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 4,

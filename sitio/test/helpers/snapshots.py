@@ -4,6 +4,8 @@ Snapshots of processes and of sidecars that have counted some exchanges.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from twisted.internet.task import Clock
 
 from sitio.net.turns import atOnce
@@ -17,6 +19,7 @@ from sitio.telemetry.snapshot import (
     mergeSidecars,
 )
 from sitio.telemetry.stats import Stats
+from sitio.telemetry.upstreams import UpstreamEndpoint, UpstreamMetrics
 from sitio.test.helpers.exchanges import FinishedExchange, ended, facts
 
 
@@ -72,6 +75,7 @@ def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot
                 "seconds": hits / 4,
             }
         ],
+        "upstreams": [],
         "pool": {"open": 2, "idle": 1, "waiting": 0},
         "poolCounts": {"opened": 5, "failed": 1, "waited": 2, "waitedSeconds": 0.5},
         "clients": 3,
@@ -104,3 +108,28 @@ def exchangesOf(*began: float) -> ExchangeLists:
     """What a worker tells whose exchanges began then: all of them as ended and as open."""
     records = [_record(each) for each in began]
     return {"failed": [], "recent": records, "open": records}
+
+
+def upstreamEndpoint(address: str, state: str = "healthy", **more: Any) -> UpstreamEndpoint:
+    """An endpoint as one process sees it; nothing is counted but what is given."""
+    endpoint: Any = {
+        "address": address,
+        "states": {state: 1},
+        "weight": 1,
+        "outstanding": 0,
+        "open": 0,
+        "idle": 0,
+        "sent": 0,
+        "answered": 0,
+        "failed": 0,
+        "seconds": 0.0,
+        "ejections": 0,
+        "lastFailure": "",
+        **more,
+    }
+    return cast(UpstreamEndpoint, endpoint)
+
+
+def upstreamOf(name: str, *endpoints: UpstreamEndpoint) -> UpstreamMetrics:
+    """An upstream with these endpoints, which may be taken out of service."""
+    return {"name": name, "problem": "", "judged": True, "endpoints": list(endpoints)}

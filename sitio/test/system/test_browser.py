@@ -35,6 +35,7 @@ from sitio.test.helpers.loopback import (
     reactor,
 )
 from sitio.test.helpers.sidecars import Source
+from sitio.test.helpers.snapshots import upstreamEndpoint, upstreamOf
 
 #: Seconds between two events here, and between two looks at the page.
 BEAT = 0.1
@@ -336,6 +337,26 @@ class PageTests(BrowserTestCase):
         self.assertEqual(await self.texts("#policies tbody td"), policy)
         self.source.count("/a", 1000)
         await self.untilText('#endpoints [data-cell="hits"]', "1,003")
+        self.assertEqual(await self.complaints(), [])
+
+    async def test_upstreams(self) -> None:
+        """Endpoints are shown with their state, their share and why they get no requests."""
+        one = upstreamEndpoint("10.0.0.1:80", sent=10, answered=10, seconds=0.05)
+        hung = upstreamEndpoint("10.0.0.2:80", failed=5, ejections=1, lastFailure="it hung")
+        hung["states"] = {"ejected": 1, "healthy": 1}
+        self.source.upstreams = [upstreamOf("photos", one, hung)]
+        await self.look()
+        await self.untilText("#upstreams-when", "1 of 2 endpoints get requests")
+        row = ["10.0.0.1:80\nphotos", "healthy", "0", "10", "5.0\u202fms", "\u2013", "\u2013"]
+        self.assertEqual((await self.texts("#upstream-endpoints tbody td"))[:7], row)
+        self.assertEqual(
+            await self.texts('#upstream-endpoints [data-cell="state"] > *'),
+            ["healthy", "", "ejected in 1 of 2, healthy in 1 of 2", "it hung"],
+        )
+        one["sent"] = 20
+        await self.untilText('#upstream-endpoints [data-cell="sent"]', "20 100 %")
+        self.source.upstreams = []
+        await self.becomes("return document.querySelector('#upstreams').hidden")
         self.assertEqual(await self.complaints(), [])
 
     async def test_streams(self) -> None:
@@ -893,6 +914,8 @@ class UseTests(BrowserTestCase):
             {"number": n, "pid": 4194304, "uptime": 4e5, "restarts": 3, "hits": 99999, "clients": 9}
             for n in (1, 2)
         ]
+        endpoint = upstreamEndpoint("photos-" * 20, "ejected", lastFailure="no " * 60, sent=123456)
+        self.source.upstreams = [upstreamOf("photos-" * 9, endpoint)]
         for width in (320, 360, 640, 641, 820, 864, 865, 1088, 1089, 1278, 1280, 1920):
             await self.look(width=width)
             await self.becomes("return document.querySelector('#endpoints tbody tr')")
