@@ -18,8 +18,19 @@ from twisted.internet.interfaces import IReactorTime
 from sitio.upstream.endpoint import Endpoint
 from sitio.upstream.hashkey import Asking, HashKey
 
-#: Seconds for which the shares of endpoints in their slow start are used again.
+#: Seconds for which the shares of endpoints are used again.
 SHARES_SECONDS = 0.1
+
+#: An endpoint is slow if its responses take so many times as long as those of others, and at
+#: least so many seconds: smaller differences are not worth unequal shares.
+SLOW_TIMES = 4.0
+SLOW_SECONDS = 0.02
+
+#: Seconds without a response after which a slow endpoint gets a request again, to find out.
+FORGET_SECONDS = 5.0
+
+#: The largest handicap of a slow endpoint, in outstanding requests.
+MAX_HANDICAP = 100.0
 
 #: Times that the second of two endpoints is drawn anew when it is the first again.  With
 #: weights of 9 and 1 that is so four times of five.
@@ -64,8 +75,9 @@ class _Shares:
         self.shares = [each.share(now) for each in endpoints]
         self._areEqual = len(set(self.shares)) == 1
         self._sums = list(accumulate(self.shares))
-        isWarming = any(each.isWarming(now) for each in endpoints)
-        self.until = now + SHARES_SECONDS if isWarming else float("inf")
+        self.until = now + SHARES_SECONDS
+        # What slow endpoints have as outstanding requests more; mostly nothing.
+        self.handicaps: list[float] | None = None
 
     def two(self, random: Callable[[], float]) -> tuple[int, int]:
         """The indices of two of two or more endpoints, drawn by their shares."""
@@ -86,24 +98,70 @@ class _Shares:
         return min(bisect(self._sums, random() * self._sums[-1]), len(self._sums) - 1)
 
 
+class Slowness:
+    """
+    Finds endpoints whose responses all take much longer than those of others.
+
+    Such an endpoint has more requests outstanding, but with few requests that are one or two,
+    and these are what the slowest percent of clients see.
+    """
+
+    def __init__(self) -> None:
+        # How many responses each endpoint had, and when that was noticed.
+        self._seen: dict[Endpoint, tuple[int, float]] = {}
+
+    def handicaps(self, endpoints: Sequence[Endpoint], now: float) -> list[float] | None:
+        """
+        What to add to the outstanding requests of each endpoint; L{None} if no one is slow.
+        """
+        seen = self._seen
+        self._seen = {}
+        for each in endpoints:
+            responses, at = seen.get(each, (0, now))
+            if responses != each.responses:
+                responses, at = each.responses, now
+            self._seen[each] = (responses, at)
+        waits = [each.wait for each in endpoints]
+        known = sorted(each for each in waits if each)
+        if len(known) < 2:
+            return None
+        usual = known[(len(known) - 1) // 2]
+        if known[-1] < max(SLOW_SECONDS, SLOW_TIMES * usual):
+            return None
+        return [
+            min(wait / usual, MAX_HANDICAP)
+            if wait >= max(SLOW_SECONDS, SLOW_TIMES * usual)
+            and now - self._seen[each][1] < FORGET_SECONDS
+            else 0.0
+            for each, wait in zip(endpoints, waits)
+        ]
+
+
 class LeastRequests:
     """
     The one of two random endpoints that has fewer requests outstanding for its share.
 
     Two are enough: the most loaded of many endpoints is chosen almost never, and several
-    sidecars that see the same endpoints do not all choose the same one.  A slow endpoint has
-    more requests outstanding, so it gets fewer without any measurement of its time.
+    sidecars that see the same endpoints do not all choose the same one.  One that is much slower
+    than others counts as if it had more of them (L{Slowness}).
     """
 
     def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
         """@param random: returns a number from 0 up to, but not including, 1."""
         self._clock = clock
         self._random = random
+        self._slowness = Slowness()
         self._shares = _Shares((), 0.0)
 
     def update(self, members: Sequence[Endpoint], usable: Sequence[Endpoint]) -> None:
         """See L{Balancer}."""
-        self._shares = _Shares(usable, self._clock.seconds())
+        self._renew(usable)
+
+    def _renew(self, endpoints: Sequence[Endpoint]) -> _Shares:
+        now = self._clock.seconds()
+        shares = self._shares = _Shares(endpoints, now)
+        shares.handicaps = self._slowness.handicaps(endpoints, now)
+        return shares
 
     def choose(self, exchange: Asking, tried: Collection[Endpoint]) -> Endpoint | None:
         """See L{Balancer}."""
@@ -113,13 +171,17 @@ class LeastRequests:
             if rest:
                 shares = _Shares(rest, self._clock.seconds())
         elif self._clock.seconds() >= shares.until:
-            shares = self._shares = _Shares(shares.endpoints, self._clock.seconds())
+            shares = self._renew(shares.endpoints)
         endpoints = shares.endpoints
         if len(endpoints) < 2:
             return endpoints[0] if endpoints else None
         one, two = shares.two(self._random)
         weights = shares.shares
-        load, other = endpoints[one].pool.outstanding, endpoints[two].pool.outstanding
+        load: float = endpoints[one].pool.outstanding
+        other: float = endpoints[two].pool.outstanding
+        if shares.handicaps is not None:
+            load += shares.handicaps[one]
+            other += shares.handicaps[two]
         # Equal: the one that was drawn first, so that idle endpoints are chosen by share.
         return endpoints[one if load * weights[two] <= other * weights[one] else two]
 

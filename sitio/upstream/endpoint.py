@@ -137,6 +137,7 @@ class Endpoint:
         self._slowStart = slowStart
         self._judge = judge
         self._warmAt = float("-inf")
+        self._waits = (0.0, 0.0, 0.0)
         self._answered = 0
         self._failed = 0
         self._seconds = 0.0
@@ -155,6 +156,8 @@ class Endpoint:
         """
         self._answered += 1
         self._seconds += seconds
+        _, before, last = self._waits
+        self._waits = (before, last, seconds)
         if status < 500 or status in BLAMELESS:
             self.inARow = 0
         else:
@@ -181,6 +184,19 @@ class Endpoint:
     def isUsable(self) -> bool:
         """Whether requests should go to it."""
         return self.isHealthy and not self.isEjected
+
+    @property
+    def wait(self) -> float:
+        """
+        The shortest of the waits for its last three responses, in seconds; 0 before there are
+        three.  Single requests that take long don't change it.
+        """
+        return min(self._waits)
+
+    @property
+    def responses(self) -> int:
+        """How many responses it has sent."""
+        return self._answered
 
     def warm(self) -> None:
         """Begin the slow start: from now on its share grows to its weight."""

@@ -112,6 +112,62 @@ class LeastRequestsTests(BalancerCase):
         self.assertApproximates(found[1], 333, 60)
         self.assertApproximates(found[2], 500, 60)
 
+    def slowed(self, *waits: float) -> tuple[list[Endpoint], LeastRequests]:
+        """Endpoints whose last three responses took so long."""
+        endpoints = self.endpoints(*(1 for _ in waits))
+        chooser = self.least(endpoints)
+        for endpoint, wait in zip(endpoints, waits):
+            for _ in range(3):
+                endpoint.answered(200, wait)
+        self.clock.advance(balancer.SHARES_SECONDS)
+        return endpoints, chooser
+
+    def test_slow(self) -> None:
+        """An endpoint whose responses take many times as long as those of others gets none."""
+        _, chooser = self.slowed(0.01, 0.3, 0.012)
+        self.assertEqual(set(shares(chooser, 200)), {"e0", "e2"})
+
+    def test_slowUnderLoad(self) -> None:
+        """It gets some if the others have many times as many outstanding."""
+        endpoints, chooser = self.slowed(0.01, 0.1)
+        occupy(endpoints[0], 9)
+        self.assertEqual(shares(chooser, 50), {"e0": 50})
+        occupy(endpoints[0], 2)
+        self.assertEqual(shares(chooser, 50), {"e1": 50})
+
+    def test_slowIsForgotten(self) -> None:
+        """After a while without a response it gets a request, to find out."""
+        endpoints, chooser = self.slowed(0.01, 0.3)
+        chooser.choose(asking(), ())
+        self.clock.advance(balancer.FORGET_SECONDS - 0.01)
+        self.assertEqual(set(shares(chooser, 200)), {"e0"})
+        self.clock.advance(balancer.SHARES_SECONDS)
+        self.assertEqual(set(shares(chooser, 200)), {"e0", "e1"})
+        endpoints[1].answered(200, 0.3)
+        self.clock.advance(balancer.SHARES_SECONDS)
+        self.assertEqual(set(shares(chooser, 200)), {"e0"})
+
+    def test_quickAgain(self) -> None:
+        """One quick response is enough to be an endpoint like others."""
+        endpoints, chooser = self.slowed(0.01, 0.3)
+        endpoints[1].answered(200, 0.01)
+        self.clock.advance(balancer.SHARES_SECONDS)
+        self.assertEqual(set(shares(chooser, 200)), {"e0", "e1"})
+
+    def test_notSlow(self) -> None:
+        """
+        Smaller differences make no difference, nor do single slow responses, nor is one slow
+        among others that are.
+        """
+        for waits in ((0.1, 0.39), (0.001, 0.019), (0.3, 0.01, 0.3, 0.3), (0.0, 0.3)):
+            endpoints, chooser = self.slowed(*waits)
+            self.assertEqual(len(shares(chooser, 300)), len(endpoints), waits)
+        endpoints, chooser = self.slowed(0.01, 0.01)
+        for wait in (9.0, 9.0):
+            endpoints[1].answered(200, wait)
+        self.clock.advance(balancer.SHARES_SECONDS)
+        self.assertEqual(len(shares(chooser, 300)), 2)
+
     @given(
         weights=st.lists(st.integers(1, 1000), min_size=2, max_size=8),
         numbers=st.lists(st.floats(0, 1, exclude_max=True), min_size=40, max_size=40),
