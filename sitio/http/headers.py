@@ -26,9 +26,6 @@ FRAMING_NAMES = fieldNames(
 #: The same as text.
 FRAMING_FIELDS = frozenset(name.decode() for name in FRAMING_NAMES)
 
-#: Characters of a value in an error.
-MAX_SHOWN_CHARACTERS = 80
-
 #: Fields as a program gives them.
 FieldsLike = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -84,12 +81,17 @@ def _line(name: str, value: str) -> tuple[bytes, bytes, bool]:
             return b"%b%b\r\n" % (begin, text), key, isPlain
     except UnicodeEncodeError:
         pass
-    # Logs get this text, and a client may have sent the value.
-    shown = value if len(value) <= MAX_SHOWN_CHARACTERS else value[:MAX_SHOWN_CHARACTERS] + "..."
+    # Logs get this text, and the value may be a secret, such as a token with its file's line end.
+    stripped = value.strip(" \t")
+    at, found = next((at, each) for at, each in enumerate(stripped) if not _isSendable(each))
     raise ValueError(
-        f"{shown!r} can't be the value of the field {name}:"
-        " no line ends, control characters or characters beyond latin-1"
+        f"the text can't be the value of the field {name}: its character {at + 1} is {found!r}; no"
+        " line ends, control characters or characters beyond latin-1"
     )
+
+
+def _isSendable(character: str) -> bool:
+    return ord(character) < 256 and ord(character) in VALUE_BYTES
 
 
 def _lowered(items: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:

@@ -4,6 +4,7 @@ A request as policies see it: L{Request}.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl
 
 from sitio.http.bodyfilters import AddedFilter, BodyFilter, addedFilter
@@ -16,6 +17,18 @@ from sitio.http.multidict import MultiDict
 
 class BodyNotBuffered(RuntimeError):
     """A policy has read the body of a request that it did not ask for: a fault in its code."""
+
+
+_notInPath = re.compile(r"[^!\x22$-~]").search
+
+
+def _fault(target: str) -> str:
+    """What is wrong with a target, without the target."""
+    if not target.startswith("/"):
+        return "this one does not begin with /"
+    found = _notInPath(target)
+    at = found.start() if found is not None else 0
+    return f"character {at + 1} of this one is {target[at]!r}"
 
 
 class RequestLine:
@@ -140,10 +153,10 @@ class Request(Message):
     @target.setter
     def target(self, target: str) -> None:
         if not (isPath(target) or target == "*"):
-            # Without the query, which may hold secrets: the text is logged.
+            # Without the target, which may hold secrets: the text is logged.
             raise ValueError(
-                f"{target.partition('?')[0]!r} is not a target: it must be * or a path and query,"
-                " percent-encoded, in visible ASCII without #"
+                "a target must be * or a path and query, percent-encoded, in visible ASCII without"
+                f" #; {_fault(target)}"
             )
         self.line = ReplacedLine(self.line.method, target, self.receivedLine)
 
@@ -226,5 +239,7 @@ class Request(Message):
         return MultiDict(cookiesOf(self.headers.getAll("Cookie")))
 
     def __repr__(self) -> str:
-        # Neither query nor fields, which may hold secrets: reprs are logged.
-        return f"<Request {self.method} {self.path}>"
+        # Neither query nor fields, which may hold secrets, nor what a policy has put into the
+        # target: reprs are logged.
+        line = self.receivedLine
+        return f"<Request {line.method} {line.path}>"

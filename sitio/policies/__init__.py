@@ -9,4 +9,5 @@ Each module holds one policy and its options:
   - C{headers}: adds, sets and removes fields of requests and responses; C{headerchanges}:
     what may be shown of that.
   - C{deny}: refuses requests by method and path.
+  - C{token}: adds a token from a file to requests.
 """

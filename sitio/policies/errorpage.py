@@ -295,7 +295,7 @@ class ErrorPage:
         body = made.before
         if page is None:
             # Without the query, which may hold secrets.
-            path: str = exchange.request.line.path[:MAX_SHOWN_CHARACTERS]
+            path: str = exchange.request.receivedLine.path[:MAX_SHOWN_CHARACTERS]
             if kind is not _HTML:
                 path = json.dumps(path)
             elif _isMarkup(path) is not None:

@@ -239,20 +239,30 @@ def _secret(text: str) -> HiddenText:
             # Perhaps a variable of the shell is not set; with an empty key anyone could sign.
             raise ValueError("it is empty")
         return HiddenText(text)
-    path = Path(text[1:])
+    return secretOf(Path(text[1:]), "the file after @")
+
+
+def secretOf(path: Path, what: str) -> HiddenText:
+    """
+    The secret in a file: its text without the line end.
+
+    @param what: the file, for the message of an error.
+
+    @raise ValueError: there is none.  The message does not have its text.
+    """
     try:
         # A named pipe would block for ever.
         if not path.is_file():
-            raise ValueError("there is no file of the name after @")
+            raise ValueError(f"{what} is not there, or is no file")
         if path.stat().st_size > MAX_SECRET_BYTES:
-            raise ValueError(f"the file after @ has more than {writeSize(MAX_SECRET_BYTES)}")
+            raise ValueError(f"{what} has more than {writeSize(MAX_SECRET_BYTES)}")
         secret = path.read_text("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise ValueError("the file after @ is no text in UTF-8") from None
+        raise ValueError(f"{what} is no text in UTF-8") from None
     except OSError as error:
-        raise ValueError(f"the file after @ can't be read: {error.strerror}") from None
+        raise ValueError(f"{what} can't be read: {error.strerror}") from None
     if not secret:
-        raise ValueError("the file after @ is empty")
+        raise ValueError(f"{what} is empty")
     return HiddenText(secret)
 
 

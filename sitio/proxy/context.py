@@ -156,7 +156,7 @@ class ProxyContext:
         unlogged = self._failureLimit.due()
         if unlogged is None:
             return
-        line = exchange.request.line
+        line = exchange.request.receivedLine
         self.log.warn(
             "An exchange failed: {method} {path} (id {id}), upstream {upstream}: {error}"
             " ({unlogged} more failures since the last report)",

@@ -112,7 +112,7 @@ class AccessLog(Service):
                 exchange.began,
                 exchange.clientAddress,
                 request.version,
-                request.line,
+                request.receivedLine,
                 exchange.id,
                 request.headers,
                 whoAnswered(exchange),

@@ -141,6 +141,9 @@ class Stats(Service):
         status = exchange.status
         upstream = exchange.upstreamStatus
         line = exchange.request.line
+        if line.received is not None:
+            # What a policy has put into the target may be a secret.
+            line = line.received
         row = self._rows.get(line.endpoint)
         if row is None:
             row = self._rowFor(line.method, line.path, status if upstream is None else upstream)
@@ -231,7 +234,7 @@ class Stats(Service):
         return method, path
 
     def _keyOf(self, exchange: Any) -> Key:
-        line = exchange.request.line
+        line = exchange.request.receivedLine
         if line.endpoint in self._rows:
             return line.endpoint
         upstream = exchange.upstreamStatus

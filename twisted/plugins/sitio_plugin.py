@@ -72,4 +72,11 @@ deny = PolicyMaker(
     "  refuse requests by method and path, as in deny:PUT,DELETE:/admin/*",
 )
 
+token = PolicyMaker(
+    "token",
+    "sitio.policies.token",
+    "token:FILE[:name=NAME][:scheme=SCHEME]"
+    "  add a token from a file to requests, as in token:/run/secrets/api-token",
+)
+
 uv = Reactor("uv", "sitio.net.reactor", "Reactor on the TCP and UNIX transports of uvloop")

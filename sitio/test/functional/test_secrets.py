@@ -1,15 +1,21 @@
 """
-What stays in memory of a request that has ended.
+What stays in memory of a request that has ended, and what is shown of it.
 """
 
 from __future__ import annotations
 
 import gc
 from types import FrameType
+from typing import Any
 
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio import onRequest
 from sitio.policy.loader import loadPolicies
+from sitio.telemetry.history import recordOf
+from sitio.telemetry.stats import Stats
 from sitio.testing.harness import Harness
 
 
@@ -59,3 +65,41 @@ class SecretTests(SynchronousTestCase):
             del sent
         harness.exchanges.clear()
         self.assertEqual(holders(secret), [])
+
+
+class AddedTests(SynchronousTestCase):
+    """What a policy puts into a request is for the upstream only."""
+
+    def test_target(self) -> None:
+        """Metrics, /exchanges, the failure's log line and an error page have the client's path."""
+        secret = "a8f1c0ffee"
+
+        @onRequest
+        def call(exchange: Any) -> None:
+            exchange.request.method = "PUT"
+            exchange.request.target = f"/{secret}/orders?key={secret}"
+
+        stats = Stats(Clock())
+        policies = [*loadPolicies("error-page:5xx"), ("call", call)]
+        harness = Harness(policies, observers=[stats])
+        stats.watch(harness.context.exchanges)
+        client = harness.connect()
+        client.sends(b"GET /orders?a=b HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertTrue(
+            harness.upstream().got().startswith(f"PUT /{secret}/orders?key={secret} HTTP".encode())
+        )
+        shown = [str(stats.snapshot()), str(list(harness.context.exchanges))]
+        with capturedLogs() as events:
+            harness.upstream().sends(b"garbage\r\n\r\n")
+        [exchange] = harness.exchanges
+        record = recordOf(exchange, "1", 0.0, 0.0)
+        self.assertEqual((record["method"], record["path"]), ("GET", "/orders"))
+        metrics = stats.snapshot()
+        [endpoint] = metrics["endpoints"]
+        self.assertEqual((endpoint["method"], endpoint["route"]), ("GET", "/orders"))
+        [event] = [each for each in events if "An exchange failed" in each["log_format"]]
+        self.assertEqual((event["method"], event["path"]), ("GET", "/orders"))
+        response = client.got()
+        self.assertIn(b"/orders", response)
+        for each in (*shown, str(record), str(metrics), str(events), response.decode()):
+            self.assertNotIn(secret, each)

@@ -453,13 +453,35 @@ class RequestTests(SynchronousTestCase):
         request = Request("GET", f"/a?{SECRET}", Headers({"Cookie": SECRET}), body=SECRET.encode())
         self.assertEqual(repr(request), "<Request GET /a>")
 
-    def test_errorWithoutQuery(self) -> None:
-        """The error for a bad target does not have its query."""
-        error = self.assertRaises(
-            ValueError, setattr, Request("GET", "/"), "target", f"/a b?{SECRET}"
-        )
-        self.assertIn("'/a b'", str(error))
-        self.assertNotIn(SECRET, str(error))
+    def test_reprOfChanged(self) -> None:
+        """Nor does it have what a policy has put into the target."""
+        request = Request("GET", "/a")
+        request.target = f"/{SECRET}"
+        self.assertEqual(repr(request), "<Request GET /a>")
+
+    def test_errorWithoutTarget(self) -> None:
+        """The error for a bad target says what is wrong with it, without the target."""
+        for target, why in (
+            (f"/{SECRET} b?{SECRET}", f"character {len(SECRET) + 2} of this one is ' '"),
+            ("/a#b", "character 3 of this one is '#'"),
+            (SECRET, "this one does not begin with /"),
+            ("", "this one does not begin with /"),
+        ):
+            error = self.assertRaises(ValueError, setattr, Request("GET", "/"), "target", target)
+            self.assertTrue(str(error).endswith(why), str(error))
+            self.assertNotIn(SECRET, str(error))
+
+    def test_errorWithoutValue(self) -> None:
+        """The error for a bad value of a field says where it is wrong, without the value."""
+        headers = Headers()
+        for value, why in (
+            (f"{SECRET}\n", f"its character {len(SECRET) + 1} is '\\n'"),
+            (f" \u20ac{SECRET}", "its character 1 is '\u20ac'"),
+        ):
+            error = self.assertRaises(ValueError, headers.add, "Authorization", value)
+            self.assertIn(why, str(error))
+            self.assertIn("the field Authorization", str(error))
+            self.assertNotIn(SECRET, str(error))
 
 
 class ResponseTests(SynchronousTestCase):

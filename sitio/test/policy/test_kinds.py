@@ -205,9 +205,9 @@ class KindTests(SynchronousTestCase):
         ):
             path.write_bytes(wrong)
             self.refusesSecret(f"@{path}", sentence, [])
-        self.refusesSecret("@", "there is no file of the name after @", [])
+        self.refusesSecret("@", "the file after @ is not there, or is no file", [])
         for text in ("@/", f"@{path}.missing", "@a\0b"):
-            self.refusesSecret(text, "there is no file of the name after @", [text])
+            self.refusesSecret(text, "the file after @ is not there, or is no file", [text])
         self.patch(Path, "read_text", self.forbidden)
         path.write_bytes(b"s3cret")
         self.refusesSecret(f"@{path}", "the file after @ can't be read: Permission denied", [])
