@@ -15,7 +15,7 @@ from typing import Any
 from attrs import evolve, fields
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from sitio.config.model import Config, RouteConfig
+from sitio.config.model import Config, ForwardedConfig, RouteConfig
 from sitio.config.places import ConfigErrors, Mistake
 from sitio.config.policies import PolicyConfig, policiesMade
 from sitio.config.upstreams import UpstreamConfig
@@ -27,6 +27,7 @@ from sitio.net.deadlines import Deadlines
 from sitio.net.descriptions import target
 from sitio.policy.chain import Chain
 from sitio.proxy.generation import Generation, Route, Split
+from sitio.proxy.trust import ForwardedSettings, Trust
 from sitio.proxy.upstream import Upstream
 from sitio.redact import endpointWithoutSecrets
 from sitio.settings import Settings
@@ -143,6 +144,7 @@ class Plan:
             upstreams=upstreams,
             settings=settings,
             number=1 if former is None else former.number + 1,
+            forwarded=_forwardedOf(config.forwarded),
         )
 
     def _named(self, policies: Iterable[PolicyConfig], mistakes: _Mistakes) -> Named:
@@ -226,6 +228,12 @@ class Plan:
         if config.isSingle and not (config.health or config.ejects or config.proxyProtocol):
             return config, self.config.limits
         return _clusterSettings(config, self.config.limits)
+
+
+def _forwardedOf(config: ForwardedConfig) -> ForwardedSettings:
+    """What requests tell of clients, and whom sitio believes."""
+    trusted = None if config.trusted is None else Trust.of(config.trusted)
+    return ForwardedSettings(config.mode, config.style, trusted)
 
 
 def _limited(route: Route, most: int) -> Route:

@@ -45,8 +45,8 @@ class ProxyContext:
     @ivar generation: what is configured now; L{adopt} puts another one in its place.
     @ivar host: the Host for an HTTP/1.0 request without one.
     @ivar keepsFolded: whether requests keep fields that CGI takes for those of sitio.
-    @ivar forwarded: what requests tell of clients, and whom sitio believes.  It may be given
-        as one of L{MODES<sitio.http.claims.MODES>}.
+    @ivar forwarded: what requests tell of clients, and whom sitio believes, as the generation
+        says.  It may be given as one of L{MODES<sitio.http.claims.MODES>}.
     @ivar mark: marks requests, so that those that come back are known; C{""} for no mark.
     @ivar markLine: the line with that mark.
     @ivar observers: the L{IExchangeObserver<sitio.interfaces.IExchangeObserver>}s that
@@ -88,6 +88,7 @@ class ProxyContext:
     def __attrs_post_init__(self) -> None:
         self.seconds = self.clock.seconds
         self.useMark(self.mark)
+        self.forwarded = self.generation.forwarded or self.forwarded
         self.buffers = Buffers(self.settings.bufferTotal)
         self._failureLimit = LogLimit(self.clock, FAILURE_INTERVAL_SECONDS)
         self._observerLimit = LogLimit(self.clock, FAILURE_INTERVAL_SECONDS)
@@ -130,6 +131,7 @@ class ProxyContext:
         @return: fires when the last exchange of the former one has ended.
         """
         self.generation = generation
+        self.forwarded = generation.forwarded or self.forwarded
         earlier: set[Exchange] = set().union(*(left for left, _ in self._ending))
         left = self.exchanges - earlier
         if not left:

@@ -32,15 +32,18 @@ class ProxyServerFactory(Factory):
 
     def __init__(self, context: ProxyContext, deadlines: Deadlines) -> None:
         self.context = context
+        self._open: set[ProxyServer] = set()
         self.useSettings()
         self.draining = False
         self._deadlines = deadlines
         deadlines.watchGroup(context.exchanges)
-        self._open: set[ProxyServer] = set()
         self._drained: list[Deferred[None]] = []
 
     def useSettings(self) -> None:
-        """Take the limits of the current generation for connections that are made later."""
+        """
+        Take the settings of the current generation: its limits for connections that are made
+        later, and what it says of forwarded fields for the next request of each.
+        """
         settings = self.context.settings
         self.limits = Limits(
             settings.maxHead,
@@ -48,6 +51,8 @@ class ProxyServerFactory(Factory):
             self.context.generation.maxBody,
             keepsFolded=self.context.keepsFolded,
         )
+        for server in self._open:
+            server.forgetForwarding()
 
     def buildProtocol(self, addr: IAddress | None) -> ProxyServer:
         return ProxyServer(self)

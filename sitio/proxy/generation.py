@@ -18,6 +18,7 @@ from attrs import evolve, field, frozen
 from sitio.http.message import Request
 from sitio.http.requestmatch import MatchTable, PathRewrite
 from sitio.policy.chain import Chain
+from sitio.proxy.trust import ForwardedSettings
 from sitio.proxy.upstream import Connections, Upstream
 from sitio.settings import Settings
 
@@ -132,6 +133,8 @@ class Generation:
     All that is configured at one time.
 
     @ivar number: counts generations, from 1.
+    @ivar forwarded: what requests tell of clients, and whom sitio believes; L{None} for what was
+        so before.
     @ivar table: tells the route of a request, by its place in C{routes}.
     @ivar routes: in the operator's order.
     @ivar fallback: the route of requests that take none of them: with the policies of all
@@ -147,6 +150,7 @@ class Generation:
     upstreams: Mapping[str, Upstream] = field(factory=dict)
     settings: Settings = field(factory=Settings)
     number: int = 1
+    forwarded: ForwardedSettings | None = None
     only: Route | None = field(init=False)
 
     @only.default

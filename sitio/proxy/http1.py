@@ -42,7 +42,7 @@ class HTTP1Downstream:
     @ivar peerAddress: the address of the connection's other end, without its port.
     @ivar secure: whether the client came by TLS.
     @ivar forwarding: the fields that are added to this client's requests; L{None}
-        before the first request.
+        before the first request, and when the settings have changed.
     @ivar kept: see L{Downstream<sitio.proxy.downstream.Downstream>}.
     @ivar isLast: whether the connection closes after the current response.
     @ivar source: sends the rest of the bytes; paused while the client reads too slowly.
@@ -54,6 +54,7 @@ class HTTP1Downstream:
         "_isHTTP11",
         "_method",
         "_server",
+        "_settings",
         "exchangeEnded",
         "forwarding",
         "isLast",
@@ -87,13 +88,15 @@ class HTTP1Downstream:
         """
         self.peerAddress = getattr(self.transport.getPeer(), "host", None) or "unknown"
         self.secure = ISSLTransport.providedBy(self.transport)
-        self.forwarding = Forwarding(self._server.context, self.peerAddress, self.secure)
-        return self.forwarding
+        self.forwarding = forwarding = Forwarding(
+            self._server.context, self.peerAddress, self.secure
+        )
+        self._settings = forwarding.settings
+        return forwarding
 
     def clientOf(self, request: Request) -> str:
         """The address of the client of this request, without its port."""
-        assert self.forwarding is not None
-        return self.forwarding.settings.clientOf(self.peerAddress, request.received)
+        return self._settings.clientOf(self.peerAddress, request.received)
 
     def ends(self) -> tuple[Any, Any]:
         """The addresses of both ends of the client's connection: the client's, and sitio's."""

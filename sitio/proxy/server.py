@@ -89,6 +89,10 @@ class ProxyServer(Leaving):
         self._settings = factory.context.settings
         self.reader = RequestReader(factory.limits)
 
+    def forgetForwarding(self) -> None:
+        """The next request gets forwarded fields by the settings that there are then."""
+        self._downstream.forwarding = None
+
     # --- Steps 1 and 2: bytes become a request, a request becomes an exchange
 
     def connectionMade(self) -> None:

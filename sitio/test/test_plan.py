@@ -26,6 +26,7 @@ from sitio.http.message import Headers, Request
 from sitio.net.deadlines import Deadlines
 from sitio.plan import Plan, shownAddress, templatesOf
 from sitio.proxy.generation import Generation
+from sitio.proxy.trust import ForwardedSettings, Trust
 from sitio.settings import Settings
 from sitio.testing.network import MemoryEndpoint
 from sitio.upstream.cluster import Cluster
@@ -176,6 +177,17 @@ class PlanTests(SynchronousTestCase):
             found = (settings.host, [each.host for each in settings.endpoints])
             self.assertEqual(found, (host, hosts))
             self.assertIs(settings.tells, config.tellsClient)
+
+    def test_forwarded(self) -> None:
+        """What is said of claims is that of the generation; nobody is not the default."""
+        for trusted, expected in (
+            (None, None),
+            ((), Trust.of(())),
+            (("10.0.0.0/8", "unix"), Trust.of(("unix", "10.0.0.0/8"))),
+        ):
+            table = ForwardedConfig(mode="replace", style="both", trusted=trusted)
+            made = self.made(Config(upstreams=(MAIN,), forwarded=table))
+            self.assertEqual(made.forwarded, ForwardedSettings("replace", "both", expected))
 
     def test_proxyProtocol(self) -> None:
         """Connections with a PROXY header need a choice for each client; with TLS it is refused."""

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import onRequest
 from sitio.http.claims import APPEND, FORWARDED, MODES, PRESERVE, REPLACE
+from sitio.proxy.generation import Generation
 from sitio.proxy.trust import ForwardedSettings, Trust
 from sitio.telemetry.history import recordOf
 from sitio.test.helpers.rows import Row, eachRow
@@ -347,3 +349,29 @@ class TrueClientTests(SynchronousTestCase):
         )
         [exchange] = sidecar.context.exchanges
         self.assertEqual(exchange.clientAddress, "2001:db8::7")
+
+    def test_reloaded(self) -> None:
+        """
+        Other settings count from the next request on, also on a connection that is kept; an
+        exchange under way keeps its own.
+        """
+        sidecar = Harness((look,))
+        client = sidecar.connect(ROUTER)
+        asked = b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n"
+        client.sends(asked)
+        self.assertIn(b"X-Forwarded-For: 198.51.100.7, 10.0.0.1\r\n", sidecar.upstream().got())
+        context = sidecar.context
+        assert context.generation.only is not None
+        for number, settings in enumerate(
+            (self.SETTINGS, ForwardedSettings(style=FORWARDED), None), 2
+        ):
+            one = Generation.ofOne(context.generation.only, number)
+            context.adopt(evolve(one, forwarded=settings))
+            sidecar.factory.useSettings()
+            [exchange] = context.exchanges
+            expected = "198.51.100.7" if number == 3 else ROUTER
+            self.assertEqual(exchange.clientAddress, expected, number)
+            sidecar.upstream().sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            client.sends(asked)
+            got = sidecar.upstream().got()
+            self.assertEqual(b"\r\nForwarded: for=10.0.0.1" in got, number > 2)
