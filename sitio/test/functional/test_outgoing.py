@@ -11,14 +11,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import onRequest, onResponse
-from sitio.config.model import Config, RouteConfig
+from sitio.config.model import Config, ForwardedConfig, RouteConfig
 from sitio.config.upstreams import EndpointConfig, UpstreamConfig
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import Deadlines
 from sitio.net.proxyprotocol import parseHeader
 from sitio.plan import Plan
 from sitio.policy.loader import namedPolicies
-from sitio.proxy.trust import ForwardedSettings, Trust
 from sitio.testing import Harness
 from sitio.testing.network import MemoryEndpoint, Peer
 
@@ -224,8 +223,8 @@ class ProxyHeaderTests(SynchronousTestCase):
 
     def test_router(self) -> None:
         """Behind a trusted proxy the header names the client that the proxy has named."""
-        settings = ForwardedSettings(trusted=Trust.of(["10.0.0.0/8"]))
-        sidecar = Sidecar(Config(upstreams=(self.UPSTREAM,)), forwarded=settings)
+        table = ForwardedConfig(trusted=("10.0.0.0/8",))
+        sidecar = Sidecar(Config(upstreams=(self.UPSTREAM,), forwarded=table))
         router = sidecar.harness.connect("10.0.0.9")
         claim = b"Host: h\r\nX-Forwarded-For: %b\r\n"
         for number, address in enumerate(("198.51.100.1", "198.51.100.2")):
