@@ -151,7 +151,7 @@ class Plan:
         named: Named = []
         for each in policies:
             with mistakes.of(each.place):
-                named += policiesMade(each, self.config.folder)
+                named += policiesMade(each)
         return named
 
     def _route(self, config: RouteConfig, base: Route, mistakes: _Mistakes) -> Route:

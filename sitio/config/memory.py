@@ -84,7 +84,7 @@ def memoryParts(options: Mapping[str, Any]) -> list[MemoryPart]:
 def _others(options: Mapping[str, Any], connections: int) -> Iterator[MemoryPart]:
     """What only some options need."""
     settings = options["settings"]
-    policies = options["policies"]
+    policies = options["every-policy"]
     if _hasPages(options) and options["workers"] == 1:
         yield MemoryPart(ADMIN_BYTES, "the admin pages, metrics and the history")
     if options["access-log"] is not None:

@@ -25,9 +25,6 @@ from sitio.settings import Settings
 if TYPE_CHECKING:
     from sitio.config.tables import RouteLimits
 
-#: The name of the only route, if there are no others.
-ROUTE = "all"
-
 
 @frozen
 class AdminConfig:
@@ -204,8 +201,8 @@ class Config:
     @ivar listeners: at least one.
     @ivar upstreams: none only if there is nothing that is served: a mistake.  With C{demo} the
         photo site is the only one, and has no endpoints.
-    @ivar routes: in order; the first that matches counts.  Without routes in the file, there is
-        one for all requests.
+    @ivar routes: in order; the first that matches counts.  Without routes, all requests go to
+        the only upstream.
     @ivar folder: what paths of files are relative to: they are absolute already, but in
         policies.
     @ivar places: where things stand.

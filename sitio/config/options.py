@@ -18,6 +18,11 @@ from twisted.python import usage
 
 from sitio.config.addresses import adminDescription, connectDescription, listenDescription
 from sitio.config.limits import MAY_BE_ZERO, optionName
+from sitio.config.loading import Loaded, Policies, load
+from sitio.config.merge import PLACES, itemsOf
+from sitio.config.model import Config
+from sitio.config.optionlist import FLAGS, PARAMETERS
+from sitio.config.places import ConfigErrors
 from sitio.config.values import (
     accessLogTarget,
     forwardedMode,
@@ -31,7 +36,6 @@ from sitio.config.values import (
     workerCount,
 )
 from sitio.errors import CannotStart
-from sitio.http.claims import APPEND, X_FORWARDED
 from sitio.http.marks import newMark
 from sitio.http.routes import Routes
 from sitio.policy.loader import loadPolicies
@@ -46,96 +50,6 @@ DEFAULT_ADMIN = "tcp:9901:interface=127.0.0.1"
 FLEET_VARIABLES = ("DASHBOARD", "MOTHERSHIP", "DASHBOARD_URL")
 
 _Value = TypeVar("_Value")
-
-_PORT_HELP = (
-    "port for clients: a number, on all addresses of IPv4 and IPv6, an address such as"
-    " 127.0.0.1:8080, or an endpoint description; default $PORT, else 8080"
-)
-_UPSTREAM_HELP = (
-    "the service behind sitio, such as localhost:8087 or https://api.example, or an endpoint"
-    " description; default $TARGET_PORT on localhost, or --demo"
-)
-_WORKERS_HELP = (
-    "number of processes that share the port; auto for one on each core that sitio may use; in"
-    " a Pod without a CPU limit that is one"
-)
-_WORKER_TIMEOUT_HELP = (
-    "seconds after which a worker that does not answer is ended and replaced; 0 for never"
-)
-_STATS_HELP = "seconds between two stats lines in the log; 0 for none"
-_ACCESS_HELP = "write a line for each request: json, common or off; json:PATH writes to a file"
-_FLEET_HELP = (
-    "post metrics to this central dashboard, such as http://dashboard:8080; default"
-    " $DASHBOARD, $MOTHERSHIP or $DASHBOARD_URL; empty for none"
-)
-_KEEP_HELP = (
-    "pass request fields that CGI and WSGI take for those of sitio, such as X_Forwarded_For"
-)
-_FORWARDED_HELP = (
-    "what becomes of X-Forwarded fields and the like in requests: append, preserve or replace;"
-    " append believes peers in private networks and adds the peer to X-Forwarded-For"
-)
-_STYLE_HELP = (
-    "fields by which the upstream learns who the client is: x-forwarded, forwarded (RFC 7239) or"
-    " both"
-)
-_TRUSTED_HELP = (
-    "proxies whose claims are believed, as networks such as 10.0.0.0/8 and unix for UNIX sockets,"
-    " separated by commas: the client is then whom they name; default private networks, whose"
-    " claims only pass"
-)
-_QUERY_HELP = "show query strings in the access log; they may hold secrets"
-_ADMIN_HELP = (
-    "port for the admin pages: a port of this host, an endpoint description, or empty"
-    " for none; default tcp:9901:interface=127.0.0.1, or another port if that is taken"
-)
-_ADMIN_HOSTS_HELP = (
-    "names under which the admin pages may be asked for, separated by commas, besides IP"
-    " addresses, localhost, names without a dot and names of private domains"
-)
-_PROBES_HELP = (
-    "port for probes and Prometheus with /live, /ready and /metrics only: a number, or an"
-    " endpoint description such as tcp:9902; default none"
-)
-_HEALTH_HELP = (
-    "health check of the upstream: a path such as /healthz that sitio requests every two"
-    " seconds; sitio is ready while the status is 200 to 399"
-)
-_MEMORY_HELP = "list the most memory that sitio takes with these options, and exit"
-_DEMO_HELP = "serve a small photo site that comes with sitio, instead of an upstream"
-_VIA_HELP = "add Via to requests and responses; it makes some services stop compressing"
-
-
-def _limit(each: attrs.Attribute) -> list[Any]:
-    """The option for one of the L{Settings}."""
-    default = str(each.default).removesuffix(".0")
-    return [optionName(each.name), None, default, each.metadata["help"]]
-
-
-_PARAMETERS: list[list[Any]] = [
-    ["port", "p", None, _PORT_HELP],
-    ["upstream", "u", None, _UPSTREAM_HELP],
-    ["workers", "w", "1", _WORKERS_HELP],
-    ["worker-timeout", None, "10", _WORKER_TIMEOUT_HELP],
-    ["stats-interval", None, "2", _STATS_HELP],
-    ["access-log", None, "off", _ACCESS_HELP],
-    ["admin", None, None, _ADMIN_HELP],
-    ["probes", None, None, _PROBES_HELP],
-    ["admin-hosts", None, None, _ADMIN_HOSTS_HELP],
-    ["health-path", None, None, _HEALTH_HELP],
-    ["fleet", None, None, _FLEET_HELP],
-    ["forwarded", None, APPEND, _FORWARDED_HELP],
-    ["forwarded-style", None, X_FORWARDED, _STYLE_HELP],
-    ["trusted", None, None, _TRUSTED_HELP],
-    *(_limit(each) for each in attrs.fields(Settings)),
-]
-_FLAGS = [
-    ["demo", None, _DEMO_HELP],
-    ["access-log-query", None, _QUERY_HELP],
-    ["help-memory", None, _MEMORY_HELP],
-    ["keep-underscores", None, _KEEP_HELP],
-    ["via", None, _VIA_HELP],
-]
 
 
 def _refuse(sentence: str) -> NoReturn:
@@ -168,14 +82,21 @@ class Options(usage.Options):
       - C{fleet}: the text of a URL, L{None} for none; C{fleet-source}: the option
         or variable that it is from.
       - C{access-log}: see L{accessLogTarget}.
-      - C{policies}: names and policies, in order; C{descriptions}: their texts.
+      - C{policies}: names and policies, in order; C{descriptions}: their texts;
+        C{every-policy}: the policies with those of single routes.
       - C{routes}: L{Routes}.
       - C{settings}: L{Settings}.
       - C{arguments} and C{folder}: the command line and the folder of the
         process, so that worker processes can parse the same.
       - C{mark}: what marks the requests of this sitio, of all its processes.
       - C{stdout}: the file descriptor of standard output.
+
+    @ivar loaded: all of it as one configuration, with what the file of C{--config} says
+        (L{Loaded}).  The items above are those of the only listener, and of the first upstream.
+    @ivar lowered: names of limits that the limit of file descriptors made smaller.
     """
+
+    loaded: Loaded
 
     synopsis = "[--port PORT] [--upstream ENDPOINT] [--policy DESCRIPTION ...] [options]"
     longdesc = (
@@ -183,8 +104,8 @@ class Options(usage.Options):
         " each --policy act on requests and responses, in the order in which they are given."
     )
 
-    optParameters: ClassVar = _PARAMETERS
-    optFlags: ClassVar = _FLAGS
+    optParameters: ClassVar = PARAMETERS
+    optFlags: ClassVar = FLAGS
 
     def __init__(
         self,
@@ -201,6 +122,8 @@ class Options(usage.Options):
         self._beforeParsing = beforeParsing
         self["policies"] = []
         self["descriptions"] = []
+        self._made: dict[str, Policies] = {}
+        self._parsed: dict[str, Any] = {}
         self["routes"] = Routes()
         self["arguments"] = []
         self["folder"] = os.getcwd()
@@ -226,7 +149,7 @@ class Options(usage.Options):
     def opt_policy(self, description: str) -> None:
         """a policy, such as error-page:404 or file:mine.py; repeatable, order matters"""
         try:
-            self["policies"] += loadPolicies(description)
+            self._made[f"policies[{len(self._made)}]"] = loadPolicies(description)
             self["descriptions"].append(description)
         except ValueError as error:
             _refuse(f"--policy {error}")
@@ -296,6 +219,7 @@ class Options(usage.Options):
             trusted = _parsed("--trusted", trustedProxies, self["trusted"])
             self["trusted"] = ",".join(trusted)
         self["settings"] = self._settings()
+        self._useConfig()
         if self["help-memory"]:
             # Imported only when it is asked for.
             from sitio.config.memory import memoryTable
@@ -303,18 +227,58 @@ class Options(usage.Options):
             print(memoryTable(self))
             raise SystemExit(0)
 
+    def given(self) -> set[str]:
+        """The names of the options that were given on the command line."""
+        found, _ = getopt(self["arguments"], self.shortOpt, self.longOpt)
+        return {self.synonyms[name.lstrip("-")] for name, _ in found}
+
+    def load(self) -> Loaded:
+        """
+        What is configured, read anew: the file of C{--config}, with the options, and new
+        policies.
+
+        @raise ConfigErrors: there are mistakes; it has all of them.
+        """
+        return load(self["config"], self._parsed, self.given(), self._environ, self._made)
+
+    @property
+    def config(self) -> Config:
+        """What is configured, with the limits that are in use."""
+        return attrs.evolve(self.loaded.config, limits=self["settings"])
+
+    def _useConfig(self) -> None:
+        """Read the file, and use what it says for the options that were not given."""
+        name = self["config"]
+        if name is not None:
+            # As twistd changes the folder of a daemon.
+            self["config"] = os.path.abspath(name)
+        # What was parsed is needed again: another file may say less.
+        self._parsed = dict(self)
+        try:
+            self.loaded = self.load()
+        except ConfigErrors as error:
+            _refuse(str(error) if name is None else f"--config {error.told(name)}")
+        self._made = {}
+        self["policies"] = self.loaded.policiesOf(self.loaded.config.policies)
+        self["every-policy"] = self.loaded.everyPolicy
+        if name is not None:
+            self.update(itemsOf(self.loaded.config))
+            log = self["access-log"]
+            if log is not None and log[1] is None:
+                self._checkOutput(self.loaded.config.where("access-log"), log[0])
+
     def texts(self) -> dict[str, str]:
         """The value of each option as text, defaults included; may contain secrets."""
-        names = [name for name, *_ in (*_PARAMETERS, *_FLAGS) if self[name] is not None]
+        names = [name for name, *_ in (*PARAMETERS, *FLAGS) if self[name] is not None]
         return {name: self._text(self[name]) for name in names}
 
     def sources(self) -> dict[str, str]:
         """
         Where the value of each option is from: C{command line}, the name of a variable of the
-        C{environment}, or C{default}; C{file descriptors} where their limit made it smaller.
+        C{environment}, file and line, or C{default}; C{file descriptors} where their limit
+        made it smaller.
         """
-        found, _ = getopt(self["arguments"], self.shortOpt, self.longOpt)
-        given = {self.synonyms[name.lstrip("-")] for name, _ in found}
+        given, places = self.given(), self.loaded.config.places
         variables = {"port": "PORT", "upstream": "TARGET_PORT", "fleet": self["fleet-source"]}
 
         def source(name: str) -> str:
@@ -323,6 +287,9 @@ class Options(usage.Options):
                 return "file descriptors"
             if name in given:
                 return "command line"
+            line = places.lines.get(PLACES.get(name, ""))
+            if line is not None:
+                return f"{places.file}:{line}"
             return f"environment: {variable}" if self._environ.get(variable or "") else "default"
 
         return {name: source(name) for name in self.texts()}
@@ -367,12 +334,16 @@ class Options(usage.Options):
         form, path = target
         if path is not None:
             return form, os.path.join(self["folder"], path)
+        self._checkOutput("--access-log", form)
+        return form, None
+
+    def _checkOutput(self, where: str, form: str) -> None:
+        """Refuse an access log on standard output if there will be none."""
         if self.inBackground:
             raise usage.UsageError(
-                f"--access-log {form} needs twistd -n, as a daemon has no standard output;"
+                f"{where} {form} needs twistd -n, as a daemon has no standard output;"
                 f" {form}:access.log works without"
             )
-        return form, None
 
     def _settings(self) -> Settings:
         values: dict[str, Any] = {}

@@ -9,7 +9,7 @@ Contract: pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import field, frozen
 
@@ -56,23 +56,35 @@ class Places:
         """
         The line of a place, or else of the nearest one around it; 0 if that is unknown.
         """
-        while place:
-            if place in self.lines:
-                return self.lines[place]
-            place = place[: max(place.rfind("."), place.rfind("["), 0)]
-        return 0
+        return next((self.lines[each] for each in _around(place) if each in self.lines), 0)
+
+    def option(self, place: str) -> str:
+        """The option that has given what is at a place; C{""} if the file has."""
+        return next((self.given[each] for each in _around(place) if each in self.given), "")
 
     def where(self, place: str) -> str:
         """A place for a message: C{sitio.toml:17: routes[2]}, or an option such as C{--port}."""
-        around = place
-        while around:
-            if around in self.given:
-                return self.given[around]
-            around = around[: max(around.rfind("."), around.rfind("["), 0)]
+        option = self.option(place)
+        if option:
+            return option
         if not self.file:
             return place
         line = self.line(place)
         return f"{self.file}{f':{line}' if line else ''}{f': {place}' if place else ''}"
+
+    def mistake(self, place: str, sentence: str) -> Mistake:
+        """A mistake at a place, which may be what an option has given."""
+        option = self.option(place)
+        if option:
+            return Mistake("", 0, option, sentence)
+        return Mistake(self.file, self.line(place), place, sentence)
+
+
+def _around(place: str) -> Iterator[str]:
+    """A place, and those around it, the nearest first."""
+    while place:
+        yield place
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
 
 
 NO_PLACES = Places()
@@ -109,6 +121,12 @@ class ConfigErrors(ValueError):
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(sorted(set(mistakes), key=lambda each: (each.line, each.key)))
         super().__init__(self._text())
+
+    def told(self, name: str) -> str:
+        """All mistakes for a person: what is wrong with the file of this name."""
+        if len(self.mistakes) == 1:
+            return f"{name} has a mistake: {self}"
+        return f"{name} has {len(self.mistakes)} mistakes:\n{self}"
 
     def _text(self) -> str:
         shown = [str(each) for each in self.mistakes[:MAX_SHOWN]]

@@ -20,26 +20,25 @@ class PolicyConfig:
 
     @ivar description: as C{--policy} takes it; only a name if there are options.
     @ivar options: the options by name; L{None} if the description has them.
+    @ivar folder: what paths of files in it are relative to; C{""} for the working directory.
     """
 
     description: str
     options: Mapping[str, Any] | None = None
+    folder: str = ""
     place: str = place()
 
 
-def policiesMade(config: PolicyConfig, folder: str | None = None) -> list[tuple[str, Any]]:
+def policiesMade(config: PolicyConfig) -> list[tuple[str, Any]]:
     """
     Make policies: their names, and they.
-
-    @param folder: what the paths of files in it are relative to; by default, the working
-        directory.
 
     @raise ValueError: one can't be made; the sentence shows no secrets.
     """
     # Imported with the first policy.
     from sitio.policy.sources import policiesOf, policiesOfText
 
-    base = None if folder is None else Path(folder)
+    folder = Path(config.folder) if config.folder else None
     if config.options is None:
-        return policiesOfText(config.description, base)
-    return policiesOf(config.description, config.options, base)
+        return policiesOfText(config.description, folder)
+    return policiesOf(config.description, config.options, folder)

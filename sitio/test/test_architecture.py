@@ -75,6 +75,9 @@ TESTED_BY: dict[str, str] = {
     "config.tables": "config.test_model",
     "config.upstreams": "config.test_model",
     "config.routekinds": "config.test_kinds",  # they differ in their subject only
+    "config.structure": "config.test_file",  # the data of files
+    "config.loading": "config.test_merge",  # what is merged is loaded
+    "config.optionlist": "config.test_options",  # a list of options
     "http.limits": "http.test_codec",
     "http.framing": "http.test_codec",  # tested through the readers that use it
     "http.head": "http.test_codec",  # as the one before
