@@ -16,7 +16,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TRIAL = $(BIN)/python -m twisted.trial -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-uv lint format bench bench-peers instructions soak e2e manifests lock news dist dist-check clean
+.PHONY: help run test test-fast test-uv lint format bench bench-peers instructions soak e2e manifests config-docs lock news dist dist-check clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -70,6 +70,9 @@ manifests: $(VENV)/installed-dev ## write manifests/deployment.yml, and check al
 	{ echo "# Made by \`make manifests\` from manifests/overlays/plain, for use without kustomize." \
 	    "Edit there."; kubectl kustomize manifests/overlays/plain; } > manifests/deployment.yml
 	$(BIN)/python -m twisted.trial sitio.test.manifests
+
+config-docs: $(VENV)/installed-dev ## write the keys of docs/configuration.md and the JSON schema of sitio.toml
+	$(BIN)/python -m sitio.config.schema docs
 
 # Hashes of all files of a version, for any Python and processor.  uv is not among the tools of
 # developers, as only this uses it.

@@ -11,6 +11,7 @@ In reading order:
   - C{places}: where things stand in the file, and mistakes there.
   - C{file} reads a file, with C{positions}: the lines of its keys; C{environment}: variables
     and secrets; C{structure}: makes the model of its data.
+  - C{schema}: the documents about the file.
   - C{checks}: what is wrong between keys.
   - C{merge}: file, command line and environment as one; C{loading}: all of it, with policies.
   - C{cores} counts the cores, C{values} parses the text of one option, C{options} holds all

@@ -33,6 +33,7 @@ from sitio.config.values import (
     workerCount,
 )
 from sitio.http.grammar import isPath
+from sitio.settings import BYTES, SECONDS
 
 _TEXT: dict[str, Any] = {"type": "string"}
 
@@ -53,6 +54,7 @@ class Kind:
     @ivar isSecret: whether the value may have a password: it is not repeated in messages, and
         C{file:PATH} is the text of a file.
     @ivar resolve: the value with its paths relative to a folder; called with both.
+    @ivar unit: C{seconds} or C{bytes}, if it is of one.
     """
 
     expected: str
@@ -60,6 +62,7 @@ class Kind:
     schema: Mapping[str, Any] = field(factory=lambda: _TEXT)
     isSecret: bool = False
     resolve: Callable[[Any, str], Any] = _same
+    unit: str = ""
 
 
 def plainText(value: Any) -> str:
@@ -129,6 +132,7 @@ def seconds(zero: bool = False) -> Kind:
                 {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)?$"},
             ]
         },
+        unit=SECONDS,
     )
 
 
@@ -143,6 +147,7 @@ def size(zero: bool = False) -> Kind:
                 {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([KMGT]iB|[kMGT]?B)?$"},
             ]
         },
+        unit=BYTES,
     )
 
 

@@ -121,7 +121,7 @@ class RouteConfig:
         example='"/users/{id}"',
     )
     prefix: str | None = entry(
-        routekinds.REWRITE, "first segments of the path", None, example='"/api"'
+        routekinds.PREFIX, "first segments of the path", None, example='"/api"'
     )
     methods: tuple[str, ...] = entry(
         kinds.several(routekinds.METHOD, "methods such as GET"),
@@ -166,10 +166,10 @@ class RouteConfig:
         example='"/v2/{id}"',
     )
     stripPrefix: str | None = entry(
-        routekinds.REWRITE, "first segments that the upstream does not get", None, example='"/api"'
+        routekinds.PREFIX, "first segments that the upstream does not get", None, example='"/api"'
     )
     replacePrefix: str | None = entry(
-        routekinds.REWRITE, "what the upstream gets instead of prefix", None, example='"/v2"'
+        routekinds.PREFIX, "what the upstream gets instead of prefix", None, example='"/v2"'
     )
     hostForUpstream: str | None = entry(
         routekinds.HOST_OF_ROUTE,

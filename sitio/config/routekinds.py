@@ -32,6 +32,13 @@ def _rewrite(value: Any) -> str:
     return text
 
 
+def _prefix(value: Any) -> str:
+    text = _rewrite(value)
+    if "{" in text or "}" in text:
+        raise ValueError
+    return text
+
+
 def _conditions(isName: Callable[[str], object]) -> Callable[[Any], tuple[tuple[str, Any], ...]]:
     """Reads names and what they must be."""
 
@@ -99,6 +106,7 @@ def _hostOfRoute(value: Any) -> str:
 
 TEMPLATE = Kind("a path such as /users/{id} or /files/{path...}", _template)
 REWRITE = Kind("a path such as /v2/{id}, without a query", _rewrite)
+PREFIX = Kind("a path such as /api, without a query and without names in braces", _prefix)
 METHOD = Kind("a method such as GET", matching(isToken))
 FIELDS = Kind(
     "a table of names of fields, with a text, true for any value or false for none",

@@ -156,7 +156,7 @@ class ResolveConfig:
 
 @frozen
 class RouteLimits:
-    """Limits and timeouts of one route; L{None} for those of all routes."""
+    """Limits and timeouts of one route, in place of those of all routes."""
 
     responseTimeout: float | None = limitOf("responseTimeout")
     stallTimeout: float | None = limitOf("stallTimeout")

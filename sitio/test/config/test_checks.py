@@ -283,8 +283,7 @@ MISTAKES: list[tuple[str, str, str]] = [
     (
         f"policies = ['eror-page:404']  # here\n{UPSTREAM}",
         "policies[0]",
-        "there is no policy 'eror-page'; the known ones are file, deny, error-page, headers,"
-        " last-good, retry; did you mean error-page?",
+        "; did you mean error-page?",
     ),
     (
         f"policies = [{{ name = 'last-good', max-age = 'x' }}]  # here\n{UPSTREAM}",

@@ -61,6 +61,7 @@ RIGHT: list[tuple[Kind, Any, Any]] = [
     (kinds.several(kinds.SERVER, "servers"), [], ()),
     (routekinds.TEMPLATE, "/users/{id}", "/users/{id}"),
     (routekinds.REWRITE, "/v2/{id}", "/v2/{id}"),
+    (routekinds.PREFIX, "/api", "/api"),
     (routekinds.METHOD, "GET", "GET"),
     (routekinds.FIELDS, {"X-A": "1", "X-B": False}, (("X-A", "1"), ("X-B", False))),
     (routekinds.QUERY, {"a b": True}, (("a b", True),)),

@@ -22,35 +22,10 @@ from sitio.config.policies import PolicyConfig
 from sitio.config.upstreams import EndpointConfig, UpstreamConfig
 from sitio.errors import CannotStart
 from sitio.settings import Settings
+from sitio.test.helpers.configurations import FILE
 
 #: Options that are no part of a configuration, and why.
 NOT_CONFIGURED = {"config": "it names the file", "help-memory": "it ends the process"}
-
-FILE = """\
-workers = 2
-stats-interval = 5
-access-log = "json"
-fleet = "http://dashboard"
-policies = ["retry"]
-templates = ["/a/{b}"]
-[listener]
-address = "127.0.0.1:8443"
-[admin]
-address = 9999
-probes = 9998
-hosts = ["a.example"]
-health-path = "/up"
-[limits]
-grace = "7s"
-max-head = 5000
-[forwarded]
-mode = "replace"
-trusted = "10.0.0.0/8"
-via = true
-[upstream]
-address = "photos:80"
-slow-start = 5
-"""
 
 
 class FolderTestCase(SynchronousTestCase):
