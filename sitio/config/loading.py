@@ -70,7 +70,7 @@ def load(
         loading.check(config)
     policies = loading.policies(config, made or {})
     if loading.mistakes:
-        raise ConfigErrors(loading.mistakes)
+        raise ConfigErrors(loading.mistakes, config)
     return Loaded(config, policies)
 
 

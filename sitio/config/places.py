@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from attrs import field, frozen
 
@@ -116,9 +117,12 @@ class ConfigErrors(ValueError):
     A configuration that can't be used.
 
     @ivar mistakes: all of them, in the order of their lines.
+    @ivar config: what is right of it, a L{Config<sitio.config.model.Config>}; L{None} if nothing
+        could be read.
     """
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+    def __init__(self, mistakes: Iterable[Mistake], config: Any = None) -> None:
+        self.config = config
         self.mistakes = tuple(sorted(set(mistakes), key=lambda each: (each.line, each.key)))
         super().__init__(self._text())
 

@@ -65,7 +65,7 @@ class FailedStartTests(LoopbackTestCase):
     async def test_malformedDescription(self) -> None:
         """The message shows an invalid endpoint description."""
         self.assertEqual(
-            await self.refused("--port", "nope:1"),
+            await self.refused("--port", "nope:x"),
             "sitio: --port 'nope:***' can't be used (Unknown endpoint type: 'nope');"
             " use for example 8080 or tcp:8080",
         )
@@ -105,7 +105,7 @@ class FailedStartTests(LoopbackTestCase):
                 ["--port", LOOPBACK, "--workers=2", "--access-log=json:/nonexistent/log"],
                 "sitio: --access-log can't write to /nonexistent/log: No such file or directory",
             ),
-            (["--port", "nope:1"], "sitio: --port 'nope:***' can't be used"),
+            (["--port", "nope:x"], "sitio: --port 'nope:***' can't be used"),
             (["--nope"], "sitio: option --nope not recognized"),
         ):
             with self.subTest(arguments=arguments):
