@@ -17,11 +17,13 @@ from twisted.logger import Logger
 
 from sitio.config import options as config
 from sitio.errors import CannotStart
+from sitio.generations import ofOne
 from sitio.net.background import InBackground, toldInTerminal
 from sitio.net.collector import Collector
 from sitio.net.descriptions import checkClient, explain, target
 from sitio.net.descriptors import MIN_DESCRIPTORS, raiseLimit, share
 from sitio.net.endpoints import serverEndpoint
+from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.loops import NoLoopEndpoint
 from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
@@ -43,6 +45,8 @@ from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.snapshot import Peers
 from sitio.telemetry.startline import StartLine
+from sitio.upstream.hosts import UPSTREAM, hostFor, writerOf
+from sitio.upstream.pool import UpstreamPool
 
 if TYPE_CHECKING:
     from sitio.admin.health import ConnectionCheck, HttpCheck
@@ -184,22 +188,23 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         where = target(description)
         if where is not None:
             listen = NoLoopEndpoint(listen, where)
+    pooled = partial(
+        UpstreamPool, reactor, HandshakeEndpoint(upstream), makeWriter=writerOf(description or "")
+    )
+    via = b"sitio" if options["via"] else None
+    name = upstreamName(options)
     sidecar = SidecarService(
         reactor,
         listen,
-        upstream,
-        options["policies"],
+        ofOne(pooled, name, options["policies"], options["settings"], via),
         observers=observers,
-        settings=options["settings"],
         statsInterval=options["stats-interval"],
         host=host,
-        via=b"sitio" if options["via"] else None,
         keepsFolded=bool(options["keep-underscores"]),
         forwarded=ForwardedSettings.ofTexts(
             options["forwarded"], options["forwarded-style"], options["trusted"]
         ),
         routes=options["routes"],
-        upstreamAddress=upstreamName(options),
     )
     sidecar.context.useMark(options["mark"])
     sidecar.peers = peersOf(options)
@@ -364,7 +369,8 @@ def upstreamOf(reactor: Any, description: str) -> tuple[IStreamClientEndpoint, b
     """
     try:
         checkClient(description)
-        return clientFromString(reactor, description), _hostOf(description)
+        host = hostFor(UPSTREAM, description) or "localhost"
+        return clientFromString(reactor, description), host.encode()
     except Exception as error:
         shown, why = _withoutSecrets(description, error, isClient=True)
         _refuse(f"--upstream {shown!r} can't be used ({why}); use for example tcp:localhost:8087")
@@ -374,14 +380,6 @@ def _withoutSecrets(description: str, error: Exception, isClient: bool = False) 
     """An endpoint description, and what is wrong with it."""
     why = endpointMessageWithoutSecrets(explain(error, description, isClient), description)
     return endpointWithoutSecrets(description), why
-
-
-def _hostOf(description: str) -> bytes:
-    found = target(description)
-    if not isinstance(found, tuple):
-        return b"localhost"
-    host, port = found
-    return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
 
 
 #: How descriptions of endpoints with TLS begin.

@@ -6,8 +6,13 @@ shows up nowhere else.
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.ssl import PrivateCertificate
+
+from sitio.test.helpers.certificates import certify
 from sitio.test.helpers.loopback import (
     LISTENING_LINE,
     LOCALHOST,
@@ -16,6 +21,7 @@ from sitio.test.helpers.loopback import (
     Process,
     ServerConnection,
     Upstream,
+    reactor,
 )
 
 #: The tokens: one from a file, one in a description, those that a policy adds, and one that
@@ -59,6 +65,7 @@ ANSWERS = {
 }
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
+_mark = re.compile(rb"sitio-[0-9a-f]+")
 _path = re.compile(rb"^[A-Z]+ /[^/ ]+(/[a-z]+)").match
 
 #: The admin pages that tell something of requests or of the configuration.
@@ -160,3 +167,100 @@ class SecretTests(LoopbackTestCase):
         self.assertIn(b"Authorization: Bearer " + SECRETS[0].encode(), asked.got.data)
         asked.send(OK)
         await client.got.expect(b"hi$")
+
+
+DOCUMENT = Path(__file__).parent.parent.parent.parent / "docs" / "outgoing.md"
+
+
+class DocumentTests(LoopbackTestCase):
+    """The example of docs/outgoing.md, as it stands there."""
+
+    if not DOCUMENT.is_file():
+        skip = "sitio is installed without its documents"
+
+    def example(self) -> tuple[list[str], bytes]:
+        """The commands, and the request that the service gets."""
+        text = DOCUMENT.read_text("utf-8")
+        commands = re.findall(r"^    \$ (.+)$", text, re.MULTILINE)
+        [request] = re.findall(r"^    GET [^\n]+\n(?:    [^\n]+\n)+", text, re.MULTILINE)
+        lines = [line[4:] for line in request.splitlines()]
+        return commands, "\r\n".join([*lines, "", ""]).encode()
+
+    async def test_example(self) -> None:
+        """
+        The commands work as they are written, but for ports and the name of the service, which
+        stand for those that this machine has.  The service gets just what is written there, by
+        TLS with its name, verified by the authority that this process trusts; it fails once, and
+        is asked again; the calls are counted.
+        """
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        key, certificate = certify(folder)
+        names: list[str] = []
+        upstream = Upstream()
+        service = await self.secured(upstream, key.read_bytes() + certificate.read_bytes(), names)
+        commands, expected = self.example()
+        write, start, ask = commands
+        self.assertEqual(write, "printf 's3cret' > api-token")
+        (folder / "api-token").write_text("s3cret")
+        words = shlex.split(start)
+        self.assertEqual(words[:3], ["twistd", "-n", "sitio"])
+        replaced = {
+            "127.0.0.1:9000": f"{LOCALHOST}:0",
+            "https://api.example:443": f"https://localhost:{service}",
+        }
+        process = self.spawn(
+            *(*TWISTD, "-n", "--pidfile=", "sitio", f"--admin=tcp:0:interface={LOCALHOST}"),
+            *(replaced.get(each, each) for each in words[3:]),
+            cwd=str(folder),
+            SSL_CERT_FILE=str(certificate),
+        )
+        port = int((await process.out.expect(LISTENING_LINE))[1])
+        admin = int((await process.out.expect(rb"admin pages .*127\.0\.0\.1:([0-9]+)"))[1])
+        self.assertTrue(ask.startswith("curl http://localhost:9000/"))
+        fields = b"Host: localhost:9000\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n"
+        client = await self.connect(port, b"GET /v1/orders HTTP/1.1\r\n" + fields + b"\r\n")
+        asked = await upstream.connection()
+        for answer in (b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n", OK):
+            await asked.got.expect(b"\r\n\r\n")
+            got, asked.got.data = asked.got.data, b""
+            shown = got.replace(b"localhost:%d" % service, b"api.example")
+            self.assertEqual(_mark.sub(b"sitio-", shown), _mark.sub(b"sitio-", expected))
+            asked.send(answer)
+        await client.got.expect(b"HTTP/1.1 200 OK\r\n(?s:.*)hi$")
+        self.assertEqual(names, ["localhost"])
+        pages = await self.connect(
+            admin, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        await pages.got.waitForEnd()
+        metrics = pages.got.data.decode()
+        for side, status in (("server", 200), ("client", 503), ("client", 200)):
+            counted = rf'http_{side}_request_duration_seconds_count{{[^}}]*"{status}"[^}}]*}} 1\.0'
+            self.assertRegex(metrics, counted)
+
+    async def ended(self, upstream: Upstream) -> None:
+        """Wait for the ends of all connections."""
+        for each in upstream.connections:
+            await each.got.waitForEnd()
+
+    async def secured(self, upstream: Upstream, pem: bytes, names: list[str]) -> int:
+        """
+        Listen by TLS.
+
+        @param pem: key and certificate.
+        @param names: gets the name that each client sends in its handshake.
+
+        @return: the port.
+        """
+        options = PrivateCertificate.loadPEM(pem).options()
+        context = options.getContext()
+        context.set_tlsext_servername_callback(
+            lambda connection: names.append((connection.get_servername() or b"").decode())
+        )
+        endpoint = SSL4ServerEndpoint(reactor, 0, options, interface=LOCALHOST)
+        listening = await endpoint.listen(upstream)
+        self.addCleanup(listening.stopListening)
+        # The process ends first.
+        self.addCleanup(self.ended, upstream)
+        port: int = listening.getHost().port
+        return port

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.http.addressing import AddressedWriter, Addressing
+from sitio.http.writer import RequestWriter
 from sitio.test.helpers.rows import Row, eachRow
-from sitio.upstream.hosts import hostFor
+from sitio.upstream.hosts import hostFor, writerOf
 
 #: The mode, the endpoint, and the Host.
 HOSTS: list[Row] = [
@@ -30,6 +32,13 @@ class HostTests(SynchronousTestCase):
     def check(self, mode: str, description: str, expected: str) -> None:
         """The Host for an endpoint."""
         self.assertEqual(hostFor(mode, description), expected)
+
+    def test_writer(self) -> None:
+        """By default an endpoint with TLS has requests of its own, and any other the client's."""
+        self.assertIs(writerOf("tcp:localhost:8087"), RequestWriter)
+        writer = writerOf("tls:api.example:443")()
+        assert isinstance(writer, AddressedWriter)
+        self.assertEqual(writer.addressing, Addressing(b"api.example", tells=False))
 
     def test_secure(self) -> None:
         """An endpoint may have TLS by other settings."""
