@@ -32,6 +32,7 @@ from C{sitio}.
 from sitio.http.codings import UnreadableBody
 from sitio.http.message import Headers, Request, Response, Retry
 from sitio.http.multidict import MultiDict
+from sitio.http.peer import PeerCertificate
 from sitio.interfaces import (
     IExchange,
     IExchangeObserver,
@@ -61,6 +62,7 @@ __all__ = [
     "ISendPolicy",
     "Labels",
     "MultiDict",
+    "PeerCertificate",
     "Request",
     "Response",
     "Retry",

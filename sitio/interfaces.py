@@ -69,6 +69,10 @@ class IExchange(Interface):
         " or of the proxy nearest to sitio."
     )
     secure = Attribute("Whether the client uses TLS, as C{bool}.")
+    peer = Attribute(
+        "The L{PeerCertificate<sitio.http.peer.PeerCertificate>} of the other end of the"
+        " connection, which TLS has verified; L{None} if it has shown none."
+    )
     began = Attribute("When the head of the request was read, in seconds on sitio's clock.")
     duration = Attribute("Seconds from C{began} to the last byte; L{None} before the end.")
     upstreamTime = Attribute(

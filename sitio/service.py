@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial, reduce
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, gatherResults
@@ -40,6 +40,7 @@ from sitio.proxy.context import ProxyContext
 from sitio.proxy.factory import ProxyServerFactory
 from sitio.proxy.trust import ForwardedSettings
 from sitio.settings import Settings
+from sitio.telemetry.certificates import TLSMetrics
 from sitio.telemetry.history import History
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, droppedBy
@@ -54,6 +55,9 @@ from sitio.telemetry.stats import Stats
 from sitio.telemetry.upstreams import mergeUpstreams
 from sitio.upstream.pool import UpstreamPool
 
+if TYPE_CHECKING:
+    from sitio.net.tlsfiles import TLSFiles
+
 #: Seconds between two looks for idle clients while no more can be accepted.
 CROWDED_SECONDS = 1.0
 
@@ -67,10 +71,12 @@ class SidecarService(MultiService):
     @ivar stats: the metrics.
     @ivar history: the last exchanges.
     @ivar peers: labels of the metrics.
+    @ivar tls: the certificates that it uses; L{None} if there is no TLS from files.
     @ivar generations: what is configured, and what was before.
     """
 
     peers: Peers = NO_PEERS
+    tls: TLSFiles | None = None
     _stillCrowded: IDelayedCall | None = None
 
     log = Logger(namespace="sitio")
@@ -128,7 +134,7 @@ class SidecarService(MultiService):
         )
         self.stats.watch(self.context.exchanges)
         self.factory = ProxyServerFactory(self.context, deadlines)
-        self._room = Room(generation.settings.maxClients, self._crowded)
+        self.factory.room = self._room = Room(generation.settings.maxClients, self._crowded)
         ports = listen if isinstance(listen, Sequence) else (listen,)
         self._listenings = [(self._newListening(), each) for each in ports]
         self.generations = Generations(reactor, deadlines, self.context)
@@ -240,6 +246,10 @@ class SidecarService(MultiService):
             return DRAINING
         return STARTING if self.port is None else SERVING
 
+    def warnings(self) -> list[str]:
+        """See L{ISidecar}."""
+        return [] if self.tls is None else self.tls.warnings()
+
     def isBusy(self) -> bool:
         """Whether an exchange is under way."""
         return bool(self.context.exchanges)
@@ -267,6 +277,7 @@ class SidecarService(MultiService):
             "peers": self.peers,
             "policies": self.generations.policyMetrics(),
             "upstreams": mergeUpstreams([each.snapshot() for each in upstreams], ()),
+            "tls": [] if self.tls is None else cast("list[TLSMetrics]", self.tls.snapshot()),
             "pool": reduce(addUp, (each.snapshot() for each in pools), dict(_NO_CONNECTIONS)),
             "poolCounts": self.generations.poolCounts(),
             "clients": clients,

@@ -108,6 +108,10 @@ class PacedSidecar:
         """See L{ISidecar}.  Nobody changes them, as of a snapshot."""
         return self._exchanges.run()
 
+    def warnings(self) -> list[str]:
+        """See L{ISidecar}."""
+        return self._sidecar.warnings()
+
     def drain(self) -> None:
         """See L{ISidecar}."""
         self._sidecar.drain()

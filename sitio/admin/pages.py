@@ -315,7 +315,9 @@ class Admin:
         if self._sidecar.state != SERVING:
             return _text(f"sitio is {self._sidecar.state}", 503)
         problem = await self._health.problem()
-        return _text("sitio is ready") if problem is None else _text(problem, 503)
+        if problem is not None:
+            return _text(problem, 503)
+        return _text("; ".join(("sitio is ready", *self._sidecar.warnings())))
 
     async def metrics(self, request: Request) -> PageContent:
         """All metrics, for Prometheus."""

@@ -16,6 +16,7 @@ In reading order:
   - C{grammar}: methods, tokens, field values, hosts.
   - C{claims}: request fields in which a proxy tells of its client.
   - C{forwarded}: the addresses of clients in them.
+  - C{peer}: whom the certificate of a client names.
   - C{marks}: the mark by which a request that comes back is known.
   - C{requestids}: the id of a request, by which logs know it.
   - C{overrides}: request fields that replace method, path or host.

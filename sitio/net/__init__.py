@@ -18,6 +18,7 @@ In reading order:
     C{records} bounds the TLS records of a turn.
   - C{deadlines}: one timer for many deadlines.
   - C{loglimit}: peers cause few log lines.
+  - C{watching}: calls back when the content of files has changed.
   - C{periodic}: a service that calls a function at a fixed interval.
   - C{turns}: long computations, in turns of the reactor.
   - C{datagrams}: UDP ports that log nothing.
@@ -26,6 +27,9 @@ In reading order:
     headers of C{haproxy:} ports, and C{tls} is the TLS of C{ssl:} ports.
   - C{proxyheader}: writes the headers of the PROXY protocol, for upstreams.
   - C{tlstransport}: Twisted's TLS with a C{recordlayer} that costs less.
+  - C{tlssettings}: the settings of TLS from files; C{certificates} reads the files,
+    C{tlscontexts} makes OpenSSL's contexts of them, C{tlsfiles} makes these anew when the
+    files change.  C{tlsclient} connects to an upstream with them.
   - C{handshake}: connecting by TLS takes until the end of the handshake.
   - C{room}: how many connections ports may have open; C{accepting}: ports that pause.
   - C{families}: ports of both families of IP.

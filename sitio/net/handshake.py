@@ -94,6 +94,10 @@ def explainHandshake(error: BaseException | None) -> str:
     from OpenSSL import SSL
     from service_identity.exceptions import VerificationError
 
+    why = getattr(error, "why", None)
+    if isinstance(why, str):
+        # Of sitio's own TLS: see L{sitio.net.tlsclient}.
+        return why
     if isinstance(error, VerificationError):
         return "its certificate is for another name"
     if not isinstance(error, SSL.Error):

@@ -141,7 +141,8 @@ class RecordLayer:
                     tls.wrappedProtocol.dataReceived(buffer.view[:size])
             elif self._isEmpty(size):
                 break
-        self.sendAlerts()
+        if not tls._aborted:
+            self.sendAlerts()
 
     def _isEmpty(self, result: int) -> bool:
         """

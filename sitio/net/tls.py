@@ -18,10 +18,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IDelayedCall,
     IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
     IProtocolNegotiationFactory,
+    IStreamServerEndpoint,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import CertificateOptions
@@ -45,8 +48,9 @@ _MAX_OFFER = 100
 class NoProtocol(SSL.Error):
     """Client and port have no protocol in common."""
 
-    def __init__(self) -> None:
-        SSL.Error.__init__(self, [("SSL routines", "", "no application protocol")])
+    def __init__(self, offered: str, spoken: str) -> None:
+        why = f"it offers {offered}, sitio speaks {spoken}"
+        SSL.Error.__init__(self, [("SSL routines", "", why)])
 
 
 class PortTransport(TLSTransport):
@@ -55,6 +59,8 @@ class PortTransport(TLSTransport):
     _closing: IDelayedCall | None = None
     # The time at which the client was told, by close_notify, that no more comes.
     _notified: float | None = None
+    # Whether the connection below has ended: what TLS says of that is no news.
+    _isLost = False
 
     def abortConnection(self) -> None:
         """Reset the connection: unlike after a close_notify, the client sees the break."""
@@ -86,6 +92,10 @@ class PortTransport(TLSTransport):
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
         self._dropProducer()
+        if reason is not None and not self._handshakeDone and not self._isLost:
+            refused = getattr(self.factory, "refused", None)
+            if refused is not None:
+                refused(self, reason.value)
         super()._tlsShutdownFinished(reason)
 
     def _shutdownTLS(self) -> None:
@@ -100,6 +110,7 @@ class PortTransport(TLSTransport):
             )
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._isLost = True
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         super().connectionLost(reason)
@@ -110,16 +121,32 @@ class PortFactory(TLSMemoryBIOFactory):
     The connections of a port by TLS.
 
     @ivar reactor: for timers.
+    @ivar spoken: the protocols for ALPN, in order of preference; without any, each offer is
+        ignored.
     """
 
     def __init__(self, reactor: Any, contextFactory: Any, wrapped: Any) -> None:
         creator = contextFactory
         if isinstance(contextFactory, CertificateOptions):
-            negotiating = IProtocolNegotiationFactory(wrapped, None)
-            protocols = negotiating.acceptableProtocols() if negotiating is not None else ()
-            creator = ServerConnections(contextFactory, protocols, LogLimit(reactor))
+            creator = ServerConnections(contextFactory)
+        negotiating = IProtocolNegotiationFactory(wrapped, None)
+        self.spoken: Sequence[bytes] = (
+            negotiating.acceptableProtocols() if negotiating is not None else ()
+        )
         TLSMemoryBIOFactory.__init__(self, creator, False, wrapped, reactor)
         adopt(self, reactor, PortTransport)
+        self._refusals = LogLimit(reactor)
+
+    def refused(self, transport: PortTransport, error: BaseException) -> None:
+        """Log why a handshake has failed, or one of many."""
+        skipped = self._refusals.due()
+        if skipped is not None:
+            _log.warn(
+                "The TLS client {peer} is refused: {why} ({skipped} more since the last report)",
+                peer=getattr(transport.getPeer(), "host", None),
+                why=_reasonOf(error, transport._tlsConnection),
+                skipped=skipped,
+            )
 
     def _applyProtocolNegotiation(self, connection: SSL.Connection) -> None:
         """Twisted 24 calls this, and would replace the callback of L{ServerConnections}."""
@@ -138,19 +165,12 @@ def closeBoundedly(factory: TLSMemoryBIOFactory, reactor: Any) -> None:
 class ServerConnections:
     """Makes OpenSSL's side of the connections of a port."""
 
-    def __init__(
-        self, options: CertificateOptions, protocols: Sequence[bytes], limit: LogLimit
-    ) -> None:
-        """
-        @param options: of a port that has no connection yet.
-        @param protocols: for ALPN, in order of preference; without any, each offer is ignored.
-        """
+    def __init__(self, options: CertificateOptions) -> None:
+        """@param options: of a port that has no connection yet."""
         # Before the context is made, as OpenSSL's options can't be taken back.
         options._options &= ~SSL.OP_NO_TICKET
         self._context = options.getContext()
-        self._protocols = protocols
-        self._limit = limit
-        self._context.set_alpn_select_callback(self._select)
+        self._context.set_alpn_select_callback(selectProtocol)
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """See L{IOpenSSLServerConnectionCreator}."""
@@ -158,25 +178,57 @@ class ServerConnections:
         connection.set_app_data(protocol)
         return connection
 
-    def _select(self, connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
-        if not self._protocols:
-            return SSL.NO_OVERLAPPING_PROTOCOLS
-        for each in self._protocols:
-            if each in offered:
-                return each
-        skipped = self._limit.due()
-        if skipped is not None:
-            transport: Any = connection.get_app_data()
-            _log.warn(
-                "The TLS client {peer} is refused: it offers {offered}, sitio speaks {spoken}"
-                " ({skipped} more since the last report)",
-                peer=getattr(transport.getPeer(), "host", None),
-                offered=_readable(offered)[:_MAX_OFFER],
-                spoken=_readable(self._protocols),
-                skipped=skipped,
-            )
-        # pyOpenSSL sends the alert for any exception, and raises it again in the handshake.
-        raise NoProtocol
+
+def selectProtocol(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
+    """
+    Choose the protocol of a connection of a L{PortFactory} by ALPN (RFC 7301).
+
+    @raise NoProtocol: there is none in common.  pyOpenSSL sends the alert for any exception,
+        and raises it again in the handshake.
+    """
+    transport: Any = connection.get_app_data()
+    factory: PortFactory = transport.factory
+    if not factory.spoken:
+        return SSL.NO_OVERLAPPING_PROTOCOLS
+    for each in factory.spoken:
+        if each in offered:
+            return each
+    raise NoProtocol(_readable(offered)[:_MAX_OFFER], _readable(factory.spoken))
+
+
+@implementer(IStreamServerEndpoint)
+class TLSServerEndpoint:
+    """
+    Listens on another endpoint, with TLS above it.
+
+    With C{haproxy:}, the header comes before TLS, as load balancers send it.
+    """
+
+    def __init__(self, reactor: Any, endpoint: IStreamServerEndpoint, tls: Any) -> None:
+        """
+        @param tls: makes the connections: a L{PortTLS<sitio.net.tlsfiles.PortTLS>}, or any
+            other L{IOpenSSLServerConnectionCreator}.
+        """
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._tls = tls
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        """See L{IStreamServerEndpoint}."""
+        return self._endpoint.listen(PortFactory(self._reactor, self._tls, protocolFactory))
+
+
+def _reasonOf(error: BaseException, connection: SSL.Connection) -> str:
+    """Why a handshake has failed, as OpenSSL says it."""
+    queue = error.args[0] if error.args else ()
+    why = queue[-1][-1] if isinstance(queue, list) and queue else "it speaks no TLS"
+    if why == "certificate verify failed":
+        # Names that pyOpenSSL keeps for itself; it has no others for this.
+        openssl: Any = SSL._lib  # type: ignore[attr-defined]
+        result = openssl.SSL_get_verify_result(connection._ssl)
+        text = openssl.X509_verify_cert_error_string(result)
+        why = f"its certificate is not trusted: {SSL._ffi.string(text).decode()}"  # type: ignore
+    return str(why)
 
 
 def _readable(protocols: Sequence[bytes]) -> str:

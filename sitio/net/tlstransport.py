@@ -130,12 +130,21 @@ class TLSTransport(TLSMemoryBIOProtocol):
         self.layer.close()
 
 
-def adopt(factory: TLSMemoryBIOFactory, reactor: Any, protocol: type[TLSTransport]) -> None:
-    """Let a factory make connections of this class."""
+def adopt(
+    factory: TLSMemoryBIOFactory,
+    reactor: Any,
+    protocol: type[TLSTransport],
+    buffer: Buffer | None = None,
+) -> None:
+    """
+    Let a factory make connections of this class.
+
+    @param buffer: one that factories of the same reactor share.
+    """
     adopted: Any = factory
     adopted.protocol = protocol
     adopted.reactor = reactor
-    adopted.buffer = Buffer(reactor)
+    adopted.buffer = buffer or Buffer(reactor)
     # The latter is the name in Twisted 24.
     adopted.createConnection = (
         getattr(factory, "_creatorCallable", None) or adopted._createConnection

@@ -9,5 +9,6 @@ Each module holds one policy and its options:
   - C{headers}: adds, sets and removes fields of requests and responses; C{headerchanges}:
     what may be shown of that.
   - C{deny}: refuses requests by method and path.
+  - C{allow}: lets only some clients in, by certificate or address.
   - C{token}: adds a token from a file to requests.
 """

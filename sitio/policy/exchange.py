@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sitio.http.message import Request, Response
+from sitio.http.peer import PeerCertificate
 from sitio.policy.labels import Labels
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class Exchange(Protocol):
     @property
     def secure(self) -> bool:
         """Whether the client uses TLS."""
+
+    @property
+    def peer(self) -> PeerCertificate | None:
+        """What the certificate of the client says; L{None} if it has shown none."""
 
     @property
     def id(self) -> str:

@@ -5,7 +5,7 @@ In reading order:
 
   - C{factory}: the client connections of one proxy.
   - C{server}: L{ProxyServer<sitio.proxy.server.ProxyServer>}, one connection of a client;
-    C{leaving}: how it ends.
+    C{leaving}: how it ends; C{securing}: how it begins with TLS.
   - C{exchange}: L{Exchange<sitio.proxy.exchange.Exchange>}, one request from its head to
     the last byte of its response.
 

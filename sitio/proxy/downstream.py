@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sitio.http.head import Fields
 from sitio.http.message import Request, Response
+from sitio.http.peer import PeerCertificate
 
 if TYPE_CHECKING:
     from sitio.proxy.download import Download
@@ -24,6 +25,7 @@ class Downstream(Protocol):
 
     @ivar peerAddress: the address of the connection's other end, without its port.
     @ivar secure: whether the client uses TLS.
+    @ivar peer: what the client's certificate says; L{None} if it has shown none.
     @ivar transport: the client's transport, for a L{Tunnel}.
     @ivar kept: what the upstream's half keeps for the client's connection; L{None} for nothing.
     """
@@ -36,6 +38,9 @@ class Downstream(Protocol):
 
     @property
     def secure(self) -> bool: ...
+
+    @property
+    def peer(self) -> PeerCertificate | None: ...
 
     def clientOf(self, request: Request) -> str:
         """The address of the client of this request, without its port."""

@@ -12,10 +12,17 @@ from zope.interface import implementer
 from sitio.errors import Stopped
 from sitio.http.limits import Limits
 from sitio.net.deadlines import NEVER, Deadlines
+from sitio.net.room import NO_LIMIT, Room
 from sitio.proxy.context import ProxyContext
 from sitio.proxy.leaving import IDLE
 from sitio.proxy.server import ProxyServer
 from sitio.settings import DRAIN_IDLE_SECONDS
+
+#: Connections that may be within a slow handshake of TLS, which has cost them their place among
+#: the clients; and the same as a part of the clients, as each needs a descriptor.  Beyond that
+#: the oldest is aborted.
+MAX_STALLED = 1024
+STALLED_SHARE = 0.25
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -26,6 +33,7 @@ class ProxyServerFactory(Factory):
     @ivar context: the state shared by their exchanges.
     @ivar limits: the limits of the requests that they read.
     @ivar draining: whether sitio is stopping.
+    @ivar room: the places for connections of its ports.
     """
 
     noisy = False
@@ -35,8 +43,11 @@ class ProxyServerFactory(Factory):
         self._open: set[ProxyServer] = set()
         self.useSettings()
         self.draining = False
+        self.room = Room(NO_LIMIT)
         self._deadlines = deadlines
         deadlines.watchGroup(context.exchanges)
+        # Those in a slow handshake, without a place, oldest first.
+        self._stalled: dict[ProxyServer, None] = {}
         self._drained: list[Deferred[None]] = []
 
     def useSettings(self) -> None:
@@ -67,13 +78,12 @@ class ProxyServerFactory(Factory):
 
     @property
     def connections(self) -> int:
-        """How many client connections are open."""
+        """How many client connections are open, those in a slow handshake not counted."""
         return len(self._open)
 
     def opened(self, server: ProxyServer) -> bool:
         """Register a new client connection; returns whether there is room for it."""
-        if len(self._open) >= self.context.settings.maxClients:
-            self.context.clientRefused(len(self._open))
+        if self._isFull():
             return False
         self._open.add(server)
         self._deadlines.watch(server)
@@ -81,8 +91,48 @@ class ProxyServerFactory(Factory):
             server.drain()
         return True
 
+    def _isFull(self) -> bool:
+        if len(self._open) < self.context.settings.maxClients:
+            return False
+        self.context.clientRefused(len(self._open))
+        return True
+
+    def stalled(self, server: ProxyServer) -> bool:
+        """
+        Take the place of a connection whose handshake is slow.
+
+        @return: whether it may go on without a place.
+        """
+        if server not in self._open or self.draining:
+            return False
+        most = min(MAX_STALLED, max(1, int(STALLED_SHARE * self.context.settings.maxClients)))
+        if len(self._stalled) >= most:
+            oldest = next(iter(self._stalled))
+            self._forgetStalled(oldest)
+            oldest.abort()
+        self._open.remove(server)
+        self._stalled[server] = None
+        self.room.leave()
+        return True
+
+    def _forgetStalled(self, server: ProxyServer) -> bool:
+        if server not in self._stalled:
+            return False
+        del self._stalled[server]
+        self.room.take()
+        return True
+
+    def secured(self, server: ProxyServer) -> bool:
+        """The handshake of a connection has ended; returns whether there is room for it."""
+        if self._forgetStalled(server):
+            if self._isFull():
+                return False
+            self._open.add(server)
+        return True
+
     def closed(self, server: ProxyServer) -> None:
         """Forget a client connection that has closed."""
+        self._forgetStalled(server)
         self._open.discard(server)
         self._deadlines.forget(server)
         self._checkDrained()
@@ -95,7 +145,7 @@ class ProxyServerFactory(Factory):
         The caller stops accepting first, and bounds the wait by L{abort}.
         """
         self.draining = True
-        for server in list(self._open):
+        for server in [*self._open, *self._stalled]:
             server.drain()
         drained: Deferred[None] = Deferred()
         self._drained.append(drained)
@@ -119,11 +169,11 @@ class ProxyServerFactory(Factory):
         for exchange in list(self.context.exchanges):
             exchange.addWaitedTime()
             exchange.abort(Stopped("sitio stopped before this exchange had ended"))
-        for server in list(self._open):
+        for server in [*self._open, *self._stalled]:
             server.abort()
 
     def _checkDrained(self) -> None:
-        if not self._open and not self.context.exchanges:
+        if not self._open and not self._stalled and not self.context.exchanges:
             drained, self._drained = self._drained, []
             for each in drained:
                 each.callback(None)

@@ -12,6 +12,7 @@ from sitio.http import codec
 from sitio.http.framing import ENDED
 from sitio.http.head import Fields
 from sitio.http.message import Request, Response
+from sitio.http.peer import PeerCertificate, peerOf
 from sitio.http.writer import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, framingFor
 from sitio.net.splice import descriptorOf
 from sitio.proxy.forwarding import Forwarding
@@ -50,6 +51,7 @@ class HTTP1Downstream:
     """
 
     __slots__ = (
+        "_certificate",
         "_framing",
         "_isHTTP11",
         "_method",
@@ -77,6 +79,8 @@ class HTTP1Downstream:
         self.exchangeEnded = server.exchangeEnded
         self.peerAddress = "unknown"
         self.secure = False
+        # Of the client: OpenSSL's, until somebody wants to know what is in it.
+        self._certificate: Any = None
         self.forwarding: Forwarding | None = None
         self.kept: dict[Any, Any] | None = None
 
@@ -88,6 +92,9 @@ class HTTP1Downstream:
         """
         self.peerAddress = getattr(self.transport.getPeer(), "host", None) or "unknown"
         self.secure = ISSLTransport.providedBy(self.transport)
+        if self.secure and self._certificate is None:
+            # Now, as TLS forgets it when the connection ends.
+            self._certificate = self.transport.getPeerCertificate()
         self.forwarding = forwarding = Forwarding(
             self._server.context, self.peerAddress, self.secure
         )
@@ -101,6 +108,14 @@ class HTTP1Downstream:
     def ends(self) -> tuple[Any, Any]:
         """The addresses of both ends of the client's connection: the client's, and sitio's."""
         return self.transport.getPeer(), self.transport.getHost()
+
+    @property
+    def peer(self) -> PeerCertificate | None:
+        """What the client's certificate says; L{None} if it has shown none."""
+        found = self._certificate
+        if found is not None and not isinstance(found, PeerCertificate):
+            found = self._certificate = peerOf(found.to_cryptography())
+        return found
 
     def expect(self, request: Request, isLast: bool) -> None:
         """

@@ -33,6 +33,7 @@ from sitio.settings import CLOSE_SECONDS, DRAIN_IDLE_SECONDS, Settings
 if TYPE_CHECKING:
     from sitio.proxy.exchange import Exchange
 
+HANDSHAKE = "handshake"  # the handshake of TLS has not ended
 IDLE = "idle"  # no byte of the next request has arrived
 HEAD = "head"  # a part of its head has arrived
 EXCHANGE = "exchange"  # an exchange is under way; pipelined requests wait
@@ -41,17 +42,21 @@ LINGERING = "lingering"  # the last response is sent, the rest of its request is
 CLOSING = "closing"  # the write buffer is flushed, then the connection closes
 CLOSED = "closed"  # the connection is closed
 
+_OPEN = (HANDSHAKE, IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING)
+
 TRANSITIONS = Transitions(
     "ProxyServer",
     {
+        (IDLE, "secure"): HANDSHAKE,
+        (HANDSHAKE, "secured"): IDLE,
         (IDLE, "data"): HEAD,
         (IDLE, "request"): EXCHANGE,
         (HEAD, "request"): EXCHANGE,
         (EXCHANGE, "next"): IDLE,
         (EXCHANGE, "switch"): TUNNEL,
         (EXCHANGE, "linger"): LINGERING,
-        **{(each, "close"): CLOSING for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING)},
-        **{(each, "lost"): CLOSED for each in (IDLE, HEAD, EXCHANGE, TUNNEL, LINGERING, CLOSING)},
+        **{(each, "close"): CLOSING for each in _OPEN},
+        **{(each, "lost"): CLOSED for each in (*_OPEN, CLOSING)},
     },
 )
 _LINGER = TRANSITIONS.on("linger")
@@ -149,7 +154,7 @@ class Leaving(CountsUnsent):
 
     def drain(self) -> None:
         """Close soon: after the current exchange, or after a short wait for a request."""
-        if self.state is IDLE:
+        if self.state is IDLE or self.state is HANDSHAKE:
             self._within(DRAIN_IDLE_SECONDS)
         elif self._lingering is not None:
             self._lingering.hurry()

@@ -10,7 +10,8 @@ client that only sends would fill the memory.  The next request waits until the 
 buffer has room.  Pipelined bytes are buffered up to the size limit of one head; then
 the transport is paused.
 
-L{Leaving} is the part of it that ends the connection; it has the table of the states.
+L{Leaving<sitio.proxy.leaving.Leaving>} is the part of it that ends the connection; it has the
+table of the states.  L{Securing} is the part that waits for the handshake of TLS.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ from sitio.proxy.generation import Route
 from sitio.proxy.http1 import HTTP1Downstream
 from sitio.proxy.leaving import (
     EXCHANGE,
+    HANDSHAKE,
     HEAD,
     IDLE,
     TRANSITIONS,
     TUNNEL,
-    Leaving,
 )
+from sitio.proxy.securing import Securing
 from sitio.proxy.tunnel import Tunnel
 from sitio.settings import DRAIN_IDLE_SECONDS
 
@@ -65,7 +67,7 @@ MAX_ANSWERS = 4
 _UNREADABLE = "-"
 
 
-class ProxyServer(Leaving):
+class ProxyServer(Securing):
     """
     One connection of a client.
 
@@ -75,7 +77,7 @@ class ProxyServer(Leaving):
     """
 
     def __init__(self, factory: ProxyServerFactory) -> None:
-        Leaving.__init__(self, factory.context)
+        Securing.__init__(self, factory.context)
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
         # Whether _begin must do nothing: it is running further up the stack, or has yielded.
@@ -101,6 +103,8 @@ class ProxyServer(Leaving):
         self._downstream = HTTP1Downstream(self)
         if self.factory.opened(self):
             FlowControlled.connectionMade(self)
+            if self._records is not None:
+                self._secure()
         else:
             self.state = _CLOSE[self.state]
             self.transport.abortConnection()
@@ -343,6 +347,8 @@ class ProxyServer(Leaving):
         """The connection was idle, reading a head, half-closed or closing for too long."""
         if not self.isOpen():
             self.transport.abortConnection()
+        elif self.state is HANDSHAKE:
+            self._handshakeIsSlow()
         elif self.state is HEAD:
             seconds = self._settings.headTimeout
             self._refuse(RequestTimeout(f"no whole head in {seconds:g} seconds"))

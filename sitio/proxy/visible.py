@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sitio.errors import Reached, SitioError
 from sitio.http.lines import pairsOf
 from sitio.http.message import Request, Response
+from sitio.http.peer import PeerCertificate
 from sitio.interfaces import ExchangeState
 from sitio.policy.labels import Labels
 
@@ -185,6 +186,11 @@ class VisibleExchange:
     def secure(self) -> bool:
         """Whether the client uses TLS."""
         return self._downstream.secure
+
+    @property
+    def peer(self) -> PeerCertificate | None:
+        """What the client's certificate says; L{None} if it has shown none."""
+        return self._downstream.peer
 
     @property
     def sentFields(self) -> Sequence[tuple[bytes, bytes]]:

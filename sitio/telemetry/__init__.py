@@ -11,6 +11,7 @@ In reading order:
   - C{histogram}: bounds, sums and quantiles of histograms.
   - C{snapshot}: the metrics as plain data, and how snapshots add up.
   - C{upstreams}: upstreams and their endpoints, in these snapshots.
+  - C{certificates}: the TLS of ports and upstreams, in these snapshots.
   - C{underway}: adds exchanges that have not ended.
   - C{statsline}: the log line with hit counts.
   - C{history}: remembers single exchanges for the admin port.
@@ -19,6 +20,7 @@ In reading order:
   - C{processes}: what the processes use of memory, CPU time and descriptors.
   - C{metrics}: a snapshot in the formats that Prometheus reads.
   - C{upstreammetrics}: what it has of upstreams and their endpoints.
+  - C{certificatemetrics}: what it has of their TLS.
   - C{series}: limits the series that it has.
   - C{accesslog}: one log line for each exchange.
   - C{logformat}: the formats of these lines.

@@ -38,6 +38,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from sitio.net.turns import MAX_WORK, Parts, Steps
+from sitio.telemetry.certificatemetrics import certificateFamilies
 from sitio.telemetry.histogram import ADDED_BOUNDS, coarser, regroup
 from sitio.telemetry.processes import read
 from sitio.telemetry.series import Labels, Series
@@ -111,6 +112,7 @@ def _families(snapshot: SidecarSnapshot, series: Series) -> _Families:
     yield from _added(snapshot)
     yield from _connections(snapshot)
     yield from upstreamFamilies(snapshot["upstreams"], series.endpoints)
+    yield from certificateFamilies(snapshot["tls"])
     yield from _policies(snapshot)
     yield from _dropped(snapshot)
     yield from _processes(snapshot)

@@ -46,6 +46,12 @@ class ISidecar(ISnapshotSource):
         " may follow C{sitio is}."
     )
 
+    def warnings() -> list[str]:
+        """
+        What an operator has to know although the sidecar serves, such as a certificate that
+        expires; sentences without full stops.
+        """
+
     def drain() -> None:
         """
         Send clients elsewhere: the sidecar counts as draining, and each client connection

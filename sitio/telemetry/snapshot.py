@@ -18,6 +18,7 @@ from operator import add
 from typing import Any, TypedDict, TypeVar
 
 from sitio.net.turns import Steps, smallest
+from sitio.telemetry.certificates import TLSMetrics, mergeTLS
 from sitio.telemetry.histogram import Histogram
 from sitio.telemetry.upstreams import UpstreamMetrics, countersOfUpstreams, mergeUpstreams
 
@@ -204,6 +205,7 @@ class SidecarSnapshot(TypedDict):
     """
     All metrics of a sidecar at one moment.
 
+    C{tls} is the TLS from files of each port and upstream.
     C{upstreams} has each upstream with its endpoints; a process that has ended is counted in it.
     C{pool} is how many upstream connections are C{open} and C{idle}, and how many
     requests are C{waiting} for one; C{poolCounts} what the pool has done so far.
@@ -218,6 +220,7 @@ class SidecarSnapshot(TypedDict):
     peers: Peers
     policies: list[PolicyMetrics]
     upstreams: list[UpstreamMetrics]
+    tls: list[TLSMetrics]
     pool: dict[str, int]
     poolCounts: PoolCounts
     clients: int
@@ -346,6 +349,7 @@ def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> Steps[SidecarSnapsh
         "peers": two["peers"] if one["peers"] == NO_PEERS else one["peers"],
         "policies": mergePolicies(one["policies"], two["policies"]),
         "upstreams": mergeUpstreams(one["upstreams"], two["upstreams"]),
+        "tls": mergeTLS(one["tls"], two["tls"]),
         "pool": addUp(one["pool"], two["pool"]),
         "poolCounts": addUp(one["poolCounts"], two["poolCounts"]),
         "clients": one["clients"] + two["clients"],
@@ -387,6 +391,7 @@ def countersOf(snapshot: SidecarSnapshot) -> SidecarSnapshot:
             "routes": [{**each, "underWay": 0} for each in metrics["routes"]],
         },
         "upstreams": countersOfUpstreams(snapshot["upstreams"]),
+        "tls": [],
         "pool": dict.fromkeys(snapshot["pool"], 0),
         "clients": 0,
         "inFlight": 0,

@@ -95,6 +95,7 @@ TESTED_BY: dict[str, str] = {
     "net.ports": "integration.test_reactor",  # as the one before
     "net.connectors": "integration.test_reactor",  # as the one before
     "net.endpoints": "integration.test_proxy",  # each description listens there
+    "net.tlscontexts": "net.test_tlsfiles",  # contexts are made of files
     "net.lastread": "integration.test_early",  # peers that answer early and reset
     "net.httpclient": "admin.test_health",  # tested by a service that uses it
     "policies.headerchanges": "test_redact",  # what is shown of headers
@@ -120,6 +121,7 @@ TESTED_BY: dict[str, str] = {
     "net.datagrams": "integration.test_discovery",  # ports of a reactor
     "upstream.dnssettings": "upstream.test_discovery",  # settings of what is tested there
     "upstream.splicing": "net.test_splice",  # long bodies, through a whole proxy
+    "telemetry.certificatemetrics": "telemetry.test_certificates",  # families of the same rows
     "telemetry.row": "telemetry.test_stats",  # the counters that it fills
     "telemetry.statsline": "telemetry.test_snapshot",  # what it says of a snapshot
     "telemetry.logformat": "telemetry.test_accesslog",  # lines are seen as they are written

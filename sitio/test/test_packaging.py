@@ -31,7 +31,7 @@ from sitio.policy.maker import PolicyMaker
 ROOT = Path(sitio.__file__).parent.parent
 
 #: The policies that come with sitio.
-BUILT_IN = ["deny", "error-page", "headers", "last-good", "retry", "token"]
+BUILT_IN = ["allow", "deny", "error-page", "headers", "last-good", "retry", "token"]
 
 
 def needsCheckout() -> None:

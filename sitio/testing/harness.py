@@ -17,6 +17,7 @@ from twisted.trial.unittest import FailTest
 
 from sitio.errors import SitioError
 from sitio.http.claims import APPEND
+from sitio.http.peer import PeerCertificate
 from sitio.net.deadlines import Deadlines
 from sitio.policy.chain import Chain
 from sitio.policy.loader import namedPolicies
@@ -125,13 +126,19 @@ class Harness:
         self.failures = self.context.failures
         self.clients: list[Peer] = []
 
-    def connect(self, address: str = CLIENT_ADDRESS, secure: bool = False) -> Peer:
+    def connect(
+        self,
+        address: str = CLIENT_ADDRESS,
+        secure: bool = False,
+        certificate: PeerCertificate | None = None,
+    ) -> Peer:
         """
         Connect a client.
 
         @param secure: whether the client uses TLS, which has no half-close.
+        @param certificate: what the client's certificate says, if it has one.
         """
-        client = Peer(self.clock, address, secure)
+        client = Peer(self.clock, address, secure, certificate)
         self.clients.append(client)
         protocol = self.factory.buildProtocol(client.transport.getPeer())
         client.connect(protocol)

@@ -35,6 +35,7 @@ from twisted.trial.unittest import FailTest
 from zope.interface import alsoProvides, implementer
 
 from sitio.http.message import Request, Response
+from sitio.http.peer import PeerCertificate
 from sitio.testing.messages import readRequests, readResponses
 
 #: The default address of clients; RFC 5737 reserves it for examples.
@@ -65,7 +66,14 @@ class MemoryTransport(StringTransport):
 
     protocol: IProtocol
 
-    def __init__(self, clock: Clock, peer: Peer, address: str, secure: bool) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        peer: Peer,
+        address: str,
+        secure: bool,
+        certificate: PeerCertificate | None,
+    ) -> None:
         StringTransport.__init__(
             self, IPv4Address("TCP", "192.0.2.80", 8080), IPv4Address("TCP", address, 40000)
         )
@@ -74,6 +82,7 @@ class MemoryTransport(StringTransport):
         self._clock = clock
         self._peer = peer
         self._secure = secure
+        self._certificate = certificate
         self._producerPaused = False
         self._writeEnding = False
         self._writeEnded = False
@@ -83,6 +92,10 @@ class MemoryTransport(StringTransport):
         self.outgoing: list[bytes] = []
         # Pieces of data, then b"" for their end or a Failure for a reset.
         self.incoming: deque[bytes | Failure] = deque()
+
+    def getPeerCertificate(self) -> PeerCertificate | None:
+        """What the client's certificate says, in place of the certificate."""
+        return self._certificate
 
     def getTcpNoDelay(self) -> bool:
         return True
@@ -235,12 +248,18 @@ class Peer:
     @ivar transport: sitio's end.
     """
 
-    def __init__(self, clock: Clock, address: str = CLIENT_ADDRESS, secure: bool = False) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        address: str = CLIENT_ADDRESS,
+        secure: bool = False,
+        certificate: PeerCertificate | None = None,
+    ) -> None:
         self.state = OPEN
         self.pieces: list[bytes] = []
         self.room = TRANSPORT_BUFFER_BYTES
         self.gone = False
-        self.transport = MemoryTransport(clock, self, address, secure)
+        self.transport = MemoryTransport(clock, self, address, secure, certificate)
         self._clock = clock
         self._ended = False
 

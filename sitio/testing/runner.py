@@ -20,6 +20,7 @@ from sitio.http import codec, framing
 from sitio.http.headers import FieldsLike
 from sitio.http.limits import Limits
 from sitio.http.message import Headers, Request, Response
+from sitio.http.peer import PeerCertificate
 from sitio.policy.services import PolicyServices
 from sitio.settings import Settings
 from sitio.testing.harness import Harness, nextCall
@@ -218,6 +219,7 @@ class Runner:
         *responses: UpstreamAnswer,
         clientAddress: str = CLIENT_ADDRESS,
         secure: bool = False,
+        certificate: PeerCertificate | None = None,
         pieces: int | None = None,
         raiseErrors: bool = True,
         leavesAfter: float | None = None,
@@ -229,6 +231,7 @@ class Runner:
             the last one for all later attempts.  Without any it is an empty 200.
         @param clientAddress: the IP address of the client.
         @param secure: whether the client uses TLS.
+        @param certificate: what a client with TLS says of itself: C{exchange.peer}.
         @param pieces: bodies arrive in pieces of so many bytes, after their head; C{0} for a
             body that arrives together with its head.  By default a body comes in up to three
             pieces, as it may from a network.
@@ -246,14 +249,13 @@ class Runner:
         for each in (harness.errors, harness.failures, harness.exchanges):
             del each[:]
         upstream = _Upstream(harness.endpoint, responses or (response(),), pieces)
-        client = harness.connect(clientAddress, secure)
+        client = harness.connect(clientAddress, secure or certificate is not None, certificate)
         client.sends(*_cut(*_wireRequest(request), pieces))
         leaving = None if leavesAfter is None else self.clock.callLater(leavesAfter, client.resets)
         self._untilEnded(upstream)
         if leaving is not None and leaving.active():
             leaving.cancel()
         harness.settle()
-        exchange = harness.exchanges[0]
         got, whole = _readResponse(client, request.method)
         outcome = Outcome(
             status=got.status if got else None,
@@ -263,7 +265,7 @@ class Runner:
             whole=whole,
             attempts=upstream.attempts,
             requests=upstream.requests,
-            exchange=exchange,
+            exchange=harness.exchanges[0],
             errors=self._errors(),
         )
         harness.closeAll()
@@ -420,6 +422,7 @@ def runPolicy(
     clock: Clock | None = None,
     clientAddress: str = CLIENT_ADDRESS,
     secure: bool = False,
+    certificate: PeerCertificate | None = None,
     pieces: int | None = None,
     raiseErrors: bool = True,
     leavesAfter: float | None = None,
@@ -435,6 +438,7 @@ def runPolicy(
             *responses,
             clientAddress=clientAddress,
             secure=secure,
+            certificate=certificate,
             pieces=pieces,
             raiseErrors=raiseErrors,
             leavesAfter=leavesAfter,

@@ -19,6 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from sitio.net.singleflight import SingleFlight
+from sitio.telemetry.certificates import TLSMetrics
 from sitio.workers.channel import Channel, decodeFirst
 
 #: Seconds that the start of sitio waits for its first worker.
@@ -158,6 +159,11 @@ class WorkerProcess(ProcessProtocol):
         # The process exits and the channel closes, in either order.
         self._endsLeft = 2
         self._killTimer: IDelayedCall | None = None
+
+    @property
+    def tls(self) -> list[TLSMetrics]:
+        """What it has said last of the TLS of its ports and upstreams."""
+        return [] if self.snapshot.value is None else self.snapshot.value["tls"]
 
     def kill(self) -> None:
         """Kill the process, if it has not exited."""

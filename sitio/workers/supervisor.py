@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -32,6 +33,7 @@ from zope.interface import implementer
 from sitio.errors import CannotStart
 from sitio.net.signals import held
 from sitio.net.turns import Steps, inTurns
+from sitio.telemetry.certificates import warningsOf
 from sitio.telemetry.records import ExchangeLists, mergeExchanges
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot, Snapshot
@@ -309,6 +311,10 @@ class Supervisor(MultiService):
         if silent:
             return f"waiting for the answer of worker {', '.join(map(str, silent))}"
         return SERVING if any(each.accepts for each in self._processes) else STARTING
+
+    def warnings(self) -> list[str]:
+        """See L{ISidecar}: those of the last snapshots of its workers."""
+        return warningsOf(chain.from_iterable(each.tls for each in self._processes))
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""

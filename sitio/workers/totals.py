@@ -42,6 +42,7 @@ class Totals:
             "peers": NO_PEERS,
             "policies": [],
             "upstreams": [],
+            "tls": [],
             "pool": {},
             "poolCounts": {"opened": 0, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 0,

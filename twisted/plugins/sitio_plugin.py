@@ -79,4 +79,11 @@ token = PolicyMaker(
     "  add a token from a file to requests, as in token:/run/secrets/api-token",
 )
 
+allow = PolicyMaker(
+    "allow",
+    "sitio.policies.allow",
+    "allow[:name=NAME,...][:spiffe=ID,...][:subject=SUBJECT][:network=NETWORK,...]"
+    "  let only some clients in, by certificate or address, as in allow:network=10.0.0.0/8",
+)
+
 uv = Reactor("uv", "sitio.net.reactor", "Reactor on the TCP and UNIX transports of uvloop")

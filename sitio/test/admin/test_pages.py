@@ -109,6 +109,15 @@ class PageTests(AdminTestCase):
             response = self.ask("GET", "/ready")
             self.assertEqual((response.status, response.text), (status, text))
 
+    def test_warnings(self) -> None:
+        """While it is ready it says what an operator has to know, such as a certificate's end."""
+        self.sidecar.warned = ["the certificate CN=a expires in 3 days", "another"]
+        response = self.ask("GET", "/ready")
+        self.assertEqual(response.status, 200)
+        self.assertEqual(
+            response.text, "sitio is ready; the certificate CN=a expires in 3 days; another\n"
+        )
+
     def test_json(self) -> None:
         """Metrics, policies, exchanges and options are JSON."""
         for path, data in (

@@ -227,7 +227,7 @@ class OptionsTests(SynchronousTestCase):
         lines = self.printed("--help-policies").splitlines()
         starts = [line.partition(" ")[0] for line in lines]
         self.assertEqual(starts[0], "file:PATH")
-        for name in ("deny", "error-page", "headers", "last-good", "retry"):
+        for name in ("allow", "deny", "error-page", "headers", "last-good", "retry"):
             self.assertEqual(len([each for each in starts if each.startswith(name)]), 1, name)
 
     def test_helpPolicy(self) -> None:
@@ -387,7 +387,7 @@ class BadOptionsTests(SynchronousTestCase):
         """The error for an unknown policy lists all policies."""
         sentence = self.refused("--policy", "nope:404")
         self.assertIn("there is no policy 'nope'", sentence)
-        for name in ("file", "deny", "error-page", "headers", "last-good", "retry"):
+        for name in ("file", "allow", "deny", "error-page", "headers", "last-good", "retry"):
             self.assertIn(name, sentence)
 
     def test_policyFile(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
@@ -40,6 +40,10 @@ class Played:
 
     state: str = SERVING
     late: Deferred[SidecarSnapshot] | None = None
+    warned: list[str] = field(factory=list)
+
+    def warnings(self) -> list[str]:
+        return self.warned
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         return self.late or succeed(workerSnapshot(3))

@@ -11,6 +11,7 @@ from attrs import define, field
 from zope.interface import implementer
 
 from sitio.http.message import Request
+from sitio.http.peer import PeerCertificate
 from sitio.http.requestids import RequestIds
 from sitio.interfaces import ExchangeState, IExchange
 from sitio.policy.labels import Labels
@@ -38,6 +39,7 @@ class FinishedExchange:
     clientAddress: str = "192.0.2.1"
     peerAddress: str = "192.0.2.1"
     secure: bool = False
+    peer: PeerCertificate | None = None
     began: float = 0.0
     acted: tuple[str, ...] = ()
     answeredBy: str | None = None

@@ -11,6 +11,7 @@ from attrs import Factory, define
 from zope.interface import implementer
 
 from sitio.http.message import Request, Response
+from sitio.http.peer import PeerCertificate
 from sitio.interfaces import ExchangeState, IExchange
 from sitio.policy.declaration import Declaration
 
@@ -23,6 +24,7 @@ class FakeExchange:
     request: Request
     state: str = ExchangeState.JUDGING
     secure: bool = False
+    peer: PeerCertificate | None = None
     attempts: int = 1
     notes: dict[Any, Any] = Factory(dict)
     response: Response | None = None

@@ -53,6 +53,9 @@ class Source:
         for _ in range(times):
             self.stats.exchangeFinished(ended(target, **more))
 
+    def warnings(self) -> list[str]:
+        return []
+
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
         self.asked += 1
@@ -72,6 +75,7 @@ class Source:
                 }
             ],
             "upstreams": self.upstreams,
+            "tls": [],
             "pool": {"open": 3, "idle": 2, "waiting": 0},
             "poolCounts": {"opened": 3, "failed": 0, "waited": 0, "waitedSeconds": 0.0},
             "clients": 4,

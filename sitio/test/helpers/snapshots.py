@@ -76,6 +76,7 @@ def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot
             }
         ],
         "upstreams": [],
+        "tls": [],
         "pool": {"open": 2, "idle": 1, "waiting": 0},
         "poolCounts": {"opened": 5, "failed": 1, "waited": 2, "waitedSeconds": 0.5},
         "clients": 3,

@@ -9,7 +9,7 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.net.statemachine import IllegalTransition, Transitions
-from sitio.proxy import exchange, leaving, server
+from sitio.proxy import exchange, leaving, securing, server
 from sitio.upstream import client
 
 TABLE = {("shut", "open"): "open", ("open", "shut"): "shut", ("ajar", "shut"): "shut"}
@@ -17,7 +17,7 @@ TABLE = {("shut", "open"): "open", ("open", "shut"): "shut", ("ajar", "shut"): "
 #: The modules with a table, the classes that it is for, and the last state.
 MODULES = (
     (client, (client.ProxyClient,), client.CLOSED),
-    (leaving, (server.ProxyServer, leaving.Leaving), leaving.CLOSED),
+    (leaving, (server.ProxyServer, leaving.Leaving, securing.Securing), leaving.CLOSED),
     (exchange, (exchange.Exchange,), exchange.ENDED),
 )
 

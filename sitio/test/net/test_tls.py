@@ -9,88 +9,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SkipTest
 
 from sitio.net.deadlines import PERIOD_SECONDS
 from sitio.net.endpoints import serverEndpoint
 from sitio.net.loglimit import LOG_SECONDS
 from sitio.net.proxyprotocol import ProxyProtocolFactory
-from sitio.net.tls import CLOSE_NOTIFY_SECONDS, PortFactory
-from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS, Settings
-from sitio.test.helpers.certificates import certify
+from sitio.net.tls import CLOSE_NOTIFY_SECONDS
+from sitio.settings import DRAIN_IDLE_SECONDS, LINGER_SECONDS
 from sitio.test.helpers.tls import SecureClient, clientContext
+from sitio.test.helpers.tlscase import REQUEST, SETTINGS, TLSTestCase
 from sitio.testing.harness import Harness
-from sitio.testing.network import CLOSED, OPEN, RESET, Peer
+from sitio.testing.network import CLOSED, OPEN, RESET
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
-RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
-
-SETTINGS = Settings(headTimeout=4, idleTimeout=3)
-
-
-class TLSTestCase(SynchronousTestCase):
-    """A sidecar with a TLS port."""
-
-    def setUp(self) -> None:
-        self.sidecar = Harness(settings=SETTINGS)
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        self.key, self.certificate = certify(folder)
-        self.factory: Any = self.port()
-
-    def port(self) -> PortFactory:
-        """Make a port, with keys for its tickets of its own."""
-        loaded = PrivateCertificate.loadPEM(self.certificate.read_text() + self.key.read_text())
-        options = CertificateOptions(
-            privateKey=loaded.privateKey.original, certificate=loaded.original
-        )
-        return PortFactory(self.sidecar.clock, options, self.sidecar.factory)
-
-    def connect(
-        self,
-        version: ssl.TLSVersion | None = None,
-        alpn: Sequence[str] = (),
-        session: ssl.SSLSession | None = None,
-        context: ssl.SSLContext | None = None,
-    ) -> SecureClient:
-        """Connect a client, which has not begun its handshake."""
-        peer = Peer(self.sidecar.clock)
-        self.sidecar.clients.append(peer)
-        protocol = self.factory.buildProtocol(peer.transport.getPeer())
-        peer.connect(protocol)
-        context = context or clientContext(self.certificate, version)
-        if alpn:
-            context.set_alpn_protocols(alpn)
-        return SecureClient(peer, context, session)
-
-    def ready(self, *arguments: Any, **options: Any) -> SecureClient:
-        """Connect a client; its handshake is done."""
-        client = self.connect(*arguments, **options)
-        client.handshake()
-        return client
-
-    def served(self, client: SecureClient, request: bytes = REQUEST) -> None:
-        """Let the client have one response."""
-        client.sends(request)
-        self.sidecar.upstream(-1).got()
-        self.sidecar.upstream(-1).sends(RESPONSE)
-        self.sidecar.settle()
-        client.receive()
-
-    def until(self, client: SecureClient, true: Callable[[SecureClient], bool]) -> float:
-        """The seconds until this is true.  The client reads, and answers nothing."""
-        began = self.sidecar.clock.seconds()
-        while not true(client):
-            self.assertLess(self.sidecar.clock.seconds() - began, 100, "it does not close")
-            self.sidecar.advance(PERIOD_SECONDS)
-            client.receive()
-        return self.sidecar.clock.seconds() - began
 
 
 class CloseTests(TLSTestCase):
@@ -335,10 +271,23 @@ class NegotiationTests(TLSTestCase):
             self.sidecar.advance(LOG_SECONDS)
             with self.assertRaises(ssl.SSLError):
                 self.connect(alpn=["x" * 255] * 20).handshake()
-        self.assertEqual([each["offered"] for each in events], ["h2, spdy/3", "x" * 100])
+        spoken = "sitio speaks http/1.1, http/1.0"
+        self.assertEqual(
+            [each["why"] for each in events],
+            [f"it offers h2, spdy/3, {spoken}", f"it offers {'x' * 100}, {spoken}"],
+        )
         self.assertEqual([each["skipped"] for each in events], [0, 2])
-        self.assertEqual(events[0]["spoken"], "http/1.1, http/1.0")
         self.assertEqual(events[0]["peer"], "192.0.2.1")
+
+    def test_otherRefusals(self) -> None:
+        """The log also says why another handshake fails, but not that a client has gone."""
+        with capturedLogs() as events:
+            self.connect().peer.resets()
+            half = self.connect()
+            half.peer.sends(b"\x16\x03\x01")
+            half.peer.resets()
+            self.connect().peer.sends(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual([each["why"] for each in events], ["http request"])
 
     def test_noProtocols(self) -> None:
         """A port that names no protocols ignores each offer."""

@@ -164,7 +164,7 @@ class EntryPointTests(SynchronousTestCase):
             return []
 
         self.patch(importlib.metadata, "entry_points", entryPoints)
-        for name in ("retry", "deny", "error-page", "headers", "last-good"):
+        for name in ("allow", "retry", "deny", "error-page", "headers", "last-good"):
             self.assertIsNotNone(findMaker(name))
         self.assertEqual(read, [])
         self.assertIsNone(findMaker("zork"))

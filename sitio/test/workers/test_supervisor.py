@@ -512,6 +512,24 @@ class SnapshotTests(WorkersTestCase):
             [(1, 11, 0, 2), (2, 12, 1, 3)],
         )
 
+    def test_warnings(self) -> None:
+        """What workers say of their certificates is told once, as of their last snapshots."""
+        workers = self.started()
+        self.assertEqual(workers.warnings(), [])
+        tells = workerSnapshot(2), workerSnapshot(3)
+        for each, warnings in zip(tells, (["soon"], ["soon", "broken"])):
+            each["tls"] = [
+                {
+                    "role": "listener",
+                    "name": "main",
+                    "certificates": [],
+                    "problem": "",
+                    "warnings": warnings,
+                }
+            ]
+        self.snapshot(workers, *tells)
+        self.assertEqual(workers.warnings(), ["soon", "broken"])
+
     def test_restarts(self) -> None:
         """Restarts are counted, also while a worker is missing."""
         workers = self.started(1, statsInterval=0)
