@@ -50,6 +50,7 @@ from sitio.net.families import unmappedIP
 from sitio.net.singleflight import SingleFlight
 from sitio.net.turns import PART_BYTES, SENT, Steps, inTurns, writeJson
 from sitio.telemetry.sidecar import SERVING, ISidecar
+from sitio.telemetry.upstreams import present
 
 #: Seconds that a connection may be idle.
 IDLE_SECONDS = 60.0
@@ -335,7 +336,8 @@ class Admin:
 
     async def stats(self, request: Request) -> PageContent:
         """All metrics, as JSON."""
-        return await self._json(await self._sidecar.snapshot())
+        snapshot = await self._sidecar.snapshot()
+        return await self._json({**snapshot, "upstreams": present(snapshot["upstreams"])})
 
     async def exchanges(self, request: Request) -> PageContent:
         """The last exchanges and the open ones."""

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 
 from sitio.http.addressing import writerFor
+from sitio.http.grammar import splitHost
 from sitio.net.deadlines import Deadlines
 from sitio.settings import Settings
 from sitio.upstream.balancer import Balancer, HashRing, LeastRequests
@@ -32,6 +33,9 @@ from sitio.upstream.pool import NO_COUNTS, PoolCounts, UpstreamPool, addCounts
 #: Endpoints that have left and still have requests under way: so many are shown.  The
 #: connections of others end in the same way.
 MAX_DRAINING = 64
+
+#: Addresses in a line of the log.
+MAX_LOGGED = 8
 
 #: The part of healthy endpoints below which all are used.  With three endpoints, one may be
 #: left alone.
@@ -74,6 +78,17 @@ class EndpointSettings:
     weight: int = 1
     target: str = ""
     host: str = ""
+
+
+def _hostAt(address: str) -> str:
+    """The Host of a request for an address that needs none of its own."""
+    return "localhost" if splitHost(address) is None else address
+
+
+def _some(addresses: Sequence[str]) -> str:
+    """The first of some addresses, and how many others there are."""
+    rest = len(addresses) - MAX_LOGGED
+    return f"{', '.join(addresses[:MAX_LOGGED])}{f' and {rest} others' if rest > 0 else ''}"
 
 
 def _asTuple(endpoints: Iterable[EndpointSettings]) -> tuple[EndpointSettings, ...]:
@@ -258,7 +273,7 @@ class Cluster:
         if settings.health is not None:
             self._checks[endpoint] = HealthCheck(
                 endpoint,
-                settings.health,
+                evolve(settings.health, host=host or settings.host or _hostAt(address)),
                 self._clock,
                 self._random,
                 self._poolOfChecks(target, settings.health.timeout),
@@ -271,7 +286,9 @@ class Cluster:
         """DNS has named these endpoints, with their weights."""
         wanted = dict(found)
         isFirst = not self._endpoints
-        for address in [each for each in self._endpoints if each not in wanted]:
+        left = [each for each in self._endpoints if each not in wanted]
+        joined = [each for each in wanted if each not in self._endpoints]
+        for address in left:
             self._remove(address)
         for address, weight in wanted.items():
             endpoint = self._endpoints.get(address)
@@ -281,10 +298,16 @@ class Cluster:
                     endpoint.warm()
                 if endpoint in self._checks:
                     self._checks[endpoint].start()
-                self._log.info(
-                    "{address} has joined the upstream {name}", address=address, name=self.name
-                )
             endpoint.weight = weight
+        for addresses, what in ((joined, "joined"), (left, "left")):
+            if addresses:
+                self._log.info(
+                    "{addresses} {what} the upstream {name}, which has {count} endpoints now",
+                    addresses=_some(addresses),
+                    what=what,
+                    name=self.name,
+                    count=len(wanted),
+                )
         self._update()
 
     def _remove(self, address: str) -> None:
@@ -298,7 +321,6 @@ class Cluster:
         endpoint.pool.retire()
         self._draining.append(endpoint)
         self._stillDraining()
-        self._log.info("{address} has left the upstream {name}", address=address, name=self.name)
 
     def _stillDraining(self) -> list[Endpoint]:
         busy = [each for each in self._draining if each.pool.outstanding][-MAX_DRAINING:]

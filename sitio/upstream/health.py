@@ -42,7 +42,7 @@ class HealthSettings:
     @ivar timeout: seconds from the start of a check to the head of its response.
     @ivar healthy: successes in a row after which an unhealthy endpoint is healthy.
     @ivar unhealthy: failures in a row after which a healthy endpoint is unhealthy.
-    @ivar host: for the Host field.
+    @ivar host: for the Host field; empty for that of the endpoint.
     """
 
     path: str
@@ -50,7 +50,7 @@ class HealthSettings:
     timeout: float = 1.0
     healthy: int = 2
     unhealthy: int = 3
-    host: str = "localhost"
+    host: str = ""
 
 
 class _Response:
@@ -164,7 +164,11 @@ class HealthCheck:
 
     def _ask(self, client: ProxyClient) -> Deferred[str | None]:
         receiver = _Response(client)
-        fields = {"Host": self._settings.host, "User-Agent": "sitio", "Accept": "*/*"}
+        fields = {
+            "Host": self._settings.host or "localhost",
+            "User-Agent": "sitio",
+            "Accept": "*/*",
+        }
         client.sendRequest(
             receiver, Request("GET", self._settings.path, Headers(fields)), b"", True
         )

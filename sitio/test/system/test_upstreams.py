@@ -67,6 +67,9 @@ RATE = 200
 #: Seconds after which a request is tried again.
 TRY_SECONDS = 0.5
 
+#: Seconds of the first ejection.
+EJECTION_SECONDS = 5.0
+
 #: The longest time, in seconds, of 99 % of the requests that need no second try: a busy machine
 #: takes some of it.
 WELL_SECONDS = 0.25
@@ -142,8 +145,17 @@ class Load:
         for _ in range(CLIENTS):
             endpoint = TCP4ClientEndpoint(reactor, LOCALHOST, self.port)
             await endpoint.connect(Factory.forProtocol(lambda: LoadClient(self)))
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to send requests."""
         self.loop = LoopingCall.withCount(self._ask)
         self.loop.start(1 / RATE, now=False)
+
+    def stop(self) -> None:
+        """Send no more."""
+        if self.loop is not None and self.loop.running:
+            self.loop.stop()
 
     def _ask(self, count: int) -> None:
         for _ in range(count):
@@ -158,30 +170,30 @@ class Load:
 
 
 class UpstreamsTests(LoopbackTestCase):
-    """sitio before three services, with the policy C{retry}."""
+    """sitio before three services."""
 
     timeout = 120
 
-    async def service(self, name: str) -> tuple[Process, int]:
-        """Start a service; returns it, and its port."""
-        process = self.spawn(sys.executable, "-c", SERVICE, name, "0")
-        found = await process.out.expect(rb"port ([0-9]+)")
-        return process, int(found[1])
+    async def serve(self, name: str) -> None:
+        """Start a service, on the port that it had before if there is one."""
+        port = str(self.ports.get(name, 0))
+        process = self.services[name] = self.spawn(sys.executable, "-c", SERVICE, name, port)
+        self.ports[name] = int((await process.out.expect(rb"port ([0-9]+)"))[1])
 
-    async def start(self) -> None:
+    async def start(self, *policies: Any) -> None:
         """Start the services, sitio before them, and the load."""
         self.services: dict[str, Process] = {}
-        ports = {}
+        self.ports: dict[str, int] = {}
         for name in ("a", "b", "c"):
-            self.services[name], ports[name] = await self.service(name)
+            await self.serve(name)
         settings = Settings(responseTimeout=TRY_SECONDS)
 
         def make(deadlines: Deadlines, former: Generation | None) -> Generation:
             cluster: Any = Cluster(
                 "photos",
                 ClusterSettings(
-                    endpoints=[EndpointSettings(str(port)) for port in ports.values()],
-                    ejection=EjectionSettings(),
+                    endpoints=[EndpointSettings(str(port)) for port in self.ports.values()],
+                    ejection=EjectionSettings(time=EJECTION_SECONDS),
                     slowStart=2.0,
                     pool=settings,
                 ),
@@ -190,9 +202,8 @@ class UpstreamsTests(LoopbackTestCase):
                 deadlines=deadlines,
             )
             self.cluster = cluster
-            chain = Chain(
-                namedPolicies([Retries(after=0.02)]), clock=reactor, timeout=settings.policyTimeout
-            )
+            named = namedPolicies(policies)
+            chain = Chain(named, clock=reactor, timeout=settings.policyTimeout)
             return Generation.ofOne(Route(chain, cluster, settings))
 
         listen = TCP4ServerEndpoint(reactor, 0, interface=LOCALHOST)
@@ -203,7 +214,7 @@ class UpstreamsTests(LoopbackTestCase):
             await deferLater(reactor, 0.01)
         address: Any = sidecar.port.getHost()
         self.load = Load(address.port)
-        self.addCleanup(lambda: self.load.loop.stop())
+        self.addCleanup(self.load.stop)
         await self.load.start()
 
     def later(self, seconds: float) -> Deferred[None]:
@@ -235,7 +246,7 @@ class UpstreamsTests(LoopbackTestCase):
 
     async def test_killed(self) -> None:
         """One that is killed gets nothing more; its requests are sent to another."""
-        await self.start()
+        await self.start(Retries(after=0.02))
         await self.later(1.0)
         self.services["a"].signal(signal.SIGKILL)
         found = await self.observe("one is killed")
@@ -244,7 +255,7 @@ class UpstreamsTests(LoopbackTestCase):
 
     async def test_hangs(self) -> None:
         """One that hangs gets almost nothing more; what it held is tried elsewhere."""
-        await self.start()
+        await self.start(Retries(after=0.02))
         await self.later(1.0)
         self.services["b"].signal(signal.SIGSTOP)
         self.addCleanup(self.services["b"].signal, signal.SIGCONT)
@@ -259,9 +270,21 @@ class UpstreamsTests(LoopbackTestCase):
         found = await self.observe("one is slow")
         self.assertLess(found["c"], sum(found.values()) / 50, found)
 
-    async def test_all(self) -> None:
-        """One is killed, then one hangs, and the last carries all; both return."""
+    async def test_refused(self) -> None:
+        """A service that refuses connections costs no attempt: no policy has to retry."""
         await self.start()
+        await self.later(1.0)
+        self.load.stop()
+        await self.later(0.5)
+        self.services["a"].signal(signal.SIGKILL)
+        await self.services["a"].finish()
+        self.load.begin()
+        found = await self.observe("one refuses connections")
+        self.assertEqual(set(found), {"b", "c"})
+
+    async def test_all(self) -> None:
+        """One is killed, then one hangs, and the last carries all; then both return."""
+        await self.start(Retries(after=0.02))
         await self.later(1.0)
         self.services["a"].signal(signal.SIGKILL)
         await self.observe("one is killed")
@@ -269,3 +292,9 @@ class UpstreamsTests(LoopbackTestCase):
         self.addCleanup(self.services["b"].signal, signal.SIGCONT)
         found = await self.observe("one is killed, and one hangs")
         self.assertEqual(set(found), {"c"})
+        await self.serve("a")
+        self.services["b"].signal(signal.SIGCONT)
+        while {each.name for each in self.load.answers[-RATE:]} != {"a", "b", "c"}:
+            await self.later(0.1)
+        found = await self.observe("all are well again")
+        self.assertEqual(set(found), {"a", "b", "c"})

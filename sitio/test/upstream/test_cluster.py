@@ -16,6 +16,7 @@ from sitio.errors import ConnectFailed, Stopped
 from sitio.net.deadlines import PERIOD_SECONDS, Deadlines
 from sitio.net.proxyheader import LOCAL, headerFor
 from sitio.settings import Settings
+from sitio.test.helpers.logs import recorded
 from sitio.test.helpers.messages import OK, get
 from sitio.test.helpers.receivers import Receiver
 from sitio.test.helpers.upstreams import (
@@ -331,6 +332,24 @@ class HealthCheckedTests(ClusterCase):
         self.assertEqual(set(shares(cluster, 100)), {"a:1"})
         self.assertIsNone(cluster.problem())
 
+    def test_host(self) -> None:
+        """The Host of a check is that of requests, or else the address."""
+        for settings, host in (
+            (listed("10.0.0.1:80"), "10.0.0.1:80"),
+            (listed("10.0.0.1:80", host="photos.example"), "photos.example"),
+            (
+                ClusterSettings([EndpointSettings("10.0.0.1:80", host="one.example")], host="x"),
+                "one.example",
+            ),
+            (listed("/run/photos.sock"), "localhost"),
+        ):
+            [address] = [each.address for each in settings.endpoints]
+            self.network.endpoints.clear()
+            self.open(evolve(settings, health=HealthSettings("/health")))
+            self.advance(0.5)
+            [peer] = self.network.peers(address)
+            self.assertEqual(peer.gotRequest().headers["Host"], host)
+
     def test_notCounted(self) -> None:
         """A check is no request: it is in no count of the endpoint."""
         cluster = self.open(listed("a:1", "b:1", health=HealthSettings("/health")))
@@ -433,6 +452,20 @@ class DiscoveredTests(ClusterCase):
         self.advance(10)
         self.assertEqual(len(self.network.peers("10.0.0.1:80")), before)
         self.assertGreater(len(self.network.peers("10.0.0.2:80")), 5)
+
+    def test_log(self) -> None:
+        """However many endpoints come and go, an answer is a line or two in the log."""
+        with recorded() as log:
+            self.discovered(*(f"10.0.0.{number}" for number in range(10, 30)))
+            self.resolver.has("10.0.0.12", "10.0.0.7")
+            self.advance(6)
+        first, joined, left = log.texts()
+        self.assertTrue(first.startswith("10.0.0.10:80, 10.0.0.11:80, "), first)
+        self.assertTrue(
+            first.endswith(" and 12 others joined the upstream photos, which has 20 endpoints now")
+        )
+        self.assertIn("10.0.0.7:80 joined the upstream photos, which has 2", joined)
+        self.assertIn("and 11 others left the upstream photos", left)
 
     def test_stop(self) -> None:
         """The end stops the questions."""
