@@ -40,7 +40,7 @@ from sitio.proxy.context import ProxyContext
 from sitio.proxy.factory import ProxyServerFactory
 from sitio.proxy.trust import ForwardedSettings
 from sitio.settings import Settings
-from sitio.telemetry.certificates import TLSMetrics
+from sitio.telemetry.certificates import TLSMetrics, mergeTLS
 from sitio.telemetry.history import History
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, droppedBy
@@ -56,7 +56,7 @@ from sitio.telemetry.upstreams import mergeUpstreams
 from sitio.upstream.pool import UpstreamPool
 
 if TYPE_CHECKING:
-    from sitio.net.tlsfiles import TLSFiles
+    from sitio.tlsplan import TLSPlan
 
 #: Seconds between two looks for idle clients while no more can be accepted.
 CROWDED_SECONDS = 1.0
@@ -71,12 +71,12 @@ class SidecarService(MultiService):
     @ivar stats: the metrics.
     @ivar history: the last exchanges.
     @ivar peers: labels of the metrics.
-    @ivar tls: the certificates that it uses; L{None} if there is no TLS from files.
+    @ivar tls: the TLS of its configuration; L{None} if it has none.
     @ivar generations: what is configured, and what was before.
     """
 
     peers: Peers = NO_PEERS
-    tls: TLSFiles | None = None
+    tls: TLSPlan | None = None
     _stillCrowded: IDelayedCall | None = None
 
     log = Logger(namespace="sitio")
@@ -277,7 +277,8 @@ class SidecarService(MultiService):
             "peers": self.peers,
             "policies": self.generations.policyMetrics(),
             "upstreams": mergeUpstreams([each.snapshot() for each in upstreams], ()),
-            "tls": [] if self.tls is None else cast("list[TLSMetrics]", self.tls.snapshot()),
+            # A former upstream of the same name may not be gone yet.
+            "tls": mergeTLS(cast("list[TLSMetrics]", self.tls.snapshot()) if self.tls else (), ()),
             "pool": reduce(addUp, (each.snapshot() for each in pools), dict(_NO_CONNECTIONS)),
             "poolCounts": self.generations.poolCounts(),
             "clients": clients,

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from time import time as _time
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary, WeakMethod, finalize
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -71,7 +72,10 @@ class _Rotating(Generic[_Settings, _Made]):
         self._time = time
         self._watch: Watch | None = None
         if watcher is not None:
-            self._watch = watcher.watch(settings.paths, self.reload)
+            # Not a reference to this object: it ends with the last port or endpoint of it.
+            reload = WeakMethod(self.reload)
+            self._watch = watcher.watch(settings.paths, lambda: _callWeakly(reload))
+            finalize(self, self._watch.stop)
         try:
             self.current: _Made = self._make(settings)
         except BaseException:
@@ -93,16 +97,30 @@ class _Rotating(Generic[_Settings, _Made]):
 
         @raise BadTLSFiles: a file can't be read or used.  Then nothing changes.
         """
-        if self._watch is not None:
+        self.prepare(settings)()
+
+    def prepare(self, settings: _Settings) -> Callable[[], None]:
+        """
+        Make what other settings need, without using it yet.
+
+        @return: call it to use them, before anything else is prepared.
+
+        @raise BadTLSFiles: a file can't be read or used.
+        """
+        made = self._make(settings)
+
+        def adopt() -> None:
+            if settings == self.settings and self.problem is None:
+                return
+            self.current, self.settings, self.problem = made, settings, None
+            if self._watch is None:
+                self._logTimes()
+                return
             self._watch.follow(settings.paths)
-        try:
-            self.current = self._make(settings)
-        except BaseException:
-            if self._watch is not None:
-                self._watch.follow(self.settings.paths)
-            raise
-        self.settings, self.problem = settings, None
-        self._logTimes()
+            # They may have changed since they were read.
+            self.reload()
+
+        return adopt
 
     def reload(self) -> None:
         """Read the files again; what can't be used changes nothing."""
@@ -161,6 +179,12 @@ class _Rotating(Generic[_Settings, _Made]):
             self._watch.stop()
 
 
+def _callWeakly(method: WeakMethod[Any]) -> None:
+    found = method()
+    if found is not None:
+        found()
+
+
 def _listed(identities: Iterable[Identity]) -> str:
     listed = [f"{each.subject} until {written(each.ends)}" for each in identities]
     return ", ".join(listed) or "authorities"
@@ -199,6 +223,8 @@ class UpstreamTLS(_Rotating[ClientTLS, ClientContext]):
 class TLSFiles:
     """
     The TLS of all ports and upstreams of a process, for metrics and for the page /ready.
+
+    A port or an upstream is in it as long as somebody uses it.
     """
 
     def __init__(self, watcher: Watcher | None = None, time: Callable[[], float] = _time) -> None:
@@ -208,7 +234,7 @@ class TLSFiles:
         """
         self._watcher = watcher
         self._time = time
-        self._parts: dict[PortTLS | UpstreamTLS, None] = {}
+        self._parts: WeakKeyDictionary[PortTLS | UpstreamTLS, None] = WeakKeyDictionary()
 
     def port(self, name: str, settings: ServerTLS) -> PortTLS:
         """
@@ -252,9 +278,9 @@ class TLSFiles:
                 "problem": part.problem or "",
                 "warnings": part.warnings(),
             }
-            for part in self._parts
+            for part in list(self._parts)
         ]
 
     def warnings(self) -> list[str]:
         """What an operator has to know, as sentences without full stops."""
-        return [each for part in self._parts for each in part.warnings()]
+        return [each for part in list(self._parts) for each in part.warnings()]

@@ -49,6 +49,7 @@ ALL_BUT: dict[str, set[str]] = {
     "service": {"assembly"},
     "generations": {"assembly", "service"},
     "plan": {"assembly", "service"},
+    "tlsplan": {"assembly", "service"},
     "testing": {"assembly", "service", "admin", "workers"},
 }
 
