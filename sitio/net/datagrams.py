@@ -21,24 +21,41 @@ _SILENT = {"log_format": ""}
 
 
 class QuietPort(Port):
-    """A UDP port that does not log when it opens and closes."""
+    """
+    A UDP port that does not log when it opens and closes.
+
+    @ivar ports: the open ones, to which it belongs.
+    """
+
+    ports: set[QuietPort]
 
     def startListening(self) -> None:
         """Open the port."""
         log.callWithContext(_SILENT, Port.startListening, self)
+        self.ports.add(self)
 
     def connectionLost(self, reason: Any = None) -> None:
         """The port has closed."""
+        self.ports.discard(self)
         log.callWithContext(_SILENT, Port.connectionLost, self, reason)
 
 
 class QuietDatagrams(ReactorProxy):
-    """Passes everything on to a reactor, but for the UDP ports."""
+    """
+    Passes everything on to a reactor, but for the UDP ports.
+
+    @ivar ports: the UDP ports that are open.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        ReactorProxy.__init__(self, reactor)
+        self.ports: set[QuietPort] = set()
 
     def listenUDP(
         self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192
     ) -> QuietPort:
         """See C{IReactorUDP}."""
         opened = QuietPort(port, protocol, interface, maxPacketSize, self.reactor)
+        opened.ports = self.ports
         opened.startListening()
         return opened

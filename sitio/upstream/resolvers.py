@@ -61,7 +61,7 @@ class NameResolver(Protocol):
         """The records SRV of a name."""
 
     def stop(self) -> None:
-        """Close what is open."""
+        """Close what is open.  Questions without an answer get none."""
 
 
 @frozen
@@ -170,7 +170,7 @@ class SystemResolver:
     def _ask(self, method: str, name: str) -> Deferred[Sections]:
         servers = self._servers or [(each, PORT) for each in self._read().servers]
         if self._client is None or servers != self._asked:
-            self.stop()
+            self._drop()
             self._asked = servers
             self._client = Resolver(servers=list(servers), reactor=self._reactor)
         try:
@@ -178,18 +178,26 @@ class SystemResolver:
         except Exception:
             # It could not open a port.  It has taken the question for asked, and would never
             # ask it again.
-            self.stop()
+            self._drop()
             raise
         return asking.addErrback(self._failed)
 
     def _failed(self, failure: Any) -> Any:
         if not failure.check(DNSNameError):
             # Its connections may be at fault.
-            self.stop()
+            self._drop()
         return failure
 
     def stop(self) -> None:
         """See L{NameResolver}."""
+        self._drop()
+        for port in self._reactor.ports:
+            # The client has no way to end them.
+            for _, timeout in port.protocol.liveMessages.values():
+                if timeout.active():
+                    timeout.cancel()
+
+    def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             for each in client.connections:

@@ -11,34 +11,19 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.names import dns, server
-from twisted.names.authority import FileAuthority
+from twisted.names import dns
 from twisted.trial.unittest import TestCase
 
 from sitio.net.datagrams import QuietDatagrams
 from sitio.test.helpers.logs import recorded
 from sitio.test.helpers.loopback import LIMIT_SECONDS
+from sitio.test.helpers.nameserver import ZONE, NameServer
 from sitio.upstream.discovery import Discovery
 from sitio.upstream.dnssettings import DnsSettings
 from sitio.upstream.resolvers import SystemResolver
 
 #: Any, as it also opens UDP ports.
 reactor: Any = _reactor
-
-ZONE = "photos.default.svc.cluster.local"
-
-
-class Zone(FileAuthority):
-    """A zone whose records the test changes."""
-
-    def loadFile(self, filename: str) -> None:
-        """Begin without records."""
-        soa = dns.Record_SOA("ns.cluster.local", "root.cluster.local", 1)
-        self.soa: Any = (b"cluster.local", soa)
-        self.records: Any = {b"cluster.local": [soa]}
-
-    def has(self, *hosts: str, name: str = ZONE) -> None:
-        self.records[name.encode()] = [dns.Record_A(each, ttl=0) for each in hosts]
 
 
 class NameServerTests(TestCase):
@@ -47,15 +32,9 @@ class NameServerTests(TestCase):
     timeout = 30
 
     def setUp(self) -> None:
-        self.zone = Zone("")
-        factory = server.DNSServerFactory(authorities=[self.zone])
-        factory.noisy = False
-        protocol = dns.DNSDatagramProtocol(factory)
-        self.udp: Any = reactor.listenUDP(0, protocol, interface="127.0.0.1")
-        self.port = self.udp.getHost().port
-        self.addCleanup(lambda: self.udp.stopListening())
-        self.tcp: Any = reactor.listenTCP(self.port, factory, interface="127.0.0.1")
-        self.addCleanup(lambda: self.tcp.stopListening())
+        self.server = NameServer(reactor)
+        self.addCleanup(self.server.stop)
+        self.zone = self.server.zone
         self.found: list[list[str]] = []
         self.waiting: Deferred[None] | None = None
 
@@ -66,7 +45,7 @@ class NameServerTests(TestCase):
             "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
         )
         resolver = SystemResolver(
-            reactor, (f"127.0.0.1:{self.port}",), folder / "resolv.conf", folder / "hosts"
+            reactor, (self.server.address,), folder / "resolv.conf", folder / "hosts"
         )
         settings = DnsSettings(name, port, floor=0.05, ceiling=0.1)
         discovery = Discovery(settings, reactor, resolver, lambda: 0.0, self.answered, Logger())
@@ -116,16 +95,27 @@ class NameServerTests(TestCase):
         self.zone.has("10.0.0.1")
         discovery = self.open(f"{ZONE}.")
         await self.until("10.0.0.1:80")
-        await self.udp.stopListening()
+        await self.server.stopUDP()
         while discovery.problem is None:
             await deferLater(reactor, 0.05)
         self.assertEqual(self.found[-1], ["10.0.0.1:80"])
         self.zone.has("10.0.0.2")
-        factory = server.DNSServerFactory(authorities=[self.zone])
-        protocol = dns.DNSDatagramProtocol(factory)
-        self.udp = reactor.listenUDP(self.port, protocol, interface="127.0.0.1")
+        self.server.listenUDP()
         await self.until("10.0.0.2:80")
         self.assertIsNone(discovery.problem)
+
+    async def test_stopped(self) -> None:
+        """The end does not wait for answers, and leaves nothing behind."""
+        self.zone.has("10.0.0.1")
+        discovery = self.open(f"{ZONE}.")
+        await self.until("10.0.0.1:80")
+        await self.server.stopUDP()
+        await deferLater(reactor, 0.3)
+        discovery.stop()
+        self.server.listenUDP()
+        found = len(self.found)
+        await deferLater(reactor, 0.2)
+        self.assertEqual(len(self.found), found)
 
     async def test_quiet(self) -> None:
         """The questions leave no lines in the log."""

@@ -27,8 +27,11 @@ from sitio.proxy.generation import Generation, Route
 from sitio.service import SidecarService
 from sitio.settings import Settings
 from sitio.test.helpers.loopback import LOCALHOST, LoopbackTestCase, Process, reactor
+from sitio.test.helpers.nameserver import ZONE, NameServer
 from sitio.upstream.cluster import Cluster, ClusterSettings, EndpointSettings
+from sitio.upstream.dnssettings import DnsSettings
 from sitio.upstream.ejection import EjectionSettings
+from sitio.upstream.resolvers import SystemResolver
 
 #: A service that answers with its name after 5 ms, and after 400 ms once it got SIGUSR1.
 SERVICE = """\
@@ -51,7 +54,7 @@ async def serve(reader, writer):
 
 async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, slowDown)
-    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[2]))
+    server = await asyncio.start_server(serve, sys.argv[3], int(sys.argv[2]))
     print("port", server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -169,37 +172,54 @@ class Load:
         return [each for each in self.answers if begin <= each.began < end]
 
 
+def connect(address: str) -> TCP4ClientEndpoint:
+    """Connects to an IPv4 address with a port."""
+    host, _, port = address.partition(":")
+    return TCP4ClientEndpoint(reactor, host, int(port))
+
+
 class UpstreamsTests(LoopbackTestCase):
     """sitio before three services."""
 
     timeout = 120
 
-    async def serve(self, name: str) -> None:
+    def setUp(self) -> None:
+        super().setUp()
+        self.services: dict[str, Process] = {}
+        self.ports: dict[str, int] = {}
+
+    async def serve(self, name: str, host: str = LOCALHOST) -> None:
         """Start a service, on the port that it had before if there is one."""
-        port = str(self.ports.get(name, 0))
-        process = self.services[name] = self.spawn(sys.executable, "-c", SERVICE, name, port)
+        arguments = name, str(self.ports.get(name, 0)), host
+        process = self.services[name] = self.spawn(sys.executable, "-c", SERVICE, *arguments)
         self.ports[name] = int((await process.out.expect(rb"port ([0-9]+)"))[1])
 
     async def start(self, *policies: Any) -> None:
         """Start the services, sitio before them, and the load."""
-        self.services: dict[str, Process] = {}
-        self.ports: dict[str, int] = {}
         for name in ("a", "b", "c"):
             await self.serve(name)
+        await self.startBefore(
+            *policies,
+            endpoints=[EndpointSettings(f"{LOCALHOST}:{port}") for port in self.ports.values()],
+        )
+
+    async def startBefore(self, *policies: Any, **upstream: Any) -> None:
+        """Start sitio before this upstream, and the load."""
         settings = Settings(responseTimeout=TRY_SECONDS)
 
         def make(deadlines: Deadlines, former: Generation | None) -> Generation:
             cluster: Any = Cluster(
                 "photos",
                 ClusterSettings(
-                    endpoints=[EndpointSettings(str(port)) for port in self.ports.values()],
+                    **upstream,
                     ejection=EjectionSettings(time=EJECTION_SECONDS),
                     slowStart=2.0,
                     pool=settings,
                 ),
                 clock=reactor,
-                connect=lambda port: TCP4ClientEndpoint(reactor, LOCALHOST, int(port)),
+                connect=connect,
                 deadlines=deadlines,
+                makeResolver=lambda servers: SystemResolver(reactor, servers),
             )
             self.cluster = cluster
             named = namedPolicies(policies)
@@ -298,3 +318,32 @@ class UpstreamsTests(LoopbackTestCase):
             await self.later(0.1)
         found = await self.observe("all are well again")
         self.assertEqual(set(found), {"a", "b", "c"})
+
+    async def test_discovered(self) -> None:
+        """Services come and go in DNS, and end after they have left; no request fails."""
+        server = NameServer(reactor)
+        self.addCleanup(server.stop)
+        await self.serve("a")
+        for name, host in (("b", "127.0.0.2"), ("c", "127.0.0.3")):
+            self.ports[name] = self.ports["a"]
+            await self.serve(name, host)
+        server.zone.has("127.0.0.1", "127.0.0.2")
+        await self.startBefore(
+            dns=DnsSettings(f"{ZONE}.", self.ports["a"], 0.1, 0.2, (server.address,))
+        )
+        found = await self.observe("two services")
+        self.assertEqual(set(found), {"a", "b"})
+        server.zone.has("127.0.0.2", "127.0.0.3")
+        await self.later(0.9)
+        self.services["a"].signal(signal.SIGKILL)
+        found = await self.observe("one has left, and one has joined")
+        self.assertEqual(set(found), {"b", "c"})
+        await server.stopUDP()
+        found = await self.observe("the name server is away")
+        self.assertEqual(set(found), {"b", "c"})
+        server.zone.has("127.0.0.2")
+        server.listenUDP()
+        # A question that was lost is asked again after a second.
+        await self.later(3.0)
+        found = await self.observe("the name server is back")
+        self.assertEqual(set(found), {"b"})

@@ -262,8 +262,8 @@ class HashRingTests(BalancerCase):
         sizes = []
         for count in (1, 64, 65, 256):
             chooser = self.ring(self.endpoints(*([7] * count)))
-            sizes.append(len(chooser._hashes))
-        self.assertEqual(sizes, [POINTS, MAX_POINTS, 65 * POINTS // 2, MAX_POINTS])
+            sizes.append(len(chooser._ring))
+        self.assertEqual(sizes, [POINTS, MAX_POINTS, 65 * POINTS // 4, MAX_POINTS])
 
     def test_madeOnce(self) -> None:
         """The ring is made anew only when endpoints or weights change."""
