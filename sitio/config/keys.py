@@ -29,7 +29,8 @@ def entry(
     @param name: the key; by default the name of the attribute, with hyphens.
     """
     metadata = {"kind": kind, "help": help, "example": example, "name": name}
-    return field(default=default, metadata=metadata)
+    # A secret must not get into tracebacks.
+    return field(default=default, repr=not kind.isSecret, metadata=metadata)
 
 
 def table(help: str, default: Any = None, *, single: str = "", example: str = "") -> Any:

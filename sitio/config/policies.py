@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from sitio.config.keys import place
 
@@ -23,8 +23,9 @@ class PolicyConfig:
     @ivar folder: what paths of files in it are relative to; C{""} for the working directory.
     """
 
-    description: str
-    options: Mapping[str, Any] | None = None
+    # They may have secrets, which must not get into tracebacks.
+    description: str = field(repr=False)
+    options: Mapping[str, Any] | None = field(default=None, repr=False)
     folder: str = ""
     place: str = place()
 

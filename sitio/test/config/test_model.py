@@ -124,6 +124,11 @@ class ConfigTests(SynchronousTestCase):
             route.settings(settings), Settings(grace=1.0, responseTimeout=5.0, maxBody=0)
         )
 
+    def test_secrets(self) -> None:
+        """What may be a secret is not in the text of a configuration, which tracebacks show."""
+        policies = (PolicyConfig("a:geheim"), PolicyConfig("a", {"key": "geheim"}))
+        self.assertNotIn("geheim", repr(Config(fleet="http://me:geheim@a", policies=policies)))
+
     def test_policies(self) -> None:
         """A policy is made of its description, or of its name and its options."""
         for config, names in (
