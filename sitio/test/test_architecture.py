@@ -50,6 +50,7 @@ ALL_BUT: dict[str, set[str]] = {
     "generations": {"assembly", "service"},
     "plan": {"assembly", "service"},
     "tlsplan": {"assembly", "service"},
+    "check": {"assembly", "service"},
     "testing": {"assembly", "service", "admin", "workers"},
 }
 
