@@ -34,6 +34,7 @@ from sitio.net.process import (
     prepareReactor,
 )
 from sitio.net.signals import Signals, prepareSignals
+from sitio.net.watching import Watcher
 from sitio.policy.loader import namedPolicies
 from sitio.proxy.trust import ForwardedSettings
 from sitio.redact import (
@@ -43,8 +44,8 @@ from sitio.redact import (
 )
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
-from sitio.telemetry.snapshot import Peers
 from sitio.telemetry.startline import StartLine
+from sitio.tlsplan import TLSPlan, peersOf
 from sitio.upstream.hosts import UPSTREAM, hostFor, writerOf
 from sitio.upstream.pool import UpstreamPool
 
@@ -165,7 +166,8 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         has sockets that the parent has opened.
     @raise CannotStart: an endpoint description is wrong, or there is no upstream.
     """
-    listen = _portOf(ports or reactor, options, isWorker=ports is not None)
+    tls = TLSPlan(reactor, Watcher(reactor))
+    listen = tls.ofPort(options, _portOf(ports or reactor, options, isWorker=ports is not None))
     observers = []
     if options["access-log"] is not None:
         query = bool(options["access-log-query"])
@@ -185,6 +187,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         upstream, host = (demo := demoService(reactor)), b"localhost"
     else:
         upstream, host = upstreamOf(reactor, description)
+        upstream = tls.ofUpstream(options, upstream)
         where = target(description)
         if where is not None:
             listen = NoLoopEndpoint(listen, where)
@@ -192,11 +195,10 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         UpstreamPool, reactor, HandshakeEndpoint(upstream), makeWriter=writerOf(description or "")
     )
     via = b"sitio" if options["via"] else None
-    name = upstreamName(options)
     sidecar = SidecarService(
         reactor,
         listen,
-        ofOne(pooled, name, options["policies"], options["settings"], via),
+        ofOne(pooled, upstreamName(options), options["policies"], options["settings"], via),
         observers=observers,
         statsInterval=options["stats-interval"],
         host=host,
@@ -208,6 +210,7 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
     )
     sidecar.context.useMark(options["mark"])
     sidecar.peers = peersOf(options)
+    tls.serve(sidecar)
     returning = trimming(reactor)
     if returning is not None:
         returning.setServiceParent(sidecar)
@@ -333,6 +336,9 @@ def _healthCheck(
         endpoint, host = cast(Any, sidecar.getServiceNamed("demo")), b"localhost"
     else:
         endpoint, host = upstreamOf(reactor, options["upstream"])
+        tls = getattr(sidecar, "tls", None) or TLSPlan(reactor, Watcher(reactor))
+        endpoint = tls.ofUpstream(options, endpoint)
+        tls.serve(sidecar)
     path = options["health-path"]
     if path is None:
         return ConnectionCheck(reactor, endpoint)
@@ -380,25 +386,6 @@ def _withoutSecrets(description: str, error: Exception, isClient: bool = False) 
     """An endpoint description, and what is wrong with it."""
     why = endpointMessageWithoutSecrets(explain(error, description, isClient), description)
     return endpointWithoutSecrets(description), why
-
-
-#: How descriptions of endpoints with TLS begin.
-_TLS = ("ssl:", "tls:")
-
-
-def peersOf(options: config.Options) -> Peers:
-    """Whom sitio talks to, by the descriptions of its endpoints."""
-    port, upstream = options["port"] or "", options["upstream"]
-    # The endpoint behind a PROXY header has the client's scheme.
-    secure = port.removeprefix("haproxy:").startswith(_TLS)
-    found = None if upstream is None else target(upstream)
-    host, number = found if isinstance(found, tuple) else (found or "localhost", "")
-    return {
-        "scheme": "https" if secure else "http",
-        "upstreamAddress": str(host),
-        "upstreamPort": str(number),
-        "upstreamScheme": "https" if (upstream or "").startswith(_TLS) else "http",
-    }
 
 
 def fleetAddress(options: config.Options) -> Address | None:

@@ -9,8 +9,10 @@ Contract: reactor and watcher are passed in; files of certificates are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from twisted.internet.endpoints import clientFromString, quoteStringArgument
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
@@ -19,12 +21,14 @@ from sitio.config.listeners import ListenerConfig
 from sitio.config.model import Config
 from sitio.config.places import ConfigErrors
 from sitio.config.upstreams import UpstreamConfig
+from sitio.errors import CannotStart
 from sitio.net.descriptions import parse, target
 from sitio.net.tlssettings import NONE, ClientTLS, KeyPair, ServerTLS
 from sitio.net.watching import Watcher
+from sitio.telemetry.snapshot import Peers
 
 if TYPE_CHECKING:
-    from sitio.net.tlsfiles import PortTLS, TLSFiles
+    from sitio.net.tlsfiles import PortTLS, TLSFiles, UpstreamTLS
 
 
 def serverTLS(config: Any) -> ServerTLS:
@@ -57,6 +61,15 @@ def clientTLS(config: Any) -> ClientTLS:
     )
 
 
+@contextmanager
+def _starting(config: Config, table: Any) -> Iterator[None]:
+    """Mistakes in this table end the start."""
+    try:
+        yield
+    except ValueError as error:
+        raise CannotStart(f"sitio: {config.where(table.place)}: {error}") from None
+
+
 class TLSPlan:
     """
     Makes the TLS of ports and upstreams.
@@ -72,6 +85,9 @@ class TLSPlan:
         self._watcher = watcher
         self._files: TLSFiles | None = None
         self._ports: dict[str, PortTLS] = {}
+        # As long as somebody connects with them.
+        self._upstreams: WeakValueDictionary[tuple[str, ClientTLS], UpstreamTLS]
+        self._upstreams = WeakValueDictionary()
 
     @property
     def files(self) -> TLSFiles:
@@ -90,6 +106,39 @@ class TLSPlan:
     def warnings(self) -> list[str]:
         """What an operator has to know, as sentences without full stops."""
         return [] if self._files is None else self._files.warnings()
+
+    def serve(self, sidecar: Any) -> None:
+        """Tell a sidecar of all this, and watch the files while it runs."""
+        sidecar.tls = self
+        if self._files is not None and self._watcher is not None and not self._watcher.parent:
+            self._watcher.setServiceParent(sidecar)
+
+    # With the options of the command line.
+
+    def ofPort(self, options: Any, endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
+        """
+        The endpoint of C{--port}: with TLS, if it is configured.
+
+        @raise CannotStart: a file can't be read or used.
+        """
+        config: Config = options.config
+        for each in config.listeners[:1]:
+            with _starting(config, each.tls):
+                return self.listening(each, endpoint)
+        return endpoint
+
+    def ofUpstream(self, options: Any, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
+        """
+        The endpoint of C{--upstream}: with TLS of sitio's own, if it is configured.
+
+        @raise CannotStart: a file can't be read or used.
+        """
+        config: Config = options.config
+        for each in config.upstreams[:1]:
+            if each.tls is not None:
+                with _starting(config, each.tls):
+                    return self.connects(each)(options["upstream"])
+        return endpoint
 
     # Ports.
 
@@ -149,7 +198,10 @@ class TLSPlan:
             return lambda address: clientFromString(self._reactor, described(address))
         from sitio.net.tlsclient import TLSClientEndpoint
 
-        tls = self.files.upstream(upstream.name, clientTLS(upstream.tls))
+        settings = clientTLS(upstream.tls)
+        found = self._upstreams.get((upstream.name, settings))
+        tls = found or self.files.upstream(upstream.name, settings)
+        self._upstreams[upstream.name, settings] = tls
 
         def connect(address: str) -> IStreamClientEndpoint:
             description = described(address)
@@ -200,3 +252,24 @@ def _nameOf(upstream: UpstreamConfig, description: str) -> str:
         return ".".join(labels[next(n for n, each in enumerate(labels) if each[:1] != "_") :])
     where = target(description)
     return where[0] if isinstance(where, tuple) else "localhost"
+
+
+#: How descriptions of endpoints with TLS begin.
+_TLS = ("ssl:", "tls:")
+
+
+def peersOf(options: Any) -> Peers:
+    """Whom sitio talks to, by its options."""
+    port, upstream = options["port"] or "", options["upstream"]
+    config: Config = options.config
+    # The endpoint behind a PROXY header has the client's scheme.
+    secure = port.removeprefix("haproxy:").startswith(_TLS)
+    found = None if upstream is None else target(upstream)
+    host, number = found if isinstance(found, tuple) else (found or "localhost", "")
+    toUpstream = (upstream or "").startswith(_TLS) or any(each.tls for each in config.upstreams)
+    return {
+        "scheme": "https" if secure or any(each.tls for each in config.listeners) else "http",
+        "upstreamAddress": str(host),
+        "upstreamPort": str(number),
+        "upstreamScheme": "https" if toUpstream else "http",
+    }

@@ -87,6 +87,11 @@ class _Rotating(Generic[_Settings, _Made]):
         raise NotImplementedError
 
     @property
+    def shown(self) -> str:
+        """Role and name, for people; the only port and the only upstream have no other name."""
+        return self.role if self.name == self.role else f"{self.role} {self.name}"
+
+    @property
     def identities(self) -> Sequence[Identity]:
         """The certificates that are in use."""
         return self.current.identities
@@ -130,17 +135,15 @@ class _Rotating(Generic[_Settings, _Made]):
         except BadTLSFiles as error:
             self.problem = str(error)
             _log.error(
-                "The new TLS files of the {role} {name} are not used, those before stay: {why}",
-                role=self.role,
-                name=self.name,
+                "The new TLS files of the {part} are not used, those before stay: {why}",
+                part=self.shown,
                 why=self.problem,
             )
             return
         self.current, self.problem = made, None
         _log.info(
-            "The {role} {name} uses new TLS files: {certificates}",
-            role=self.role,
-            name=self.name,
+            "The {part} uses new TLS files: {certificates}",
+            part=self.shown,
             certificates=_listed(self.identities),
         )
         self._logTimes()
@@ -159,9 +162,8 @@ class _Rotating(Generic[_Settings, _Made]):
             warning = each.warning(now)
             if warning is not None:
                 _log.warn(
-                    "TLS of the {role} {name}: {why}",
-                    role=self.role,
-                    name=self.name,
+                    "TLS of the {part}: {why}",
+                    part=self.shown,
                     why=warning,
                 )
 
@@ -171,7 +173,7 @@ class _Rotating(Generic[_Settings, _Made]):
         found = [each.warning(now) for each in self.identities]
         if self.problem is not None:
             found.append(f"the new TLS files are not used: {self.problem}")
-        return [f"{self.role} {self.name}: {each}" for each in found if each is not None]
+        return [f"{self.shown}: {each}" for each in found if each is not None]
 
     def stop(self) -> None:
         """Watch the files no longer."""
