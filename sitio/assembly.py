@@ -16,14 +16,13 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import Logger
 
 from sitio.config import options as config
+from sitio.config.places import ConfigErrors
 from sitio.errors import CannotStart
-from sitio.generations import ofOne
 from sitio.net.background import InBackground, toldInTerminal
 from sitio.net.collector import Collector
 from sitio.net.descriptions import checkClient, explain, target
 from sitio.net.descriptors import MIN_DESCRIPTORS, raiseLimit, share
 from sitio.net.endpoints import serverEndpoint
-from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.loops import NoLoopEndpoint
 from sitio.net.memory import trimming
 from sitio.net.portreactor import portFromString
@@ -33,10 +32,11 @@ from sitio.net.process import (
     openStandardStreams,
     prepareReactor,
 )
+from sitio.net.proxyheader import LOCAL, PrefacedEndpoint
 from sitio.net.signals import Signals, prepareSignals
 from sitio.net.watching import Watcher
+from sitio.plan import Plan
 from sitio.policy.loader import namedPolicies
-from sitio.proxy.trust import ForwardedSettings
 from sitio.redact import (
     endpointMessageWithoutSecrets,
     endpointWithoutSecrets,
@@ -45,9 +45,8 @@ from sitio.redact import (
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.startline import StartLine
-from sitio.tlsplan import TLSPlan, peersOf
-from sitio.upstream.hosts import UPSTREAM, hostFor, writerOf
-from sitio.upstream.pool import UpstreamPool
+from sitio.tlsplan import Connecting, TLSPlan, peersOf
+from sitio.upstream.hosts import UPSTREAM, hostFor
 
 if TYPE_CHECKING:
     from sitio.admin.health import ConnectionCheck, HttpCheck
@@ -175,7 +174,6 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
         observers.append(log)
     description = options["upstream"]
     demo = None
-    upstream: IStreamClientEndpoint
     if description is None:
         if not options["demo"]:
             _refuse(
@@ -184,30 +182,27 @@ def assemble(reactor: Any, options: config.Options, ports: Any = None) -> Sideca
             )
         from sitio.demo import demoService
 
-        upstream, host = (demo := demoService(reactor)), b"localhost"
+        demo, host = demoService(reactor), b"localhost"
     else:
-        upstream, host = upstreamOf(reactor, description)
-        upstream = tls.ofUpstream(options, upstream)
+        _, host = upstreamOf(reactor, description)
         where = target(description)
         if where is not None:
             listen = NoLoopEndpoint(listen, where)
-    pooled = partial(
-        UpstreamPool, reactor, HandshakeEndpoint(upstream), makeWriter=writerOf(description or "")
-    )
-    via = b"sitio" if options["via"] else None
-    sidecar = SidecarService(
-        reactor,
-        listen,
-        ofOne(pooled, upstreamName(options), options["policies"], options["settings"], via),
-        observers=observers,
-        statsInterval=options["stats-interval"],
-        host=host,
-        keepsFolded=bool(options["keep-underscores"]),
-        forwarded=ForwardedSettings.ofTexts(
-            options["forwarded"], options["forwarded-style"], options["trusted"]
-        ),
-        routes=options["routes"],
-    )
+    connects = Connecting(reactor, tls, demo)
+    plan = Plan(options.config, reactor, connects, options["policies"])
+    try:
+        sidecar = SidecarService(
+            reactor,
+            listen,
+            plan.make,
+            observers=observers,
+            statsInterval=options["stats-interval"],
+            host=host,
+            keepsFolded=bool(options["keep-underscores"]),
+            routes=options["routes"],
+        )
+    except ConfigErrors as error:
+        _refuse(str(error))
     sidecar.context.useMark(options["mark"])
     sidecar.peers = peersOf(options)
     tls.serve(sidecar)
@@ -339,6 +334,8 @@ def _healthCheck(
         tls = getattr(sidecar, "tls", None) or TLSPlan(reactor, Watcher(reactor))
         endpoint = tls.ofUpstream(options, endpoint)
         tls.serve(sidecar)
+        if options["proxy-protocol"] is not None:
+            endpoint = PrefacedEndpoint(endpoint, LOCAL)
     path = options["health-path"]
     if path is None:
         return ConnectionCheck(reactor, endpoint)

@@ -198,7 +198,8 @@ class Plan:
             pool = UpstreamPool(
                 self._clock, connect(address), self.config.limits, deadlines, writer
             )
-            return FixedUpstream(config.name, pool, shownAddress(address), settings)
+            shown = shownAddress(address) if address else config.name
+            return FixedUpstream(config.name, pool, shown, settings)
         # Imported here, as most have one upstream at one place.
         from sitio.upstream.cluster import Cluster
 

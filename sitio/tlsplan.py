@@ -23,6 +23,7 @@ from sitio.config.places import ConfigErrors
 from sitio.config.upstreams import UpstreamConfig
 from sitio.errors import CannotStart
 from sitio.net.descriptions import parse, target
+from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.tlssettings import NONE, ClientTLS, KeyPair, ServerTLS
 from sitio.net.watching import Watcher
 from sitio.telemetry.snapshot import Peers
@@ -211,6 +212,32 @@ class TLSPlan:
             return TLSClientEndpoint(self._reactor, below, tls, _nameOf(upstream, description))
 
         return connect
+
+
+class Connecting:
+    """
+    What connects to upstreams: L{Connects<sitio.plan.Connects>}.  A connection with TLS is there
+    when its handshake has ended.
+    """
+
+    def __init__(
+        self, reactor: Any, tls: TLSPlan, demo: IStreamClientEndpoint | None = None
+    ) -> None:
+        """
+        @param tls: for upstreams whose TLS is configured by a table.
+        @param demo: the photo site, in place of all upstreams.
+        """
+        self._reactor = reactor
+        self._tls = tls
+        self._demo = demo
+
+    def __call__(self, upstream: UpstreamConfig) -> Callable[[str], IStreamClientEndpoint]:
+        connect = self._connect if upstream.tls is None else self._tls.connects(upstream)
+        return lambda address: HandshakeEndpoint(self._demo or connect(address))
+
+    def _connect(self, address: str) -> IStreamClientEndpoint:
+        endpoint: IStreamClientEndpoint = clientFromString(self._reactor, described(address))
+        return endpoint
 
 
 #: Endpoints, as opposed to C{HOST:PORT}.

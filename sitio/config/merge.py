@@ -47,6 +47,10 @@ _ADMIN = {
 }
 
 
+#: The same for the only upstream.
+_OF_UPSTREAM = {"upstream-host": "host", "proxy-protocol": "proxyProtocol"}
+
+
 class Contradiction(ValueError):
     """
     An option that does not go with the file; the message is a sentence.
@@ -135,6 +139,13 @@ def _upstreams(
 ) -> tuple[bool, tuple[UpstreamConfig, ...]]:
     """Whether the photo site is served, and the upstreams."""
     found = config.upstreams
+    own = {name: options[each] for each, name in _OF_UPSTREAM.items() if each in given}
+    if own and len(found) > 1:
+        option = next(each for each in _OF_UPSTREAM if each in given)
+        raise Contradiction(
+            f"--{option}",
+            f"there are several upstreams: write {optionName(_OF_UPSTREAM[option])} in the file",
+        )
     if "demo" in given and found:
         raise Contradiction(
             "--demo", "it is a service of its own, and the file has upstreams: leave out one"
@@ -146,13 +157,13 @@ def _upstreams(
                 "--upstream", f"there are several ({names}): change their addresses in the file"
             )
         [only] = found or (UpstreamConfig(place=UPSTREAM),)
-        only = evolve(only, endpoints=(), dns=None, srv=None)
+        only = evolve(only, endpoints=(), dns=None, srv=None, **own)
         return False, (_listed(evolve(only, address=options["upstream"])),)
     if options["demo"] or config.demo:
         return True, (UpstreamConfig(DEMO, place=DEMO),)
     if not found and options["upstream"] is not None:
         found = (UpstreamConfig(address=options["upstream"], place=UPSTREAM),)
-    return False, tuple(map(_listed, found))
+    return False, tuple(_listed(evolve(each, **own) if own else each) for each in found)
 
 
 def _listed(upstream: UpstreamConfig) -> UpstreamConfig:
@@ -178,6 +189,7 @@ def _route(route: RouteConfig, upstreams: tuple[UpstreamConfig, ...]) -> RouteCo
 PLACES = {
     "port": f"{LISTENER}.address",
     "upstream": f"{UPSTREAM}.address",
+    **{option: f"{UPSTREAM}.{optionName(name)}" for option, name in _OF_UPSTREAM.items()},
     "policy": "policies",
     "route": "templates",
     **{option: f"forwarded.{optionName(name)}" for option, (name, _) in _FORWARDED.items()},
@@ -202,10 +214,16 @@ def itemsOf(config: Config) -> dict[str, Any]:
     for table, names in ((config.forwarded, _FORWARDED), (config.admin, _ADMIN)):
         for option, (name, _) in names.items():
             value = getattr(table, name)
-            items[option] = (",".join(value) or None) if isinstance(value, tuple) else value
+            # No trusted proxies are nobody, and not the default.
+            empty = "" if option == "trusted" else None
+            items[option] = (",".join(value) or empty) if isinstance(value, tuple) else value
     items |= {
         "port": config.listeners[0].address,
         "upstream": endpoints[0].address if endpoints else None,
+        **{
+            option: getattr(config.upstreams[0], name) if config.upstreams else None
+            for option, name in _OF_UPSTREAM.items()
+        },
         "demo": config.demo,
         "fleet": config.fleet or None,
         "settings": config.limits,

@@ -51,6 +51,13 @@ _TRUSTED_HELP = (
     " separated by commas: the client is then whom they name; default private networks, whose"
     " claims only pass"
 )
+_UPSTREAM_HOST_HELP = (
+    "Host of requests for the upstream: client for the client's, upstream for its own, or a host;"
+    " default upstream with https, whose requests tell nothing of the client, else client"
+)
+_PROXY_HELP = (
+    "v2 to begin each connection to the upstream with a PROXY header that names the client"
+)
 _QUERY_HELP = "show query strings in the access log; they may hold secrets"
 _ADMIN_HELP = (
     "port for the admin pages: a port of this host, an endpoint description, or empty"
@@ -98,6 +105,8 @@ PARAMETERS: list[list[Any]] = [
     ["admin-hosts", None, None, _ADMIN_HOSTS_HELP],
     ["health-path", None, None, _HEALTH_HELP],
     ["fleet", None, None, _FLEET_HELP],
+    ["upstream-host", None, None, _UPSTREAM_HOST_HELP],
+    ["proxy-protocol", None, None, _PROXY_HELP],
     ["forwarded", None, APPEND, _FORWARDED_HELP],
     ["forwarded-style", None, X_FORWARDED, _STYLE_HELP],
     ["trusted", None, None, _TRUSTED_HELP],

@@ -31,8 +31,10 @@ from sitio.config.values import (
     hostNames,
     isSamePort,
     number,
+    oneOf,
     portNumber,
     trustedProxies,
+    upstreamHost,
     workerCount,
 )
 from sitio.errors import CannotStart
@@ -215,6 +217,10 @@ class Options(usage.Options):
         self["forwarded"] = _parsed("--forwarded", forwardedMode, self["forwarded"])
         style = self["forwarded-style"]
         self["forwarded-style"] = _parsed("--forwarded-style", forwardedStyle, style)
+        if self["upstream-host"] is not None:
+            _parsed("--upstream-host", upstreamHost, self["upstream-host"])
+        if self["proxy-protocol"] is not None:
+            _parsed("--proxy-protocol", oneOf, self["proxy-protocol"], ("v2",))
         if self["trusted"] is not None:
             trusted = _parsed("--trusted", trustedProxies, self["trusted"])
             self["trusted"] = ",".join(trusted)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from sitio.config.cores import coreCount
 from sitio.http.claims import MODES, STYLES
-from sitio.http.grammar import isHostname, isPath
+from sitio.http.grammar import isHostname, isPath, splitHost
 from sitio.redact import textWithoutSecrets
 
 #: The most worker processes: more than the cores of any machine sitio is run on.
@@ -120,7 +120,8 @@ def accessLogTarget(text: str) -> tuple[str, str | None] | None:
 def oneOf(text: str, words: Sequence[str]) -> str:
     """One of some words."""
     if text not in words:
-        raise ValueError(f"{_quoted(text)}; it must be {', '.join(words[:-1])} or {words[-1]}")
+        expected = " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+        raise ValueError(f"{_quoted(text)}; it must be {expected}")
     return text
 
 
@@ -157,6 +158,15 @@ def trustedProxies(text: str) -> list[str]:
                 f"{_quoted(each)}; the network of this address is {network}: write that"
             ) from None
     return found
+
+
+def upstreamHost(text: str) -> str:
+    """C{client}, C{upstream}, or the Host of requests for the upstream."""
+    if not text or splitHost(text) is None:
+        raise ValueError(
+            f"{_quoted(text)}; it must be client, upstream, or a host such as api.example"
+        )
+    return text
 
 
 def workerCount(text: str, environ: Mapping[str, str] | None = None) -> int:

@@ -26,6 +26,8 @@ from sitio.assembly import (
 from sitio.config.options import Options
 from sitio.errors import CannotStart
 from sitio.fleet.address import Address
+from sitio.http.addressing import Addressing
+from sitio.net.proxyheader import PrefacedEndpoint
 from sitio.policy import makers
 from sitio.proxy.trust import ForwardedSettings, Trust
 
@@ -140,6 +142,33 @@ class AssembleTests(SynchronousTestCase):
             )
             context = assemble(MemoryReactorClock(), options).context
             self.assertEqual(context.forwarded, ForwardedSettings("replace", "both", expected))
+
+    def test_upstream(self) -> None:
+        """The Host of requests, and what they tell, are as the upstream and its options say."""
+        for arguments, expected in (
+            (["--upstream=tcp:a:1"], None),
+            (["--upstream=https://a.example"], Addressing(b"a.example", tells=False)),
+            (["--upstream=https://a.example", "--upstream-host=client"], None),
+            (["--upstream=tcp:a:1", "--upstream-host=upstream"], Addressing(b"a:1")),
+            (["--upstream=tcp:a:1", "--upstream-host=b.example"], Addressing(b"b.example")),
+        ):
+            service = assemble(MemoryReactorClock(), parsed(*arguments))
+            route = service.context.generation.only
+            assert route is not None
+            pool: Any = route.pool
+            self.assertEqual(getattr(pool._makeWriter(), "addressing", None), expected, arguments)
+
+    def test_proxyProtocol(self) -> None:
+        """Connections begin with a PROXY header, those of the check of /ready as well."""
+        options = parsed("--upstream=tcp:a:1", "--proxy-protocol=v2")
+        service = assemble(MemoryReactorClock(), options)
+        upstream: Any = service.context.generation.upstreams["upstream"]
+        self.assertTrue(upstream.settings.identifies)
+        check: Any = assembly._healthCheck(MemoryReactorClock(), options, service)
+        self.assertIsInstance(check._endpoint._endpoint._endpoint, PrefacedEndpoint)
+        refused = parsed("--upstream=https://a", "--proxy-protocol=v2")
+        error = self.assertRaises(CannotStart, assemble, MemoryReactorClock(), refused)
+        self.assertIn("the PROXY header comes before TLS", str(error))
 
     def test_demo(self) -> None:
         """With C{--demo}, the photo site runs on loopback."""

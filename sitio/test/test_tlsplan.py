@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -23,7 +25,7 @@ from sitio.net.tlsclient import TLSClientEndpoint
 from sitio.net.tlssettings import NONE, OPTIONAL, REQUIRED, ClientTLS, KeyPair, ServerTLS
 from sitio.net.watching import LOOK_SECONDS, Watcher
 from sitio.test.helpers.authority import Authority
-from sitio.tlsplan import TLSPlan, clientTLS, described, serverTLS
+from sitio.tlsplan import Connecting, TLSPlan, clientTLS, described, serverTLS
 
 
 class TLSPlanTestCase(SynchronousTestCase):
@@ -230,3 +232,31 @@ class UpstreamTests(TLSPlanTestCase):
         gc.collect()
         self.assertEqual(self.plan.snapshot(), [])
         self.assertEqual(len(self.watcher._watches), 0)
+
+
+class ConnectingTests(SynchronousTestCase):
+    """L{Connecting}: what connects to an upstream."""
+
+    def test_places(self) -> None:
+        """Each address of each upstream is connected to, as an endpoint or as DNS names it."""
+        reactor: Any = MemoryReactorClock()
+        connects = Connecting(reactor, TLSPlan(reactor))
+        for address in ("tcp:10.0.0.1:81", "10.0.0.2:82"):
+            connects(UpstreamConfig("a"))(address).connect(Factory())
+        found = [each[:2] for each in reactor.tcpClients]
+        self.assertEqual(found, [("10.0.0.1", 81), ("10.0.0.2", 82)])
+
+    def test_demo(self) -> None:
+        """The photo site stands in place of all."""
+        asked: list[Any] = []
+
+        class Demo:
+            def connect(self, factory: Any) -> Any:
+                asked.append(factory)
+                return Deferred()
+
+        demo: Any = Demo()
+        factory = Factory()
+        connects = Connecting(MemoryReactorClock(), TLSPlan(MemoryReactorClock()), demo)
+        connects(UpstreamConfig("demo"))("").connect(factory)
+        self.assertEqual(asked, [factory])

@@ -1,13 +1,12 @@
 """
-The Host of requests for an upstream: L{hostFor}, L{writerOf}.
+The Host of requests for an upstream: L{hostFor}.
 
 Contract: pure.
 """
 
 from __future__ import annotations
 
-from sitio.http.addressing import hostOf, writerFor
-from sitio.http.writer import MakeWriter
+from sitio.http.addressing import hostOf
 from sitio.net.descriptions import target
 
 #: What an operator writes for the Host of the client, and for that of the upstream.
@@ -15,15 +14,6 @@ CLIENT, UPSTREAM = "client", "upstream"
 
 #: How the descriptions of endpoints with TLS begin.
 _TLS = ("ssl:", "tls:")
-
-
-def writerOf(description: str) -> MakeWriter:
-    """
-    What makes the writers for an endpoint of which nothing else is said: one by TLS gets its own
-    Host, and is told nothing of the client.
-    """
-    isForeign = description.lower().startswith(_TLS)
-    return writerFor(hostFor(UPSTREAM, description) if isForeign else "", not isForeign)
 
 
 def hostFor(mode: str, description: str, secure: bool = False) -> str:

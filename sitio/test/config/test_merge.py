@@ -210,11 +210,33 @@ class FileTests(FolderTestCase):
             ("--port=80", "--port: there are several listeners (a, b): change their addresses"),
             ("--upstream=a:1", "--upstream: there are several (c, d): change their addresses"),
             ("--demo", "--demo: it is a service of its own, and the file has upstreams: leave"),
+            (
+                "--upstream-host=a",
+                "--upstream-host: there are several upstreams: write host in the file",
+            ),
+            (
+                "--proxy-protocol=v2",
+                "--proxy-protocol: there are several upstreams: write proxy-protocol in the file",
+            ),
         ):
             self.assertIn(expected, self.refused(several, option))
         options = self.parsed(several)
         self.assertEqual(options["port"], "tcp:81")
         self.assertEqual(options["upstream"], "tcp:c:1")
+
+    def test_ofUpstream(self) -> None:
+        """Options of the only upstream win over the file, and keep what else it says."""
+        text = "trusted = []\n[upstream]\naddress = 'a:1'\nhost = 'b'\nslow-start = 3"
+        text = f"[forwarded]\n{text}"
+        options = self.parsed(text, "--proxy-protocol=v2")
+        [upstream] = options.config.upstreams
+        self.assertEqual((upstream.host, upstream.proxyProtocol), ("b", "v2"))
+        self.assertEqual((options["upstream-host"], options["proxy-protocol"]), ("b", "v2"))
+        # Nobody is not the default.
+        self.assertEqual(options["trusted"], "")
+        for arguments in (["--upstream-host=c"], ["--upstream-host=c", "--upstream=a:1"]):
+            [upstream] = self.parsed(text, *arguments).config.upstreams
+            self.assertEqual((upstream.host, upstream.slowStart), ("c", 3.0))
 
     def test_demo(self) -> None:
         """The file may ask for the photo site; an upstream on the command line wins."""

@@ -143,6 +143,14 @@ class OptionsTests(SynchronousTestCase):
         for style in ("x-forwarded", "forwarded", "both"):
             self.assertEqual(parsed("--forwarded-style", style)["forwarded-style"], style)
 
+    def test_upstreamHost(self) -> None:
+        """The Host of requests, and a PROXY header: nothing is said by default."""
+        self.assertEqual((parsed()["upstream-host"], parsed()["proxy-protocol"]), (None, None))
+        for host in ("client", "upstream", "a.example", "[::1]:80"):
+            given = parsed("--upstream=tcp:a:1", "--upstream-host", host, "--proxy-protocol=v2")
+            [upstream] = given.config.upstreams
+            self.assertEqual((upstream.host, upstream.proxyProtocol), (host, "v2"))
+
     def test_trusted(self) -> None:
         """Networks, addresses and UNIX sockets; nobody is not the same as none given."""
         self.assertIsNone(parsed()["trusted"])
@@ -317,6 +325,18 @@ class BadOptionsTests(SynchronousTestCase):
         self.assertIn(
             "--forwarded-style is 'rfc'; it must be x-forwarded, forwarded or both",
             self.refused("--forwarded-style=rfc"),
+        )
+
+    def test_upstreamHost(self) -> None:
+        """What is no host, and another version."""
+        for value in ("", "https://a.example", "a b", "a/b"):
+            self.assertIn(
+                f"--upstream-host is {value!r}; it must be client, upstream, or a host such as"
+                " api.example",
+                self.refused(f"--upstream-host={value}"),
+            )
+        self.assertIn(
+            "--proxy-protocol is 'v1'; it must be v2", self.refused("--proxy-protocol=v1")
         )
 
     def test_trusted(self) -> None:

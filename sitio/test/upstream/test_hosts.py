@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.http.addressing import AddressedWriter, Addressing
-from sitio.http.writer import RequestWriter
 from sitio.test.helpers.rows import Row, eachRow
-from sitio.upstream.hosts import hostFor, writerOf
+from sitio.upstream.hosts import hostFor
 
 #: The mode, the endpoint, and the Host.
 HOSTS: list[Row] = [
@@ -32,13 +30,6 @@ class HostTests(SynchronousTestCase):
     def check(self, mode: str, description: str, expected: str) -> None:
         """The Host for an endpoint."""
         self.assertEqual(hostFor(mode, description), expected)
-
-    def test_writer(self) -> None:
-        """By default an endpoint with TLS has requests of its own, and any other the client's."""
-        self.assertIs(writerOf("tcp:localhost:8087"), RequestWriter)
-        writer = writerOf("tls:api.example:443")()
-        assert isinstance(writer, AddressedWriter)
-        self.assertEqual(writer.addressing, Addressing(b"api.example", tells=False))
 
     def test_secure(self) -> None:
         """An endpoint may have TLS by other settings."""
