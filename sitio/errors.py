@@ -231,6 +231,17 @@ class UpstreamTimeout(SitioError):
     errorType = "timeout"
 
 
+class Outrun(SitioError):
+    """
+    An attempt that was given up, as another one beside it got its response first.  It is no
+    failure of an exchange, and becomes no response.
+    """
+
+    status = 502
+    summary = "Another attempt had its response first."
+    errorType = "outrun"
+
+
 class PoolExhausted(SitioError):
     """All upstream connections were busy for longer than a request may wait."""
 

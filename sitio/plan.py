@@ -226,7 +226,8 @@ class Plan:
                 "the PROXY header comes before TLS, which sitio can't write: leave out"
                 " proxy-protocol, or use an address without TLS"
             )
-        if config.isSingle and not (config.health or config.ejects or config.proxyProtocol):
+        isAsked = config.health or config.ejects or config.proxyProtocol or config.retries
+        if config.isSingle and not isAsked:
             return config, self.config.limits
         return _clusterSettings(config, self.config.limits)
 
@@ -260,6 +261,7 @@ def _clusterSettings(config: UpstreamConfig, limits: Settings) -> Any:
     from sitio.upstream.dnssettings import DnsSettings
     from sitio.upstream.ejection import EjectionSettings
     from sitio.upstream.health import HealthSettings
+    from sitio.upstream.retries import RetrySettings
 
     def taken(kind: Any, table: Any, **more: Any) -> Any:
         """Settings of the same names as the keys of a table."""
@@ -278,7 +280,7 @@ def _clusterSettings(config: UpstreamConfig, limits: Settings) -> Any:
     if config.dns is not None or config.srv is not None:
         name, port = config.dns or (config.srv or "", 0)
         dns = taken(DnsSettings, config.resolve, name=name, port=port) or DnsSettings(name, port)
-    ejects = config.ejects
+    ejects, retries = config.ejects, config.retries
     settings = ClusterSettings(
         endpoints=[
             EndpointSettings(
@@ -299,6 +301,7 @@ def _clusterSettings(config: UpstreamConfig, limits: Settings) -> Any:
         health=taken(HealthSettings, config.health),
         ejection=taken(EjectionSettings, ejects),
         pool=limits,
+        retries=None if retries is None else taken(RetrySettings, retries, share=retries.budget),
     )
     return settings if ejects is None else evolve(settings, panic=ejects.panic)
 

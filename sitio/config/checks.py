@@ -152,7 +152,7 @@ def _inRetries(upstream: UpstreamConfig) -> Iterator[Found]:
             f"{retries.place}.budget",
             "with a budget and a minimum of 0 nothing is tried again: leave out the table",
         )
-    if retries.attempts == 1:
+    if retries.attempts == 1 and retries.hedgeAfter is None:
         yield f"{retries.place}.attempts", "one attempt is no retry: write 2 or more"
     after, most = retries.hedgeAfter, retries.perTryTimeout
     if after is not None and most is not None and after >= most:

@@ -27,6 +27,7 @@ In reading order:
   - C{errorfields}: what belongs to an error response whose body is replaced.
   - C{negotiation}: what an Accept field wants.
   - C{dates}: HTTP dates, read and written.
+  - C{retryafter}: when a response wants the request again.
   - C{head}: parses heads.
   - C{limits}: the most bytes and fields that are accepted.
   - C{framing}: finds where heads and bodies end.

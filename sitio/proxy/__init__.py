@@ -12,6 +12,7 @@ In reading order:
 Used only by some exchanges:
 
   - C{connecting}: which endpoint of its upstream an attempt uses, and how it gets a connection.
+  - C{hedge}: two attempts that run beside each other.
   - C{upload}: a request body that streams.
   - C{bufferedrequest}: a request body that policies want whole.
   - C{heldresponse}: a response that policies decide about.

@@ -46,7 +46,7 @@ from sitio.proxy.filters import beginFiltering, passRequest
 from sitio.proxy.forwarding import COUNTS_HOPS, addVia, answerOfLastHop, rewriteRequest
 from sitio.proxy.generation import Route
 from sitio.proxy.heldresponse import HeldResponse, arrivedWhole
-from sitio.proxy.retries import mayRetry, repeatsByItself, rewind
+from sitio.proxy.retries import repeatsByItself, rewind
 from sitio.proxy.timeouts import timeOut, timeoutOf
 from sitio.proxy.tunnel import Tunnel
 from sitio.proxy.upload import Upload
@@ -69,7 +69,8 @@ TRANSITIONS = Transitions(
         # From JUDGING, as a held response may break off; from CONNECTING, as a failure
         # to connect is judged like a response.
         **{(each, "judge"): JUDGING for each in (CONNECTING, WAITING, JUDGING)},
-        (JUDGING, "retry"): RESTING,
+        # From others than JUDGING without a policy, if the upstream is configured so.
+        **{(each, "retry"): RESTING for each in (CONNECTING, WAITING, JUDGING)},
         **{
             (each, "respond"): SENDING for each in (DECIDING, CONNECTING, WAITING, JUDGING, RESTING)
         },
@@ -160,6 +161,10 @@ class Exchange(Connecting):
             return
         if self.route.changes:
             rewriteRequest(self)
+        budget = self.route.budget
+        if self.began >= budget.until:
+            budget.turn(self.began)
+        budget.requests += 1
         self._connect()
 
     def refuse(self, error: SitioError) -> None:
@@ -187,9 +192,11 @@ class Exchange(Connecting):
         self.state = _CONNECT[self.state]
         self.attempts += 1
         self._reached = _NOTHING
-        pool = self.route.pool or self._choosePool()
+        pool = self.route.pool
         if pool is not None:
             self._acquire(pool, fresh)
+        else:
+            self._connectToOne(fresh)
 
     # --- Step 5: the request goes out
 
@@ -215,6 +222,7 @@ class Exchange(Connecting):
         """See L{ResponseReceiver<sitio.upstream.receivers.ResponseReceiver>}."""
         if response.status != 100 or self.upload is None or not self.upload.continued:
             self._downstream.sendInterim(response)
+        self.lateAt = NEVER  # The upstream works on it: the time begins anew.
         self.progress()
 
     def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
@@ -226,6 +234,8 @@ class Exchange(Connecting):
             self.connection = None
         if self.endpoint is not None:
             self.endpoint.answered(status, self.context.seconds() - self._since)
+            if status >= 500 and self.repeats(response):
+                return
         chain = self.chain
         if chain.interested[status]:
             if ended:
@@ -253,6 +263,7 @@ class Exchange(Connecting):
         if self.state is WAITING:
             self.addWaitedTime()
             if repeatsByItself(error.reached, connection, self.request, self.upload):
+                self.route.budget.note(self.context.seconds())
                 rewind(self, self.upload, self._reached, error)
                 self._connect(fresh=True)
             else:
@@ -270,17 +281,13 @@ class Exchange(Connecting):
         self.context.exchangeFailed(error, self)
         response = asResponse(error)
         self.upstreamStatus = response.status
+        if self.endpoint is not None and self.repeats(response):
+            return
         first = self.chain.firstInterested(self, response)
         if first is not None:
             self._judge(response, first, b"", NO_TRAILERS)
         else:
             self.respond(response, response.body or b"", True)
-
-    def leaveUpstream(self) -> None:
-        """Give up the rest of the upstream's response."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.leave()
 
     # --- Step 7: the response policies
 
@@ -295,10 +302,6 @@ class Exchange(Connecting):
         """For L{Chain}: put the whole body into this response; see L{HeldResponse}."""
         assert self.held is not None
         return self.held.wholeBody()
-
-    def mayRetry(self) -> bool:
-        """For L{Chain}: whether the request can be sent again."""
-        return mayRetry(self.attempts, self._reached, self.request, self.upload)
 
     def rest(self, seconds: float) -> None:
         """Wait, then make another attempt."""

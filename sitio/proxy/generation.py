@@ -17,9 +17,10 @@ from attrs import evolve, field, frozen
 
 from sitio.http.message import Request
 from sitio.http.requestmatch import MatchTable, PathRewrite
+from sitio.net.deadlines import NEVER
 from sitio.policy.chain import Chain
 from sitio.proxy.trust import ForwardedSettings
-from sitio.proxy.upstream import Connections, Upstream
+from sitio.proxy.upstream import Budget, Connections, Upstream
 from sitio.settings import Settings
 
 #: Steps in which the shares of a split are told apart.
@@ -47,6 +48,7 @@ class Route:
     @ivar split: shares the requests between several upstreams; L{None} for one.
     @ivar pool: the connections of an upstream with one endpoint; L{None} if it has to choose
         one for each request.
+    @ivar budget: that of the upstream, which counts the requests.
     """
 
     chain: Chain
@@ -61,12 +63,17 @@ class Route:
     split: Split | None = None
     pool: Connections | None = field(init=False)
     changes: bool = field(init=False)
+    budget: Budget = field(init=False)
     _toward: dict[str, Route] = field(factory=dict, init=False)
 
     @pool.default
     def _itsPool(self) -> Connections | None:
         only = None if self.upstream is None else self.upstream.only
         return None if only is None else only.pool
+
+    @budget.default
+    def _itsBudget(self) -> Budget:
+        return _NoBudget() if self.upstream is None else self.upstream.budget
 
     @changes.default
     def _itChanges(self) -> bool:
@@ -89,6 +96,22 @@ class Route:
     def takenBy(self, request: Request) -> Route:
         """This route, or that to one of several upstreams."""
         return self if self.split is None else self.toward(self.split.choose(request))
+
+
+class _NoBudget:
+    """In place of that of an upstream, where there is none."""
+
+    requests = hedges = 0
+    until = NEVER
+
+    def turn(self, now: float) -> None:
+        """Never called."""
+
+    def spend(self, now: float) -> bool:
+        return False
+
+    def note(self, now: float) -> None:
+        """Nothing was sent."""
 
 
 @frozen

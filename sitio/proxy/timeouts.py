@@ -26,7 +26,7 @@ def timeoutOf(exchange: Exchange) -> float | None:
         return settings.stallTimeout
     if state is ExchangeState.WAITING:
         upload = exchange.upload
-        return exchange.timeout if upload is None or upload.ended else upload.timeLeft()
+        return _timeForHead(exchange) if upload is None or upload.ended else upload.timeLeft()
     if state is ExchangeState.TUNNELLING:
         return settings.tunnelTimeout
     if state is ExchangeState.DECIDING:
@@ -35,6 +35,32 @@ def timeoutOf(exchange: Exchange) -> float | None:
     if state is ExchangeState.JUDGING and exchange.held is not None and exchange.held.isCollecting:
         return settings.stallTimeout
     return None
+
+
+def _timeForHead(exchange: Exchange) -> float:
+    """
+    Seconds until the head of a response must have come.  Where the upstream has retries of its
+    own, the timeout is that of all attempts together, from the end of the request.
+    """
+    upstream = exchange.route.upstream
+    retries = None if upstream is None else upstream.retries
+    if retries is None:
+        return exchange.timeout
+    now = exchange.context.seconds()
+    if exchange.lateAt is NEVER:
+        exchange.lateAt = now + exchange.timeout
+    left = max(0.0, exchange.lateAt - now)
+    return left if retries.perTryTimeout is None else min(left, retries.perTryTimeout)
+
+
+def _tooLate(exchange: Exchange) -> str:
+    """What a missing head means, for the operator."""
+    upstream = exchange.route.upstream
+    retries = None if upstream is None else upstream.retries
+    limit = exchange.timeout
+    if retries is not None and exchange.context.seconds() < exchange.lateAt:
+        limit = retries.perTryTimeout or limit
+    return f"no response in {limit:g} seconds"
 
 
 def _lateError(exchange: Exchange) -> SitioError | None:
@@ -48,8 +74,7 @@ def _lateError(exchange: Exchange) -> SitioError | None:
     stalled = f"in {settings.stallTimeout:g} seconds"
     if state is ExchangeState.WAITING:
         if upload is None or upload.ended:
-            late = f"no response in {exchange.timeout:g} seconds"
-            return UpstreamTimeout(late, Reached.SENT)
+            return UpstreamTimeout(_tooLate(exchange), Reached.SENT)
         if upload.paused:
             return UpstreamTimeout(f"no response {stalled}", Reached.SENT)
     if upload is not None and state in (ExchangeState.WAITING, ExchangeState.DECIDING):

@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred
 
 from sitio.errors import SitioError
 from sitio.http.head import Fields
-from sitio.http.message import Request
+from sitio.http.message import Request, Response
 
 if TYPE_CHECKING:
     from sitio.proxy.download import Download
-    from sitio.proxy.exchange import Exchange
     from sitio.proxy.heldresponse import HeldResponse
+    from sitio.proxy.tunnel import Tunnel
     from sitio.proxy.upload import Upload
     from sitio.proxy.visible import VisibleExchange
 
@@ -39,7 +39,7 @@ class Connection(Protocol):
 
     def sendRequest(
         self,
-        receiver: Exchange,
+        receiver: Receiver,
         request: Request,
         body: bytes,
         ended: bool,
@@ -71,6 +71,19 @@ class Connection(Protocol):
 
     def close(self, orderly: bool = False) -> None:
         """Close the connection without another call to the receiver."""
+
+
+class Receiver(Protocol):
+    """Takes the response to a request; an L{Exchange}, or what stands for it."""
+
+    def interimReceived(self, response: Response) -> None:
+        """See L{ResponseReceiver<sitio.upstream.receivers.ResponseReceiver>}, as all below."""
+
+    def responseReceived(self, response: Response, body: bytes, ended: bool) -> None: ...
+
+    def switched(self, response: Response, data: bytes) -> Tunnel: ...
+
+    def upstreamFailed(self, error: SitioError) -> None: ...
 
 
 class Slots(Protocol):
@@ -126,12 +139,67 @@ class Endpoint(Protocol):
         """An attempt failed."""
 
 
+class Budget(Protocol):
+    """
+    Counts requests, and allows retries in proportion.
+
+    @ivar requests: those that have begun in the current second.
+    @ivar until: the end of that second.
+    @ivar hedges: how many of the retries ran beside the first attempt.
+    """
+
+    requests: int
+    until: float
+    hedges: int
+
+    def turn(self, now: float) -> None:
+        """A second has ended."""
+
+    def spend(self, now: float) -> bool:
+        """Take one retry; returns whether there was one left."""
+
+    def note(self, now: float) -> None:
+        """Count a retry that happens in any case."""
+
+
+class Retries(Protocol):
+    """
+    How sitio itself sends requests to an upstream again.
+
+    @ivar attempts: of one request, the first included.
+    @ivar perTryTimeout: seconds of one attempt to the head of its response, or L{None}.
+    @ivar hedgeAfter: seconds after which a second attempt runs beside the first, or L{None}.
+    """
+
+    attempts: int
+    perTryTimeout: float | None
+    hedgeAfter: float | None
+
+    def pause(self, attempts: int, response: Response) -> float | None:
+        """
+        Seconds until the next attempt; L{None} if the response asks for too long a pause.
+
+        @param attempts: those that were made.
+        """
+
+
 class Upstream(Protocol):
     """
     A service behind sitio.
 
     @ivar name: as routes and policies name it.
     """
+
+    @property
+    def budget(self) -> Budget:
+        """Allows each retry, whoever asks for it."""
+
+    @property
+    def retries(self) -> Retries | None:
+        """
+        How sitio itself sends requests again; L{None} if it does not.  An upstream that has them
+        has no C{only}.
+        """
 
     @property
     def name(self) -> str: ...

@@ -12,6 +12,7 @@ from sitio.http.lines import pairsOf
 from sitio.http.message import Request, Response
 from sitio.http.peer import PeerCertificate
 from sitio.interfaces import ExchangeState
+from sitio.net.deadlines import NEVER
 from sitio.policy.labels import Labels
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class VisibleExchange:
     Attributes that most exchanges never change have their default on the class.
 
     @ivar tried: the endpoints that it was sent to so far, where an upstream has several.
+    @ivar lateAt: when the time for all attempts ends, if the upstream has retries of its own.
+    @ivar lacksBudget: whether it was not sent again because the budget of the upstream had no
+        retry left.
+    @ivar hedged: whether an attempt has begun beside another one.
     @ivar ownLabels: the labels that policies have set, or L{None} if none has asked for them.
     @ivar brokeOff: whether a failure broke off the response after its head was sent.
     """
@@ -75,6 +80,9 @@ class VisibleExchange:
     tried: tuple[Endpoint, ...] = ()
     held: HeldResponse | None
     _downstream: Downstream
+    lateAt = NEVER
+    lacksBudget = False
+    hedged = False
     _extra: bytes
     _notes: dict[Any, Any] | None = None
     _id: str | None = None
@@ -82,6 +90,8 @@ class VisibleExchange:
     _responseTimeout: float
     _reached = Reached.NOTHING
     _ended: tuple[Attempt, ...] = ()
+    #: Seconds of waiting that belong to attempts that have ended.
+    _told = 0.0
     #: When the wait of the current state began.
     _since = 0.0
 
@@ -220,9 +230,17 @@ class VisibleExchange:
         """
         if len(self._ended) < self.attempts:
             status = self.upstreamStatus if self._reached is Reached.ANSWERED else None
-            spent = self.connectTime + self.upstreamTime
-            seconds = spent - sum(each.seconds for each in self._ended)
-            self._ended = (*self._ended, Attempt(status, failure, seconds))
+            self._ended = (*self._ended, Attempt(status, failure, self.waited))
+            self._told = self.connectTime + self.upstreamTime
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the current attempt has waited, but for the wait that is under way."""
+        return self.connectTime + self.upstreamTime - self._told
+
+    def endBeside(self, status: int | None, failure: SitioError | None, seconds: float) -> None:
+        """Remember an attempt that has ended while one beside it goes on."""
+        self._ended = (*self._ended, Attempt(status, failure, seconds))
 
     def attemptsMade(self) -> tuple[Attempt, ...]:
         """All attempts of an exchange that has ended, in order."""

@@ -79,6 +79,8 @@ def explain(exchange: Any) -> str:
         cause = f"the service answered {exchange.upstreamStatus}"
     if exchange.attempts > 1:
         cause += f", at attempt {exchange.attempts}"
+    if exchange.lacksBudget and outcomes.isFailure(exchange.upstreamStatus):
+        cause += ", and the budget had no retry left"
     if failure is not None and not isLast:
         cause += f", after this: {_cut(str(failure))}"
     if response is None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from twisted.internet import error as internet
 
-from sitio.errors import BadMessage, ClientGone, ConnectFailed, RequestTimeout, SitioError
+from sitio.errors import BadMessage, ClientGone, ConnectFailed, Outrun, RequestTimeout, SitioError
 
 #: Sent status, upstream status, and the name of what ended the exchange early.
 Outcome = tuple[int | None, int | None, str | None]
@@ -37,6 +37,10 @@ FAILURE_CLASS = 5
 
 #: The name for a client that went away.
 CLIENT_GONE = ClientGone.errorType
+
+#: Names of what ends an attempt early and is nobody's failure: the client has left, or another
+#: attempt had its response first.  Alerts leave them out.
+NO_FAILURES = (CLIENT_GONE, Outrun.errorType)
 
 #: Names of failures that the client causes.
 BY_CLIENT = frozenset((CLIENT_GONE, BadMessage.errorType, RequestTimeout.errorType))

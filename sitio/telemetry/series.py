@@ -17,7 +17,7 @@ from operator import add
 from typing import Any
 
 from sitio.net.turns import Steps, smallest
-from sitio.telemetry.outcomes import CLIENT_GONE
+from sitio.telemetry.outcomes import NO_FAILURES
 
 #: Values of labels; the first two are the method and the route.
 Labels = tuple[str, ...]
@@ -56,7 +56,7 @@ def _outcomeAmongMany(labels: Labels) -> Labels:
         return _OTHER, "", name, ""
     if error == status and name:
         return _OTHER, "", name, name
-    return _OTHER, "", "", error if error == CLIENT_GONE else _OTHER
+    return _OTHER, "", "", error if error in NO_FAILURES else _OTHER
 
 
 def _methodAmongMany(labels: Labels) -> Labels:

@@ -1,8 +1,8 @@
 """
 What Prometheus gets of upstreams and their endpoints.
 
-A sidecar with one endpoint that nothing judges has none of these: the metrics of all
-connections and attempts tell the same.
+A sidecar with one endpoint that nothing judges has only those of retries: of all others the
+metrics of connections and attempts tell the same.
 
 Contract: pure.
 """
@@ -53,11 +53,36 @@ def upstreamFamilies(
 
     @param limit: decides which endpoints have series of their own.
     """
+    yield from _retries(upstreams)
     shown = present(upstreams)
     if isPlain(shown):
         return
     yield from _states(shown)
     yield from _endpoints(shown, limit)
+
+
+def _retries(upstreams: list[UpstreamMetrics]) -> Iterator[Metric | int]:
+    made = CounterMetricFamily(
+        "sitio_upstream_retries",
+        "Requests that were sent again, and second attempts beside a first.",
+        labels=["upstream"],
+    )
+    hedges = CounterMetricFamily(
+        "sitio_upstream_hedges",
+        "Second attempts beside a first that was late; they are retries, too.",
+        labels=["upstream"],
+    )
+    refused = CounterMetricFamily(
+        "sitio_upstream_refused_retries",
+        "Retries that were refused, as the budget of the upstream was used up.",
+        labels=["upstream"],
+    )
+    for each in upstreams:
+        made.add_metric([each["name"]], each["retries"])
+        hedges.add_metric([each["name"]], each["hedges"])
+        refused.add_metric([each["name"]], each["refused"])
+        yield 3 * _MADE // 6
+    yield from (made, hedges, refused)
 
 
 def _states(upstreams: list[UpstreamMetrics]) -> Iterator[Metric | int]:

@@ -49,12 +49,16 @@ class UpstreamEndpoint(TypedDict):
 class UpstreamMetrics(TypedDict):
     """
     An upstream.  C{problem} is a sentence about what is wrong with all of it, or empty.
-    C{judged} is whether endpoints may be taken out of service.
+    C{judged} is whether endpoints may be taken out of service.  C{retries} were made, C{hedges} of
+    them beside the first attempt, and C{refused} were asked for and refused by the budget.
     """
 
     name: str
     problem: str
     judged: bool
+    retries: int
+    hedges: int
+    refused: int
     endpoints: list[UpstreamEndpoint]
 
 
@@ -79,12 +83,17 @@ def mergeUpstreams(
     found: dict[str, UpstreamMetrics] = {}
     for each in (*one, *two):
         known = found.get(each["name"])
-        before = [] if known is None else known["endpoints"]
+        if known is None:
+            found[each["name"]] = {**each, "endpoints": _merged(each["endpoints"])}
+            continue
         found[each["name"]] = {
             "name": each["name"],
-            "problem": (known["problem"] if known is not None else "") or each["problem"],
-            "judged": each["judged"] or (known is not None and known["judged"]),
-            "endpoints": _merged([*before, *each["endpoints"]]),
+            "problem": known["problem"] or each["problem"],
+            "judged": known["judged"] or each["judged"],
+            "retries": known["retries"] + each["retries"],
+            "hedges": known["hedges"] + each["hedges"],
+            "refused": known["refused"] + each["refused"],
+            "endpoints": _merged([*known["endpoints"], *each["endpoints"]]),
         }
     return list(found.values())
 

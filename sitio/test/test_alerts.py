@@ -19,11 +19,12 @@ CLIENT = "http_client_request_duration_seconds_count"
 SERVER = "http_server_request_duration_seconds_count"
 MASKED = "sitio_masked_failures_total"
 
-#: Requests that go well, and those that fail by the client's fault.
+#: Requests that go well, those that fail by the client's fault, and attempts that others outran.
 USUAL = (
     (CLIENT, {"http_response_status_code": "200"}),
     (CLIENT, {"http_response_status_code": "404", "error_type": "404"}),
     (CLIENT, {"error_type": "client_gone"}),
+    (CLIENT, {"error_type": "outrun"}),
     (SERVER, {"http_response_status_code": "200"}),
     (SERVER, {"http_response_status_code": "404"}),
     (SERVER, {"error_type": "client_gone"}),

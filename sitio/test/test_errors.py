@@ -26,6 +26,7 @@ KINDS: dict[type[SitioError], tuple[Side, int]] = {
     errors.InterimTooLong: (Side.UPSTREAM, 502),
     errors.UpstreamTimeout: (Side.UPSTREAM, 504),
     errors.PoolExhausted: (Side.SITIO, 503),
+    errors.Outrun: (Side.SITIO, 502),
     errors.Stalled: (Side.SITIO, 504),
     errors.Stopped: (Side.SITIO, 503),
     errors.PolicyFailed: (Side.SITIO, 500),

@@ -18,6 +18,7 @@ from sitio.config.tables import (
     EjectionConfig,
     HealthConfig,
     ResolveConfig,
+    RetriesConfig,
     RouteLimits,
     UpstreamTLSConfig,
 )
@@ -29,6 +30,7 @@ from sitio.proxy.generation import Generation
 from sitio.proxy.trust import ForwardedSettings, Trust
 from sitio.settings import Settings
 from sitio.testing.network import MemoryEndpoint
+from sitio.upstream.budget import MINIMUM, SHARE
 from sitio.upstream.cluster import Cluster
 from sitio.upstream.fixed import FixedUpstream
 
@@ -67,6 +69,30 @@ class PlanTests(SynchronousTestCase):
     def made(self, config: Config, former: Generation | None = None) -> Generation:
         """A generation of a configuration."""
         return Plan(config, self.clock, self.connects).make(self.deadlines, former)
+
+    def test_retries(self) -> None:
+        """
+        An upstream with retries has what its table says, also with one endpoint; with another
+        table it is another upstream.
+        """
+        table = RetriesConfig(
+            budget=0.5, minimum=2.0, attempts=4, perTryTimeout=1.5, hedgeAfter=0.25
+        )
+        config = Config(upstreams=(evolve(MAIN, retries=table), CANARY))
+        former = self.made(config)
+        main: Any = former.upstreams["main"]
+        self.assertIsNone(main.only)
+        self.assertEqual((main.budget.share, main.budget.minimum), (0.5, 2.0))
+        retries = main.retries
+        self.assertEqual(
+            (retries.attempts, retries.perTryTimeout, retries.hedgeAfter), (4, 1.5, 0.25)
+        )
+        canary: Any = former.upstreams["canary"]
+        self.assertIsNone(canary.retries)
+        self.assertEqual((canary.budget.share, canary.budget.minimum), (SHARE, MINIMUM))
+        self.assertIs(self.made(config, former).upstreams["main"], main)
+        other = Config(upstreams=(evolve(MAIN, retries=evolve(table, attempts=2)),))
+        self.assertIsNot(self.made(other, former).upstreams["main"], main)
 
     def test_oneOfEach(self) -> None:
         """One upstream without routes: all requests go there, with all policies and limits."""

@@ -5,6 +5,7 @@ In reading order:
 
   - C{pool}: hands out connections to one endpoint, and bounds how many there are.
   - C{client}: L{ProxyClient<sitio.upstream.client.ProxyClient>}, one connection.
+  - C{budget}: how many retries an upstream takes; C{retries}: what is configured of them.
   - C{uploadslots}: how many connections requests with incomplete bodies may hold.
   - C{fixed}: an upstream with one endpoint.
   - C{receivers}: the interfaces that a connection calls.

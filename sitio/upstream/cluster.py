@@ -23,12 +23,14 @@ from sitio.http.grammar import splitHost
 from sitio.net.deadlines import Deadlines
 from sitio.settings import Settings
 from sitio.upstream.balancer import Balancer, HashRing, LeastRequests
+from sitio.upstream.budget import Budget
 from sitio.upstream.dnssettings import DnsSettings
 from sitio.upstream.ejection import Ejections, EjectionSettings
 from sitio.upstream.endpoint import Endpoint, UpstreamSnapshot
 from sitio.upstream.hashkey import Asking, hashKey
 from sitio.upstream.health import HealthCheck, HealthSettings
 from sitio.upstream.pool import NO_COUNTS, PoolCounts, UpstreamPool, addCounts
+from sitio.upstream.retries import Retries, RetrySettings
 
 #: Endpoints that have left and still have requests under way: so many are shown.  The
 #: connections of others end in the same way.
@@ -116,6 +118,7 @@ class ClusterSettings:
     @ivar ejection: when endpoints are ejected whose requests fail.
     @ivar panic: the part of healthy endpoints, 0 to 1, below which all are used.
     @ivar pool: limits of each endpoint's pool.
+    @ivar retries: how sitio itself sends requests again; L{None} if it does not.
     """
 
     endpoints: tuple[EndpointSettings, ...] = field(default=(), converter=_asTuple)
@@ -130,6 +133,7 @@ class ClusterSettings:
     ejection: EjectionSettings | None = None
     panic: float = PANIC
     pool: Settings = field(default=Factory(Settings), converter=poolSettings)
+    retries: RetrySettings | None = None
 
 
 class Cluster:
@@ -139,7 +143,9 @@ class Cluster:
     @ivar name: its name in the configuration.
     @ivar settings: see L{ClusterSettings}.
     @ivar only: the endpoint, if there is one that never changes, that nothing judges, and whose
-        connections are for all clients; else L{None}.
+        connections are for all clients; else L{None}.  With C{retries} it is L{None}, too.
+    @ivar budget: allows each retry, whoever asks for it.
+    @ivar retries: how sitio itself sends requests again; L{None} if it does not.
     """
 
     def __init__(
@@ -187,7 +193,12 @@ class Cluster:
         for each in settings.endpoints:
             self._add(each.address, each.weight, each.target or each.address, each.host)
         self._discovery = self._makeDiscovery(settings.dns, makeResolver)
-        isAsked = bool(settings.health or settings.ejection or settings.identifies)
+        again = settings.retries or RetrySettings()
+        self.budget = Budget(clock.seconds(), again.share, again.minimum)
+        self.retries = Retries(again, self._random) if settings.retries else None
+        isAsked = bool(
+            settings.health or settings.ejection or settings.identifies or settings.retries
+        )
         self.only: Endpoint | None = None
         if len(self._endpoints) == 1 and self._discovery is None and not isAsked:
             [self.only] = self._endpoints.values()
@@ -384,5 +395,6 @@ class Cluster:
             "name": self.name,
             "problem": self.problem() or getattr(self._discovery, "problem", None) or "",
             "judged": self.only is None,
+            **self.budget.counts(),
             "endpoints": [each.snapshot() for each in endpoints],
         }

@@ -69,12 +69,16 @@ class EndpointSnapshot(TypedDict):
 class UpstreamSnapshot(TypedDict):
     """
     An upstream at one moment.  C{problem} is a sentence about what is wrong with all of it,
-    or empty.  C{judged} is whether endpoints may be taken out of service.
+    or empty.  C{judged} is whether endpoints may be taken out of service.  C{retries} were made,
+    C{hedges} of them beside the first attempt, and C{refused} were refused by the budget.
     """
 
     name: str
     problem: str
     judged: bool
+    retries: int
+    hedges: int
+    refused: int
     endpoints: list[EndpointSnapshot]
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from sitio.errors import SitioError
+from sitio.upstream.budget import Budget
 from sitio.upstream.endpoint import UpstreamSnapshot, unjudged
 from sitio.upstream.pool import PoolCounts, UpstreamPool
 
@@ -23,12 +24,20 @@ class FixedUpstream:
     @ivar name: as routes, policies and log lines name it.
     @ivar address: as metrics name it.
     @ivar settings: what it was made of; one of equal settings can stand in its place.
+    @ivar budget: allows the retries that policies ask for.
     """
 
     name: str
     pool: UpstreamPool
     address: str = ""
     settings: Any = None
+    budget: Budget = field(init=False)
+    #: sitio itself sends nothing again.
+    retries: None = field(default=None, init=False)
+
+    @budget.default
+    def _usual(self) -> Budget:
+        return Budget(self.pool.clock.seconds())
 
     @property
     def only(self) -> FixedUpstream:
@@ -46,7 +55,13 @@ class FixedUpstream:
     def snapshot(self) -> UpstreamSnapshot:
         """What there is to know of it, as plain data."""
         endpoints = [unjudged(self.address, self.pool)]
-        return {"name": self.name, "problem": "", "judged": False, "endpoints": endpoints}
+        return {
+            "name": self.name,
+            "problem": "",
+            "judged": False,
+            **self.budget.counts(),
+            "endpoints": endpoints,
+        }
 
     def start(self) -> None:
         """Connections are opened when they are needed."""

@@ -51,6 +51,7 @@ class FinishedExchange:
     timeout: float = 60.0
     labels: Labels = field(factory=Labels)
     brokeOff: bool = False
+    lacksBudget: bool = False
     earlier: tuple[Attempt, ...] = ()
     now: float = 0.0
     mayHaveArrived: bool = True

@@ -133,4 +133,12 @@ def upstreamEndpoint(address: str, state: str = "healthy", **more: Any) -> Upstr
 
 def upstreamOf(name: str, *endpoints: UpstreamEndpoint) -> UpstreamMetrics:
     """An upstream with these endpoints, which may be taken out of service."""
-    return {"name": name, "problem": "", "judged": True, "endpoints": list(endpoints)}
+    return {
+        "name": name,
+        "problem": "",
+        "judged": True,
+        "retries": 0,
+        "hedges": 0,
+        "refused": 0,
+        "endpoints": list(endpoints),
+    }

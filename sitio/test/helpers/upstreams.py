@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.names import dns
@@ -16,8 +16,9 @@ from twisted.names.error import DNSNameError
 
 from sitio.http.message import Headers, Request
 from sitio.net.deadlines import Deadlines
+from sitio.proxy.generation import Generation, Route
 from sitio.settings import Settings
-from sitio.testing import MemoryEndpoint, Peer
+from sitio.testing import Harness, MemoryEndpoint, Peer
 from sitio.upstream.cluster import Cluster, ClusterSettings, EndpointSettings
 from sitio.upstream.endpoint import Endpoint
 from sitio.upstream.pool import UpstreamPool
@@ -146,3 +147,99 @@ class FakeResolver:
     def fails(self, error: Exception, name: str = "photos.example") -> None:
         """From now on nothing is known about a name."""
         self.records[name, dns.A] = self.records[name, dns.AAAA] = error
+
+
+class ClusterHarness:
+    """
+    A whole proxy in memory, in front of a cluster.  A test plays its client and its endpoints.
+
+    @ivar harness: the proxy.
+    @ivar client: a client.
+    @ivar cluster: the cluster, whose random numbers are all 0: of several endpoints with equal
+        loads it chooses the one that was listed first.
+    @ivar network: what it connects to.
+    """
+
+    cluster: Cluster
+    network: Network
+
+    def __init__(
+        self, settings: ClusterSettings, policies: Any = (), proxy: Settings | None = None
+    ) -> None:
+        """
+        @param policies: as L{Harness} takes them.
+        @param proxy: limits and timeouts of exchanges.
+        """
+        self._settings = settings
+        self.harness = Harness(policies, settings=proxy, generation=self._generation)
+        self.client = self.harness.connect()
+
+    def _generation(self, route: Route) -> Generation:
+        clock: Any = route.chain._clock
+        self.network = Network(clock)
+        self.cluster = Cluster(
+            "photos",
+            self._settings,
+            clock=clock,
+            connect=self.network.connect,
+            deadlines=Deadlines(clock),
+            random=lambda: 0.0,
+        )
+        self.cluster.start()
+        upstream: Any = self.cluster
+        return Generation.ofOne(evolve(route, upstream=upstream))
+
+    @property
+    def exchange(self) -> Any:
+        """The last exchange that has ended."""
+        return self.harness.exchanges[-1]
+
+    def asks(self, data: bytes, client: Peer | None = None) -> None:
+        """A client sends a request."""
+        (client or self.client).sends(data)
+        self.harness.settle()
+
+    def asked(self, address: str) -> list[Peer]:
+        """The endpoint's ends of connections with bytes that it has not read, oldest first."""
+        self.harness.settle()
+        return [each for each in self.network.peers(address) if each.pieces]
+
+    def answers(self, address: str, data: bytes) -> int:
+        """
+        An endpoint answers all requests that it has not read.
+
+        @return: how many.
+        """
+        asked = self.asked(address)
+        for each in asked:
+            each.got()
+            each.sends(data)
+        self.harness.settle()
+        return len(asked)
+
+    def decide(self, address: str, verdict: str | None) -> None:
+        """What an endpoint does with connections: C{accept}, C{refuse}, or leave them pending."""
+        for each in self.network.endpoints[address]:
+            each.decision = None if verdict is None else getattr(each, verdict)
+            each.decide()
+        self.harness.settle()
+
+    def assertQuiet(self) -> None:
+        """
+        Close everything, and check that nothing is left.
+
+        @raise AssertionError: something is left.
+        """
+        self.harness.closeAll()
+        for endpoints in self.network.endpoints.values():
+            for each in endpoints:
+                each.decision = each.refuse
+                each.decide()
+                for peer in each.peers:
+                    peer.closes()
+        self.cluster.stop()
+        self.harness.settle()
+        left = [each for each in self.cluster.pools if each.size]
+        if left:
+            raise AssertionError(f"this is left: {left}")
+        self.harness.assertQuiet()

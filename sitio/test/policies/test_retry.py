@@ -9,21 +9,23 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from sitio.http.message import Retry
-from sitio.interfaces import IExchangeObserver, IResponsePolicy
+from sitio.interfaces import IResponsePolicy
 from sitio.policies.retry import (
-    EARNED_PER_EXCHANGE,
-    EARNED_PER_SECOND,
-    INITIAL_RETRIES,
     MAX_PAUSE_SECONDS,
-    MAX_SAVED_RETRIES,
     MAX_TIMES,
-    Budget,
     Retries,
     makePolicy as declared,
 )
 from sitio.test.helpers.policies import FakeExchange, exchangeFor, fromText, upstreamResponse
-from sitio.testing import connectionRefused, connectionReset, request, response, runPolicy
+from sitio.testing import (
+    Runner,
+    connectionRefused,
+    connectionReset,
+    request,
+    response,
+    runPolicy,
+)
+from sitio.upstream.budget import MINIMUM, SHARE, WINDOW_SECONDS
 
 #: Makes a policy of the texts of a description.
 makePolicy = fromText(declared)
@@ -36,7 +38,7 @@ class RetryTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(784111777)
         now = self.clock.seconds
-        self.policy = Retries(seconds=now, now=now, random=lambda: 0.0)
+        self.policy = Retries(now=now, random=lambda: 0.0)
 
     def pause(self, exchange: FakeExchange, *lines: tuple[str, str]) -> float | None:
         """Seconds until the next attempt after a failure with these fields, or L{None}."""
@@ -44,9 +46,8 @@ class RetryTests(SynchronousTestCase):
         return None if answer is None else answer.after
 
     def test_interface(self) -> None:
-        """It is a response policy that needs no body, and an observer."""
+        """It is a response policy that needs no body."""
         verifyObject(IResponsePolicy, self.policy)
-        verifyObject(IExchangeObserver, self.policy)
         self.assertFalse(self.policy.buffered)
         self.assertEqual(self.policy.statuses, {502, 503, 504})
 
@@ -60,7 +61,7 @@ class RetryTests(SynchronousTestCase):
         exchange = exchangeFor()
         self.pause(exchange)
         self.assertEqual(self.pause(exchangeFor()), 0.1)
-        self.policy = Retries(seconds=self.clock.seconds, random=lambda: 0.0)
+        self.policy = Retries(random=lambda: 0.0)
         self.assertEqual(self.pause(exchange), 0.1)
 
     def test_safeOnly(self) -> None:
@@ -72,7 +73,7 @@ class RetryTests(SynchronousTestCase):
 
     def test_longestPause(self) -> None:
         """A pause is bounded."""
-        self.policy = Retries(times=MAX_TIMES, after=4.0, seconds=self.clock.seconds)
+        self.policy = Retries(times=MAX_TIMES, after=4.0)
         exchange = exchangeFor()
         pauses = [self.pause(exchange) for _ in range(MAX_TIMES)]
         self.assertTrue(
@@ -82,7 +83,7 @@ class RetryTests(SynchronousTestCase):
     @given(st.floats(0, 1), st.integers(1, MAX_TIMES), st.floats(0, MAX_PAUSE_SECONDS))
     def test_jitter(self, chance: float, times: int, after: float) -> None:
         """Each pause is between half and all of its nominal length, and at most the longest one."""
-        policy = Retries(times, after=after, seconds=self.clock.seconds, random=lambda: chance)
+        policy = Retries(times, after=after, random=lambda: chance)
         exchange = exchangeFor()
         for n in range(times):
             answer = policy.responseReceived(exchange, upstreamResponse(503))
@@ -107,19 +108,17 @@ class RetryTests(SynchronousTestCase):
             ("", 0.1),
             ("Sun, 06 Nov 99999 08:49:37 GMT", 0.1),
         ):
-            self.policy.budget.left = INITIAL_RETRIES
             self.assertEqual(self.pause(exchangeFor(), ("Retry-After", value)), pause, value)
 
     def test_retryAfterTooLong(self) -> None:
         """There is no retry after a Retry-After over the longest pause."""
         for value in ("6", "120", "9" * 5000, "Sun, 06 Nov 1994 08:49:43 GMT"):
             self.assertIsNone(self.pause(exchangeFor(), ("Retry-After", value)), value)
-        self.assertEqual(self.policy.budget.left, INITIAL_RETRIES)
 
     @given(st.text(st.characters(max_codepoint=255, blacklist_categories=["Cc"]), max_size=40))
     def test_anyRetryAfter(self, value: str) -> None:
         """No malformed Retry-After raises, or makes a pause too long."""
-        policy = Retries(seconds=self.clock.seconds)
+        policy = Retries()
         answer = policy.responseReceived(
             exchangeFor(), upstreamResponse(503, ("Retry-After", value))
         )
@@ -127,58 +126,20 @@ class RetryTests(SynchronousTestCase):
 
 
 class BudgetTests(SynchronousTestCase):
-    """Retries do not multiply the load of a failing upstream."""
+    """The policy has no budget of its own: that of the upstream counts."""
 
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.policy = Retries(times=1, seconds=self.clock.seconds)
-
-    def repeated(self, attempts: int = 1) -> bool:
-        """Whether the request of an exchange that fails was sent again."""
-        exchange = exchangeFor()
-        exchange.attempts = attempts
-        answer = self.policy.responseReceived(exchange, upstreamResponse(503))
-        self.policy.exchangeFinished(exchange)
-        return isinstance(answer, Retry)
-
-    def test_share(self) -> None:
-        """When all requests fail, a fifth of them is sent again, beside the initial retries."""
-        repeated = sum(self.repeated() for _ in range(1000))
-        self.assertLessEqual(repeated, INITIAL_RETRIES + 1000 * EARNED_PER_EXCHANGE)
-        self.assertGreaterEqual(repeated, 1000 * EARNED_PER_EXCHANGE)
-
-    def test_notCounted(self) -> None:
-        """Requests that did not reach the upstream earn nothing."""
-        self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), INITIAL_RETRIES)
-
-    def test_saved(self) -> None:
-        """The number of saved retries is bounded."""
-        for _ in range(10_000):
-            self.policy.exchangeFinished(exchangeFor())
-        self.assertEqual(self.policy.budget.left, MAX_SAVED_RETRIES)
-        repeated = [self.repeated(attempts=0) for _ in range(1000)]
-        self.assertEqual(sum(repeated), MAX_SAVED_RETRIES)
-
-    def test_floor(self) -> None:
-        """A service with few requests earns retries by time."""
-        while self.repeated():
-            pass
-        for _ in range(100):
-            self.clock.advance(1 / EARNED_PER_SECOND)
-            self.assertTrue(self.repeated())
-
-    def test_floorIsSmall(self) -> None:
-        """Retries earned by time are bounded as well."""
-        self.repeated()
-        self.clock.advance(1_000_000)
-        self.assertEqual(sum(self.repeated(attempts=0) for _ in range(1000)), MAX_SAVED_RETRIES)
-
-    def test_clockGoesBack(self) -> None:
-        """A clock that goes back changes nothing."""
-        budget = Budget()
-        self.assertTrue(budget.spend(1000.0))
-        self.assertTrue(budget.spend(0.0))
-        self.assertEqual(budget.left, INITIAL_RETRIES - 2)
+    def test_upstreamsBudget(self) -> None:
+        """When the budget is used up, the response passes as it is."""
+        runner = Runner("retry:times=1:after=0")
+        most = MINIMUM * WINDOW_SECONDS
+        attempts = 0
+        for number in range(100):
+            outcome = runner.run(request("/"), response(503), response(503))
+            self.assertEqual(outcome.status, 503)
+            self.assertEqual(outcome.exchange.lacksBudget, outcome.attempts == 1)
+            attempts += outcome.attempts
+            self.assertLessEqual(attempts, number + 1 + most + (number + 1) * SHARE)
+        self.assertEqual(attempts, 100 + most + 100 * SHARE)
 
 
 class OptionTests(SynchronousTestCase):

@@ -25,6 +25,7 @@ from sitio.proxy.generation import Generation, Route, Split
 from sitio.settings import Settings
 from sitio.testing.harness import Harness
 from sitio.testing.network import MemoryEndpoint
+from sitio.upstream.budget import Budget
 from sitio.upstream.fixed import FixedUpstream
 from sitio.upstream.pool import UpstreamPool
 from sitio.upstream.uploadslots import slotsOf
@@ -350,6 +351,8 @@ class Several:
     def __init__(self, endpoints: list[ToldEndpoint]) -> None:
         self.endpoints = endpoints
         self.pools = [each.pool for each in endpoints]
+        self.budget = Budget(0.0)
+        self.retries = None
 
     def start(self) -> None:
         """Nothing begins."""

@@ -357,6 +357,20 @@ class FactTests(RecentTestCase):
             " the upstream closed without a response",
         )
 
+    def test_noBudget(self) -> None:
+        """A failure that was not retried, as the budget was used up, says so."""
+        self.begin(("again", onResponse(503)(lambda exchange, response: Retry(0.0))))
+        self.told()
+        assert self.talk.context.generation.only is not None
+        budget: Any = self.talk.context.generation.only.budget
+        budget.share = budget.minimum = 0.0
+        client = self.talk.connect()
+        client.sends(GET)
+        self.talk.upstreams[-1].sends(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+        self.talk.settle()
+        why = self.only("recent")["why"]
+        self.assertEqual(why, "the service answered 503, and the budget had no retry left")
+
     def test_steps(self) -> None:
         """Each step has its time: policies, connection, upstream, and the rest."""
         wait: Deferred[None] = Deferred()

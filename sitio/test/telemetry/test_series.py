@@ -67,6 +67,7 @@ class FoldTests(SynchronousTestCase):
             ("200", "connection_lost", ("", "_OTHER")),
             ("200", "client_gone", ("", "client_gone")),
             ("", "client_gone", ("", "client_gone")),
+            ("", "outrun", ("", "outrun")),
             ("", "", ("", "")),
         ):
             limited = atOnce(family.limited({("PUT", "/a", status, error): [1.0]}))

@@ -39,6 +39,23 @@ class UpstreamMetricsTests(SynchronousTestCase):
         ):
             self.assertIn(expected, [_sorted(each) for each in lines])
 
+    def test_retries(self) -> None:
+        """Retries are counted by upstream, also where there is one endpoint."""
+        upstream: UpstreamMetrics = {
+            **upstreamOf("p", upstreamEndpoint("a")),
+            "judged": False,
+            "retries": 5,
+            "hedges": 2,
+            "refused": 3,
+        }
+        body = exposed({**workerSnapshot(), "upstreams": [upstream]})[0].decode()
+        for expected in (
+            'sitio_upstream_retries_total{upstream="p"} 5.0',
+            'sitio_upstream_hedges_total{upstream="p"} 2.0',
+            'sitio_upstream_refused_retries_total{upstream="p"} 3.0',
+        ):
+            self.assertIn(expected, body.splitlines())
+
     def test_states(self) -> None:
         """Endpoints are counted by state, also those of which there are none."""
         lines = linesOf(

@@ -5,6 +5,7 @@ Tests of L{sitio.telemetry.upstreams}: how what processes know of upstreams adds
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -41,6 +42,15 @@ class MergeTests(SynchronousTestCase):
         one = upstreamEndpoint("a:1", "healthy", **dict.fromkeys(numbers, 2))
         [upstream] = mergeUpstreams([upstreamOf("photos", one)], [upstreamOf("photos", one)])
         self.assertEqual([upstream["endpoints"][0][each] for each in numbers], [4] * 7)  # type: ignore[literal-required]
+
+    def test_retries(self) -> None:
+        """So are the retries of an upstream."""
+        counts = {"retries": 5, "hedges": 2, "refused": 3}
+        one: Any = {**upstreamOf("photos"), **counts}
+        [upstream] = mergeUpstreams([one], [one])
+        self.assertEqual({each: upstream[each] for each in counts},  # type: ignore[literal-required]
+                         {each: 2 * count for each, count in counts.items()})  # fmt: skip
+        self.assertEqual(countersOfUpstreams([one])[0]["retries"], 5)
 
     def test_upstreams(self) -> None:
         """Upstreams of different names stay apart; the problem of one is the problem."""
