@@ -96,7 +96,7 @@ class Connecting(VisibleExchange, Waiting):
     def mayRetry(self) -> bool:
         """For L{Chain}: whether the request is sent again; that takes a retry of the budget."""
         may = mayRetry(self.attempts, self._reached, self.request, self.upload)
-        return may and takeRetry(self)
+        return may and self.context.seconds() < self.lateAt and takeRetry(self)
 
     def repeats(self, response: Response) -> bool:
         """

@@ -279,6 +279,21 @@ class PerTryTests(SynchronousTestCase):
         self.assertEqual(proxy.exchange.attempts, 3)
         self.assertTrue(3 <= proxy.exchange.duration <= 3 + PERIOD_SECONDS)
 
+    def test_policy(self) -> None:
+        """After that time a policy gets no other attempt: it could not end in time."""
+
+        @onResponse(504)
+        def again(exchange: Exchange, response: Response) -> Retry:
+            return Retry()
+
+        proxy = behind("a:1", "b:1", policies=again, proxy=Settings(responseTimeout=3.0))
+        proxy.asks(GET)
+        proxy.harness.advance(3 + PERIOD_SECONDS)
+        self.assertEqual(proxy.client.gotResponse().status, 504)
+        self.assertEqual((proxy.exchange.attempts, proxy.cluster.budget.retries), (1, 0))
+        self.assertFalse(proxy.exchange.lacksBudget)
+        proxy.assertQuiet()
+
     def test_without(self) -> None:
         """Without a time for each attempt, the second has what the first has left."""
         proxy = self.begin()

@@ -4,12 +4,20 @@ A service that is down, behind C{twistd sitio}: it gets little more than what cl
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 
-from sitio.test.helpers.loopback import Client, LoopbackTestCase, reactor
+from sitio.test.helpers.loopback import (
+    LISTENING_LINE,
+    LOCALHOST,
+    Client,
+    LoopbackTestCase,
+    reactor,
+)
+from sitio.test.helpers.processes import LOOPBACK
 from sitio.upstream.budget import MINIMUM, SHARE, WINDOW_SECONDS
 
 #: Requests, and how many of them are under way at one time.
@@ -18,6 +26,18 @@ COUNT, AT_ONCE = 2000, 20
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+
+#: Two endpoints, which stay in service whatever they answer.
+CONFIG = """
+[upstream]
+endpoints = ["{0}:{1}", "{0}:{2}"]
+
+[upstream.ejection]
+consecutive = 0
+
+[upstream.retries]
+attempts = 10
+"""
 
 
 class Down(Factory):
@@ -67,6 +87,20 @@ class OutageTests(LoopbackTestCase):
         service = Down()
         upstream = await self.listen(service)
         _, port = await self.sitio(upstream, "--policy", "retry:times=10:after=0s")
+        await self.outage(port, service)
+
+    async def test_configured(self) -> None:
+        """So it is with C{[upstream.retries]}, for both endpoints together."""
+        service = Down()
+        ports = [await self.listen(service) for _ in range(2)]
+        file = Path(self.mktemp())
+        file.write_text(CONFIG.format(LOCALHOST, *ports))
+        process = self.twistd("--config", str(file.absolute()), "--port", LOOPBACK)
+        port = int((await process.out.expect(LISTENING_LINE))[1])
+        await self.outage(port, service)
+
+    async def outage(self, port: int, service: Down) -> None:
+        """Send all requests, and check how many the service gets."""
         clients = [await self.connect(port) for _ in range(AT_ONCE)]
         began = reactor.seconds()
         share = COUNT // AT_ONCE
