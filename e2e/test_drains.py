@@ -36,10 +36,10 @@ class Replaced(PodTests):
         """The manifest with C{slow.py}, without policies, and with room for all clients."""
         documents = withSlow(read(cls.manifest))
         sitio = container(documents, "sitio")
-        # A policy might mask a failure.
-        kept = [each for each in sitio["args"] if not each.startswith("--policy=")]
-        limits = [each for each in kept if not each.startswith("--max-clients=")]
-        sitio["args"] = [*limits, f"--max-clients={CLIENTS + 100}"]
+        # A policy might mask a failure, and they are in the file.
+        left = ("--config=", "--max-clients=")
+        kept = [each for each in sitio["args"] if not each.startswith(left)]
+        sitio["args"] = [*kept, f"--max-clients={CLIENTS + 100}"]
         return documents
 
     def replaced(self) -> None:

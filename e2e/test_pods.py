@@ -253,7 +253,7 @@ class Plain(PodTests):
     port = SITIO
 
     def test_policies(self) -> None:
-        """The policy of the ConfigMap acts, and those of the arguments too."""
+        """The policies of the ConfigMap act: its file, and those that sitio.toml names besides."""
         response = photo(self.base, PHOTOS[0])
         self.assertEqual(response.headers["X-Decorated-By"], "sitio")
         self.assertEqual(Response(f"{self.base}/nothing").headers["Server"], "Sitio")

@@ -119,6 +119,13 @@ def portNumbers(of: list[Document]) -> list[Any]:
     return [port.get("containerPort") for each in of for port in each.get("ports") or ()]
 
 
+def configOf(sitio: Document) -> tuple[str, str]:
+    """Folder and name of the file of C{--config} in the arguments; empty without one."""
+    arguments = " ".join(map(str, sitio.get("args") or ()))
+    found = re.search(r"--config[= ](\S*/)([^/\s]+)", arguments)
+    return (found[1].rstrip("/"), found[2]) if found else ("", "")
+
+
 def repeated(names: list[Any]) -> list[Any]:
     """The names that are there more than once, each once."""
     return sorted({each for each in names if names.count(each) > 1})
@@ -144,6 +151,7 @@ class PodCheck:
         yield from self._names(every)
         yield from self._numbers(every, sitio)
         yield from self._target(sitio)
+        yield from self._config(sitio)
         yield from self._grace(sitio)
         yield from self._hooks(every)
         yield from self._policies()
@@ -182,6 +190,7 @@ class PodCheck:
                     f"{each.get('name')} has no preStop: at each restart {why}; see Ending in"
                     " docs/kubernetes.md"
                 )
+        yield from self._configNotes(sitio)
         if self._pod.get("hostNetwork"):
             yield (
                 "the Pod uses the network of its node: sitio's ports must be free there, and its"
@@ -228,6 +237,8 @@ class PodCheck:
         if any(str(each).startswith("--upstream") for each in sitio.get("args") or ()):
             return
         value = self._asked(sitio)
+        if value is None and any(configOf(sitio)) and not sitio.get("env"):
+            return  # the file has the upstream
         if value is None:
             yield (
                 "nothing says which port your service has: add a configMapGenerator called sitio"
@@ -238,17 +249,57 @@ class PodCheck:
         elif int(value) in self._own(sitio):
             yield f"TARGET_PORT is {value}, which is sitio's own port: it must be your service's"
 
+    def _config(self, sitio: Document) -> Iterator[str]:
+        """The ConfigMap that is mounted as the folder of C{--config} has the file."""
+        for mount, files in self._mapped(sitio):
+            folder, name = configOf(sitio)
+            if mount.get("mountPath") == folder and files is not None and name not in files:
+                yield (
+                    f"--config={folder}/{name}, and the ConfigMap that is mounted there has no"
+                    f" {name}: add it to its files"
+                )
+
+    def _configNotes(self, sitio: Document) -> Iterator[str]:
+        """Where the file of C{--config} does not follow its ConfigMap, or may be missing."""
+        for mount, files in self._mapped(sitio):
+            folder, name = configOf(sitio)
+            if mount.get("subPath") and mount.get("mountPath") in (folder, f"{folder}/{name}"):
+                yield (
+                    f"{mount['mountPath']} is mounted by subPath, so sitio sees no change of its"
+                    " ConfigMap: mount a folder"
+                )
+            elif mount.get("mountPath") == folder and files is None:
+                yield f"the ConfigMap with {name} is not here: without it sitio does not start"
+
+    def _mapped(self, sitio: Document) -> Iterator[tuple[Document, Document | None]]:
+        """
+        What is mounted of ConfigMaps, if there is a C{--config}, with their files; C{None} for one
+        that is not in the documents.
+        """
+        volumes = {
+            each.get("name"): each.get("configMap") for each in self._pod.get("volumes") or ()
+        }
+        for mount in sitio.get("volumeMounts") or () if any(configOf(sitio)) else ():
+            asked = volumes.get(mount.get("name"))
+            # Items have names of their own.
+            if asked and not asked.get("items"):
+                yield mount, self._maps().get(asked.get("name", ""))
+
+    def _maps(self) -> dict[str, Document]:
+        """The files of each ConfigMap."""
+        return {
+            each["metadata"]["name"]: {**(each.get("data") or {}), **(each.get("binaryData") or {})}
+            for each in self._documents
+            if each.get("kind") == "ConfigMap"
+        }
+
     def _asked(self, sitio: Document) -> Any:
         """The value of C{TARGET_PORT}, of the container itself or of a ConfigMap."""
         variables = {each.get("name"): each for each in sitio.get("env") or ()}
         variable = variables.get("TARGET_PORT", {})
         asked = (variable.get("valueFrom") or {}).get("configMapKeyRef") or {}
-        maps = {
-            each["metadata"]["name"]: each.get("data") or {}
-            for each in self._documents
-            if each.get("kind") == "ConfigMap"
-        }
-        return variable.get("value", maps.get(asked.get("name"), {}).get(asked.get("key")))
+        files = self._maps().get(asked.get("name", ""), {})
+        return variable.get("value", files.get(asked.get("key", "")))
 
     def _grace(self, sitio: Document) -> Iterator[str]:
         hook = ((sitio.get("lifecycle") or {}).get("preStop") or {}).get("exec") or {}

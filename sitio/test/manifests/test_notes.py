@@ -132,6 +132,25 @@ class NoteTests(SynchronousTestCase):
         del pod["containers"][0]["ports"]
         self.assertEqual(loaded().notes(documents), [])
 
+    def test_config(self) -> None:
+        """
+        A file of C{--config} does not follow its ConfigMap if it is mounted by subPath; and the
+        ConfigMap of somebody else must have it.
+        """
+        for change, sentence in (
+            (
+                {"mountPath": "/etc/sitio/sitio.toml", "subPath": "sitio.toml"},
+                "/etc/sitio/sitio.toml is mounted by subPath",
+            ),
+            ({}, "the ConfigMap with sitio.toml is not here"),
+        ):
+            documents, pod = self.documents()
+            (sitio,) = (each for each in pod["containers"] if each["name"] == "sitio")
+            sitio["args"].append("--config=/etc/sitio/sitio.toml")
+            sitio["volumeMounts"][0].update(change)
+            (said,) = loaded().notes(documents)
+            self.assertIn(sentence, said)
+
     def test_hostNetwork(self) -> None:
         """In the network of the node, sitio's ports are the node's."""
         documents, pod = self.documents()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tomllib
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -126,6 +127,25 @@ class PodTests(SynchronousTestCase):
         )
         return options
 
+    def test_config(self) -> None:
+        """
+        The photo site's sitio.toml can change while sitio runs: its ConfigMap keeps its name, and
+        is mounted as a folder.  What needs a restart is in the arguments.
+        """
+        count = 0
+        for name, pod, documents in pods():
+            for each in filter(isSitio, containers(pod)):
+                if "--config=/etc/sitio/sitio.toml" not in each["args"]:
+                    continue
+                (mount,) = (one for one in each["volumeMounts"] if one["mountPath"] == "/etc/sitio")
+                self.assertNotIn("subPath", mount, name)
+                (volume,) = (one for one in pod["volumes"] if one["name"] == mount["name"])
+                self.assertEqual(volume["configMap"]["name"], "sitio-policies", name)
+                text = named(documents, "ConfigMap")["sitio-policies"]["data"]["sitio.toml"]
+                self.assertEqual(set(tomllib.loads(text)), {"policies", "upstream", "routes"}, name)
+                count += 1
+        self.assertGreaterEqual(count, 2)
+
     def test_grace(self) -> None:
         """
         A Pod's grace period, 30 seconds by default, is longer than its preStop and sitio's
@@ -206,7 +226,7 @@ class PodTests(SynchronousTestCase):
 
     def test_policy(self) -> None:
         """The policy in the ConfigMap adds its field."""
-        path = MANIFESTS / "demo/policies/marked.py"
+        path = MANIFESTS / "demo/config/marked.py"
         ((_, policy),) = loadPolicies(f"file:{path}")
         outcome = runPolicy(policy, request("/"), response(200, text="hello"))
         self.assertEqual(outcome.headers["X-Decorated-By"], "sitio")

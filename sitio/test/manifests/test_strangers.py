@@ -272,6 +272,16 @@ WRONG: list[tuple[str, Callable[[Document, Document, Document], object], str]] =
         "two ports are called sitio",
     ),
     (
+        "the ConfigMap lacks the file of --config",
+        lambda pod, sitio, service: (
+            sitio["args"].append("--config=/etc/sitio/sitio.toml"),
+            pod["volumes"][0]["configMap"].update(
+                name=sitio["env"][0]["valueFrom"]["configMapKeyRef"]["name"]
+            ),
+        ),
+        "has no sitio.toml: add it to its files",
+    ),
+    (
         "the grace period is short",
         lambda pod, sitio, service: pod.update(terminationGracePeriodSeconds=10),
         "the Pod ends after 10 s",
@@ -306,6 +316,13 @@ RIGHT: list[tuple[str, Callable[[Document, Document, Document], object]]] = [
         "an upstream in the arguments",
         lambda pod, sitio, service: (
             sitio["args"].append("--upstream=unix:/run/app.sock"),
+            sitio["env"].clear(),
+        ),
+    ),
+    (
+        "an upstream in the file of --config",
+        lambda pod, sitio, service: (
+            sitio["args"].append("--config=/etc/sitio/sitio.toml"),
             sitio["env"].clear(),
         ),
     ),
