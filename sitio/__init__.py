@@ -22,6 +22,10 @@ C{twistd sitio} starts here:
 
   - C{config}: the options.
   - C{assembly}: makes services from the options; C{service}: one sidecar as a service.
+  - C{endpoints}: where sitio listens, and what connects to upstreams; C{tlsplan}: their
+    TLS; C{fitting}: limits of the
+    process; C{adminports}: the ports for operators.
+  - C{replacement}, C{reloading}: another configuration in place of a running one.
   - C{workers}: several processes behind one port.
   - C{demo}: a photo site.
 
@@ -36,10 +40,12 @@ from sitio.http.peer import PeerCertificate
 from sitio.interfaces import (
     IExchange,
     IExchangeObserver,
+    IHandover,
     IPolicyMaker,
     IRequestPolicy,
     IResponsePolicy,
     ISelectivePolicy,
+    ISelfTest,
     ISendPolicy,
 )
 from sitio.policy.exchange import Exchange
@@ -55,10 +61,12 @@ __all__ = [
     "Headers",
     "IExchange",
     "IExchangeObserver",
+    "IHandover",
     "IPolicyMaker",
     "IRequestPolicy",
     "IResponsePolicy",
     "ISelectivePolicy",
+    "ISelfTest",
     "ISendPolicy",
     "Labels",
     "MultiDict",

@@ -71,7 +71,7 @@ def check(
 
 def _planned(options: Options, reactor: Any) -> list[Mistake]:
     """What is wrong with all parts together."""
-    policies = options["policies"]
+    policies = options.loaded.policies
     plan = Plan(options.config, reactor, lambda upstream: lambda address: _Nowhere(), policies)
     try:
         plan.make(Deadlines(reactor), None)

@@ -271,3 +271,40 @@ class ISelectivePolicy(IResponsePolicy):
 
         @return: C{False} if C{responseReceived} need not be called with it.
         """
+
+
+class ISelfTest(Interface):
+    """A policy that can tell whether it can work, before a reload puts it in place."""
+
+    def selfTest():
+        """
+        Called when the configuration was read anew, before any request: C{startService} was
+        called before, if it is a service.  It is not called at the start of sitio.
+
+        @return: L{None}, or an awaitable, as request policies return it.  It has ten seconds.
+
+        @raise Exception: it can't work.  The old configuration stays, and the message is told
+            to the operator.
+        """
+
+
+class IHandover(Interface):
+    """
+    A policy with a state that the one which takes its place may go on with.
+
+    At a reload, the old policy gives its state to the new one of the same name and class in
+    the same route.  The old one still serves requests that began before.
+    """
+
+    def giveState():
+        """
+        Return what the new policy needs.  Called once, just before the new one is in place.
+        """
+
+    def takeState(state):
+        """
+        Take what the old policy gave; it may have had other options.
+
+        @raise Exception: it can't be used.  That is logged, and this policy begins without:
+            so change nothing before it is clear that all of it can be used.
+        """

@@ -100,15 +100,18 @@ class Plan:
         config: Config,
         clock: IReactorTime,
         connects: Connects,
-        policies: Named | None = None,
+        policies: Mapping[str, Named] | None = None,
+        first: int = 1,
     ) -> None:
         """
-        @param policies: those of all routes, if they are made already.
+        @param policies: those that are made already, by the places of their configurations.
+        @param first: the number of the first generation.
         """
         self.config = config
         self._clock = clock
         self._connects = connects
-        self._policies = policies
+        self._policies = dict(policies or {})
+        self._first = first
 
     def make(self, deadlines: Deadlines, former: Generation | None) -> Generation:
         """
@@ -124,8 +127,7 @@ class Plan:
         for each in config.upstreams:
             with mistakes.of(each.place):
                 upstreams[each.name] = self._upstream(each, deadlines, former)
-        made, self._policies = self._policies, None
-        named = made if made is not None else self._named(config.policies, mistakes)
+        named = self._named(config.policies, mistakes)
         settings = config.limits
         chain = Chain(named, clock=self._clock, timeout=settings.policyTimeout)
         via = b"sitio" if config.forwarded.via else None
@@ -143,13 +145,18 @@ class Plan:
             routes=[_limited(each, most) for each in routes],
             upstreams=upstreams,
             settings=settings,
-            number=1 if former is None else former.number + 1,
+            number=self._first if former is None else former.number + 1,
             forwarded=_forwardedOf(config.forwarded),
         )
 
     def _named(self, policies: Iterable[PolicyConfig], mistakes: _Mistakes) -> Named:
         named: Named = []
         for each in policies:
+            # Each generation has policies of its own.
+            made = self._policies.pop(each.place, None)
+            if made is not None:
+                named += made
+                continue
             with mistakes.of(each.place):
                 named += policiesMade(each)
         return named

@@ -10,7 +10,7 @@ C{service.generations} (L{sitio.generations}) replaces what is configured while 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, reduce
 from time import time
 from typing import TYPE_CHECKING, Any, cast
@@ -33,7 +33,7 @@ from sitio.http.claims import APPEND
 from sitio.http.routes import Routes
 from sitio.net.deadlines import Deadlines
 from sitio.net.handshake import HandshakeEndpoint
-from sitio.net.listening import Listening
+from sitio.net.listening import Listening, Ports
 from sitio.net.room import Room
 from sitio.net.turns import inTurns
 from sitio.proxy.context import ProxyContext
@@ -41,6 +41,7 @@ from sitio.proxy.factory import ProxyServerFactory
 from sitio.proxy.trust import ForwardedSettings
 from sitio.settings import Settings
 from sitio.telemetry.certificates import TLSMetrics, mergeTLS
+from sitio.telemetry.configstate import ConfigState
 from sitio.telemetry.history import History
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar, droppedBy
@@ -56,7 +57,15 @@ from sitio.telemetry.upstreams import mergeUpstreams
 from sitio.upstream.pool import UpstreamPool
 
 if TYPE_CHECKING:
+    from sitio.endpoints import Connects
+    from sitio.net.watching import Watcher
+    from sitio.replacement import Replaceable
     from sitio.tlsplan import TLSPlan
+
+#: The port for clients, or several, which may have names.
+Listen = (
+    IStreamServerEndpoint | Sequence[IStreamServerEndpoint] | Mapping[str, IStreamServerEndpoint]
+)
 
 #: Seconds between two looks for idle clients while no more can be accepted.
 CROWDED_SECONDS = 1.0
@@ -72,11 +81,19 @@ class SidecarService(MultiService):
     @ivar history: the last exchanges.
     @ivar peers: labels of the metrics.
     @ivar tls: the TLS of its configuration; L{None} if it has none.
+    @ivar ports: the ports for clients.
     @ivar generations: what is configured, and what was before.
+    @ivar configState: which configuration is in use.
+    @ivar replaceable: makes what replaces it; L{None} if a program configures this sidecar.
+    @ivar watcher: says when its files have changed.
+    @ivar connects: what its upstreams connect with, if they are configured.
     """
 
     peers: Peers = NO_PEERS
     tls: TLSPlan | None = None
+    replaceable: Callable[[], Replaceable] | None = None
+    watcher: Watcher | None = None
+    connects: Connects | None = None
     _stillCrowded: IDelayedCall | None = None
 
     log = Logger(namespace="sitio")
@@ -84,7 +101,7 @@ class SidecarService(MultiService):
     def __init__(
         self,
         reactor: IReactorTime,
-        listen: IStreamServerEndpoint | Sequence[IStreamServerEndpoint],
+        listen: Listen,
         upstream: IStreamClientEndpoint | MakeGeneration,
         policies: Iterable[tuple[str, Any] | Any] = (),
         *,
@@ -100,7 +117,7 @@ class SidecarService(MultiService):
     ) -> None:
         """
         @param reactor: the clock.
-        @param listen: the port for clients, or several.
+        @param listen: see L{Listen}.
         @param upstream: the service behind sitio; or what makes the first generation: then
             C{policies}, C{settings} and C{via} are not used.
         @param policies: in order, as L{sitio.policy.loader.namedPolicies} takes them.
@@ -135,8 +152,8 @@ class SidecarService(MultiService):
         self.stats.watch(self.context.exchanges)
         self.factory = ProxyServerFactory(self.context, deadlines)
         self.factory.room = self._room = Room(generation.settings.maxClients, self._crowded)
-        ports = listen if isinstance(listen, Sequence) else (listen,)
-        self._listenings = [(self._newListening(), each) for each in ports]
+        self.configState = ConfigState(time(), generation.number)
+        self.ports = Ports(self._newListening, _named(listen))
         self.generations = Generations(reactor, deadlines, self.context)
         for each in (self.generations, *allObservers):
             if IService.providedBy(each):
@@ -154,7 +171,7 @@ class SidecarService(MultiService):
     @property
     def port(self) -> IListeningPort | None:
         """The first listening port; L{None} while there is none."""
-        return self._listenings[0][0].port
+        return self.ports.first
 
     def adopt(self, prepared: Prepared) -> Deferred[None]:
         """
@@ -164,7 +181,9 @@ class SidecarService(MultiService):
         """
         ended = self.generations.adopt(prepared)
         self.factory.useSettings()
-        self._room.limit = prepared.generation.settings.maxClients
+        settings = prepared.generation.settings
+        self._room.limit = settings.maxClients
+        self.context.buffers.limit = settings.bufferTotal
         return ended
 
     def privilegedStartService(self) -> None:
@@ -174,14 +193,11 @@ class SidecarService(MultiService):
         @raise CannotStart: the port can't be opened.
         """
         MultiService.privilegedStartService(self)
-        for listening, endpoint in self._listenings:
-            if listening.begun:
-                continue
-            if self.factory.draining:
-                raise CannotStart(
-                    "sitio: a sidecar that was stopped can't start again; make another"
-                )
-            listening.listen(endpoint)
+        if self.ports.begun:
+            return
+        if self.factory.draining:
+            raise CannotStart("sitio: a sidecar that was stopped can't start again; make another")
+        self.ports.listen()
 
     def _listens(self, port: IListeningPort) -> None:
         self.log.info("sitio takes requests on {address}", address=_readable(port.getHost()))
@@ -209,7 +225,7 @@ class SidecarService(MultiService):
         Policies and observers stop last, after all exchanges have ended; each policy within
         L{STOP_SECONDS<sitio.policy.services.STOP_SECONDS>}.
         """
-        closed = gatherResults([each.close() for each, _ in self._listenings])
+        closed = self.ports.close()
         if self._stillCrowded is not None and self._stillCrowded.active():
             self._stillCrowded.cancel()
         drained = self.factory.drain()
@@ -275,6 +291,7 @@ class SidecarService(MultiService):
         return {
             "metrics": metrics,
             "peers": self.peers,
+            "config": self.configState.snapshot(),
             "policies": self.generations.policyMetrics(),
             "upstreams": mergeUpstreams([each.snapshot() for each in upstreams], ()),
             # A former upstream of the same name may not be gone yet.
@@ -299,6 +316,13 @@ class SidecarService(MultiService):
                 }
             ],
         }
+
+
+def _named(listen: Listen) -> Mapping[str, IStreamServerEndpoint]:
+    if isinstance(listen, Mapping):
+        return listen
+    several = listen if isinstance(listen, Sequence) else (listen,)
+    return {f"port {number}": each for number, each in enumerate(several, 1)}
 
 
 _NO_CONNECTIONS = {"open": 0, "idle": 0, "waiting": 0}

@@ -9,8 +9,7 @@ Contract: reactor and watcher are passed in; files of certificates are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -21,12 +20,10 @@ from sitio.config.listeners import ListenerConfig
 from sitio.config.model import Config
 from sitio.config.places import ConfigErrors
 from sitio.config.upstreams import UpstreamConfig
-from sitio.errors import CannotStart
 from sitio.net.descriptions import parse, target
 from sitio.net.handshake import HandshakeEndpoint
 from sitio.net.tlssettings import NONE, ClientTLS, KeyPair, ServerTLS
 from sitio.net.watching import Watcher
-from sitio.telemetry.snapshot import Peers
 
 if TYPE_CHECKING:
     from sitio.net.tlsfiles import PortTLS, TLSFiles, UpstreamTLS
@@ -60,15 +57,6 @@ def clientTLS(config: Any) -> ClientTLS:
     return ClientTLS(
         config.verify, config.ca, config.name, config.certificate, config.key, config.minimum
     )
-
-
-@contextmanager
-def _starting(config: Config, table: Any) -> Iterator[None]:
-    """Mistakes in this table end the start."""
-    try:
-        yield
-    except ValueError as error:
-        raise CannotStart(f"sitio: {config.where(table.place)}: {error}") from None
 
 
 class TLSPlan:
@@ -108,39 +96,6 @@ class TLSPlan:
         """What an operator has to know, as sentences without full stops."""
         return [] if self._files is None else self._files.warnings()
 
-    def serve(self, sidecar: Any) -> None:
-        """Tell a sidecar of all this, and watch the files while it runs."""
-        sidecar.tls = self
-        if self._files is not None and self._watcher is not None and not self._watcher.parent:
-            self._watcher.setServiceParent(sidecar)
-
-    # With the options of the command line.
-
-    def ofPort(self, options: Any, endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
-        """
-        The endpoint of C{--port}: with TLS, if it is configured.
-
-        @raise CannotStart: a file can't be read or used.
-        """
-        config: Config = options.config
-        for each in config.listeners[:1]:
-            with _starting(config, each.tls):
-                return self.listening(each, endpoint)
-        return endpoint
-
-    def ofUpstream(self, options: Any, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
-        """
-        The endpoint of C{--upstream}: with TLS of sitio's own, if it is configured.
-
-        @raise CannotStart: a file can't be read or used.
-        """
-        config: Config = options.config
-        for each in config.upstreams[:1]:
-            if each.tls is not None:
-                with _starting(config, each.tls):
-                    return self.connects(each)(options["upstream"])
-        return endpoint
-
     # Ports.
 
     def listening(
@@ -157,8 +112,13 @@ class TLSPlan:
         from sitio.net.tls import TLSServerEndpoint
 
         port = self.files.port(listener.name, serverTLS(listener.tls))
-        self._ports[listener.name] = port
+        self._ports[listener.address] = port
         return TLSServerEndpoint(self._reactor, endpoint, port)
+
+    def forget(self, addresses: Iterable[str]) -> None:
+        """Ports are closed."""
+        for each in addresses:
+            self._ports.pop(each, None)
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """
@@ -172,7 +132,7 @@ class TLSPlan:
         adopts: list[Callable[[], None]] = []
         mistakes = []
         for each in config.listeners:
-            port = self._ports.get(each.name)
+            port = self._ports.get(each.address)
             if port is not None and each.tls is not None:
                 try:
                     adopts.append(port.prepare(serverTLS(each.tls)))
@@ -218,22 +178,25 @@ class Connecting:
     """
     What connects to upstreams: L{Connects<sitio.plan.Connects>}.  A connection with TLS is there
     when its handshake has ended.
+
+    @ivar tls: for upstreams whose TLS is configured by a table.
     """
 
     def __init__(
         self, reactor: Any, tls: TLSPlan, demo: IStreamClientEndpoint | None = None
     ) -> None:
         """
-        @param tls: for upstreams whose TLS is configured by a table.
-        @param demo: the photo site, in place of all upstreams.
+        @param demo: the photo site, for an upstream without an address.
         """
         self._reactor = reactor
-        self._tls = tls
+        self.tls = tls
         self._demo = demo
 
     def __call__(self, upstream: UpstreamConfig) -> Callable[[str], IStreamClientEndpoint]:
-        connect = self._connect if upstream.tls is None else self._tls.connects(upstream)
-        return lambda address: HandshakeEndpoint(self._demo or connect(address))
+        connect = self._connect if upstream.tls is None else self.tls.connects(upstream)
+        return lambda address: HandshakeEndpoint(
+            self._demo if self._demo is not None and not address else connect(address)
+        )
 
     def _connect(self, address: str) -> IStreamClientEndpoint:
         endpoint: IStreamClientEndpoint = clientFromString(self._reactor, described(address))
@@ -279,24 +242,3 @@ def _nameOf(upstream: UpstreamConfig, description: str) -> str:
         return ".".join(labels[next(n for n, each in enumerate(labels) if each[:1] != "_") :])
     where = target(description)
     return where[0] if isinstance(where, tuple) else "localhost"
-
-
-#: How descriptions of endpoints with TLS begin.
-_TLS = ("ssl:", "tls:")
-
-
-def peersOf(options: Any) -> Peers:
-    """Whom sitio talks to, by its options."""
-    port, upstream = options["port"] or "", options["upstream"]
-    config: Config = options.config
-    # The endpoint behind a PROXY header has the client's scheme.
-    secure = port.removeprefix("haproxy:").startswith(_TLS)
-    found = None if upstream is None else target(upstream)
-    host, number = found if isinstance(found, tuple) else (found or "localhost", "")
-    toUpstream = (upstream or "").startswith(_TLS) or any(each.tls for each in config.upstreams)
-    return {
-        "scheme": "https" if secure or any(each.tls for each in config.listeners) else "http",
-        "upstreamAddress": str(host),
-        "upstreamPort": str(number),
-        "upstreamScheme": "https" if toUpstream else "http",
-    }

@@ -10,10 +10,12 @@ Contract: clock, endpoint and HTTP client are passed in.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol as Typing
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IProtocol,
     IReactorTime,
@@ -71,6 +73,62 @@ class ShortLivedEndpoint:
         return protocol
 
 
+#: Endpoints that are connected to for one check.
+MAX_ENDPOINTS = 16
+
+
+@implementer(IStreamClientEndpoint)
+class AnyEndpoint:
+    """
+    Connects to several endpoints at once: the first connection counts, others are closed.
+
+    @ivar isKnown: whether there are any: those of an upstream that only DNS knows are not.
+    """
+
+    def __init__(self, endpoints: Callable[[], Sequence[IStreamClientEndpoint]]) -> None:
+        """
+        @param endpoints: asked at each connection; of many, the first L{MAX_ENDPOINTS} are used.
+        """
+        self._endpoints = endpoints
+
+    @property
+    def isKnown(self) -> bool:
+        return bool(self._endpoints())
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """See L{IStreamClientEndpoint}.  Fails as the last of them does."""
+        endpoints = self._endpoints()[:MAX_ENDPOINTS]
+        if len(endpoints) == 1:
+            return endpoints[0].connect(protocolFactory)
+        if not endpoints:
+            return fail(ConnectError(string="no endpoint of it is known"))
+        attempts: list[Deferred[Any]] = []
+
+        def giveUp(_: object) -> None:
+            for each in attempts:
+                each.cancel()
+
+        first: Deferred[Any] = Deferred(giveUp)
+        left = len(endpoints)
+
+        def connected(protocol: Any) -> None:
+            if first.called:
+                protocol.transport.abortConnection()
+                return
+            first.callback(protocol)
+            giveUp(None)
+
+        def failed(why: Failure) -> None:
+            nonlocal left
+            left -= 1
+            if not left and not first.called:
+                first.errback(why)
+
+        for each in endpoints:
+            attempts.append(each.connect(protocolFactory).addCallbacks(connected, failed))
+        return first
+
+
 class _SilentFactory(Factory):
     """Makes protocols that do nothing, without log lines."""
 
@@ -86,7 +144,11 @@ class ConnectionCheck:
     """
 
     def __init__(self, clock: IReactorTime, endpoint: IStreamClientEndpoint) -> None:
+        """
+        @param endpoint: of an L{AnyEndpoint} that knows none, nothing is wrong.
+        """
         self._clock = clock
+        self._target = endpoint
         self._endpoint = ShortLivedEndpoint(clock, endpoint)
         self._until = float("-inf")
         self._problem: str | None = None
@@ -94,6 +156,8 @@ class ConnectionCheck:
 
     def problem(self) -> Deferred[str | None]:
         """See L{HealthCheck}."""
+        if isinstance(self._target, AnyEndpoint) and not self._target.isKnown:
+            return succeed(None)
         if self._clock.seconds() < self._until:
             return succeed(self._problem)
         return self._attempt.run()

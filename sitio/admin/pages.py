@@ -9,7 +9,8 @@ The pages of the admin port, for operators, probes and Prometheus.
     GET   /stats.json  all metrics, as JSON
     GET   /exchanges   the last exchanges and the open ones, each with its outcome
     GET   /policies    the policies, with counts and times
-    GET   /config      the options of this sitio, without secrets
+    GET   /config      the options of this sitio, without secrets, and the last reload
+    POST  /reload      read the configuration anew; from this host only
     POST  /drain       send clients elsewhere; from this host only
     POST  /quit        finish requests in progress, then end; from this host only
 
@@ -252,22 +253,26 @@ class Admin:
         reactor: Any,
         sidecar: ISidecar,
         health: HealthCheck,
-        config: dict[str, Any],
+        config: Callable[[], dict[str, Any]],
         quit: Callable[[], object],
         hosts: Container[str] = (),
         isRouted: bool = False,
+        reload: Callable[[str], Any] | None = None,
     ) -> None:
         """
         @param reactor: the clock.
         @param sidecar: the sidecar that the pages show.
         @param health: checks the upstream.
-        @param config: the content of /config, without secrets.
+        @param config: returns the content of /config, without secrets.
         @param quit: ends the process, after the requests in progress.
         @param hosts: names under which the pages may be asked for, besides addresses and
             names that strangers can't register; in small letters.
         @param isRouted: whether there are templates of routes.
+        @param reload: reads the configuration anew, see
+            L{Reloads.reload<sitio.reloading.Reloads.reload>}; L{None} if this sidecar can't.
         """
         self._reactor = reactor
+        self._reload = reload
         self._sidecar = PacedSidecar(sidecar, reactor)
         self._health = health
         self._config = config
@@ -283,7 +288,7 @@ class Admin:
 
     def site(self) -> AdminSite:
         """Make the web site of all pages."""
-        live = dashboard(self._sidecar, self._reactor, self._config, self._health.problem)
+        live = dashboard(self._sidecar, self._reactor, self._config(), self._health.problem)
         root = Branch()
         for path, page in live.listEntities():
             root.putChild(path, page)
@@ -296,6 +301,7 @@ class Admin:
             (b"exchanges", self.exchanges, b"GET"),
             (b"policies", self.policies, b"GET"),
             (b"config", self.config, b"GET"),
+            (b"reload", self.reload, b"POST"),
             (b"drain", self.drain, b"POST"),
             (b"quit", self.quit, b"POST"),
         ):
@@ -349,10 +355,22 @@ class Admin:
 
     async def config(self, request: Request) -> PageContent:
         """The options."""
-        return await self._json(self._config)
+        return await self._json(self._config())
 
     async def _json(self, data: Any, levels: int = 3) -> PageContent:
         return PageContent(await inTurns(writeJson(data, levels=levels), self._reactor), type=_JSON)
+
+    async def reload(self, request: Request) -> PageContent:
+        """Read the configuration anew; 422 with the mistakes if it can't be used."""
+        if self._reload is None:
+            return _text("404 This sitio is a part of a program, which configures it.", 404)
+        state = await self._reload("POST /reload")
+        if state.mistakes:
+            return _text("\n".join(state.mistakes), 422)
+        told = f"sitio uses generation {state.generation} of its configuration"
+        if state.waiting:
+            told += f"; these keys need a restart: {', '.join(state.waiting)}"
+        return _text(told)
 
     def drain(self, request: Request) -> PageContent:
         """Send clients elsewhere."""

@@ -53,13 +53,17 @@ def loadConfig(path: str, environ: Mapping[str, str]) -> Config:
     return config
 
 
-def readConfig(path: str, environ: Mapping[str, str]) -> tuple[Config, list[Mistake]]:
+def readConfig(
+    path: str, environ: Mapping[str, str], text: str | None = None
+) -> tuple[Config, list[Mistake]]:
     """
     The same, with the mistakes.  What is wrong is left out, so that the rest can be checked.
 
+    @param text: of the file; L{None} to read it.
+
     @raise ConfigErrors: the file can't be read, or is not TOML.
     """
-    text = _readText(path)
+    text = readText(path) if text is None else text
     lines = _linesOf(path, text)
     try:
         data = tomllib.loads(text)
@@ -83,7 +87,12 @@ def _refuse(path: str, line: int, sentence: str) -> NoReturn:
     raise ConfigErrors([Mistake(path, line, "", sentence)])
 
 
-def _readText(path: str) -> str:
+def readText(path: str) -> str:
+    """
+    The text of a file.
+
+    @raise ConfigErrors: it can't be read.
+    """
     place = FilePath(path)
     try:
         # A named pipe would block for ever.

@@ -27,10 +27,12 @@ class Loaded:
 
     @ivar config: what is configured.
     @ivar policies: what each L{PolicyConfig} has made, by its place.
+    @ivar text: of the file; L{None} if there is none.
     """
 
     config: Config
     policies: Mapping[str, Policies]
+    text: str | None = None
 
     def policiesOf(self, configured: Iterable[PolicyConfig]) -> Policies:
         """The policies of a list of them, in order."""
@@ -48,6 +50,7 @@ def load(
     given: Collection[str],
     environ: Mapping[str, str],
     made: Mapping[str, Policies] | None = None,
+    text: str | None = None,
 ) -> Loaded:
     """
     Read the file, bring the options in, and make the policies.
@@ -56,12 +59,13 @@ def load(
     @param options: the parsed values of all options.
     @param given: the names of those that were given.
     @param environ: environment variables.
+    @param text: of the file; L{None} to read it.
     @param made: policies of options that are made already, by place.
 
     @raise ConfigErrors: there are mistakes; it has all of them.
     """
     loading = _Loading()
-    config = Config() if path is None else loading.read(path, environ)
+    config = Config() if path is None else loading.read(path, environ, text)
     try:
         config = merged(options, given, config)
     except Contradiction as error:
@@ -71,7 +75,7 @@ def load(
     policies = loading.policies(config, made or {})
     if loading.mistakes:
         raise ConfigErrors(loading.mistakes, config)
-    return Loaded(config, policies)
+    return Loaded(config, policies, loading.text)
 
 
 def everyPolicy(config: Config) -> Iterator[PolicyConfig]:
@@ -86,14 +90,16 @@ class _Loading:
 
     def __init__(self) -> None:
         self.mistakes: list[Mistake] = []
+        self.text: str | None = None
 
-    def read(self, path: str, environ: Mapping[str, str]) -> Config:
+    def read(self, path: str, environ: Mapping[str, str], text: str | None) -> Config:
         """What the file says, as far as it is right."""
         # What reads a file is imported only if there is one.
         from sitio.config.checks import partMistakes
-        from sitio.config.file import readConfig
+        from sitio.config.file import readConfig, readText
 
-        config, mistakes = readConfig(path, environ)
+        self.text = readText(path) if text is None else text
+        config, mistakes = readConfig(path, environ, self.text)
         self.mistakes += mistakes
         self._add(config, partMistakes(config))
         return config

@@ -66,6 +66,10 @@ def _parsed(name: str, parser: Callable[..., _Value], text: str, *more: Any) -> 
         raise usage.UsageError(f"{name} is {error}") from error
 
 
+def _text(value: Any) -> str:
+    return ":".join(filter(None, value)) if isinstance(value, tuple) else str(value)
+
+
 def _nothing() -> None:
     pass
 
@@ -113,11 +117,12 @@ class Options(usage.Options):
         self,
         environ: dict[str, str] | None = None,
         beforeParsing: Callable[[], Any] = _nothing,
+        text: str | None = None,
     ) -> None:
         """
+        @param text: of the file of C{--config}; L{None} to read it.
         @param environ: environment variables; L{None} for those of the process.
-        @param beforeParsing: called before the first option is parsed, and so
-            before the first policy is imported.
+        @param beforeParsing: called before the first policy is imported.
         """
         usage.Options.__init__(self)
         self._environ = dict(os.environ) if environ is None else environ
@@ -131,6 +136,7 @@ class Options(usage.Options):
         self["folder"] = os.getcwd()
         self["mark"] = newMark()
         self.lowered: set[str] = set()
+        self.text = text
         self._helpsPolicies = False
         self["stdout"] = 1
 
@@ -238,14 +244,25 @@ class Options(usage.Options):
         found, _ = getopt(self["arguments"], self.shortOpt, self.longOpt)
         return {self.synonyms[name.lstrip("-")] for name, _ in found}
 
-    def load(self) -> Loaded:
+    def load(self, text: str | None = None) -> Loaded:
         """
-        What is configured, read anew: the file of C{--config}, with the options, and new
-        policies.
+        What is configured: the file of C{--config}, with the options, and new policies.
 
+        @param text: of the file; L{None} to read it.
         @raise ConfigErrors: there are mistakes; it has all of them.
         """
-        return load(self["config"], self._parsed, self.given(), self._environ, self._made)
+        name, given = self["config"], self.given()
+        return load(name, self._parsed, given, self._environ, self._made, text)
+
+    def use(self, loaded: Loaded) -> None:
+        """Have the items of another configuration."""
+        self.loaded = loaded
+        self._made = {}
+        self.lowered.clear()
+        self["policies"] = loaded.policiesOf(loaded.config.policies)
+        self["every-policy"] = loaded.everyPolicy
+        if self["config"] is not None:
+            self.update(itemsOf(loaded.config))
 
     @property
     def config(self) -> Config:
@@ -261,14 +278,10 @@ class Options(usage.Options):
         # What was parsed is needed again: another file may say less.
         self._parsed = dict(self)
         try:
-            self.loaded = self.load()
+            self.use(self.load(self.text))
         except ConfigErrors as error:
             _refuse(str(error) if name is None else f"--config {error.told(name)}")
-        self._made = {}
-        self["policies"] = self.loaded.policiesOf(self.loaded.config.policies)
-        self["every-policy"] = self.loaded.everyPolicy
         if name is not None:
-            self.update(itemsOf(self.loaded.config))
             log = self["access-log"]
             if log is not None and log[1] is None:
                 self._checkOutput(self.loaded.config.where("access-log"), log[0])
@@ -276,7 +289,7 @@ class Options(usage.Options):
     def texts(self) -> dict[str, str]:
         """The value of each option as text, defaults included; may contain secrets."""
         names = [name for name, *_ in (*PARAMETERS, *FLAGS) if self[name] is not None]
-        return {name: self._text(self[name]) for name in names}
+        return {name: _text(self[name]) for name in names}
 
     def sources(self) -> dict[str, str]:
         """
@@ -299,10 +312,6 @@ class Options(usage.Options):
             return f"environment: {variable}" if self._environ.get(variable or "") else "default"
 
         return {name: source(name) for name in self.texts()}
-
-    @staticmethod
-    def _text(value: Any) -> str:
-        return ":".join(filter(None, value)) if isinstance(value, tuple) else str(value)
 
     @property
     def inBackground(self) -> bool:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from socket import gaierror
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    gatherResults,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -160,3 +166,68 @@ class Listening:
             listening.cancel()
         port, self.port = self.port, None
         return maybeDeferred(port.stopListening) if port is not None else succeed(None)
+
+
+class Ports:
+    """Several ports, by name; there may be more or fewer of them while they are open."""
+
+    def __init__(
+        self, make: Callable[[], Listening], endpoints: Mapping[str, IStreamServerEndpoint]
+    ) -> None:
+        """
+        @param make: makes a L{Listening} for one of them.
+        @param endpoints: by name, the first one first.
+        """
+        self._make = make
+        self._closed = False
+        self._ports = {name: (make(), endpoint) for name, endpoint in endpoints.items()}
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all."""
+        return set(self._ports)
+
+    @property
+    def begun(self) -> bool:
+        """Whether all listen, or wait for endpoints that need time."""
+        return all(listening.begun for listening, _ in self._ports.values())
+
+    @property
+    def first(self) -> IListeningPort | None:
+        """The first of them; L{None} while it is not open."""
+        return next((each.port for each, _ in self._ports.values()), None)
+
+    def listen(self) -> None:
+        """
+        Open those that are not open.
+
+        @raise CannotStart: one can't be opened.
+        """
+        for listening, endpoint in self._ports.values():
+            listening.listen(endpoint)
+
+    def add(self, endpoints: Mapping[str, IStreamServerEndpoint]) -> None:
+        """
+        Open more ports.
+
+        @raise CannotStart: one can't be opened; none of them is open then.
+        """
+        if self._closed and endpoints:
+            raise CannotStart("sitio: no port can be opened any more")
+        for name, endpoint in endpoints.items():
+            self._ports[name] = self._make(), endpoint
+        try:
+            self.listen()
+        except BaseException:
+            self.remove(endpoints)
+            raise
+
+    def remove(self, names: Iterable[str]) -> Deferred[Any]:
+        """Close some of them; fires when they are closed.  Their connections stay."""
+        closing = [self._ports.pop(each)[0] for each in list(names) if each in self._ports]
+        return gatherResults([each.close() for each in closing])
+
+    def close(self) -> Deferred[Any]:
+        """Close all of them, for good; fires when they are closed."""
+        self._closed = True
+        return gatherResults([listening.close() for listening, _ in self._ports.values()])

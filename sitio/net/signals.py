@@ -1,12 +1,13 @@
 """
 What a process of C{twistd sitio} does at each signal.
 
-  - HUP and QUIT: it stops as at TERM, which is the reactor's.  HUP is ignored under C{nohup}.
+  - HUP: the configuration is read anew.  It is ignored under C{nohup}.
+  - QUIT: it stops as at TERM, which is the reactor's.
   - USR1: log files are opened anew, after a log rotation has renamed them.
   - USR2: the stacks of all threads are written to standard error.
   - INT and TERM are the reactor's, CHLD too; Python ignores PIPE, and the system WINCH.
 
-L{prepareSignals} comes first: from then on USR1 and USR2 end nothing.  L{Signals} is a
+L{prepareSignals} comes first: from then on HUP, USR1 and USR2 end nothing.  L{Signals} is a
 service, as C{twistd} opens its log meanwhile.  A worker process calls
 L{prepareWorkerSignals}, and has L{held} signals until then.
 
@@ -28,14 +29,14 @@ from twisted.application.service import Service
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-#: Signals at which sitio stops, beside those of the reactor.
-STOP_SIGNALS = (signal.SIGHUP, signal.SIGQUIT)
+#: The signals that a terminal sends to a whole group of processes.
+_TERMINALS = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 #: Makes a process write the stacks of its threads, whatever they do.
 STACK_SIGNAL = signal.SIGUSR2
 
 #: Signals that must not end a worker process that has just begun.
-_HELD = (*STOP_SIGNALS, signal.SIGINT, signal.SIGPIPE, signal.SIGUSR1, STACK_SIGNAL)
+_HELD = (*_TERMINALS, signal.SIGPIPE, signal.SIGUSR1, STACK_SIGNAL)
 
 _log = Logger(namespace="sitio")
 
@@ -58,9 +59,12 @@ NOTHING = _Nothing()
 
 
 def prepareSignals() -> None:
-    """Make USR1 do nothing and USR2 write stacks, unless somebody handles them already."""
-    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR1, NOTHING)
+    """
+    Make HUP and USR1 do nothing and USR2 write stacks, unless somebody handles them already.
+    """
+    for each in (signal.SIGHUP, signal.SIGUSR1):
+        if signal.getsignal(each) is signal.SIG_DFL:
+            signal.signal(each, NOTHING)
     if signal.getsignal(STACK_SIGNAL) is signal.SIG_DFL:
         writeStacks()
 
@@ -81,7 +85,7 @@ def prepareWorkerSignals() -> None:
     It ignores what a terminal sends to a whole group of processes: the supervisor gets it
     too, and tells its workers.
     """
-    for each in (signal.SIGINT, *STOP_SIGNALS):
+    for each in _TERMINALS:
         signal.signal(each, signal.SIG_IGN)
     prepareSignals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
@@ -104,17 +108,20 @@ class Signals(Service):
         self,
         reactor: Any,
         reopen: Callable[[], Any] | None = None,
+        reload: Callable[[str], Any] | None = None,
         *,
         onSignal: Callable[[int, Any], Any] = signal.signal,
         handlerOf: Callable[[int], Any] = signal.getsignal,
     ) -> None:
         """
         @param reopen: is also called at USR1.
+        @param reload: is called at HUP, with the name of the signal; L{None} to stop then.
         @param onSignal: registers a signal handler.
         @param handlerOf: returns it.
         """
         self._reactor = reactor
         self._reopen = reopen
+        self._reload = reload
         self._onSignal = onSignal
         self._handlerOf = handlerOf
         self._installed = False
@@ -126,9 +133,12 @@ class Signals(Service):
         if self._installed:
             return
         self._installed = True
-        for each in STOP_SIGNALS:
-            if self._handlerOf(each) is signal.SIG_DFL:
-                self._onSignal(each, self._stopSignal)
+        for number, react in (
+            (signal.SIGHUP, self._stopSignal if self._reload is None else self._reloadSignal),
+            (signal.SIGQUIT, self._stopSignal),
+        ):
+            if self._handlerOf(number) in (signal.SIG_DFL, NOTHING):
+                self._onSignal(number, react)
         before = self._handlerOf(signal.SIGUSR1)
         if isfunction(before):
             self._log = getclosurevars(before).nonlocals.get("logFile")
@@ -139,6 +149,10 @@ class Signals(Service):
                 before(number, frame)
 
         self._onSignal(signal.SIGUSR1, reopenSignal)
+
+    def _reloadSignal(self, number: int, frame: Any) -> None:
+        assert self._reload is not None
+        self._reactor.callFromThread(self._reload, signal.Signals(number).name)
 
     def _stopSignal(self, number: int, frame: Any) -> None:
         self._reactor.callFromThread(self._stop, signal.Signals(number).name)

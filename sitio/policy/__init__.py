@@ -10,6 +10,7 @@ In reading order:
     reactor without it.
   - C{threads}: C{inThread} runs blocking calls in threads.
   - C{pending}: results of policies that are still to come.
+  - C{handover}: what happens when policies take the places of others.
   - C{services}: starts and stops policies that are services.
   - C{exchange}: what policies receive, for type checkers.
   - C{labels}: marks of policies on an exchange, for logs.

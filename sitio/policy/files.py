@@ -64,6 +64,42 @@ def importFile(path: Path) -> ModuleType:
     return module
 
 
+class LoadedAnew:
+    """
+    A context in which files that are imported run anew, with their neighbours, as they may have
+    changed.  After it all modules are those of before, until L{use}.
+    """
+
+    def __init__(self) -> None:
+        self._modules: dict[str, ModuleType] = {}
+
+    def __enter__(self) -> LoadedAnew:
+        self._modules = _withdraw()
+        importlib.invalidate_caches()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        before, self._modules = self._modules, _withdraw()
+        sys.modules.update(before)
+
+    def use(self) -> None:
+        """From now on the new modules are those of their files."""
+        _withdraw()
+        sys.modules.update(self._modules)
+
+
+def _withdraw() -> dict[str, ModuleType]:
+    """Take the modules of all files out of C{sys.modules}."""
+    return {each: sys.modules.pop(each) for each in list(sys.modules) if each.startswith(_PREFIX)}
+
+
+def importedFiles() -> list[Path]:
+    """The files that were imported, with their neighbours."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    found = (getattr(each, "__file__", None) for each in modules)
+    return sorted({Path(each) for each in found if each})
+
+
 def loadedFile(path: Path) -> ModuleType | None:
     """The module of a file, if the file was imported."""
     return sys.modules.get(moduleName(path))
@@ -78,7 +114,17 @@ def moduleName(path: Path) -> str:
 
 
 class _Loader(SourceFileLoader):
-    """Runs a file with an C{import} that finds its neighbours."""
+    """
+    Runs a file with an C{import} that finds its neighbours.
+
+    Nothing compiled is kept: Python would take it for current after a change within a second.
+    """
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """
+        @raise OSError: always; this makes the loader compile the file, and write nothing.
+        """
+        raise OSError
 
     def exec_module(self, module: ModuleType) -> None:
         package = module.__name__.partition(".")[0]

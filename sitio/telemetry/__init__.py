@@ -16,6 +16,7 @@ In reading order:
   - C{statsline}: the log line with hit counts.
   - C{history}: remembers single exchanges for the admin port.
   - C{records}: these exchanges as plain data.
+  - C{configstate}: what came of reading the configuration.
   - C{sidecar}: the interfaces through which others see a sidecar.
   - C{processes}: what the processes use of memory, CPU time and descriptors.
   - C{metrics}: a snapshot in the formats that Prometheus reads.

@@ -114,6 +114,7 @@ def _families(snapshot: SidecarSnapshot, series: Series) -> _Families:
     yield from upstreamFamilies(snapshot["upstreams"], series.endpoints)
     yield from certificateFamilies(snapshot["tls"])
     yield from _policies(snapshot)
+    yield from _configuration(snapshot)
     yield from _dropped(snapshot)
     yield from _processes(snapshot)
 
@@ -321,6 +322,24 @@ def _policies(snapshot: SidecarSnapshot) -> Iterator[Metric]:
     yield duration
     yield acted
     yield failed
+
+
+def _configuration(snapshot: SidecarSnapshot) -> Iterator[Metric]:
+    told = snapshot["config"]
+    for name, text, value in (
+        (
+            "last_reload_successful",
+            "Whether the configuration that was read last is in use: 1, or 0 if it has mistakes.",
+            int(told["successful"]),
+        ),
+        (
+            "last_reload_success_timestamp_seconds",
+            "When the configuration in use was read, in seconds since 1970.",
+            told["since"],
+        ),
+        ("generation", "The number of the configuration in use.", told["generation"]),
+    ):
+        yield GaugeMetricFamily(f"sitio_config_{name}", text, value)
 
 
 def _dropped(snapshot: SidecarSnapshot) -> Iterator[Metric]:

@@ -19,6 +19,7 @@ from typing import Any, TypedDict, TypeVar
 
 from sitio.net.turns import Steps, smallest
 from sitio.telemetry.certificates import TLSMetrics, mergeTLS
+from sitio.telemetry.configstate import ConfigSnapshot
 from sitio.telemetry.histogram import Histogram
 from sitio.telemetry.upstreams import UpstreamMetrics, countersOfUpstreams, mergeUpstreams
 
@@ -207,6 +208,7 @@ class SidecarSnapshot(TypedDict):
 
     C{tls} is the TLS from files of each port and upstream.
     C{upstreams} has each upstream with its endpoints; a process that has ended is counted in it.
+    C{config} tells which configuration is in use; of several processes, that of the first.
     C{pool} is how many upstream connections are C{open} and C{idle}, and how many
     requests are C{waiting} for one; C{poolCounts} what the pool has done so far.
     C{clients} is how many client connections are open, C{inFlight} how many exchanges
@@ -218,6 +220,7 @@ class SidecarSnapshot(TypedDict):
 
     metrics: Snapshot
     peers: Peers
+    config: ConfigSnapshot
     policies: list[PolicyMetrics]
     upstreams: list[UpstreamMetrics]
     tls: list[TLSMetrics]
@@ -347,6 +350,7 @@ def _mergeTwo(one: SidecarSnapshot, two: SidecarSnapshot) -> Steps[SidecarSnapsh
         "metrics": (yield from merge(one["metrics"], two["metrics"])),
         # Those of the workers of one sidecar are the same.
         "peers": two["peers"] if one["peers"] == NO_PEERS else one["peers"],
+        "config": one["config"],
         "policies": mergePolicies(one["policies"], two["policies"]),
         "upstreams": mergeUpstreams(one["upstreams"], two["upstreams"]),
         "tls": mergeTLS(one["tls"], two["tls"]),

@@ -119,12 +119,22 @@ class Stats(Service):
         self._evicted = 0
         self._added: Durations = [*noCounts(FINE_BOUNDS), 0.0]
         self._attempts = Attempts()
-        self._routes = routes if routes is not None and routes.templates else None
-        self._templates = frozenset(routes.templates if routes is not None else ())
+        self._templates: frozenset[str] = frozenset()
         self._templateRows = 0
         self._rows: dict[Key, Row] = {}
         self._shared: dict[Key, Row] = {}
         self._underWay: Collection[Any] = ()
+        self.useRoutes(routes or Routes())
+
+    def useRoutes(self, routes: Routes) -> None:
+        """
+        Count by other templates from now on.  What was counted by those before stays theirs, so
+        that no counter goes back.
+        """
+        self._routes = routes if routes.templates else None
+        counted = {key[1] for key in self._rows if key[1] in self._templates}
+        self._templates = frozenset(counted.union(routes.templates))
+        self._templateRows = sum(key[1] in self._templates for key in self._rows)
 
     def watch(self, exchanges: Collection[Any]) -> None:
         """

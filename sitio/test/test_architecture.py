@@ -51,13 +51,18 @@ ALL_BUT: dict[str, set[str]] = {
     "plan": {"assembly", "service"},
     "tlsplan": {"assembly", "service"},
     "check": {"assembly", "service"},
+    "endpoints": {"assembly", "service"},
+    "adminports": {"assembly", "service"},
+    "fitting": {"assembly", "service"},
+    "replacement": {"assembly", "service"},
+    "reloading": {"assembly", "service"},
     "testing": {"assembly", "service", "admin", "workers"},
 }
 
 #: Single modules that may import more than their package.
 MODULES: dict[str, set[str]] = {
     # A worker process runs the service that its parent describes.
-    "workers.worker": {"assembly", "service"},
+    "workers.worker": {"assembly", "service", "fitting"},
 }
 
 #: Packages whose C{__init__} re-exports names.  Every other holds its docstring only,
@@ -70,6 +75,10 @@ GLOBAL_REACTOR = {"assembly", "net.reactor", "workers.worker"}
 
 #: Modules whose test file has another name than theirs, and why.
 TESTED_BY: dict[str, str] = {
+    "adminports": "test_assembly",  # parts of what is assembled
+    "endpoints": "test_assembly",
+    "fitting": "test_assembly",
+    "workers.spawning": "workers.test_supervisor",  # processes are started by a supervisor
     "config.keys": "config.test_model",  # keys are tested where they are declared
     "config.limits": "config.test_options",  # the options that are made of them
     "config.listeners": "config.test_model",  # parts of the model

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.selectreactor import SelectReactor
@@ -14,20 +15,17 @@ from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 import sitio
-from sitio import assembly
-from sitio.assembly import (
-    administer,
-    assemble,
-    fitDescriptors,
-    fleetAddress,
-    shownOptions,
-    supervise,
-)
+from sitio import adminports, fitting
+from sitio.adminports import administer, connectable, fleetAddress, shownOptions
+from sitio.assembly import assemble, makeReloads, supervise
 from sitio.config.options import Options
+from sitio.config.places import ConfigErrors
 from sitio.errors import CannotStart
+from sitio.fitting import fitDescriptors
 from sitio.fleet.address import Address
 from sitio.http.addressing import Addressing
 from sitio.net.proxyheader import PrefacedEndpoint
+from sitio.net.watching import Watcher
 from sitio.policy import makers
 from sitio.proxy.trust import ForwardedSettings, Trust
 
@@ -47,7 +45,7 @@ class DescriptorsTests(SynchronousTestCase):
         events: list[LogEvent] = []
         log = Logger(namespace="test", observer=cast(ILogObserver, events.append))
         self.options = parsed("--upstream=tcp:a:1", *arguments)
-        self.patch(assembly, "raiseLimit", lambda: limit)
+        self.patch(fitting, "raiseLimit", lambda: limit)
         fitDescriptors(reactor, self.options, log)
         return [formatEvent(each) for each in events]
 
@@ -91,7 +89,7 @@ class DescriptorsTests(SynchronousTestCase):
     def test_worker(self) -> None:
         """A worker says nothing: the supervisor has."""
         options = parsed("--upstream=tcp:a:1")
-        self.patch(assembly, "raiseLimit", lambda: 128)
+        self.patch(fitting, "raiseLimit", lambda: 128)
         fitDescriptors(None, options)
         self.assertEqual(options["settings"].maxClients, 32)
 
@@ -164,8 +162,9 @@ class AssembleTests(SynchronousTestCase):
         service = assemble(MemoryReactorClock(), options)
         upstream: Any = service.context.generation.upstreams["upstream"]
         self.assertTrue(upstream.settings.identifies)
-        check: Any = assembly._healthCheck(MemoryReactorClock(), options, service)
-        self.assertIsInstance(check._endpoint._endpoint._endpoint, PrefacedEndpoint)
+        check: Any = adminports._healthCheck(MemoryReactorClock(), options, service)
+        [endpoint] = check._target._endpoints()
+        self.assertIsInstance(endpoint, PrefacedEndpoint)
         refused = parsed("--upstream=https://a", "--proxy-protocol=v2")
         error = self.assertRaises(CannotStart, assemble, MemoryReactorClock(), refused)
         self.assertIn("the PROXY header comes before TLS", str(error))
@@ -198,6 +197,83 @@ class AssembleTests(SynchronousTestCase):
         self.assertEqual(service.context.host, b"localhost")
 
 
+class FileTests(SynchronousTestCase):
+    """From a configuration file to services."""
+
+    def write(self, text: str) -> str:
+        """Write a file; returns the option that names it."""
+        path = Path(self.mktemp()).absolute()
+        path.write_text(text)
+        return f"--config={path}"
+
+    def policy(self) -> Path:
+        """A file with a policy."""
+        path = Path(f"{self.mktemp()}.py").absolute()
+        path.write_text("from sitio import onRequest\n@onRequest\ndef it(exchange): pass\n")
+        return path
+
+    def test_several(self) -> None:
+        """A sidecar listens on all its ports, and has all its upstreams and routes."""
+        reactor = MemoryReactorClock()
+        options = parsed(
+            self.write(
+                "[listeners.a]\naddress = 81\n[listeners.b]\naddress = 82\n"
+                '[upstreams.one]\naddress = "10.0.0.1:1"\n'
+                '[upstreams.two]\nendpoints = ["10.0.0.2:1", "10.0.0.3:1"]\n'
+                '[[routes]]\npath = "/a/{b}"\nupstream = "two"\n'
+                '[[routes]]\nupstream = "one"\n'
+            )
+        )
+        service = assemble(reactor, options)
+        service.startService()
+        self.assertEqual([each[0] for each in reactor.tcpServers], [81, 82])
+        generation = service.context.generation
+        self.assertEqual(set(generation.upstreams), {"one", "two"})
+        self.assertEqual([each.name for each in generation.routes], ["/a/{b}", ""])
+        self.assertEqual(service.stats._keyFor("GET", "/a/1", 200)[1], "/a/{b}")
+        addresses = [address for _, address in connectable(options.config)]
+        self.assertEqual(addresses, [f"tcp:10.0.0.{n}:1" for n in (1, 2, 3)])
+
+    def test_mistakes(self) -> None:
+        """What can't be used is told with file and line."""
+        option = self.write('[listener]\naddress = 81\n[upstream]\naddress = "unix:/a:timeout=x"\n')
+        error = self.assertRaises(CannotStart, assemble, MemoryReactorClock(), parsed(option))
+        self.assertIn(":4: upstream.address: 'unix:/a:timeout=x' can't be used (", str(error))
+        self.assertIsInstance(error.__cause__, ConfigErrors)
+
+    def test_ownPort(self) -> None:
+        """None of the upstreams may be one of its ports."""
+        reactor = MemoryReactorClock()
+        option = self.write(
+            "[listeners.a]\naddress = 81\n[listeners.b]\naddress = 82\n"
+            '[upstream]\nendpoints = ["10.0.0.1:81", "localhost:82"]\n'
+        )
+        error = self.assertRaises(CannotStart, assemble(reactor, parsed(option)).startService)
+        self.assertIn("--upstream is sitio's own port", str(error))
+
+    def test_workers(self) -> None:
+        """Workers get the text of the file, and the number of what is configured."""
+        option = self.write("[listener]\naddress = 81\n[upstream]\naddress = 82\n")
+        supervisor = supervise(MemoryReactorClock(), parsed("--workers=2", option))
+        supervisor.configState.adopted(7, 0.0)
+        assignment = supervisor._assignment()
+        self.assertEqual(assignment["generation"], 7)
+        self.assertTrue(assignment["text"].startswith("[listener]"))
+
+    def test_watched(self) -> None:
+        """Files are watched if there are any."""
+        for arguments, isWatched in (
+            (["--upstream=a:1"], False),
+            (["--upstream=a:1", f"--policy=file:{self.policy()}"], True),
+            ([self.write("[upstream]\naddress = 82\n")], True),
+        ):
+            reactor, options = MemoryReactorClock(), parsed(*arguments)
+            service = assemble(reactor, options)
+            makeReloads(reactor, options, service)
+            watchers = [each for each in service if isinstance(each, Watcher)]
+            self.assertEqual(len(watchers), isWatched)
+
+
 class SuperviseTests(SynchronousTestCase):
     """From options to several processes."""
 
@@ -211,14 +287,14 @@ class SuperviseTests(SynchronousTestCase):
         assignment = self.assignment("--upstream=tcp:a:1", "--via")
         self.assertEqual(assignment["arguments"], ["--workers=2", "--upstream=tcp:a:1", "--via"])
         self.assertEqual(assignment["folder"], os.getcwd())
-        self.assertIsNone(assignment["upstream"])
+        self.assertIsNone(assignment["demo"])
 
     def test_demo(self) -> None:
         """The photo site runs once, in the parent, and workers get its address."""
         workers = supervise(MemoryReactorClock(), parsed("--demo", "--workers=2"))
         [demo] = workers
         demo.startService()
-        self.assertRegex(workers._assignment()["upstream"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
+        self.assertRegex(workers._assignment()["demo"], r"\Atcp:127\.0\.0\.1:[0-9]+\Z")
 
 
 class AdministerTests(SynchronousTestCase):

@@ -246,7 +246,7 @@ class PlanTests(SynchronousTestCase):
         """Policies that are made already are used once; the next generation makes new ones."""
         policy: Any = self.made(Config(policies=(PolicyConfig("error-page:404"),))).policies()[0][1]
         config = Config(upstreams=(MAIN,), policies=(PolicyConfig("error-page:404"),))
-        plan = Plan(config, self.clock, self.connects, [("mine", policy)])
+        plan = Plan(config, self.clock, self.connects, {"": [("mine", policy)]})
         first = plan.make(self.deadlines, None)
         self.assertEqual(first.policies(), [("mine", policy)])
         [(name, other)] = plan.make(self.deadlines, first).policies()

@@ -14,7 +14,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.assembly import administer, assemble, fleetAddress
+from sitio.adminports import administer, fleetAddress
+from sitio.assembly import assemble
 from sitio.config.options import Options
 from sitio.errors import CannotStart, inOneLine
 from sitio.net.listening import explainListenError

@@ -125,9 +125,9 @@ class PortTests(TLSPlanTestCase):
     def test_same(self) -> None:
         """A configuration with the same TLS changes nothing, and no ticket is lost."""
         self.listen(self.tls)
-        current = self.plan._ports["main"].current
+        current = self.plan._ports["tcp:8443"].current
         self.plan.prepare(Config(listeners=(ListenerConfig("main", "tcp:8443", self.tls),)))()
-        self.assertIs(self.plan._ports["main"].current, current)
+        self.assertIs(self.plan._ports["tcp:8443"].current, current)
 
     def test_wrong(self) -> None:
         """Files that can't be used are mistakes at their place; nothing changes."""

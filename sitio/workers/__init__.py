@@ -5,6 +5,8 @@ In reading order:
 
   - C{supervisor}: the parent process: starts workers, replaces those that end, adds up
     their metrics.
+  - C{spawning}: starts the process of a worker.
+  - C{replacing}: another configuration for all workers, or for none.
   - C{worker}: a worker process.
   - C{process}: a worker process as the supervisor sees it.
   - C{heartbeat}: finds workers that are stuck, and ends them.

@@ -16,6 +16,7 @@ From the worker:
     C{exchanges}.
   - C{pong}: the response to C{ping}.
   - C{stopping}: it accepts no more clients.
+  - C{prepared}, with its mistakes: the response to C{prepare}.
 
 From the supervisor:
 
@@ -23,6 +24,9 @@ From the supervisor:
   - C{ping}: a question whether it is alive.
   - C{absent}, with worker numbers: accept clients in place of these workers too.
   - C{reopen}: files were renamed, open them anew.
+  - C{prepare}, with the C{text} of a configuration file and the C{number} of the generation:
+    make all of it, and change nothing yet.
+  - C{adopt}, with the number: use what was prepared; or C{discard} it.
   - C{drain}: make clients go elsewhere.
   - C{stop}: finish what is in flight, and exit.
   - C{abort}: exit without finishing it.

@@ -159,6 +159,25 @@ class WorkerProcess(ProcessProtocol):
         # The process exits and the channel closes, in either order.
         self._endsLeft = 2
         self._killTimer: IDelayedCall | None = None
+        # While it prepares a configuration: fires with its mistakes.
+        self._preparing: Deferred[list[Any]] | None = None
+
+    def prepare(self, content: Any) -> Deferred[list[Any]]:
+        """
+        Let it prepare another configuration.
+
+        @return: its mistakes; one that has ended says so.
+        """
+        if self.ending:
+            return succeed([])
+        self._preparing = Deferred()
+        self.channel.send("prepare", content)
+        return self._preparing
+
+    def _prepared(self, mistakes: list[Any]) -> None:
+        preparing, self._preparing = self._preparing, None
+        if preparing is not None and not preparing.called:
+            preparing.callback(mistakes)
 
     @property
     def tls(self) -> list[TLSMetrics]:
@@ -188,6 +207,8 @@ class WorkerProcess(ProcessProtocol):
             self.snapshot.received(content)
         elif name == "exchanges":
             self.exchanges.received(content)
+        elif name == "prepared":
+            self._prepared(content)
 
     def processEnded(self, reason: Failure) -> None:
         self.exitReason = _describeExit(reason.value)
@@ -195,6 +216,7 @@ class WorkerProcess(ProcessProtocol):
 
     def _halfEnded(self) -> None:
         self.ending = True
+        self._prepared([("", 0, "", f"worker {self.number} has ended meanwhile")])
         self._endsLeft -= 1
         if self._endsLeft:
             # The second end may never come: a child process may hold the channel open, a

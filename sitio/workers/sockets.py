@@ -145,6 +145,11 @@ class SharedPort:
         """The listening sockets: one for each worker, in their order, or a single one."""
         return self._opening.sockets
 
+    @property
+    def counts(self) -> list[int]:
+        """The number of sockets, as of L{SharedPorts}."""
+        return [len(self.sockets)]
+
     def open(self) -> None:
         """
         Open the port, unless it is open.
@@ -168,6 +173,40 @@ class SharedPort:
             self.sockets.pop().close()
         port, self._opening.port = self._opening.port, None
         return maybeDeferred(port.stopListening) if port is not None else succeed(None)
+
+
+class SharedPorts:
+    """Several of them, in the order of the listeners."""
+
+    def __init__(self, reactor: Any, descriptions: Iterable[str], count: int) -> None:
+        """
+        @param descriptions: endpoint descriptions.
+        @param count: the number of workers.
+        """
+        self._ports = [SharedPort(reactor, each, count) for each in descriptions]
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets of all."""
+        return [skt for each in self._ports for skt in each.sockets]
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of sockets of each."""
+        return [len(each.sockets) for each in self._ports]
+
+    def open(self) -> None:
+        """
+        Open those that are not open.
+
+        @raise CannotStart: as L{SharedPort.open} does.
+        """
+        for each in self._ports:
+            each.open()
+
+    def close(self) -> Deferred[Any]:
+        """Close the sockets.  Workers go on listening on theirs."""
+        return gatherResults([each.close() for each in self._ports])
 
 
 class _InheritedUNIXPort:

@@ -13,14 +13,12 @@ Contract: reactor, port and signals are passed in; POSIX only.
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from itertools import chain
 from operator import itemgetter
+from time import time
 from typing import Any
 
 from attrs import define
@@ -31,9 +29,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
-from sitio.net.signals import held
 from sitio.net.turns import Steps, inTurns
 from sitio.telemetry.certificates import warningsOf
+from sitio.telemetry.configstate import ConfigState
 from sitio.telemetry.records import ExchangeLists, mergeExchanges
 from sitio.telemetry.sidecar import DRAINING, SERVING, STARTING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot, Snapshot
@@ -43,7 +41,8 @@ from sitio.workers.channel import SingleProtocolFactory
 from sitio.workers.heartbeat import Heartbeat
 from sitio.workers.output import OutputLogger
 from sitio.workers.process import EXIT_SECONDS, WorkerProcess, waitForFirstWorker
-from sitio.workers.sockets import SharedPort
+from sitio.workers.sockets import SharedPort, SharedPorts
+from sitio.workers.spawning import spawn
 from sitio.workers.totals import Totals
 
 #: Seconds until a worker that has ended is replaced.  The delay is doubled each time
@@ -57,20 +56,6 @@ STABLE_SECONDS = 60.0
 #: Seconds after the first signal to stop in which further ones are ignored: the command
 #: C{timeout} sends two, to the process and to its group.
 REPEATED_SIGNAL_SECONDS = 1.0
-
-#: The descriptor of a worker's first listening socket, as with systemd.
-FIRST_SOCKET_DESCRIPTOR = 3
-
-# A "systemd:" endpoint needs LISTEN_PID, which only the new process knows.  The collector is
-# enabled when the worker has started, as in twisted/plugins/sitio_plugin.py.
-_BOOT = """\
-import gc, json, os, sys
-gc.disable()
-os.environ["LISTEN_PID"] = str(os.getpid())
-sys.path[:] = json.loads(sys.argv[1])["path"]
-from sitio.workers.worker import run
-run()
-"""
 
 
 @define(eq=False)
@@ -97,7 +82,18 @@ class Supervisor(MultiService):
     The service that C{twistd sitio --workers} runs.
 
     Child services are started before the workers and stopped after them.
+
+    @ivar configState: which configuration is in use.
+    @ivar replaceable: makes what replaces it.
+    @ivar watcher: says when its files have changed.
+    @ivar connects: what connects to upstreams, to check them.
+    @ivar isReplacing: whether workers are asked for another configuration: none is started.
     """
+
+    replaceable: Callable[[], Any] | None = None
+    watcher: Any = None
+    connects: Any = None
+    isReplacing = False
 
     log = Logger(namespace="sitio")
 
@@ -105,7 +101,7 @@ class Supervisor(MultiService):
         self,
         reactor: Any,
         count: int,
-        port: SharedPort,
+        port: SharedPort | SharedPorts,
         assignment: Callable[[], Mapping[str, Any]],
         *,
         grace: float,
@@ -118,7 +114,7 @@ class Supervisor(MultiService):
         """
         @param reactor: provides time, processes and sockets.
         @param count: the number of workers.
-        @param port: the port for clients.
+        @param port: the ports for clients.
         @param assignment: returns what a worker is told, as plain data; called at each
             start of a worker.
         @param grace: seconds that workers have to finish what is in flight.
@@ -138,9 +134,10 @@ class Supervisor(MultiService):
         self._onSignal = onSignal
         self._waitForFirst = waitForFirst
         self._startedAt = reactor.seconds()
+        self.configState = ConfigState(time())
         self._slots = [_Slot(number) for number in range(1, count + 1)]
         self._statsLine = StatsLine(reactor, self._metrics, statsInterval)
-        self._heartbeat = Heartbeat(reactor, workerTimeout, lambda: self._processes, self, self.log)
+        self._heartbeat = Heartbeat(reactor, workerTimeout, lambda: self.processes, self, self.log)
         self._totals = Totals(Stats(reactor).snapshot())
         # The numbers of workers in whose place others accept clients.
         self._absent: set[int] = set()
@@ -185,7 +182,9 @@ class Supervisor(MultiService):
         output, itsOutput = socket.socketpair()
         process = WorkerProcess(self._reactor, slot.number, self)
         try:
-            self._spawn(process, itsChannel.fileno(), itsOutput.fileno())
+            assignment = {**self._assignment(), "number": slot.number}
+            ends = itsChannel.fileno(), itsOutput.fileno()
+            spawn(self._reactor, process, assignment, self._port, ends, self._stdout)
         except OSError as error:
             _close(channel, output)
             raise CannotStart(f"sitio: can't start a worker: {error}") from error
@@ -202,36 +201,6 @@ class Supervisor(MultiService):
             self._reactor.adoptStreamConnection(end.fileno(), end.family, factory)
         return channel, output
 
-    def _spawn(self, process: WorkerProcess, channel: int, output: int) -> None:
-        environ = dict(os.environ)
-        sockets = [each.fileno() for each in self._port.sockets]
-        if len(sockets) == 1:
-            # An endpoint "systemd:" names one of several sockets.  The port is that one,
-            # so it stands for all of them.
-            sockets *= len(environ.get("LISTEN_FDNAMES", "").split(":"))
-            environ["LISTEN_FDS"] = str(len(sockets))
-        inherited = dict(enumerate(sockets, FIRST_SOCKET_DESCRIPTOR))
-        assignment = {
-            **self._assignment(),
-            "number": process.number,
-            "path": sys.path,
-            "reactor": type(self._reactor).__module__,
-            "sockets": len(self._port.sockets),
-            "channel": FIRST_SOCKET_DESCRIPTOR + len(sockets),
-        }
-        inherited[assignment["channel"]] = channel
-        if self._stdout is not None:
-            assignment["stdout"] = assignment["channel"] + 1
-            inherited[assignment["stdout"]] = self._stdout
-        with open(os.devnull) as nothing, held():
-            self._reactor.spawnProcess(
-                process,
-                sys.executable,
-                [sys.executable, "-c", _BOOT, json.dumps(assignment)],
-                env=environ,
-                childFDs={0: nothing.fileno(), 1: output, 2: output, **inherited},
-            )
-
     # While workers run: what they report.
 
     def workerReady(self, process: WorkerProcess) -> None:
@@ -247,7 +216,7 @@ class Supervisor(MultiService):
     def _setAbsent(self, absent: set[int]) -> None:
         if absent != self._absent and self._allEnded is None:
             self._absent = absent
-            self._sendToAll("absent", sorted(absent))
+            self.sendToAll("absent", sorted(absent))
 
     def workerEnded(self, process: WorkerProcess) -> None:
         """Keep what the worker has counted, and replace it."""
@@ -274,6 +243,9 @@ class Supervisor(MultiService):
         slot.delay = min(2 * slot.delay, MAX_DELAY_SECONDS)
 
     def _restart(self, slot: _Slot) -> None:
+        if self.isReplacing:
+            slot.restart = self._reactor.callLater(FIRST_DELAY_SECONDS, self._restart, slot)
+            return
         try:
             _close(*self._start(slot))
         except CannotStart as error:
@@ -282,21 +254,23 @@ class Supervisor(MultiService):
     # While workers run: what they are told.
 
     @property
-    def _processes(self) -> list[WorkerProcess]:
+    def processes(self) -> list[WorkerProcess]:
+        """Those that run."""
         return [each.process for each in self._slots if each.process is not None]
 
-    def _sendToAll(self, name: str, content: Any = None) -> None:
-        for each in self._processes:
+    def sendToAll(self, name: str, content: Any = None) -> None:
+        """Send a message to each worker."""
+        for each in self.processes:
             each.channel.send(name, content)
 
     def reopen(self) -> None:
         """Make the workers open their log files anew."""
-        self._sendToAll("reopen")
+        self.sendToAll("reopen")
 
     def drain(self) -> None:
         """See L{ISidecar}.  Workers that start later drain as well."""
         self._draining = True
-        self._sendToAll("drain")
+        self.sendToAll("drain")
 
     def isBusy(self) -> bool:
         """Whether an exchange is under way in this process: never, as its workers have them."""
@@ -310,15 +284,15 @@ class Supervisor(MultiService):
         silent = self._heartbeat.silent
         if silent:
             return f"waiting for the answer of worker {', '.join(map(str, silent))}"
-        return SERVING if any(each.accepts for each in self._processes) else STARTING
+        return SERVING if any(each.accepts for each in self.processes) else STARTING
 
     def warnings(self) -> list[str]:
         """See L{ISidecar}: those of the last snapshots of its workers."""
-        return warningsOf(chain.from_iterable(each.tls for each in self._processes))
+        return warningsOf(chain.from_iterable(each.tls for each in self.processes))
 
     def snapshot(self) -> Deferred[SidecarSnapshot]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
-        refreshed = gatherResults([each.snapshot.refresh() for each in self._processes])
+        refreshed = gatherResults([each.snapshot.refresh() for each in self.processes])
         return refreshed.addCallback(lambda _: inTurns(self._total(), self._reactor))
 
     def _metrics(self, hits: int, underWay: int) -> Deferred[Snapshot | None]:
@@ -334,14 +308,15 @@ class Supervisor(MultiService):
             self,
             uptime=self._reactor.seconds() - self._startedAt,
             restarts=sum(max(0, slot.starts - 1) for slot in self._slots),
+            config=self.configState.snapshot(),
         )
 
     def exchanges(self) -> Deferred[ExchangeLists]:
         """See L{ISnapshotSource<sitio.telemetry.sidecar.ISnapshotSource>}."""
-        refreshed = gatherResults([each.exchanges.refresh() for each in self._processes])
+        refreshed = gatherResults([each.exchanges.refresh() for each in self.processes])
         return refreshed.addCallback(
             lambda _: mergeExchanges(
-                each.exchanges.value for each in self._processes if each.exchanges.value is not None
+                each.exchanges.value for each in self.processes if each.exchanges.value is not None
             )
         )
 
@@ -359,7 +334,7 @@ class Supervisor(MultiService):
             if slot.restart is not None and slot.restart.active():
                 slot.restart.cancel()
         closed = self._port.close()
-        self._sendToAll("stop")
+        self.sendToAll("stop")
         self._heartbeat.hurry()
         self._killTimer = self._reactor.callLater(self._grace + EXIT_SECONDS, self._kill)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -378,17 +353,17 @@ class Supervisor(MultiService):
         if seconds - self._stoppedAt < REPEATED_SIGNAL_SECONDS or not self._killTimer.active():
             return
         self.log.warn("sitio got a second signal to stop, and breaks off what is in flight")
-        self._sendToAll("abort")
+        self.sendToAll("abort")
         if self._killTimer.getTime() > seconds + EXIT_SECONDS:
             self._killTimer.reset(EXIT_SECONDS)
 
     def _kill(self) -> None:
-        for each in self._processes:
+        for each in self.processes:
             self.log.warn("Worker {worker} does not end, and is killed", worker=each.number)
             each.kill()
 
     def _checkAllEnded(self) -> None:
-        if self._allEnded is not None and not self._processes:
+        if self._allEnded is not None and not self.processes:
             if self._killTimer.active():
                 self._killTimer.cancel()
             self._allEnded.callback(None)

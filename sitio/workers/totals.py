@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sitio.net.turns import Steps
+from sitio.telemetry.configstate import FIRST, ConfigSnapshot
 from sitio.telemetry.sidecar import droppedBy
 from sitio.telemetry.snapshot import (
     NO_PEERS,
@@ -40,6 +41,7 @@ class Totals:
         self._ended: SidecarSnapshot = {
             "metrics": empty,
             "peers": NO_PEERS,
+            "config": FIRST,
             "policies": [],
             "upstreams": [],
             "tls": [],
@@ -84,6 +86,7 @@ class Totals:
         *,
         uptime: float,
         restarts: int,
+        config: ConfigSnapshot = FIRST,
     ) -> Steps[SidecarSnapshot]:
         """
         The totals.
@@ -93,6 +96,7 @@ class Totals:
         @param services: those of the supervisor, which may lose entries as well.
         @param uptime: the supervisor's, in seconds.
         @param restarts: how many workers were replaced.
+        @param config: the configuration in use.
         """
         parts: list[SidecarSnapshot] = [
             {**self._ended, "dropped": droppedBy(services, self._ended["dropped"])},
@@ -107,4 +111,9 @@ class Totals:
             parts.append({**snapshot, "workers": [row]})
         whole = yield from mergeSidecars(*parts)
         metrics: Snapshot = yield from limitEndpoints(whole["metrics"], MAX_ENDPOINTS)
-        return {**whole, "metrics": {**metrics, "uptime": uptime}, "restarts": restarts}
+        return {
+            **whole,
+            "metrics": {**metrics, "uptime": uptime},
+            "restarts": restarts,
+            "config": config,
+        }

@@ -17,16 +17,20 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any
+from itertools import islice
+from time import time
+from typing import Any, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
+from twisted.python.failure import Failure
 
-from sitio.assembly import Options, assemble, fitDescriptors
+from sitio.assembly import Options, assemble
 from sitio.errors import inOneLine
+from sitio.fitting import fitDescriptors
 from sitio.net.collector import Collector
 from sitio.net.process import prepareReactor
 from sitio.net.signals import prepareWorkerSignals
@@ -36,7 +40,7 @@ from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage,
 from sitio.workers.output import encodeEvent
 from sitio.workers.process import ANSWER_SECONDS
 from sitio.workers.sockets import InheritingReactor
-from sitio.workers.supervisor import FIRST_SOCKET_DESCRIPTOR
+from sitio.workers.spawning import FIRST_SOCKET_DESCRIPTOR
 
 #: The longest reason, in characters, why a worker can't start: one sentence with a path.
 MAX_REASON_LENGTH = 4096
@@ -51,15 +55,21 @@ class Worker:
     @ivar channel: the L{Channel}.
     """
 
-    def __init__(self, reactor: Any, sidecar: SidecarService, sockets: InheritingReactor) -> None:
+    def __init__(
+        self, reactor: Any, sidecar: SidecarService, ports: Sequence[InheritingReactor]
+    ) -> None:
         """
         @param sidecar: the running sidecar.
-        @param sockets: the reactor that it listens with.
+        @param ports: the reactors that it listens with.
         """
         self.channel = Channel(self._messageReceived, self._channelClosed)
         self._reactor = reactor
-        self._sockets = sockets
+        self._ports = ports
         self._sidecar = sidecar
+        self._target: Any = None
+        # One preparation at a time.
+        self._turn = DeferredLock()
+        self._wanted = 0
         self._stopping = False
         self._closed: Deferred[None] = Deferred()
 
@@ -77,6 +87,16 @@ class Worker:
             self._send(name, self._sidecar.exchanges())
         elif name == "drain":
             self._sidecar.drain()
+        elif name == "prepare":
+            self._wanted = content["number"]
+            self._turn.run(self._prepare, content)
+        elif name == "adopt":
+            self._target.adopt()
+            self._sidecar.configState.adopted(content, time())
+        elif name == "discard":
+            self._wanted = 0
+            if self._target is not None:
+                self._target.discard()
         elif name == "absent":
             self._acceptFor(content)
         elif name == "reopen":
@@ -88,9 +108,26 @@ class Worker:
             self._stopReactor()
             self._sidecar.abort()
 
+    def _prepare(self, content: dict[str, Any]) -> Deferred[None]:
+        """Prepare another configuration, and tell the mistakes in it."""
+        if self._target is None:
+            assert self._sidecar.replaceable is not None
+            self._target = self._sidecar.replaceable()
+        preparing: Deferred[Any] = maybeDeferred(self._target.prepare, content["text"])
+        preparing.addCallbacks(lambda _: [], _mistakesOf)
+        return preparing.addCallback(self._prepared, content["number"])
+
+    def _prepared(self, mistakes: list[Any], number: int) -> None:
+        if number == self._wanted:
+            self.channel.send("prepared", mistakes)
+        elif not mistakes:
+            # The supervisor waits no longer.
+            self._target.discard()
+
     def _acceptFor(self, absent: list[int]) -> None:
         try:
-            self._sockets.acceptFor(number - 1 for number in absent)
+            for each in self._ports:
+                each.acceptFor([number - 1 for number in absent])
         except OSError:
             # There are no descriptors left.  Clients wait until the absent workers are back.
             _log.failure("A worker can't accept clients in place of others")
@@ -122,6 +159,15 @@ class Worker:
         self.channel.transport.loseConnection()
         self._closed.addTimeout(ANSWER_SECONDS, self._reactor)
         return self._closed.addErrback(lambda reason: None)
+
+
+def _mistakesOf(why: Failure) -> list[Any]:
+    """What is wrong with a configuration, as plain data: file, line, key and sentence of each."""
+    found = getattr(why.value, "mistakes", None)
+    if found is not None:
+        return [(each.file, each.line, each.key, each.sentence) for each in found]
+    _log.failure("A worker can't use a configuration", why)
+    return [("", 0, "", inOneLine(cast(BaseException, why.value)))]
 
 
 @contextmanager
@@ -159,23 +205,27 @@ def prepare(assignment: dict[str, Any], channel: socket.socket) -> Any:
 
     reactor: Any = installed
     prepareReactor(reactor)
-    options = Options()
+    options = Options(text=assignment["text"])
+    options["folder"] = assignment["folder"]
     with _workingDirectory(assignment["folder"]):
         options.parseOptions(assignment["arguments"])
-    options["upstream"] = assignment["upstream"] or options["upstream"]
     options["mark"] = assignment["mark"]
     # The supervisor logs the stats line.
     options["stats-interval"] = 0.0
     options["stdout"] = assignment.get("stdout", options["stdout"])
     fitDescriptors(reactor, options)  # The supervisor has said so.
     first = FIRST_SOCKET_DESCRIPTOR
-    inherited = range(first, first + assignment["sockets"])
+    inherited = range(first, first + sum(assignment["sockets"]))
     sockets = [socket.socket(fileno=os.dup(each)) for each in inherited]
-    inheriting = InheritingReactor(reactor, sockets, assignment["number"] - 1)
-    sidecar = assemble(reactor, options, inheriting)
+    left = iter(sockets)
+    ports = [
+        InheritingReactor(reactor, list(islice(left, count)), assignment["number"] - 1)
+        for count in assignment["sockets"]
+    ]
+    sidecar = assemble(reactor, options, ports, assignment["demo"], assignment["generation"])
     sidecar.startService()
     _closeInherited(range(first, assignment["channel"]), sockets)
-    worker = Worker(reactor, sidecar, inheriting)
+    worker = Worker(reactor, sidecar, ports)
     channel.setblocking(False)
     factory = SingleProtocolFactory(worker.channel)
     reactor.adoptStreamConnection(channel.fileno(), channel.family, factory)

@@ -114,6 +114,10 @@ class Budget:
         self._loggedAt: dict[str, float] = {}
         self._unlogged: dict[str, int] = {}
 
+    def change(self, seconds: float, maxAge: float) -> None:
+        """Have other times from now on; an outage that has begun goes on."""
+        self._seconds, self._maxAge = seconds, maxAge
+
     def succeeded(self, endpoint: Endpoint, now: float) -> None:
         """Count a response that can be stored, or that confirms a stored one."""
         if not self.outages:

@@ -66,7 +66,7 @@ from sitio.http.caching import (
 )
 from sitio.http.headers import FRAMING_NAMES, Headers
 from sitio.http.message import BodyFilter, Response
-from sitio.interfaces import IExchange, IExchangeObserver, ISelectivePolicy
+from sitio.interfaces import IExchange, IExchangeObserver, IHandover, ISelectivePolicy
 from sitio.policies.lastgood.budget import Budget
 from sitio.policies.lastgood.invalidation import UnsafeRequests
 from sitio.policies.lastgood.lookup import Lookup, LookupRules
@@ -114,7 +114,11 @@ def _collector(room: int, ended: Callable[[bytes | None], None]) -> BodyFilter:
     return collect
 
 
-@implementer(ISelectivePolicy, IExchangeObserver)
+#: What one policy gives to the next: what its rules were, and all that it remembers.
+_State = tuple[object, Store, UnsafeRequests, Budget]
+
+
+@implementer(ISelectivePolicy, IExchangeObserver, IHandover)
 class LastGood:
     """
     Masks failures with the last good response; see the module's docstring.
@@ -169,6 +173,9 @@ class LastGood:
         self._store = Store(maxBytes)
         self._unsafe = UnsafeRequests(self._store.invalidate)
         self._budget = Budget(budget, maxAge)
+        self._budgetSeconds = budget
+        # What is stored by other rules must not be sent by these.
+        self._stands = impersonal, personal, despite
 
     @property
     def size(self) -> int:
@@ -182,6 +189,20 @@ class LastGood:
         @param connections: of the upstream, each of which may have such a response.
         """
         return self._maxBytes + connections * self._maxResponse
+
+    def giveState(self) -> _State:
+        """See L{IHandover}: the next one goes on with what is stored, and with the budget."""
+        return self._stands, self._store, self._unsafe, self._budget
+
+    def takeState(self, state: _State) -> None:
+        """See L{IHandover}.  What was stored by other rules is not taken."""
+        stands, store, unsafe, budget = state
+        if stands != self._stands:
+            return
+        store.bound(self._maxBytes)
+        budget.change(self._budgetSeconds, self._maxAge)
+        # Shared with the policy before, as long as requests use that.
+        self._store, self._unsafe, self._budget = store, unsafe, budget
 
     def isInterested(self, exchange: IExchange, response: Response) -> bool:
         """

@@ -135,13 +135,22 @@ class Store:
         if len(variants) > MAX_VARIANTS:
             self.size -= variants.pop(0).size
         while self.size > self._maxBytes:
-            oldest, variants = self._variants.popitem(last=False)
-            self.size -= variants.pop(0).size
-            if variants:
-                self._variants[oldest] = variants
-                self._variants.move_to_end(oldest, last=False)
-            else:
-                self._unindex(oldest)
+            self._dropOldest()
+
+    def bound(self, maxBytes: int) -> None:
+        """Have another bound from now on."""
+        self._maxBytes = maxBytes
+        while self.size > maxBytes:
+            self._dropOldest()
+
+    def _dropOldest(self) -> None:
+        oldest, variants = self._variants.popitem(last=False)
+        self.size -= variants.pop(0).size
+        if variants:
+            self._variants[oldest] = variants
+            self._variants.move_to_end(oldest, last=False)
+        else:
+            self._unindex(oldest)
 
     def drop(self, lookup: Lookup) -> None:
         """

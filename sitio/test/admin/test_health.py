@@ -25,6 +25,7 @@ from sitio.admin.health import (
     INTERVAL_SECONDS,
     MAX_CONNECTION_SECONDS,
     RESPONSE_SECONDS,
+    AnyEndpoint,
     ConnectionCheck,
     HttpCheck,
     makeHttpCheck,
@@ -272,3 +273,47 @@ class HttpCheckTests(SynchronousTestCase):
         reactor.advance(MAX_CONNECTION_SECONDS)
         self.assertTrue(transport.disconnected)
         health.stopService()
+
+
+class AnyEndpointTests(SynchronousTestCase):
+    """Of several endpoints, one that accepts connections is enough."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.endpoints = [Endpoint(), Endpoint()]
+        self.check = ConnectionCheck(self.clock, AnyEndpoint(lambda: list(self.endpoints)))
+
+    def test_one(self) -> None:
+        """One accepts, another does not."""
+        problem = self.check.problem()
+        self.endpoints[0].refuse()
+        self.assertNoResult(problem)
+        transport = self.endpoints[1].accept()
+        self.assertIsNone(self.successResultOf(problem))
+        self.assertTrue(transport.disconnecting)
+
+    def test_first(self) -> None:
+        """When one has accepted, the others are given up."""
+        problem = self.check.problem()
+        self.endpoints[0].accept()
+        self.assertIsNone(self.successResultOf(problem))
+        [(_, connecting)] = self.endpoints[1].attempts
+        self.assertTrue(connecting.called)
+
+    def test_none(self) -> None:
+        """None accepts, or none in time."""
+        problem = self.check.problem()
+        for each in self.endpoints:
+            each.refuse()
+        self.assertIn("refused", self.successResultOf(problem) or "")
+        self.clock.advance(CACHE_SECONDS)
+        problem = self.check.problem()
+        self.clock.advance(CONNECT_SECONDS)
+        self.assertIn("no connection within 0.75 seconds", self.successResultOf(problem) or "")
+
+    def test_unknown(self) -> None:
+        """Of an upstream without known endpoints, nothing is wrong; there may be some later."""
+        endpoints, self.endpoints = self.endpoints, []
+        self.assertIsNone(self.successResultOf(self.check.problem()))
+        self.endpoints = endpoints
+        self.assertNoResult(self.check.problem())

@@ -192,6 +192,28 @@ class PageTests(AdminTestCase):
             self.assertTrue(now == sent or not leaves)
             self.assertEqual(self.clock.getDelayedCalls()[1:], [])
 
+    def test_reload(self) -> None:
+        """/reload tells which generation is in use, or all mistakes, each in a line."""
+        response = self.ask("POST", "/reload")
+        self.assertEqual(self.reloads, ["POST /reload"])
+        self.assertEqual(
+            (response.status, response.text),
+            (200, "sitio uses generation 1 of its configuration\n"),
+        )
+        self.configState.adopted(2, 0.0, ["workers", "fleet"])
+        text = self.ask("POST", "/reload").text
+        self.assertIn(
+            "generation 2 of its configuration; these keys need a restart: workers, ", text
+        )
+        self.configState.refused(["a.toml:1: no", "a.toml:2: not"], 0.0)
+        response = self.ask("POST", "/reload")
+        self.assertEqual((response.status, response.text), (422, "a.toml:1: no\na.toml:2: not\n"))
+
+    def test_configured(self) -> None:
+        """A sidecar that a program configures can't do that."""
+        self.pages._reload = None
+        self.assertEqual(self.ask("POST", "/reload").status, 404)
+
     def test_drain(self) -> None:
         """After /drain it is not ready."""
         self.assertEqual(self.ask("POST", "/drain").status, 200)
@@ -367,7 +389,7 @@ class StrangerTests(AdminTestCase):
             self.clock,
             self.sidecar,
             self.health,
-            {},
+            dict,
             list,
             frozenset(("a.example",)),
         ).site()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from sitio import onRequest, onResponse
 from sitio.config.model import Config, ForwardedConfig, RouteConfig
+from sitio.config.policies import PolicyConfig
 from sitio.config.upstreams import EndpointConfig, UpstreamConfig
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import Deadlines
@@ -43,7 +45,9 @@ class Sidecar:
             return self.endpoints.setdefault(address, MemoryEndpoint(clock))
 
         def generation(route: Any) -> Any:
-            plan = Plan(config, clock, lambda upstream: connect, namedPolicies(policies))
+            made = {"": namedPolicies(policies)}
+            configured = evolve(config, policies=(PolicyConfig("of this test"),))
+            plan = Plan(configured, clock, lambda upstream: connect, made)
             return plan.make(deadlines, None)
 
         self.harness = Harness(policies, clock=clock, generation=generation, **more)

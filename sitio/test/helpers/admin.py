@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from sitio.admin.pages import Admin
+from sitio.telemetry.configstate import ConfigState
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.sidecar import DRAINING, SERVING, ISidecar
 from sitio.telemetry.snapshot import SidecarSnapshot
@@ -27,7 +28,7 @@ LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
 REMOTE = IPv4Address("TCP", "192.0.2.7", 40000)
 
 GETS = ["/help", "/live", "/ready", "/metrics", "/stats.json", "/exchanges", "/policies", "/config"]
-POSTS = ["/drain", "/quit"]
+POSTS = ["/reload", "/drain", "/quit"]
 
 #: All pages that tell something of requests or of the configuration; and none that there is.
 PAGES = ["/", "/events", *(each for each in GETS if each not in ("/live", "/ready")), "/none"]
@@ -117,15 +118,23 @@ class AdminTestCase(SynchronousTestCase):
         self.sidecar = Played()
         self.health = Well()
         self.quits: list[str] = []
+        self.reloads: list[str] = []
+        self.configState = ConfigState(0.0)
         self.quit: Callable[[], object] = lambda: self.quits.append("quit")
         self.pages = Admin(
             self.clock,
             self.sidecar,
             self.health,
-            {"sitio": "1", "options": {}},
+            lambda: {"sitio": "1", "options": {}},
             lambda: self.quit(),
+            reload=self.reload,
         )
         self.site = self.pages.site()
+
+    def reload(self, cause: str) -> Deferred[ConfigState]:
+        """Read the configuration anew."""
+        self.reloads.append(cause)
+        return succeed(self.configState)
 
     def ask(self, method: str, path: str, *, peer: IAddress = LOCAL, **fields: str) -> Response:
         """Make a request on a new connection."""

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from sitio.telemetry.configstate import FIRST, ConfigState
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.sidecar import SERVING, ISidecar
 from sitio.telemetry.snapshot import NO_PEERS, SidecarSnapshot
@@ -40,6 +41,7 @@ class Source:
     workers: list[Any] = field(factory=list)
     upstreams: list[UpstreamMetrics] = field(factory=list)
     state: str = SERVING
+    configState: ConfigState = field(factory=lambda: ConfigState(0.0))
     problem: str | None = None
     asked: int = 0
     checked: int = 0
@@ -64,6 +66,7 @@ class Source:
         told: Any = {
             "metrics": self.stats.snapshot(),
             "peers": NO_PEERS,
+            "config": FIRST,
             "policies": [
                 {
                     "name": "last-good",

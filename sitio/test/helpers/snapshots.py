@@ -9,6 +9,7 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 
 from sitio.net.turns import atOnce
+from sitio.telemetry.configstate import FIRST
 from sitio.telemetry.records import ExchangeLists, ExchangeRecord
 from sitio.telemetry.snapshot import (
     EndpointMetrics,
@@ -65,6 +66,7 @@ def workerSnapshot(hits: int = 0, pid: int = 1, **paths: int) -> SidecarSnapshot
             "upstreamPort": "8087",
             "upstreamScheme": "http",
         },
+        "config": FIRST,
         "policies": [
             {
                 "name": "deny",

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
-from sitio.net.listening import Listening, explainListenError
+from sitio.net.listening import Listening, Ports, explainListenError
 
 
 class Port:
@@ -166,3 +166,45 @@ class ExplainListenErrorTests(SynchronousTestCase):
     def test_otherError(self) -> None:
         """Any other error speaks for itself."""
         self.assertEqual(explainListenError(ValueError("bad")), "can't listen on the address: bad")
+
+
+class PortsTests(SynchronousTestCase):
+    """Several ports, which come and go."""
+
+    def setUp(self) -> None:
+        self.one, self.two, self.three = Port(), Port(), Port()
+        self.ports = Ports(self.made, {"one": Endpoint(succeed(self.one))})
+
+    def made(self) -> Listening:
+        """What listens on one of them."""
+        return Listening(Factory(), log=Logger(), consequence="sitio takes no requests")
+
+    def test_life(self) -> None:
+        """Those that are added are open, those that are removed close, and others stay."""
+        self.assertFalse(self.ports.begun)
+        self.ports.listen()
+        self.assertTrue(self.ports.begun)
+        self.ports.add({"two": Endpoint(succeed(self.two))})
+        self.assertEqual((self.ports.names, self.ports.first), ({"one", "two"}, self.one))
+        closed = self.ports.remove(["one", "none"])
+        self.assertEqual((self.one.stopped, self.two.stopped), (1, 0))
+        self.assertNoResult(closed)
+        self.one.closed.callback(None)
+        self.successResultOf(closed)
+        self.assertIs(self.ports.first, self.two)
+
+    def test_taken(self) -> None:
+        """If one of several can't be opened, none of them is."""
+        self.ports.listen()
+        more = {"two": Endpoint(succeed(self.two)), "three": Endpoint(fail(taken()))}
+        self.assertRaises(CannotStart, self.ports.add, more)
+        self.assertEqual(self.ports.names, {"one"})
+        self.assertEqual((self.one.stopped, self.two.stopped), (0, 1))
+
+    def test_closed(self) -> None:
+        """When all are closed, none can be opened any more."""
+        self.ports.listen()
+        self.ports.close()
+        self.assertEqual(self.one.stopped, 1)
+        self.ports.add({})
+        self.assertRaises(CannotStart, self.ports.add, {"two": Endpoint(succeed(self.two))})

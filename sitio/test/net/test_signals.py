@@ -45,8 +45,9 @@ class PreparationTests(SynchronousTestCase):
         self.addCleanup(faulthandler.unregister, STACK_SIGNAL)
 
     def test_harmless(self) -> None:
-        """USR1 does nothing, and USR2 writes stacks."""
+        """HUP and USR1 do nothing, and USR2 writes stacks."""
         prepareSignals()
+        signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGUSR1)
         written = Path(self.mktemp())
         with written.open("w") as error, patch.object(sys, "__stderr__", error):
@@ -92,6 +93,7 @@ class ServiceTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.calls: list[str] = []
+        self.reload: Any = lambda cause: self.calls.append(f"reload at {cause}")
         self.running = True
         self.handlers: dict[int, Any] = dict.fromkeys(SIGNALS, signal.SIG_DFL)
 
@@ -111,6 +113,7 @@ class ServiceTests(SynchronousTestCase):
         signals = Signals(
             self,
             lambda: self.calls.append("reopen"),
+            self.reload,
             onSignal=self.handlers.__setitem__,
             handlerOf=self.handlers.__getitem__,
         )
@@ -122,9 +125,10 @@ class ServiceTests(SynchronousTestCase):
         self.handlers[number](number, None)
 
     def test_stop(self) -> None:
-        """HUP and QUIT stop the reactor, once."""
-        for each in (signal.SIGHUP, signal.SIGQUIT):
+        """QUIT stops the reactor, once; so does HUP where nothing can be read anew."""
+        for each, reload in ((signal.SIGQUIT, self.reload), (signal.SIGHUP, None)):
             self.setUp()
+            self.reload = reload
             self.start()
             with recorded() as recorder:
                 self.get(each)
@@ -134,6 +138,16 @@ class ServiceTests(SynchronousTestCase):
                 recorder.texts(),
                 [f"sitio got {each.name}: it finishes what is in flight, then it ends"],
             )
+
+    def test_reload(self) -> None:
+        """HUP has the configuration read anew, each time, also where it did nothing before."""
+        for before in (signal.SIG_DFL, NOTHING):
+            self.setUp()
+            self.handlers[signal.SIGHUP] = before
+            self.start()
+            self.get(signal.SIGHUP)
+            self.get(signal.SIGHUP)
+            self.assertEqual(self.calls, ["reload at SIGHUP"] * 2)
 
     def test_left(self) -> None:
         """Those that are ignored or handled already stay so."""

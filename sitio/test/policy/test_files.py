@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.policy.files import importFile, loadedFile
+from sitio.policy.files import LoadedAnew, importedFiles, importFile, loadedFile
 from sitio.policy.loader import loadPolicies
 from sitio.policy.sources import helpFor, policiesOf, shownPolicy
 from sitio.testing import request, runPolicy
@@ -333,3 +333,50 @@ class OptionTests(FileTestCase):
         self.assertIn("  timeout=DURATION  of a call (a duration up to 9s)  [5s]", lines)
         unknown: Any = self.assertRaises(ValueError, helpFor, "zork")
         self.assertIn("there is no policy 'zork'", str(unknown))
+
+
+class AnewTests(FileTestCase):
+    """Files that have changed."""
+
+    def word(self, path: Path) -> str:
+        """What the policy of the loaded file says."""
+        module = loadedFile(path)
+        assert module is not None
+        return str(runPolicy(module.say, request()).text)
+
+    def test_anew(self) -> None:
+        """A file and its neighbour run anew, and count from when they are used."""
+        path = self.write("say.py", SAYS)
+        self.write("words.py", "WORD = 'one'")
+        importFile(path)
+        self.write("words.py", "WORD = 'two'")
+        anew = LoadedAnew()
+        with anew:
+            importFile(path)
+            self.assertEqual(self.word(path), "two")
+        self.assertEqual(self.word(path), "one")
+        anew.use()
+        self.assertEqual(self.word(path), "two")
+
+    def test_failing(self) -> None:
+        """If one can't be loaded, all are as before."""
+        path = self.write("say.py", SAYS)
+        words = self.write("words.py", "WORD = 'one'")
+        importFile(path)
+        self.write("words.py", "WORD = 1 / 0")
+        with self.assertRaises(ZeroDivisionError), LoadedAnew():
+            importFile(path)
+        self.assertEqual(self.word(path), "one")
+        self.assertEqual(importedFiles(), sorted([path, words]))
+
+    def test_atOnce(self) -> None:
+        """A change within the second, to a text of the same length, is seen; nothing is kept."""
+        self.patch(sys, "dont_write_bytecode", False)
+        path = self.write("say.py", SAYS)
+        for word in ("one", "two", "six"):
+            self.write("words.py", f"WORD = '{word}'")
+            with (anew := LoadedAnew()):
+                importFile(path)
+            anew.use()
+            self.assertEqual(self.word(path), word)
+        self.assertEqual({each.name for each in self.root.iterdir()}, {"say.py", "words.py"})

@@ -130,6 +130,8 @@ class ConfigTests(LoopbackTestCase):
     async def test_workers(self) -> None:
         """Workers have the same."""
         process, port = await self.start("workers = 2")
+        # A worker that starts later has the new files at once.
+        await self.until(lambda: process.output().count("takes requests on") == 2)
         self.assertEqual(await deferToThread(self.dial, port), "first")
         self.authority.issue("tls", "localhost", commonName="second")
         await self.until(

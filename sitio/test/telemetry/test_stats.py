@@ -228,6 +228,20 @@ class TemplateTests(SynchronousTestCase):
         self.assertLessEqual(len(counting._rows), 64)
         self.assertEqual(endpointsByName(counting.snapshot())["GET /users/{id}"]["hits"], 1)
 
+    def test_others(self) -> None:
+        """Other templates may take their places; what was counted stays, and no sum goes back."""
+        counting = self.stats("/users/{id}", "/a/{b}")
+        counting.exchangeFinished(ended("/users/1"))
+        counting.useRoutes(Routes(["/files/{id}"]))
+        for path in ("/users/1", "/files/1", "/files/2"):
+            counting.exchangeFinished(ended(path))
+        routes = {each["route"]: each["hits"] for each in counting.snapshot()["routes"]}
+        self.assertEqual(routes, {"/users/{id}": 1, "/files/{id}": 2, "": 1})
+        counting.useRoutes(Routes())
+        counting.exchangeFinished(ended("/files/3"))
+        routes = {each["route"]: each["hits"] for each in counting.snapshot()["routes"]}
+        self.assertEqual(routes, {"/users/{id}": 1, "/files/{id}": 2, "": 2})
+
     def test_limited(self) -> None:
         """Templates take three quarters of the table; the others count as (other)."""
         counting = self.stats(*(f"/{each}/{{id}}" for each in range(100)), maxEndpoints=64)

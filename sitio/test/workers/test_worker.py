@@ -13,6 +13,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from sitio.config.places import ConfigErrors, Mistake
+from sitio.telemetry.configstate import ConfigState
 from sitio.telemetry.records import ExchangeLists
 from sitio.telemetry.snapshot import SidecarSnapshot
 from sitio.test.helpers.snapshots import exchangesOf, workerSnapshot
@@ -31,6 +33,8 @@ class Served:
         self.trigger: Callable[[], Any] | None = None
         self.fails: OSError | None = None
         self.callLater = clock.callLater
+        self.configState = ConfigState(0.0)
+        self.preparing: Deferred[list[str]] = Deferred()
         self.seconds = clock.seconds
 
     def addSystemEventTrigger(self, phase: str, event: str, trigger: Callable[[], Any]) -> None:
@@ -46,6 +50,21 @@ class Served:
 
     def drain(self) -> None:
         self.acts.append("go elsewhere")
+
+    def replaceable(self) -> Any:
+        return self
+
+    def prepare(self, text: str | None) -> Deferred[list[str]]:
+        self.acts.append(f"prepare {text}")
+        self.preparing = Deferred()
+        return self.preparing
+
+    def adopt(self) -> int:
+        self.acts.append("adopt")
+        return 2
+
+    def discard(self) -> None:
+        self.acts.append("discard")
 
     def abort(self) -> None:
         self.acts.append("abort")
@@ -68,7 +87,7 @@ class WorkerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.served = served = Served(self.clock)
-        self.worker = Worker(served, served, served)  # type: ignore[arg-type]
+        self.worker = Worker(served, served, [served])  # type: ignore[arg-type, list-item]
         self.transport = StringTransport()
         self.transport.loseConnection = self.loseConnection  # type: ignore[method-assign]
         self.losing = False
@@ -123,6 +142,46 @@ class WorkerTests(SynchronousTestCase):
         """C{drain} makes the sidecar drain; the worker goes on."""
         self.tell("drain")
         self.assertEqual(self.served.acts, ["go elsewhere"])
+
+    def prepared(self, number: int) -> None:
+        """Let it prepare a configuration."""
+        self.tell("prepare", {"number": number, "text": "a"})
+
+    def test_adopt(self) -> None:
+        """It tells when it has prepared a configuration, and adopts it when it is told to."""
+        self.said()
+        self.prepared(2)
+        self.assertEqual(self.said(), b"")
+        self.served.preparing.callback(["workers"])
+        self.assertEqual(self.said(), encodeMessage("prepared", []))
+        self.tell("adopt", 2)
+        self.assertEqual(self.served.acts, ["prepare a", "adopt"])
+        self.assertEqual(self.served.configState.generation, 2)
+
+    def test_mistakes(self) -> None:
+        """It tells mistakes, and any other failure as one."""
+        self.said()
+        self.prepared(2)
+        self.served.preparing.errback(ConfigErrors([Mistake("a.toml", 1, "b", "c")]))
+        self.assertEqual(self.said(), encodeMessage("prepared", [["a.toml", 1, "b", "c"]]))
+        self.prepared(2)
+        self.served.preparing.errback(RuntimeError("odd"))
+        said = encodeMessage("prepared", [["", 0, "", "RuntimeError: odd"]])
+        self.assertEqual(self.said(), said)
+        self.flushLoggedErrors(RuntimeError)
+
+    def test_tooLate(self) -> None:
+        """What is prepared when nobody waits for it any more is dropped, before the next one."""
+        self.prepared(2)
+        self.tell("discard", 2)
+        self.prepared(3)
+        self.assertEqual(self.served.acts, ["prepare a", "discard"])
+        self.said()
+        self.served.preparing.callback([])
+        self.assertEqual(self.served.acts, ["prepare a", "discard", "discard", "prepare a"])
+        self.assertEqual(self.said(), b"")
+        self.served.preparing.callback([])
+        self.assertEqual(self.said(), encodeMessage("prepared", []))
 
     def test_standIn(self) -> None:
         """C{absent} makes it accept clients in place of these workers."""

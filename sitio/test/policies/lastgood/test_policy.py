@@ -815,3 +815,44 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(self.runner.run(request("/"), connectionRefused()).headers["Age"], "100")
         self.runner.advance(1)
         self.assertEqual(self.runner.run(request("/"), connectionRefused()).status, 502)
+
+
+class HandoverTests(LastGoodTestCase):
+    """A new policy goes on with what the old one has stored."""
+
+    def replaced(self, **options: Any) -> None:
+        """Put a policy with other options in the place of this one."""
+        before = self.policy
+        self.make(**options)
+        self.policy.takeState(before.giveState())
+
+    def test_kept(self) -> None:
+        """It masks with what was stored before; what comes now is stored as well."""
+        self.keep()
+        self.replaced(maxAge=50)
+        self.assertMasked(self.failed())
+        self.clock.advance(51)
+        self.assertNotMasked(self.failed())
+        self.keep()
+        self.assertMasked(self.failed())
+
+    def test_smaller(self) -> None:
+        """What is over its own bound is dropped."""
+        self.keep()
+        self.replaced(maxBytes=1)
+        self.assertEqual(self.policy.size, 0)
+        self.assertNotMasked(self.failed())
+
+    def test_otherRules(self) -> None:
+        """What was stored by other rules is not sent by these."""
+        self.keep()
+        self.replaced(personal=frozenset(["x-user"]))
+        self.assertNotMasked(self.failed())
+
+    def test_unsafe(self) -> None:
+        """What a request changes that began before is forgotten by the new one."""
+        self.keep()
+        before = self.policy
+        self.replaced()
+        before.responseReceived(exchangeFor(method="DELETE"), upstreamResponse(204))
+        self.assertNotMasked(self.failed())
