@@ -23,7 +23,13 @@ from e2e.runtime import NoRuntime, find
 LOCK_SECONDS = 900
 
 #: The modules with tests.
-MODULES = ("e2e.test_pods", "e2e.test_strangers", "e2e.test_ends", "e2e.test_drains")
+MODULES = (
+    "e2e.test_pods",
+    "e2e.test_strangers",
+    "e2e.test_reloads",
+    "e2e.test_ends",
+    "e2e.test_drains",
+)
 
 
 @contextmanager

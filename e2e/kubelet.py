@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from e2e.configmaps import switch
 from e2e.manifests import Document, podSpec
 
 #: Seconds until a Pod must be ready.
@@ -142,8 +143,9 @@ class Kubelet:
         files = self._configMaps.get(wanted["name"], missing)
         if files is None:
             raise LookupError(f"there is no ConfigMap {wanted['name']}")
-        for name, text in files.items():
-            (folder / name).write_text(text, "utf-8")
+        if not any(folder.iterdir()):
+            # Two containers may have the same volume.
+            switch(folder, files)
         return f"--volume={folder}:{path}:ro"
 
     def _wait(self, each: Document, kind: str, until: float) -> None:

@@ -7,6 +7,7 @@ with L{e2e.kubelet}.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -115,6 +116,17 @@ class Runtime(ABC):
             timeout=COMMAND_SECONDS,
         )
         return ended.stdout + ended.stderr
+
+    def mounted(self, container: str, path: str) -> Path:
+        """The folder of this machine that a container has at a path."""
+        (found,) = json.loads(self.run("inspect", container))
+        (source,) = (each["Source"] for each in found["Mounts"] if each["Destination"] == path)
+        return Path(source)
+
+    def starts(self, container: str) -> tuple[str, int]:
+        """When a container has started, and how often it was restarted before."""
+        (found,) = json.loads(self.run("inspect", container))
+        return found["State"]["StartedAt"], found["RestartCount"]
 
     def exitCode(self, container: str) -> int:
         """The exit code of a container."""
