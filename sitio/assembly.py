@@ -163,7 +163,7 @@ def assemble(
 
 def makeWatcher(reactor: Any, options: config.Options) -> Watcher | None:
     """What says when files have changed, if there are any, and if they are to be watched."""
-    if not watchable(options):
+    if not options.config.watch or not watchable(options):
         return None
     # Imported only if there are files.
     from sitio.net.watching import Watcher

@@ -144,6 +144,9 @@ class TLSPlan:
         def adopt() -> None:
             for each in adopts:
                 each()
+            if self._watcher is None:
+                for tls in list(self._upstreams.values()):
+                    tls.reload()
 
         return adopt
 

@@ -83,6 +83,8 @@ def merged(options: Mapping[str, Any], given: Collection[str], config: Config) -
             PolicyConfig(each, folder=options["folder"], place=f"policies[{at}]")
             for at, each in enumerate(options["descriptions"])
         )
+    if "no-watch" in given:
+        changes["watch"] = False
     if "route" in given:
         changes["templates"] = options["routes"].templates
     changes["limits"] = evolve(
@@ -194,6 +196,7 @@ PLACES = {
     "route": "templates",
     **{option: f"forwarded.{optionName(name)}" for option, (name, _) in _FORWARDED.items()},
     **{option: f"admin.{optionName(name)}" for option, (name, _) in _ADMIN.items()},
+    "no-watch": "watch",
     **{option: option for option in (*_SAME, "fleet", "demo")},
     **{optionName(each.name): f"limits.{optionName(each.name)}" for each in fields(Settings)},
 }
@@ -225,6 +228,7 @@ def itemsOf(config: Config) -> dict[str, Any]:
             for option, name in _OF_UPSTREAM.items()
         },
         "demo": config.demo,
+        "no-watch": not config.watch,
         "fleet": config.fleet or None,
         "settings": config.limits,
     }

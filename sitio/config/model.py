@@ -240,6 +240,12 @@ class Config:
         None,
         example='"http://dashboard:8080"',
     )
+    watch: bool = entry(
+        kinds.FLAG,
+        "whether changes of this file, of policy files and of certificates are taken over at once;"
+        " with false, at SIGHUP, sitio reload or POST /reload",
+        True,
+    )
     demo: bool = entry(kinds.FLAG, "serve a small photo site, instead of an upstream", False)
     policies: tuple[PolicyConfig, ...] = table(
         "policies of all routes, in order, before those of a route",

@@ -75,6 +75,10 @@ _HEALTH_HELP = (
     "health check of the upstream: a path such as /healthz that sitio requests every two"
     " seconds; sitio is ready while the status is 200 to 399"
 )
+_WATCH_HELP = (
+    "do not look whether the configuration, policy files or certificates change; SIGHUP and POST"
+    " /reload read them"
+)
 _MEMORY_HELP = "list the most memory that sitio takes with these options, and exit"
 _DEMO_HELP = "serve a small photo site that comes with sitio, instead of an upstream"
 _VIA_HELP = "add Via to requests and responses; it makes some services stop compressing"
@@ -119,5 +123,6 @@ FLAGS = [
     ["access-log-query", None, _QUERY_HELP],
     ["help-memory", None, _MEMORY_HELP],
     ["keep-underscores", None, _KEEP_HELP],
+    ["no-watch", None, _WATCH_HELP],
     ["via", None, _VIA_HELP],
 ]

@@ -115,7 +115,7 @@ class _Rotating(Generic[_Settings, _Made]):
         made = self._make(settings)
 
         def adopt() -> None:
-            if settings == self.settings and self.problem is None:
+            if settings == self.settings and self.problem is None and self._watch is not None:
                 return
             self.current, self.settings, self.problem = made, settings, None
             if self._watch is None:

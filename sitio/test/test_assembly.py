@@ -261,11 +261,13 @@ class FileTests(SynchronousTestCase):
         self.assertTrue(assignment["text"].startswith("[listener]"))
 
     def test_watched(self) -> None:
-        """Files are watched if there are any."""
+        """Files are watched if there are any, and if the operator has nothing against it."""
         for arguments, isWatched in (
             (["--upstream=a:1"], False),
             (["--upstream=a:1", f"--policy=file:{self.policy()}"], True),
             ([self.write("[upstream]\naddress = 82\n")], True),
+            ([self.write("[upstream]\naddress = 82\n"), "--no-watch"], False),
+            ([self.write("watch = false\n[upstream]\naddress = 82\n")], False),
         ):
             reactor, options = MemoryReactorClock(), parsed(*arguments)
             service = assemble(reactor, options)
