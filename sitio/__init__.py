@@ -29,6 +29,8 @@ C{twistd sitio} starts here:
   - C{workers}: several processes behind one port.
   - C{demo}: a photo site.
 
+The command C{sitio}, C{python -m sitio}, starts in C{cli}.
+
 C{testing} is the test kit for policies.  The names that a policy needs can be imported
 from C{sitio}.
 """

@@ -168,7 +168,7 @@ def fleetAddress(options: Options) -> Address | None:
     try:
         return parseAddress(options["fleet"])
     except ValueError as error:
-        _refuse(f"{options['fleet-source']} is {error}; twistd sitio --help lists the options")
+        _refuse(f"{options['fleet-source']} is {error}; {options.program} --help lists the options")
 
 
 def _shownPolicies(descriptions: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ from sitio.config.places import ConfigErrors
 from sitio.endpoints import Connects, clientEndpoint, hostOf, listening, peersOf, refusal, refuse
 from sitio.errors import CannotStart
 from sitio.fitting import fitDescriptors
-from sitio.net.background import InBackground, toldInTerminal
+from sitio.net.background import toldInTerminal
 from sitio.net.collector import Collector
 from sitio.net.memory import trimming
 from sitio.net.process import installReactor, openStandardStreams, prepareReactor
@@ -29,6 +29,7 @@ from sitio.redact import endpointWithoutSecrets
 from sitio.reloading import Reloads, watchable
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
+from sitio.telemetry.eventlog import withLog
 from sitio.telemetry.startline import StartLine
 from sitio.tlsplan import TLSPlan
 
@@ -59,10 +60,10 @@ def _refuse(sentence: str) -> NoReturn:
     raise CannotStart(f"sitio: {sentence}")
 
 
-def makeService(options: config.Options) -> SidecarService | Supervisor | InBackground:
+def makeService(options: config.Options) -> Any:
     """
-    The service that C{twistd sitio} runs: a sidecar, or the parent of several
-    worker processes, with its admin port and its reports to the fleet's dashboard.
+    The service that C{twistd sitio} runs: a sidecar, or the parent of several worker processes,
+    with its admin port, its log and its reports to the fleet's dashboard.
 
     @raise CannotStart: an endpoint description or the URL of C{--fleet} is wrong.
     """
@@ -87,7 +88,8 @@ def makeService(options: config.Options) -> SidecarService | Supervisor | InBack
         from sitio.fleet.reporter import makeReporter
 
         makeReporter(reactor, sidecar, fleet).setServiceParent(sidecar)
-    return toldInTerminal(sidecar) if options.inBackground else sidecar
+    service: Any = toldInTerminal(sidecar) if options.inBackground else sidecar
+    return withLog(service, options.parent, options["log-format"], options["log-level"])
 
 
 def makeReloads(
@@ -204,6 +206,7 @@ def supervise(reactor: Any, options: config.Options) -> Supervisor:
             "arguments": options["arguments"],
             "folder": options["folder"],
             "mark": options["mark"],
+            "count": options["workers"],
             "text": options.loaded.text,
             "generation": supervisor.configState.generation,
             "demo": address and f"tcp:{HOST}:{address.port}",

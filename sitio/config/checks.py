@@ -263,7 +263,9 @@ def _samePorts(config: Config) -> Iterator[Found]:
             yield "admin.probes", "it is the port of the admin pages, too: write another port"
     for at, (place, port) in enumerate(ports):
         for other, another in ports[:at]:
-            if port == another != "tcp:0" or isSamePort(port, another):
+            # The kernel chooses a port 0 anew each time.
+            isSame = port == another and not port.startswith(("tcp:0", "tcp6:0"))
+            if isSame or isSamePort(port, another):
                 yield place, f"it is the port of {other}, too: write another port"
                 break
 

@@ -29,6 +29,8 @@ _SAME = {
     "stats-interval": "statsInterval",
     "access-log": "accessLog",
     "access-log-query": "accessLogQuery",
+    "log-level": "logLevel",
+    "log-format": "logFormat",
 }
 
 #: The same for the tables C{forwarded} and C{admin}, and what their values are made with.

@@ -19,6 +19,7 @@ from sitio.config.listeners import ListenerConfig
 from sitio.config.places import NO_PLACES, Places
 from sitio.config.policies import PolicyConfig
 from sitio.config.upstreams import UpstreamConfig
+from sitio.config.values import LOG_FORMATS, LOG_LEVELS
 from sitio.http.claims import APPEND, MODES, STYLES, X_FORWARDED
 from sitio.settings import Settings
 
@@ -230,10 +231,8 @@ class Config:
     accessLogQuery: bool = entry(
         kinds.FLAG, "show query strings in the access log; they may hold secrets", False
     )
-    logLevel: str = entry(
-        kinds.choice("debug", "info", "warn", "error"), "lowest level of lines in the log", "info"
-    )
-    logFormat: str = entry(kinds.choice("text", "json"), "form of the lines in the log", "text")
+    logLevel: str = entry(kinds.choice(*LOG_LEVELS), "lowest level of lines in the log", "info")
+    logFormat: str = entry(kinds.choice(*LOG_FORMATS), "form of the lines in the log", "text")
     fleet: str | None = entry(
         kinds.SECRET,
         "post metrics to this central dashboard",

@@ -1,5 +1,6 @@
 """
-The options of C{twistd sitio}, with their defaults and their help: L{PARAMETERS}, L{FLAGS}.
+The options of C{twistd sitio}, with their defaults and their help: L{PARAMETERS}, L{FLAGS},
+L{CHOICES}.
 
 Limits and timeouts are not listed here: L{sitio.settings} has their names, defaults and help.
 """
@@ -11,7 +12,8 @@ from typing import Any
 import attrs
 
 from sitio.config.limits import optionName
-from sitio.http.claims import APPEND, X_FORWARDED
+from sitio.config.values import LOG_FORMATS, LOG_LEVELS
+from sitio.http.claims import APPEND, MODES, STYLES, X_FORWARDED
 from sitio.settings import Settings
 
 _PORT_HELP = (
@@ -31,6 +33,8 @@ _WORKER_TIMEOUT_HELP = (
 )
 _STATS_HELP = "seconds between two stats lines in the log; 0 for none"
 _ACCESS_HELP = "write a line for each request: json, common or off; json:PATH writes to a file"
+_LOG_LEVEL_HELP = "lowest level of lines in the log: debug, info, warn or error"
+_LOG_FORMAT_HELP = "form of the lines in the log: text, or json for an object on each line"
 _FLEET_HELP = (
     "post metrics to this central dashboard, such as http://dashboard:8080; default"
     " $DASHBOARD, $MOTHERSHIP or $DASHBOARD_URL; empty for none"
@@ -104,6 +108,8 @@ PARAMETERS: list[list[Any]] = [
     ["worker-timeout", None, "10", _WORKER_TIMEOUT_HELP],
     ["stats-interval", None, "2", _STATS_HELP],
     ["access-log", None, "off", _ACCESS_HELP],
+    ["log-level", None, LOG_LEVELS[1], _LOG_LEVEL_HELP],
+    ["log-format", None, LOG_FORMATS[0], _LOG_FORMAT_HELP],
     ["admin", None, None, _ADMIN_HELP],
     ["probes", None, None, _PROBES_HELP],
     ["admin-hosts", None, None, _ADMIN_HOSTS_HELP],
@@ -116,6 +122,14 @@ PARAMETERS: list[list[Any]] = [
     ["trusted", None, None, _TRUSTED_HELP],
     *(_limit(each) for each in attrs.fields(Settings)),
 ]
+
+#: The values of options that have few.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "log-level": LOG_LEVELS,
+    "log-format": LOG_FORMATS,
+    "forwarded": tuple(MODES),
+    "forwarded-style": tuple(STYLES),
+}
 
 #: Name, letter and help of the others.
 FLAGS = [

@@ -21,12 +21,10 @@ from sitio.config.limits import MAY_BE_ZERO, optionName
 from sitio.config.loading import Loaded, Policies, load
 from sitio.config.merge import PLACES, itemsOf
 from sitio.config.model import Config
-from sitio.config.optionlist import FLAGS, PARAMETERS
+from sitio.config.optionlist import CHOICES, FLAGS, PARAMETERS
 from sitio.config.places import ConfigErrors
 from sitio.config.values import (
     accessLogTarget,
-    forwardedMode,
-    forwardedStyle,
     healthPath,
     hostNames,
     isSamePort,
@@ -76,7 +74,7 @@ def _nothing() -> None:
 
 class Options(usage.Options):
     """
-    The options of C{twistd sitio}.
+    The options of C{twistd sitio}, and of C{sitio run}.
 
     Parsing raises L{CannotStart} for a bad value: it ends the process with one
     sentence and status 1.  The items hold, once they are parsed:
@@ -100,9 +98,11 @@ class Options(usage.Options):
     @ivar loaded: all of it as one configuration, with what the file of C{--config} says
         (L{Loaded}).  The items above are those of the only listener, and of the first upstream.
     @ivar lowered: names of limits that the limit of file descriptors made smaller.
+    @ivar program: the command whose options they are, as sentences name it.
     """
 
     loaded: Loaded
+    program = "twistd sitio"
 
     synopsis = "[--port PORT] [--upstream ENDPOINT] [--policy DESCRIPTION ...] [options]"
     longdesc = (
@@ -152,7 +152,7 @@ class Options(usage.Options):
         try:
             usage.Options.parseOptions(self, options)
         except usage.UsageError as error:
-            _refuse(f"{error}; twistd sitio --help lists the options")
+            _refuse(f"{error}; {self.program} --help lists the options")
 
     def opt_policy(self, description: str) -> None:
         """a policy, such as error-page:404 or file:mine.py; repeatable, order matters"""
@@ -219,10 +219,9 @@ class Options(usage.Options):
         self["worker-timeout"] = _parsed("--worker-timeout", number, self["worker-timeout"], float)
         self["stats-interval"] = _parsed("--stats-interval", number, self["stats-interval"], float)
         self["access-log"] = self._accessLog(self["access-log"])
+        for name, words in CHOICES.items():
+            self[name] = _parsed(f"--{name}", oneOf, self[name], words)
         self["fleet"], self["fleet-source"] = self._fleet()
-        self["forwarded"] = _parsed("--forwarded", forwardedMode, self["forwarded"])
-        style = self["forwarded-style"]
-        self["forwarded-style"] = _parsed("--forwarded-style", forwardedStyle, style)
         if self["upstream-host"] is not None:
             _parsed("--upstream-host", upstreamHost, self["upstream-host"])
         if self["proxy-protocol"] is not None:

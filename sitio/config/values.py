@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from sitio.config.cores import coreCount
-from sitio.http.claims import MODES, STYLES
 from sitio.http.grammar import isHostname, isPath, splitHost
 from sitio.redact import textWithoutSecrets
 
@@ -22,6 +21,10 @@ MAX_WORKERS = 256
 
 #: The formats of L{sitio.telemetry.logformat}.
 ACCESS_LOG_FORMATS = ("json", "common")
+
+#: Levels of the log, the lowest first, and its forms.
+LOG_LEVELS = ("debug", "info", "warn", "error")
+LOG_FORMATS = ("text", "json")
 
 #: The highest port.
 MAX_PORT = 65535
@@ -123,16 +126,6 @@ def oneOf(text: str, words: Sequence[str]) -> str:
         expected = " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
         raise ValueError(f"{_quoted(text)}; it must be {expected}")
     return text
-
-
-def forwardedMode(text: str) -> str:
-    """What becomes of the claims of other proxies."""
-    return oneOf(text, MODES)
-
-
-def forwardedStyle(text: str) -> str:
-    """The fields by which sitio tells of its clients."""
-    return oneOf(text, STYLES)
 
 
 def trustedProxies(text: str) -> list[str]:

@@ -6,6 +6,7 @@ In reading order:
   - C{process}: process-wide setup: reactor, clock, lookups, codecs.
   - C{collector}: when the garbage collector runs.
   - C{signals}: what a process does at each signal.
+  - C{titles}: the names of worker processes.
   - C{descriptors}: file descriptors: how many there may be, and whether any are left.
   - C{memory}: gives free memory back to the system.
   - C{reactor}: a Twisted reactor on uvloop; C{ports} and C{connectors} are its

@@ -2,7 +2,7 @@
 Where policies come from: installed makers, and files.
 
 L{policiesOfText} makes those of a description, L{policiesOf} those of plain data.
-L{shownPolicy} and L{helpFor} tell about them.
+L{shownPolicy}, L{helpFor} and L{declared} tell about them.
 """
 
 from __future__ import annotations
@@ -110,10 +110,22 @@ def helpFor(name: str) -> str:
     # Imported only when it is asked for.
     from sitio.policy.help import helpText
 
+    usage, declaration = declared(name)
+    if declaration is None:
+        return f"{usage}  takes no options"
+    return helpText(usage, declaration)
+
+
+def declared(name: str) -> tuple[str, Declaration | None]:
+    """
+    The line of usage of a policy, and its options; L{None} for a file that takes none.
+
+    @param name: as above.
+
+    @raise ValueError: as L{helpFor}.
+    """
     source = _Source.of(Description.parse(name))
-    if source.declaration is None:
-        return f"{source.usage}  takes no options"
-    return helpText(source.usage, source.declaration)
+    return source.usage, source.declaration
 
 
 @frozen

@@ -27,5 +27,6 @@ In reading order:
   - C{logformat}: the formats of these lines.
   - C{logfile}: a file that a thread writes to.
   - C{startline}: the log line at the start.
+  - C{eventlog}: the log as text or JSON, from a level on.
   - C{reopen}: SIGUSR1 has log files opened anew.
 """

@@ -34,6 +34,7 @@ from sitio.fitting import fitDescriptors
 from sitio.net.collector import Collector
 from sitio.net.process import prepareReactor
 from sitio.net.signals import prepareWorkerSignals
+from sitio.net.titles import nameWorker
 from sitio.net.turns import inTurns
 from sitio.service import SidecarService
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage, writeMessage
@@ -200,6 +201,7 @@ def prepare(assignment: dict[str, Any], channel: socket.socket) -> Any:
 
     @return: the reactor, to be run.
     """
+    nameWorker(assignment["number"], assignment["count"])
     import_module(assignment["reactor"]).install()
     from twisted.internet import reactor as installed
 
