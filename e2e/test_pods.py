@@ -355,10 +355,21 @@ class Image(TestCase):
         )
 
     def test_commands(self) -> None:
-        """Of the commands of Python packages it has only those that sitio needs."""
+        """
+        Of the commands of Python packages it has only those that sitio needs, and its own, which
+        works without a network and a file system to write to.
+        """
         said = self.shell("ls /opt/sitio/bin")
         found = {re.sub(r"^python[\d.]*$", "python", each) for each in said.split()}
-        self.assertEqual(found, {"python", "twistd"})
+        self.assertEqual(found, {"python", "sitio", "twistd"})
+        # It checks a file before a cluster has it.
+        folder = ROOT / "manifests/demo/config"
+        said = self.runtime.run(
+            "run", "--rm", "--network=none", "--read-only", f"--volume={folder}:/etc/sitio:ro",
+            "--env=TARGET_PORT=8087", "--entrypoint=sitio", "sitio:dev",
+            "check", "--config=sitio.toml",
+        )  # fmt: skip
+        self.assertNotIn("Traceback", said)
 
     def test_licences(self) -> None:
         """It has sitio's licence, and that of each package in it."""
