@@ -190,7 +190,7 @@ class StartTests(WorkersTestCase):
             entry = json.loads((await process.out.expect(rb'\n(\{.*"path":"/one".*\})\n'))[1])
             self.assertEqual(entry["userAgent"], "me")
             failed = await process.out.expect(
-                rb"An exchange failed: GET /one \(id (\S+)\), upstream tcp:127.0.0.1:1: "
+                rb"An exchange failed: GET /one \(id (\S+)\), upstream 127\.0\.0\.1:1: "
             )
             self.assertEqual(failed[1].decode(), entry["id"])
             process.signal(signal.SIGTERM)
