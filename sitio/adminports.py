@@ -195,6 +195,10 @@ def shownOptions(options: Options) -> dict[str, Any]:
             for name, text in texts.items()
         },
         "sources": options.sources(),
+        "listeners": [
+            {"address": endpointWithoutSecrets(each.address), "tls": each.tls is not None}
+            for each in options.config.listeners
+        ],
         "routes": list(options["routes"].templates),
         "policies": _shownPolicies(options["descriptions"]),
     }

@@ -193,11 +193,14 @@ class AskTests(CommandTestCase):
         self.assertRegex(said, rf"^sitio {__version__}   ready   .*up \d+ s\n")
         self.assertRegex(said, r"\nSince start  1 requests   0 errors")
         self.assertRegex(said, r"\n  deny +requests +1 +0 +0 ")
+        self.assertIn("\nListeners    tcp:0:interface=127.0.0.1\n", said)
         self.assertIn(f"\nAdmin port   {admin}\n", said)
         self.assertNotIn("\x1b", said)
         data = json.loads(await self.output("status", "--json", "--admin", admin))
         self.assertEqual(data["stats"]["metrics"]["total"]["hits"], 1)
         self.assertEqual((data["ready"], data["config"]["sitio"]), (True, __version__))
+        listener = {"address": f"tcp:0:interface={LOCALHOST}", "tls": False}
+        self.assertEqual(data["config"]["listeners"], [listener])
 
     async def test_drain(self) -> None:
         """After C{drain}, sitio runs and is not ready."""
