@@ -245,9 +245,12 @@ class MatchTable:
             others = readings(path)
         except UnreadablePath as error:
             raise AmbiguousPath(f"a path that nobody can read in one way ({error})") from error
+        # An encoded slash is honest in the text that a template asks for.  Steps up are not: they
+        # leave the paths that the route is for.
+        stepsUp = any("/../" in f"{each}/" for each in others)
         for each in others:
             other = self._accepting(each, request, 0)
-            if other not in (found, -1) and self.matches[other].hasPath:
+            if other != found and (stepsUp or (other >= 0 and self.matches[other].hasPath)):
                 raise AmbiguousPath("a path that can be read in two ways")
 
 

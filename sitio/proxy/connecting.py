@@ -54,6 +54,14 @@ class Connecting(VisibleExchange, Waiting):
         if self.state is ExchangeState.WAITING:
             self.progress()
 
+    def _rested(self, result: None) -> None:
+        self.addWaitedTime()
+        route, self.routeOfRetry = self.routeOfRetry, None
+        if route is not None and route is not self.route:
+            # Another upstream, which a response policy has chosen: its endpoints are others.
+            self.route, self.endpoint, self.tried = route, None, ()
+        self._connect()
+
     def _choosePool(self) -> Connections | None:
         """
         Choose the endpoint of a new attempt.
@@ -179,6 +187,9 @@ class Connecting(VisibleExchange, Waiting):
             self._acquire(other)
 
     # What an exchange does next.
+
+    def _connect(self, fresh: bool = False) -> None:
+        raise NotImplementedError
 
     def _sendRequest(self, connection: Connection) -> None:
         raise NotImplementedError

@@ -214,8 +214,6 @@ class ProxyContext:
     def exchangeFinished(self, exchange: Exchange) -> None:
         """Call the chain's observers, then the proxy's, for an exchange that has ended."""
         self.exchanges.discard(exchange)
-        if self._ending:
-            self._leaves(exchange)
         chain = exchange.chain
         if chain.hasObservers:
             chain.exchangeFinished(exchange)
@@ -224,3 +222,6 @@ class ProxyContext:
                 each.exchangeFinished(exchange)
             except BaseException:
                 self._observerFailed(each)
+        if self._ending:
+            # Last, as it may stop the policies of a generation.
+            self._leaves(exchange)

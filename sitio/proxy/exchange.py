@@ -254,6 +254,8 @@ class Exchange(Connecting):
         self.response = response
         assert self.connection is not None
         tunnel = Tunnel(self, self._downstream, self.connection)
+        if self.endpoint is not None:
+            self.endpoint.answered(response.status, self.context.seconds() - self._since)
         self._downstream.switch(response, tunnel, data)
         return tunnel
 
@@ -310,10 +312,6 @@ class Exchange(Connecting):
         self._since = self.context.seconds()
         rewind(self, self.upload, self._reached)
         self.wait(deferLater(self.context.clock, seconds), self._rested)
-
-    def _rested(self, result: None) -> None:
-        self.addWaitedTime()
-        self._connect()
 
     # --- Step 8: the response goes to the client
 

@@ -56,7 +56,8 @@ def mayRetry(attempts: int, reached: Reached, request: Request, upload: Upload |
 
 def takeRetry(exchange: VisibleExchange) -> bool:
     """Take a retry of the upstream's budget, if one is left."""
-    isLeft = exchange.route.budget.spend(exchange.context.seconds())
+    route = exchange.routeOfRetry or exchange.route
+    isLeft = route.budget.spend(exchange.context.seconds())
     exchange.lacksBudget = not isLeft
     return isLeft
 

@@ -215,7 +215,8 @@ class ProxyServer(Securing):
         self.readOn()
         most = route.maxBody
         if most is not None and max(request.length or 0, len(first)) > most:
-            self._open(request, True).refuse(BodyTooLong(f"a body of more than {most} bytes"))
+            tooLong = BodyTooLong(f"a body of more than {most} bytes")
+            self._open(request, True, route).refuse(tooLong)
             return False
         exchange = self._open(request, not reader.keepAlive, route)
         exchange.begin(lines, first, whole)

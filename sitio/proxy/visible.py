@@ -50,6 +50,8 @@ class VisibleExchange:
     @ivar lacksBudget: whether it was not sent again because the budget of the upstream had no
         retry left.
     @ivar hedged: whether an attempt has begun beside another one.
+    @ivar routeOfRetry: where the next attempt goes, if a response policy has chosen another
+        upstream; until then the route is that of the response.
     @ivar ownLabels: the labels that policies have set, or L{None} if none has asked for them.
     @ivar brokeOff: whether a failure broke off the response after its head was sent.
     """
@@ -75,6 +77,7 @@ class VisibleExchange:
     ownLabels: Labels | None = None
     context: ProxyContext
     route: Route
+    routeOfRetry: Route | None = None
     pool: Connections | None = None
     endpoint: Endpoint | None = None
     tried: tuple[Endpoint, ...] = ()
@@ -147,7 +150,8 @@ class VisibleExchange:
     def upstream(self) -> str:
         """
         The name of the upstream that gets the request; C{""} if there is none.  A policy may
-        choose another one before an attempt begins.
+        choose another one before an attempt begins.  What a response policy chooses counts from
+        the next attempt on.
         """
         upstream = self.route.upstream
         return "" if upstream is None else upstream.name
@@ -156,8 +160,12 @@ class VisibleExchange:
     def upstream(self, name: str) -> None:
         if self.state not in (ExchangeState.DECIDING, ExchangeState.JUDGING):
             raise ValueError("the upstream can't be chosen any more: the request is on its way")
-        if self.route.upstream is None or name != self.route.upstream.name:
-            self.route = self.route.toward(name)
+        isOther = self.route.upstream is None or name != self.route.upstream.name
+        route = self.route.toward(name) if isOther else self.route
+        if self.state is ExchangeState.DECIDING:
+            self.route = route
+        else:
+            self.routeOfRetry = route
 
     @property
     def upstreamAddress(self) -> str:

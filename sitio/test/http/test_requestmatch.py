@@ -192,6 +192,20 @@ class TableTests(SynchronousTestCase):
         ):
             self.assertEqual(self.table.find(asked(target)), place, target)
 
+    def test_stepsUp(self) -> None:
+        """
+        A path that leaves its route by steps up is refused, also where the reading takes a route
+        for all paths, or none: that may be guarded, and is not what the route is for.
+        """
+        own = [RequestMatch(prefix="/public"), RequestMatch(path="/users/{id}")]
+        for matches in (own, [*own, RequestMatch()]):
+            table = MatchTable(matches)
+            for target in ("/public/../admin", "/public/%2e%2e/admin", "/users/..%2Fadmin"):
+                with self.assertRaises(AmbiguousPath, msg=target):
+                    table.find(asked(target))
+            for target, place in (("/public/a/../b", 0), ("/public/..a", 0), ("/users/a%2Fb", 1)):
+                self.assertEqual(table.find(asked(target)), place, target)
+
     def test_ambiguousWithoutPaths(self) -> None:
         """Where no route asks for a path, no path is ambiguous."""
         table = MatchTable([RequestMatch(hosts=["a.b"]), RequestMatch()])

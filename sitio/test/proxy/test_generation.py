@@ -23,9 +23,11 @@ from sitio.policy.chain import Chain
 from sitio.proxy.connecting import MAX_TRIED
 from sitio.proxy.generation import Generation, Route, Split
 from sitio.settings import Settings
+from sitio.test.helpers.upstreams import Network, listed
 from sitio.testing.harness import Harness
 from sitio.testing.network import MemoryEndpoint
 from sitio.upstream.budget import Budget
+from sitio.upstream.cluster import Cluster
 from sitio.upstream.fixed import FixedUpstream
 from sitio.upstream.pool import UpstreamPool
 from sitio.upstream.uploadslots import slotsOf
@@ -195,7 +197,7 @@ class RouteTests(SynchronousTestCase):
         def routes(base: Route) -> list[tuple[RequestMatch, Route]]:
             small = evolve(base.settings, responseTimeout=1.0, maxBody=4)
             return [
-                (RequestMatch(prefix="/s"), evolve(base, settings=small, maxBody=4)),
+                (RequestMatch(prefix="/s"), evolve(base, name="small", settings=small, maxBody=4)),
                 (RequestMatch(), base),
             ]
 
@@ -213,6 +215,7 @@ class RouteTests(SynchronousTestCase):
                     self.assertTrue(two.harness.upstream().got())
                 else:
                     self.assertEqual(two.client.gotResponse().status, status)
+                    self.assertEqual(two.harness.exchanges[0].route.name, "small")
                 if path == "/s" and status is None:
                     two.client.sends(b"3\r\nlo!\r\n")
                     self.assertEqual(two.client.gotResponse().status, 413)
@@ -309,6 +312,25 @@ class AdoptTests(SynchronousTestCase):
         assert harness.context.generation.only is not None
         left = harness.context.adopt(Generation.ofOne(harness.context.generation.only, 2))
         self.assertIsNone(self.successResultOf(left))
+
+    def test_observersFirst(self) -> None:
+        """A generation ends when its policies have observed its last exchange, not before."""
+        seen: list[str] = []
+
+        class Observing:
+            def exchangeFinished(self, exchange: Exchange) -> None:
+                seen.append("observed")
+
+        harness = Harness(Observing())
+        harness.acceptConnections()
+        client = harness.connect()
+        client.sends(get("/"))
+        assert harness.context.generation.only is not None
+        left = harness.context.adopt(Generation.ofOne(harness.context.generation.only, 2))
+        left.addCallback(lambda _: seen.append("ended"))
+        harness.upstream().sends(OK)
+        self.assertEqual(client.gotResponse().status, 200)
+        self.assertEqual(seen, ["observed", "ended"])
 
     def test_limitsOfConnections(self) -> None:
         """New connections have the limits of the generation at their beginning."""
@@ -465,3 +487,100 @@ class EndpointTests(SynchronousTestCase):
         self.client.sends(get("/"))
         self.assertEqual(self.client.gotResponse().status, 503)
         self.assertEqual(seen, [NoEndpoint])
+
+    def test_switched(self) -> None:
+        """A switch of protocols is an answer."""
+        self.begin(1)
+        self.decide("accept")
+        self.client.sends(get("/", "Connection: upgrade", "Upgrade: websocket"))
+        self.harness.settle()
+        self.networks[0].peers[0].sends(
+            b"HTTP/1.1 101 Switch\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        )
+        self.assertEqual(self.endpoints[0].told, [(101, 0.0)])
+
+
+class ElsewhereTests(SynchronousTestCase):
+    """A response policy sends the request to another upstream."""
+
+    def begin(self, target: str, isRetried: bool = True, **settings: Any) -> None:
+        """
+        The upstream C{first} answers 503; a policy chooses C{target} then.
+
+        @param settings: of the cluster C{second}.
+        """
+
+        @onResponse(503)
+        def elsewhere(exchange: Exchange, response: Response) -> Retry | None:
+            exchange.upstream = target
+            return Retry() if isRetried and exchange.attempts == 1 else None
+
+        def generation(route: Route) -> Generation:
+            clock: Any = route.chain._clock
+            self.network = Network(clock)
+            self.clusters = {
+                name: Cluster(
+                    name,
+                    listed("a:1", "b:1", **more),
+                    clock=clock,
+                    connect=self.network.connect,
+                    deadlines=Deadlines(clock),
+                    random=lambda: 0.0,
+                )
+                for name, more in (("first", {}), ("second", settings))
+            }
+            upstreams: Any = {**self.clusters, "fixed": route.upstream}
+            self.budgets = {name: each.budget for name, each in upstreams.items()}
+            first: Any = self.clusters["first"]
+            made = evolve(route, upstream=first, upstreams=upstreams)
+            return Generation(made, upstreams=upstreams)
+
+        self.harness = Harness(elsewhere, generation=generation)
+        self.harness.acceptConnections()
+        for places in self.network.endpoints.values():
+            for each in places:
+                each.decision = each.accept
+        self.client = self.harness.connect()
+        self.client.sends(get("/"))
+        self.harness.settle()
+        self.network.peers("a:1")[0].sends(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+        self.harness.settle()
+
+    def failures(self, name: str) -> list[int]:
+        """How many requests failed at each endpoint of an upstream."""
+        return [each["failed"] for each in self.clusters[name].snapshot()["endpoints"]]
+
+    def test_toOneEndpoint(self) -> None:
+        """What happens at an upstream with one endpoint is not put down to one of the first."""
+        self.begin("fixed")
+        self.harness.upstream().resets()
+        self.assertEqual(self.client.gotResponse().status, 502)
+        [exchange] = self.harness.exchanges
+        self.assertEqual((exchange.upstream, exchange.upstreamAddress), ("upstream", "upstream"))
+        self.assertEqual(self.failures("first"), [1, 0])
+
+    def test_toSeveral(self) -> None:
+        """
+        All endpoints of the other upstream are new to the request, those with equal addresses as
+        well, also if their connections are made for each client.
+        """
+        for more in ({}, {"hashOn": "path"}, {"identifies": True}):
+            self.begin("second", **more)
+            peers = [each for name in ("a:1", "b:1") for each in self.network.peers(name)]
+            [second] = [each for each in peers if each.pieces and each is not peers[0]]
+            second.sends(OK)
+            self.assertEqual(self.client.gotResponse().status, 200)
+            self.assertEqual(self.harness.exchanges[0].upstream, "second")
+            self.assertEqual(self.failures("first"), [1, 0])
+
+    def test_budget(self) -> None:
+        """The retry is one of the other upstream, which gets the load."""
+        self.begin("second")
+        self.assertEqual([self.budgets[n].retries for n in ("first", "second")], [0, 1])
+
+    def test_notRetried(self) -> None:
+        """Without another attempt the response is still that of the first upstream."""
+        self.begin("second", isRetried=False)
+        self.assertEqual(self.client.gotResponse().status, 503)
+        [exchange] = self.harness.exchanges
+        self.assertEqual((exchange.upstream, exchange.upstreamAddress), ("first", "a:1"))
