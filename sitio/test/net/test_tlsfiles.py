@@ -323,7 +323,8 @@ class SnapshotTests(RotationTestCase):
 
     def test_snapshot(self) -> None:
         """Each port and each upstream is there, with its certificates, until it is dropped."""
-        own = self.authority.issue("own", "client.example", commonName="own", ends=fromNow(days=8, hours=12))
+        ends = fromNow(days=8, hours=12)
+        own = self.authority.issue("own", "client.example", commonName="own", ends=ends)
         upstream = self.tls.upstream("photos", ClientTLS(certificate=own.certificate, key=own.key))
         [port, other] = self.tls.snapshot()
         self.assertEqual((port["role"], port["name"]), ("listener", "main"))
