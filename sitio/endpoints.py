@@ -149,19 +149,25 @@ def hostOf(config: Config) -> bytes:
 
 
 def peersOf(config: Config) -> Peers:
-    """Whom sitio talks to: the first port and the first upstream."""
+    """
+    Whom sitio talks to: the first port, and the upstream.
+
+    With several endpoints no address is that of all attempts: it is empty then.
+    """
     listener, upstream = config.listeners[0], firstAddress(config)
     # The endpoint behind a PROXY header has the client's scheme.
     description = listener.address.removeprefix("haproxy:")
     secure = listener.tls is not None or description.startswith(_TLS)
     found = _targetOf(upstream)
     host, number = found if isinstance(found, tuple) else (found or "localhost", "")
-    isSecure = bool(config.upstreams) and config.upstreams[0].isSecure
+    if len(config.upstreams) > 1 or not all(each.isSingle for each in config.upstreams):
+        host, number = "", ""
+    schemes = {"https" if each.isSecure else "http" for each in config.upstreams} or {"http"}
     return {
         "scheme": "https" if secure else "http",
         "upstreamAddress": str(host),
         "upstreamPort": str(number),
-        "upstreamScheme": "https" if isSecure else "http",
+        "upstreamScheme": schemes.pop() if len(schemes) == 1 else "",
     }
 
 

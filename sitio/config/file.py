@@ -34,6 +34,10 @@ _WORDS = {
     "Cannot overwrite a value": "a key is given twice; leave out one of them",
     "Invalid value": "there is no value behind the equals sign, or a text without quotes",
     "Invalid statement": "this is neither a key with a value nor a [table]",
+    "Expected newline or end of document after a statement": (
+        "there is more behind the value, or it is a text without quotes"
+    ),
+    r"Illegal character '\n'": "a text has no quote at its end",
     "Expected '=' after a key in a key/value pair": "behind a key, an equals sign is missing",
 }
 

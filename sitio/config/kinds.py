@@ -170,7 +170,7 @@ def choice(*words: str) -> Kind:
 
     def parse(value: Any) -> str:
         if not isinstance(value, str):
-            raise ValueError
+            raise ValueError(f'{value}; write "{value}"' if str(value) in words else "")
         if value not in words:
             from sitio.policy.kinds import nearest
 

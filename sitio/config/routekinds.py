@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sitio.config.kinds import Kind, matching, plainText, several
+from sitio.config.kinds import Kind, plainText, several
 from sitio.config.values import MAX_COUNT
 from sitio.http.grammar import isHostname, isPath, isToken
 from sitio.http.routes import Routes
@@ -82,6 +82,16 @@ def _weights(value: Any) -> tuple[tuple[str, float], ...]:
     return tuple(found)
 
 
+def _method(value: Any) -> str:
+    text = plainText(value)
+    if not isToken(text):
+        raise ValueError
+    if text.islower():
+        # Case counts (RFC 9110, section 9.1): the route would take no request.
+        raise ValueError(f"{text!r}; case counts: write {text.upper()}")
+    return text
+
+
 def _hostPattern(value: Any) -> str:
     text = plainText(value)
     if not isHostname(text.removeprefix("*.")) and not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]", text):
@@ -107,7 +117,7 @@ def _hostOfRoute(value: Any) -> str:
 TEMPLATE = Kind("a path such as /users/{id} or /files/{path...}", _template)
 REWRITE = Kind("a path such as /v2/{id}, without a query", _rewrite)
 PREFIX = Kind("a path such as /api, without a query and without names in braces", _prefix)
-METHOD = Kind("a method such as GET", matching(isToken))
+METHOD = Kind("a method such as GET", _method)
 FIELDS = Kind(
     "a table of names of fields, with a text, true for any value or false for none",
     _conditions(isToken),

@@ -40,6 +40,22 @@ MAX_SHOWN_VALUE = 60
 # Stands for a value that is wrong, and was told.
 _BROKEN: Any = object()
 
+# What other proxies call a key; the first that a table has is meant.
+_ELSEWHERE = {
+    "backend": ("upstream",),
+    "cert": ("certificate",),
+    "domain": ("host",),
+    "headers": ("fields",),
+    "lb_policy": ("balance",),
+    "listen": ("address", "listener"),
+    "port": ("address", "listener"),
+    "proxy_pass": ("upstream",),
+    "server": ("address",),
+    "servers": ("endpoints",),
+    "target": ("address",),
+    "url": ("address",),
+}
+
 # Generic types with arguments that are known when this runs.
 _TUPLE: Any = tuple
 _DICT: Any = dict
@@ -188,7 +204,8 @@ class _Reading:
             if isNamed:
                 return _named(value, keyOf(attribute), table, converter)
             if isSeveral(attribute):
-                return converter.structure(_listed(value, table), _TUPLE[table, ...])
+                several = _listed(value, table, keyOf(attribute))
+                return converter.structure(several, _TUPLE[table, ...])
             return converter.structure(value, table)
 
         return make
@@ -221,13 +238,13 @@ def _named(value: Any, name: str, table: Any, converter: Converter) -> Any:
     return tuple(attrs.evolve(each, name=key) for key, each in made.items())
 
 
-def _listed(value: Any, table: type) -> list[Any]:
+def _listed(value: Any, table: type, name: str) -> list[Any]:
     """Tables, or a single one."""
     if isinstance(value, list):
         return value
     if table is PolicyConfig or (table is EndpointConfig and not isinstance(value, dict)):
         return [value]
-    raise _Wrong(f"{_shownValue(value)}; it must be a list of tables")
+    raise _Wrong(f"{_shownValue(value)}; it must be a list of tables: write [[{name}]] for each")
 
 
 def _policy(value: Any, folder: str) -> PolicyConfig:
@@ -269,7 +286,7 @@ def _sentences(wrong: Iterable[tuple[Path, BaseException, type]]) -> Iterator[To
     for path, cause, table in wrong:
         if isinstance(cause, ForbiddenExtraKeysError):
             key = str(path[-1])
-            meant |= {(*path[:-1], each) for each in _names(table) if nearest(key, [each])}
+            meant |= {(*path[:-1], each) for each in _names(table) if _near(key, [each])}
             yield path, _unknown(key, table)
     for path, cause, table in wrong:
         if isinstance(cause, KeyError):
@@ -334,7 +351,13 @@ def _unknown(key: str, table: type) -> str:
     known = _names(table)
     if key in _homes():
         return f"there is no such key here; it belongs to {_homes()[key]}"
-    return f"there is no such key{nearest(key, known) or f'; write one of {_listOf(known)}'}"
+    return f"there is no such key{_near(key, known) or f'; write one of {_listOf(known)}'}"
+
+
+def _near(key: str, known: Iterable[str]) -> str:
+    """Which key is meant by an unknown one: what other proxies call so, or one that is near."""
+    elsewhere = [each for each in _ELSEWHERE.get(key.replace("-", "_"), ()) if each in known]
+    return f"; did you mean {elsewhere[0]}?" if elsewhere else nearest(key, known)
 
 
 def _listOf(words: Iterable[str]) -> str:

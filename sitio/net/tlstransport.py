@@ -119,9 +119,10 @@ class TLSTransport(TLSMemoryBIOProtocol):
         super().loseConnection()
 
     def abortConnection(self) -> None:
-        """Close at once."""
+        """Close at once.  As with TCP, a closed connection can be aborted: it stays closed."""
         self.layer.isReady = False
-        super().abortConnection()
+        if self._tlsConnection is not None:
+            super().abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport below is closed."""

@@ -130,6 +130,25 @@ class ReplacementTestCase(SynchronousTestCase):
 class ReplacementTests(ReplacementTestCase):
     """One process."""
 
+    def test_severalEndpoints(self) -> None:
+        """Metrics name no address as that of all attempts if there are several endpoints."""
+        sidecar = self.started()
+        for upstreams, scheme in (
+            ('[upstream]\nendpoints = ["10.0.0.1:80", "10.0.0.2:80"]\n', "http"),
+            ('[upstream]\ndns = "photos.example:80"\n', "http"),
+            (
+                '[upstreams.a]\naddress = "10.0.0.1:80"\n'
+                '[upstreams.b]\naddress = "https://10.0.0.2"\n[[routes]]\nupstream = "a"\n',
+                "",
+            ),
+        ):
+            self.write(upstreams)
+            self.successResultOf(self.replacement.prepare())
+            self.replacement.adopt()
+            peers = sidecar.peers
+            self.assertEqual((peers["upstreamAddress"], peers["upstreamPort"]), ("", ""))
+            self.assertEqual(peers["upstreamScheme"], scheme)
+
     def test_adopted(self) -> None:
         """Nothing changes before it is adopted; then all of it is new."""
         sidecar = self.started("--grace=7")

@@ -313,7 +313,7 @@ class Cluster:
         for addresses, what in ((joined, "joined"), (left, "left")):
             if addresses:
                 self._log.info(
-                    "{addresses} {what} the upstream {name}, which has {count} endpoints now",
+                    "{addresses} {what} the upstream {name}; endpoints now: {count}",
                     addresses=_some(addresses),
                     what=what,
                     name=self.name,

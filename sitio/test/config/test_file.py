@@ -286,6 +286,10 @@ class FileTests(SynchronousTestCase):
             ("[admin]\nhealthPath = '/a'", "there is no such key; did you mean health-path?"),
             ("[listner]\naddress = 1", "there is no such key; did you mean listener?"),
             ("[[routes]]\nplace = 'x'", "there is no such key"),
+            ("port = 8080", "there is no such key; did you mean listener?"),
+            ("[listener]\nport = 8080", "there is no such key; did you mean address?"),
+            ("[[routes]]\nproxy_pass = 'a'", "there is no such key; did you mean upstream?"),
+            ("[[routes]]\nheaders = {}", "there is no such key; did you mean fields?"),
         ):
             [(_, _, sentence)] = self.mistakes(text)
             self.assertTrue(sentence.startswith(expected), sentence)
@@ -298,7 +302,7 @@ class FileTests(SynchronousTestCase):
             ("listeners = [{}]", "listeners", "a list; it must be tables"),
             ("[listeners]\naddress = 1", "listeners.address", "1; it must be a table with"),
             ("routes = 5", "routes", "5; it must be a list of tables"),
-            ("[routes]\npath = '/'", "routes", "a table; it must be a list of tables"),
+            ("[routes]\npath = '/'", "routes", "a table; it must be a list of tables: write [["),
             ("[[listener]]", "listener", "a list; it must be a table with"),
             ("[workers]", "workers", "it must be 1 to 256"),
             ("policies = { a = 1 }", "policies[0]", "a table; it must be a description such as"),
@@ -335,9 +339,10 @@ class UnreadableTests(SynchronousTestCase):
             ("a = 1\na = 2", 2, "a key is given twice; leave out one of them"),
             ("[a]\n[b]\n[a]", 3, "this table is given twice; put its keys together"),
             ("workers = two", 1, "there is no value behind the equals sign, or a text without"),
+            ("address = 127.0.0.1:80", 1, "there is more behind the value, or it is a text with"),
             ("x", 1, "behind a key, an equals sign is missing"),
             ("\n=1", 2, "this is neither a key with a value nor a [table]"),
-            ('a = "x\nb = 1', 1, "illegal character"),
+            ('a = "x\nb = 1', 1, "a text has no quote at its end"),
             ("a = [1,\n2", 2, "unclosed array"),
             ("\n\n[a", 3, "expected ']' at the end of a table declaration"),
         ):

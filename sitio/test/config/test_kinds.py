@@ -118,6 +118,8 @@ WRONG: list[tuple[Kind, Any, str]] = [
     (kinds.WORKERS, 0, "'0'; it must be 1 to 256, or auto"),
     (kinds.HOSTS, "a:80", "'a:80'; it must be names of hosts without ports"),
     (routekinds.TEMPLATE, "/{a}/{a}", "'/{a}/{a}' has the name 'a' twice"),
+    (routekinds.METHOD, "get", "'get'; case counts: write GET"),
+    (kinds.choice("1.2", "1.3"), 1.3, '1.3; write "1.3"'),
     (routekinds.FIELDS, {"X A": "1"}, "'X A'; it must be the name of a field such as X-Beta"),
     (routekinds.FIELDS, {"X-A": 1}, "X-A is 1; it must be a text, true or false"),
     (routekinds.WEIGHTS, {"a": 0, "b": 0}, "all weights are 0; give one upstream more"),

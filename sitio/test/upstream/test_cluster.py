@@ -462,9 +462,9 @@ class DiscoveredTests(ClusterCase):
         first, joined, left = log.texts()
         self.assertTrue(first.startswith("10.0.0.10:80, 10.0.0.11:80, "), first)
         self.assertTrue(
-            first.endswith(" and 12 others joined the upstream photos, which has 20 endpoints now")
+            first.endswith(" and 12 others joined the upstream photos; endpoints now: 20")
         )
-        self.assertIn("10.0.0.7:80 joined the upstream photos, which has 2", joined)
+        self.assertIn("10.0.0.7:80 joined the upstream photos; endpoints now: 2", joined)
         self.assertIn("and 11 others left the upstream photos", left)
 
     def test_stop(self) -> None:
