@@ -318,7 +318,8 @@ function drawService(event) {
     const broken = totals.broken[name] ? `, ${asCount(totals.broken[name])} broke off` : "";
     say(lastChild, `${asCount(times)}${masked ? some : ""}${broken}`);
   });
-  const where = state.sidecar.upstream ?? "the demo site of sitio";
+  const isSeveral = sum(event.upstreams.map(({ count }) => count)) > 1;
+  const where = isSeveral ? "all endpoints together" : (state.sidecar.upstream ?? "the demo site of sitio");
   say(byId("upstream-when"), problem ? asSentence(problem) : where);
   byId("upstream-when").classList.toggle("problem", problem !== null);
 }

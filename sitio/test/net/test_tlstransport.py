@@ -83,6 +83,15 @@ class TransportTests(SynchronousTestCase):
         client.closes()
         self.assertEqual(list(self.factory.protocols), [])
 
+    def test_abortedAfterwards(self) -> None:
+        """A connection that is closed can be aborted, as one of TCP."""
+        client, tls, echo = self.connect()
+        client.closes()
+        self.assertTrue(echo.lost)
+        tls.abortConnection()
+        self.assertTrue(echo.lost)
+        self.assertEqual(list(self.factory.protocols), [])
+
     def test_clientCertificate(self) -> None:
         """The protocol can ask for the client's certificate, and for OpenSSL's connection."""
         _, tls, _ = self.connect()

@@ -347,6 +347,7 @@ class PageTests(BrowserTestCase):
         self.source.upstreams = [upstreamOf("photos", one, hung)]
         await self.look()
         await self.untilText("#upstreams-when", "1 of 2 endpoints get requests")
+        self.assertEqual(await self.text("#upstream-when"), "all endpoints together")
         row = ["10.0.0.1:80\nphotos", "healthy", "0", "10", "5.0\u202fms", "\u2013", "\u2013"]
         self.assertEqual((await self.texts("#upstream-endpoints tbody td"))[:7], row)
         self.assertEqual(
