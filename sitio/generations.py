@@ -39,9 +39,15 @@ class Prepared:
     @ivar services: its policies that are services; they have started.
     """
 
-    def __init__(self, generation: Generation, services: PolicyServices) -> None:
+    def __init__(
+        self, generation: Generation, services: PolicyServices, former: Generation | None = None
+    ) -> None:
+        """
+        @param former: the generation that it can replace: it may have upstreams of that.
+        """
         self.generation = generation
         self.services = services
+        self.former = former
 
 
 class Generations(MultiService):
@@ -63,7 +69,7 @@ class Generations(MultiService):
         self._ended: PoolCounts = {**NO_COUNTS}
         self.prepared = [self._prepared(context.generation)]
 
-    def _prepared(self, generation: Generation) -> Prepared:
+    def _prepared(self, generation: Generation, former: Generation | None = None) -> Prepared:
         """
         Start the policies of a generation, if this runs.
 
@@ -79,7 +85,7 @@ class Generations(MultiService):
         except BaseException:
             maybeDeferred(services.disownServiceParent)
             raise
-        return Prepared(generation, services)
+        return Prepared(generation, services, former)
 
     def startService(self) -> None:
         """Start the policies, and then the upstreams."""
@@ -93,9 +99,10 @@ class Generations(MultiService):
 
         @raise Exception: it can't be made, or a policy can't start; nothing of it is left.
         """
-        generation = make(self._deadlines, self.context.generation)
+        former = self.context.generation
+        generation = make(self._deadlines, former)
         try:
-            return self._prepared(generation)
+            return self._prepared(generation, former)
         except BaseException:
             self._stop(generation.upstreams.values())
             raise
@@ -106,7 +113,15 @@ class Generations(MultiService):
 
         @return: fires when the last exchange of the former one has ended, and what only that
             one needs has stopped.
+
+        @raise ValueError: another generation was adopted after this one was prepared; it is
+            dropped, as upstreams of it may have stopped.
         """
+        if prepared.former is not self.context.generation:
+            self.discard(prepared)
+            raise ValueError(
+                "another generation was adopted after this one was prepared: prepare it again"
+            )
         former = self.prepared[-1]
         before = set(map(id, self.upstreams))
         for each in prepared.generation.upstreams.values():

@@ -350,4 +350,8 @@ class PathRewrite:
         found = self._match(path)
         if found is None:
             return target
-        return found.expand(self._made) + mark + query
+        made = found.expand(self._made)
+        if made[:2] == "//":
+            # Some services take what follows for a host.
+            made = "/" + made.lstrip("/")
+        return made + mark + query

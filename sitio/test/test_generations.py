@@ -148,6 +148,20 @@ class GenerationsTests(SynchronousTestCase):
         self.assertEqual(self.story[2:], ["b starts", "b stops", "new stops"])
         self.assertEqual(len(list(self.generations)), 1)
 
+    def test_late(self) -> None:
+        """
+        Of two that were prepared at one time only one can be adopted: upstreams of the other may
+        have stopped.
+        """
+        self.generations.startService()
+        first = self.generations.prepare(self.make("b", []))
+        second = self.generations.prepare(self.make("c", ["up"]))
+        self.successResultOf(self.generations.adopt(first))
+        self.assertRaises(ValueError, self.generations.adopt, second)
+        self.assertIs(self.context.generation, first.generation)
+        self.assertEqual(self.story[-2:], ["c stops", "up stops"])
+        self.assertEqual(len(list(self.generations)), 1)
+
     def test_stopped(self) -> None:
         """With sitio all generations stop."""
         self.generations.startService()

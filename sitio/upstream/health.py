@@ -69,8 +69,11 @@ class _Response:
 
     def responseReceived(self, response: Response, body: bytes, ended: bool) -> None:
         """See L{ResponseReceiver<sitio.upstream.receivers.ResponseReceiver>}."""
-        if not ended:
-            # The body is not read: it may be long.
+        if not ended and response.length is not None:
+            # A short body is read, and dropped: the endpoint would log the reset of its
+            # connection at each check.
+            self._client.leave()
+        elif not ended:
             self._client.close()
         if 200 <= response.status < 400:
             self.ended.callback(None)

@@ -262,6 +262,10 @@ class RewriteTests(SynchronousTestCase):
             ("/api", "", "/api", "/"),
             ("/api", "", "/apis", "/apis"),
             ("", "/v2", "/x", "/v2/x"),
+            # Two slashes at the beginning would be a host to some services.
+            ("/api", "", "/api//host/x", "/host/x"),
+            ("/api", "", "/api///", "/"),
+            ("/api", "/v2", "/api//x", "/v2//x"),
         ):
             self.assertEqual(PathRewrite.ofPrefix(prefix, made).apply(target), expected)
 

@@ -148,6 +148,19 @@ class HealthTests(SynchronousTestCase):
         self.assertTrue(self.peer.reset)
         self.assertEqual(self.changes, [])
 
+    def test_lateBody(self) -> None:
+        """
+        A short body that comes after its head is read: the endpoint sees no reset.  The status
+        counts before.
+        """
+        self.begin()
+        self.peer.sends(b"HTTP/1.1 503 No\r\nContent-Length: 4\r\n\r\n")
+        self.clock.pump([0, 0])
+        self.assertEqual((self.changes, self.peer.closed), ([False], False))
+        self.peer.sends(b"body")
+        self.clock.pump([0, 0])
+        self.assertEqual((self.peer.closed, self.peer.reset), (True, False))
+
     def test_interim(self) -> None:
         """An interim response is not the response."""
         self.begin()
