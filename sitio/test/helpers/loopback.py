@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -281,6 +283,12 @@ class LoopbackTestCase(TestCase):
     """A test with sockets and processes.  All are gone when it ends."""
 
     timeout = 4 * LIMIT_SECONDS
+
+    def shortFolder(self) -> Path:
+        """Make an empty folder with a short name: the path of a UNIX socket has 107 bytes."""
+        path = tempfile.mkdtemp(prefix="sitio-")
+        self.addCleanup(shutil.rmtree, path)
+        return Path(path)
 
     def spawn(
         self,

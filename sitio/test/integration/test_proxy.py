@@ -17,9 +17,7 @@ import re
 import shutil
 import socket
 import sys
-import tempfile
 import threading
-from pathlib import Path
 from typing import Any, ClassVar
 from unittest import skipIf
 
@@ -160,12 +158,6 @@ def site(folder: str) -> Site:
 class IntegrationTestCase(LoopbackTestCase):
     """sitio in this process, between a client and a service."""
 
-    def folder(self) -> Path:
-        """Make an empty folder with a short name, which UNIX sockets need."""
-        path = tempfile.mkdtemp(prefix="sitio-")
-        self.addCleanup(shutil.rmtree, path)
-        return Path(path)
-
     def sidecar(
         self,
         upstream: str,
@@ -215,7 +207,7 @@ class HTTPServerTests(IntegrationTestCase):
     """
 
     async def setUp(self) -> None:  # type: ignore[override]
-        folder = self.folder()
+        folder = self.shortFolder()
         (folder / "bytes").write_bytes(BYTES)
         (folder / "empty").write_bytes(b"")
         server = self.spawn(
@@ -325,7 +317,7 @@ class TwistedWebTests(IntegrationTestCase):
     """twisted.web is the upstream, treq the client: persistent connections, chunks, uploads."""
 
     async def setUp(self) -> None:  # type: ignore[override]
-        folder = self.folder()
+        folder = self.shortFolder()
         (folder / "bytes").write_bytes(BYTES)
         self.port = self.inFront(await self.listen(site(str(folder))))
         self.url = f"http://{LOCALHOST}:{self.port}"
@@ -444,7 +436,7 @@ class CurlTests(IntegrationTestCase):
     """curl is the client, twisted.web the upstream."""
 
     async def setUp(self) -> None:  # type: ignore[override]
-        self.path = self.folder()
+        self.path = self.shortFolder()
         (self.path / "bytes").write_bytes(BYTES)
         self.service = site(str(self.path))
         self.upstream = await self.listen(self.service)
@@ -576,7 +568,7 @@ class TLSTests(IntegrationTestCase):
     """TLS to clients, and TLS to the upstream."""
 
     async def setUp(self) -> None:  # type: ignore[override]
-        self.path = self.folder()
+        self.path = self.shortFolder()
         key, certificate = certify(self.path)
         self.secure = f"ssl:0:interface={LOCALHOST}:privateKey={key}:certKey={certificate}"
         trust = trustRootFromCertificates([Certificate.loadPEM(certificate.read_bytes())])

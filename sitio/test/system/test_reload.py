@@ -127,8 +127,7 @@ class ReloadTestCase(LoopbackTestCase):
     """C{twistd sitio --config}, with an admin port on a UNIX socket."""
 
     async def setUp(self) -> None:  # type: ignore[override]
-        self.folder = Path(self.mktemp()).absolute()
-        self.folder.mkdir()
+        self.folder = self.shortFolder()
         self.service = Services()
         self.upstream = await self.listen(self.service)
         self.number = 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXClientEndpoint
@@ -43,7 +42,7 @@ class ConfigTests(LoopbackTestCase):
     """TLS to clients and to the service, from C{sitio.toml}."""
 
     def setUp(self) -> None:
-        self.authority = Authority(Path(self.mktemp()).absolute())
+        self.authority = Authority(self.shortFolder())
         self.folder = self.authority.folder
 
     async def start(self, extra: str = "") -> tuple[Process, int]:
