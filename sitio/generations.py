@@ -122,6 +122,8 @@ class Generations(MultiService):
             raise ValueError(
                 "another generation was adopted after this one was prepared: prepare it again"
             )
+        # Nothing keeps a generation that has ended.
+        prepared.former = None
         former = self.prepared[-1]
         before = set(map(id, self.upstreams))
         for each in prepared.generation.upstreams.values():
