@@ -12,30 +12,38 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.logger import Logger
 
-from sitio.adminports import adminEndpoint, administer, fleetAddress
 from sitio.config import options as config
 from sitio.config.places import ConfigErrors
-from sitio.endpoints import Connects, clientEndpoint, hostOf, listening, peersOf, refusal, refuse
 from sitio.errors import CannotStart
-from sitio.fitting import fitDescriptors
 from sitio.net.background import toldInTerminal
 from sitio.net.collector import Collector
 from sitio.net.memory import trimming
 from sitio.net.process import installReactor, openStandardStreams, prepareReactor
 from sitio.net.signals import Signals, prepareSignals
-from sitio.plan import Plan, templatesOf
 from sitio.policy.loader import namedPolicies
 from sitio.redact import endpointWithoutSecrets
-from sitio.reloading import Reloads, watchable
 from sitio.service import SidecarService
 from sitio.telemetry.accesslog import makeAccessLog
 from sitio.telemetry.eventlog import withLog
 from sitio.telemetry.startline import StartLine
-from sitio.tlsplan import TLSPlan
+from sitio.wiring.adminports import adminEndpoint, administer, fleetAddress
+from sitio.wiring.endpoints import (
+    Connects,
+    clientEndpoint,
+    hostOf,
+    listening,
+    peersOf,
+    refusal,
+    refuse,
+)
+from sitio.wiring.fitting import fitDescriptors
+from sitio.wiring.plan import Plan, templatesOf
+from sitio.wiring.reloading import Reloads, watchable
+from sitio.wiring.tlsplan import TLSPlan
 
 if TYPE_CHECKING:
     from sitio.net.watching import Watcher
-    from sitio.replacement import Replaceable
+    from sitio.wiring.replacement import Replaceable
     from sitio.workers.supervisor import Supervisor
 
 
@@ -175,7 +183,7 @@ def makeWatcher(reactor: Any, options: config.Options) -> Watcher | None:
 
 def _replacement(*arguments: Any, **options: Any) -> Replaceable:
     # Imported at the first reload, or if files are watched.
-    from sitio.replacement import Replacement
+    from sitio.wiring.replacement import Replacement
 
     return Replacement(*arguments, **options)
 
@@ -226,7 +234,7 @@ def supervise(reactor: Any, options: config.Options) -> Supervisor:
     )
 
     def replaceable() -> Any:
-        from sitio.replacement import SeveralProcesses
+        from sitio.wiring.replacement import SeveralProcesses
         from sitio.workers.replacing import WorkersReplacement
 
         workers = WorkersReplacement(reactor, supervisor)

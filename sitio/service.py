@@ -4,7 +4,8 @@ L{SidecarService}: one sidecar as a Twisted service.
 C{twistd sitio} runs it (L{sitio.assembly}), and so can any other application
 (examples/embedded.py).
 
-C{service.generations} (L{sitio.generations}) replaces what is configured while traffic flows.
+C{service.generations} (L{sitio.wiring.generations}) replaces what is configured while traffic
+flows.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sitio.errors import CannotStart
-from sitio.generations import Generations, MakeGeneration, Prepared, ofOne
 from sitio.http.claims import APPEND
 from sitio.http.routes import Routes
 from sitio.net.deadlines import Deadlines
@@ -55,12 +55,13 @@ from sitio.telemetry.snapshot import (
 from sitio.telemetry.stats import Stats
 from sitio.telemetry.upstreams import mergeUpstreams
 from sitio.upstream.pool import UpstreamPool
+from sitio.wiring.generations import Generations, MakeGeneration, Prepared, ofOne
 
 if TYPE_CHECKING:
-    from sitio.endpoints import Connects
     from sitio.net.watching import Watcher
-    from sitio.replacement import Replaceable
-    from sitio.tlsplan import TLSPlan
+    from sitio.wiring.endpoints import Connects
+    from sitio.wiring.replacement import Replaceable
+    from sitio.wiring.tlsplan import TLSPlan
 
 #: The port for clients, or several, which may have names.
 Listen = (

@@ -269,7 +269,7 @@ class Admin:
             names that strangers can't register; in small letters.
         @param isRouted: whether there are templates of routes.
         @param reload: reads the configuration anew, see
-            L{Reloads.reload<sitio.reloading.Reloads.reload>}; L{None} if this sidecar can't.
+            L{Reloads.reload<sitio.wiring.reloading.Reloads.reload>}; L{None} if this sidecar can't.
         """
         self._reactor = reactor
         self._reload = reload

@@ -14,7 +14,7 @@ from sitio.config.listeners import ListenerConfig
 from sitio.config.model import Config, RouteConfig
 from sitio.config.upstreams import UpstreamConfig
 from sitio.config.values import isSamePort
-from sitio.http.requestmatch import MAX_MATCHES, PathRewrite, RequestMatch, checkPrefix, hiddenBy
+from sitio.http.requestmatch import MAX_MATCHES, PathRewrite, RequestMatch, hiddenBy
 from sitio.http.routes import MAX_ROUTES, Routes
 from sitio.policy.kinds import nearest
 
@@ -282,24 +282,12 @@ def _upstreamsOf(route: RouteConfig, config: Config) -> Iterator[Found]:
         yield route.place, f"there are several upstreams: write upstream = and one of {names}"
 
 
-def matchOf(route: RouteConfig) -> RequestMatch:
-    """What a request must be to take a route."""
-    return RequestMatch(
-        hosts=route.hosts,
-        path=route.path,
-        prefix=None if route.prefix is None else checkPrefix(route.prefix),
-        methods=frozenset(route.methods),
-        fields=route.fields,
-        query=route.query,
-    )
-
-
 def _hidden(routes: Iterable[RouteConfig]) -> Iterator[Found]:
     """Routes that no request ever takes."""
     earlier: list[tuple[str, RequestMatch]] = []
     for route in routes:
         try:
-            match = matchOf(evolve(route, prefix=None if route.path else route.prefix))
+            match = evolve(route, prefix=None if route.path else route.prefix).match()
         except ValueError as error:
             yield route.place, str(error)
             continue

@@ -21,6 +21,7 @@ from sitio.config.policies import PolicyConfig
 from sitio.config.upstreams import UpstreamConfig
 from sitio.config.values import LOG_FORMATS, LOG_LEVELS
 from sitio.http.claims import APPEND, MODES, STYLES, X_FORWARDED
+from sitio.http.requestmatch import RequestMatch, checkPrefix
 from sitio.settings import Settings
 
 if TYPE_CHECKING:
@@ -180,6 +181,21 @@ class RouteConfig:
     )
     limits: RouteLimits | None = table("limits and timeouts of this route")
     place: str = place()
+
+    def match(self) -> RequestMatch:
+        """
+        What a request must be to take the route.
+
+        @raise ValueError: a part of it is wrong.
+        """
+        return RequestMatch(
+            hosts=self.hosts,
+            path=self.path,
+            prefix=None if self.prefix is None else checkPrefix(self.prefix),
+            methods=self.methods,
+            fields=self.fields,
+            query=self.query,
+        )
 
     def settings(self, settings: Settings) -> Settings:
         """The limits and timeouts of this route."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 from sitio.http.grammar import isPath
 
@@ -118,6 +119,18 @@ class Routes:
         self._depth = 0
         for each in templates:
             self._add(each)
+
+    @classmethod
+    def first(cls, templates: Iterable[str]) -> Routes:
+        """
+        The same set, but without templates that can't be in it: that are wrong, that match the
+        same paths as an earlier one, or that are too many.
+        """
+        routes = cls()
+        for each in templates:
+            with suppress(ValueError):
+                routes._add(each)
+        return routes
 
     def _add(self, template: str) -> None:
         if len(self.templates) >= MAX_ROUTES:

@@ -8,7 +8,7 @@ of two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 from zlib import crc32
@@ -92,10 +92,6 @@ class Route:
                 raise ValueError(f"there is no upstream {name!r}: the upstreams are {known}")
             found = self._toward[name] = evolve(self, upstream=self.upstreams[name])
         return found
-
-    def takenBy(self, request: Request) -> Route:
-        """This route, or that to one of several upstreams."""
-        return self if self.split is None else self.toward(self.split.choose(request))
 
 
 class _NoBudget:
@@ -203,7 +199,8 @@ class Generation:
         """
         at = self.table.find(request) if self.routes else -1
         route = self.fallback if at < 0 else self.routes[at]
-        return route if route.split is None else route.takenBy(request)
+        split = route.split
+        return route if split is None else route.toward(split.choose(request))
 
     def chains(self) -> list[Chain]:
         """The policies of all routes: each chain once."""
@@ -228,5 +225,10 @@ class Generation:
     @property
     def maxBody(self) -> int | None:
         """The largest limit of a request's body; L{None} if a route has none."""
-        limits = [each.settings.maxBody for each in (self.fallback, *self.routes)]
-        return max(limits) if all(limits) else None
+        return largestBody((self.fallback, *self.routes))
+
+
+def largestBody(routes: Iterable[Route]) -> int | None:
+    """The largest limit of a request's body of these routes; L{None} if one has none."""
+    limits = [each.settings.maxBody for each in routes]
+    return max(limits) if all(limits) else None

@@ -50,22 +50,14 @@ PACKAGES: dict[str, set[str]] = {
 ALL_BUT: dict[str, set[str]] = {
     "assembly": set(),
     "service": {"assembly"},
-    "generations": {"assembly", "service"},
-    "plan": {"assembly", "service"},
-    "tlsplan": {"assembly", "service"},
-    "check": {"assembly", "service"},
-    "endpoints": {"assembly", "service"},
-    "adminports": {"assembly", "service"},
-    "fitting": {"assembly", "service"},
-    "replacement": {"assembly", "service"},
-    "reloading": {"assembly", "service"},
+    "wiring": {"assembly", "service"},
     "testing": {"assembly", "service", "admin", "workers"},
 }
 
-#: Single modules that may import more than their package.
+#: Single modules that may import more than their package: other packages, or single modules.
 MODULES: dict[str, set[str]] = {
     # A worker process runs the service that its parent describes.
-    "workers.worker": {"assembly", "service", "fitting"},
+    "workers.worker": {"assembly", "service", "wiring.fitting"},
 }
 
 #: Packages whose C{__init__} re-exports names.  Every other holds its docstring only,
@@ -78,9 +70,9 @@ GLOBAL_REACTOR = {"assembly", "net.reactor", "workers.worker"}
 
 #: Modules whose test file has another name than theirs, and why.
 TESTED_BY: dict[str, str] = {
-    "adminports": "test_assembly",  # parts of what is assembled
-    "endpoints": "test_assembly",
-    "fitting": "test_assembly",
+    "wiring.adminports": "test_assembly",  # parts of what is assembled
+    "wiring.endpoints": "test_assembly",
+    "wiring.fitting": "test_assembly",
     "workers.spawning": "workers.test_supervisor",  # processes are started by a supervisor
     "__main__": "system.test_command",  # a process of its own
     "cli.groups": "cli.test_passing",  # the help, which is in groups
@@ -202,7 +194,7 @@ def mayImport(module: str, other: str) -> bool:
     package, target = packageOf(module), packageOf(other)
     if target == "test" or other == "":
         return False
-    if package == target or target in MODULES.get(module, ()):
+    if package == target or not MODULES.get(module, set()).isdisjoint((target, other)):
         return True
     if package in ALL_BUT:
         return target not in ALL_BUT[package]

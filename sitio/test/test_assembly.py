@@ -15,19 +15,19 @@ from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 import sitio
-from sitio import adminports, fitting
-from sitio.adminports import administer, connectable, fleetAddress, shownOptions
 from sitio.assembly import assemble, makeReloads, supervise
 from sitio.config.options import Options
 from sitio.config.places import ConfigErrors
 from sitio.errors import CannotStart
-from sitio.fitting import fitDescriptors
 from sitio.fleet.address import Address
 from sitio.http.addressing import Addressing
 from sitio.net.proxyheader import PrefacedEndpoint
 from sitio.net.watching import Watcher
 from sitio.policy import makers
 from sitio.proxy.trust import ForwardedSettings, Trust
+from sitio.wiring import adminports, fitting
+from sitio.wiring.adminports import administer, connectable, fleetAddress, shownOptions
+from sitio.wiring.fitting import fitDescriptors
 
 
 def parsed(*arguments: str, **environ: str) -> Options:

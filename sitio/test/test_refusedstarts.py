@@ -14,12 +14,12 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.adminports import administer, fleetAddress
 from sitio.assembly import assemble
 from sitio.config.options import Options
 from sitio.errors import CannotStart, inOneLine
 from sitio.net.listening import explainListenError
 from sitio.test.helpers.certificates import certify
+from sitio.wiring.adminports import administer, fleetAddress
 
 #: What only a programmer can read.
 ARTIFACTS = (

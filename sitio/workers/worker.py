@@ -30,13 +30,13 @@ from twisted.python.failure import Failure
 
 from sitio.assembly import Options, assemble
 from sitio.errors import inOneLine
-from sitio.fitting import fitDescriptors
 from sitio.net.collector import Collector
 from sitio.net.process import prepareReactor
 from sitio.net.signals import prepareWorkerSignals
 from sitio.net.titles import nameWorker
 from sitio.net.turns import inTurns
 from sitio.service import SidecarService
+from sitio.wiring.fitting import fitDescriptors
 from sitio.workers.channel import Channel, SingleProtocolFactory, encodeMessage, writeMessage
 from sitio.workers.output import encodeEvent
 from sitio.workers.process import ANSWER_SECONDS

@@ -19,7 +19,6 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.generations import Generations
 from sitio.net.proxyheader import LOCAL
 from sitio.proxy import server
 from sitio.proxy.exchange import Exchange
@@ -31,6 +30,7 @@ from sitio.testing import Harness, MemoryEndpoint, Peer
 from sitio.upstream.ejection import EjectionSettings
 from sitio.upstream.pool import UpstreamPool
 from sitio.upstream.uploadslots import slotsOf
+from sitio.wiring.generations import Generations
 
 #: How many conversations there are.  They take a few seconds in all; the first third of them
 #: reaches all rare events.

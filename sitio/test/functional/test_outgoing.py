@@ -18,10 +18,10 @@ from sitio.config.upstreams import EndpointConfig, UpstreamConfig
 from sitio.http.message import Response, Retry
 from sitio.net.deadlines import Deadlines
 from sitio.net.proxyprotocol import parseHeader
-from sitio.plan import Plan
 from sitio.policy.loader import namedPolicies
 from sitio.testing import Harness
 from sitio.testing.network import MemoryEndpoint, Peer
+from sitio.wiring.plan import Plan
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 

@@ -15,7 +15,6 @@ from twisted.internet.protocol import Factory
 from sitio.config.model import Config, ForwardedConfig
 from sitio.config.tables import HealthConfig
 from sitio.config.upstreams import EndpointConfig, UpstreamConfig
-from sitio.plan import Plan
 from sitio.service import SidecarService
 from sitio.settings import Settings
 from sitio.test.helpers.loopback import (
@@ -25,6 +24,7 @@ from sitio.test.helpers.loopback import (
     Process,
     reactor,
 )
+from sitio.wiring.plan import Plan
 
 #: They answer with the client that the header has named, and a number: nginx with that of the
 #: request on its connection.

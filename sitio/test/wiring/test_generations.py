@@ -1,5 +1,5 @@
 """
-Tests of L{sitio.generations}: what is configured is replaced while traffic flows.
+Tests of L{sitio.wiring.generations}: what is configured is replaced while traffic flows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from sitio import Response
-from sitio.generations import Generations, MakeGeneration, ofOne
 from sitio.http.message import Headers, Request
 from sitio.interfaces import IRequestPolicy
 from sitio.net.deadlines import Deadlines
@@ -23,6 +22,7 @@ from sitio.proxy.generation import Generation, Route
 from sitio.settings import Settings
 from sitio.testing.network import MemoryEndpoint
 from sitio.upstream.pool import NO_COUNTS, PoolCounts, UpstreamPool
+from sitio.wiring.generations import Generations, MakeGeneration, ofOne
 
 
 @implementer(IRequestPolicy)

@@ -1,5 +1,5 @@
 """
-Tests of L{sitio.check}.
+Tests of L{sitio.wiring.check}.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from pathlib import Path
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.check import check
 from sitio.test.helpers.certificates import certify
+from sitio.wiring.check import check
 
 #: A file that uses all that can be built.
 RIGHT = """\

@@ -21,8 +21,8 @@ from sitio.net.loops import NoLoopEndpoint
 from sitio.net.portreactor import portFromString
 from sitio.redact import endpointMessageWithoutSecrets, endpointWithoutSecrets
 from sitio.telemetry.snapshot import Peers
-from sitio.tlsplan import Connecting, TLSPlan
 from sitio.upstream.hosts import UPSTREAM, hostFor
+from sitio.wiring.tlsplan import Connecting, TLSPlan
 
 #: How the descriptions of endpoints with TLS begin.
 _TLS = ("ssl:", "tls:")

@@ -1,5 +1,6 @@
 """
-Tests of L{sitio.replacement}: another configuration in place of a running one, without sockets.
+Tests of L{sitio.wiring.replacement}: another configuration in place of a running one, without
+sockets.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from sitio.adminports import shownConfig
 from sitio.assembly import assemble
 from sitio.config.options import Options
 from sitio.config.places import ConfigErrors
 from sitio.policy.handover import SELF_TEST_SECONDS
-from sitio.replacement import Replacement, SeveralProcesses
 from sitio.service import SidecarService
 from sitio.test.helpers.logs import recorded
+from sitio.wiring.adminports import shownConfig
+from sitio.wiring.replacement import Replacement, SeveralProcesses
 
 FILE = """\
 policies = ["file:mine.py"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sitio.net.watching import Watch, Watcher
-    from sitio.replacement import Replaceable
+    from sitio.wiring.replacement import Replaceable
 
 #: Mistakes that are kept for the page /config.
 MAX_KEPT = 100

@@ -1,5 +1,5 @@
 """
-Tests of L{sitio.plan}: a configuration becomes routes, chains and upstreams.
+Tests of L{sitio.wiring.plan}: a configuration becomes routes, chains and upstreams.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from sitio.config.tables import (
 from sitio.config.upstreams import EndpointConfig, UpstreamConfig
 from sitio.http.message import Headers, Request
 from sitio.net.deadlines import Deadlines
-from sitio.plan import Plan, shownAddress, templatesOf
 from sitio.proxy.generation import Generation
 from sitio.proxy.trust import ForwardedSettings, Trust
 from sitio.settings import Settings
@@ -33,6 +32,7 @@ from sitio.testing.network import MemoryEndpoint
 from sitio.upstream.budget import MINIMUM, SHARE
 from sitio.upstream.cluster import Cluster
 from sitio.upstream.fixed import FixedUpstream
+from sitio.wiring.plan import Plan, shownAddress, templatesOf
 
 
 def upstream(name: str, *addresses: str, **more: Any) -> UpstreamConfig:

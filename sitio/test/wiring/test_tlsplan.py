@@ -1,5 +1,5 @@
 """
-Promises of L{sitio.tlsplan}: ports and upstreams have the TLS of their configuration.
+Promises of L{sitio.wiring.tlsplan}: ports and upstreams have the TLS of their configuration.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sitio.net.tlsclient import TLSClientEndpoint
 from sitio.net.tlssettings import NONE, OPTIONAL, REQUIRED, ClientTLS, KeyPair, ServerTLS
 from sitio.net.watching import LOOK_SECONDS, Watcher
 from sitio.test.helpers.authority import Authority
-from sitio.tlsplan import Connecting, TLSPlan, clientTLS, described, serverTLS
+from sitio.wiring.tlsplan import Connecting, TLSPlan, clientTLS, described, serverTLS
 
 
 class TLSPlanTestCase(SynchronousTestCase):

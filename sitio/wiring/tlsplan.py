@@ -154,7 +154,7 @@ class TLSPlan:
 
     def connects(self, upstream: UpstreamConfig) -> Callable[[str], IStreamClientEndpoint]:
         """
-        What connects to the addresses of an upstream: L{Connects<sitio.plan.Connects>}.
+        What connects to the addresses of an upstream: L{Connects<sitio.wiring.plan.Connects>}.
 
         @raise ValueError: a file can't be read or used.
         """
@@ -179,8 +179,8 @@ class TLSPlan:
 
 class Connecting:
     """
-    What connects to upstreams: L{Connects<sitio.plan.Connects>}.  A connection with TLS is there
-    when its handshake has ended.
+    What connects to upstreams: L{Connects<sitio.wiring.plan.Connects>}.  A connection with TLS
+    is there when its handshake has ended.
 
     @ivar tls: for upstreams whose TLS is configured by a table.
     """

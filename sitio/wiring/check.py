@@ -25,11 +25,11 @@ from sitio.errors import CannotStart
 from sitio.fleet.address import parseAddress
 from sitio.net.certificates import readAuthorities, readIdentity
 from sitio.net.deadlines import Deadlines
-from sitio.net.descriptions import checkClient, explain
+from sitio.net.descriptions import checkClient
 from sitio.net.endpoints import serverEndpoint
 from sitio.net.tlssettings import KeyPair
-from sitio.plan import Plan
-from sitio.redact import endpointMessageWithoutSecrets, endpointWithoutSecrets
+from sitio.wiring.endpoints import withoutSecrets
+from sitio.wiring.plan import Plan
 
 #: A mistake: its place, and a sentence.
 Found = tuple[str, str]
@@ -138,8 +138,7 @@ def _endpoint(reactor: Any, place: str, description: str) -> Iterator[Found]:
 
 
 def _cantUse(error: Exception, description: str, *, isClient: bool) -> str:
-    why = endpointMessageWithoutSecrets(explain(error, description, isClient), description)
-    shown = endpointWithoutSecrets(description)
+    shown, why = withoutSecrets(description, error, isClient)
     return f"{shown!r} can't be used ({why}); {_CONNECT if isClient else _LISTEN}"
 
 

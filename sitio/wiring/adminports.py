@@ -16,11 +16,11 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from sitio.config.model import Config
 from sitio.config.options import Options
 from sitio.config.upstreams import UpstreamConfig
-from sitio.endpoints import hostOf, noLoops, withoutSecrets
 from sitio.errors import CannotStart
 from sitio.net.portreactor import portFromString
 from sitio.net.proxyheader import LOCAL, PrefacedEndpoint
 from sitio.redact import endpointWithoutSecrets, textWithoutSecrets
+from sitio.wiring.endpoints import hostOf, noLoops, withoutSecrets
 
 if TYPE_CHECKING:
     from sitio.admin.health import ConnectionCheck, HttpCheck
@@ -44,7 +44,7 @@ def administer(
     Add the admin port to a sidecar, and the port for probes.
 
     @param reload: reads the configuration anew, see
-        L{Reloads.reload<sitio.reloading.Reloads.reload>}.
+        L{Reloads.reload<sitio.wiring.reloading.Reloads.reload>}.
 
     @raise CannotStart: the endpoint description of C{--admin} or C{--probes} is wrong.
     """

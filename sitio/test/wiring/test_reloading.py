@@ -1,5 +1,5 @@
 """
-Tests of L{sitio.reloading}: one reload after the other, and what is told of them.
+Tests of L{sitio.wiring.reloading}: one reload after the other, and what is told of them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from sitio.config.places import ConfigErrors, Mistake
 from sitio.net.watching import LOOK_SECONDS, Watcher
-from sitio.reloading import MAX_KEPT, PREPARE_SECONDS, Reloads
 from sitio.telemetry.configstate import ConfigState
 from sitio.test.helpers.logs import LogRecorder
+from sitio.wiring.reloading import MAX_KEPT, PREPARE_SECONDS, Reloads
 
 MISTAKE = Mistake("a.toml", 3, "routes", "it must be a list")
 

@@ -25,14 +25,14 @@ from sitio.config.loading import Loaded, everyPolicy
 from sitio.config.model import Config
 from sitio.config.options import Options
 from sitio.config.places import ConfigErrors, Mistake
-from sitio.endpoints import Connects, hostOf, listening, peersOf
 from sitio.errors import CannotStart, inOneLine
-from sitio.fitting import descriptorLimit, fitDescriptors, fitted
-from sitio.generations import Prepared
-from sitio.plan import Plan, templatesOf
 from sitio.policy.files import LoadedAnew, importedFiles
 from sitio.policy.handover import handOver, kindOf, selfTests
 from sitio.proxy.generation import Generation
+from sitio.wiring.endpoints import Connects, hostOf, listening, peersOf
+from sitio.wiring.fitting import descriptorLimit, fitDescriptors, fitted
+from sitio.wiring.generations import Prepared
+from sitio.wiring.plan import Plan, templatesOf
 
 if TYPE_CHECKING:
     from sitio.service import SidecarService
@@ -47,7 +47,7 @@ AT_START = (
 
 
 class Replaceable(Typing):
-    """What L{Reloads<sitio.reloading.Reloads>} does in two steps: a process, or several."""
+    """What L{Reloads<sitio.wiring.reloading.Reloads>} does in two steps: a process, or several."""
 
     def prepare(self) -> Deferred[list[str]]:
         """

@@ -21,12 +21,12 @@ from sitio.config.policies import PolicyConfig, policiesMade
 from sitio.config.upstreams import UpstreamConfig
 from sitio.errors import inOneLine
 from sitio.http.addressing import hostOf, writerFor
-from sitio.http.requestmatch import MatchTable, PathRewrite, RequestMatch, checkPrefix
-from sitio.http.routes import MAX_ROUTES, Routes
+from sitio.http.requestmatch import MatchTable, PathRewrite
+from sitio.http.routes import Routes
 from sitio.net.deadlines import Deadlines
 from sitio.net.descriptions import target
 from sitio.policy.chain import Chain
-from sitio.proxy.generation import Generation, Route, Split
+from sitio.proxy.generation import Generation, Route, Split, largestBody
 from sitio.proxy.trust import ForwardedSettings, Trust
 from sitio.proxy.upstream import Upstream
 from sitio.redact import endpointWithoutSecrets
@@ -40,22 +40,6 @@ Connects = Callable[[UpstreamConfig], Callable[[str], IStreamClientEndpoint]]
 
 #: Names and policies.
 Named = list[tuple[str, Any]]
-
-
-def matchOf(route: RouteConfig) -> RequestMatch:
-    """
-    What a request must be to take a route.
-
-    @raise ValueError: a part of it is wrong.
-    """
-    return RequestMatch(
-        hosts=route.hosts,
-        path=route.path,
-        prefix=None if route.prefix is None else checkPrefix(route.prefix),
-        methods=route.methods,
-        fields=route.fields,
-        query=route.query,
-    )
 
 
 def rewriteOf(route: RouteConfig) -> PathRewrite | None:
@@ -76,16 +60,9 @@ def rewriteOf(route: RouteConfig) -> PathRewrite | None:
 
 def templatesOf(config: Config) -> Routes:
     """The paths that are endpoints in the metrics: of routes, and those that are listed."""
-    routes = Routes()
-    for each in (*config.templates, *(route.path for route in config.routes)):
-        if each is None or len(routes.templates) >= MAX_ROUTES:
-            continue
-        try:
-            routes = Routes((*routes.templates, each))
-        except ValueError:
-            # Another route has the same path, with another method for example.
-            continue
-    return routes
+    paths = [each.path for each in config.routes if each.path is not None]
+    # Routes may have the same path, with other methods for example.
+    return Routes.first((*config.templates, *paths))
 
 
 class Plan:
@@ -137,11 +114,10 @@ class Plan:
         fallback = base
         if not routes and len(upstreams) == 1:
             fallback = base.toward(*upstreams)
-        limits = [each.settings.maxBody for each in (fallback, *routes)]
-        most = max(limits) if all(limits) else 0
+        most = largestBody((fallback, *routes))
         return Generation(
             fallback=_limited(fallback, most),
-            table=MatchTable(map(matchOf, config.routes)),
+            table=MatchTable(each.match() for each in config.routes),
             routes=[_limited(each, most) for each in routes],
             upstreams=upstreams,
             settings=settings,
@@ -245,7 +221,7 @@ def _forwardedOf(config: ForwardedConfig) -> ForwardedSettings:
     return ForwardedSettings(config.mode, config.style, trusted)
 
 
-def _limited(route: Route, most: int) -> Route:
+def _limited(route: Route, most: int | None) -> Route:
     """A route that checks its own limit of a body, if that is not the one of all."""
     own = route.settings.maxBody
     return evolve(route, maxBody=own if own and own != most else None)
@@ -356,10 +332,8 @@ class _Mistakes:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
         if not isinstance(error, ValueError):
             return False
-        places = self._config.places
         sentence = str(error) or inOneLine(error)
-        line = places.line(self._place)
-        self._found.append(Mistake(places.file, line, self._place, sentence))
+        self._found.append(self._config.places.mistake(self._place, sentence))
         return True
 
     def check(self) -> None:
