@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 from sitio.cli.table import Cell, Column, Table
 from sitio.cli.terminal import Terminal
 
-#: What is said of policies in files, which nobody has installed.
+#: What is said of policies in files, which are not installed.
 _FILE = ("file:PATH", "the policies that a file of Python makes with @onRequest, @onResponse")
 
 

@@ -219,7 +219,7 @@ def itemsOf(config: Config) -> dict[str, Any]:
     for table, names in ((config.forwarded, _FORWARDED), (config.admin, _ADMIN)):
         for option, (name, _) in names.items():
             value = getattr(table, name)
-            # No trusted proxies are nobody, and not the default.
+            # An empty list means that no proxy is trusted, and not the default.
             empty = "" if option == "trusted" else None
             items[option] = (",".join(value) or empty) if isinstance(value, tuple) else value
     items |= {

@@ -3,7 +3,7 @@ Requests as one upstream gets them: L{Addressing}.
 
 Most upstreams get the Host that the client has sent, and the fields that tell of the client.
 That is wrong for a service that sitio calls on behalf of an application beside it: such a
-service knows its own name only, and the application is none of its business.
+service knows its own name only, and needs to know nothing of the application.
 
 A section without the name of an RFC is one of RFC 9110.
 """

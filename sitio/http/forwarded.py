@@ -19,8 +19,8 @@ from sitio.http.grammar import TOKEN
 #: (RFC 3986, section 3.2.2), and addresses are shorter.
 MAX_ELEMENT_BYTES = 1024
 
-#: Commas within the quoted strings of one element of Forwarded.  Nobody writes one; each costs
-#: another look at the element.
+#: Commas within the quoted strings of one element of Forwarded.  Real proxies write no
+#: such comma; each costs another look at the element.
 MAX_QUOTED_COMMAS = 16
 
 #: Longest address with its port, in bytes; the longest IPv6 address has 45.
@@ -75,7 +75,7 @@ def addressOf(node: str) -> str | None:
     brackets; an IPv4 address that is written as an IPv6 one becomes an IPv4 address again.
 
     @return: L{None} for C{unknown}, for an obfuscated identifier (sections 6.2 and 6.3), and for
-        what is none of all these.
+        anything else.
     """
     found = _node(node) if len(node) <= MAX_NODE_BYTES else None
     if found is None:
@@ -139,7 +139,7 @@ def _lastElement(text: str) -> tuple[int, dict[str, str] | None]:
 def parseElement(text: str) -> dict[str, str] | None:
     """
     The values of one element of Forwarded by their names, in lower case; empty for an empty
-    element, L{None} for what is none.
+    element, L{None} for anything else.
     """
     if len(text) > MAX_ELEMENT_BYTES or not _isElement(text):
         return None

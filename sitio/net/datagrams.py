@@ -1,7 +1,7 @@
 """
 UDP ports that log nothing: L{QuietDatagrams}.
 
-A lookup of C{twisted.names} opens a port for each question, so that nobody can guess its
+A lookup of C{twisted.names} opens a port for each question, so that an attacker can't guess its
 number.  Twisted logs four lines for each.
 
 Contract: the reactor is passed in.

@@ -3,7 +3,7 @@ Two attempts that run beside each other: L{Race}.
 
 If a response takes long, the reason is often one slow endpoint, not the request.  So after a
 while a second attempt, the I{hedge}, is sent to another endpoint.  The first of the two answers
-counts, and the other attempt is given up.  Only a failure, one that a retry may help against, does
+counts, and the other attempt is given up.  Only a failure that a retry may help against does
 not count while the other attempt may still go well.
 
 A L{Race} stands between an exchange and the connections of one attempt: the exchange gets a
@@ -122,7 +122,7 @@ class Race:
 
     def _using(self, connection: Connection) -> Connection:
         self._connection = connection
-        # As far as an exchange needs one that waits for the head of a response.
+        # As far as an exchange needs an attempt that waits for the head of a response.
         return cast(Connection, self)
 
     # --- Connection: until there is an answer

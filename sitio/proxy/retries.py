@@ -8,7 +8,7 @@ The rules for sending a request to the upstream again.
     sitio used it (RFC 9112, section 9.3.1).  In all other cases a policy must ask for the
     repetition, or C{[upstream.retries]} is configured.
 
-All repetitions count in the budget of the upstream, and need one that is left in it, but the
+All repetitions count in the budget of the upstream, and need a retry that is left in it, but the
 first kind: each of those takes the place of a connection that has carried a response, so there
 are not many if the upstream is down.  To connect to another endpoint is no repetition: nothing
 was sent.

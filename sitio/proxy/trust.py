@@ -19,7 +19,7 @@ from sitio.net.families import unmappedIP
 #: What stands for the peers of UNIX sockets among networks.
 UNIX = "unix"
 
-#: Proxies in a row whose claims are read.  Nobody has so many, and each is looked up.
+#: Proxies in a row whose claims are read.  Real requests have fewer, and each is looked up.
 MAX_PROXIES = 32
 
 _FOR, _FORWARDED = keyOf(b"x-forwarded-for"), keyOf(b"forwarded")
@@ -82,7 +82,7 @@ class ForwardedSettings:
     @ivar style: the fields by which sitio tells of its clients, and in which it reads who they
         are; one of L{STYLES<sitio.http.claims.STYLES>}.
     @ivar trusted: the proxies that the operator has named.  L{None} if none were: then
-        L{NEIGHBOURS} may claim what sitio passes on, and sitio itself believes nobody.
+        L{NEIGHBOURS} may claim what sitio passes on, and sitio itself believes no peer.
     """
 
     mode: str = APPEND

@@ -221,7 +221,7 @@ class Upstream(Protocol):
     @property
     def only(self) -> Endpoint | None:
         """
-        The endpoint, if there is one that never changes and nobody judges it: then exchanges
+        The endpoint, if there is one that never changes and that nothing judges: then exchanges
         take its pool without a choice, and tell it nothing.
         """
 

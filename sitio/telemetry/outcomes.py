@@ -38,8 +38,8 @@ FAILURE_CLASS = 5
 #: The name for a client that went away.
 CLIENT_GONE = ClientGone.errorType
 
-#: Names of what ends an attempt early and is nobody's failure: the client has left, or another
-#: attempt had its response first.  Alerts leave them out.
+#: Names of what ends an attempt early and is not a failure of the endpoint: the client has left,
+#: or another attempt had its response first.  Alerts leave them out.
 NO_FAILURES = (CLIENT_GONE, Outrun.errorType)
 
 #: Names of failures that the client causes.

@@ -19,7 +19,7 @@ from sitio.upstream.pool import PoolCounts, UpstreamPool
 @frozen(eq=False)
 class FixedUpstream:
     """
-    A service at one place.  It is its own only endpoint, and nobody judges it.
+    A service at one place.  It is its own only endpoint, and nothing judges it.
 
     @ivar name: as routes, policies and log lines name it.
     @ivar address: as metrics name it.
@@ -75,7 +75,7 @@ class FixedUpstream:
         return self
 
     def answered(self, status: int, seconds: float) -> None:
-        """Nobody counts."""
+        """No counters: nothing reads them."""
 
     def failed(self, error: SitioError) -> None:
-        """Nobody counts."""
+        """No counters: nothing reads them."""

@@ -8,7 +8,7 @@ one.  They count in the pool like all others, an idle one makes room for a new o
 is full, and is closed as soon as any idle connection.
 
 An upstream without the protocol has nothing of this in its way: L{IdentifiedBalancer} stands
-around the balancer of one that has it.
+around the balancer of an upstream that has it.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _planned(options: Options, reactor: Any) -> list[Mistake]:
 
 @implementer(IStreamClientEndpoint)
 class _Nowhere:
-    """Stands for an endpoint, to which nobody connects."""
+    """Stands for an endpoint, to which nothing connects."""
 
     def connect(self, factory: object) -> Deferred[Any]:
         """See C{IStreamClientEndpoint}."""

@@ -46,7 +46,7 @@ class Reloads(Service):
     """
     Reloads, one after the other.
 
-    One that is asked for while another is under way runs after it, once for all who ask.
+    A reload that is asked for while another is under way runs after it, once for all who ask.
     """
 
     log = Logger(namespace="sitio")

@@ -3,7 +3,7 @@ Puts another configuration in place of that of all workers, or of none: L{Worker
 
 First each worker prepares it, from the same text of the file, and says whether it can.  Only if
 all can, they are told to adopt it; else all discard it.  A worker that ends in between is replaced
-by one that starts with the configuration that counts then.
+by a worker that starts with the configuration that counts then.
 
 Contract: clock and supervisor are passed in.
 """
